@@ -1,0 +1,30 @@
+"""The installed wheel, used as its users do: no checkout, no test tools, another directory."""
+
+import sys
+from pathlib import Path
+
+from prefect_email import EmailServerCredentials
+
+import prefect_tracktor
+from prefect_tracktor import OrderFile, TracktorCredentials
+from prefect_tracktor.flows import email_expired_exceptions
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+
+assert Path(sys.prefix) in Path(prefect_tracktor.__file__).parents, "not the installed wheel"
+
+with Sandbox(Shop(orders=60, expired=5)) as tracktor, MailServer() as mail:
+    credentials = TracktorCredentials(
+        uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+    )
+    credentials.verify()
+    tracktor.shop.write_orders_csv(Path("orders.csv"))
+    report = email_expired_exceptions(
+        credentials,
+        OrderFile(path="orders.csv"),
+        EmailServerCredentials(
+            smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+        ),
+        sender="Shop <orders@shop.example>",
+    )
+    assert len(report.read) == 60, report
+    assert len(report.sent) == len(mail.messages) == 5, report

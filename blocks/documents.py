@@ -1,0 +1,121 @@
+"""Block documents made from environment variables. Read it, copy it, edit it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from prefect.blocks.core import Block
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import (
+    EmailTemplate,
+    NotificationLedger,
+    OrderFile,
+    TracktorCredentials,
+)
+
+# All documents carry this name: `TracktorCredentials.load("tracktor")`, and so on.
+NAME = "tracktor"
+
+Environment = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One block document and where its values come from.
+
+    Attributes:
+        block: The block's class.
+        make: Makes the block from the environment.
+        required: The variables without which it cannot be made, each with where to get it.
+        keep: Whether a document that exists already is left alone, as people edit it in the UI.
+    """
+
+    block: type[Block]
+    make: Callable[[Environment], Block]
+    required: Mapping[str, str]
+    keep: bool = False
+
+    def missing(self, environment: Environment) -> dict[str, str]:
+        """The required variables that are not set, with where to get each.
+
+        Args:
+            environment: The variables.
+
+        Returns:
+            Name and hint of each that is missing or blank.
+        """
+        return {
+            name: hint for name, hint in self.required.items() if not environment.get(name, "").strip()
+        }
+
+
+def _given(environment: Environment, fields: Mapping[str, str]) -> dict[str, str]:
+    """The fields whose variable is set; the others keep the block's default."""
+    values = {field: environment.get(name, "").strip() for field, name in fields.items()}
+    return {field: value for field, value in values.items() if value}
+
+
+def _credentials(environment: Environment) -> Block:
+    fields = {
+        "uuid": "TRACKTOR_UUID",
+        "api_key": "TRACKTOR_API_KEY",
+        "base_url": "TRACKTOR_BASE_URL",
+    }
+    limits = {
+        "max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
+        "requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
+    }
+    return TracktorCredentials.model_validate(
+        _given(environment, fields) | {"limits": _given(environment, limits)}
+    )
+
+
+def _email_server(environment: Environment) -> Block:
+    fields = {
+        "smtp_server": "SMTP_SERVER",
+        "smtp_port": "SMTP_PORT",
+        "smtp_type": "SMTP_TYPE",
+        "username": "SMTP_USERNAME",
+        "password": "SMTP_PASSWORD",
+    }
+    return EmailServerCredentials.model_validate(_given(environment, fields))
+
+
+def _ledger(environment: Environment) -> Block:
+    return NotificationLedger.model_validate(_given(environment, {"url": "TRACKTOR_LEDGER_URL"}))
+
+
+def _orders(environment: Environment) -> Block:
+    fields = {"path": "TRACKTOR_ORDERS", "column": "TRACKTOR_ORDERS_COLUMN"}
+    return OrderFile.model_validate(_given(environment, fields))
+
+
+DOCUMENTS = (
+    Document(
+        TracktorCredentials,
+        _credentials,
+        {
+            "TRACKTOR_UUID": "the account's uuid, in Tracktor's settings in the Shopify admin",
+            "TRACKTOR_API_KEY": "the account's API key, in the same place",
+        },
+    ),
+    Document(
+        EmailServerCredentials,
+        _email_server,
+        {
+            "SMTP_SERVER": "the host name of your mail provider's SMTP server; beside it, where"
+            " needed, SMTP_PORT, SMTP_TYPE (SSL, STARTTLS or INSECURE), SMTP_USERNAME and"
+            " SMTP_PASSWORD",
+        },
+    ),
+    Document(NotificationLedger, _ledger, {}),
+    Document(EmailTemplate, lambda _environment: EmailTemplate(), {}, keep=True),
+    Document(
+        OrderFile,
+        _orders,
+        {
+            "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
+            " Export), which your own pipeline keeps fresh",
+        },
+    ),
+)

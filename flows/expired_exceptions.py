@@ -1,0 +1,52 @@
+"""Every morning: write to the customers whose parcels' tracking has expired.
+
+Read it, copy it, edit it. The blocks are those that `python -m blocks` makes.
+"""
+
+import os
+
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.schedules import Cron
+from prefect_email import EmailServerCredentials
+
+from blocks.documents import NAME
+from prefect_tracktor import (
+    EmailTemplate,
+    NotificationLedger,
+    OrderFile,
+    TracktorCredentials,
+)
+from prefect_tracktor.flows import email_expired_exceptions
+
+
+def deployment() -> RunnerDeployment:
+    """The deployment; the blocks are stored in it by reference, never their secrets.
+
+    Returns:
+        What `serve` and `deploy` take.
+
+    Raises:
+        KeyError: `TRACKTOR_SENDER` is not set.
+        ValueError: A block document is missing; `python -m blocks` makes it.
+    """
+    return email_expired_exceptions.to_deployment(
+        name="daily",
+        schedule=Cron("0 7 * * *", timezone=os.environ.get("TRACKTOR_TIMEZONE", "UTC")),
+        parameters={
+            "credentials": TracktorCredentials.load(NAME),
+            "orders": OrderFile.load(NAME),
+            "email_server": EmailServerCredentials.load(NAME),
+            "template": EmailTemplate.load(NAME),
+            "ledger": NotificationLedger.load(NAME),
+            "sender": os.environ["TRACKTOR_SENDER"],
+            # the first days: True, and look at the table that the run leaves
+            "dry_run": os.environ.get("TRACKTOR_DRY_RUN", "").lower() in {"1", "true", "yes"},
+        },
+        # a run that finds another under way waits for its end
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+        ),
+        tags=["tracktor"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )

@@ -1,0 +1,63 @@
+"""Prefect blocks, tasks and ready-made flows for Tracktor, the order tracking of Shopify stores."""
+
+from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import (
+    BadCredentials,
+    ConnectionTrouble,
+    IncompleteRun,
+    InvalidInput,
+    LimitExceeded,
+    NotFound,
+    RateLimited,
+    RejectedValue,
+    ServerTrouble,
+    TracktorError,
+    UnreadableAnswer,
+)
+from prefect_tracktor.models import (
+    Carrier,
+    ExceptionStatus,
+    Fulfillment,
+    LineItem,
+    Order,
+    ShipmentStatus,
+    StatusOption,
+    TrackingStatus,
+    Webhook,
+    WebhookTopic,
+)
+from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.transport import TransportLimits
+
+__all__ = [
+    "AsyncTracktorClient",
+    "BadCredentials",
+    "Batch",
+    "Carrier",
+    "ConnectionTrouble",
+    "ExceptionStatus",
+    "Failure",
+    "Fulfillment",
+    "IncompleteRun",
+    "InvalidInput",
+    "LimitExceeded",
+    "LineItem",
+    "NotFound",
+    "Order",
+    "OrderFile",
+    "RateLimited",
+    "RejectedValue",
+    "ServerTrouble",
+    "ShipmentStatus",
+    "StatusOption",
+    "TracktorClient",
+    "TracktorCredentials",
+    "TracktorError",
+    "TrackingStatus",
+    "TransportLimits",
+    "UnreadableAnswer",
+    "Webhook",
+    "WebhookTopic",
+]

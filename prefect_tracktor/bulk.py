@@ -1,0 +1,208 @@
+"""Many calls in one go: what was asked for, and what became of each."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import anyio
+
+from prefect_tracktor.client import AsyncTracktorClient
+from prefect_tracktor.endpoints import Endpoint
+from prefect_tracktor.errors import BadCredentials, InvalidInput, NotFound, TracktorError
+
+T = TypeVar("T")
+
+# A call waits without a turn before it is repeated, so more calls than turns keep Tracktor busy.
+_CALLS_A_TURN = 4
+_GIVE_UP_AFTER = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An id that could not be served, and why.
+
+    Attributes:
+        id: The id of the order or fulfillment.
+        reason: What went wrong, without personal data.
+
+    Example:
+        >>> Failure(1001, "Tracktor had trouble (502).").id
+        1001
+    """
+
+    id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Batch(Generic[T]):
+    """What became of each id of a bulk call: every id is in exactly one of the three lists.
+
+    Attributes:
+        found: What was read, in the order of the input.
+        missing: The ids that Tracktor does not know.
+        failed: The ids that could not be read this time, and why.
+
+    Example:
+        >>> Batch(found=["an order"], missing=[7]).complete
+        True
+    """
+
+    found: list[T] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        # counts only: event loops and loggers show results, and these hold customers' data
+        found, missing, failed = len(self.found), len(self.missing), len(self.failed)
+        return f"Batch({found} found, {missing} missing, {failed} failed)"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every id has an answer, be it that it is unknown."""
+        return not self.failed
+
+
+async def read_all(
+    client: AsyncTracktorClient, endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]
+) -> Batch[T]:
+    """Read many ids at once, as many under way as the client's limits allow.
+
+    One bad id never ends the rest. When many in a row fail, Tracktor is away: the rest is not
+    tried, and is among the failed.
+
+    Args:
+        client: An open client.
+        endpoint: Makes the call for an id.
+        ids: What to read; a repeated id is read once.
+
+    Returns:
+        The outcome of every id.
+
+    Raises:
+        InvalidInput: An id is none; nothing was sent.
+        BadCredentials: Tracktor refuses the credentials, which concerns all ids alike.
+
+    Example:
+        >>> from prefect_tracktor import endpoints
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> async def read(tracktor):
+        ...     async with AsyncTracktorClient(
+        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        ...     ) as client:
+        ...         return await read_all(client, endpoints.get_order, [1, 1])
+        >>> with Sandbox() as tracktor:
+        ...     anyio.run(read, tracktor)
+        Batch(0 found, 1 missing, 0 failed)
+    """
+    reading = _Reading(client, _calls(endpoint, ids))
+    await reading.run()
+    return reading.batch()
+
+
+def _calls(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dict[int, Endpoint[T]]:
+    calls: dict[int, Endpoint[T]] = {}
+    for position, wanted in enumerate(ids):
+        try:
+            calls[wanted] = endpoint(wanted)
+        except (InvalidInput, TypeError) as invalid:
+            raise InvalidInput(f"item {position} of the ids: {invalid}") from None
+    return calls
+
+
+class _Reading(Generic[T]):
+    """One bulk call while it runs."""
+
+    def __init__(self, client: AsyncTracktorClient, calls: dict[int, Endpoint[T]]) -> None:
+        self._client = client
+        self._calls = calls
+        self._waiting = iter(calls.items())
+        self._found: dict[int, T] = {}
+        self._missing: set[int] = set()
+        self._failed: dict[int, str] = {}
+        self._failed_in_a_row = 0
+        self._refusal: BadCredentials | None = None
+
+    async def run(self) -> None:
+        workers = min(len(self._calls), self._client.limits.max_concurrency * _CALLS_A_TURN)
+        async with anyio.create_task_group() as group:
+            for _ in range(workers):
+                group.start_soon(self._work)
+        if self._refusal:
+            raise self._refusal
+
+    async def _work(self) -> None:
+        for wanted, endpoint in self._waiting:
+            if self._refusal:
+                return
+            if self._failed_in_a_row >= _GIVE_UP_AFTER:
+                self._failed[wanted] = "not tried: Tracktor did not answer the calls before it"
+                continue
+            await self._read(wanted, endpoint)
+
+    async def _read(self, wanted: int, endpoint: Endpoint[T]) -> None:
+        try:
+            self._found[wanted] = await self._client.send(endpoint)
+        except NotFound:
+            self._missing.add(wanted)
+        except BadCredentials as refusal:
+            self._refusal = refusal
+            return
+        except TracktorError as error:
+            self._failed[wanted] = str(error)
+            self._failed_in_a_row += 1
+            return
+        self._failed_in_a_row = 0
+
+    def batch(self) -> Batch[T]:
+        return Batch(
+            found=[self._found[wanted] for wanted in self._calls if wanted in self._found],
+            missing=[wanted for wanted in self._calls if wanted in self._missing],
+            failed=[
+                Failure(wanted, self._failed[wanted])
+                for wanted in self._calls
+                if wanted in self._failed
+            ],
+        )
+
+
+def read_all_from_anywhere(
+    connect: Callable[[], AsyncTracktorClient],
+    endpoint: Callable[[int], Endpoint[T]],
+    ids: Sequence[int],
+) -> Batch[T]:
+    """`read_all` for sync code, with or without an event loop running in the thread.
+
+    Args:
+        connect: Makes a client.
+        endpoint: Makes the call for an id.
+        ids: What to read.
+
+    Returns:
+        The outcome of every id.
+
+    Raises:
+        InvalidInput: An id is none; nothing was sent.
+        BadCredentials: Tracktor refuses the credentials.
+
+    Example:
+        >>> from prefect_tracktor import TracktorCredentials, endpoints
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> with Sandbox() as tracktor:
+        ...     credentials = TracktorCredentials(
+        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        ...     )
+        ...     batch = read_all_from_anywhere(
+        ...         credentials.get_async_client, endpoints.get_order, tracktor.shop.order_ids[:3]
+        ...     )
+        >>> [order.order_name for order in batch.found]
+        ['#1001', '#1002', '#1003']
+    """
+    from anyio.from_thread import start_blocking_portal
+
+    async def read() -> Batch[T]:
+        async with connect() as client:
+            return await read_all(client, endpoint, ids)
+
+    with start_blocking_portal() as portal:
+        return portal.call(read)

@@ -1,0 +1,435 @@
+"""Tracktor's API for Python: `TracktorClient`, and `AsyncTracktorClient` with an `await`.
+
+A client sends endpoints (`prefect_tracktor.endpoints`) through a transport
+(`prefect_tracktor.transport`), nothing more.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import anyio
+import httpx
+
+from prefect_tracktor import endpoints
+from prefect_tracktor.endpoints import Answer, Endpoint, checked_address, cut_off, interpret
+from prefect_tracktor.errors import InvalidInput, NotFound
+from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.transport import (
+    Body,
+    TransportLimits,
+    async_transport,
+    attempts,
+    connection_trouble,
+    rate_limiter,
+    sync_transport,
+)
+
+T = TypeVar("T")
+
+BASE_URL = "https://www.theshoppad.com/apps/tracktor/api/admin"
+
+_UUID = re.compile(
+    r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}"
+)
+
+
+def checked_uuid(value: str) -> str:
+    """Refuse what is not an account's uuid, before it becomes part of an address.
+
+    Args:
+        value: The candidate, with or without dashes.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is not 32 hexadecimal digits; the message does not repeat it.
+
+    Example:
+        >>> checked_uuid("00000000-0000-4000-8000-000000000001")[:8]
+        '00000000'
+    """
+    if not _UUID.fullmatch(value):
+        raise InvalidInput(
+            "uuid must be 32 hexadecimal digits, with dashes or without, as Tracktor's settings"
+            f" show it; this one has {len(value)} characters"
+        )
+    return value
+
+
+def checked_api_key(value: str) -> str:
+    """Refuse what cannot be an API key, before it becomes a header.
+
+    Args:
+        value: The candidate.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is empty, has characters that no header may have, or is asterisks only;
+            the message does not repeat it.
+
+    Example:
+        >>> checked_api_key("s3cret")
+        's3cret'
+    """
+    if not value:
+        raise InvalidInput("api_key is empty; copy the key from Tracktor's settings")
+    if not value.strip("*"):
+        raise InvalidInput(
+            "api_key is asterisks only: Prefect sends these in place of a secret when a block"
+            " object is passed through run_deployment. Pass the saved block by reference:"
+            ' parameters={"credentials": {"$ref": {"block_document_id": "..."}}}'
+        )
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise InvalidInput("api_key has characters that no key has, such as blanks or line breaks")
+    return value
+
+
+def account_name(uuid: str) -> str:
+    """A name for an account that does not give its uuid away.
+
+    Args:
+        uuid: The account's uuid, in any letter case, with dashes or without.
+
+    Returns:
+        Twenty hexadecimal digits, the same for the same account.
+
+    Example:
+        >>> account_name("00000000-0000-4000-8000-000000000001")
+        'ed2b14bfdb58f1c2a4c8'
+    """
+    return hashlib.sha256(uuid.lower().replace("-", "").encode()).hexdigest()[:20]
+
+
+class _Account:
+    """What both clients share: the account, its address and its limits."""
+
+    def __init__(
+        self,
+        *,
+        uuid: str,
+        api_key: str,
+        base_url: str = BASE_URL,
+        limits: TransportLimits | None = None,
+    ) -> None:
+        self.limits = limits or TransportLimits()
+        self._secrets = (checked_api_key(api_key), checked_uuid(uuid))
+        self._base_url = f"{checked_address(base_url, field='base_url').rstrip('/')}/{uuid}/"
+        rate = self.limits.requests_per_second
+        self._limiter = rate_limiter(account_name(uuid), rate) if rate else None
+        self._settings: dict[str, Any] = {
+            "base_url": self._base_url,
+            "timeout": self.limits.timeout,
+            "headers": {
+                "x-api-key": api_key,
+                "accept": "application/json",
+                "content-type": "application/json",
+                "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
+            },
+        }
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    @contextmanager
+    def _translated(
+        self, endpoint: Endpoint[Any], response: httpx.Response | None
+    ) -> Iterator[None]:
+        """Give httpx's errors as ours: before an answer began, and while its body was read."""
+        try:
+            yield
+        except httpx.HTTPError as error:
+            trouble = (
+                connection_trouble(endpoint, error)
+                if response is None
+                else cut_off(endpoint, response.status_code, "its answer was cut off")
+            )
+        else:
+            return
+        # raised outside of the handler: httpx's error holds the request, and with it the key
+        raise trouble
+
+    def _result(self, endpoint: Endpoint[T], response: httpx.Response, body: bytes) -> T:
+        answer = Answer(response.status_code, response.headers, body)
+        return interpret(endpoint, answer, secrets=self._secrets)
+
+
+class TracktorClient(_Account):
+    """Tracktor's seven calls, and whatever it may gain, for sync code.
+
+    Use it with `with`, or without and call `close()`. It may be shared by threads.
+
+    Args:
+        uuid: The account's uuid.
+        api_key: The account's API key.
+        base_url: Where the API is; for rehearsals, the sandbox's address.
+        limits: Concurrency, rate, time-outs, retries.
+
+    Raises:
+        InvalidInput: The uuid, the key or the address cannot be one.
+
+    Example:
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> with Sandbox() as tracktor, TracktorClient(
+        ...     uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        ... ) as client:
+        ...     client.get_order(tracktor.shop.order_ids[0]).order_name
+        '#1001'
+    """
+
+    def __init__(
+        self,
+        *,
+        uuid: str,
+        api_key: str,
+        base_url: str = BASE_URL,
+        limits: TransportLimits | None = None,
+    ) -> None:
+        super().__init__(uuid=uuid, api_key=api_key, base_url=base_url, limits=limits)
+        transport = sync_transport(self._base_url, self.limits)
+        self._http = httpx.Client(transport=transport, **self._settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def send(self, endpoint: Endpoint[T]) -> T:
+        """Send a call, again if need be, and read its answer.
+
+        Args:
+            endpoint: The call.
+
+        Returns:
+            The call's result.
+
+        Raises:
+            TracktorError: The subclass that says what went wrong in the last attempt.
+        """
+        for attempt in attempts(endpoint, self.limits):
+            with attempt:
+                try:
+                    return self._exchange(endpoint)
+                except NotFound:
+                    if attempt.num > 1 and endpoint.gone_is_done:
+                        return endpoint.read(None)
+                    raise
+        raise AssertionError("an attempt returns or raises")
+
+    def _exchange(self, endpoint: Endpoint[T]) -> T:
+        if self._limiter:
+            self._limiter.try_acquire(endpoint.path)
+        whole = Body(endpoint, self.limits)
+        with self._translated(endpoint, None):
+            request = self._http.build_request(endpoint.method, endpoint.path, json=endpoint.json)
+            response = self._http.send(request, stream=True)
+        try:
+            with self._translated(endpoint, response):
+                body = whole.gather(response.iter_bytes())
+        finally:
+            response.close()
+        return self._result(endpoint, response, body)
+
+    def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
+        """Retrieve the tracking status of a fulfillment; see `endpoints.get_fulfillment`."""
+        return self.send(endpoints.get_fulfillment(fulfillment_id))
+
+    def get_status_options(self) -> list[StatusOption]:
+        """List the shop's tracking statuses; see `endpoints.get_status_options`."""
+        return self.send(endpoints.get_status_options())
+
+    def get_order(self, order_id: int) -> Order:
+        """Retrieve an order with its parcels; see `endpoints.get_order`."""
+        return self.send(endpoints.get_order(order_id))
+
+    def update_order(
+        self,
+        order_id: int,
+        *,
+        status: str | None = None,
+        automatic_carrier_updates: bool | None = None,
+        force: bool | None = None,
+    ) -> Order:
+        """Set an order's manual tracking status; see `endpoints.update_order`."""
+        return self.send(
+            endpoints.update_order(
+                order_id,
+                status=status,
+                automatic_carrier_updates=automatic_carrier_updates,
+                force=force,
+            )
+        )
+
+    def list_webhooks(self) -> list[Webhook]:
+        """List the account's webhooks; see `endpoints.list_webhooks`."""
+        return self.send(endpoints.list_webhooks())
+
+    def create_webhook(self, *, topic: WebhookTopic | str, address: str) -> Webhook:
+        """Create a webhook; see `endpoints.create_webhook`."""
+        return self.send(endpoints.create_webhook(topic=topic, address=address))
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook; see `endpoints.delete_webhook`."""
+        self.send(endpoints.delete_webhook(webhook_id))
+
+    def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
+        """Make a call that this pack does not know yet; see `endpoints.any_call`."""
+        return self.send(endpoints.any_call(method, path, json))
+
+
+class AsyncTracktorClient(_Account):
+    """Tracktor's seven calls, and whatever it may gain, for async code.
+
+    Use it with `async with`. It belongs to the event loop that it was first used in.
+
+    Args:
+        uuid: The account's uuid.
+        api_key: The account's API key.
+        base_url: Where the API is; for rehearsals, the sandbox's address.
+        limits: Concurrency, rate, time-outs, retries.
+
+    Raises:
+        InvalidInput: The uuid, the key or the address cannot be one.
+
+    Example:
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> async def names(tracktor):
+        ...     async with AsyncTracktorClient(
+        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        ...     ) as client:
+        ...         return (await client.get_order(tracktor.shop.order_ids[0])).order_name
+        >>> with Sandbox() as tracktor:
+        ...     anyio.run(names, tracktor)
+        '#1001'
+    """
+
+    def __init__(
+        self,
+        *,
+        uuid: str,
+        api_key: str,
+        base_url: str = BASE_URL,
+        limits: TransportLimits | None = None,
+    ) -> None:
+        super().__init__(uuid=uuid, api_key=api_key, base_url=base_url, limits=limits)
+        transport = async_transport(self._base_url, self.limits)
+        self._http = httpx.AsyncClient(transport=transport, **self._settings)
+        self._turns = anyio.Semaphore(self.limits.max_concurrency)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def send(self, endpoint: Endpoint[T]) -> T:
+        """Send a call, again if need be, and read its answer.
+
+        Args:
+            endpoint: The call.
+
+        Returns:
+            The call's result.
+
+        Raises:
+            TracktorError: The subclass that says what went wrong in the last attempt.
+        """
+        async for attempt in attempts(endpoint, self.limits):
+            with attempt:
+                try:
+                    return await self._exchange(endpoint)
+                except NotFound:
+                    if attempt.num > 1 and endpoint.gone_is_done:
+                        return endpoint.read(None)
+                    raise
+        raise AssertionError("an attempt returns or raises")
+
+    async def _exchange(self, endpoint: Endpoint[T]) -> T:
+        # a turn ends with the attempt, so that calls which wait to be repeated hold up nobody
+        async with self._turns:
+            if self._limiter:
+                await self._limiter.try_acquire_async(endpoint.path)
+            whole = Body(endpoint, self.limits)
+            with self._translated(endpoint, None):
+                request = self._http.build_request(
+                    endpoint.method, endpoint.path, json=endpoint.json
+                )
+                response = await self._http.send(request, stream=True)
+            try:
+                with self._translated(endpoint, response):
+                    body = await whole.agather(response.aiter_bytes())
+            finally:
+                await response.aclose()
+        return self._result(endpoint, response, body)
+
+    async def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
+        """Retrieve the tracking status of a fulfillment; see `endpoints.get_fulfillment`."""
+        return await self.send(endpoints.get_fulfillment(fulfillment_id))
+
+    async def get_status_options(self) -> list[StatusOption]:
+        """List the shop's tracking statuses; see `endpoints.get_status_options`."""
+        return await self.send(endpoints.get_status_options())
+
+    async def get_order(self, order_id: int) -> Order:
+        """Retrieve an order with its parcels; see `endpoints.get_order`."""
+        return await self.send(endpoints.get_order(order_id))
+
+    async def update_order(
+        self,
+        order_id: int,
+        *,
+        status: str | None = None,
+        automatic_carrier_updates: bool | None = None,
+        force: bool | None = None,
+    ) -> Order:
+        """Set an order's manual tracking status; see `endpoints.update_order`."""
+        return await self.send(
+            endpoints.update_order(
+                order_id,
+                status=status,
+                automatic_carrier_updates=automatic_carrier_updates,
+                force=force,
+            )
+        )
+
+    async def list_webhooks(self) -> list[Webhook]:
+        """List the account's webhooks; see `endpoints.list_webhooks`."""
+        return await self.send(endpoints.list_webhooks())
+
+    async def create_webhook(self, *, topic: WebhookTopic | str, address: str) -> Webhook:
+        """Create a webhook; see `endpoints.create_webhook`."""
+        return await self.send(endpoints.create_webhook(topic=topic, address=address))
+
+    async def delete_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook; see `endpoints.delete_webhook`."""
+        await self.send(endpoints.delete_webhook(webhook_id))
+
+    async def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
+        """Make a call that this pack does not know yet; see `endpoints.any_call`."""
+        return await self.send(endpoints.any_call(method, path, json))

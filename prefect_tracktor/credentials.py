@@ -1,0 +1,152 @@
+"""The credentials block: one Tracktor account, and how to talk to it."""
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+
+from prefect_tracktor.client import (
+    BASE_URL,
+    AsyncTracktorClient,
+    TracktorClient,
+    account_name,
+    checked_api_key,
+    checked_uuid,
+)
+from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.transport import TransportLimits
+
+
+class TracktorCredentials(Block):
+    """The uuid and API key of one Tracktor account, and how hard it may be asked.
+
+    Both are in Tracktor's settings in the Shopify admin, and belong to one shop.
+
+    Attributes:
+        uuid: The account's uuid.
+        api_key: The account's API key.
+        base_url: Where the API is; for rehearsals, the sandbox's address.
+        limits: Concurrency, rate, time-outs and retries.
+
+    Raises:
+        pydantic.ValidationError: A value cannot be right; the message never repeats it.
+
+    Example:
+        Load stored credentials and read an order:
+        ```python
+        from prefect_tracktor import TracktorCredentials
+
+        credentials = TracktorCredentials.load("BLOCK_NAME")
+        with credentials.get_client() as client:
+            order = client.get_order(5000000001001)
+        ```
+    """
+
+    _block_type_name = "Tracktor Credentials"
+    _block_type_slug = "tracktor-credentials"
+    _description = "The uuid and API key of one Tracktor account, and how hard it may be asked."
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    uuid: str = Field(
+        title="Account uuid",
+        description="The account's uuid, from Tracktor's settings.",
+        repr=False,
+    )
+    api_key: SecretStr = Field(
+        title="API key",
+        description="The account's API key, from Tracktor's settings.",
+    )
+    base_url: str = Field(
+        default=BASE_URL,
+        title="Address of the API",
+        description="Leave it as it is, or give the sandbox's address for a rehearsal.",
+    )
+    limits: TransportLimits = Field(
+        default_factory=TransportLimits,
+        title="Limits",
+        description="How many requests at once and per second, time-outs, and retries.",
+    )
+
+    @field_validator("uuid")
+    @classmethod
+    def _uuid_is_one(cls, value: str) -> str:
+        return checked_uuid(value)
+
+    @field_validator("api_key")
+    @classmethod
+    def _api_key_can_be_one(cls, value: SecretStr) -> SecretStr:
+        checked_api_key(value.get_secret_value())
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _base_url_is_safe(cls, value: str) -> str:
+        return checked_address(value, field="base_url")
+
+    @property
+    def account(self) -> str:
+        """A name for the account that does not give its uuid away."""
+        return account_name(self.uuid)
+
+    def get_client(self) -> TracktorClient:
+        """A client for sync code.
+
+        Returns:
+            A new client; close it, or use it with `with`.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox
+            >>> with Sandbox() as tracktor:
+            ...     credentials = TracktorCredentials(
+            ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+            ...     )
+            ...     with credentials.get_client() as client:
+            ...         client.list_webhooks()
+            []
+        """
+        return TracktorClient(
+            uuid=self.uuid,
+            api_key=self.api_key.get_secret_value(),
+            base_url=self.base_url,
+            limits=self.limits,
+        )
+
+    def get_async_client(self) -> AsyncTracktorClient:
+        """A client for async code; it belongs to the event loop that first uses it.
+
+        Returns:
+            A new client; use it with `async with`.
+
+        Example:
+            >>> credentials = TracktorCredentials(
+            ...     uuid="00000000-0000-4000-8000-000000000001", api_key="s3cret"
+            ... )
+            >>> credentials.get_async_client()
+            <AsyncTracktorClient>
+        """
+        return AsyncTracktorClient(
+            uuid=self.uuid,
+            api_key=self.api_key.get_secret_value(),
+            base_url=self.base_url,
+            limits=self.limits,
+        )
+
+    def verify(self) -> None:
+        """Make one call that costs no tracking look-up, to see that the credentials work.
+
+        Raises:
+            BadCredentials: Tracktor refuses the uuid or the key.
+            TracktorError: Tracktor cannot be reached, or answers otherwise than expected.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox
+            >>> with Sandbox() as tracktor:
+            ...     TracktorCredentials(
+            ...         uuid=tracktor.uuid, api_key="wrong", base_url=tracktor.base_url
+            ...     ).verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.BadCredentials: GET status-options.json: Tracktor refused ...
+        """
+        with self.get_client() as client:
+            client.get_status_options()

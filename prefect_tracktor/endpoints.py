@@ -1,0 +1,627 @@
+"""The seven API calls as plain values: what to send, and how to read what comes back. No I/O.
+
+Every choice that the vendor has not published is made here or in `models`, and marked [inferred].
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from http import HTTPStatus
+from typing import Any, Generic, Literal, TypeVar, get_args
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from prefect_tracktor.errors import (
+    BadCredentials,
+    InvalidInput,
+    NotFound,
+    RateLimited,
+    RejectedValue,
+    ServerTrouble,
+    TracktorError,
+    UnreadableAnswer,
+)
+from prefect_tracktor.masking import redact
+from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+
+T = TypeVar("T")
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+_LARGEST_ID = 2**63 - 1
+_PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.json)?(\?[A-Za-z0-9_.~%&=+-]*)?")
+_SAID_AT_MOST = 200
+_OPTION_FIELDS = {"key", "label", "name"}
+
+
+class Retries(Enum):
+    """When a call may be sent again.
+
+    Example:
+        >>> get_order(1).retries is Retries.ANY_TROUBLE
+        True
+    """
+
+    ANY_TROUBLE = "the call can be repeated without harm"
+    NOT_RECEIVED = "only if the server surely did not act on it"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint(Generic[T]):
+    """One call: what to send, whether it may be repeated, and how to read the answer.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path below the account, validated.
+        read: Turns the decoded JSON (`None` for an empty body) into the result; raises
+            `ValueError`, `TypeError` or `KeyError` when it is not what was asked for.
+        retries: When the call may be sent again.
+        json: The body, or `None`.
+        may_be_empty: Whether an empty answer is a success.
+        gone_is_done: Whether "not found" after a repeated call means that the first one worked.
+
+    Example:
+        >>> get_order(1001).call
+        'GET orders/1001.json'
+    """
+
+    method: Method
+    path: str
+    read: Callable[[Any], T]
+    retries: Retries = Retries.ANY_TROUBLE
+    json: Mapping[str, Any] | None = None
+    may_be_empty: bool = False
+    gone_is_done: bool = False
+
+    @property
+    def call(self) -> str:
+        """The call for error messages: method and path below the account."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back from the server: status, headers (lower case) and the whole body.
+
+    Example:
+        >>> Answer(200, {}, b'{"order": {"order_id": 7}}').status_code
+        200
+    """
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def get_fulfillment(fulfillment_id: int) -> Endpoint[Fulfillment]:
+    """Retrieve the tracking status of a fulfillment [doc].
+
+    Args:
+        fulfillment_id: The Shopify id of the fulfillment.
+
+    Returns:
+        The call; its result is the `Fulfillment`.
+
+    Raises:
+        InvalidInput: The id is not a positive whole number.
+
+    Example:
+        >>> get_fulfillment(7).path
+        'fulfillments/7.json'
+    """
+    valid_id = checked_id(fulfillment_id, field="fulfillment_id")
+
+    def read(answer: Any) -> Fulfillment:
+        fulfillment = Fulfillment.model_validate(_unwrapped(answer, "fulfillment"))
+        return _same_id(fulfillment, fulfillment.fulfillment_id, valid_id)
+
+    return Endpoint("GET", f"fulfillments/{valid_id}.json", read)
+
+
+def get_order(order_id: int) -> Endpoint[Order]:
+    """Retrieve the tracking statuses of an order [doc].
+
+    Args:
+        order_id: The Shopify id of the order.
+
+    Returns:
+        The call; its result is the `Order`.
+
+    Raises:
+        InvalidInput: The id is not a positive whole number.
+
+    Example:
+        >>> get_order(1001).read({"order": {"order_id": 1001, "order_name": "#1"}}).order_name
+        '#1'
+    """
+    valid_id = checked_id(order_id, field="order_id")
+
+    def read(answer: Any) -> Order:
+        order = Order.model_validate(_unwrapped(answer, "order"))
+        return _same_id(order, order.order_id, valid_id)
+
+    return Endpoint("GET", f"orders/{valid_id}.json", read)
+
+
+def update_order(
+    order_id: int,
+    *,
+    status: str | None = None,
+    automatic_carrier_updates: bool | None = None,
+    force: bool | None = None,
+) -> Endpoint[Order]:
+    """Set an order's manual tracking status, or hand it back to the carrier [doc].
+
+    The body's envelope `{"order": {...}}` is [inferred]. What the answer holds is unpublished: the
+    result has the fields that it does hold, and at least the order's id [inferred].
+
+    Args:
+        order_id: The Shopify id of the order.
+        status: The label of a built-in or custom status, as entered in the dashboard [vendor].
+        automatic_carrier_updates: `False` where custom statuses are used, `True` to hand the order
+            back to the carrier; left out, the order keeps its setting [vendor].
+        force: Whether to set the status in any case; the vendor recommends true [vendor].
+
+    Returns:
+        The call; its result is the `Order` as far as the answer shows it.
+
+    Raises:
+        InvalidInput: The id is not a positive whole number, the status is blank, or nothing is set.
+
+    Example:
+        >>> update_order(1001, status="Sewing").json
+        {'order': {'status': 'Sewing'}}
+    """
+    valid_id = checked_id(order_id, field="order_id")
+    flags = {"automatic_carrier_updates": automatic_carrier_updates, "force": force}
+    _refuse_unwritable(status, flags)
+    given = {"status": status} | flags
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes.keys() - {"force"}:
+        raise InvalidInput("nothing to update: give status or automatic_carrier_updates")
+
+    def read(answer: Any) -> Order:
+        unwrapped = _unwrapped(answer, "order")
+        fields = unwrapped if isinstance(unwrapped, dict) else {}
+        order = Order.model_validate({"order_id": valid_id} | fields)
+        return _same_id(order, order.order_id, valid_id)
+
+    return Endpoint(
+        "POST", f"orders/{valid_id}.json", read, json={"order": changes}, may_be_empty=True
+    )
+
+
+def _refuse_unwritable(status: object, flags: Mapping[str, object]) -> None:
+    if status is not None and not (isinstance(status, str) and status.strip()):
+        raise InvalidInput("status must be a label; leave it out to keep the order's status")
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | None):
+            raise InvalidInput(f"{name} must be true, false or left out; not {str(flag)[:40]!r}")
+
+
+def get_status_options() -> Endpoint[list[StatusOption]]:
+    """List the shop's tracking statuses, built in and its own [doc].
+
+    The answer's shape is unpublished: lists, objects keyed by status and groups of either are read,
+    wrapped or not [inferred].
+
+    Returns:
+        The call; its result is the list of `StatusOption`.
+
+    Example:
+        >>> [option.label for option in get_status_options().read(["Cutting", "Sewing"])]
+        ['Cutting', 'Sewing']
+    """
+
+    def read(answer: Any) -> list[StatusOption]:
+        return [StatusOption.model_validate(option) for option in _status_options(answer)]
+
+    return Endpoint("GET", "status-options.json", read)
+
+
+def list_webhooks() -> Endpoint[list[Webhook]]:
+    """List the account's webhooks [doc].
+
+    Returns:
+        The call; its result is the list of `Webhook`.
+
+    Example:
+        >>> list_webhooks().read({"webhooks": []})
+        []
+    """
+
+    def read(answer: Any) -> list[Webhook]:
+        webhooks = _unwrapped(answer, "webhooks")
+        entries = webhooks.values() if isinstance(webhooks, dict) else webhooks or ()
+        return [Webhook.model_validate(_unwrapped(entry, "webhook")) for entry in entries]
+
+    return Endpoint("GET", "webhooks.json", read)
+
+
+def create_webhook(*, topic: WebhookTopic | str, address: str) -> Endpoint[Webhook]:
+    """Create a webhook [doc]. The body's form is by analogy with Shopify's [inferred].
+
+    Creating is repeated only when the server surely did not act on it, so that no webhook is made
+    twice.
+
+    Args:
+        topic: One of the ten documented topics.
+        address: Where Tracktor shall post to: https, or http on this machine.
+
+    Returns:
+        The call; its result is the `Webhook`.
+
+    Raises:
+        InvalidInput: The topic is not documented, or the address is not one that may be posted to.
+
+    Example:
+        >>> create_webhook(topic="order/delivered", address="https://shop.example/hook").json
+        {'webhook': {'topic': 'order/delivered', 'address': 'https://shop.example/hook'}}
+    """
+    if topic not in set(WebhookTopic):
+        raise InvalidInput(
+            f"topic must be one of {', '.join(WebhookTopic)}; not {str(topic)[:60]!r}"
+        )
+    body = {"topic": str(topic), "address": checked_address(address, field="address")}
+
+    def read(answer: Any) -> Webhook:
+        fields = _unwrapped(answer, "webhook")
+        return Webhook.model_validate(body | fields if isinstance(fields, dict) else fields)
+
+    return Endpoint(
+        "POST", "webhooks.json", read, retries=Retries.NOT_RECEIVED, json={"webhook": body}
+    )
+
+
+def delete_webhook(webhook_id: int) -> Endpoint[None]:
+    """Delete a webhook [doc].
+
+    Args:
+        webhook_id: The id as `list_webhooks` gives it.
+
+    Returns:
+        The call; it has no result.
+
+    Raises:
+        InvalidInput: The id is not a positive whole number.
+
+    Example:
+        >>> delete_webhook(3).call
+        'DELETE webhooks/3.json'
+    """
+    valid_id = checked_id(webhook_id, field="webhook_id")
+    return Endpoint(
+        "DELETE",
+        f"webhooks/{valid_id}.json",
+        lambda _answer: None,
+        may_be_empty=True,
+        gone_is_done=True,
+    )
+
+
+def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> Endpoint[Any]:
+    """Make a call that this pack does not know yet, under the same guards as the others.
+
+    Args:
+        method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+        path: The path below the account, such as `orders/1001.json`; a query is allowed.
+        json: The body.
+
+    Returns:
+        The call; its result is the decoded JSON, `None` for an empty answer to a write.
+
+    Raises:
+        InvalidInput: The method or the path is not of that form.
+
+    Example:
+        >>> any_call("GET", "orders/1001/notes.json").retries.name
+        'ANY_TROUBLE'
+    """
+    if method not in get_args(Method):
+        raise InvalidInput(f"method must be one of {', '.join(get_args(Method))}; not {method!r}")
+    if not _PATH.fullmatch(path):
+        raise InvalidInput(
+            f"path must be relative to the account, such as 'orders/1001.json'; not {path[:60]!r}"
+        )
+    repeatable = method in {"GET", "PUT", "DELETE"}
+    return Endpoint(
+        method,  # type: ignore[arg-type]  # just compared with the literals
+        path,
+        lambda answer: answer,
+        retries=Retries.ANY_TROUBLE if repeatable else Retries.NOT_RECEIVED,
+        json=json,
+        may_be_empty=method != "GET",
+    )
+
+
+def checked_id(value: object, *, field: str) -> int:
+    """Refuse what is not an id, before it becomes part of an address.
+
+    Args:
+        value: The candidate; booleans and strings are no ids.
+        field: What to call it in the error.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is not a positive whole number of at most 63 bits.
+
+    Example:
+        >>> checked_id(1001, field="order_id")
+        1001
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_ID:
+        raise InvalidInput(f"{field} must be a positive whole number, not {str(value)[:40]!r}")
+    return value
+
+
+def checked_address(value: str, *, field: str) -> str:
+    """Refuse an address that keys or customers' data must not travel to.
+
+    Args:
+        value: The candidate.
+        field: What to call it in the error.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is not https (plain http is allowed to this machine itself), or holds a
+            user name, a fragment or white space.
+
+    Example:
+        >>> checked_address("http://127.0.0.1:8080/hook", field="address")
+        'http://127.0.0.1:8080/hook'
+    """
+    remedy = f"{field} must be an https address such as https://shop.example/path"
+    try:
+        parts = urlsplit(value)
+        host, _port = parts.hostname, parts.port
+    except ValueError:
+        raise InvalidInput(f"{remedy}; this one is malformed") from None
+    if not value.isprintable() or " " in value or "\\" in value or not host:
+        raise InvalidInput(f"{remedy}; this one is malformed")
+    if parts.username is not None or parts.fragment:
+        raise InvalidInput(f"{remedy}, without user name and fragment")
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+        return value
+    raise InvalidInput(f"{remedy}; plain http is allowed to localhost only")
+
+
+def _is_loopback(host: str) -> bool:
+    return host in {"localhost", "::1"} or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+
+
+def interpret(endpoint: Endpoint[T], answer: Answer, *, secrets: tuple[str, ...] = ()) -> T:
+    """Read an answer, or say what is wrong with it.
+
+    Args:
+        endpoint: The call that was made.
+        answer: What came back.
+        secrets: Strings that must not be repeated from what the server said.
+
+    Returns:
+        The call's result.
+
+    Raises:
+        TracktorError: The subclass that fits the status or the body.
+
+    Example:
+        >>> interpret(get_order(7), Answer(404, {}, b""))
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.NotFound: GET orders/7.json: Tracktor does not know this id ...
+    """
+    if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+        raise _refusal(endpoint, answer, secrets)
+    if not answer.body.strip() and endpoint.may_be_empty:
+        return endpoint.read(None)
+    try:
+        decoded = from_json(answer.body)
+    except ValueError:
+        raise cut_off(endpoint, answer.status_code, "its answer was not JSON") from None
+    try:
+        return endpoint.read(decoded)
+    except ValidationError as invalid:
+        problem = "; ".join(
+            f"{'.'.join(map(str, error['loc']))}: {error['type']}" for error in invalid.errors()[:3]
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as unexpected:
+        # the words of our own checks only: those of a library may quote the customer's data
+        problem = str(unexpected) if isinstance(unexpected, _OtherIdError) else "unexpected form"
+    raise UnreadableAnswer(
+        f"{endpoint.call}: the answer is not what was asked for ({problem}). Nothing was taken from"
+        " it. If it persists, the API has changed: see the inferred details in the README.",
+        call=endpoint.call,
+        status_code=answer.status_code,
+    )
+
+
+def cut_off(endpoint: Endpoint[Any], status_code: int, how: str) -> ServerTrouble:
+    """The error for an answer that began well and cannot be read to its end.
+
+    Args:
+        endpoint: The call that was made.
+        status_code: The status that the answer began with.
+        how: What is wrong with it, for the message.
+
+    Returns:
+        The error to raise.
+
+    Example:
+        >>> str(cut_off(get_order(7), 200, "its answer was cut off"))[:59]
+        'GET orders/7.json: Tracktor had trouble (200, its answer wa'
+    """
+    advice = (
+        "The webhook or record may exist all the same: list before creating again."
+        if endpoint.retries is Retries.NOT_RECEIVED
+        else "Try again later."
+    )
+    return ServerTrouble(
+        f"{endpoint.call}: Tracktor had trouble ({status_code}, {how}). {advice}",
+        call=endpoint.call,
+        status_code=status_code,
+    )
+
+
+def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> timedelta | None:
+    """How long the server asks to be left alone, in either form of the header.
+
+    Args:
+        headers: The answer's headers, lower case.
+        now: The present, for tests; an aware time.
+
+    Returns:
+        The time to wait, never negative; `None` without a header or with an unreadable one.
+
+    Example:
+        >>> retry_after({"retry-after": "7"})
+        datetime.timedelta(seconds=7)
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        return max(timedelta(0), timedelta(seconds=float(value)))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        date = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+    return max(timedelta(0), aware - (now or datetime.now(UTC)))
+
+
+def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) -> TracktorError:
+    kind, meaning, advice = _meaning(answer.status_code)
+    wait = retry_after(answer.headers)
+    said = _what_the_server_said(answer, secrets)
+    parts = [
+        f"{endpoint.call}: {meaning} ({answer.status_code}).",
+        f"It said: {said!r}." if said else "",
+        f"It asks to wait {wait.total_seconds():.0f} seconds." if wait else "",
+        advice,
+    ]
+    unavailable = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    return kind(
+        " ".join(filter(None, parts)),
+        call=endpoint.call,
+        status_code=answer.status_code,
+        retry_after=wait,
+        may_have_arrived=answer.status_code not in unavailable,
+    )
+
+
+def _meaning(status_code: int) -> tuple[type[TracktorError], str, str]:
+    """What a status means, and what to do about it [inferred: no error is documented]."""
+    match status_code:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return (
+                BadCredentials,
+                "Tracktor refused the credentials",
+                "Check uuid and api_key of the TracktorCredentials block: both belong to one shop.",
+            )
+        case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
+            return (
+                NotFound,
+                "Tracktor does not know this id",
+                "Check that it is the Shopify id (not the order's name) and belongs to this shop.",
+            )
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return (
+                RateLimited,
+                "Tracktor asks for fewer requests",
+                "Lower max_concurrency or set requests_per_second in the block's limits.",
+            )
+        case HTTPStatus.REQUEST_TIMEOUT:
+            return ServerTrouble, "Tracktor gave up waiting for the request", "Try again later."
+        case _ if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ServerTrouble, "Tracktor had trouble", "Try again later."
+        case _ if status_code >= HTTPStatus.BAD_REQUEST:
+            return (
+                RejectedValue,
+                "Tracktor rejected a value",
+                "Correct the value; the shop's statuses are what get_status_options lists.",
+            )
+        case _:
+            return (
+                UnreadableAnswer,
+                "Tracktor answered with a redirect or an unknown status",
+                "Check base_url of the TracktorCredentials block.",
+            )
+
+
+def _what_the_server_said(answer: Answer, secrets: tuple[str, ...]) -> str:
+    """The server's own words on an error: short, and without personal data.
+
+    Only fields that are meant for messages are repeated, and an HTML page's title; a body of any
+    other kind may hold a customer's data.
+    """
+    try:
+        words = " ".join(_messages(from_json(answer.body)))
+    except ValueError:
+        title = re.search(rb"<title>([^<]{1,200})</title>", answer.body[:10_000], re.IGNORECASE)
+        words = title.group(1).decode("utf-8", "replace") if title else ""
+    folded = " ".join(redact(words, secrets=secrets).split())
+    return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"
+
+
+def _messages(body: Any) -> Iterator[str]:
+    if not isinstance(body, dict):
+        return
+    for name in ("error", "errors", "message", "detail"):
+        yield from _strings(body.get(name))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _strings(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield f"{key}: {' '.join(_strings(entry))}"
+
+
+class _OtherIdError(ValueError):
+    """The answer is about something else; the message holds ids only."""
+
+
+def _same_id(read: T, found: int, asked: int) -> T:
+    """An answer about another order would become a letter to the wrong customer."""
+    if found != asked:
+        raise _OtherIdError(f"asked for {asked}, got {found}")
+    return read
+
+
+def _unwrapped(answer: Any, name: str) -> Any:
+    """`{"order": {...}}` and the bare object alike; envelopes are unpublished [inferred]."""
+    if isinstance(answer, dict) and isinstance(answer.get(name), dict | list):
+        return answer[name]
+    return answer
+
+
+def _status_options(answer: Any) -> Iterator[Any]:
+    """Find the options in whatever nesting they come [inferred]."""
+    if isinstance(answer, dict) and not _OPTION_FIELDS & answer.keys():
+        for key, value in answer.items():
+            yield from _options_under(key, value)
+    elif isinstance(answer, list):
+        for entry in answer:
+            yield from _status_options(entry)
+    elif isinstance(answer, str | dict):
+        yield answer
+
+
+def _options_under(key: str, value: Any) -> Iterable[Any]:
+    if isinstance(value, str):
+        return [{"key": key, "label": value}]
+    if isinstance(value, dict) and _OPTION_FIELDS & value.keys():
+        return [{"key": key} | value]
+    return _status_options(value)

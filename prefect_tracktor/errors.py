@@ -1,0 +1,141 @@
+"""One small family of errors, each saying which call failed, why, and what to do next.
+
+No error holds the API key, the account's uuid or a customer's data, so that it can be logged,
+stored by Prefect and shown to anybody.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+
+class TracktorError(Exception):
+    """Anything that went wrong between this pack and Tracktor.
+
+    Attributes:
+        call: The call as method and path below the account, such as `GET orders/1001.json`;
+            empty when nothing was sent.
+        status_code: The HTTP status of the answer, where there was one.
+        retry_after: How long the server asked to be left alone, where it did.
+        may_have_arrived: Whether the server may have acted on the request.
+
+    Example:
+        >>> raise TracktorError("the shop is closed", call="GET orders/1.json")
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.TracktorError: the shop is closed
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        call: str = "",
+        status_code: int | None = None,
+        retry_after: timedelta | None = None,
+        may_have_arrived: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.call = call
+        self.status_code = status_code
+        self.retry_after = retry_after
+        self.may_have_arrived = may_have_arrived
+
+
+class InvalidInput(TracktorError, ValueError):
+    """A value was refused before anything was sent: an id, an address, an empty update.
+
+    Example:
+        >>> from prefect_tracktor.endpoints import get_order
+        >>> get_order(-5)
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: order_id must be a positive whole number, not -5
+    """
+
+
+class BadCredentials(TracktorError):
+    """Tracktor refused the uuid or the API key (401, 403). Waiting does not help.
+
+    Example:
+        >>> issubclass(BadCredentials, TracktorError)
+        True
+    """
+
+
+class NotFound(TracktorError):
+    """Tracktor does not know the id (404).
+
+    Example:
+        >>> issubclass(NotFound, TracktorError)
+        True
+    """
+
+
+class RejectedValue(TracktorError):
+    """Tracktor understood the request and refused a value in it (400, 422 and other 4xx).
+
+    Example:
+        >>> issubclass(RejectedValue, TracktorError)
+        True
+    """
+
+
+class RateLimited(TracktorError):
+    """Tracktor asked for fewer requests (429), and went on asking until the retries ran out.
+
+    Example:
+        >>> RateLimited("slow down", retry_after=timedelta(seconds=7)).retry_after.seconds
+        7
+    """
+
+
+class ServerTrouble(TracktorError):
+    """Tracktor failed (5xx), or its answer was cut off or was not JSON.
+
+    Example:
+        >>> ServerTrouble("bad gateway", status_code=502).status_code
+        502
+    """
+
+
+class ConnectionTrouble(TracktorError):
+    """Tracktor could not be reached, or did not answer in time.
+
+    Example:
+        >>> ConnectionTrouble("no route", may_have_arrived=False).may_have_arrived
+        False
+    """
+
+
+class UnreadableAnswer(TracktorError):
+    """The answer was JSON, but not what was asked for: a missing field, another order.
+
+    Example:
+        >>> issubclass(UnreadableAnswer, TracktorError)
+        True
+    """
+
+
+class LimitExceeded(TracktorError):
+    """More would be sent or changed than the caller allowed, so nothing was.
+
+    Example:
+        >>> issubclass(LimitExceeded, TracktorError)
+        True
+    """
+
+
+class IncompleteRun(TracktorError):
+    """A flow did what it could, and something is left that a person should know of.
+
+    Attributes:
+        report: The flow's typed report, as it would have been returned.
+
+    Example:
+        >>> IncompleteRun("3 orders could not be read", report={"failed": 3}).report
+        {'failed': 3}
+    """
+
+    def __init__(self, message: str, *, report: Any = None) -> None:
+        super().__init__(message)
+        self.report = report

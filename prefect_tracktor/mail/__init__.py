@@ -1,0 +1,1 @@
+"""Letters to customers: what they say, how they travel, and who was told what."""

@@ -1,0 +1,73 @@
+"""Where order ids come from: a list, a file, or anything else that can name them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Protocol, runtime_checkable
+
+from prefect_tracktor.endpoints import checked_id
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources.order_file import OrderFile
+
+__all__ = ["OrderFile", "OrderSource", "chunked", "iter_order_ids"]
+
+
+@runtime_checkable
+class OrderSource(Protocol):
+    """Anything that can name orders, such as an `OrderFile`.
+
+    Example:
+        >>> isinstance(OrderFile(path="orders.csv"), OrderSource)
+        True
+    """
+
+    def order_ids(self) -> Iterator[int]:
+        """The Shopify ids of the orders, each once."""
+        ...
+
+
+def iter_order_ids(orders: Sequence[int] | OrderSource) -> Iterator[int]:
+    """Name the orders of a list or of a source, each once and in their order.
+
+    A list is checked as a whole before its first id comes out; a source is streamed.
+
+    Args:
+        orders: Order ids, or where to read them.
+
+    Returns:
+        The ids.
+
+    Raises:
+        InvalidInput: An entry of the list is not an order id; the message gives its position.
+            From a source: whatever its `order_ids` raises, while reading.
+
+    Example:
+        >>> list(iter_order_ids([1001, 1002, 1001]))
+        [1001, 1002]
+    """
+    if isinstance(orders, OrderSource):
+        return orders.order_ids()
+    ids = (checked_id(entry, field=f"orders[{index}]") for index, entry in enumerate(orders))
+    return iter(dict.fromkeys(ids))
+
+
+def chunked(ids: Iterable[int], size: int) -> Iterator[list[int]]:
+    """Cut a stream of ids into lists of at most `size`, reading no further than asked.
+
+    Args:
+        ids: Order ids, in any number.
+        size: How many belong into one list.
+
+    Returns:
+        The lists; only the last can be shorter.
+
+    Raises:
+        InvalidInput: The size is below one.
+
+    Example:
+        >>> list(chunked(range(1, 6), 2))
+        [[1, 2], [3, 4], [5]]
+    """
+    if size < 1:
+        raise InvalidInput(f"the size of a chunk must be 1 or more, not {size}")
+    remaining = iter(ids)
+    return iter(lambda: list(islice(remaining, size)), [])

@@ -1,0 +1,474 @@
+"""A Prefect task for each of Tracktor's calls, and bulk tasks on top; each with an async twin.
+
+All take the credentials first. They are repeated only for trouble that may pass, their results
+hold customers' data and are neither persisted nor cached, and they carry the tag `tracktor`, so
+that one tag-based concurrency limit can hold for all of them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from prefect_tracktor import endpoints
+from prefect_tracktor.bulk import Batch, read_all, read_all_from_anywhere
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import ConnectionTrouble, RateLimited, ServerTrouble, TracktorError
+from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+# Prefect calls conditions only if they are plain functions. In async tasks `state.result()` would
+# be a coroutine; `state.data` is the error in both kinds.
+def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Whether waiting may help."""
+    return isinstance(state.data, RateLimited | ServerTrouble | ConnectionTrouble)
+
+
+def _was_not_received(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    """Whether waiting may help, and nothing can be done twice."""
+    error = state.data
+    return isinstance(error, TracktorError) and not error.may_have_arrived
+
+
+def _tracktor_task(
+    name: str, run_name: str, *, retry_on: Callable[[Any, TaskRun, State[Any]], bool] = _may_pass
+) -> Callable[[Callable[P, R]], Task[P, R]]:
+    return task(
+        name=name,
+        task_run_name=run_name,
+        tags={"tracktor"},
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        # the client repeats within two minutes; these three cover an outage of several more
+        retries=3,
+        retry_delay_seconds=exponential_backoff(60),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=retry_on,
+    )
+
+
+@_tracktor_task("Get fulfillment", "get-fulfillment-{fulfillment_id}")
+def get_fulfillment(credentials: TracktorCredentials, fulfillment_id: int) -> Fulfillment:
+    """Retrieve the tracking status of a fulfillment.
+
+    Args:
+        credentials: The account.
+        fulfillment_id: The Shopify id of the fulfillment.
+
+    Returns:
+        The fulfillment.
+
+    Raises:
+        NotFound: Tracktor does not know the id.
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> get_fulfillment(credentials, fulfillment_id).order_name
+        '#1001'
+    """
+    with credentials.get_client() as client:
+        return client.get_fulfillment(fulfillment_id)
+
+
+@_tracktor_task("Get fulfillment", "get-fulfillment-{fulfillment_id}")
+async def aget_fulfillment(credentials: TracktorCredentials, fulfillment_id: int) -> Fulfillment:
+    """`get_fulfillment` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(aget_fulfillment(credentials, fulfillment_id)).order_name
+        '#1001'
+    """
+    async with credentials.get_async_client() as client:
+        return await client.get_fulfillment(fulfillment_id)
+
+
+@_tracktor_task("Get status options", "get-status-options")
+def get_status_options(credentials: TracktorCredentials) -> list[StatusOption]:
+    """List the shop's tracking statuses, built in and its own.
+
+    Args:
+        credentials: The account.
+
+    Returns:
+        The statuses that an order can be set to.
+
+    Raises:
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> get_status_options(credentials)[0].label
+        'Order ready'
+    """
+    with credentials.get_client() as client:
+        return client.get_status_options()
+
+
+@_tracktor_task("Get status options", "get-status-options")
+async def aget_status_options(credentials: TracktorCredentials) -> list[StatusOption]:
+    """`get_status_options` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(aget_status_options(credentials))[0].label
+        'Order ready'
+    """
+    async with credentials.get_async_client() as client:
+        return await client.get_status_options()
+
+
+@_tracktor_task("Get order", "get-order-{order_id}")
+def get_order(credentials: TracktorCredentials, order_id: int) -> Order:
+    """Retrieve an order with its customer and its parcels.
+
+    Args:
+        credentials: The account.
+        order_id: The Shopify id of the order.
+
+    Returns:
+        The order.
+
+    Raises:
+        NotFound: Tracktor does not know the id.
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> get_order(credentials, order_ids[0]).order_name
+        '#1001'
+    """
+    with credentials.get_client() as client:
+        return client.get_order(order_id)
+
+
+@_tracktor_task("Get order", "get-order-{order_id}")
+async def aget_order(credentials: TracktorCredentials, order_id: int) -> Order:
+    """`get_order` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(aget_order(credentials, order_ids[0])).order_name
+        '#1001'
+    """
+    async with credentials.get_async_client() as client:
+        return await client.get_order(order_id)
+
+
+@_tracktor_task("Update order", "update-order-{order_id}")
+def update_order(
+    credentials: TracktorCredentials,
+    order_id: int,
+    *,
+    status: str | None = None,
+    automatic_carrier_updates: bool | None = None,
+    force: bool | None = None,
+) -> Order:
+    """Set an order's manual tracking status, or hand it back to the carrier.
+
+    Args:
+        credentials: The account.
+        order_id: The Shopify id of the order.
+        status: The label of a built-in or custom status, as entered in the dashboard.
+        automatic_carrier_updates: `True` hands the order back to the carrier, `False` keeps the
+            carrier from changing it; left out, the order keeps its setting.
+        force: Whether to set the status in any case.
+
+    Returns:
+        The order, as far as the answer shows it.
+
+    Raises:
+        NotFound: Tracktor does not know the id.
+        RejectedValue: Tracktor refuses a value.
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> update_order(credentials, order_ids[0], status="Delivered").order_name
+        '#1001'
+    """
+    with credentials.get_client() as client:
+        return client.update_order(
+            order_id,
+            status=status,
+            automatic_carrier_updates=automatic_carrier_updates,
+            force=force,
+        )
+
+
+@_tracktor_task("Update order", "update-order-{order_id}")
+async def aupdate_order(
+    credentials: TracktorCredentials,
+    order_id: int,
+    *,
+    status: str | None = None,
+    automatic_carrier_updates: bool | None = None,
+    force: bool | None = None,
+) -> Order:
+    """`update_order` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(aupdate_order(credentials, order_ids[0], status="Delivered")).order_name
+        '#1001'
+    """
+    async with credentials.get_async_client() as client:
+        return await client.update_order(
+            order_id,
+            status=status,
+            automatic_carrier_updates=automatic_carrier_updates,
+            force=force,
+        )
+
+
+@_tracktor_task("List webhooks", "list-webhooks")
+def list_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
+    """List the account's webhooks.
+
+    Args:
+        credentials: The account.
+
+    Returns:
+        The webhooks.
+
+    Raises:
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> list_webhooks(credentials)
+        []
+    """
+    with credentials.get_client() as client:
+        return client.list_webhooks()
+
+
+@_tracktor_task("List webhooks", "list-webhooks")
+async def alist_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
+    """`list_webhooks` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(alist_webhooks(credentials))
+        []
+    """
+    async with credentials.get_async_client() as client:
+        return await client.list_webhooks()
+
+
+@_tracktor_task("Create webhook", "create-webhook-{topic}", retry_on=_was_not_received)
+def create_webhook(
+    credentials: TracktorCredentials,
+    *,
+    topic: WebhookTopic | str,
+    address: str,
+) -> Webhook:
+    """Create a webhook. Repeated only where Tracktor surely did not act on it.
+
+    Args:
+        credentials: The account.
+        topic: One of the ten documented topics.
+        address: Where Tracktor shall post to: https, or http on this machine.
+
+    Returns:
+        The webhook, with its id.
+
+    Raises:
+        RejectedValue: Tracktor refuses a value.
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> create_webhook(
+        ...     credentials, topic="order/delivered", address="https://shop.example/hook"
+        ... ).topic.name
+        'ORDER_DELIVERED'
+    """
+    with credentials.get_client() as client:
+        return client.create_webhook(topic=topic, address=address)
+
+
+@_tracktor_task("Create webhook", "create-webhook-{topic}", retry_on=_was_not_received)
+async def acreate_webhook(
+    credentials: TracktorCredentials,
+    *,
+    topic: WebhookTopic | str,
+    address: str,
+) -> Webhook:
+    """`create_webhook` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(acreate_webhook(
+        ...     credentials, topic="order/delivered", address="https://shop.example/hook"
+        ... )).topic.name
+        'ORDER_DELIVERED'
+    """
+    async with credentials.get_async_client() as client:
+        return await client.create_webhook(topic=topic, address=address)
+
+
+@_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
+def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+    """Delete a webhook.
+
+    Args:
+        credentials: The account.
+        webhook_id: The id as `list_webhooks` gives it.
+
+    Raises:
+        NotFound: Tracktor does not know the id.
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> delete_webhook(credentials, webhook_id)
+    """
+    with credentials.get_client() as client:
+        client.delete_webhook(webhook_id)
+
+
+@_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
+async def adelete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+    """`delete_webhook` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(adelete_webhook(credentials, webhook_id))
+    """
+    async with credentials.get_async_client() as client:
+        await client.delete_webhook(webhook_id)
+
+
+@_tracktor_task("Get orders", "get-orders")
+def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+    """Read many orders in one task run, as many at once as the credentials' limits allow.
+
+    One bad id never ends the rest. For more than some thousand ids, map it over chunks; memory is
+    about 16 kB an order that was found.
+
+    Args:
+        credentials: The account.
+        order_ids: Shopify ids; a repeated one is read once.
+
+    Returns:
+        What was found (in the order of the input), what Tracktor does not know, and what could not
+        be read, with the reason.
+
+    Raises:
+        InvalidInput: An id is none; nothing was sent.
+        BadCredentials: Tracktor refuses the credentials.
+
+    Example:
+        >>> batch = get_orders(credentials, order_ids[:3])
+        >>> [order.order_name for order in batch.found], batch.complete
+        (['#1001', '#1002', '#1003'], True)
+    """
+    return read_all_from_anywhere(credentials.get_async_client, endpoints.get_order, order_ids)
+
+
+@_tracktor_task("Get orders", "get-orders")
+async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+    """`get_orders` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> len(asyncio.run(aget_orders(credentials, order_ids[:3])).found)
+        3
+    """
+    async with credentials.get_async_client() as client:
+        return await read_all(client, endpoints.get_order, order_ids)
+
+
+@_tracktor_task("Get fulfillments", "get-fulfillments")
+def get_fulfillments(
+    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+) -> Batch[Fulfillment]:
+    """Read many fulfillments in one task run, as many at once as the credentials' limits allow.
+
+    One bad id never ends the rest. For more than some thousand ids, map it over chunks; memory is
+    about 16 kB a fulfillment that was found.
+
+    Args:
+        credentials: The account.
+        fulfillment_ids: Shopify ids; a repeated one is read once.
+
+    Returns:
+        What was found (in the order of the input), what Tracktor does not know, and what could not
+        be read, with the reason.
+
+    Raises:
+        InvalidInput: An id is none; nothing was sent.
+        BadCredentials: Tracktor refuses the credentials.
+
+    Example:
+        >>> batch = get_fulfillments(credentials, [fulfillment_id])
+        >>> [parcel.order_name for parcel in batch.found], batch.complete
+        (['#1001'], True)
+    """
+    return read_all_from_anywhere(
+        credentials.get_async_client, endpoints.get_fulfillment, fulfillment_ids
+    )
+
+
+@_tracktor_task("Get fulfillments", "get-fulfillments")
+async def aget_fulfillments(
+    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+) -> Batch[Fulfillment]:
+    """`get_fulfillments` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> len(asyncio.run(aget_fulfillments(credentials, [fulfillment_id])).found)
+        1
+    """
+    async with credentials.get_async_client() as client:
+        return await read_all(client, endpoints.get_fulfillment, fulfillment_ids)
+
+
+@_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)
+def call(
+    credentials: TracktorCredentials,
+    method: str,
+    path: str,
+    json: Mapping[str, Any] | None = None,
+) -> Any:
+    """Make a call that this pack does not know yet, under the same guards as the others.
+
+    Args:
+        credentials: The account.
+        method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+        path: The path below the account, such as `orders/1001.json`.
+        json: The body.
+
+    Returns:
+        The decoded JSON.
+
+    Raises:
+        InvalidInput: The method or the path is not of that form; nothing was sent.
+        TracktorError: Anything else that went wrong.
+
+    Example:
+        >>> call(credentials, "GET", "webhooks.json")
+        {'webhooks': []}
+    """
+    with credentials.get_client() as client:
+        return client.call(method, path, json)
+
+
+@_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)
+async def acall(
+    credentials: TracktorCredentials,
+    method: str,
+    path: str,
+    json: Mapping[str, Any] | None = None,
+) -> Any:
+    """`call` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(acall(credentials, "GET", "webhooks.json"))
+        {'webhooks': []}
+    """
+    async with credentials.get_async_client() as client:
+        return await client.call(method, path, json)

@@ -1,0 +1,436 @@
+"""How a request travels: connections, time-outs, rate limit, retries. Composed from libraries."""
+
+import math
+import random
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import lru_cache
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+import stamina
+from pydantic import BaseModel, ConfigDict, Field
+from pyrate_limiter import Limiter, Rate
+
+from prefect_tracktor.endpoints import Endpoint, Retries
+from prefect_tracktor.errors import (
+    ConnectionTrouble,
+    RateLimited,
+    ServerTrouble,
+    TracktorError,
+    UnreadableAnswer,
+)
+
+_CONNECTIONS_A_POOL = 4
+_LARGEST_BODY_BYTES = 64 * 1024 * 1024
+
+
+class TransportLimits(BaseModel):
+    """How hard, how long and how often to ask Tracktor.
+
+    Tracktor publishes no rate limit, so the defaults are modest.
+
+    Attributes:
+        max_concurrency: How many requests may be under way at once in one client.
+        requests_per_second: How many requests may start in any second, over all clients of the
+            account in this process; 0 for no limit.
+        connect_timeout_seconds: How long to wait for a connection.
+        read_timeout_seconds: How long to wait for the next part of an answer.
+        call_timeout_seconds: How long one attempt may take as a whole.
+        max_attempts: How often a call is sent at most.
+        retry_budget_seconds: After this time no further attempt of a call begins.
+
+    Raises:
+        pydantic.ValidationError: A value is out of its range.
+
+    Example:
+        >>> TransportLimits(requests_per_second=5).max_concurrency
+        16
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_concurrency: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        title="Requests at once",
+        description="How many requests may be under way at once.",
+    )
+    requests_per_second: float = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        title="Requests per second",
+        description="How many requests may start in any second; 0 for no limit.",
+    )
+    connect_timeout_seconds: float = Field(
+        default=10,
+        gt=0,
+        title="Connect time-out (seconds)",
+        description="How long to wait for a connection.",
+    )
+    read_timeout_seconds: float = Field(
+        default=30,
+        gt=0,
+        title="Read time-out (seconds)",
+        description="How long to wait for the next part of an answer.",
+    )
+    call_timeout_seconds: float = Field(
+        default=60,
+        gt=0,
+        title="Call time-out (seconds)",
+        description="How long one attempt may take as a whole.",
+    )
+    max_attempts: int = Field(
+        default=8,
+        ge=1,
+        le=50,
+        title="Attempts",
+        description="How often a call is sent at most, while trouble may pass.",
+    )
+    retry_budget_seconds: float = Field(
+        default=120,
+        ge=0,
+        title="Retry budget (seconds)",
+        description="After this time no further attempt of a call begins.",
+    )
+
+    @property
+    def timeout(self) -> httpx.Timeout:
+        """The time-outs in httpx's form."""
+        return httpx.Timeout(
+            self.read_timeout_seconds,
+            connect=self.connect_timeout_seconds,
+            pool=None,  # waiting for one's turn is not the server's slowness
+        )
+
+
+def attempts(endpoint: Endpoint[Any], limits: TransportLimits) -> Any:
+    """The attempts that a call may have: iterate with `for` or `async for`, enter each with `with`.
+
+    An attempt that ends in an error which may pass is followed by another, after a pause that
+    grows and is spread at random; a server's `Retry-After` is never undercut. When it is longer
+    than what is left of the budget, the error is raised at once.
+
+    Args:
+        endpoint: The call; it says whether it may be repeated.
+        limits: The number of attempts and the budget.
+
+    Returns:
+        An iterable of `stamina.Attempt`, sync and async.
+
+    Example:
+        >>> from prefect_tracktor.endpoints import get_order
+        >>> for attempt in attempts(get_order(1), TransportLimits()):
+        ...     with attempt:
+        ...         print("attempt", attempt.num)
+        attempt 1
+    """
+    give_up_at = time.monotonic() + limits.retry_budget_seconds
+
+    def pause(error: Exception) -> bool | float:
+        if not may_repeat(endpoint, error):
+            return False
+        wait = error.retry_after if isinstance(error, TracktorError) else None
+        if wait is None:
+            return True
+        # everybody was told the same time: spread the return, never before it
+        seconds = wait.total_seconds() * random.uniform(1, 1.1) + random.uniform(0, 0.5)  # noqa: S311  # not a secret
+        return seconds if time.monotonic() + seconds <= give_up_at else False
+
+    return stamina.retry_context(
+        on=pause,
+        attempts=limits.max_attempts,
+        timeout=limits.retry_budget_seconds or None,
+        wait_initial=0.25,
+        wait_max=20.0,
+        wait_jitter=1.0,
+    )
+
+
+def may_repeat(endpoint: Endpoint[Any], error: Exception) -> bool:
+    """Whether a call may be sent again after this error.
+
+    Args:
+        endpoint: The call.
+        error: What the last attempt ended in.
+
+    Returns:
+        True for trouble that may pass, if a repetition cannot do a thing twice.
+
+    Example:
+        >>> from prefect_tracktor.endpoints import create_webhook
+        >>> hook = create_webhook(topic="order/all", address="https://shop.example/hook")
+        >>> may_repeat(hook, ServerTrouble("502", may_have_arrived=True))
+        False
+    """
+    if not isinstance(error, RateLimited | ServerTrouble | ConnectionTrouble):
+        return False
+    return endpoint.retries is Retries.ANY_TROUBLE or not error.may_have_arrived
+
+
+def connection_trouble(endpoint: Endpoint[Any], error: httpx.HTTPError) -> ConnectionTrouble:
+    """Translate httpx's errors; its words name hosts only, but its objects hold the API key.
+
+    Args:
+        endpoint: The call that failed.
+        error: What httpx raised.
+
+    Returns:
+        The error to raise.
+
+    Example:
+        >>> from prefect_tracktor.endpoints import get_order
+        >>> connection_trouble(get_order(1), httpx.ConnectError("refused")).may_have_arrived
+        False
+    """
+    not_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+    slow = isinstance(error, httpx.TimeoutException)
+    what = "Tracktor did not answer in time" if slow else "Tracktor could not be reached"
+    return ConnectionTrouble(
+        f"{endpoint.call}: {what} ({type(error).__name__}). Check the network, proxy settings and"
+        " base_url; if these are right, try again later.",
+        call=endpoint.call,
+        may_have_arrived=not isinstance(error, not_sent),
+    )
+
+
+_limiters: dict[tuple[str, float], Limiter] = {}
+_limiters_lock = threading.Lock()
+
+
+def rate_limiter(account: str, requests_per_second: float) -> Limiter:
+    """The one limiter of an account in this process, whatever the number of its clients.
+
+    Args:
+        account: A name for the account.
+        requests_per_second: How many requests may start in any second; below 1 the time between
+            two requests grows accordingly.
+
+    Returns:
+        The same limiter for the same arguments.
+
+    Example:
+        >>> rate_limiter("shop", 5) is rate_limiter("shop", 5)
+        True
+    """
+    key = (account, requests_per_second)
+    with _limiters_lock:  # a cache decorator would let two threads make two of them
+        if key not in _limiters:
+            at_once = max(1, int(requests_per_second))
+            window_ms = math.ceil(at_once / requests_per_second * 1000)
+            _limiters[key] = Limiter(Rate(at_once, window_ms))
+        return _limiters[key]
+
+
+@lru_cache(maxsize=1)
+def tls_context() -> ssl.SSLContext:
+    """The shared TLS settings; building them takes as long as a request.
+
+    Returns:
+        httpx's default context, which honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
+
+    Example:
+        >>> tls_context() is tls_context()
+        True
+    """
+    return httpx.create_ssl_context()
+
+
+def proxy_for(address: str) -> str | None:
+    """The proxy that the environment names for an address.
+
+    httpx looks at the environment only where no transport of one's own is given.
+
+    Args:
+        address: The address to be reached.
+
+    Returns:
+        The proxy's address, or `None`.
+
+    Example:
+        >>> proxy_for("http://127.0.0.1:8000") is None or "a proxy for everything is set"
+        True
+    """
+    url = httpx.URL(address)
+    proxies = getproxies()
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return None if proxy is None or proxy_bypass(url.host) else proxy
+
+
+def sync_transport(base_url: str, limits: TransportLimits) -> httpx.HTTPTransport:
+    """One pool, as large as the concurrency allowed.
+
+    Args:
+        base_url: Where the requests will go.
+        limits: The concurrency.
+
+    Returns:
+        The transport.
+
+    Example:
+        >>> sync_transport("https://shop.example", TransportLimits()).close()
+    """
+    return httpx.HTTPTransport(
+        verify=tls_context(),
+        proxy=proxy_for(base_url),
+        limits=httpx.Limits(
+            max_connections=limits.max_concurrency,
+            max_keepalive_connections=limits.max_concurrency,
+        ),
+    )
+
+
+class SmallPools(httpx.AsyncBaseTransport):
+    """Many small connection pools instead of a large one.
+
+    httpx's async pool looks at every connection for every request, so that a large one is slow:
+    with 64 requests at once a tenth of the speed (measured; see `benchmarks`).
+
+    Args:
+        make_pool: Makes a pool for the given number of connections.
+        max_connections: How many connections there may be in all.
+
+    Example:
+        >>> def pool(size):
+        ...     return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=size))
+        >>> len(SmallPools(pool, max_connections=10))
+        3
+    """
+
+    def __init__(
+        self, make_pool: Callable[[int], httpx.AsyncBaseTransport], *, max_connections: int
+    ) -> None:
+        full, rest = divmod(max_connections, _CONNECTIONS_A_POOL)
+        sizes = [_CONNECTIONS_A_POOL] * full + [rest] * bool(rest)
+        self._pools = [_Pool(make_pool(size), size) for size in sizes]
+
+    def __len__(self) -> int:
+        return len(self._pools)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Hand the request to the pool with the most room."""
+        pool = min(self._pools, key=lambda pool: pool.load)
+        pool.requests += 1
+        try:
+            response = await pool.transport.handle_async_request(request)
+        except BaseException:
+            pool.requests -= 1
+            raise
+        response.stream = _CountedStream(response.stream, pool)
+        return response
+
+    async def aclose(self) -> None:
+        """Close all pools."""
+        for pool in self._pools:
+            await pool.transport.aclose()
+
+
+class _Pool:
+    def __init__(self, transport: httpx.AsyncBaseTransport, size: int) -> None:
+        self.transport = transport
+        self.size = size
+        self.requests = 0
+
+    @property
+    def load(self) -> float:
+        return self.requests / self.size
+
+
+class _CountedStream(httpx.AsyncByteStream):
+    """An answer's body; a pool is free again when the body is closed, not when it begins."""
+
+    def __init__(self, stream: Any, pool: _Pool) -> None:
+        self._stream = stream
+        self._pool: _Pool | None = pool
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._stream:
+            yield part
+
+    async def aclose(self) -> None:
+        pool, self._pool = self._pool, None
+        try:
+            await self._stream.aclose()
+        finally:
+            if pool is not None:
+                pool.requests -= 1
+
+
+def async_transport(base_url: str, limits: TransportLimits) -> SmallPools:
+    """Small pools, together as large as the concurrency allowed.
+
+    Args:
+        base_url: Where the requests will go.
+        limits: The concurrency.
+
+    Returns:
+        The transport; it belongs to one event loop.
+
+    Example:
+        >>> len(async_transport("https://shop.example", TransportLimits(max_concurrency=16)))
+        4
+    """
+    proxy = proxy_for(base_url)
+
+    def pool(size: int) -> httpx.AsyncBaseTransport:
+        return httpx.AsyncHTTPTransport(
+            verify=tls_context(),
+            proxy=proxy,
+            limits=httpx.Limits(max_connections=size, max_keepalive_connections=size),
+        )
+
+    return SmallPools(pool, max_connections=limits.max_concurrency)
+
+
+class Body:
+    """Gathers an answer's body, and refuses one that is endless in size or time.
+
+    Args:
+        endpoint: The call, for error messages.
+        limits: How long an attempt may take.
+
+    Raises:
+        httpx.ReadTimeout: The attempt has taken too long.
+        UnreadableAnswer: The body is larger than any answer of Tracktor's.
+
+    Example:
+        >>> from prefect_tracktor.endpoints import get_order
+        >>> Body(get_order(1), TransportLimits()).gather([b"{", b"}"])
+        b'{}'
+    """
+
+    def __init__(self, endpoint: Endpoint[Any], limits: TransportLimits) -> None:
+        self._endpoint = endpoint
+        self._deadline = time.monotonic() + limits.call_timeout_seconds
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add(self, part: bytes) -> None:
+        """Take the next part."""
+        self._parts.append(part)
+        self._size += len(part)
+        if time.monotonic() > self._deadline:
+            raise httpx.ReadTimeout("the whole answer took too long")
+        if self._size > _LARGEST_BODY_BYTES:
+            raise UnreadableAnswer(
+                f"{self._endpoint.call}: the answer is larger than {_LARGEST_BODY_BYTES} bytes."
+                " Check base_url of the TracktorCredentials block.",
+                call=self._endpoint.call,
+            )
+
+    def gather(self, parts: Iterable[bytes]) -> bytes:
+        """Take all parts of a sync answer and give the whole."""
+        for part in parts:
+            self.add(part)
+        return b"".join(self._parts)
+
+    async def agather(self, parts: AsyncIterator[bytes]) -> bytes:
+        """Take all parts of an async answer and give the whole."""
+        async for part in parts:
+            self.add(part)
+        return b"".join(self._parts)

@@ -1,0 +1,54 @@
+"""Orders from a list or a source, and in chunks."""
+
+import re
+from collections.abc import Iterator
+from itertools import count, islice
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
+
+
+class Warehouse:
+    """A source that somebody else wrote."""
+
+    def order_ids(self) -> Iterator[int]:
+        return iter([7, 8])
+
+
+def test_a_list_is_read_in_its_order_without_duplicates() -> None:
+    assert list(iter_order_ids([3, 1, 3, 2, 1])) == [3, 1, 2]
+
+
+def test_anything_that_names_orders_is_a_source() -> None:
+    assert isinstance(Warehouse(), OrderSource)
+    assert list(iter_order_ids(Warehouse())) == [7, 8]
+
+
+@pytest.mark.parametrize("entry", [True, 0, -1, 2**63, 1.0, "5001", None])
+def test_a_bad_entry_is_named_with_its_position_before_the_first_id_comes_out(
+    entry: object,
+) -> None:
+    orders: list[int] = [1001, 1002, entry]  # type: ignore[list-item]  # what callers get wrong
+    with pytest.raises(InvalidInput, match=re.escape("orders[2] must be a positive whole number")):
+        iter_order_ids(orders)
+
+
+@given(ids=st.lists(st.integers()), size=st.integers(min_value=1, max_value=20))
+def test_chunks_hold_every_id_once_and_only_the_last_is_shorter(ids: list[int], size: int) -> None:
+    chunks = list(chunked(ids, size))
+    assert [entry for chunk in chunks for entry in chunk] == ids
+    assert all(len(chunk) == size for chunk in chunks[:-1])
+    assert all(chunks)
+
+
+def test_chunks_are_cut_from_an_endless_stream() -> None:
+    assert list(islice(chunked(count(1), 2), 2)) == [[1, 2], [3, 4]]
+
+
+def test_a_chunk_holds_at_least_one() -> None:
+    with pytest.raises(InvalidInput, match="1 or more, not 0"):
+        chunked([1], 0)

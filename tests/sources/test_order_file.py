@@ -1,0 +1,367 @@
+"""Order files as shops, warehouses and spreadsheets write them."""
+
+import bz2
+import csv
+import gzip
+import io
+import lzma
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import fsspec  # type: ignore[import-untyped]  # it brings no types
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.types import SecretDict
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources import OrderFile
+
+LARGEST_ID = 2**63 - 1
+
+SHOPIFY_EXPORT = """\
+Name,Email,Lineitem name,Notes,Id
+#1001,ada@example.com,Mug,"Please ring
+the bell",5001
+#1001,ada@example.com,Cup,,
+#1001,ada@example.com,Plate,,
+#1002,,Mug,,5002
+"""
+
+
+def ids_of(content: str | bytes, *, suffix: str = ".csv", column: str = "Id") -> list[int]:
+    """The ids in a file of this content."""
+    data = content.encode() if isinstance(content, str) else content
+    fsspec.filesystem("memory").pipe(f"/orders{suffix}", data)
+    return list(OrderFile(path=f"memory://orders{suffix}", column=column).order_ids())
+
+
+def refusal_of(content: str | bytes, *, suffix: str = ".csv", column: str = "Id") -> str:
+    with pytest.raises(InvalidInput) as refused:
+        ids_of(content, suffix=suffix, column=column)
+    return str(refused.value)
+
+
+def test_a_shopify_export_is_read_as_it_comes() -> None:
+    assert ids_of(SHOPIFY_EXPORT) == [5001, 5002]
+
+
+def test_a_duplicated_id_is_read_once_and_the_order_of_the_file_is_kept() -> None:
+    assert ids_of("Id\n5003\n5001\n5003\n5002\n5001\n") == [5003, 5001, 5002]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_the_header_tells_the_delimiter(delimiter: str) -> None:
+    lines = [["a, b; c\td", "Id", "Total"], ["x", "5001", "1"], ["y", "5002", "2"]]
+    content = io.StringIO()
+    csv.writer(content, delimiter=delimiter).writerows(lines)
+    assert ids_of(content.getvalue()) == [5001, 5002]
+
+
+def test_a_delimiter_that_only_decorates_the_header_does_not_mislead() -> None:
+    assert ids_of("Id;Notes, remarks, and so on\n5001;fragile, heavy\n") == [5001]
+
+
+@pytest.mark.parametrize(("header", "column"), [("ID", "Id"), ("id", "Id"), (" Id ", "Id")])
+def test_the_header_may_differ_in_letter_case_and_spaces(header: str, column: str) -> None:
+    assert ids_of(f"Name,{header}\n#1,5001\n", column=column) == [5001]
+
+
+def test_the_exact_header_goes_before_one_in_another_letter_case() -> None:
+    assert ids_of("ID,Id\n1,5001\n") == [5001]
+
+
+def test_any_column_can_be_named() -> None:
+    assert ids_of("Id,Order\n1,5001\n", column="Order") == [5001]
+
+
+@pytest.mark.parametrize(
+    "written", ["5001", " 5001 ", "'5001", "5001.0", "gid://shopify/Order/5001"]
+)
+def test_what_spreadsheets_and_shopify_make_of_an_id_is_understood(written: str) -> None:
+    assert ids_of(f"Id\n{written}\n") == [5001]
+
+
+def test_the_mark_that_spreadsheets_put_before_the_header_is_skipped() -> None:
+    assert ids_of(b"\xef\xbb\xbfId\r\n5001\r\n") == [5001]
+
+
+def test_blank_lines_and_left_out_cells_at_the_end_are_no_trouble() -> None:
+    assert ids_of("Id,Name,Note\n5001\n\n,,\n5002,#2,\n\n") == [5001, 5002]
+
+
+def test_a_header_alone_is_a_file_without_orders() -> None:
+    assert ids_of("Name,Id\n") == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["12x", "#1001", "0", "-5001", "007", "5,001", "5001.5", "0x10", "٣", "5 001", "True", "1_000"],
+)
+def test_a_bad_line_is_named_with_file_line_column_and_value(value: str) -> None:
+    content = io.StringIO()
+    csv.writer(content).writerows([["Name", "Id"], ["#1", "5001"], ["#2", value]])
+    message = refusal_of(content.getvalue())
+    assert message.startswith(f"orders.csv, line 3, column Id: '{value.split(maxsplit=1)[0]}")
+    assert "is not an order id" in message
+
+
+@pytest.mark.parametrize("value", ["5.00012E+12", "5,00012E+12", "5e12"])
+def test_scientific_notation_is_refused_since_digits_may_be_lost(value: str) -> None:
+    message = refusal_of(f"Id\tName\n{value}\t#1\n")
+    assert f"line 2, column Id: '{value}' may have lost digits" in message
+
+
+@pytest.mark.parametrize("value", [str(LARGEST_ID + 1), f"{2**53 + 1}.0"])
+def test_an_id_that_is_too_large_is_refused(value: str) -> None:
+    assert f"line 2, column Id: '{value}' is too large" in refusal_of(f"Id\n{value}\n")
+
+
+def test_the_largest_id_is_read() -> None:
+    assert ids_of(f"Id\n{LARGEST_ID}\n") == [LARGEST_ID]
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ("Id,Total\n5001,1\n,2\n", 3),  # no names, so no order that could go on
+        ("Name,Id\n#1,5001\n#2,\n", 3),  # another order
+        ("Name,Id\n#1,\n#1,5001\n", 2),  # the first line of an order
+        ("Name,Id,Total\n#1,5001,1\n,,2\n,,3\n", 3),  # no name either
+    ],
+)
+def test_a_blank_id_is_refused_unless_the_order_above_goes_on(content: str, line: int) -> None:
+    assert refusal_of(content).startswith(f"orders.csv, line {line}, column Id: no order id")
+
+
+def test_lines_are_counted_as_an_editor_counts_them() -> None:
+    rows = 'Note,Id,Remark\n"a\nb",5001,"c\r\nd"\n\n"e\nf",12x,"g\nh"\n'
+    assert refusal_of(rows).startswith("orders.csv, line 7, column Id: '12x'")
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_orders() -> None:
+    assert refusal_of('Id,Note\n5001,x\n5002,"oops\n5003,y\n').startswith("orders.csv, line 3: ")
+
+
+def test_a_line_with_more_cells_than_the_header_is_refused() -> None:
+    message = refusal_of("Id,Note\n5001,x\n5002,4,5\n")
+    assert message.startswith("orders.csv, line 3: 3 cells, but the header has 2")
+
+
+def test_a_missing_column_names_those_there_and_the_nearest() -> None:
+    message = refusal_of("Name,Order ID,Total\n#1,5001,1\n", column="OrderId")
+    assert message.startswith("orders.csv, line 1: no column 'OrderId'")
+    assert "'Name', 'Order ID', 'Total' (the nearest is 'Order ID')" in message
+
+
+def test_a_file_without_header_is_refused_without_repeating_its_values() -> None:
+    message = refusal_of("Ada,ada@example.com,5001\nBob,bob@example.com,5002\n")
+    assert "add a header line" in message
+    assert "Ada" not in message
+
+
+@pytest.mark.parametrize("header", ["Id,Id", "id,ID"])
+def test_a_column_that_is_there_twice_is_refused(header: str) -> None:
+    assert "is there 2 times" in refusal_of(f"{header}\n1,2\n")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_an_empty_file_is_refused(suffix: str) -> None:
+    assert refusal_of("", suffix=suffix) == (
+        f"orders{suffix}, line 1: the file is empty; export it again"
+    )
+
+
+def test_nul_characters_are_refused() -> None:
+    assert refusal_of("Id\n5001\n5\0002\n").startswith("orders.csv, line 3: a NUL character")
+
+
+def test_another_encoding_is_named_with_its_line() -> None:
+    content = "Id,Note\n5001,x\n5002,café\n".encode("cp1252")
+    assert refusal_of(content).startswith("orders.csv, line 3: the byte 0xe9 is not utf-8")
+
+
+def test_the_line_in_another_encoding_is_right_far_into_a_file() -> None:
+    content = b"Id,Note\n" + b"5001,x\n" * 5000 + b"5002,caf\xe9\n" + b"5003,x\n" * 5000
+    assert refusal_of(content).startswith("orders.csv, line 5002: ")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_another_encoding_can_be_set(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("Id;Note\n5001;café\n", encoding=encoding)
+    assert list(OrderFile(path=str(file), encoding=encoding).order_ids()) == [5001]
+
+
+@pytest.mark.parametrize("encoding", ["base64", "klingon"])
+def test_an_encoding_that_is_none_is_refused(encoding: str) -> None:
+    with pytest.raises(ValueError, match="not a text encoding"):
+        OrderFile(path="orders.csv", encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("value", "hidden"),
+    [
+        ("ada@example.com", "example"),
+        ("Ada Lovelace", "Lovelace"),
+        ("+49 30 1234567", "1234567"),
+        ("x" * 10_000, "x" * 41),
+    ],
+)
+def test_a_wrong_column_gives_away_little_of_a_customer(value: str, hidden: str) -> None:
+    message = refusal_of(f"Customer\n{value}\n", column="Customer")
+    assert hidden not in message
+
+
+def test_json_lines_hold_objects_or_the_ids_alone() -> None:
+    lines = '{"id": 5001, "x": [1]}\n\n{"Id": "5002"}\n5003\n"5004"\n{"id": 5001}\n'
+    assert ids_of(lines, suffix=".jsonl") == [5001, 5002, 5003, 5004]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[5002]", "column Id: a list is not an order id"),
+        ("null", "column Id: no order id"),
+        ("true", "column Id: a bool is not an order id"),
+        ('{"id": null}', "column Id: no order id"),
+        ('{"id": {"email": "ada@example.com"}}', "column Id: a dict is not an order id"),
+        ('{"id": 5.00012E+12}', "column Id: '5.00012E+12' may have lost digits"),
+        ('{"id": NaN}', "column Id: 'NaN' is not an order id"),
+        ('{"idd": 1}', "no column 'Id'; set `column`"),
+        ('{"id": 5002', "not JSON"),
+        ("{id: 5002}", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"id": 5002}{"id": 5003}', "not JSON"),
+    ],
+)
+def test_a_bad_json_line_is_named(line: str, problem: str) -> None:
+    message = refusal_of(f'{{"id": 5001}}\n{line}\n', suffix=".ndjson")
+    assert re.match(r"orders\.ndjson, line 2[:,] ", message)
+    assert problem in message
+    assert "example.com" not in message
+
+
+@pytest.mark.parametrize(
+    ("suffix", "compress"), [(".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)]
+)
+def test_a_compressed_file_is_read_and_a_cut_off_one_refused(
+    suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    data = compress(b"Id\n" + b"".join(b"%d\n" % n for n in range(1, 20_000)))
+    assert len(ids_of(data, suffix=f".csv{suffix}")) == 19_999
+    assert "damaged or cut off" in refusal_of(data[:-100], suffix=f".csv{suffix}")
+    assert "damaged or cut off" in refusal_of(b"Id\n5001\n", suffix=f".csv{suffix}")
+
+
+def test_a_path_may_start_with_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "orders.csv").write_text("Id\n5001\n")
+    assert list(OrderFile(path="~/orders.csv").order_ids()) == [5001]
+
+
+def test_a_path_may_be_an_address(tmp_path: Path) -> None:
+    file = tmp_path / "orders.jsonl"
+    file.write_text("5001\n")
+    assert list(OrderFile(path=file.as_uri()).order_ids()) == [5001]
+
+
+def test_storage_options_reach_the_storage(tmp_path: Path) -> None:
+    (tmp_path / "orders.csv").write_text("Id\n5001\n")
+    options = SecretDict({"fo": "/", "target_protocol": "file", "path": str(tmp_path)})
+    file = OrderFile(path="dir://orders.csv", storage_options=options)
+    assert list(file.order_ids()) == [5001]
+
+
+def test_a_missing_file_is_named_in_full(tmp_path: Path) -> None:
+    path = str(tmp_path / "orders.csv")
+    with pytest.raises(InvalidInput, match=re.escape(f"{path}: cannot be opened")):
+        next(OrderFile(path=path).order_ids())
+
+
+def test_an_unknown_suffix_asks_for_the_format(tmp_path: Path) -> None:
+    file = tmp_path / "orders.dat"
+    file.write_text("Id\n5001\n")
+    with pytest.raises(InvalidInput, match="set `format` of the OrderFile to csv or jsonl"):
+        next(OrderFile(path=str(file)).order_ids())
+    assert list(OrderFile(path=str(file), format="csv").order_ids()) == [5001]
+
+
+def test_what_a_signed_address_holds_stays_out_of_the_error() -> None:
+    file = OrderFile(path="https://storage.example/orders.dat?signature=s3cret")
+    with pytest.raises(InvalidInput, match=r"^orders\.dat: "):
+        next(file.order_ids())
+
+
+def test_a_file_is_read_only_as_far_as_asked() -> None:
+    fsspec.filesystem("memory").pipe("/orders.csv", b"Id\n5001\n" + b"bad\n" * 100)
+    ids = OrderFile(path="memory://orders.csv").order_ids()
+    assert next(ids) == 5001
+
+
+order_ids = st.integers(min_value=1, max_value=LARGEST_ID)
+# no NUL, and nothing that UTF-8 cannot write
+texts = st.text(
+    st.one_of(st.sampled_from("\r\n\"',; "), st.characters(codec="utf-8", exclude_characters="\0")),
+    max_size=12,
+)
+
+
+@given(
+    rows=st.lists(st.tuples(texts, order_ids, texts), max_size=20),
+    delimiter=st.sampled_from(",;\t"),
+    quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL, csv.QUOTE_NONNUMERIC]),
+)
+def test_ids_that_a_csv_writer_wrote_come_back(
+    rows: list[tuple[str, int, str]], delimiter: str, quoting: int
+) -> None:
+    content = io.StringIO()
+    writer = csv.writer(
+        content,
+        delimiter=delimiter,
+        quoting=quoting,  # type: ignore[arg-type]  # the stubs want a literal
+    )
+    writer.writerows([("Before", "Id", "After"), *rows])
+    assert ids_of(content.getvalue()) == list(dict.fromkeys(order_id for _, order_id, _ in rows))
+
+
+@given(
+    content=st.one_of(
+        st.binary(max_size=200),
+        st.text(st.sampled_from("0123456789,;\t\"'\n\r.eE+-#Id{}[]: \0é"), max_size=200).map(
+            lambda text: f"Id,Name\n{text}".encode()
+        ),
+    ),
+    suffix=st.sampled_from([".csv", ".jsonl"]),
+)
+def test_garbage_never_yields_an_id_that_is_not_literally_there(
+    content: bytes, suffix: str
+) -> None:
+    ids: list[int] = []
+    with suppress(InvalidInput):
+        ids = ids_of(content, suffix=suffix)
+    written = re.findall(rb"[0-9]+", content)
+    assert all(str(order_id).encode() in written for order_id in ids)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_saved_block_comes_back_whole_and_reads() -> None:
+    fsspec.filesystem("memory").pipe("/saved.csv", b"Order\n5001\n")
+    options = SecretDict({"skip_instance_cache": False})
+    OrderFile(path="memory://saved.csv", column="Order", storage_options=options).save("export")
+    loaded = OrderFile.load("export")
+    assert isinstance(loaded, OrderFile)
+    assert loaded.storage_options.get_secret_value() == {"skip_instance_cache": False}
+    assert list(loaded.order_ids()) == [5001]
+
+
+def test_the_block_explains_itself() -> None:
+    assert OrderFile.get_description() is not None
+    assert 'OrderFile.load("BLOCK_NAME")' in str(OrderFile.get_code_example())
+    fields = OrderFile.model_fields.values()
+    assert all(field.title and str(field.description).endswith(".") for field in fields)

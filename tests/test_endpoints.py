@@ -1,0 +1,339 @@
+"""What is sent, and how answers are read: no server needed."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor import endpoints
+from prefect_tracktor.endpoints import Answer, Endpoint, Retries, interpret
+from prefect_tracktor.errors import (
+    BadCredentials,
+    InvalidInput,
+    NotFound,
+    RateLimited,
+    RejectedValue,
+    ServerTrouble,
+    TracktorError,
+    UnreadableAnswer,
+)
+
+HOOK = "https://shop.example/hook"
+
+
+def answered(body: Any, status: int = 200) -> Answer:
+    return Answer(status, {}, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "call", "body"),
+    [
+        (endpoints.get_fulfillment(7), "GET fulfillments/7.json", None),
+        (endpoints.get_status_options(), "GET status-options.json", None),
+        (endpoints.get_order(1001), "GET orders/1001.json", None),
+        (
+            endpoints.update_order(
+                1001, status="Sewing", automatic_carrier_updates=False, force=True
+            ),
+            "POST orders/1001.json",
+            {"order": {"status": "Sewing", "automatic_carrier_updates": False, "force": True}},
+        ),
+        (endpoints.list_webhooks(), "GET webhooks.json", None),
+        (
+            endpoints.create_webhook(topic="order/all", address=HOOK),
+            "POST webhooks.json",
+            {"webhook": {"topic": "order/all", "address": HOOK}},
+        ),
+        (endpoints.delete_webhook(3), "DELETE webhooks/3.json", None),
+    ],
+)
+def test_each_call_is_sent_as_the_reference_says(
+    endpoint: Endpoint[Any], call: str, body: Any
+) -> None:
+    assert endpoint.call == call
+    assert endpoint.json == body
+
+
+def test_an_order_can_be_handed_back_to_the_carrier_without_a_status() -> None:
+    endpoint = endpoints.update_order(1, automatic_carrier_updates=True)
+    assert endpoint.json == {"order": {"automatic_carrier_updates": True}}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        endpoints.get_order,
+        endpoints.get_fulfillment,
+        endpoints.delete_webhook,
+        lambda value: endpoints.update_order(value, status="Sewing"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1, True, "7", "../7", 7.0, None, 2**63])
+def test_what_is_no_id_never_becomes_part_of_a_path(
+    make: Callable[[Any], Endpoint[Any]], value: Any
+) -> None:
+    with pytest.raises(InvalidInput, match="must be a positive whole number"):
+        make(value)
+
+
+@pytest.mark.parametrize("values", [{}, {"force": True}, {"status": " "}, {"status": 5}])
+def test_an_update_that_sets_nothing_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        endpoints.update_order(1, **values)
+
+
+def test_a_flag_that_is_no_flag_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="automatic_carrier_updates"):
+        endpoints.update_order(1, automatic_carrier_updates="no")  # type: ignore[arg-type]
+
+
+def test_only_documented_topics_can_be_subscribed_to() -> None:
+    with pytest.raises(InvalidInput, match="order/delivered"):
+        endpoints.create_webhook(topic="order/ordered", address=HOOK)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://shop.example/hook",
+        "ftp://shop.example",
+        "https://user:password@shop.example",
+        "https://shop.example/#part",
+        "https://shop.example/a b",
+        "https://shop.example\\@evil.example",
+        "https://",
+        "https://[::1",
+        "//shop.example",
+        "https://shop.example/\n",
+        "http://127.0.0.1.evil.example",
+        "",
+    ],
+)
+def test_an_address_that_nothing_should_be_posted_to_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match="address must be"):
+        endpoints.create_webhook(topic="order/all", address=address)
+
+
+@pytest.mark.parametrize("address", ["http://localhost:1/a", "http://127.0.0.1", "http://[::1]:8/"])
+def test_this_machine_may_be_reached_without_tls(address: str) -> None:
+    assert endpoints.checked_address(address, field="address") == address
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "../../other"),
+        ("GET", "/orders"),
+        ("GET", "https://evil.example"),
+        ("GET", "orders/%2e%2e/x"),
+        ("GET", "orders//x"),
+        ("GET", "orders/1.json\n"),
+        ("get", "orders"),
+        ("TRACE", "orders"),
+    ],
+)
+def test_an_unknown_call_stays_within_the_account(method: str, path: str) -> None:
+    with pytest.raises(InvalidInput):
+        endpoints.any_call(method, path)
+
+
+def test_an_unknown_write_is_not_repeated_lightly() -> None:
+    assert endpoints.any_call("POST", "notes.json", {"a": 1}).retries is Retries.NOT_RECEIVED
+    assert endpoints.any_call("GET", "notes.json?page=2").retries is Retries.ANY_TROUBLE
+
+
+@pytest.mark.parametrize("body", [{"order": {"order_id": 7}}, {"order_id": "7"}])
+def test_an_order_is_read_wrapped_or_bare(body: Any) -> None:
+    assert interpret(endpoints.get_order(7), answered(body)).order_id == 7
+
+
+def test_an_answer_about_another_order_is_refused() -> None:
+    with pytest.raises(UnreadableAnswer, match="asked for 7, got 8"):
+        interpret(endpoints.get_order(7), answered({"order_id": 8, "order_email": "a@example.com"}))
+
+
+def test_an_answer_about_another_fulfillment_is_refused() -> None:
+    with pytest.raises(UnreadableAnswer, match="asked for 7, got 8"):
+        interpret(endpoints.get_fulfillment(7), answered({"fulfillment": {"fulfillment_id": 8}}))
+
+
+@pytest.mark.parametrize("body", [b"", b"   ", b'{"success": true}', b'{"order": {"order_id": 7}}'])
+def test_an_update_is_done_whatever_the_success_looks_like(body: bytes) -> None:
+    endpoint = endpoints.update_order(7, status="Sewing")
+    assert interpret(endpoint, Answer(200, {}, body)).order_id == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["Cutting", "Sewing"],
+        {"status_options": ["Cutting", "Sewing"]},
+        {"status_options": [{"label": "Cutting"}, {"name": "Sewing"}]},
+        [{"key": "cutting", "label": "Cutting"}, {"key": "sewing", "label": "Sewing"}],
+        {"cutting": "Cutting", "sewing": "Sewing"},
+        {"cutting": {"label": "Cutting"}, "sewing": {"name": "Sewing"}},
+        {"built_in": [{"label": "Cutting"}], "custom": {"sewing": {"label": "Sewing"}}},
+        {"success": True, "options": {"0": {"label": "Cutting"}, "1": {"label": "Sewing"}}},
+        {"data": {"default": {"cutting": "Cutting"}, "custom": ["Sewing"]}},
+    ],
+)
+def test_status_options_are_found_in_any_shape(body: Any) -> None:
+    options = interpret(endpoints.get_status_options(), answered(body))
+    assert [option.label for option in options] == ["Cutting", "Sewing"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"webhooks": [{"id": 3, "topic": "order/all", "address": HOOK}]},
+        [{"id": "3", "topic": "order/all", "url": HOOK}],
+        [{"webhook": {"webhook_id": 3, "topic": "order/all", "address": HOOK}}],
+        {"webhooks": {"3": {"id": 3, "topic": "order/all", "address": HOOK}}},
+    ],
+)
+def test_webhooks_are_found_in_any_shape(body: Any) -> None:
+    [webhook] = interpret(endpoints.list_webhooks(), answered(body))
+    assert (webhook.id, webhook.topic, webhook.address) == (3, "order/all", HOOK)
+
+
+def test_a_topic_that_is_not_documented_can_be_read() -> None:
+    body = [{"id": 3, "topic": "order/ordered", "address": HOOK}]
+    assert interpret(endpoints.list_webhooks(), answered(body))[0].topic == "order/ordered"
+
+
+def test_a_created_webhook_needs_only_an_id_in_the_answer() -> None:
+    endpoint = endpoints.create_webhook(topic="order/all", address=HOOK)
+    webhook = interpret(endpoint, answered({"webhook": {"id": 9}}))
+    assert (webhook.id, webhook.topic, webhook.address) == (9, "order/all", HOOK)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, UnreadableAnswer),
+        (400, RejectedValue),
+        (401, BadCredentials),
+        (403, BadCredentials),
+        (404, NotFound),
+        (408, ServerTrouble),
+        (409, RejectedValue),
+        (422, RejectedValue),
+        (429, RateLimited),
+        (500, ServerTrouble),
+        (503, ServerTrouble),
+        (599, ServerTrouble),
+    ],
+)
+def test_each_refusal_has_its_error(status: int, kind: type[TracktorError]) -> None:
+    with pytest.raises(kind, match=rf"GET orders/7\.json.*{status}") as caught:
+        interpret(endpoints.get_order(7), answered({"error": "no such luck"}, status))
+    assert "no such luck" in str(caught.value)
+    assert caught.value.status_code == status
+
+
+@pytest.mark.parametrize("body", [b'{"order": {"order_id": 7, "or', b"<html>", b"", b"[" * 100_000])
+def test_a_success_that_is_no_json_is_the_servers_trouble(body: bytes) -> None:
+    with pytest.raises(ServerTrouble, match="not JSON"):
+        interpret(endpoints.get_order(7), Answer(200, {}, body))
+
+
+@pytest.mark.parametrize("body", [[], "text", 5, {"order": []}, {"order": {"order_id": "x"}}, None])
+def test_json_of_another_form_is_unreadable_and_not_repeated(body: Any) -> None:
+    with pytest.raises(UnreadableAnswer, match=r"GET orders/7\.json"):
+        interpret(endpoints.get_order(7), answered(body))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_whatever_json_comes_the_error_is_ours_and_holds_none_of_it(body: Any) -> None:
+    secret = "Zoë Secret"
+    for endpoint in (
+        endpoints.get_order(7),
+        endpoints.get_fulfillment(7),
+        endpoints.get_status_options(),
+        endpoints.list_webhooks(),
+        endpoints.update_order(7, status="Sewing"),
+    ):
+        try:
+            interpret(endpoint, answered({"order": body, "order_email": secret}))
+        except TracktorError as error:
+            assert secret not in repr(error)
+
+
+def test_what_the_server_said_is_repeated_without_personal_data_and_secrets() -> None:
+    said = {"errors": {"email": ["ada@example.com is on +49 30 1234567"], "key": "s3cret"}}
+    with pytest.raises(RejectedValue) as caught:
+        interpret(endpoints.get_order(7), answered(said, 422), secrets=("s3cret",))
+    message = str(caught.value)
+    assert "[e-mail] is on [phone]" in message
+    for private in ("ada", "1234567", "s3cret"):
+        assert private not in message
+
+
+def test_what_the_server_said_is_cut_short() -> None:
+    with pytest.raises(ServerTrouble) as caught:
+        interpret(endpoints.get_order(7), answered({"message": "x" * 5000}, 500))
+    assert len(str(caught.value)) < 400
+
+
+def test_a_body_that_is_no_message_is_not_repeated() -> None:
+    with pytest.raises(ServerTrouble) as caught:
+        interpret(endpoints.get_order(7), answered({"customer": "Ada Lovelace"}, 500))
+    assert "Ada" not in str(caught.value)
+
+
+def test_the_title_of_an_html_page_is_repeated() -> None:
+    page = b"<html><head><title>502 Bad Gateway</title></head><body>Ada</body></html>"
+    with pytest.raises(ServerTrouble, match="502 Bad Gateway") as caught:
+        interpret(endpoints.get_order(7), Answer(502, {}, page))
+    assert "Ada" not in str(caught.value)
+
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("7", timedelta(seconds=7)),
+        ("0", timedelta(0)),
+        ("1.5", timedelta(seconds=1.5)),
+        ("-3", timedelta(0)),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), timedelta(seconds=90)),
+        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), timedelta(0)),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e400", None),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(value: str, wait: timedelta | None) -> None:
+    assert endpoints.retry_after({"retry-after": value}, now=NOW) == wait
+
+
+@given(st.text())
+def test_no_retry_after_is_too_odd_to_read(value: str) -> None:
+    wait = endpoints.retry_after({"retry-after": value})
+    assert wait is None or wait >= timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("status", "acted"), [(429, False), (503, False), (500, True), (504, True)]
+)
+def test_only_a_clear_refusal_means_that_nothing_was_done(status: int, acted: bool) -> None:
+    with pytest.raises(TracktorError) as caught:
+        interpret(
+            endpoints.create_webhook(topic="order/all", address=HOOK), Answer(status, {}, b"")
+        )
+    assert caught.value.may_have_arrived is acted

@@ -1,0 +1,95 @@
+"""Personal data does not get through."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor.masking import mask_email, redact
+
+
+@pytest.mark.parametrize(
+    ("address", "masked"),
+    [
+        ("ada@example.com", "a***@***.com"),
+        (" ada.lovelace+shop@mail.example.co.uk ", "a***@***.uk"),
+        ('"ada lovelace"@example.com', "***@***.com"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_an_address_keeps_its_initial_and_top_level_domain(
+    address: str | None, masked: str
+) -> None:
+    assert mask_email(address) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Ada Lovelace", "+49 30 1234567", "ada@localhost", "@example.com", "ada@x.Ada Lovelace"],
+)
+def test_what_is_no_address_is_masked_as_a_whole(text: str) -> None:
+    assert mask_email(text) == "***"
+
+
+@given(local=st.text(min_size=2, max_size=20), domain=st.text(max_size=20))
+def test_of_any_address_only_the_initial_and_the_top_level_domain_are_left(
+    local: str, domain: str
+) -> None:
+    masked = mask_email(f"{local}@{domain}.example")
+    assert masked in {"***", "***@***.example", f"{local.strip()[:1]}***@***.example"}
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("no ada@example.com!", "no [e-mail]"),
+        ("<ada@example.com>, (bob@example.com)", "<[e-mail]>, ([e-mail])"),
+        ('"Ada Lovelace"@example.com', "[e-mail]"),
+        ("/track?order=1&email=ada%40example.com&x=1", "/track?order=1&email=[e-mail]&x=1"),
+        ("mailto:ada@example.com", "mailto:[e-mail]"),
+        ("ada@example@example.com", "[e-mail]"),
+        ("call +49 30 1234567", "call [phone]"),
+        ("call 0049 30 1234567", "call [phone]"),
+        ("call (030) 123 45 67", "call [phone]"),
+        ("call (555) 010-0199 or 555-010-0199", "call [phone] or [phone]"),
+    ],
+)
+def test_addresses_and_phone_numbers_are_taken_out(text: str, redacted: str) -> None:
+    assert redact(text) == redacted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "order 5001234567890 is unknown",
+        "at 2026-11-24T10:00:00.000000+01:00",
+        "2026-01-02 03:04:05",
+        "#1001, 0.10 EUR",
+        "GET orders/1001.json",
+    ],
+)
+def test_ids_and_times_stay_readable(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_secrets_are_hidden_even_where_one_is_part_of_another() -> None:
+    redacted = redact("key-123-and-more, key-123", secrets=("", "key-123", "key-123-and-more"))
+    assert redacted == "[hidden], [hidden]"
+
+
+@given(
+    local=st.text("abcdefghijklmnopqrstuvwxyz0123456789.+-_", min_size=1, max_size=64),
+    before=st.text(max_size=20),
+    after=st.sampled_from(["", " ", ", and so on", ">", '"', "&x=1"]),
+    at=st.sampled_from(["@", "%40"]),
+)
+def test_an_address_is_found_in_any_surroundings(
+    local: str, before: str, after: str, at: str
+) -> None:
+    assert "mail.example" not in redact(f"{before}{local}{at}mail.example{after}")
+
+
+@pytest.mark.parametrize("piece", ["a", "+1", '"a', "a%4", "0 ", "555-"])
+def test_hostile_text_is_redacted_in_time_that_grows_with_its_length_only(piece: str) -> None:
+    # quadratic time would take minutes here
+    assert redact(piece * 100_000)

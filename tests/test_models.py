@@ -1,0 +1,378 @@
+"""What Tracktor answers is read in every form that is known or left open."""
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor.models import (
+    ExceptionStatus,
+    Fulfillment,
+    Order,
+    ShipmentStatus,
+    StatusOption,
+    TracktorModel,
+    Webhook,
+    WebhookTopic,
+)
+
+M = TypeVar("M", bound=TracktorModel)
+
+FULFILLMENT: dict[str, Any] = {
+    "shop_url": "https://shop.example",
+    "order_id": 5001,
+    "order_name": "#1001",
+    "shopify_carrier": "Other",
+    "carrier": {"slug": "ups", "name": "UPS"},
+    "tracking_number": "1Z999",
+    "fulfillment_id": 7001,
+    "fulfillment_status": "fulfilled",
+    "shipment_status": "in_transit",
+    "exception_status": "expired",
+    "is_automatic": True,
+    "line_items": [
+        {
+            "name": "Mug",
+            "quantity": 2,
+            "requires_shipping": True,
+            "id": 1,
+            "product_id": 2,
+            "variant_id": 3,
+        }
+    ],
+    "latest_status": {"key": "in_transit", "label": "In transit", "datetime": "2026-11-02T10:00Z"},
+    "status": [{"key": "order_ready", "label": "Ready", "datetime": "2026-11-01T10:00:00+01:00"}],
+}
+ORDER: dict[str, Any] = {
+    "order_id": 5001,
+    "order_name": "#1001",
+    "order_email": "ada@example.com",
+    "order_phone": "+49 30 1234567",
+    "order_source_name": "web",
+    "order_created_at": "2026-11-01T09:00:00Z",
+    "customer_first_name": "Ada",
+    "customer_last_name": "Lovelace",
+    "customer_full_name": "Ada Lovelace",
+    "total_price": 59.9,
+    "line_item_count": 2,
+    "statuses": ["in_transit"],
+    "exception_statuses": ["expired"],
+    "days_since_ordered": 3,
+    "automatic_carrier_updates": True,
+    "fulfillments": [FULFILLMENT],
+}
+PERSONAL = ["order_email", "order_phone", "customer_first_name", "customer_last_name"]
+
+
+def fulfillment(**changes: Any) -> Fulfillment:
+    return Fulfillment.model_validate(FULFILLMENT | changes)
+
+
+def order(**changes: Any) -> Order:
+    return Order.model_validate(ORDER | changes)
+
+
+@pytest.mark.parametrize(("model", "documented"), [(Fulfillment, FULFILLMENT), (Order, ORDER)])
+def test_every_documented_attribute_is_a_field(
+    model: type[TracktorModel], documented: dict[str, Any]
+) -> None:
+    read = model.model_validate(documented)
+    assert set(documented) <= set(model.model_fields)
+    assert not read.model_extra
+    assert all(getattr(read, name) is not None for name in documented)
+
+
+def test_a_documented_fulfillment_is_typed() -> None:
+    parcel = fulfillment()
+    assert (parcel.fulfillment_id, parcel.order_id) == (7001, 5001)
+    assert (parcel.order_name, parcel.shop_url) == ("#1001", "https://shop.example")
+    assert (parcel.shopify_carrier, parcel.tracking_number) == ("Other", "1Z999")
+    assert parcel.carrier is not None
+    assert (parcel.carrier.slug, parcel.carrier.name) == ("ups", "UPS")
+    assert parcel.fulfillment_status == "fulfilled"
+    assert parcel.shipment_status is ShipmentStatus.IN_TRANSIT
+    assert parcel.exception_status is ExceptionStatus.EXPIRED
+    assert parcel.is_automatic is True
+    (item,) = parcel.line_items
+    assert (item.name, item.quantity, item.requires_shipping) == ("Mug", 2, True)
+    assert (item.id, item.product_id, item.variant_id) == (1, 2, 3)
+    assert parcel.latest_status is not None
+    assert parcel.latest_status.datetime == dt.datetime(2026, 11, 2, 10, tzinfo=dt.UTC)
+    (step,) = parcel.status
+    assert (step.key, step.label) == ("order_ready", "Ready")
+    assert step.datetime == dt.datetime(2026, 11, 1, 9, tzinfo=dt.UTC)
+
+
+def test_a_documented_order_is_typed() -> None:
+    read = order()
+    assert (read.order_id, read.order_name) == (5001, "#1001")
+    assert (read.order_email, read.order_phone) == ("ada@example.com", "+49 30 1234567")
+    assert read.order_source_name == "web"
+    assert read.order_created_at == dt.datetime(2026, 11, 1, 9, tzinfo=dt.UTC)
+    assert (read.customer_first_name, read.customer_last_name) == ("Ada", "Lovelace")
+    assert read.customer_full_name == "Ada Lovelace"
+    assert read.total_price == Decimal("59.9")
+    assert (read.line_item_count, read.days_since_ordered) == (2, 3)
+    assert read.statuses == (ShipmentStatus.IN_TRANSIT,)
+    assert read.exception_statuses == (ExceptionStatus.EXPIRED,)
+    assert read.automatic_carrier_updates is True
+    assert read.fulfillments == (fulfillment(),)
+
+
+@pytest.mark.parametrize("empty", [None, "", [], {}])
+@pytest.mark.parametrize("field", sorted(set(FULFILLMENT) - {"fulfillment_id"}))
+def test_a_fulfillment_may_leave_any_field_but_its_id_empty(field: str, empty: object) -> None:
+    assert not getattr(fulfillment(**{field: empty}), field)
+
+
+@pytest.mark.parametrize("empty", [None, "", [], {}])
+@pytest.mark.parametrize("field", sorted(set(ORDER) - {"order_id"}))
+def test_an_order_may_leave_any_field_but_its_id_empty(field: str, empty: object) -> None:
+    assert not getattr(order(**{field: empty}), field)
+
+
+def test_missing_fields_are_empty() -> None:
+    assert Order.model_validate({"order_id": 1}).fulfillments == ()
+    assert Fulfillment.model_validate({"fulfillment_id": 1}).carrier is None
+
+
+@pytest.mark.parametrize("value", [None, "", "12x", 1.5])
+def test_without_an_id_nothing_is_read(value: object) -> None:
+    with pytest.raises(ValidationError):
+        order(order_id=value)
+    with pytest.raises(ValidationError):
+        fulfillment(fulfillment_id=value)
+
+
+def test_ids_counts_and_prices_may_be_strings_and_names_numbers() -> None:
+    read = order(order_id="5001", total_price="59.90", line_item_count="2", order_name=1001)
+    assert (read.order_id, read.line_item_count, read.order_name) == (5001, 2, "1001")
+    assert read.total_price == Decimal("59.90")
+
+
+@pytest.mark.parametrize(
+    ("value", "flag"), [("true", True), ("false", False), (1, True), (0, False)]
+)
+def test_flags_may_be_strings_or_numbers(value: object, flag: bool) -> None:
+    assert order(automatic_carrier_updates=value).automatic_carrier_updates is flag
+    assert fulfillment(is_automatic=value).is_automatic is flag
+
+
+@pytest.mark.parametrize(
+    ("written", "offset"),
+    [
+        ("2026-11-02T10:00:00", dt.timedelta(0)),
+        ("2026-11-02 10:00:00", dt.timedelta(0)),
+        ("2026-11-02T10:00:00Z", dt.timedelta(0)),
+        ("2026-11-02T10:00:00.123-05:00", -dt.timedelta(hours=5)),
+        ("2026-11-02T10:00:00-0500", -dt.timedelta(hours=5)),
+        ("2026-11-02", dt.timedelta(0)),
+        (1793613600, dt.timedelta(0)),
+    ],
+)
+def test_times_are_aware_whatever_their_form(written: object, offset: dt.timedelta) -> None:
+    created = order(order_created_at=written).order_created_at
+    assert created is not None
+    assert created.utcoffset() == offset
+    latest = fulfillment(latest_status={"datetime": written}).latest_status
+    assert latest is not None
+    assert latest.datetime == created
+
+
+def test_statuses_keyed_by_status_become_the_same_as_a_list() -> None:
+    steps = [{"key": "delivered", "label": "Delivered"}, {"key": "sewing", "label": "Sewing"}]
+    keyed = {"delivered": {"label": "Delivered"}, "sewing": "Sewing"}
+    assert fulfillment(status=keyed).status == fulfillment(status=steps).status
+
+
+def test_lists_may_be_keyed_by_number() -> None:
+    assert order(fulfillments={"0": FULFILLMENT}).fulfillments == (fulfillment(),)
+    assert order(statuses={"0": "in_transit"}).statuses == (ShipmentStatus.IN_TRANSIT,)
+
+
+def test_a_carrier_may_be_its_name() -> None:
+    carrier = fulfillment(carrier="UPS").carrier
+    assert carrier is not None
+    assert carrier.name == "UPS"
+
+
+def test_custom_and_new_statuses_pass_through() -> None:
+    parcel = fulfillment(shipment_status="Preparing your order", exception_status="customs_hold")
+    assert parcel.shipment_status == "Preparing your order"
+    assert parcel.exception_status == "customs_hold"
+    read = order(statuses=["Sewing", "delivered", None], exception_statuses=["customs_hold", ""])
+    assert read.statuses == ("Sewing", ShipmentStatus.DELIVERED)
+    assert read.exception_statuses == ("customs_hold",)
+
+
+@pytest.mark.parametrize(
+    ("changes", "delivered"),
+    [
+        ({"shipment_status": "delivered"}, True),
+        ({"latest_status": {"key": "delivered"}}, True),
+        ({"shipment_status": "Delivered to a neighbour"}, False),
+        ({"shipment_status": None, "latest_status": None}, False),
+    ],
+)
+def test_a_parcel_is_delivered_by_its_status_or_its_latest_step(
+    changes: dict[str, Any], delivered: bool
+) -> None:
+    assert fulfillment(**changes).is_delivered is delivered
+
+
+@pytest.mark.parametrize("status", ExceptionStatus)
+def test_every_exception_status_has_the_name_of_the_dashboard(status: ExceptionStatus) -> None:
+    assert status.label[0].isupper()
+    assert status.label != status
+
+
+@pytest.mark.parametrize(
+    ("option", "label"),
+    [
+        ("Sewing", "Sewing"),
+        ({"label": "Sewing"}, "Sewing"),
+        ({"name": "Sewing"}, "Sewing"),
+        ({"key": "sewing"}, "sewing"),
+        ({"key": "sewing", "label": "Sewing", "name": "other"}, "Sewing"),
+        ({"key": "sewing", "label": None, "name": "Sewing"}, "Sewing"),
+        ({"key": "sewing", "label": "", "name": None}, "sewing"),
+    ],
+)
+def test_a_status_option_is_read_from_any_of_its_names(option: object, label: str) -> None:
+    assert StatusOption.model_validate(option).label == label
+
+
+@pytest.mark.parametrize(
+    ("status", "meant"),
+    [("Sewing", True), (" SEWING ", True), ("sewing_stage", True), ("Sew", False), ("", False)],
+)
+def test_a_status_matches_by_label_or_key_in_any_letter_case(status: str, meant: bool) -> None:
+    option = StatusOption.model_validate({"key": "sewing_stage", "label": "Sewing "})
+    assert option.matches(status) is meant
+
+
+@pytest.mark.parametrize("id_field", ["id", "webhook_id"])
+@pytest.mark.parametrize("address_field", ["address", "url"])
+def test_a_webhook_is_read_in_both_forms(id_field: str, address_field: str) -> None:
+    webhook = Webhook.model_validate(
+        {id_field: "3", "topic": "order/delivered", address_field: "https://a.example"}
+    )
+    assert (webhook.id, webhook.address) == (3, "https://a.example")
+    assert webhook.topic is WebhookTopic.ORDER_DELIVERED
+
+
+def test_a_topic_that_is_not_documented_can_be_read() -> None:
+    webhook = Webhook.model_validate(
+        {"id": 3, "topic": "order/ordered", "address": "https://a.example"}
+    )
+    assert webhook.topic == "order/ordered"
+
+
+def test_what_was_read_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        order().order_email = "bob@example.com"  # type: ignore[misc]  # that is the point
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+texts = st.none() | st.text(max_size=10)
+times = st.none() | st.datetimes(timezones=st.none() | st.just(dt.UTC)).map(dt.datetime.isoformat)
+statuses = st.none() | st.text(max_size=10) | st.sampled_from([*ShipmentStatus, *ExceptionStatus])
+steps = st.fixed_dictionaries({"key": texts, "label": texts, "datetime": times})
+unknown = st.dictionaries(st.text(max_size=8).map("x_{}".format), json_values, max_size=3)
+
+
+def with_unknown_fields(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    return st.builds(lambda known, more: known | more, st.fixed_dictionaries(fields), unknown)
+
+
+wild_fulfillments = with_unknown_fields(
+    {
+        "fulfillment_id": st.integers() | st.integers().map(str),
+        "order_name": texts | st.integers(),
+        "carrier": texts | with_unknown_fields({"slug": texts, "name": texts}),
+        "shipment_status": statuses,
+        "exception_status": statuses,
+        "line_items": st.none() | st.lists(with_unknown_fields({"name": texts}), max_size=2),
+        "latest_status": st.none() | steps,
+        "status": st.lists(steps, max_size=2)
+        | st.dictionaries(st.text(max_size=8), steps | st.text(max_size=8), max_size=2),
+    }
+)
+wild_orders = with_unknown_fields(
+    {
+        "order_id": st.integers(),
+        "order_email": texts,
+        "order_created_at": times,
+        "total_price": st.none() | st.decimals(allow_nan=False, allow_infinity=False).map(str),
+        "statuses": st.none() | st.lists(statuses, max_size=2),
+        "fulfillments": st.none() | st.lists(wild_fulfillments, max_size=2),
+    }
+)
+
+
+def written_and_read_again(read: M) -> M:
+    return type(read).model_validate(read.model_dump(mode="json"))
+
+
+@given(data=wild_orders)
+def test_what_is_written_is_read_again_as_the_same_with_unknown_fields(
+    data: dict[str, Any],
+) -> None:
+    read = Order.model_validate(data)
+    assert written_and_read_again(read) == read
+    assert read.model_extra == {k: v for k, v in data.items() if k.startswith("x_")}
+    for parcel, raw in zip(read.fulfillments, data["fulfillments"] or [], strict=True):
+        assert parcel.model_extra == {k: v for k, v in raw.items() if k.startswith("x_")}
+
+
+@given(data=wild_orders)
+def test_all_times_are_aware(data: dict[str, Any]) -> None:
+    read = Order.model_validate(data)
+    steps = [
+        step for parcel in read.fulfillments for step in (parcel.latest_status, *parcel.status)
+    ]
+    moments = [read.order_created_at, *(step.datetime for step in steps if step)]
+    assert all(moment.utcoffset() is not None for moment in moments if moment)
+
+
+SECRET = "ada.lovelace@example.com"
+MISPLACED: list[Any] = [SECRET, {SECRET: SECRET}, [SECRET], [[SECRET]], {"key": {SECRET: SECRET}}]
+
+
+@pytest.mark.parametrize("value", MISPLACED)
+@pytest.mark.parametrize("field", sorted(ORDER))
+def test_an_error_tells_nothing_of_a_customer(field: str, value: object) -> None:
+    # whether or not it can be read in this place
+    try:
+        said = repr(order(**{field: value})) if field not in {"order_name", "statuses"} else ""
+    except ValidationError as error:
+        said = f"{error!s} {error!r}"
+    assert SECRET not in said
+
+
+@pytest.mark.parametrize("value", MISPLACED)
+@pytest.mark.parametrize(
+    "field", sorted(set(FULFILLMENT) - {"shipment_status", "exception_status"})
+)
+def test_an_error_in_a_parcel_tells_nothing_of_a_customer(field: str, value: object) -> None:
+    try:
+        said = repr(order(fulfillments=[FULFILLMENT | {field: value}]))
+    except ValidationError as error:
+        said = f"{error!s} {error!r}"
+    assert SECRET not in said
+
+
+def test_a_repr_shows_ids_and_statuses_and_no_customer() -> None:
+    said = f"{order()!r} {order()!s} {[order()]}"
+    assert "5001" in said
+    assert not any(str(ORDER[field]) in said for field in PERSONAL)
