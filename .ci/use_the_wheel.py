@@ -21,9 +21,7 @@ with Sandbox(Shop(orders=60, expired=5)) as tracktor, MailServer() as mail:
     report = email_expired_exceptions(
         credentials,
         OrderFile(path="orders.csv"),
-        EmailServerCredentials(
-            smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
-        ),
+        EmailServerCredentials(smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"),
         sender="Shop <orders@shop.example>",
     )
     assert len(report.read) == 60, report

@@ -45,7 +45,9 @@ class Document:
             Name and hint of each that is missing or blank.
         """
         return {
-            name: hint for name, hint in self.required.items() if not environment.get(name, "").strip()
+            name: hint
+            for name, hint in self.required.items()
+            if not environment.get(name, "").strip()
         }
 
 

@@ -16,6 +16,8 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnreadableAnswer,
 )
+from prefect_tracktor.mail.ledger import NotificationLedger
+from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.models import (
     Carrier,
     ExceptionStatus,
@@ -37,6 +39,7 @@ __all__ = [
     "Batch",
     "Carrier",
     "ConnectionTrouble",
+    "EmailTemplate",
     "ExceptionStatus",
     "Failure",
     "Fulfillment",
@@ -45,6 +48,7 @@ __all__ = [
     "LimitExceeded",
     "LineItem",
     "NotFound",
+    "NotificationLedger",
     "Order",
     "OrderFile",
     "RateLimited",
@@ -52,10 +56,10 @@ __all__ = [
     "ServerTrouble",
     "ShipmentStatus",
     "StatusOption",
+    "TrackingStatus",
     "TracktorClient",
     "TracktorCredentials",
     "TracktorError",
-    "TrackingStatus",
     "TransportLimits",
     "UnreadableAnswer",
     "Webhook",

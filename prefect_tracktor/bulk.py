@@ -117,6 +117,7 @@ class _Reading(Generic[T]):
         self._client = client
         self._calls = calls
         self._waiting = iter(calls.items())
+        self._group = anyio.create_task_group()
         self._found: dict[int, T] = {}
         self._missing: set[int] = set()
         self._failed: dict[int, str] = {}
@@ -125,7 +126,7 @@ class _Reading(Generic[T]):
 
     async def run(self) -> None:
         workers = min(len(self._calls), self._client.limits.max_concurrency * _CALLS_A_TURN)
-        async with anyio.create_task_group() as group:
+        async with self._group as group:
             for _ in range(workers):
                 group.start_soon(self._work)
         if self._refusal:
@@ -133,8 +134,6 @@ class _Reading(Generic[T]):
 
     async def _work(self) -> None:
         for wanted, endpoint in self._waiting:
-            if self._refusal:
-                return
             if self._failed_in_a_row >= _GIVE_UP_AFTER:
                 self._failed[wanted] = "not tried: Tracktor did not answer the calls before it"
                 continue
@@ -147,7 +146,7 @@ class _Reading(Generic[T]):
             self._missing.add(wanted)
         except BadCredentials as refusal:
             self._refusal = refusal
-            return
+            self._group.cancel_scope.cancel()
         except TracktorError as error:
             self._failed[wanted] = str(error)
             self._failed_in_a_row += 1

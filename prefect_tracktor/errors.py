@@ -49,8 +49,11 @@ class InvalidInput(TracktorError, ValueError):
         >>> get_order(-5)
         Traceback (most recent call last):
         ...
-        prefect_tracktor.errors.InvalidInput: order_id must be a positive whole number, not -5
+        prefect_tracktor.errors.InvalidInput: order_id must be a positive whole number, not '-5'
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_have_arrived=False)
 
 
 class BadCredentials(TracktorError):

@@ -97,6 +97,11 @@ def _empty_as_none(value: Any) -> Any:
     return None if value in ("", [], {}) else value
 
 
+def _no_time_as_none(value: Any) -> Any:
+    """Databases behind web apps write "never" as a date of zeros."""
+    return None if isinstance(value, str) and value.startswith("0000-00-00") else value
+
+
 def _as_list(value: Any) -> Any:
     """Null is an empty list; an object keyed by number or name is the list of its values."""
     if value is None or value == "":
@@ -196,7 +201,7 @@ class TrackingStatus(TracktorModel):
 
     key: Text = None
     label: Text = None
-    datetime: Annotated[dt.datetime | None, _Empty] = None
+    datetime: Annotated[dt.datetime | None, _Empty, BeforeValidator(_no_time_as_none)] = None
 
     _aware = field_validator("datetime")(_in_utc_if_naive)
 
@@ -273,7 +278,9 @@ class Order(TracktorModel):
     order_email: Text = None
     order_phone: Text = None
     order_source_name: Text = None
-    order_created_at: Annotated[dt.datetime | None, _Empty] = None
+    order_created_at: Annotated[dt.datetime | None, _Empty, BeforeValidator(_no_time_as_none)] = (
+        None
+    )
     customer_first_name: Text = None
     customer_last_name: Text = None
     customer_full_name: Text = None

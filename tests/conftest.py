@@ -7,6 +7,9 @@ from hypothesis import settings
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.sandbox import Sandbox
+
 # a busy machine is no fault
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
@@ -27,3 +30,18 @@ def prefect_api() -> Iterator[None]:
         prefect_test_harness(server_startup_timeout=120),
     ):
         yield
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A Tracktor of the test's own, with the shop of the demo."""
+    with Sandbox() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def credentials(tracktor: Sandbox) -> TracktorCredentials:
+    """The credentials of that Tracktor."""
+    return TracktorCredentials(
+        uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 import stamina
+from scripted import DROP, ScriptedServer, answer
 
 from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
 from prefect_tracktor.errors import (
@@ -25,7 +26,6 @@ from prefect_tracktor.errors import (
     UnreadableAnswer,
 )
 from prefect_tracktor.transport import TransportLimits
-from scripted import DROP, ScriptedServer, answer
 
 UUID = "0123abcd-0000-4000-8000-00000000000f"
 KEY = "k3y-that-nobody-may-see"
@@ -181,7 +181,10 @@ def test_a_retry_is_never_earlier_than_the_server_asked(call: Call, form: str) -
         value, at_least = "1", 1.0
     else:
         # the date has whole seconds: what is left of the second may be lost
-        value, at_least = format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True), 0.9
+        value, at_least = (
+            format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True),
+            0.9,
+        )
     refusal = answer(429, headers=f"Retry-After: {value}\r\n")
     with ScriptedServer([refusal, ORDER]) as server:
         call(server, "get_order", 7)
@@ -304,12 +307,15 @@ def test_the_rate_holds_over_all_clients_of_an_account() -> None:
         list(threads.map(read, range(11)))
     arrivals = [request.at for request in server.requests]
     # six requests span more than the second in which five may start
-    assert all(later - earlier > 0.9 for earlier, later in zip(arrivals, arrivals[5:], strict=False))
+    assert all(
+        later - earlier > 0.9 for earlier, later in zip(arrivals, arrivals[5:], strict=False)
+    )
 
 
 @pytest.mark.anyio
 async def test_no_more_requests_are_under_way_than_allowed() -> None:
     under_way, most = 0, 0
+
     async def handle(stream: anyio.abc.SocketStream) -> None:
         nonlocal under_way, most
         async with stream:

@@ -295,7 +295,8 @@ class _Findings:
         """Send what is due."""
         if not self.letters:
             return
-        with Progress("tracktor-messages", "Messages", total=len(self.letters)) as progress:
+        total = len(self.letters)
+        with Progress("tracktor-messages", description="Messages", total=total) as progress:
             for posted in self.correspondence.post(self.letters):
                 order_id = posted.letter.order_id
                 self.outcomes[posted.outcome].append(order_id)

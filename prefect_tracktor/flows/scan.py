@@ -39,7 +39,7 @@ def scan(
         5
     """
     total = len(orders) if isinstance(orders, Sequence) else None
-    with Progress("tracktor-scan", "Orders read", total=total) as progress:
+    with Progress("tracktor-scan", description="Orders read", total=total) as progress:
         for chunk in chunked(iter_order_ids(orders), chunk_size):
             yield get_orders.submit(credentials, chunk).result()
             progress.advance(len(chunk))

@@ -262,9 +262,7 @@ def post(
             yield from (Posted(rest, Outcome.DEFERRED, reason) for rest in waiting)
 
 
-def _post_one(
-    letter: Letter, session: MailSession, ledger: NotificationLedger, run: str
-) -> Posted:
+def _post_one(letter: Letter, session: MailSession, ledger: NotificationLedger, run: str) -> Posted:
     won = ledger.claim(letter.keys, run=run)
     if won != set(letter.keys):
         ledger.give_back(won, run=run)

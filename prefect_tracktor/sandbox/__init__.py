@@ -1,0 +1,40 @@
+"""A Tracktor on loopback for demos, rehearsals and tests, with a shop and a mail server.
+
+`python -m prefect_tracktor.sandbox` starts it and prints the credentials to use.
+"""
+
+try:
+    import aiohttp as _aiohttp  # noqa: F401  # asked for here, to say what to install
+    import aiosmtpd as _aiosmtpd  # noqa: F401  # ditto
+except ImportError as missing:
+    raise ImportError(
+        f"the sandbox needs {missing.name}: pip install 'prefect-tracktor[sandbox]'",
+        name=missing.name,
+    ) from missing
+
+from prefect_tracktor.sandbox.answers import AnswerShape
+from prefect_tracktor.sandbox.deliveries import Delivery
+from prefect_tracktor.sandbox.faults import Fault, Faults
+from prefect_tracktor.sandbox.mail import MailFaults, MailServer, ReceivedMessage
+from prefect_tracktor.sandbox.process import RunningSandbox, sandbox_process
+from prefect_tracktor.sandbox.server import API_KEY, UUID, Sandbox
+from prefect_tracktor.sandbox.shop import RefusedValue, Shop, StatusChange, UnknownId
+
+__all__ = [
+    "API_KEY",
+    "UUID",
+    "AnswerShape",
+    "Delivery",
+    "Fault",
+    "Faults",
+    "MailFaults",
+    "MailServer",
+    "ReceivedMessage",
+    "RefusedValue",
+    "RunningSandbox",
+    "Sandbox",
+    "Shop",
+    "StatusChange",
+    "UnknownId",
+    "sandbox_process",
+]

@@ -1,0 +1,159 @@
+"""Start the sandbox and print the credentials to use."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from prefect_tracktor.sandbox import (
+    AnswerShape,
+    Fault,
+    Faults,
+    MailFaults,
+    MailServer,
+    Sandbox,
+    Shop,
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Args:
+        arguments: The command line, without the command.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> main(["--orders", "-1"])
+        Traceback (most recent call last):
+        ...
+        SystemExit: 2
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        shop = Shop(orders=options.orders, seed=options.seed, expired=options.expired)
+        faults, answers = _faults(options), _answers(options)
+        mail_faults = MailFaults(delay_seconds=options.mail_delay_ms / 1000)
+    except ValueError as invalid:
+        parser.error(str(invalid))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as running:
+        mail = running.enter_context(
+            MailServer(port=options.smtp_port, faults=mail_faults, keep_in=options.mailbox)
+        )
+        tracktor = running.enter_context(
+            Sandbox(shop, faults=faults, answers=answers, mail=mail, port=options.port)
+        )
+        if options.prepared:
+            tracktor.prepare()
+        if options.csv:
+            shop.write_orders_csv(options.csv)
+        if options.ready_file:
+            _write_at_once(options.ready_file, json.dumps(_whereabouts(tracktor, mail)))
+        _introduce(tracktor, mail, options)
+        stop.wait()
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m prefect_tracktor.sandbox",
+        description="A Tracktor and a mail server on loopback, with a made-up shop.",
+    )
+    parser.add_argument("--orders", type=int, default=1000, help="how many orders (1000)")
+    parser.add_argument("--seed", type=int, default=1, help="what the shop is drawn from (1)")
+    parser.add_argument("--expired", type=int, help="how many customers ought to be written to")
+    parser.add_argument("--port", type=int, default=0, help="Tracktor's port; 0: any free one")
+    parser.add_argument("--smtp-port", type=int, default=0, help="the mail server's port; 0: any")
+    parser.add_argument("--mailbox", type=Path, metavar="DIR", help="also keeps messages here")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="writes an orders export here")
+    parser.add_argument("--prepared", action="store_true", help="writes answers ahead, for speed")
+    parser.add_argument("--ready-file", type=Path, metavar="FILE", help="writes addresses as JSON")
+    _add_faults(parser.add_argument_group("faults on purpose"))
+    shapes = parser.add_argument_group("shapes of the answers")
+    shapes.add_argument("--bare", action="store_true", help="answers are not wrapped")
+    for name in _shape_names():
+        shapes.add_argument(f"--{name.replace('_', '-')}", action="store_true")
+    return parser
+
+
+def _add_faults(group: Any) -> None:
+    group.add_argument("--fault-seed", type=int, default=1, help="what faults are drawn from (1)")
+    group.add_argument("--fail-rate", type=float, help="all kinds equally, such as 0.2")
+    for kind in Fault:
+        group.add_argument(f"--{kind.replace('_', '-')}", type=float, help="its probability")
+    group.add_argument("--retry-after-seconds", type=int, default=1, help="of a 429 (1)")
+    group.add_argument("--latency-ms", type=float, default=0.0, help="how long answers take")
+    group.add_argument("--latency-jitter-ms", type=float, default=0.0, help="and at most longer")
+    group.add_argument("--mail-delay-ms", type=float, default=0.0, help="how long a message takes")
+
+
+def _shape_names() -> list[str]:
+    return [name for name in AnswerShape.model_fields if name != "wrapped"]
+
+
+def _faults(options: argparse.Namespace) -> Faults:
+    given = {str(kind): getattr(options, kind) for kind in Fault}
+    fields = {name: value for name, value in given.items() if value is not None}
+    fields |= {
+        "latency_seconds": options.latency_ms / 1000,
+        "latency_jitter_seconds": options.latency_jitter_ms / 1000,
+        "retry_after_seconds": options.retry_after_seconds,
+    }
+    return Faults.everything(options.fail_rate or 0.0, seed=options.fault_seed, **fields)
+
+
+def _answers(options: argparse.Namespace) -> AnswerShape:
+    chosen = {name: getattr(options, name) for name in _shape_names()}
+    return AnswerShape(wrapped=not options.bare, **chosen)
+
+
+def _whereabouts(tracktor: Sandbox, mail: MailServer) -> dict[str, Any]:
+    return {
+        "base_url": tracktor.base_url,
+        "uuid": tracktor.uuid,
+        "api_key": tracktor.api_key,
+        "smtp_host": mail.host,
+        "smtp_port": mail.port,
+        "about_url": f"http://{tracktor.host}:{tracktor.port}/_sandbox",
+        "order_ids": list(tracktor.shop.order_ids),
+    }
+
+
+def _write_at_once(path: Path, text: str) -> None:
+    """Whoever waits for the file must not find half of it."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _introduce(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace) -> None:
+    shop = tracktor.shop
+    example = next(iter(shop.customers_to_write_to()), next(iter(shop.order_ids), "none"))
+    print(f"A Tracktor sandbox with a shop of {len(shop.order_ids):,} orders (seed {options.seed})")
+    for name, value in {
+        "base_url": tracktor.base_url,
+        "uuid": tracktor.uuid,
+        "api_key": tracktor.api_key,
+        "smtp server": f"{mail.host}:{mail.port} (no login, no TLS)",
+        "mailbox": options.mailbox or "in memory",
+        "orders export": options.csv or "none (--csv FILE writes one)",
+        "example order": example,
+        "to look inside": f"http://{tracktor.host}:{tracktor.port}/_sandbox/state and .../messages",
+    }.items():
+        print(f"  {name:<15}{value}")
+    print("Serving until Ctrl-C.", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

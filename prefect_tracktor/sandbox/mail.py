@@ -1,0 +1,338 @@
+"""An SMTP server on loopback that keeps what it receives, and can misbehave on purpose."""
+
+import asyncio
+import ssl
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from weakref import WeakSet
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from anyio.from_thread import start_blocking_portal
+from pydantic import BaseModel, ConfigDict, Field
+
+_NAME = "sandbox.example"
+
+
+class MailFaults(BaseModel):
+    """What goes wrong on purpose. Addresses are compared without regard to letter case.
+
+    Attributes:
+        refused: Recipients that are refused for good (550).
+        deferred: Recipients that are refused for now (451), the first `deferrals` times each.
+        deferrals: How many times.
+        sender_refused: Whether every sender is refused (550).
+        drop_every: At each n-th message the connection is closed before anything of it is taken.
+        drop_in_data: At each n-th message the connection is closed after its text has come; the
+            message is not kept.
+        drop_after_data: At each n-th message the connection is closed instead of the confirmation;
+            the message is kept.
+        silent: Connections are accepted, and never answered.
+        delay_seconds: How long each message takes.
+
+    Example:
+        >>> MailFaults(refused=frozenset({"ada@example.com"}), drop_every=3).drop_every
+        3
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    refused: frozenset[str] = frozenset()
+    deferred: frozenset[str] = frozenset()
+    deferrals: int = Field(default=1, ge=1)
+    sender_refused: bool = False
+    drop_every: int | None = Field(default=None, ge=1)
+    drop_in_data: int | None = Field(default=None, ge=1)
+    drop_after_data: int | None = Field(default=None, ge=1)
+    silent: bool = False
+    delay_seconds: float = Field(default=0.0, ge=0)
+
+
+@dataclass(frozen=True)
+class ReceivedMessage:
+    r"""A message as it came in, with its envelope.
+
+    Attributes:
+        sender: The envelope's sender.
+        recipients: The envelope's recipients.
+        raw: The message's bytes.
+
+    Example:
+        >>> ReceivedMessage("a@example.com", (), b"Subject: Hello\n\n").message["Subject"]
+        'Hello'
+    """
+
+    sender: str
+    recipients: tuple[str, ...]
+    raw: bytes
+
+    @cached_property
+    def message(self) -> EmailMessage:
+        """The message, parsed."""
+        return message_from_bytes(self.raw, policy=policy.default)
+
+
+class MailServer:
+    """An SMTP server on loopback that keeps what it receives.
+
+    Args:
+        host: Where to listen.
+        port: The port; 0 takes a free one.
+        faults: What goes wrong on purpose; can be replaced at any time.
+        keep_in: A folder in which every message is also written to a file.
+        login: The user name and password that senders must give; by default they need none, and
+            any will do.
+        starttls: Offers STARTTLS with this context.
+        tls: Speaks TLS from the start with this context.
+
+    Example:
+        >>> import smtplib
+        >>> with MailServer() as server:
+        ...     with smtplib.SMTP(server.host, server.port) as session:
+        ...         _ = session.sendmail("a@example.com", ["b@example.com"], "Subject: Hello")
+        ...     server.messages[0].message["Subject"]
+        'Hello'
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        faults: MailFaults | None = None,
+        keep_in: Path | None = None,
+        login: tuple[str, str] | None = None,
+        starttls: ssl.SSLContext | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.host = host
+        self.port = port
+        self.faults = faults or MailFaults()
+        self.keep_in = keep_in
+        self.login = login
+        self._starttls = starttls
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._messages: list[ReceivedMessage] = []
+        self._connections: WeakSet[SMTP] = WeakSet()
+        self._silenced: set[asyncio.BaseTransport] = set()
+        self._running = ExitStack()
+
+    @property
+    def messages(self) -> list[ReceivedMessage]:
+        """All messages that were kept, oldest first."""
+        with self._lock:
+            return list(self._messages)
+
+    def clear(self) -> None:
+        """Forget all messages; files stay.
+
+        Example:
+            >>> MailServer().clear()
+        """
+        with self._lock:
+            self._messages.clear()
+
+    def keep(self, message: ReceivedMessage) -> None:
+        """Keep a message, and write it to a file if there is a folder for it.
+
+        Args:
+            message: The message.
+
+        Example:
+            >>> server = MailServer()
+            >>> server.keep(ReceivedMessage("a@example.com", (), b""))
+            >>> len(server.messages)
+            1
+        """
+        with self._lock:
+            self._messages.append(message)
+            number = len(self._messages)
+        if self.keep_in is not None:
+            (self.keep_in / f"{number:06}.eml").write_bytes(message.raw)
+
+    def start(self) -> None:
+        """Start to listen; `port` then holds the port.
+
+        Raises:
+            OSError: The port is taken.
+
+        Example:
+            >>> server = MailServer()
+            >>> server.start()
+            >>> server.port > 0
+            True
+            >>> server.stop()
+        """
+        if self.keep_in is not None:
+            self.keep_in.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as starting:
+            portal = starting.enter_context(start_blocking_portal(name="sandbox-smtp"))
+            starting.enter_context(portal.wrap_async_context_manager(self._serving()))
+            self._running = starting.pop_all()
+
+    def stop(self) -> None:
+        """Close all connections and stop; the messages stay.
+
+        Example:
+            >>> MailServer().stop()
+        """
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        handler = _Handler(self)
+
+        def connection() -> asyncio.Protocol:
+            if self.faults.silent:
+                return _Silence(self._silenced)
+            smtp = SMTP(
+                handler,
+                hostname=_NAME,
+                ident="sandbox",
+                enable_SMTPUTF8=True,
+                tls_context=self._starttls,
+                auth_require_tls=self._starttls is not None,
+                authenticator=handler.authenticate,
+                loop=loop,
+            )
+            self._connections.add(smtp)
+            return smtp
+
+        server = await loop.create_server(connection, self.host, self.port, ssl=self._tls)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield
+        finally:
+            server.close()
+            for transport in [*self._silenced, *(smtp.transport for smtp in self._connections)]:
+                if isinstance(transport, asyncio.WriteTransport):
+                    transport.abort()
+            # let the connections notice that they are lost
+            await asyncio.sleep(0)
+            await server.wait_closed()
+
+
+class _Silence(asyncio.Protocol):
+    """Takes a connection and says nothing."""
+
+    def __init__(self, silenced: set[asyncio.BaseTransport]) -> None:
+        self._silenced = silenced
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+        self._silenced.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
+        if self._transport is not None:
+            self._silenced.discard(self._transport)
+
+
+class _Handler:
+    """What the server does at each step of a session, as aiosmtpd calls it."""
+
+    def __init__(self, server: MailServer) -> None:
+        self._server = server
+        self._begun = 0
+        self._arrived = 0
+        self._deferrals: Counter[str] = Counter()
+
+    def authenticate(
+        self, smtp: SMTP, session: Session, envelope: Envelope, mechanism: str, given: object
+    ) -> AuthResult:
+        del smtp, session, envelope, mechanism
+        login = self._server.login
+        if login is None:
+            return AuthResult(success=True)
+        name, password = login
+        right = LoginPassword(name.encode(), password.encode())
+        return AuthResult(success=given == right, handled=False)
+
+    async def handle_MAIL(  # noqa: N802  # aiosmtpd finds its hooks by these names
+        self,
+        smtp: SMTP,
+        session: Session,
+        envelope: Envelope,
+        address: str,
+        mail_options: list[str],
+    ) -> str:
+        if self._server.login is not None and not session.authenticated:
+            return "530 5.7.0 Authentication required"
+        if self._server.faults.sender_refused:
+            return "550 5.7.1 Sender refused"
+        self._begun += 1
+        if _is_nth(self._begun, self._server.faults.drop_every):
+            await _hang_up(smtp)
+        envelope.mail_from = address
+        envelope.mail_options.extend(mail_options)
+        return "250 2.1.0 OK"
+
+    async def handle_RCPT(  # noqa: N802  # see above
+        self,
+        smtp: SMTP,
+        session: Session,
+        envelope: Envelope,
+        address: str,
+        rcpt_options: list[str],
+    ) -> str:
+        del smtp, session
+        faults, folded = self._server.faults, address.casefold()
+        if folded in {refused.casefold() for refused in faults.refused}:
+            return "550 5.1.1 No such mailbox"
+        if folded in {deferred.casefold() for deferred in faults.deferred}:
+            self._deferrals[folded] += 1
+            if self._deferrals[folded] <= faults.deferrals:
+                return "451 4.7.1 Try again later"
+        envelope.rcpt_tos.append(address)
+        envelope.rcpt_options.extend(rcpt_options)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(  # noqa: N802  # see above
+        self, smtp: SMTP, session: Session, envelope: Envelope
+    ) -> str:
+        del session
+        faults = self._server.faults
+        self._arrived += 1
+        number = self._arrived
+        if faults.delay_seconds:
+            await asyncio.sleep(faults.delay_seconds)
+        if _is_nth(number, faults.drop_in_data):
+            await _hang_up(smtp)
+        raw = envelope.original_content or b""
+        self._server.keep(ReceivedMessage(envelope.mail_from or "", tuple(envelope.rcpt_tos), raw))
+        if _is_nth(number, faults.drop_after_data):
+            await _hang_up(smtp)
+        return "250 2.0.0 OK"
+
+
+def _is_nth(number: int, every: int | None) -> bool:
+    return every is not None and number % every == 0
+
+
+async def _hang_up(smtp: SMTP) -> None:
+    """Close the connection without a word; aiosmtpd then cancels what waits here."""
+    if isinstance(smtp.transport, asyncio.WriteTransport):
+        smtp.transport.abort()
+    await asyncio.Event().wait()

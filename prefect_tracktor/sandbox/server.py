@@ -1,0 +1,497 @@
+"""A Tracktor on loopback: the seven endpoints over real HTTP, with faults on purpose."""
+
+import asyncio
+import datetime as dt
+import re
+import ssl
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from email.utils import format_datetime
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from aiohttp import web
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from pydantic_core import from_json, to_json
+
+from prefect_tracktor.sandbox.answers import AnswerShape
+from prefect_tracktor.sandbox.deliveries import Deliveries, Delivery
+from prefect_tracktor.sandbox.faults import Dice, Fault, Faults, Trouble
+from prefect_tracktor.sandbox.mail import MailServer
+from prefect_tracktor.sandbox.shop import ChangedOrder, RefusedValue, Shop, UnknownId
+
+BASE_PATH = "/apps/tracktor/api/admin"
+UUID = "00000000-0000-4000-8000-000000000001"
+API_KEY = "sandbox-key"
+
+_CALLS_KEPT = 200_000
+_BODIES_KEPT = 20_000
+_ORDER = re.compile(r"orders/(\d{1,19})\.json")
+_FULFILLMENT = re.compile(r"fulfillments/(\d{1,19})\.json")
+_WEBHOOK = re.compile(r"webhooks/(\d{1,19})\.json")
+_JSON = "application/json"
+_SERVER_ERRORS = (
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.GATEWAY_TIMEOUT,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+)
+_PAGE = b"<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>"
+
+
+class _Reply(NamedTuple):
+    status: int
+    body: bytes
+    content_type: str = _JSON
+
+
+class _Refusal(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, status: int, errors: Any) -> None:
+        super().__init__(status)
+        self.reply = _Reply(status, to_json({"errors": errors}))
+
+
+class Sandbox:
+    """A Tracktor on loopback, running in a background thread.
+
+    Args:
+        shop: What it answers about; by default a shop of 1,000 orders.
+        faults: What goes wrong on purpose; can be replaced at any time.
+        answers: The shape of the answers; can be replaced at any time.
+        mail: A mail server whose messages can be read at `/_sandbox/messages`.
+        host: Where to listen.
+        port: The port; 0 takes a free one.
+        ssl_context: Speaks HTTPS with this context.
+
+    Example:
+        >>> import httpx
+        >>> with Sandbox(Shop(orders=3)) as tracktor:
+        ...     order_id = tracktor.shop.order_ids[0]
+        ...     answer = httpx.get(
+        ...         f"{tracktor.base_url}/{tracktor.uuid}/orders/{order_id}.json",
+        ...         headers={"x-api-key": tracktor.api_key},
+        ...     )
+        >>> answer.json()["order"]["order_name"]
+        '#1001'
+    """
+
+    uuid = UUID
+    api_key = API_KEY
+
+    def __init__(
+        self,
+        shop: Shop | None = None,
+        *,
+        faults: Faults | None = None,
+        answers: AnswerShape | None = None,
+        mail: MailServer | None = None,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.shop = shop or Shop()
+        self.host = host
+        self.port = port
+        self._mail = mail
+        self._ssl_context = ssl_context
+        self._dice = Dice(faults or Faults())
+        self._writer = _Writer(answers or AnswerShape())
+        self._calls: deque[tuple[str, str]] = deque(maxlen=_CALLS_KEPT)
+        self._faults_met: Counter[str] = Counter()
+        self._deliveries: Deliveries | None = None
+        self._done: list[Delivery] = []
+        self._portal: BlockingPortal | None = None
+        self._running = ExitStack()
+
+    @property
+    def base_url(self) -> str:
+        """The address to give to clients, without the account's uuid."""
+        scheme = "https" if self._ssl_context else "http"
+        return f"{scheme}://{self.host}:{self.port}{BASE_PATH}"
+
+    @property
+    def faults(self) -> Faults:
+        """What goes wrong on purpose; setting it begins with its seed."""
+        return self._dice.faults
+
+    @faults.setter
+    def faults(self, faults: Faults) -> None:
+        self._dice = Dice(faults)
+
+    @property
+    def answers(self) -> AnswerShape:
+        """The shape of the answers."""
+        return self._writer.shape
+
+    @answers.setter
+    def answers(self, answers: AnswerShape) -> None:
+        self._writer = _Writer(answers)
+
+    @property
+    def calls(self) -> list[tuple[str, str]]:
+        """The latest 200,000 requests as method and path below the account, oldest first."""
+        return list(self._calls.copy())
+
+    @property
+    def faults_met(self) -> Counter[str]:
+        """How many requests met which kind of fault."""
+        return self._faults_met.copy()
+
+    @property
+    def deliveries(self) -> list[Delivery]:
+        """What became of the webhooks' messages so far."""
+        return list(self._done)
+
+    def reset_calls(self) -> None:
+        """Forget the calls and the faults that were met.
+
+        Example:
+            >>> Sandbox(Shop(orders=1)).reset_calls()
+        """
+        self._calls.clear()
+        self._faults_met.clear()
+
+    def prepare(self) -> None:
+        """Write the answers about the first 20,000 orders ahead, for benchmarks.
+
+        Example:
+            >>> Sandbox(Shop(orders=3)).prepare()
+        """
+        for order_id in self.shop.order_ids[:_BODIES_KEPT]:
+            self._writer.order(self.shop, order_id)
+
+    def settle(self) -> None:
+        """Wait until all webhooks' messages are delivered or given up.
+
+        Example:
+            >>> with Sandbox(Shop(orders=1)) as tracktor:
+            ...     tracktor.settle()
+        """
+        if self._portal is not None and self._deliveries is not None:
+            self._portal.call(self._deliveries.settle)
+
+    def start(self) -> None:
+        """Start to listen; `port` and `base_url` then hold the port.
+
+        Raises:
+            OSError: The port is taken.
+
+        Example:
+            >>> tracktor = Sandbox(Shop(orders=1))
+            >>> tracktor.start()
+            >>> tracktor.base_url.startswith("http://127.0.0.1:")
+            True
+            >>> tracktor.stop()
+        """
+        with ExitStack() as starting:
+            portal = starting.enter_context(start_blocking_portal(name="sandbox-http"))
+            starting.enter_context(portal.wrap_async_context_manager(self._serving()))
+            self._portal = portal
+            self._running = starting.pop_all()
+
+    def stop(self) -> None:
+        """Close all connections and stop; the shop keeps its state.
+
+        Example:
+            >>> Sandbox(Shop(orders=1)).stop()
+        """
+        self._portal = None
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
+        # cancelled handlers: a client that gives up must not leave a stalled answer behind
+        server = web.Server(self._handle, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=0.05)
+        deliveries = self._deliveries = Deliveries()
+        self._done = deliveries.done
+        loop = asyncio.get_running_loop()
+
+        def tell(changed: ChangedOrder) -> None:
+            webhooks = self.shop.webhooks
+            if webhooks:
+                loop.call_soon_threadsafe(deliveries.post, changed, webhooks, self.answers)
+
+        try:
+            await runner.setup()
+            site = web.TCPSite(runner, self.host, self.port, ssl_context=self._ssl_context)
+            await site.start()
+            self.port = runner.addresses[0][1]
+            self.shop.add_listener(tell)
+            try:
+                yield
+            finally:
+                self.shop.remove_listener(tell)
+        finally:
+            await runner.cleanup()
+            await deliveries.close()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path.startswith("/_sandbox/"):
+            return _response(self._about_itself(request.path))
+        account, _, path = request.path.removeprefix(f"{BASE_PATH}/").partition("/")
+        self._calls.append((request.method, path))
+        body = await request.read() if request.can_read_body else b""
+        trouble = self._dice.roll()
+        reply = _Reply(HTTPStatus.OK, b"")
+        if trouble.acts:
+            reply = self._reply(request, account, path, body)
+        if trouble.latency_seconds:
+            await asyncio.sleep(trouble.latency_seconds)
+        if trouble.kind is None:
+            return _response(reply)
+        self._faults_met[trouble.kind] += 1
+        return await _misbehave(request, reply, trouble, self.faults)
+
+    def _reply(self, request: web.BaseRequest, account: str, path: str, body: bytes) -> _Reply:
+        try:
+            _check_account(request, account)
+            return self._act(request.method, path, body)
+        except _Refusal as refusal:
+            return refusal.reply
+        except UnknownId as unknown:
+            return _Refusal(HTTPStatus.NOT_FOUND, str(unknown)).reply
+        except RefusedValue as refused:
+            errors = {refused.field: [refused.problem]}
+            return _Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors).reply
+
+    def _act(self, method: str, path: str, body: bytes) -> _Reply:
+        """Find the endpoint by its path and do what the method asks for."""
+        if order := _ORDER.fullmatch(path):
+            return self._on_order(method, int(order[1]), body)
+        if fulfillment := _FULFILLMENT.fullmatch(path):
+            _allow(method, "GET")
+            return self._writer.fulfillment(self.shop, int(fulfillment[1]))
+        if webhook := _WEBHOOK.fullmatch(path):
+            _allow(method, "DELETE")
+            self.shop.delete_webhook(int(webhook[1]))
+            return self._writer.written(HTTPStatus.OK, {})
+        if path == "webhooks.json":
+            return self._on_webhooks(method, body)
+        if path == "status-options.json":
+            _allow(method, "GET")
+            options = self._writer.shape.shaped_options(self.shop.status_options)
+            return _Reply(HTTPStatus.OK, to_json(options))
+        raise _Refusal(HTTPStatus.NOT_FOUND, "no such endpoint")
+
+    def _on_order(self, method: str, order_id: int, body: bytes) -> _Reply:
+        _allow(method, "GET", "POST")
+        if method == "POST":
+            self.shop.set_status(order_id, **_changes(body))
+            if self._writer.shape.empty_after_writing:
+                return self._writer.written(HTTPStatus.OK, {})
+        return self._writer.order(self.shop, order_id)
+
+    def _on_webhooks(self, method: str, body: bytes) -> _Reply:
+        _allow(method, "GET", "POST")
+        if method == "POST":
+            webhook = self.shop.create_webhook(**_new_webhook(body))
+            shaped = self._writer.shape.shaped("webhook", webhook)
+            return _Reply(HTTPStatus.CREATED, to_json(shaped))
+        shaped = self._writer.shape.shaped("webhooks", self.shop.webhooks)
+        return _Reply(HTTPStatus.OK, to_json(shaped))
+
+    def _about_itself(self, path: str) -> _Reply:
+        """What a test in another process may ask; no part of Tracktor's API."""
+        match path:
+            case "/_sandbox/messages":
+                messages = self._mail.messages if self._mail else []
+                return _Reply(HTTPStatus.OK, to_json([_summary(entry) for entry in messages]))
+            case "/_sandbox/state":
+                return _Reply(HTTPStatus.OK, to_json(self._state()))
+            case _:
+                return _Refusal(HTTPStatus.NOT_FOUND, "no such page").reply
+
+    def _state(self) -> dict[str, Any]:
+        calls = Counter(f"{method} {path}" for method, path in self.calls)
+        return {
+            "calls": calls,
+            "faults_met": self._faults_met,
+            "status_changes": [change._asdict() for change in self.shop.status_changes],
+            "webhooks": self.shop.webhooks,
+            "deliveries": [delivery._asdict() for delivery in self.deliveries],
+        }
+
+
+class _Writer:
+    """Writes answers in one shape, and remembers what it wrote about orders and parcels."""
+
+    def __init__(self, shape: AnswerShape) -> None:
+        self.shape = shape
+        self._bodies: dict[tuple[str, int, int], bytes] = {}
+
+    def order(self, shop: Shop, order_id: int) -> _Reply:
+        return self._remembered("order", order_id, shop.revision(order_id), shop.order)
+
+    def fulfillment(self, shop: Shop, fulfillment_id: int) -> _Reply:
+        revision = shop.revision(shop.order_id_of(fulfillment_id))
+        return self._remembered("fulfillment", fulfillment_id, revision, shop.fulfillment)
+
+    def written(self, status: int, value: Any) -> _Reply:
+        return _Reply(status, b"" if self.shape.empty_after_writing else to_json(value))
+
+    def _remembered(
+        self, name: str, subject_id: int, revision: int, read: Callable[[int], dict[str, Any]]
+    ) -> _Reply:
+        key = (name, subject_id, revision)
+        body = self._bodies.get(key)
+        if body is None:
+            body = to_json(self.shape.shaped(name, read(subject_id)))
+            if len(self._bodies) >= _BODIES_KEPT:
+                self._bodies.clear()
+            self._bodies[key] = body
+        return _Reply(HTTPStatus.OK, body)
+
+
+def _check_account(request: web.BaseRequest, account: str) -> None:
+    if request.headers.get("x-api-key") != API_KEY:
+        raise _Refusal(HTTPStatus.UNAUTHORIZED, "the api key is missing or wrong")
+    if account != UUID:
+        raise _Refusal(HTTPStatus.FORBIDDEN, "the api key does not belong to this account")
+
+
+def _allow(method: str, *allowed: str) -> None:
+    if method not in allowed:
+        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"only {' and '.join(allowed)} here")
+
+
+def _fields(body: bytes, name: str) -> dict[str, Any]:
+    """The fields of a body, wrapped or bare."""
+    try:
+        fields = from_json(body)
+    except ValueError:
+        raise _Refusal(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
+    if isinstance(fields, dict) and name in fields:
+        fields = fields[name]
+    if not isinstance(fields, dict):
+        raise _Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, {name: ["is not an object"]})
+    return fields
+
+
+def _changes(body: bytes) -> dict[str, Any]:
+    """What a status update sets; strict, so that a client's slip shows in a rehearsal."""
+    fields = _fields(body, "order")
+    types = {"status": str, "automatic_carrier_updates": bool, "force": bool}
+    if not fields.keys() & {"status", "automatic_carrier_updates"}:
+        raise RefusedValue("order", "has nothing to update")
+    return _typed(fields, types)
+
+
+def _new_webhook(body: bytes) -> dict[str, Any]:
+    fields = _fields(body, "webhook")
+    types = {"topic": str, "address": str}
+    for name in types.keys() - fields.keys():
+        raise RefusedValue(name, "is missing")
+    return _typed(fields, types)
+
+
+def _typed(fields: dict[str, Any], types: Mapping[str, type]) -> dict[str, Any]:
+    for name, value in fields.items():
+        if name not in types:
+            raise RefusedValue(name, "is not a field")
+        if not isinstance(value, types[name]):
+            raise RefusedValue(name, f"is not a {types[name].__name__}")
+    return fields
+
+
+def _summary(received: Any) -> dict[str, Any]:
+    return {
+        "sender": received.sender,
+        "recipients": received.recipients,
+        "subject": str(received.message["Subject"] or ""),
+        "message_id": str(received.message["Message-ID"] or ""),
+    }
+
+
+def _response(reply: _Reply, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=reply.status, body=reply.body, content_type=reply.content_type, headers=headers
+    )
+
+
+async def _misbehave(
+    request: web.BaseRequest, reply: _Reply, trouble: Trouble, faults: Faults
+) -> web.StreamResponse:
+    match trouble.kind:
+        case Fault.TOO_MANY_REQUESTS:
+            refusal = _Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests")
+            return _response(refusal.reply, {"Retry-After": _retry_after(faults)})
+        case Fault.SERVER_ERROR:
+            return _response(_server_error(trouble))
+        case Fault.NOT_JSON:
+            return _response(_not_json(trouble))
+        case Fault.TRUNCATED if trouble.variant < 0.5:
+            return _response(reply._replace(body=_first_half(reply.body)))
+        case _:
+            return await _break_off(request, reply, trouble, faults)
+
+
+async def _break_off(
+    request: web.BaseRequest, reply: _Reply, trouble: Trouble, faults: Faults
+) -> web.StreamResponse:
+    """End the connection: after half of what was promised, or before anything was said."""
+    response: web.StreamResponse = web.Response()
+    if trouble.kind is not Fault.DROPPED:
+        response = await _half(request, reply)
+    if trouble.kind is Fault.STALLED:
+        await asyncio.sleep(faults.stall_seconds)
+    if isinstance(request.transport, asyncio.WriteTransport):
+        # closing sends what was written; aborting resets the connection
+        end = request.transport.abort if trouble.kind is Fault.DROPPED else request.transport.close
+        end()
+    return response
+
+
+async def _half(request: web.BaseRequest, reply: _Reply) -> web.StreamResponse:
+    """Promise the whole body and send half of it."""
+    response = web.StreamResponse(status=reply.status)
+    response.content_type = reply.content_type
+    response.content_length = max(2, len(reply.body))
+    await response.prepare(request)
+    await response.write(_first_half(reply.body))
+    return response
+
+
+def _first_half(body: bytes) -> bytes:
+    return body[: len(body) // 2] or b"{"
+
+
+def _retry_after(faults: Faults) -> str:
+    if faults.retry_after == "seconds":
+        return str(faults.retry_after_seconds)
+    date = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=faults.retry_after_seconds)
+    return format_datetime(date, usegmt=True)
+
+
+def _server_error(trouble: Trouble) -> _Reply:
+    """Any of them before acting; 503 never after, for it means that nothing was done."""
+    possible = _SERVER_ERRORS[:-1] if trouble.acts else _SERVER_ERRORS
+    drawn = trouble.variant * len(possible)
+    status = possible[int(drawn)]
+    if drawn % 1 < 0.5:
+        return _Refusal(status, status.phrase).reply
+    title = f"{status.value} {status.phrase}".encode()
+    return _Reply(status, _PAGE % (title, title), "text/html")
+
+
+def _not_json(trouble: Trouble) -> _Reply:
+    if trouble.variant < 0.5:
+        title = b"Down for maintenance"
+        return _Reply(HTTPStatus.OK, _PAGE % (title, title), "text/html")
+    return _Reply(HTTPStatus.OK, b"OK, but not as you know it")

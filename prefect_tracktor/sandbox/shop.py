@@ -1,0 +1,585 @@
+"""A shop made up from a seed, with the state that API calls change. No I/O but its CSV.
+
+An order is computed from the seed and its place whenever it is asked for, and only changed orders
+are kept. So a shop of a million orders starts at once.
+"""
+
+import csv
+import datetime as dt
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from prefect_tracktor.models import ExceptionStatus, ShipmentStatus, WebhookTopic
+from prefect_tracktor.sandbox.drafts import (
+    CUSTOM_LABELS,
+    Draft,
+    Drafts,
+    Item,
+    index_of_fulfillment,
+    key_of,
+    summarise,
+)
+
+# fixed, so that the same seed gives the same shop on any day
+DEFAULT_NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
+
+_LARGEST_SHOP = 10_000_000
+_DEFAULT_EXPIRED = 20
+
+
+class UnknownId(LookupError):
+    """The shop has no such order, fulfillment or webhook.
+
+    Example:
+        >>> Shop(orders=1).order(7)
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.sandbox.shop.UnknownId: no order with the id 7
+    """
+
+
+class RefusedValue(ValueError):
+    """A value that the shop does not take.
+
+    Attributes:
+        field: The name of the field.
+        problem: What is wrong with its value.
+
+    Example:
+        >>> shop = Shop(orders=1)
+        >>> shop.set_status(shop.order_ids[0], status="Lost at sea")
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.sandbox.shop.RefusedValue: status is not one of the shop's status options
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field} {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class StatusChange(NamedTuple):
+    """An order's status was really changed, not just set again.
+
+    `old` has the statuses of all parcels that were different, with commas between them; `None` if
+    there was none.
+
+    Example:
+        >>> StatusChange(order_id=7, old="in_transit", new="delivered").new
+        'delivered'
+    """
+
+    order_id: int
+    old: str | None
+    new: str
+
+
+class ChangedOrder(NamedTuple):
+    """What listeners are told: the order as it is now, which parcels moved, and to which status.
+
+    Example:
+        >>> ChangedOrder({"order_id": 7, "fulfillments": []}, [], "delivered").status_key
+        'delivered'
+    """
+
+    order: dict[str, Any]
+    moved: list[dict[str, Any]]
+    status_key: str
+
+
+Listener = Callable[[ChangedOrder], None]
+
+
+class Shop:
+    """A shop made up from a seed, with the state that API calls change. Safe to use from threads.
+
+    Args:
+        orders: How many orders it has.
+        seed: What everything is drawn from: the same arguments give the very same shop.
+        expired: Exactly how many orders have a customer to write to: there is an e-mail address,
+            and a parcel whose tracking expired and which has not arrived. A few of them have two
+            such parcels, or a second one that is all right. By default 20, or as many as there are
+            orders.
+        now: The shop's present; the orders were placed in the 120 days before.
+
+    Raises:
+        ValueError: A number is negative or too large, more orders are to be expired than there
+            are, or the time is naive.
+
+    Example:
+        >>> shop = Shop(orders=100, seed=7, expired=3)
+        >>> len(shop.order_ids), len(shop.customers_to_write_to())
+        (100, 3)
+        >>> shop.order(shop.order_ids[0])["order_name"]
+        '#1001'
+    """
+
+    def __init__(
+        self,
+        *,
+        orders: int = 1000,
+        seed: int = 1,
+        expired: int | None = None,
+        now: dt.datetime = DEFAULT_NOW,
+    ) -> None:
+        if not 0 <= orders <= _LARGEST_SHOP:
+            raise ValueError(f"orders must be between 0 and {_LARGEST_SHOP:,}, not {orders}")
+        expired = min(_DEFAULT_EXPIRED, orders) if expired is None else expired
+        if not 0 <= expired <= orders:
+            raise ValueError(f"expired must be between 0 and orders ({orders}), not {expired}")
+        if now.tzinfo is None:
+            raise ValueError("now must be an aware time: give it a tzinfo such as datetime.UTC")
+        self._drafts = Drafts(orders=orders, seed=seed, expired=expired, now=now)
+        self._lock = threading.RLock()
+        self._changed: dict[int, dict[str, Any]] = {}
+        self._revisions: dict[int, int] = {}
+        self._webhooks: dict[int, dict[str, Any]] = {}
+        self._next_webhook_id = 1
+        self._status_changes: list[StatusChange] = []
+        self._listeners: list[Listener] = []
+
+    @property
+    def order_ids(self) -> Sequence[int]:
+        """The ids of all orders, ascending, with gaps between them."""
+        return self._drafts.order_ids
+
+    @property
+    def status_options(self) -> list[dict[str, str]]:
+        """The statuses that can be set, built in and custom, each with `key` and `label`."""
+        built_in = [{"key": str(status), "label": status.label} for status in ShipmentStatus]
+        return built_in + [{"key": key_of(label), "label": label} for label in CUSTOM_LABELS]
+
+    @property
+    def webhooks(self) -> list[dict[str, Any]]:
+        """The webhooks that were created and not deleted, each with `id`, `topic`, `address`."""
+        with self._lock:
+            return deepcopy(list(self._webhooks.values()))
+
+    @property
+    def status_changes(self) -> list[StatusChange]:
+        """What status updates really changed, oldest first."""
+        with self._lock:
+            return list(self._status_changes)
+
+    def order(self, order_id: int) -> dict[str, Any]:
+        """An order with its parcels, as the API shows it.
+
+        Args:
+            order_id: One of `order_ids`.
+
+        Returns:
+            The JSON object, the caller's own.
+
+        Raises:
+            UnknownId: There is no such order.
+
+        Example:
+            >>> shop = Shop(orders=3)
+            >>> shop.order(shop.order_ids[2])["order_name"]
+            '#1003'
+        """
+        with self._lock:
+            if order_id in self._changed:
+                return deepcopy(self._changed[order_id])
+        index = self._drafts.order_ids.place(order_id)
+        if index is None:
+            raise UnknownId(f"no order with the id {order_id}")
+        return self._drafts.written_out(self._drafts.draft(index))
+
+    def order_id_of(self, fulfillment_id: int) -> int:
+        """The id of the order that a parcel belongs to, found without drawing the order.
+
+        Args:
+            fulfillment_id: The parcel's id.
+
+        Returns:
+            The order's id. Whether the order has this very parcel is not looked up.
+
+        Raises:
+            UnknownId: No order can have such a parcel.
+
+        Example:
+            >>> shop = Shop(orders=1, expired=1)
+            >>> order = shop.order(shop.order_ids[0])
+            >>> shop.order_id_of(order["fulfillments"][0]["fulfillment_id"]) == order["order_id"]
+            True
+        """
+        index = index_of_fulfillment(fulfillment_id)
+        if not 0 <= index < len(self.order_ids):
+            raise UnknownId(f"no fulfillment with the id {fulfillment_id}")
+        return self.order_ids[index]
+
+    def fulfillment(self, fulfillment_id: int) -> dict[str, Any]:
+        """A parcel, as the API shows it.
+
+        Args:
+            fulfillment_id: The id of one of an order's fulfillments.
+
+        Returns:
+            The JSON object, the caller's own.
+
+        Raises:
+            UnknownId: There is no such fulfillment.
+
+        Example:
+            >>> shop = Shop(orders=1, expired=1)
+            >>> parcel = shop.order(shop.order_ids[0])["fulfillments"][0]
+            >>> shop.fulfillment(parcel["fulfillment_id"]) == parcel
+            True
+        """
+        return _parcel_in(self.order(self.order_id_of(fulfillment_id)), fulfillment_id)
+
+    def revision(self, order_id: int) -> int:
+        """How many times an order was changed, to know whether what one remembers is still true.
+
+        Args:
+            order_id: One of `order_ids`.
+
+        Returns:
+            0 for an order as it was made up.
+
+        Example:
+            >>> shop = Shop(orders=1)
+            >>> shop.revision(shop.order_ids[0])
+            0
+        """
+        return self._revisions.get(order_id, 0)
+
+    def customers_to_write_to(self, status: str = "expired") -> dict[int, str]:
+        """Whom a flow ought to write to: the answer that a test compares with.
+
+        Args:
+            status: The exception status of the parcels that did not arrive.
+
+        Returns:
+            The customers' e-mail addresses by order id, ascending, as the orders are now.
+
+        Example:
+            >>> shop = Shop(orders=50, expired=2)
+            >>> len(shop.customers_to_write_to())
+            2
+        """
+        with self._lock:
+            drawn = {self.order_ids[index] for index in self._drafts.in_trouble(status)}
+            orders = [self.order(order_id) for order_id in sorted(drawn | self._changed.keys())]
+        return {
+            order["order_id"]: order["order_email"]
+            for order in orders
+            if order["order_email"]
+            and any(_is_in_trouble(parcel, status) for parcel in order["fulfillments"])
+        }
+
+    def set_status(
+        self,
+        order_id: int,
+        *,
+        status: str | None = None,
+        automatic_carrier_updates: bool | None = None,
+        force: bool | None = None,  # noqa: ARG002  # what it does is not published
+    ) -> dict[str, Any]:
+        """Update an order as the API's POST does: what is left out stays.
+
+        Args:
+            order_id: One of `order_ids`.
+            status: The label or key of one of `status_options`, for all parcels.
+            automatic_carrier_updates: Whether the carrier's reports count.
+            force: Taken, and without effect.
+
+        Returns:
+            The order as it is now.
+
+        Raises:
+            UnknownId: There is no such order.
+            RefusedValue: The status is not one of the shop's.
+
+        Example:
+            >>> shop = Shop(orders=1, expired=1)
+            >>> shop.set_status(shop.order_ids[0], status="Sewing")["statuses"][0]
+            'Sewing'
+        """
+        step = None if status is None else self._step(status, field="status")
+        with self._lock:
+            order = self.order(order_id)
+            if automatic_carrier_updates is not None:
+                _set_carrier_updates(order, automatic_carrier_updates)
+            moved = self._move(order, order["fulfillments"], step)
+            self._keep(order)
+        self._tell(moved)
+        return deepcopy(order)
+
+    def set_parcel(
+        self,
+        fulfillment_id: int,
+        *,
+        shipment_status: str | None = None,
+        exception_status: str | None = None,
+    ) -> dict[str, Any]:
+        """Do what a carrier does: move one parcel, or report that it is in trouble.
+
+        Args:
+            fulfillment_id: The parcel's id.
+            shipment_status: The label or key of one of `status_options`; left out, it stays.
+            exception_status: What is wrong; the empty string ends the trouble; left out, it stays.
+
+        Returns:
+            The fulfillment as it is now.
+
+        Raises:
+            UnknownId: There is no such fulfillment.
+            RefusedValue: A status is not known.
+
+        Example:
+            >>> shop = Shop(orders=1, expired=1)
+            >>> parcel = shop.order(shop.order_ids[0])["fulfillments"][0]
+            >>> moved = shop.set_parcel(parcel["fulfillment_id"], shipment_status="delivered")
+            >>> moved["latest_status"]["key"]
+            'delivered'
+        """
+        if exception_status and exception_status not in set(ExceptionStatus):
+            raise RefusedValue("exception_status", "is not an exception status")
+        step = None if shipment_status is None else self._step(shipment_status, "shipment_status")
+        with self._lock:
+            order = self.order(self.order_id_of(fulfillment_id))
+            parcel = _parcel_in(order, fulfillment_id)
+            if exception_status is not None:
+                parcel["exception_status"] = exception_status or None
+            moved = self._move(order, [parcel], step)
+            summarise(order)
+            self._keep(order)
+        self._tell(moved)
+        return deepcopy(parcel)
+
+    def create_webhook(self, *, topic: str, address: str) -> dict[str, Any]:
+        """Create a webhook; the same one twice is two webhooks.
+
+        Args:
+            topic: One of the ten documented topics.
+            address: Where to post to.
+
+        Returns:
+            The webhook with its `id`.
+
+        Raises:
+            RefusedValue: The topic is not documented, or the address is not an HTTP address.
+
+        Example:
+            >>> Shop(orders=1).create_webhook(topic="order/all", address="http://127.0.0.1/")["id"]
+            1
+        """
+        if topic not in set(WebhookTopic):
+            raise RefusedValue("topic", "is not a topic")
+        if not address.startswith(("http://", "https://")):
+            raise RefusedValue("address", "is not an HTTP address")
+        with self._lock:
+            webhook = {"id": self._next_webhook_id, "topic": topic, "address": address}
+            self._webhooks[self._next_webhook_id] = webhook
+            self._next_webhook_id += 1
+        return dict(webhook)
+
+    def delete_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook.
+
+        Args:
+            webhook_id: Its id.
+
+        Raises:
+            UnknownId: There is no such webhook.
+
+        Example:
+            >>> Shop(orders=1).delete_webhook(3)
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.sandbox.shop.UnknownId: no webhook with the id 3
+        """
+        with self._lock:
+            if self._webhooks.pop(webhook_id, None) is None:
+                raise UnknownId(f"no webhook with the id {webhook_id}")
+
+    def add_listener(self, listener: Listener) -> None:
+        """Be told whenever an order's status changes.
+
+        Args:
+            listener: What to call, from the thread that makes the change.
+
+        Example:
+            >>> shop = Shop(orders=1, expired=1)
+            >>> shop.add_listener(lambda changed: print(changed.status_key))
+            >>> _ = shop.set_status(shop.order_ids[0], status="delivered")
+            delivered
+        """
+        with self._lock:
+            self._listeners.append(listener)
+
+    def remove_listener(self, listener: Listener) -> None:
+        """Not be told any more.
+
+        Args:
+            listener: What was given to `add_listener`.
+
+        Example:
+            >>> shop = Shop(orders=1)
+            >>> shop.add_listener(print)
+            >>> shop.remove_listener(print)
+        """
+        with self._lock:
+            self._listeners.remove(listener)
+
+    def write_orders_csv(self, path: str | Path) -> None:
+        """Write an orders export as Shopify's admin makes it: one row per line item.
+
+        Only an order's first row has all values; what its other rows repeat differs between real
+        exports, so here the Id is on every row of each second order.
+
+        Args:
+            path: The file; what is there is replaced.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     Shop(orders=2).write_orders_csv(Path(folder, "orders.csv"))
+            ...     Path(folder, "orders.csv").read_text(encoding="utf-8")[:20]
+            'Name,Email,Financial'
+        """
+        with Path(path).open("w", encoding="utf-8", newline="") as file:
+            rows = csv.DictWriter(file, _CSV_COLUMNS, restval="", lineterminator="\n")
+            rows.writeheader()
+            for index in range(len(self._drafts)):
+                rows.writerows(_csv_rows(self._drafts.draft(index)))
+
+    def _step(self, status: str, field: str) -> dict[str, str]:
+        """The option that a status means, as a step of a parcel's history."""
+        wanted = status.strip().casefold()
+        for option in self.status_options:
+            if wanted in {option["key"], option["label"].casefold()}:
+                return option
+        raise RefusedValue(field, "is not one of the shop's status options")
+
+    def _move(
+        self, order: dict[str, Any], parcels: list[dict[str, Any]], step: dict[str, str] | None
+    ) -> ChangedOrder | None:
+        """Set a status where it is not set yet; `None` if that is nowhere."""
+        if step is None:
+            return None
+        new = _as_shown(step)
+        moved = [parcel for parcel in parcels if parcel["shipment_status"] != new]
+        old = [parcel["shipment_status"] for parcel in moved]
+        if not order["fulfillments"]:
+            # a status can be set before there is a parcel: "Preparing your order"
+            old, order["statuses"] = order["statuses"], [new]
+        if not moved and (order["fulfillments"] or old == [new]):
+            return None
+        for parcel in moved:
+            _reach(parcel, step)
+        summarise(order)
+        self._status_changes.append(
+            StatusChange(order["order_id"], ", ".join(dict.fromkeys(old)) or None, new)
+        )
+        return ChangedOrder(order, moved, step["key"])
+
+    def _keep(self, order: dict[str, Any]) -> None:
+        order_id = order["order_id"]
+        if order != self.order(order_id):
+            self._changed[order_id] = deepcopy(order)
+            self._revisions[order_id] = self.revision(order_id) + 1
+
+    def _tell(self, changed: ChangedOrder | None) -> None:
+        if changed is not None:
+            for listener in list(self._listeners):
+                listener(deepcopy(changed))
+
+
+def _as_shown(step: dict[str, str]) -> str:
+    """A built-in status shows as its key, a shop's own as its label."""
+    return step["key"] if step["key"] in set(ShipmentStatus) else step["label"]
+
+
+def _reach(parcel: dict[str, Any], step: dict[str, str]) -> None:
+    reached = step | {"datetime": dt.datetime.now(dt.UTC).isoformat(timespec="seconds")}
+    for known in parcel["status"]:
+        if known["key"] == step["key"]:
+            known.update(reached)
+            break
+    else:
+        parcel["status"].append(dict(reached))
+    parcel["latest_status"] = reached
+    parcel["shipment_status"] = _as_shown(step)
+
+
+def _set_carrier_updates(order: dict[str, Any], automatic: bool) -> None:  # noqa: FBT001  # a value
+    order["automatic_carrier_updates"] = automatic
+    for parcel in order["fulfillments"]:
+        parcel["is_automatic"] = automatic
+
+
+def _parcel_in(order: dict[str, Any], fulfillment_id: int) -> dict[str, Any]:
+    for parcel in order["fulfillments"]:
+        if parcel["fulfillment_id"] == fulfillment_id:
+            found: dict[str, Any] = parcel
+            return found
+    raise UnknownId(f"no fulfillment with the id {fulfillment_id}")
+
+
+def _is_in_trouble(parcel: dict[str, Any], status: str) -> bool:
+    delivered = parcel["shipment_status"] == ShipmentStatus.DELIVERED
+    return parcel["exception_status"] == status and not delivered
+
+
+_CSV_COLUMNS = (
+    *("Name", "Email", "Financial Status", "Paid at", "Fulfillment Status", "Fulfilled at"),
+    *("Accepts Marketing", "Currency", "Subtotal", "Shipping", "Taxes", "Total"),
+    *("Discount Code", "Discount Amount", "Shipping Method", "Created at"),
+    *("Lineitem quantity", "Lineitem name", "Lineitem price", "Lineitem compare at price"),
+    *("Lineitem sku", "Lineitem requires shipping", "Lineitem taxable"),
+    *("Lineitem fulfillment status", "Billing Name", "Shipping Name", "Notes", "Cancelled at"),
+    *("Payment Method", "Refunded Amount", "Vendor", "Id", "Tags", "Risk Level", "Source"),
+    *("Lineitem discount", "Phone"),
+)
+
+
+def _csv_rows(draft: Draft) -> Iterator[dict[str, Any]]:
+    fulfilled = "fulfilled" if draft.parcels else "unfulfilled"
+    time = f"{draft.created_at:%Y-%m-%d %H:%M:%S %z}"
+    order = {"Name": draft.name, "Email": draft.email, "Created at": time}
+    if draft.index % 2 == 0:
+        order["Id"] = str(draft.order_id)
+    on_first_row = {
+        "Financial Status": "paid",
+        "Paid at": time,
+        "Fulfillment Status": fulfilled,
+        "Fulfilled at": time if draft.parcels else None,
+        "Accepts Marketing": "no",
+        "Currency": "EUR",
+        "Subtotal": f"{draft.subtotal:.2f}",
+        "Shipping": f"{draft.shipping:.2f}",
+        "Taxes": "0.00",
+        "Total": f"{draft.total:.2f}",
+        "Discount Amount": "0.00",
+        "Shipping Method": "Standard",
+        "Billing Name": draft.full_name,
+        "Shipping Name": draft.full_name,
+        "Payment Method": "manual",
+        "Refunded Amount": "0.00",
+        "Id": str(draft.order_id),
+        "Risk Level": "Low",
+        "Source": "web",
+        "Phone": draft.phone,
+    }
+    for number, item in enumerate(draft.items):
+        yield order | _csv_item(item, fulfilled) | ({} if number else on_first_row)
+
+
+def _csv_item(item: Item, fulfilled: str) -> dict[str, Any]:
+    return {
+        "Lineitem quantity": item.quantity,
+        "Lineitem name": item.name,
+        "Lineitem price": f"{item.price:.2f}",
+        "Lineitem requires shipping": "true",
+        "Lineitem taxable": "true",
+        "Lineitem fulfillment status": "fulfilled" if fulfilled == "fulfilled" else "pending",
+        "Vendor": "Sandbox Shop",
+        "Lineitem discount": "0.00",
+    }

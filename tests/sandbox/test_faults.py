@@ -1,0 +1,180 @@
+"""Faults on purpose: each is what its name says, and drawn from its seed."""
+
+import datetime as dt
+from collections import Counter
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor.sandbox import Fault, Faults, Sandbox
+from prefect_tracktor.sandbox.faults import Dice
+
+
+def outcome(api: httpx.Client, path: str = "status-options.json", **request: Any) -> str:
+    try:
+        answer = api.request(request.pop("method", "GET"), path, **request)
+    except httpx.TransportError as error:
+        return type(error).__name__
+    return str(answer.status_code)
+
+
+def answer_or_none(api: httpx.Client) -> httpx.Response | None:
+    try:
+        return api.get("status-options.json")
+    except httpx.TransportError:
+        return None
+
+
+@given(
+    shares=st.lists(st.integers(0, 5), min_size=6, max_size=6).filter(lambda s: sum(s) > 0),
+    seed=st.integers(),
+)
+def test_faults_are_drawn_from_the_seed_and_only_those_that_are_possible(
+    shares: list[int], seed: int
+) -> None:
+    shared = dict(zip(map(str, Fault), (share / sum(shares) for share in shares), strict=True))
+    faults = Faults.model_validate(shared | {"seed": seed})
+    first, second = Dice(faults), Dice(faults)
+    drawn = [first.roll() for _ in range(30)]
+    assert drawn == [second.roll() for _ in range(30)]
+    assert all(trouble.kind is None or faults.probability(trouble.kind) for trouble in drawn)
+
+
+def test_faults_are_as_frequent_as_their_probabilities_say() -> None:
+    dice = Dice(Faults.everything(0.5))
+    counts = Counter(dice.roll().kind for _ in range(5000))
+    assert 2300 < counts[None] < 2700
+    assert counts[Fault.STALLED] == 0
+    assert all(400 < counts[kind] < 600 for kind in Fault if kind is not Fault.STALLED)
+
+
+def test_a_429_never_acts_and_half_of_the_dropped_requests_do() -> None:
+    assert not any(Dice(Faults(too_many_requests=1)).roll().acts for _ in range(20))
+    dice = Dice(Faults(dropped=1))
+    assert 400 < sum(dice.roll().acts for _ in range(1000)) < 600
+
+
+@pytest.mark.parametrize(
+    "fields", [{"dropped": 0.6, "not_json": 0.5}, {"dropped": -0.1}, {"latency": 1}]
+)
+def test_impossible_faults_are_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Faults.model_validate(fields)
+
+
+@pytest.mark.parametrize("form", ["seconds", "date"])
+def test_a_429_says_how_long_to_wait(tracktor: Sandbox, api: httpx.Client, form: str) -> None:
+    tracktor.faults = Faults.model_validate(
+        {"too_many_requests": 1, "retry_after": form, "retry_after_seconds": 7}
+    )
+    answer = api.get("webhooks.json")
+    assert answer.status_code == 429
+    if form == "seconds":
+        assert answer.headers["Retry-After"] == "7"
+    else:
+        wait = parsedate_to_datetime(answer.headers["Retry-After"]) - dt.datetime.now(dt.UTC)
+        assert dt.timedelta(0) < wait <= dt.timedelta(seconds=7)
+
+
+def test_server_errors_come_as_json_and_as_pages_and_a_503_never_acts(
+    tracktor: Sandbox, api: httpx.Client
+) -> None:
+    tracktor.faults = Faults(server_error=1)
+    seen, acted = set(), Counter[int]()
+    for _ in range(60):
+        before = len(tracktor.shop.webhooks)
+        answer = api.post(
+            "webhooks.json", json={"topic": "order/all", "address": "http://127.0.0.1:9/"}
+        )
+        seen.add((answer.status_code, answer.headers["Content-Type"].split(";")[0]))
+        acted[answer.status_code] += len(tracktor.shop.webhooks) - before
+    assert {status for status, _ in seen} == {500, 502, 503, 504}
+    assert {kind for _, kind in seen} == {"application/json", "text/html"}
+    assert acted[HTTPStatus.SERVICE_UNAVAILABLE] == 0
+    assert 0 < acted.total() < 60
+
+
+def test_a_dropped_connection_gives_no_answer_and_may_have_acted(
+    tracktor: Sandbox, api: httpx.Client
+) -> None:
+    tracktor.faults = Faults(dropped=1)
+    ids = tracktor.shop.order_ids[:20]
+    for order_id in ids:
+        seen = outcome(
+            api, f"orders/{order_id}.json", method="POST", json={"order": {"status": "Sewing"}}
+        )
+        assert seen in {"ReadError", "RemoteProtocolError"}
+    assert 0 < sum(map(tracktor.shop.revision, ids)) < 20
+    assert tracktor.faults_met == {"dropped": 20}
+
+
+def test_truncated_bodies_break_off_or_pretend_to_be_complete(
+    tracktor: Sandbox, api: httpx.Client
+) -> None:
+    tracktor.faults = Faults(truncated=1)
+    outcomes = Counter(outcome(api) for _ in range(20))
+    assert set(outcomes) == {"200", "RemoteProtocolError"}
+    complete = next(answer for answer in (answer_or_none(api) for _ in range(20)) if answer)
+    with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
+        complete.json()
+
+
+def test_bodies_that_are_not_json_come_with_200(tracktor: Sandbox, api: httpx.Client) -> None:
+    tracktor.faults = Faults(not_json=1)
+    types = set()
+    for _ in range(10):
+        answer = api.get("webhooks.json")
+        types.add(answer.headers["Content-Type"].split(";")[0])
+        assert answer.status_code == 200
+        with pytest.raises(ValueError, match="Expecting value"):
+            answer.json()
+    assert types == {"text/html", "application/json"}
+
+
+def test_a_stalled_answer_begins_and_does_not_end(tracktor: Sandbox, api: httpx.Client) -> None:
+    tracktor.faults = Faults(stalled=1)
+    with api.stream("GET", "status-options.json", timeout=httpx.Timeout(5, read=0.2)) as answer:
+        assert answer.status_code == 200
+        with pytest.raises(httpx.ReadTimeout):
+            answer.read()
+
+
+def test_a_stall_ends_by_itself(tracktor: Sandbox, api: httpx.Client) -> None:
+    tracktor.faults = Faults(stalled=1, stall_seconds=0.05)
+    assert outcome(api) == "RemoteProtocolError"
+
+
+def test_latency_comes_before_each_answer_and_after_acting(
+    tracktor: Sandbox, api: httpx.Client
+) -> None:
+    tracktor.faults = Faults(latency_seconds=30)
+    order_id = tracktor.shop.order_ids[0]
+    with pytest.raises(httpx.ReadTimeout):
+        api.post(f"orders/{order_id}.json", json={"status": "Sewing"}, timeout=0.3)
+    assert tracktor.shop.revision(order_id) == 1
+
+
+def test_the_same_seed_gives_the_same_run(tracktor: Sandbox, api: httpx.Client) -> None:
+    runs = []
+    for _ in range(2):
+        tracktor.faults = Faults.everything(0.8, seed=3)
+        tracktor.reset_calls()
+        for _ in range(30):
+            outcome(api)
+        runs.append(tracktor.faults_met)
+    assert runs[0] == runs[1]
+    assert set(runs[0]) == {kind for kind in Fault if kind is not Fault.STALLED}
+
+
+def test_without_faults_all_is_well_again(tracktor: Sandbox, api: httpx.Client) -> None:
+    tracktor.faults = Faults.everything(1)
+    for _ in range(10):
+        outcome(api)
+    tracktor.faults = Faults()
+    assert {outcome(api) for _ in range(10)} == {"200"}

@@ -1,0 +1,173 @@
+"""The SMTP server keeps what it accepted, and misbehaves as told."""
+
+import smtplib
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+
+from prefect_tracktor.sandbox import MailFaults, MailServer
+
+
+def letter(to: str = "zoe@example.com") -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = "Shop <shop@sandbox-shop.example>"
+    message["To"] = to
+    message["Subject"] = "Où est ton colis, 李小龙?"
+    message.set_content("Grüße\n.\n..dots\n")
+    return message
+
+
+@contextmanager
+def running(faults: MailFaults | None = None) -> Iterator[tuple[MailServer, smtplib.SMTP]]:
+    with MailServer(faults=faults) as server:
+        session = smtplib.SMTP(server.host, server.port, timeout=5)
+        try:
+            yield server, session
+        finally:
+            session.close()
+
+
+def test_a_message_is_kept_with_its_envelope() -> None:
+    with running() as (server, session):
+        session.send_message(letter(), "bounces@sandbox-shop.example", ["zoe.1@example.com"])
+        [received] = server.messages
+    assert received.sender == "bounces@sandbox-shop.example"
+    assert received.recipients == ("zoe.1@example.com",)
+    assert received.message["Subject"] == "Où est ton colis, 李小龙?"
+    assert received.message.get_content().splitlines() == ["Grüße", ".", "..dots"]
+
+
+def test_messages_outlive_the_server_until_they_are_cleared() -> None:
+    with running() as (server, session):
+        for number in range(3):
+            session.send_message(letter(f"a{number}@example.com"))
+    assert [m.recipients[0][:2] for m in server.messages] == ["a0", "a1", "a2"]
+    server.clear()
+    assert server.messages == []
+
+
+def test_addresses_may_be_unicode() -> None:
+    with running() as (server, session):
+        session.send_message(letter("zoë@example.com"))
+        assert server.messages[0].recipients == ("zoë@example.com",)
+
+
+def test_messages_are_written_to_files(tmp_path: Path) -> None:
+    with MailServer(keep_in=tmp_path / "mailbox") as server:
+        with smtplib.SMTP(server.host, server.port) as session:
+            session.send_message(letter())
+            session.send_message(letter())
+        files = sorted((tmp_path / "mailbox").iterdir())
+        assert [file.suffix for file in files] == [".eml", ".eml"]
+        read = message_from_bytes(files[0].read_bytes(), policy=policy.default)
+        assert read["To"] == "zoe@example.com"
+
+
+def test_recipients_are_refused_for_good() -> None:
+    with running(MailFaults(refused=frozenset({"zoe@example.com"}))) as (server, session):
+        with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
+            session.send_message(letter("Zoe@Example.com"))
+        assert refused.value.recipients["Zoe@Example.com"][0] == 550
+        session.send_message(letter("ada@example.com"))
+        assert len(server.messages) == 1
+
+
+def test_recipients_are_deferred_as_often_as_told() -> None:
+    faults = MailFaults(deferred=frozenset({"zoe@example.com"}), deferrals=2)
+    with running(faults) as (server, session):
+        for _ in range(2):
+            with pytest.raises(smtplib.SMTPRecipientsRefused) as deferred:
+                session.send_message(letter())
+            assert deferred.value.recipients["zoe@example.com"][0] == 451
+        session.send_message(letter())
+        assert len(server.messages) == 1
+
+
+def test_senders_are_refused() -> None:
+    with (
+        running(MailFaults(sender_refused=True)) as (_, session),
+        pytest.raises(smtplib.SMTPSenderRefused),
+    ):
+        session.send_message(letter())
+
+
+@pytest.mark.parametrize(
+    ("fault", "kept"), [("drop_every", 1), ("drop_in_data", 1), ("drop_after_data", 2)]
+)
+def test_the_connection_breaks_at_every_second_message(fault: str, kept: int) -> None:
+    with running(MailFaults.model_validate({fault: 2})) as (server, session):
+        session.send_message(letter())
+        with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionResetError)):
+            session.send_message(letter())
+        assert len(server.messages) == kept
+        with smtplib.SMTP(server.host, server.port) as again:
+            again.send_message(letter())
+        assert len(server.messages) == kept + 1
+
+
+def test_a_silent_server_takes_the_connection_and_never_answers() -> None:
+    with (
+        MailServer(faults=MailFaults(silent=True)) as server,
+        pytest.raises(smtplib.SMTPServerDisconnected, match="timed out"),
+    ):
+        smtplib.SMTP(server.host, server.port, timeout=0.2)
+
+
+def test_faults_can_be_replaced_while_it_runs() -> None:
+    with running() as (server, session):
+        server.faults = MailFaults(delay_seconds=30)
+        assert session.sock is not None
+        session.sock.settimeout(0.2)
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            session.send_message(letter())
+        server.faults = MailFaults()
+        with smtplib.SMTP(server.host, server.port) as again:
+            again.send_message(letter())
+        assert len(server.messages) == 1
+
+
+def test_senders_must_log_in_where_a_login_is_set() -> None:
+    with (
+        MailServer(login=("shop", "secret")) as server,
+        smtplib.SMTP(server.host, server.port) as session,
+    ):
+        with pytest.raises(smtplib.SMTPSenderRefused):
+            session.send_message(letter())
+        with pytest.raises(smtplib.SMTPAuthenticationError):
+            session.login("shop", "wrong")
+        session.login("shop", "secret")
+        session.send_message(letter())
+        assert len(server.messages) == 1
+
+
+def test_any_login_will_do_where_none_is_set() -> None:
+    with running() as (server, session):
+        session.login("anybody", "anything")
+        session.send_message(letter())
+        assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize("from_the_start", [True, False])
+def test_it_speaks_tls(certificate: Path, from_the_start: bool) -> None:
+    server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server_side.load_cert_chain(certificate)
+    client_side = ssl.create_default_context(cafile=str(certificate))
+    if from_the_start:
+        with (
+            MailServer(tls=server_side) as server,
+            smtplib.SMTP_SSL(server.host, server.port, context=client_side) as session,
+        ):
+            session.send_message(letter())
+    else:
+        with (
+            MailServer(starttls=server_side) as server,
+            smtplib.SMTP(server.host, server.port) as session,
+        ):
+            session.starttls(context=client_side)
+            session.send_message(letter())
+    assert len(server.messages) == 1

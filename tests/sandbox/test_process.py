@@ -1,0 +1,83 @@
+"""The command, and the sandbox in a process of its own."""
+
+import importlib
+import smtplib
+import subprocess
+import sys
+from email.message import EmailMessage
+from pathlib import Path
+
+import httpx
+import pytest
+
+import prefect_tracktor.sandbox
+from prefect_tracktor.sandbox import Shop, sandbox_process
+
+
+def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into(tmp_path: Path) -> None:
+    csv, mailbox = tmp_path / "orders.csv", tmp_path / "mailbox"
+    with sandbox_process(
+        orders=12, seed=4, expired=2, bare=True, csv=csv, mailbox=mailbox, prepared=True
+    ) as tracktor:
+        shop = Shop(orders=12, seed=4, expired=2)
+        assert tracktor.order_ids == tuple(shop.order_ids)
+        order_id = tracktor.order_ids[3]
+        with httpx.Client(
+            base_url=f"{tracktor.base_url}/{tracktor.uuid}/",
+            headers={"x-api-key": tracktor.api_key},
+        ) as api:
+            assert api.get(f"orders/{order_id}.json").json() == shop.order(order_id)
+            api.post(f"orders/{order_id}.json", json={"order": {"status": "Sewing"}})
+        message = EmailMessage()
+        message["Subject"], message["Message-ID"] = "Olá", "<1@sandbox-shop.example>"
+        with smtplib.SMTP(tracktor.smtp_host, tracktor.smtp_port) as session:
+            session.send_message(message, "shop@example.com", ["ada@example.com"])
+        messages = httpx.get(f"{tracktor.about_url}/messages").json()
+        state = httpx.get(f"{tracktor.about_url}/state").json()
+    assert messages == [
+        {
+            "sender": "shop@example.com",
+            "recipients": ["ada@example.com"],
+            "subject": "Olá",
+            "message_id": "<1@sandbox-shop.example>",
+        }
+    ]
+    assert state["calls"] == {f"GET orders/{order_id}.json": 1, f"POST orders/{order_id}.json": 1}
+    assert [change["new"] for change in state["status_changes"]] == ["Sewing"]
+    assert len(list(mailbox.iterdir())) == 1
+    assert csv.read_text(encoding="utf-8").count("#10") >= 12
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(tracktor.base_url)
+
+
+def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
+    command = [sys.executable, "-m", "prefect_tracktor.sandbox", "--orders", "5"]
+    with subprocess.Popen(  # noqa: S603  # this very package
+        [*command, "--too-many-requests", "1"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        printed = {}
+        for line in process.stdout:
+            name, _, value = line.strip().partition("  ")
+            printed[name] = value.strip()
+            if line.startswith("Serving"):
+                url = f"{printed['base_url']}/{printed['uuid']}/webhooks.json"
+                answer = httpx.get(url, headers={"x-api-key": printed["api_key"]})
+                process.terminate()
+    assert answer.status_code == 429
+    assert {"smtp server", "mailbox", "orders export", "example order"} < printed.keys()
+    assert process.returncode == 0
+
+
+def test_a_bad_option_is_told_and_nothing_starts(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="did not start"), sandbox_process(orders=3, expired=4):
+        pass
+    assert "expired must be between 0 and orders (3), not 4" in capfd.readouterr().err
+
+
+def test_without_the_extra_the_import_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiosmtpd", None)
+    with pytest.raises(ImportError, match=r"pip install 'prefect-tracktor\[sandbox\]'"):
+        importlib.reload(prefect_tracktor.sandbox)

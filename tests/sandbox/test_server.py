@@ -1,0 +1,180 @@
+"""The seven endpoints over real HTTP: key check, state, errors."""
+
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+
+from prefect_tracktor.sandbox import Sandbox, Shop
+
+
+def test_an_order_and_its_parcels_are_those_of_the_shop(
+    tracktor: Sandbox, api: httpx.Client
+) -> None:
+    for order_id in tracktor.shop.order_ids:
+        order = tracktor.shop.order(order_id)
+        assert api.get(f"orders/{order_id}.json").json() == {"order": order}
+    for parcel in order["fulfillments"]:
+        answer = api.get(f"fulfillments/{parcel['fulfillment_id']}.json")
+        assert answer.json() == {"fulfillment": parcel}
+
+
+def test_the_status_options_are_listed(tracktor: Sandbox, api: httpx.Client) -> None:
+    options = api.get("status-options.json").json()["status_options"]
+    assert options == tracktor.shop.status_options
+    assert {"key": "sewing", "label": "Sewing"} in options
+
+
+@pytest.mark.parametrize("body", [{"order": {"status": "Sewing"}}, {"status": "Sewing"}])
+def test_a_status_update_shows_in_the_next_read(
+    tracktor: Sandbox, api: httpx.Client, body: dict[str, object]
+) -> None:
+    order_id = next(iter(tracktor.shop.customers_to_write_to()))
+    path = f"orders/{order_id}.json"
+    before = api.get(path).json()["order"]
+    updated = api.post(path, json=body)
+    after = api.get(path).json()["order"]
+    assert updated.json() == {"order": after}
+    assert set(after["statuses"]) == {"Sewing"} != set(before["statuses"])
+    parcel = after["fulfillments"][0]
+    assert api.get(f"fulfillments/{parcel['fulfillment_id']}.json").json()["fulfillment"] == parcel
+
+
+def test_webhooks_are_created_listed_and_deleted(api: httpx.Client) -> None:
+    new = {"topic": "order/delivered", "address": "http://127.0.0.1:9/hook"}
+    created = api.post("webhooks.json", json={"webhook": new})
+    assert created.status_code == 201
+    webhook = created.json()["webhook"]
+    assert webhook == new | {"id": webhook["id"]}
+    twin = api.post("webhooks.json", json=new).json()["webhook"]
+    assert api.get("webhooks.json").json() == {"webhooks": [webhook, twin]}
+    assert api.delete(f"webhooks/{webhook['id']}.json").status_code == 200
+    assert api.get("webhooks.json").json() == {"webhooks": [twin]}
+    assert api.delete(f"webhooks/{webhook['id']}.json").status_code == 404
+
+
+def test_the_shops_state_outlives_the_server() -> None:
+    shop = Shop(orders=1)
+    for count in (1, 2):
+        with Sandbox(shop) as tracktor:
+            url = f"{tracktor.base_url}/{tracktor.uuid}/webhooks.json"
+            body = {"topic": "order/all", "address": "http://127.0.0.1:9/"}
+            httpx.post(url, json=body, headers={"x-api-key": tracktor.api_key})
+        assert len(shop.webhooks) == count
+
+
+@pytest.mark.parametrize(
+    ("key", "account", "status"),
+    [(None, None, 401), ("wrong", None, 401), ("sandbox-key", "another-shop", 403)],
+)
+def test_wrong_credentials_are_refused(
+    tracktor: Sandbox, key: str | None, account: str | None, status: int
+) -> None:
+    order_id = tracktor.shop.order_ids[0]
+    answer = httpx.post(
+        f"{tracktor.base_url}/{account or tracktor.uuid}/orders/{order_id}.json",
+        json={"order": {"status": "Sewing"}},
+        headers={"x-api-key": key} if key else {},
+    )
+    assert answer.status_code == status
+    assert isinstance(answer.json()["errors"], str)
+    assert tracktor.shop.status_changes == []
+
+
+@pytest.mark.parametrize(
+    "path", ["orders/7.json", "fulfillments/7.json", "orders/x.json", "orders.json", "", "a/b/c"]
+)
+def test_what_is_not_there_is_404_as_json(api: httpx.Client, path: str) -> None:
+    answer = api.get(path)
+    assert answer.status_code == 404
+    assert isinstance(answer.json()["errors"], str)
+
+
+def test_other_methods_are_405(api: httpx.Client) -> None:
+    assert api.post("status-options.json", json={}).status_code == 405
+    assert api.get("webhooks/1.json").status_code == 405
+    assert api.put("webhooks.json", json={}).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"order": {"status": "Lost at sea"}}, "status"),
+        ({"order": {"status": 7}}, "status"),
+        ({"order": {"automatic_carrier_updates": "no"}}, "automatic_carrier_updates"),
+        ({"order": {"status": "Sewing", "Force": True}}, "Force"),
+        ({"order": {"force": True}}, "order"),
+        ({"order": []}, "order"),
+        ([], "order"),
+    ],
+)
+def test_a_bad_update_is_422_naming_the_field_and_changes_nothing(
+    tracktor: Sandbox, api: httpx.Client, body: object, field: str
+) -> None:
+    order_id = tracktor.shop.order_ids[0]
+    answer = api.post(f"orders/{order_id}.json", json=body)
+    assert answer.status_code == 422
+    assert list(answer.json()["errors"]) == [field]
+    assert tracktor.shop.revision(order_id) == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"topic": "order/lost", "address": "http://127.0.0.1/"}, "topic"),
+        ({"topic": "order/all", "address": "ftp://127.0.0.1/"}, "address"),
+        ({"topic": "order/all"}, "address"),
+    ],
+)
+def test_a_bad_webhook_is_422_naming_the_field(
+    api: httpx.Client, body: dict[str, str], field: str
+) -> None:
+    answer = api.post("webhooks.json", json={"webhook": body})
+    assert answer.status_code == 422
+    assert list(answer.json()["errors"]) == [field]
+    assert api.get("webhooks.json").json() == {"webhooks": []}
+
+
+def test_a_body_that_is_not_json_is_400(tracktor: Sandbox, api: httpx.Client) -> None:
+    assert api.post(f"orders/{tracktor.shop.order_ids[0]}.json", content=b"{").status_code == 400
+
+
+def test_calls_are_recorded_in_order(api: httpx.Client, tracktor: Sandbox) -> None:
+    api.get("webhooks.json")
+    api.get("orders/7.json")
+    assert tracktor.calls == [("GET", "webhooks.json"), ("GET", "orders/7.json")]
+    tracktor.reset_calls()
+    assert tracktor.calls == []
+
+
+def test_answers_written_ahead_are_the_same(api: httpx.Client, tracktor: Sandbox) -> None:
+    tracktor.prepare()
+    order_id = tracktor.shop.order_ids[5]
+    tracktor.shop.set_status(order_id, status="Cutting")
+    assert api.get(f"orders/{order_id}.json").json()["order"] == tracktor.shop.order(order_id)
+
+
+def test_a_stopped_sandbox_takes_no_connection() -> None:
+    with Sandbox(Shop(orders=1)) as tracktor:
+        url = tracktor.base_url
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_a_taken_port_is_an_error_and_leaves_nothing_running(tracktor: Sandbox) -> None:
+    with pytest.raises(OSError, match="address already in use"):
+        Sandbox(Shop(orders=1), port=tracktor.port).start()
+
+
+def test_it_speaks_https(certificate: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    with Sandbox(Shop(orders=1), ssl_context=context) as tracktor:
+        answer = httpx.get(
+            f"{tracktor.base_url}/{tracktor.uuid}/webhooks.json",
+            headers={"x-api-key": tracktor.api_key},
+            verify=ssl.create_default_context(cafile=str(certificate)),
+        )
+    assert tracktor.base_url.startswith("https://")
+    assert answer.json() == {"webhooks": []}

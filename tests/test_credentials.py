@@ -1,0 +1,105 @@
+"""The credentials block: what it refuses, what it hides, and its way through Prefect's API."""
+
+import subprocess
+import sys
+
+import pytest
+from prefect.client.orchestration import get_client
+from pydantic import ValidationError
+
+from prefect_tracktor import BadCredentials, ConnectionTrouble, TracktorCredentials, TransportLimits
+from prefect_tracktor.sandbox import Sandbox
+
+UUID = "0123abcd-0000-4000-8000-00000000000f"
+KEY = "k3y-that-nobody-may-see"
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"uuid": "../../admin"}, "uuid must be 32 hexadecimal digits"),
+        ({"uuid": ""}, "uuid must be 32 hexadecimal digits"),
+        ({"api_key": ""}, "api_key is empty"),
+        ({"api_key": "**********"}, "asterisks only: Prefect sends these"),
+        ({"api_key": "a b"}, "api_key has characters"),
+        ({"base_url": "http://www.theshoppad.com/x"}, "base_url must be an https address"),
+        ({"limits": {"max_concurrency": 0}}, "greater than or equal to 1"),
+        ({"limits": {"retries": 3}}, "Extra inputs are not permitted"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(values: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem) as caught:
+        TracktorCredentials.model_validate({"uuid": UUID, "api_key": KEY} | values)
+    assert KEY not in str(caught.value)
+    assert UUID not in str(caught.value)
+
+
+def test_neither_key_nor_uuid_shows() -> None:
+    credentials = TracktorCredentials(uuid=UUID, api_key=KEY)
+    shown = f"{credentials!r} {credentials} {credentials.account}"
+    assert KEY not in shown
+    assert UUID not in shown
+
+
+def test_an_account_has_one_name_however_its_uuid_is_written() -> None:
+    first = TracktorCredentials(uuid=UUID, api_key=KEY)
+    second = TracktorCredentials(uuid=UUID.replace("-", "").upper(), api_key=KEY)
+    assert first.account == second.account
+
+
+def test_both_clients_get_the_limits() -> None:
+    limits = TransportLimits(max_concurrency=3, requests_per_second=7)
+    credentials = TracktorCredentials(uuid=UUID, api_key=KEY, limits=limits)
+    assert credentials.get_client().limits == limits
+    assert credentials.get_async_client().limits == limits
+
+
+def test_right_credentials_are_verified_without_a_look_up(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    tracktor.reset_calls()
+    credentials.verify()
+    assert list(tracktor.calls) == [("GET", "status-options.json")]
+
+
+def test_wrong_credentials_are_named_as_such(tracktor: Sandbox) -> None:
+    wrong = TracktorCredentials(uuid=tracktor.uuid, api_key="wrong", base_url=tracktor.base_url)
+    with pytest.raises(BadCredentials, match="Check uuid and api_key"):
+        wrong.verify()
+
+
+def test_a_wrong_address_is_named_as_such() -> None:
+    with Sandbox() as gone:
+        address = gone.base_url
+    lost = TracktorCredentials(
+        uuid=UUID, api_key=KEY, base_url=address, limits=TransportLimits(max_attempts=1)
+    )
+    with pytest.raises(ConnectionTrouble, match="Check the network, proxy settings and base_url"):
+        lost.verify()
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.anyio
+async def test_a_saved_block_keeps_its_key_to_itself_and_works_when_loaded(
+    credentials: TracktorCredentials,
+) -> None:
+    await credentials.asave("credentials-test")
+    async with get_client() as client:
+        document = await client.read_block_document_by_name(
+            "credentials-test", "tracktor-credentials", include_secrets=False
+        )
+    assert credentials.api_key.get_secret_value() not in str(document.data)
+    loaded = await TracktorCredentials.aload("credentials-test")
+    assert loaded.limits == credentials.limits
+    loaded.verify()
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_all_blocks_register_with_prefects_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "prefect", "block", "register", "-m", "prefect_tracktor"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Successfully registered 4 blocks" in done.stdout
