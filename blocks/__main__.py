@@ -26,7 +26,7 @@ def main(environment: Environment) -> int:
 
 def _save(document: Document, environment: Environment) -> bool:
     title = f"{document.block.get_block_type_slug()}/{NAME}"
-    existing = _existing(document.block)
+    existing = _exists(document.block)
     missing = document.missing(environment)
     if existing and (document.keep or missing):
         print(f"kept     {title}")
@@ -48,11 +48,12 @@ def _save(document: Document, environment: Environment) -> bool:
     return True
 
 
-def _existing(block: type[Block]) -> Block | None:
+def _exists(block: type[Block]) -> bool:
     try:
-        return block.load(NAME, validate=False)
+        block.load(NAME, validate=False)
     except ValueError:
-        return None
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def _email_server(environment: Environment) -> Block:
         "username": "SMTP_USERNAME",
         "password": "SMTP_PASSWORD",
     }
-    return EmailServerCredentials.model_validate(_given(environment, fields))
+    server: Block = EmailServerCredentials.model_validate(_given(environment, fields))
+    return server
 
 
 def _ledger(environment: Environment) -> Block:

@@ -6,8 +6,9 @@ Read it, copy it, edit it. The blocks are those that `python -m blocks` makes.
 import os
 
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.deployments.runner import EntrypointType, RunnerDeployment
+from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
+from prefect.types.entrypoint import EntrypointType
 from prefect_email import EmailServerCredentials
 
 from blocks.documents import NAME
@@ -30,7 +31,7 @@ def deployment() -> RunnerDeployment:
         KeyError: `TRACKTOR_SENDER` is not set.
         ValueError: A block document is missing; `python -m blocks` makes it.
     """
-    return email_expired_exceptions.to_deployment(
+    return email_expired_exceptions.to_deployment(  # type: ignore[return-value]  # not in a loop
         name="daily",
         schedule=Cron("0 7 * * *", timezone=os.environ.get("TRACKTOR_TIMEZONE", "UTC")),
         parameters={

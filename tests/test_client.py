@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import pytest
 import stamina
-from scripted import DROP, ScriptedServer, answer
 
 from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
 from prefect_tracktor.errors import (
@@ -26,6 +25,7 @@ from prefect_tracktor.errors import (
     UnreadableAnswer,
 )
 from prefect_tracktor.transport import TransportLimits
+from tests.scripted import DROP, ScriptedServer, answer
 
 UUID = "0123abcd-0000-4000-8000-00000000000f"
 KEY = "k3y-that-nobody-may-see"
@@ -276,10 +276,10 @@ def test_errors_survive_the_way_from_another_process(call: Call) -> None:
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_sent(
-    kind: type[TracktorClient] | type[AsyncTracktorClient], values: dict[str, str], problem: str
+    kind: type[TracktorClient] | type[AsyncTracktorClient], values: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidInput, match=problem) as caught:
-        kind(**{"uuid": UUID, "api_key": KEY} | values)
+        kind(**({"uuid": UUID, "api_key": KEY} | values))
     assert all(value not in str(caught.value) for value in values.values() if len(value) > 10)
 
 

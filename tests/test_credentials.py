@@ -89,7 +89,7 @@ async def test_a_saved_block_keeps_its_key_to_itself_and_works_when_loaded(
             "credentials-test", "tracktor-credentials", include_secrets=False
         )
     assert credentials.api_key.get_secret_value() not in str(document.data)
-    loaded = await TracktorCredentials.aload("credentials-test")
+    loaded: TracktorCredentials = await TracktorCredentials.aload("credentials-test")
     assert loaded.limits == credentials.limits
     loaded.verify()
 

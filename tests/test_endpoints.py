@@ -257,13 +257,14 @@ def test_json_of_another_form_is_unreadable_and_not_repeated(body: Any) -> None:
 )
 def test_whatever_json_comes_the_error_is_ours_and_holds_none_of_it(body: Any) -> None:
     secret = "Zoë Secret"
-    for endpoint in (
+    calls: list[Endpoint[Any]] = [
         endpoints.get_order(7),
         endpoints.get_fulfillment(7),
         endpoints.get_status_options(),
         endpoints.list_webhooks(),
         endpoints.update_order(7, status="Sewing"),
-    ):
+    ]
+    for endpoint in calls:
         try:
             interpret(endpoint, answered({"order": body, "order_email": secret}))
         except TracktorError as error:

@@ -5,6 +5,7 @@ import re
 import smtplib
 import ssl
 from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8
 from enum import StrEnum
 from ipaddress import ip_address
 from types import TracebackType
@@ -214,8 +215,9 @@ class MailSession:
             self._log_in(smtp)
         except (OSError, smtplib.SMTPException) as error:
             raise MailServerError(
-                f"the mail server cannot be used: {step} failed ({_reason(error)}). Check smtp_server,"
-                " smtp_port, smtp_type, username and password of the EmailServerCredentials block.",
+                f"the mail server cannot be used: {step} failed ({_reason(error)}). Check"
+                " smtp_server, smtp_port, smtp_type, username and password of the"
+                " EmailServerCredentials block.",
                 may_have_arrived=False,
             ) from None
         self._smtp = smtp
@@ -253,8 +255,8 @@ class MailSession:
 
 def _wire_form(message: EmailMessage, *, international: bool) -> bytes:
     """The content as SMTP carries it: CRLF, dots at line starts doubled, a dot at the end."""
-    policy = message.policy.clone(utf8=international, linesep="\r\n")
-    content = message.as_bytes(policy=policy)
+    policy = SMTPUTF8 if international else SMTP
+    content = message.as_bytes(policy=policy.clone(cte_type="7bit"))
     lines = _LEADING_DOT.sub(b"..", _LINE_END.sub(b"\r\n", content))
     return (lines if lines.endswith(b"\r\n") else lines + b"\r\n") + b".\r\n"
 
