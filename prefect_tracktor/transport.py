@@ -348,9 +348,8 @@ class _CountedStream(httpx.AsyncByteStream):
         self._stream = stream
         self._pool: _Pool | None = pool
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            yield part
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._stream)
 
     async def aclose(self) -> None:
         pool, self._pool = self._pool, None
