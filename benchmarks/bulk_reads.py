@@ -62,7 +62,10 @@ def orders_a_second(
 def main() -> None:
     """Print the rate of both ways in each round, and the median of the ratios."""
     ratios = []
-    with prefect_test_harness(server_startup_timeout=120), sandbox_process(orders=IN_BULK, prepared=True) as shop:
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        sandbox_process(orders=IN_BULK, prepared=True) as shop,
+    ):
         credentials = TracktorCredentials(
             uuid=shop.uuid, api_key=shop.api_key, base_url=shop.base_url
         )

@@ -103,7 +103,7 @@ def account_name(uuid: str) -> str:
 
     Example:
         >>> account_name("00000000-0000-4000-8000-000000000001")
-        'ed2b14bfdb58f1c2a4c8'
+        'b6ef35fe18ed39251365'
     """
     return hashlib.sha256(uuid.lower().replace("-", "").encode()).hexdigest()[:20]
 

@@ -138,6 +138,7 @@ def email_expired_exceptions(
 
     Example:
         >>> from prefect_email import EmailServerCredentials
+        >>> from prefect_tracktor.flows import email_expired_exceptions
         >>> report = email_expired_exceptions(
         ...     credentials,
         ...     order_ids,

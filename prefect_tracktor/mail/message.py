@@ -1,20 +1,21 @@
 """From rendered words to one e-mail message to one address."""
 
 import hashlib
+import re
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
-from email.utils import format_datetime, parseaddr
 
 from email_validator import EmailNotValidError, validate_email
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.mail.template import RenderedEmail
+from prefect_tracktor.mail.template import RenderedEmail, one_line
 
-_LONGEST_NAME = 100
 # bodies beyond ASCII are encoded, so that every mail server takes them
 _POLICY = SMTP.clone(cte_type="7bit")
+_LONGEST_NAME = 100
+_MAILBOX = re.compile(r'(?P<quote>"?)(?P<name>[^"<>@]*)(?P=quote)\s*<(?P<address>[^<>]*)>')
 
 
 def validated_address(value: str, *, field: str) -> str:
@@ -25,7 +26,7 @@ def validated_address(value: str, *, field: str) -> str:
         field: What to call it in the error.
 
     Returns:
-        The address in its normal form.
+        The address in its normal form; a domain beyond ASCII in its ASCII form.
 
     Raises:
         InvalidInput: It is none, or more than one; the message does not repeat it.
@@ -34,15 +35,18 @@ def validated_address(value: str, *, field: str) -> str:
         >>> validated_address("Ada@Example.COM", field="order_email")
         'Ada@example.com'
     """
-    if not value.strip():
-        raise InvalidInput(f"{field} is empty")
+    text = value.strip(" ")
+    if not text:
+        raise InvalidInput(f"{field} is empty: it must be one e-mail address")
     try:
-        address = validate_email(value.strip(), check_deliverability=False, test_environment=True)
+        address = validate_email(text, check_deliverability=False)
     except EmailNotValidError:
+        # not chained: the validator quotes parts of the address
         raise InvalidInput(
-            f"{field} is not one valid e-mail address such as orders@your-shop.example"
+            f"{field} is not valid: it must be exactly one e-mail address, without a name, a list"
+            " or line breaks"
         ) from None
-    return f"{address.local_part}@{address.ascii_domain or address.domain}"
+    return f"{address.local_part}@{address.ascii_domain}"
 
 
 def parse_mailbox(value: str, *, field: str) -> Address:
@@ -62,10 +66,19 @@ def parse_mailbox(value: str, *, field: str) -> Address:
         >>> str(parse_mailbox("Your Shop <orders@your-shop.example>", field="sender"))
         'Your Shop <orders@your-shop.example>'
     """
-    name, address = parseaddr(value)
-    if not value.isprintable() or len(name) > _LONGEST_NAME:
-        raise InvalidInput(f"{field} must be of the form 'Your Shop <orders@your-shop.example>'")
+    mailbox = _MAILBOX.fullmatch(value.strip(" "))
+    name, address = (mailbox["name"].strip(), mailbox["address"]) if mailbox else ("", value)
+    if not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise InvalidInput(
+            f"{field} has a name that is too long, or holds control characters: write it as"
+            " 'Your Shop <orders@your-shop.example>'"
+        )
     local, _, domain = validated_address(address, field=field).rpartition("@")
+    if not local.isascii():
+        raise InvalidInput(
+            f"{field} has letters beyond ASCII before the @, which many mail servers refuse: use"
+            " another address"
+        )
     return Address(display_name=name, username=local, domain=domain)
 
 
@@ -82,12 +95,15 @@ def compose(
     Args:
         rendered: Subject, text and HTML.
         sender: Who writes.
-        recipient: The one address that it goes to, validated.
+        recipient: The one address that it goes to.
         reply_to: Where answers go; the sender by default.
         message_key: What the message is about; the same key gives the same Message-ID.
 
     Returns:
         The message.
+
+    Raises:
+        InvalidInput: The recipient is not exactly one address.
 
     Example:
         >>> message = compose(
@@ -97,20 +113,26 @@ def compose(
         ...     reply_to=None,
         ...     message_key="order 1",
         ... )
-        >>> message["To"], message["Auto-Submitted"], message["Message-ID"][:16]
-        ('ada@example.com', 'auto-generated', '<tracktor.ae2ae7')
+        >>> message["To"], message["Auto-Submitted"], message["Message-ID"][:10]
+        ('ada@example.com', 'auto-generated', '<tracktor.')
     """
-    local, _, domain = recipient.rpartition("@")
-    digest = hashlib.sha256(message_key.encode()).hexdigest()[:32]
-    message = EmailMessage(policy=_POLICY)
-    message["From"] = sender
+    to = validated_address(recipient, field="recipient")
+    local, _, domain = to.rpartition("@")
+    digest = hashlib.sha256(message_key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    message = EmailMessage(policy=_POLICY.clone(utf8=not to.isascii()))
+    message["From"] = _in_one_line(sender)
     message["To"] = Address(username=local, domain=domain)
-    message["Reply-To"] = reply_to or sender
+    message["Reply-To"] = _in_one_line(reply_to or sender)
     message["Subject"] = rendered.subject
-    message["Date"] = format_datetime(datetime.now(UTC))
+    message["Date"] = datetime.now(UTC)
     message["Message-ID"] = f"<tracktor.{digest}@{sender.domain}>"
     # so that holiday notes are not sent in answer
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(rendered.text)
     message.add_alternative(rendered.html, subtype="html")
     return message
+
+
+def _in_one_line(mailbox: Address) -> Address:
+    """The standard library lets control characters other than line breaks pass."""
+    return Address(one_line(mailbox.display_name), mailbox.username, mailbox.domain)

@@ -4,27 +4,45 @@ import logging
 import re
 import smtplib
 import ssl
+from contextlib import suppress
 from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
+from email.policy import SMTP
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import ip_address
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from prefect_email import EmailServerCredentials
-from prefect_email.credentials import SMTPServer, SMTPType
+import stamina
+from prefect_email import EmailServerCredentials, SMTPServer, SMTPType
 
-from prefect_tracktor.errors import TracktorError
+from prefect_tracktor.errors import InvalidInput, TracktorError
+from prefect_tracktor.mail.message import validated_address
 from prefect_tracktor.masking import redact
 
 _logger = logging.getLogger(__name__)
 
 _SAID_AT_MOST = 200
-_RECONNECT_ATTEMPTS = 2
-_LINE_END = re.compile(rb"\r\n|\r|\n")
+_SHORTEST_HIDDEN_NAME = 3
+
+_OK = range(200, 300)
+_NOT_NOW = range(400, 500)
+_NO = range(500, 600)
+_CLOSING = 421
+_SEND_CONTENT = 354
+
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
-_ENHANCED_STATUS = re.compile(r"^([245])\.(\d{1,3})\.(\d{1,3})\b")
-_NO_SUCH_MAILBOX = {550, 551, 553, 501}
+
+# 5.1.1, also as "(#5.1.1)" at the end, and not within a network address
+_ENHANCED_STATUS = re.compile(r"(?<![\d.])5\.(\d{1,3}\.\d{1,3})(?!\.?\d)")
+_NO_SUCH_MAILBOX = re.compile(r"1\.([1-6]|9|10)|2\.1")
+_BAD_SENDER = re.compile(r"1\.[78]")
+_PERHAPS_NO_SUCH_MAILBOX = {501, 550, 551, 553}
+_ABOUT_US = re.compile(
+    r"relay|sender|helo|polic|spam|auth|block|black|denied|prohibit|not allowed|rcpthosts|rate"
+    r"|quota|limit|too many|reputation|\bip\b",
+    re.IGNORECASE,
+)
 
 
 class MailServerError(TracktorError):
@@ -71,12 +89,15 @@ class Delivery(NamedTuple):
 class MailSession:
     """A connection to a mail server that is kept for many messages, and made anew when it drops.
 
+    Not to be shared between threads.
+
     Args:
         server: The mail server; the block is used as configuration only, as its own `get_server`
             waits for ever on a server that does not speak.
         timeout_seconds: How long to wait for each answer.
 
     Raises:
+        InvalidInput: The time-out is not positive.
         MailServerError: On entering: the server cannot be reached, or refuses the login.
 
     Example:
@@ -93,11 +114,14 @@ class MailSession:
     """
 
     def __init__(self, server: EmailServerCredentials, *, timeout_seconds: float = 30) -> None:
+        if timeout_seconds <= 0:
+            raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
         self._server = server
         self._timeout = timeout_seconds
         self._smtp: smtplib.SMTP | None = None
 
     def __enter__(self) -> Self:
+        self._warn_of_readable_password()
         self._connect()
         return self
 
@@ -108,10 +132,9 @@ class MailSession:
         traceback: TracebackType | None,
     ) -> None:
         if self._smtp is not None:
-            try:
+            with suppress(OSError):
                 self._smtp.quit()
-            except (OSError, smtplib.SMTPException):
-                self._drop()
+        self._drop()
 
     def send(self, message: EmailMessage, *, sender: str, recipient: str) -> Delivery:
         """Send one message to one address.
@@ -125,126 +148,138 @@ class MailSession:
             What became of it.
 
         Raises:
+            InvalidInput: Sender or recipient is not exactly one address.
             MailServerError: The server cannot be reached any more, or refuses the sender: nobody
                 can be written to, and this message was surely not sent.
         """
-        for attempt in (1, 2):
-            smtp = self._smtp or self._connect()
+        sender = validated_address(sender, field="sender")
+        recipient = validated_address(recipient, field="recipient")
+        reason = ""
+        for _ in range(2):
+            smtp = self._smtp or self._reconnect()
             try:
-                return self._transact(smtp, message, sender, recipient)
-            except (OSError, smtplib.SMTPException) as error:
-                # broken before the content was sent: once more over a new connection
+                return self._offer(smtp, message, sender, recipient)
+            except OSError as error:  # all errors of smtplib are
+                # before any of the content was sent: once more over a new connection
                 self._drop()
-                if attempt == _RECONNECT_ATTEMPTS:
-                    return Delivery(
-                        DeliveryOutcome.DEFERRED, f"the connection broke ({_name(error)})"
-                    )
-        raise AssertionError("an attempt returns or raises")
+                reason = self._words(error)
+        return Delivery(
+            DeliveryOutcome.DEFERRED, _private(f"the connection broke twice: {reason}", recipient)
+        )
 
-    def _transact(
+    def _offer(
         self, smtp: smtplib.SMTP, message: EmailMessage, sender: str, recipient: str
     ) -> Delivery:
-        international = not (sender + recipient).isascii()
-        if international and not smtp.has_extn("smtputf8"):
+        beyond_ascii = not (sender + recipient).isascii()
+        if beyond_ascii and not smtp.has_extn("smtputf8"):
             return Delivery(
-                DeliveryOutcome.REFUSED, "the mail server does not take addresses beyond ASCII"
+                DeliveryOutcome.REFUSED,
+                "the mail server does not take addresses beyond ASCII (SMTPUTF8)",
             )
-        content = _wire_form(message, international=international)
-        options = ["SMTPUTF8", "BODY=8BITMIME"] if international else []
-        self._greet_sender(smtp, sender, options)
-        code, said = smtp.rcpt(recipient)
-        if code not in (250, 251):
-            return self._not_taken(smtp, _verdict_on_recipient(code, said), code, said)
-        code, said = smtp.docmd("DATA")
-        if code != 354:
-            return self._not_taken(smtp, DeliveryOutcome.DEFERRED, code, said)
-        return self._hand_over(smtp, content)
+        content = _wire_form(message, beyond_ascii=beyond_ascii)
+        options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
+        code, said = _understood(smtp.mail(sender, options))
+        if code in _NO:
+            raise self._sender_refused(smtp, code, said, recipient)
+        if code not in _OK:
+            return self._not_taken(smtp, DeliveryOutcome.DEFERRED, f"{code} {said}", recipient)
+        code, said = _understood(smtp.rcpt(recipient))
+        if code in _NO and _blames_sender(said):
+            raise self._sender_refused(smtp, code, said, recipient)
+        if code not in _OK:
+            outcome = _verdict_on_recipient(code, said)
+            return self._not_taken(smtp, outcome, f"{code} {said}", recipient)
+        code, said = _understood(smtp.docmd("DATA"))
+        if code != _SEND_CONTENT:
+            return self._not_taken(smtp, DeliveryOutcome.DEFERRED, f"{code} {said}", recipient)
+        return self._hand_over(smtp, content, recipient)
 
-    def _greet_sender(self, smtp: smtplib.SMTP, sender: str, options: list[str]) -> None:
-        code, said = smtp.mail(sender, options)
-        if code == 421 or 400 <= code < 500:
-            # the server is busy: nothing about this message, and nothing was sent
-            raise smtplib.SMTPResponseException(code, said)
-        if code != 250:
-            raise MailServerError(
-                f"the mail server refuses the sender ({_words(code, said)}). Use a sender address"
-                " that this account may write from."
-            )
-
-    def _hand_over(self, smtp: smtplib.SMTP, content: bytes) -> Delivery:
-        """From here on the server may have taken the message, whatever happens."""
+    def _hand_over(self, smtp: smtplib.SMTP, content: bytes, recipient: str) -> Delivery:
+        """From here on the server may have taken the message, unless it says that it has not."""
         try:
             smtp.send(content)
-            code, said = smtp.getreply()
-        except (OSError, smtplib.SMTPException) as error:
+            code, said = _decoded(smtp.getreply())
+        except OSError as error:
             self._drop()
-            return Delivery(
-                DeliveryOutcome.UNCERTAIN, f"the connection broke while sending ({_name(error)})"
-            )
-        if code == 250:
+            reason = f"the connection broke while sending: {self._words(error)}"
+            return Delivery(DeliveryOutcome.UNCERTAIN, _private(reason, recipient))
+        if code in _OK:
             return Delivery(DeliveryOutcome.SENT)
-        return self._not_taken(smtp, DeliveryOutcome.DEFERRED, code, said)
+        if code in _NOT_NOW or code in _NO:
+            return self._not_taken(smtp, DeliveryOutcome.DEFERRED, f"{code} {said}", recipient)
+        self._drop()
+        reason = f"the server's answer to the message is no SMTP: {code} {said}"
+        return Delivery(DeliveryOutcome.UNCERTAIN, _private(reason, recipient))
 
     def _not_taken(
-        self, smtp: smtplib.SMTP, outcome: DeliveryOutcome, code: int, said: bytes
+        self, smtp: smtplib.SMTP, outcome: DeliveryOutcome, reason: str, recipient: str
     ) -> Delivery:
-        if code == 421:
-            self._drop()
-        else:
-            try:
-                smtp.rset()
-            except (OSError, smtplib.SMTPException):
+        self._start_afresh(smtp, closing=reason.startswith(str(_CLOSING)))
+        return Delivery(outcome, _private(reason, recipient))
+
+    def _sender_refused(
+        self, smtp: smtplib.SMTP, code: int, said: str, recipient: str
+    ) -> MailServerError:
+        self._start_afresh(smtp)
+        return MailServerError(
+            f"the mail server refuses the sender: {_private(f'{code} {said}', recipient)}. Use a"
+            " sender address that this account may write from.",
+            may_have_arrived=False,
+        )
+
+    def _start_afresh(self, smtp: smtplib.SMTP, *, closing: bool = False) -> None:
+        """Make the server forget the message at hand; if it cannot, leave it."""
+        try:
+            if closing or smtp.rset()[0] not in _OK:
                 self._drop()
-        return Delivery(outcome, _words(code, said))
+        except OSError:
+            self._drop()
 
     def _drop(self) -> None:
         smtp, self._smtp = self._smtp, None
         if smtp is not None:
             smtp.close()
 
+    def _reconnect(self) -> smtplib.SMTP:
+        for attempt in stamina.retry_context(on=MailServerError, attempts=2, wait_initial=1.0):
+            with attempt:
+                return self._connect()
+        raise AssertionError("the last attempt returns or raises")
+
     def _connect(self) -> smtplib.SMTP:
-        step = "connecting"
+        step, remedy = "connecting", "smtp_server, smtp_port and smtp_type, and the network"
         try:
-            smtp = self._open()
-            step = "STARTTLS"
-            if self._server.smtp_type is SMTPType.STARTTLS:
-                smtp.starttls(context=self._tls())
-            step = "the greeting"
+            self._smtp = smtp = self._open()
             smtp.ehlo_or_helo_if_needed()
-            step = "the login"
-            self._log_in(smtp)
-        except (OSError, smtplib.SMTPException) as error:
+            if self._server.smtp_type is SMTPType.STARTTLS:
+                step, remedy = "STARTTLS", "smtp_type, and the server's certificate"
+                smtp.starttls(context=self._tls)
+                smtp.ehlo_or_helo_if_needed()
+            if self._server.username:
+                step, remedy = "the login", "username and password; some providers want one per app"
+                smtp.login(self._server.username, self._server.password.get_secret_value())
+        except (OSError, ValueError) as error:  # ValueError: what smtplib cannot write or decode
+            self._drop()
             raise MailServerError(
-                f"the mail server cannot be used: {step} failed ({_reason(error)}). Check"
-                " smtp_server, smtp_port, smtp_type, username and password of the"
-                " EmailServerCredentials block.",
+                f"the mail server cannot be used: {step} failed: {self._words(error)}. Check"
+                f" {remedy} (EmailServerCredentials block).",
                 may_have_arrived=False,
             ) from None
-        self._smtp = smtp
         return smtp
 
     def _open(self) -> smtplib.SMTP:
         kind = self._server.smtp_type
         port = self._server.smtp_port or kind.value
         if kind is SMTPType.SSL:
-            return smtplib.SMTP_SSL(self._host, port, timeout=self._timeout, context=self._tls())
+            return smtplib.SMTP_SSL(self._host, port, timeout=self._timeout, context=self._tls)
         return smtplib.SMTP(self._host, port, timeout=self._timeout)
-
-    def _log_in(self, smtp: smtplib.SMTP) -> None:
-        if not self._server.username:
-            return
-        if self._server.smtp_type is SMTPType.INSECURE and not _is_loopback(self._host):
-            _logger.warning(
-                "The password for the mail server travels unencrypted: set smtp_type to STARTTLS or"
-                " SSL in the EmailServerCredentials block."
-            )
-        smtp.login(self._server.username, self._server.password.get_secret_value())
 
     @property
     def _host(self) -> str:
         server = self._server.smtp_server
         return str(server.value) if isinstance(server, SMTPServer) else str(server)
 
+    @cached_property
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         if not self._server.verify:
@@ -252,40 +287,78 @@ class MailSession:
             context.verify_mode = ssl.CERT_NONE
         return context
 
+    def _warn_of_readable_password(self) -> None:
+        safe = self._server.smtp_type is not SMTPType.INSECURE and self._server.verify
+        if self._server.username and not safe and not _is_loopback(self._host):
+            _logger.warning(
+                "The password for the mail server can be read on its way: in the"
+                " EmailServerCredentials block, set smtp_type to STARTTLS or SSL, and verify."
+            )
 
-def _wire_form(message: EmailMessage, *, international: bool) -> bytes:
+    def _words(self, error: Exception) -> str:
+        """What went wrong, in words that show no password and no address."""
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._timeout:g} s"
+        if isinstance(error, UnicodeError):
+            return "it holds characters beyond ASCII"  # the error itself quotes them
+        words = str(error)
+        if isinstance(error, smtplib.SMTPResponseException):
+            said = error.smtp_error
+            words = f"{error.smtp_code} {said if isinstance(said, str) else _text(said)}"
+        password = self._server.password.get_secret_value()
+        return redact(words, secrets=(password,))[:_SAID_AT_MOST]
+
+
+def _wire_form(message: EmailMessage, *, beyond_ascii: bool) -> bytes:
     """The content as SMTP carries it: CRLF, dots at line starts doubled, a dot at the end."""
-    policy = SMTPUTF8 if international else SMTP
-    content = message.as_bytes(policy=policy.clone(cte_type="7bit"))
-    lines = _LEADING_DOT.sub(b"..", _LINE_END.sub(b"\r\n", content))
+    content = message.as_bytes(policy=SMTP.clone(cte_type="7bit", utf8=beyond_ascii))
+    lines = _LEADING_DOT.sub(b"..", content)
     return (lines if lines.endswith(b"\r\n") else lines + b"\r\n") + b".\r\n"
 
 
-def _verdict_on_recipient(code: int, said: bytes) -> DeliveryOutcome:
-    """Refused for good only where the server speaks of the mailbox, not of us or of its day."""
-    status = _ENHANCED_STATUS.match(said.decode("utf-8", "replace"))
-    if status:
-        permanent, subject, detail = status.groups()
-        about_mailbox = permanent == "5" and (subject == "1" or (subject, detail) == ("2", "1"))
+def _text(said: bytes) -> str:
+    return " ".join(said.decode("utf-8", "replace").split())
+
+
+def _decoded(reply: tuple[int, bytes]) -> tuple[int, str]:
+    code, said = reply
+    return code, _text(said)
+
+
+def _understood(reply: tuple[int, bytes]) -> tuple[int, str]:
+    """The reply, unless the server is about to close, or does not speak SMTP."""
+    code, said = reply
+    if code == _CLOSING or code < _OK.start:
+        raise smtplib.SMTPResponseException(code, said)
+    return code, _text(said)
+
+
+def _statuses(said: str) -> list[str]:
+    return _ENHANCED_STATUS.findall(said)
+
+
+def _blames_sender(said: str) -> bool:
+    return any(map(_BAD_SENDER.fullmatch, _statuses(said)))
+
+
+def _verdict_on_recipient(code: int, said: str) -> DeliveryOutcome:
+    """Refused for good only where the server surely speaks of the mailbox, not of us or its day."""
+    if code not in _NO:
+        return DeliveryOutcome.DEFERRED
+    if statuses := _statuses(said):
+        gone = all(map(_NO_SUCH_MAILBOX.fullmatch, statuses))
     else:
-        about_mailbox = code in _NO_SUCH_MAILBOX
-    return DeliveryOutcome.REFUSED if about_mailbox else DeliveryOutcome.DEFERRED
+        gone = code in _PERHAPS_NO_SUCH_MAILBOX and not _ABOUT_US.search(said)
+    return DeliveryOutcome.REFUSED if gone else DeliveryOutcome.DEFERRED
 
 
-def _words(code: int, said: bytes) -> str:
-    text = redact(" ".join(said.decode("utf-8", "replace").split()))
-    return f"{code} {text[:_SAID_AT_MOST]}"
-
-
-def _name(error: Exception) -> str:
-    if isinstance(error, smtplib.SMTPResponseException) and error.smtp_code > 0:
-        said = error.smtp_error
-        return _words(error.smtp_code, said if isinstance(said, bytes) else said.encode())
-    return type(error).__name__
-
-
-def _reason(error: Exception) -> str:
-    return _name(error) if isinstance(error, smtplib.SMTPException) else redact(str(error))[:200]
+def _private(reason: str, recipient: str) -> str:
+    """What a server said, without the recipient's address or the name in it."""
+    name = recipient.rpartition("@")[0]
+    hidden = [recipient]
+    if len(name) >= _SHORTEST_HIDDEN_NAME:
+        hidden += [name, name.lower()]
+    return redact(reason, secrets=tuple(hidden))[:_SAID_AT_MOST]
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,27 +1,32 @@
 """What a message says: templates that shops write, rendered so that nothing in them can do harm."""
 
-import unicodedata
+import re
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
-from itertools import islice
-from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta
-from jinja2 import TemplateError as JinjaError
+from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, model_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
 from prefect_tracktor.models import Fulfillment, Order
 
-CONTEXT = ("order", "fulfillments", "shop", "tracking_page")
+_CONTEXT = ("order", "fulfillments", "shop", "tracking_page")
 
-_LARGEST_PART_CHARACTERS = 1_000_000
-_LONGEST_SUBJECT = 250
+_LONGEST_PART = 1_000_000
+_LONGEST_SUBJECT = 200
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+# how Jinja names a template without a file in tracebacks
+_TEMPLATE_FILE = "<template>"
+_QUOTED = re.compile(r"'(\w+)'")
 
 
 class TemplateError(TracktorError, ValueError):
@@ -52,21 +57,51 @@ class ShopInfo:
 
 @dataclass(frozen=True, slots=True)
 class RenderedEmail:
-    """A message's words.
+    r"""A message's words, without anything that a mail cannot carry.
 
     Attributes:
-        subject: One line.
+        subject: A single line of bounded length.
         text: The plain text part.
         html: The HTML part.
 
     Example:
-        >>> RenderedEmail("Hello", "Hello.", "<p>Hello.</p>").subject
-        'Hello'
+        >>> RenderedEmail("Hello\r\nBcc: eve@example.com", "Hello.", "<p>Hello.</p>").subject
+        'Hello Bcc: eve@example.com'
     """
 
     subject: str
     text: str
     html: str
+
+    def __post_init__(self) -> None:
+        subject = one_line(self.subject)
+        if len(subject) > _LONGEST_SUBJECT:
+            subject = f"{subject[: _LONGEST_SUBJECT - 1].rstrip()}…"
+        cleaned = {"subject": subject, "text": _clean(self.text), "html": _clean(self.html)}
+        for part, words in cleaned.items():
+            object.__setattr__(self, part, words)
+
+
+def one_line(value: str | None) -> str:
+    r"""A text with all white space folded to single blanks, and without control characters.
+
+    Args:
+        value: Any text, or nothing.
+
+    Returns:
+        The text in one line.
+
+    Example:
+        >>> one_line("Ada\r\nBcc:\x00 Eve")
+        'Ada Bcc: Eve'
+    """
+    return " ".join(_clean(value or "").split())
+
+
+def _clean(text: str) -> str:
+    """Without control characters and halves of characters, and with one kind of line break."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return "\n".join(_CONTROL_CHARACTERS.sub("", line).rstrip() for line in whole.splitlines())
 
 
 def web_address(value: str | None) -> str:
@@ -83,16 +118,17 @@ def web_address(value: str | None) -> str:
         ('https://shop.example', '')
     """
     text = (value or "").strip()
-    if not text or not text.isprintable() or " " in text:
+    if " " in text or not text.isprintable():
         return ""
     try:
         parts = urlsplit(text)
         if not parts.scheme or "." in parts.scheme:
             text = f"https://{text.removeprefix('//')}"
             parts = urlsplit(text)
+        plain = parts.hostname and parts.username is None and parts.port != 0
     except ValueError:
         return ""
-    return text if parts.scheme in {"http", "https"} and parts.hostname else ""
+    return text if plain and parts.scheme in {"http", "https"} else ""
 
 
 def tracking_page_address(shop_url: str | None, order: Order) -> str:
@@ -111,11 +147,13 @@ def tracking_page_address(shop_url: str | None, order: Order) -> str:
         >>> tracking_page_address("shop.example", order)
         'https://shop.example/apps/tracktor/track?order=%231001&email=ada%40example.com'
     """
-    shop = web_address(shop_url).rstrip("/")
-    if not (shop and order.order_name and order.order_email):
+    shop = urlsplit(web_address(shop_url))
+    if not (shop.netloc and order.order_name and order.order_email):
         return ""
-    query = urlencode({"order": order.order_name, "email": order.order_email}, errors="replace")
-    return f"{shop}/apps/tracktor/track?{query}"
+    query = urlencode(
+        {"order": order.order_name, "email": order.order_email}, errors="replace", quote_via=quote
+    )
+    return f"{shop.scheme}://{shop.netloc}{shop.path.rstrip('/')}/apps/tracktor/track?{query}"
 
 
 def _default(name: str) -> str:
@@ -126,8 +164,9 @@ class EmailTemplate(Block):
     """What customers are written: subject, plain text and HTML, as Jinja templates.
 
     They may use `order`, `fulfillments` (the order's parcels that the message is about), `shop`
-    (`name`, `url`) and `tracking_page` (an address, or empty). The filter `web_address` makes any
-    address safe to link to. Customers' and shops' texts are escaped in HTML.
+    (`name`, `url`) and `tracking_page` (an address, or empty). A value that is not known prints as
+    nothing. The filter `web_address` makes any address safe to link to, and `one_line` keeps a
+    text from pretending to be several. In HTML all values are escaped.
 
     Attributes:
         subject: The subject; line breaks become blanks.
@@ -154,6 +193,8 @@ class EmailTemplate(Block):
     _description = "What customers are written: subject, plain text and HTML, as Jinja templates."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     subject: str = Field(
         default=_default("subject.txt.jinja").strip(),
         title="Subject",
@@ -168,15 +209,15 @@ class EmailTemplate(Block):
     html: str = Field(
         default=_default("html.html.jinja"),
         title="HTML",
-        description="The HTML part, as a Jinja template; customers' texts are escaped.",
+        description="The HTML part, as a Jinja template; all values are escaped.",
         json_schema_extra={"format": "multiline"},
     )
 
-    @model_validator(mode="after")
-    def _templates_are_sound(self) -> Self:
-        for field in ("subject", "text", "html"):
-            _check(field, getattr(self, field))
-        return self
+    @field_validator("subject", "text", "html")
+    @classmethod
+    def _template_is_sound(cls, source: str, info: ValidationInfo) -> str:
+        _check(str(info.field_name), source)
+        return source
 
     def render(
         self, order: Order, fulfillments: Sequence[Fulfillment], *, shop: ShopInfo
@@ -192,93 +233,121 @@ class EmailTemplate(Block):
             The words.
 
         Raises:
-            TemplateError: A template fails for this order, or its outcome is empty or endless;
-                the message names field and order, never a customer.
+            TemplateError: A template fails for this order, or what comes of it is empty or too
+                long; the message names field, line and order, never a customer.
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
             >>> parcels = [Fulfillment(fulfillment_id=7)]
             >>> EmailTemplate().render(order, parcels, shop=ShopInfo("Your Shop")).subject
-            'Your order #1001: we are looking into your delivery'
+            'About the tracking of your order #1001'
         """
         context = {
             "order": order,
-            "fulfillments": list(fulfillments),
+            "fulfillments": tuple(fulfillments),
             "shop": ShopInfo(name=shop.name, url=web_address(shop.url)),
             "tracking_page": tracking_page_address(shop.url, order),
         }
-        subject = " ".join(_render("subject", self.subject, context).split())
-        if not subject:
-            raise TemplateError(f"the template's subject is empty for order {order.order_id}")
-        if len(subject) > _LONGEST_SUBJECT:
-            subject = subject[: _LONGEST_SUBJECT - 1] + "…"
-        return RenderedEmail(
-            subject=subject,
+        rendered = RenderedEmail(
+            subject=_render("subject", self.subject, context),
             text=_render("text", self.text, context),
             html=_render("html", self.html, context),
         )
+        for field in ("subject", "text", "html"):
+            if not getattr(rendered, field).strip():
+                raise _failure(field, order.order_id, "it comes out empty")
+        return rendered
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Lets templates read what an order holds, and call nothing of the machinery behind it."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Pydantic's own methods can unpickle, and so run anything."""
+        if isinstance(obj, BaseModel) and hasattr(BaseModel, attr):
+            return False
+        return super().is_safe_attribute(obj, attr, value)
+
+
+def _known_or_nothing(value: Any) -> Any:
+    """Nobody is to read "Hello None"."""
+    return "" if value is None else value
 
 
 @lru_cache(maxsize=2)
-def _environment(*, escape: bool) -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        undefined=StrictUndefined, autoescape=escape, trim_blocks=True, lstrip_blocks=True
+def _environment(*, escape: bool) -> _Sandbox:
+    environment = _Sandbox(
+        undefined=StrictUndefined,
+        autoescape=escape,
+        finalize=_known_or_nothing,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters["web_address"] = web_address
+    del environment.globals["lipsum"]
+    environment.filters |= {"web_address": web_address, "one_line": one_line}
     return environment
 
 
 @lru_cache(maxsize=64)
-def _compiled(field: str, source: str) -> Any:
-    return _environment(escape=field == "html").from_string(source)
+def _compiled(source: str, *, escape: bool) -> Template:
+    return _environment(escape=escape).from_string(source)
 
 
 def _check(field: str, source: str) -> None:
     environment = _environment(escape=field == "html")
     try:
-        unknown = meta.find_undeclared_variables(environment.parse(source)) - {*CONTEXT, "range"}
-        _compiled(field, source)
-    except JinjaError as wrong:
-        line = f"line {wrong.lineno}: " if isinstance(wrong, TemplateSyntaxError) else ""
-        raise InvalidInput(f"{field}: {line}{wrong.message}") from None
-    if unknown:
+        tree = environment.parse(source)
+        names = meta.find_undeclared_variables(tree) - environment.globals.keys()
+        _compiled(source, escape=field == "html")
+    except TemplateSyntaxError as wrong:
+        raise InvalidInput(f"{field}, line {wrong.lineno}: {wrong.message}") from None
+    if unknown := names - set(_CONTEXT):
         raise InvalidInput(
             f"{field}: unknown name {', '.join(sorted(unknown))}; a template may use"
-            f" {', '.join(CONTEXT)}"
+            f" {', '.join(_CONTEXT)}"
         )
+    if any(meta.find_referenced_templates(tree)):
+        raise InvalidInput(f"{field}: a template stands alone; write out what it includes")
+    if not source.strip():
+        raise InvalidInput(f"{field} is empty: write it, or leave it out for the default")
 
 
 def _render(field: str, source: str, context: dict[str, Any]) -> str:
     order_id = context["order"].order_id
+    parts: list[str] = []
+    length = 0
     try:
-        parts = list(islice(_compiled(field, source).generate(context), _LARGEST_PART_CHARACTERS))
-        rendered = "".join(parts)
-    except JinjaError as wrong:
-        problem = _without_values(wrong)
-    except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, or call what is no function
-        problem = type(wrong).__name__
-    else:
-        if len(rendered) > _LARGEST_PART_CHARACTERS:
-            raise TemplateError(f"the template's {field} has no end for order {order_id}")
-        return _clean(rendered)
-    raise TemplateError(
-        f"the template's {field} fails for order {order_id}: {problem}. Nothing was sent: correct"
-        " the EmailTemplate block."
+        for part in _compiled(source, escape=field == "html").generate(context):
+            parts.append(part)
+            length += len(part)
+            if length > _LONGEST_PART:
+                break
+    except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, call a number ...
+        raise _failure(field, order_id, _diagnosis(wrong, source)) from None
+    if length > _LONGEST_PART:
+        raise _failure(field, order_id, f"it is longer than {_LONGEST_PART} characters")
+    return "".join(parts)
+
+
+def _failure(field: str, order_id: int, problem: str) -> TemplateError:
+    return TemplateError(
+        f"the e-mail template's {field} fails for order {order_id}: {problem}. Nothing was sent:"
+        " correct the EmailTemplate block.",
+        may_have_arrived=False,
     )
 
 
-def _without_values(wrong: JinjaError) -> str:
-    """What Jinja says of names is safe; the rest may quote a customer's data."""
-    message = wrong.message or ""
-    return (
-        message if "has no attribute" in message or "undefined" in message else type(wrong).__name__
-    )
-
-
-def _clean(text: str) -> str:
-    """Without what no mail can carry: control characters, and halves of characters."""
-    return "".join(
-        character
-        for character in text
-        if character in "\n\t" or unicodedata.category(character) not in {"Cc", "Cs"}
-    )
+def _diagnosis(wrong: Exception, source: str) -> str:
+    """Line and cause. Of Jinja's words only names from the template: others may be a customer's."""
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(wrong.__traceback__)
+        if frame.f_code.co_filename == _TEMPLATE_FILE
+    ]
+    place = f"line {lines[-1]}: " if lines else ""
+    if isinstance(wrong, SecurityError):
+        return f"{place}it reaches for something that templates may not use"
+    if isinstance(wrong, UndefinedError):
+        names = [name for name in _QUOTED.findall(str(wrong)) if name in source]
+        return f"{place}unknown name {names[-1]}" if names else f"{place}unknown name"
+    return f"{place}{type(wrong).__name__}"

@@ -52,7 +52,7 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into(tmp_path: 
 
 def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
     command = [sys.executable, "-m", "prefect_tracktor.sandbox", "--orders", "5"]
-    with subprocess.Popen(  # noqa: S603  # this very package
+    with subprocess.Popen(  # this very package
         [*command, "--too-many-requests", "1"], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None

@@ -1,0 +1,67 @@
+"""A shop, a mail server and a ledger for a flow to run against."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import NotificationLedger, TracktorCredentials
+from prefect_tracktor.flows import email_expired_exceptions
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+
+Run = Callable[..., Any]
+
+SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A small shop: six customers ought to be written to."""
+    with Sandbox(Shop(orders=60, expired=6)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    """An SMTP server that keeps what it receives."""
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> NotificationLedger:
+    """An empty ledger."""
+    return NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+
+
+@pytest.fixture
+def run(
+    prefect_api: None,
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    mail: MailServer,
+    ledger: NotificationLedger,
+) -> Run:
+    """Run the flow over the whole shop; options go to it."""
+    server = EmailServerCredentials(
+        smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+    )
+
+    def run(**options: Any) -> Any:
+        usual = {
+            "credentials": credentials,
+            "orders": list(tracktor.shop.order_ids),
+            "email_server": server,
+            "sender": SENDER,
+            "ledger": ledger,
+        }
+        return email_expired_exceptions(**(usual | options))
+
+    return run
+
+
+def written_to(mail: MailServer) -> list[str]:
+    """Every envelope recipient, in sending order; one message has one."""
+    return [recipient for message in mail.messages for recipient in message.recipients]

@@ -1,0 +1,91 @@
+"""What the tests run in processes of their own, to kill them or to race them."""
+
+import random
+import signal
+import time
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import EmailTemplate, NotificationLedger, TracktorCredentials
+from prefect_tracktor.errors import IncompleteRun
+from prefect_tracktor.flows import email_expired_exceptions
+from prefect_tracktor.mail.message import parse_mailbox
+from prefect_tracktor.mail.outbox import Correspondence, Posted
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.sandbox import MailServer
+
+SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
+
+# children are forked from a process that has imported this module and runs no threads
+processes = get_context("forkserver")
+processes.set_forkserver_preload([__name__])
+
+
+def start(target: Any, *arguments: Any) -> ForkServerProcess:
+    """Run a function of this module in a process of its own."""
+    process = processes.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def kill_while_sending(
+    process: ForkServerProcess, mail: MailServer, *, chance: random.Random
+) -> bool:
+    """Kill -9 at a random moment after some further messages; whether it was still at work."""
+    enough = len(mail.messages) + chance.randrange(4)
+    while process.is_alive() and len(mail.messages) < enough:
+        time.sleep(0.001)
+    time.sleep(chance.uniform(0, 0.02))
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def correspondence(ledger_url: str, mail_port: int, *, run: str) -> Correspondence:
+    """A run's correspondence with the test's mail server."""
+    return Correspondence(
+        account="shop",
+        run=run,
+        server=EmailServerCredentials(
+            smtp_server="127.0.0.1", smtp_port=mail_port, smtp_type="INSECURE"
+        ),
+        ledger=NotificationLedger(url=ledger_url),
+        template=EmailTemplate(),
+        sender=parse_mailbox(SENDER, field="sender"),
+    )
+
+
+def send_all(ledger_url: str, mail_port: int, count: int, run: str) -> list[Posted]:
+    """Write to `count` customers, each about one parcel."""
+    desk = correspondence(ledger_url, mail_port, run=run)
+    letters = []
+    for number in range(1, count + 1):
+        order = Order(
+            order_id=number, order_name=f"#{number}", order_email=f"c{number}@example.com"
+        )
+        parcel = Fulfillment(fulfillment_id=number, exception_status="expired")
+        letters.append(desk.letter(order, {desk.key(order, parcel, "exception:expired"): parcel}))
+    return list(desk.post(letters))
+
+
+def run_flow(
+    api_url: str, base: dict[str, str], order_ids: list[int], ledger_url: str, mail_port: int
+) -> None:
+    """Run the flow against the test's Prefect API."""
+    settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    # the tests look at the mailbox, and at a last run's report
+    with temporary_settings(updates=settings), suppress(IncompleteRun):
+        email_expired_exceptions(
+            TracktorCredentials.model_validate(base),
+            order_ids,
+            EmailServerCredentials(
+                smtp_server="127.0.0.1", smtp_port=mail_port, smtp_type="INSECURE"
+            ),
+            sender=SENDER,
+            ledger=NotificationLedger(url=ledger_url),
+        )

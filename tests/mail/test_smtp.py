@@ -1,0 +1,515 @@
+"""One session for many messages, with servers of all tempers."""
+
+import datetime as dt
+import ipaddress
+import logging
+import socketserver
+import ssl
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from prefect_email import EmailServerCredentials, SMTPType
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.mail.smtp import Delivery, DeliveryOutcome, MailServerError, MailSession
+from prefect_tracktor.sandbox import MailFaults, MailServer
+
+SENDER = "orders@shop.example"
+ADA = "ada@example.com"
+SENT = Delivery(DeliveryOutcome.SENT)
+
+HANG_UP = "hang up"
+SILENCE = "silence"
+
+
+class ScriptedServer(socketserver.ThreadingTCPServer):
+    """Says what the script holds for a command, one after another, and else what is usual.
+
+    The commands are those of SMTP, `CONNECT`, and `.` for the end of the content.
+    """
+
+    usual = {  # noqa: RUF012  # read only
+        "CONNECT": "220 scripted.example",
+        "EHLO": "250-scripted.example\r\n250 AUTH PLAIN",
+        "DATA": "354 go on",
+        "QUIT": "221 bye",
+        "AUTH": "235 welcome",
+    }
+    block_on_close = True
+
+    def __init__(self, script: dict[str, list[str]]) -> None:
+        super().__init__(("127.0.0.1", 0), _Conversation)
+        self.script = script
+        self.heard: dict[str, int] = defaultdict(int)
+        self.contents: list[bytes] = []
+        self.closing = threading.Event()
+
+    def reply_to(self, command: str) -> str:
+        self.heard[command] += 1
+        left = self.script.get(command)
+        return left.pop(0) if left else self.usual.get(command, "250 fine")
+
+    @property
+    def block(self) -> EmailServerCredentials:
+        host, port = self.server_address[:2]
+        return EmailServerCredentials(smtp_server=host, smtp_port=port, smtp_type="INSECURE")
+
+
+class _Conversation(socketserver.StreamRequestHandler):
+    server: ScriptedServer
+
+    def handle(self) -> None:
+        goes_on = self.answer("CONNECT")
+        while goes_on and (line := self.rfile.readline()):
+            command = line.split()[0].decode().upper()
+            goes_on = self.answer(command) and command != "QUIT"
+
+    def answer(self, command: str) -> bool:
+        reply = self.server.reply_to(command)
+        if reply == SILENCE:
+            self.server.closing.wait(timeout=2)
+        if reply in (SILENCE, HANG_UP):
+            return False
+        self.wfile.write(f"{reply}\r\n".encode())
+        return self.take_content() if reply.startswith("354") else True
+
+    def take_content(self) -> bool:
+        lines = []
+        while (line := self.rfile.readline()) not in (b".\r\n", b""):
+            lines.append(line)
+        self.server.contents.append(b"".join(lines))
+        return self.answer(".")
+
+
+@contextmanager
+def scripted(**script: list[str]) -> Iterator[ScriptedServer]:
+    """`END` stands for the end of the content."""
+    if "END" in script:
+        script["."] = script.pop("END")
+    with ScriptedServer(script) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.closing.set()
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def impatience() -> Iterator[None]:
+    """No waits before reconnecting; as many attempts as otherwise."""
+    with stamina.set_testing(True, attempts=2, cap=True):
+        yield
+
+
+def letter(text: str = "Hello.\n") -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = f"Shop <{SENDER}>"
+    message["To"] = ADA
+    message["Subject"] = "Où est ton colis, 李?"
+    message.set_content(text)
+    return message
+
+
+def send(session: MailSession, recipient: str = ADA, *, text: str = "Hello.\n") -> Delivery:
+    return session.send(letter(text), sender=SENDER, recipient=recipient)
+
+
+def sent_through(server: ScriptedServer, *, timeout_seconds: float = 5) -> list[Delivery]:
+    """A message, and another one to see that the first one's fate stops nothing."""
+    with MailSession(server.block, timeout_seconds=timeout_seconds) as session:
+        return [send(session), send(session)]
+
+
+class TestAServerThatIsWell:
+    def test_takes_many_messages_in_one_connection(self) -> None:
+        with scripted() as server, MailSession(server.block) as session:
+            assert [send(session) for _ in range(20)] == [SENT] * 20
+            assert server.heard["CONNECT"] == 1
+            assert server.heard["RSET"] == 0
+            assert len(server.contents) == 20
+
+    def test_gets_each_message_whole_with_its_envelope(
+        self, mail_server: MailServer, server_block: EmailServerCredentials
+    ) -> None:
+        text = ".\n..\nGrüße\nFrom here\n.\nRCPT TO:<eve@example.com>\n"
+        with MailSession(server_block) as session:
+            assert send(session, text=text) == SENT
+        [received] = mail_server.messages
+        assert (received.sender, received.recipients) == (SENDER, (ADA,))
+        assert received.message["Subject"] == "Où est ton colis, 李?"
+        assert received.message.get_content() == text
+        assert received.raw.isascii()
+
+    def test_is_sent_no_bare_line_breaks(self) -> None:
+        message = EmailMessage()
+        message["Subject"] = "Hello"
+        message.set_payload("a\n.\nb\r.\rMAIL FROM:<eve@example.com>")
+        with scripted() as server, MailSession(server.block) as session:
+            assert session.send(message, sender=SENDER, recipient=ADA) == SENT
+        [content] = server.contents
+        assert content.endswith(b"a\r\n..\r\nb\r\n..\r\nMAIL FROM:<eve@example.com>\r\n")
+
+    def test_is_left_politely(self) -> None:
+        with scripted() as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["QUIT"] == 1
+
+
+class TestARecipient:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "550 5.1.1 <ada@example.com>: Recipient address rejected: User unknown",
+            "550 5.1.2 Bad destination system",
+            "556 5.1.10 Recipient address has null MX",
+            "550 5.2.1 The mailbox is disabled",
+            "550-5.1.1 No such user ada\r\n550 5.1.1 here",
+            "550 No such user here",
+            "550 sorry, no mailbox here by that name. (#5.1.1)",
+            "551 User not local",
+            "553 Mailbox name invalid",
+            "501 Bad recipient address syntax",
+        ],
+    )
+    def test_that_does_not_exist_is_refused_for_good(self, reply: str) -> None:
+        with scripted(RCPT=[reply]) as server:
+            refused, following = sent_through(server)
+            assert refused.outcome is DeliveryOutcome.REFUSED
+            assert refused.reason.startswith(reply[:3])
+            assert "ada" not in refused.reason
+            assert following == SENT
+            assert server.heard["RSET"] == 1
+            assert server.heard["CONNECT"] == 1
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "450 4.2.0 Greylisted, try again later",
+            "451 Try again later",
+            "452 4.2.2 Mailbox full",
+            "550 5.7.1 Relaying denied",
+            "550 5.7.26 Unauthenticated mail",
+            "552 5.2.2 Mailbox full",
+            "550 5.4.5 Daily sending quota exceeded",
+            "550 5.4.1 Recipient address rejected: Access denied",
+            "550 5.0.0 Something else",
+            "550 relay not permitted",
+            "550 Message rejected as spam, blocked 5.1.1.7",
+            "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)",
+            "554 Transaction failed",
+            "530 Authentication required",
+        ],
+    )
+    def test_that_is_not_to_blame_is_written_to_later(self, reply: str) -> None:
+        with scripted(RCPT=[reply]) as server:
+            deferred, following = sent_through(server)
+        assert deferred.outcome is DeliveryOutcome.DEFERRED
+        assert deferred.reason.startswith(reply[:3])
+        assert following == SENT
+        assert len(server.contents) == 1
+
+    def test_is_never_quoted(self) -> None:
+        reply = "550 5.1.1 No Ada@Example.com here; ada is unknown, mail +49 30 1234567"
+        with scripted(RCPT=[reply]) as server:
+            reason = sent_through(server)[0].reason
+        assert reason == "550 5.1.1 No [e-mail] here; [hidden] is unknown, mail [phone]"
+
+    def test_beyond_ascii_is_written_to_where_the_server_can(
+        self, mail_server: MailServer, server_block: EmailServerCredentials
+    ) -> None:
+        with MailSession(server_block) as session:
+            assert send(session, "zoë@münchen.example") == SENT
+        assert mail_server.messages[0].recipients == ("zoë@xn--mnchen-3ya.example",)
+
+    def test_beyond_ascii_is_refused_where_the_server_cannot(self) -> None:
+        with scripted() as server, MailSession(server.block) as session:
+            delivery = send(session, "zoë@example.com")
+            assert delivery.outcome is DeliveryOutcome.REFUSED
+            assert "SMTPUTF8" in delivery.reason
+            assert send(session) == SENT
+        assert server.heard["MAIL"] == 1
+
+    @pytest.mark.parametrize(
+        "recipient", ["a@example.com, b@example.com", "Ada <a@example.com>", ""]
+    )
+    def test_is_exactly_one_address(self, recipient: str) -> None:
+        with (
+            scripted() as server,
+            MailSession(server.block) as session,
+            pytest.raises(InvalidInput, match="recipient"),
+        ):
+            send(session, recipient)
+        assert server.heard["MAIL"] == 0
+
+
+class TestALaterTryIsLeftToTheNextRun:
+    @pytest.mark.parametrize(
+        "script",
+        [
+            {"MAIL": ["452 4.3.1 Insufficient storage"]},
+            {"DATA": ["451 4.3.0 Not now"]},
+            {"DATA": ["554 5.5.1 No valid recipients"]},
+            {"END": ["451 4.3.0 Not now"]},
+            {"END": ["421 4.3.0 Not now"]},
+            {"END": ["554 5.7.1 Looks like spam"]},
+            {"END": ["550 5.1.1 No such user"]},
+        ],
+    )
+    def test_when_the_server_does_not_take_the_message(self, script: dict[str, list[str]]) -> None:
+        reply = next(iter(script.values()))[0]
+        with scripted(**script) as server:
+            assert sent_through(server) == [Delivery(DeliveryOutcome.DEFERRED, reply), SENT]
+
+    @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+    @pytest.mark.parametrize("trouble", [HANG_UP, "421 4.7.0 Too many", "nonsense", "250" * 5000])
+    def test_only_if_it_breaks_again_before_the_content(self, command: str, trouble: str) -> None:
+        with scripted(**{command: [trouble]}) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["CONNECT"] == 2
+        with scripted(**{command: [trouble, trouble]}) as server:
+            deferred, following = sent_through(server)
+            assert deferred.outcome is DeliveryOutcome.DEFERRED
+            assert following == SENT
+            assert len(server.contents) == 1
+
+    def test_also_when_the_server_falls_silent_before_the_content(self) -> None:
+        with scripted(RCPT=[SILENCE, SILENCE]) as server:
+            deferred, following = sent_through(server, timeout_seconds=0.2)
+        assert deferred.outcome is DeliveryOutcome.DEFERRED
+        assert following == SENT
+
+
+class TestWhatMayHaveBeenTakenIsNotSentAgain:
+    @pytest.mark.parametrize("trouble", [HANG_UP, SILENCE, "nonsense", "250" * 5000])
+    def test_when_the_answer_to_the_content_is_missing(self, trouble: str) -> None:
+        with scripted(END=[trouble]) as server:
+            uncertain, following = sent_through(server, timeout_seconds=0.5)
+        assert uncertain.outcome is DeliveryOutcome.UNCERTAIN
+        assert following == SENT
+        assert len(server.contents) == 2
+
+    @pytest.mark.parametrize(("fault", "kept"), [("drop_in_data", 1), ("drop_after_data", 2)])
+    def test_when_the_connection_breaks_around_the_content(
+        self,
+        mail_server: MailServer,
+        server_block: EmailServerCredentials,
+        fault: str,
+        kept: int,
+    ) -> None:
+        mail_server.faults = MailFaults.model_validate({fault: 2})
+        with MailSession(server_block) as session:
+            outcomes = [send(session).outcome for _ in range(2)]
+            assert outcomes == [DeliveryOutcome.SENT, DeliveryOutcome.UNCERTAIN]
+            assert len(mail_server.messages) == kept
+            assert send(session) == SENT
+
+
+def test_a_dropped_connection_costs_no_message(
+    mail_server: MailServer, server_block: EmailServerCredentials
+) -> None:
+    mail_server.faults = MailFaults(drop_every=3)
+    with MailSession(server_block) as session:
+        assert {send(session, f"a{number}@example.com") for number in range(10)} == {SENT}
+    addressed = [received.recipients for received in mail_server.messages]
+    assert addressed == [(f"a{number}@example.com",) for number in range(10)]
+
+
+class TestAServerThatCannotBeUsed:
+    @pytest.mark.parametrize(
+        ("script", "complaint"),
+        [
+            ({"CONNECT": ["554 5.7.1 Go away"]}, "connecting failed: 554 5.7.1 Go away"),
+            ({"CONNECT": [HANG_UP]}, "connecting failed: Connection unexpectedly closed"),
+            ({"CONNECT": [SILENCE]}, "connecting failed: .*timed out"),
+            ({"EHLO": [SILENCE]}, "connecting failed: .*timed out"),
+            ({"EHLO": ["502 what?"], "HELO": ["502 what?"]}, "connecting failed: 502 what?"),
+        ],
+    )
+    def test_is_known_before_anything_is_sent(
+        self, script: dict[str, list[str]], complaint: str
+    ) -> None:
+        with (
+            scripted(**script) as server,
+            pytest.raises(MailServerError, match=complaint),
+            MailSession(server.block, timeout_seconds=0.2),
+        ):
+            pass
+        assert server.heard["MAIL"] == 0
+
+    def test_because_it_is_silent_where_encryption_should_begin(self) -> None:
+        with scripted(CONNECT=[SILENCE]) as server:
+            block = server.block.model_copy(update={"smtp_type": SMTPType.SSL})
+            with pytest.raises(MailServerError, match=r"connecting failed: no answer within 0.2 s"):
+                MailSession(block, timeout_seconds=0.2).__enter__()
+
+    def test_because_nobody_listens(self) -> None:
+        with scripted() as server:
+            block = server.block
+        with pytest.raises(MailServerError, match=r"refused.*Check smtp_server, smtp_port"):
+            MailSession(block).__enter__()
+
+    def test_any_more_stops_the_run(self) -> None:
+        with (
+            scripted(MAIL=["250 fine", HANG_UP], CONNECT=["220 x", HANG_UP, HANG_UP]) as server,
+            MailSession(server.block) as session,
+        ):
+            assert send(session) == SENT
+            with pytest.raises(MailServerError, match="connecting failed"):
+                send(session)
+            assert server.heard["CONNECT"] == 3
+            assert send(session) == SENT
+
+    def test_for_one_moment_is_tried_again(self) -> None:
+        with scripted(MAIL=[HANG_UP], CONNECT=["220 x", "421 busy"]) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["CONNECT"] == 3
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            {"MAIL": ["550 5.7.1 orders@shop.example may not"]},
+            {"RCPT": ["550 5.1.8 <orders@shop.example>: Sender address rejected"]},
+            {"RCPT": ["553 5.1.7 Bad sender"]},
+        ],
+    )
+    def test_in_the_senders_name_stops_the_run(self, script: dict[str, list[str]]) -> None:
+        with scripted(**script) as server, MailSession(server.block) as session:
+            with pytest.raises(MailServerError, match="refuses the sender: 55") as refused:
+                send(session)
+            assert "@" not in str(refused.value)
+            assert send(session) == SENT
+
+    def test_without_a_time_out_is_not_tried(self) -> None:
+        with pytest.raises(InvalidInput, match="timeout_seconds"):
+            MailSession(EmailServerCredentials(), timeout_seconds=0)
+
+
+class TestTheLogin:
+    def block(self, server: MailServer | ScriptedServer, **values: Any) -> EmailServerCredentials:
+        address = (
+            (server.host, server.port) if isinstance(server, MailServer) else server.server_address
+        )
+        return EmailServerCredentials.model_validate(
+            {
+                "smtp_server": address[0],
+                "smtp_port": address[1],
+                "smtp_type": "INSECURE",
+                "username": "shop",
+                "password": "s3cret",
+            }
+            | values
+        )
+
+    def test_is_done_again_on_each_connection(self) -> None:
+        with scripted(MAIL=[HANG_UP]) as server:
+            with MailSession(self.block(server)) as session:
+                assert send(session) == SENT
+            assert server.heard["AUTH"] == 2
+
+    @pytest.mark.parametrize(
+        ("reply", "password"),
+        [("535 5.7.8 s3cret is wrong for shop@shop.example", "s3cret"), ("235 in", "pässword")],
+    )
+    def test_that_fails_is_known_at_once_and_shows_nothing(self, reply: str, password: str) -> None:
+        with (
+            scripted(AUTH=[reply]) as server,
+            pytest.raises(MailServerError, match=r"the login failed.*Check username") as failed,
+        ):
+            MailSession(self.block(server, password=password)).__enter__()
+        assert password not in str(failed.value)
+        assert "@" not in str(failed.value)
+        assert server.heard["MAIL"] == 0
+
+    @pytest.mark.parametrize("from_the_start", [True, False])
+    def test_travels_encrypted(
+        self, certificate: Path, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with running(certificate, from_the_start=from_the_start) as (server, kind):
+            with MailSession(self.block(server, smtp_type=kind)) as session:
+                assert send(session) == SENT
+            assert len(server.messages) == 1
+
+    @pytest.mark.parametrize("from_the_start", [True, False])
+    def test_is_not_told_to_a_stranger(self, certificate: Path, from_the_start: bool) -> None:
+        with running(certificate, from_the_start=from_the_start) as (server, kind):
+            with pytest.raises(MailServerError, match="CERTIFICATE_VERIFY_FAILED"):
+                MailSession(self.block(server, smtp_type=kind)).__enter__()
+            with MailSession(self.block(server, smtp_type=kind, verify=False)) as session:
+                assert send(session) == SENT
+
+    def test_is_not_told_where_encryption_was_asked_for_and_is_not_offered(self) -> None:
+        with (
+            scripted() as server,
+            pytest.raises(MailServerError, match=r"STARTTLS failed.*Check smtp_type"),
+        ):
+            MailSession(self.block(server, smtp_type="STARTTLS")).__enter__()
+        assert server.heard["AUTH"] == 0
+
+    @pytest.mark.parametrize(
+        ("values", "warned"),
+        [
+            ({"smtp_server": "mail.invalid"}, 1),
+            ({"smtp_server": "mail.invalid", "smtp_type": "SSL", "verify": False}, 1),
+            ({"smtp_server": "mail.invalid", "smtp_type": "SSL"}, 0),
+            ({"smtp_server": "mail.invalid", "username": None}, 0),
+            ({"smtp_server": "localhost"}, 0),
+            ({}, 0),
+        ],
+    )
+    def test_over_a_readable_connection_is_warned_of(
+        self, values: dict[str, Any], warned: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with scripted(CONNECT=["554 no"]) as server:
+            session = MailSession(self.block(server, **values), timeout_seconds=2)
+            with caplog.at_level(logging.WARNING), pytest.raises(MailServerError):
+                session.__enter__()
+        assert caplog.text.count("can be read on its way") == warned
+
+
+@contextmanager
+def running(certificate: Path, *, from_the_start: bool) -> Iterator[tuple[MailServer, str]]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    login = ("shop", "s3cret")
+    if from_the_start:
+        with MailServer(tls=context, login=login) as server:
+            yield server, "SSL"
+    else:
+        with MailServer(starttls=context, login=login) as server:
+            yield server, "STARTTLS"
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sandbox.example")])
+    now = dt.datetime.now(dt.UTC)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    path.write_bytes(key.private_bytes(pem, form, plain) + signed.public_bytes(pem))
+    return path
