@@ -50,4 +50,7 @@ def deployment() -> RunnerDeployment:
         ),
         tags=["tracktor"],
         entrypoint_type=EntrypointType.MODULE_PATH,
+        # Prefect's server takes a reference to a block without required fields (a mail server) for
+        # two things at once and refuses it; the flow itself checks its parameters
+        enforce_parameter_schema=False,
     )

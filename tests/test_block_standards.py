@@ -24,6 +24,11 @@ class TestBlocks(BlockStandardTestSuite):
     def block(self, request: pytest.FixtureRequest) -> type[Block]:
         return request.param  # type: ignore[no-any-return]
 
+    def test_has_a_valid_image(self, block: type[Block]) -> None:
+        """Instead of downloading it: a logo, where there is one, is a web address."""
+        logo = block._logo_url  # noqa: SLF001  # the name by which Prefect has blocks declare it
+        assert logo is None or str(logo).startswith("https://")
+
 
 def test_every_block_is_found() -> None:
     assert [block.__name__ for block in BLOCKS] == [

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import fsspec  # type: ignore[import-untyped]  # it brings no types
 from prefect.blocks.core import Block
 from prefect.types import SecretDict
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, HttpUrl, StringConstraints, field_validator
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.masking import redact
@@ -77,6 +77,7 @@ class OrderFile(Block):
 
     _block_type_name = "Tracktor Order File"
     _block_type_slug = "tracktor-order-file"
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     path: _Text = Field(
         title="Path",
