@@ -63,7 +63,7 @@ def main() -> None:
     """Print the rate of both ways in each round, and the median of the ratios."""
     ratios = []
     with (
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=300),
         sandbox_process(orders=IN_BULK, prepared=True) as shop,
     ):
         credentials = TracktorCredentials(

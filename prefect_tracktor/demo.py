@@ -32,6 +32,8 @@ def main() -> int:
     own = {
         "PREFECT_HOME": home,
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        # the very first start of Prefect's server makes its database, and is slow
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     command = [sys.executable, "-m", "prefect_tracktor.demo"]

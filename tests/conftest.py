@@ -27,7 +27,7 @@ def prefect_api() -> Iterator[None]:
     with (
         # without heartbeats: each synchronous flow run would wait a second for their thread to end
         temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-        prefect_test_harness(server_startup_timeout=120),
+        prefect_test_harness(server_startup_timeout=300),
     ):
         yield
 
