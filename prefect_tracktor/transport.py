@@ -6,7 +6,9 @@ import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,7 +26,6 @@ from prefect_tracktor.errors import (
     UnreadableAnswer,
 )
 
-_CONNECTIONS_A_POOL = 4
 _LARGEST_BODY_BYTES = 64 * 1024 * 1024
 
 
@@ -286,35 +287,31 @@ def sync_transport(base_url: str, limits: TransportLimits) -> httpx.HTTPTranspor
 
 
 class SmallPools(httpx.AsyncBaseTransport):
-    """Many small connection pools instead of a large one.
+    """Many connection pools of one connection each, instead of a large one.
 
     httpx's async pool looks at every connection for every request, so that a large one is slow:
-    with 64 requests at once a tenth of the speed (measured; see `benchmarks`).
+    with 64 requests at once a tenth of the speed of small ones.
 
     Args:
-        make_pool: Makes a pool for the given number of connections.
-        max_connections: How many connections there may be in all.
+        make_pool: Makes a pool.
+        connections: How many pools there are.
 
     Example:
-        >>> def pool(size):
-        ...     return httpx.AsyncHTTPTransport(limits=httpx.Limits(max_connections=size))
-        >>> len(SmallPools(pool, max_connections=10))
-        3
+        >>> len(SmallPools(httpx.AsyncHTTPTransport, connections=16))
+        16
     """
 
     def __init__(
-        self, make_pool: Callable[[int], httpx.AsyncBaseTransport], *, max_connections: int
+        self, make_pool: Callable[[], httpx.AsyncBaseTransport], *, connections: int
     ) -> None:
-        full, rest = divmod(max_connections, _CONNECTIONS_A_POOL)
-        sizes = [_CONNECTIONS_A_POOL] * full + [rest] * bool(rest)
-        self._pools = [_Pool(make_pool(size), size) for size in sizes]
+        self._pools = [_Pool(make_pool()) for _ in range(connections)]
 
     def __len__(self) -> int:
         return len(self._pools)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Hand the request to the pool with the most room."""
-        pool = min(self._pools, key=lambda pool: pool.load)
+        """Hand the request to the least busy pool."""
+        pool = min(self._pools, key=attrgetter("requests"))
         pool.requests += 1
         try:
             response = await pool.transport.handle_async_request(request)
@@ -330,15 +327,10 @@ class SmallPools(httpx.AsyncBaseTransport):
             await pool.transport.aclose()
 
 
+@dataclass(slots=True)
 class _Pool:
-    def __init__(self, transport: httpx.AsyncBaseTransport, size: int) -> None:
-        self.transport = transport
-        self.size = size
-        self.requests = 0
-
-    @property
-    def load(self) -> float:
-        return self.requests / self.size
+    transport: httpx.AsyncBaseTransport
+    requests: int = 0
 
 
 class _CountedStream(httpx.AsyncByteStream):
@@ -372,18 +364,18 @@ def async_transport(base_url: str, limits: TransportLimits) -> SmallPools:
 
     Example:
         >>> len(async_transport("https://shop.example", TransportLimits(max_concurrency=16)))
-        4
+        16
     """
     proxy = proxy_for(base_url)
 
-    def pool(size: int) -> httpx.AsyncBaseTransport:
+    def pool() -> httpx.AsyncBaseTransport:
         return httpx.AsyncHTTPTransport(
             verify=tls_context(),
             proxy=proxy,
-            limits=httpx.Limits(max_connections=size, max_keepalive_connections=size),
+            limits=httpx.Limits(max_connections=1, max_keepalive_connections=1),
         )
 
-    return SmallPools(pool, max_connections=limits.max_concurrency)
+    return SmallPools(pool, connections=limits.max_concurrency)
 
 
 class Body:
