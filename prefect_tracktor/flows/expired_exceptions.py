@@ -274,7 +274,8 @@ class _Findings:
             letter = self.correspondence.letter(order, news)
         except InvalidInput as unusable:
             self.no_email.append(order.order_id)
-            self._describe(order.order_id, "No e-mail address", str(unusable))
+            reason = str(unusable) if order.order_email else ""
+            self._describe(order.order_id, "No e-mail address", reason)
             return
         self.due.append(order.order_id)
         self.letters.append(letter)
