@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -25,6 +26,7 @@ from prefect_tracktor.transport import (
     async_transport,
     attempts,
     connection_trouble,
+    may_repeat,
     rate_limiter,
     sync_transport,
 )
@@ -240,7 +242,7 @@ class TracktorClient(_Account):
         return self._send_again(endpoint, trouble)
 
     def _send_again(self, endpoint: Endpoint[T], trouble: TracktorError) -> T:
-        for attempt in attempts(endpoint, self.limits):
+        for attempt in attempts(self.limits, repeat=partial(may_repeat, endpoint)):
             with attempt:
                 if attempt.num == 1:
                     raise trouble
@@ -384,7 +386,7 @@ class AsyncTracktorClient(_Account):
         return await self._send_again(endpoint, trouble)
 
     async def _send_again(self, endpoint: Endpoint[T], trouble: TracktorError) -> T:
-        async for attempt in attempts(endpoint, self.limits):
+        async for attempt in attempts(self.limits, repeat=partial(may_repeat, endpoint)):
             with attempt:
                 if attempt.num == 1:
                     raise trouble

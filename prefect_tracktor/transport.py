@@ -110,7 +110,7 @@ class TransportLimits(BaseModel):
         )
 
 
-def attempts(endpoint: Endpoint[Any], limits: TransportLimits) -> Any:
+def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) -> Any:
     """The attempts that a call may have: iterate with `for` or `async for`, enter each with `with`.
 
     An attempt that ends in an error which may pass is followed by another, after a pause that
@@ -118,15 +118,14 @@ def attempts(endpoint: Endpoint[Any], limits: TransportLimits) -> Any:
     than what is left of the budget, the error is raised at once.
 
     Args:
-        endpoint: The call; it says whether it may be repeated.
         limits: The number of attempts and the budget.
+        repeat: Whether the call may be sent again after an error.
 
     Returns:
         An iterable of `stamina.Attempt`, sync and async.
 
     Example:
-        >>> from prefect_tracktor.endpoints import get_order
-        >>> for attempt in attempts(get_order(1), TransportLimits()):
+        >>> for attempt in attempts(TransportLimits(), repeat=lambda error: True):
         ...     with attempt:
         ...         print("attempt", attempt.num)
         attempt 1
@@ -134,7 +133,7 @@ def attempts(endpoint: Endpoint[Any], limits: TransportLimits) -> Any:
     give_up_at = time.monotonic() + limits.retry_budget_seconds
 
     def pause(error: Exception) -> bool | float:
-        if not may_repeat(endpoint, error):
+        if not repeat(error):
             return False
         wait = error.retry_after if isinstance(error, TracktorError) else None
         if wait is None:
