@@ -1,6 +1,6 @@
 """Many calls in one go: what was asked for, and what became of each."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -39,9 +39,10 @@ class Batch(Generic[T]):
     """What became of each id of a bulk call: every id is in exactly one of the three lists.
 
     Attributes:
-        found: What was read, in the order of the input.
+        found: What was read or written, in the order of the input.
         missing: The ids that Tracktor does not know.
-        failed: The ids that could not be read this time, and why.
+        failed: The ids that could not be served this time, and why.
+        requests: How many requests it took, repetitions included.
 
     Example:
         >>> Batch(found=["an order"], missing=[7]).complete
@@ -51,6 +52,7 @@ class Batch(Generic[T]):
     found: list[T] = field(default_factory=list)
     missing: list[int] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
+    requests: int = field(default=0, compare=False)
 
     def __repr__(self) -> str:
         # counts only: event loops and loggers show results, and these hold customers' data
@@ -63,44 +65,24 @@ class Batch(Generic[T]):
         return not self.failed
 
 
-async def read_all(
-    client: AsyncTracktorClient, endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]
-) -> Batch[T]:
-    """Read many ids at once, as many under way as the client's limits allow.
-
-    One bad id never ends the rest. When many in a row fail, Tracktor is away: the rest is not
-    tried, and is among the failed.
+def calls_for(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dict[int, Endpoint[T]]:
+    """Make the same call for many ids.
 
     Args:
-        client: An open client.
         endpoint: Makes the call for an id.
-        ids: What to read; a repeated id is read once.
+        ids: For what; a repeated id is called for once.
 
     Returns:
-        The outcome of every id.
+        The calls by id.
 
     Raises:
-        InvalidInput: An id is none; nothing was sent.
-        BadCredentials: Tracktor refuses the credentials, which concerns all ids alike.
+        InvalidInput: An id is none; the message gives its position.
 
     Example:
         >>> from prefect_tracktor import endpoints
-        >>> from prefect_tracktor.sandbox import Sandbox
-        >>> async def read(tracktor):
-        ...     async with AsyncTracktorClient(
-        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
-        ...     ) as client:
-        ...         return await read_all(client, endpoints.get_order, [1, 1])
-        >>> with Sandbox() as tracktor:
-        ...     anyio.run(read, tracktor)
-        Batch(0 found, 1 missing, 0 failed)
+        >>> [call.path for call in calls_for(endpoints.get_order, [7, 8, 7]).values()]
+        ['orders/7.json', 'orders/8.json']
     """
-    reading = _Reading(client, _calls(endpoint, ids))
-    await reading.run()
-    return reading.batch()
-
-
-def _calls(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dict[int, Endpoint[T]]:
     calls: dict[int, Endpoint[T]] = {}
     for position, wanted in enumerate(ids):
         try:
@@ -110,11 +92,45 @@ def _calls(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dict[i
     return calls
 
 
-class _Reading(Generic[T]):
+async def send_all(client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]) -> Batch[T]:
+    """Make many calls at once, as many under way as the client's limits allow.
+
+    One bad id never ends the rest. When many in a row fail, Tracktor is away: the rest is not
+    tried, and is among the failed.
+
+    Args:
+        client: An open client.
+        calls: What to send, by the id that it is about.
+
+    Returns:
+        The outcome of every id.
+
+    Raises:
+        BadCredentials: Tracktor refuses the credentials, which concerns all ids alike.
+
+    Example:
+        >>> from prefect_tracktor import endpoints
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> async def read(tracktor):
+        ...     async with AsyncTracktorClient(
+        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        ...     ) as client:
+        ...         return await send_all(client, calls_for(endpoints.get_order, [1, 1]))
+        >>> with Sandbox() as tracktor:
+        ...     anyio.run(read, tracktor)
+        Batch(0 found, 1 missing, 0 failed)
+    """
+    sending = _Sending(client, calls)
+    await sending.run()
+    return sending.batch()
+
+
+class _Sending(Generic[T]):
     """One bulk call while it runs."""
 
-    def __init__(self, client: AsyncTracktorClient, calls: dict[int, Endpoint[T]]) -> None:
+    def __init__(self, client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]) -> None:
         self._client = client
+        self._requests_before = client.requests_sent
         self._calls = calls
         self._waiting = iter(calls.items())
         self._group = anyio.create_task_group()
@@ -137,9 +153,9 @@ class _Reading(Generic[T]):
             if self._failed_in_a_row >= _GIVE_UP_AFTER:
                 self._failed[wanted] = "not tried: Tracktor did not answer the calls before it"
                 continue
-            await self._read(wanted, endpoint)
+            await self._send(wanted, endpoint)
 
-    async def _read(self, wanted: int, endpoint: Endpoint[T]) -> None:
+    async def _send(self, wanted: int, endpoint: Endpoint[T]) -> None:
         try:
             self._found[wanted] = await self._client.send(endpoint)
         except NotFound:
@@ -162,26 +178,23 @@ class _Reading(Generic[T]):
                 for wanted in self._calls
                 if wanted in self._failed
             ],
+            requests=self._client.requests_sent - self._requests_before,
         )
 
 
-def read_all_from_anywhere(
-    connect: Callable[[], AsyncTracktorClient],
-    endpoint: Callable[[int], Endpoint[T]],
-    ids: Sequence[int],
+def send_all_from_anywhere(
+    connect: Callable[[], AsyncTracktorClient], calls: Mapping[int, Endpoint[T]]
 ) -> Batch[T]:
-    """`read_all` for sync code, with or without an event loop running in the thread.
+    """`send_all` for sync code, with or without an event loop running in the thread.
 
     Args:
         connect: Makes a client.
-        endpoint: Makes the call for an id.
-        ids: What to read.
+        calls: What to send, by the id that it is about.
 
     Returns:
         The outcome of every id.
 
     Raises:
-        InvalidInput: An id is none; nothing was sent.
         BadCredentials: Tracktor refuses the credentials.
 
     Example:
@@ -191,17 +204,16 @@ def read_all_from_anywhere(
         ...     credentials = TracktorCredentials(
         ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
         ...     )
-        ...     batch = read_all_from_anywhere(
-        ...         credentials.get_async_client, endpoints.get_order, tracktor.shop.order_ids[:3]
-        ...     )
+        ...     calls = calls_for(endpoints.get_order, tracktor.shop.order_ids[:3])
+        ...     batch = send_all_from_anywhere(credentials.get_async_client, calls)
         >>> [order.order_name for order in batch.found]
         ['#1001', '#1002', '#1003']
     """
     from anyio.from_thread import start_blocking_portal
 
-    async def read() -> Batch[T]:
+    async def send() -> Batch[T]:
         async with connect() as client:
-            return await read_all(client, endpoint, ids)
+            return await send_all(client, calls)
 
     with start_blocking_portal() as portal:
-        return portal.call(read)
+        return portal.call(send)

@@ -111,7 +111,10 @@ def account_name(uuid: str) -> str:
 
 
 class _Account:
-    """What both clients share: the account, its address and its limits."""
+    """What both clients share: the account, its address and its limits.
+
+    `requests_sent` counts what was sent so far, repetitions included: look-ups may cost money.
+    """
 
     def __init__(
         self,
@@ -122,6 +125,7 @@ class _Account:
         limits: TransportLimits | None = None,
     ) -> None:
         self.limits = limits or TransportLimits()
+        self.requests_sent = 0
         self._secrets = (checked_api_key(api_key), checked_uuid(uuid))
         self._base_url = f"{checked_address(base_url, field='base_url').rstrip('/')}/{uuid}/"
         rate = self.limits.requests_per_second
@@ -141,6 +145,7 @@ class _Account:
         return f"<{type(self).__name__}>"
 
     def _request(self, endpoint: Endpoint[Any]) -> httpx.Request:
+        self.requests_sent += 1
         # handed to the transport without an httpx client between: redirects, cookies and proxies of
         # its own are not wanted, and it takes a third of a call's time
         return httpx.Request(

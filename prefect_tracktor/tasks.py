@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from prefect_tracktor import endpoints
-from prefect_tracktor.bulk import Batch, read_all, read_all_from_anywhere
+from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anywhere
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import ConnectionTrouble, RateLimited, ServerTrouble, TracktorError
 from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
@@ -364,7 +364,8 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
         >>> [order.order_name for order in batch.found], batch.complete
         (['#1001', '#1002', '#1003'], True)
     """
-    return read_all_from_anywhere(credentials.get_async_client, endpoints.get_order, order_ids)
+    calls = calls_for(endpoints.get_order, order_ids)
+    return send_all_from_anywhere(credentials.get_async_client, calls)
 
 
 @_tracktor_task("Get orders", "get-orders")
@@ -376,8 +377,9 @@ async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]
         >>> len(asyncio.run(aget_orders(credentials, order_ids[:3])).found)
         3
     """
+    calls = calls_for(endpoints.get_order, order_ids)
     async with credentials.get_async_client() as client:
-        return await read_all(client, endpoints.get_order, order_ids)
+        return await send_all(client, calls)
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
@@ -406,9 +408,8 @@ def get_fulfillments(
         >>> [parcel.order_name for parcel in batch.found], batch.complete
         (['#1001'], True)
     """
-    return read_all_from_anywhere(
-        credentials.get_async_client, endpoints.get_fulfillment, fulfillment_ids
-    )
+    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
+    return send_all_from_anywhere(credentials.get_async_client, calls)
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
@@ -422,8 +423,9 @@ async def aget_fulfillments(
         >>> len(asyncio.run(aget_fulfillments(credentials, [fulfillment_id])).found)
         1
     """
+    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
     async with credentials.get_async_client() as client:
-        return await read_all(client, endpoints.get_fulfillment, fulfillment_ids)
+        return await send_all(client, calls)
 
 
 @_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefect_tracktor import TracktorCredentials, endpoints
-from prefect_tracktor.bulk import Batch, read_all_from_anywhere
+from prefect_tracktor.bulk import Batch, calls_for, send_all_from_anywhere
 from prefect_tracktor.errors import BadCredentials, InvalidInput
 from prefect_tracktor.models import Order
 from prefect_tracktor.sandbox import Faults, Sandbox
@@ -19,7 +19,9 @@ Read = Callable[..., Batch[Order]]
 @pytest.fixture
 def read(credentials: TracktorCredentials) -> Read:
     def read(ids: list[int]) -> Batch[Order]:
-        return read_all_from_anywhere(credentials.get_async_client, endpoints.get_order, ids)
+        return send_all_from_anywhere(
+            credentials.get_async_client, calls_for(endpoints.get_order, ids)
+        )
 
     return read
 
@@ -65,8 +67,8 @@ def test_refused_credentials_end_the_call_at_once(
     )
     tracktor.reset_calls()
     with pytest.raises(BadCredentials):
-        read_all_from_anywhere(
-            wrong.get_async_client, endpoints.get_order, tracktor.shop.order_ids[:200]
+        send_all_from_anywhere(
+            wrong.get_async_client, calls_for(endpoints.get_order, tracktor.shop.order_ids[:200])
         )
     assert len(tracktor.calls) <= 2 * wrong.limits.max_concurrency
 
@@ -112,7 +114,17 @@ def test_every_id_is_in_exactly_one_list(data: st.DataObject) -> None:
         )
         tracktor.faults = Faults(server_error=0.4)
         with stamina.set_testing(True, attempts=1):
-            batch = read_all_from_anywhere(credentials.get_async_client, endpoints.get_order, ids)
+            batch = send_all_from_anywhere(
+                credentials.get_async_client, calls_for(endpoints.get_order, ids)
+            )
     outcomes = [order.order_id for order in batch.found] + batch.missing
     outcomes += [failure.id for failure in batch.failed]
     assert sorted(outcomes) == sorted(set(ids))
+
+
+def test_a_batch_tells_how_many_requests_it_took(read: Read, tracktor: Sandbox) -> None:
+    tracktor.faults = Faults(server_error=0.3, seed=5)
+    tracktor.reset_calls()
+    with stamina.set_testing(True, attempts=30):
+        batch = read(tracktor.shop.order_ids[:40])
+    assert batch.requests == len(tracktor.calls) > 40

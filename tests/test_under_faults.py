@@ -6,7 +6,7 @@ from contextlib import suppress
 import stamina
 
 from prefect_tracktor import TracktorCredentials, TracktorError, endpoints
-from prefect_tracktor.bulk import read_all_from_anywhere
+from prefect_tracktor.bulk import calls_for, send_all_from_anywhere
 from prefect_tracktor.sandbox import Faults, Sandbox
 
 
@@ -42,8 +42,8 @@ def test_no_webhook_is_created_twice(credentials: TracktorCredentials, tracktor:
 def test_every_order_is_read(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
     tracktor.faults = Faults.everything(rate=0.2, seed=7)
     with stamina.set_testing(True, attempts=20):
-        batch = read_all_from_anywhere(
-            credentials.get_async_client, endpoints.get_order, tracktor.shop.order_ids
+        batch = send_all_from_anywhere(
+            credentials.get_async_client, calls_for(endpoints.get_order, tracktor.shop.order_ids)
         )
     assert [order.order_id for order in batch.found] == list(tracktor.shop.order_ids)
     assert sum(tracktor.faults_met.values()) > 100
