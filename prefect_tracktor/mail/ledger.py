@@ -5,58 +5,33 @@ key in a database, which is the one means that held when two processes raced for
 SQLite on one machine, PostgreSQL where several share it.
 """
 
-import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import stamina
-from prefect.blocks.core import Block
-from prefect.settings import PREFECT_HOME
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import HttpUrl
 from sqlalchemy import (
-    URL,
     BigInteger,
     Column,
     ColumnElement,
     Connection,
     DateTime,
     Delete,
-    Engine,
     MetaData,
     String,
     Table,
     Update,
-    create_engine,
     delete,
-    event,
-    make_url,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
-from sqlalchemy.schema import CreateTable
 
-from prefect_tracktor.errors import InvalidInput, TracktorError
-from prefect_tracktor.masking import redact
+from prefect_tracktor.database import DatabaseBlock, DatabaseError, by_statement, insert_into
 
-_DRIVERS = {
-    "sqlite": "sqlite",
-    "sqlite+aiosqlite": "sqlite",
-    "postgres": "postgresql+psycopg",
-    "postgresql": "postgresql+psycopg",
-    "postgresql+asyncpg": "postgresql+psycopg",
-    "postgresql+psycopg": "postgresql+psycopg",
-}
-_KEYS_A_STATEMENT = 500
 _STILL_AT_WORK = timedelta(hours=1)
 
 _notices = Table(
@@ -79,11 +54,11 @@ _key_columns = (
 )
 
 
-class LedgerError(TracktorError):
+class LedgerError(DatabaseError):
     """The ledger's database cannot be used. Without it nothing is sent.
 
     Example:
-        >>> issubclass(LedgerError, TracktorError)
+        >>> issubclass(LedgerError, DatabaseError)
         True
     """
 
@@ -147,7 +122,7 @@ class Notice:
     settled_at: datetime | None
 
 
-class NotificationLedger(Block):
+class NotificationLedger(DatabaseBlock):
     """Remembers which customer was told what, so that nobody is told twice.
 
     Attributes:
@@ -172,24 +147,6 @@ class NotificationLedger(Block):
     _description = "Remembers which customer was told what, so that nobody is told twice."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    url: SecretStr = Field(
-        default=SecretStr(""),
-        title="Database URL",
-        description=(
-            "Where the ledger is kept, such as postgresql://user:password@host/database; empty for"
-            " a SQLite file in the Prefect home of the machine that runs the flow."
-        ),
-    )
-
-    @field_validator("url")
-    @classmethod
-    def _url_is_usable(cls, value: SecretStr) -> SecretStr:
-        if value.get_secret_value():
-            _database_url(value.get_secret_value())
-        return value
-
     def states(self, keys: Iterable[NoticeKey]) -> dict[NoticeKey, NoticeState]:
         """Look up notices.
 
@@ -208,7 +165,7 @@ class NotificationLedger(Block):
         """
         found: dict[NoticeKey, NoticeState] = {}
         with self._transaction() as database:
-            for some in _chunks(keys):
+            for some in by_statement(keys):
                 rows = database.execute(select(*_key_columns, _notices.c.state).where(_among(some)))
                 found |= {NoticeKey(*row[:4]): NoticeState(row.state) for row in rows}
         return found
@@ -234,9 +191,9 @@ class NotificationLedger(Block):
         won: set[NoticeKey] = set()
         with self._transaction() as database:
             # always in the same order: two runs that want the same keys cannot wait for each other
-            for some in _chunks(sorted(set(keys))):
+            for some in by_statement(sorted(set(keys))):
                 rows = [_new_row(key, NoticeState.CLAIMED, run) for key in some]
-                insert = _insert(database).values(rows).on_conflict_do_nothing()
+                insert = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
                 rows_won = database.execute(insert.returning(*_key_columns))
                 won |= {NoticeKey(*row) for row in rows_won}
         return won
@@ -261,9 +218,11 @@ class NotificationLedger(Block):
         """
         settled = {"state": state.value, "run": run, "settled_at": datetime.now(UTC)}
         with self._transaction() as database:
-            for some in _chunks(sorted(keys)):
+            for some in by_statement(sorted(keys)):
                 # what happened is written even if somebody cleared the claim in the meantime
-                insert = _insert(database).values([_new_row(key, state, run) for key in some])
+                insert = insert_into(_notices, database).values(
+                    [_new_row(key, state, run) for key in some]
+                )
                 database.execute(
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=settled)
                 )
@@ -286,7 +245,7 @@ class NotificationLedger(Block):
             {}
         """
         with self._transaction() as database:
-            for some in _chunks(sorted(keys)):
+            for some in by_statement(sorted(keys)):
                 database.execute(
                     delete(_notices).where(_among(some), _open(), _notices.c.run == run)
                 )
@@ -367,97 +326,19 @@ class NotificationLedger(Block):
         with self._transaction() as database:
             return sum(
                 database.execute(change.where(_among(some), _open(), _older(older_than))).rowcount
-                for some in _chunks(sorted(keys))
+                for some in by_statement(sorted(keys))
             )
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        url = self.url.get_secret_value() or _default_url()
         try:
-            with _engine(url).begin() as connection:
+            with self.transaction(_notices) as connection:
                 yield connection
-        except ModuleNotFoundError:
-            raise LedgerError(
-                "a ledger in PostgreSQL needs its driver:"
-                " pip install 'prefect-tracktor[postgresql]'",
-                may_have_arrived=False,
-            ) from None
-        except (SQLAlchemyError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            password = _database_url(url).password or ""
-            said = redact(" ".join(str(cause).split()), secrets=(url, str(password)))[:200]
-            problem = f"{type(cause).__name__}: {said}"
+        except DatabaseError as error:
+            trouble = LedgerError(f"{error} Without it nothing is sent.", may_have_arrived=False)
         else:
             return
-        raise LedgerError(
-            f"the notification ledger cannot be used ({problem}). Without it nothing is sent: check"
-            " the url of the NotificationLedger block and whether its database runs."
-        )
-
-
-def _default_url() -> str:
-    return f"sqlite:///{PREFECT_HOME.value() / 'tracktor-notifications.sqlite3'}"
-
-
-def _database_url(text: str) -> URL:
-    try:
-        url = make_url(text)
-        driver = _DRIVERS[url.drivername]
-    except (ArgumentError, KeyError, ValueError):
-        raise InvalidInput(
-            "url must be of the form postgresql://user:password@host/database or"
-            " sqlite:////absolute/path.sqlite3"
-        ) from None
-    if driver == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise InvalidInput("url names a SQLite database in memory, which forgets whom it wrote to")
-    return url.set(drivername=driver)
-
-
-_engines: dict[tuple[int, str], Engine] = {}
-_engines_lock = threading.Lock()
-
-
-def _engine(url: str) -> Engine:
-    """One engine per database and process: connections do not survive a fork."""
-    key = (os.getpid(), url)
-    with _engines_lock:
-        if key not in _engines:
-            _engines[key] = _opened(_database_url(url))
-        return _engines[key]
-
-
-def _opened(url: URL) -> Engine:
-    if url.drivername == "sqlite":
-        Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30})
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_immediately)
-    else:
-        engine = create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": 10}
-        )
-    # several processes may make the table at the same moment; one wins, the others look again
-    for attempt in stamina.retry_context(on=DBAPIError, attempts=5, wait_initial=0.05, timeout=60):
-        with attempt, engine.begin() as connection:
-            connection.execute(CreateTable(_notices, if_not_exists=True))
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    # transactions are begun by _begin_immediately, not by the driver
-    connection.isolation_level = None
-    connection.execute("PRAGMA busy_timeout = 30000")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = FULL")
-
-
-def _begin_immediately(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _insert(database: Connection) -> Any:
-    dialect = sqlite if database.dialect.name == "sqlite" else postgresql
-    return dialect.insert(_notices)
+        raise trouble
 
 
 def _new_row(key: NoticeKey, state: NoticeState, run: str) -> dict[str, Any]:
@@ -499,9 +380,3 @@ def _notice(row: Any) -> Notice:
 def _aware(time: datetime) -> datetime:
     """SQLite gives back the UTC that was stored, without saying so."""
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _chunks(keys: Iterable[NoticeKey]) -> Iterator[list[NoticeKey]]:
-    remaining = iter(keys)
-    while some := list(islice(remaining, _KEYS_A_STATEMENT)):
-        yield some

@@ -1,0 +1,234 @@
+"""Where flows remember things between runs: a table in SQLite on one machine, or in PostgreSQL."""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import stamina
+from prefect.blocks.core import Block
+from prefect.settings import PREFECT_HOME
+from pydantic import ConfigDict, Field, SecretStr, field_validator
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.schema import CreateTable
+
+from prefect_tracktor.errors import InvalidInput, TracktorError
+from prefect_tracktor.masking import redact
+
+T = TypeVar("T")
+
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+asyncpg": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+_ROWS_A_STATEMENT = 500
+
+
+class DatabaseError(TracktorError):
+    """A database that a flow needs cannot be used.
+
+    Example:
+        >>> issubclass(DatabaseError, TracktorError)
+        True
+    """
+
+
+class DatabaseBlock(Block):
+    """What the blocks that keep something in a database have in common.
+
+    Attributes:
+        url: Where it is kept; empty for a SQLite file in the Prefect home.
+
+    Raises:
+        pydantic.ValidationError: The URL is none, or of a database that is not supported; the
+            message does not repeat it.
+
+    Example:
+        >>> DatabaseBlock(url="sqlite:////tmp/tracktor.sqlite3").url
+        SecretStr('**********')
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    url: SecretStr = Field(
+        default=SecretStr(""),
+        title="Database URL",
+        description=(
+            "Where it is kept, such as postgresql://user:password@host/database; empty for a SQLite"
+            " file in the Prefect home of the machine that runs the flow."
+        ),
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_usable(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value():
+            database_url(value.get_secret_value())
+        return value
+
+    @contextmanager
+    def transaction(self, table: Table) -> Iterator[Connection]:
+        """A transaction in which the table is there; committed when the block ends well.
+
+        Args:
+            table: What is read or written; it is made if need be.
+
+        Yields:
+            The connection.
+
+        Raises:
+            DatabaseError: The database cannot be used; the message says why, without secrets.
+
+        Example:
+            >>> from prefect_tracktor.settled import SETTLED
+            >>> with ledger.transaction(SETTLED) as database:
+            ...     database.execute(SETTLED.select()).all()
+            []
+        """
+        url = self.url.get_secret_value() or _default_url()
+        try:
+            with _engine(url, table).begin() as connection:
+                yield connection
+        except ModuleNotFoundError:
+            problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
+        except (SQLAlchemyError, OSError) as error:
+            cause = getattr(error, "orig", None) or error
+            password = database_url(url).password or ""
+            said = redact(" ".join(str(cause).split()), secrets=(url, str(password)))[:200]
+            problem = f"{type(cause).__name__}: {said}"
+        else:
+            return
+        # raised outside of the handlers, whose errors may hold the URL
+        raise DatabaseError(
+            f"the database of the {type(self).__name__} block cannot be used ({problem}). Check the"
+            " block's url, and whether its database runs.",
+            may_have_arrived=False,
+        )
+
+
+def database_url(text: str) -> URL:
+    """Read the URL of a database that can be used, whichever of its drivers it names.
+
+    Args:
+        text: The URL.
+
+    Returns:
+        The URL with the driver that is used here.
+
+    Raises:
+        InvalidInput: It is none, of another database, or of one in memory.
+
+    Example:
+        >>> database_url("postgresql://user:secret@host/shop").drivername
+        'postgresql+psycopg'
+    """
+    try:
+        url = make_url(text)
+        driver = _DRIVERS[url.drivername]
+    except (ArgumentError, KeyError, ValueError):
+        raise InvalidInput(
+            "url must be of the form postgresql://user:password@host/database or"
+            " sqlite:////absolute/path.sqlite3"
+        ) from None
+    if driver == "sqlite" and url.database in {None, "", ":memory:"}:
+        raise InvalidInput("url names a SQLite database in memory, which forgets at once")
+    return url.set(drivername=driver)
+
+
+def insert_into(table: Table, database: Connection) -> Any:
+    """An INSERT that knows what to do on conflict, in the dialect of the database.
+
+    Args:
+        table: Where to.
+        database: The connection that will execute it.
+
+    Returns:
+        SQLAlchemy's statement.
+
+    Example:
+        >>> from prefect_tracktor.settled import SETTLED
+        >>> with ledger.transaction(SETTLED) as database:
+        ...     hasattr(insert_into(SETTLED, database), "on_conflict_do_nothing")
+        True
+    """
+    dialect = sqlite if database.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
+
+
+def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
+    """Cut what is looked up or written into as much as one statement should hold.
+
+    Args:
+        entries: Keys or rows.
+
+    Yields:
+        Some of them at a time.
+
+    Example:
+        >>> [len(some) for some in by_statement(range(1200))]
+        [500, 500, 200]
+    """
+    remaining = iter(entries)
+    while some := list(islice(remaining, _ROWS_A_STATEMENT)):
+        yield some
+
+
+def _default_url() -> str:
+    return f"sqlite:///{PREFECT_HOME.value() / 'tracktor.sqlite3'}"
+
+
+_engines: dict[tuple[int, str], Engine] = {}
+_tables: set[tuple[int, str, str]] = set()
+_lock = threading.Lock()
+
+
+def _engine(url: str, table: Table) -> Engine:
+    """One engine per database and process: connections do not survive a fork."""
+    key = (os.getpid(), url)
+    with _lock:
+        if key not in _engines:
+            _engines[key] = _opened(database_url(url))
+        if (*key, table.name) not in _tables:
+            _make(table, _engines[key])
+            _tables.add((*key, table.name))
+        return _engines[key]
+
+
+def _opened(url: URL) -> Engine:
+    if url.drivername != "sqlite":
+        return create_engine(
+            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": 10}
+        )
+    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30})
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_immediately)
+    return engine
+
+
+def _make(table: Table, engine: Engine) -> None:
+    # several processes may make the table at the same moment; one wins, the others look again
+    for attempt in stamina.retry_context(on=DBAPIError, attempts=5, wait_initial=0.05, timeout=60):
+        with attempt, engine.begin() as connection:
+            connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    # transactions are begun by _begin_immediately, not by the driver
+    connection.isolation_level = None
+    connection.execute("PRAGMA busy_timeout = 30000")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_immediately(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
