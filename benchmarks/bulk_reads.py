@@ -12,7 +12,7 @@ from prefect import flow, unmapped
 from prefect.testing.utilities import prefect_test_harness
 
 from prefect_tracktor import TracktorCredentials
-from prefect_tracktor.flows.scan import scan
+from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.sandbox import sandbox_process
 from prefect_tracktor.tasks import get_order
 
@@ -25,7 +25,7 @@ PAUSE_SECONDS = 30
 
 def in_bulk(credentials: TracktorCredentials, orders: Sequence[int]) -> int:
     """One task run per 500 orders, as the ready-made flows read."""
-    return sum(len(batch.found) for batch in scan(credentials, orders, chunk_size=500))
+    return sum(len(batch.found) for batch in Scan(credentials, orders, chunk_size=500))
 
 
 def one_by_one(credentials: TracktorCredentials, orders: Sequence[int]) -> int:

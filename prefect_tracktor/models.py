@@ -321,10 +321,16 @@ class StatusOption(TracktorModel):
         return value
 
     def matches(self, status: str) -> bool:
-        """Whether `status` means this option, by label or by key, in any letter case."""
-        return status.strip().casefold() in {
-            name.strip().casefold() for name in (self.key, self.label) if name
-        }
+        """Whether `status` means this option, by label or by key.
+
+        Letter case does not matter, nor whether words are joined by blanks or by underscores: a
+        built-in status is listed as "In transit" and shown by orders as "in_transit".
+        """
+        return _as_words(status) in {_as_words(name) for name in (self.key, self.label) if name}
+
+
+def _as_words(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
 
 
 class Webhook(TracktorModel):

@@ -12,12 +12,12 @@ from uuid import uuid4
 from prefect import flow, get_run_logger
 from prefect.runtime import flow_run
 from prefect_email import EmailServerCredentials
-from pydantic import BaseModel, ConfigDict
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, UnreadableAnswer
-from prefect_tracktor.flows.scan import scan
+from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
@@ -25,23 +25,20 @@ from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table, shown
+from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import OrderFile
 
 Row = dict[str, str | int]
 
-_LARGEST_CHUNK = 10_000
-
 EXPIRED = frozenset({ExceptionStatus.EXPIRED})
 
 
-class ExpiredExceptionsReport(BaseModel):
+class ExpiredExceptionsReport(RunReport):
     """What a run of `email_expired_exceptions` found and did; order ids throughout.
 
     An order stands in several lists where its parcels fared differently.
 
     Attributes:
-        dry_run: Whether nothing was to be sent.
-        read: Orders that were read.
         affected: Those with an undelivered parcel in one of the exception statuses.
         due: Those whose customer was to be written to in this run.
         sent: Those whose customer was written to.
@@ -52,18 +49,12 @@ class ExpiredExceptionsReport(BaseModel):
         deferred: Those whose message could not be sent now; the next run tries again.
         uncertain: Those whose message may or may not have been sent by a run that was
             interrupted; never sent again unless a person clears the claim in the ledger.
-        missing: Order ids that Tracktor does not know.
-        failed: Orders that could not be read, and why; the next run tries again.
 
     Example:
         >>> ExpiredExceptionsReport(read=(1, 2), affected=(2,), sent=(2,)).complete
         True
     """
 
-    model_config = ConfigDict(frozen=True)
-
-    dry_run: bool = False
-    read: tuple[int, ...] = ()
     affected: tuple[int, ...] = ()
     due: tuple[int, ...] = ()
     sent: tuple[int, ...] = ()
@@ -73,19 +64,11 @@ class ExpiredExceptionsReport(BaseModel):
     refused: tuple[int, ...] = ()
     deferred: tuple[int, ...] = ()
     uncertain: tuple[int, ...] = ()
-    missing: tuple[int, ...] = ()
-    failed: tuple[Failure, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to be done, by a later run or by a person."""
         return not (self.failed or self.deferred or self.uncertain)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many orders stand in each list."""
-        lists = self.model_dump(exclude={"dry_run"})
-        return {name.replace("_", " "): len(ids) for name, ids in lists.items()}
 
 
 @flow(name="E-mail expired exceptions", flow_run_name="email-expired-exceptions")
@@ -103,6 +86,7 @@ def email_expired_exceptions(
     redirect_to: str | None = None,
     reply_to: str | None = None,
     chunk_size: int = 500,
+    settled: SettledOrders | None = None,
 ) -> ExpiredExceptionsReport:
     """Write once to each customer whose parcel's tracking has expired.
 
@@ -124,6 +108,8 @@ def email_expired_exceptions(
         redirect_to: Send all messages to this address instead, as a rehearsal.
         reply_to: Where answers go; the sender by default.
         chunk_size: How many orders one task run reads.
+        settled: What remembers the orders that can no longer change, so that these are not read
+            again.
 
     Returns:
         What was found and done.
@@ -149,7 +135,9 @@ def email_expired_exceptions(
         >>> len(report.due)
         20
     """
-    _check_numbers(max_emails, chunk_size)
+    if max_emails < 0:
+        raise InvalidInput(f"max_emails must be 0 or more, not {max_emails}")
+    orders_read = Scan(credentials, orders, chunk_size=chunk_size, settled=settled)
     correspondence = Correspondence(
         account=credentials.account,
         run=str(flow_run.get_id() or uuid4()),
@@ -162,9 +150,9 @@ def email_expired_exceptions(
     )
     if not dry_run:
         correspondence.check()
-    findings = _Findings(correspondence, exception_statuses, max_emails=max_emails)
+    findings = _Findings(orders_read, correspondence, exception_statuses, max_emails=max_emails)
     try:
-        for batch in scan(credentials, orders, chunk_size=chunk_size):
+        for batch in orders_read:
             findings.choose(batch)
         findings.refuse_too_many()
         if not dry_run:
@@ -217,15 +205,14 @@ def affected_parcels(
 class _Findings:
     """What a run knows so far: order ids by what became of them, and the letters to be sent."""
 
+    scan: Scan
     correspondence: Correspondence
     exception_statuses: Collection[ExceptionStatus]
     max_emails: int
-    read: list[int] = field(default_factory=list)
     affected: list[int] = field(default_factory=list)
     due: list[int] = field(default_factory=list)
     no_email: list[int] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
+    unreadable: list[Failure] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     known: dict[int, dict[NoticeKey, NoticeState]] = field(default_factory=dict)
     outcomes: dict[Outcome, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -233,9 +220,6 @@ class _Findings:
 
     def choose(self, batch: Batch[Order]) -> None:
         """Take in a chunk: who is affected, who was told before, whom to write to."""
-        self.read += [order.order_id for order in batch.found]
-        self.missing += batch.missing
-        self.failed += batch.failed
         cases = {order.order_id: self._notices(order) for order in batch.found}
         states = self.correspondence.ledger.states(chain.from_iterable(cases.values()))
         for order in batch.found:
@@ -249,7 +233,7 @@ class _Findings:
         try:
             parcels = affected_parcels(order, self.exception_statuses)
         except UnreadableAnswer as unreadable:
-            self.failed.append(Failure(order.order_id, str(unreadable)))
+            self.unreadable.append(Failure(order.order_id, str(unreadable)))
             return {}
         return {
             self.correspondence.key(order, parcel, f"exception:{parcel.exception_status}"): parcel
@@ -315,7 +299,11 @@ class _Findings:
         rehearsal = bool(self.correspondence.redirect_to)
         return ExpiredExceptionsReport(
             dry_run=dry_run,
-            read=tuple(self.read),
+            calls=self.scan.calls,
+            read=tuple(self.scan.read),
+            settled=tuple(self.scan.settled),
+            missing=tuple(self.scan.missing),
+            failed=(*self.scan.failed, *self.unreadable),
             affected=tuple(self.affected),
             due=tuple(self.due),
             sent=() if rehearsal else sent,
@@ -325,8 +313,6 @@ class _Findings:
             refused=tuple(self.outcomes[Outcome.REFUSED]),
             deferred=tuple(self.outcomes[Outcome.DEFERRED]),
             uncertain=tuple(self.outcomes[Outcome.UNCERTAIN]),
-            missing=tuple(self.missing),
-            failed=tuple(self.failed),
         )
 
     def _told_before(self) -> dict[int, Outcome]:
@@ -348,13 +334,6 @@ def _row(order: Order, parcels: Collection[Fulfillment]) -> Row:
         "Outcome": "",
         "Reason": "",
     }
-
-
-def _check_numbers(max_emails: int, chunk_size: int) -> None:
-    if max_emails < 0:
-        raise InvalidInput(f"max_emails must be 0 or more, not {max_emails}")
-    if not 1 <= chunk_size <= _LARGEST_CHUNK:
-        raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
 
 
 def _fitting_template(

@@ -1,45 +1,101 @@
 """The first two steps of every flow that scans a shop: find the orders, read them in bulk."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from prefect_tracktor.bulk import Batch
+from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress
+from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
 from prefect_tracktor.tasks import get_orders
 
+_LARGEST_CHUNK = 10_000
 
-def scan(
-    credentials: TracktorCredentials, orders: Sequence[int] | OrderSource, *, chunk_size: int
-) -> Iterator[Batch[Order]]:
-    """Read a shop's orders, one task run per chunk, on the task runner of the flow it is used in.
+
+class Scan:
+    """Reads a shop's orders, one task run per chunk, on the task runner of the flow it is used in.
 
     One chunk is read at a time: a chunk is concurrent in itself, the limits of the credentials
-    hold for the whole, and memory stays that of one chunk.
+    hold for the whole, and memory stays that of one chunk. Iterate over it once, to get the
+    outcome of each chunk.
 
     Args:
         credentials: The account.
         orders: Order ids, or a source of them.
         chunk_size: How many orders a task run reads.
+        settled: What remembers the orders that can no longer change; these are not read again.
+        may_skip: Whether a settled order may be left out, by its id.
 
-    Yields:
-        The outcome of each chunk.
+    Attributes:
+        calls: How many requests were sent so far.
+        read: The orders that were read so far.
+        settled: Those that were left out so far.
+        missing: The ids that Tracktor did not know.
+        failed: Those that could not be read, and why.
 
     Raises:
-        InvalidInput: An order id is none; the message says where it stands.
-        BadCredentials: Tracktor refuses the credentials.
+        InvalidInput: The chunk size is out of its range; while reading: an order id is none, and
+            the message says where it stands.
+        BadCredentials: While reading: Tracktor refuses the credentials.
 
     Example:
         >>> from prefect import flow
         >>> @flow
         ... def count(credentials: TracktorCredentials, orders: list[int]) -> int:
-        ...     return sum(len(batch.found) for batch in scan(credentials, orders, chunk_size=2))
+        ...     return sum(len(batch.found) for batch in Scan(credentials, orders, chunk_size=2))
         >>> count(credentials, order_ids[:5])
         5
     """
-    total = len(orders) if isinstance(orders, Sequence) else None
-    with Progress("tracktor-scan", description="Orders read", total=total) as progress:
-        for chunk in chunked(iter_order_ids(orders), chunk_size):
-            yield get_orders.submit(credentials, chunk).result()
-            progress.advance(len(chunk))
+
+    def __init__(
+        self,
+        credentials: TracktorCredentials,
+        orders: Sequence[int] | OrderSource,
+        *,
+        chunk_size: int,
+        settled: SettledOrders | None = None,
+        may_skip: Callable[[int], bool] = lambda _order_id: True,
+    ) -> None:
+        if not 1 <= chunk_size <= _LARGEST_CHUNK:
+            raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
+        self._credentials = credentials
+        self._orders = orders
+        self._chunk_size = chunk_size
+        self._memory = settled
+        self._may_skip = may_skip
+        self.calls = 0
+        self.read: list[int] = []
+        self.settled: list[int] = []
+        self.missing: list[int] = []
+        self.failed: list[Failure] = []
+
+    def __iter__(self) -> Iterator[Batch[Order]]:
+        """Read chunk by chunk; a settled order is remembered after its chunk was dealt with."""
+        total = len(self._orders) if isinstance(self._orders, Sequence) else None
+        with Progress("tracktor-scan", description="Orders read", total=total) as progress:
+            for chunk in chunked(iter_order_ids(self._orders), self._chunk_size):
+                batch = self._read(self._without_settled(chunk))
+                yield batch
+                if self._memory:
+                    self._memory.remember(self._credentials.account, batch.found)
+                progress.advance(len(chunk))
+
+    def _without_settled(self, chunk: list[int]) -> list[int]:
+        if self._memory is None:
+            return chunk
+        skippable = filter(self._may_skip, chunk)
+        settled = self._memory.among(self._credentials.account, skippable)
+        self.settled += (order_id for order_id in chunk if order_id in settled)
+        return [order_id for order_id in chunk if order_id not in settled]
+
+    def _read(self, order_ids: list[int]) -> Batch[Order]:
+        if not order_ids:
+            return Batch()
+        batch = get_orders.submit(self._credentials, order_ids).result()
+        self.calls += batch.requests
+        self.read += (order.order_id for order in batch.found)
+        self.missing += batch.missing
+        self.failed += batch.failed
+        return batch

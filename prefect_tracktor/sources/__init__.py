@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.order_file import OrderFile
+
+T = TypeVar("T")
 
 __all__ = ["OrderFile", "OrderSource", "chunked", "iter_order_ids"]
 
@@ -50,11 +52,11 @@ def iter_order_ids(orders: Sequence[int] | OrderSource) -> Iterator[int]:
     return iter(dict.fromkeys(ids))
 
 
-def chunked(ids: Iterable[int], size: int) -> Iterator[list[int]]:
-    """Cut a stream of ids into lists of at most `size`, reading no further than asked.
+def chunked(entries: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Cut a stream into lists of at most `size`, reading no further than asked.
 
     Args:
-        ids: Order ids, in any number.
+        entries: For example order ids, in any number.
         size: How many belong into one list.
 
     Returns:
@@ -69,5 +71,5 @@ def chunked(ids: Iterable[int], size: int) -> Iterator[list[int]]:
     """
     if size < 1:
         raise InvalidInput(f"the size of a chunk must be 1 or more, not {size}")
-    remaining = iter(ids)
+    remaining = iter(entries)
     return iter(lambda: list(islice(remaining, size)), [])
