@@ -30,7 +30,10 @@ from prefect_tracktor.models import (
     Webhook,
     WebhookTopic,
 )
+from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.statuses.desired import DesiredStatus
+from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.transport import TransportLimits
 
 __all__ = [
@@ -39,6 +42,7 @@ __all__ = [
     "Batch",
     "Carrier",
     "ConnectionTrouble",
+    "DesiredStatus",
     "EmailTemplate",
     "ExceptionStatus",
     "Failure",
@@ -54,8 +58,10 @@ __all__ = [
     "RateLimited",
     "RejectedValue",
     "ServerTrouble",
+    "SettledOrders",
     "ShipmentStatus",
     "StatusOption",
+    "StatusStage",
     "TrackingStatus",
     "TracktorClient",
     "TracktorCredentials",

@@ -16,8 +16,16 @@ from prefect.tasks import exponential_backoff
 from prefect_tracktor import endpoints
 from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anywhere
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.errors import ConnectionTrouble, RateLimited, ServerTrouble, TracktorError
+from prefect_tracktor.endpoints import Endpoint
+from prefect_tracktor.errors import (
+    ConnectionTrouble,
+    InvalidInput,
+    RateLimited,
+    ServerTrouble,
+    TracktorError,
+)
 from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -426,6 +434,72 @@ async def aget_fulfillments(
     calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
     async with credentials.get_async_client() as client:
         return await send_all(client, calls)
+
+
+@_tracktor_task("Update orders", "update-orders")
+def update_orders(
+    credentials: TracktorCredentials, updates: Sequence[DesiredStatus], *, force: bool = True
+) -> Batch[Order]:
+    """Write many orders in one task run, as many at once as the credentials' limits allow.
+
+    One bad order never ends the rest. To write the same again does no harm.
+
+    Args:
+        credentials: The account.
+        updates: What each order ought to show, or who updates it.
+        force: Whether to set the status in any case, as the vendor recommends.
+
+    Returns:
+        What was written (the orders as far as the answers show them, in the order of the input),
+        what Tracktor does not know, and what could not be written, with the reason.
+
+    Raises:
+        InvalidInput: An update asks for nothing, or two for one order disagree; nothing was sent.
+        BadCredentials: Tracktor refuses the credentials.
+
+    Example:
+        >>> from prefect_tracktor import DesiredStatus
+        >>> batch = update_orders(credentials, [DesiredStatus(order_ids[0], "Sewing")])
+        >>> len(batch.found), batch.complete
+        (1, True)
+    """
+    return send_all_from_anywhere(credentials.get_async_client, _writes(updates, force=force))
+
+
+@_tracktor_task("Update orders", "update-orders")
+async def aupdate_orders(
+    credentials: TracktorCredentials, updates: Sequence[DesiredStatus], *, force: bool = True
+) -> Batch[Order]:
+    """`update_orders` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import asyncio
+        >>> from prefect_tracktor import DesiredStatus
+        >>> updates = [DesiredStatus(order_ids[0], "Sewing")]
+        >>> asyncio.run(aupdate_orders(credentials, updates)).complete
+        True
+    """
+    calls = _writes(updates, force=force)
+    async with credentials.get_async_client() as client:
+        return await send_all(client, calls)
+
+
+def _writes(updates: Sequence[DesiredStatus], *, force: bool) -> dict[int, Endpoint[Order]]:
+    rows = (DesiredRow(f"updates[{place}]", update) for place, update in enumerate(updates))
+    return {order_id: _write(row, force=force) for order_id, row in agreed(rows).items()}
+
+
+def _write(row: DesiredRow, *, force: bool) -> Endpoint[Order]:
+    update = row.desired
+    try:
+        return endpoints.update_order(
+            update.order_id,
+            status=update.status,
+            automatic_carrier_updates=update.automatic_carrier_updates,
+            force=force,
+        )
+    except InvalidInput as invalid:
+        raise InvalidInput(f"{row.place}: {invalid}") from None
 
 
 @_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)

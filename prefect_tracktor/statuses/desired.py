@@ -1,0 +1,231 @@
+"""What a shop wants its orders to show, and the checks before anything is read or written."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.models import StatusOption
+
+_LARGEST_ID = 2**63 - 1
+_PROBLEMS_NAMED = 20
+_OPTIONS_NAMED = 30
+
+
+def _blank_as_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
+class DesiredStatus:
+    """What one order ought to show, and who ought to update it.
+
+    A row that asks for neither still names an order that may be handed back to its carrier.
+
+    Attributes:
+        order_id: The Shopify id of the order.
+        status: The label or key of one of the shop's status options; `None` leaves it.
+        automatic_carrier_updates: True hands the order to the carrier, False takes it from the
+            carrier; `None` leaves it to the run.
+
+    Raises:
+        pydantic.ValidationError: The id is none, or a status is set and at once handed to the
+            carrier, whose next report would replace it.
+
+    Example:
+        >>> DesiredStatus(1001, "Sewing").asks_nothing
+        False
+    """
+
+    order_id: Annotated[int, Field(gt=0, le=_LARGEST_ID, strict=True, title="Order id")]
+    status: Annotated[
+        Annotated[str, StringConstraints(strip_whitespace=True, max_length=255)] | None,
+        BeforeValidator(_blank_as_none),
+        Field(title="Status"),
+    ] = None
+    automatic_carrier_updates: Annotated[
+        bool | None, Field(strict=True, title="Automatic carrier updates")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_or_the_other(self) -> Self:
+        if self.status and self.automatic_carrier_updates:
+            raise ValueError(
+                "status and automatic_carrier_updates=true contradict each other: the carrier's"
+                " next report would replace the status; leave one of them out"
+            )
+        return self
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether neither a status nor who updates the order is asked for."""
+        return self.status is None and self.automatic_carrier_updates is None
+
+
+class DesiredRow(NamedTuple):
+    """A desired status with the place it was read from, for messages.
+
+    Example:
+        >>> DesiredRow("plan.csv, line 2", DesiredStatus(1001, "Sewing")).place
+        'plan.csv, line 2'
+    """
+
+    place: str
+    desired: DesiredStatus
+
+
+def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
+    """Give each order one row; the same row twice is one.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        The rows by order id, in the order of their first appearance.
+
+    Raises:
+        InvalidInput: Rows for the same order disagree; the message gives the places of both.
+
+    Example:
+        >>> rows = [DesiredRow("line 2", DesiredStatus(7, "Cutting")),
+        ...         DesiredRow("line 9", DesiredStatus(7, "Sewing"))]
+        >>> agreed(rows)
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: line 2 and line 9 disagree about order 7: ...
+    """
+    by_order: dict[int, DesiredRow] = {}
+    disagreements: list[str] = []
+    for row in rows:
+        order_id = row.desired.order_id
+        first = by_order.setdefault(order_id, row)
+        if first.desired != row.desired:
+            disagreements.append(
+                f"{first.place} and {row.place} disagree about order {order_id}:"
+                f" {_said(first.desired)} and {_said(row.desired)}"
+            )
+    if disagreements:
+        raise InvalidInput(_listed(disagreements, "Take one row of each pair out."))
+    return by_order
+
+
+def checked_statuses(
+    rows: Mapping[int, DesiredRow], options: Sequence[StatusOption]
+) -> dict[int, DesiredRow]:
+    """Give each wanted status the label that the shop has for it.
+
+    Args:
+        rows: The rows by order id.
+        options: The shop's status options.
+
+    Returns:
+        The same rows; a status given by key, or in other letter case, as its option's label.
+
+    Raises:
+        InvalidInput: A status is none of the options; the message gives each place, and the
+            nearest option.
+
+    Example:
+        >>> options = [StatusOption(key="in_transit", label="In transit")]
+        >>> rows = checked_statuses({7: DesiredRow("", DesiredStatus(7, "IN_TRANSIT"))}, options)
+        >>> rows[7].desired.status
+        'In transit'
+    """
+    checked: dict[int, DesiredRow] = {}
+    unknown: list[str] = []
+    # a shop has a few statuses and many orders
+    known: dict[str, StatusOption | InvalidInput] = {}
+    for order_id, row in rows.items():
+        status = row.desired.status
+        if status is None:
+            checked[order_id] = row
+            continue
+        if status not in known:
+            known[status] = _option_or_problem(status, options)
+        match known[status]:
+            case StatusOption(label=label):
+                checked[order_id] = row._replace(desired=replace(row.desired, status=label))
+            case problem:
+                unknown.append(f"{row.place}: {problem}")
+    if unknown:
+        labels = ", ".join(repr(option.label) for option in options[:_OPTIONS_NAMED])
+        raise InvalidInput(
+            _listed(unknown, f"The shop's statuses are {labels}. Nothing was written.")
+        )
+    return checked
+
+
+def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
+    """Find the status option that is meant.
+
+    Args:
+        status: A label or key.
+        options: The shop's status options.
+
+    Returns:
+        The option with this very label, else the one that it means.
+
+    Raises:
+        InvalidInput: None is meant, or more than one.
+
+    Example:
+        >>> options = [StatusOption(label="Cutting"), StatusOption(label="Sewing")]
+        >>> option_for("sewing", options).label
+        'Sewing'
+        >>> option_for("Sowing", options)
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: 'Sowing' is none of the shop's ... meant: 'Sewing'?
+    """
+    for option in options:
+        if option.label == status:
+            return option
+    meant = {option.label: option for option in options if option.matches(status)}
+    if len(meant) > 1:
+        labels = " and ".join(map(repr, meant))
+        raise InvalidInput(f"{status!r} may be {labels}; write the label exactly")
+    if not meant:
+        raise InvalidInput(f"{status!r} is none of the shop's statuses{_nearest(status, options)}")
+    return next(iter(meant.values()))
+
+
+def _option_or_problem(
+    status: str, options: Sequence[StatusOption]
+) -> "StatusOption | InvalidInput":
+    try:
+        return option_for(status, options)
+    except InvalidInput as problem:
+        return problem
+
+
+def _nearest(status: str, options: Sequence[StatusOption]) -> str:
+    names = {
+        name.casefold(): option.label
+        for option in options
+        for name in (option.key, option.label)
+        if name
+    }
+    nearest = get_close_matches(status.casefold(), names, n=1, cutoff=0.5)
+    return f"; meant: {names[nearest[0]]!r}?" if nearest else ""
+
+
+def _said(desired: DesiredStatus) -> str:
+    parts = [repr(desired.status)] if desired.status else []
+    if desired.automatic_carrier_updates is not None:
+        parts.append(f"automatic_carrier_updates {desired.automatic_carrier_updates}")
+    return ", ".join(parts) or "nothing asked"
+
+
+def _listed(problems: Sequence[str], remedy: str) -> str:
+    return "\n".join(_lines(problems, remedy))
+
+
+def _lines(problems: Sequence[str], remedy: str) -> Iterator[str]:
+    yield from problems[:_PROBLEMS_NAMED]
+    if len(problems) > _PROBLEMS_NAMED:
+        yield f"and {len(problems) - _PROBLEMS_NAMED:,} more like these"
+    yield remedy

@@ -1,0 +1,441 @@
+"""What must be written so that Tracktor agrees with the shop: compares, decides, and does no I/O.
+
+A decision about an order is a `Change`, `Protected`, or `None` where it is right as it is. What a
+change does to the order makes it right, so that a second run changes nothing.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.models import Order, ShipmentStatus, StatusOption
+from prefect_tracktor.statuses.desired import DesiredStatus, option_for
+
+HANDED_BACK = "back to the carrier"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """An order that is to be written.
+
+    Attributes:
+        update: What is written.
+        order_name: How the shop calls the order.
+        old: Its statuses as they are.
+        new: The status it gets, or that the carrier gets it back.
+
+    Example:
+        >>> Change(DesiredStatus(1001, "Sewing"), "#1001", "Cutting", "Sewing").order_id
+        1001
+    """
+
+    update: DesiredStatus
+    order_name: str
+    old: str
+    new: str
+
+    @property
+    def order_id(self) -> int:
+        """The order's id."""
+        return self.update.order_id
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """An order that differs from what is wanted, and is left alone.
+
+    Attributes:
+        order_id: The order's id.
+        order_name: How the shop calls it.
+        old: Its statuses as they are.
+        new: What was wanted.
+        reason: Why it is left alone.
+
+    Example:
+        >>> Protected(1001, "#1001", "in_transit", "Sewing", "the carrier updates it").reason
+        'the carrier updates it'
+    """
+
+    order_id: int
+    order_name: str
+    old: str
+    new: str
+    reason: str
+
+
+Decision = Change | Protected | None
+Decide = Callable[[Order], Decision]
+
+
+@dataclass(slots=True)
+class StatusPlan:
+    """What is to become of many orders: each id is in exactly one of the lists.
+
+    Attributes:
+        changes: What is to be written.
+        right: The orders that need no change.
+        protected: Those that differ and are left alone.
+        missing: The ids that Tracktor does not know.
+        failed: The ids that could not be read, and why.
+
+    Example:
+        >>> plan = StatusPlan()
+        >>> plan.add(Batch(found=[Order(order_id=7)], missing=[8]), lambda order: None)
+        >>> plan.right, plan.missing
+        ([7], [8])
+    """
+
+    changes: list[Change] = field(default_factory=list)
+    right: list[int] = field(default_factory=list)
+    protected: list[Protected] = field(default_factory=list)
+    missing: list[int] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
+
+    def add(self, batch: Batch[Order], decide: Decide) -> None:
+        """Decide about the orders of a batch; of the orders themselves nothing is kept.
+
+        Args:
+            batch: What was read.
+            decide: Decides about an order.
+        """
+        self.missing += batch.missing
+        self.failed += batch.failed
+        for order in batch.found:
+            match decide(order):
+                case Change() as change:
+                    self.changes.append(change)
+                case Protected() as protected:
+                    self.protected.append(protected)
+                case None:
+                    self.right.append(order.order_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciliation:
+    """Decides what makes an order agree with the shop's own records.
+
+    Attributes:
+        wishes: What the shop wants, by order id; statuses are labels of `options`.
+        options: The shop's status options by label.
+        takeover: Whether orders that the carrier updates, or that are delivered, may be set.
+        release_fulfilled: Whether fulfilled orders under a manual status go back to the carrier.
+
+    Example:
+        >>> sewing = StatusOption(label="Sewing")
+        >>> decide = Reconciliation({7: DesiredStatus(7, "Sewing")}, {"Sewing": sewing})
+        >>> decide(Order(order_id=7, statuses=["Cutting"])).update.status
+        'Sewing'
+        >>> decide(Order(order_id=7, statuses=["Sewing"])) is None
+        True
+    """
+
+    wishes: Mapping[int, DesiredStatus]
+    options: Mapping[str, StatusOption]
+    takeover: bool = False
+    release_fulfilled: bool = False
+
+    def __call__(self, order: Order) -> Decision:
+        """Decide about one order that there is a wish for."""
+        wish = self.wishes[order.order_id]
+        left_to_us = wish.automatic_carrier_updates is None
+        if (
+            self.release_fulfilled
+            and left_to_us
+            and is_fulfilled(order)
+            and not is_delivered(order)
+        ):
+            return _released(order)
+        option = self.options[wish.status] if wish.status else None
+        update = _update(order, option, wish.automatic_carrier_updates)
+        if update.asks_nothing:
+            return None
+        reason = "" if self.takeover else _protection(order, update, option)
+        return _decided(order, update, reason)
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(str_strip_whitespace=True))
+class StatusStage:
+    """A status that orders reach with age.
+
+    Attributes:
+        status: The label or key of one of the shop's status options.
+        after_days: How many days after it was placed an order reaches it; fractions are allowed.
+
+    Raises:
+        pydantic.ValidationError: The status is blank or the number negative.
+
+    Example:
+        >>> StatusStage("Sewing", 3).age
+        datetime.timedelta(days=3)
+    """
+
+    status: Annotated[str, Field(min_length=1, title="Status")]
+    after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False, title="After days")] = 0
+
+    @property
+    def age(self) -> dt.timedelta:
+        """How old an order is when the stage starts, counted from `order_created_at`."""
+        return dt.timedelta(days=self.after_days)
+
+
+@dataclass(frozen=True, slots=True)
+class Progression:
+    """Decides which stage an order's age has brought it to; only ever forward.
+
+    An order without a status, or one that is ready and nothing else, stands before the first stage.
+
+    Attributes:
+        stages: The stages, youngest first, each with its status option.
+        now: The present; aware.
+
+    Example:
+        >>> cutting = (StatusStage("Cutting", 1), StatusOption(label="Cutting"))
+        >>> decide = Progression([cutting], now=dt.datetime(2026, 11, 24, tzinfo=dt.UTC))
+        >>> decide(Order(order_id=7, order_created_at="2026-11-20T08:00:00Z")).new
+        'Cutting'
+    """
+
+    stages: Sequence[tuple[StatusStage, StatusOption]]
+    now: dt.datetime
+
+    def __call__(self, order: Order) -> Decision:
+        """Decide about one order."""
+        if order.order_created_at is None:
+            return _protected(order, "", "its age is not known")
+        age = self.now - order.order_created_at
+        due = sum(1 for stage, _ in self.stages if stage.age <= age) - 1
+        if due < 0:
+            return None
+        option = self.stages[due][1]
+        update = _update(order, option, None)
+        if update.status is None:
+            return None
+        return _decided(
+            order, update, _protection(order, update, option) or self._not_ahead(order, due)
+        )
+
+    def _not_ahead(self, order: Order, due: int) -> str:
+        """Why an order is not to be moved to the stage that is due; empty if it may."""
+        places = [self._place(status) for status in statuses_of(order)]
+        if None in places:
+            return "it has a status that is none of the stages"
+        if any(place is not None and place > due for place in places):
+            return "it is further on"
+        return ""
+
+    def _place(self, status: str) -> int | None:
+        """The number of the stage that a status means; -1 before the first, `None` if unknown."""
+        for number, (_, option) in enumerate(self.stages):
+            if option.matches(status):
+                return number
+        ready = StatusOption(label=ShipmentStatus.ORDER_READY)
+        return -1 if not status or ready.matches(status) else None
+
+
+def checked_stages(
+    stages: Sequence[StatusStage], options: Sequence[StatusOption]
+) -> list[tuple[StatusStage, StatusOption]]:
+    """Find each stage's status option, and refuse stages that are no progression.
+
+    Args:
+        stages: The stages.
+        options: The shop's status options.
+
+    Returns:
+        The stages, each with its option.
+
+    Raises:
+        InvalidInput: There is none, a status is none of the shop's or stands twice, or the ages do
+            not rise.
+
+    Example:
+        >>> options = [StatusOption(label="Cutting"), StatusOption(label="Sewing")]
+        >>> checked_stages([StatusStage("Cutting", 2), StatusStage("Sewing", 1)], options)
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: stages[1] ('Sewing') must start later than ...
+    """
+    if not stages:
+        raise InvalidInput("stages is empty: name at least one status and the days it starts after")
+    for place, (before, stage) in enumerate(pairwise(stages), start=1):
+        if stage.after_days <= before.after_days:
+            raise InvalidInput(
+                f"stages[{place}] ({stage.status!r}) must start later than the stage before it,"
+                f" which starts after {before.after_days:g} days"
+            )
+    return list(_with_options(stages, options))
+
+
+def _with_options(
+    stages: Sequence[StatusStage], options: Sequence[StatusOption]
+) -> Iterator[tuple[StatusStage, StatusOption]]:
+    places: dict[str, int] = {}
+    for place, stage in enumerate(stages):
+        try:
+            option = option_for(stage.status, options)
+        except InvalidInput as problem:
+            raise InvalidInput(f"stages[{place}]: {problem}") from None
+        first = places.setdefault(option.label, place)
+        if first != place:
+            raise InvalidInput(
+                f"stages[{place}] is {option.label!r} like stages[{first}]: an order that only"
+                " moves forward cannot come back to a status"
+            )
+        yield stage, option
+
+
+def statuses_of(order: Order) -> tuple[str, ...]:
+    """What an order shows: the status of each parcel, or its own while there is none.
+
+    Args:
+        order: The order.
+
+    Returns:
+        The statuses; empty strings for parcels without one.
+
+    Example:
+        >>> statuses_of(Order(order_id=7, statuses=["Cutting"]))
+        ('Cutting',)
+    """
+    if order.fulfillments:
+        return tuple(parcel.shipment_status or "" for parcel in order.fulfillments)
+    return order.statuses
+
+
+def current(order: Order) -> str:
+    """An order's statuses for people.
+
+    Args:
+        order: The order.
+
+    Returns:
+        The different ones, with commas between them.
+
+    Example:
+        >>> current(Order(order_id=7, statuses=["Cutting", "Cutting", "Sewing"]))
+        'Cutting, Sewing'
+    """
+    return ", ".join(dict.fromkeys(filter(None, statuses_of(order))))
+
+
+def name_of(order: Order) -> str:
+    """How the shop calls an order.
+
+    Args:
+        order: The order.
+
+    Returns:
+        Its name, or else its id.
+
+    Example:
+        >>> name_of(Order(order_id=7))
+        '7'
+    """
+    return order.order_name or str(order.order_id)
+
+
+def is_carriers(order: Order) -> bool:
+    """Whether a carrier updates the order; one without parcels has no carrier yet.
+
+    Args:
+        order: The order.
+
+    Returns:
+        The order's own setting; where it says nothing, whether any parcel is not surely manual.
+
+    Example:
+        >>> is_carriers(Order(order_id=7, automatic_carrier_updates=True))
+        False
+    """
+    if not order.fulfillments or order.automatic_carrier_updates is False:
+        return False
+    if order.automatic_carrier_updates:
+        return True
+    return any(parcel.is_automatic is not False for parcel in order.fulfillments)
+
+
+def is_delivered(order: Order) -> bool:
+    """Whether anything of the order has arrived.
+
+    Args:
+        order: The order.
+
+    Returns:
+        True from the first delivered parcel on: a status is set for all parcels of an order.
+
+    Example:
+        >>> is_delivered(Order(order_id=7, statuses=["delivered"]))
+        True
+    """
+    arrived = any(parcel.is_delivered for parcel in order.fulfillments)
+    return arrived or ShipmentStatus.DELIVERED in statuses_of(order)
+
+
+def is_fulfilled(order: Order) -> bool:
+    """Whether everything has been handed to a carrier.
+
+    Args:
+        order: The order.
+
+    Returns:
+        True if there are parcels and each says so.
+
+    Example:
+        >>> is_fulfilled(Order(order_id=7))
+        False
+    """
+    return bool(order.fulfillments) and all(
+        parcel.fulfillment_status == "fulfilled" for parcel in order.fulfillments
+    )
+
+
+def _released(order: Order) -> Change | None:
+    if order.automatic_carrier_updates:
+        return None
+    update = DesiredStatus(order.order_id, automatic_carrier_updates=True)
+    return Change(update, name_of(order), current(order), HANDED_BACK)
+
+
+def _update(order: Order, option: StatusOption | None, automatic: bool | None) -> DesiredStatus:  # noqa: FBT001  # a value
+    """What must be written for the order to be as wanted."""
+    shows = statuses_of(order)
+    right = option is None or (bool(shows) and all(map(option.matches, shows)))
+    status = None if right or option is None else option.label
+    if automatic is not None and automatic == order.automatic_carrier_updates:
+        automatic = None
+    if status and order.automatic_carrier_updates is not False:
+        # else the carrier's next report would replace the status
+        automatic = False
+    return DesiredStatus(order.order_id, status, automatic)
+
+
+def _protection(order: Order, update: DesiredStatus, option: StatusOption | None) -> str:
+    """Why an order must not be written without a takeover; empty if it may."""
+    if update.automatic_carrier_updates is False and is_carriers(order):
+        return "the carrier updates it"
+    moves = update.status is not None and option is not None
+    if moves and is_delivered(order) and not _means_delivered(option):
+        return "it is delivered"
+    return ""
+
+
+def _means_delivered(option: StatusOption | None) -> bool:
+    return option is not None and option.matches(ShipmentStatus.DELIVERED)
+
+
+def _protected(order: Order, new: str, reason: str) -> Protected:
+    return Protected(order.order_id, name_of(order), current(order), new, reason)
+
+
+def _decided(order: Order, update: DesiredStatus, reason: str) -> Change | Protected:
+    new = update.status or (HANDED_BACK if update.automatic_carrier_updates else "manual")
+    if reason:
+        return _protected(order, new, reason)
+    return Change(update, name_of(order), current(order), new)

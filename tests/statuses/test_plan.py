@@ -1,0 +1,331 @@
+"""The planner: what it writes makes an order right, and what is protected stays untouched."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor import DesiredStatus, InvalidInput, Order, StatusOption
+from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.statuses.plan import (
+    Change,
+    Progression,
+    Protected,
+    Reconciliation,
+    StatusPlan,
+    StatusStage,
+    checked_stages,
+    current,
+    is_carriers,
+    is_delivered,
+)
+
+OPTIONS = {
+    option.label: option
+    for option in (
+        StatusOption(key="order_ready", label="Order ready"),
+        StatusOption(key="in_transit", label="In transit"),
+        StatusOption(key="delivered", label="Delivered"),
+        StatusOption(key="cutting", label="Cutting"),
+        StatusOption(key="sewing", label="Sewing"),
+        StatusOption(label="Gravur läuft"),
+    )
+}
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+STAGES = [
+    (StatusStage("Cutting", 1), OPTIONS["Cutting"]),
+    (StatusStage("Sewing", 3), OPTIONS["Sewing"]),
+    (StatusStage("Gravur läuft", 5), OPTIONS["Gravur läuft"]),
+]
+
+labels = st.sampled_from(list(OPTIONS))
+# as orders show them: keys, labels, in any letter case, and some that are no option any more
+shown = st.one_of(
+    labels,
+    st.sampled_from([option.key for option in OPTIONS.values() if option.key]),
+    labels.map(str.upper),
+    st.sampled_from(["Retired status", "out_for_delivery"]),
+)
+flags = st.sampled_from([True, False, None])
+parcels = st.lists(
+    st.fixed_dictionaries(
+        {
+            "fulfillment_id": st.integers(1, 9),
+            "shipment_status": st.none() | shown,
+            "fulfillment_status": st.sampled_from(["fulfilled", "partial", None]),
+            "is_automatic": flags,
+        }
+    ),
+    max_size=3,
+)
+orders = st.builds(
+    lambda **fields: Order.model_validate(fields),
+    order_id=st.just(7),
+    order_name=st.just("#7"),
+    order_created_at=st.none() | st.integers(0, 9).map(lambda days: NOW - dt.timedelta(days=days)),
+    automatic_carrier_updates=flags,
+    statuses=st.lists(shown, max_size=1),
+    fulfillments=parcels,
+)
+wishes = st.builds(
+    lambda status, automatic: DesiredStatus(7, status, None if status and automatic else automatic),
+    st.none() | labels,
+    flags,
+)
+
+
+def order(**fields: Any) -> Order:
+    return Order.model_validate({"order_id": 7, "order_name": "#7"} | fields)
+
+
+def parcel(status: str | None = "order_ready", **fields: Any) -> dict[str, Any]:
+    return {"fulfillment_id": 1, "shipment_status": status} | fields
+
+
+def applied(before: Order, update: DesiredStatus) -> Order:
+    """What Tracktor makes of an update; a built-in status is then shown by its key."""
+    fields = before.model_dump()
+    if update.automatic_carrier_updates is not None:
+        fields["automatic_carrier_updates"] = update.automatic_carrier_updates
+    if update.status is not None:
+        option = OPTIONS[update.status]
+        shows = option.key if option.label in {"Order ready", "In transit", "Delivered"} else None
+        fields["statuses"] = [shows or option.label]
+        for entry in fields["fulfillments"]:
+            entry["shipment_status"] = shows or option.label
+    return Order.model_validate(fields)
+
+
+def reconciliation(wish: DesiredStatus, **options: bool) -> Reconciliation:
+    return Reconciliation({7: wish}, OPTIONS, **options)
+
+
+@given(orders, wishes, st.booleans(), st.booleans())
+def test_what_is_written_makes_an_order_right(
+    before: Order, wish: DesiredStatus, takeover: bool, release: bool
+) -> None:
+    decide = reconciliation(wish, takeover=takeover, release_fulfilled=release)
+    decision = decide(before)
+    if isinstance(decision, Change):
+        assert decide(applied(before, decision.update)) is None
+
+
+@given(orders, wishes, st.booleans())
+def test_without_takeover_no_carriers_and_no_delivered_order_gets_a_status(
+    before: Order, wish: DesiredStatus, release: bool
+) -> None:
+    decision = reconciliation(wish, release_fulfilled=release)(before)
+    if isinstance(decision, Change) and decision.update.status:
+        assert not is_carriers(before)
+        assert not is_delivered(before) or decision.update.status == "Delivered"
+
+
+@given(orders, wishes, st.booleans())
+def test_with_takeover_every_wish_is_met(before: Order, wish: DesiredStatus, release: bool) -> None:
+    decision = reconciliation(wish, takeover=True, release_fulfilled=release)(before)
+    assert not isinstance(decision, Protected)
+
+
+@given(orders)
+def test_an_order_moved_to_its_stage_stays_there(before: Order) -> None:
+    decide = Progression(STAGES, now=NOW)
+    decision = decide(before)
+    if isinstance(decision, Change):
+        assert decide(applied(before, decision.update)) is None
+        assert not is_carriers(before)
+        assert not is_delivered(before)
+
+
+@given(orders, st.integers(0, 9))
+def test_stages_only_ever_rise(before: Order, days: int) -> None:
+    names = [stage.status for stage, _ in STAGES]
+    first = Progression(STAGES, now=NOW)(before)
+    if not isinstance(first, Change):
+        return
+    after = applied(before, first.update)
+    later = Progression(STAGES, now=NOW + dt.timedelta(days=days))(after)
+    if isinstance(later, Change):
+        assert names.index(later.new) > names.index(first.new)
+
+
+@given(st.lists(st.integers(1, 50), unique=True, max_size=20), st.randoms(use_true_random=False))
+def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Any) -> None:
+    def decide(order: Order) -> Change | Protected | None:
+        return chance.choice(
+            [
+                None,
+                Change(DesiredStatus(order.order_id, "Sewing"), "#", "", "Sewing"),
+                Protected(order.order_id, "#", "", "Sewing", "it is delivered"),
+            ]
+        )
+
+    plan = StatusPlan()
+    found = [Order(order_id=order_id) for order_id in ids]
+    plan.add(Batch(found, missing=[98], failed=[Failure(99, "trouble")]), decide)
+    places = [change.order_id for change in plan.changes] + plan.right + plan.missing
+    places += [protected.order_id for protected in plan.protected]
+    places += [failure.id for failure in plan.failed]
+    assert sorted(places) == sorted([*ids, 98, 99])
+
+
+def test_a_status_is_written_with_the_carrier_kept_from_changing_it() -> None:
+    decision = reconciliation(DesiredStatus(7, "Sewing"))(
+        order(automatic_carrier_updates=True, statuses=["Cutting"])
+    )
+    assert decision == Change(DesiredStatus(7, "Sewing", False), "#7", "Cutting", "Sewing")
+
+
+def test_an_order_without_parcels_has_no_carrier_and_may_be_set() -> None:
+    decision = reconciliation(DesiredStatus(7, "Cutting"))(order(automatic_carrier_updates=True))
+    assert isinstance(decision, Change)
+
+
+@pytest.mark.parametrize("status", ["in_transit", "In transit", "IN TRANSIT"])
+def test_a_status_is_right_however_it_is_written(status: str) -> None:
+    wish = DesiredStatus(7, "In transit")
+    assert reconciliation(wish)(order(fulfillments=[parcel(status)])) is None
+
+
+def test_a_status_is_right_even_if_the_shop_lists_labels_only() -> None:
+    options = {"In transit": StatusOption(label="In transit")}
+    decide = Reconciliation({7: DesiredStatus(7, "In transit")}, options)
+    assert decide(order(fulfillments=[parcel("in_transit")])) is None
+
+
+def test_an_order_is_right_only_if_all_its_parcels_are() -> None:
+    two = order(automatic_carrier_updates=False, fulfillments=[parcel("Sewing"), parcel("Cutting")])
+    decision = reconciliation(DesiredStatus(7, "Sewing"))(two)
+    assert isinstance(decision, Change)
+    assert decision.old == "Sewing, Cutting"
+
+
+def test_one_delivered_parcel_protects_the_order() -> None:
+    two = order(
+        automatic_carrier_updates=False, fulfillments=[parcel("delivered"), parcel("Cutting")]
+    )
+    decision = reconciliation(DesiredStatus(7, "Sewing"))(two)
+    assert isinstance(decision, Protected)
+    assert decision.reason == "it is delivered"
+
+
+def test_an_order_that_the_carrier_updates_is_protected_even_from_an_explicit_row() -> None:
+    carriers = order(automatic_carrier_updates=True, fulfillments=[parcel("in_transit")])
+    decision = reconciliation(DesiredStatus(7, "Sewing", False))(carriers)
+    assert isinstance(decision, Protected)
+    assert decision.reason == "the carrier updates it"
+
+
+def test_an_order_of_which_nobody_says_who_updates_it_counts_as_the_carriers() -> None:
+    unknown = order(fulfillments=[parcel("in_transit")])
+    assert isinstance(reconciliation(DesiredStatus(7, "Sewing"))(unknown), Protected)
+
+
+def test_an_order_is_handed_back_on_request() -> None:
+    manual = order(automatic_carrier_updates=False, fulfillments=[parcel("Sewing")])
+    wish = DesiredStatus(7, automatic_carrier_updates=True)
+    decision = reconciliation(wish)(manual)
+    assert isinstance(decision, Change)
+    assert decision.update == wish
+
+
+def test_a_fulfilled_order_is_released_instead_of_set() -> None:
+    fulfilled = order(
+        automatic_carrier_updates=False,
+        fulfillments=[parcel("Sewing", fulfillment_status="fulfilled")],
+    )
+    wish = DesiredStatus(7, "Cutting")
+    released = reconciliation(wish, release_fulfilled=True, takeover=True)(fulfilled)
+    assert isinstance(released, Change)
+    assert released.update == DesiredStatus(7, automatic_carrier_updates=True)
+    assert reconciliation(wish, release_fulfilled=True)(applied(fulfilled, released.update)) is None
+
+
+@pytest.mark.parametrize(
+    "parcels",
+    [
+        [],
+        [parcel("Sewing", fulfillment_status="partial")],
+        [parcel("delivered", fulfillment_status="fulfilled")],
+    ],
+)
+def test_unfulfilled_and_delivered_orders_are_not_released(parcels: list[Any]) -> None:
+    manual = order(automatic_carrier_updates=False, fulfillments=parcels)
+    decision = reconciliation(DesiredStatus(7), release_fulfilled=True)(manual)
+    assert decision is None
+
+
+@pytest.mark.parametrize(
+    ("days", "status"),
+    [(0.5, None), (1, "Cutting"), (2.9, "Cutting"), (3, "Sewing"), (100, "Gravur läuft")],
+)
+def test_the_stage_follows_from_the_age(days: float, status: str | None) -> None:
+    placed = NOW - dt.timedelta(days=days)
+    decision = Progression(STAGES, now=NOW)(order(order_created_at=placed))
+    assert (decision.new if isinstance(decision, Change) else decision) == status
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"statuses": ["Gravur läuft"]}, "it is further on"),
+        ({"statuses": ["Ready for pickup"]}, "it has a status that is none of the stages"),
+        ({"statuses": ["delivered"]}, "it is delivered"),
+        ({"order_created_at": None}, "its age is not known"),
+        (
+            {"automatic_carrier_updates": True, "fulfillments": [parcel("order_ready")]},
+            "the carrier updates it",
+        ),
+    ],
+)
+def test_what_is_not_moved_says_why(fields: dict[str, Any], reason: str) -> None:
+    placed = {"order_created_at": NOW - dt.timedelta(days=3)}
+    decision = Progression(STAGES, now=NOW)(order(**(placed | fields)))
+    assert isinstance(decision, Protected)
+    assert decision.reason == reason
+
+
+def test_an_order_that_is_only_ready_stands_before_the_first_stage() -> None:
+    ready = order(
+        order_created_at=NOW - dt.timedelta(days=3),
+        automatic_carrier_updates=False,
+        fulfillments=[parcel("order_ready"), parcel(None)],
+    )
+    assert isinstance(Progression(STAGES, now=NOW)(ready), Change)
+
+
+@pytest.mark.parametrize(
+    ("stages", "problem"),
+    [
+        ([], "stages is empty"),
+        (
+            [StatusStage("Cutting", 2), StatusStage("Sewing", 2)],
+            r"stages\[1\] \('Sewing'\) must start later",
+        ),
+        (
+            [StatusStage("Cutting", 1), StatusStage("Sowing", 2)],
+            r"stages\[1\]: 'Sowing' is none of the shop's statuses; meant: 'Sewing'\?",
+        ),
+        (
+            [StatusStage("Cutting", 1), StatusStage("Sewing", 2), StatusStage("cutting", 3)],
+            r"stages\[2\] is 'Cutting' like stages\[0\]",
+        ),
+    ],
+)
+def test_stages_that_are_no_progression_are_refused(
+    stages: list[StatusStage], problem: str
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        checked_stages(stages, list(OPTIONS.values()))
+
+
+def test_stages_may_be_named_by_key_in_any_letter_case() -> None:
+    [(_, option)] = checked_stages([StatusStage("IN_TRANSIT", 1)], list(OPTIONS.values()))
+    assert option.label == "In transit"
+
+
+def test_an_order_in_the_plan_shows_each_status_once() -> None:
+    assert (
+        current(order(fulfillments=[parcel("Sewing"), parcel(None), parcel("Sewing")])) == "Sewing"
+    )
