@@ -1,0 +1,76 @@
+"""`advance_custom_statuses`: move orders through a shop's own stages as they grow older."""
+
+from datetime import UTC, datetime
+
+from prefect import flow
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
+from prefect_tracktor.settled import SettledOrders
+from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
+
+
+@flow(name="Advance custom statuses", flow_run_name="advance-custom-statuses")
+def advance_custom_statuses(
+    credentials: TracktorCredentials,
+    orders: list[int] | OrderFile,
+    stages: list[StatusStage],
+    *,
+    dry_run: bool = False,
+    max_updates: int = 1000,
+    verify: bool = True,
+    chunk_size: int = 500,
+    settled: SettledOrders | None = None,
+) -> StatusReport:
+    """Set each order to the stage that its age has brought it to; only ever forward.
+
+    The age counts from `order_created_at`. Left alone are orders that the carrier updates, of which
+    anything is delivered, or whose status is none of the stages. An order without a status, or one
+    that is ready and nothing else, stands before the first stage.
+
+    Args:
+        credentials: The Tracktor account.
+        orders: Shopify order ids, or where to find them.
+        stages: The statuses with the days after which they start, in that order.
+        dry_run: Show the plan, and write nothing.
+        max_updates: If more orders than this are to be written, stop before the first.
+        verify: Read back what was written, and report what did not stick.
+        chunk_size: How many orders one task run reads or writes.
+        settled: What remembers the orders that can no longer change, so that these are not read
+            again.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        InvalidInput: A stage or an argument cannot be right. Nothing was written.
+        LimitExceeded: More orders than `max_updates` are to be written; none was.
+        IncompleteRun: All that could be done was done, and something is left: orders that could
+            not be read or written, or that do not show what was written. Its `report` says which.
+
+    Example:
+        >>> from prefect_tracktor import StatusStage
+        >>> from prefect_tracktor.flows import advance_custom_statuses
+        >>> report = advance_custom_statuses(
+        ...     credentials,
+        ...     order_ids,
+        ...     [StatusStage("Cutting", 1), StatusStage("Sewing", 3)],
+        ...     dry_run=True,
+        ... )
+        >>> len(report.planned) > 0
+        True
+    """
+    options, calls = status_options(credentials)
+    return StatusRun(
+        credentials,
+        Scan(credentials, orders, chunk_size=chunk_size, settled=settled),
+        Progression(checked_stages(stages, options), now=datetime.now(UTC)),
+        title="Advance statuses",
+        dry_run=dry_run,
+        max_updates=max_updates,
+        verify=verify,
+        chunk_size=chunk_size,
+        calls=calls,
+    ).carry_out()

@@ -1,0 +1,271 @@
+"""Plan, show, apply, read back: what all flows that set statuses do once they can decide.
+
+Everything is read and decided before the first write; the plan is shown before it, too. What a run
+that was stopped did not write is a difference that the next run finds again.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from prefect import get_run_logger
+
+from prefect_tracktor.bulk import Failure
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded
+from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.models import StatusOption
+from prefect_tracktor.reporting import Progress, publish_summary, publish_table, shown
+from prefect_tracktor.sources import chunked
+from prefect_tracktor.statuses.plan import Change, Decide, Protected, StatusPlan, current
+from prefect_tracktor.tasks import update_orders
+
+Row = dict[str, str | int]
+
+
+class StatusReport(RunReport):
+    """What a run that sets statuses found and did; order ids throughout.
+
+    Attributes:
+        unasked: Orders that were not read, because nothing was asked for them.
+        right: Orders that need no change.
+        protected: Orders that differ from what is wanted, and are left alone: the carrier updates
+            them, or they are delivered.
+        planned: Orders that are to be written; in a dry run they stay as they are.
+        written: Orders that were written.
+        not_written: Orders that could not be written, and why; the next run tries again.
+        not_kept: Orders that were written and, when read back, do not show it, and what they show.
+
+    Example:
+        >>> StatusReport(planned=(7,), written=(7,)).complete
+        True
+    """
+
+    unasked: tuple[int, ...] = ()
+    right: tuple[int, ...] = ()
+    protected: tuple[int, ...] = ()
+    planned: tuple[int, ...] = ()
+    written: tuple[int, ...] = ()
+    not_written: tuple[Failure, ...] = ()
+    not_kept: tuple[Failure, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be done, by a later run or by a person."""
+        return not (self.failed or self.not_written or self.not_kept)
+
+
+@dataclass(slots=True)
+class StatusRun:
+    """One run of a flow that sets statuses.
+
+    Attributes:
+        credentials: The account.
+        scan: Reads the orders that are concerned.
+        decide: Decides about an order.
+        title: What the run does, for people; artifacts are named after it.
+        dry_run: Show the plan, and write nothing.
+        max_updates: If more orders than this are to be written, stop before the first.
+        verify: Read back what was written.
+        chunk_size: How many orders one task run writes or reads back.
+        unasked: Orders for which nothing was asked.
+        calls: How many requests were sent beside those of the scan.
+
+    Example:
+        >>> from prefect import flow
+        >>> @flow
+        ... def look(credentials: TracktorCredentials, orders: list[int]) -> int:
+        ...     scan = Scan(credentials, orders, chunk_size=500)
+        ...     run = StatusRun(credentials, scan, lambda order: None, title="Look")
+        ...     return len(run.carry_out().right)
+        >>> look(credentials, order_ids[:5])
+        5
+    """
+
+    credentials: TracktorCredentials
+    scan: Scan
+    decide: Decide
+    title: str
+    dry_run: bool = False
+    max_updates: int = 1000
+    verify: bool = True
+    chunk_size: int = 500
+    unasked: tuple[int, ...] = ()
+    calls: int = 0
+    _plan: StatusPlan = field(default_factory=StatusPlan)
+    _written: list[int] = field(default_factory=list)
+    _not_written: list[Failure] = field(default_factory=list)
+    _not_kept: list[Failure] = field(default_factory=list)
+
+    def carry_out(self) -> StatusReport:
+        """Plan and show it; unless it is a dry run, apply the plan and read back.
+
+        Returns:
+            What was found and done.
+
+        Raises:
+            InvalidInput: `max_updates` is negative; nothing was read.
+            LimitExceeded: More orders than `max_updates` are to be written; none was.
+            IncompleteRun: All that could be done was done, and something is left.
+        """
+        if self.max_updates < 0:
+            raise InvalidInput(f"max_updates must be 0 or more, not {self.max_updates}")
+        try:
+            for batch in self.scan:
+                self._plan.add(batch, self.decide)
+            self._show_plan()
+            self._refuse_too_many()
+            if not self.dry_run:
+                self._apply()
+        finally:
+            report = self._report()
+            self._publish(report)
+        if not report.complete:
+            raise IncompleteRun(_what_is_left(report), report=report)
+        return report
+
+    def _refuse_too_many(self) -> None:
+        count = len(self._plan.changes)
+        if count > self.max_updates:
+            raise LimitExceeded(
+                f"{count} orders are to be written and max_updates is {self.max_updates}: nothing"
+                " was written. Look at this run's plan; if it is right, run again with a higher"
+                " max_updates."
+            )
+
+    def _apply(self) -> None:
+        changes = self._plan.changes
+        if not changes:
+            return
+        total = len(changes)
+        with Progress("tracktor-updates", description="Orders written", total=total) as progress:
+            for some in chunked(changes, self.chunk_size):
+                self._write(some)
+                progress.advance(len(some))
+        if self.verify:
+            self._read_back()
+
+    def _write(self, changes: list[Change]) -> None:
+        updates = [change.update for change in changes]
+        batch = update_orders.submit(self.credentials, updates).result()
+        self.calls += batch.requests
+        self._written += (order.order_id for order in batch.found)
+        self._not_written += batch.failed
+        self._not_written += (
+            Failure(order_id, "Tracktor does not know it any more") for order_id in batch.missing
+        )
+
+    def _read_back(self) -> None:
+        written = Scan(self.credentials, self._written, chunk_size=self.chunk_size)
+        for batch in written:
+            self._not_kept += (
+                Failure(order.order_id, f"it shows {current(order) or 'no status'}")
+                for order in batch.found
+                if self.decide(order) is not None
+            )
+            self._not_kept += (
+                Failure(unread.id, f"it could not be read back: {unread.reason}")
+                for unread in batch.failed
+            )
+        self.calls += written.calls
+
+    def _report(self) -> StatusReport:
+        return StatusReport(
+            dry_run=self.dry_run,
+            calls=self.calls + self.scan.calls,
+            read=tuple(self.scan.read),
+            settled=tuple(self.scan.settled),
+            missing=tuple(self.scan.missing),
+            failed=tuple(self.scan.failed),
+            unasked=self.unasked,
+            right=tuple(self._plan.right),
+            protected=tuple(order.order_id for order in self._plan.protected),
+            planned=tuple(change.order_id for change in self._plan.changes),
+            written=tuple(self._written),
+            not_written=tuple(self._not_written),
+            not_kept=tuple(self._not_kept),
+        )
+
+    def _show_plan(self) -> None:
+        publish_table(
+            f"{self.title} plan",
+            list(self._rows({})),
+            description="What this run is to write, before its first write; and what it leaves"
+            " alone although it differs, or cannot find or read.",
+        )
+
+    def _publish(self, report: StatusReport) -> None:
+        counts = report.counts
+        get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
+        notes = [] if report.complete else [_what_is_left(report)]
+        if report.dry_run:
+            notes.append("This was a dry run: nothing was written.")
+        else:
+            publish_table(
+                f"{self.title} outcome",
+                list(self._rows(self._outcomes())),
+                description="What this run wrote, and what it left alone.",
+            )
+        publish_summary(f"{self.title} summary", title=self.title, counts=counts, notes=notes)
+
+    def _outcomes(self) -> dict[int, tuple[str, str]]:
+        written = dict.fromkeys(self._written, ("Written", ""))
+        failed = {entry.id: ("Not written", entry.reason) for entry in self._not_written}
+        changed = {entry.id: ("Written, not kept", entry.reason) for entry in self._not_kept}
+        return written | failed | changed
+
+    def _rows(self, outcomes: dict[int, tuple[str, str]]) -> Iterator[Row]:
+        for change in self._plan.changes:
+            outcome, reason = outcomes.get(change.order_id, ("To be written", ""))
+            yield _row(change, outcome, reason)
+        for protected in self._plan.protected:
+            yield _row(protected, "Left alone", protected.reason)
+        for order_id in self._plan.missing:
+            yield {"Order id": str(order_id), "Outcome": "Not found"}
+        for failure in self._plan.failed:
+            yield {"Order id": str(failure.id), "Outcome": "Not read", "Reason": failure.reason}
+
+
+def status_options(credentials: TracktorCredentials) -> tuple[list[StatusOption], int]:
+    """Read the shop's status options once.
+
+    Args:
+        credentials: The account.
+
+    Returns:
+        The options, and how many requests it took.
+
+    Raises:
+        TracktorError: They cannot be read.
+
+    Example:
+        >>> options, calls = status_options(credentials)
+        >>> options[0].label, calls
+        ('Order ready', 1)
+    """
+    with credentials.get_client() as client:
+        return client.get_status_options(), client.requests_sent
+
+
+def _row(order: Change | Protected, outcome: str, reason: str) -> Row:
+    return {
+        "Order": order.order_name,
+        "Order id": str(order.order_id),
+        "From": order.old,
+        "To": order.new,
+        "Outcome": outcome,
+        "Reason": reason,
+    }
+
+
+def _what_is_left(report: StatusReport) -> str:
+    left: dict[str, Iterable[Failure]] = {
+        "could not be read; the next run reads them again": report.failed,
+        "could not be written; the next run tries again": report.not_written,
+        "do not show what was written": report.not_kept,
+    }
+    return "; ".join(
+        f"{len(ids)} orders ({shown(ids)}) {what}"
+        for what, entries in left.items()
+        if (ids := [entry.id for entry in entries])
+    )
