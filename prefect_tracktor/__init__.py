@@ -31,7 +31,7 @@ from prefect_tracktor.models import (
     WebhookTopic,
 )
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.sources import OrderFile, StatusFile, StatusQuery
 from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.transport import TransportLimits
@@ -60,7 +60,9 @@ __all__ = [
     "ServerTrouble",
     "SettledOrders",
     "ShipmentStatus",
+    "StatusFile",
     "StatusOption",
+    "StatusQuery",
     "StatusStage",
     "TrackingStatus",
     "TracktorClient",

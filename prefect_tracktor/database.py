@@ -101,10 +101,7 @@ class DatabaseBlock(Block):
         except ModuleNotFoundError:
             problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
         except (SQLAlchemyError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            password = database_url(url).password or ""
-            said = redact(" ".join(str(cause).split()), secrets=(url, str(password)))[:200]
-            problem = f"{type(cause).__name__}: {said}"
+            problem = said_without_secrets(error, url)
         else:
             return
         # raised outside of the handlers, whose errors may hold the URL
@@ -142,6 +139,26 @@ def database_url(text: str) -> URL:
     if driver == "sqlite" and url.database in {None, "", ":memory:"}:
         raise InvalidInput("url names a SQLite database in memory, which forgets at once")
     return url.set(drivername=driver)
+
+
+def said_without_secrets(error: Exception, url: str) -> str:
+    """What a database said about an error, in a line without its URL, password or anybody's data.
+
+    Args:
+        error: What SQLAlchemy raised.
+        url: The database's URL.
+
+    Returns:
+        The kind of error, and the beginning of what was said.
+
+    Example:
+        >>> said_without_secrets(OSError("no s3cret for you"), "postgresql://me:s3cret@host/shop")
+        'OSError: no [hidden] for you'
+    """
+    cause = getattr(error, "orig", None) or error
+    password = make_url(url).password or ""
+    said = redact(" ".join(str(cause).split()), secrets=(url, str(password)))[:200]
+    return f"{type(cause).__name__}: {said}"
 
 
 def insert_into(table: Table, database: Connection) -> Any:

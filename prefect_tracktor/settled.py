@@ -35,8 +35,8 @@ class SettledOrders(DatabaseBlock):
         ```python
         from prefect_tracktor import SettledOrders, TracktorCredentials
 
-        account = TracktorCredentials.load("BLOCK_NAME").account
-        SettledOrders.load("BLOCK_NAME").forget(account)
+        settled_orders = SettledOrders.load("BLOCK_NAME")
+        settled_orders.forget(TracktorCredentials.load("BLOCK_NAME").account)
         ```
     """
 

@@ -18,6 +18,9 @@ from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
     OrderFile,
+    SettledOrders,
+    StatusFile,
+    StatusQuery,
     TracktorCredentials,
     flows,
     sandbox,
@@ -38,11 +41,6 @@ def modules() -> Iterator[ModuleType]:
 def examples() -> list[doctest.DocTest]:
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = {test.name: test for module in modules() for test in finder.find(module)}
-    # tasks and flows are objects around the function that holds the docstring
-    for value in [*vars(tasks).values(), *vars(flows).values()]:
-        function = getattr(value, "fn", None)
-        if function is not None:
-            found |= {test.name: test for test in finder.find(function, globs=vars(tasks).copy())}
     return [test for _, test in sorted(found.items()) if test.examples]
 
 
@@ -106,6 +104,11 @@ def test_every_public_name_has_an_example(name: str) -> None:
         lambda names: names["ledger"],
         lambda _names: EmailTemplate(),
         lambda _names: OrderFile(path="orders.csv"),
+        lambda names: SettledOrders(url=names["ledger"].url),
+        lambda _names: StatusFile(path="plan.csv"),
+        lambda _names: StatusQuery(
+            url="sqlite://", query="SELECT 1 AS order_id, 'Sewing' AS status"
+        ),
     ],
 )
 def test_the_example_on_a_blocks_page_runs(
@@ -116,6 +119,8 @@ def test_the_example_on_a_blocks_page_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names["tracktor"].shop.write_orders_csv(tmp_path / "orders.csv")
+    (tmp_path / "plan.csv").write_text("order_id,status\n1,Sewing\n")
+    names["credentials"].save("example", overwrite=True)
     block = make(names)
     block.save("example", overwrite=True)
     [(indent, example)] = CODE.findall(block.get_code_example() or "")

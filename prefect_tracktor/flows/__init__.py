@@ -1,8 +1,19 @@
 """The ready-made flows, one file each."""
 
+from prefect_tracktor.flows.advance import advance_custom_statuses
 from prefect_tracktor.flows.expired_exceptions import (
     ExpiredExceptionsReport,
     email_expired_exceptions,
 )
+from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
+from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.status_run import StatusReport
 
-__all__ = ["ExpiredExceptionsReport", "email_expired_exceptions"]
+__all__ = [
+    "ExpiredExceptionsReport",
+    "RunReport",
+    "StatusReport",
+    "advance_custom_statuses",
+    "email_expired_exceptions",
+    "reconcile_manual_statuses",
+]

@@ -1,4 +1,4 @@
-"""Where order ids come from: a list, a file, or anything else that can name them."""
+"""Where order ids and desired statuses come from: a list, a file, a query."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -7,10 +7,22 @@ from typing import Protocol, TypeVar, runtime_checkable
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.order_file import OrderFile
+from prefect_tracktor.sources.status_file import StatusFile
+from prefect_tracktor.sources.status_query import StatusQuery
+from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
 
 T = TypeVar("T")
 
-__all__ = ["OrderFile", "OrderSource", "chunked", "iter_order_ids"]
+__all__ = [
+    "OrderFile",
+    "OrderSource",
+    "StatusFile",
+    "StatusQuery",
+    "StatusSource",
+    "chunked",
+    "iter_desired",
+    "iter_order_ids",
+]
 
 
 @runtime_checkable
@@ -25,6 +37,41 @@ class OrderSource(Protocol):
     def order_ids(self) -> Iterator[int]:
         """The Shopify ids of the orders, each once."""
         ...
+
+
+@runtime_checkable
+class StatusSource(Protocol):
+    """Anything that can say what orders ought to show, such as a `StatusFile`.
+
+    Example:
+        >>> isinstance(StatusFile(path="plan.csv"), StatusSource)
+        True
+    """
+
+    def desired(self) -> Iterator[DesiredRow]:
+        """The desired statuses, each with its place."""
+        ...
+
+
+def iter_desired(desired: Sequence[DesiredStatus] | StatusSource) -> Iterator[DesiredRow]:
+    """Name the desired statuses of a list or of a source, each with its place.
+
+    Args:
+        desired: The desired statuses, or where to read them.
+
+    Returns:
+        The rows, while they are asked for.
+
+    Raises:
+        InvalidInput: From a source: whatever its `desired` raises, while reading.
+
+    Example:
+        >>> next(iter_desired([DesiredStatus(1001, "Sewing")])).place
+        'desired[0]'
+    """
+    if isinstance(desired, StatusSource):
+        return desired.desired()
+    return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
 
 
 def iter_order_ids(orders: Sequence[int] | OrderSource) -> Iterator[int]:

@@ -153,13 +153,12 @@ def test_stages_only_ever_rise(before: Order, days: int) -> None:
 @given(st.lists(st.integers(1, 50), unique=True, max_size=20), st.randoms(use_true_random=False))
 def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Any) -> None:
     def decide(order: Order) -> Change | Protected | None:
-        return chance.choice(
-            [
-                None,
-                Change(DesiredStatus(order.order_id, "Sewing"), "#", "", "Sewing"),
-                Protected(order.order_id, "#", "", "Sewing", "it is delivered"),
-            ]
-        )
+        decisions: list[Change | Protected | None] = [
+            None,
+            Change(DesiredStatus(order.order_id, "Sewing"), "#", "", "Sewing"),
+            Protected(order.order_id, "#", "", "Sewing", "it is delivered"),
+        ]
+        return decisions[chance.randrange(3)]
 
     plan = StatusPlan()
     found = [Order(order_id=order_id) for order_id in ids]

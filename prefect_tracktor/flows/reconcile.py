@@ -1,0 +1,99 @@
+"""`reconcile_manual_statuses`: keep Tracktor's manual statuses true to the shop's own records."""
+
+from prefect import flow
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
+from prefect_tracktor.settled import SettledOrders
+from prefect_tracktor.sources import StatusFile, StatusQuery, iter_desired
+from prefect_tracktor.statuses.desired import DesiredStatus, agreed, checked_statuses
+from prefect_tracktor.statuses.plan import Reconciliation
+
+
+@flow(name="Reconcile manual statuses", flow_run_name="reconcile-manual-statuses")
+def reconcile_manual_statuses(
+    credentials: TracktorCredentials,
+    desired: list[DesiredStatus] | StatusFile | StatusQuery,
+    *,
+    dry_run: bool = False,
+    max_updates: int = 1000,
+    takeover: bool = False,
+    release_fulfilled: bool = False,
+    verify: bool = True,
+    chunk_size: int = 500,
+    settled: SettledOrders | None = None,
+) -> StatusReport:
+    """Make Tracktor's manual statuses agree with the shop's own records.
+
+    All rows are checked, all orders read and compared, and the plan is shown, before the first
+    order is written. An order that the carrier updates, or of which anything is delivered, is left
+    alone. What is right already is not written, so that a second run writes nothing.
+
+    Args:
+        credentials: The Tracktor account.
+        desired: What the orders ought to show: a list, a file or a query.
+        dry_run: Show the plan, and write nothing.
+        max_updates: If more orders than this are to be written, stop before the first.
+        takeover: Also set orders that the carrier updates, and delivered ones.
+        release_fulfilled: Hand orders that are fulfilled, not delivered and under a manual status
+            back to the carrier, whatever status is desired for them.
+        verify: Read back what was written, and report what did not stick.
+        chunk_size: How many orders one task run reads or writes.
+        settled: What remembers the orders that can no longer change, so that these are not read
+            again; with `takeover` all are read.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        InvalidInput: A row or an argument cannot be right: an unknown status, rows that disagree.
+            Nothing was written.
+        LimitExceeded: More orders than `max_updates` are to be written; none was.
+        IncompleteRun: All that could be done was done, and something is left: orders that could
+            not be read or written, or that do not show what was written. Its `report` says which.
+
+    Example:
+        >>> from prefect_tracktor import DesiredStatus
+        >>> from prefect_tracktor.flows import reconcile_manual_statuses
+        >>> report = reconcile_manual_statuses(
+        ...     credentials, [DesiredStatus(order_ids[0], "Sewing")], dry_run=True
+        ... )
+        >>> len(report.written)
+        0
+    """
+    rows = agreed(iter_desired(desired))
+    options, calls = status_options(credentials)
+    rows = checked_statuses(rows, options)
+    wishes = {order_id: row.desired for order_id, row in rows.items()}
+    asked = [
+        order_id for order_id, wish in wishes.items() if release_fulfilled or not wish.asks_nothing
+    ]
+
+    def asks_for_a_status_only(order_id: int) -> bool:
+        return wishes[order_id].automatic_carrier_updates is None
+
+    return StatusRun(
+        credentials,
+        Scan(
+            credentials,
+            asked,
+            chunk_size=chunk_size,
+            settled=None if takeover else settled,
+            # what is asked about the carrier's updates can be done for delivered orders too
+            may_skip=asks_for_a_status_only,
+        ),
+        Reconciliation(
+            wishes,
+            {option.label: option for option in options},
+            takeover=takeover,
+            release_fulfilled=release_fulfilled,
+        ),
+        title="Reconcile statuses",
+        dry_run=dry_run,
+        max_updates=max_updates,
+        verify=verify,
+        chunk_size=chunk_size,
+        unasked=tuple(wishes.keys() - set(asked)),
+        calls=calls,
+    ).carry_out()

@@ -1,0 +1,152 @@
+"""What is surely meant by a value of somebody's table: an order id, a status, yes or no."""
+
+import re
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.masking import redact
+
+# A plain number, and what spreadsheets and Shopify's bulk exports make of it.
+_ORDER_ID = re.compile(r"'?(?:gid://shopify/Order/)?([1-9][0-9]{0,18})(\.0+)?")
+_SCIENTIFIC = re.compile(r"'?[+-]?[0-9]+([.,][0-9]+)?[eE][+-]?[0-9]+")
+_BITS_OF_AN_ID = 63
+_BITS_OF_A_FLOAT = 53
+
+_FLAGS = {
+    **dict.fromkeys(("true", "yes", "y", "1", "on"), True),
+    **dict.fromkeys(("false", "no", "n", "0", "off"), False),
+}
+
+_SHOWN_AT_MOST = 40
+_READ_OF_A_VALUE = 200
+
+
+def is_order_id(text: str) -> bool:
+    """Whether a text is a number that can be an order id.
+
+    Args:
+        text: The text, without blanks around it.
+
+    Returns:
+        Whether it is.
+
+    Example:
+        >>> is_order_id("gid://shopify/Order/5001"), is_order_id("#1001")
+        (True, False)
+    """
+    return _ORDER_ID.fullmatch(text) is not None
+
+
+def order_id_of(value: object, *, empty: str) -> int:
+    """Read what is surely an order id; never guess.
+
+    Args:
+        value: Text, as it stands in a file, or a whole number.
+        empty: What to say of an empty value.
+
+    Returns:
+        The id.
+
+    Raises:
+        InvalidInput: It is none; the message says why and what to do, not where.
+
+    Example:
+        >>> order_id_of("gid://shopify/Order/5001", empty="no order id")
+        5001
+    """
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    match = _ORDER_ID.fullmatch(text)
+    if match is None:
+        raise InvalidInput(_why_not(value, text, empty))
+    order_id, exact_bits = int(match[1]), _BITS_OF_A_FLOAT if match[2] else _BITS_OF_AN_ID
+    if order_id.bit_length() > exact_bits:
+        raise InvalidInput(f"{text!r} is too large for an order id; correct it")
+    return order_id
+
+
+def _why_not(value: object, text: str, empty: str) -> str:
+    if value is None or value == "":
+        return empty
+    if _SCIENTIFIC.fullmatch(text):
+        return (
+            f"{_abridged(text)!r} may have lost digits in a spreadsheet; give the column the "
+            "format text (or number without decimals) there and export again"
+        )
+    shown = repr(_abridged(text)) if isinstance(value, str) else f"a {type(value).__name__}"
+    return (
+        f"{shown} is not an order id; it is a positive whole number (not the order's name such "
+        "as #1001): correct it, or name the column where the ids are"
+    )
+
+
+def _abridged(text: str) -> str:
+    """Enough to find a value again, and little of a customer's data if the column is wrong."""
+    first, *others = shortened(text).split(maxsplit=1) or [""]
+    return f"{first} …" if others else first
+
+
+def shortened(text: str) -> str:
+    """Show of a value what fits into a message, without a customer's data.
+
+    Args:
+        text: The value.
+
+    Returns:
+        Its beginning.
+
+    Example:
+        >>> shortened("ada@example.com")
+        '[e-mail]'
+    """
+    shown = redact(text[:_READ_OF_A_VALUE])
+    return shown if len(shown) <= _SHOWN_AT_MOST else shown[:_SHOWN_AT_MOST] + "…"
+
+
+def status_of(value: object) -> str | None:
+    """Read a status.
+
+    Args:
+        value: Text, or nothing.
+
+    Returns:
+        The text without blanks around it; `None` for nothing.
+
+    Raises:
+        InvalidInput: It is no text.
+
+    Example:
+        >>> status_of(" Sewing ")
+        'Sewing'
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidInput(f"a {type(value).__name__} is not a status; write the status's label")
+    return value.strip() or None
+
+
+def flag_of(value: object) -> bool | None:
+    """Read yes or no.
+
+    Args:
+        value: A boolean, 0 or 1, text such as "yes" or "false", or nothing.
+
+    Returns:
+        The boolean; `None` for nothing.
+
+    Raises:
+        InvalidInput: It is neither.
+
+    Example:
+        >>> flag_of("TRUE"), flag_of("0"), flag_of("")
+        (True, False, None)
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    text = str(value).strip() if isinstance(value, str | int) else "?"
+    if not text:
+        return None
+    if text.casefold() not in _FLAGS:
+        raise InvalidInput(
+            f"{_abridged(str(value))!r} is neither true nor false; write one of them"
+        )
+    return _FLAGS[text.casefold()]

@@ -1,0 +1,56 @@
+"""Desired statuses from the rows of a table, wherever the table is."""
+
+from collections.abc import Iterable, Iterator
+
+from pydantic import ValidationError
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
+from prefect_tracktor.sources.table_file import Cell, Row
+from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
+
+_NO_ID = "no order id; add it, or take the row out"
+_NO_CELL = Cell("", None)
+
+
+def desired_rows(
+    rows: Iterable[Row], *, order_id: str, status: str, automatic: str
+) -> Iterator[DesiredRow]:
+    """Read each row of a table as a desired status.
+
+    Args:
+        rows: The rows, with the columns named next.
+        order_id: The column of the order id.
+        status: The column of the status.
+        automatic: The column that says who updates the order; it may be missing.
+
+    Returns:
+        The desired statuses with their places, while they are asked for.
+
+    Raises:
+        InvalidInput: A cell cannot be read for sure; the message says where it is.
+
+    Example:
+        >>> row = {"id": Cell("line 2, column id", "7"), "s": Cell("line 2, column s", "Sewing")}
+        >>> [desired] = desired_rows([row], order_id="id", status="s", automatic="")
+        >>> desired.place, desired.desired.order_id, desired.desired.status
+        ('line 2', 7, 'Sewing')
+    """
+    for row in rows:
+        yield _desired_row(row[order_id], row[status], row.get(automatic, _NO_CELL))
+
+
+def _desired_row(order_id: Cell, status: Cell, automatic: Cell) -> DesiredRow:
+    place = order_id.place.rpartition(", column ")[0]
+    cell = order_id
+    try:
+        the_id = order_id_of(order_id.value, empty=_NO_ID)
+        cell = status
+        the_status = status_of(status.value)
+        cell = automatic
+        return DesiredRow(place, DesiredStatus(the_id, the_status, flag_of(automatic.value)))
+    except ValidationError as invalid:
+        [problem] = invalid.errors(include_input=False, include_url=False)
+        raise InvalidInput(f"{place}: {problem['msg'].removeprefix('Value error, ')}") from None
+    except InvalidInput as problem:
+        raise InvalidInput(f"{cell.place}: {problem}") from None

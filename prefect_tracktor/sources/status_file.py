@@ -1,0 +1,85 @@
+"""Desired statuses from a file: what a sheet or an ERP exports."""
+
+from collections.abc import Iterator
+
+from pydantic import Field, HttpUrl
+
+from prefect_tracktor.sources.desired_rows import desired_rows
+from prefect_tracktor.sources.table_file import TableFile, Text
+from prefect_tracktor.statuses.desired import DesiredRow
+
+
+class StatusFile(TableFile):
+    """What a shop's orders ought to show, read from a CSV file or JSON Lines.
+
+    Each row names an order and its status; the label or the key of one of the shop's status
+    options, in any letter case. A blank status asks for none. Whatever cannot be read for sure is
+    refused with its place, never guessed.
+
+    Attributes:
+        path: Where the file is.
+        format: How to read the file.
+        encoding: How the file's text is encoded.
+        storage_options: What the storage needs to be opened, such as keys.
+        order_id_column: The column that holds the order id.
+        status_column: The column that holds the status.
+        automatic_column: The column that says whether the carrier updates the order.
+
+    Example:
+        Make Tracktor agree with what production exports:
+        ```python
+        from prefect_tracktor import StatusFile, TracktorCredentials
+        from prefect_tracktor.flows import reconcile_manual_statuses
+
+        credentials = TracktorCredentials.load("BLOCK_NAME")
+        status_file = StatusFile.load("BLOCK_NAME")
+        reconcile_manual_statuses(credentials, status_file, dry_run=True)
+        ```
+    """
+
+    _block_type_name = "Tracktor Status File"
+    _block_type_slug = "tracktor-status-file"
+    _description = "What a shop's orders ought to show, read from a CSV file or JSON Lines."
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    order_id_column: Text = Field(
+        default="order_id",
+        title="Order id column",
+        description="The CSV column, or the key in JSON Lines, that holds the Shopify order id.",
+    )
+    status_column: Text = Field(
+        default="status",
+        title="Status column",
+        description="The column that holds the status, by label or key.",
+    )
+    automatic_column: Text = Field(
+        default="automatic_carrier_updates",
+        title="Automatic column",
+        description="The column that says true where the carrier is to update the order again, and"
+        " false where it is not to; it may be missing.",
+    )
+
+    def desired(self) -> Iterator[DesiredRow]:
+        r"""Read the rows, while they are asked for.
+
+        Returns:
+            What each order ought to show, with the place of the row.
+
+        Raises:
+            InvalidInput: The file, its header or a row cannot be read for sure. The message names
+                the file, the line, and what to do.
+
+        Example:
+            >>> import fsspec
+            >>> storage = fsspec.filesystem("memory")
+            >>> storage.pipe("/plan.csv", b"order_id,status\n5001,Sewing\n")
+            >>> for row in StatusFile(path="memory://plan.csv").desired():
+            ...     print(row.place, row.desired.status)
+            plan.csv, line 2 Sewing
+        """
+        return desired_rows(
+            self.rows([self.order_id_column, self.status_column], [self.automatic_column]),
+            order_id=self.order_id_column,
+            status=self.status_column,
+            automatic=self.automatic_column,
+        )

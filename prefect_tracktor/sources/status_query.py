@@ -1,0 +1,193 @@
+"""Desired statuses from a database: a query that an ERP or a warehouse answers.
+
+SQLAlchemy itself, which Prefect brings, not prefect-sqlalchemy's connector: that one would be one
+package and one saved block more, and what is wanted here is a stream that is never committed.
+"""
+
+from collections.abc import Iterator
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from prefect_tracktor.database import said_without_secrets
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources.desired_rows import desired_rows
+from prefect_tracktor.sources.table_file import Cell, Row, Text, column_positions
+from prefect_tracktor.statuses.desired import DesiredRow
+
+_ROWS_AT_ONCE = 1000
+
+
+class StatusQuery(Block):
+    """What a shop's orders ought to show, read with a query from its own database.
+
+    The query gives a row for each order, with the same columns as a `StatusFile`. It is read in a
+    transaction that is rolled back, so that it can change nothing.
+
+    Attributes:
+        url: Where the database is.
+        query: The SQL query.
+        order_id_column: The column that holds the order id.
+        status_column: The column that holds the status.
+        automatic_column: The column that says whether the carrier updates the order.
+
+    Raises:
+        pydantic.ValidationError: The URL is none, or the query has parameters.
+
+    Example:
+        Make Tracktor agree with the ERP:
+        ```python
+        from prefect_tracktor import StatusQuery, TracktorCredentials
+        from prefect_tracktor.flows import reconcile_manual_statuses
+
+        credentials = TracktorCredentials.load("BLOCK_NAME")
+        status_query = StatusQuery.load("BLOCK_NAME")
+        reconcile_manual_statuses(credentials, status_query, dry_run=True)
+        ```
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    _block_type_name = "Tracktor Status Query"
+    _block_type_slug = "tracktor-status-query"
+    _description = "What a shop's orders ought to show, read with a query from its own database."
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    url: SecretStr = Field(
+        title="Database URL",
+        description="Where the database is, in SQLAlchemy's form, such as"
+        " postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow"
+        " runs. A user who may only read is best.",
+    )
+    query: Text = Field(
+        title="Query",
+        description="A query that gives a row for each order; a colon before a word is written as"
+        " \\:.",
+        examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"],
+    )
+    order_id_column: Text = Field(
+        default="order_id",
+        title="Order id column",
+        description="The column of the result that holds the Shopify order id.",
+    )
+    status_column: Text = Field(
+        default="status",
+        title="Status column",
+        description="The column that holds the status, by label or key.",
+    )
+    automatic_column: Text = Field(
+        default="automatic_carrier_updates",
+        title="Automatic column",
+        description="The column that says true where the carrier is to update the order again, and"
+        " false where it is not to; it may be missing.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_one(cls, url: SecretStr) -> SecretStr:
+        try:
+            make_url(url.get_secret_value()).get_dialect()
+        except (ArgumentError, NoSuchModuleError, ValueError):
+            raise ValueError(
+                "not a database URL that SQLAlchemy knows; it has the form"
+                " postgresql+psycopg://user:password@host/database, and its package is installed"
+            ) from None
+        return url
+
+    @field_validator("query")
+    @classmethod
+    def _query_has_no_parameters(cls, query: str) -> str:
+        parameters = text(query).compile().params
+        if parameters:
+            raise ValueError(
+                f"the query has a parameter {next(iter(parameters))!r}, and nothing to fill it in;"
+                " write the colon before it as \\:"
+            )
+        return query
+
+    def desired(self) -> Iterator[DesiredRow]:
+        """Run the query, and read its rows while they are asked for.
+
+        Returns:
+            What each order ought to show, with the number of the row.
+
+        Raises:
+            InvalidInput: The query fails, its columns are others, or a row cannot be read for
+                sure. The message says what to do, and holds no secret.
+
+        Example:
+            >>> query = StatusQuery(
+            ...     url="sqlite://", query="SELECT 5001 AS order_id, 'Sewing' AS status"
+            ... )
+            >>> for row in query.desired():
+            ...     print(row.place, row.desired.status)
+            row 1 of the query Sewing
+        """
+        return desired_rows(
+            self._rows(),
+            order_id=self.order_id_column,
+            status=self.status_column,
+            automatic=self.automatic_column,
+        )
+
+    def _rows(self) -> Iterator[Row]:
+        engine = self._engine()
+        try:
+            with engine.connect() as connection:
+                result = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(
+                    text(self.query)
+                )
+                if not result.returns_rows:
+                    raise InvalidInput("the query of the StatusQuery gives no rows; use a SELECT")
+                indices = self._indices(list(result.keys()))
+                for number, values in enumerate(result, start=1):
+                    place = f"row {number} of the query"
+                    yield {
+                        column: Cell(f"{place}, column {column}", _plain(values[index]))
+                        for column, index in indices.items()
+                    }
+                # nothing is committed: leaving the block rolls back
+        except (SQLAlchemyError, OSError) as error:
+            said = said_without_secrets(error, self.url.get_secret_value())
+        else:
+            return
+        finally:
+            engine.dispose()
+        # raised outside of the handler, whose error may hold the URL
+        raise InvalidInput(
+            f"the query of the StatusQuery cannot be read ({said}). Check its url and query."
+        )
+
+    def _engine(self) -> Engine:
+        try:
+            return create_engine(self.url.get_secret_value(), hide_parameters=True)
+        except ModuleNotFoundError as missing:
+            raise InvalidInput(
+                f"the url of the StatusQuery needs the package {missing.name}; install it where the"
+                " flow runs"
+            ) from None
+
+    def _indices(self, names: list[str]) -> dict[str, int]:
+        columns = [self.order_id_column, self.status_column]
+        if column_positions(self.automatic_column, names):
+            columns.append(self.automatic_column)
+        return {column: _index(column, names) for column in columns}
+
+
+def _index(column: str, names: list[str]) -> int:
+    positions = column_positions(column, names)
+    if len(positions) == 1:
+        return positions[0]
+    raise InvalidInput(
+        f"the query of the StatusQuery gives {len(positions)} columns {column!r} among"
+        f" {', '.join(map(repr, names))}; name one so with AS, or set the column of the StatusQuery"
+    )
+
+
+def _plain(value: object) -> object:
+    """Databases give ids as decimals, and text in columns of a fixed length."""
+    if isinstance(value, bool | int | str) or value is None:
+        return value
+    return str(value)
