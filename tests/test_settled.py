@@ -15,8 +15,8 @@ LONG_AGO, RECENTLY = "2026-09-01T10:00:00Z", "2026-10-02T10:00:00Z"
 
 
 @pytest.fixture
-def settled(tmp_path: Path) -> SettledOrders:
-    return SettledOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
+def settled(database_url: str) -> SettledOrders:
+    return SettledOrders(url=database_url)
 
 
 def parcel(time: str | None = LONG_AGO, **fields: Any) -> dict[str, Any]:

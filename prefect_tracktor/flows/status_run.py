@@ -104,7 +104,7 @@ class StatusRun:
             What was found and done.
 
         Raises:
-            InvalidInput: `max_updates` is negative; nothing was read.
+            InvalidInput: `max_updates` is negative; nothing was written.
             LimitExceeded: More orders than `max_updates` are to be written; none was.
             IncompleteRun: All that could be done was done, and something is left.
         """

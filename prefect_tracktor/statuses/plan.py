@@ -144,13 +144,7 @@ class Reconciliation:
     def __call__(self, order: Order) -> Decision:
         """Decide about one order that there is a wish for."""
         wish = self.wishes[order.order_id]
-        left_to_us = wish.automatic_carrier_updates is None
-        if (
-            self.release_fulfilled
-            and left_to_us
-            and is_fulfilled(order)
-            and not is_delivered(order)
-        ):
+        if self._is_for_the_carrier(order, wish):
             return _released(order)
         option = self.options[wish.status] if wish.status else None
         update = _update(order, option, wish.automatic_carrier_updates)
@@ -158,6 +152,15 @@ class Reconciliation:
             return None
         reason = "" if self.takeover else _protection(order, update, option)
         return _decided(order, update, reason)
+
+    def _is_for_the_carrier(self, order: Order, wish: DesiredStatus) -> bool:
+        return (
+            self.release_fulfilled
+            and wish.automatic_carrier_updates is None
+            and is_fulfilled(order)
+            and not is_delivered(order)
+            and (is_manual(order) or order.automatic_carrier_updates is True)
+        )
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(str_strip_whitespace=True))
@@ -359,6 +362,27 @@ def is_carriers(order: Order) -> bool:
     if order.automatic_carrier_updates:
         return True
     return any(parcel.is_automatic is not False for parcel in order.fulfillments)
+
+
+def is_manual(order: Order) -> bool:
+    """Whether an order is surely under a manual status.
+
+    Args:
+        order: The order.
+
+    Returns:
+        The opposite of the order's own setting; where it says nothing, whether there are parcels
+        and all are manual.
+
+    Example:
+        >>> is_manual(Order(order_id=7, automatic_carrier_updates=False))
+        True
+    """
+    if order.automatic_carrier_updates is not None:
+        return not order.automatic_carrier_updates
+    return bool(order.fulfillments) and all(
+        parcel.is_automatic is False for parcel in order.fulfillments
+    )
 
 
 def is_delivered(order: Order) -> bool:

@@ -11,9 +11,15 @@ from typing import Any
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect_email import EmailServerCredentials
 
-from prefect_tracktor import EmailTemplate, NotificationLedger, TracktorCredentials
+from prefect_tracktor import (
+    DesiredStatus,
+    EmailTemplate,
+    NotificationLedger,
+    TracktorCredentials,
+    TransportLimits,
+)
 from prefect_tracktor.errors import IncompleteRun
-from prefect_tracktor.flows import email_expired_exceptions
+from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
 from prefect_tracktor.mail.message import parse_mailbox
 from prefect_tracktor.mail.outbox import Correspondence, Posted
 from prefect_tracktor.models import Fulfillment, Order
@@ -88,4 +94,15 @@ def run_flow(
             ),
             sender=SENDER,
             ledger=NotificationLedger(url=ledger_url),
+        )
+
+
+def reconcile_all(api_url: str, base: dict[str, str], order_ids: list[int]) -> None:
+    """Have all orders show "Sewing"."""
+    settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    limits = TransportLimits(max_concurrency=1)
+    with temporary_settings(updates=settings):
+        reconcile_manual_statuses(
+            TracktorCredentials.model_validate({**base, "limits": limits}),
+            [DesiredStatus(order_id, "Sewing") for order_id in order_ids],
         )

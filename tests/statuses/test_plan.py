@@ -1,6 +1,7 @@
 """The planner: what it writes makes an order right, and what is protected stays untouched."""
 
 import datetime as dt
+from random import Random
 from typing import Any
 
 import pytest
@@ -151,7 +152,7 @@ def test_stages_only_ever_rise(before: Order, days: int) -> None:
 
 
 @given(st.lists(st.integers(1, 50), unique=True, max_size=20), st.randoms(use_true_random=False))
-def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Any) -> None:
+def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Random) -> None:
     def decide(order: Order) -> Change | Protected | None:
         decisions: list[Change | Protected | None] = [
             None,
@@ -239,6 +240,16 @@ def test_a_fulfilled_order_is_released_instead_of_set() -> None:
     assert isinstance(released, Change)
     assert released.update == DesiredStatus(7, automatic_carrier_updates=True)
     assert reconciliation(wish, release_fulfilled=True)(applied(fulfilled, released.update)) is None
+
+
+def test_an_order_that_may_already_be_with_the_carrier_is_not_released() -> None:
+    unknown = order(fulfillments=[parcel("in_transit", fulfillment_status="fulfilled")])
+    decide = reconciliation(DesiredStatus(7), release_fulfilled=True)
+    assert decide(unknown) is None
+    surely_manual = order(
+        fulfillments=[parcel("Sewing", fulfillment_status="fulfilled", is_automatic=False)]
+    )
+    assert isinstance(decide(surely_manual), Change)
 
 
 @pytest.mark.parametrize(

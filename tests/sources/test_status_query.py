@@ -1,0 +1,128 @@
+"""Desired statuses from a database: a stream of rows that changes nothing, and no secret told."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr, ValidationError
+from sqlalchemy import Engine, create_engine, make_url
+
+from prefect_tracktor import DesiredStatus, InvalidInput, StatusQuery
+
+PLAN = "SELECT order_id, status FROM production ORDER BY order_id"
+
+
+@pytest.fixture
+def erp_url(database_url: str) -> str:
+    """The address of a database of a shop's own, with a table of what is in production."""
+    url = make_url(database_url)
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    engine = create_engine(url)
+    with engine.begin() as database:
+        database.exec_driver_sql(
+            "CREATE TABLE production (order_id NUMERIC(20, 0), status VARCHAR(40), ours BOOLEAN)"
+        )
+        database.exec_driver_sql(
+            "INSERT INTO production VALUES (5001, 'Sewing', NULL), (5002, ' Cutting ', NULL),"
+            " (5003, NULL, TRUE)"
+        )
+    engine.dispose()
+    return url.render_as_string(hide_password=False)
+
+
+def query(url: str, sql: str = PLAN, **columns: str) -> StatusQuery:
+    return StatusQuery(url=SecretStr(url), query=sql, **columns)
+
+
+def desired(url: str, sql: str = PLAN, **columns: str) -> list[DesiredStatus]:
+    return [row.desired for row in query(url, sql, **columns).desired()]
+
+
+def refusal(url: str, sql: str) -> str:
+    with pytest.raises(InvalidInput) as caught:
+        list(query(url, sql).desired())
+    return str(caught.value)
+
+
+def test_each_row_is_a_desired_status(erp_url: str) -> None:
+    assert desired(erp_url) == [
+        DesiredStatus(5001, "Sewing"),
+        DesiredStatus(5002, "Cutting"),
+        DesiredStatus(5003),
+    ]
+
+
+def test_columns_have_the_names_that_the_database_gives_them(erp_url: str) -> None:
+    rows = desired(
+        erp_url,
+        "SELECT order_id AS nr, status AS stage, ours FROM production WHERE order_id = 5003",
+        order_id_column="nr",
+        status_column="stage",
+        automatic_column="ours",
+    )
+    assert rows == [DesiredStatus(5003, None, automatic_carrier_updates=True)]
+
+
+def test_percent_signs_and_escaped_colons_reach_the_database(erp_url: str) -> None:
+    sql = r"SELECT order_id, '\:x' AS status FROM production WHERE status LIKE 'Sew%'"
+    assert desired(erp_url, sql) == [DesiredStatus(5001, ":x")]
+
+
+def test_nothing_that_a_query_does_is_kept(erp_url: str) -> None:
+    changing = "UPDATE production SET status = 'Gone' RETURNING order_id, status"
+    # PostgreSQL does not even begin with what is no SELECT
+    with suppress(InvalidInput):
+        assert {row.status for row in desired(erp_url, changing)} == {"Gone"}
+    assert desired(erp_url)[0].status == "Sewing"
+
+
+def test_rows_are_named_by_number(erp_url: str) -> None:
+    doubtful = "SELECT order_id, status, 'maybe' AS automatic_carrier_updates FROM production"
+    problem = "row 1 of the query, column automatic_carrier_updates: 'maybe' is neither"
+    assert problem in refusal(erp_url, doubtful)
+
+
+@pytest.mark.parametrize(
+    ("sql", "problem"),
+    [
+        ("SELECT order_id FROM production", "gives 0 columns 'status' among 'order_id'"),
+        ("SELECT order_id, status, status FROM production", "gives 2 columns 'status'"),
+        ("SELECT nothing FROM nowhere", "the query of the StatusQuery cannot be read"),
+        ("DELETE FROM production", "the query of the StatusQuery"),
+        ("SELECT 1.5 AS order_id, 'x' AS status", "row 1 of the query, column order_id: '1.5'"),
+    ],
+)
+def test_a_query_that_does_not_fit_says_so(erp_url: str, sql: str, problem: str) -> None:
+    assert problem in refusal(erp_url, sql)
+
+
+def test_an_unreachable_database_is_named_without_its_password() -> None:
+    message = refusal("postgresql+psycopg://me:s3cret@127.0.0.1:1/erp", PLAN)
+    assert "cannot be read" in message
+    assert "s3cret" not in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"url": "no url", "query": PLAN}, "not a database URL"),
+        ({"url": "foxpro://host/db", "query": PLAN}, "not a database URL"),
+        ({"url": "sqlite://", "query": "SELECT :order"}, "the query has a parameter 'order'"),
+        ({"url": "sqlite://", "query": " "}, "at least 1 character"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_at_once(fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        StatusQuery(**fields)
+
+
+def test_a_long_result_is_read_only_as_far_as_asked(tmp_path: Path) -> None:
+    engine: Engine = create_engine(f"sqlite:///{tmp_path / 'long.sqlite3'}")
+    endless = (
+        "WITH RECURSIVE plan(order_id) AS (SELECT 1 UNION ALL SELECT order_id + 1 FROM plan)"
+        " SELECT order_id, 'Sewing' AS status FROM plan"
+    )
+    rows = query(engine.url.render_as_string(hide_password=False), endless).desired()
+    assert [next(rows).desired.order_id for _ in range(2500)][-1] == 2500

@@ -1,0 +1,108 @@
+"""What a shop wants is checked as a whole, before anything is read or written."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor import DesiredStatus, InvalidInput, StatusOption
+from prefect_tracktor.statuses.desired import DesiredRow, agreed, checked_statuses, option_for
+
+OPTIONS = [
+    StatusOption(key="in_transit", label="In transit"),
+    StatusOption(key="cutting", label="Cutting"),
+    StatusOption(key="sewing", label="Sewing"),
+    StatusOption(label="Gravur läuft"),
+]
+
+
+def rows(*desired: DesiredStatus) -> list[DesiredRow]:
+    return [DesiredRow(f"line {line}", entry) for line, entry in enumerate(desired, start=2)]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"order_id": 0},
+        {"order_id": -5},
+        {"order_id": True},
+        {"order_id": "7"},
+        {"order_id": 2**63},
+        {"order_id": 7, "status": 3},
+        {"order_id": 7, "status": "x" * 256},
+        {"order_id": 7, "automatic_carrier_updates": "yes"},
+    ],
+)
+def test_what_cannot_be_right_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        DesiredStatus(**fields)
+
+
+def test_a_status_cannot_be_set_and_handed_to_the_carrier_at_once() -> None:
+    with pytest.raises(ValidationError, match="contradict each other"):
+        DesiredStatus(7, "Sewing", automatic_carrier_updates=True)
+
+
+@pytest.mark.parametrize("blank", ["", "  ", None])
+def test_a_blank_status_asks_for_none(blank: str | None) -> None:
+    assert DesiredStatus(7, blank).asks_nothing
+
+
+def test_the_same_row_twice_is_one() -> None:
+    agreement = agreed(rows(DesiredStatus(7, "Sewing"), DesiredStatus(7, " Sewing ")))
+    assert [row.place for row in agreement.values()] == ["line 2"]
+
+
+def test_all_rows_that_disagree_are_named() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        agreed(
+            rows(
+                DesiredStatus(7, "Sewing"),
+                DesiredStatus(8, "Sewing"),
+                DesiredStatus(7, "Cutting"),
+                DesiredStatus(8, automatic_carrier_updates=True),
+            )
+        )
+    assert "line 2 and line 4 disagree about order 7: 'Sewing' and 'Cutting'" in str(caught.value)
+    assert "line 3 and line 5 disagree about order 8" in str(caught.value)
+
+
+def test_many_problems_are_counted_not_listed() -> None:
+    wanted = agreed(rows(*(DesiredStatus(number, "Sowing") for number in range(1, 1001))))
+    with pytest.raises(InvalidInput, match="and 980 more like these") as caught:
+        checked_statuses(wanted, OPTIONS)
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize(
+    ("status", "label"),
+    [
+        ("Sewing", "Sewing"),
+        ("sewing", "Sewing"),
+        ("in_transit", "In transit"),
+        ("IN TRANSIT", "In transit"),
+        ("gravur läuft", "Gravur läuft"),
+        ("gravur_läuft", "Gravur läuft"),
+    ],
+)
+def test_a_status_is_found_by_label_or_key(status: str, label: str) -> None:
+    assert option_for(status, OPTIONS).label == label
+
+
+def test_the_exact_label_wins_and_a_doubtful_one_is_refused() -> None:
+    options = [StatusOption(label="Ready"), StatusOption(label="READY")]
+    assert option_for("READY", options).label == "READY"
+    with pytest.raises(InvalidInput, match="'ready' may be 'Ready' and 'READY'"):
+        option_for("ready", options)
+
+
+@given(st.text(max_size=30))
+def test_whatever_is_written_is_found_or_refused(status: str) -> None:
+    try:
+        option = option_for(status, OPTIONS)
+    except InvalidInput:
+        assert not any(option.label == status for option in OPTIONS)
+    else:
+        assert option.matches(status)
