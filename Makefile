@@ -29,8 +29,9 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: $(READY) ## bulk reads side by side with one task run per order
+benchmark: $(READY) ## bulk reads beside one task run per order; reconciling beside reading
 	$(BIN)/python -m benchmarks.bulk_reads
+	$(BIN)/python -m benchmarks.reconcile
 
 clean: ## remove what the other targets made
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,18 +1,26 @@
-"""`python -m prefect_tracktor.demo`: the first flow, from a shop's orders to customers' mailboxes.
+"""`python -m prefect_tracktor.demo`: customers written to once, and statuses kept true to a plan.
 
 Everything runs on this machine: a sandbox Tracktor with a shop of 1,000 orders, an SMTP server
 that keeps what it receives, and a Prefect API with a home of its own.
 """
 
+import csv
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from prefect_tracktor import TracktorCredentials
+    from prefect_tracktor.sandbox import MailServer, Sandbox
 
 FOLDER = Path("tracktor-demo")
+EXPORT, PLAN = FOLDER / "orders_export.csv", FOLDER / "production_plan.csv"
 _MARK = ".made-by-prefect-tracktor"
 
 
@@ -20,7 +28,8 @@ def main() -> int:
     """Run the demo and print what happened.
 
     Returns:
-        The exit status: 0 if every customer concerned got exactly one message.
+        The exit status: 0 if every customer concerned got exactly one message, and Tracktor
+        agrees with the plan.
     """
     home = str((FOLDER / "prefect").resolve())
     if os.environ.get("PREFECT_HOME") == home:
@@ -31,7 +40,8 @@ def main() -> int:
     environment = {name: value for name, value in os.environ.items() if "PREFECT_" not in name}
     own = {
         "PREFECT_HOME": home,
-        "PREFECT_LOGGING_LEVEL": "WARNING",
+        # the demo says itself what a run did, and shows a refusal on purpose
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
         # the very first start of Prefect's server makes its database, and is slow
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -49,56 +59,128 @@ def _fresh_folder(folder: Path) -> None:
 
 
 def _play() -> int:
-    from prefect_email import EmailServerCredentials
-
-    from prefect_tracktor import OrderFile, TracktorCredentials
-    from prefect_tracktor.flows import ExpiredExceptionsReport, email_expired_exceptions
+    from prefect_tracktor import TracktorCredentials
     from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
-    export, mailbox = FOLDER / "orders_export.csv", FOLDER / "mailbox"
-    with Sandbox(Shop(orders=1000)) as tracktor, MailServer(keep_in=mailbox) as post_office:
-        tracktor.shop.write_orders_csv(export)
+    with (
+        Sandbox(Shop(orders=1000)) as tracktor,
+        MailServer(keep_in=FOLDER / "mailbox") as post_office,
+    ):
+        credentials = TracktorCredentials(
+            uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        )
         _say("A sandbox shop of 1,000 orders", f"Tracktor at {tracktor.base_url}")
-        print(f"  mail server at {post_office.host}:{post_office.port}, orders export in {export}")
-
-        def run(title: str, *, dry_run: bool = False) -> ExpiredExceptionsReport:
-            start, messages = time.perf_counter(), len(post_office.messages)
-            report = email_expired_exceptions(
-                credentials=TracktorCredentials(
-                    uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
-                ),
-                orders=OrderFile(path=str(export)),
-                email_server=EmailServerCredentials(
-                    smtp_server=post_office.host,
-                    smtp_port=post_office.port,
-                    smtp_type="INSECURE",
-                ),
-                sender="Sandbox Shop <orders@sandbox-shop.example>",
-                dry_run=dry_run,
-            )
-            _say(title, f"{time.perf_counter() - start:.1f} seconds")
-            for name, count in report.counts.items():
-                if count:
-                    print(f"  {name:<13}{count:>6}")
-            print(f"  -> {len(post_office.messages) - messages} messages in the mail server")
-            return report
-
-        run("First run: find the expired parcels, write to their customers")
-        _show(post_office.messages[0].message)
-        run("Second run: nobody is written to twice")
-        run("Dry run: shows what it would do, sends nothing", dry_run=True)
-
-        written_to = sorted(message.recipients[0] for message in post_office.messages)
-        right = written_to == sorted(tracktor.shop.customers_to_write_to().values())
-    _say("Right customers, one message each" if right else "WRONG: the mailbox is not as expected")
+        print(f"  mail server at {post_office.host}:{post_office.port}")
+        right = [
+            _first_act(credentials, tracktor, post_office),
+            _second_act(credentials, tracktor),
+        ]
     print(f"""
 Look further:
-  every message, as received     {mailbox}/
-  the runs, tables and summary   PREFECT_HOME={FOLDER}/prefect prefect server start
+  every message, as received     {FOLDER / "mailbox"}/
+  the files that were read       {EXPORT}, {PLAN}
+  the runs, tables and summaries PREFECT_HOME={FOLDER}/prefect prefect server start
                                  and open http://127.0.0.1:4200
   the same against your shop     README.md, "Your own shop"
 """)
-    return 0 if right else 1
+    return 0 if all(right) else 1
+
+
+def _first_act(
+    credentials: "TracktorCredentials", tracktor: "Sandbox", post_office: "MailServer"
+) -> bool:
+    """Write to the customers with expired tracking; whether each got exactly one message."""
+    from prefect_email import EmailServerCredentials
+
+    from prefect_tracktor import OrderFile
+    from prefect_tracktor.flows import email_expired_exceptions
+
+    tracktor.shop.write_orders_csv(EXPORT)
+
+    def run(title: str, *, dry_run: bool = False) -> None:
+        start, messages = time.perf_counter(), len(post_office.messages)
+        report = email_expired_exceptions(
+            credentials=credentials,
+            orders=OrderFile(path=str(EXPORT)),
+            email_server=EmailServerCredentials(
+                smtp_server=post_office.host,
+                smtp_port=post_office.port,
+                smtp_type="INSECURE",
+            ),
+            sender="Sandbox Shop <orders@sandbox-shop.example>",
+            dry_run=dry_run,
+        )
+        _say(title, f"{time.perf_counter() - start:.1f} seconds")
+        _count(report.counts)
+        print(f"  -> {len(post_office.messages) - messages} messages in the mail server")
+
+    run("First run: find the expired parcels, write to their customers")
+    _show(post_office.messages[0].message)
+    run("Second run: nobody is written to twice")
+    run("Dry run: shows what it would do, sends nothing", dry_run=True)
+
+    written_to = sorted(message.recipients[0] for message in post_office.messages)
+    right = written_to == sorted(tracktor.shop.customers_to_write_to().values())
+    _say("Right customers, one message each" if right else "WRONG: the mailbox is not as expected")
+    return right
+
+
+def _second_act(credentials: "TracktorCredentials", tracktor: "Sandbox") -> bool:
+    """Make Tracktor agree with a production plan; whether exactly the 40 changes were written."""
+    from prefect_tracktor import InvalidInput, StatusFile
+    from prefect_tracktor.flows import reconcile_manual_statuses
+
+    in_production = tracktor.shop.order_ids[:295]
+    for order_id in in_production:
+        tracktor.shop.set_status(order_id, status="Cutting", automatic_carrier_updates=False)
+    moved, unmoved = in_production[:40], in_production[40:]
+    plan = [
+        *((order_id, "Sewing") for order_id in moved),
+        *((order_id, "Cutting") for order_id in (*unmoved, 1, 2, 3)),
+    ]
+    typos = [(tracktor.shop.order_ids[295], "Sowing"), (tracktor.shop.order_ids[296], "Cuting")]
+    tracktor.reset_calls()
+
+    def run(title: str, *, dry_run: bool = False) -> None:
+        start = time.perf_counter()
+        report = reconcile_manual_statuses(credentials, StatusFile(path=str(PLAN)), dry_run=dry_run)
+        _say(title, f"{time.perf_counter() - start:.1f} seconds")
+        _count(report.counts)
+        print(f"  -> {_writes(tracktor)} orders written in Tracktor so far")
+
+    _write_plan([*plan, *typos])
+    try:
+        run("The plan must be refused")
+    except InvalidInput as refused:
+        _say(f"A plan of 300 desired statuses in {PLAN}: refused, as two of them are typos")
+        print("  | " + str(refused).replace("\n", "\n  | "))
+    _write_plan(plan)
+    run("The typos taken out, a dry run: shows the plan, writes nothing", dry_run=True)
+    run("Applied: only what differs is written, and read back")
+    run("Run again: everything agrees, nothing is written")
+
+    right = _writes(tracktor) == len(moved) and all(
+        set(tracktor.shop.order(order_id)["statuses"]) == {status}
+        for order_id, status in plan
+        if order_id in in_production
+    )
+    _say("Tracktor agrees with the plan, after 40 writes" if right else "WRONG: it does not agree")
+    return right
+
+
+def _write_plan(rows: Sequence[tuple[int, str]]) -> None:
+    with PLAN.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("order_id", "status"), *rows])
+
+
+def _writes(tracktor: "Sandbox") -> int:
+    return sum(method == "POST" for method, _ in tracktor.calls)
+
+
+def _count(counts: Mapping[str, int]) -> None:
+    for name, count in counts.items():
+        if count:
+            print(f"  {name:<13}{count:>6}")
 
 
 def _say(title: str, detail: str = "") -> None:

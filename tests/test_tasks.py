@@ -12,7 +12,15 @@ from prefect.runtime import flow_run
 from prefect.settings import PREFECT_HOME
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from prefect_tracktor import NotFound, TracktorCredentials, tasks
+from prefect_tracktor import (
+    Batch,
+    DesiredStatus,
+    InvalidInput,
+    NotFound,
+    Order,
+    TracktorCredentials,
+    tasks,
+)
 from prefect_tracktor.errors import (
     BadCredentials,
     ConnectionTrouble,
@@ -35,6 +43,7 @@ ALL_TASKS = [
     "delete_webhook",
     "get_orders",
     "get_fulfillments",
+    "update_orders",
     "call",
 ]
 
@@ -140,6 +149,51 @@ def test_bulk_reads_work_in_other_processes(
         return len(tasks.get_orders.submit(credentials, [*ids, 1]).result().found)
 
     assert elsewhere() == 20
+
+
+def test_many_orders_are_written_in_sync_and_async_flows(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    first, second = tracktor.shop.order_ids[:2]
+
+    @flow
+    def write() -> Batch[Order]:
+        return tasks.update_orders(
+            credentials, [DesiredStatus(first, "Sewing"), DesiredStatus(1, "Sewing")]
+        )
+
+    @flow
+    async def write_too() -> Batch[Order]:
+        return await tasks.aupdate_orders(credentials, [DesiredStatus(second, None, False)])
+
+    batch = write()
+    assert [order.order_id for order in batch.found] == [first]
+    assert batch.missing == [1]
+    assert batch.requests == 2
+    assert asyncio.run(write_too()).complete
+    assert set(tracktor.shop.order(first)["statuses"]) == {"Sewing"}
+    assert tracktor.shop.order(second)["automatic_carrier_updates"] is False
+
+
+@pytest.mark.parametrize(
+    ("updates", "problem"),
+    [
+        ([DesiredStatus(7, "Sewing"), DesiredStatus(8)], r"updates\[1\]: .*status"),
+        (
+            [DesiredStatus(7, "Sewing"), DesiredStatus(7, "Cutting")],
+            r"updates\[0\] and updates\[1\]",
+        ),
+    ],
+)
+def test_updates_that_cannot_be_meant_are_refused_before_the_first_is_sent(
+    credentials: TracktorCredentials,
+    tracktor: Sandbox,
+    updates: list[DesiredStatus],
+    problem: str,
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        tasks.update_orders(credentials, updates)
+    assert tracktor.calls == []
 
 
 def test_a_bulk_read_is_one_task_run(credentials: TracktorCredentials, tracktor: Sandbox) -> None:

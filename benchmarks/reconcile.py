@@ -1,0 +1,117 @@
+"""Reconciling 10,000 desired rows with 1 % changes, against reading the same 10,000 orders.
+
+Run it with `make benchmark`. The sandbox runs in a process of its own, so that it is not what is
+measured; both are done one after another within the same flow run.
+"""
+
+import csv
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx
+from prefect import flow
+from prefect.testing.utilities import prefect_test_harness
+
+from prefect_tracktor import DesiredStatus, StatusFile, TracktorCredentials
+from prefect_tracktor.flows import reconcile_manual_statuses
+from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.sandbox import RunningSandbox, sandbox_process
+from prefect_tracktor.tasks import update_orders
+
+ROUNDS = 3
+ORDERS = 10_000
+CHANGES_A_ROUND = ORDERS // 100
+STAGES = ("Cutting", "Sewing")
+
+
+def read(credentials: TracktorCredentials, orders: Sequence[int]) -> None:
+    """Read all orders, as the flow does."""
+    for _ in Scan(credentials, orders, chunk_size=500):
+        pass
+
+
+@flow
+def compare(credentials: TracktorCredentials, plan: Path, first_row: int) -> float:
+    """Read all orders, then reconcile them, and print how the times compare.
+
+    Args:
+        credentials: The sandbox's.
+        plan: The file of desired statuses.
+        first_row: Only the rows from here on differ from what Tracktor has.
+
+    Returns:
+        The time of reconciling as a multiple of the time of reading.
+    """
+    with plan.open(newline="") as file:
+        order_ids = [int(row["order_id"]) for row in csv.DictReader(file)]
+    reading = seconds(lambda: read(credentials, order_ids))
+    before = megabytes()
+    reconciling = seconds(
+        lambda: reconcile_manual_statuses(credentials, StatusFile(path=str(plan)))
+    )
+    ratio = reconciling / reading
+    print(
+        f"from row {first_row}: read in {reading:.1f} s, reconciled in {reconciling:.1f} s,"
+        f" ratio {ratio:.2f}, peak memory {before:.0f} MB before and {megabytes():.0f} MB after"
+    )
+    return ratio
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Take the time."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def megabytes() -> float:
+    """The most memory that this process has used so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def write_plan(plan: Path, order_ids: Sequence[int], moved: Sequence[int]) -> None:
+    """Write what the orders ought to show."""
+    later = set(moved)
+    with plan.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["order_id", "status"])
+        rows.writerows([order_id, STAGES[order_id in later]] for order_id in order_ids)
+
+
+def writes_so_far(sandbox: RunningSandbox) -> int:
+    """How many orders were written, as the sandbox counts them."""
+    calls = httpx.get(f"{sandbox.about_url}/state", timeout=60).json()["calls"]
+    return sum(count for call, count in calls.items() if call.startswith("POST"))
+
+
+def main() -> None:
+    """Compare in several rounds; in each a hundred further orders are to be written."""
+    with (
+        prefect_test_harness(server_startup_timeout=300),
+        sandbox_process(orders=ORDERS, prepared=True) as sandbox,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        credentials = TracktorCredentials(
+            uuid=sandbox.uuid, api_key=sandbox.api_key, base_url=sandbox.base_url
+        )
+        ids, plan = sandbox.order_ids, Path(folder, "plan.csv")
+        update_orders(
+            credentials,
+            [DesiredStatus(i, STAGES[0], automatic_carrier_updates=False) for i in ids],
+        )
+        writes, ratios = writes_so_far(sandbox), []
+        for round_number in range(1, ROUNDS + 1):
+            changed = round_number * CHANGES_A_ROUND
+            write_plan(plan, ids, ids[:changed])
+            ratios.append(compare(credentials, plan, changed - CHANGES_A_ROUND + 1))
+            written, writes = writes_so_far(sandbox) - writes, writes_so_far(sandbox)
+            print(f"  {written} writes for {CHANGES_A_ROUND} changes")
+    print(f"median ratio {statistics.median(ratios):.2f}")
+
+
+if __name__ == "__main__":
+    main()
