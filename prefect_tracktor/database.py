@@ -200,7 +200,8 @@ def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
 
 
 def _default_url() -> str:
-    return f"sqlite:///{PREFECT_HOME.value() / 'tracktor.sqlite3'}"
+    # the ledger's first name: under another it would have forgotten whom it wrote to
+    return f"sqlite:///{PREFECT_HOME.value() / 'tracktor-notifications.sqlite3'}"
 
 
 _engines: dict[tuple[int, str], Engine] = {}

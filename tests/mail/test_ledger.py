@@ -187,7 +187,7 @@ def test_a_killed_process_holds_up_nobody(ledger_url: str) -> None:
 
 def test_the_default_is_a_file_in_the_prefect_home(prefect_home: Path) -> None:
     NotificationLedger().claim(keys(1), run="run")
-    assert (prefect_home / "tracktor.sqlite3").exists()
+    assert (prefect_home / "tracktor-notifications.sqlite3").exists()
 
 
 @pytest.fixture
