@@ -1,16 +1,14 @@
 """The ready-made flows, one file each."""
 
 from prefect_tracktor.flows.advance import advance_custom_statuses
-from prefect_tracktor.flows.expired_exceptions import (
-    ExpiredExceptionsReport,
-    email_expired_exceptions,
-)
+from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
+from prefect_tracktor.flows.mail_run import MailReport
 from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
 from prefect_tracktor.flows.report import RunReport
 from prefect_tracktor.flows.status_run import StatusReport
 
 __all__ = [
-    "ExpiredExceptionsReport",
+    "MailReport",
     "RunReport",
     "StatusReport",
     "advance_custom_statuses",

@@ -98,14 +98,13 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class Correspondence:
-    """How one run writes to customers: in whose name, with which words, through which server.
+    """How one run writes to customers: in whose name, and through which server.
 
     Attributes:
         account: The Tracktor account's name, for the ledger's keys.
         run: The run's name, so that a person finds it again.
         server: The mail server.
         ledger: Who was told what.
-        template: What is written.
         sender: Who writes.
         reply_to: Where answers go, if not to the sender.
         redirect_to: The address that gets all messages in a rehearsal.
@@ -118,13 +117,12 @@ class Correspondence:
         ...     run="first",
         ...     server=EmailServerCredentials(smtp_server="smtp.example.com"),
         ...     ledger=ledger,
-        ...     template=EmailTemplate(),
         ...     sender=Address("Your Shop", "orders", "shop.example"),
         ... )
         >>> order = Order(order_id=1, order_name="#1001", order_email="ada@example.com")
         >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")
         >>> key = correspondence.key(order, parcel, "exception:expired")
-        >>> correspondence.letter(order, {key: parcel}).recipient
+        >>> correspondence.letter(order, {key: parcel}, EmailTemplate()).recipient
         'ada@example.com'
     """
 
@@ -132,7 +130,6 @@ class Correspondence:
     run: str
     server: EmailServerCredentials
     ledger: NotificationLedger
-    template: EmailTemplate
     sender: Address
     reply_to: Address | None = None
     redirect_to: str | None = None
@@ -161,12 +158,15 @@ class Correspondence:
         """
         return NoticeKey(self.account, order.order_id, parcel.fulfillment_id, reason)
 
-    def letter(self, order: Order, parcels: Mapping[NoticeKey, Fulfillment]) -> Letter:
+    def letter(
+        self, order: Order, parcels: Mapping[NoticeKey, Fulfillment], template: EmailTemplate
+    ) -> Letter:
         """Render the message to an order's customer.
 
         Args:
             order: The order.
             parcels: The parcels to tell about, by key.
+            template: The words.
 
         Returns:
             The letter, ready to be posted.
@@ -179,7 +179,7 @@ class Correspondence:
         fulfillments = list(parcels.values())
         shop_url = next((parcel.shop_url for parcel in fulfillments if parcel.shop_url), "")
         shop = ShopInfo(name=self.sender.display_name or self.sender.domain, url=shop_url)
-        rendered = self.template.render(order, fulfillments, shop=shop)
+        rendered = template.render(order, fulfillments, shop=shop)
         keys = tuple(sorted(parcels))
         if self.redirect_to:
             rendered = replace(rendered, subject=f"[Rehearsal] {rendered.subject}")

@@ -61,7 +61,6 @@ def correspondence(ledger_url: str, mail_port: int, *, run: str) -> Corresponden
             smtp_server="127.0.0.1", smtp_port=mail_port, smtp_type="INSECURE"
         ),
         ledger=NotificationLedger(url=ledger_url),
-        template=EmailTemplate(),
         sender=parse_mailbox(SENDER, field="sender"),
     )
 
@@ -75,7 +74,8 @@ def send_all(ledger_url: str, mail_port: int, count: int, run: str) -> list[Post
             order_id=number, order_name=f"#{number}", order_email=f"c{number}@example.com"
         )
         parcel = Fulfillment(fulfillment_id=number, exception_status="expired")
-        letters.append(desk.letter(order, {desk.key(order, parcel, "exception:expired"): parcel}))
+        notices = {desk.key(order, parcel, "exception:expired"): parcel}
+        letters.append(desk.letter(order, notices, EmailTemplate()))
     return list(desk.post(letters))
 
 

@@ -11,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import IncompleteRun, NotificationLedger, TracktorCredentials
-from prefect_tracktor.flows import ExpiredExceptionsReport
+from prefect_tracktor.flows import MailReport
 from prefect_tracktor.mail.outbox import Outcome
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox, Shop
 from tests.flows.conftest import Run, written_to
@@ -91,11 +91,11 @@ def elsewhere(
     return lambda: start(run_flow, api_url, base, ids, url, mail.port)
 
 
-def report_of(run: Run) -> ExpiredExceptionsReport:
+def report_of(run: Run) -> MailReport:
     try:
         return run()  # type: ignore[no-any-return]
     except IncompleteRun as incomplete:
-        report: ExpiredExceptionsReport = incomplete.report
+        report: MailReport = incomplete.report
         return report
 
 
