@@ -92,6 +92,22 @@ class WebhookTopic(StrEnum):
     FULFILLMENT_DELIVERED = "fulfillment/delivered"
 
 
+def status_key(status: str) -> str:
+    """A status as a key, however it is written: by key or label, in any letter case.
+
+    Args:
+        status: Such as "In transit" or "in_transit".
+
+    Returns:
+        Lowercase words with underscores between them.
+
+    Example:
+        >>> status_key("In transit"), status_key("OUT_FOR_DELIVERY")
+        ('in_transit', 'out_for_delivery')
+    """
+    return "_".join(status.casefold().replace("_", " ").split())
+
+
 def _empty_as_none(value: Any) -> Any:
     """Empty strings, lists and objects stand for null in the answers of many web apps."""
     return None if value in ("", [], {}) else value
@@ -252,6 +268,24 @@ class Fulfillment(TracktorModel):
         latest = self.latest_status.key if self.latest_status else None
         return ShipmentStatus.DELIVERED in (self.shipment_status, latest)
 
+    @property
+    def current_status(self) -> str:
+        """The key of the status that the parcel is in; empty if it has none."""
+        if self.is_delivered:
+            return str(ShipmentStatus.DELIVERED)
+        return status_key(self.shipment_status or "")
+
+    @property
+    def reached_at(self) -> dt.datetime | None:
+        """When the parcel got into its current status; `None` if that is not known."""
+        steps = [*self.status, *([self.latest_status] if self.latest_status else [])]
+        times = [
+            step.datetime
+            for step in steps
+            if step.datetime and status_key(step.key or step.label or "") == self.current_status
+        ]
+        return max(times, default=None)
+
 
 def _keyed_statuses(statuses: dict[str, Any]) -> Iterator[Any]:
     for key, value in statuses.items():
@@ -326,11 +360,7 @@ class StatusOption(TracktorModel):
         Letter case does not matter, nor whether words are joined by blanks or by underscores: a
         built-in status is listed as "In transit" and shown by orders as "in_transit".
         """
-        return _as_words(status) in {_as_words(name) for name in (self.key, self.label) if name}
-
-
-def _as_words(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").split())
+        return status_key(status) in {status_key(name) for name in (self.key, self.label) if name}
 
 
 class Webhook(TracktorModel):

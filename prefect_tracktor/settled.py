@@ -12,7 +12,7 @@ from pydantic import Field, HttpUrl
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, delete, select
 
 from prefect_tracktor.database import DatabaseBlock, by_statement, insert_into
-from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus
+from prefect_tracktor.models import Fulfillment, Order
 
 SETTLED = Table(
     "tracktor_settled_orders",
@@ -162,10 +162,4 @@ def is_settled(order: Order, *, before: datetime) -> bool:
 def _arrived(parcel: Fulfillment, before: datetime) -> bool:
     if not parcel.is_delivered or parcel.fulfillment_status == "partial":
         return False
-    steps = [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
-    times = [
-        step.datetime
-        for step in steps
-        if step.key == ShipmentStatus.DELIVERED and step.datetime is not None
-    ]
-    return bool(times) and max(times) <= before
+    return parcel.reached_at is not None and parcel.reached_at <= before

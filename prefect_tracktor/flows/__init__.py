@@ -5,6 +5,7 @@ from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
 from prefect_tracktor.flows.mail_run import MailReport
 from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
 from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.status_change import email_status_changes, notify_status_change
 from prefect_tracktor.flows.status_run import StatusReport
 
 __all__ = [
@@ -13,5 +14,7 @@ __all__ = [
     "StatusReport",
     "advance_custom_statuses",
     "email_expired_exceptions",
+    "email_status_changes",
+    "notify_status_change",
     "reconcile_manual_statuses",
 ]

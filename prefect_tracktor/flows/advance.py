@@ -65,12 +65,11 @@ def advance_custom_statuses(
     options, calls = status_options(credentials)
     return StatusRun(
         credentials,
-        Scan(credentials, orders, chunk_size=chunk_size, settled=settled),
+        Scan(credentials, orders, chunk_size=chunk_size, settled=settled, calls=calls),
         Progression(checked_stages(stages, options), now=datetime.now(UTC)),
         title="Advance statuses",
         dry_run=dry_run,
         max_updates=max_updates,
         verify=verify,
         chunk_size=chunk_size,
-        calls=calls,
     ).carry_out()

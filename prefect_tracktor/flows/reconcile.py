@@ -82,6 +82,7 @@ def reconcile_manual_statuses(
             settled=None if takeover else settled,
             # what is asked about the carrier's updates can be done for delivered orders too
             may_skip=asks_for_a_status_only,
+            calls=calls,
         ),
         Reconciliation(
             wishes,
@@ -95,5 +96,4 @@ def reconcile_manual_statuses(
         verify=verify,
         chunk_size=chunk_size,
         unasked=tuple(wishes.keys() - set(asked)),
-        calls=calls,
     ).carry_out()

@@ -27,6 +27,7 @@ class Scan:
         chunk_size: How many orders a task run reads.
         settled: What remembers the orders that can no longer change; these are not read again.
         may_skip: Whether a settled order may be left out, by its id.
+        calls: How many requests were sent before, to find the orders.
 
     Attributes:
         calls: How many requests were sent so far.
@@ -57,6 +58,7 @@ class Scan:
         chunk_size: int,
         settled: SettledOrders | None = None,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
+        calls: int = 0,
     ) -> None:
         if not 1 <= chunk_size <= _LARGEST_CHUNK:
             raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
@@ -65,7 +67,7 @@ class Scan:
         self._chunk_size = chunk_size
         self._memory = settled
         self._may_skip = may_skip
-        self.calls = 0
+        self.calls = calls
         self.read: list[int] = []
         self.settled: list[int] = []
         self.missing: list[int] = []

@@ -69,7 +69,6 @@ class StatusRun:
         verify: Read back what was written.
         chunk_size: How many orders one task run writes or reads back.
         unasked: Orders for which nothing was asked.
-        calls: How many requests were sent beside those of the scan.
 
     Example:
         >>> from prefect import flow
@@ -91,7 +90,7 @@ class StatusRun:
     verify: bool = True
     chunk_size: int = 500
     unasked: tuple[int, ...] = ()
-    calls: int = 0
+    _calls: int = 0
     _plan: StatusPlan = field(default_factory=StatusPlan)
     _written: list[int] = field(default_factory=list)
     _not_written: list[Failure] = field(default_factory=list)
@@ -148,7 +147,7 @@ class StatusRun:
     def _write(self, changes: list[Change]) -> None:
         updates = [change.update for change in changes]
         batch = update_orders.submit(self.credentials, updates).result()
-        self.calls += batch.requests
+        self._calls += batch.requests
         self._written += (order.order_id for order in batch.found)
         self._not_written += batch.failed
         self._not_written += (
@@ -167,12 +166,12 @@ class StatusRun:
                 Failure(unread.id, f"it could not be read back: {unread.reason}")
                 for unread in batch.failed
             )
-        self.calls += written.calls
+        self._calls += written.calls
 
     def _report(self) -> StatusReport:
         return StatusReport(
             dry_run=self.dry_run,
-            calls=self.calls + self.scan.calls,
+            calls=self._calls + self.scan.calls,
             read=tuple(self.scan.read),
             settled=tuple(self.scan.settled),
             missing=tuple(self.scan.missing),

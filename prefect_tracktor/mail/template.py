@@ -156,8 +156,20 @@ def tracking_page_address(shop_url: str | None, order: Order) -> str:
     return f"{shop.scheme}://{shop.netloc}{shop.path.rstrip('/')}/apps/tracktor/track?{query}"
 
 
-def _default(name: str) -> str:
-    return (files(__package__) / "default_template" / name).read_text("utf-8")
+def _packaged(name: str) -> str:
+    return (files(__package__) / "default_template" / f"{name}.jinja").read_text("utf-8").strip()
+
+
+def _subject(kind: str) -> str:
+    return _packaged(f"{kind}/subject.txt")
+
+
+def _body(kind: str, form: str) -> str:
+    """A whole template, as a person edits it: the frame with the words of its kind."""
+    body = _packaged(f"frame.{form}").replace("[[subject]]", _subject(kind))
+    for slot in ("before", "after", "closing"):
+        body = body.replace(f"[[{slot}]]", _packaged(f"{kind}/{slot}.{form}"))
+    return f"{body}\n"
 
 
 class EmailTemplate(Block):
@@ -196,18 +208,18 @@ class EmailTemplate(Block):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     subject: str = Field(
-        default=_default("subject.txt.jinja").strip(),
+        default=_subject("expired"),
         title="Subject",
         description="The subject, as a Jinja template; it may use order, fulfillments and shop.",
     )
     text: str = Field(
-        default=_default("text.txt.jinja"),
+        default=_body("expired", "txt"),
         title="Plain text",
         description="The plain text part, as a Jinja template.",
         json_schema_extra={"format": "multiline"},
     )
     html: str = Field(
-        default=_default("html.html.jinja"),
+        default=_body("expired", "html"),
         title="HTML",
         description="The HTML part, as a Jinja template; all values are escaped.",
         json_schema_extra={"format": "multiline"},
@@ -257,6 +269,23 @@ class EmailTemplate(Block):
             if not getattr(rendered, field).strip():
                 raise _failure(field, order.order_id, "it comes out empty")
         return rendered
+
+
+def status_template() -> EmailTemplate:
+    """The default words about a parcel that is in transit, out for delivery or delivered.
+
+    Returns:
+        The template; the parcels of one message have the same status.
+
+    Example:
+        >>> parcel = Fulfillment(fulfillment_id=7, shipment_status="delivered")
+        >>> order = Order(order_id=1, order_name="#1001", fulfillments=[parcel])
+        >>> status_template().render(order, [parcel], shop=ShopInfo("Your Shop")).subject
+        'Your order #1001 has been delivered'
+    """
+    return EmailTemplate(
+        subject=_subject("status"), text=_body("status", "txt"), html=_body("status", "html")
+    )
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
