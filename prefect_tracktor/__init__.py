@@ -35,6 +35,7 @@ from prefect_tracktor.sources import OrderFile, StatusFile, StatusQuery
 from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.transport import TransportLimits
+from prefect_tracktor.webhooks import WantedWebhook, WebhookSubscription
 
 __all__ = [
     "AsyncTracktorClient",
@@ -70,6 +71,8 @@ __all__ = [
     "TracktorError",
     "TransportLimits",
     "UnreadableAnswer",
+    "WantedWebhook",
     "Webhook",
+    "WebhookSubscription",
     "WebhookTopic",
 ]

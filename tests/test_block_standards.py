@@ -39,6 +39,7 @@ def test_every_block_is_found() -> None:
         "StatusFile",
         "StatusQuery",
         "TracktorCredentials",
+        "WebhookSubscription",
     ]
 
 

@@ -22,6 +22,7 @@ from prefect_tracktor import (
     StatusFile,
     StatusQuery,
     TracktorCredentials,
+    WebhookSubscription,
     flows,
     sandbox,
     tasks,
@@ -109,6 +110,7 @@ def test_every_public_name_has_an_example(name: str) -> None:
         lambda _names: StatusQuery(
             url="sqlite://", query="SELECT 1 AS order_id, 'Sewing' AS status"
         ),
+        lambda _names: WebhookSubscription(address="https://shop.example/hook"),
     ],
 )
 def test_the_example_on_a_blocks_page_runs(

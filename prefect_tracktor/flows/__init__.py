@@ -7,14 +7,17 @@ from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
 from prefect_tracktor.flows.report import RunReport
 from prefect_tracktor.flows.status_change import email_status_changes, notify_status_change
 from prefect_tracktor.flows.status_run import StatusReport
+from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
 
 __all__ = [
     "MailReport",
     "RunReport",
     "StatusReport",
+    "WebhookReport",
     "advance_custom_statuses",
     "email_expired_exceptions",
     "email_status_changes",
     "notify_status_change",
     "reconcile_manual_statuses",
+    "sync_webhooks",
 ]

@@ -1,0 +1,216 @@
+"""`sync_webhooks`: give a Tracktor account the webhooks that it ought to have."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from prefect import flow, get_run_logger
+from pydantic import BaseModel, ConfigDict
+
+from prefect_tracktor.client import TracktorClient
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import BadCredentials, IncompleteRun, NotFound, TracktorError
+from prefect_tracktor.masking import redact
+from prefect_tracktor.models import Webhook
+from prefect_tracktor.reporting import publish_summary, publish_table
+from prefect_tracktor.webhooks import (
+    WantedWebhook,
+    WebhookPlan,
+    WebhookSubscription,
+    host_of,
+    plan_webhooks,
+)
+
+Row = dict[str, str | int]
+
+# what another run does at the same time may have to be put right; it ends when both see the same
+_ROUNDS = 4
+
+
+class WebhookReport(BaseModel):
+    """What a run of `sync_webhooks` found and did; webhook ids throughout.
+
+    Attributes:
+        dry_run: Whether nothing was to be changed.
+        calls: How many requests were sent to Tracktor, repetitions included.
+        planned: How many webhooks were to be created or removed at first sight.
+        created: What was created.
+        removed: What was removed: doubles, and what was pruned.
+        kept: What was there as wanted, at first sight.
+        surplus: What else points to an own host, and stayed.
+        foreign: What points to other hosts.
+        failed: What could not be done, and why.
+
+    Example:
+        >>> WebhookReport(created=(7,)).complete
+        True
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    dry_run: bool = False
+    calls: int = 0
+    planned: int = 0
+    created: tuple[int, ...] = ()
+    removed: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
+    surplus: tuple[int, ...] = ()
+    foreign: tuple[int, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether the account has what it ought to have; always true of a dry run."""
+        return not self.failed
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many calls were made, and how many webhooks stand in each list."""
+        values = self.model_dump(exclude={"dry_run"})
+        return {n: value if isinstance(value, int) else len(value) for n, value in values.items()}
+
+
+@flow(name="Sync webhooks", flow_run_name="sync-webhooks")
+def sync_webhooks(
+    credentials: TracktorCredentials,
+    wanted: list[WantedWebhook] | WebhookSubscription,
+    *,
+    prune: bool = False,
+    dry_run: bool = False,
+) -> WebhookReport:
+    """Create the webhooks that are missing, and remove doubles; with `prune` also the surplus.
+
+    What points to a host that no wanted address has is never touched. What was done is read back;
+    a second run changes nothing, and two runs at once leave no doubles.
+
+    Args:
+        credentials: The Tracktor account.
+        wanted: The topics and addresses that the account ought to have.
+        prune: Also remove what else points to the same scheme, host and port as a wanted address.
+        dry_run: Show the plan, and change nothing.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        BadCredentials: Tracktor refuses the credentials.
+        TracktorError: The webhooks cannot be read; nothing was changed.
+        IncompleteRun: Something could not be created or removed. Its `report` says what; the next
+            run tries again.
+
+    Example:
+        >>> from prefect_tracktor import WantedWebhook
+        >>> from prefect_tracktor.flows import sync_webhooks
+        >>> wanted = [WantedWebhook(topic="fulfillment/delivered", address="https://shop.example/hook")]
+        >>> report = sync_webhooks(credentials, wanted)
+        >>> len(report.created), len(sync_webhooks(credentials, wanted).created)
+        (1, 0)
+    """
+    asked = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
+    with credentials.get_client() as client:
+        report = _Sync(client, asked, prune=prune).carry_out(dry_run=dry_run)
+    counts = {name: count for name, count in report.counts.items() if count}
+    get_run_logger().info(", ".join(f"{count} {name}" for name, count in counts.items()))
+    notes = ["This was a dry run: nothing was changed."] if dry_run else list(report.failed)
+    publish_summary("webhooks-summary", title="Webhooks", counts=report.counts, notes=notes)
+    if not report.complete:
+        raise IncompleteRun(
+            f"the account does not have the webhooks that it ought to have: {report.failed[0]}",
+            report=report,
+        )
+    return report
+
+
+class _Sync:
+    """One run of the flow."""
+
+    def __init__(self, client: TracktorClient, wanted: list[WantedWebhook], *, prune: bool) -> None:
+        self._client = client
+        self._wanted = wanted
+        self._prune = prune
+        self._secrets = tuple(webhook.address.get_secret_value() for webhook in wanted)
+        self._made: set[WantedWebhook] = set()
+        self._created: list[int] = []
+        self._removed: list[int] = []
+        self._failed: list[str] = []
+
+    def carry_out(self, *, dry_run: bool) -> WebhookReport:
+        first = plan = self._plan()
+        publish_table(
+            "webhooks-plan",
+            list(_rows(plan)),
+            description="What this run is to create and to remove, before its first change; of an"
+            " address the host only, as its path may be a secret.",
+        )
+        for _ in range(0 if dry_run else _ROUNDS):
+            if plan.is_done:
+                break
+            self._apply(plan)
+            plan = self._plan()
+        if plan.is_done:
+            self._failed.clear()  # what failed at first was done in the end, if only by others
+        elif not dry_run and not self._failed:
+            self._failed.append("Tracktor does not show what was created or removed")
+        return WebhookReport(
+            dry_run=dry_run,
+            calls=self._client.requests_sent,
+            planned=len(first.create) + len(first.remove),
+            created=tuple(self._created),
+            removed=tuple(self._removed),
+            kept=_ids(first.kept),
+            surplus=_ids(plan.surplus),
+            foreign=_ids(plan.foreign),
+            failed=tuple(self._failed),
+        )
+
+    def _plan(self) -> WebhookPlan:
+        return plan_webhooks(self._wanted, self._client.list_webhooks(), prune=self._prune)
+
+    def _apply(self, plan: WebhookPlan) -> None:
+        self._failed.clear()
+        for wanted in plan.create:
+            self._try(partial(self._create, wanted))
+        for webhook in plan.remove:
+            self._try(partial(self._remove, webhook))
+
+    def _try(self, change: Callable[[], None]) -> None:
+        """One webhook that cannot be changed does not keep the others from it."""
+        try:
+            change()
+        except BadCredentials:
+            raise
+        except TracktorError as error:
+            self._failed.append(redact(str(error), secrets=self._secrets))
+
+    def _create(self, wanted: WantedWebhook) -> None:
+        if wanted in self._made:
+            return  # a list that lags behind is no reason for a double
+        address = wanted.address.get_secret_value()
+        self._created.append(self._client.create_webhook(topic=wanted.topic, address=address).id)
+        self._made.add(wanted)
+
+    def _remove(self, webhook: Webhook) -> None:
+        try:
+            self._client.delete_webhook(webhook.id)
+        except NotFound:
+            return  # another run was faster
+        self._removed.append(webhook.id)
+
+
+def _ids(webhooks: tuple[Webhook, ...]) -> tuple[int, ...]:
+    return tuple(webhook.id for webhook in webhooks)
+
+
+def _rows(plan: WebhookPlan) -> Iterator[Row]:
+    for wanted in plan.create:
+        host = host_of(wanted.address.get_secret_value())
+        yield {"Topic": str(wanted.topic), "Host": host, "Plan": "To be created"}
+    lists = {
+        "To be removed": plan.remove,
+        "Kept": plan.kept,
+        "Surplus, left alone": plan.surplus,
+        "Another host, left alone": plan.foreign,
+    }
+    for what, webhooks in lists.items():
+        for webhook in webhooks:
+            host = host_of(webhook.address)
+            yield {"Topic": str(webhook.topic), "Host": host, "Id": webhook.id, "Plan": what}

@@ -1,0 +1,221 @@
+"""Which webhooks an account ought to have: compares with what it has, decides, and does no I/O."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from prefect.blocks.core import Block
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+
+from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.models import Webhook, WebhookTopic
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _usable(address: SecretStr) -> SecretStr:
+    checked_address(address.get_secret_value(), field="address")
+    return address
+
+
+Address = Annotated[
+    SecretStr,
+    AfterValidator(_usable),
+    Field(
+        title="Address",
+        description="Where Tracktor shall post to: an https address, such as that of the receiver"
+        " or of a Prefect Cloud webhook. Whoever knows it can post to it, so it is kept secret.",
+    ),
+]
+
+
+class WantedWebhook(BaseModel):
+    """A webhook that an account ought to have.
+
+    Attributes:
+        topic: One of the ten documented topics.
+        address: Where Tracktor shall post to: https, or http on this machine.
+
+    Raises:
+        pydantic.ValidationError: The topic is not documented, or the address is not one that may
+            be posted to; the message does not repeat it.
+
+    Example:
+        >>> WantedWebhook(topic="order/delivered", address="https://shop.example/hook").topic.value
+        'order/delivered'
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    topic: WebhookTopic = Field(title="Topic")
+    address: Address
+
+
+class WebhookSubscription(Block):
+    """The webhooks that an account ought to have at one address.
+
+    Attributes:
+        address: Where Tracktor shall post to: https, or http on this machine.
+        topics: What it shall tell of.
+
+    Raises:
+        pydantic.ValidationError: A topic is not documented, or the address is not one that may be
+            posted to; the message does not repeat it.
+
+    Example:
+        Subscribe, and remove what else points to the same host:
+        ```python
+        from prefect_tracktor import TracktorCredentials, WebhookSubscription
+        from prefect_tracktor.flows import sync_webhooks
+
+        credentials = TracktorCredentials.load("BLOCK_NAME")
+        webhook_subscription = WebhookSubscription.load("BLOCK_NAME")
+        sync_webhooks(credentials, webhook_subscription, prune=True)
+        ```
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    _block_type_name = "Tracktor Webhook Subscription"
+    _block_type_slug = "tracktor-webhook-subscription"
+    _description = "The webhooks that an account ought to have at one address."
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    address: Address
+    topics: list[WebhookTopic] = Field(
+        default=[WebhookTopic.FULFILLMENT_ALL],
+        min_length=1,
+        title="Topics",
+        description="What Tracktor shall tell of; fulfillment/all is enough for all events of"
+        " parcels.",
+    )
+
+    def wanted(self) -> list[WantedWebhook]:
+        """The webhooks, one for each topic.
+
+        Returns:
+            What `sync_webhooks` wants.
+
+        Example:
+            >>> subscription = WebhookSubscription(address="https://shop.example/hook")
+            >>> [webhook.topic.value for webhook in subscription.wanted()]
+            ['fulfillment/all']
+        """
+        return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookPlan:
+    """What is to be done, and what is not; each webhook of the account is in one of the lists.
+
+    Attributes:
+        create: What is wanted and not there.
+        remove: Doubles of what is wanted, and what else points to an own host if that is pruned.
+        kept: What is wanted and there.
+        surplus: What else points to an own host, and stays.
+        foreign: What points to other hosts; never touched.
+
+    Example:
+        >>> WebhookPlan().is_done
+        True
+    """
+
+    create: tuple[WantedWebhook, ...] = ()
+    remove: tuple[Webhook, ...] = ()
+    kept: tuple[Webhook, ...] = ()
+    surplus: tuple[Webhook, ...] = ()
+    foreign: tuple[Webhook, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is to be done."""
+        return not (self.create or self.remove)
+
+
+def plan_webhooks(
+    wanted: Iterable[WantedWebhook], existing: Iterable[Webhook], *, prune: bool = False
+) -> WebhookPlan:
+    """Compare what is wanted with what there is.
+
+    A host is the list's own if any wanted address has the same scheme, host and port. Of several
+    webhooks with the same topic and address that with the lowest id is kept, so that runs which
+    clean up at the same time keep the same one.
+
+    Args:
+        wanted: What the account ought to have; doubles count once.
+        existing: What it has.
+        prune: Whether what else points to an own host is to be removed.
+
+    Returns:
+        The plan. Carried out, it leads to one with nothing to be done.
+
+    Example:
+        >>> there = Webhook(id=1, topic="order/all", address="https://shop.example/hook")
+        >>> double = there.model_copy(update={"id": 2})
+        >>> wanted = [WantedWebhook(topic="order/all", address="https://shop.example/hook")]
+        >>> [webhook.id for webhook in plan_webhooks(wanted, [double, there]).remove]
+        [2]
+    """
+    asked = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
+    own_hosts = {host_of(address) for _, address in asked}
+    kept: dict[tuple[str, str], Webhook] = {}
+    doubles: list[Webhook] = []
+    others: list[Webhook] = []
+    for webhook in sorted(existing, key=lambda webhook: webhook.id):
+        key = (_topic(webhook), _address(webhook))
+        if key not in asked:
+            others.append(webhook)
+        elif key in kept:
+            doubles.append(webhook)
+        else:
+            kept[key] = webhook
+    own = [webhook for webhook in others if host_of(webhook.address) in own_hosts]
+    return WebhookPlan(
+        create=tuple(webhook for key, webhook in asked.items() if key not in kept),
+        remove=(*doubles, *(own if prune else ())),
+        kept=tuple(kept.values()),
+        surplus=() if prune else tuple(own),
+        foreign=tuple(webhook for webhook in others if webhook not in own),
+    )
+
+
+def host_of(address: str) -> str:
+    """Scheme, host and port of an address: what may be shown of it, as its path may be a secret.
+
+    Args:
+        address: A web address.
+
+    Returns:
+        Such as "https://shop.example"; the port only if it is not the scheme's own; an empty
+        string for what is no address.
+
+    Example:
+        >>> host_of("HTTPS://Shop.example:443/hook/s3cret")
+        'https://shop.example'
+    """
+    try:
+        parts = urlsplit(address.strip())
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return ""
+    if not host:
+        return ""
+    name = f"[{host}]" if ":" in host else host
+    own_port = "" if port in {None, _DEFAULT_PORTS.get(scheme)} else f":{port}"
+    return f"{scheme}://{name}{own_port}"
+
+
+def _topic(webhook: WantedWebhook | Webhook) -> str:
+    return str(webhook.topic)
+
+
+def _address(webhook: WantedWebhook | Webhook) -> str:
+    """The address in one form, as neither letter case nor the usual port make a host another."""
+    address = webhook.address
+    text = (address if isinstance(address, str) else address.get_secret_value()).strip()
+    host = host_of(text)
+    if not host:
+        return text
+    parts = urlsplit(text)
+    return f"{host}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
