@@ -64,14 +64,13 @@ class WebhookSubscription(Block):
             posted to; the message does not repeat it.
 
     Example:
-        Subscribe, and remove what else points to the same host:
+        What `sync_webhooks` is to see to:
         ```python
-        from prefect_tracktor import TracktorCredentials, WebhookSubscription
-        from prefect_tracktor.flows import sync_webhooks
+        from prefect_tracktor import WebhookSubscription
 
-        credentials = TracktorCredentials.load("BLOCK_NAME")
         webhook_subscription = WebhookSubscription.load("BLOCK_NAME")
-        sync_webhooks(credentials, webhook_subscription, prune=True)
+        for webhook in webhook_subscription.wanted():
+            print(webhook.topic)
         ```
     """
 
