@@ -145,6 +145,8 @@ def test_the_readme_runs(
     tracktor: Sandbox = names["tracktor"]
     monkeypatch.chdir(tmp_path)
     tracktor.shop.write_orders_csv(tmp_path / "orders_export.csv")
+    plan = f"order_id,status\n{names['order_ids'][0]},Sewing\n"
+    (tmp_path / "production_plan.csv").write_text(plan)
     with MailServer() as mail:
         values = {
             'uuid="YOUR-UUID", api_key="YOUR-KEY"': (
@@ -155,6 +157,7 @@ def test_the_readme_runs(
                 f'smtp_server="{mail.host}", smtp_port={mail.port}, smtp_type="INSECURE"'
             ),
             "NotificationLedger()": "ledger",
+            "SettledOrders(": "SettledOrders(url=ledger.url, ",
         }
         found = [
             inspect.cleandoc(indent + code) for indent, code in CODE.findall(README.read_text())
@@ -162,6 +165,7 @@ def test_the_readme_runs(
         assert len(found) >= 3
         for code in found:
             exec(_filled_in(code, values), names)  # noqa: S102  # it is our own README
-    assert names["report"].counts["due"] == 20
+    assert names["report"].read == (names["order_ids"][0],)
+    assert not [path for method, path in tracktor.calls if method == "POST"]
     assert not mail.messages
     assert len(names["late_parcels"](names["credentials"], names["order_ids"][:600])) > 20
