@@ -6,17 +6,16 @@ import re
 import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from email.utils import format_datetime
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic_core import from_json, to_json
 
 from prefect_tracktor.sandbox.answers import AnswerShape
+from prefect_tracktor.sandbox.background import BackgroundServer
 from prefect_tracktor.sandbox.deliveries import Deliveries, Delivery
 from prefect_tracktor.sandbox.faults import (
     DeliveryDice,
@@ -63,7 +62,7 @@ class _Refusal(Exception):
         self.reply = _Reply(status, to_json({"errors": errors}))
 
 
-class Sandbox:
+class Sandbox(BackgroundServer):
     """A Tracktor on loopback, running in a background thread.
 
     Args:
@@ -88,6 +87,7 @@ class Sandbox:
         '#1001'
     """
 
+    thread_name = "sandbox-http"
     uuid = UUID
     api_key = API_KEY
 
@@ -103,6 +103,7 @@ class Sandbox:
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__()
         self.shop = shop or Shop()
         self.host = host
         self.port = port
@@ -116,8 +117,6 @@ class Sandbox:
         self._moving: Moving | None = None
         self._deliveries: Deliveries | None = None
         self._done: list[Delivery] = []
-        self._portal: BlockingPortal | None = None
-        self._running = ExitStack()
 
     @property
     def base_url(self) -> str:
@@ -227,46 +226,6 @@ class Sandbox:
             raise RuntimeError("the parcels move already: wait for it, or stop it first")
         self._moving = Moving(self.shop, movement or Movement())
         return self._running.enter_context(self._moving)
-
-    def start(self) -> None:
-        """Start to listen; `port` and `base_url` then hold the port.
-
-        Raises:
-            OSError: The port is taken.
-
-        Example:
-            >>> tracktor = Sandbox(Shop(orders=1))
-            >>> tracktor.start()
-            >>> tracktor.base_url.startswith("http://127.0.0.1:")
-            True
-            >>> tracktor.stop()
-        """
-        with ExitStack() as starting:
-            portal = starting.enter_context(start_blocking_portal(name="sandbox-http"))
-            starting.enter_context(portal.wrap_async_context_manager(self._serving()))
-            self._portal = portal
-            self._running = starting.pop_all()
-
-    def stop(self) -> None:
-        """Close all connections and stop; the shop keeps its state.
-
-        Example:
-            >>> Sandbox(Shop(orders=1)).stop()
-        """
-        self._portal = None
-        self._running.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
