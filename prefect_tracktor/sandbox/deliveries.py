@@ -117,29 +117,18 @@ class Deliveries:
             []
         """
         dice = dice or DeliveryDice(DeliveryFaults())
+        shaped = shape.model_copy(update={"wrapped": shape.wrapped_deliveries})
         for webhook in webhooks:
             for name, subject in _subjects(webhook["topic"], changed):
-                if not is_on_this_machine(webhook["address"]):
+                if is_on_this_machine(webhook["address"]):
+                    delivery = self._planned(webhook, subject, changed.status_key)
+                    body = to_json(shaped.shaped(name, subject))
+                    self._send(_Letter(delivery, body, dice.faults.patience_seconds), dice)
+                else:
                     _log.warning(
                         "webhook %s is not delivered: the sandbox posts to this machine only",
                         webhook["id"],
                     )
-                    continue
-                self._messages += 1
-                delivery = Delivery(
-                    webhook["id"],
-                    webhook["topic"],
-                    webhook["address"],
-                    status=None,
-                    message=self._messages,
-                    order_id=subject["order_id"],
-                    fulfillment_id=subject.get("fulfillment_id"),
-                    status_key=changed.status_key,
-                    attempts=0,
-                )
-                shaped = shape.model_copy(update={"wrapped": shape.wrapped_deliveries})
-                body = to_json(shaped.shaped(name, subject))
-                self._send(_Letter(delivery, body, dice.faults.patience_seconds), dice)
 
     async def settle(self) -> None:
         """Wait until nothing is left to deliver.
@@ -165,6 +154,23 @@ class Deliveries:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self._session.close()
+
+    def _planned(
+        self, webhook: dict[str, Any], subject: dict[str, Any], status_key: str
+    ) -> Delivery:
+        """A delivery before anything was sent."""
+        self._messages += 1
+        return Delivery(
+            webhook["id"],
+            webhook["topic"],
+            webhook["address"],
+            status=None,
+            message=self._messages,
+            order_id=subject["order_id"],
+            fulfillment_id=subject.get("fulfillment_id"),
+            status_key=status_key,
+            attempts=0,
+        )
 
     def _send(self, letter: _Letter, dice: DeliveryDice) -> None:
         """Send a message, or what is drawn instead."""

@@ -94,10 +94,11 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         movement = Movement(parcels=5, speed=math.inf, seed=3, exception_rate=0.5, recovery_rate=0)
         with Moving(shop, movement) as moving:
             moving.wait()
-        state = httpx.get(f"{tracktor.about_url}/state").json()
         # its movement began before ours, but it may be slower
-        while not state["movement"]["done"]:
+        for _ in range(1000):
             state = httpx.get(f"{tracktor.about_url}/state").json()
+            if state["movement"]["done"]:
+                break
         still = next(i for i in tracktor.order_ids if not shop.revision(i))
         with httpx.Client(
             base_url=f"{tracktor.base_url}/{tracktor.uuid}/",
