@@ -14,27 +14,40 @@ except ImportError as missing:
 
 from prefect_tracktor.sandbox.answers import AnswerShape
 from prefect_tracktor.sandbox.deliveries import Delivery
-from prefect_tracktor.sandbox.faults import Fault, Faults
+from prefect_tracktor.sandbox.faults import DeliveryFault, DeliveryFaults, Fault, Faults
 from prefect_tracktor.sandbox.mail import MailFaults, MailServer, ReceivedMessage
+from prefect_tracktor.sandbox.movement import Movement, MovementStep, Moving
 from prefect_tracktor.sandbox.process import RunningSandbox, sandbox_process
 from prefect_tracktor.sandbox.server import API_KEY, UUID, Sandbox
-from prefect_tracktor.sandbox.shop import RefusedValue, Shop, StatusChange, UnknownId
+from prefect_tracktor.sandbox.shop import (
+    RefusedValue,
+    Shop,
+    StatusChange,
+    TrackingEvent,
+    UnknownId,
+)
 
 __all__ = [
     "API_KEY",
     "UUID",
     "AnswerShape",
     "Delivery",
+    "DeliveryFault",
+    "DeliveryFaults",
     "Fault",
     "Faults",
     "MailFaults",
     "MailServer",
+    "Movement",
+    "MovementStep",
+    "Moving",
     "ReceivedMessage",
     "RefusedValue",
     "RunningSandbox",
     "Sandbox",
     "Shop",
     "StatusChange",
+    "TrackingEvent",
     "UnknownId",
     "sandbox_process",
 ]

@@ -12,10 +12,13 @@ from typing import Any
 
 from prefect_tracktor.sandbox import (
     AnswerShape,
+    DeliveryFault,
+    DeliveryFaults,
     Fault,
     Faults,
     MailFaults,
     MailServer,
+    Movement,
     Sandbox,
     Shop,
 )
@@ -39,8 +42,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        shop = Shop(orders=options.orders, seed=options.seed, expired=options.expired)
+        shop = Shop(
+            orders=options.orders,
+            seed=options.seed,
+            expired=options.expired,
+            just_ready=options.just_ready,
+        )
         faults, answers = _faults(options), _answers(options)
+        delivery_faults, movement = _delivery_faults(options), _movement(options, shop)
         mail_faults = MailFaults(delay_seconds=options.mail_delay_ms / 1000)
     except ValueError as invalid:
         parser.error(str(invalid))
@@ -52,12 +61,21 @@ def main(arguments: list[str] | None = None) -> int:
             MailServer(port=options.smtp_port, faults=mail_faults, keep_in=options.mailbox)
         )
         tracktor = running.enter_context(
-            Sandbox(shop, faults=faults, answers=answers, mail=mail, port=options.port)
+            Sandbox(
+                shop,
+                faults=faults,
+                delivery_faults=delivery_faults,
+                answers=answers,
+                mail=mail,
+                port=options.port,
+            )
         )
         if options.prepared:
             tracktor.prepare()
         if options.csv:
             shop.write_orders_csv(options.csv)
+        if movement is not None:
+            tracktor.move(movement)
         if options.ready_file:
             _write_at_once(options.ready_file, json.dumps(_whereabouts(tracktor, mail)))
         _introduce(tracktor, mail, options)
@@ -73,13 +91,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--orders", type=int, default=1000, help="how many orders (1000)")
     parser.add_argument("--seed", type=int, default=1, help="what the shop is drawn from (1)")
     parser.add_argument("--expired", type=int, help="how many customers ought to be written to")
+    parser.add_argument("--just-ready", type=int, default=0, help="how many begin their way (0)")
     parser.add_argument("--port", type=int, default=0, help="Tracktor's port; 0: any free one")
     parser.add_argument("--smtp-port", type=int, default=0, help="the mail server's port; 0: any")
     parser.add_argument("--mailbox", type=Path, metavar="DIR", help="also keeps messages here")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="writes an orders export here")
     parser.add_argument("--prepared", action="store_true", help="writes answers ahead, for speed")
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="writes addresses as JSON")
+    _add_movement(parser.add_argument_group("parcels that move by themselves"))
     _add_faults(parser.add_argument_group("faults on purpose"))
+    _add_delivery_faults(parser.add_argument_group("faults of the webhooks' deliveries"))
     shapes = parser.add_argument_group("shapes of the answers")
     shapes.add_argument("--bare", action="store_true", help="answers are not wrapped")
     for name in _shape_names():
@@ -98,19 +119,66 @@ def _add_faults(group: Any) -> None:
     group.add_argument("--mail-delay-ms", type=float, default=0.0, help="how long a message takes")
 
 
+def _add_movement(group: Any) -> None:
+    group.add_argument("--moving", action="store_true", help="begins at once, by these options:")
+    group.add_argument("--speed", type=float, help="3600: an hour takes a second; inf: none waits")
+    group.add_argument("--moving-parcels", type=int, help="how many parcels; all that can")
+    group.add_argument("--movement-seed", type=int, help="what the story is drawn from (1)")
+    group.add_argument("--exception-rate", type=float, help="how many meet exceptions (0.1)")
+    group.add_argument("--recovery-rate", type=float, help="how many of them go on (0.5)")
+
+
+def _add_delivery_faults(group: Any) -> None:
+    group.add_argument("--delivery-seed", type=int, help="what they are drawn from (1)")
+    for kind in DeliveryFault:
+        group.add_argument(f"--{kind}", type=float, help="its probability")
+    group.add_argument("--held-back-seconds", type=float, help="how late some come, at most (0.5)")
+    group.add_argument("--patience-seconds", type=float, help="for how long it is tried (10)")
+
+
 def _shape_names() -> list[str]:
     return [name for name in AnswerShape.model_fields if name != "wrapped"]
 
 
 def _faults(options: argparse.Namespace) -> Faults:
-    given = {str(kind): getattr(options, kind) for kind in Fault}
-    fields = {name: value for name, value in given.items() if value is not None}
+    fields = _given({str(kind): getattr(options, kind) for kind in Fault})
     fields |= {
         "latency_seconds": options.latency_ms / 1000,
         "latency_jitter_seconds": options.latency_jitter_ms / 1000,
         "retry_after_seconds": options.retry_after_seconds,
     }
     return Faults.everything(options.fail_rate or 0.0, seed=options.fault_seed, **fields)
+
+
+def _delivery_faults(options: argparse.Namespace) -> DeliveryFaults:
+    fields = {
+        name: getattr(options, name) for name in DeliveryFaults.model_fields if name != "seed"
+    }
+    return DeliveryFaults.model_validate(_given(fields | {"seed": options.delivery_seed}))
+
+
+def _movement(options: argparse.Namespace, shop: Shop) -> Movement | None:
+    given = _given(
+        {
+            "speed": options.speed,
+            "parcels": options.moving_parcels,
+            "seed": options.movement_seed,
+            "exception_rate": options.exception_rate,
+            "recovery_rate": options.recovery_rate,
+        }
+    )
+    if given and not options.moving:
+        raise ValueError(f"say --moving too: without it these have no effect: {', '.join(given)}")
+    if not options.moving:
+        return None
+    movement = Movement.model_validate(given)
+    # what cannot move is refused before anything starts
+    movement.steps(shop)
+    return movement
+
+
+def _given(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _answers(options: argparse.Namespace) -> AnswerShape:

@@ -1,4 +1,4 @@
-"""How webhooks reach their addresses: in the background, in order, on this machine only."""
+"""How webhooks reach their addresses: in the background, sent again, on this machine only."""
 
 import asyncio
 import logging
@@ -12,10 +12,11 @@ from pydantic_core import to_json
 
 from prefect_tracktor.models import ShipmentStatus
 from prefect_tracktor.sandbox.answers import AnswerShape
+from prefect_tracktor.sandbox.faults import DeliveryDice, DeliveryFault, DeliveryFaults
 from prefect_tracktor.sandbox.shop import ChangedOrder
 
-_ATTEMPTS = 4
-_FIRST_PAUSE_SECONDS = 0.05
+_AT_ONCE_PER_ADDRESS = 8
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 2.0
 _TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 _log = logging.getLogger(__name__)
@@ -24,28 +25,47 @@ _log = logging.getLogger(__name__)
 class Delivery(NamedTuple):
     """What became of a webhook's message.
 
-    `status` is what the receiver answered; `None` if it could not be reached.
+    `status` is what the receiver answered at last; `None` if it could not be reached, or if the
+    message was lost on purpose. `message` is the message's number: both copies of a duplicated one
+    have the same. `fulfillment_id` is `None` for a message about an order. `fault` is what happened
+    to it on purpose: of a duplicated message only the second copy has it. `attempts` is how often
+    it was sent: 0 if it was lost.
 
     Example:
-        >>> Delivery(webhook_id=1, topic="order/all", address="http://127.0.0.1/", status=200).topic
-        'order/all'
+        >>> Delivery(webhook_id=1, topic="order/all", address="http://127.0.0.1/", status=200).taken
+        True
     """
 
     webhook_id: int
     topic: str
     address: str
     status: int | None
+    message: int = 1
+    order_id: int | None = None
+    fulfillment_id: int | None = None
+    status_key: str = ""
+    fault: DeliveryFault | None = None
+    attempts: int = 1
+
+    @property
+    def taken(self) -> bool:
+        """Whether the receiver took the message."""
+        return self.status is not None and 200 <= self.status < 300
 
 
 class _Letter(NamedTuple):
-    webhook: dict[str, Any]
+    """A message to send; `delivery` says so far which one it is."""
+
+    delivery: Delivery
     body: bytes
+    patience_seconds: float
 
 
 class Deliveries:
-    """Posts to webhooks' addresses, one queue for each address; nobody waits for them.
+    """Posts to webhooks' addresses, several messages at once to each; nobody waits for them.
 
-    Belongs to the event loop in which it was made.
+    The messages about one order are sent one after another. Belongs to the event loop in which it
+    was made.
 
     Example:
         >>> async def deliver() -> list[Delivery]:
@@ -59,11 +79,24 @@ class Deliveries:
     def __init__(self) -> None:
         self.done: list[Delivery] = []
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
-        self._queues: dict[str, asyncio.Queue[_Letter]] = {}
+        self._queues: dict[tuple[str, int], asyncio.Queue[_Letter]] = {}
         self._workers: list[asyncio.Task[None]] = []
+        self._messages = 0
+        self._left = 0
+        self._settled = asyncio.Event()
+        self._settled.set()
+
+    @property
+    def left(self) -> int:
+        """How many messages are neither delivered nor given up."""
+        return self._left
 
     def post(
-        self, changed: ChangedOrder, webhooks: list[dict[str, Any]], shape: AnswerShape
+        self,
+        changed: ChangedOrder,
+        webhooks: list[dict[str, Any]],
+        shape: AnswerShape,
+        dice: DeliveryDice | None = None,
     ) -> None:
         """Queue what each webhook is to be told about a change.
 
@@ -71,6 +104,7 @@ class Deliveries:
             changed: The change.
             webhooks: All webhooks there are.
             shape: How to write the objects.
+            dice: Draws what each message meets; by default nothing goes wrong.
 
         Example:
             >>> async def post() -> list[Delivery]:
@@ -82,10 +116,19 @@ class Deliveries:
             >>> asyncio.run(post())
             []
         """
+        dice = dice or DeliveryDice(DeliveryFaults())
+        shaped = shape.model_copy(update={"wrapped": shape.wrapped_deliveries})
         for webhook in webhooks:
             for name, subject in _subjects(webhook["topic"], changed):
-                shaped = shape.model_copy(update={"wrapped": shape.wrapped_deliveries})
-                self._queue(_Letter(webhook, to_json(shaped.shaped(name, subject))))
+                if is_on_this_machine(webhook["address"]):
+                    delivery = self._planned(webhook, subject, changed.status_key)
+                    body = to_json(shaped.shaped(name, subject))
+                    self._send(_Letter(delivery, body, dice.faults.patience_seconds), dice)
+                else:
+                    _log.warning(
+                        "webhook %s is not delivered: the sandbox posts to this machine only",
+                        webhook["id"],
+                    )
 
     async def settle(self) -> None:
         """Wait until nothing is left to deliver.
@@ -97,8 +140,7 @@ class Deliveries:
             ...     await deliveries.close()
             >>> asyncio.run(settle())
         """
-        for queue in list(self._queues.values()):
-            await queue.join()
+        await self._settled.wait()
 
     async def close(self) -> None:
         """Give up what is not delivered yet.
@@ -113,41 +155,81 @@ class Deliveries:
         await asyncio.gather(*self._workers, return_exceptions=True)
         await self._session.close()
 
-    def _queue(self, letter: _Letter) -> None:
-        address = letter.webhook["address"]
-        if not is_on_this_machine(address):
-            _log.warning(
-                "webhook %s is not delivered: the sandbox posts to this machine only",
-                letter.webhook["id"],
-            )
-            return
-        if address not in self._queues:
-            self._queues[address] = asyncio.Queue()
-            self._workers.append(asyncio.create_task(self._work(self._queues[address])))
-        self._queues[address].put_nowait(letter)
+    def _planned(
+        self, webhook: dict[str, Any], subject: dict[str, Any], status_key: str
+    ) -> Delivery:
+        """A delivery before anything was sent."""
+        self._messages += 1
+        return Delivery(
+            webhook["id"],
+            webhook["topic"],
+            webhook["address"],
+            status=None,
+            message=self._messages,
+            order_id=subject["order_id"],
+            fulfillment_id=subject.get("fulfillment_id"),
+            status_key=status_key,
+            attempts=0,
+        )
+
+    def _send(self, letter: _Letter, dice: DeliveryDice) -> None:
+        """Send a message, or what is drawn instead."""
+        trouble = dice.roll()
+        marked = letter._replace(delivery=letter.delivery._replace(fault=trouble.kind))
+        match trouble.kind:
+            case None:
+                self._queue(letter)
+            case DeliveryFault.LOST:
+                self.done.append(marked.delivery)
+            case DeliveryFault.REORDERED:
+                self._queue(marked, after_seconds=trouble.held_back_seconds)
+            case DeliveryFault.DUPLICATED:
+                self._queue(letter)
+                self._queue(marked, after_seconds=trouble.held_back_seconds)
+
+    def _queue(self, letter: _Letter, after_seconds: float = 0.0) -> None:
+        self._left += 1
+        self._settled.clear()
+        queue = self._queue_for(letter.delivery)
+        if after_seconds:
+            asyncio.get_running_loop().call_later(after_seconds, queue.put_nowait, letter)
+        else:
+            queue.put_nowait(letter)
+
+    def _queue_for(self, delivery: Delivery) -> asyncio.Queue[_Letter]:
+        """One for all messages about an order; a second copy must not wait for the first."""
+        is_copy = delivery.fault is DeliveryFault.DUPLICATED
+        lane = ((delivery.order_id or 0) + is_copy) % _AT_ONCE_PER_ADDRESS
+        key = delivery.address, lane
+        if key not in self._queues:
+            self._queues[key] = asyncio.Queue()
+            self._workers.append(asyncio.create_task(self._work(self._queues[key])))
+        return self._queues[key]
 
     async def _work(self, queue: asyncio.Queue[_Letter]) -> None:
         while True:
-            letter = await queue.get()
-            webhook = letter.webhook
-            status = await self._deliver(letter)
-            self.done.append(Delivery(webhook["id"], webhook["topic"], webhook["address"], status))
-            queue.task_done()
+            self.done.append(await self._deliver(await queue.get()))
+            self._left -= 1
+            if not self._left:
+                self._settled.set()
 
-    async def _deliver(self, letter: _Letter) -> int | None:
-        status = None
-        for attempt in range(_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
+    async def _deliver(self, letter: _Letter) -> Delivery:
+        """Send a message until it is taken, or patience is at its end."""
+        loop = asyncio.get_running_loop()
+        patient_until = loop.time() + letter.patience_seconds
+        delivery, pause = letter.delivery, _FIRST_PAUSE_SECONDS
+        while True:
             status = await self._attempt(letter)
-            if status is not None and status < 300:
-                break
-        return status
+            delivery = delivery._replace(status=status, attempts=delivery.attempts + 1)
+            if delivery.taken or loop.time() + pause > patient_until:
+                return delivery
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def _attempt(self, letter: _Letter) -> int | None:
         try:
             async with self._session.post(
-                letter.webhook["address"],
+                letter.delivery.address,
                 data=letter.body,
                 headers={"Content-Type": "application/json"},
                 allow_redirects=False,

@@ -71,6 +71,7 @@ class Kind(Enum):
     """
 
     WRITE_TO = "has an e-mail address and an expired parcel that has not arrived"
+    JUST_READY = "has an e-mail address and one parcel, which has all its way before it"
     EXPIRED_DELIVERED = "expired, but delivered"
     EXPIRED_BY_PHONE = "expired, but without an e-mail address"
     NOT_FOUND = ExceptionStatus.NOT_FOUND
@@ -87,7 +88,7 @@ class Kind(Enum):
 
 # one of each in every 24 orders, and more of what is common
 _DECK = (
-    *(kind for kind in Kind if kind is not Kind.WRITE_TO),
+    *(kind for kind in Kind if kind not in {Kind.WRITE_TO, Kind.JUST_READY}),
     *[Kind.DELIVERED] * 6,
     *[Kind.IN_TRANSIT] * 4,
     Kind.CUSTOM,
@@ -235,6 +236,7 @@ class Drafts:
         seed: What they are drawn from.
         expired: How many have a customer to write to.
         now: The shop's present.
+        just_ready: How many others have one parcel that is ready, and a customer's e-mail address.
 
     Example:
         >>> drafts = Drafts(orders=40, seed=3, expired=2, now=dt.datetime(2026, 6, 1))
@@ -242,12 +244,18 @@ class Drafts:
         2
     """
 
-    def __init__(self, *, orders: int, seed: int, expired: int, now: dt.datetime) -> None:
+    def __init__(
+        self, *, orders: int, seed: int, expired: int, now: dt.datetime, just_ready: int = 0
+    ) -> None:
         self.order_ids = OrderIds(seed, orders)
         self._seed = seed
         self._now = now
         chosen = sorted(Random(f"{seed}/expired").sample(range(orders), expired))
         self._to_write_to = {index: rank for rank, index in enumerate(chosen)}
+        self._just_ready: frozenset[int] = frozenset()
+        if just_ready:
+            others = [index for index in range(orders) if index not in self._to_write_to]
+            self._just_ready = frozenset(Random(f"{seed}/just ready").sample(others, just_ready))
 
     def __len__(self) -> int:
         return len(self.order_ids)
@@ -267,6 +275,8 @@ class Drafts:
         """
         if index in self._to_write_to:
             return Kind.WRITE_TO
+        if index in self._just_ready:
+            return Kind.JUST_READY
         return _deck(self._seed, index // len(_DECK))[index % len(_DECK)]
 
     def in_trouble(self, status: str) -> Iterator[int]:
@@ -488,7 +498,7 @@ def _reachable_by(kind: Kind, random: Random) -> tuple[bool, bool]:
     """Whether the customer left an e-mail address, and a phone number: one of them at least."""
     no_email, phone = random.random() < 0.1, random.random() < 0.5
     match kind:
-        case Kind.WRITE_TO | Kind.EXPIRED_DELIVERED:
+        case Kind.WRITE_TO | Kind.JUST_READY | Kind.EXPIRED_DELIVERED:
             return True, phone
         case Kind.EXPIRED_BY_PHONE:
             return False, True
@@ -518,6 +528,8 @@ def _parcels(kind: Kind, rank: int, random: Random) -> tuple[Parcel, ...]:
         return ()
     if kind is Kind.WRITE_TO:
         return (_expired(random), *_beside_an_expired_one(rank, random))
+    if kind is Kind.JUST_READY:
+        return (Parcel(ShipmentStatus.ORDER_READY),)
     further = random.choice((0, 0, 0, 1, 2))
     if kind is Kind.CUSTOM:
         return (Parcel(random.choice(CUSTOM_LABELS)),) * (1 + further)

@@ -1,11 +1,14 @@
 """What can go wrong on purpose: which fault, how often, and drawn from which seed."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_Kind = TypeVar("_Kind", bound=StrEnum)
 
 
 class Fault(StrEnum):
@@ -71,9 +74,7 @@ class Faults(BaseModel):
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:
-        total = round(sum(map(self.probability, Fault)), 9)
-        if total > 1:
-            raise ValueError(f"the probabilities add up to {total:g}; they must not exceed 1")
+        _check_total(map(self.probability, Fault))
         return self
 
     @classmethod
@@ -163,7 +164,7 @@ class Dice:
         """
         faults = self.faults
         where, before, variant, jitter = (self._random.random() for _ in range(4))
-        kind = self._kind(where)
+        kind = _drawn(where, self._probabilities)
         return Trouble(
             kind=kind,
             acts=_acts(kind, before < 0.5),
@@ -171,12 +172,137 @@ class Dice:
             latency_seconds=faults.latency_seconds + jitter * faults.latency_jitter_seconds,
         )
 
-    def _kind(self, where: float) -> Fault | None:
-        for kind, probability in self._probabilities:
-            if where < probability:
-                return kind
-            where -= probability
-        return None
+
+class DeliveryFault(StrEnum):
+    """What can happen to a webhook's message; each is a field of `DeliveryFaults`.
+
+    Example:
+        >>> DeliveryFaults(lost=0.1).probability(DeliveryFault.LOST)
+        0.1
+    """
+
+    DUPLICATED = "duplicated"
+    REORDERED = "reordered"
+    LOST = "lost"
+
+
+class DeliveryFaults(BaseModel):
+    """What goes wrong on purpose with the webhooks' messages, drawn once for each message.
+
+    Without faults the messages about one order arrive one after another. A message that is not
+    taken is sent again, after pauses that grow from 0.1 to 2 seconds.
+
+    Attributes:
+        seed: What the faults are drawn from: the same messages one after another meet the same.
+        duplicated: Probability that a message is sent twice: half of the copies at once, and half
+            later.
+        reordered: Probability that a message is held back, so that later ones overtake it.
+        lost: Probability that a message is not sent at all.
+        held_back_seconds: For how long at most; at least half of it if reordered.
+        patience_seconds: For how long a message that is not taken is sent again.
+
+    Example:
+        >>> DeliveryFaults(duplicated=0.7, lost=0.4)
+        Traceback (most recent call last):
+        ...
+        pydantic_core._pydantic_core.ValidationError: 1 validation error for DeliveryFaults
+          Value error, the probabilities add up to 1.1; they must not exceed 1 ...
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 1
+    duplicated: float = Field(default=0.0, ge=0, le=1)
+    reordered: float = Field(default=0.0, ge=0, le=1)
+    lost: float = Field(default=0.0, ge=0, le=1)
+    held_back_seconds: float = Field(default=0.5, ge=0)
+    patience_seconds: float = Field(default=10.0, ge=0)
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Self:
+        _check_total(map(self.probability, DeliveryFault))
+        return self
+
+    def probability(self, kind: DeliveryFault) -> float:
+        """How probable a kind of fault is.
+
+        Args:
+            kind: The kind.
+
+        Returns:
+            A number from 0 to 1.
+
+        Example:
+            >>> DeliveryFaults().probability(DeliveryFault.LOST)
+            0.0
+        """
+        probability: float = getattr(self, kind)
+        return probability
+
+
+class DeliveryTrouble(NamedTuple):
+    """What one message meets.
+
+    `held_back_seconds` is for how long it waits, or its second copy.
+
+    Example:
+        >>> DeliveryTrouble(DeliveryFault.LOST).held_back_seconds
+        0.0
+    """
+
+    kind: DeliveryFault | None
+    held_back_seconds: float = 0.0
+
+
+class DeliveryDice:
+    """Draws what each message meets.
+
+    Args:
+        faults: What can go wrong, and the seed.
+
+    Example:
+        >>> DeliveryDice(DeliveryFaults(lost=1)).roll().kind
+        <DeliveryFault.LOST: 'lost'>
+    """
+
+    def __init__(self, faults: DeliveryFaults) -> None:
+        self.faults = faults
+        self._random = Random(faults.seed)
+        self._probabilities = [(kind, faults.probability(kind)) for kind in DeliveryFault]
+
+    def roll(self) -> DeliveryTrouble:
+        """Draw what the next message meets.
+
+        Returns:
+            The trouble; each draw takes as many random numbers.
+
+        Example:
+            >>> DeliveryDice(DeliveryFaults()).roll().kind is None
+            True
+        """
+        where, late = self._random.random(), self._random.random()
+        longest = self.faults.held_back_seconds
+        match kind := _drawn(where, self._probabilities):
+            case DeliveryFault.REORDERED:
+                return DeliveryTrouble(kind, longest * (1 + late) / 2)
+            case DeliveryFault.DUPLICATED if late < 0.5:
+                return DeliveryTrouble(kind, longest * late * 2)
+            case _:
+                return DeliveryTrouble(kind)
+
+
+def _check_total(probabilities: Iterable[float]) -> None:
+    total = round(sum(probabilities), 9)
+    if total > 1:
+        raise ValueError(f"the probabilities add up to {total:g}; they must not exceed 1")
+
+
+def _drawn(where: float, probabilities: list[tuple[_Kind, float]]) -> _Kind | None:
+    for kind, probability in probabilities:
+        if where < probability:
+            return kind
+        where -= probability
+    return None
 
 
 def _acts(kind: Fault | None, drawn: bool) -> bool:  # noqa: FBT001  # a value, not an option

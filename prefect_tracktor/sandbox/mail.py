@@ -5,19 +5,18 @@ import ssl
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from anyio.from_thread import start_blocking_portal
 from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_tracktor.sandbox.background import BackgroundServer
 
 _NAME = "sandbox.example"
 
@@ -80,7 +79,7 @@ class ReceivedMessage:
         return message_from_bytes(self.raw, policy=policy.default)
 
 
-class MailServer:
+class MailServer(BackgroundServer):
     """An SMTP server on loopback that keeps what it receives.
 
     Args:
@@ -102,6 +101,8 @@ class MailServer:
         'Hello'
     """
 
+    thread_name = "sandbox-smtp"
+
     def __init__(
         self,
         *,
@@ -113,6 +114,7 @@ class MailServer:
         starttls: ssl.SSLContext | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__()
         self.host = host
         self.port = port
         self.faults = faults or MailFaults()
@@ -124,7 +126,6 @@ class MailServer:
         self._messages: list[ReceivedMessage] = []
         self._connections: WeakSet[SMTP] = WeakSet()
         self._silenced: set[asyncio.BaseTransport] = set()
-        self._running = ExitStack()
 
     @property
     def messages(self) -> list[ReceivedMessage]:
@@ -159,48 +160,10 @@ class MailServer:
         if self.keep_in is not None:
             (self.keep_in / f"{number:06}.eml").write_bytes(message.raw)
 
-    def start(self) -> None:
-        """Start to listen; `port` then holds the port.
-
-        Raises:
-            OSError: The port is taken.
-
-        Example:
-            >>> server = MailServer()
-            >>> server.start()
-            >>> server.port > 0
-            True
-            >>> server.stop()
-        """
-        if self.keep_in is not None:
-            self.keep_in.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as starting:
-            portal = starting.enter_context(start_blocking_portal(name="sandbox-smtp"))
-            starting.enter_context(portal.wrap_async_context_manager(self._serving()))
-            self._running = starting.pop_all()
-
-    def stop(self) -> None:
-        """Close all connections and stop; the messages stay.
-
-        Example:
-            >>> MailServer().stop()
-        """
-        self._running.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
-
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
+        if self.keep_in is not None:
+            self.keep_in.mkdir(parents=True, exist_ok=True)
         loop = asyncio.get_running_loop()
         handler = _Handler(self)
 

@@ -6,20 +6,27 @@ import re
 import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from email.utils import format_datetime
 from http import HTTPStatus
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from aiohttp import web
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from pydantic_core import from_json, to_json
 
 from prefect_tracktor.sandbox.answers import AnswerShape
+from prefect_tracktor.sandbox.background import BackgroundServer
 from prefect_tracktor.sandbox.deliveries import Deliveries, Delivery
-from prefect_tracktor.sandbox.faults import Dice, Fault, Faults, Trouble
+from prefect_tracktor.sandbox.faults import (
+    DeliveryDice,
+    DeliveryFaults,
+    Dice,
+    Fault,
+    Faults,
+    Trouble,
+)
 from prefect_tracktor.sandbox.mail import MailServer
+from prefect_tracktor.sandbox.movement import Movement, Moving
 from prefect_tracktor.sandbox.shop import ChangedOrder, RefusedValue, Shop, UnknownId
 
 BASE_PATH = "/apps/tracktor/api/admin"
@@ -55,12 +62,13 @@ class _Refusal(Exception):
         self.reply = _Reply(status, to_json({"errors": errors}))
 
 
-class Sandbox:
+class Sandbox(BackgroundServer):
     """A Tracktor on loopback, running in a background thread.
 
     Args:
         shop: What it answers about; by default a shop of 1,000 orders.
         faults: What goes wrong on purpose; can be replaced at any time.
+        delivery_faults: What goes wrong with the webhooks' messages; can be replaced at any time.
         answers: The shape of the answers; can be replaced at any time.
         mail: A mail server whose messages can be read at `/_sandbox/messages`.
         host: Where to listen.
@@ -79,6 +87,7 @@ class Sandbox:
         '#1001'
     """
 
+    thread_name = "sandbox-http"
     uuid = UUID
     api_key = API_KEY
 
@@ -87,25 +96,27 @@ class Sandbox:
         shop: Shop | None = None,
         *,
         faults: Faults | None = None,
+        delivery_faults: DeliveryFaults | None = None,
         answers: AnswerShape | None = None,
         mail: MailServer | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        super().__init__()
         self.shop = shop or Shop()
         self.host = host
         self.port = port
         self._mail = mail
         self._ssl_context = ssl_context
         self._dice = Dice(faults or Faults())
+        self._delivery_dice = DeliveryDice(delivery_faults or DeliveryFaults())
         self._writer = _Writer(answers or AnswerShape())
         self._calls: deque[tuple[str, str]] = deque(maxlen=_CALLS_KEPT)
         self._faults_met: Counter[str] = Counter()
+        self._moving: Moving | None = None
         self._deliveries: Deliveries | None = None
         self._done: list[Delivery] = []
-        self._portal: BlockingPortal | None = None
-        self._running = ExitStack()
 
     @property
     def base_url(self) -> str:
@@ -121,6 +132,15 @@ class Sandbox:
     @faults.setter
     def faults(self, faults: Faults) -> None:
         self._dice = Dice(faults)
+
+    @property
+    def delivery_faults(self) -> DeliveryFaults:
+        """What goes wrong with the webhooks' messages from now on; begins with its seed."""
+        return self._delivery_dice.faults
+
+    @delivery_faults.setter
+    def delivery_faults(self, faults: DeliveryFaults) -> None:
+        self._delivery_dice = DeliveryDice(faults)
 
     @property
     def answers(self) -> AnswerShape:
@@ -174,45 +194,38 @@ class Sandbox:
         if self._portal is not None and self._deliveries is not None:
             self._portal.call(self._deliveries.settle)
 
-    def start(self) -> None:
-        """Start to listen; `port` and `base_url` then hold the port.
+    def move(self, movement: Movement | None = None) -> Moving:
+        """Set the shop's parcels moving, in the background, until they arrive or this stops.
+
+        Another process does the same with a POST of the movement's fields to `/_sandbox/movement`,
+        and asks `/_sandbox/state` how far it is.
+
+        Args:
+            movement: Which parcels, how fast, and what they meet; by default all that can move.
+
+        Returns:
+            The movement, to wait for it or to stop it. `shop.arrivals` and `shop.exceptions` tell
+            what really happened.
 
         Raises:
-            OSError: The port is taken.
+            RuntimeError: The sandbox is not running, or another movement has not ended.
+            ValueError: Fewer parcels can move than are to.
+            UnknownId: The shop has no such order.
 
         Example:
-            >>> tracktor = Sandbox(Shop(orders=1))
-            >>> tracktor.start()
-            >>> tracktor.base_url.startswith("http://127.0.0.1:")
+            >>> with Sandbox(Shop(orders=3, just_ready=3)) as tracktor:
+            ...     moving = tracktor.move(Movement(speed=float("inf"), exception_rate=0))
+            ...     moving.wait()
+            ...     len(tracktor.shop.arrivals)
             True
-            >>> tracktor.stop()
+            3
         """
-        with ExitStack() as starting:
-            portal = starting.enter_context(start_blocking_portal(name="sandbox-http"))
-            starting.enter_context(portal.wrap_async_context_manager(self._serving()))
-            self._portal = portal
-            self._running = starting.pop_all()
-
-    def stop(self) -> None:
-        """Close all connections and stop; the shop keeps its state.
-
-        Example:
-            >>> Sandbox(Shop(orders=1)).stop()
-        """
-        self._portal = None
-        self._running.close()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.stop()
+        if self._portal is None:
+            raise RuntimeError("the sandbox is not running: start it before its parcels move")
+        if self._moving is not None and self._moving.under_way:
+            raise RuntimeError("the parcels move already: wait for it, or stop it first")
+        self._moving = Moving(self.shop, movement or Movement())
+        return self._running.enter_context(self._moving)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -226,7 +239,9 @@ class Sandbox:
         def tell(changed: ChangedOrder) -> None:
             webhooks = self.shop.webhooks
             if webhooks:
-                loop.call_soon_threadsafe(deliveries.post, changed, webhooks, self.answers)
+                loop.call_soon_threadsafe(
+                    deliveries.post, changed, webhooks, self.answers, self._delivery_dice
+                )
 
         try:
             await runner.setup()
@@ -243,6 +258,8 @@ class Sandbox:
             await deliveries.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/_sandbox/movement":
+            return _response(await self._set_moving(request))
         if request.path.startswith("/_sandbox/"):
             return _response(self._about_itself(request.path))
         account, _, path = request.path.removeprefix(f"{BASE_PATH}/").partition("/")
@@ -318,6 +335,18 @@ class Sandbox:
             case _:
                 return _Refusal(HTTPStatus.NOT_FOUND, "no such page").reply
 
+    async def _set_moving(self, request: web.BaseRequest) -> _Reply:
+        """Begin a movement, for a test in another process that had to create webhooks first."""
+        try:
+            _allow(request.method, "POST")
+            movement = Movement.model_validate_json(await request.read() or b"{}")
+            moving = await asyncio.to_thread(self.move, movement)
+        except _Refusal as refusal:
+            return refusal.reply
+        except (ValueError, UnknownId, RuntimeError) as problem:
+            return _Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)).reply
+        return _Reply(HTTPStatus.ACCEPTED, to_json(moving.progress()))
+
     def _state(self) -> dict[str, Any]:
         calls = Counter(f"{method} {path}" for method, path in self.calls)
         return {
@@ -326,6 +355,10 @@ class Sandbox:
             "status_changes": [change._asdict() for change in self.shop.status_changes],
             "webhooks": self.shop.webhooks,
             "deliveries": [delivery._asdict() for delivery in self.deliveries],
+            "deliveries_left": self._deliveries.left if self._deliveries else 0,
+            "movement": self._moving and self._moving.progress(),
+            "arrivals": [event._asdict() for event in self.shop.arrivals],
+            "exceptions": [event._asdict() for event in self.shop.exceptions],
         }
 
 

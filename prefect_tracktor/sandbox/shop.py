@@ -28,6 +28,7 @@ DEFAULT_NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 
 _LARGEST_SHOP = 10_000_000
 _DEFAULT_EXPIRED = 20
+_DELIVERED = ShipmentStatus.DELIVERED
 
 
 class UnknownId(LookupError):
@@ -78,6 +79,23 @@ class StatusChange(NamedTuple):
     new: str
 
 
+class TrackingEvent(NamedTuple):
+    """A parcel arrived or ran into an exception, and who waits for it.
+
+    `status` is `delivered` or the exception status; `order_email` is `None` if the customer gave
+    only a phone number.
+
+    Example:
+        >>> TrackingEvent(4, order_id=7, order_email=None, status="delivered").fulfillment_id
+        4
+    """
+
+    fulfillment_id: int
+    order_id: int
+    order_email: str | None
+    status: str
+
+
 class ChangedOrder(NamedTuple):
     """What listeners are told: the order as it is now, which parcels moved, and to which status.
 
@@ -103,12 +121,14 @@ class Shop:
         expired: Exactly how many orders have a customer to write to: there is an e-mail address,
             and a parcel whose tracking expired and which has not arrived. A few of them have two
             such parcels, or a second one that is all right. By default 20, or as many as there are
-            orders.
+            other orders.
+        just_ready: How many further orders have a single parcel that is ready to be sent, and a
+            customer with an e-mail address; for a `Movement` that begins at the beginning.
         now: The shop's present; the orders were placed in the 120 days before.
 
     Raises:
-        ValueError: A number is negative or too large, more orders are to be expired than there
-            are, or the time is naive.
+        ValueError: A number is negative or too large, more orders are to be just ready or expired
+            than there are, or the time is naive.
 
     Example:
         >>> shop = Shop(orders=100, seed=7, expired=3)
@@ -124,22 +144,32 @@ class Shop:
         orders: int = 1000,
         seed: int = 1,
         expired: int | None = None,
+        just_ready: int = 0,
         now: dt.datetime = DEFAULT_NOW,
     ) -> None:
         if not 0 <= orders <= _LARGEST_SHOP:
             raise ValueError(f"orders must be between 0 and {_LARGEST_SHOP:,}, not {orders}")
-        expired = min(_DEFAULT_EXPIRED, orders) if expired is None else expired
-        if not 0 <= expired <= orders:
-            raise ValueError(f"expired must be between 0 and orders ({orders}), not {expired}")
+        if not 0 <= just_ready <= orders:
+            raise ValueError(
+                f"just_ready must be between 0 and orders ({orders}), not {just_ready}"
+            )
+        others = orders - just_ready
+        expired = min(_DEFAULT_EXPIRED, others) if expired is None else expired
+        if not 0 <= expired <= others:
+            which = f"orders - just_ready ({others})" if just_ready else f"orders ({orders})"
+            raise ValueError(f"expired must be between 0 and {which}, not {expired}")
         if now.tzinfo is None:
             raise ValueError("now must be an aware time: give it a tzinfo such as datetime.UTC")
-        self._drafts = Drafts(orders=orders, seed=seed, expired=expired, now=now)
+        self._drafts = Drafts(
+            orders=orders, seed=seed, expired=expired, now=now, just_ready=just_ready
+        )
         self._lock = threading.RLock()
         self._changed: dict[int, dict[str, Any]] = {}
         self._revisions: dict[int, int] = {}
         self._webhooks: dict[int, dict[str, Any]] = {}
         self._next_webhook_id = 1
         self._status_changes: list[StatusChange] = []
+        self._tracking_events: list[TrackingEvent] = []
         self._listeners: list[Listener] = []
 
     @property
@@ -164,6 +194,18 @@ class Shop:
         """What status updates really changed, oldest first."""
         with self._lock:
             return list(self._status_changes)
+
+    @property
+    def arrivals(self) -> list[TrackingEvent]:
+        """Each time that a parcel was delivered, oldest first; not as the shop was made up."""
+        with self._lock:
+            return [event for event in self._tracking_events if event.status == _DELIVERED]
+
+    @property
+    def exceptions(self) -> list[TrackingEvent]:
+        """Each time that a parcel ran into an exception, also those that ended, oldest first."""
+        with self._lock:
+            return [event for event in self._tracking_events if event.status != _DELIVERED]
 
     def order(self, order_id: int) -> dict[str, Any]:
         """An order with its parcels, as the API shows it.
@@ -317,6 +359,7 @@ class Shop:
         *,
         shipment_status: str | None = None,
         exception_status: str | None = None,
+        if_automatic: bool = False,
     ) -> dict[str, Any]:
         """Do what a carrier does: move one parcel, or report that it is in trouble.
 
@@ -324,6 +367,7 @@ class Shop:
             fulfillment_id: The parcel's id.
             shipment_status: The label or key of one of `status_options`; left out, it stays.
             exception_status: What is wrong; the empty string ends the trouble; left out, it stays.
+            if_automatic: Change nothing if the order's automatic carrier updates are off.
 
         Returns:
             The fulfillment as it is now.
@@ -345,8 +389,9 @@ class Shop:
         with self._lock:
             order = self.order(self.order_id_of(fulfillment_id))
             parcel = _parcel_in(order, fulfillment_id)
-            if exception_status is not None:
-                parcel["exception_status"] = exception_status or None
+            if if_automatic and not order["automatic_carrier_updates"]:
+                return parcel
+            self._set_exception(order, parcel, exception_status)
             moved = self._move(order, [parcel], step)
             summarise(order)
             self._keep(order)
@@ -474,11 +519,29 @@ class Shop:
             return None
         for parcel in moved:
             _reach(parcel, step)
+            if step["key"] == _DELIVERED:
+                self._note(order, parcel, _DELIVERED)
         summarise(order)
         self._status_changes.append(
             StatusChange(order["order_id"], ", ".join(dict.fromkeys(old)) or None, new)
         )
         return ChangedOrder(order, moved, step["key"])
+
+    def _set_exception(
+        self, order: dict[str, Any], parcel: dict[str, Any], status: str | None
+    ) -> None:
+        if status is None:
+            return
+        if status and status != parcel["exception_status"]:
+            self._note(order, parcel, status)
+        parcel["exception_status"] = status or None
+
+    def _note(self, order: dict[str, Any], parcel: dict[str, Any], status: str) -> None:
+        self._tracking_events.append(
+            TrackingEvent(
+                parcel["fulfillment_id"], order["order_id"], order["order_email"], str(status)
+            )
+        )
 
     def _keep(self, order: dict[str, Any]) -> None:
         order_id = order["order_id"]
@@ -524,7 +587,7 @@ def _parcel_in(order: dict[str, Any], fulfillment_id: int) -> dict[str, Any]:
 
 
 def _is_in_trouble(parcel: dict[str, Any], status: str) -> bool:
-    delivered = parcel["shipment_status"] == ShipmentStatus.DELIVERED
+    delivered = parcel["shipment_status"] == _DELIVERED
     return parcel["exception_status"] == status and not delivered
 
 

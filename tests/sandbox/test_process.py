@@ -1,6 +1,7 @@
 """The command, and the sandbox in a process of its own."""
 
 import importlib
+import math
 import smtplib
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import httpx
 import pytest
 
 import prefect_tracktor.sandbox
-from prefect_tracktor.sandbox import Shop, sandbox_process
+from prefect_tracktor.sandbox import Movement, Moving, Shop, sandbox_process
+from prefect_tracktor.sandbox.__main__ import main
 
 
 def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into(tmp_path: Path) -> None:
@@ -73,6 +75,62 @@ def test_a_bad_option_is_told_and_nothing_starts(capfd: pytest.CaptureFixture[st
     with pytest.raises(RuntimeError, match="did not start"), sandbox_process(orders=3, expired=4):
         pass
     assert "expired must be between 0 and orders (3), not 4" in capfd.readouterr().err
+
+
+def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -> None:
+    with sandbox_process(
+        orders=6,
+        just_ready=6,
+        moving=True,
+        moving_parcels=5,
+        speed="inf",
+        movement_seed=3,
+        exception_rate=0.5,
+        recovery_rate=0,
+        lost=1,
+        patience_seconds=0.5,
+    ) as tracktor:
+        shop = Shop(orders=6, just_ready=6)
+        movement = Movement(parcels=5, speed=math.inf, seed=3, exception_rate=0.5, recovery_rate=0)
+        with Moving(shop, movement) as moving:
+            moving.wait()
+        # its movement began before ours, but it may be slower
+        for _ in range(1000):
+            state = httpx.get(f"{tracktor.about_url}/state").json()
+            if state["movement"]["done"]:
+                break
+        still = next(i for i in tracktor.order_ids if not shop.revision(i))
+        with httpx.Client(
+            base_url=f"{tracktor.base_url}/{tracktor.uuid}/",
+            headers={"x-api-key": tracktor.api_key},
+        ) as api:
+            api.post("webhooks.json", json={"topic": "order/all", "address": "http://127.0.0.1:9"})
+            api.post(f"orders/{still}.json", json={"order": {"status": "Sewing"}})
+        deliveries = httpx.get(f"{tracktor.about_url}/state").json()["deliveries"]
+    assert state["movement"] == moving.progress()
+    assert state["arrivals"] == [event._asdict() for event in shop.arrivals]
+    assert state["exceptions"] == [event._asdict() for event in shop.exceptions]
+    assert len(state["arrivals"]) + len(state["exceptions"]) == 5
+    assert state["exceptions"]
+    assert [(d["order_id"], d["fault"], d["attempts"]) for d in deliveries] == [(still, "lost", 0)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["--speed", "2"], "say --moving too: without it these have no effect: speed"),
+        (["--moving", "--moving-parcels", "4"], "only 3 can move, not 4"),
+        (["--lost", "0.6", "--reordered", "0.6"], "the probabilities add up to 1.2"),
+    ],
+)
+def test_impossible_movements_and_delivery_faults_are_told_and_nothing_serves(
+    arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--orders", "3", "--just-ready", "3", *arguments])
+    printed = capsys.readouterr()
+    assert error in printed.err
+    assert "Serving" not in printed.out
 
 
 def test_without_the_extra_the_import_says_what_to_install(

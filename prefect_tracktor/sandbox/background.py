@@ -1,0 +1,74 @@
+"""How the sandbox's servers run: each in a background thread, until it is stopped."""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractAsyncContextManager, ExitStack
+from types import TracebackType
+from typing import ClassVar, Self
+
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+
+class BackgroundServer(ABC):
+    """A server that runs in a background thread with an event loop of its own.
+
+    Attributes:
+        thread_name: What the thread is called.
+
+    Example:
+        >>> from prefect_tracktor.sandbox import MailServer
+        >>> with MailServer() as server:
+        ...     server.port > 0
+        True
+    """
+
+    thread_name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._portal: BlockingPortal | None = None
+        self._running = ExitStack()
+
+    def start(self) -> None:
+        """Start to listen; the server then knows its port.
+
+        Raises:
+            OSError: The port is taken.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import MailServer
+            >>> server = MailServer()
+            >>> server.start()
+            >>> server.port > 0
+            True
+            >>> server.stop()
+        """
+        with ExitStack() as starting:
+            portal = starting.enter_context(start_blocking_portal(name=self.thread_name))
+            starting.enter_context(portal.wrap_async_context_manager(self._serving()))
+            self._portal = portal
+            self._running = starting.pop_all()
+
+    def stop(self) -> None:
+        """Close all connections and stop; what the server knows and keeps stays.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import MailServer
+            >>> MailServer().stop()
+        """
+        self._portal = None
+        self._running.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @abstractmethod
+    def _serving(self) -> AbstractAsyncContextManager[None]:
+        """Listen while the block runs."""

@@ -1,0 +1,270 @@
+"""How parcels move on by themselves: a story drawn from a seed, and what plays it in time."""
+
+import threading
+import time
+from collections.abc import Iterator
+from itertools import islice
+from random import Random
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
+from prefect_tracktor.sandbox.shop import Shop
+
+# how many hours after the step before it each status is reached, at least and at most
+_HOURS_TO = {
+    ShipmentStatus.IN_TRANSIT: (2.0, 30.0),
+    ShipmentStatus.OUT_FOR_DELIVERY: (20.0, 80.0),
+    ShipmentStatus.DELIVERED: (2.0, 10.0),
+}
+_HOURS_TO_RECOVERY = (12.0, 72.0)
+_WAY = tuple(ShipmentStatus)
+_SECONDS_PER_HOUR = 3600
+
+
+class MovementStep(NamedTuple):
+    """What a carrier reports about a parcel, and when.
+
+    A status that is `None` stays as it is; an empty `exception_status` ends the exception.
+
+    Example:
+        >>> MovementStep(after_hours=8.5, fulfillment_id=4, shipment_status="in_transit")
+        MovementStep(after_hours=8.5, fulfillment_id=4, shipment_status='in_transit',
+        exception_status=None)
+    """
+
+    after_hours: float
+    fulfillment_id: int
+    shipment_status: str | None = None
+    exception_status: str | None = None
+
+
+class Movement(BaseModel):
+    """Which parcels move, how fast, and how many run into exceptions.
+
+    A parcel passes through all statuses that lie before it, from `order_ready` to `delivered`. Only
+    parcels that are on their way move: not those that were delivered or have an exception, nor
+    those of orders whose automatic carrier updates are off.
+
+    Attributes:
+        seed: What the story is drawn from: a parcel in the same status always meets the same.
+        speed: How many times faster than real carriers: at 3,600 an hour takes a second, and the
+            whole story some three minutes. With `inf` nothing waits.
+        parcels: How many parcels move, the oldest orders' first; by default all that can.
+        order_ids: Only the parcels of these orders move; by default those of all orders.
+        exception_rate: The probability that a parcel runs into an exception.
+        recovery_rate: The probability that it comes out of it and moves on; else it stays there.
+
+    Example:
+        >>> shop = Shop(orders=1, just_ready=1)
+        >>> [step.shipment_status for step in Movement(exception_rate=0).steps(shop)]
+        ['in_transit', 'out_for_delivery', 'delivered']
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 1
+    speed: float = Field(default=3600.0, ge=1)
+    parcels: int | None = Field(default=None, ge=0)
+    order_ids: tuple[int, ...] | None = None
+    exception_rate: float = Field(default=0.1, ge=0, le=1)
+    recovery_rate: float = Field(default=0.5, ge=0, le=1)
+
+    def steps(self, shop: Shop) -> list[MovementStep]:
+        """The whole story, as the shop is now; the shop is not changed.
+
+        Args:
+            shop: Whose parcels are to move.
+
+        Returns:
+            The steps in the order of their times, whatever the speed.
+
+        Raises:
+            ValueError: Fewer than `parcels` parcels can move.
+            UnknownId: The shop has no such order.
+
+        Example:
+            >>> shop = Shop(orders=1, just_ready=1)
+            >>> steps = Movement(exception_rate=1, recovery_rate=0).steps(shop)
+            >>> steps[-1].exception_status
+            'expired'
+        """
+        chosen = list(islice(_movable(shop, self.order_ids), self.parcels))
+        if self.parcels is not None and len(chosen) < self.parcels:
+            raise ValueError(
+                f"parcels: only {len(chosen)} can move, not {self.parcels}; "
+                "ask for fewer, or make a shop of more orders"
+            )
+        steps = [step for parcel in chosen for step in self._story(parcel)]
+        return sorted(steps, key=lambda step: step.after_hours)
+
+    def _story(self, parcel: dict[str, Any]) -> Iterator[MovementStep]:
+        fulfillment_id = parcel["fulfillment_id"]
+        random = Random(f"{self.seed}/movement/{fulfillment_id}")
+        ahead = _ahead(parcel)
+        in_trouble = random.random() < self.exception_rate
+        trouble_before = random.choice(ahead) if in_trouble else None
+        exception = random.choice(tuple(ExceptionStatus))
+        recovers = random.random() < self.recovery_rate
+        hours = 0.0
+        for status in ahead:
+            hours += random.uniform(*_HOURS_TO[status])
+            ended = None
+            if status is trouble_before:
+                yield MovementStep(hours, fulfillment_id, exception_status=str(exception))
+                if not recovers:
+                    return
+                hours += random.uniform(*_HOURS_TO_RECOVERY)
+                ended = ""
+            yield MovementStep(hours, fulfillment_id, str(status), ended)
+
+
+class Moving:
+    """A movement under way: takes the steps of a story when their time has come.
+
+    It ends by itself after the last step. A step of an order whose automatic carrier updates were
+    switched off meanwhile has no effect.
+
+    Args:
+        shop: Whose parcels move.
+        movement: What is to happen.
+
+    Raises:
+        ValueError: Fewer than `movement.parcels` parcels can move.
+        UnknownId: The shop has no such order.
+
+    Example:
+        >>> shop = Shop(orders=3, just_ready=3)
+        >>> with Moving(shop, Movement(speed=float("inf"), exception_rate=0)) as moving:
+        ...     moving.wait()
+        True
+        >>> len(shop.arrivals)
+        3
+    """
+
+    def __init__(self, shop: Shop, movement: Movement) -> None:
+        self._shop = shop
+        self._speed = movement.speed
+        self._steps = movement.steps(shop)
+        self._taken = 0
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sandbox-movement", daemon=True)
+
+    @property
+    def steps(self) -> int:
+        """How many steps the story has."""
+        return len(self._steps)
+
+    @property
+    def steps_left(self) -> int:
+        """How many steps are still to come."""
+        return len(self._steps) - self._taken
+
+    @property
+    def done(self) -> bool:
+        """Whether all parcels have reached their end."""
+        return self.steps_left == 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it has begun and neither ended nor been stopped."""
+        return self._thread.is_alive()
+
+    def progress(self) -> dict[str, int | bool]:
+        """How far it is, for `/_sandbox/state`.
+
+        Returns:
+            `steps`, `steps_left` and `done`.
+
+        Example:
+            >>> Moving(Shop(orders=1, just_ready=1), Movement(exception_rate=0)).progress()
+            {'steps': 3, 'steps_left': 3, 'done': False}
+        """
+        return {"steps": self.steps, "steps_left": self.steps_left, "done": self.done}
+
+    def start(self) -> None:
+        """Begin, in a background thread.
+
+        Raises:
+            RuntimeError: It was started before.
+
+        Example:
+            >>> moving = Moving(Shop(orders=1, just_ready=1), Movement(speed=float("inf")))
+            >>> moving.start()
+            >>> moving.wait()
+            True
+        """
+        self._thread.start()
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Wait until all parcels have reached their end, or the movement was stopped.
+
+        Args:
+            timeout_seconds: How long at most; by default as long as it takes.
+
+        Returns:
+            Whether all parcels have reached their end.
+
+        Example:
+            >>> with Moving(Shop(orders=1, just_ready=1), Movement(speed=1)) as moving:
+            ...     moving.wait(timeout_seconds=0.01)
+            False
+        """
+        self._thread.join(timeout_seconds)
+        return self.done
+
+    def stop(self) -> None:
+        """Take no further step; what has moved stays where it is.
+
+        Example:
+            >>> with Moving(Shop(orders=1, just_ready=1), Movement(speed=1)) as moving:
+            ...     moving.stop()
+            >>> moving.steps_left
+            3
+        """
+        self._stopping.set()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _run(self) -> None:
+        started = time.monotonic()
+        for step in self._steps:
+            due = started + step.after_hours * _SECONDS_PER_HOUR / self._speed
+            if self._stopping.wait(max(0.0, due - time.monotonic())):
+                return
+            self._shop.set_parcel(
+                step.fulfillment_id,
+                shipment_status=step.shipment_status,
+                exception_status=step.exception_status,
+                if_automatic=True,
+            )
+            self._taken += 1
+
+
+def _movable(shop: Shop, order_ids: tuple[int, ...] | None) -> Iterator[dict[str, Any]]:
+    for order_id in shop.order_ids if order_ids is None else dict.fromkeys(order_ids):
+        order = shop.order(order_id)
+        if order["automatic_carrier_updates"]:
+            for parcel in order["fulfillments"]:
+                if _ahead(parcel) and not parcel["exception_status"]:
+                    yield parcel
+
+
+def _ahead(parcel: dict[str, Any]) -> tuple[ShipmentStatus, ...]:
+    """The statuses before a parcel; from one of the shop's own it goes on as from a ready one."""
+    status = parcel["shipment_status"]
+    reached = _WAY.index(ShipmentStatus(status)) if status in set(_WAY) else 0
+    return _WAY[reached + 1 :]

@@ -1,0 +1,248 @@
+"""Parcels move on by themselves, the same way for the same seed, and the shop knows the truth."""
+
+import math
+from collections import Counter, defaultdict
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prefect_tracktor.sandbox import Movement, MovementStep, Moving, Sandbox, Shop, UnknownId
+
+AT_ONCE = math.inf
+WAY = ["in_transit", "out_for_delivery", "delivered"]
+
+MOVEMENTS = st.builds(
+    Movement,
+    seed=st.integers(),
+    exception_rate=st.floats(0, 1),
+    recovery_rate=st.floats(0, 1),
+)
+
+
+def ready_shop(parcels: int = 40) -> Shop:
+    return Shop(orders=parcels, just_ready=parcels)
+
+
+def parcels_of(shop: Shop) -> dict[int, dict[str, Any]]:
+    return {
+        parcel["fulfillment_id"]: parcel
+        for order_id in shop.order_ids
+        for parcel in shop.order(order_id)["fulfillments"]
+    }
+
+
+def by_parcel(steps: list[MovementStep]) -> dict[int, list[MovementStep]]:
+    stories = defaultdict(list)
+    for step in steps:
+        stories[step.fulfillment_id].append(step)
+    return stories
+
+
+def move(shop: Shop, movement: Movement) -> None:
+    with Moving(shop, movement) as moving:
+        assert moving.wait()
+
+
+@given(movement=MOVEMENTS)
+@settings(max_examples=25)
+def test_the_same_arguments_give_the_same_story_at_any_speed(movement: Movement) -> None:
+    steps = movement.steps(ready_shop(20))
+    assert steps == movement.steps(ready_shop(20))
+    assert steps == movement.model_copy(update={"speed": AT_ONCE}).steps(ready_shop(20))
+    assert [step.after_hours for step in steps] == sorted(step.after_hours for step in steps)
+
+
+@given(movement=MOVEMENTS, seed=st.integers(0, 50))
+@settings(max_examples=25)
+def test_every_parcel_ends_delivered_or_in_an_exception_and_skips_no_status(
+    movement: Movement, seed: int
+) -> None:
+    shop = Shop(orders=30, seed=seed)
+    before = parcels_of(shop)
+    for fulfillment_id, story in by_parcel(movement.steps(shop)).items():
+        reached = [step.shipment_status for step in story if step.shipment_status]
+        assert reached == WAY[len(WAY) - len(reached) :] or story[-1].exception_status
+        assert before[fulfillment_id]["shipment_status"] not in reached
+        assert bool(story[-1].exception_status) != (reached[-1:] == ["delivered"])
+        assert all(a.after_hours < b.after_hours for a, b in pairwise(story))
+
+
+def test_a_parcels_story_does_not_depend_on_how_many_others_move() -> None:
+    shop = ready_shop()
+    few, all_ = (by_parcel(Movement(parcels=n).steps(shop)) for n in (5, 40))
+    assert len(few) == 5
+    assert few.items() < all_.items()
+
+
+def test_another_seed_gives_another_story() -> None:
+    assert Movement(seed=1).steps(ready_shop()) != Movement(seed=2).steps(ready_shop())
+
+
+def test_exceptions_and_recoveries_are_as_frequent_as_their_rates_say() -> None:
+    steps = Movement(exception_rate=0.4, recovery_rate=0.5).steps(ready_shop(1000))
+    begun = [step for step in steps if step.exception_status]
+    ended = [step for step in steps if step.exception_status == ""]
+    assert 340 < len(begun) < 460
+    assert 150 < len(ended) < 250
+    assert len({step.exception_status for step in begun}) == 5
+
+
+def test_the_truth_is_what_a_look_at_every_parcel_finds() -> None:
+    shop = ready_shop(200)
+    move(shop, Movement(speed=AT_ONCE, exception_rate=0.3))
+    parcels = parcels_of(shop).values()
+    arrived = [p["fulfillment_id"] for p in parcels if p["shipment_status"] == "delivered"]
+    assert sorted(event.fulfillment_id for event in shop.arrivals) == arrived
+    stuck = {p["fulfillment_id"] for p in parcels if p["exception_status"]}
+    assert stuck == {event.fulfillment_id for event in shop.exceptions} - set(arrived)
+    assert len(arrived) + len(stuck) == 200
+    assert set(arrived) & {event.fulfillment_id for event in shop.exceptions}
+    for event in shop.arrivals:
+        assert event.order_email == shop.order(event.order_id)["order_email"]
+    expired = {p["order_id"] for p in parcels if p["exception_status"] == "expired"}
+    assert shop.customers_to_write_to().keys() == expired
+
+
+def test_two_hundred_ready_parcels_all_arrive_once() -> None:
+    shop = ready_shop(200)
+    move(shop, Movement(parcels=200, speed=AT_ONCE, exception_rate=0))
+    assert Counter(event.fulfillment_id for event in shop.arrivals) == dict.fromkeys(
+        parcels_of(shop), 1
+    )
+    assert all(event.order_email for event in shop.arrivals)
+
+
+def test_in_a_shop_of_all_kinds_only_parcels_on_their_way_move() -> None:
+    shop, untouched = (Shop(orders=120, expired=10) for _ in range(2))
+    move(shop, Movement(speed=AT_ONCE, exception_rate=0))
+    after = parcels_of(shop)
+    for fulfillment_id, before in parcels_of(untouched).items():
+        stays = (
+            before["shipment_status"] == "delivered"
+            or before["exception_status"]
+            or not before["is_automatic"]
+        )
+        if stays:
+            assert after[fulfillment_id] == before
+        else:
+            assert after[fulfillment_id]["shipment_status"] == "delivered"
+    assert shop.customers_to_write_to() == untouched.customers_to_write_to()
+
+
+def test_only_the_parcels_of_the_given_orders_move() -> None:
+    shop = ready_shop()
+    chosen = (*shop.order_ids[3:5], shop.order_ids[3])
+    move(shop, Movement(order_ids=chosen, speed=AT_ONCE, exception_rate=0))
+    assert sorted(event.order_id for event in shop.arrivals) == shop.order_ids[3:5]
+
+
+def test_an_order_that_is_taken_over_by_hand_is_moved_no_further() -> None:
+    shop = ready_shop(2)
+    manual, automatic = shop.order_ids
+    moving = Moving(shop, Movement(speed=AT_ONCE, exception_rate=0))
+    shop.set_status(manual, status="Sewing", automatic_carrier_updates=False)
+    with moving:
+        assert moving.wait()
+    assert shop.order(manual)["statuses"] == ["Sewing"]
+    assert shop.order(automatic)["statuses"] == ["delivered"]
+
+
+def test_a_carriers_report_on_a_manual_order_has_no_effect() -> None:
+    shop = ready_shop(1)
+    [order_id] = shop.order_ids
+    [fulfillment_id] = parcels_of(shop)
+    shop.set_status(order_id, status="Sewing", automatic_carrier_updates=False)
+    before = shop.order(order_id)
+    parcel = shop.set_parcel(
+        fulfillment_id, shipment_status="delivered", exception_status="expired", if_automatic=True
+    )
+    assert [parcel] == before["fulfillments"]
+    assert shop.order(order_id) == before
+    assert shop.arrivals == shop.exceptions == []
+
+
+@pytest.mark.parametrize(
+    ("movement", "error"),
+    [(Movement(parcels=4), "only 3 can move, not 4"), (Movement(order_ids=(7,)), "the id 7")],
+)
+def test_what_cannot_move_is_told_before_anything_does(movement: Movement, error: str) -> None:
+    shop = ready_shop(3)
+    with pytest.raises((ValueError, UnknownId), match=error):
+        Moving(shop, movement)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"speed": 0.5}, {"parcels": -1}, {"exception_rate": 1.1}, {"sped": 3600}]
+)
+def test_impossible_movements_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(fields))):
+        Movement.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"just_ready": 4}, r"just_ready must be between 0 and orders \(3\), not 4"),
+        ({"just_ready": 2, "expired": 2}, r"between 0 and orders - just_ready \(1\), not 2"),
+    ],
+)
+def test_a_shop_cannot_have_more_ready_orders_than_orders(
+    fields: dict[str, Any], error: str
+) -> None:
+    with pytest.raises(ValueError, match=error):
+        Shop(orders=3, **fields)
+
+
+def test_ready_orders_leave_the_other_orders_as_they_were() -> None:
+    plain, ready = Shop(orders=60, expired=5), Shop(orders=60, expired=5, just_ready=20)
+    changed = [i for i in plain.order_ids if plain.order(i) != ready.order(i)]
+    assert 15 < len(changed) <= 20
+    assert plain.customers_to_write_to() == ready.customers_to_write_to()
+    assert list(plain.order_ids) == list(ready.order_ids)
+
+
+def test_stopping_the_sandbox_stops_the_movement() -> None:
+    with Sandbox(ready_shop(3)) as tracktor:
+        moving = tracktor.move(Movement(speed=1))
+        before = moving.under_way
+        with pytest.raises(RuntimeError, match="move already"):
+            tracktor.move()
+    assert (before, moving.under_way) == (True, False)
+    assert (moving.done, moving.steps_left) == (False, moving.steps)
+    with pytest.raises(RuntimeError, match="start it"):
+        tracktor.move()
+
+
+def test_a_stopped_movement_can_be_followed_by_another() -> None:
+    with Sandbox(ready_shop(3)) as tracktor:
+        tracktor.move(Movement(speed=1)).stop()
+        assert tracktor.move(Movement(speed=AT_ONCE, exception_rate=0)).wait()
+        assert len(tracktor.shop.arrivals) == 3
+
+
+def test_another_process_can_begin_a_movement_and_ask_how_far_it_is() -> None:
+    with Sandbox(ready_shop(5)) as tracktor:
+        about = f"http://{tracktor.host}:{tracktor.port}/_sandbox"
+        assert httpx.get(f"{about}/state").json()["movement"] is None
+        begun = httpx.post(f"{about}/movement", json={"speed": 1, "exception_rate": 0})
+        assert begun.status_code == 202
+        state = httpx.get(f"{about}/state").json()
+        assert state["movement"] == {"steps": 15, "steps_left": 15, "done": False}
+        assert state["arrivals"] == state["exceptions"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [(b'{"speed": 0}', "speed"), (b'{"parcels": 6}', "only 5 can move"), (b"[", "JSON")],
+)
+def test_a_movement_that_cannot_be_is_refused_over_http(body: bytes, error: str) -> None:
+    with Sandbox(ready_shop(5)) as tracktor:
+        about = f"http://{tracktor.host}:{tracktor.port}/_sandbox"
+        refused = httpx.post(f"{about}/movement", content=body)
+        assert refused.status_code == 422
+        assert error in refused.json()["errors"]
+        assert httpx.get(f"{about}/movement").status_code == 405
