@@ -2,9 +2,9 @@
 
 | what happened | event | resource |
 |---|---|---|
-| a parcel reached a status | `tracktor.fulfillment.<status>` | `tracktor.fulfillment.<id>` |
-| an order reached a status | `tracktor.order.<status>` | `tracktor.order.<id>` |
-| a parcel got into trouble | `tracktor.fulfillment.exception.<status>` | `tracktor.fulfillment.<id>` |
+| parcel reached a status | `tracktor.fulfillment.<status>` | `tracktor.fulfillment.<id>` |
+| order reached a status | `tracktor.order.<status>` | `tracktor.order.<id>` |
+| parcel is in trouble | `tracktor.fulfillment.exception.<status>` | `tracktor.fulfillment.<id>` |
 
 A status is written as `status_slug` gives it. Related are the order (role `order`) and the account
 (role `shop`, `tracktor.shop.<account name>`). Payloads hold what a flow needs to decide, and no
@@ -321,7 +321,7 @@ def least_advanced(statuses: Sequence[str]) -> str | None:
     return next(iter([*own, *(known for known in KNOWN_STATUSES if known in statuses)]), None)
 
 
-def _event(  # noqa: PLR0913  # what an event consists of
+def _event(
     event: str,
     subject: Subject,
     *,
