@@ -28,6 +28,15 @@ _LOOK_AGAIN_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60
 _PRUNE_EVERY = timedelta(hours=1)
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+# answers after which an event is surely not with Prefect; after others it may be
+_NOT_TAKEN = {
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+}
 _UNACCEPTABLE = {
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -49,7 +58,7 @@ class Emitter:
         keep_for: How long to remember events, to recognise the same news.
 
     Example:
-        >>> Emitter("shop", DeliverySpool(), Lane()).name
+        >>> Emitter("shop", DeliverySpool(), Lane()).account
         'shop'
     """
 
@@ -63,7 +72,7 @@ class Emitter:
         resend_after: timedelta = timedelta(minutes=2),
         keep_for: timedelta = timedelta(days=30),
     ) -> None:
-        self.name = account
+        self.account = account
         self._spool = spool
         self._lane = lane
         self._confirm_after = confirm_after
@@ -127,7 +136,7 @@ class Emitter:
             httpx.HTTPError: Prefect cannot be reached, or did not take them; they wait.
             DatabaseError: The spool cannot be used.
         """
-        events = await self._lane.run(self._spool.claim, self.name, limit=_AT_ONCE)
+        events = await self._lane.run(self._spool.claim, self.account, limit=_AT_ONCE)
         if events:
             await self._send(client, events)
         return bool(events)
@@ -142,14 +151,17 @@ class Emitter:
                 headers={"content-type": "application/json"},
             )
         except httpx.HTTPStatusError as refusal:
-            if refusal.response.status_code not in _UNACCEPTABLE:
+            status_code = refusal.response.status_code
+            if status_code in _UNACCEPTABLE:
+                await self._without_the_bad_one(client, events, status_code)
+                return
+            if status_code in _NOT_TAKEN:
                 await self._lane.run(self._spool.release, events)
-                raise
-            await self._without_the_bad_one(client, events, refusal.response.status_code)
+            raise
         except (httpx.ConnectError, httpx.ConnectTimeout):
             await self._lane.run(self._spool.release, events)
             raise
-        # after any other error they may have arrived: it is found out when they are confirmed
+        # after any other error they may have arrived, which is found out when they are confirmed
 
     async def _without_the_bad_one(
         self, client: PrefectClient, events: Sequence[StoredEvent], status_code: int
@@ -162,7 +174,7 @@ class Emitter:
                 events[0].subject.resource_id,
                 status_code,
             )
-            await self._lane.run(self._spool.confirm, self.name, events)
+            await self._lane.run(self._spool.confirm, self.account, events)
             return
         for event in events:
             await self._send(client, [event])
@@ -183,7 +195,7 @@ class Emitter:
         while True:
             sent = await self._lane.run(
                 self._spool.unconfirmed,
-                self.name,
+                self.account,
                 after=after,
                 sent_before=now - self._confirm_after,
                 limit=_AT_ONCE,
@@ -193,7 +205,7 @@ class Emitter:
             after = sent[-1][0].seq
             stored = await _stored(client, [event for event, _ in sent])
             there = [event for event, _ in sent if UUID(event.event_id) in stored]
-            await self._lane.run(self._spool.confirm, self.name, there)
+            await self._lane.run(self._spool.confirm, self.account, there)
             await self._send_again(
                 [
                     event
@@ -211,7 +223,7 @@ class Emitter:
     async def _prune(self) -> None:
         now = datetime.now(UTC)
         if now - self._pruned_at >= _PRUNE_EVERY:
-            await self._lane.run(self._spool.prune, self.name, before=now - self._keep_for)
+            await self._lane.run(self._spool.prune, self.account, before=now - self._keep_for)
             self._pruned_at = now
 
 

@@ -147,8 +147,9 @@ class Lookups:
         ...     spool = DeliverySpool(url=ledger.url)
         ...     spool.prepare()
         ...     spool.add(credentials.account, [Subject(Kind.ORDER, order_ids[0])])
-        ...     async with credentials.get_async_client() as client:
-        ...         await Lookups(credentials, spool, Lane(), news=print).round(client)
+        ...     lookups = Lookups(credentials, spool, Lane(), news=print)
+        ...     async with lookups.get_client() as client:
+        ...         await lookups.round(client)
         ...     return len(spool.claim(credentials.account, limit=10))
         >>> anyio.run(read_once)
         <BLANKLINE>
@@ -178,6 +179,14 @@ class Lookups:
         self._tell = news
         self._wake = anyio.Event()
 
+    def get_client(self) -> AsyncTracktorClient:
+        """A client that tries each call once.
+
+        Returns:
+            A new client; use it with `async with`.
+        """
+        return self._credentials.get_async_client()
+
     def wake(self) -> None:
         """Say that there is something to read."""
         self._wake.set()
@@ -188,7 +197,7 @@ class Lookups:
         Raises:
             Exception: Something is wrong that waiting does not mend.
         """
-        async with self._credentials.get_async_client() as client:
+        async with self.get_client() as client:
             while True:
                 try:
                     found_any = await self.round(client)
@@ -210,7 +219,7 @@ class Lookups:
         """Read some of what is due.
 
         Args:
-            client: An open client of the account.
+            client: An open client, as `get_client` gives it.
 
         Returns:
             Whether anything was due.

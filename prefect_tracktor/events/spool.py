@@ -143,11 +143,10 @@ class DeliverySpool(DatabaseBlock):
     Example:
         See how many deliveries and events are not done yet:
         ```python
-        from prefect_tracktor import TracktorCredentials
         from prefect_tracktor.events import DeliverySpool
 
-        account = TracktorCredentials.load("tracktor").account
-        DeliverySpool.load("BLOCK_NAME").waiting(account)
+        spool = DeliverySpool.load("BLOCK_NAME")
+        to_read, to_confirm = spool.waiting("b6ef35fe18ed39251365")  # TracktorCredentials.account
         ```
     """
 

@@ -38,6 +38,9 @@ LINE_LENGTH = 200
 STATUSES_SHOWN = 50
 ID_DIGITS = 19
 
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+# nothing was tracked before; such a time is a mistake, and there are servers that fail on it
+_FIRST_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _NAMESPACE = uuid5(NAMESPACE_URL, "https://www.theshoppad.com/apps/tracktor")
 
 
@@ -341,7 +344,7 @@ def _event(
         {
             "id": _event_id(event, subject, account, reached),
             "event": event,
-            "occurred": min(reached or received, received),
+            "occurred": reached if reached and _FIRST_TIME < reached < received else received,
             "resource": resource | {"prefect.resource.name": name or subject.resource_id},
             "related": [*([order] if order else []), shop],
             "payload": payload,
@@ -350,7 +353,7 @@ def _event(
 
 
 def _event_id(event: str, subject: Subject, account: str, time: dt.datetime | None) -> UUID:
-    moment = time.astimezone(dt.UTC).isoformat() if time else ""
+    moment = str((time - _EPOCH) // dt.timedelta(microseconds=1)) if time else ""
     return uuid5(_NAMESPACE, "\n".join((account, event, str(subject.id), moment)))
 
 

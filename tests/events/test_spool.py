@@ -71,7 +71,8 @@ def test_news_is_told_once_before_and_after_it_was_confirmed(spool: DeliverySpoo
 
 
 def test_events_are_claimed_once_and_in_their_order(spool: DeliverySpool) -> None:
-    ids = [order_id for order_id in range(1, 8) if spool.add(SHOP, [Subject(Kind.ORDER, order_id)]) is None]
+    ids = list(range(1, 8))
+    spool.add(SHOP, [Subject(Kind.ORDER, order_id) for order_id in ids])
     for waiting in sorted(due(spool), key=lambda one: -one.subject.id):
         event = order_event(
             Order(order_id=waiting.subject.id), account=SHOP, received=waiting.received

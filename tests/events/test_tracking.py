@@ -106,16 +106,16 @@ def test_other_news_has_another_id(changed: dict[str, Any]) -> None:
 
 def test_an_id_belongs_to_one_account_and_one_kind() -> None:
     elsewhere = fulfillment_event(parcel(), account="another", received=NOW)
-    trouble = exception_event(
-        parcel(exception_status="delivered"), account=ACCOUNT, received=NOW
-    )
+    trouble = exception_event(parcel(exception_status="delivered"), account=ACCOUNT, received=NOW)
     of_an_order = of_order(order_id=7, statuses=["delivered"])
     assert len({of_parcel().id, elsewhere.id, trouble.id, of_an_order.id}) == 4
 
 
-def test_no_event_occurs_later_than_its_news_came() -> None:
-    ahead = of_parcel(latest_status=DELIVERED | {"datetime": "2026-12-24T10:00:00Z"})
-    assert ahead.occurred == NOW
+@pytest.mark.parametrize(
+    "time", ["2026-12-24T10:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+)
+def test_no_event_occurs_at_a_time_that_cannot_be(time: str) -> None:
+    assert of_parcel(latest_status=DELIVERED | {"datetime": time}).occurred == NOW
 
 
 def test_a_step_is_found_by_its_label_for_a_custom_status() -> None:
