@@ -241,7 +241,7 @@ async def _stored(client: PrefectClient, events: Sequence[StoredEvent]) -> set[U
 
 
 def _pause(failures: int) -> float:
-    return min(_LONGEST_PAUSE_SECONDS, 2.0 ** min(failures, 10)) if failures else 0.0
+    return min(_LONGEST_PAUSE_SECONDS, 2.0 ** min(failures - 1, 10)) if failures else 0.0
 
 
 def _reason(error: Exception) -> str:

@@ -28,7 +28,6 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    tuple_,
     update,
 )
 
@@ -278,14 +277,14 @@ class DeliverySpool(DatabaseBlock):
         with self.transaction(_INBOX) as database:
             rows = database.execute(query).all()
         with self.transaction(_EMITTED) as database:
-            confirmed = _confirmed(database, account, [_subject(row) for row in rows])
+            emitted = _emitted(database, account, [_subject(row) for row in rows])
         return [
             Waiting(
                 subject=_subject(row),
                 deliveries=row.deliveries,
                 failures=row.failures,
                 received=_aware(row.received_at),
-                confirmed=_subject(row) in confirmed,
+                confirmed=_subject(row) in emitted,
             )
             for row in rows
         ]
@@ -499,19 +498,24 @@ def _aware(time: datetime) -> datetime:
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
-def _confirmed(database: Connection, account: str, subjects: list[Subject]) -> set[Subject]:
-    found: set[Subject] = set()
-    for some in by_statement(subjects):
-        keys = [(str(subject.kind), subject.id) for subject in some]
-        query = (
-            select(_EMITTED.c.kind, _EMITTED.c.subject_id)
-            .where(
+def _emitted(
+    database: Connection, account: str, subjects: Iterable[Subject]
+) -> dict[Subject, set[str]]:
+    """The ids of the events that Prefect has of some parcels and orders."""
+    found: dict[Subject, set[str]] = {}
+    ids: dict[Kind, list[int]] = {kind: [] for kind in Kind}
+    for subject in subjects:
+        ids[subject.kind].append(subject.id)
+    for kind in Kind:
+        for some in by_statement(ids[kind]):
+            # in this form SQLite finds them by its index
+            query = select(_EMITTED).where(
                 _EMITTED.c.account == account,
-                tuple_(_EMITTED.c.kind, _EMITTED.c.subject_id).in_(keys),
+                _EMITTED.c.kind == str(kind),
+                _EMITTED.c.subject_id.in_(some),
             )
-            .distinct()
-        )
-        found |= {_subject(row) for row in database.execute(query)}
+            for row in database.execute(query):
+                found.setdefault(_subject(row), set()).add(row.event_id)
     return found
 
 
@@ -520,15 +524,8 @@ def _store(database: Connection, account: str, read: Sequence[tuple[Waiting, Eve
     news: set[str] = set()
     for some in by_statement(read):
         ids = [str(event.id) for _, event in some]
-        known = set(
-            database.scalars(
-                select(_EMITTED.c.event_id).where(
-                    _EMITTED.c.account == account,
-                    _EMITTED.c.subject_id.in_({waiting.subject.id for waiting, _ in some}),
-                    _EMITTED.c.event_id.in_(ids),
-                )
-            )
-        )
+        emitted = _emitted(database, account, [waiting.subject for waiting, _ in some])
+        known = {event_id for of_one in emitted.values() for event_id in of_one}
         known |= set(
             database.scalars(select(_OUTBOX.c.event_id).where(_OUTBOX.c.event_id.in_(ids)))
         )
