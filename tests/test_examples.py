@@ -23,6 +23,7 @@ from prefect_tracktor import (
     StatusQuery,
     TracktorCredentials,
     WebhookSubscription,
+    events,
     flows,
     sandbox,
     tasks,
@@ -47,6 +48,7 @@ def examples() -> list[doctest.DocTest]:
 
 def public_names() -> dict[str, Any]:
     names = {name: getattr(prefect_tracktor, name) for name in prefect_tracktor.__all__}
+    names |= {f"events.{name}": getattr(events, name) for name in events.__all__}
     names |= {f"flows.{name}": getattr(flows, name) for name in flows.__all__}
     names |= {
         f"sandbox.{name}": value
@@ -103,6 +105,7 @@ def test_every_public_name_has_an_example(name: str) -> None:
     [
         lambda names: names["credentials"],
         lambda names: names["ledger"],
+        lambda names: events.DeliverySpool(url=names["ledger"].url),
         lambda _names: EmailTemplate(),
         lambda _names: OrderFile(path="orders.csv"),
         lambda names: SettledOrders(url=names["ledger"].url),

@@ -1,0 +1,251 @@
+"""Brings events from the outbox to Prefect, and makes sure that they have arrived.
+
+Prefect's answer to an event says that the server took it into its memory; a server that is killed
+in the next seconds forgets it. And a receiver that is killed while it sends does not know whether
+the event arrived. So events are read back before they are done with, and sent again only if Prefect
+does not have them after a while: its database ignores an event id that it has, but its triggers act
+on a repeated one again when the server was restarted meanwhile, or after half an hour.
+"""
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from uuid import UUID
+
+import anyio
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
+
+from prefect_tracktor.database import DatabaseError
+from prefect_tracktor.events.lookups import Lane
+from prefect_tracktor.events.spool import DeliverySpool, StoredEvent
+
+# the most that Prefect's API gives back at once
+_AT_ONCE = 50
+_LOOK_AGAIN_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60
+_PRUNE_EVERY = timedelta(hours=1)
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+# answers after which an event is surely not with Prefect; after others it may be
+_NOT_TAKEN = {
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.METHOD_NOT_ALLOWED,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+}
+_UNACCEPTABLE = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Emitter:
+    """Sends events in their order, confirms them, and forgets them in the end.
+
+    Args:
+        account: The account's name.
+        spool: Where the outbox is.
+        lane: The way into the spool.
+        confirm_after: How long Prefect's server gets to store an event before it is asked.
+        resend_after: How long after sending an event is sent again if Prefect does not have it.
+        keep_for: How long to remember events, to recognise the same news.
+
+    Example:
+        >>> Emitter("shop", DeliverySpool(), Lane()).account
+        'shop'
+    """
+
+    def __init__(
+        self,
+        account: str,
+        spool: DeliverySpool,
+        lane: Lane,
+        *,
+        confirm_after: timedelta = timedelta(seconds=10),
+        resend_after: timedelta = timedelta(minutes=2),
+        keep_for: timedelta = timedelta(days=30),
+    ) -> None:
+        self.account = account
+        self._spool = spool
+        self._lane = lane
+        self._confirm_after = confirm_after
+        self._resend_after = resend_after
+        self._keep_for = keep_for
+        self._pruned_at = _LONG_AGO
+        self._wake = anyio.Event()
+
+    def wake(self) -> None:
+        """Say that there is something to send."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Send and confirm events, for ever.
+
+        Raises:
+            Exception: Something is wrong that waiting does not mend.
+        """
+        async with get_client() as client, anyio.create_task_group() as group:
+            group.start_soon(self._keep_sending, client)
+            group.start_soon(self._keep_confirming, client)
+
+    async def _keep_sending(self, client: PrefectClient) -> None:
+        failures = 0
+        while True:
+            try:
+                sent_any = await self.send_some(client)
+                failures = 0
+            except (httpx.HTTPError, OSError, DatabaseError) as error:
+                failures += 1
+                _log.warning("events wait, and are sent later: %s", _reason(error))
+                await anyio.sleep(_pause(failures))
+                continue
+            if not sent_any:
+                with anyio.move_on_after(_LOOK_AGAIN_SECONDS):
+                    await self._wake.wait()
+                self._wake = anyio.Event()
+
+    async def _keep_confirming(self, client: PrefectClient) -> None:
+        failures = 0
+        while True:
+            try:
+                await self.confirm_all(client)
+                await self._prune()
+                failures = 0
+            except (httpx.HTTPError, OSError, ValueError, DatabaseError) as error:
+                failures += 1
+                _log.warning("events cannot be confirmed yet: %s", _reason(error))
+            await anyio.sleep(max(_LOOK_AGAIN_SECONDS, _pause(failures)))
+
+    async def send_some(self, client: PrefectClient) -> bool:
+        """Send the next events.
+
+        Args:
+            client: An open client.
+
+        Returns:
+            Whether there were any.
+
+        Raises:
+            httpx.HTTPError: Prefect cannot be reached, or did not take them; they wait.
+            DatabaseError: The spool cannot be used.
+        """
+        events = await self._lane.run(self._spool.claim, self.account, limit=_AT_ONCE)
+        if events:
+            await self._send(client, events)
+        return bool(events)
+
+    async def _send(self, client: PrefectClient, events: Sequence[StoredEvent]) -> None:
+        body = f"[{','.join(event.body for event in events)}]"
+        try:
+            await client.request(
+                "POST",
+                "/events",
+                content=body.encode(),
+                headers={"content-type": "application/json"},
+            )
+        except httpx.HTTPStatusError as refusal:
+            status_code = refusal.response.status_code
+            if status_code in _UNACCEPTABLE:
+                await self._without_the_bad_one(client, events, status_code)
+                return
+            if status_code in _NOT_TAKEN:
+                await self._lane.run(self._spool.release, events)
+            raise
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            await self._lane.run(self._spool.release, events)
+            raise
+        # after any other error they may have arrived, which is found out when they are confirmed
+
+    async def _without_the_bad_one(
+        self, client: PrefectClient, events: Sequence[StoredEvent], status_code: int
+    ) -> None:
+        """One event that Prefect never takes must not hold up the others."""
+        if len(events) == 1:
+            _log.error(
+                "Prefect does not accept event %s of %s (%d); it is given up",
+                events[0].event_id,
+                events[0].subject.resource_id,
+                status_code,
+            )
+            await self._lane.run(self._spool.confirm, self.account, events)
+            return
+        for event in events:
+            await self._send(client, [event])
+
+    async def confirm_all(self, client: PrefectClient) -> None:
+        """Ask Prefect for the events that were sent a while ago.
+
+        Args:
+            client: An open client.
+
+        Raises:
+            httpx.HTTPError: Prefect cannot be reached.
+            ValueError: Prefect's answer cannot be read.
+            DatabaseError: The spool cannot be used.
+        """
+        now = datetime.now(UTC)
+        after = 0
+        while True:
+            sent = await self._lane.run(
+                self._spool.unconfirmed,
+                self.account,
+                after=after,
+                sent_before=now - self._confirm_after,
+                limit=_AT_ONCE,
+            )
+            if not sent:
+                return
+            after = sent[-1][0].seq
+            stored = await _stored(client, [event for event, _ in sent])
+            there = [event for event, _ in sent if UUID(event.event_id) in stored]
+            await self._lane.run(self._spool.confirm, self.account, there)
+            await self._send_again(
+                [
+                    event
+                    for event, sent_at in sent
+                    if UUID(event.event_id) not in stored and sent_at <= now - self._resend_after
+                ]
+            )
+
+    async def _send_again(self, events: Sequence[StoredEvent]) -> None:
+        if events:
+            _log.warning("%d events did not get to Prefect and are sent again", len(events))
+            await self._lane.run(self._spool.release, events)
+            self.wake()
+
+    async def _prune(self) -> None:
+        now = datetime.now(UTC)
+        if now - self._pruned_at >= _PRUNE_EVERY:
+            await self._lane.run(self._spool.prune, self.account, before=now - self._keep_for)
+            self._pruned_at = now
+
+
+async def _stored(client: PrefectClient, events: Sequence[StoredEvent]) -> set[UUID]:
+    """Which of these events Prefect has in its database."""
+    wanted = EventFilter(
+        id=EventIDFilter(id=[UUID(event.event_id) for event in events]),
+        # the default leaves out what occurred long ago
+        occurred=EventOccurredFilter.model_validate(
+            {"since": _LONG_AGO, "until": datetime.now(UTC) + timedelta(days=1)}
+        ),
+    )
+    page = await client.read_events(wanted, limit=_AT_ONCE)
+    return {event.id for event in page.events}
+
+
+def _pause(failures: int) -> float:
+    return min(_LONGEST_PAUSE_SECONDS, 2.0 ** min(failures - 1, 10)) if failures else 0.0
+
+
+def _reason(error: Exception) -> str:
+    """The kind of trouble; Prefect's errors repeat what was sent."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"Prefect answered {error.response.status_code}"
+    return str(error) if isinstance(error, DatabaseError) else type(error).__name__

@@ -1,0 +1,155 @@
+"""A delivery proves nothing but an id: events say what Tracktor says, and look-ups are few."""
+
+import json
+import logging
+from typing import Any
+
+import anyio
+import pytest
+
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.events import DeliverySpool, Kind, Subject
+from prefect_tracktor.events.lookups import Lane, Lookups
+from prefect_tracktor.events.spool import StoredEvent
+from prefect_tracktor.events.tracking import read_delivery
+from prefect_tracktor.sandbox import Faults, Sandbox
+
+
+class Bench:
+    """One account's look-ups, a round at a time."""
+
+    def __init__(self, credentials: TracktorCredentials, spool: DeliverySpool) -> None:
+        self.account = credentials.account
+        self.credentials = credentials
+        self.spool = spool
+        self.lookups = Lookups(credentials, spool, Lane(), news=lambda: None)
+
+    def deliver(self, *bodies: dict[str, Any]) -> None:
+        self.spool.add(self.account, [read_delivery(json.dumps(body).encode()) for body in bodies])
+
+    def read(self, rounds: int = 1) -> list[StoredEvent]:
+        async def read() -> None:
+            async with self.lookups.get_client() as client:
+                for _ in range(rounds):
+                    await self.lookups.round(client)
+
+        anyio.run(read)
+        return self.spool.claim(self.account, limit=1000)
+
+
+@pytest.fixture
+def bench(credentials: TracktorCredentials, spool: DeliverySpool) -> Bench:
+    """Look-ups at the sandbox."""
+    return Bench(credentials, spool)
+
+
+def names(events: list[StoredEvent]) -> list[str]:
+    return [json.loads(event.body)["event"] for event in events]
+
+
+def a_parcel(tracktor: Sandbox) -> dict[str, Any]:
+    orders = map(tracktor.shop.order, tracktor.shop.order_ids)
+    parcel: dict[str, Any] = next(
+        order["fulfillments"][0] for order in orders if order["fulfillments"]
+    )
+    return parcel
+
+
+def test_an_event_says_what_tracktor_says_and_not_what_was_delivered(
+    bench: Bench, tracktor: Sandbox
+) -> None:
+    parcel = tracktor.shop.set_parcel(
+        a_parcel(tracktor)["fulfillment_id"], shipment_status="Sewing"
+    )
+    bench.deliver(parcel | {"shipment_status": "delivered", "order_id": 1, "order_name": "forged"})
+    [event] = bench.read()
+    assert json.loads(event.body)["event"] == "tracktor.fulfillment.sewing"
+    assert json.loads(event.body)["payload"]["order_id"] == parcel["order_id"]
+
+
+def test_deliveries_in_the_wrong_order_bring_no_status_back(
+    bench: Bench, tracktor: Sandbox
+) -> None:
+    fulfillment_id = a_parcel(tracktor)["fulfillment_id"]
+    early = tracktor.shop.set_parcel(fulfillment_id, shipment_status="out_for_delivery")
+    late = tracktor.shop.set_parcel(fulfillment_id, shipment_status="delivered")
+    bench.deliver(late)
+    assert names(bench.read()) == ["tracktor.fulfillment.delivered"]
+    bench.deliver(early)
+    assert bench.read() == []
+
+
+def test_every_change_that_is_read_in_time_is_an_event(bench: Bench, tracktor: Sandbox) -> None:
+    fulfillment_id = a_parcel(tracktor)["fulfillment_id"]
+    told = []
+    for status in ("Cutting", "out_for_delivery", "delivered"):
+        bench.deliver(tracktor.shop.set_parcel(fulfillment_id, shipment_status=status))
+        told += names(bench.read())
+    assert told == [
+        "tracktor.fulfillment.cutting",
+        "tracktor.fulfillment.out_for_delivery",
+        "tracktor.fulfillment.delivered",
+    ]
+
+
+def test_deliveries_that_queue_up_cost_one_look_up(bench: Bench, tracktor: Sandbox) -> None:
+    order = tracktor.shop.order(tracktor.shop.order_ids[0])
+    bench.deliver(*[order] * 30)
+    assert len(bench.read()) == 1
+    assert tracktor.calls == [("GET", f"orders/{order['order_id']}.json")]
+
+
+def test_an_unknown_id_costs_one_look_up_and_gives_no_event(
+    bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        bench.deliver({"fulfillment_id": 77})
+        assert bench.read() == []
+    assert len(tracktor.calls) == 1
+    assert "fulfillment 77: Tracktor does not know it" in caplog.text
+    assert bench.spool.waiting(bench.account) == (0, 0)
+
+
+def test_guessed_ids_run_out_of_look_ups_and_the_shops_own_do_not(
+    bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tracktor.shop.order_ids[0]
+    bench.deliver({"order_id": own})
+    bench.spool.confirm(bench.account, bench.read())
+    bench.deliver(*({"order_id": guessed} for guessed in range(1, 400)))
+    bench.read(rounds=10)
+    assert 100 <= len(tracktor.calls) <= 102
+    assert "change its token" in caplog.text
+    tracktor.shop.set_status(own, status="Sewing")
+    bench.deliver({"order_id": own})
+    assert names(bench.read()) == ["tracktor.order.sewing"]
+
+
+def test_what_cannot_be_read_is_read_later(
+    bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracktor.faults = Faults(server_error=1)
+    bench.deliver({"order_id": tracktor.shop.order_ids[0]})
+    assert bench.read() == []
+    assert bench.spool.waiting(bench.account) == (1, 0)
+    assert "1 parcels or orders could not be read" in caplog.text
+    tracktor.faults = Faults()
+    assert bench.read() == []  # a second's pause comes first
+    assert len(tracktor.calls) == 1
+
+
+def test_refused_credentials_lose_nothing(
+    bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    wrong = bench.credentials.model_copy(update={"uuid": "0" * 32})
+    stranger = Bench(wrong, bench.spool)
+    stranger.deliver({"order_id": tracktor.shop.order_ids[0]}, {"order_id": 77})
+    assert stranger.read() == []
+    assert stranger.spool.waiting(stranger.account) == (2, 0)
+    assert "Tracktor refused the credentials" in caplog.text
+
+
+def test_orders_and_parcels_of_the_same_id_are_kept_apart(bench: Bench) -> None:
+    bench.spool.add(bench.account, [Subject(Kind.ORDER, 7), Subject(Kind.FULFILLMENT, 7)])
+    assert bench.spool.waiting(bench.account) == (2, 0)
