@@ -5,6 +5,7 @@ of its own webhooks does (see `cloud`). What comes out is the same, and `trackin
 """
 
 from prefect_tracktor.events.cloud import cloud_webhook_template
+from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.spool import DeliverySpool
 from prefect_tracktor.events.tracking import (
     Kind,
@@ -28,6 +29,7 @@ __all__ = [
     "exception_event_name",
     "fulfillment_event",
     "order_event",
+    "send_events",
     "shop_resource_id",
     "status_slug",
 ]

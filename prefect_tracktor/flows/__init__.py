@@ -1,6 +1,7 @@
 """The ready-made flows, one file each."""
 
 from prefect_tracktor.flows.advance import advance_custom_statuses
+from prefect_tracktor.flows.announce import ExceptionsReport, announce_exceptions
 from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
 from prefect_tracktor.flows.mail_run import MailReport
 from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
@@ -10,11 +11,13 @@ from prefect_tracktor.flows.status_run import StatusReport
 from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
 
 __all__ = [
+    "ExceptionsReport",
     "MailReport",
     "RunReport",
     "StatusReport",
     "WebhookReport",
     "advance_custom_statuses",
+    "announce_exceptions",
     "email_expired_exceptions",
     "email_status_changes",
     "notify_status_change",

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import SecretStr
 
 from prefect_tracktor.events import DeliverySpool, Kind, Subject, fulfillment_event, order_event
 from prefect_tracktor.events.spool import SpoolFull, Waiting
@@ -10,6 +11,14 @@ from prefect_tracktor.models import Fulfillment, Order
 
 SHOP = "shop"
 PARCEL, ORDER = Subject(Kind.FULFILLMENT, 7), Subject(Kind.ORDER, 7)
+
+
+@pytest.fixture
+def spool(database_url: str) -> DeliverySpool:
+    """An empty spool in each database."""
+    spool = DeliverySpool(url=SecretStr(database_url))
+    spool.prepare()
+    return spool
 
 
 def due(spool: DeliverySpool) -> list[Waiting]:

@@ -1,0 +1,240 @@
+"""`announce_exceptions`: events for parcels in trouble, of which no webhook of Tracktor's tells."""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from prefect import flow, get_run_logger
+from prefect.events import Event
+from prefect.runtime import flow_run
+
+from prefect_tracktor.bulk import Failure
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import (
+    ConnectionTrouble,
+    IncompleteRun,
+    InvalidInput,
+    LimitExceeded,
+    UnreadableAnswer,
+)
+from prefect_tracktor.events.sending import send_events
+from prefect_tracktor.events.tracking import exception_event
+from prefect_tracktor.flows.expired_exceptions import affected_parcels
+from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
+from prefect_tracktor.reporting import publish_summary, publish_table, shown
+from prefect_tracktor.settled import SettledOrders
+from prefect_tracktor.sources import OrderFile, chunked
+
+Row = dict[str, str | int]
+
+ALL_EXCEPTIONS = frozenset(ExceptionStatus)
+
+_AT_ONCE = 50
+
+
+class ExceptionsReport(RunReport):
+    """What a run of `announce_exceptions` found and did; order ids throughout.
+
+    Attributes:
+        in_trouble: Those with an undelivered parcel in one of the exception statuses.
+        due: Those with a parcel of which this was not announced yet.
+        announced: Those of which it was announced, or only remembered.
+        unannounced: Those whose event Prefect did not take; the next run sends it again.
+
+    Example:
+        >>> ExceptionsReport(in_trouble=(7,), due=(7,), announced=(7,)).complete
+        True
+    """
+
+    in_trouble: tuple[int, ...] = ()
+    due: tuple[int, ...] = ()
+    announced: tuple[int, ...] = ()
+    unannounced: tuple[int, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be done by a later run."""
+        return not (self.failed or self.unannounced)
+
+
+@flow(name="Announce exceptions", flow_run_name="announce-exceptions")
+def announce_exceptions(
+    credentials: TracktorCredentials,
+    orders: list[int] | OrderFile,
+    *,
+    exception_statuses: frozenset[ExceptionStatus] = ALL_EXCEPTIONS,
+    ledger: NotificationLedger | None = None,
+    dry_run: bool = False,
+    remember_only: bool = False,
+    max_events: int = 500,
+    chunk_size: int = 500,
+    settled: SettledOrders | None = None,
+) -> ExceptionsReport:
+    """Emit an event for each parcel that has newly got into trouble, once.
+
+    The event is `tracktor.fulfillment.exception.<status>` about `tracktor.fulfillment.<id>`, so
+    that automations and deployments can react to it; its payload holds ids and statuses.
+
+    Args:
+        credentials: The Tracktor account.
+        orders: Shopify order ids, or where to find them.
+        exception_statuses: Which exceptions to announce.
+        ledger: Where it is kept what was announced; by default a SQLite file in the Prefect home of
+            the machine that runs this. Workers that do not share it need PostgreSQL.
+        dry_run: Show what would be announced, and emit and remember nothing.
+        remember_only: Take all that is in trouble now as known, and emit nothing: for the very
+            first run.
+        max_events: If more events than this are due, stop before the first.
+        chunk_size: How many orders one task run reads.
+        settled: What remembers the orders that can no longer change, so that these are not read
+            again.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        InvalidInput: An argument cannot be right; nothing was read.
+        LimitExceeded: More than `max_events` events are due; none was emitted.
+        LedgerError: The ledger cannot be used.
+        IncompleteRun: All that could be done was done, and something is left. Its `report` says
+            what.
+
+    Example:
+        >>> from prefect_tracktor.flows import announce_exceptions
+        >>> first = announce_exceptions(credentials, order_ids, ledger=ledger)
+        >>> second = announce_exceptions(credentials, order_ids, ledger=ledger)
+        >>> len(first.announced) > 20, len(second.due)
+        (True, 0)
+    """
+    if not exception_statuses:
+        raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
+    if max_events < 0:
+        raise InvalidInput(f"max_events must be 0 or more, not {max_events}")
+    scan = Scan(credentials, orders, chunk_size=chunk_size, settled=settled)
+    news = _News(credentials.account, exception_statuses, ledger or NotificationLedger())
+    trouble = ""
+    try:
+        for batch in scan:
+            news.take(batch.found)
+        if not remember_only:
+            news.refuse_more_than(max_events)
+        if not dry_run:
+            trouble = news.announce(emit=not remember_only)
+    finally:
+        report = _report(scan, news, dry_run=dry_run)
+        _publish(report, news)
+    if not report.complete:
+        raise IncompleteRun(trouble or _what_is_left(report), report=report)
+    return report
+
+
+@dataclass(slots=True)
+class _News:
+    """What is in trouble, and what of it nobody was told of yet."""
+
+    account: str
+    exception_statuses: Collection[ExceptionStatus]
+    ledger: NotificationLedger
+    in_trouble: list[int] = field(default_factory=list)
+    unreadable: list[Failure] = field(default_factory=list)
+    due: dict[NoticeKey, Event] = field(default_factory=dict)
+    announced: list[NoticeKey] = field(default_factory=list)
+
+    def take(self, orders: Iterable[Order]) -> None:
+        """Take in a chunk."""
+        now = datetime.now(UTC)
+        found = {
+            NoticeKey(
+                self.account,
+                order.order_id,
+                parcel.fulfillment_id,
+                f"event:exception:{parcel.exception_status}",
+            ): exception_event(parcel, account=self.account, received=now)
+            for order in orders
+            for parcel in self._parcels(order)
+        }
+        known = self.ledger.states(found)
+        self.due |= {key: event for key, event in found.items() if key not in known}
+
+    def _parcels(self, order: Order) -> Iterator[Fulfillment]:
+        try:
+            parcels = affected_parcels(order, self.exception_statuses)
+        except UnreadableAnswer as unreadable:
+            self.unreadable.append(Failure(order.order_id, str(unreadable)))
+            return
+        if parcels:
+            self.in_trouble.append(order.order_id)
+        yield from parcels
+
+    def refuse_more_than(self, max_events: int) -> None:
+        """Stop before the first event when there are more than allowed."""
+        if len(self.due) > max_events:
+            raise LimitExceeded(
+                f"{len(self.due)} events are due and max_events is {max_events}: none was emitted."
+                " Look at this run's table; if it is right, run again with a higher max_events, or"
+                " once with remember_only to begin with what comes from now on."
+            )
+
+    def announce(self, *, emit: bool) -> str:
+        """Emit what is due, and remember it as soon as Prefect has it; why it ended, if early."""
+        run = str(flow_run.get_id() or "")
+        for keys in chunked(self.due, _AT_ONCE):
+            try:
+                if emit:
+                    send_events([self.due[key] for key in keys])
+            except ConnectionTrouble as trouble:
+                return str(trouble)
+            self.ledger.settle(keys, NoticeState.SENT, run=run)
+            self.announced += keys
+        return ""
+
+
+def _report(scan: Scan, news: _News, *, dry_run: bool) -> ExceptionsReport:
+    due = tuple(dict.fromkeys(key.order_id for key in news.due))
+    announced = tuple(dict.fromkeys(key.order_id for key in news.announced))
+    left = () if dry_run else tuple(order_id for order_id in due if order_id not in set(announced))
+    return ExceptionsReport(
+        dry_run=dry_run,
+        calls=scan.calls,
+        read=tuple(scan.read),
+        settled=tuple(scan.settled),
+        missing=tuple(scan.missing),
+        failed=(*scan.failed, *news.unreadable),
+        in_trouble=tuple(news.in_trouble),
+        due=due,
+        announced=announced,
+        unannounced=left,
+    )
+
+
+def _publish(report: ExceptionsReport, news: _News) -> None:
+    counts = report.counts
+    get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
+    told = set(news.announced)
+    rows: list[Row] = [
+        {
+            "Order id": str(key.order_id),
+            "Fulfillment id": str(key.fulfillment_id),
+            "Exception": key.reason.rpartition(":")[2],
+            "Outcome": "Announced" if key in told else "Due",
+        }
+        for key in news.due
+    ]
+    publish_table("exceptions", rows, description="Parcels that are newly in trouble.")
+    notes = [] if report.complete else [_what_is_left(report)]
+    if report.dry_run:
+        notes.append("This was a dry run: nothing was announced.")
+    publish_summary("exceptions-summary", title="Exceptions", counts=counts, notes=notes)
+
+
+def _what_is_left(report: ExceptionsReport) -> str:
+    left = {
+        "could not be read; the next run reads them again": [f.id for f in report.failed],
+        "could not be announced; the next run tries again": report.unannounced,
+    }
+    return "; ".join(
+        f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids
+    )
