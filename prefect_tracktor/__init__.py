@@ -31,7 +31,8 @@ from prefect_tracktor.models import (
     WebhookTopic,
 )
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.shopify.credentials import ShopifyCredentials
+from prefect_tracktor.sources import OrderFile, ShopifyOrders
 from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.transport import TransportLimits
@@ -60,6 +61,8 @@ __all__ = [
     "ServerTrouble",
     "SettledOrders",
     "ShipmentStatus",
+    "ShopifyCredentials",
+    "ShopifyOrders",
     "StatusOption",
     "StatusStage",
     "TrackingStatus",

@@ -26,7 +26,7 @@ from prefect_tracktor.masking import mask_email
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table, shown
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.sources import Orders
 
 Row = dict[str, str | int]
 
@@ -74,7 +74,7 @@ class ExpiredExceptionsReport(RunReport):
 @flow(name="E-mail expired exceptions", flow_run_name="email-expired-exceptions")
 def email_expired_exceptions(
     credentials: TracktorCredentials,
-    orders: list[int] | OrderFile,
+    orders: Orders,
     email_server: EmailServerCredentials,
     *,
     sender: str,
@@ -96,7 +96,7 @@ def email_expired_exceptions(
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or a file of them.
+        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         email_server: The mail server.
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
         template: What is written; the default speaks of expired tracking only.

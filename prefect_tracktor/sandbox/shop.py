@@ -106,6 +106,9 @@ class Shop:
             orders.
         now: The shop's present; the orders were placed in the 120 days before.
 
+    Attributes:
+        now: The shop's present.
+
     Raises:
         ValueError: A number is negative or too large, more orders are to be expired than there
             are, or the time is naive.
@@ -133,6 +136,7 @@ class Shop:
             raise ValueError(f"expired must be between 0 and orders ({orders}), not {expired}")
         if now.tzinfo is None:
             raise ValueError("now must be an aware time: give it a tzinfo such as datetime.UTC")
+        self.now = now
         self._drafts = Drafts(orders=orders, seed=seed, expired=expired, now=now)
         self._lock = threading.RLock()
         self._changed: dict[int, dict[str, Any]] = {}

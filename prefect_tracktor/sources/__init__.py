@@ -7,10 +7,14 @@ from typing import Protocol, TypeVar, runtime_checkable
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.order_file import OrderFile
+from prefect_tracktor.sources.shopify import ShopifyOrders
 
 T = TypeVar("T")
 
-__all__ = ["OrderFile", "OrderSource", "chunked", "iter_order_ids"]
+__all__ = ["OrderFile", "OrderSource", "Orders", "ShopifyOrders", "chunked", "iter_order_ids"]
+
+# what flows take: Prefect draws a form for each of these
+Orders = list[int] | OrderFile | ShopifyOrders
 
 
 @runtime_checkable
