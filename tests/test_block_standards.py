@@ -35,6 +35,9 @@ def test_every_block_is_found() -> None:
         "EmailTemplate",
         "NotificationLedger",
         "OrderFile",
+        "SettledOrders",
+        "ShopifyCredentials",
+        "ShopifyOrders",
         "TracktorCredentials",
     ]
 

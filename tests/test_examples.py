@@ -18,6 +18,8 @@ from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
     OrderFile,
+    ShopifyCredentials,
+    ShopifyOrders,
     TracktorCredentials,
     flows,
     sandbox,
@@ -69,6 +71,11 @@ def names(credentials: TracktorCredentials, tracktor: Sandbox, tmp_path: Path) -
         "tracktor": tracktor,
         "order_ids": order_ids,
         "fulfillment_id": tracktor.shop.order(order_ids[0])["fulfillments"][0]["fulfillment_id"],
+        "shopify_credentials": ShopifyCredentials(
+            shop="sandbox-shop",
+            access_token=tracktor.shopify_access_token,
+            base_url=tracktor.shopify_url,
+        ),
         "ledger": NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}"),
     }
 
@@ -106,6 +113,8 @@ def test_every_public_name_has_an_example(name: str) -> None:
         lambda names: names["ledger"],
         lambda _names: EmailTemplate(),
         lambda _names: OrderFile(path="orders.csv"),
+        lambda names: names["shopify_credentials"],
+        lambda names: ShopifyOrders(credentials=names["shopify_credentials"]),
     ],
 )
 def test_the_example_on_a_blocks_page_runs(

@@ -279,8 +279,8 @@ class Shopify:
 
         Example:
             >>> shopify = Shopify(Shop(orders=3), ShopifyRules())
-            >>> next(shopify.orders(parse_search("")))["name"]
-            '#1001'
+            >>> next(shopify.orders(parse_search("name:1003")))["name"]
+            '#1003'
         """
         order_ids = self._shop.order_ids
         since = self._shop.now - _WITHOUT_READ_ALL_ORDERS
