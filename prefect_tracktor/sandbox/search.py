@@ -95,7 +95,7 @@ def parse_search(text: str) -> Search:
         'colour'
     """
     reader = _Reader(list(_tokens(text)))
-    matches = reader.alternatives()
+    matches = reader.alternatives() if reader.tokens else lambda _order: True
     if reader.tokens:
         raise MalformedSearch("a ) is too many")
     return Search(matches, reader.warnings)
@@ -140,10 +140,10 @@ class _Reader:
         return lambda order: any(option(order) for option in options)
 
     def _all_of(self) -> Matches:
-        terms: list[Matches] = []
+        terms = [self._term()]
         while self.tokens and self.tokens[0].kind not in {"OR", ")"}:
-            terms.append(self._term())
             self._take("AND")
+            terms.append(self._term())
         return lambda order: all(term(order) for term in terms)
 
     def _term(self) -> Matches:
