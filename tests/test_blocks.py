@@ -126,14 +126,16 @@ def test_orders_come_from_a_file_or_from_shopify_and_one_of_them_is_enough(
 
 
 def test_new_shopify_credentials_reach_the_orders_that_people_edited(
-    environment: dict[str, str],
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in ("blocks.__main__", "blocks.documents"):
+        monkeypatch.setattr(f"{module}.NAME", "edited")
     assert main(environment | SHOPIFY) == 0
-    orders: ShopifyOrders = ShopifyOrders.load("tracktor")  # type: ignore[assignment]  # not in a loop
+    orders: ShopifyOrders = ShopifyOrders.load("edited")  # type: ignore[assignment]  # not in a loop
     orders.tag = "vip"
-    orders.save("tracktor", overwrite=True)
+    orders.save("edited", overwrite=True)
     assert main(environment | SHOPIFY | {"SHOPIFY_CLIENT_SECRET": "new"}) == 0
-    loaded: ShopifyOrders = ShopifyOrders.load("tracktor")  # type: ignore[assignment]  # not in a loop
+    loaded: ShopifyOrders = ShopifyOrders.load("edited")  # type: ignore[assignment]  # not in a loop
     assert loaded.tag == "vip"
     assert loaded.credentials.client_secret.get_secret_value() == "new"
 

@@ -157,6 +157,11 @@ def test_the_readme_runs(
                 f'smtp_server="{mail.host}", smtp_port={mail.port}, smtp_type="INSECURE"'
             ),
             "NotificationLedger()": "ledger",
+            'client_id="YOUR-CLIENT-ID", client_secret="YOUR-CLIENT-SECRET"': (
+                f'client_id="{tracktor.shopify_client_id}",'
+                f' client_secret="{tracktor.shopify_client_secret}",'
+                f' base_url="{tracktor.shopify_url}"'
+            ),
         }
         found = [
             inspect.cleandoc(indent + code) for indent, code in CODE.findall(README.read_text())
