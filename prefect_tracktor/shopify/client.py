@@ -4,7 +4,6 @@ import hashlib
 import re
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -291,12 +290,12 @@ class _Tokens:
     """The tokens of this process by account; never written anywhere."""
 
     def __init__(self) -> None:
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._locks: dict[str, threading.Lock] = {}
         self._kept: dict[str, tuple[str, float]] = {}
 
     def get(self, account: str, new_grant: Callable[[], Grant]) -> str:
         """The account's token; one thread gets a new one while the others wait for it."""
-        with self._locks[account]:
+        with self._lock_of(account):
             token, good_until = self._kept.get(account, ("", 0.0))
             if time.monotonic() < good_until:
                 return token
@@ -308,9 +307,12 @@ class _Tokens:
 
     def forget(self, account: str, token: str) -> None:
         """Do not use this token again; another thread may have got a new one already."""
-        with self._locks[account]:
+        with self._lock_of(account):
             if self._kept.get(account, ("", 0.0))[0] == token:
                 del self._kept[account]
+
+    def _lock_of(self, account: str) -> threading.Lock:
+        return self._locks.setdefault(account, threading.Lock())
 
 
 _tokens = _Tokens()
