@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Literal
 
 from prefect.blocks.core import Block
 from pydantic import ValidationError
@@ -18,34 +19,55 @@ def main(environment: Environment) -> int:
     Returns:
         The exit status: 0 if all documents are there.
     """
-    states = [_save(document, environment) for document in DOCUMENTS]
-    if not all(states):
+    outcomes = [(document, _save(document, environment)) for document in DOCUMENTS]
+    there = {document.block for document, outcome in outcomes if outcome == "there"}
+    left = False
+    for document, outcome in outcomes:
+        if outcome == "missing" and document.instead not in there:
+            _ask_for(document, environment)
+            left = True
+        left |= outcome == "invalid"
+    if left:
         print("\nSet the variables named above and run this again; what was made stays.")
-    return 0 if all(states) else 1
+    return 1 if left else 0
 
 
-def _save(document: Document, environment: Environment) -> bool:
+def _save(document: Document, environment: Environment) -> Literal["there", "missing", "invalid"]:
     title = f"{document.block.get_block_type_slug()}/{NAME}"
     existing = _exists(document.block)
     missing = document.missing(environment)
     if existing and (document.keep or missing):
         print(f"kept     {title}")
-        return True
+        return "there"
     if missing:
-        print(f"missing  {title}")
-        for name, hint in missing.items():
-            print(f"         {name}: {hint}")
-        return False
+        return "missing"
     try:
         block = document.make(environment)
-    except ValidationError as invalid:
+    except ValueError as invalid:
         print(f"invalid  {title}")
-        for error in invalid.errors(include_input=False, include_url=False):
-            print(f"         {'.'.join(map(str, error['loc']))}: {error['msg']}")
-        return False
+        for problem in _problems(invalid):
+            print(f"         {problem}")
+        return "invalid"
     block.save(NAME, overwrite=True)
     print(f"{'updated ' if existing else 'made    '} {title}")
-    return True
+    return "there"
+
+
+def _problems(invalid: ValueError) -> list[str]:
+    if not isinstance(invalid, ValidationError):
+        return [str(invalid)]
+    return [
+        f"{'.'.join(map(str, error['loc'])) or 'together'}: {error['msg']}"
+        for error in invalid.errors(include_input=False, include_url=False)
+    ]
+
+
+def _ask_for(document: Document, environment: Environment) -> None:
+    print(f"missing  {document.block.get_block_type_slug()}/{NAME}")
+    for name, hint in document.missing(environment).items():
+        print(f"         {name}: {hint}")
+    if document.instead:
+        print(f"         or else what {document.instead.get_block_type_slug()} needs")
 
 
 def _exists(block: type[Block]) -> bool:

@@ -10,6 +10,8 @@ from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
     OrderFile,
+    ShopifyCredentials,
+    ShopifyOrders,
     TracktorCredentials,
 )
 
@@ -28,12 +30,14 @@ class Document:
         make: Makes the block from the environment.
         required: The variables without which it cannot be made, each with where to get it.
         keep: Whether a document that exists already is left alone, as people edit it in the UI.
+        instead: The block that makes this one needless where it has a document.
     """
 
     block: type[Block]
     make: Callable[[Environment], Block]
     required: Mapping[str, str]
     keep: bool = False
+    instead: type[Block] | None = None
 
     def missing(self, environment: Environment) -> dict[str, str]:
         """The required variables that are not set, with where to get each.
@@ -93,6 +97,23 @@ def _orders(environment: Environment) -> Block:
     return OrderFile.model_validate(_given(environment, fields))
 
 
+def _shopify_credentials(environment: Environment) -> Block:
+    fields = {
+        "shop": "SHOPIFY_SHOP",
+        "client_id": "SHOPIFY_CLIENT_ID",
+        "client_secret": "SHOPIFY_CLIENT_SECRET",
+        "access_token": "SHOPIFY_ACCESS_TOKEN",
+        "api_version": "SHOPIFY_API_VERSION",
+        "base_url": "SHOPIFY_BASE_URL",
+    }
+    return ShopifyCredentials.model_validate(_given(environment, fields))
+
+
+def _shopify_orders(_environment: Environment) -> Block:
+    # the saved credentials, so that this document refers to them
+    return ShopifyOrders.model_validate({"credentials": ShopifyCredentials.load(NAME)})
+
+
 DOCUMENTS = (
     Document(
         TracktorCredentials,
@@ -120,5 +141,23 @@ DOCUMENTS = (
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
             " Export), which your own pipeline keeps fresh",
         },
+        instead=ShopifyOrders,
+    ),
+    Document(
+        ShopifyCredentials,
+        _shopify_credentials,
+        {
+            "SHOPIFY_SHOP": "the shop, such as your-store.myshopify.com; beside it"
+            " SHOPIFY_CLIENT_ID and SHOPIFY_CLIENT_SECRET of a Dev Dashboard app, or"
+            " SHOPIFY_ACCESS_TOKEN",
+        },
+        instead=OrderFile,
+    ),
+    Document(
+        ShopifyOrders,
+        _shopify_orders,
+        {"SHOPIFY_SHOP": "as above"},
+        keep=True,
+        instead=OrderFile,
     ),
 )

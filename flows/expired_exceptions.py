@@ -5,6 +5,7 @@ Read it, copy it, edit it. The blocks are those that `python -m blocks` makes.
 
 import os
 
+from prefect.blocks.core import Block
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
 from prefect.schedules import Cron
@@ -16,9 +17,25 @@ from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
     OrderFile,
+    ShopifyOrders,
     TracktorCredentials,
 )
 from prefect_tracktor.flows import email_expired_exceptions
+
+
+def orders() -> Block:
+    """Where the orders are found: in Shopify, if there is a document for that, or in a file.
+
+    Returns:
+        The saved block.
+
+    Raises:
+        ValueError: There is neither; `python -m blocks` makes them.
+    """
+    try:
+        return ShopifyOrders.load(NAME)  # type: ignore[return-value]  # not in a loop
+    except ValueError:
+        return OrderFile.load(NAME)  # type: ignore[return-value]  # ditto
 
 
 def deployment() -> RunnerDeployment:
@@ -36,7 +53,7 @@ def deployment() -> RunnerDeployment:
         schedule=Cron("0 7 * * *", timezone=os.environ.get("TRACKTOR_TIMEZONE", "UTC")),
         parameters={
             "credentials": TracktorCredentials.load(NAME),
-            "orders": OrderFile.load(NAME),
+            "orders": orders(),
             "email_server": EmailServerCredentials.load(NAME),
             "template": EmailTemplate.load(NAME),
             "ledger": NotificationLedger.load(NAME),

@@ -31,7 +31,8 @@ from prefect_tracktor.models import (
     WebhookTopic,
 )
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile, StatusFile, StatusQuery
+from prefect_tracktor.shopify.credentials import ShopifyCredentials
+from prefect_tracktor.sources import OrderFile, ShopifyOrders, StatusFile, StatusQuery
 from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.transport import TransportLimits
@@ -61,6 +62,8 @@ __all__ = [
     "ServerTrouble",
     "SettledOrders",
     "ShipmentStatus",
+    "ShopifyCredentials",
+    "ShopifyOrders",
     "StatusFile",
     "StatusOption",
     "StatusQuery",

@@ -6,8 +6,7 @@ A client sends endpoints (`prefect_tracktor.endpoints`) through a transport
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version
 from types import TracebackType
@@ -17,15 +16,15 @@ import anyio
 import httpx
 
 from prefect_tracktor import endpoints
-from prefect_tracktor.endpoints import Answer, Endpoint, checked_address, cut_off, interpret
+from prefect_tracktor.endpoints import Answer, Endpoint, checked_address, interpret
 from prefect_tracktor.errors import InvalidInput, NotFound, TracktorError
 from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
 from prefect_tracktor.transport import (
-    Body,
     TransportLimits,
+    aexchange,
     async_transport,
     attempts,
-    connection_trouble,
+    exchange,
     may_repeat,
     rate_limiter,
     sync_transport,
@@ -81,16 +80,38 @@ def checked_api_key(value: str) -> str:
         >>> checked_api_key("s3cret")
         's3cret'
     """
+    return checked_secret(value, field="api_key", source="Tracktor's settings")
+
+
+def checked_secret(value: str, *, field: str, source: str) -> str:
+    """Refuse what cannot be a key or a token, before it is sent.
+
+    Args:
+        value: The candidate.
+        field: What to call it in the error.
+        source: Where to get the right one.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is empty, has characters that no header may have, or is asterisks only;
+            the message does not repeat it.
+
+    Example:
+        >>> checked_secret("s3cret", field="client_secret", source="the app's settings")
+        's3cret'
+    """
     if not value:
-        raise InvalidInput("api_key is empty; copy the key from Tracktor's settings")
+        raise InvalidInput(f"{field} is empty; copy it from {source}")
     if not value.strip("*"):
         raise InvalidInput(
-            "api_key is asterisks only: Prefect sends these in place of a secret when a block"
+            f"{field} is asterisks only: Prefect sends these in place of a secret when a block"
             " object is passed through run_deployment. Pass the saved block by reference:"
             ' parameters={"credentials": {"$ref": {"block_document_id": "..."}}}'
         )
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise InvalidInput("api_key has characters that no key has, such as blanks or line breaks")
+        raise InvalidInput(f"{field} has characters that none has, such as blanks or line breaks")
     return value
 
 
@@ -156,26 +177,7 @@ class _Account:
             extensions=self._extensions,
         )
 
-    @contextmanager
-    def _translated(
-        self, endpoint: Endpoint[Any], response: httpx.Response | None
-    ) -> Iterator[None]:
-        """Give httpx's errors as ours: before an answer began, and while its body was read."""
-        try:
-            yield
-        except httpx.HTTPError as error:
-            trouble = (
-                connection_trouble(endpoint, error)
-                if response is None
-                else cut_off(endpoint, response.status_code, "its answer was cut off")
-            )
-        else:
-            return
-        # raised outside of the handler: httpx's error holds the request, and with it the key
-        raise trouble
-
-    def _result(self, endpoint: Endpoint[T], response: httpx.Response, body: bytes) -> T:
-        answer = Answer(response.status_code, response.headers, body)
+    def _result(self, endpoint: Endpoint[T], answer: Answer) -> T:
         return interpret(endpoint, answer, secrets=self._secrets)
 
 
@@ -262,15 +264,8 @@ class TracktorClient(_Account):
     def _exchange(self, endpoint: Endpoint[T]) -> T:
         if self._limiter:
             self._limiter.try_acquire(endpoint.path)
-        whole = Body(endpoint, self.limits)
-        with self._translated(endpoint, None):
-            response = self._transport.handle_request(self._request(endpoint))
-        try:
-            with self._translated(endpoint, response):
-                body = whole.gather(response.iter_bytes())
-        finally:
-            response.close()
-        return self._result(endpoint, response, body)
+        request = self._request(endpoint)
+        return self._result(endpoint, exchange(self._transport, request, endpoint, self.limits))
 
     def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
         """Retrieve the tracking status of a fulfillment; see `endpoints.get_fulfillment`."""
@@ -408,15 +403,9 @@ class AsyncTracktorClient(_Account):
         async with self._turns:
             if self._limiter:
                 await self._limiter.try_acquire_async(endpoint.path)
-            whole = Body(endpoint, self.limits)
-            with self._translated(endpoint, None):
-                response = await self._transport.handle_async_request(self._request(endpoint))
-            try:
-                with self._translated(endpoint, response):
-                    body = await whole.agather(response.aiter_bytes())
-            finally:
-                await response.aclose()
-        return self._result(endpoint, response, body)
+            request = self._request(endpoint)
+            answer = await aexchange(self._transport, request, endpoint, self.limits)
+        return self._result(endpoint, answer)
 
     async def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
         """Retrieve the tracking status of a fulfillment; see `endpoints.get_fulfillment`."""

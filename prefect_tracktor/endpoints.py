@@ -52,6 +52,44 @@ class Retries(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """Who answers a call, and what to check when it refuses: words for error messages.
+
+    Attributes:
+        name: What the service is called.
+        address: Which field says where it is.
+        unknown: What it does not know when it answers "not found".
+        check_credentials: What to do when it refuses the credentials.
+        check_id: What to do when it does not know something.
+        check_value: What to do when it rejects a value.
+        refuses_with_400: Whether a 400, too, means that it refuses the credentials.
+
+    Example:
+        >>> TRACKTOR.name
+        'Tracktor'
+    """
+
+    name: str
+    address: str
+    unknown: str
+    check_credentials: str
+    check_id: str
+    check_value: str
+    refuses_with_400: bool = False
+
+
+TRACKTOR = Service(
+    name="Tracktor",
+    address="base_url of the TracktorCredentials block",
+    unknown="this id",
+    check_credentials="Check uuid and api_key of the TracktorCredentials block: both belong to one"
+    " shop.",
+    check_id="Check that it is the Shopify id (not the order's name) and belongs to this shop.",
+    check_value="Correct the value; the shop's statuses are what get_status_options lists.",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint(Generic[T]):
     """One call: what to send, whether it may be repeated, and how to read the answer.
 
@@ -64,6 +102,7 @@ class Endpoint(Generic[T]):
         json: The body, or `None`.
         may_be_empty: Whether an empty answer is a success.
         gone_is_done: Whether "not found" after a repeated call means that the first one worked.
+        service: Who answers.
 
     Example:
         >>> get_order(1001).call
@@ -77,6 +116,7 @@ class Endpoint(Generic[T]):
     json: Mapping[str, Any] | None = None
     may_be_empty: bool = False
     gone_is_done: bool = False
+    service: Service = TRACKTOR
 
     @property
     def call(self) -> str:
@@ -464,7 +504,7 @@ def cut_off(endpoint: Endpoint[Any], status_code: int, how: str) -> ServerTroubl
         else "Try again later."
     )
     return ServerTrouble(
-        f"{endpoint.call}: Tracktor had trouble ({status_code}, {how}). {advice}",
+        f"{endpoint.call}: {endpoint.service.name} had trouble ({status_code}, {how}). {advice}",
         call=endpoint.call,
         status_code=status_code,
     )
@@ -498,7 +538,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> t
 
 
 def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) -> TracktorError:
-    kind, meaning, advice = _meaning(answer.status_code)
+    kind, meaning, advice = _meaning(endpoint.service, answer.status_code)
     wait = retry_after(answer.headers)
     said = _what_the_server_said(answer, secrets)
     parts = [
@@ -517,42 +557,33 @@ def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) 
     )
 
 
-def _meaning(status_code: int) -> tuple[type[TracktorError], str, str]:
-    """What a status means, and what to do about it [inferred: no error is documented]."""
+def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], str, str]:
+    """What a status means, and what to do about it [inferred: Tracktor documents no error]."""
+    name = service.name
     match status_code:
-        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            return (
-                BadCredentials,
-                "Tracktor refused the credentials",
-                "Check uuid and api_key of the TracktorCredentials block: both belong to one shop.",
-            )
+        case HTTPStatus.BAD_REQUEST if not service.refuses_with_400:
+            return RejectedValue, f"{name} rejected a value", service.check_value
+        case HTTPStatus.BAD_REQUEST | HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return BadCredentials, f"{name} refused the credentials", service.check_credentials
         case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
-            return (
-                NotFound,
-                "Tracktor does not know this id",
-                "Check that it is the Shopify id (not the order's name) and belongs to this shop.",
-            )
+            return NotFound, f"{name} does not know {service.unknown}", service.check_id
         case HTTPStatus.TOO_MANY_REQUESTS:
             return (
                 RateLimited,
-                "Tracktor asks for fewer requests",
+                f"{name} asks for fewer requests",
                 "Lower max_concurrency or set requests_per_second in the block's limits.",
             )
         case HTTPStatus.REQUEST_TIMEOUT:
-            return ServerTrouble, "Tracktor gave up waiting for the request", "Try again later."
+            return ServerTrouble, f"{name} gave up waiting for the request", "Try again later."
         case _ if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return ServerTrouble, "Tracktor had trouble", "Try again later."
+            return ServerTrouble, f"{name} had trouble", "Try again later."
         case _ if status_code >= HTTPStatus.BAD_REQUEST:
-            return (
-                RejectedValue,
-                "Tracktor rejected a value",
-                "Correct the value; the shop's statuses are what get_status_options lists.",
-            )
+            return RejectedValue, f"{name} rejected a value", service.check_value
         case _:
             return (
                 UnreadableAnswer,
-                "Tracktor answered with a redirect or an unknown status",
-                "Check base_url of the TracktorCredentials block.",
+                f"{name} answered with a redirect or an unknown status",
+                f"Check {service.address}.",
             )
 
 
@@ -567,6 +598,23 @@ def _what_the_server_said(answer: Answer, secrets: tuple[str, ...]) -> str:
     except ValueError:
         title = re.search(rb"<title>([^<]{1,200})</title>", answer.body[:10_000], re.IGNORECASE)
         words = title.group(1).decode("utf-8", "replace") if title else ""
+    return in_short(words, secrets=secrets)
+
+
+def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
+    r"""Somebody else's words on one line, short, and without personal data.
+
+    Args:
+        words: For example what a server said about an error.
+        secrets: Strings that must not be repeated.
+
+    Returns:
+        At most some 200 characters.
+
+    Example:
+        >>> in_short("no such  customer:\n ada@example.com")
+        'no such customer: [e-mail]'
+    """
     folded = " ".join(redact(words, secrets=secrets).split())
     return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"
 
@@ -574,7 +622,7 @@ def _what_the_server_said(answer: Answer, secrets: tuple[str, ...]) -> str:
 def _messages(body: Any) -> Iterator[str]:
     if not isinstance(body, dict):
         return
-    for name in ("error", "errors", "message", "detail"):
+    for name in ("error", "error_description", "errors", "message", "detail"):
         yield from _strings(body.get(name))
 
 

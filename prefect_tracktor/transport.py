@@ -5,7 +5,8 @@ import random
 import ssl
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -17,7 +18,7 @@ import stamina
 from pydantic import BaseModel, ConfigDict, Field
 from pyrate_limiter import Limiter, Rate
 
-from prefect_tracktor.endpoints import Endpoint, Retries
+from prefect_tracktor.endpoints import Answer, Endpoint, Retries, cut_off
 from prefect_tracktor.errors import (
     ConnectionTrouble,
     RateLimited,
@@ -188,12 +189,13 @@ def connection_trouble(endpoint: Endpoint[Any], error: httpx.HTTPError) -> Conne
         >>> connection_trouble(get_order(1), httpx.ConnectError("refused")).may_have_arrived
         False
     """
+    service = endpoint.service
     not_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
     slow = isinstance(error, httpx.TimeoutException)
-    what = "Tracktor did not answer in time" if slow else "Tracktor could not be reached"
+    what = "did not answer in time" if slow else "could not be reached"
     return ConnectionTrouble(
-        f"{endpoint.call}: {what} ({type(error).__name__}). Check the network, proxy settings and"
-        " base_url; if these are right, try again later.",
+        f"{endpoint.call}: {service.name} {what} ({type(error).__name__}). Check the network, proxy"
+        f" settings and {service.address}; if these are right, try again later.",
         call=endpoint.call,
         may_have_arrived=not isinstance(error, not_sent),
     )
@@ -386,7 +388,7 @@ class Body:
 
     Raises:
         httpx.ReadTimeout: The attempt has taken too long.
-        UnreadableAnswer: The body is larger than any answer of Tracktor's.
+        UnreadableAnswer: The body is larger than any answer ought to be.
 
     Example:
         >>> from prefect_tracktor.endpoints import get_order
@@ -409,7 +411,7 @@ class Body:
         if self._size > _LARGEST_BODY_BYTES:
             raise UnreadableAnswer(
                 f"{self._endpoint.call}: the answer is larger than {_LARGEST_BODY_BYTES} bytes."
-                " Check base_url of the TracktorCredentials block.",
+                f" Check {self._endpoint.service.address}.",
                 call=self._endpoint.call,
             )
 
@@ -424,3 +426,104 @@ class Body:
         async for part in parts:
             self.add(part)
         return b"".join(self._parts)
+
+
+@contextmanager
+def translated(endpoint: Endpoint[Any], response: httpx.Response | None) -> Iterator[None]:
+    """Give httpx's errors as ours: before an answer began, and while its body was read.
+
+    Args:
+        endpoint: The call.
+        response: The answer whose body is being read; `None` before it began.
+
+    Raises:
+        ConnectionTrouble: There was no answer.
+        ServerTrouble: It was cut off.
+
+    Example:
+        >>> from prefect_tracktor.endpoints import get_order
+        >>> with translated(get_order(1), None):
+        ...     raise httpx.ConnectError("refused")
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.ConnectionTrouble: GET orders/1.json: Tracktor could not ...
+    """
+    try:
+        yield
+    except httpx.HTTPError as error:
+        trouble = (
+            connection_trouble(endpoint, error)
+            if response is None
+            else cut_off(endpoint, response.status_code, "its answer was cut off")
+        )
+    else:
+        return
+    # raised outside of the handler: httpx's error holds the request, and with it the key
+    raise trouble
+
+
+def exchange(
+    transport: httpx.BaseTransport,
+    request: httpx.Request,
+    endpoint: Endpoint[Any],
+    limits: TransportLimits,
+) -> Answer:
+    """Send a request once, and read the whole answer.
+
+    Args:
+        transport: What sends it.
+        request: What to send.
+        endpoint: The call that it is, for error messages.
+        limits: How long it may take.
+
+    Returns:
+        The answer, whatever its status.
+
+    Raises:
+        ConnectionTrouble: There was no answer.
+        ServerTrouble: It was cut off.
+        UnreadableAnswer: It is larger than any answer ought to be.
+
+    Example:
+        >>> from prefect_tracktor.endpoints import get_order
+        >>> there = httpx.MockTransport(lambda request: httpx.Response(404))
+        >>> request = httpx.Request("GET", "https://shop.example/orders/1.json")
+        >>> exchange(there, request, get_order(1), TransportLimits()).status_code
+        404
+    """
+    whole = Body(endpoint, limits)
+    with translated(endpoint, None):
+        response = transport.handle_request(request)
+    try:
+        with translated(endpoint, response):
+            body = whole.gather(response.iter_bytes())
+    finally:
+        response.close()
+    return Answer(response.status_code, response.headers, body)
+
+
+async def aexchange(
+    transport: httpx.AsyncBaseTransport,
+    request: httpx.Request,
+    endpoint: Endpoint[Any],
+    limits: TransportLimits,
+) -> Answer:
+    """`exchange` for async code: the same arguments, result and errors.
+
+    Example:
+        >>> import anyio
+        >>> from prefect_tracktor.endpoints import get_order
+        >>> there = httpx.MockTransport(lambda request: httpx.Response(404))
+        >>> request = httpx.Request("GET", "https://shop.example/orders/1.json")
+        >>> anyio.run(aexchange, there, request, get_order(1), TransportLimits()).status_code
+        404
+    """
+    whole = Body(endpoint, limits)
+    with translated(endpoint, None):
+        response = await transport.handle_async_request(request)
+    try:
+        with translated(endpoint, response):
+            body = await whole.agather(response.aiter_bytes())
+    finally:
+        await response.aclose()
+    return Answer(response.status_code, response.headers, body)

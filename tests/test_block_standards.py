@@ -36,6 +36,8 @@ def test_every_block_is_found() -> None:
         "NotificationLedger",
         "OrderFile",
         "SettledOrders",
+        "ShopifyCredentials",
+        "ShopifyOrders",
         "StatusFile",
         "StatusQuery",
         "TracktorCredentials",

@@ -105,4 +105,4 @@ def test_all_blocks_register_with_prefects_command() -> None:
         text=True,
         check=True,
     )
-    assert "Successfully registered 4 blocks" in done.stdout
+    assert "Successfully registered 10 blocks" in done.stdout

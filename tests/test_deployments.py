@@ -17,6 +17,7 @@ from prefect.settings import PREFECT_API_URL
 from blocks.__main__ import main as make_blocks
 from flows import expired_exceptions
 from flows.__main__ import main
+from prefect_tracktor import OrderFile, ShopifyCredentials, ShopifyOrders
 from prefect_tracktor.sandbox import MailServer, Sandbox
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -88,6 +89,17 @@ def test_it_runs_daily_and_one_at_a_time(deployed: DeploymentResponse) -> None:
 def test_a_worker_needs_the_installed_package_only(deployed: DeploymentResponse) -> None:
     module = "prefect_tracktor.flows.expired_exceptions"
     assert deployed.entrypoint == f"{module}.email_expired_exceptions"
+
+
+def test_orders_are_found_in_shopify_where_there_is_a_document_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(expired_exceptions, "NAME", "order-sources")
+    OrderFile(path="orders.csv").save("order-sources", overwrite=True)
+    assert isinstance(expired_exceptions.orders(), OrderFile)
+    credentials = ShopifyCredentials.model_validate({"shop": "your-store", "access_token": "t0ken"})
+    ShopifyOrders(credentials=credentials).save("order-sources", overwrite=True)
+    assert isinstance(expired_exceptions.orders(), ShopifyOrders)
 
 
 def test_a_missing_sender_is_named(

@@ -8,14 +8,14 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.sources import Orders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
 
 @flow(name="Advance custom statuses", flow_run_name="advance-custom-statuses")
 def advance_custom_statuses(
     credentials: TracktorCredentials,
-    orders: list[int] | OrderFile,
+    orders: Orders,
     stages: list[StatusStage],
     *,
     dry_run: bool = False,
@@ -32,7 +32,7 @@ def advance_custom_statuses(
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or where to find them.
+        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         stages: The statuses with the days after which they start, in that order.
         dry_run: Show the plan, and write nothing.
         max_updates: If more orders than this are to be written, stop before the first.

@@ -26,7 +26,7 @@ from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLed
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
 from prefect_tracktor.reporting import publish_summary, publish_table, shown
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile, chunked
+from prefect_tracktor.sources import Orders, chunked
 
 Row = dict[str, str | int]
 
@@ -63,7 +63,7 @@ class ExceptionsReport(RunReport):
 @flow(name="Announce exceptions", flow_run_name="announce-exceptions")
 def announce_exceptions(
     credentials: TracktorCredentials,
-    orders: list[int] | OrderFile,
+    orders: Orders,
     *,
     exception_statuses: frozenset[ExceptionStatus] = ALL_EXCEPTIONS,
     ledger: NotificationLedger | None = None,
@@ -80,7 +80,7 @@ def announce_exceptions(
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or where to find them.
+        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         exception_statuses: Which exceptions to announce.
         ledger: Where it is kept what was announced; by default a SQLite file in the Prefect home of
             the machine that runs this. Workers that do not share it need PostgreSQL.

@@ -16,7 +16,7 @@ from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.sources import Orders
 
 EXPIRED = frozenset({ExceptionStatus.EXPIRED})
 
@@ -24,7 +24,7 @@ EXPIRED = frozenset({ExceptionStatus.EXPIRED})
 @flow(name="E-mail expired exceptions", flow_run_name="email-expired-exceptions")
 def email_expired_exceptions(
     credentials: TracktorCredentials,
-    orders: list[int] | OrderFile,
+    orders: Orders,
     email_server: EmailServerCredentials,
     *,
     sender: str,
@@ -46,7 +46,7 @@ def email_expired_exceptions(
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or a file of them.
+        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         email_server: The mail server.
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
         template: What is written; the default speaks of expired tracking only.

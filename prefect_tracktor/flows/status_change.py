@@ -25,7 +25,7 @@ from prefect_tracktor.mail.smtp import MailServerError
 from prefect_tracktor.mail.template import EmailTemplate, status_template
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import OrderFile
+from prefect_tracktor.sources import Orders
 from prefect_tracktor.tasks import get_fulfillments
 
 RETRY_DELAYS_SECONDS = [30.0, 120.0, 600.0, 1800.0]
@@ -134,7 +134,7 @@ def notify_status_change(
 @flow(name="E-mail status changes", flow_run_name="email-status-changes")
 def email_status_changes(
     credentials: TracktorCredentials,
-    orders: list[int] | OrderFile,
+    orders: Orders,
     email_server: EmailServerCredentials,
     *,
     sender: str,
@@ -155,7 +155,7 @@ def email_status_changes(
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or where to find them.
+        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         email_server: The mail server.
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
         statuses: Which statuses to write about, by key or label.

@@ -1,4 +1,4 @@
-"""A Tracktor on loopback for demos, rehearsals and tests, with a shop and a mail server.
+"""A Tracktor on loopback for demos, rehearsals and tests, with a shop, Shopify and a mail server.
 
 `python -m prefect_tracktor.sandbox` starts it and prints the credentials to use.
 """
@@ -6,6 +6,7 @@
 try:
     import aiohttp as _aiohttp  # noqa: F401  # asked for here, to say what to install
     import aiosmtpd as _aiosmtpd  # noqa: F401  # ditto
+    import graphql as _graphql  # noqa: F401  # ditto
 except ImportError as missing:
     raise ImportError(
         f"the sandbox needs {missing.name}: pip install 'prefect-tracktor[sandbox]'",
@@ -26,6 +27,7 @@ from prefect_tracktor.sandbox.shop import (
     TrackingEvent,
     UnknownId,
 )
+from prefect_tracktor.sandbox.shopify import Shopify, ShopifyRules
 
 __all__ = [
     "API_KEY",
@@ -46,6 +48,8 @@ __all__ = [
     "RunningSandbox",
     "Sandbox",
     "Shop",
+    "Shopify",
+    "ShopifyRules",
     "StatusChange",
     "TrackingEvent",
     "UnknownId",

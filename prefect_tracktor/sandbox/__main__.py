@@ -1,6 +1,7 @@
 """Start the sandbox and print the credentials to use."""
 
 import argparse
+import datetime as dt
 import json
 import os
 import signal
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             seed=options.seed,
             expired=options.expired,
             just_ready=options.just_ready,
+            **_present(options),
         )
         faults, answers = _faults(options), _answers(options)
         delivery_faults, movement = _delivery_faults(options), _movement(options, shop)
@@ -86,12 +88,15 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prefect_tracktor.sandbox",
-        description="A Tracktor and a mail server on loopback, with a made-up shop.",
+        description="A Tracktor, Shopify and a mail server on loopback, with a made-up shop.",
     )
     parser.add_argument("--orders", type=int, default=1000, help="how many orders (1000)")
     parser.add_argument("--seed", type=int, default=1, help="what the shop is drawn from (1)")
     parser.add_argument("--expired", type=int, help="how many customers ought to be written to")
     parser.add_argument("--just-ready", type=int, default=0, help="how many begin their way (0)")
+    parser.add_argument(
+        "--today", action="store_true", help="the shop's present is now, and not 1 June 2026"
+    )
     parser.add_argument("--port", type=int, default=0, help="Tracktor's port; 0: any free one")
     parser.add_argument("--smtp-port", type=int, default=0, help="the mail server's port; 0: any")
     parser.add_argument("--mailbox", type=Path, metavar="DIR", help="also keeps messages here")
@@ -134,6 +139,10 @@ def _add_delivery_faults(group: Any) -> None:
         group.add_argument(f"--{kind}", type=float, help="its probability")
     group.add_argument("--held-back-seconds", type=float, help="how late some come, at most (0.5)")
     group.add_argument("--patience-seconds", type=float, help="for how long it is tried (10)")
+
+
+def _present(options: argparse.Namespace) -> dict[str, dt.datetime]:
+    return {"now": dt.datetime.now(dt.UTC)} if options.today else {}
 
 
 def _shape_names() -> list[str]:
@@ -191,6 +200,10 @@ def _whereabouts(tracktor: Sandbox, mail: MailServer) -> dict[str, Any]:
         "base_url": tracktor.base_url,
         "uuid": tracktor.uuid,
         "api_key": tracktor.api_key,
+        "shopify_url": tracktor.shopify_url,
+        "shopify_client_id": tracktor.shopify_client_id,
+        "shopify_client_secret": tracktor.shopify_client_secret,
+        "shopify_access_token": tracktor.shopify_access_token,
         "smtp_host": mail.host,
         "smtp_port": mail.port,
         "about_url": f"http://{tracktor.host}:{tracktor.port}/_sandbox",
@@ -213,6 +226,11 @@ def _introduce(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace)
         "base_url": tracktor.base_url,
         "uuid": tracktor.uuid,
         "api_key": tracktor.api_key,
+        "shopify": f"{tracktor.shopify_url} (as base_url; any shop)",
+        "client_id": tracktor.shopify_client_id,
+        "client_secret": tracktor.shopify_client_secret,
+        "access_token": f"{tracktor.shopify_access_token} (instead of these two)",
+        "the present": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (--today moves it)"),
         "smtp server": f"{mail.host}:{mail.port} (no login, no TLS)",
         "mailbox": options.mailbox or "in memory",
         "orders export": options.csv or "none (--csv FILE writes one)",

@@ -22,6 +22,10 @@ class RunningSandbox:
         base_url: The address to give to clients.
         uuid: The account's uuid.
         api_key: The account's key.
+        shopify_url: What to give as `base_url` of `ShopifyCredentials`.
+        shopify_client_id: The client id of the app that may read orders.
+        shopify_client_secret: Its secret.
+        shopify_access_token: An access token, instead of these two.
         smtp_host: Where its mail server listens.
         smtp_port: The mail server's port.
         about_url: Where its messages and its state can be read as JSON: below it, `messages` and
@@ -37,6 +41,10 @@ class RunningSandbox:
     base_url: str
     uuid: str
     api_key: str
+    shopify_url: str
+    shopify_client_id: str
+    shopify_client_secret: str
+    shopify_access_token: str
     smtp_host: str
     smtp_port: int
     about_url: str

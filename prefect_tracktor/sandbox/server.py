@@ -1,4 +1,4 @@
-"""A Tracktor on loopback: the seven endpoints over real HTTP, with faults on purpose."""
+"""A Tracktor on loopback, and the slice of Shopify beside it, over real HTTP; with faults."""
 
 import asyncio
 import datetime as dt
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiohttp import web
 from pydantic_core import from_json, to_json
@@ -27,7 +27,15 @@ from prefect_tracktor.sandbox.faults import (
 )
 from prefect_tracktor.sandbox.mail import MailServer
 from prefect_tracktor.sandbox.movement import Movement, Moving
+from prefect_tracktor.sandbox.replies import Refusal, Reply
 from prefect_tracktor.sandbox.shop import ChangedOrder, RefusedValue, Shop, UnknownId
+from prefect_tracktor.sandbox.shopify import (
+    ACCESS_TOKEN,
+    CLIENT_ID,
+    CLIENT_SECRET,
+    Shopify,
+    ShopifyRules,
+)
 
 BASE_PATH = "/apps/tracktor/api/admin"
 UUID = "00000000-0000-4000-8000-000000000001"
@@ -38,7 +46,6 @@ _BODIES_KEPT = 20_000
 _ORDER = re.compile(r"orders/(\d{1,19})\.json")
 _FULFILLMENT = re.compile(r"fulfillments/(\d{1,19})\.json")
 _WEBHOOK = re.compile(r"webhooks/(\d{1,19})\.json")
-_JSON = "application/json"
 _SERVER_ERRORS = (
     HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.BAD_GATEWAY,
@@ -46,20 +53,6 @@ _SERVER_ERRORS = (
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 _PAGE = b"<!DOCTYPE html><html><head><title>%s</title></head><body><h1>%s</h1></body></html>"
-
-
-class _Reply(NamedTuple):
-    status: int
-    body: bytes
-    content_type: str = _JSON
-
-
-class _Refusal(Exception):
-    """A request that is answered with an error."""
-
-    def __init__(self, status: int, errors: Any) -> None:
-        super().__init__(status)
-        self.reply = _Reply(status, to_json({"errors": errors}))
 
 
 class Sandbox(BackgroundServer):
@@ -70,10 +63,15 @@ class Sandbox(BackgroundServer):
         faults: What goes wrong on purpose; can be replaced at any time.
         delivery_faults: What goes wrong with the webhooks' messages; can be replaced at any time.
         answers: The shape of the answers; can be replaced at any time.
+        shopify: How the slice of Shopify behaves.
         mail: A mail server whose messages can be read at `/_sandbox/messages`.
         host: Where to listen.
         port: The port; 0 takes a free one.
         ssl_context: Speaks HTTPS with this context.
+
+    Attributes:
+        shop: What it answers about.
+        shopify: The slice of Shopify, about the same shop.
 
     Example:
         >>> import httpx
@@ -90,6 +88,9 @@ class Sandbox(BackgroundServer):
     thread_name = "sandbox-http"
     uuid = UUID
     api_key = API_KEY
+    shopify_client_id = CLIENT_ID
+    shopify_client_secret = CLIENT_SECRET
+    shopify_access_token = ACCESS_TOKEN
 
     def __init__(
         self,
@@ -98,6 +99,7 @@ class Sandbox(BackgroundServer):
         faults: Faults | None = None,
         delivery_faults: DeliveryFaults | None = None,
         answers: AnswerShape | None = None,
+        shopify: ShopifyRules | None = None,
         mail: MailServer | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -105,6 +107,7 @@ class Sandbox(BackgroundServer):
     ) -> None:
         super().__init__()
         self.shop = shop or Shop()
+        self.shopify = Shopify(self.shop, shopify or ShopifyRules())
         self.host = host
         self.port = port
         self._mail = mail
@@ -121,8 +124,13 @@ class Sandbox(BackgroundServer):
     @property
     def base_url(self) -> str:
         """The address to give to clients, without the account's uuid."""
+        return f"{self.shopify_url}{BASE_PATH}"
+
+    @property
+    def shopify_url(self) -> str:
+        """The address to give as `base_url` of `ShopifyCredentials`."""
         scheme = "https" if self._ssl_context else "http"
-        return f"{scheme}://{self.host}:{self.port}{BASE_PATH}"
+        return f"{scheme}://{self.host}:{self.port}"
 
     @property
     def faults(self) -> Faults:
@@ -153,7 +161,10 @@ class Sandbox(BackgroundServer):
 
     @property
     def calls(self) -> list[tuple[str, str]]:
-        """The latest 200,000 requests as method and path below the account, oldest first."""
+        """The latest 200,000 requests, oldest first: method, and path below the account.
+
+        Those to Shopify have a path that begins with `admin/`.
+        """
         return list(self._calls.copy())
 
     @property
@@ -266,7 +277,7 @@ class Sandbox(BackgroundServer):
         self._calls.append((request.method, path))
         body = await request.read() if request.can_read_body else b""
         trouble = self._dice.roll()
-        reply = _Reply(HTTPStatus.OK, b"")
+        reply = Reply(HTTPStatus.OK, b"")
         if trouble.acts:
             reply = self._reply(request, account, path, body)
         if trouble.latency_seconds:
@@ -276,19 +287,21 @@ class Sandbox(BackgroundServer):
         self._faults_met[trouble.kind] += 1
         return await _misbehave(request, reply, trouble, self.faults)
 
-    def _reply(self, request: web.BaseRequest, account: str, path: str, body: bytes) -> _Reply:
+    def _reply(self, request: web.BaseRequest, account: str, path: str, body: bytes) -> Reply:
         try:
+            if path.startswith("admin/"):
+                return self.shopify.reply(request.method, path, request.headers, body)
             _check_account(request, account)
             return self._act(request.method, path, body)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return refusal.reply
         except UnknownId as unknown:
-            return _Refusal(HTTPStatus.NOT_FOUND, str(unknown)).reply
+            return Refusal(HTTPStatus.NOT_FOUND, str(unknown)).reply
         except RefusedValue as refused:
             errors = {refused.field: [refused.problem]}
-            return _Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors).reply
+            return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors).reply
 
-    def _act(self, method: str, path: str, body: bytes) -> _Reply:
+    def _act(self, method: str, path: str, body: bytes) -> Reply:
         """Find the endpoint by its path and do what the method asks for."""
         if order := _ORDER.fullmatch(path):
             return self._on_order(method, int(order[1]), body)
@@ -304,10 +317,10 @@ class Sandbox(BackgroundServer):
         if path == "status-options.json":
             _allow(method, "GET")
             options = self._writer.shape.shaped_options(self.shop.status_options)
-            return _Reply(HTTPStatus.OK, to_json(options))
-        raise _Refusal(HTTPStatus.NOT_FOUND, "no such endpoint")
+            return Reply(HTTPStatus.OK, to_json(options))
+        raise Refusal(HTTPStatus.NOT_FOUND, "no such endpoint")
 
-    def _on_order(self, method: str, order_id: int, body: bytes) -> _Reply:
+    def _on_order(self, method: str, order_id: int, body: bytes) -> Reply:
         _allow(method, "GET", "POST")
         if method == "POST":
             self.shop.set_status(order_id, **_changes(body))
@@ -315,37 +328,37 @@ class Sandbox(BackgroundServer):
                 return self._writer.written(HTTPStatus.OK, {})
         return self._writer.order(self.shop, order_id)
 
-    def _on_webhooks(self, method: str, body: bytes) -> _Reply:
+    def _on_webhooks(self, method: str, body: bytes) -> Reply:
         _allow(method, "GET", "POST")
         if method == "POST":
             webhook = self.shop.create_webhook(**_new_webhook(body))
             shaped = self._writer.shape.shaped("webhook", webhook)
-            return _Reply(HTTPStatus.CREATED, to_json(shaped))
+            return Reply(HTTPStatus.CREATED, to_json(shaped))
         shaped = self._writer.shape.shaped("webhooks", self.shop.webhooks)
-        return _Reply(HTTPStatus.OK, to_json(shaped))
+        return Reply(HTTPStatus.OK, to_json(shaped))
 
-    def _about_itself(self, path: str) -> _Reply:
+    def _about_itself(self, path: str) -> Reply:
         """What a test in another process may ask; no part of Tracktor's API."""
         match path:
             case "/_sandbox/messages":
                 messages = self._mail.messages if self._mail else []
-                return _Reply(HTTPStatus.OK, to_json([_summary(entry) for entry in messages]))
+                return Reply(HTTPStatus.OK, to_json([_summary(entry) for entry in messages]))
             case "/_sandbox/state":
-                return _Reply(HTTPStatus.OK, to_json(self._state()))
+                return Reply(HTTPStatus.OK, to_json(self._state()))
             case _:
-                return _Refusal(HTTPStatus.NOT_FOUND, "no such page").reply
+                return Refusal(HTTPStatus.NOT_FOUND, "no such page").reply
 
-    async def _set_moving(self, request: web.BaseRequest) -> _Reply:
+    async def _set_moving(self, request: web.BaseRequest) -> Reply:
         """Begin a movement, for a test in another process that had to create webhooks first."""
         try:
             _allow(request.method, "POST")
             movement = Movement.model_validate_json(await request.read() or b"{}")
             moving = await asyncio.to_thread(self.move, movement)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             return refusal.reply
         except (ValueError, UnknownId, RuntimeError) as problem:
-            return _Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)).reply
-        return _Reply(HTTPStatus.ACCEPTED, to_json(moving.progress()))
+            return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)).reply
+        return Reply(HTTPStatus.ACCEPTED, to_json(moving.progress()))
 
     def _state(self) -> dict[str, Any]:
         calls = Counter(f"{method} {path}" for method, path in self.calls)
@@ -369,19 +382,19 @@ class _Writer:
         self.shape = shape
         self._bodies: dict[tuple[str, int, int], bytes] = {}
 
-    def order(self, shop: Shop, order_id: int) -> _Reply:
+    def order(self, shop: Shop, order_id: int) -> Reply:
         return self._remembered("order", order_id, shop.revision(order_id), shop.order)
 
-    def fulfillment(self, shop: Shop, fulfillment_id: int) -> _Reply:
+    def fulfillment(self, shop: Shop, fulfillment_id: int) -> Reply:
         revision = shop.revision(shop.order_id_of(fulfillment_id))
         return self._remembered("fulfillment", fulfillment_id, revision, shop.fulfillment)
 
-    def written(self, status: int, value: Any) -> _Reply:
-        return _Reply(status, b"" if self.shape.empty_after_writing else to_json(value))
+    def written(self, status: int, value: Any) -> Reply:
+        return Reply(status, b"" if self.shape.empty_after_writing else to_json(value))
 
     def _remembered(
         self, name: str, subject_id: int, revision: int, read: Callable[[int], dict[str, Any]]
-    ) -> _Reply:
+    ) -> Reply:
         key = (name, subject_id, revision)
         body = self._bodies.get(key)
         if body is None:
@@ -389,19 +402,19 @@ class _Writer:
             if len(self._bodies) >= _BODIES_KEPT:
                 self._bodies.clear()
             self._bodies[key] = body
-        return _Reply(HTTPStatus.OK, body)
+        return Reply(HTTPStatus.OK, body)
 
 
 def _check_account(request: web.BaseRequest, account: str) -> None:
     if request.headers.get("x-api-key") != API_KEY:
-        raise _Refusal(HTTPStatus.UNAUTHORIZED, "the api key is missing or wrong")
+        raise Refusal(HTTPStatus.UNAUTHORIZED, "the api key is missing or wrong")
     if account != UUID:
-        raise _Refusal(HTTPStatus.FORBIDDEN, "the api key does not belong to this account")
+        raise Refusal(HTTPStatus.FORBIDDEN, "the api key does not belong to this account")
 
 
 def _allow(method: str, *allowed: str) -> None:
     if method not in allowed:
-        raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"only {' and '.join(allowed)} here")
+        raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"only {' and '.join(allowed)} here")
 
 
 def _fields(body: bytes, name: str) -> dict[str, Any]:
@@ -409,11 +422,11 @@ def _fields(body: bytes, name: str) -> dict[str, Any]:
     try:
         fields = from_json(body)
     except ValueError:
-        raise _Refusal(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
+        raise Refusal(HTTPStatus.BAD_REQUEST, "the body is not JSON") from None
     if isinstance(fields, dict) and name in fields:
         fields = fields[name]
     if not isinstance(fields, dict):
-        raise _Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, {name: ["is not an object"]})
+        raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, {name: ["is not an object"]})
     return fields
 
 
@@ -452,18 +465,18 @@ def _summary(received: Any) -> dict[str, Any]:
     }
 
 
-def _response(reply: _Reply, headers: Mapping[str, str] | None = None) -> web.Response:
+def _response(reply: Reply, headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(
         status=reply.status, body=reply.body, content_type=reply.content_type, headers=headers
     )
 
 
 async def _misbehave(
-    request: web.BaseRequest, reply: _Reply, trouble: Trouble, faults: Faults
+    request: web.BaseRequest, reply: Reply, trouble: Trouble, faults: Faults
 ) -> web.StreamResponse:
     match trouble.kind:
         case Fault.TOO_MANY_REQUESTS:
-            refusal = _Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests")
+            refusal = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests")
             return _response(refusal.reply, {"Retry-After": _retry_after(faults)})
         case Fault.SERVER_ERROR:
             return _response(_server_error(trouble))
@@ -476,7 +489,7 @@ async def _misbehave(
 
 
 async def _break_off(
-    request: web.BaseRequest, reply: _Reply, trouble: Trouble, faults: Faults
+    request: web.BaseRequest, reply: Reply, trouble: Trouble, faults: Faults
 ) -> web.StreamResponse:
     """End the connection: after half of what was promised, or before anything was said."""
     response: web.StreamResponse = web.Response()
@@ -491,7 +504,7 @@ async def _break_off(
     return response
 
 
-async def _half(request: web.BaseRequest, reply: _Reply) -> web.StreamResponse:
+async def _half(request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
     """Promise the whole body and send half of it."""
     response = web.StreamResponse(status=reply.status)
     response.content_type = reply.content_type
@@ -512,19 +525,19 @@ def _retry_after(faults: Faults) -> str:
     return format_datetime(date, usegmt=True)
 
 
-def _server_error(trouble: Trouble) -> _Reply:
+def _server_error(trouble: Trouble) -> Reply:
     """Any of them before acting; 503 never after, for it means that nothing was done."""
     possible = _SERVER_ERRORS[:-1] if trouble.acts else _SERVER_ERRORS
     drawn = trouble.variant * len(possible)
     status = possible[int(drawn)]
     if drawn % 1 < 0.5:
-        return _Refusal(status, status.phrase).reply
+        return Refusal(status, status.phrase).reply
     title = f"{status.value} {status.phrase}".encode()
-    return _Reply(status, _PAGE % (title, title), "text/html")
+    return Reply(status, _PAGE % (title, title), "text/html")
 
 
-def _not_json(trouble: Trouble) -> _Reply:
+def _not_json(trouble: Trouble) -> Reply:
     if trouble.variant < 0.5:
         title = b"Down for maintenance"
-        return _Reply(HTTPStatus.OK, _PAGE % (title, title), "text/html")
-    return _Reply(HTTPStatus.OK, b"OK, but not as you know it")
+        return Reply(HTTPStatus.OK, _PAGE % (title, title), "text/html")
+    return Reply(HTTPStatus.OK, b"OK, but not as you know it")

@@ -126,6 +126,9 @@ class Shop:
             customer with an e-mail address; for a `Movement` that begins at the beginning.
         now: The shop's present; the orders were placed in the 120 days before.
 
+    Attributes:
+        now: The shop's present.
+
     Raises:
         ValueError: A number is negative or too large, more orders are to be just ready or expired
             than there are, or the time is naive.
@@ -160,6 +163,7 @@ class Shop:
             raise ValueError(f"expired must be between 0 and {which}, not {expired}")
         if now.tzinfo is None:
             raise ValueError("now must be an aware time: give it a tzinfo such as datetime.UTC")
+        self.now = now
         self._drafts = Drafts(
             orders=orders, seed=seed, expired=expired, now=now, just_ready=just_ready
         )

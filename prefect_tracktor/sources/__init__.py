@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.order_file import OrderFile
+from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
@@ -16,6 +17,8 @@ T = TypeVar("T")
 __all__ = [
     "OrderFile",
     "OrderSource",
+    "Orders",
+    "ShopifyOrders",
     "StatusFile",
     "StatusQuery",
     "StatusSource",
@@ -23,6 +26,9 @@ __all__ = [
     "iter_desired",
     "iter_order_ids",
 ]
+
+# what flows take: Prefect draws a form for each of these
+Orders = list[int] | OrderFile | ShopifyOrders
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 import prefect_tracktor.sandbox
+from prefect_tracktor import ShopifyCredentials, ShopifyOrders
 from prefect_tracktor.sandbox import Movement, Moving, Shop, sandbox_process
 from prefect_tracktor.sandbox.__main__ import main
 
@@ -139,3 +140,18 @@ def test_without_the_extra_the_import_says_what_to_install(
     monkeypatch.setitem(sys.modules, "aiosmtpd", None)
     with pytest.raises(ImportError, match=r"pip install 'prefect-tracktor\[sandbox\]'"):
         importlib.reload(prefect_tracktor.sandbox)
+
+
+def test_its_shopify_can_be_asked_for_what_happened_lately() -> None:
+    with sandbox_process(orders=60, today=True) as tracktor:
+        credentials = ShopifyCredentials.model_validate(
+            {
+                "shop": "sandbox-shop",
+                "client_id": tracktor.shopify_client_id,
+                "client_secret": tracktor.shopify_client_secret,
+                "base_url": tracktor.shopify_url,
+            }
+        )
+        found = list(ShopifyOrders(credentials=credentials).order_ids())
+    assert found
+    assert set(found) < set(tracktor.order_ids)

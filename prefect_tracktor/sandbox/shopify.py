@@ -1,0 +1,440 @@
+"""The slice of Shopify that finds orders: token grant, GraphQL, paging, throttle; over a shop."""
+
+import base64
+import datetime as dt
+import re
+import secrets
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from itertools import islice
+from typing import Any
+from urllib.parse import parse_qs
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    GraphQLError,
+    GraphQLObjectType,
+    SelectionSetNode,
+    build_schema,
+    execute_sync,
+    get_named_type,
+    parse,
+    validate,
+    value_from_ast_untyped,
+)
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import from_json, to_json
+
+from prefect_tracktor.models import ShipmentStatus
+from prefect_tracktor.sandbox.replies import Refusal, Reply
+from prefect_tracktor.sandbox.search import MalformedSearch, Search, parse_search
+from prefect_tracktor.sandbox.shop import Shop
+
+CLIENT_ID = "sandbox-client-id"
+CLIENT_SECRET = "sandbox-client-secret"  # noqa: S105  # it opens nothing but the sandbox
+ACCESS_TOKEN = "sandbox-access-token"  # noqa: S105  # ditto
+
+_GRANT_PATH = "admin/oauth/access_token"
+_GRAPHQL_PATH = re.compile(r"admin/api/(\d{4}-\d{2}|unstable)/graphql\.json")
+_SINGLE_QUERY_POINTS = 1000
+_LARGEST_PAGE = 250
+_WITHOUT_READ_ALL_ORDERS = dt.timedelta(days=60)
+_DISPLAY_STATUS = {
+    ShipmentStatus.ORDER_READY: "CONFIRMED",
+    ShipmentStatus.IN_TRANSIT: "IN_TRANSIT",
+    ShipmentStatus.OUT_FOR_DELIVERY: "OUT_FOR_DELIVERY",
+    ShipmentStatus.DELIVERED: "DELIVERED",
+}
+_SCHEMA = build_schema("""
+    scalar DateTime
+    scalar UnsignedInt64
+    enum OrderSortKeys { CREATED_AT ID }
+    type Query {
+      orders(
+        first: Int!, after: String, query: String, sortKey: OrderSortKeys = ID
+      ): OrderConnection!
+      currentAppInstallation: AppInstallation!
+    }
+    type OrderConnection { nodes: [Order!]! pageInfo: PageInfo! }
+    type PageInfo { hasNextPage: Boolean! endCursor: String }
+    type Order {
+      id: ID!
+      legacyResourceId: UnsignedInt64!
+      name: String!
+      createdAt: DateTime!
+      updatedAt: DateTime!
+      cancelledAt: DateTime
+      tags: [String!]!
+      displayFulfillmentStatus: String!
+      fulfillments(first: Int): [Fulfillment!]!
+    }
+    type Fulfillment { displayStatus: String }
+    type AppInstallation { accessScopes: [AccessScope!]! }
+    type AccessScope { handle: String! }
+""")
+
+
+class ShopifyRules(BaseModel):
+    """How the slice of Shopify behaves.
+
+    Attributes:
+        scopes: What the app has been granted.
+        token_seconds: How long a granted token is good for.
+        bucket_points: How many points there are when nobody has asked for a while.
+        restored_per_second: How many come back in a second.
+        points_per_object: How many points an object costs that might be in an answer. How Shopify
+            weighs is not published in full; this is near what others have measured.
+        results_at_most: How many results of one search can be paged through; the rest is silently
+            missing.
+
+    Example:
+        >>> sorted(ShopifyRules().scopes)
+        ['read_orders']
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    scopes: frozenset[str] = frozenset({"read_orders"})
+    token_seconds: int = Field(default=86_399, ge=0)
+    bucket_points: float = Field(default=2000, gt=0)
+    restored_per_second: float = Field(default=100, gt=0)
+    points_per_object: float = Field(default=0.05, gt=0)
+    results_at_most: int = Field(default=25_000, gt=0)
+
+
+class Shopify:
+    """The slice of Shopify that finds orders, about the very orders of a shop.
+
+    The shop's present counts, also for the 60 days that the scope `read_orders` reaches back: give
+    `Shop(now=...)` the real present for searches with a window that ends there.
+
+    Args:
+        shop: The shop.
+        rules: How it behaves; can be replaced at any time.
+
+    Attributes:
+        rules: The same.
+        grants: How many tokens were granted.
+        throttled: How many queries were refused for want of points.
+        searches: The searches that were made, page by page.
+
+    Example:
+        >>> shopify = Shopify(Shop(orders=3), ShopifyRules(scopes=frozenset()))
+        >>> shopify.grants
+        0
+    """
+
+    def __init__(self, shop: Shop, rules: ShopifyRules) -> None:
+        self.rules = rules
+        self.grants = 0
+        self.throttled = 0
+        self.searches: list[str] = []
+        self._shop = shop
+        self._lock = threading.Lock()
+        self._tokens: dict[str, float] = {}
+        self._tags: dict[int, tuple[str, ...]] = {}
+        self._cancelled: set[int] = set()
+        self._points = rules.bucket_points
+        self._counted_at = time.monotonic()
+
+    def tag(self, order_id: int, *tags: str) -> None:
+        """Give an order tags, instead of those it has.
+
+        Args:
+            order_id: One of the shop's.
+            *tags: The tags.
+
+        Example:
+            >>> Shopify(Shop(orders=1), ShopifyRules()).tag(7, "vip")
+        """
+        self._tags[order_id] = tags
+
+    def cancel(self, order_id: int) -> None:
+        """Cancel an order.
+
+        Args:
+            order_id: One of the shop's.
+
+        Example:
+            >>> Shopify(Shop(orders=1), ShopifyRules()).cancel(7)
+        """
+        self._cancelled.add(order_id)
+
+    def revoke_tokens(self) -> None:
+        """Make all tokens invalid that were granted so far.
+
+        Example:
+            >>> Shopify(Shop(orders=1), ShopifyRules()).revoke_tokens()
+        """
+        with self._lock:
+            self._tokens.clear()
+
+    def reply(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Answer a request.
+
+        Args:
+            method: The HTTP method.
+            path: The path, without the leading slash.
+            headers: The request's headers.
+            body: Its body.
+
+        Returns:
+            The answer.
+
+        Raises:
+            Refusal: There is no such page, or no access to it.
+
+        Example:
+            >>> Shopify(Shop(orders=1), ShopifyRules()).reply("GET", "admin", {}, b"")
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.sandbox.replies.Refusal: 404
+        """
+        page = self._grant if path == _GRANT_PATH else self._graphql
+        if path != _GRANT_PATH and not _GRAPHQL_PATH.fullmatch(path):
+            raise Refusal(HTTPStatus.NOT_FOUND, "Not Found")
+        if method != "POST":
+            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "only POST here")
+        return page(headers, body)
+
+    def _grant(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        given = parse_qs(body.decode("utf-8", "replace"), strict_parsing=False)
+        wanted = {
+            "grant_type": ["client_credentials"],
+            "client_id": [CLIENT_ID],
+            "client_secret": [CLIENT_SECRET],
+        }
+        is_form = headers.get("content-type", "") == "application/x-www-form-urlencoded"
+        if given != wanted or not is_form:
+            problem = {"error": "invalid_client", "error_description": "no such app on this shop"}
+            return Reply(HTTPStatus.BAD_REQUEST, to_json(problem))
+        token, lifetime = secrets.token_hex(16), self.rules.token_seconds
+        with self._lock:
+            self.grants += 1
+            self._tokens[token] = time.monotonic() + lifetime
+        scope = ",".join(sorted(self.rules.scopes))
+        answer = {"access_token": token, "scope": scope, "expires_in": lifetime}
+        return Reply(HTTPStatus.OK, to_json(answer))
+
+    def _graphql(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        self._check_token(headers.get("x-shopify-access-token", ""))
+        document, variables = _query(body)
+        errors = validate(_SCHEMA, document)
+        if errors:
+            return _answer({"errors": [error.formatted for error in errors]})
+        requested = self.rules.points_per_object * _objects_asked_for(document, variables)
+        if requested > _SINGLE_QUERY_POINTS:
+            message = f"Query cost is {requested:g}, which exceeds the single query max cost limit"
+            return _answer({"errors": [_error(message, "MAX_COST_EXCEEDED")]})
+        if not self._has_points(requested):
+            self.throttled += 1
+            return _answer({"errors": [_error("Throttled", "THROTTLED")]} | self._cost(requested))
+        asked = _Asked(self, debug="shopify-search-query-debug" in headers)
+        result = execute_sync(_SCHEMA, document, asked.root, variable_values=variables)
+        actual = min(requested, self.rules.points_per_object * _objects_in(result.data))
+        self._points -= actual
+        cost = self._cost(requested, actual)["extensions"]
+        return _answer({**result.formatted, "extensions": cost | asked.extensions})
+
+    def _check_token(self, token: str) -> None:
+        with self._lock:
+            good_until = self._tokens.get(token, 0.0)
+        if token != ACCESS_TOKEN and time.monotonic() >= good_until:
+            problem = "[API] Invalid API key or access token (unrecognized login or wrong password)"
+            raise Refusal(HTTPStatus.UNAUTHORIZED, problem)
+
+    def _has_points(self, requested: float) -> bool:
+        now = time.monotonic()
+        restored = (now - self._counted_at) * self.rules.restored_per_second
+        self._points = min(self.rules.bucket_points, self._points + restored)
+        self._counted_at = now
+        return requested <= self._points
+
+    def _cost(self, requested: float, actual: float | None = None) -> dict[str, Any]:
+        throttle = {
+            "maximumAvailable": self.rules.bucket_points,
+            "currentlyAvailable": max(0, int(self._points)),
+            "restoreRate": self.rules.restored_per_second,
+        }
+        cost = {
+            "requestedQueryCost": requested,
+            "actualQueryCost": actual,
+            "throttleStatus": throttle,
+        }
+        return {"extensions": {"cost": cost}}
+
+    def orders(self, search: Search, *, after: int = 0) -> Iterator[dict[str, Any]]:
+        """The orders that match, oldest first, as the schema shows them.
+
+        Args:
+            search: What to look for.
+            after: The id of the order before; ids ascend with time.
+
+        Returns:
+            The orders.
+
+        Example:
+            >>> shopify = Shopify(Shop(orders=3), ShopifyRules())
+            >>> next(shopify.orders(parse_search("name:1003")))["name"]
+            '#1003'
+        """
+        order_ids = self._shop.order_ids
+        since = self._shop.now - _WITHOUT_READ_ALL_ORDERS
+        sees_all = "read_all_orders" in self.rules.scopes
+        for index in range(bisect_right(order_ids, after), len(order_ids)):
+            order = self._shown(order_ids[index])
+            visible = sees_all or dt.datetime.fromisoformat(order["createdAt"]) >= since
+            if visible and search.matches(order):
+                yield order
+
+    def _shown(self, order_id: int) -> dict[str, Any]:
+        order = self._shop.order(order_id)
+        parcels = [
+            {"displayStatus": _DISPLAY_STATUS.get(parcel["shipment_status"], "FULFILLED")}
+            for parcel in order["fulfillments"]
+        ]
+        changes = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
+        created = _utc(order["order_created_at"])
+        updated = max([created, *map(_utc, filter(None, changes))])
+        return {
+            "id": f"gid://shopify/Order/{order_id}",
+            "legacyResourceId": str(order_id),
+            "name": order["order_name"],
+            "createdAt": created,
+            "updatedAt": updated,
+            "cancelledAt": created if order_id in self._cancelled else None,
+            "tags": list(self._tags.get(order_id, ())),
+            "displayFulfillmentStatus": "FULFILLED" if parcels else "UNFULFILLED",
+            "fulfillments": _first_of(parcels),
+        }
+
+
+class _Asked:
+    """The resolvers for one query, and what it is told beside the data."""
+
+    def __init__(self, shopify: Shopify, *, debug: bool) -> None:
+        self._shopify = shopify
+        self._debug = debug
+        self.extensions: dict[str, Any] = {}
+
+    @property
+    def root(self) -> dict[str, Any]:
+        scopes = [{"handle": scope} for scope in sorted(self._shopify.rules.scopes)]
+        return {"orders": self._orders, "currentAppInstallation": {"accessScopes": scopes}}
+
+    def _orders(
+        self,
+        _info: Any,
+        first: int,
+        after: str | None = None,
+        query: str | None = None,
+        **_sorting: str,
+    ) -> dict[str, Any]:
+        rules = self._shopify.rules
+        if not rules.scopes & {"read_orders", "write_orders"}:
+            message = "Access denied for orders field. Required access: `read_orders` access scope."
+            raise GraphQLError(message, extensions={"code": "ACCESS_DENIED"})
+        if not 1 <= first <= _LARGEST_PAGE:
+            raise GraphQLError(f"first must be from 1 to {_LARGEST_PAGE}")
+        search = self._search(query or "")
+        last_id, before = _read_cursor(after) if after else (0, 0)
+        shown = max(0, min(first, rules.results_at_most - before))
+        found = list(islice(self._shopify.orders(search, after=last_id), shown + 1))
+        nodes = found[:shown]
+        after = _cursor(nodes[-1], before + shown) if nodes else None
+        more = len(found) > shown and before + shown < rules.results_at_most
+        return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": after}}
+
+    def _search(self, text: str) -> Search:
+        self._shopify.searches.append(text)
+        try:
+            search = parse_search(text)
+        except MalformedSearch as malformed:
+            raise GraphQLError(f"the search is malformed: {malformed}") from None
+        if search.warnings and self._debug:
+            entry = {"path": ["orders"], "query": text, "warnings": search.warnings}
+            self.extensions["search"] = [entry]
+        return search
+
+
+def _cursor(last: Mapping[str, Any], results: int) -> str:
+    place = {"last_id": int(last["legacyResourceId"]), "results": results}
+    return base64.b64encode(to_json(place)).decode()
+
+
+def _read_cursor(cursor: str) -> tuple[int, int]:
+    """The last order's id, and how many results there were so far."""
+    try:
+        place = from_json(base64.b64decode(cursor, validate=True))
+        return int(place["last_id"]), int(place["results"])
+    except (ValueError, TypeError, KeyError):
+        raise GraphQLError("Invalid cursor for current pagination sort.") from None
+
+
+def _query(body: bytes) -> tuple[DocumentNode, dict[str, Any]]:
+    try:
+        fields = from_json(body)
+        return parse(fields["query"]), fields.get("variables") or {}
+    except (ValueError, TypeError, KeyError, GraphQLError):
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST, {"query": "Required parameter missing or invalid"}
+        ) from None
+
+
+def _objects_asked_for(document: DocumentNode, variables: Mapping[str, Any]) -> int:
+    root = _SCHEMA.query_type
+    selections = [getattr(node, "selection_set", None) for node in document.definitions]
+    return sum(_within(selected, root, variables) for selected in selections if selected and root)
+
+
+def _within(
+    selected: SelectionSetNode | None, parent: GraphQLObjectType, variables: Mapping[str, Any]
+) -> int:
+    """How many objects an answer may hold: where there is `first`, as many times."""
+    total = 0
+    for node in selected.selections if selected else ():
+        if isinstance(node, FieldNode) and node.name.value in parent.fields:
+            definition = parent.fields[node.name.value]
+            named = get_named_type(definition.type)
+            if isinstance(named, GraphQLObjectType):
+                inner = _within(node.selection_set, named, variables)
+                total += _times(node, variables) * (1 + inner)
+    return total
+
+
+def _times(node: FieldNode, variables: Mapping[str, Any]) -> int:
+    for argument in node.arguments or ():
+        if argument.name.value == "first":
+            first = value_from_ast_untyped(argument.value, dict(variables))
+            return first if isinstance(first, int) else 1
+    return 1
+
+
+def _objects_in(data: Any) -> int:
+    match data:
+        case dict():
+            return 1 + sum(map(_objects_in, data.values()))
+        case list():
+            return sum(map(_objects_in, data))
+        case _:
+            return 0
+
+
+def _first_of(parcels: list[dict[str, str]]) -> Callable[..., list[dict[str, str]]]:
+    return lambda _info, first=None: parcels[:first]
+
+
+def _utc(time: str) -> str:
+    return dt.datetime.fromisoformat(time).astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _error(message: str, code: str) -> dict[str, Any]:
+    return {"message": message, "extensions": {"code": code}}
+
+
+def _answer(value: dict[str, Any]) -> Reply:
+    return Reply(HTTPStatus.OK, to_json(value))

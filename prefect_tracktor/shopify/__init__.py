@@ -1,0 +1,1 @@
+"""The slice of Shopify that is needed to find orders: calls, a client, and the credentials."""

@@ -1,0 +1,159 @@
+"""The credentials block of a Shopify shop."""
+
+from typing import Self
+
+from prefect.blocks.core import Block
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+
+from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.shopify.client import (
+    API_VERSION,
+    ShopifyClient,
+    checked_api_version,
+    checked_shop,
+    refuse_unless_one_way_in,
+)
+from prefect_tracktor.transport import TransportLimits
+
+
+class ShopifyCredentials(Block):
+    """A Shopify shop, and the app that may read its orders.
+
+    Give the client id and secret of an app made in the Dev Dashboard, which is the only way since
+    2026; or the access token of an older app that was made in the Shopify admin. The app needs the
+    scope `read_orders`, and `read_all_orders` too for orders that are older than 60 days.
+
+    Attributes:
+        shop: The shop's domain at Shopify; a handle or an address from the admin will do.
+        client_id: The app's client id.
+        client_secret: The app's secret.
+        access_token: The access token, if the app was made in the Shopify admin.
+        api_version: The version of Shopify's API.
+        base_url: Where Shopify is; empty, but for rehearsals.
+        limits: Rate, time-outs and retries.
+
+    Raises:
+        pydantic.ValidationError: A value cannot be right; the message never repeats it.
+
+    Example:
+        Load stored credentials and see that they work:
+        ```python
+        from prefect_tracktor import ShopifyCredentials
+
+        credentials = ShopifyCredentials.load("BLOCK_NAME")
+        credentials.verify()
+        ```
+    """
+
+    _block_type_name = "Tracktor Shopify Credentials"
+    _block_type_slug = "tracktor-shopify-credentials"
+    _description = "A Shopify shop, and the app that may read its orders."
+    _documentation_url = HttpUrl(
+        "https://shopify.dev/docs/apps/build/dev-dashboard/get-api-access-tokens"
+    )
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    shop: str = Field(
+        title="Shop",
+        description="The shop's domain at Shopify; its handle, or an address copied from the"
+        " Shopify admin, will do.",
+        examples=["your-store.myshopify.com"],
+    )
+    client_id: str = Field(
+        default="",
+        title="Client id",
+        description="The app's client id, from its settings in the Dev Dashboard.",
+        repr=False,
+    )
+    client_secret: SecretStr = Field(
+        default=SecretStr(""),
+        title="Client secret",
+        description="The app's secret, from the same place.",
+    )
+    access_token: SecretStr = Field(
+        default=SecretStr(""),
+        title="Access token",
+        description="Instead of client id and secret: the Admin API access token (shpat_…) of an"
+        " app that was made in the Shopify admin before 2026.",
+    )
+    api_version: str = Field(
+        default=API_VERSION,
+        title="API version",
+        description="The version of Shopify's API, a year and a month; Shopify supports each for a"
+        " year.",
+    )
+    base_url: str = Field(
+        default="",
+        title="Address instead of the shop's",
+        description="Leave it empty, or give the sandbox's address for a rehearsal.",
+    )
+    limits: TransportLimits = Field(
+        default_factory=TransportLimits,
+        title="Limits",
+        description="How many requests per second, time-outs, and retries.",
+    )
+
+    @field_validator("shop")
+    @classmethod
+    def _shop_is_one(cls, value: str) -> str:
+        return checked_shop(value)
+
+    @field_validator("api_version")
+    @classmethod
+    def _api_version_is_one(cls, value: str) -> str:
+        return checked_api_version(value)
+
+    @field_validator("base_url")
+    @classmethod
+    def _base_url_is_safe(cls, value: str) -> str:
+        return value and checked_address(value, field="base_url")
+
+    @model_validator(mode="after")
+    def _there_is_one_way_in(self) -> Self:
+        refuse_unless_one_way_in(
+            access_token=self.access_token.get_secret_value(),
+            client_id=self.client_id,
+            client_secret=self.client_secret.get_secret_value(),
+        )
+        return self
+
+    def get_client(self) -> ShopifyClient:
+        """A client for sync code.
+
+        Returns:
+            A new client; close it, or use it with `with`.
+
+        Example:
+            >>> ShopifyCredentials(shop="your-store", access_token="shpat_s3cret").get_client()
+            <ShopifyClient>
+        """
+        return ShopifyClient(
+            shop=self.shop,
+            access_token=self.access_token.get_secret_value(),
+            client_id=self.client_id,
+            client_secret=self.client_secret.get_secret_value(),
+            api_version=self.api_version,
+            base_url=self.base_url,
+            limits=self.limits,
+        )
+
+    def verify(self) -> None:
+        """Ask for the app's scopes, to see that the credentials work and orders can be read.
+
+        Raises:
+            BadCredentials: Shopify refuses the credentials, or the scope `read_orders` is missing.
+            TracktorError: Shopify cannot be reached, or answers otherwise than expected.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox
+            >>> with Sandbox() as tracktor:
+            ...     ShopifyCredentials(
+            ...         shop="sandbox-shop", access_token="wrong", base_url=tracktor.shopify_url
+            ...     ).verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.BadCredentials: POST api/2026-10/graphql.json: Shopify ...
+        """
+        with self.get_client() as client:
+            client.granted_scopes()

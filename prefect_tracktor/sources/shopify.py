@@ -1,0 +1,286 @@
+"""Orders found in Shopify: those that may still be under way, straight from the shop."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Annotated, Literal
+
+from prefect.blocks.core import Block
+from pydantic import AfterValidator, ConfigDict, Field, HttpUrl
+
+from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
+from prefect_tracktor.shopify.client import ShopifyClient
+from prefect_tracktor.shopify.credentials import ShopifyCredentials
+from prefect_tracktor.shopify.endpoints import READ_ALL_ORDERS, ListedOrder, TooCostly
+
+# Shopify shows 25,000 results of one search at most, and says nothing of the rest.
+LONGEST_STRETCH = 20_000
+
+_LARGEST_PAGE = 250
+_DAYS_WITHOUT_READ_ALL_ORDERS = 60
+_FULFILLMENT = {
+    "fulfilled": ("fulfillment_status:fulfilled",),
+    "partial": ("fulfillment_status:partial",),
+    "fulfilled or partial": ("(fulfillment_status:fulfilled OR fulfillment_status:partial)",),
+    "unfulfilled": ("fulfillment_status:unfulfilled",),
+    "any": (),
+}
+_QUOTED_OR_PARENTHESIS = re.compile(
+    r"""\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|["'()\\]""", re.DOTALL
+)
+
+
+def _one_line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("must be one line of printable characters; take out line breaks and tabs")
+    return value.strip()
+
+
+def _self_contained(search: str) -> str:
+    """Refuse what would reach beyond the parentheses that it is put into."""
+    depth = 0
+    for mark in _QUOTED_OR_PARENTHESIS.findall(search):
+        if mark in {'"', "'", "\\"}:
+            raise ValueError(f"the {mark} has no counterpart; close it, or put a \\ before it")
+        depth += {"(": 1, ")": -1}.get(mark, 0)
+        if depth < 0:
+            break
+    if depth:
+        raise ValueError("the parentheses do not match; close each, or put a \\ before it")
+    return search
+
+
+class ShopifyOrders(Block):
+    """Finds orders in Shopify. The conditions below must all be met.
+
+    By default these are the orders of the last 45 days that are fulfilled, not cancelled, and of
+    which some parcel has not arrived: Tracktor is asked about each order that is found, and that
+    may count towards its plan.
+
+    Attributes:
+        credentials: The shop.
+        fulfillment: How far the order has been fulfilled.
+        created_within_days: Orders created in so many periods of 24 hours before the reading
+            begins; 0 for no limit.
+        updated_within_days: The same of their last change; 0 for no limit.
+        tag: Orders with this tag.
+        search: A search of your own, in Shopify's syntax.
+        include_delivered: Also orders of which Shopify knows every parcel as delivered.
+        include_cancelled: Also cancelled orders.
+
+    Raises:
+        pydantic.ValidationError: A value cannot be right.
+
+    Example:
+        Load a stored block and name the orders:
+        ```python
+        from prefect_tracktor import ShopifyOrders
+
+        shopify_orders = ShopifyOrders.load("BLOCK_NAME")
+        for order_id in shopify_orders.order_ids():
+            print(order_id)
+        ```
+    """
+
+    _block_type_name = "Tracktor Shopify Orders"
+    _block_type_slug = "tracktor-shopify-orders"
+    _description = "Finds the orders in Shopify that Tracktor is to be asked about."
+    _documentation_url = HttpUrl("https://shopify.dev/docs/api/admin-graphql/latest/queries/orders")
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    credentials: ShopifyCredentials = Field(
+        title="Shop",
+        description="The shop, and the app that may read its orders.",
+    )
+    fulfillment: Literal["fulfilled", "partial", "fulfilled or partial", "unfulfilled", "any"] = (
+        Field(
+            default="fulfilled",
+            title="Fulfillment",
+            description="How far the order has been fulfilled.",
+        )
+    )
+    created_within_days: int = Field(
+        default=45,
+        ge=0,
+        le=10_000,
+        title="Created within (days)",
+        description="Orders created in so many periods of 24 hours before the run reads them; 0 for"
+        " no limit. Beyond 60 days the app needs the scope read_all_orders beside read_orders.",
+    )
+    updated_within_days: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        title="Changed within (days)",
+        description="Orders that Shopify has last changed in so many periods of 24 hours before the"
+        " run reads them; 0 for no limit.",
+    )
+    tag: Annotated[str, AfterValidator(_one_line)] = Field(
+        default="",
+        max_length=255,
+        title="Tag",
+        description="Orders with this tag; empty for all.",
+    )
+    search: Annotated[str, AfterValidator(_one_line), AfterValidator(_self_contained)] = Field(
+        default="",
+        max_length=2000,
+        title="Search",
+        description="A search of your own in Shopify's search syntax; it narrows the other"
+        " conditions, and does not replace them.",
+        examples=["delivery_method:shipping -tag:wholesale"],
+    )
+    include_delivered: bool = Field(
+        default=False,
+        title="Include delivered orders",
+        description="Also name orders of which Shopify knows every parcel as delivered.",
+    )
+    include_cancelled: bool = Field(
+        default=False,
+        title="Include cancelled orders",
+        description="Also name orders that were cancelled.",
+    )
+
+    def order_ids(self) -> Iterator[int]:
+        """Name the orders, each once, oldest first.
+
+        Returns:
+            The ids, read page by page while they are asked for.
+
+        Raises:
+            InvalidInput: While reading: the window goes back further than the app may look. The
+                message says what to do.
+            BadCredentials: While reading: Shopify refuses the credentials, or the scope
+                `read_orders` is missing.
+            TracktorError: While reading: anything else that went wrong.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox, Shop
+            >>> with Sandbox(Shop(orders=100, now=datetime.now(UTC))) as tracktor:
+            ...     orders = ShopifyOrders(
+            ...         credentials=ShopifyCredentials(
+            ...             shop="sandbox-shop.myshopify.com",
+            ...             client_id=tracktor.shopify_client_id,
+            ...             client_secret=tracktor.shopify_client_secret,
+            ...             base_url=tracktor.shopify_url,
+            ...         ),
+            ...         created_within_days=30,
+            ...     )
+            ...     found = list(orders.order_ids())
+            >>> 0 < len(found) < 25
+            True
+        """
+        now = datetime.now(UTC)
+        seen: set[int] = set()
+        with self.credentials.get_client() as client:
+            self._refuse_to_look_too_far_back(client)
+            for order in _listed(
+                client, self._conditions(now), _back(now, self.created_within_days)
+            ):
+                if order.order_id not in seen:
+                    seen.add(order.order_id)
+                    if self.include_delivered or not order.delivered:
+                        yield order.order_id
+
+    def _refuse_to_look_too_far_back(self, client: ShopifyClient) -> None:
+        """Shopify would leave out the older orders without a word."""
+        scopes = client.granted_scopes()
+        if 0 < self.created_within_days <= _DAYS_WITHOUT_READ_ALL_ORDERS:
+            return
+        if READ_ALL_ORDERS not in scopes:
+            raise InvalidInput(
+                f"created_within_days is {self.created_within_days or 'without limit'}, but without"
+                f" the scope {READ_ALL_ORDERS} Shopify shows an app the orders of the last"
+                f" {_DAYS_WITHOUT_READ_ALL_ORDERS} days only. Set it to"
+                f" {_DAYS_WITHOUT_READ_ALL_ORDERS} or less, or request that scope for the app in"
+                " the Dev Dashboard."
+            )
+
+    def _conditions(self, now: datetime) -> list[str]:
+        """All conditions but that on the creation, in Shopify's search syntax."""
+        changed_since = _back(now, self.updated_within_days)
+        return [
+            *_FULFILLMENT[self.fulfillment],
+            *([] if self.include_cancelled else ["-status:cancelled"]),
+            *([f"updated_at:>='{_written(changed_since)}'"] if changed_since else []),
+            *([f"tag:{quoted(self.tag)}"] if self.tag else []),
+            *([f"({self.search})"] if self.search else []),
+        ]
+
+
+def quoted(value: str) -> str:
+    r"""Write a value so that nothing in it can be taken for a part of the search.
+
+    Shopify documents quotes around a value and the backslash before a special character; that the
+    latter also holds for quotes within quotes is [inferred].
+
+    Args:
+        value: Any text.
+
+    Returns:
+        The value in quotes.
+
+    Example:
+        >>> quoted('vip" OR status:any')
+        '"vip\\" OR status:any"'
+    """
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _back(now: datetime, days: int) -> datetime | None:
+    return now - timedelta(days=days) if days else None
+
+
+def _written(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _listed(
+    client: ShopifyClient, conditions: list[str], since: datetime | None
+) -> Iterator[ListedOrder]:
+    """All orders that match, oldest first; some of them twice.
+
+    A long list is read in stretches, each a search of its own that begins with the time at which
+    the one before ended.
+    """
+    while True:
+        created = [f"created_at:>='{_written(since)}'"] if since else []
+        stretch = islice(_paged(client, " ".join([*created, *conditions])), LONGEST_STRETCH)
+        length, last = 0, since
+        for length, order in enumerate(stretch, start=1):  # noqa: B007  # it counts them
+            last = order.created_at
+            yield order
+        if length < LONGEST_STRETCH:
+            return
+        if last is None or (since is not None and _written(last) == _written(since)):
+            raise UnreadableAnswer(
+                f"Shopify lists more than {LONGEST_STRETCH:,} orders of the same second; narrow the"
+                " search of the ShopifyOrders block."
+            )
+        since = last
+
+
+def _paged(client: ShopifyClient, search: str) -> Iterator[ListedOrder]:
+    """All orders that a search finds, page by page."""
+    first, after, cursors = _LARGEST_PAGE, "", {""}
+    while True:
+        try:
+            page = client.list_orders(search, after=after, first=first)
+        except TooCostly:
+            # how Shopify weighs a query has changed more than once
+            if first == 1:
+                raise
+            first //= 2
+            continue
+        yield from page.orders
+        if not page.next_cursor:
+            return
+        after = page.next_cursor
+        if after in cursors:
+            raise UnreadableAnswer(
+                "Shopify gave the same cursor twice while listing orders, so the list cannot be"
+                " read to its end. Run it again."
+            )
+        cursors.add(after)

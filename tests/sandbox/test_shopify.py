@@ -1,0 +1,209 @@
+"""The slice of Shopify over real HTTP: tokens, strict queries, paging, points, access."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from prefect_tracktor.sandbox import Fault, Faults, Sandbox, Shop, ShopifyRules
+
+ORDERS = """
+query($first: Int!, $after: String, $search: String) {
+  orders(first: $first, after: $after, query: $search, sortKey: CREATED_AT) {
+    nodes { legacyResourceId name createdAt fulfillments(first: 10) { displayStatus } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
+
+
+class Api:
+    """Asks with a token."""
+
+    def __init__(self, tracktor: Sandbox) -> None:
+        self.http = httpx.Client(base_url=tracktor.shopify_url, trust_env=False)
+        self.token = tracktor.shopify_access_token
+
+    def ask(self, query: str = ORDERS, **variables: Any) -> httpx.Response:
+        return self.http.post(
+            "/admin/api/2026-10/graphql.json",
+            headers={"x-shopify-access-token": self.token, "shopify-search-query-debug": "1"},
+            json={"query": query, "variables": {"first": 25} | variables},
+        )
+
+    def orders(self, **variables: Any) -> Any:
+        return self.ask(**variables).json()["data"]["orders"]
+
+    def codes(self, query: str = ORDERS, **variables: Any) -> list[str]:
+        answer = self.ask(query, **variables)
+        assert answer.status_code == 200
+        return [error["extensions"]["code"] for error in answer.json()["errors"]]
+
+
+@pytest.fixture
+def api(tracktor: Sandbox) -> Iterator[Api]:
+    tracktor.shopify.rules = EVERYTHING
+    api = Api(tracktor)
+    with api.http:
+        yield api
+
+
+def test_the_orders_are_those_of_the_shop(tracktor: Sandbox, api: Api) -> None:
+    nodes, after = [], None
+    while True:
+        page = api.orders(after=after)
+        nodes += page["nodes"]
+        after = page["pageInfo"]["endCursor"]
+        if not page["pageInfo"]["hasNextPage"]:
+            break
+    assert [int(node["legacyResourceId"]) for node in nodes] == list(tracktor.shop.order_ids)
+    for node in nodes:
+        order = tracktor.shop.order(int(node["legacyResourceId"]))
+        assert node["name"] == order["order_name"]
+        delivered = [parcel["shipment_status"] == "delivered" for parcel in order["fulfillments"]]
+        shown = [parcel["displayStatus"] == "DELIVERED" for parcel in node["fulfillments"]]
+        assert shown == delivered
+
+
+def test_a_carriers_news_show_in_both_places(tracktor: Sandbox, api: Api) -> None:
+    order_id = next(iter(tracktor.shop.customers_to_write_to()))
+    for parcel in tracktor.shop.order(order_id)["fulfillments"]:
+        tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="delivered")
+    [node] = api.orders(search=f"id:{order_id}")["nodes"]
+    assert {parcel["displayStatus"] for parcel in node["fulfillments"]} == {"DELIVERED"}
+
+
+def test_without_read_all_orders_there_are_60_days(tracktor: Sandbox, api: Api) -> None:
+    everything = api.orders(first=250)["nodes"]
+    tracktor.shopify.rules = ShopifyRules()
+    recent = api.orders(first=250)["nodes"]
+    assert recent == [node for node in everything if node["createdAt"] >= "2026-04-02T12:00:00Z"]
+    assert 0 < len(recent) < len(everything)
+
+
+def test_tags_and_cancellations_can_be_set(tracktor: Sandbox, api: Api) -> None:
+    tagged, cancelled = tracktor.shop.order_ids[:2]
+    tracktor.shopify.tag(tagged, "vip")
+    tracktor.shopify.cancel(cancelled)
+    assert [node["legacyResourceId"] for node in api.orders(search="tag:VIP")["nodes"]] == [
+        str(tagged)
+    ]
+    assert len(api.orders(first=250, search="-status:cancelled")["nodes"]) == 59
+
+
+def test_no_more_results_than_allowed_can_be_paged_through(tracktor: Sandbox, api: Api) -> None:
+    tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 30})
+    first = api.orders()
+    second = api.orders(after=first["pageInfo"]["endCursor"])
+    assert len(second["nodes"]) == 5
+    assert not second["pageInfo"]["hasNextPage"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ products(first: 3) { nodes { id } } }",
+        "{ orders(first: 3) { nodes { email } } }",
+        "{ orders { nodes { id } } }",
+        "{ orders(first: 251) { nodes { id } } }",
+        '{ orders(first: 3, after: "x") { nodes { id } } }',
+        '{ orders(first: 3, query: "(tag:vip") { nodes { id } } }',
+        "{ orders(first: 3, sortKey: TOTAL) { nodes { id } } }",
+    ],
+)
+def test_anything_else_is_an_error_inside_a_200(api: Api, query: str) -> None:
+    answer = api.ask(query)
+    assert answer.status_code == 200
+    assert answer.json()["errors"]
+
+
+def test_a_filter_that_is_not_known_is_warned_of(api: Api) -> None:
+    [entry] = api.ask(search="colour:blue").json()["extensions"]["search"]
+    assert entry["warnings"][0]["field"] == "colour"
+
+
+def test_points_are_counted_and_their_lack_is_an_error_inside_a_200(
+    tracktor: Sandbox, api: Api
+) -> None:
+    tracktor.shopify.rules = EVERYTHING.model_copy(
+        update={"bucket_points": 17, "restored_per_second": 0.001}
+    )
+    cost = api.ask().json()["extensions"]["cost"]
+    assert 0 < cost["actualQueryCost"] < cost["requestedQueryCost"] < 17
+    assert cost["throttleStatus"]["currentlyAvailable"] < 17
+    assert api.codes() == ["THROTTLED"]
+    assert tracktor.shopify.throttled == 1
+
+
+def test_a_query_that_may_cost_more_than_1000_is_refused(tracktor: Sandbox, api: Api) -> None:
+    tracktor.shopify.rules = EVERYTHING.model_copy(update={"points_per_object": 1.0})
+    assert api.codes(first=250) == ["MAX_COST_EXCEEDED"]
+    assert api.orders(first=50)["nodes"]
+
+
+def test_without_the_scope_there_is_no_access(tracktor: Sandbox, api: Api) -> None:
+    tracktor.shopify.rules = ShopifyRules(scopes=frozenset({"read_products"}))
+    assert api.codes() == ["ACCESS_DENIED"]
+
+
+def test_a_granted_token_ends_and_can_be_revoked(tracktor: Sandbox, api: Api) -> None:
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": tracktor.shopify_client_id,
+        "client_secret": tracktor.shopify_client_secret,
+    }
+    granted = api.http.post("/admin/oauth/access_token", data=form).json()
+    assert granted["scope"] == "read_all_orders,read_orders"
+    assert granted["expires_in"] == 86_399
+    api.token = granted["access_token"]
+    assert api.ask().status_code == 200
+    tracktor.shopify.revoke_tokens()
+    assert api.ask().status_code == 401
+    tracktor.shopify.rules = ShopifyRules(token_seconds=0)
+    api.token = api.http.post("/admin/oauth/access_token", data=form).json()["access_token"]
+    assert api.ask().status_code == 401
+
+
+@pytest.mark.parametrize(
+    "change", [{"client_secret": "wrong"}, {"client_id": "wrong"}, {"grant_type": "password"}]
+)
+def test_a_wrong_grant_is_refused(tracktor: Sandbox, api: Api, change: dict[str, str]) -> None:
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": tracktor.shopify_client_id,
+        "client_secret": tracktor.shopify_client_secret,
+    }
+    assert api.http.post("/admin/oauth/access_token", data=form | change).status_code == 400
+    assert api.http.post("/admin/oauth/access_token", json=form).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/admin/oauth/access_token", 405),
+        ("POST", "/admin/api/newest/graphql.json", 404),
+        ("POST", "/admin/api/2026-10/orders.json", 404),
+    ],
+)
+def test_other_pages_are_refused(api: Api, method: str, path: str, status: int) -> None:
+    assert api.http.request(method, path).status_code == status
+
+
+def test_a_body_that_is_no_query_is_a_400(api: Api) -> None:
+    headers = {"x-shopify-access-token": api.token}
+    for body in (b"", b"[]", b'{"query": "{"}'):
+        answer = api.http.post("/admin/api/2026-10/graphql.json", content=body, headers=headers)
+        assert answer.status_code == 400
+
+
+def test_faults_happen_here_too(tracktor: Sandbox, api: Api) -> None:
+    tracktor.faults = Faults(too_many_requests=1)
+    answer = api.ask()
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    assert tracktor.faults_met[Fault.TOO_MANY_REQUESTS] == 1
+
+
+def test_the_present_is_the_shops() -> None:
+    assert Shop(orders=1).now.isoformat() == "2026-06-01T12:00:00+00:00"
