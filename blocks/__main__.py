@@ -17,7 +17,7 @@ def main(environment: Environment) -> int:
         environment: The variables; nothing of their values is printed.
 
     Returns:
-        The exit status: 0 if all documents are there.
+        The exit status: 0 if all documents are there that are not optional.
     """
     outcomes = [(document, _save(document, environment)) for document in DOCUMENTS]
     there = {document.block for document, outcome in outcomes if outcome == "there"}
@@ -25,7 +25,7 @@ def main(environment: Environment) -> int:
     for document, outcome in outcomes:
         if outcome == "missing" and document.instead not in there:
             _ask_for(document, environment)
-            left = True
+            left |= not document.optional
         left |= outcome == "invalid"
     if left:
         print("\nSet the variables named above and run this again; what was made stays.")
@@ -63,7 +63,8 @@ def _problems(invalid: ValueError) -> list[str]:
 
 
 def _ask_for(document: Document, environment: Environment) -> None:
-    print(f"missing  {document.block.get_block_type_slug()}/{NAME}")
+    what = "optional" if document.optional else "missing "
+    print(f"{what} {document.block.get_block_type_slug()}/{NAME}")
     for name, hint in document.missing(environment).items():
         print(f"         {name}: {hint}")
     if document.instead:

@@ -10,9 +10,13 @@ from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
     OrderFile,
+    SettledOrders,
     ShopifyCredentials,
     ShopifyOrders,
+    StatusFile,
+    StatusQuery,
     TracktorCredentials,
+    WebhookSubscription,
 )
 
 # All documents carry this name: `TracktorCredentials.load("tracktor")`, and so on.
@@ -31,6 +35,7 @@ class Document:
         required: The variables without which it cannot be made, each with where to get it.
         keep: Whether a document that exists already is left alone, as people edit it in the UI.
         instead: The block that makes this one needless where it has a document.
+        optional: Whether only some flows need it.
     """
 
     block: type[Block]
@@ -38,6 +43,7 @@ class Document:
     required: Mapping[str, str]
     keep: bool = False
     instead: type[Block] | None = None
+    optional: bool = False
 
     def missing(self, environment: Environment) -> dict[str, str]:
         """The required variables that are not set, with where to get each.
@@ -95,6 +101,35 @@ def _ledger(environment: Environment) -> Block:
 def _orders(environment: Environment) -> Block:
     fields = {"path": "TRACKTOR_ORDERS", "column": "TRACKTOR_ORDERS_COLUMN"}
     return OrderFile.model_validate(_given(environment, fields))
+
+
+def _settled(environment: Environment) -> Block:
+    # beside the ledger: workers that share one share the other
+    fields = {"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_SETTLED_AFTER_DAYS"}
+    return SettledOrders.model_validate(_given(environment, fields))
+
+
+def _status_file(environment: Environment) -> Block:
+    fields = {
+        "path": "TRACKTOR_STATUSES",
+        "order_id_column": "TRACKTOR_STATUSES_ORDER_ID_COLUMN",
+        "status_column": "TRACKTOR_STATUSES_STATUS_COLUMN",
+    }
+    return StatusFile.model_validate(_given(environment, fields))
+
+
+def _status_query(environment: Environment) -> Block:
+    fields = {"url": "TRACKTOR_STATUS_URL", "query": "TRACKTOR_STATUS_QUERY"}
+    return StatusQuery.model_validate(_given(environment, fields))
+
+
+def _webhook_subscription(environment: Environment) -> Block:
+    topics = environment.get("TRACKTOR_WEBHOOK_TOPICS", "").split(",")
+    chosen = [topic.strip() for topic in topics if topic.strip()]
+    return WebhookSubscription.model_validate(
+        _given(environment, {"address": "TRACKTOR_WEBHOOK_ADDRESS"})
+        | ({"topics": chosen} if chosen else {})
+    )
 
 
 def _shopify_credentials(environment: Environment) -> Block:
@@ -159,5 +194,30 @@ DOCUMENTS = (
         {"SHOPIFY_SHOP": "as above"},
         keep=True,
         instead=OrderFile,
+    ),
+    Document(SettledOrders, _settled, {}),
+    Document(
+        StatusFile,
+        _status_file,
+        {"TRACKTOR_STATUSES": "path or address of a file with order_id and status on each row"},
+        optional=True,
+    ),
+    Document(
+        StatusQuery,
+        _status_query,
+        {
+            "TRACKTOR_STATUS_URL": "the database that knows what orders ought to show",
+            "TRACKTOR_STATUS_QUERY": "a query that gives order_id and status",
+        },
+        optional=True,
+    ),
+    Document(
+        WebhookSubscription,
+        _webhook_subscription,
+        {
+            "TRACKTOR_WEBHOOK_ADDRESS": "the https address of your receiver, or of a webhook in"
+            " Prefect Cloud",
+        },
+        optional=True,
     ),
 )

@@ -15,9 +15,9 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_URL
 
 from blocks.__main__ import main as make_blocks
-from flows import expired_exceptions
-from flows.__main__ import main
-from prefect_tracktor import OrderFile, ShopifyCredentials, ShopifyOrders
+from flows import advance, expired_exceptions, shared
+from flows.__main__ import DEPLOYMENTS, main
+from prefect_tracktor import OrderFile, ShopifyCredentials, ShopifyOrders, StatusStage
 from prefect_tracktor.sandbox import MailServer, Sandbox
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -52,6 +52,8 @@ def environment(tracktor: Sandbox, mail: MailServer, tmp_path: Path) -> dict[str
         "SMTP_TYPE": "INSECURE",
         "SMTP_USERNAME": "shop",
         "SMTP_PASSWORD": "pa55-word",
+        "TRACKTOR_STATUSES": str(tmp_path / "plan.csv"),
+        "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook/s3cret",
     }
     assert make_blocks(blocks) == 0
     return {"TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>"}
@@ -94,12 +96,51 @@ def test_a_worker_needs_the_installed_package_only(deployed: DeploymentResponse)
 def test_orders_are_found_in_shopify_where_there_is_a_document_for_that(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(expired_exceptions, "NAME", "order-sources")
+    monkeypatch.setattr(shared, "NAME", "order-sources")
     OrderFile(path="orders.csv").save("order-sources", overwrite=True)
-    assert isinstance(expired_exceptions.orders(), OrderFile)
+    assert isinstance(shared.orders(), OrderFile)
     credentials = ShopifyCredentials.model_validate({"shop": "your-store", "access_token": "t0ken"})
     ShopifyOrders(credentials=credentials).save("order-sources", overwrite=True)
-    assert isinstance(expired_exceptions.orders(), ShopifyOrders)
+    assert isinstance(shared.orders(), ShopifyOrders)
+
+
+def test_every_flow_can_be_deployed_and_the_server_keeps_no_secret_of_any(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    client: SyncPrefectClient,
+    tracktor: Sandbox,
+) -> None:
+    wished = {"TRACKTOR_NOTIFY": "delivered, in_transit", "TRACKTOR_ANNOUNCE_EXCEPTIONS": "1"}
+    for name, value in (environment | wished).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(advance, "STAGES", [StatusStage("Cutting", 1)])
+    for make in DEPLOYMENTS.values():
+        make().apply()
+    kept = "".join(
+        entry.model_dump_json() for entry in [*client.read_deployments(), *client.read_flow_runs()]
+    )
+    automations = client.request("POST", "/automations/filter", json={}).text
+    assert '"status": "{{ event.payload.shipment_status }}"' in automations.replace('":"', '": "')
+    for secret in (tracktor.api_key, "pa55-word", "s3cret"):
+        assert secret not in kept + automations
+
+
+def test_what_is_not_wished_for_is_left_out_and_says_how(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    served: list[str] = []
+    monkeypatch.setattr(
+        "flows.__main__.serve", lambda *deployments: served.extend(d.flow_name for d in deployments)
+    )
+    assert main(["serve"]) == 0
+    assert served == ["E-mail expired exceptions", "Reconcile manual statuses", "Sync webhooks"]
+    assert "left out status_change: set TRACKTOR_NOTIFY" in capsys.readouterr().out
+    assert main(["serve", "--only", "exceptions"]) == 2
+    assert "set TRACKTOR_ANNOUNCE_EXCEPTIONS=1" in capsys.readouterr().out
 
 
 def test_a_missing_sender_is_named(
@@ -115,7 +156,7 @@ def test_a_missing_sender_is_named(
 def test_missing_blocks_are_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(expired_exceptions, "NAME", "not-made")
+    monkeypatch.setattr(shared, "NAME", "not-made")
     monkeypatch.setenv("TRACKTOR_SENDER", "shop@example.com")
     assert main(["serve"]) == 2
     assert "Run python -m blocks first" in capsys.readouterr().out
