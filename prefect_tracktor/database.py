@@ -31,6 +31,8 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 _ROWS_A_STATEMENT = 500
+# classes of SQLSTATE: data exceptions, and violated constraints
+_ABOUT_VALUES = ("22", "23")
 
 
 class DatabaseError(TracktorError):
@@ -156,6 +158,8 @@ def said_without_secrets(error: Exception, url: str) -> str:
         'OSError: no [hidden] for you'
     """
     cause = getattr(error, "orig", None) or error
+    if str(getattr(cause, "sqlstate", "")).startswith(_ABOUT_VALUES):
+        return type(cause).__name__  # its words repeat a value
     password = make_url(url).password or ""
     said = redact(" ".join(str(cause).split()), secrets=(url, str(password)))[:200]
     return f"{type(cause).__name__}: {said}"

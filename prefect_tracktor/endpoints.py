@@ -103,6 +103,7 @@ class Endpoint(Generic[T]):
         may_be_empty: Whether an empty answer is a success.
         gone_is_done: Whether "not found" after a repeated call means that the first one worked.
         service: Who answers.
+        secrets: What was sent and must not be repeated from what the server said.
 
     Example:
         >>> get_order(1001).call
@@ -117,6 +118,7 @@ class Endpoint(Generic[T]):
     may_be_empty: bool = False
     gone_is_done: bool = False
     service: Service = TRACKTOR
+    secrets: tuple[str, ...] = ()
 
     @property
     def call(self) -> str:
@@ -314,7 +316,13 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> Endpoint[Webho
         return Webhook.model_validate(body | fields if isinstance(fields, dict) else fields)
 
     return Endpoint(
-        "POST", "webhooks.json", read, retries=Retries.NOT_RECEIVED, json={"webhook": body}
+        "POST",
+        "webhooks.json",
+        read,
+        retries=Retries.NOT_RECEIVED,
+        json={"webhook": body},
+        # whoever knows the address can post to it
+        secrets=(address, urlsplit(address).path.strip("/")),
     )
 
 
@@ -459,7 +467,7 @@ def interpret(endpoint: Endpoint[T], answer: Answer, *, secrets: tuple[str, ...]
         prefect_tracktor.errors.NotFound: GET orders/7.json: Tracktor does not know this id ...
     """
     if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
-        raise _refusal(endpoint, answer, secrets)
+        raise _refusal(endpoint, answer, (*secrets, *endpoint.secrets))
     if not answer.body.strip() and endpoint.may_be_empty:
         return endpoint.read(None)
     try:
@@ -658,8 +666,11 @@ def _unwrapped(answer: Any, name: str) -> Any:
 def _status_options(answer: Any) -> Iterator[Any]:
     """Find the options in whatever nesting they come [inferred]."""
     if isinstance(answer, dict) and not _OPTION_FIELDS & answer.keys():
+        nested = any(isinstance(value, dict | list) for value in answer.values())
         for key, value in answer.items():
-            yield from _options_under(key, value)
+            # beside a list of options, a text is about something else
+            if not (nested and isinstance(value, str)):
+                yield from _options_under(key, value)
     elif isinstance(answer, list):
         for entry in answer:
             yield from _status_options(entry)

@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    StringConstraints,
     field_validator,
     model_validator,
 )
@@ -265,8 +266,9 @@ class Fulfillment(TracktorModel):
     @property
     def is_delivered(self) -> bool:
         """Whether the parcel has arrived, by its shipment status or by its latest step."""
-        latest = self.latest_status.key if self.latest_status else None
-        return ShipmentStatus.DELIVERED in (self.shipment_status, latest)
+        latest = self.latest_status
+        shown = [self.shipment_status, *((latest.key, latest.label) if latest else ())]
+        return ShipmentStatus.DELIVERED in {status_key(status) for status in shown if status}
 
     @property
     def current_status(self) -> str:
@@ -282,7 +284,8 @@ class Fulfillment(TracktorModel):
         times = [
             step.datetime
             for step in steps
-            if step.datetime and status_key(step.key or step.label or "") == self.current_status
+            if step.datetime
+            and self.current_status in {status_key(name) for name in (step.key, step.label) if name}
         ]
         return max(times, default=None)
 
@@ -342,7 +345,7 @@ class StatusOption(TracktorModel):
     _shown = frozenset({"key", "label"})
 
     key: Text = None
-    label: str
+    label: Annotated[str, StringConstraints(strip_whitespace=True)]
 
     @model_validator(mode="before")
     @classmethod

@@ -5,7 +5,7 @@ remembered is one row for each of these, in the database where the ledger may be
 that are thrown away after a run it has to be PostgreSQL. To lose it costs look-ups, nothing else.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from pydantic import Field, HttpUrl
@@ -19,7 +19,7 @@ SETTLED = Table(
     MetaData(),
     Column("shop", String(64), primary_key=True),
     Column("order_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("settled_at", DateTime(timezone=True), nullable=False),
+    Column("arrived_at", DateTime(timezone=True), nullable=False),
 )
 
 
@@ -77,38 +77,35 @@ class SettledOrders(DatabaseBlock):
         with self.transaction(SETTLED) as database:
             for some in by_statement(order_ids):
                 query = select(SETTLED.c.order_id).where(
-                    SETTLED.c.shop == account, SETTLED.c.order_id.in_(some)
+                    SETTLED.c.shop == account,
+                    SETTLED.c.order_id.in_(some),
+                    SETTLED.c.arrived_at <= self._before(),
                 )
                 settled |= set(database.scalars(query))
         return settled
 
-    def remember(self, account: str, orders: Iterable[Order]) -> None:
-        """Take in what was read: the orders among it that are settled need not be read again.
+    def remember(self, account: str, arrivals: Mapping[int, datetime]) -> None:
+        """Take in which orders have arrived: those long ago need not be read again.
 
         Args:
             account: The account's name.
-            orders: The orders as they were read.
+            arrivals: When the last parcel of each order arrived, by order id, as `arrived_at`
+                gives it.
 
         Raises:
             DatabaseError: The database cannot be used.
 
         Example:
             >>> settled = SettledOrders(url=ledger.url)
-            >>> parcel = {
-            ...     "fulfillment_id": 7,
-            ...     "shipment_status": "delivered",
-            ...     "latest_status": {"key": "delivered", "datetime": "2026-01-31T10:00:00Z"},
-            ... }
-            >>> settled.remember("shop", [Order(order_id=1002, fulfillments=[parcel])])
+            >>> settled.remember("shop", {1002: datetime(2026, 1, 31, tzinfo=UTC)})
             >>> settled.among("shop", [1001, 1002])
             {1002}
         """
-        now = datetime.now(UTC)
-        before = now - timedelta(days=self.after_days)
+        before = self._before()
         rows = [
-            {"shop": account, "order_id": order.order_id, "settled_at": now}
-            for order in orders
-            if is_settled(order, before=before)
+            {"shop": account, "order_id": order_id, "arrived_at": arrived.astimezone(UTC)}
+            for order_id, arrived in arrivals.items()
+            if arrived <= before
         ]
         if not rows:
             return
@@ -116,6 +113,9 @@ class SettledOrders(DatabaseBlock):
             for some in by_statement(rows):
                 insert = insert_into(SETTLED, database).values(some)
                 database.execute(insert.on_conflict_do_nothing())
+
+    def _before(self) -> datetime:
+        return datetime.now(UTC) - timedelta(days=self.after_days)
 
     def forget(self, account: str, order_ids: Iterable[int] | None = None) -> None:
         """Have orders read again.
@@ -139,27 +139,35 @@ class SettledOrders(DatabaseBlock):
                 database.execute(of_the_account.where(SETTLED.c.order_id.in_(some)))
 
 
-def is_settled(order: Order, *, before: datetime) -> bool:
-    """Whether all of an order has arrived, and the last of it long ago.
+def arrived_at(order: Order) -> datetime | None:
+    """When all of an order had arrived.
 
     Args:
         order: The order as Tracktor knows it.
-        before: How long ago; aware.
 
     Returns:
-        False in any doubt: no parcels, a part not yet sent, a parcel that was not delivered or of
-        which it is not known when.
+        The time of its last parcel; `None` in any doubt: no parcels, a part not sent yet, a parcel
+        that was not delivered or of which it is not known when.
 
     Example:
-        >>> is_settled(Order(order_id=7), before=datetime.now(UTC))
-        False
+        >>> parcel = {
+        ...     "fulfillment_id": 7,
+        ...     "fulfillment_status": "fulfilled",
+        ...     "shipment_status": "delivered",
+        ...     "latest_status": {"key": "delivered", "datetime": "2026-01-31T10:00:00Z"},
+        ... }
+        >>> arrived_at(Order(order_id=1002, fulfillments=[parcel])).isoformat()
+        '2026-01-31T10:00:00+00:00'
     """
-    return bool(order.fulfillments) and all(
-        _arrived(parcel, before) for parcel in order.fulfillments
-    )
+    parcels = order.fulfillments
+    sent = sum(item.quantity or 1 for parcel in parcels for item in parcel.line_items)
+    if order.line_item_count and sent < order.line_item_count:
+        return None
+    times = [_arrival(parcel) for parcel in parcels]
+    known = [time for time in times if time is not None]
+    return max(known, default=None) if len(known) == len(times) else None
 
 
-def _arrived(parcel: Fulfillment, before: datetime) -> bool:
-    if not parcel.is_delivered or parcel.fulfillment_status == "partial":
-        return False
-    return parcel.reached_at is not None and parcel.reached_at <= before
+def _arrival(parcel: Fulfillment) -> datetime | None:
+    whole = parcel.fulfillment_status == "fulfilled"
+    return parcel.reached_at if whole and parcel.is_delivered else None

@@ -1,17 +1,15 @@
 """Which webhooks an account ought to have: compares with what it has, decides, and does no I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import urlsplit
 
+import httpx
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from prefect_tracktor.endpoints import checked_address
 from prefect_tracktor.models import Webhook, WebhookTopic
-
-_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def _usable(address: SecretStr) -> SecretStr:
@@ -133,7 +131,11 @@ class WebhookPlan:
 
 
 def plan_webhooks(
-    wanted: Iterable[WantedWebhook], existing: Iterable[Webhook], *, prune: bool = False
+    wanted: Iterable[WantedWebhook],
+    existing: Iterable[Webhook],
+    *,
+    prune: bool = False,
+    made: Mapping[int, WantedWebhook] | None = None,
 ) -> WebhookPlan:
     """Compare what is wanted with what there is.
 
@@ -144,7 +146,9 @@ def plan_webhooks(
     Args:
         wanted: What the account ought to have; doubles count once.
         existing: What it has.
-        prune: Whether what else points to an own host is to be removed.
+        prune: Whether what else points to an own host is to be removed. Where several share a host,
+            as at Prefect Cloud, that may be somebody else's.
+        made: What was created just now, by id, in whatever form its address is listed.
 
     Returns:
         The plan. Carried out, it leads to one with nothing to be done.
@@ -162,7 +166,8 @@ def plan_webhooks(
     doubles: list[Webhook] = []
     others: list[Webhook] = []
     for webhook in sorted(existing, key=lambda webhook: webhook.id):
-        key = (_topic(webhook), _address(webhook))
+        known = (made or {}).get(webhook.id, webhook)
+        key = (_topic(known), _address(known))
         if key not in asked:
             others.append(webhook)
         elif key in kept:
@@ -193,16 +198,21 @@ def host_of(address: str) -> str:
         >>> host_of("HTTPS://Shop.example:443/hook/s3cret")
         'https://shop.example'
     """
-    try:
-        parts = urlsplit(address.strip())
-        scheme, host, port = parts.scheme, parts.hostname, parts.port
-    except ValueError:
+    url = _read(address)
+    if url is None:
         return ""
-    if not host:
-        return ""
+    host = url.raw_host.decode("ascii")
     name = f"[{host}]" if ":" in host else host
-    own_port = "" if port in {None, _DEFAULT_PORTS.get(scheme)} else f":{port}"
-    return f"{scheme}://{name}{own_port}"
+    return f"{url.scheme}://{name}" + (f":{url.port}" if url.port else "")
+
+
+def _read(address: str) -> httpx.URL | None:
+    """Httpx brings hosts with other letters, usual ports and escapes in paths to one form."""
+    try:
+        url = httpx.URL(address.strip())
+    except httpx.InvalidURL:
+        return None
+    return url if url.host else None
 
 
 def _topic(webhook: WantedWebhook | Webhook) -> str:
@@ -210,11 +220,11 @@ def _topic(webhook: WantedWebhook | Webhook) -> str:
 
 
 def _address(webhook: WantedWebhook | Webhook) -> str:
-    """The address in one form, as neither letter case nor the usual port make a host another."""
+    """The address in one form; a slash at its end makes no other."""
     address = webhook.address
-    text = (address if isinstance(address, str) else address.get_secret_value()).strip()
-    host = host_of(text)
-    if not host:
+    text = address if isinstance(address, str) else address.get_secret_value()
+    url = _read(text)
+    if url is None:
         return text
-    parts = urlsplit(text)
-    return f"{host}{parts.path or '/'}" + (f"?{parts.query}" if parts.query else "")
+    path, _, query = url.raw_path.decode("ascii").partition("?")
+    return f"{host_of(text)}{path.rstrip('/')}?{query}"

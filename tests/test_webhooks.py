@@ -73,11 +73,24 @@ def test_without_prune_only_doubles_are_removed(
 
 
 @pytest.mark.parametrize(
-    "address", ["HTTPS://SHOP.example/hook", "https://shop.example:443/hook", f" {OURS} "]
+    "address",
+    ["HTTPS://SHOP.example/hook", "https://shop.example:443/hook", f" {OURS} ", f"{OURS}/"],
 )
 def test_an_address_is_the_same_however_its_host_is_written(address: str) -> None:
     there = Webhook(id=1, topic="order/all", address=address)
     assert plan_webhooks([WantedWebhook(topic="order/all", address=OURS)], [there]).is_done
+
+
+def test_names_with_other_letters_are_the_same_in_either_form() -> None:
+    there = Webhook(id=1, topic="order/all", address="https://xn--mnchen-3ya.example/hook")
+    wanted = [WantedWebhook(topic="order/all", address="https://münchen.example/hook")]
+    assert plan_webhooks(wanted, [there]).is_done
+
+
+def test_what_was_just_made_is_not_pruned_in_whatever_form_it_is_listed() -> None:
+    wanted = WantedWebhook(topic="order/all", address=OURS)
+    listed = Webhook(id=7, topic="order/all", address="https://shop.example/hook#1")
+    assert plan_webhooks([wanted], [listed], prune=True, made={7: wanted}).is_done
 
 
 @pytest.mark.parametrize(

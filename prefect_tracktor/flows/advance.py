@@ -66,7 +66,7 @@ def advance_custom_statuses(
     return StatusRun(
         credentials,
         Scan(credentials, orders, chunk_size=chunk_size, settled=settled, calls=calls),
-        Progression(checked_stages(stages, options), now=datetime.now(UTC)),
+        Progression(checked_stages(stages, options), options, now=datetime.now(UTC)),
         title="Advance statuses",
         dry_run=dry_run,
         max_updates=max_updates,

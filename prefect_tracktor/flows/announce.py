@@ -126,6 +126,8 @@ def announce_exceptions(
     finally:
         report = _report(scan, news, dry_run=dry_run)
         _publish(report, news)
+    if not dry_run:
+        scan.remember_settled(unless=report.unannounced)
     if not report.complete:
         raise IncompleteRun(trouble or _what_is_left(report), report=report)
     return report

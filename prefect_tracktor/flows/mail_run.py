@@ -46,6 +46,8 @@ class MailReport(RunReport):
         deferred: Those whose message could not be sent now; the next run tries again.
         uncertain: Those whose message may or may not have been sent by a run that was
             interrupted; never sent again unless a person clears the claim in the ledger.
+        undated: Those with a parcel that was passed over, since it is not known when it reached
+            its status.
 
     Example:
         >>> MailReport(read=(1, 2), affected=(2,), sent=(2,)).complete
@@ -61,6 +63,7 @@ class MailReport(RunReport):
     refused: tuple[int, ...] = ()
     deferred: tuple[int, ...] = ()
     uncertain: tuple[int, ...] = ()
+    undated: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -149,6 +152,8 @@ class MailRun:
         key: What its artifacts are found by.
         dry_run: Show who would be written to, and send nothing.
         max_emails: If more messages than this are due, stop before the first.
+        undated: What `choose` notes of orders with a parcel that it passes over, since it is not
+            known when it reached its status.
 
     Example:
         >>> from prefect import flow
@@ -178,6 +183,7 @@ class MailRun:
     key: str
     dry_run: bool = False
     max_emails: int = 500
+    undated: list[int] = field(default_factory=list)
     _affected: list[int] = field(default_factory=list)
     _due: list[int] = field(default_factory=list)
     _no_email: list[int] = field(default_factory=list)
@@ -213,6 +219,8 @@ class MailRun:
         finally:
             report = self._report()
             self._publish(report)
+        if not report.dry_run and not report.rehearsed:
+            self.scan.remember_settled(unless=(*report.deferred, *report.uncertain))
         if not report.complete:
             raise IncompleteRun(_what_is_left(report), report=report)
         return report
@@ -315,6 +323,7 @@ class MailRun:
             refused=outcomes.get(Outcome.REFUSED, ()),
             deferred=outcomes.get(Outcome.DEFERRED, ()),
             uncertain=outcomes.get(Outcome.UNCERTAIN, ()),
+            undated=tuple(dict.fromkeys(self.undated)),
         )
 
     def _add_told_before(self) -> None:

@@ -62,10 +62,10 @@ def reconcile_manual_statuses(
         >>> len(report.written)
         0
     """
-    rows = agreed(iter_desired(desired))
+    rows = list(iter_desired(desired))
     options, calls = status_options(credentials)
-    rows = checked_statuses(rows, options)
-    wishes = {order_id: row.desired for order_id, row in rows.items()}
+    agreement = agreed(checked_statuses(rows, options))
+    wishes = {order_id: row.desired for order_id, row in agreement.items()}
     asked = [
         order_id for order_id, wish in wishes.items() if release_fulfilled or not wish.asks_nothing
     ]
@@ -86,7 +86,7 @@ def reconcile_manual_statuses(
         ),
         Reconciliation(
             wishes,
-            {option.label: option for option in options},
+            options,
             takeover=takeover,
             release_fulfilled=release_fulfilled,
         ),

@@ -1,13 +1,17 @@
 """The first two steps of every flow that scans a shop: find the orders, read them in bulk."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import datetime
+
+from prefect import get_run_logger
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress
-from prefect_tracktor.settled import SettledOrders
+from prefect_tracktor.settled import SettledOrders, arrived_at
 from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
 from prefect_tracktor.tasks import get_orders
 
@@ -72,25 +76,46 @@ class Scan:
         self.settled: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
+        self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
-        """Read chunk by chunk; a settled order is remembered after its chunk was dealt with."""
+        """Read chunk by chunk."""
         total = len(self._orders) if isinstance(self._orders, Sequence) else None
         with Progress("tracktor-scan", description="Orders read", total=total) as progress:
             for chunk in chunked(iter_order_ids(self._orders), self._chunk_size):
-                batch = self._read(self._without_settled(chunk))
-                yield batch
-                if self._memory:
-                    self._memory.remember(self._credentials.account, batch.found)
+                yield self._read(self._without_settled(chunk))
                 progress.advance(len(chunk))
+
+    def remember_settled(self, *, unless: Collection[int] = ()) -> None:
+        """Keep in mind which orders need not be read again, after all was done about them.
+
+        Args:
+            unless: Orders about which something is left to be done.
+        """
+        open_orders = set(unless)
+        arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}
+        if self._memory is not None:
+            try:
+                self._memory.remember(self._credentials.account, arrivals)
+            except DatabaseError as trouble:
+                self._go_without_memory(trouble)
 
     def _without_settled(self, chunk: list[int]) -> list[int]:
         if self._memory is None:
             return chunk
         skippable = filter(self._may_skip, chunk)
-        settled = self._memory.among(self._credentials.account, skippable)
+        try:
+            settled = self._memory.among(self._credentials.account, skippable)
+        except DatabaseError as trouble:
+            self._go_without_memory(trouble)
+            return chunk
         self.settled += (order_id for order_id in chunk if order_id in settled)
         return [order_id for order_id in chunk if order_id not in settled]
+
+    def _go_without_memory(self, trouble: DatabaseError) -> None:
+        """Without it orders are looked up that need not be; nothing else is lost."""
+        self._memory = None
+        get_run_logger().warning("All orders are read, and none is remembered: %s", trouble)
 
     def _read(self, order_ids: list[int]) -> Batch[Order]:
         if not order_ids:
@@ -100,4 +125,7 @@ class Scan:
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
         self.failed += batch.failed
+        if self._memory is not None:
+            times = {order.order_id: arrived_at(order) for order in batch.found}
+            self._arrivals |= {i: time for i, time in times.items() if time is not None}
         return batch

@@ -28,6 +28,10 @@ from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.tasks import get_fulfillments
 
+_HOURS_AT_MOST = 24 * 366
+_TRIES_AT_MOST = 50
+_DELAY_AT_MOST = 24 * 3600
+
 RETRY_DELAYS_SECONDS = [30.0, 120.0, 600.0, 1800.0]
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
 
@@ -47,6 +51,7 @@ def notify_status_change(
     status: str,
     sender: str,
     order_id: int | None = None,
+    within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
     ledger: NotificationLedger | None = None,
     dry_run: bool = False,
@@ -66,6 +71,8 @@ def notify_status_change(
         status: The status to write about, by key or label, such as "delivered".
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
         order_id: The order that the parcel belongs to; left out, it takes one more look-up.
+        within_hours: How long ago the parcel may have reached the status, at most: events may be
+            sent again long after. One of which this is not known counts as recent.
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
         ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
@@ -103,6 +110,7 @@ def notify_status_change(
     """
     wanted = status_key(status)
     words = _words({wanted}, templates)
+    _check_delays(retry_delays_seconds)
     correspondence = correspondence_of(
         credentials,
         email_server,
@@ -111,7 +119,7 @@ def notify_status_change(
         redirect_to=redirect_to,
         reply_to=reply_to,
     )
-    ask = partial(_ask, wanted)
+    ask = partial(_ask, wanted, _since(within_hours))
 
     def write() -> MailReport:
         looked_up, of_order = MailReport(), order_id
@@ -122,7 +130,7 @@ def notify_status_change(
         return MailRun(
             Scan(credentials, [of_order], chunk_size=1, calls=looked_up.calls),
             correspondence,
-            partial(_occasions, fulfillment_id, ask, words[wanted]),
+            partial(_occasions, fulfillment_id, wanted, ask, words[wanted]),
             title=f"Customer of a parcel that is {wanted}",
             key="status-change",
             dry_run=dry_run,
@@ -159,8 +167,8 @@ def email_status_changes(
         email_server: The mail server.
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
         statuses: Which statuses to write about, by key or label.
-        within_hours: How long ago a parcel may have reached its status, at most; parcels of which
-            this is not known are left out.
+        within_hours: How long ago a parcel may have reached its status, at most; orders with one of
+            which this is not known are among the report's `undated`.
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
         ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
@@ -197,15 +205,22 @@ def email_status_changes(
         >>> len(report.read)
         1000
     """
-    if not within_hours > 0:
-        raise InvalidInput(f"within_hours must be more than 0, not {within_hours}")
     words = _words({status_key(status) for status in statuses}, templates)
-    since = datetime.now(UTC) - timedelta(hours=within_hours)
+    since = _since(within_hours)
+    if settled is not None and within_hours >= settled.after_days * 24:
+        raise InvalidInput(
+            f"within_hours ({within_hours:g}) must be less than the {settled.after_days} days after"
+            " which `settled` has orders not read any more"
+        )
+    undated: list[int] = []
 
     def choose(order: Order) -> Iterator[Occasion]:
-        parcels = [p for p in order.fulfillments if p.current_status in words and _since(since, p)]
-        parcels.sort(key=_current_status)
-        for status, same in groupby(parcels, key=_current_status):
+        parcels = [p for p in _parcels(order, words) if p.current_status in words]
+        if any(parcel.reached_at is None for parcel in parcels):
+            undated.append(order.order_id)
+        recent = [p for p in parcels if p.reached_at is not None and p.reached_at >= since]
+        recent.sort(key=_current_status)
+        for status, same in groupby(recent, key=_current_status):
             yield Occasion(words[status], [(parcel, _reason(status)) for parcel in same])
 
     return MailRun(
@@ -223,6 +238,7 @@ def email_status_changes(
         key="status-changes",
         dry_run=dry_run,
         max_emails=max_emails,
+        undated=undated,
     ).carry_out()
 
 
@@ -267,12 +283,16 @@ def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
 
 
 def _occasions(
-    fulfillment_id: int, ask: Callable[[Fulfillment], str], words: EmailTemplate, order: Order
+    fulfillment_id: int,
+    wanted: str,
+    ask: Callable[[Fulfillment], bool],
+    words: EmailTemplate,
+    order: Order,
 ) -> Iterator[Occasion]:
-    parcels = [p for p in order.fulfillments if p.fulfillment_id == fulfillment_id]
+    parcels = [p for p in _parcels(order, [wanted]) if p.fulfillment_id == fulfillment_id]
     for parcel in parcels:
-        if status := ask(parcel):
-            yield Occasion(words, [(parcel, _reason(status))])
+        if ask(parcel):
+            yield Occasion(words, [(parcel, _reason(wanted))])
     if not parcels:
         get_run_logger().warning(
             "Order %s has no fulfillment %s: nobody is written to.", order.order_id, fulfillment_id
@@ -280,7 +300,7 @@ def _occasions(
 
 
 def _look_up(
-    credentials: TracktorCredentials, fulfillment_id: int, ask: Callable[[Fulfillment], str]
+    credentials: TracktorCredentials, fulfillment_id: int, ask: Callable[[Fulfillment], bool]
 ) -> tuple[MailReport, int | None]:
     """The order of a parcel; `None` where there is nobody to be written to."""
     batch = get_fulfillments.submit(credentials, [fulfillment_id]).result()
@@ -301,21 +321,49 @@ def _look_up(
     return report, parcel.order_id
 
 
-def _ask(wanted: str, parcel: Fulfillment) -> str:
-    """The status if the parcel is still in it, else nothing."""
+def _ask(wanted: str, since: datetime, parcel: Fulfillment) -> bool:
+    """Whether the parcel is still in the status, and not since long ago."""
     if parcel.current_status == wanted:
-        return wanted
+        if parcel.reached_at is None or parcel.reached_at >= since:
+            return True
+        get_run_logger().warning(
+            "Fulfillment %s has been %s for long: nobody is written to.",
+            parcel.fulfillment_id,
+            wanted,
+        )
+        return False
     get_run_logger().info(
         "Fulfillment %s is %s by now, not %s: nobody is written to.",
         parcel.fulfillment_id,
         parcel.current_status or "without a status",
         wanted,
     )
-    return ""
+    return False
 
 
-def _since(time: datetime, parcel: Fulfillment) -> bool:
-    return parcel.reached_at is not None and parcel.reached_at >= time
+def _since(within_hours: float) -> datetime:
+    if not 0 < within_hours <= _HOURS_AT_MOST:
+        raise InvalidInput(
+            f"within_hours must be more than 0 and at most {_HOURS_AT_MOST}, not {within_hours}"
+        )
+    return datetime.now(UTC) - timedelta(hours=within_hours)
+
+
+def _check_delays(retry_delays_seconds: list[float]) -> None:
+    if len(retry_delays_seconds) > _TRIES_AT_MOST:
+        raise InvalidInput(f"retry_delays_seconds has more than {_TRIES_AT_MOST} entries")
+    for place, seconds in enumerate(retry_delays_seconds):
+        if not 0 <= seconds <= _DELAY_AT_MOST:
+            raise InvalidInput(
+                f"retry_delays_seconds[{place}] must be from 0 to {_DELAY_AT_MOST}, not {seconds}"
+            )
+
+
+def _parcels(order: Order, statuses: Collection[str]) -> tuple[Fulfillment, ...]:
+    """An order's parcels; what it says of them must not be overlooked if they are not there."""
+    if not order.fulfillments and not set(map(status_key, order.statuses)).isdisjoint(statuses):
+        raise UnreadableAnswer("the order names a status, but the answer holds no fulfillments")
+    return order.fulfillments
 
 
 def _current_status(parcel: Fulfillment) -> str:

@@ -22,6 +22,8 @@ from prefect_tracktor.tasks import update_orders
 
 Row = dict[str, str | int]
 
+_GONE = "Tracktor does not know it any more"
+
 
 class StatusReport(RunReport):
     """What a run that sets statuses found and did; order ids throughout.
@@ -33,6 +35,8 @@ class StatusReport(RunReport):
             them, or they are delivered.
         planned: Orders that are to be written; in a dry run they stay as they are.
         written: Orders that were written.
+        overtaken: Orders that need no change any more, or must be left alone, as something happened
+            to them after the plan was made.
         not_written: Orders that could not be written, and why; the next run tries again.
         not_kept: Orders that were written and, when read back, do not show it, and what they show.
 
@@ -46,6 +50,7 @@ class StatusReport(RunReport):
     protected: tuple[int, ...] = ()
     planned: tuple[int, ...] = ()
     written: tuple[int, ...] = ()
+    overtaken: tuple[int, ...] = ()
     not_written: tuple[Failure, ...] = ()
     not_kept: tuple[Failure, ...] = ()
 
@@ -93,6 +98,7 @@ class StatusRun:
     _calls: int = 0
     _plan: StatusPlan = field(default_factory=StatusPlan)
     _written: list[int] = field(default_factory=list)
+    _overtaken: list[int] = field(default_factory=list)
     _not_written: list[Failure] = field(default_factory=list)
     _not_kept: list[Failure] = field(default_factory=list)
 
@@ -119,6 +125,8 @@ class StatusRun:
         finally:
             report = self._report()
             self._publish(report)
+        if not self.dry_run:
+            self.scan.remember_settled(unless=report.planned)
         if not report.complete:
             raise IncompleteRun(_what_is_left(report), report=report)
         return report
@@ -145,14 +153,27 @@ class StatusRun:
             self._read_back()
 
     def _write(self, changes: list[Change]) -> None:
-        updates = [change.update for change in changes]
-        batch = update_orders.submit(self.credentials, updates).result()
-        self._calls += batch.requests
-        self._written += (order.order_id for order in batch.found)
-        self._not_written += batch.failed
-        self._not_written += (
-            Failure(order_id, "Tracktor does not know it any more") for order_id in batch.missing
+        """Decide once more, as an order may have been sent off since it was read; then write."""
+        now = Scan(
+            self.credentials, [change.order_id for change in changes], chunk_size=self.chunk_size
         )
+        plan = StatusPlan()
+        for batch in now:
+            plan.add(batch, self.decide)
+        self._calls += now.calls
+        self._overtaken += (order.order_id for order in plan.protected)
+        self._overtaken += plan.right
+        self._take_up(plan.missing, plan.failed)
+        if plan.changes:
+            updates = [change.update for change in plan.changes]
+            written = update_orders.submit(self.credentials, updates).result()
+            self._calls += written.requests
+            self._written += (order.order_id for order in written.found)
+            self._take_up(written.missing, written.failed)
+
+    def _take_up(self, missing: list[int], failed: list[Failure]) -> None:
+        self._not_written += failed
+        self._not_written += (Failure(order_id, _GONE) for order_id in missing)
 
     def _read_back(self) -> None:
         written = Scan(self.credentials, self._written, chunk_size=self.chunk_size)
@@ -166,6 +187,7 @@ class StatusRun:
                 Failure(unread.id, f"it could not be read back: {unread.reason}")
                 for unread in batch.failed
             )
+            self._not_kept += (Failure(order_id, _GONE) for order_id in batch.missing)
         self._calls += written.calls
 
     def _report(self) -> StatusReport:
@@ -181,6 +203,7 @@ class StatusRun:
             protected=tuple(order.order_id for order in self._plan.protected),
             planned=tuple(change.order_id for change in self._plan.changes),
             written=tuple(self._written),
+            overtaken=tuple(self._overtaken),
             not_written=tuple(self._not_written),
             not_kept=tuple(self._not_kept),
         )
@@ -209,9 +232,10 @@ class StatusRun:
 
     def _outcomes(self) -> dict[int, tuple[str, str]]:
         written = dict.fromkeys(self._written, ("Written", ""))
+        overtaken = dict.fromkeys(self._overtaken, ("Left alone", "something happened to it since"))
         failed = {entry.id: ("Not written", entry.reason) for entry in self._not_written}
         changed = {entry.id: ("Written, not kept", entry.reason) for entry in self._not_kept}
-        return written | failed | changed
+        return written | overtaken | failed | changed
 
     def _rows(self, outcomes: dict[int, tuple[str, str]]) -> Iterator[Row]:
         for change in self._plan.changes:

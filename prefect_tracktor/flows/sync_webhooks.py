@@ -86,6 +86,8 @@ def sync_webhooks(
         credentials: The Tracktor account.
         wanted: The topics and addresses that the account ought to have.
         prune: Also remove what else points to the same scheme, host and port as a wanted address.
+            Where several share a host, as at Prefect Cloud, that may be somebody else's: look at
+            the plan of a dry run first.
         dry_run: Show the plan, and change nothing.
 
     Returns:
@@ -93,7 +95,7 @@ def sync_webhooks(
 
     Raises:
         BadCredentials: Tracktor refuses the credentials.
-        TracktorError: The webhooks cannot be read; nothing was changed.
+        TracktorError: The webhooks cannot be read at first; nothing was changed.
         IncompleteRun: Something could not be created or removed. Its `report` says what; the next
             run tries again.
 
@@ -128,13 +130,13 @@ class _Sync:
         self._wanted = wanted
         self._prune = prune
         self._secrets = tuple(webhook.address.get_secret_value() for webhook in wanted)
-        self._made: set[WantedWebhook] = set()
-        self._created: list[int] = []
+        self._made: dict[int, WantedWebhook] = {}
         self._removed: list[int] = []
         self._failed: list[str] = []
 
     def carry_out(self, *, dry_run: bool) -> WebhookReport:
         first = plan = self._plan()
+        plans: list[WebhookPlan] = []
         publish_table(
             "webhooks-plan",
             list(_rows(plan)),
@@ -145,7 +147,9 @@ class _Sync:
             if plan.is_done:
                 break
             self._apply(plan)
-            plan = self._plan()
+            if not self._try(lambda: plans.append(self._plan())):
+                break
+            plan = plans[-1]
         if plan.is_done:
             self._failed.clear()  # what failed at first was done in the end, if only by others
         elif not dry_run and not self._failed:
@@ -154,7 +158,7 @@ class _Sync:
             dry_run=dry_run,
             calls=self._client.requests_sent,
             planned=len(first.create) + len(first.remove),
-            created=tuple(self._created),
+            created=tuple(self._made),
             removed=tuple(self._removed),
             kept=_ids(first.kept),
             surplus=_ids(plan.surplus),
@@ -163,7 +167,8 @@ class _Sync:
         )
 
     def _plan(self) -> WebhookPlan:
-        return plan_webhooks(self._wanted, self._client.list_webhooks(), prune=self._prune)
+        there = self._client.list_webhooks()
+        return plan_webhooks(self._wanted, there, prune=self._prune, made=self._made)
 
     def _apply(self, plan: WebhookPlan) -> None:
         self._failed.clear()
@@ -172,21 +177,23 @@ class _Sync:
         for webhook in plan.remove:
             self._try(partial(self._remove, webhook))
 
-    def _try(self, change: Callable[[], None]) -> None:
+    def _try(self, step: Callable[[], object]) -> bool:
         """One webhook that cannot be changed does not keep the others from it."""
         try:
-            change()
+            step()
         except BadCredentials:
             raise
         except TracktorError as error:
             self._failed.append(redact(str(error), secrets=self._secrets))
+            return False
+        return True
 
     def _create(self, wanted: WantedWebhook) -> None:
-        if wanted in self._made:
+        if wanted in self._made.values():
             return  # a list that lags behind is no reason for a double
         address = wanted.address.get_secret_value()
-        self._created.append(self._client.create_webhook(topic=wanted.topic, address=address).id)
-        self._made.add(wanted)
+        webhook = self._client.create_webhook(topic=wanted.topic, address=address)
+        self._made[webhook.id] = wanted
 
     def _remove(self, webhook: Webhook) -> None:
         try:

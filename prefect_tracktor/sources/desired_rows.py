@@ -9,6 +9,8 @@ from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
 from prefect_tracktor.sources.table_file import Cell, Row
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
 
+AUTOMATIC_COLUMN = "automatic_carrier_updates"
+
 _NO_ID = "no order id; add it, or take the row out"
 _NO_CELL = Cell("", None)
 

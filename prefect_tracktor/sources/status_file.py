@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, HttpUrl
 
-from prefect_tracktor.sources.desired_rows import desired_rows
+from prefect_tracktor.sources.desired_rows import AUTOMATIC_COLUMN, desired_rows
 from prefect_tracktor.sources.table_file import TableFile, Text
 from prefect_tracktor.statuses.desired import DesiredRow
 
@@ -53,10 +53,10 @@ class StatusFile(TableFile):
         description="The column that holds the status, by label or key.",
     )
     automatic_column: Text = Field(
-        default="automatic_carrier_updates",
+        default=AUTOMATIC_COLUMN,
         title="Automatic column",
         description="The column that says true where the carrier is to update the order again, and"
-        " false where it is not to; it may be missing.",
+        " false where it is not to; that of this name may be missing.",
     )
 
     def desired(self) -> Iterator[DesiredRow]:
@@ -77,8 +77,10 @@ class StatusFile(TableFile):
             ...     print(row.place, row.desired.status)
             plan.csv, line 2 Sewing
         """
+        columns = [self.order_id_column, self.status_column]
+        named = [self.automatic_column] if self.automatic_column != AUTOMATIC_COLUMN else []
         return desired_rows(
-            self.rows([self.order_id_column, self.status_column], [self.automatic_column]),
+            self.rows([*columns, *named], [AUTOMATIC_COLUMN]),
             order_id=self.order_id_column,
             status=self.status_column,
             automatic=self.automatic_column,

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.database import said_without_secrets
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.desired_rows import desired_rows
+from prefect_tracktor.sources.desired_rows import AUTOMATIC_COLUMN, desired_rows
 from prefect_tracktor.sources.table_file import Cell, Row, Text, column_positions
 from prefect_tracktor.statuses.desired import DesiredRow
 
@@ -23,8 +23,9 @@ _ROWS_AT_ONCE = 1000
 class StatusQuery(Block):
     """What a shop's orders ought to show, read with a query from its own database.
 
-    The query gives a row for each order, with the same columns as a `StatusFile`. It is read in a
-    transaction that is rolled back, so that it can change nothing.
+    The query gives a row for each order, with the same columns as a `StatusFile`. SQLite and
+    PostgreSQL are asked to let it change nothing; elsewhere its transaction is rolled back, and a
+    database user who may only read is best.
 
     Attributes:
         url: Where the database is.
@@ -78,22 +79,24 @@ class StatusQuery(Block):
         description="The column that holds the status, by label or key.",
     )
     automatic_column: Text = Field(
-        default="automatic_carrier_updates",
+        default=AUTOMATIC_COLUMN,
         title="Automatic column",
         description="The column that says true where the carrier is to update the order again, and"
-        " false where it is not to; it may be missing.",
+        " false where it is not to; that of this name may be missing.",
     )
 
     @field_validator("url")
     @classmethod
     def _url_is_one(cls, url: SecretStr) -> SecretStr:
         try:
-            make_url(url.get_secret_value()).get_dialect()
+            waits_for_none = make_url(url.get_secret_value()).get_dialect().is_async
         except (ArgumentError, NoSuchModuleError, ValueError):
             raise ValueError(
                 "not a database URL that SQLAlchemy knows; it has the form"
                 " postgresql+psycopg://user:password@host/database, and its package is installed"
             ) from None
+        if waits_for_none:
+            raise ValueError("its driver is for async code; name another, such as psycopg")
         return url
 
     @field_validator("query")
@@ -136,6 +139,7 @@ class StatusQuery(Block):
         engine = self._engine()
         try:
             with engine.connect() as connection:
+                _make_read_only(connection)
                 result = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(
                     text(self.query)
                 )
@@ -171,9 +175,17 @@ class StatusQuery(Block):
 
     def _indices(self, names: list[str]) -> dict[str, int]:
         columns = [self.order_id_column, self.status_column]
-        if column_positions(self.automatic_column, names):
+        if self.automatic_column != AUTOMATIC_COLUMN or column_positions(AUTOMATIC_COLUMN, names):
             columns.append(self.automatic_column)
         return {column: _index(column, names) for column in columns}
+
+
+def _make_read_only(connection: Connection) -> None:
+    """SQLite commits what changes tables by itself, whatever becomes of the transaction."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+    elif connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
 
 def _index(column: str, names: list[str]) -> int:

@@ -152,6 +152,11 @@ class TableFile(Block):
                 f"{_place_of(self.path)}: cannot be opened ({type(error).__name__}); check"
                 f" `path` of the {type(self).__name__}, as seen from the machine that runs the flow"
             ) from None
+        except (ImportError, ValueError) as error:
+            raise InvalidInput(
+                f"{name}: cannot be opened ({type(error).__name__}); install the fsspec package for"
+                f" the address in `path` of the {type(self).__name__}, such as s3fs or gcsfs"
+            ) from None
         with stream:
             yield stream
 
@@ -283,7 +288,15 @@ def _json_row(
 ) -> Row:
     try:
         # numbers as they are written: a float could have lost digits
-        entry = json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+        entry = json.loads(
+            text,
+            parse_int=str,
+            parse_float=str,
+            parse_constant=str,
+            object_pairs_hook=_without_doubles,
+        )
+    except _DoubleKeyError as double:
+        raise lines.refusal(line, str(double)) from None
     except (ValueError, RecursionError):
         problem = "not JSON; JSON Lines holds one whole object on each line"
         raise lines.refusal(line, problem) from None
@@ -300,8 +313,21 @@ def _json_row(
     return {columns[0]: Cell(lines.place(line, columns[0]), entry)}
 
 
+class _DoubleKeyError(ValueError):
+    """An object has a key twice, and it is not clear which value is meant."""
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        keys = [key for key, _ in pairs]
+        double = next(key for key in keys if keys.count(key) > 1)
+        raise _DoubleKeyError(f"the key {shortened(double)!r} is there twice; take one out")
+    return entries
+
+
 def column_positions(wanted: str, names: Sequence[str]) -> list[int]:
-    """Find a column by its exact name, else in any letter case.
+    """Find a column by its exact name, else in any letter case and with any blanks in it.
 
     Args:
         wanted: The column's name.
@@ -311,14 +337,18 @@ def column_positions(wanted: str, names: Sequence[str]) -> list[int]:
         Its positions: one if it is there, more if it is not clear which is meant.
 
     Example:
-        >>> column_positions("id", ["Name", "Id"])
+        >>> column_positions("order_id", ["Name", "Order Id"])
         [1]
     """
     stripped = [name.strip() for name in names]
     exact = [index for index, name in enumerate(stripped) if name == wanted]
     return exact or [
-        index for index, name in enumerate(stripped) if name.casefold() == wanted.casefold()
+        index for index, name in enumerate(stripped) if _folded(name) == _folded(wanted)
     ]
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())
 
 
 def _indices(

@@ -1,6 +1,6 @@
 """What a shop wants its orders to show, and the checks before anything is read or written."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, NamedTuple, Self
@@ -9,10 +9,12 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.masking import redact
 from prefect_tracktor.models import StatusOption
 
 _LARGEST_ID = 2**63 - 1
 _PROBLEMS_NAMED = 20
+_SHOWN_AT_MOST = 60
 _OPTIONS_NAMED = 30
 
 
@@ -43,7 +45,7 @@ class DesiredStatus:
 
     order_id: Annotated[int, Field(gt=0, le=_LARGEST_ID, strict=True, title="Order id")]
     status: Annotated[
-        Annotated[str, StringConstraints(strip_whitespace=True, max_length=255)] | None,
+        Annotated[str, StringConstraints(strip_whitespace=True)] | None,
         BeforeValidator(_blank_as_none),
         Field(title="Status"),
     ] = None
@@ -114,12 +116,12 @@ def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
 
 
 def checked_statuses(
-    rows: Mapping[int, DesiredRow], options: Sequence[StatusOption]
-) -> dict[int, DesiredRow]:
+    rows: Iterable[DesiredRow], options: Sequence[StatusOption]
+) -> list[DesiredRow]:
     """Give each wanted status the label that the shop has for it.
 
     Args:
-        rows: The rows by order id.
+        rows: The rows.
         options: The shop's status options.
 
     Returns:
@@ -131,24 +133,24 @@ def checked_statuses(
 
     Example:
         >>> options = [StatusOption(key="in_transit", label="In transit")]
-        >>> rows = checked_statuses({7: DesiredRow("", DesiredStatus(7, "IN_TRANSIT"))}, options)
-        >>> rows[7].desired.status
+        >>> [row] = checked_statuses([DesiredRow("", DesiredStatus(7, "IN_TRANSIT"))], options)
+        >>> row.desired.status
         'In transit'
     """
-    checked: dict[int, DesiredRow] = {}
+    checked: list[DesiredRow] = []
     unknown: list[str] = []
     # a shop has a few statuses and many orders
     known: dict[str, StatusOption | InvalidInput] = {}
-    for order_id, row in rows.items():
+    for row in rows:
         status = row.desired.status
         if status is None:
-            checked[order_id] = row
+            checked.append(row)
             continue
         if status not in known:
             known[status] = _option_or_problem(status, options)
         match known[status]:
             case StatusOption(label=label):
-                checked[order_id] = row._replace(desired=replace(row.desired, status=label))
+                checked.append(row._replace(desired=replace(row.desired, status=label)))
             case problem:
                 unknown.append(f"{row.place}: {problem}")
     if unknown:
@@ -181,16 +183,40 @@ def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
         ...
         prefect_tracktor.errors.InvalidInput: 'Sowing' is none of the shop's ... meant: 'Sewing'?
     """
-    for option in options:
-        if option.label == status:
-            return option
-    meant = {option.label: option for option in options if option.matches(status)}
-    if len(meant) > 1:
-        labels = " and ".join(map(repr, meant))
-        raise InvalidInput(f"{status!r} may be {labels}; write the label exactly")
-    if not meant:
-        raise InvalidInput(f"{status!r} is none of the shop's statuses{_nearest(status, options)}")
-    return next(iter(meant.values()))
+    meant = options_meant(status, options)
+    if len(meant) == 1:
+        return meant[0]
+    if meant:
+        labels = " and ".join(repr(option.label) for option in meant)
+        raise InvalidInput(f"{_shown(status)} may be {labels}; write the label exactly")
+    nearest = _nearest(status, options)
+    raise InvalidInput(f"{_shown(status)} is none of the shop's statuses{nearest}")
+
+
+def options_meant(status: str, options: Sequence[StatusOption]) -> list[StatusOption]:
+    """Find the status options that may be meant.
+
+    Args:
+        status: A label or key, as people write it or as an order shows it.
+        options: The status options.
+
+    Returns:
+        The one with this very label, else that with this very key, else all that have it in other
+        letter case or with other marks between its words.
+
+    Example:
+        >>> options = [StatusOption(label="Ready"), StatusOption(label="READY")]
+        >>> [option.label for option in options_meant("READY", options)]
+        ['READY']
+        >>> len(options_meant("ready", options))
+        2
+    """
+    exact = [option for option in options if option.label == status] or [
+        option for option in options if option.key == status
+    ]
+    return exact[:1] or list(
+        {option.label: option for option in options if option.matches(status)}.values()
+    )
 
 
 def _option_or_problem(
@@ -214,10 +240,16 @@ def _nearest(status: str, options: Sequence[StatusOption]) -> str:
 
 
 def _said(desired: DesiredStatus) -> str:
-    parts = [repr(desired.status)] if desired.status else []
+    parts = [_shown(desired.status)] if desired.status else []
     if desired.automatic_carrier_updates is not None:
         parts.append(f"automatic_carrier_updates {desired.automatic_carrier_updates}")
     return ", ".join(parts) or "nothing asked"
+
+
+def _shown(status: str) -> str:
+    """A status in a message; from the wrong column it may be a customer's data."""
+    text = redact(status[:_SHOWN_AT_MOST])
+    return repr(text if len(status) <= _SHOWN_AT_MOST else f"{text}…")
 
 
 def _listed(problems: Sequence[str], remedy: str) -> str:

@@ -15,8 +15,10 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.models import Order, ShipmentStatus, StatusOption
-from prefect_tracktor.statuses.desired import DesiredStatus, option_for
+from prefect_tracktor.models import Order, ShipmentStatus, StatusOption, status_key
+from prefect_tracktor.statuses.desired import DesiredStatus, option_for, options_meant
+
+_CARRIERS_STATUSES = frozenset(ShipmentStatus) - {ShipmentStatus.ORDER_READY}
 
 HANDED_BACK = "back to the carrier"
 
@@ -123,13 +125,13 @@ class Reconciliation:
 
     Attributes:
         wishes: What the shop wants, by order id; statuses are labels of `options`.
-        options: The shop's status options by label.
+        options: The shop's status options.
         takeover: Whether orders that the carrier updates, or that are delivered, may be set.
         release_fulfilled: Whether fulfilled orders under a manual status go back to the carrier.
 
     Example:
         >>> sewing = StatusOption(label="Sewing")
-        >>> decide = Reconciliation({7: DesiredStatus(7, "Sewing")}, {"Sewing": sewing})
+        >>> decide = Reconciliation({7: DesiredStatus(7, "Sewing")}, [sewing])
         >>> decide(Order(order_id=7, statuses=["Cutting"])).update.status
         'Sewing'
         >>> decide(Order(order_id=7, statuses=["Sewing"])) is None
@@ -137,30 +139,23 @@ class Reconciliation:
     """
 
     wishes: Mapping[int, DesiredStatus]
-    options: Mapping[str, StatusOption]
+    options: Sequence[StatusOption]
     takeover: bool = False
     release_fulfilled: bool = False
 
     def __call__(self, order: Order) -> Decision:
         """Decide about one order that there is a wish for."""
         wish = self.wishes[order.order_id]
-        if self._is_for_the_carrier(order, wish):
+        left_to_us = wish.automatic_carrier_updates is None
+        if self.release_fulfilled and left_to_us and is_fulfilled(order):
+            # whatever status is wanted: it would be taken back by the next run
             return _released(order)
-        option = self.options[wish.status] if wish.status else None
-        update = _update(order, option, wish.automatic_carrier_updates)
+        option = option_for(wish.status, self.options) if wish.status else None
+        update = _update(order, option, self.options, automatic=wish.automatic_carrier_updates)
         if update.asks_nothing:
             return None
         reason = "" if self.takeover else _protection(order, update, option)
         return _decided(order, update, reason)
-
-    def _is_for_the_carrier(self, order: Order, wish: DesiredStatus) -> bool:
-        return (
-            self.release_fulfilled
-            and wish.automatic_carrier_updates is None
-            and is_fulfilled(order)
-            and not is_delivered(order)
-            and (is_manual(order) or order.automatic_carrier_updates is True)
-        )
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(str_strip_whitespace=True))
@@ -196,16 +191,19 @@ class Progression:
 
     Attributes:
         stages: The stages, youngest first, each with its status option.
+        options: All status options of the shop.
         now: The present; aware.
 
     Example:
-        >>> cutting = (StatusStage("Cutting", 1), StatusOption(label="Cutting"))
-        >>> decide = Progression([cutting], now=dt.datetime(2026, 11, 24, tzinfo=dt.UTC))
+        >>> options = [StatusOption(label="Cutting")]
+        >>> stages = checked_stages([StatusStage("Cutting", 1)], options)
+        >>> decide = Progression(stages, options, now=dt.datetime(2026, 11, 24, tzinfo=dt.UTC))
         >>> decide(Order(order_id=7, order_created_at="2026-11-20T08:00:00Z")).new
         'Cutting'
     """
 
     stages: Sequence[tuple[StatusStage, StatusOption]]
+    options: Sequence[StatusOption]
     now: dt.datetime
 
     def __call__(self, order: Order) -> Decision:
@@ -217,7 +215,7 @@ class Progression:
         if due < 0:
             return None
         option = self.stages[due][1]
-        update = _update(order, option, None)
+        update = _update(order, option, self.options)
         if update.status is None:
             return None
         return _decided(
@@ -235,11 +233,13 @@ class Progression:
 
     def _place(self, status: str) -> int | None:
         """The number of the stage that a status means; -1 before the first, `None` if unknown."""
+        if not status or status_key(status) == ShipmentStatus.ORDER_READY:
+            return -1
+        meant = options_meant(status, self.options)
         for number, (_, option) in enumerate(self.stages):
-            if option.matches(status):
+            if meant == [option]:
                 return number
-        ready = StatusOption(label=ShipmentStatus.ORDER_READY)
-        return -1 if not status or ready.matches(status) else None
+        return -1 if [option.key for option in meant] == [ShipmentStatus.ORDER_READY] else None
 
 
 def checked_stages(
@@ -345,44 +345,45 @@ def name_of(order: Order) -> str:
 
 
 def is_carriers(order: Order) -> bool:
-    """Whether a carrier updates the order; one without parcels has no carrier yet.
+    """Whether a carrier updates the order, or may do so; one without parcels has none yet.
 
     Args:
         order: The order.
 
     Returns:
-        The order's own setting; where it says nothing, whether any parcel is not surely manual.
+        False if that is surely not so. An order that shows what only carriers report has one, even
+        if its parcels are not in the answer.
 
     Example:
         >>> is_carriers(Order(order_id=7, automatic_carrier_updates=True))
         False
+        >>> is_carriers(Order(order_id=7, statuses=["in_transit"]))
+        True
     """
-    if not order.fulfillments or order.automatic_carrier_updates is False:
+    if carrier_updates(order) is False:
         return False
-    if order.automatic_carrier_updates:
-        return True
-    return any(parcel.is_automatic is not False for parcel in order.fulfillments)
+    shown = {status_key(status) for status in order.statuses}
+    return bool(order.fulfillments) or not shown.isdisjoint(_CARRIERS_STATUSES)
 
 
-def is_manual(order: Order) -> bool:
-    """Whether an order is surely under a manual status.
+def carrier_updates(order: Order) -> bool | None:
+    """Whether the carrier's reports count for an order.
 
     Args:
         order: The order.
 
     Returns:
-        The opposite of the order's own setting; where it says nothing, whether there are parcels
-        and all are manual.
+        The order's own setting; where it says nothing, that of its parcels if they agree; `None`
+        if it is not known.
 
     Example:
-        >>> is_manual(Order(order_id=7, automatic_carrier_updates=False))
-        True
+        >>> carrier_updates(Order(order_id=7, automatic_carrier_updates=False))
+        False
     """
     if order.automatic_carrier_updates is not None:
-        return not order.automatic_carrier_updates
-    return bool(order.fulfillments) and all(
-        parcel.is_automatic is False for parcel in order.fulfillments
-    )
+        return order.automatic_carrier_updates
+    settings = {parcel.is_automatic for parcel in order.fulfillments}
+    return settings.pop() if len(settings) == 1 else None
 
 
 def is_delivered(order: Order) -> bool:
@@ -399,7 +400,7 @@ def is_delivered(order: Order) -> bool:
         True
     """
     arrived = any(parcel.is_delivered for parcel in order.fulfillments)
-    return arrived or ShipmentStatus.DELIVERED in statuses_of(order)
+    return arrived or ShipmentStatus.DELIVERED in map(status_key, order.statuses)
 
 
 def is_fulfilled(order: Order) -> bool:
@@ -420,21 +421,31 @@ def is_fulfilled(order: Order) -> bool:
     )
 
 
-def _released(order: Order) -> Change | None:
-    if order.automatic_carrier_updates:
+def _released(order: Order) -> Decision:
+    """What hands a fulfilled order back to the carrier; one that has arrived stays as it is."""
+    setting = carrier_updates(order)
+    if setting or is_delivered(order):
         return None
+    if setting is None:
+        return _protected(order, HANDED_BACK, "it is not known who updates it")
     update = DesiredStatus(order.order_id, automatic_carrier_updates=True)
     return Change(update, name_of(order), current(order), HANDED_BACK)
 
 
-def _update(order: Order, option: StatusOption | None, automatic: bool | None) -> DesiredStatus:  # noqa: FBT001  # a value
+def _update(
+    order: Order,
+    option: StatusOption | None,
+    options: Sequence[StatusOption],
+    *,
+    automatic: bool | None = None,
+) -> DesiredStatus:
     """What must be written for the order to be as wanted."""
     shows = statuses_of(order)
-    right = option is None or (bool(shows) and all(map(option.matches, shows)))
+    right = bool(shows) and all(options_meant(shown, options) == [option] for shown in shows)
     status = None if right or option is None else option.label
-    if automatic is not None and automatic == order.automatic_carrier_updates:
+    if automatic is not None and automatic == carrier_updates(order):
         automatic = None
-    if status and order.automatic_carrier_updates is not False:
+    if status and carrier_updates(order) is not False:
         # else the carrier's next report would replace the status
         automatic = False
     return DesiredStatus(order.order_id, status, automatic)
@@ -442,11 +453,11 @@ def _update(order: Order, option: StatusOption | None, automatic: bool | None) -
 
 def _protection(order: Order, update: DesiredStatus, option: StatusOption | None) -> str:
     """Why an order must not be written without a takeover; empty if it may."""
-    if update.automatic_carrier_updates is False and is_carriers(order):
-        return "the carrier updates it"
     moves = update.status is not None and option is not None
     if moves and is_delivered(order) and not _means_delivered(option):
         return "it is delivered"
+    if update.automatic_carrier_updates is False and is_carriers(order):
+        return "the carrier updates it"
     return ""
 
 

@@ -108,7 +108,8 @@ def test_a_report_counts_every_call(
 ) -> None:
     tracktor.reset_calls()
     report = reconcile(moved(ids[:4]) + moved(ids[4:], "Cutting"))
-    assert report.calls == len(tracktor.calls) == 1 + 40 + 4 + 4
+    # the options, all orders, and each change three times: looked at again, written, read back
+    assert report.calls == len(tracktor.calls) == 1 + 40 + 3 * 4
 
 
 def test_statuses_may_be_given_by_key_in_any_letter_case(
@@ -142,7 +143,7 @@ def test_rows_that_disagree_are_named_with_both_lines(
     plan.write_text(f"order_id,status\n{ids[0]},Sewing\n{ids[1]},Sewing\n{ids[0]},Cutting\n")
     with pytest.raises(InvalidInput, match=r"plan\.csv, line 2 and plan\.csv, line 4 disagree"):
         reconcile(StatusFile(path=str(plan)))
-    assert tracktor.calls == []
+    assert tracktor.calls == [("GET", "status-options.json")]
 
 
 def test_a_query_says_what_orders_ought_to_show(
@@ -283,12 +284,46 @@ def test_what_does_not_stick_is_reported(
     assert failure.reason == "it shows Ready for pickup"
 
 
+def test_what_is_sent_off_after_it_was_read_is_left_alone(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    overtaken = ids[1]
+
+    def deliver(changed: Any) -> None:
+        if changed.order["order_id"] == ids[0] and changed.status_key == "sewing":
+            tracktor.shop.set_status(overtaken, status="Delivered")
+
+    tracktor.shop.add_listener(deliver)
+    report = reconcile(moved(ids[:2]), chunk_size=1)
+    assert report.written == (ids[0],)
+    assert report.overtaken == (overtaken,)
+    assert set(tracktor.shop.order(overtaken)["statuses"]) <= {"delivered"}
+
+
+def test_a_dry_run_remembers_nothing_as_settled(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
+) -> None:
+    settled = SettledOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}", after_days=0)
+    tracktor.shop.set_status(ids[0], status="Delivered")
+    for _ in range(2):
+        report = reconcile(moved(ids, "Cutting"), settled=settled, dry_run=True)
+        assert report.settled == ()
+
+
+def test_without_its_memory_a_run_reads_everything(
+    reconcile: Reconcile, ids: list[int], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    broken = SettledOrders(url=f"sqlite:///{tmp_path / 'file' / 'settled.sqlite3'}")
+    assert len(reconcile(moved(ids[:3]), settled=broken).written) == 3
+
+
 def test_without_verification_nothing_is_read_twice(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
     tracktor.reset_calls()
     reconcile(moved(ids[:3]), verify=False)
-    assert len(tracktor.calls) == 1 + 3 + 3
+    assert len(tracktor.calls) == 1 + 3 + 3 + 3
 
 
 def test_faults_end_in_the_desired_state_and_write_only_what_was_planned(

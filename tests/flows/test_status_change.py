@@ -13,6 +13,7 @@ from prefect_tracktor import (
     IncompleteRun,
     InvalidInput,
     NotificationLedger,
+    SettledOrders,
     TracktorCredentials,
     TransportLimits,
 )
@@ -85,6 +86,27 @@ def test_a_parcel_that_has_moved_on_is_left_alone(
     assert notify(status="in_transit").affected == ()
     assert notify(status="in_transit", order_id=parcel["order_id"]).affected == ()
     assert not mail.messages
+
+
+def test_old_news_is_none(
+    notify: Notify, mail: MailServer, tracktor: Sandbox, usual: dict[str, Any]
+) -> None:
+    old = next(
+        parcel
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+        if parcel["shipment_status"] == "delivered"
+        and order["order_email"]
+        and parcel["latest_status"]["datetime"] < "2026-06-01"
+    )
+    assert notify(fulfillment_id=old["fulfillment_id"]).affected == ()
+    assert notify(fulfillment_id=old["fulfillment_id"], within_hours=8000, dry_run=True).due
+
+
+@pytest.mark.parametrize("delays", [[-1], [float("nan")], [1] * 51])
+def test_delays_that_cannot_be_meant_are_refused(notify: Notify, delays: list[float]) -> None:
+    with pytest.raises(InvalidInput, match="retry_delays_seconds"):
+        notify(retry_delays_seconds=delays)
 
 
 def test_each_status_has_its_own_message(
@@ -235,6 +257,8 @@ def test_how_long_ago_is_the_owners_choice(
     ("options", "problem"),
     [
         ({"within_hours": 0}, "within_hours"),
+        ({"within_hours": float("inf")}, "within_hours"),
+        ({"within_hours": 72, "settled": SettledOrders(after_days=3)}, "must be less than the 3"),
         ({"statuses": frozenset()}, "name at least one status"),
         ({"statuses": frozenset({" "})}, "name at least one status"),
         ({"statuses": frozenset({"Sewing"})}, "no words for 'sewing'"),

@@ -46,6 +46,21 @@ def test_who_updates_the_order_may_be_said(cell: str, flag: bool | None) -> None
     assert desired(content) == [DesiredStatus(5001, None, flag)]
 
 
+@pytest.mark.parametrize("header", ["Order Id,STATUS", "order id, Status ", "ORDER_ID,status"])
+def test_a_header_may_be_written_otherwise(header: str) -> None:
+    assert desired(f"{header}\n5001,Sewing\n") == [DesiredStatus(5001, "Sewing")]
+
+
+def test_a_header_with_blanks_says_who_updates_the_order_too() -> None:
+    content = "order_id,status,Automatic Carrier Updates\n5001,,yes\n"
+    assert desired(content) == [DesiredStatus(5001, None, automatic_carrier_updates=True)]
+
+
+def test_a_column_that_was_named_must_be_there() -> None:
+    with pytest.raises(InvalidInput, match="no column 'auto'"):
+        read("order_id,status\n5001,\n", automatic_column="auto")
+
+
 def test_json_lines_are_read_too() -> None:
     content = (
         '{"order_id": 5001, "status": "Sewing"}\n'
@@ -86,6 +101,10 @@ def test_a_row_that_cannot_be_read_is_named(content: str, problem: str) -> None:
         ('{"order_id": 5001}', "line 1: no column 'status'"),
         ('{"order_id": 5001, "status": ["Sewing"]}', "column status: a list is not a status"),
         ('{"order_id": true, "status": "x"}', "column order_id: a bool is not an order id"),
+        (
+            '{"order_id": 1, "status": "x", "order_id": 2}',
+            "line 1: the key 'order_id' is there twice; take one out",
+        ),
     ],
 )
 def test_a_json_line_that_cannot_be_read_is_named(line: str, problem: str) -> None:
