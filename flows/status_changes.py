@@ -4,8 +4,16 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.shared import deployment_of, every, for_scanning, for_writing_to_customers
+from flows.shared import (
+    NotSetUp,
+    deployment_of,
+    every,
+    for_scanning,
+    for_writing_to_customers,
+    orders,
+)
 from flows.status_change import statuses
+from prefect_tracktor import ShopifyOrders
 from prefect_tracktor.flows import email_status_changes
 
 
@@ -16,10 +24,14 @@ def deployment() -> RunnerDeployment:
         What `serve` and `deploy` take.
 
     Raises:
-        NotSetUp: `TRACKTOR_NOTIFY` names no status.
+        NotSetUp: `TRACKTOR_NOTIFY` names no status, or Shopify's orders leave out what is wanted.
         KeyError: `TRACKTOR_SENDER` is not set.
         ValueError: A block document is missing; `python -m blocks` makes it.
     """
+    source = orders()
+    leaves_out = isinstance(source, ShopifyOrders) and not source.include_delivered
+    if leaves_out and "delivered" in statuses():
+        raise NotSetUp("switch on 'Include delivered orders' in the document of ShopifyOrders")
     return deployment_of(
         email_status_changes,
         name="every-six-hours",

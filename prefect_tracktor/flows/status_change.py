@@ -25,7 +25,7 @@ from prefect_tracktor.mail.smtp import MailServerError
 from prefect_tracktor.mail.template import EmailTemplate, status_template
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import Orders
+from prefect_tracktor.sources import Orders, ShopifyOrders
 from prefect_tracktor.tasks import get_fulfillments
 
 _HOURS_AT_MOST = 24 * 366
@@ -211,6 +211,11 @@ def email_status_changes(
         raise InvalidInput(
             f"within_hours ({within_hours:g}) must be less than the {settled.after_days} days after"
             " which `settled` has orders not read any more"
+        )
+    if isinstance(orders, ShopifyOrders) and not orders.include_delivered and "delivered" in words:
+        raise InvalidInput(
+            "orders leaves out what Shopify knows as delivered, and statuses names delivered: set"
+            " include_delivered of the ShopifyOrders"
         )
     undated: list[int] = []
 

@@ -14,6 +14,8 @@ from prefect_tracktor import (
     InvalidInput,
     NotificationLedger,
     SettledOrders,
+    ShopifyCredentials,
+    ShopifyOrders,
     TracktorCredentials,
     TransportLimits,
 )
@@ -251,6 +253,22 @@ def test_how_long_ago_is_the_owners_choice(
     old = datetime.now(UTC) - datetime.fromisoformat("2026-01-01T00:00:00+00:00")
     everything = scan(usual, tracktor, within_hours=old / timedelta(hours=1), dry_run=True)
     assert len(everything.due) > 10
+
+
+def test_orders_without_the_delivered_ones_do_not_fit(
+    usual: dict[str, Any], tracktor: Sandbox
+) -> None:
+    shop = ShopifyCredentials.model_validate(
+        {
+            "shop": "your-store",
+            "access_token": tracktor.shopify_access_token,
+            "base_url": tracktor.shopify_url,
+        }
+    )
+    with pytest.raises(InvalidInput, match="set include_delivered of the ShopifyOrders"):
+        scan(usual, tracktor, orders=ShopifyOrders(credentials=shop))
+    every = ShopifyOrders(credentials=shop, include_delivered=True)
+    assert scan(usual, tracktor, orders=every, dry_run=True).complete
 
 
 @pytest.mark.parametrize(
