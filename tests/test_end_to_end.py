@@ -1,0 +1,142 @@
+"""From a parcel that arrives to its customer's mailbox, with every part a real one.
+
+A sandbox whose parcels move, its webhooks doubled and in the wrong order, the receiver, a Prefect
+server, a served deployment with its trigger, and SMTP; the receiver is killed in the middle.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import stamina
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from prefect_tracktor import TracktorCredentials, WantedWebhook
+from prefect_tracktor.flows import sync_webhooks
+from prefect_tracktor.sandbox import DeliveryFaults, MailServer, Movement, Sandbox, Shop
+from tests.events.conftest import TOKEN
+
+PROJECT = Path(__file__).parent.parent
+PARCELS = 4
+
+Start = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A shop whose parcels are all ready to be sent, with webhooks as unreliable as they may be."""
+    faults = DeliveryFaults(duplicated=0.3, reordered=0.3, patience_seconds=60)
+    with Sandbox(Shop(orders=PARCELS, just_ready=PARCELS), delivery_faults=faults) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a module of Python's in a process of its own, with a Prefect home of the test's."""
+    own = {
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    }
+    with ExitStack() as running:
+
+        def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+            log = running.enter_context((tmp_path / f"{arguments[0]}.log").open("ab"))
+            process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                cwd=PROJECT,
+                env=os.environ | own | environment,
+                stdout=log,
+                stderr=log,
+            )
+            running.callback(process.wait)
+            running.callback(process.kill)
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def api_url(start: Start) -> Iterator[str]:
+    """A Prefect server with all its services: the tests' usual one has no triggers."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    start("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    for attempt in waiting(httpx.HTTPError):
+        with attempt:
+            httpx.get(f"{url}/health").raise_for_status()
+    with temporary_settings(updates={PREFECT_API_URL: url}):
+        yield url
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+    return port
+
+
+def waiting(error: type[Exception] = AssertionError) -> Any:
+    return stamina.retry_context(
+        on=error, attempts=None, timeout=240, wait_initial=0.2, wait_max=0.5, wait_jitter=0
+    )
+
+
+def test_each_customer_hears_once_that_the_parcel_arrived(
+    api_url: str, start: Start, tracktor: Sandbox, mail: MailServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    environment = {
+        "PREFECT_API_URL": api_url,
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_ORDERS": str(tmp_path / "orders.csv"),
+        "TRACKTOR_RECEIVER_TOKEN": TOKEN,
+        "TRACKTOR_NOTIFY": "delivered",
+        "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
+        "SMTP_SERVER": mail.host,
+        "SMTP_PORT": str(mail.port),
+        "SMTP_TYPE": "INSECURE",
+    }
+    receiver = ("prefect_tracktor.events", "--port", str(port))
+    assert start("blocks", **environment).wait() == 0
+    start("flows", "serve", "--only", "status_change", **environment)
+    first = start(*receiver, **environment)
+    credentials = TracktorCredentials(
+        uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+    )
+    wanted = WantedWebhook(topic="fulfillment/all", address=f"http://127.0.0.1:{port}/{TOKEN}")
+    sync_webhooks(credentials, [wanted])
+    for attempt in waiting():
+        with attempt:
+            assert b"being served" in (tmp_path / "flows.log").read_bytes()
+
+    arriving = tracktor.move(Movement(speed=100_000, exception_rate=0))
+    for attempt in waiting():
+        with attempt:
+            assert tracktor.shop.arrivals
+    first.kill()
+    start(*receiver, **environment)
+    arriving.wait()
+
+    customers = sorted(str(event.order_email) for event in tracktor.shop.arrivals)
+    assert len(customers) == PARCELS
+    for attempt in waiting():
+        with attempt:
+            assert len(mail.messages) >= PARCELS
+    tracktor.settle()
+    assert sorted(message.recipients[0] for message in mail.messages) == customers
+    assert all("has been delivered" in message.message["Subject"] for message in mail.messages)
