@@ -1,15 +1,33 @@
 """Desired statuses from the rows of a table, wherever the table is."""
 
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
-from prefect_tracktor.sources.table_file import Cell, Row
+from prefect_tracktor.sources.table_file import Cell, Row, Text
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
 
 AUTOMATIC_COLUMN = "automatic_carrier_updates"
+
+OrderIdColumn = Annotated[
+    Text,
+    Field(title="Order id column", description="The column that holds the Shopify order id."),
+]
+StatusColumn = Annotated[
+    Text,
+    Field(title="Status column", description="The column that holds the status, by label or key."),
+]
+AutomaticColumn = Annotated[
+    Text,
+    Field(
+        title="Automatic column",
+        description="The column that says true where the carrier is to update the order again, and"
+        " false where it is not to; that of this name may be missing.",
+    ),
+]
 
 _NO_ID = "no order id; add it, or take the row out"
 _NO_CELL = Cell("", None)

@@ -2,10 +2,16 @@
 
 from collections.abc import Iterator
 
-from pydantic import Field, HttpUrl
+from pydantic import HttpUrl
 
-from prefect_tracktor.sources.desired_rows import AUTOMATIC_COLUMN, desired_rows
-from prefect_tracktor.sources.table_file import TableFile, Text
+from prefect_tracktor.sources.desired_rows import (
+    AUTOMATIC_COLUMN,
+    AutomaticColumn,
+    OrderIdColumn,
+    StatusColumn,
+    desired_rows,
+)
+from prefect_tracktor.sources.table_file import TableFile
 from prefect_tracktor.statuses.desired import DesiredRow
 
 
@@ -42,22 +48,9 @@ class StatusFile(TableFile):
     _description = "What a shop's orders ought to show, read from a CSV file or JSON Lines."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    order_id_column: Text = Field(
-        default="order_id",
-        title="Order id column",
-        description="The CSV column, or the key in JSON Lines, that holds the Shopify order id.",
-    )
-    status_column: Text = Field(
-        default="status",
-        title="Status column",
-        description="The column that holds the status, by label or key.",
-    )
-    automatic_column: Text = Field(
-        default=AUTOMATIC_COLUMN,
-        title="Automatic column",
-        description="The column that says true where the carrier is to update the order again, and"
-        " false where it is not to; that of this name may be missing.",
-    )
+    order_id_column: OrderIdColumn = "order_id"
+    status_column: StatusColumn = "status"
+    automatic_column: AutomaticColumn = AUTOMATIC_COLUMN
 
     def desired(self) -> Iterator[DesiredRow]:
         r"""Read the rows, while they are asked for.

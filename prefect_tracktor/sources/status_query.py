@@ -13,7 +13,13 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.database import said_without_secrets
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.desired_rows import AUTOMATIC_COLUMN, desired_rows
+from prefect_tracktor.sources.desired_rows import (
+    AUTOMATIC_COLUMN,
+    AutomaticColumn,
+    OrderIdColumn,
+    StatusColumn,
+    desired_rows,
+)
 from prefect_tracktor.sources.table_file import Cell, Row, Text, column_positions
 from prefect_tracktor.statuses.desired import DesiredRow
 
@@ -68,22 +74,9 @@ class StatusQuery(Block):
         " \\:.",
         examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"],
     )
-    order_id_column: Text = Field(
-        default="order_id",
-        title="Order id column",
-        description="The column of the result that holds the Shopify order id.",
-    )
-    status_column: Text = Field(
-        default="status",
-        title="Status column",
-        description="The column that holds the status, by label or key.",
-    )
-    automatic_column: Text = Field(
-        default=AUTOMATIC_COLUMN,
-        title="Automatic column",
-        description="The column that says true where the carrier is to update the order again, and"
-        " false where it is not to; that of this name may be missing.",
-    )
+    order_id_column: OrderIdColumn = "order_id"
+    status_column: StatusColumn = "status"
+    automatic_column: AutomaticColumn = AUTOMATIC_COLUMN
 
     @field_validator("url")
     @classmethod
