@@ -18,7 +18,7 @@ demo: $(READY) ## a sandbox shop, the e-mail flow run three times against it, an
 	$(BIN)/python -m prefect_tracktor.demo
 
 test: $(READY) ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(READY) ## formatter, linter, strict type checker
 	$(BIN)/ruff format --check .
