@@ -1,13 +1,16 @@
 """`python -m blocks`: make or update the block documents that the deployments refer to."""
 
+import argparse
 import os
 import sys
 from typing import Literal
 
+import httpx
 from prefect.blocks.core import Block
 from pydantic import ValidationError
 
 from blocks.documents import DOCUMENTS, NAME, Document, Environment
+from prefect_tracktor import OrderFile, ShopifyOrders
 
 
 def main(environment: Environment) -> int:
@@ -27,6 +30,8 @@ def main(environment: Environment) -> int:
             _ask_for(document, environment)
             left |= not document.optional
         left |= outcome == "invalid"
+    if {OrderFile, ShopifyOrders} <= there:
+        print("\nThe deployments find orders in Shopify; delete that document to go by the file.")
     if left:
         print("\nSet the variables named above and run this again; what was made stays.")
     return 1 if left else 0
@@ -79,5 +84,23 @@ def _exists(block: type[Block]) -> bool:
     return True
 
 
+def _command(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m blocks",
+        description=f"{__doc__} It reads environment variables and takes no arguments; what it"
+        " cannot make, it names with the variables that are missing. A variable that is left out"
+        " gives its field the default.",
+    )
+    parser.parse_args(arguments)
+    try:
+        return main(os.environ)
+    except httpx.HTTPError as error:
+        print(
+            f"Prefect's API does not answer ({type(error).__name__}): is the server up, and is"
+            " PREFECT_API_URL its address?"
+        )
+        return 1
+
+
 if __name__ == "__main__":
-    sys.exit(main(os.environ))
+    sys.exit(_command(sys.argv[1:]))

@@ -144,9 +144,12 @@ def _shopify_credentials(environment: Environment) -> Block:
     return ShopifyCredentials.model_validate(_given(environment, fields))
 
 
-def _shopify_orders(_environment: Environment) -> Block:
+def _shopify_orders(environment: Environment) -> Block:
     # the saved credentials, so that this document refers to them
-    return ShopifyOrders.model_validate({"credentials": ShopifyCredentials.load(NAME)})
+    return ShopifyOrders.model_validate(
+        {"credentials": ShopifyCredentials.load(NAME)}
+        | _given(environment, {"include_delivered": "SHOPIFY_INCLUDE_DELIVERED"})
+    )
 
 
 DOCUMENTS = (

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
 
+from blocks.documents import NAME
 from flows import (
     advance,
     exceptions,
@@ -17,7 +18,7 @@ from flows import (
     status_changes,
     webhooks,
 )
-from flows.shared import NotSetUp
+from flows.shared import NotSetUp, orders
 
 DEPLOYMENTS: dict[str, Callable[[], RunnerDeployment]] = {
     "expired_exceptions": expired_exceptions.deployment,
@@ -61,6 +62,7 @@ def main(arguments: list[str]) -> int:
     except ValueError as missing:
         print(f"{missing}\nRun python -m blocks first.")
         return 2
+    print(f"Orders come from the block {orders().get_block_type_slug()}/{NAME}.")
     serve(*deployments)
     return 0
 

@@ -208,8 +208,9 @@ def host_of(address: str) -> str:
 
 def _read(address: str) -> httpx.URL | None:
     """Httpx brings hosts with other letters, usual ports and escapes in paths to one form."""
+    scheme, mark, rest = address.strip().partition("://")
     try:
-        url = httpx.URL(address.strip())
+        url = httpx.URL(f"{scheme.lower()}{mark}{rest}")
     except httpx.InvalidURL:
         return None
     return url if url.host else None

@@ -74,7 +74,7 @@ def test_without_prune_only_doubles_are_removed(
 
 @pytest.mark.parametrize(
     "address",
-    ["HTTPS://SHOP.example/hook", "https://shop.example:443/hook", f" {OURS} ", f"{OURS}/"],
+    ["HTTPS://SHOP.example/hook", "HTTPS://shop.example:443/hook", f" {OURS} ", f"{OURS}/"],
 )
 def test_an_address_is_the_same_however_its_host_is_written(address: str) -> None:
     there = Webhook(id=1, topic="order/all", address=address)

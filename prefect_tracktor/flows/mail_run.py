@@ -376,6 +376,7 @@ def _what_is_left(report: MailReport) -> str:
         "may or may not have been written to by a run that was interrupted; look at"
         " NotificationLedger.uncertain()": report.uncertain,
     }
-    return "; ".join(
+    words = "; ".join(
         f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids
     )
+    return f"{words}. The first failed as: {report.failed[0].reason}" if report.failed else words

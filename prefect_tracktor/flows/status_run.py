@@ -6,6 +6,7 @@ that was stopped did not write is a difference that the next run finds again.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 from prefect import get_run_logger
 
@@ -287,8 +288,10 @@ def _what_is_left(report: StatusReport) -> str:
         "could not be written; the next run tries again": report.not_written,
         "do not show what was written": report.not_kept,
     }
-    return "; ".join(
+    words = "; ".join(
         f"{len(ids)} orders ({shown(ids)}) {what}"
         for what, entries in left.items()
         if (ids := [entry.id for entry in entries])
     )
+    first = next(chain(report.failed, report.not_written), None)
+    return f"{words}. The first failed as: {first.reason}" if first else words

@@ -238,7 +238,26 @@ def _introduce(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace)
         "to look inside": f"http://{tracktor.host}:{tracktor.port}/_sandbox/state and .../messages",
     }.items():
         print(f"  {name:<15}{value}")
+    print("To rehearse with it, in another shell:")
+    for name, value in _variables(tracktor, mail).items():
+        print(f"  export {name}={value}")
     print("Serving until Ctrl-C.", flush=True)
+
+
+def _variables(tracktor: Sandbox, mail: MailServer) -> dict[str, str | int]:
+    """What `python -m blocks` makes blocks from; orders from Shopify, or else from an export."""
+    return {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "SMTP_SERVER": mail.host,
+        "SMTP_PORT": mail.port,
+        "SMTP_TYPE": "INSECURE",
+        "SHOPIFY_SHOP": "sandbox-shop",
+        "SHOPIFY_CLIENT_ID": tracktor.shopify_client_id,
+        "SHOPIFY_CLIENT_SECRET": tracktor.shopify_client_secret,
+        "SHOPIFY_BASE_URL": tracktor.shopify_url,
+    }
 
 
 if __name__ == "__main__":
