@@ -9,7 +9,7 @@ import httpx
 from prefect.blocks.core import Block
 from pydantic import ValidationError
 
-from blocks.documents import DOCUMENTS, NAME, Document, Environment
+from blocks.documents import DOCUMENTS, NAME, Document, Environment, Values
 from prefect_tracktor import OrderFile, ShopifyOrders
 
 
@@ -39,15 +39,15 @@ def main(environment: Environment) -> int:
 
 def _save(document: Document, environment: Environment) -> Literal["there", "missing", "invalid"]:
     title = f"{document.block.get_block_type_slug()}/{NAME}"
-    existing = _exists(document.block)
-    missing = document.missing(environment)
-    if existing and (document.keep or missing):
-        print(f"kept     {title}")
-        return "there"
-    if missing:
+    existing = _existing(document.block)
+    if existing is None and document.missing(environment):
         return "missing"
     try:
-        block = document.make(environment)
+        given = {} if existing and document.keep else document.values(environment)
+        if existing and not given:
+            print(f"kept     {title}")
+            return "there"
+        block = _with(document.block, existing, given)
     except ValueError as invalid:
         print(f"invalid  {title}")
         for problem in _problems(invalid):
@@ -76,20 +76,30 @@ def _ask_for(document: Document, environment: Environment) -> None:
         print(f"         or else what {document.instead.get_block_type_slug()} needs")
 
 
-def _exists(block: type[Block]) -> bool:
+def _existing(block: type[Block]) -> Block | None:
     try:
-        block.load(NAME, validate=False)
+        return block.load(NAME, validate=False)  # type: ignore[return-value]  # not in a loop
     except ValueError:
-        return False
-    return True
+        return None
+
+
+def _with(block: type[Block], existing: Block | None, given: Values) -> Block:
+    """A new block; what no variable names stays as it is in the existing one."""
+    fields = {name: getattr(existing, name) for name in block.model_fields} if existing else {}
+    parts = {
+        name: fields[name].model_dump() | value
+        for name, value in given.items()
+        if isinstance(value, dict) and name in fields
+    }
+    return block.model_validate(fields | given | parts)
 
 
 def _command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m blocks",
         description=f"{__doc__} It reads environment variables and takes no arguments; what it"
-        " cannot make, it names with the variables that are missing. A variable that is left out"
-        " gives its field the default.",
+        " cannot make, it names with the variables that are missing. A field whose variable is not"
+        " set stays as it is in the document that is there.",
     )
     parser.parse_args(arguments)
     try:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prefect.blocks.core import Block
 from prefect_email import EmailServerCredentials
@@ -23,6 +24,7 @@ from prefect_tracktor import (
 NAME = "tracktor"
 
 Environment = Mapping[str, str]
+Values = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ class Document:
 
     Attributes:
         block: The block's class.
-        make: Makes the block from the environment.
+        values: Reads the fields whose variable is set; the others stay as they are.
         required: The variables without which it cannot be made, each with where to get it.
         keep: Whether a document that exists already is left alone, as people edit it in the UI.
         instead: The block that makes this one needless where it has a document.
@@ -39,7 +41,7 @@ class Document:
     """
 
     block: type[Block]
-    make: Callable[[Environment], Block]
+    values: Callable[[Environment], Values]
     required: Mapping[str, str]
     keep: bool = False
     instead: type[Block] | None = None
@@ -61,78 +63,41 @@ class Document:
         }
 
 
-def _given(environment: Environment, fields: Mapping[str, str]) -> dict[str, str]:
-    """The fields whose variable is set; the others keep the block's default."""
+def _given(environment: Environment, fields: Mapping[str, str]) -> Values:
+    """The fields whose variable is set."""
     values = {field: environment.get(name, "").strip() for field, name in fields.items()}
     return {field: value for field, value in values.items() if value}
 
 
-def _credentials(environment: Environment) -> Block:
+def _from(**fields: str) -> Callable[[Environment], Values]:
+    """Each field from the variable of this name."""
+    return lambda environment: _given(environment, fields)
+
+
+def _credentials(environment: Environment) -> Values:
     fields = {
         "uuid": "TRACKTOR_UUID",
         "api_key": "TRACKTOR_API_KEY",
         "base_url": "TRACKTOR_BASE_URL",
     }
-    limits = {
-        "max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
-        "requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
-    }
-    return TracktorCredentials.model_validate(
-        _given(environment, fields) | {"limits": _given(environment, limits)}
+    limits = _given(
+        environment,
+        {
+            "max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
+            "requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
+        },
     )
+    return _given(environment, fields) | ({"limits": limits} if limits else {})
 
 
-def _email_server(environment: Environment) -> Block:
-    fields = {
-        "smtp_server": "SMTP_SERVER",
-        "smtp_port": "SMTP_PORT",
-        "smtp_type": "SMTP_TYPE",
-        "username": "SMTP_USERNAME",
-        "password": "SMTP_PASSWORD",
-    }
-    server: Block = EmailServerCredentials.model_validate(_given(environment, fields))
-    return server
-
-
-def _ledger(environment: Environment) -> Block:
-    return NotificationLedger.model_validate(_given(environment, {"url": "TRACKTOR_LEDGER_URL"}))
-
-
-def _orders(environment: Environment) -> Block:
-    fields = {"path": "TRACKTOR_ORDERS", "column": "TRACKTOR_ORDERS_COLUMN"}
-    return OrderFile.model_validate(_given(environment, fields))
-
-
-def _settled(environment: Environment) -> Block:
-    # beside the ledger: workers that share one share the other
-    fields = {"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_SETTLED_AFTER_DAYS"}
-    return SettledOrders.model_validate(_given(environment, fields))
-
-
-def _status_file(environment: Environment) -> Block:
-    fields = {
-        "path": "TRACKTOR_STATUSES",
-        "order_id_column": "TRACKTOR_STATUSES_ORDER_ID_COLUMN",
-        "status_column": "TRACKTOR_STATUSES_STATUS_COLUMN",
-    }
-    return StatusFile.model_validate(_given(environment, fields))
-
-
-def _status_query(environment: Environment) -> Block:
-    fields = {"url": "TRACKTOR_STATUS_URL", "query": "TRACKTOR_STATUS_QUERY"}
-    return StatusQuery.model_validate(_given(environment, fields))
-
-
-def _webhook_subscription(environment: Environment) -> Block:
+def _webhook_subscription(environment: Environment) -> Values:
     topics = environment.get("TRACKTOR_WEBHOOK_TOPICS", "").split(",")
     chosen = [topic.strip() for topic in topics if topic.strip()]
-    return WebhookSubscription.model_validate(
-        _given(environment, {"address": "TRACKTOR_WEBHOOK_ADDRESS"})
-        | ({"topics": chosen} if chosen else {})
-    )
+    address = _given(environment, {"address": "TRACKTOR_WEBHOOK_ADDRESS"})
+    return address | ({"topics": chosen} if chosen else {})
 
 
-def _shopify_credentials(environment: Environment) -> Block:
+def _shopify_credentials(environment: Environment) -> Values:
     fields = {
         "shop": "SHOPIFY_SHOP",
         "client_id": "SHOPIFY_CLIENT_ID",
@@ -141,14 +106,19 @@ def _shopify_credentials(environment: Environment) -> Block:
         "api_version": "SHOPIFY_API_VERSION",
         "base_url": "SHOPIFY_BASE_URL",
     }
-    return ShopifyCredentials.model_validate(_given(environment, fields))
+    values = _given(environment, fields)
+    # there is one way in: who names the other gives up the one before
+    if "client_id" in values:
+        return {"access_token": ""} | values
+    if "access_token" in values:
+        return {"client_id": "", "client_secret": ""} | values
+    return values
 
 
-def _shopify_orders(environment: Environment) -> Block:
+def _shopify_orders(environment: Environment) -> Values:
     # the saved credentials, so that this document refers to them
-    return ShopifyOrders.model_validate(
-        {"credentials": ShopifyCredentials.load(NAME)}
-        | _given(environment, {"include_delivered": "SHOPIFY_INCLUDE_DELIVERED"})
+    return {"credentials": ShopifyCredentials.load(NAME)} | _given(
+        environment, {"include_delivered": "SHOPIFY_INCLUDE_DELIVERED"}
     )
 
 
@@ -163,18 +133,24 @@ DOCUMENTS = (
     ),
     Document(
         EmailServerCredentials,
-        _email_server,
+        _from(
+            smtp_server="SMTP_SERVER",
+            smtp_port="SMTP_PORT",
+            smtp_type="SMTP_TYPE",
+            username="SMTP_USERNAME",
+            password="SMTP_PASSWORD",  # noqa: S106  # the name of a variable
+        ),
         {
             "SMTP_SERVER": "the host name of your mail provider's SMTP server; beside it, where"
             " needed, SMTP_PORT, SMTP_TYPE (SSL, STARTTLS or INSECURE), SMTP_USERNAME and"
             " SMTP_PASSWORD",
         },
     ),
-    Document(NotificationLedger, _ledger, {}),
-    Document(EmailTemplate, lambda _environment: EmailTemplate(), {}, keep=True),
+    Document(NotificationLedger, _from(url="TRACKTOR_LEDGER_URL"), {}),
+    Document(EmailTemplate, _from(), {}, keep=True),
     Document(
         OrderFile,
-        _orders,
+        _from(path="TRACKTOR_ORDERS", column="TRACKTOR_ORDERS_COLUMN"),
         {
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
             " Export), which your own pipeline keeps fresh",
@@ -198,16 +174,25 @@ DOCUMENTS = (
         keep=True,
         instead=OrderFile,
     ),
-    Document(SettledOrders, _settled, {}),
+    Document(
+        SettledOrders,
+        # beside the ledger: workers that share one share the other
+        _from(url="TRACKTOR_LEDGER_URL", after_days="TRACKTOR_SETTLED_AFTER_DAYS"),
+        {},
+    ),
     Document(
         StatusFile,
-        _status_file,
+        _from(
+            path="TRACKTOR_STATUSES",
+            order_id_column="TRACKTOR_STATUSES_ORDER_ID_COLUMN",
+            status_column="TRACKTOR_STATUSES_STATUS_COLUMN",
+        ),
         {"TRACKTOR_STATUSES": "path or address of a file with order_id and status on each row"},
         optional=True,
     ),
     Document(
         StatusQuery,
-        _status_query,
+        _from(url="TRACKTOR_STATUS_URL", query="TRACKTOR_STATUS_QUERY"),
         {
             "TRACKTOR_STATUS_URL": "the database that knows what orders ought to show",
             "TRACKTOR_STATUS_QUERY": "a query that gives order_id and status",

@@ -18,7 +18,7 @@ from flows import (
     status_changes,
     webhooks,
 )
-from flows.shared import NotSetUp, orders
+from flows.shared import NotSetUp, Unusable, orders
 
 DEPLOYMENTS: dict[str, Callable[[], RunnerDeployment]] = {
     "expired_exceptions": expired_exceptions.deployment,
@@ -58,6 +58,9 @@ def main(arguments: list[str]) -> int:
         return 2
     except NotSetUp as missing:
         print(f"To be served, it has to be set up: {missing}")
+        return 2
+    except Unusable as problem:
+        print(problem)
         return 2
     except ValueError as missing:
         print(f"{missing}\nRun python -m blocks first.")

@@ -1,11 +1,10 @@
 """Every four hours: emit an event for each parcel that has newly got into trouble."""
 
-import os
 from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.shared import NotSetUp, deployment_of, every, for_scanning, saved
+from flows.shared import NotSetUp, deployment_of, every, for_scanning, saved, switch
 from prefect_tracktor import NotificationLedger
 from prefect_tracktor.flows import announce_exceptions
 
@@ -20,7 +19,7 @@ def deployment() -> RunnerDeployment:
         NotSetUp: `TRACKTOR_ANNOUNCE_EXCEPTIONS` is not set.
         ValueError: A block document is missing; `python -m blocks` makes it.
     """
-    if not os.environ.get("TRACKTOR_ANNOUNCE_EXCEPTIONS"):
+    if not switch("TRACKTOR_ANNOUNCE_EXCEPTIONS"):
         raise NotSetUp("set TRACKTOR_ANNOUNCE_EXCEPTIONS=1")
     return deployment_of(
         announce_exceptions,

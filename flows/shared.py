@@ -16,12 +16,18 @@ from prefect_email import EmailServerCredentials
 
 from blocks.documents import NAME
 from prefect_tracktor import (
+    InvalidInput,
     NotificationLedger,
     OrderFile,
     SettledOrders,
     ShopifyOrders,
     TracktorCredentials,
 )
+from prefect_tracktor.sources.cells import flag_of
+
+
+class Unusable(Exception):
+    """A setting or a block that cannot be right; nothing is served before it is mended."""
 
 
 class NotSetUp(Exception):
@@ -45,8 +51,15 @@ def saved(block: type[Block]) -> Block:
 
     Raises:
         ValueError: It was not made.
+        Unusable: It cannot be right, say as it was edited.
     """
-    return block.load(NAME)  # type: ignore[return-value]  # not in a loop
+    try:
+        return block.load(NAME)  # type: ignore[return-value]  # not in a loop
+    except RuntimeError:
+        raise Unusable(
+            f"the block {block.get_block_type_slug()}/{NAME} holds something that cannot be right;"
+            " mend it in Prefect's UI, or delete it and run python -m blocks"
+        ) from None
 
 
 def saved_or_not_set_up(block: type[Block], hint: str) -> Block:
@@ -108,7 +121,25 @@ def for_writing_to_customers() -> dict[str, Any]:
 
 def dry_run() -> bool:
     """The first days: True, and look at the tables that the runs leave."""
-    return os.environ.get("TRACKTOR_DRY_RUN", "").lower() in {"1", "true", "yes"}
+    return switch("TRACKTOR_DRY_RUN")
+
+
+def switch(name: str) -> bool:
+    """A variable that is on or off.
+
+    Args:
+        name: The variable; off if it is not set.
+
+    Returns:
+        Whether it is on.
+
+    Raises:
+        Unusable: It is neither; nothing is guessed.
+    """
+    try:
+        return bool(flag_of(os.environ.get(name)))
+    except InvalidInput as problem:
+        raise Unusable(f"{name}: {problem}") from None
 
 
 def daily(cron: str) -> Schedule:

@@ -9,10 +9,12 @@ import os
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 
-from flows.shared import NotSetUp, deployment_of, dry_run, for_writing_to_customers, saved
+from flows.shared import NotSetUp, Unusable, deployment_of, dry_run, for_writing_to_customers, saved
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import notify_status_change
+from prefect_tracktor.flows.status_change import WITH_DEFAULT_WORDS
+from prefect_tracktor.models import status_key
 
 
 def statuses() -> list[str]:
@@ -26,11 +28,19 @@ def statuses() -> list[str]:
 
     Raises:
         NotSetUp: There is none.
+        Unusable: There are no words for one.
     """
-    names = os.environ.get("TRACKTOR_NOTIFY", "").split(",")
-    if not any(map(str.strip, names)):
+    names = map(status_key, os.environ.get("TRACKTOR_NOTIFY", "").split(","))
+    wished = [name for name in names if name]
+    if not wished:
         raise NotSetUp("set TRACKTOR_NOTIFY, such as delivered or in_transit,delivered")
-    return [name.strip() for name in names if name.strip()]
+    if without := sorted(set(wished) - WITH_DEFAULT_WORDS):
+        raise Unusable(
+            f"TRACKTOR_NOTIFY: there are no default words for {', '.join(without)}; there are for"
+            f" {', '.join(sorted(WITH_DEFAULT_WORDS))}. For others give the parameter templates in"
+            " flows/status_change.py and flows/status_changes.py"
+        )
+    return wished
 
 
 def deployment() -> RunnerDeployment:

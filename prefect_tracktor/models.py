@@ -100,13 +100,14 @@ def status_key(status: str) -> str:
         status: Such as "In transit" or "in_transit".
 
     Returns:
-        Lowercase words with underscores between them.
+        Its letters and digits in lower case, with one underscore for whatever is between them.
 
     Example:
-        >>> status_key("In transit"), status_key("OUT_FOR_DELIVERY")
+        >>> status_key("In transit"), status_key("OUT_FOR-DELIVERY!")
         ('in_transit', 'out_for_delivery')
     """
-    return "_".join(status.casefold().replace("_", " ").split())
+    letters = "".join(c if c.isalnum() else "_" for c in status.lower())
+    return "_".join(filter(None, letters.split("_")))
 
 
 def _empty_as_none(value: Any) -> Any:
@@ -273,9 +274,19 @@ class Fulfillment(TracktorModel):
     @property
     def current_status(self) -> str:
         """The key of the status that the parcel is in; empty if it has none."""
+        return status_key(self.shown_status or "")
+
+    @property
+    def shown_status(self) -> str | None:
+        """The status that the parcel is in, as Tracktor writes it; `None` if it has none.
+
+        It is that of the latest step where the parcel itself names none, and wherever the latest
+        step is the delivery.
+        """
         if self.is_delivered:
             return str(ShipmentStatus.DELIVERED)
-        return status_key(self.shipment_status or "")
+        latest = self.latest_status
+        return self.shipment_status or ((latest.key or latest.label) if latest else None)
 
     @property
     def reached_at(self) -> dt.datetime | None:

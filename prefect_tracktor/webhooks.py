@@ -184,6 +184,25 @@ def plan_webhooks(
     )
 
 
+def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) -> bool:
+    """Whether two have the same topic and address, in whatever form.
+
+    Args:
+        one: A webhook.
+        other: Another one.
+
+    Returns:
+        Whether they are the same but for their ids.
+
+    Example:
+        >>> wanted = WantedWebhook(topic="order/all", address="https://shop.example/hook")
+        >>> there = Webhook(id=1, topic="order/all", address="HTTPS://Shop.example/hook/")
+        >>> is_the_same(wanted, there)
+        True
+    """
+    return (_topic(one), _address(one)) == (_topic(other), _address(other))
+
+
 def host_of(address: str) -> str:
     """Scheme, host and port of an address: what may be shown of it, as its path may be a secret.
 
@@ -217,15 +236,15 @@ def _read(address: str) -> httpx.URL | None:
 
 
 def _topic(webhook: WantedWebhook | Webhook) -> str:
-    return str(webhook.topic)
+    return str(webhook.topic).casefold()
 
 
 def _address(webhook: WantedWebhook | Webhook) -> str:
-    """The address in one form; a slash at its end makes no other."""
+    """The address in one form; neither letter case nor a slash at its end makes another."""
     address = webhook.address
     text = address if isinstance(address, str) else address.get_secret_value()
     url = _read(text)
     if url is None:
         return text
     path, _, query = url.raw_path.decode("ascii").partition("?")
-    return f"{host_of(text)}{path.rstrip('/')}?{query}"
+    return f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()

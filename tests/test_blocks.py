@@ -7,6 +7,7 @@ import pytest
 from blocks.__main__ import main
 from prefect_tracktor import (
     EmailTemplate,
+    NotificationLedger,
     OrderFile,
     ShopifyCredentials,
     ShopifyOrders,
@@ -104,6 +105,17 @@ def test_what_exists_is_kept_when_its_variables_are_gone(environment: dict[str, 
     assert main({}) == 0
     credentials: TracktorCredentials = TracktorCredentials.load("tracktor")  # type: ignore[assignment]  # not in a loop
     assert credentials.limits.max_concurrency == 4
+
+
+def test_what_no_variable_names_stays_as_it_is(environment: dict[str, str]) -> None:
+    ledger_url = "sqlite:////tmp/a-ledger-that-must-not-be-forgotten.sqlite3"
+    main(environment | {"TRACKTOR_LEDGER_URL": ledger_url, "TRACKTOR_REQUESTS_PER_SECOND": "5"})
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "3"}) == 0
+    ledger: NotificationLedger = NotificationLedger.load("tracktor")  # type: ignore[assignment]  # not in a loop
+    assert ledger.url.get_secret_value() == ledger_url
+    credentials: TracktorCredentials = TracktorCredentials.load("tracktor")  # type: ignore[assignment]  # not in a loop
+    assert credentials.limits.max_concurrency == 3
+    assert credentials.limits.requests_per_second == 5
 
 
 def test_orders_come_from_a_file_or_from_shopify_and_one_of_them_is_enough(

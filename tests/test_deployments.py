@@ -143,6 +143,35 @@ def test_what_is_not_wished_for_is_left_out_and_says_how(
     assert "set TRACKTOR_ANNOUNCE_EXCEPTIONS=1" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("TRACKTOR_DRY_RUN", "maybe", "TRACKTOR_DRY_RUN: 'maybe' is neither true nor false"),
+        ("TRACKTOR_NOTIFY", "delivered,Ready for pickup", "no default words for ready_for_pickup"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_serves_nothing(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    value: str,
+    problem: str,
+) -> None:
+    for key, text in (environment | {name: value}).items():
+        monkeypatch.setenv(key, text)
+    assert main(["serve"]) == 2
+    assert problem in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("value", ["on", "Y", " True ", "1"])
+def test_a_dry_run_may_be_wished_for_in_many_words(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TRACKTOR_DRY_RUN", value)
+    assert shared.dry_run()
+
+
 def test_a_missing_sender_is_named(
     environment: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,

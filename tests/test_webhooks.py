@@ -74,7 +74,13 @@ def test_without_prune_only_doubles_are_removed(
 
 @pytest.mark.parametrize(
     "address",
-    ["HTTPS://SHOP.example/hook", "HTTPS://shop.example:443/hook", f" {OURS} ", f"{OURS}/"],
+    [
+        "HTTPS://SHOP.example/hook",
+        "HTTPS://shop.example:443/hook",
+        f" {OURS} ",
+        f"{OURS}/",
+        OURS.upper(),
+    ],
 )
 def test_an_address_is_the_same_however_its_host_is_written(address: str) -> None:
     there = Webhook(id=1, topic="order/all", address=address)
@@ -94,7 +100,7 @@ def test_what_was_just_made_is_not_pruned_in_whatever_form_it_is_listed() -> Non
 
 
 @pytest.mark.parametrize(
-    "address", ["https://shop.example/Hook", "https://shop.example/hook?a=1", "no address"]
+    "address", ["https://shop.example/hooks", "https://shop.example/hook?a=1", "no address"]
 )
 def test_another_path_is_another_address(address: str) -> None:
     there = Webhook(id=1, topic="order/all", address=address)

@@ -1,29 +1,35 @@
-"""Events from a flow straight to Prefect, with the certainty that Prefect has taken them.
+"""Events from a flow straight to Prefect, with the certainty that Prefect has them.
 
 `prefect.events.emit_event` hands an event to a background thread, which loses it where the API
-cannot be reached; whoever remembers what was told has to know better.
+cannot be reached, and a server that is killed forgets what it has just taken. Whoever remembers
+what was told has to know better: so events are read back.
 """
 
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events import Event
+from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
 
-from prefect_tracktor.errors import ConnectionTrouble
-
+# the most that Prefect's API gives back at once
 _AT_ONCE = 50
+_STORED_WITHIN_SECONDS = 60
+_LOOK_AGAIN_SECONDS = 0.5
 
 
-def send_events(events: Sequence[Event]) -> None:
-    """Send events to the Prefect API of the settings.
+def send_events(events: Sequence[Event]) -> set[UUID]:
+    """Send events to the Prefect API of the settings, and wait until they are stored.
 
     Args:
         events: The events, in the order in which they occurred.
 
-    Raises:
-        ConnectionTrouble: Prefect did not take them, or some of them; to send all again does no
-            harm while Prefect recognises their ids.
+    Returns:
+        The ids of those that Prefect has. To send the others again does no harm.
 
     Example:
         >>> import datetime as dt
@@ -31,24 +37,53 @@ def send_events(events: Sequence[Event]) -> None:
         >>> from prefect_tracktor.events import exception_event
         >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")
         >>> now = dt.datetime.now(dt.UTC)
-        >>> send_events([exception_event(parcel, account=credentials.account, received=now)])
+        >>> event = exception_event(parcel, account=credentials.account, received=now)
+        >>> send_events([event]) == {event.id}
+        True
     """
+    stored: set[UUID] = set()
     try:
         with get_client(sync_client=True) as client:
-            for start in range(0, len(events), _AT_ONCE):
-                some = events[start : start + _AT_ONCE]
-                body = f"[{','.join(event.model_dump_json() for event in some)}]"
-                client.request(
-                    "POST",
-                    "/events",
-                    content=body.encode(),
-                    headers={"content-type": "application/json"},
-                )
-    except httpx.HTTPError as error:
-        reason = type(error).__name__
-    else:
-        return
-    # raised outside of the handler, whose error repeats what was sent
-    raise ConnectionTrouble(
-        f"POST events: Prefect did not take the events ({reason}); the next run sends them again."
+            sent = [event for some in _parts(events) for event in _sent(client, some)]
+            for some in _parts(sent):
+                stored |= _stored(client, {event.id for event in some})
+    except httpx.HTTPError:
+        return stored
+    return stored
+
+
+def _parts(events: Sequence[Event]) -> list[Sequence[Event]]:
+    return [events[start : start + _AT_ONCE] for start in range(0, len(events), _AT_ONCE)]
+
+
+def _sent(client: SyncPrefectClient, events: Sequence[Event]) -> Sequence[Event]:
+    """Those that were taken; one that is refused does not keep the others from it."""
+    body = f"[{','.join(event.model_dump_json() for event in events)}]"
+    headers = {"content-type": "application/json"}
+    try:
+        client.request("POST", "/events", content=body.encode(), headers=headers)
+    except httpx.HTTPStatusError as refusal:
+        if refusal.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or len(events) == 1:
+            return []
+        return [event for alone in events for event in _sent(client, [alone])]
+    return events
+
+
+def _stored(client: SyncPrefectClient, ids: set[UUID]) -> set[UUID]:
+    """Those that Prefect has in its database, where they get within seconds."""
+    give_up_at = time.monotonic() + _STORED_WITHIN_SECONDS
+    wanted = EventFilter(
+        id=EventIDFilter(id=list(ids)),
+        # the default leaves out what occurred long ago
+        occurred=EventOccurredFilter.model_validate(
+            {
+                "since": datetime(2000, 1, 1, tzinfo=UTC),
+                "until": datetime.now(UTC) + timedelta(days=1),
+            }
+        ),
     )
+    while True:
+        stored = {event.id for event in client.read_events(wanted, limit=_AT_ONCE).events}
+        if stored >= ids or time.monotonic() > give_up_at:
+            return stored & ids
+        time.sleep(_LOOK_AGAIN_SECONDS)

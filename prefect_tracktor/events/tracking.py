@@ -25,7 +25,13 @@ from pydantic_core import from_json
 
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, TrackingStatus
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    ShipmentStatus,
+    TrackingStatus,
+    status_key,
+)
 
 UNREADABLE_EVENT = "tracktor.delivery.unreadable"
 # a parcel of which no status is known has not been handed over yet [inferred]
@@ -110,8 +116,7 @@ def status_slug(status: str | None) -> str:
     """
     if not status:
         return NO_STATUS
-    letters = "".join(c if c.isalnum() else "_" for c in str(status)[:SLUG_LENGTH].lower())
-    return "_".join(filter(None, letters.split("_"))) or UNSPEAKABLE_STATUS
+    return status_key(str(status)[:SLUG_LENGTH]) or UNSPEAKABLE_STATUS
 
 
 def event_name(kind: Kind, status: str | None) -> str:
@@ -214,7 +219,7 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
         >>> fulfillment_event(parcel, account="b6ef35fe18ed39251365", received=now).event
         'tracktor.fulfillment.delivered'
     """
-    status = _status_of(parcel)
+    status = parcel.shown_status
     reached = _reached(parcel, status) or _latest_time(parcel)
     return _event(
         event_name(Kind.FULFILLMENT, status),
@@ -357,11 +362,6 @@ def _event_id(event: str, subject: Subject, account: str, time: dt.datetime | No
     return uuid5(_NAMESPACE, "\n".join((account, event, str(subject.id), moment)))
 
 
-def _status_of(parcel: Fulfillment) -> str | None:
-    latest = parcel.latest_status.key if parcel.latest_status else None
-    return str(parcel.shipment_status) if parcel.shipment_status else latest
-
-
 def _steps(parcel: Fulfillment) -> list[TrackingStatus]:
     return [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
 
@@ -402,7 +402,7 @@ def _parcel_payload(parcel: Fulfillment) -> dict[str, Any]:
         "order_id": parcel.order_id,
         "fulfillment_id": parcel.fulfillment_id,
         "order_name": _line(parcel.order_name),
-        "shipment_status": _line(_status_of(parcel)),
+        "shipment_status": _line(parcel.shown_status) or NO_STATUS,
         "exception_status": _line(parcel.exception_status),
         "carrier": _line(parcel.carrier.slug) if parcel.carrier else None,
     }

@@ -11,7 +11,6 @@ from prefect.runtime import flow_run
 from prefect_tracktor.bulk import Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
-    ConnectionTrouble,
     IncompleteRun,
     InvalidInput,
     LimitExceeded,
@@ -26,13 +25,11 @@ from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLed
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
 from prefect_tracktor.reporting import publish_summary, publish_table, shown
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import Orders, chunked
+from prefect_tracktor.sources import Orders
 
 Row = dict[str, str | int]
 
 ALL_EXCEPTIONS = frozenset(ExceptionStatus)
-
-_AT_ONCE = 50
 
 
 class ExceptionsReport(RunReport):
@@ -115,21 +112,17 @@ def announce_exceptions(
         raise InvalidInput(f"max_events must be 0 or more, not {max_events}")
     scan = Scan(credentials, orders, chunk_size=chunk_size, settled=settled)
     news = _News(credentials.account, exception_statuses, ledger or NotificationLedger())
-    trouble = ""
     try:
         for batch in scan:
             news.take(batch.found)
-        if not remember_only:
-            news.refuse_more_than(max_events)
-        if not dry_run:
-            trouble = news.announce(emit=not remember_only)
+        news.act(dry_run=dry_run, remember_only=remember_only, max_events=max_events)
     finally:
         report = _report(scan, news, dry_run=dry_run)
         _publish(report, news)
     if not dry_run:
         scan.remember_settled(unless=report.unannounced)
     if not report.complete:
-        raise IncompleteRun(trouble or _what_is_left(report), report=report)
+        raise IncompleteRun(_what_is_left(report), report=report)
     return report
 
 
@@ -171,8 +164,19 @@ class _News:
             self.in_trouble.append(order.order_id)
         yield from parcels
 
-    def refuse_more_than(self, max_events: int) -> None:
-        """Stop before the first event when there are more than allowed."""
+    def act(self, *, dry_run: bool, remember_only: bool, max_events: int) -> None:
+        """Announce what is due, unless there is more than allowed; or only remember it."""
+        if not remember_only:
+            self._refuse_more_than(max_events)
+        if dry_run or not self.due:
+            return
+        if remember_only:
+            self._remember(list(self.due))
+            return
+        stored = send_events(list(self.due.values()))
+        self._remember([key for key, event in self.due.items() if event.id in stored])
+
+    def _refuse_more_than(self, max_events: int) -> None:
         if len(self.due) > max_events:
             raise LimitExceeded(
                 f"{len(self.due)} events are due and max_events is {max_events}: none was emitted."
@@ -180,18 +184,10 @@ class _News:
                 " once with remember_only to begin with what comes from now on."
             )
 
-    def announce(self, *, emit: bool) -> str:
-        """Emit what is due, and remember it as soon as Prefect has it; why it ended, if early."""
-        run = str(flow_run.get_id() or "")
-        for keys in chunked(self.due, _AT_ONCE):
-            try:
-                if emit:
-                    send_events([self.due[key] for key in keys])
-            except ConnectionTrouble as trouble:
-                return str(trouble)
-            self.ledger.settle(keys, NoticeState.SENT, run=run)
-            self.announced += keys
-        return ""
+    def _remember(self, keys: list[NoticeKey]) -> None:
+        """Not to be announced any more."""
+        self.ledger.settle(keys, NoticeState.SENT, run=str(flow_run.get_id() or ""))
+        self.announced += keys
 
 
 def _report(scan: Scan, news: _News, *, dry_run: bool) -> ExceptionsReport:
@@ -235,7 +231,9 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
 def _what_is_left(report: ExceptionsReport) -> str:
     left = {
         "could not be read; the next run reads them again": [f.id for f in report.failed],
-        "could not be announced; the next run tries again": report.unannounced,
+        "could not be announced, Prefect has no such event; the next run tries again": (
+            report.unannounced
+        ),
     }
     return "; ".join(
         f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids

@@ -35,11 +35,7 @@ _DELAY_AT_MOST = 24 * 3600
 RETRY_DELAYS_SECONDS = [30.0, 120.0, 600.0, 1800.0]
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
 
-_WITH_DEFAULT_WORDS = (
-    ShipmentStatus.IN_TRANSIT,
-    ShipmentStatus.OUT_FOR_DELIVERY,
-    ShipmentStatus.DELIVERED,
-)
+WITH_DEFAULT_WORDS = frozenset({"in_transit", "out_for_delivery", "delivered"})
 
 
 @flow(name="Notify status change", flow_run_name="notify-{status}-{fulfillment_id}")
@@ -252,7 +248,7 @@ def _words(
 ) -> dict[str, EmailTemplate]:
     """The words for each status; none may be without."""
     given = {status_key(status): template for status, template in (templates or {}).items()}
-    words = dict.fromkeys(map(str, _WITH_DEFAULT_WORDS), status_template()) | given
+    words = dict.fromkeys(WITH_DEFAULT_WORDS, status_template()) | given
     if not statuses or "" in statuses:
         raise InvalidInput("name at least one status, such as 'delivered'; none may be blank")
     without = sorted(set(statuses) - words.keys())

@@ -17,6 +17,7 @@ from prefect_tracktor.webhooks import (
     WebhookPlan,
     WebhookSubscription,
     host_of,
+    is_the_same,
     plan_webhooks,
 )
 
@@ -150,7 +151,10 @@ class _Sync:
             if not self._try(lambda: plans.append(self._plan())):
                 break
             plan = plans[-1]
-        if plan.is_done:
+        misread = self._listed_otherwise(plan)
+        if misread:
+            self._take_back(misread)
+        elif plan.is_done:
             self._failed.clear()  # what failed at first was done in the end, if only by others
         elif not dry_run and not self._failed:
             self._failed.append("Tracktor does not show what was created or removed")
@@ -165,6 +169,20 @@ class _Sync:
             foreign=_ids(plan.foreign),
             failed=tuple(self._failed),
         )
+
+    def _listed_otherwise(self, plan: WebhookPlan) -> list[Webhook]:
+        """What was created and cannot be recognised: each run would create it once more."""
+        made = [webhook for webhook in plan.kept if webhook.id in self._made]
+        return [webhook for webhook in made if not is_the_same(self._made[webhook.id], webhook)]
+
+    def _take_back(self, webhooks: list[Webhook]) -> None:
+        for webhook in webhooks:
+            self._try(partial(self._remove, webhook))
+            self._failed.append(
+                f"Tracktor lists the {webhook.topic} webhook at {host_of(webhook.address)} with"
+                " another address than it was created with, so that it would be created by every"
+                " run; it was removed again. Create it by hand, and report it as an issue"
+            )
 
     def _plan(self) -> WebhookPlan:
         there = self._client.list_webhooks()

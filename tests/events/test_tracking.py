@@ -96,12 +96,26 @@ def test_the_same_news_has_the_same_id_whenever_and_however_it_comes() -> None:
     "changed",
     [
         {"fulfillment_id": 8},
-        {"shipment_status": "in_transit"},
+        {"shipment_status": "in_transit", "latest_status": step("in_transit", 20)},
         {"latest_status": DELIVERED | {"datetime": "2026-11-21T10:00:00+01:00"}},
     ],
 )
 def test_other_news_has_another_id(changed: dict[str, Any]) -> None:
     assert of_parcel(**changed).id != of_parcel().id
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shipment_status": None, "latest_status": step("in_transit", 20)},
+        {"shipment_status": None, "latest_status": {"label": "In transit"}},
+        {"shipment_status": "In transit", "latest_status": None},
+        {"shipment_status": "in_transit", "latest_status": DELIVERED},
+        {"shipment_status": None, "latest_status": {"label": "Delivered"}},
+    ],
+)
+def test_events_and_flows_see_the_same_status(fields: dict[str, Any]) -> None:
+    assert of_parcel(**fields).event == f"tracktor.fulfillment.{parcel(**fields).current_status}"
 
 
 def test_an_id_belongs_to_one_account_and_one_kind() -> None:
@@ -120,7 +134,7 @@ def test_no_event_occurs_at_a_time_that_cannot_be(time: str) -> None:
 
 def test_a_step_is_found_by_its_label_for_a_custom_status() -> None:
     own = {"key": "c-17", "label": "Ready for pickup", "datetime": "2026-11-19T08:00:00Z"}
-    event = of_parcel(shipment_status="Ready for pickup", status=[own, DELIVERED])
+    event = of_parcel(shipment_status="Ready for pickup", status=[own], latest_status=own)
     assert event.event == "tracktor.fulfillment.ready_for_pickup"
     assert event.occurred == dt.datetime(2026, 11, 19, 8, tzinfo=dt.UTC)
 

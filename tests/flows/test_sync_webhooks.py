@@ -1,6 +1,7 @@
 """An account gets the webhooks that it ought to have, whoever else is at work."""
 
 import json
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,9 +15,11 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect_tracktor import (
     BadCredentials,
     IncompleteRun,
+    TracktorClient,
     TracktorCredentials,
     TransportLimits,
     WantedWebhook,
+    Webhook,
     WebhookSubscription,
 )
 from prefect_tracktor.flows import sync_webhooks
@@ -89,13 +92,24 @@ def test_a_dry_run_changes_nothing(credentials: TracktorCredentials, tracktor: S
 
 
 def test_runs_at_the_same_moment_leave_no_doubles(
-    credentials: TracktorCredentials, tracktor: Sandbox
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracktor.faults = Faults(latency_seconds=0.4, latency_jitter_seconds=0.2)
+    all_have_looked = threading.Barrier(4, timeout=60)
+    looked = threading.local()
+    list_webhooks = TracktorClient.list_webhooks
+
+    def look_together(client: TracktorClient) -> list[Webhook]:
+        webhooks = list_webhooks(client)
+        if not getattr(looked, "once", False):
+            looked.once = True
+            all_have_looked.wait()
+        return webhooks
+
+    monkeypatch.setattr(TracktorClient, "list_webhooks", look_together)
     with ThreadPoolExecutor(4) as threads:
         runs = [threads.submit(sync_webhooks, credentials, WANTED) for _ in range(4)]
     assert all(run.result().complete for run in runs)
-    assert len({created for run in runs for created in run.result().created}) > 2, "no race"
+    assert len({created for run in runs for created in run.result().created}) == 8
     assert pairs(tracktor) == {("fulfillment/all", SECRET): 1, ("order/delivered", SECRET): 1}
 
 
@@ -148,3 +162,19 @@ def test_the_plan_shows_hosts_and_no_secret_path(
     assert {row["Plan"] for row in rows} == {"To be created"}
     assert "s3cret" not in str(plan.data)
     assert not any("s3cret" in run.model_dump_json() for run in runs)
+
+
+def test_what_cannot_be_recognised_again_is_taken_back_and_named(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_webhooks = TracktorClient.list_webhooks
+
+    def masked(client: TracktorClient) -> list[Webhook]:
+        masked_address = {"address": "https://shop.example/hook/***"}
+        return [webhook.model_copy(update=masked_address) for webhook in list_webhooks(client)]
+
+    monkeypatch.setattr(TracktorClient, "list_webhooks", masked)
+    for _ in range(2):
+        with pytest.raises(IncompleteRun, match="lists the fulfillment/all webhook at https://sho"):
+            sync_webhooks(credentials, WANTED)
+        assert tracktor.shop.webhooks == []
