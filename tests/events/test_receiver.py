@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import httpx
 import pytest
@@ -219,7 +219,7 @@ class BrokenLane(Lane):
     async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
         return await super().run(self._fail, function, *arguments, **options)
 
-    def _fail(self, *_: object, **__: object) -> T:
+    def _fail(self, *_: object, **__: object) -> NoReturn:
         raise self._error
 
 
