@@ -152,10 +152,10 @@ class Emitter:
             )
         except httpx.HTTPStatusError as refusal:
             status_code = refusal.response.status_code
-            if status_code in _UNACCEPTABLE:
-                await self._without_the_bad_one(client, events, status_code)
+            if status_code in _UNACCEPTABLE and len(events) > 1:
+                await self._send_singly(client, events, refusal)
                 return
-            if status_code in _NOT_TAKEN:
+            if status_code in _UNACCEPTABLE | _NOT_TAKEN:
                 await self._lane.run(self._spool.release, events)
             raise
         except (httpx.ConnectError, httpx.ConnectTimeout):
@@ -163,21 +163,32 @@ class Emitter:
             raise
         # after any other error they may have arrived, which is found out when they are confirmed
 
-    async def _without_the_bad_one(
-        self, client: PrefectClient, events: Sequence[StoredEvent], status_code: int
+    async def _send_singly(
+        self,
+        client: PrefectClient,
+        events: Sequence[StoredEvent],
+        refusal: httpx.HTTPStatusError,
     ) -> None:
         """One event that Prefect never takes must not hold up the others."""
-        if len(events) == 1:
-            _log.error(
-                "Prefect does not accept event %s of %s (%d); it is given up",
-                events[0].event_id,
-                events[0].subject.resource_id,
-                status_code,
-            )
-            await self._lane.run(self._spool.confirm, self.account, events)
-            return
+        refused: list[StoredEvent] = []
         for event in events:
-            await self._send(client, [event])
+            try:
+                await self._send(client, [event])
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code not in _UNACCEPTABLE:
+                    raise
+                refused.append(event)
+        if len(refused) == len(events):
+            # not the events are bad: something on the way refuses all
+            raise refusal
+        for event in refused:
+            _log.error(
+                "Prefect does not accept event %s of %s (%d), but others; it is given up",
+                event.event_id,
+                event.subject.resource_id,
+                refusal.response.status_code,
+            )
+        await self._lane.run(self._spool.give_up, refused)
 
     async def confirm_all(self, client: PrefectClient) -> None:
         """Ask Prefect for the events that were sent a while ago.

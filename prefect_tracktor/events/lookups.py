@@ -30,10 +30,11 @@ from prefect_tracktor.models import Fulfillment, Order
 T = TypeVar("T")
 
 _AT_ONCE = 64
-_LOOK_AGAIN_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 600
 _LONGEST_REST_SECONDS = 60
 _MISSES_IN_STOCK = 100
+# Tracktor may tell of a parcel a little before its API knows it
+_MISS_PAUSES_SECONDS = (10, 60, 530)
 _UNKNOWN_FOR_SECONDS = 600
 _CALL_SECONDS = 15
 _HOUR_SECONDS = 3600
@@ -130,6 +131,9 @@ class _Outcomes:
             seconds = min(_LONGEST_PAUSE_SECONDS, 2 ** min(one.failures, 10))
             self.postponed.append((one, now + timedelta(seconds=seconds)))
 
+    def postpone_for(self, seconds: float, one: Waiting) -> None:
+        self.postponed.append((one, datetime.now(UTC) + timedelta(seconds=seconds)))
+
 
 class Lookups:
     """Reads, round by round, what is due, and puts the events into the outbox.
@@ -174,6 +178,7 @@ class Lookups:
         self._spool = spool
         self._lane = lane
         self._allowance = MissAllowance(per_hour=misses_per_hour)
+        self._misses: dict[Subject, int] = {}
         self._unknown: dict[Subject, float] = {}
         self._fruitless = 0
         self._tell = news
@@ -208,12 +213,11 @@ class Lookups:
                 await self._rest(found_any=found_any)
 
     async def _rest(self, *, found_any: bool) -> None:
-        if self._fruitless:
-            await anyio.sleep(min(_LONGEST_REST_SECONDS, 2 ** min(self._fruitless, 10)))
-        elif not found_any:
-            with anyio.move_on_after(_LOOK_AGAIN_SECONDS):
-                await self._wake.wait()
-            self._wake = anyio.Event()
+        if found_any and not self._fruitless:
+            return
+        with anyio.move_on_after(min(_LONGEST_REST_SECONDS, 2 ** min(self._fruitless, 10))):
+            await self._wake.wait()
+        self._wake = anyio.Event()
 
     async def round(self, client: AsyncTracktorClient) -> bool:
         """Read some of what is due.
@@ -229,6 +233,7 @@ class Lookups:
         """
         due = await self._lane.run(self._spool.due, self._account, limit=_AT_ONCE)
         if not due:
+            self._fruitless = 0
             return False
         outcomes = _Outcomes()
         to_read = self._worth_reading(due, outcomes)
@@ -248,7 +253,9 @@ class Lookups:
     def _worth_reading(self, due: Sequence[Waiting], outcomes: _Outcomes) -> list[Waiting]:
         now = time.monotonic()
         self._unknown = {one: until for one, until in self._unknown.items() if until > now}
-        outcomes.dropped += [one for one in due if one.subject in self._unknown]
+        for one in due:
+            if one.subject in self._unknown:
+                outcomes.postpone_for(self._unknown[one.subject] - now, one)
         known = [one for one in due if one.confirmed and one.subject not in self._unknown]
         new = [one for one in due if not one.confirmed and one.subject not in self._unknown]
         allowed = self._allowance.left
@@ -288,9 +295,12 @@ class Lookups:
             for order in found_orders.found
             for one in (orders[order.order_id],)
         ]
+        for one, _ in outcomes.read:
+            self._misses.pop(one.subject, None)
         self._take_in(found_parcels, parcels, outcomes)
         self._take_in(found_orders, orders, outcomes)
-        self._fruitless = self._fruitless + 1 if waiting and not _any_answer(outcomes) else 0
+        answered = outcomes.read or found_parcels.missing or found_orders.missing
+        self._fruitless = self._fruitless + 1 if waiting and not answered else 0
 
     def _parcel_event(self, parcel: Fulfillment, one: Waiting) -> Event:
         return fulfillment_event(parcel, account=self._account, received=one.received)
@@ -300,12 +310,7 @@ class Lookups:
 
     def _take_in(self, batch: Batch[T], waiting: dict[int, Waiting], outcomes: _Outcomes) -> None:
         for unknown in batch.missing:
-            subject = waiting[unknown].subject
-            _log.warning(
-                "%s %d: Tracktor does not know it, so there is no event", subject.kind, subject.id
-            )
-            self._unknown[subject] = time.monotonic() + _UNKNOWN_FOR_SECONDS
-            outcomes.dropped.append(waiting[unknown])
+            self._miss(waiting[unknown], outcomes)
         self._allowance.spend(sum(not waiting[unknown].confirmed for unknown in batch.missing))
         if batch.failed:
             _log.warning(
@@ -315,9 +320,26 @@ class Lookups:
             )
         outcomes.postpone(waiting[failure.id] for failure in batch.failed)
 
-
-def _any_answer(outcomes: _Outcomes) -> bool:
-    return bool(outcomes.read or outcomes.dropped)
+    def _miss(self, one: Waiting, outcomes: _Outcomes) -> None:
+        """Look again a few times before it is taken for unknown."""
+        misses = self._misses.pop(one.subject, 0)
+        if misses < len(_MISS_PAUSES_SECONDS):
+            self._misses[one.subject] = misses + 1
+            _log.info(
+                "%s %d: Tracktor does not know it yet; it is looked up again",
+                one.subject.kind,
+                one.subject.id,
+            )
+            outcomes.postpone_for(_MISS_PAUSES_SECONDS[misses], one)
+            return
+        _log.warning(
+            "%s %d: Tracktor does not know it, so there is no event",
+            one.subject.kind,
+            one.subject.id,
+        )
+        outcomes.dropped.append(one)
+        if not one.confirmed:
+            self._unknown[one.subject] = time.monotonic() + _UNKNOWN_FOR_SECONDS
 
 
 def _tell(read: Sequence[tuple[Waiting, Event]], news: set[str]) -> None:

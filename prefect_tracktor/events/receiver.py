@@ -160,21 +160,29 @@ class Intake:
             # whoever had the turn before may have written this one, too
             if not entry.written and entry.error is None:
                 await self._write_all()
-        if entry.error:
-            raise entry.error
+        if not entry.written:
+            raise entry.error or _not_written()
 
     async def _write_all(self) -> None:
         entries, self._entries = self._entries, []
         try:
             subjects = [entry.subject for entry in entries]
             await self._lane.run(self._spool.add, self._account, subjects)
-        except DatabaseError as error:
+        except BaseException as error:
+            # whatever it is, nobody's delivery is on disk
+            failure = error if isinstance(error, DatabaseError) else _not_written()
             for entry in entries:
-                entry.error = error
-            return
+                entry.error = failure
+            if failure is error:
+                return
+            raise
         for entry in entries:
             entry.written = True
         self._tell()
+
+
+def _not_written() -> DatabaseError:
+    return DatabaseError("a delivery could not be written into the spool", may_have_arrived=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -448,6 +448,23 @@ class DeliverySpool(DatabaseBlock):
                 seqs = [event.seq for event in some]
                 database.execute(delete(_OUTBOX).where(_OUTBOX.c.seq.in_(seqs)))
 
+    def give_up(self, events: Sequence[StoredEvent]) -> None:
+        """Forget events that Prefect does not accept.
+
+        Args:
+            events: Which.
+
+        Raises:
+            DatabaseError: The database cannot be used.
+
+        Example:
+            >>> DeliverySpool(url=ledger.url).give_up([])
+        """
+        with self.transaction(_OUTBOX) as database:
+            for some in by_statement(events):
+                seqs = [event.seq for event in some]
+                database.execute(delete(_OUTBOX).where(_OUTBOX.c.seq.in_(seqs)))
+
     def prune(self, account: str, *, before: datetime) -> int:
         """Forget events that Prefect got long ago.
 

@@ -186,6 +186,14 @@ def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
             ]
 
 
+def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillment_id: int) -> None:
+    for status in ("in_transit", "delivered"):
+        bench.news(fulfillment_id, status, name="x" * 5000 + status)
+    with pytest.raises(httpx.HTTPStatusError):
+        bench.send()
+    assert len(bench.spool.claim(bench.account, limit=10)) == 2
+
+
 def test_a_change_in_the_shop_becomes_an_event_at_prefect(
     listening: Listening,
     tracktor: Sandbox,

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio
@@ -10,7 +11,7 @@ import pytest
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.events import DeliverySpool, Kind, Subject
 from prefect_tracktor.events.lookups import Lane, Lookups
-from prefect_tracktor.events.spool import StoredEvent
+from prefect_tracktor.events.spool import StoredEvent, Waiting
 from prefect_tracktor.events.tracking import read_delivery
 from prefect_tracktor.sandbox import Faults, Sandbox
 
@@ -26,6 +27,11 @@ class Bench:
 
     def deliver(self, *bodies: dict[str, Any]) -> None:
         self.spool.add(self.account, [read_delivery(json.dumps(body).encode()) for body in bodies])
+
+    def make_due(self, subject: Subject) -> None:
+        now = datetime.now(UTC)
+        one = Waiting(subject, 1, 0, now, confirmed=False)
+        self.spool.settle(self.account, postponed=[(one, now)])
 
     def read(self, rounds: int = 1) -> list[StoredEvent]:
         async def read() -> None:
@@ -99,15 +105,28 @@ def test_deliveries_that_queue_up_cost_one_look_up(bench: Bench, tracktor: Sandb
     assert tracktor.calls == [("GET", f"orders/{order['order_id']}.json")]
 
 
-def test_an_unknown_id_costs_one_look_up_and_gives_no_event(
+def test_an_unknown_id_is_looked_up_a_few_times_and_gives_no_event(
     bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for _ in range(5):
-        bench.deliver({"fulfillment_id": 77})
+    bench.deliver({"fulfillment_id": 77})
+    for _ in range(4):
+        bench.make_due(Subject(Kind.FULFILLMENT, 77))
+        assert bench.read() == []
+    assert len(tracktor.calls) == 4
+    assert "fulfillment 77: Tracktor does not know it, so there is no event" in caplog.text
+    assert bench.spool.waiting(bench.account) == (0, 0)
+    bench.deliver({"fulfillment_id": 77})
+    assert bench.read(rounds=3) == []
+    assert len(tracktor.calls) == 4
+    assert bench.spool.waiting(bench.account) == (1, 0)
+
+
+def test_a_parcel_that_tracktor_does_not_know_yet_waits(bench: Bench, tracktor: Sandbox) -> None:
+    bench.deliver({"fulfillment_id": 77})
+    for _ in range(3):
         assert bench.read() == []
     assert len(tracktor.calls) == 1
-    assert "fulfillment 77: Tracktor does not know it" in caplog.text
-    assert bench.spool.waiting(bench.account) == (0, 0)
+    assert bench.spool.waiting(bench.account) == (1, 0)
 
 
 def test_guessed_ids_run_out_of_look_ups_and_the_shops_own_do_not(

@@ -5,12 +5,13 @@ import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import httpx
 import pytest
 
 from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events import DeliverySpool, Kind, Subject
 from prefect_tracktor.events.lookups import Lane
@@ -206,6 +207,32 @@ async def test_deliveries_that_come_together_share_a_commit(spool: DeliverySpool
     await asyncio.gather(*(intake.take(Subject(Kind.ORDER, n)) for n in range(1, 301)))
     assert spool.waiting("shop") == (300, 0)
     assert lane.commits <= 3
+
+
+class BrokenLane(Lane):
+    """No statement gets through."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
+        return await super().run(self._fail, function, *arguments, **options)
+
+    def _fail(self, *_: object, **__: object) -> NoReturn:
+        raise self._error
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), DatabaseError("full")])
+async def test_nobody_is_told_that_a_delivery_is_written_when_none_is(
+    spool: DeliverySpool, error: Exception
+) -> None:
+    intake = Intake("shop", spool, BrokenLane(error), written=lambda: None)
+    takes = (intake.take(Subject(Kind.ORDER, n)) for n in range(1, 6))
+    outcomes = await asyncio.gather(*takes, return_exceptions=True)
+    assert outcomes.count(error) >= 1
+    assert all(isinstance(outcome, type(error) | DatabaseError) for outcome in outcomes)
 
 
 @pytest.mark.parametrize("token", ["", "short", "with a blank in it, and long", "ü" * 30])
