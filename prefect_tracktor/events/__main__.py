@@ -65,7 +65,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     except ValidationError as invalid:
         for error in invalid.errors(include_input=False, include_url=False):
             print(f"{'.'.join(map(str, error['loc']))}: {error['msg']}", file=sys.stderr)
-    except (KeyError, InvalidInput, DatabaseError, OSError, ValueError) as problem:
+    except (KeyError, InvalidInput, DatabaseError, OSError, ValueError, OverflowError) as problem:
         print(_words(problem), file=sys.stderr)
     return 2
 

@@ -1,8 +1,9 @@
 """Reads from Tracktor what deliveries were about, since a delivery proves nothing but an id.
 
-The event says what the API says at this moment. So a forged delivery costs one look-up and never
-makes a wrong event, and deliveries that arrive late or in the wrong order never bring back a status
-that the parcel has left: a customer is not told that a parcel is on its way after it has arrived.
+The event says what the API says at this moment. So a forged delivery costs a few look-ups at most
+and never makes a wrong event, and deliveries that arrive late or in the wrong order never bring
+back a status that the parcel has left: a customer is not told that a parcel is on its way after it
+has arrived.
 """
 
 import logging

@@ -119,6 +119,14 @@ def test_a_setting_that_cannot_be_right_is_named(
     assert "s3cret" not in said
 
 
+def test_a_number_out_of_range_is_no_traceback(
+    no_prefect: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--keep-days", "1e12"], SETTINGS) == 2
+    assert main(["--port", "99999"], SETTINGS) == 2
+    assert "port must be 0-65535" in capsys.readouterr().err
+
+
 def test_a_token_and_a_template_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["token"], {}) == 0
     token = capsys.readouterr().out.strip()
