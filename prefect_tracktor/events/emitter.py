@@ -79,6 +79,7 @@ class Emitter:
         self._resend_after = resend_after
         self._keep_for = keep_for
         self._pruned_at = _LONG_AGO
+        self._at_once = _AT_ONCE
         self._wake = anyio.Event()
 
     def wake(self) -> None:
@@ -136,9 +137,15 @@ class Emitter:
             httpx.HTTPError: Prefect cannot be reached, or did not take them; they wait.
             DatabaseError: The spool cannot be used.
         """
-        events = await self._lane.run(self._spool.claim, self.account, limit=_AT_ONCE)
-        if events:
-            await self._send(client, events)
+        events = await self._lane.run(self._spool.claim, self.account, limit=self._at_once)
+        try:
+            if events:
+                await self._send(client, events)
+        except httpx.HTTPStatusError:
+            # perhaps of one event only: they are sent singly from here on, so that it is found out
+            self._at_once = 1
+            raise
+        self._at_once = min(_AT_ONCE, 2 * self._at_once)
         return bool(events)
 
     async def _send(self, client: PrefectClient, events: Sequence[StoredEvent]) -> None:

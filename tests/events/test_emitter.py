@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -184,6 +185,43 @@ def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
                 "tracktor.fulfillment.in_transit",
                 "tracktor.fulfillment.out_for_delivery",
             ]
+
+
+def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
+    spool: DeliverySpool, fulfillment_id: int
+) -> None:
+    bench = Bench(spool, f"shop-{fulfillment_id}")
+    bench.emitter = Emitter(
+        bench.account, spool, Lane(), confirm_after=AT_ONCE, resend_after=AT_ONCE
+    )
+    statuses = [f"status {number}" for number in range(12)]
+    for status in statuses:
+        bench.news(fulfillment_id, status)
+    taken: list[str] = []
+
+    class Moody(PrefectClient):
+        """Prefect, but for one event that it always fails of."""
+
+        async def request(self, method: Any, path: Any, *args: Any, **options: Any) -> Any:
+            sent = options.get("content", b"").decode()
+            if path == "/events" and "status_0" in sent:
+                request = httpx.Request(method, "http://127.0.0.1/events")
+                answer = httpx.Response(500, request=request)
+                raise httpx.HTTPStatusError("trouble", request=request, response=answer)
+            taken.append(sent)
+            return await super().request(method, path, *args, **options)
+
+    async def rounds() -> None:
+        async with Moody(str(PREFECT_API_URL.value())) as client:
+            with pytest.raises(httpx.HTTPStatusError):
+                await bench.emitter.send_some(client)
+            await bench.emitter.confirm_all(client)
+            for _ in statuses:
+                with suppress(httpx.HTTPStatusError):
+                    await bench.emitter.send_some(client)
+
+    anyio.run(rounds)
+    assert all(f".{status.replace(' ', '_')}" in "".join(taken) for status in statuses[1:])
 
 
 def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillment_id: int) -> None:
