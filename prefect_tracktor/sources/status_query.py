@@ -70,8 +70,8 @@ class StatusQuery(Block):
     )
     query: Text = Field(
         title="Query",
-        description="A query that gives a row for each order; a colon before a word is written as"
-        " \\:.",
+        description="A query that gives a row for each order; a colon before a word needs a"
+        " backslash before it.",
         examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"],
     )
     order_id_column: OrderIdColumn = "order_id"
