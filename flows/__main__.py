@@ -84,7 +84,10 @@ def _deployments(only: Sequence[str] | None) -> list[RunnerDeployment]:
 
 
 if __name__ == "__main__":
-    status = main(sys.argv[1:])
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as end:  # what SIGTERM becomes in Prefect's runner
+        status = end.code if isinstance(end.code, int) else 1
     sys.stdout.flush()
     sys.stderr.flush()
     # Prefect's runner may leave a thread behind that keeps the interpreter from ending

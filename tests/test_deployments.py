@@ -223,6 +223,11 @@ def test_a_served_deployment_runs_when_it_is_triggered(
                 state = client.read_flow_run(run.id).state
         finally:
             server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise
     assert state.is_completed()
     recipients = [received.recipients[0] for received in mail.messages]
     assert sorted(recipients) == sorted(tracktor.shop.customers_to_write_to().values())
