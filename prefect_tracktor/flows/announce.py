@@ -19,11 +19,11 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.tracking import exception_event
 from prefect_tracktor.flows.expired_exceptions import affected_parcels
-from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
-from prefect_tracktor.reporting import publish_summary, publish_table, shown
+from prefect_tracktor.reporting import publish_summary, publish_table
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders
 
@@ -235,6 +235,4 @@ def _what_is_left(report: ExceptionsReport) -> str:
             report.unannounced
         ),
     }
-    return "; ".join(
-        f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids
-    )
+    return in_words(left)

@@ -17,7 +17,7 @@ from prefect_email import EmailServerCredentials
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, UnreadableAnswer
-from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
@@ -25,7 +25,7 @@ from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcom
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.reporting import Progress, publish_summary, publish_table, shown
+from prefect_tracktor.reporting import Progress, publish_summary, publish_table
 
 Row = dict[str, str | int]
 
@@ -376,7 +376,5 @@ def _what_is_left(report: MailReport) -> str:
         "may or may not have been written to by a run that was interrupted; look at"
         " NotificationLedger.uncertain()": report.uncertain,
     }
-    words = "; ".join(
-        f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids
-    )
+    words = in_words(left)
     return f"{words}. The first failed as: {report.failed[0].reason}" if report.failed else words

@@ -1,8 +1,11 @@
 """What the reports of all scanning flows have in common."""
 
+from collections.abc import Mapping, Sequence
+
 from pydantic import BaseModel, ConfigDict
 
 from prefect_tracktor.bulk import Failure
+from prefect_tracktor.reporting import shown
 
 
 class RunReport(BaseModel):
@@ -38,3 +41,21 @@ class RunReport(BaseModel):
             name.replace("_", " "): value if isinstance(value, int) else len(value)
             for name, value in values.items()
         }
+
+
+def in_words(left: Mapping[str, Sequence[int]]) -> str:
+    """Say what a run has left to be done.
+
+    Args:
+        left: The orders, by what is the matter with them.
+
+    Returns:
+        How many and which; empty if there are none.
+
+    Example:
+        >>> in_words({"could not be read": [7, 8], "could not be written": []})
+        '2 orders (7, 8) could not be read'
+    """
+    return "; ".join(
+        f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids
+    )

@@ -13,10 +13,10 @@ from prefect import get_run_logger
 from prefect_tracktor.bulk import Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded
-from prefect_tracktor.flows.report import RunReport
+from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.models import StatusOption
-from prefect_tracktor.reporting import Progress, publish_summary, publish_table, shown
+from prefect_tracktor.reporting import Progress, publish_summary, publish_table
 from prefect_tracktor.sources import chunked
 from prefect_tracktor.statuses.plan import Change, Decide, Protected, StatusPlan, current
 from prefect_tracktor.tasks import update_orders
@@ -288,10 +288,6 @@ def _what_is_left(report: StatusReport) -> str:
         "could not be written; the next run tries again": report.not_written,
         "do not show what was written": report.not_kept,
     }
-    words = "; ".join(
-        f"{len(ids)} orders ({shown(ids)}) {what}"
-        for what, entries in left.items()
-        if (ids := [entry.id for entry in entries])
-    )
+    words = in_words({what: [entry.id for entry in entries] for what, entries in left.items()})
     first = next(chain(report.failed, report.not_written), None)
     return f"{words}. The first failed as: {first.reason}" if first else words
