@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Generic, TypeVar
 
 import anyio
@@ -15,6 +16,7 @@ T = TypeVar("T")
 # A call waits without a turn before it is repeated, so more calls than turns keep Tracktor busy.
 _CALLS_A_TURN = 4
 _GIVE_UP_AFTER = 50
+_NOT_TRIED = "not tried: Tracktor did not answer the calls before it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Failure:
     Attributes:
         id: The id of the order or fulfillment.
         reason: What went wrong, without personal data.
+        retry_after: How long Tracktor asked to be left alone, if it did.
 
     Example:
         >>> Failure(1001, "Tracktor had trouble (502).").id
@@ -32,6 +35,7 @@ class Failure:
 
     id: int
     reason: str
+    retry_after: timedelta | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -136,7 +140,7 @@ class _Sending(Generic[T]):
         self._group = anyio.create_task_group()
         self._found: dict[int, T] = {}
         self._missing: set[int] = set()
-        self._failed: dict[int, str] = {}
+        self._failed: dict[int, Failure] = {}
         self._failed_in_a_row = 0
         self._refusal: BadCredentials | None = None
 
@@ -151,7 +155,7 @@ class _Sending(Generic[T]):
     async def _work(self) -> None:
         for wanted, endpoint in self._waiting:
             if self._failed_in_a_row >= _GIVE_UP_AFTER:
-                self._failed[wanted] = "not tried: Tracktor did not answer the calls before it"
+                self._failed[wanted] = Failure(wanted, _NOT_TRIED)
                 continue
             await self._send(wanted, endpoint)
 
@@ -164,7 +168,7 @@ class _Sending(Generic[T]):
             self._refusal = refusal
             self._group.cancel_scope.cancel()
         except TracktorError as error:
-            self._failed[wanted] = str(error)
+            self._failed[wanted] = Failure(wanted, str(error), error.retry_after)
             self._failed_in_a_row += 1
             return
         self._failed_in_a_row = 0
@@ -173,11 +177,7 @@ class _Sending(Generic[T]):
         return Batch(
             found=[self._found[wanted] for wanted in self._calls if wanted in self._found],
             missing=[wanted for wanted in self._calls if wanted in self._missing],
-            failed=[
-                Failure(wanted, self._failed[wanted])
-                for wanted in self._calls
-                if wanted in self._failed
-            ],
+            failed=[self._failed[wanted] for wanted in self._calls if wanted in self._failed],
             requests=self._client.requests_sent - self._requests_before,
         )
 

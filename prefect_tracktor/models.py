@@ -291,12 +291,28 @@ class Fulfillment(TracktorModel):
     @property
     def reached_at(self) -> dt.datetime | None:
         """When the parcel got into its current status; `None` if that is not known."""
+        return self.last_reached(self.current_status)
+
+    def last_reached(self, status: str) -> dt.datetime | None:
+        """When the parcel last got into a status, which its steps call by key or by label.
+
+        Args:
+            status: The status, in any spelling.
+
+        Returns:
+            The time; `None` if it is not known.
+
+        Example:
+            >>> step = TrackingStatus(label="In transit", datetime="2026-11-24T08:00:00Z")
+            >>> str(Fulfillment(fulfillment_id=7, status=[step]).last_reached("in_transit"))
+            '2026-11-24 08:00:00+00:00'
+        """
         steps = [*self.status, *([self.latest_status] if self.latest_status else [])]
         times = [
             step.datetime
             for step in steps
             if step.datetime
-            and self.current_status in {status_key(name) for name in (step.key, step.label) if name}
+            and status_key(status) in {status_key(name) for name in (step.key, step.label) if name}
         ]
         return max(times, default=None)
 

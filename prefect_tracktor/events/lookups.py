@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 _AT_ONCE = 64
 _LONGEST_PAUSE_SECONDS = 600
+# who asks for more by Retry-After is asked again after this
+_LONGEST_WISH = timedelta(hours=1)
 _LONGEST_REST_SECONDS = 60
 _MISSES_IN_STOCK = 100
 # Tracktor may tell of a parcel a little before its API knows it
@@ -126,11 +128,11 @@ class _Outcomes:
     dropped: list[Waiting] = field(default_factory=list)
     postponed: list[tuple[Waiting, datetime]] = field(default_factory=list)
 
-    def postpone(self, waiting: Iterable[Waiting]) -> None:
-        now = datetime.now(UTC)
+    def postpone(self, waiting: Iterable[Waiting], *, at_least: timedelta | None = None) -> None:
         for one in waiting:
-            seconds = min(_LONGEST_PAUSE_SECONDS, 2 ** min(one.failures, 10))
-            self.postponed.append((one, now + timedelta(seconds=seconds)))
+            pause = min(_LONGEST_PAUSE_SECONDS, 2 ** min(one.failures, 10))
+            asked = min(_LONGEST_WISH, at_least or timedelta()).total_seconds()
+            self.postpone_for(max(pause, asked), one)
 
     def postpone_for(self, seconds: float, one: Waiting) -> None:
         self.postponed.append((one, datetime.now(UTC) + timedelta(seconds=seconds)))
@@ -319,7 +321,8 @@ class Lookups:
                 len(batch.failed),
                 batch.failed[0].reason,
             )
-        outcomes.postpone(waiting[failure.id] for failure in batch.failed)
+        for failure in batch.failed:
+            outcomes.postpone([waiting[failure.id]], at_least=failure.retry_after)
 
     def _miss(self, one: Waiting, outcomes: _Outcomes) -> None:
         """Look again a few times before it is taken for unknown."""

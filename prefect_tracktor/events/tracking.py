@@ -29,7 +29,6 @@ from prefect_tracktor.models import (
     Fulfillment,
     Order,
     ShipmentStatus,
-    TrackingStatus,
     status_key,
 )
 
@@ -220,7 +219,7 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
         'tracktor.fulfillment.delivered'
     """
     status = parcel.shown_status
-    reached = _reached(parcel, status) or _latest_time(parcel)
+    reached = parcel.last_reached(status or NO_STATUS) or _latest_time(parcel)
     return _event(
         event_name(Kind.FULFILLMENT, status),
         Subject(Kind.FULFILLMENT, parcel.fulfillment_id),
@@ -293,12 +292,12 @@ def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
         'tracktor.order.in_transit'
     """
     status = least_advanced([str(status) for status in order.statuses])
-    times = [time for parcel in order.fulfillments if (time := _reached(parcel, status))]
+    times = [parcel.last_reached(status or NO_STATUS) for parcel in order.fulfillments]
     return _event(
         event_name(Kind.ORDER, status),
         Subject(Kind.ORDER, order.order_id),
         account=account,
-        reached=max(times, default=None),
+        reached=max(filter(None, times), default=None),
         received=received,
         name=_line(order.order_name),
         order=None,
@@ -360,21 +359,6 @@ def _event(
 def _event_id(event: str, subject: Subject, account: str, time: dt.datetime | None) -> UUID:
     moment = str((time - _EPOCH) // dt.timedelta(microseconds=1)) if time else ""
     return uuid5(_NAMESPACE, "\n".join((account, event, str(subject.id), moment)))
-
-
-def _steps(parcel: Fulfillment) -> list[TrackingStatus]:
-    return [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
-
-
-def _reached(parcel: Fulfillment, status: str | None) -> dt.datetime | None:
-    """When a parcel last reached a status, which steps call by key or by label."""
-    slug = status_slug(status)
-    times = [
-        step.datetime
-        for step in _steps(parcel)
-        if step.datetime and slug in {status_slug(step.key), status_slug(step.label)}
-    ]
-    return max(times, default=None)
 
 
 def _latest_time(parcel: Fulfillment) -> dt.datetime | None:

@@ -2,11 +2,12 @@
 
 import json
 import logging
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy import create_engine
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.events import DeliverySpool, Kind, Subject
@@ -155,6 +156,16 @@ def test_what_cannot_be_read_is_read_later(
     tracktor.faults = Faults()
     assert bench.read() == []  # a second's pause comes first
     assert len(tracktor.calls) == 1
+
+
+def test_tracktor_is_left_alone_for_as_long_as_it_asks(bench: Bench, tracktor: Sandbox) -> None:
+    tracktor.faults = Faults(too_many_requests=1, retry_after_seconds=300)
+    bench.deliver({"order_id": tracktor.shop.order_ids[0]})
+    before = datetime.now(UTC)
+    bench.read()
+    with create_engine(bench.spool.url.get_secret_value()).connect() as database:
+        due_at = database.exec_driver_sql("SELECT due_at FROM tracktor_inbox").scalar_one()
+    assert datetime.fromisoformat(f"{due_at}+00:00") >= before + timedelta(seconds=300)
 
 
 def test_refused_credentials_lose_nothing(
