@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test check format benchmark clean
+.PHONY: help demo test check format docs docs-serve benchmark clean
 
 help: ## show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,9 +29,15 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(READY) ## the handbook, into site/index.html; a warning is an error
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(READY) ## the handbook on http://127.0.0.1:8000 while you write it
+	$(BIN)/mkdocs serve
+
 benchmark: $(READY) ## bulk reads beside one task run per order; reconciling beside reading
 	$(BIN)/python -m benchmarks.bulk_reads
 	$(BIN)/python -m benchmarks.reconcile
 
 clean: ## remove what the other targets made
-	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis

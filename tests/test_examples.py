@@ -1,4 +1,4 @@
-"""Every example in the docstrings and in the README runs, and every public name has one."""
+"""Every example in the docstrings runs, and every public name has one."""
 
 import doctest
 import importlib
@@ -30,9 +30,8 @@ from prefect_tracktor import (
     sandbox,
     tasks,
 )
-from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.sandbox import Sandbox
 
-README = Path(__file__).parent.parent / "README.md"
 CODE = re.compile(r"^( *)```python\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 
 
@@ -142,47 +141,3 @@ def test_the_example_on_a_blocks_page_runs(
     order_id = str(names["order_ids"][0])
     code = code.replace("BLOCK_NAME", "example").replace("5000000001001", order_id)
     exec(code, names)  # noqa: S102  # it is our own example
-
-
-def _filled_in(code: str, values: dict[str, str]) -> str:
-    for placeholder, value in values.items():
-        code = code.replace(placeholder, value)
-    return code
-
-
-@pytest.mark.usefixtures("prefect_api")
-def test_the_readme_runs(
-    names: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    tracktor: Sandbox = names["tracktor"]
-    monkeypatch.chdir(tmp_path)
-    tracktor.shop.write_orders_csv(tmp_path / "orders_export.csv")
-    plan = f"order_id,status\n{names['order_ids'][0]},Sewing\n"
-    (tmp_path / "production_plan.csv").write_text(plan)
-    with MailServer() as mail:
-        values = {
-            'uuid="YOUR-UUID", api_key="YOUR-KEY"': (
-                f'uuid="{tracktor.uuid}", api_key="{tracktor.api_key}",'
-                f' base_url="{tracktor.base_url}"'
-            ),
-            'smtp_server="smtp.your-provider.example"': (
-                f'smtp_server="{mail.host}", smtp_port={mail.port}, smtp_type="INSECURE"'
-            ),
-            "NotificationLedger()": "ledger",
-            "SettledOrders(": "SettledOrders(url=ledger.url, ",
-            'client_id="YOUR-CLIENT-ID", client_secret="YOUR-CLIENT-SECRET"': (
-                f'client_id="{tracktor.shopify_client_id}",'
-                f' client_secret="{tracktor.shopify_client_secret}",'
-                f' base_url="{tracktor.shopify_url}"'
-            ),
-        }
-        found = [
-            inspect.cleandoc(indent + code) for indent, code in CODE.findall(README.read_text())
-        ]
-        assert len(found) >= 3
-        for code in found:
-            exec(_filled_in(code, values), names)  # noqa: S102  # it is our own README
-    assert names["report"].read == (names["order_ids"][0],)
-    assert ("POST", f"orders/{names['order_ids'][0]}.json") not in tracktor.calls
-    assert not mail.messages
-    assert len(names["late_parcels"](names["credentials"], names["order_ids"][:600])) > 20

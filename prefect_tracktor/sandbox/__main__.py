@@ -4,6 +4,7 @@ import argparse
 import datetime as dt
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -78,6 +79,9 @@ def main(arguments: list[str] | None = None) -> int:
             shop.write_orders_csv(options.csv)
         if movement is not None:
             tracktor.move(movement)
+        if options.env_file:
+            lines = (f"{name}={value}\n" for name, value in _variables(tracktor, mail).items())
+            _write_at_once(options.env_file, "".join(lines))
         if options.ready_file:
             _write_at_once(options.ready_file, json.dumps(_whereabouts(tracktor, mail)))
         _introduce(tracktor, mail, options)
@@ -102,6 +106,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mailbox", type=Path, metavar="DIR", help="also keeps messages here")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="writes an orders export here")
     parser.add_argument("--prepared", action="store_true", help="writes answers ahead, for speed")
+    parser.add_argument(
+        "--env-file", type=Path, metavar="FILE", help="writes the variables to rehearse with here"
+    )
     parser.add_argument("--ready-file", type=Path, metavar="FILE", help="writes addresses as JSON")
     _add_movement(parser.add_argument_group("parcels that move by themselves"))
     _add_faults(parser.add_argument_group("faults on purpose"))
@@ -244,20 +251,22 @@ def _introduce(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace)
     print("Serving until Ctrl-C.", flush=True)
 
 
-def _variables(tracktor: Sandbox, mail: MailServer) -> dict[str, str | int]:
-    """What `python -m blocks` makes blocks from; orders from Shopify, or else from an export."""
-    return {
+def _variables(tracktor: Sandbox, mail: MailServer) -> dict[str, str]:
+    """What blocks and deployments are made from, as a shell takes it; orders are in Shopify."""
+    variables = {
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_API_KEY": tracktor.api_key,
         "TRACKTOR_BASE_URL": tracktor.base_url,
         "SMTP_SERVER": mail.host,
-        "SMTP_PORT": mail.port,
+        "SMTP_PORT": str(mail.port),
         "SMTP_TYPE": "INSECURE",
         "SHOPIFY_SHOP": "sandbox-shop",
         "SHOPIFY_CLIENT_ID": tracktor.shopify_client_id,
         "SHOPIFY_CLIENT_SECRET": tracktor.shopify_client_secret,
         "SHOPIFY_BASE_URL": tracktor.shopify_url,
+        "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
     }
+    return {name: shlex.quote(value) for name, value in variables.items()}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from dotenv import dotenv_values
 
 import prefect_tracktor.sandbox
 from prefect_tracktor import ShopifyCredentials, ShopifyOrders
@@ -70,6 +71,19 @@ def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
     assert answer.status_code == 429
     assert {"smtp server", "mailbox", "orders export", "example order"} < printed.keys()
     assert process.returncode == 0
+
+
+def test_it_writes_the_variables_to_rehearse_with_as_a_shell_and_dotenv_read_them(
+    tmp_path: Path,
+) -> None:
+    env_file = tmp_path / "sandbox.env"
+    with sandbox_process(orders=3, expired=1, env_file=env_file) as tracktor:
+        variables = dotenv_values(env_file)
+        command = ["bash", "-c", f'set -a; . {env_file}; printf "%s" "$TRACKTOR_SENDER"']
+        sender = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert variables["TRACKTOR_BASE_URL"] == tracktor.base_url
+    assert variables["SMTP_PORT"] == str(tracktor.smtp_port)
+    assert sender == variables["TRACKTOR_SENDER"] == "Sandbox Shop <orders@sandbox-shop.example>"
 
 
 def test_a_bad_option_is_told_and_nothing_starts(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,58 @@
+"""Every code block of the README and of the handbook works as it is printed."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_HOME, temporary_settings
+
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from tests.handbook.pages import PAGES, PROJECT, blocks_of, name_of
+from tests.handbook.reader import Reader
+
+# with a Prefect server of its own, of which the page starts every part
+FROM_NOTHING = {"docs/tutorial.md"}
+
+
+@pytest.fixture
+def page(request: pytest.FixtureRequest) -> Path:
+    """The page that is read."""
+    return PROJECT / str(request.param)
+
+
+@pytest.fixture
+def reader(
+    page: Path, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Reader]:
+    """Somebody who reads it."""
+    from_nothing = name_of(page) in FROM_NOTHING
+    if not from_nothing:
+        request.getfixturevalue("prefect_api")
+    monkeypatch.chdir(tmp_path)
+    shop = Shop(now=datetime.now(UTC), just_ready=3)
+    with MailServer() as mail, Sandbox(shop, mail=mail) as tracktor:
+        reader = Reader(tmp_path, tracktor, mail, from_nothing=from_nothing)
+        with temporary_settings(updates={PREFECT_HOME: reader.home}):
+            reader.settle_in()
+            try:
+                yield reader
+            finally:
+                reader.close()
+
+
+def pages_with_code() -> list[str]:
+    return [name_of(page) for page in PAGES if re.search(r"```(?!text)", page.read_text("utf-8"))]
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_every_block_is_of_a_kind_that_has_a_rule(page: str) -> None:
+    unknown = [block for block in blocks_of(PROJECT / page) if not block.is_understood]
+    assert not unknown
+
+
+@pytest.mark.parametrize("page", pages_with_code(), indirect=True)
+def test_every_block_works_as_printed(page: Path, reader: Reader) -> None:
+    for block in blocks_of(page):
+        reader.follow(block)
