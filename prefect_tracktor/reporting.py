@@ -1,4 +1,4 @@
-"""How a run shows itself in Prefect's UI: tables, summaries and progress, as artifacts.
+"""How a run shows itself in Prefect's UI: tables, summaries, charts and progress, as artifacts.
 
 A report never fails the work that it reports on: when Prefect's API has trouble, a warning is
 logged and the run goes on. All functions are synchronous; an asynchronous flow calls them with
@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import timedelta
 from itertools import accumulate, takewhile
 from types import TracebackType
@@ -37,6 +38,10 @@ _INSIDE_A_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 
 _PERCENT_BETWEEN_UPDATES = 5
 
+# as wide as Prefect's page takes beside a name and a number; eighths are drawn, too
+_BAR_CHARACTERS = 14
+_EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
+
 
 def plain(text: object) -> str:
     """Write text so that markdown shows it as it is: no markup, HTML, link or line break.
@@ -55,12 +60,61 @@ def plain(text: object) -> str:
     return _INSIDE_A_LINK.sub(_WORD_JOINER, _clean(text).translate(_ENTITIES))
 
 
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """One bar chart: how many of what, each bar with its number and its share.
+
+    Attributes:
+        title: What is counted by what.
+        header: What the names are, such as "Carrier".
+        unit: What is counted, such as "Parcels".
+        counts: How many by name, in the order of the bars.
+
+    Example:
+        >>> print(Chart("By carrier", "Carrier", "Parcels", {"UPS": 6, "DPD": 2}).markdown())
+        ## By carrier
+        <BLANKLINE>
+        | Carrier | Parcels | Share |
+        | --- | ---: | --- |
+        | UPS | 6 | ██████████████ 75% |
+        | DPD | 2 | ████▋ 25% |
+    """
+
+    title: str
+    header: str
+    unit: str
+    counts: Mapping[str, int]
+
+    def markdown(self) -> str:
+        """Write the chart as a table, which every theme, text browser and screen reader can show.
+
+        Returns:
+            A heading and a table; the longest bar belongs to the largest count.
+        """
+        total, most = sum(self.counts.values()), max(self.counts.values(), default=0)
+        rows = [
+            [name, count, f"{_bar(count, most)} {count / total:.0%}".strip() if total else ""]
+            for name, count in self.counts.items()
+        ]
+        table = markdown_table([self.header, self.unit, "Share"], rows)
+        return f"## {plain(self.title)}\n\n{table}"
+
+
+def _bar(count: int, most: int) -> str:
+    """A bar as long as the count is beside the largest; what is there at all is seen."""
+    if not count:
+        return ""
+    eighths = max(1, round(count / most * _BAR_CHARACTERS * len(_EIGHTHS)))
+    full, rest = divmod(eighths, len(_EIGHTHS))
+    return "█" * full + _EIGHTHS[rest]
+
+
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
     """Write a markdown table whose cells are shown as they are, whatever they hold.
 
     Args:
         headers: The titles of the columns.
-        rows: The cells of each row.
+        rows: The cells of each row; numbers get commas, and stand on the right.
 
     Returns:
         The table.
@@ -71,13 +125,22 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str | int]]) 
     Example:
         >>> print(markdown_table(["Order", "Parcels"], [["#1 | <b>", 2]]))
         | Order | Parcels |
-        | --- | --- |
+        | --- | ---: |
         | &#35;1 &#124; &#60;b&#62; | 2 |
     """
     if any(len(row) != len(headers) for row in rows):
         raise ValueError(f"each row must have {len(headers)} cells, one for each header")
-    lines = [map(plain, headers), ["---"] * len(headers), *(map(plain, row) for row in rows)]
+    numeric = [
+        bool(rows) and all(isinstance(cell, int) for cell in column)
+        for column in zip(*rows, strict=True)
+    ]
+    rule = ["---:" if right else "---" for right in numeric or [False] * len(headers)]
+    lines = [map(plain, headers), rule, *(map(_cell, row) for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _cell(cell: str | int) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else plain(cell)
 
 
 def shown(ids: Sequence[int], limit: int = 20) -> str:
@@ -148,11 +211,44 @@ def publish_summary(
         ...     publish_summary("late-parcels", title="Late parcels", counts={"written to": 2})
     """
     parts = [f"# {plain(title)}"]
-    if counts:
-        parts.append(markdown_table(["", "Count"], [[k, f"{n:,}"] for k, n in counts.items()]))
     if notes:
         parts.append("\n".join(f"- {plain(note)}" for note in notes))
-    _attempt(create_markdown_artifact, markdown="\n\n".join(parts), key=_key(key))
+    found = {name: count for name, count in counts.items() if count}
+    if found:
+        parts.append(markdown_table(["", "Count"], list(found.items())))
+    if none := [name for name, count in counts.items() if not count]:
+        parts.append(f"None: {plain(', '.join(none))}.")
+    _attempt(
+        create_markdown_artifact,
+        markdown="\n\n".join(parts),
+        key=_key(key),
+        description=plain(f"{title}, in numbers"),
+    )
+
+
+def publish_charts(key: str, charts: Sequence[Chart], *, title: str, lead: str) -> None:
+    """Show bar charts one below the other, as one markdown artifact.
+
+    Args:
+        key: What to find the artifact by; brought to lowercase letters, digits and dashes.
+        charts: The charts.
+        title: What they are about.
+        lead: What they show, in a sentence or two.
+
+    Example:
+        >>> from prefect import flow
+        >>> @flow
+        ... def late_parcels() -> None:
+        ...     chart = Chart("By carrier", "Carrier", "Parcels", {"UPS": 6, "DPD": 2})
+        ...     publish_charts("late-parcels", [chart], title="Late parcels", lead="8 are late.")
+    """
+    parts = [f"# {plain(title)}", plain(lead), *(chart.markdown() for chart in charts)]
+    _attempt(
+        create_markdown_artifact,
+        markdown="\n\n".join(parts),
+        key=_key(key),
+        description=plain(f"{title}, as charts"),
+    )
 
 
 class Progress:

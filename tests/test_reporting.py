@@ -19,9 +19,11 @@ from prefect.client.schemas.objects import Artifact
 
 from prefect_tracktor import reporting
 from prefect_tracktor.reporting import (
+    Chart,
     Progress,
     markdown_table,
     plain,
+    publish_charts,
     publish_summary,
     publish_table,
     shown,
@@ -85,7 +87,7 @@ def test_a_cell_cannot_break_out_of_its_table() -> None:
     hostile = "x | y\n| `z` | \\| <script>alert(1)</script> | [Pay](https://evil.example)"
     header, rule, row = markdown_table(["Order", "Parcels"], [[hostile, 2]]).splitlines()
     assert header == "| Order | Parcels |"
-    assert rule == "| --- | --- |"
+    assert rule == "| --- | ---: |"
     assert row.count("|") == 3
     assert not set("<>[]()`\\") & set(row)
 
@@ -163,14 +165,87 @@ def test_a_summary_holds_counts_and_notes_as_they_are() -> None:
     @flow
     def report() -> None:
         publish_summary(
-            "summary", title="Late *parcels*", counts={"written to": 1200}, notes=["<b>5</b> left"]
+            "summary",
+            title="Late *parcels*",
+            counts={"written to": 1200, "refused": 0, "un_certain": 0},
+            notes=["<b>5</b> left"],
         )
 
     report()
     assert artifact_of("summary").data == (
         "# Late &#42;parcels&#42;\n\n"
-        "|  | Count |\n| --- | --- |\n| written to | 1,200 |\n\n"
-        "- &#60;b&#62;5&#60;/b&#62; left"
+        "- &#60;b&#62;5&#60;/b&#62; left\n\n"
+        "|  | Count |\n| --- | ---: |\n| written to | 1,200 |\n\n"
+        "None: refused, un&#95;certain."
+    )
+    assert artifact_of("summary").description == "Late &#42;parcels&#42;, in numbers"
+
+
+def test_a_column_of_numbers_stands_on_the_right_with_commas() -> None:
+    _, rule, *rows = markdown_table(
+        ["Of", "Parcels", "Id"], [["a", 1200, "1200"], ["b", 7, "7"]]
+    ).splitlines()
+    assert rule == "| --- | ---: | --- |"
+    assert rows == ["| a | 1,200 | 1200 |", "| b | 7 | 7 |"]
+
+
+def test_a_table_may_have_no_rows() -> None:
+    assert markdown_table(["a", "b"], []) == "| a | b |\n| --- | --- |"
+
+
+def bars_of(*counts: int) -> list[str]:
+    """The last cell of each row: bar and share."""
+    chart = Chart("By n", "N", "Parcels", {str(n): count for n, count in enumerate(counts)})
+    rows = chart.markdown().splitlines()[4:]
+    return [row.split("|")[3].strip() for row in rows]
+
+
+def test_a_bar_is_as_long_as_its_count_beside_the_largest() -> None:
+    assert bars_of(28, 14, 7, 7) == ["█" * 14 + " 50%", "█" * 7 + " 25%", "███▌ 12%", "███▌ 12%"]
+
+
+def test_what_is_there_at_all_is_seen_and_what_is_not_has_no_bar() -> None:
+    assert bars_of(100_000, 1, 0) == ["█" * 14 + " 100%", "▏ 0%", "0%"]
+
+
+def test_a_chart_of_nothing_has_no_shares() -> None:
+    assert bars_of(0, 0) == ["", ""]
+    assert bars_of() == []
+
+
+@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=12))
+def test_a_larger_count_never_has_a_shorter_bar(counts: list[int]) -> None:
+    lengths = [
+        8 * bar.count("█") + sum("▏▎▍▌▋▊▉".index(c) + 1 for c in bar if c in "▏▎▍▌▋▊▉")
+        for bar in bars_of(*sorted(counts))
+    ]
+    assert lengths == sorted(lengths)
+    assert max(lengths) == (14 * 8 if any(counts) else 0)
+
+
+def test_a_chart_shows_names_as_they_are() -> None:
+    hostile = "x | <script> [Pay](https://evil.example)"
+    row = Chart("By | n", "N | m", "Parcels", {hostile: 1}).markdown().splitlines()[-1]
+    assert row.count("|") == 4
+    assert not set("<>[]()`\\") & set(row)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_charts_are_one_artifact_of_their_flow_run() -> None:
+    @flow
+    def report() -> None:
+        charts = [Chart("By carrier", "Carrier", "Parcels", {"UPS": 3, "DPD": 1})]
+        publish_charts("Late charts", charts, title="Late_parcels", lead="<b>4</b> are late.")
+
+    report()
+    artifact = artifact_of("late-charts")
+    assert artifact.flow_run_id is not None
+    assert artifact.data == (
+        "# Late&#95;parcels\n\n"
+        "&#60;b&#62;4&#60;/b&#62; are late.\n\n"
+        "## By carrier\n\n"
+        "| Carrier | Parcels | Share |\n| --- | ---: | --- |\n"
+        "| UPS | 3 | ██████████████ 75% |\n| DPD | 1 | ████▋ 25% |"
     )
 
 
@@ -247,8 +322,9 @@ def test_trouble_with_prefect_never_ends_the_work(
 ) -> None:
     publish_table("t", [{"order": 1}], description="d")
     publish_summary("s", title="t", counts={"orders": 1})
+    publish_charts("c", [], title="t", lead="l")
     with Progress("p", description="d", total=2, at_most_every=AT_ONCE) as progress:
         progress.advance()
-    assert next(prefect_away) == ["table", "markdown", "progress"]
-    assert caplog.text.count("could not be published (ConnectError)") == 3
+    assert next(prefect_away) == ["table", "markdown", "markdown", "progress"]
+    assert caplog.text.count("could not be published (ConnectError)") == 4
     assert "ada@example.com" not in caplog.text

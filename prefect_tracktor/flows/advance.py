@@ -21,8 +21,8 @@ def advance_custom_statuses(
     dry_run: bool = False,
     max_updates: int = 1000,
     verify: bool = True,
-    chunk_size: int = 500,
     settled: SettledOrders | None = None,
+    chunk_size: int = 500,
 ) -> StatusReport:
     """Set each order to the stage that its age has brought it to; only ever forward.
 
@@ -37,9 +37,9 @@ def advance_custom_statuses(
         dry_run: Show the plan, and write nothing.
         max_updates: If more orders than this are to be written, stop before the first.
         verify: Read back what was written, and report what did not stick.
-        chunk_size: How many orders one task run reads or writes.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
+        chunk_size: How many orders one task run reads or writes.
 
     Returns:
         What was found and done.

@@ -21,6 +21,7 @@ from prefect_tracktor.events.tracking import exception_event
 from prefect_tracktor.flows.expired_exceptions import affected_parcels
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.flows.trouble import Trouble, exception_label
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
 from prefect_tracktor.reporting import publish_summary, publish_table
@@ -62,13 +63,13 @@ def announce_exceptions(
     credentials: TracktorCredentials,
     orders: Orders,
     *,
-    exception_statuses: frozenset[ExceptionStatus] = ALL_EXCEPTIONS,
-    ledger: NotificationLedger | None = None,
     dry_run: bool = False,
     remember_only: bool = False,
     max_events: int = 500,
-    chunk_size: int = 500,
+    exception_statuses: frozenset[ExceptionStatus] = ALL_EXCEPTIONS,
+    ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
+    chunk_size: int = 500,
 ) -> ExceptionsReport:
     """Emit an event for each parcel that has newly got into trouble, once.
 
@@ -78,16 +79,18 @@ def announce_exceptions(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, or where to find them: in a file, or in Shopify.
-        exception_statuses: Which exceptions to announce.
-        ledger: Where it is kept what was announced; by default a SQLite file in the Prefect home of
-            the machine that runs this. Workers that do not share it need PostgreSQL.
         dry_run: Show what would be announced, and emit and remember nothing.
         remember_only: Take all that is in trouble now as known, and emit nothing: for the very
             first run.
         max_events: If more events than this are due, stop before the first.
-        chunk_size: How many orders one task run reads.
+        exception_statuses: Which exceptions to announce: expired (Tracking Expired), exception
+            (Shipping Exception), not_found (Needs Attention), pending (Pending Details),
+            undelivered (Failed Attempt).
+        ledger: Where it is kept what was announced; by default a SQLite file in the Prefect home of
+            the machine that runs this. Workers that do not share it need PostgreSQL.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
+        chunk_size: How many orders one task run reads.
 
     Returns:
         What was found and done.
@@ -112,13 +115,16 @@ def announce_exceptions(
         raise InvalidInput(f"max_events must be 0 or more, not {max_events}")
     scan = Scan(credentials, orders, chunk_size=chunk_size, settled=settled)
     news = _News(credentials.account, exception_statuses, ledger or NotificationLedger())
+    trouble = Trouble()
     try:
         for batch in scan:
+            trouble.take(batch.found)
             news.take(batch.found)
         news.act(dry_run=dry_run, remember_only=remember_only, max_events=max_events)
     finally:
         report = _report(scan, news, dry_run=dry_run)
         _publish(report, news)
+        trouble.publish()
     if not dry_run:
         scan.remember_settled(unless=report.unannounced)
     if not report.complete:
@@ -214,14 +220,16 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
     told = set(news.announced)
     rows: list[Row] = [
         {
+            "Order": event.payload["order_name"] or "",
+            "Exception": exception_label(key.reason.rpartition(":")[2]),
+            "Carrier": event.payload["carrier"] or "",
+            "Outcome": "Announced" if key in told else "Due",
             "Order id": str(key.order_id),
             "Fulfillment id": str(key.fulfillment_id),
-            "Exception": key.reason.rpartition(":")[2],
-            "Outcome": "Announced" if key in told else "Due",
         }
-        for key in news.due
+        for key, event in news.due.items()
     ]
-    publish_table("exceptions", rows, description="Parcels that are newly in trouble.")
+    publish_table("exceptions", rows, description="Parcels newly in trouble.")
     notes = [] if report.complete else [_what_is_left(report)]
     if report.dry_run:
         notes.append("This was a dry run: nothing was announced.")

@@ -12,6 +12,7 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
 from prefect_tracktor.flows.mail_run import MailReport, MailRun, Occasion, correspondence_of
 from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
@@ -28,15 +29,15 @@ def email_expired_exceptions(
     email_server: EmailServerCredentials,
     *,
     sender: str,
-    template: EmailTemplate | None = None,
-    ledger: NotificationLedger | None = None,
-    exception_statuses: frozenset[ExceptionStatus] = EXPIRED,
     dry_run: bool = False,
+    redirect_to: str = "",
     max_emails: int = 500,
-    redirect_to: str | None = None,
-    reply_to: str | None = None,
-    chunk_size: int = 500,
+    exception_statuses: frozenset[ExceptionStatus] = EXPIRED,
+    template: EmailTemplate | None = None,
+    reply_to: str = "",
+    ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
+    chunk_size: int = 500,
 ) -> MailReport:
     """Write once to each customer whose parcel's tracking has expired.
 
@@ -49,17 +50,20 @@ def email_expired_exceptions(
         orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         email_server: The mail server.
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
+        dry_run: Show who would be written to, and send nothing.
+        redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
+            empty to write to these.
+        max_emails: If more messages than this are due, stop before the first.
+        exception_statuses: Which exceptions to write about: expired (Tracking Expired), exception
+            (Shipping Exception), not_found (Needs Attention), pending (Pending Details),
+            undelivered (Failed Attempt).
         template: What is written; the default speaks of expired tracking only.
+        reply_to: The address for answers; empty for the sender's.
         ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
             the machine that runs this. Workers that do not share it need PostgreSQL.
-        exception_statuses: Which exceptions to write about.
-        dry_run: Show who would be written to, and send nothing.
-        max_emails: If more messages than this are due, stop before the first.
-        redirect_to: Send all messages to this address instead, as a rehearsal.
-        reply_to: Where answers go; the sender by default.
-        chunk_size: How many orders one task run reads.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
+        chunk_size: How many orders one task run reads.
 
     Returns:
         What was found and done.
@@ -86,6 +90,7 @@ def email_expired_exceptions(
         20
     """
     words = _fitting_template(template, exception_statuses)
+    trouble = Trouble()
 
     def choose(order: Order) -> Iterator[Occasion]:
         """One message names all of an order's parcels that are in trouble."""
@@ -93,7 +98,7 @@ def email_expired_exceptions(
         if parcels:
             yield Occasion(words, [(p, f"exception:{p.exception_status}") for p in parcels])
 
-    return MailRun(
+    run = MailRun(
         Scan(credentials, orders, chunk_size=chunk_size, settled=settled),
         correspondence_of(
             credentials,
@@ -108,7 +113,12 @@ def email_expired_exceptions(
         key="expired-exceptions",
         dry_run=dry_run,
         max_emails=max_emails,
-    ).carry_out()
+        watch=trouble.take,
+    )
+    try:
+        return run.carry_out()
+    finally:
+        trouble.publish()
 
 
 def affected_parcels(

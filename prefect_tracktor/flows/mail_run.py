@@ -19,6 +19,7 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, UnreadableAnswer
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.flows.trouble import exception_label
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
@@ -90,6 +91,7 @@ class Occasion:
 
 
 Choose = Callable[[Order], Iterable[Occasion]]
+Watch = Callable[[Iterable[Order]], None]
 
 
 def correspondence_of(
@@ -98,8 +100,8 @@ def correspondence_of(
     *,
     sender: str,
     ledger: NotificationLedger | None,
-    redirect_to: str | None,
-    reply_to: str | None,
+    redirect_to: str,
+    reply_to: str,
 ) -> Correspondence:
     """How a flow run writes to customers, from the flow's parameters.
 
@@ -108,8 +110,8 @@ def correspondence_of(
         email_server: The mail server.
         sender: Who writes.
         ledger: Who was told what; the default one if left out.
-        redirect_to: The address that gets all messages in a rehearsal.
-        reply_to: Where answers go, if not to the sender.
+        redirect_to: The address that gets all messages in a rehearsal; empty in earnest.
+        reply_to: The address for answers; empty for the sender's.
 
     Returns:
         The correspondence.
@@ -124,8 +126,8 @@ def correspondence_of(
         ...     EmailServerCredentials(smtp_server="smtp.example.com"),
         ...     sender="Your Shop <orders@your-shop.example>",
         ...     ledger=ledger,
-        ...     redirect_to=None,
-        ...     reply_to=None,
+        ...     redirect_to="",
+        ...     reply_to="",
         ... ).sender.addr_spec
         'orders@your-shop.example'
     """
@@ -152,6 +154,7 @@ class MailRun:
         key: What its artifacts are found by.
         dry_run: Show who would be written to, and send nothing.
         max_emails: If more messages than this are due, stop before the first.
+        watch: What else looks at the orders that were read, such as for a chart.
         undated: What `choose` notes of orders with a parcel that it passes over, since it is not
             known when it reached its status.
 
@@ -166,8 +169,8 @@ class MailRun:
         ...         EmailServerCredentials(smtp_server="smtp.example.com"),
         ...         sender="Your Shop <orders@your-shop.example>",
         ...         ledger=ledger,
-        ...         redirect_to=None,
-        ...         reply_to=None,
+        ...         redirect_to="",
+        ...         reply_to="",
         ...     )
         ...     nothing = lambda order: []
         ...     run = MailRun(scan, correspondence, nothing, title="No", key="no", dry_run=True)
@@ -183,6 +186,7 @@ class MailRun:
     key: str
     dry_run: bool = False
     max_emails: int = 500
+    watch: Watch = lambda _orders: None
     undated: list[int] = field(default_factory=list)
     _affected: list[int] = field(default_factory=list)
     _due: list[int] = field(default_factory=list)
@@ -212,6 +216,7 @@ class MailRun:
             self.correspondence.check()
         try:
             for batch in self.scan:
+                self.watch(batch.found)
                 self._take(batch)
             self._refuse_too_many()
             if not self.dry_run:
@@ -294,7 +299,7 @@ class MailRun:
         letters = [letter for letter, _ in self._letters]
         rows = [row for _, row in self._letters]
         total = len(letters)
-        with Progress("tracktor-messages", description="Messages", total=total) as progress:
+        with Progress("tracktor-messages", description="Messages sent", total=total) as progress:
             # each letter has one outcome, in the order of the letters
             for row, posted in zip(rows, self.correspondence.post(letters), strict=True):
                 self._outcomes[posted.outcome].append(posted.letter.order_id)
@@ -345,7 +350,7 @@ class MailRun:
         publish_table(
             self.key,
             self._rows,
-            description="Whom this run found to be written to, and what became of it.",
+            description="Who is concerned, and what became of it.",
         )
         notes = [] if report.complete else [_what_is_left(report)]
         if report.dry_run:
@@ -356,13 +361,18 @@ class MailRun:
 def _row(order: Order, notices: Mapping[NoticeKey, Fulfillment]) -> Row:
     return {
         "Order": order.order_name or str(order.order_id),
-        "Order id": str(order.order_id),
-        "Parcels": len(notices),
-        "About": ", ".join(sorted({key.reason.partition(":")[2] for key in notices})),
         "To": mask_email(order.order_email),
         "Outcome": "",
         "Reason": "",
+        "About": ", ".join(sorted({_subject(key) for key in notices})),
+        "Parcels": len(notices),
+        "Order id": str(order.order_id),
     }
+
+
+def _subject(key: NoticeKey) -> str:
+    """What a notice is about, for people: an exception as the dashboard names it, or a status."""
+    return exception_label(key.reason.partition(":")[2])
 
 
 def _describe(row: Row, outcome: str, reason: str = "") -> None:

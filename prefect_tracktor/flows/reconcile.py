@@ -21,8 +21,8 @@ def reconcile_manual_statuses(
     takeover: bool = False,
     release_fulfilled: bool = False,
     verify: bool = True,
-    chunk_size: int = 500,
     settled: SettledOrders | None = None,
+    chunk_size: int = 500,
 ) -> StatusReport:
     """Make Tracktor's manual statuses agree with the shop's own records.
 
@@ -39,9 +39,9 @@ def reconcile_manual_statuses(
         release_fulfilled: Hand orders that are fulfilled, not delivered and under a manual status
             back to the carrier, whatever status is desired for them.
         verify: Read back what was written, and report what did not stick.
-        chunk_size: How many orders one task run reads or writes.
         settled: What remembers the orders that can no longer change, so that these are not read
             again; with `takeover` all are read.
+        chunk_size: How many orders one task run reads or writes.
 
     Returns:
         What was found and done.

@@ -46,13 +46,13 @@ def notify_status_change(
     *,
     status: str,
     sender: str,
+    dry_run: bool = False,
+    redirect_to: str = "",
     order_id: int | None = None,
     within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
+    reply_to: str = "",
     ledger: NotificationLedger | None = None,
-    dry_run: bool = False,
-    redirect_to: str | None = None,
-    reply_to: str | None = None,
     retry_delays_seconds: list[float] = RETRY_DELAYS_SECONDS,
 ) -> MailReport:
     """Write once to the customer of a parcel that has reached a status.
@@ -66,16 +66,17 @@ def notify_status_change(
         email_server: The mail server.
         status: The status to write about, by key or label, such as "delivered".
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
+        dry_run: Show who would be written to, and send nothing.
+        redirect_to: For a rehearsal: the address that gets the message instead of the customer;
+            empty to write to this one.
         order_id: The order that the parcel belongs to; left out, it takes one more look-up.
         within_hours: How long ago the parcel may have reached the status, at most: events may be
             sent again long after. One of which this is not known counts as recent.
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
+        reply_to: The address for answers; empty for the sender's.
         ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
             the machine that runs this. Workers that do not share it need PostgreSQL.
-        dry_run: Show who would be written to, and send nothing.
-        redirect_to: Send the message to this address instead, as a rehearsal.
-        reply_to: Where answers go; the sender by default.
         retry_delays_seconds: How long to wait before each further try, while the trouble may pass:
             no next run comes to make up for it.
 
@@ -142,16 +143,16 @@ def email_status_changes(
     email_server: EmailServerCredentials,
     *,
     sender: str,
+    dry_run: bool = False,
+    redirect_to: str = "",
+    max_emails: int = 500,
     statuses: frozenset[str] = DELIVERED,
     within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
+    reply_to: str = "",
     ledger: NotificationLedger | None = None,
-    dry_run: bool = False,
-    max_emails: int = 500,
-    redirect_to: str | None = None,
-    reply_to: str | None = None,
-    chunk_size: int = 500,
     settled: SettledOrders | None = None,
+    chunk_size: int = 500,
 ) -> MailReport:
     """Write once to each customer whose parcel has reached a status lately.
 
@@ -162,20 +163,22 @@ def email_status_changes(
         orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         email_server: The mail server.
         sender: Who writes, such as "Your Shop <orders@your-shop.example>".
-        statuses: Which statuses to write about, by key or label.
-        within_hours: How long ago a parcel may have reached its status, at most; orders with one of
-            which this is not known are among the report's `undated`.
+        dry_run: Show who would be written to, and send nothing.
+        redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
+            empty to write to these.
+        max_emails: If more messages than this are due, stop before the first.
+        statuses: Which statuses to write about, such as delivered, out_for_delivery or one of your
+            own; by key or label.
+        within_hours: How long ago a parcel may have reached its status, at most. Where this is not
+            known, nobody is written to; the summary counts these orders as undated.
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
+        reply_to: The address for answers; empty for the sender's.
         ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
             the machine that runs this. Workers that do not share it need PostgreSQL.
-        dry_run: Show who would be written to, and send nothing.
-        max_emails: If more messages than this are due, stop before the first.
-        redirect_to: Send all messages to this address instead, as a rehearsal.
-        reply_to: Where answers go; the sender by default.
-        chunk_size: How many orders one task run reads.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
+        chunk_size: How many orders one task run reads.
 
     Returns:
         What was found and done.

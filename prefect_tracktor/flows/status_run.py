@@ -274,11 +274,11 @@ def status_options(credentials: TracktorCredentials) -> tuple[list[StatusOption]
 def _row(order: Change | Protected, outcome: str, reason: str) -> Row:
     return {
         "Order": order.order_name,
-        "Order id": str(order.order_id),
         "From": order.old,
         "To": order.new,
         "Outcome": outcome,
         "Reason": reason,
+        "Order id": str(order.order_id),
     }
 
 
