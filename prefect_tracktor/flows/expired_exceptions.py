@@ -36,6 +36,7 @@ def email_expired_exceptions(
     redirect_to: str | None = None,
     reply_to: str | None = None,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
     settled: SettledOrders | None = None,
 ) -> MailReport:
     """Write once to each customer whose parcel's tracking has expired.
@@ -58,6 +59,8 @@ def email_expired_exceptions(
         redirect_to: Send all messages to this address instead, as a rehearsal.
         reply_to: Where answers go; the sender by default.
         chunk_size: How many orders one task run reads.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
 
@@ -94,7 +97,13 @@ def email_expired_exceptions(
             yield Occasion(words, [(p, f"exception:{p.exception_status}") for p in parcels])
 
     return MailRun(
-        Scan(credentials, orders, chunk_size=chunk_size, settled=settled),
+        Scan(
+            credentials,
+            orders,
+            chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
+            settled=settled,
+        ),
         correspondence_of(
             credentials,
             email_server,

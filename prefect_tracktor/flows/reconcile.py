@@ -22,6 +22,7 @@ def reconcile_manual_statuses(
     release_fulfilled: bool = False,
     verify: bool = True,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
     settled: SettledOrders | None = None,
 ) -> StatusReport:
     """Make Tracktor's manual statuses agree with the shop's own records.
@@ -40,6 +41,8 @@ def reconcile_manual_statuses(
             back to the carrier, whatever status is desired for them.
         verify: Read back what was written, and report what did not stick.
         chunk_size: How many orders one task run reads or writes.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
         settled: What remembers the orders that can no longer change, so that these are not read
             again; with `takeover` all are read.
 
@@ -79,6 +82,7 @@ def reconcile_manual_statuses(
             credentials,
             asked,
             chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
             settled=None if takeover else settled,
             # what is asked about the carrier's updates can be done for delivered orders too
             may_skip=asks_for_a_status_only,

@@ -151,6 +151,7 @@ def email_status_changes(
     redirect_to: str | None = None,
     reply_to: str | None = None,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
     settled: SettledOrders | None = None,
 ) -> MailReport:
     """Write once to each customer whose parcel has reached a status lately.
@@ -174,6 +175,8 @@ def email_status_changes(
         redirect_to: Send all messages to this address instead, as a rehearsal.
         reply_to: Where answers go; the sender by default.
         chunk_size: How many orders one task run reads.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
 
@@ -225,7 +228,13 @@ def email_status_changes(
             yield Occasion(words[status], [(parcel, _reason(status)) for parcel in same])
 
     return MailRun(
-        Scan(credentials, orders, chunk_size=chunk_size, settled=settled),
+        Scan(
+            credentials,
+            orders,
+            chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
+            settled=settled,
+        ),
         correspondence_of(
             credentials,
             email_server,
