@@ -73,8 +73,8 @@ def test_processes_keep_to_a_shared_rate_together(new_limit: NewLimit) -> None:
             process.join()
     arrivals = [request.at for request in server.requests]
     assert len(arrivals) == 28
-    # in whatever window: a burst, the rate, and what was taken up to a second before it; the half is
-    # for the time that a permit and a request are on their way
+    # in whatever window: a burst, the rate, and what was taken up to a second before it; the half
+    # is for the time that a permit and a request are on their way
     for first, start in enumerate(arrivals):
         for count, end in enumerate(arrivals[first:], start=1):
             assert count <= burst + rate * (end - start + 1.5)
