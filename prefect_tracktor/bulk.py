@@ -111,6 +111,7 @@ async def send_all(client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]
 
     Raises:
         BadCredentials: Tracktor refuses the credentials, which concerns all ids alike.
+        InvalidInput: The limit that is shared with other workers cannot be used.
 
     Example:
         >>> from prefect_tracktor import endpoints
@@ -142,7 +143,7 @@ class _Sending(Generic[T]):
         self._missing: set[int] = set()
         self._failed: dict[int, Failure] = {}
         self._failed_in_a_row = 0
-        self._refusal: BadCredentials | None = None
+        self._refusal: BadCredentials | InvalidInput | None = None
 
     async def run(self) -> None:
         workers = min(len(self._calls), self._client.limits.max_concurrency * _CALLS_A_TURN)
@@ -164,7 +165,7 @@ class _Sending(Generic[T]):
             self._found[wanted] = await self._client.send(endpoint)
         except NotFound:
             self._missing.add(wanted)
-        except BadCredentials as refusal:
+        except (BadCredentials, InvalidInput) as refusal:
             self._refusal = refusal
             self._group.cancel_scope.cancel()
         except TracktorError as error:

@@ -19,6 +19,7 @@ from prefect_tracktor import endpoints
 from prefect_tracktor.endpoints import Answer, Endpoint, checked_address, interpret
 from prefect_tracktor.errors import InvalidInput, NotFound, TracktorError
 from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.pace import pace_of
 from prefect_tracktor.transport import (
     TransportLimits,
     aexchange,
@@ -26,7 +27,6 @@ from prefect_tracktor.transport import (
     attempts,
     exchange,
     may_repeat,
-    rate_limiter,
     sync_transport,
 )
 
@@ -149,8 +149,7 @@ class _Account:
         self.requests_sent = 0
         self._secrets = (checked_api_key(api_key), checked_uuid(uuid))
         self._base_url = f"{checked_address(base_url, field='base_url').rstrip('/')}/{uuid}/"
-        rate = self.limits.requests_per_second
-        self._limiter = rate_limiter(account_name(uuid), rate) if rate else None
+        self._pace = pace_of(account_name(uuid), self.limits)
         self._headers = httpx.Headers(
             {
                 "x-api-key": api_key,
@@ -262,8 +261,8 @@ class TracktorClient(_Account):
         raise AssertionError("an attempt returns or raises")
 
     def _exchange(self, endpoint: Endpoint[T]) -> T:
-        if self._limiter:
-            self._limiter.try_acquire(endpoint.path)
+        if self._pace:
+            self._pace.wait(endpoint.path)
         request = self._request(endpoint)
         return self._result(endpoint, exchange(self._transport, request, endpoint, self.limits))
 
@@ -401,8 +400,8 @@ class AsyncTracktorClient(_Account):
     async def _exchange(self, endpoint: Endpoint[T]) -> T:
         # a turn ends with the attempt, so that calls which wait to be repeated hold up nobody
         async with self._turns:
-            if self._limiter:
-                await self._limiter.try_acquire_async(endpoint.path)
+            if self._pace:
+                await self._pace.wait_async(endpoint.path)
             request = self._request(endpoint)
             answer = await aexchange(self._transport, request, endpoint, self.limits)
         return self._result(endpoint, answer)

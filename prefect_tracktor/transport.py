@@ -1,9 +1,7 @@
-"""How a request travels: connections, time-outs, rate limit, retries. Composed from libraries."""
+"""How a request travels: connections, time-outs, retries. Composed from libraries."""
 
-import math
 import random
 import ssl
-import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +14,6 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import stamina
 from pydantic import BaseModel, ConfigDict, Field
-from pyrate_limiter import Limiter, Rate
 
 from prefect_tracktor.endpoints import Answer, Endpoint, Retries, cut_off
 from prefect_tracktor.errors import (
@@ -39,6 +36,8 @@ class TransportLimits(BaseModel):
         max_concurrency: How many requests may be under way at once in one client.
         requests_per_second: How many requests may start in any second, over all clients of the
             account in this process; 0 for no limit.
+        shared_limit: The name of a global concurrency limit in Prefect with a slot decay, which all
+            processes that name it keep to together; empty for none.
         connect_timeout_seconds: How long to wait for a connection.
         read_timeout_seconds: How long to wait for the next part of an answer.
         call_timeout_seconds: How long one attempt may take as a whole.
@@ -68,6 +67,13 @@ class TransportLimits(BaseModel):
         le=10_000,
         title="Requests per second",
         description="How many requests may start in any second; 0 for no limit.",
+    )
+    shared_limit: str = Field(
+        default="",
+        title="Shared limit",
+        description="The name of a global concurrency limit in Prefect with a slot decay, for"
+        " workers that share the account's rate; empty for none.",
+        examples=["tracktor-berlin"],
     )
     connect_timeout_seconds: float = Field(
         default=10,
@@ -199,34 +205,6 @@ def connection_trouble(endpoint: Endpoint[Any], error: httpx.HTTPError) -> Conne
         call=endpoint.call,
         may_have_arrived=not isinstance(error, not_sent),
     )
-
-
-_limiters: dict[tuple[str, float], Limiter] = {}
-_limiters_lock = threading.Lock()
-
-
-def rate_limiter(account: str, requests_per_second: float) -> Limiter:
-    """The one limiter of an account in this process, whatever the number of its clients.
-
-    Args:
-        account: A name for the account.
-        requests_per_second: How many requests may start in any second; below 1 the time between
-            two requests grows accordingly.
-
-    Returns:
-        The same limiter for the same arguments.
-
-    Example:
-        >>> rate_limiter("shop", 5) is rate_limiter("shop", 5)
-        True
-    """
-    key = (account, requests_per_second)
-    with _limiters_lock:  # a cache decorator would let two threads make two of them
-        if key not in _limiters:
-            at_once = max(1, int(requests_per_second))
-            window_ms = math.ceil(at_once / requests_per_second * 1000)
-            _limiters[key] = Limiter(Rate(at_once, window_ms))
-        return _limiters[key]
 
 
 @lru_cache(maxsize=1)

@@ -23,6 +23,7 @@ def advance_custom_statuses(
     verify: bool = True,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
 ) -> StatusReport:
     """Set each order to the stage that its age has brought it to; only ever forward.
 
@@ -40,6 +41,8 @@ def advance_custom_statuses(
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
         chunk_size: How many orders one task run reads or writes.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
 
     Returns:
         What was found and done.
@@ -65,7 +68,14 @@ def advance_custom_statuses(
     options, calls = status_options(credentials)
     return StatusRun(
         credentials,
-        Scan(credentials, orders, chunk_size=chunk_size, settled=settled, calls=calls),
+        Scan(
+            credentials,
+            orders,
+            chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
+            settled=settled,
+            calls=calls,
+        ),
         Progression(checked_stages(stages, options), options, now=datetime.now(UTC)),
         title="Advance statuses",
         dry_run=dry_run,

@@ -70,6 +70,7 @@ def announce_exceptions(
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
 ) -> ExceptionsReport:
     """Emit an event for each parcel that has newly got into trouble, once.
 
@@ -91,6 +92,8 @@ def announce_exceptions(
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
         chunk_size: How many orders one task run reads.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
 
     Returns:
         What was found and done.
@@ -113,7 +116,13 @@ def announce_exceptions(
         raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
     if max_events < 0:
         raise InvalidInput(f"max_events must be 0 or more, not {max_events}")
-    scan = Scan(credentials, orders, chunk_size=chunk_size, settled=settled)
+    scan = Scan(
+        credentials,
+        orders,
+        chunk_size=chunk_size,
+        chunks_at_once=chunks_at_once,
+        settled=settled,
+    )
     news = _News(credentials.account, exception_statuses, ledger or NotificationLedger())
     trouble = Trouble()
     try:

@@ -38,6 +38,7 @@ def email_expired_exceptions(
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
 ) -> MailReport:
     """Write once to each customer whose parcel's tracking has expired.
 
@@ -64,6 +65,8 @@ def email_expired_exceptions(
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
         chunk_size: How many orders one task run reads.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
 
     Returns:
         What was found and done.
@@ -99,7 +102,13 @@ def email_expired_exceptions(
             yield Occasion(words, [(p, f"exception:{p.exception_status}") for p in parcels])
 
     run = MailRun(
-        Scan(credentials, orders, chunk_size=chunk_size, settled=settled),
+        Scan(
+            credentials,
+            orders,
+            chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
+            settled=settled,
+        ),
         correspondence_of(
             credentials,
             email_server,

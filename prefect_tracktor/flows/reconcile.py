@@ -23,6 +23,7 @@ def reconcile_manual_statuses(
     verify: bool = True,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
 ) -> StatusReport:
     """Make Tracktor's manual statuses agree with the shop's own records.
 
@@ -42,6 +43,8 @@ def reconcile_manual_statuses(
         settled: What remembers the orders that can no longer change, so that these are not read
             again; with `takeover` all are read.
         chunk_size: How many orders one task run reads or writes.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
 
     Returns:
         What was found and done.
@@ -79,6 +82,7 @@ def reconcile_manual_statuses(
             credentials,
             asked,
             chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
             settled=None if takeover else settled,
             # what is asked about the carrier's updates can be done for delivered orders too
             may_skip=asks_for_a_status_only,

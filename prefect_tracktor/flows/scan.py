@@ -1,9 +1,15 @@
 """The first two steps of every flow that scans a shop: find the orders, read them in bulk."""
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from prefect import get_run_logger
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
@@ -16,19 +22,23 @@ from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
 from prefect_tracktor.tasks import get_orders
 
 _LARGEST_CHUNK = 10_000
+_MOST_CHUNKS = 64
 
 
 class Scan:
     """Reads a shop's orders, one task run per chunk, on the task runner of the flow it is used in.
 
-    One chunk is read at a time: a chunk is concurrent in itself, the limits of the credentials
-    hold for the whole, and memory stays that of one chunk. Iterate over it once, to get the
+    One chunk is read at a time, as a chunk is concurrent in itself. Where the task runner has
+    several processes, more chunks can be under way: each then has its share of what the
+    credentials allow, so that their limits hold for the whole. Outcomes are taken in the order of
+    the chunks, and memory is that of the chunks under way. Iterate over it once, to get the
     outcome of each chunk.
 
     Args:
         credentials: The account.
         orders: Order ids, or a source of them.
         chunk_size: How many orders a task run reads.
+        chunks_at_once: How many task runs may be under way.
         settled: What remembers the orders that can no longer change; these are not read again.
         may_skip: Whether a settled order may be left out, by its id.
         calls: How many requests were sent before, to find the orders.
@@ -41,8 +51,8 @@ class Scan:
         failed: Those that could not be read, and why.
 
     Raises:
-        InvalidInput: The chunk size is out of its range; while reading: an order id is none, and
-            the message says where it stands.
+        InvalidInput: The size of a chunk or the number of chunks is out of its range; while
+            reading: an order id is none, and the message says where it stands.
         BadCredentials: While reading: Tracktor refuses the credentials.
 
     Example:
@@ -60,15 +70,18 @@ class Scan:
         orders: Sequence[int] | OrderSource,
         *,
         chunk_size: int,
+        chunks_at_once: int = 1,
         settled: SettledOrders | None = None,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
     ) -> None:
         if not 1 <= chunk_size <= _LARGEST_CHUNK:
             raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
-        self._credentials = credentials
+        self._account = credentials.account
+        self._credentials = _share(credentials, chunks_at_once)
         self._orders = orders
         self._chunk_size = chunk_size
+        self._chunks_at_once = chunks_at_once
         self._memory = settled
         self._may_skip = may_skip
         self.calls = calls
@@ -82,9 +95,9 @@ class Scan:
         """Read chunk by chunk."""
         total = len(self._orders) if isinstance(self._orders, Sequence) else None
         with Progress("tracktor-scan", description="Orders read", total=total) as progress:
-            for chunk in chunked(iter_order_ids(self._orders), self._chunk_size):
-                yield self._read(self._without_settled(chunk))
-                progress.advance(len(chunk))
+            for chunk in self._in_order():
+                yield self._take(chunk)
+                progress.advance(chunk.size)
 
     def remember_settled(self, *, unless: Collection[int] = ()) -> None:
         """Keep in mind which orders need not be read again, after all was done about them.
@@ -96,7 +109,7 @@ class Scan:
         arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}
         if self._memory is not None:
             try:
-                self._memory.remember(self._credentials.account, arrivals)
+                self._memory.remember(self._account, arrivals)
             except DatabaseError as trouble:
                 self._go_without_memory(trouble)
 
@@ -105,7 +118,7 @@ class Scan:
             return chunk
         skippable = filter(self._may_skip, chunk)
         try:
-            settled = self._memory.among(self._credentials.account, skippable)
+            settled = self._memory.among(self._account, skippable)
         except DatabaseError as trouble:
             self._go_without_memory(trouble)
             return chunk
@@ -117,10 +130,21 @@ class Scan:
         self._memory = None
         get_run_logger().warning("All orders are read, and none is remembered: %s", trouble)
 
-    def _read(self, order_ids: list[int]) -> Batch[Order]:
-        if not order_ids:
-            return Batch()
-        batch = get_orders.submit(self._credentials, order_ids).result()
+    def _in_order(self) -> Iterator["_Chunk"]:
+        """The chunks as they come, each when its turn is to be waited for."""
+        chunks = chunked(iter_order_ids(self._orders), self._chunk_size)
+        under_way = deque(map(self._start, islice(chunks, self._chunks_at_once)))
+        while under_way:
+            yield under_way.popleft()
+            under_way.extend(map(self._start, islice(chunks, 1)))
+
+    def _start(self, order_ids: list[int]) -> "_Chunk":
+        wanted = self._without_settled(order_ids)
+        reading = get_orders.submit(self._credentials, wanted) if wanted else None
+        return _Chunk(len(order_ids), reading)
+
+    def _take(self, chunk: "_Chunk") -> Batch[Order]:
+        batch = chunk.reading.result() if chunk.reading else Batch[Order]()
         self.calls += batch.requests
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
@@ -129,3 +153,32 @@ class Scan:
             times = {order.order_id: arrived_at(order) for order in batch.found}
             self._arrivals |= {i: time for i, time in times.items() if time is not None}
         return batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    size: int
+    reading: PrefectFuture[Batch[Order]] | None
+
+
+def _share(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:
+    """What each of several chunks may ask for, so that together they keep to the limits."""
+    limits = credentials.limits
+    if not 1 <= chunks_at_once <= _MOST_CHUNKS:
+        raise InvalidInput(f"chunks_at_once must be from 1 to {_MOST_CHUNKS}, not {chunks_at_once}")
+    if chunks_at_once > limits.max_concurrency:
+        raise InvalidInput(
+            f"chunks_at_once is {chunks_at_once}, and the credentials allow"
+            f" {limits.max_concurrency} requests at once: each chunk needs one at least"
+        )
+    if chunks_at_once == 1:
+        return credentials
+    run = FlowRunContext.get()
+    in_one_process = run is None or isinstance(run.task_runner, ThreadPoolTaskRunner)
+    # within a process there is one limiter for the account, whatever the number of chunks
+    processes = 1 if in_one_process else chunks_at_once
+    shares = {
+        "max_concurrency": limits.max_concurrency // chunks_at_once,
+        "requests_per_second": limits.requests_per_second / processes,
+    }
+    return credentials.model_copy(update={"limits": limits.model_copy(update=shares)})

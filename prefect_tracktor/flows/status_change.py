@@ -153,6 +153,7 @@ def email_status_changes(
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
+    chunks_at_once: int = 1,
 ) -> MailReport:
     """Write once to each customer whose parcel has reached a status lately.
 
@@ -179,6 +180,8 @@ def email_status_changes(
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
         chunk_size: How many orders one task run reads.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
 
     Returns:
         What was found and done.
@@ -228,7 +231,13 @@ def email_status_changes(
             yield Occasion(words[status], [(parcel, _reason(status)) for parcel in same])
 
     return MailRun(
-        Scan(credentials, orders, chunk_size=chunk_size, settled=settled),
+        Scan(
+            credentials,
+            orders,
+            chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
+            settled=settled,
+        ),
         correspondence_of(
             credentials,
             email_server,

@@ -17,6 +17,7 @@ import httpx
 from prefect_tracktor.client import checked_secret
 from prefect_tracktor.endpoints import Endpoint, checked_address, interpret
 from prefect_tracktor.errors import BadCredentials, InvalidInput
+from prefect_tracktor.pace import pace_of
 from prefect_tracktor.shopify import endpoints
 from prefect_tracktor.shopify.endpoints import Grant, OrderPage, Reply
 from prefect_tracktor.transport import (
@@ -24,7 +25,6 @@ from prefect_tracktor.transport import (
     attempts,
     exchange,
     may_repeat,
-    rate_limiter,
     sync_transport,
 )
 
@@ -180,6 +180,7 @@ class ShopifyClient:
         self._app = {"client_id": client_id, "client_secret": client_secret}
         self._account = _account(self._address, access_token, client_id, client_secret)
         self._secrets = (access_token, client_secret)
+        self._pace = pace_of(self._account, self.limits)
         self._transport = sync_transport(self._address, self.limits)
         self._may_send_at = 0.0
 
@@ -264,11 +265,10 @@ class ShopifyClient:
             "accept-encoding": "gzip, deflate",
             "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
         } | dict(headers)
-        rate = self.limits.requests_per_second
         for attempt in attempts(self.limits, repeat=partial(may_repeat, endpoint)):
             with attempt:
-                if rate:
-                    rate_limiter(self._account, rate).try_acquire(endpoint.path)
+                if self._pace:
+                    self._pace.wait(endpoint.path)
                 request = httpx.Request(
                     endpoint.method,
                     self._address + endpoint.path,

@@ -1,0 +1,129 @@
+"""The ready-made flows on task runners with processes of their own, the ledger on PostgreSQL."""
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+from prefect.task_runners import ProcessPoolTaskRunner
+from prefect_dask import DaskTaskRunner
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import (
+    BadCredentials,
+    IncompleteRun,
+    NotificationLedger,
+    SettledOrders,
+    TracktorCredentials,
+)
+from prefect_tracktor.flows import MailReport, email_expired_exceptions
+from prefect_tracktor.sandbox import MailServer, Sandbox
+from tests.counting import CountingServer
+from tests.flows.conftest import SENDER, written_to
+from tests.flows.test_scan import scan_all
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """A Dask cluster of two processes on this machine, which never writes memory to disk."""
+    with LocalCluster(
+        n_workers=2,
+        threads_per_worker=1,
+        processes=True,
+        host="127.0.0.1",
+        dashboard_address=None,
+        memory_limit=0,
+        local_directory=tmp_path_factory.mktemp("dask"),
+    ) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def parameters(
+    tracktor: Sandbox, credentials: TracktorCredentials, mail: MailServer, postgresql_url: str
+) -> dict[str, Any]:
+    # the tests share a database, and each is an account of its own in it
+    return {
+        "credentials": credentials,
+        "orders": list(tracktor.shop.order_ids),
+        "email_server": EmailServerCredentials(
+            smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+        ),
+        "sender": SENDER,
+        "ledger": NotificationLedger(url=postgresql_url),
+        "settled": SettledOrders(url=postgresql_url),
+        "chunk_size": 10,
+        "chunks_at_once": 2,
+    }
+
+
+def on(cluster: LocalCluster, **parameters: Any) -> MailReport:
+    flow = email_expired_exceptions.with_options(
+        task_runner=DaskTaskRunner(address=cluster.scheduler_address)
+    )
+    try:
+        return flow(**parameters)
+    except IncompleteRun as incomplete:
+        report: MailReport = incomplete.report
+        return report
+
+
+def test_two_runs_on_dask_at_the_same_moment_write_once(
+    cluster: LocalCluster,
+    parameters: dict[str, Any],
+    mail: MailServer,
+    tracktor: Sandbox,
+    tmp_path: Path,
+) -> None:
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path}):
+        with ThreadPoolExecutor(2) as threads:
+            runs = [threads.submit(on, cluster, **parameters) for _ in range(2)]
+            reports = [run.result() for run in runs]
+        third = on(cluster, **parameters)
+    customers = tracktor.shop.customers_to_write_to()
+    assert sorted(written_to(mail)) == sorted(customers.values())
+    assert {order_id for report in reports for order_id in report.sent} == set(customers)
+    assert set(third.already_told) == set(customers)
+    assert third.settled
+    assert sorted(third.read + third.settled) == sorted(tracktor.shop.order_ids)
+    with Client(cluster.scheduler_address) as client:
+        assert all(client.run(lambda: "prefect_tracktor.tasks" in sys.modules).values())
+    assert not list(tmp_path.rglob("*"))
+    spilled = Path(cluster.workers[0].local_directory).parent
+    assert not any("@example" in file.read_text("latin-1") for file in _files(spilled))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.rglob("*") if file.is_file())
+
+
+def test_refused_credentials_end_a_run_on_dask_early(
+    cluster: LocalCluster, parameters: dict[str, Any], tracktor: Sandbox, mail: MailServer
+) -> None:
+    right = parameters["credentials"]
+    wrong = TracktorCredentials(uuid=right.uuid, api_key="wrong", base_url=right.base_url)
+    with pytest.raises(BadCredentials):
+        on(cluster, **parameters | {"credentials": wrong})
+    begun = {path for _, path in tracktor.calls}
+    assert begun <= {f"orders/{i}.json" for i in parameters["orders"][:20]}
+    assert not mail.messages
+
+
+def test_chunks_in_processes_keep_to_the_rate_together() -> None:
+    ids = list(range(1, 61))
+    pool = scan_all.with_options(task_runner=ProcessPoolTaskRunner(max_workers=2))
+    with CountingServer() as server:
+        credentials = server.credentials(requests_per_second=20)
+        batches = pool(credentials, ids, {"chunk_size": 15, "chunks_at_once": 2})
+    assert [order_id for batch in batches for order_id in batch] == ids
+    arrivals = sorted(server.arrivals)
+    # half a tenth less than a second: requests are on their way for different times
+    assert all(
+        later - earlier > 0.95 for earlier, later in zip(arrivals, arrivals[20:], strict=False)
+    )
