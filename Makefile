@@ -30,10 +30,10 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff check --fix .
 
 docs: $(READY) ## the handbook, into site/index.html; a warning is an error
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 docs-serve: $(READY) ## the handbook on http://127.0.0.1:8000 while you write it
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 benchmark: $(READY) ## bulk reads beside one task run per order; reconciling beside reading
 	$(BIN)/python -m benchmarks.bulk_reads

@@ -63,10 +63,10 @@ class Reader:
             shutil.copytree(PROJECT / name, self.folder / name, ignore=ignored)
         # so that `. .venv/bin/activate` works as it does after `make`
         (self.folder / ".venv").symlink_to(sys.prefix)
+        self.tracktor.shop.write_orders_csv(self.folder / "orders_export.csv")
+        plan = f"order_id,status\n{self.tracktor.shop.order_ids[0]},Sewing\n"
+        (self.folder / "production_plan.csv").write_text(plan)
         if not self.from_nothing:
-            self.tracktor.shop.write_orders_csv(self.folder / "orders_export.csv")
-            plan = f"order_id,status\n{self.tracktor.shop.order_ids[0]},Sewing\n"
-            (self.folder / "production_plan.csv").write_text(plan)
             self._make_blocks()
         self._shell = Shell(self.folder, self.environment)
 
@@ -89,7 +89,7 @@ class Reader:
         path = f"{sys.prefix}/bin{os.pathsep}{kept.get('PATH', '')}"
         settings = {
             "PATH": path,
-            "PYTHONPATH": str(PROJECT),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), kept.get("PYTHONPATH")])),
             "PYTHONUNBUFFERED": "1",
             "COLUMNS": "200",
             "PREFECT_HOME": str(self.home),
@@ -204,6 +204,8 @@ class Reader:
             r"http://127\.0\.0\.1:4200/api": self.prefect_api_url,
             re.escape(receiver): f"{receiver} --port {self.receiver_port}",
             r"127\.0\.0\.1:8484": f"127.0.0.1:{self.receiver_port}",
+            # a reader's own Tracktor is where all are; here it is a sandbox
+            r"unset TRACKTOR_BASE_URL": f"export TRACKTOR_BASE_URL={tracktor.base_url}; unset",
             # a reader has a minute
             r"--interval 60\b": "--interval 5",
         }
@@ -211,8 +213,7 @@ class Reader:
     def _filled_in(self, code: str) -> str:
         for pattern, value in self._replaced.items():
             code = re.sub(pattern, value, code)
-        if not self.from_nothing:
-            code = _assign(code, self._assigned)
+        code = _assign(code, self._assigned)
         assert "…" not in code, f"nothing says what … stands for in:\n{code}"
         return code
 
