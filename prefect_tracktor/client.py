@@ -18,6 +18,7 @@ import httpx
 from prefect_tracktor import endpoints
 from prefect_tracktor.endpoints import Answer, Endpoint, checked_address, interpret
 from prefect_tracktor.errors import InvalidInput, NotFound, TracktorError
+from prefect_tracktor.masking import refuse_masked
 from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
 from prefect_tracktor.pace import pace_of
 from prefect_tracktor.transport import (
@@ -104,12 +105,7 @@ def checked_secret(value: str, *, field: str, source: str) -> str:
     """
     if not value:
         raise InvalidInput(f"{field} is empty; copy it from {source}")
-    if not value.strip("*"):
-        raise InvalidInput(
-            f"{field} is asterisks only: Prefect sends these in place of a secret when a block"
-            " object is passed through run_deployment. Pass the saved block by reference:"
-            ' parameters={"credentials": {"$ref": {"block_document_id": "..."}}}'
-        )
+    refuse_masked(value, field=field)
     if not value.isascii() or not value.isprintable() or " " in value:
         raise InvalidInput(f"{field} has characters that none has, such as blanks or line breaks")
     return value

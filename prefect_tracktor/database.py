@@ -18,7 +18,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
-from prefect_tracktor.masking import redact
+from prefect_tracktor.masking import redact, refuse_masked
 
 T = TypeVar("T")
 
@@ -73,6 +73,7 @@ class DatabaseBlock(Block):
     @field_validator("url")
     @classmethod
     def _url_is_usable(cls, value: SecretStr) -> SecretStr:
+        refuse_masked(value.get_secret_value(), field="url")
         if value.get_secret_value():
             database_url(value.get_secret_value())
         return value

@@ -2,6 +2,8 @@
 
 import re
 
+from prefect_tracktor.errors import InvalidInput
+
 # Good enough to find personal data in somebody's words; never used to decide what is valid.
 # Repetitions are bounded, since what is searched may be long and made to be slow to search.
 _EMAIL = re.compile(
@@ -68,3 +70,28 @@ def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "[hidden]")
     return _PHONE.sub("[phone]", _EMAIL.sub("[e-mail]", text))
+
+
+def refuse_masked(secret: str, *, field: str) -> None:
+    """Refuse the asterisks that Prefect puts in place of a secret.
+
+    Args:
+        secret: The candidate; an empty one is not refused.
+        field: What to call it in the error.
+
+    Raises:
+        InvalidInput: It is asterisks only.
+
+    Example:
+        >>> refuse_masked("**********", field="api_key")
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: api_key is asterisks only: Prefect sends these ...
+    """
+    if secret and not secret.strip("*"):
+        raise InvalidInput(
+            f"{field} is asterisks only: Prefect sends these in place of a secret when a block"
+            " object is passed through run_deployment. Leave the parameter out, so that the"
+            " deployment's own block is used, or pass the saved block by reference:"
+            ' {"$ref": {"block_document_id": "..."}}'
+        )

@@ -9,10 +9,12 @@ from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.masking import refuse_masked
 from prefect_tracktor.models import Webhook, WebhookTopic
 
 
 def _usable(address: SecretStr) -> SecretStr:
+    refuse_masked(address.get_secret_value(), field="address")
     checked_address(address.get_secret_value(), field="address")
     return address
 

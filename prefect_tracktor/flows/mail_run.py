@@ -24,7 +24,7 @@ from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, No
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
 from prefect_tracktor.mail.template import EmailTemplate
-from prefect_tracktor.masking import mask_email
+from prefect_tracktor.masking import mask_email, refuse_masked
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
 
@@ -117,7 +117,7 @@ def correspondence_of(
         The correspondence.
 
     Raises:
-        InvalidInput: An address cannot be one.
+        InvalidInput: An address cannot be one, or the mail server's password was masked.
 
     Example:
         >>> from prefect_email import EmailServerCredentials
@@ -131,6 +131,7 @@ def correspondence_of(
         ... ).sender.addr_spec
         'orders@your-shop.example'
     """
+    refuse_masked(email_server.password.get_secret_value(), field="email_server.password")
     return Correspondence(
         account=credentials.account,
         run=str(flow_run.get_id() or uuid4()),

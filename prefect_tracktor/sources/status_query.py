@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.database import said_without_secrets
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.masking import refuse_masked
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
     AutomaticColumn,
@@ -81,6 +82,7 @@ class StatusQuery(Block):
     @field_validator("url")
     @classmethod
     def _url_is_one(cls, url: SecretStr) -> SecretStr:
+        refuse_masked(url.get_secret_value(), field="url")
         try:
             waits_for_none = make_url(url.get_secret_value()).get_dialect().is_async
         except (ArgumentError, NoSuchModuleError, ValueError):

@@ -1,7 +1,5 @@
 """One session for many messages, with servers of all tempers."""
 
-import datetime as dt
-import ipaddress
 import logging
 import socketserver
 import ssl
@@ -15,9 +13,6 @@ from typing import Any
 
 import pytest
 import stamina
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from prefect_email import EmailServerCredentials, SMTPType
 
 from prefect_tracktor.errors import InvalidInput
@@ -150,7 +145,8 @@ class TestAServerThatIsWell:
         [received] = mail_server.messages
         assert (received.sender, received.recipients) == (SENDER, (ADA,))
         assert received.message["Subject"] == "Où est ton colis, 李?"
-        assert received.message.get_content() == text
+        # base64 or quoted-printable: apprise, once imported, changes what Python's library takes
+        assert received.message.get_content().splitlines() == text.splitlines()
         assert received.raw.isascii()
 
     def test_is_sent_no_bare_line_breaks(self) -> None:
@@ -491,25 +487,3 @@ def running(certificate: Path, *, from_the_start: bool) -> Iterator[tuple[MailSe
     else:
         with MailServer(starttls=context, login=login) as server:
             yield server, "STARTTLS"
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, with its key, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "sandbox.example")])
-    now = dt.datetime.now(dt.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    signed = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    path = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    path.write_bytes(key.private_bytes(pem, form, plain) + signed.public_bytes(pem))
-    return path

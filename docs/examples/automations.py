@@ -1,0 +1,81 @@
+"""Automations as code; running it again replaces them."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from prefect.automations import (
+    AutomationCore,
+    EventTrigger,
+    PauseDeployment,
+    Posture,
+    RunDeployment,
+    SendNotification,
+)
+from prefect.client.orchestration import get_client
+
+
+def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
+    """Notify a channel whenever a run of this pack's deployments fails or crashes.
+
+    An `IncompleteRun` is a failed run; its message says what is left to be done.
+    """
+    return AutomationCore(
+        name="Tell the team of failed Tracktor runs",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match_related={
+                "prefect.resource.id": "prefect.tag.tracktor",
+                "prefect.resource.role": "tag",
+            },
+            posture=Posture.Reactive,
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=channel_id,
+                subject="{{ flow.name }} failed",
+                body="{{ flow_run.name }}: {{ flow_run.state.message }}",
+            )
+        ],
+    )
+
+
+def run_when_many_get_into_trouble(
+    deployment_id: UUID, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
+) -> AutomationCore:
+    """Run a deployment at once when many parcels newly get into trouble, say of one carrier.
+
+    The events are those of `announce_exceptions`.
+    """
+    return AutomationCore(
+        name="Many parcels in trouble: run",
+        trigger=_many_in_trouble(parcels, within),
+        actions=[RunDeployment(deployment_id=deployment_id, parameters={"dry_run": True})],
+    )
+
+
+def pause_when_many_get_into_trouble(
+    deployment_id: UUID, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
+) -> AutomationCore:
+    """Pause a deployment instead, so that a person looks before customers are written to."""
+    return AutomationCore(
+        name="Many parcels in trouble: pause",
+        trigger=_many_in_trouble(parcels, within),
+        actions=[PauseDeployment(deployment_id=deployment_id)],
+    )
+
+
+def replace(automation: AutomationCore) -> UUID:
+    """Make an automation in place of those that have its name."""
+    with get_client(sync_client=True) as client:
+        for before in client.read_automations_by_name(automation.name):
+            client.delete_automation(before.id)
+        return client.create_automation(automation)
+
+
+def _many_in_trouble(parcels: int, within: timedelta) -> EventTrigger:
+    return EventTrigger(
+        expect={"tracktor.fulfillment.exception.*"},
+        posture=Posture.Reactive,
+        threshold=parcels,
+        within=within,
+    )

@@ -1,0 +1,56 @@
+"""The same for async code: orders and their values are read at the same time."""
+
+import asyncio
+from decimal import Decimal
+
+from exceptions_digest import (
+    ORDERS_A_TASK,
+    Channel,
+    Trouble,
+    messages,
+    new_troubles,
+    post,
+    read_values,
+)
+from prefect import flow
+
+from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials
+from prefect_tracktor.mail.ledger import NoticeState
+from prefect_tracktor.sources import Orders, chunked, iter_order_ids
+from prefect_tracktor.tasks import aget_orders
+
+
+async def find(
+    credentials: TracktorCredentials, orders: Orders, ledger: NotificationLedger
+) -> tuple[list[Trouble], int]:
+    """Read the orders: what is newly in trouble, and how many could not be read."""
+    troubles: list[Trouble] = []
+    unreadable = 0
+    order_ids = await asyncio.to_thread(lambda: list(iter_order_ids(orders)))
+    for ids in chunked(order_ids, ORDERS_A_TASK):
+        batch = await aget_orders(credentials, ids)
+        troubles += await asyncio.to_thread(new_troubles, credentials.account, batch.found, ledger)
+        unreadable += len(batch.failed)
+    return troubles, unreadable
+
+
+@flow(name="Exceptions digest (async)")
+async def aexceptions_digest(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    channel: Channel,
+    ledger: NotificationLedger,
+    export: OrderFile,
+    shop: str = "",
+) -> int:
+    """`exceptions_digest` for async code: the same arguments and result."""
+    values: dict[int, Decimal]
+    (troubles, unreadable), values = await asyncio.gather(
+        find(credentials, orders, ledger), asyncio.to_thread(read_values, export)
+    )
+    for message in messages(troubles, values, unreadable=unreadable, shop=shop):
+        await asyncio.to_thread(post, channel, message.text)
+        await asyncio.to_thread(
+            ledger.settle, message.keys, NoticeState.SENT, run="exceptions digest"
+        )
+    return len(troubles)

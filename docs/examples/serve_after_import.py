@@ -1,0 +1,31 @@
+"""When an event tells that orders were imported, look after the customers of just these."""
+
+from prefect.events import DeploymentEventTrigger
+from prefect.types.entrypoint import EntrypointType
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import NotificationLedger, TracktorCredentials
+from prefect_tracktor.flows import email_expired_exceptions
+
+if __name__ == "__main__":
+    email_expired_exceptions.serve(
+        name="after-import",
+        parameters={
+            "credentials": TracktorCredentials.load("tracktor"),
+            "orders": [],  # the event's
+            "email_server": EmailServerCredentials.load("tracktor"),
+            "ledger": NotificationLedger.load("tracktor"),
+            "sender": "Your Shop <orders@your-shop.example>",
+            "dry_run": True,
+        },
+        triggers=[
+            DeploymentEventTrigger(
+                name="Orders were imported",
+                expect={"warehouse.orders.imported"},
+                parameters={"orders": "{{ event.payload.order_ids }}"},
+            )
+        ],
+        tags=["tracktor"],
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        enforce_parameter_schema=False,
+    )
