@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from pydantic import HttpUrl
+from pydantic import ConfigDict, HttpUrl
 
+from prefect_tracktor.logos import logo
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
     AutomaticColumn,
@@ -45,8 +46,11 @@ class StatusFile(TableFile):
 
     _block_type_name = "Tracktor Status File"
     _block_type_slug = "tracktor-status-file"
+    _logo_url = logo("file-table")
     _description = "What a shop's orders ought to show, read from a CSV file or JSON Lines."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    model_config = ConfigDict(title=_block_type_name)
 
     order_id_column: OrderIdColumn = "order_id"
     status_column: StatusColumn = "status"
@@ -78,3 +82,19 @@ class StatusFile(TableFile):
             status=self.status_column,
             automatic=self.automatic_column,
         )
+
+    def verify(self) -> None:
+        r"""Read the header and the first row, to see that the file can be read.
+
+        Raises:
+            InvalidInput: It cannot be read for sure; the message says what to do.
+
+        Example:
+            >>> import fsspec
+            >>> fsspec.filesystem("memory").pipe("/plan.csv", b"order_id,status\n#1,Sewing\n")
+            >>> StatusFile(path="memory://plan.csv").verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.InvalidInput: plan.csv, line 2, column order_id: '#1' is not ...
+        """
+        next(self.desired(), None)

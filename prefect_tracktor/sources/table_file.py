@@ -4,6 +4,7 @@ import csv
 import json
 import lzma
 import zlib
+from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -52,7 +53,7 @@ class Cell(NamedTuple):
 Row = dict[str, Cell]
 
 
-class TableFile(Block):
+class TableFile(Block, ABC):
     r"""What the blocks that read a table from a file have in common.
 
     Attributes:
@@ -71,15 +72,16 @@ class TableFile(Block):
 
     path: Text = Field(
         title="Path",
-        description="A path, or an address such as s3://bucket/orders.csv or "
-        "https://host/orders.csv.gz; the package for the storage (s3fs, gcsfs, adlfs and so on) "
-        "must be installed where the flow runs.",
-        examples=["~/orders_export.csv", "s3://bucket/orders.jsonl.gz"],
+        description="A path on the machine that runs the flow, or an address such as"
+        " s3://bucket/orders.csv; the package for the storage (s3fs, gcsfs, adlfs and so on)"
+        " must be installed there.",
+        examples=["/data/orders_export.csv", "s3://bucket/orders.jsonl.gz"],
     )
     format: Literal["auto", "csv", "jsonl"] = Field(
         default="auto",
         title="Format",
-        description="How to read the file; auto goes by the suffix, below .gz, .bz2 or .xz.",
+        description="How to read the file; auto goes by the suffix of its name: .csv, .tsv, .jsonl"
+        " or .ndjson, each also with .gz, .bz2 or .xz after it.",
     )
     encoding: Text = Field(
         default="utf-8-sig",
@@ -90,9 +92,9 @@ class TableFile(Block):
 
     storage_options: SecretDict = Field(
         default_factory=lambda: SecretDict({}),
-        title="Storage Options",
-        description="What the storage needs to be opened, such as keys, in the words of its "
-        "fsspec implementation.",
+        title="Storage options",
+        description='What the storage asks for, as a JSON object, such as {"key": "...", "secret":'
+        ' "..."} for S3; empty where it asks for nothing.',
     )
 
     @field_validator("encoding")
