@@ -47,7 +47,7 @@ class TracktorCredentials(Block):
     _description = "The uuid and API key of one Tracktor account, and how hard it may be asked."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(title=_block_type_name, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     uuid: str = Field(
         title="Account uuid",

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from pydantic import ConfigDict, Field, HttpUrl
+from pydantic import Field, HttpUrl
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, delete, select
 
 from prefect_tracktor.database import DatabaseBlock, by_statement, insert_into
@@ -50,7 +50,6 @@ class SettledOrders(DatabaseBlock):
     )
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(title=_block_type_name)
     tables: ClassVar[tuple[Table, ...]] = (SETTLED,)
 
     after_days: int = Field(

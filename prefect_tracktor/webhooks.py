@@ -83,7 +83,7 @@ class WebhookSubscription(Block):
     _description = "The webhooks that an account ought to have at one address."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(title=_block_type_name, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     address: Address
     topics: list[WebhookTopic] = Field(

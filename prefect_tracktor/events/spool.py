@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from prefect.events import Event
-from pydantic import ConfigDict, Field, HttpUrl
+from pydantic import Field, HttpUrl
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -156,7 +156,6 @@ class DeliverySpool(DatabaseBlock):
     _description = "Keeps webhook deliveries and events until they are done."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(title=_block_type_name)
     tables: ClassVar[tuple[Table, ...]] = (_INBOX, _OUTBOX, _EMITTED)
 
     max_waiting: int = Field(

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from pydantic import ConfigDict, HttpUrl
+from pydantic import HttpUrl
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -149,7 +149,6 @@ class NotificationLedger(DatabaseBlock):
     _description = "Remembers which customer was told what, so that nobody is told twice."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(title=_block_type_name)
     tables: ClassVar[tuple[Table, ...]] = (_notices,)
 
     def states(self, keys: Iterable[NoticeKey]) -> dict[NoticeKey, NoticeState]:

@@ -207,7 +207,7 @@ class EmailTemplate(Block):
     _description = "What customers are written: subject, plain text and HTML, as Jinja templates."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(title=_block_type_name, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     subject: str = Field(
         default=_subject("expired"),

@@ -54,7 +54,7 @@ class ShopifyCredentials(Block):
         "https://shopify.dev/docs/apps/build/dev-dashboard/get-api-access-tokens"
     )
 
-    model_config = ConfigDict(title=_block_type_name, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     shop: str = Field(
         title="Shop",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pydantic import ConfigDict, Field, HttpUrl
+from pydantic import Field, HttpUrl
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.logos import logo
@@ -33,7 +33,7 @@ class OrderFile(TableFile):
         path: Where the file is.
         format: How to read the file.
         encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys.
+        storage_options: What the storage needs to be opened, such as keys: a JSON object.
         column: The CSV column, or the key in JSON Lines, that holds the order id.
 
     Example:
@@ -52,8 +52,6 @@ class OrderFile(TableFile):
     _logo_url = logo("file-delimited")
     _description = "The orders of a shop, read from Shopify's export, any CSV file, or JSON Lines."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
-
-    model_config = ConfigDict(title=_block_type_name)
 
     column: Text = Field(
         default="Id",

@@ -90,7 +90,7 @@ class ShopifyOrders(Block):
     _description = "Finds the orders in Shopify that Tracktor is to be asked about."
     _documentation_url = HttpUrl("https://shopify.dev/docs/api/admin-graphql/latest/queries/orders")
 
-    model_config = ConfigDict(title=_block_type_name, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     credentials: ShopifyCredentials = Field(
         title="Shop",

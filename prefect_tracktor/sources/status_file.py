@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pydantic import ConfigDict, HttpUrl
+from pydantic import HttpUrl
 
 from prefect_tracktor.logos import logo
 from prefect_tracktor.sources.desired_rows import (
@@ -27,7 +27,7 @@ class StatusFile(TableFile):
         path: Where the file is.
         format: How to read the file.
         encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys.
+        storage_options: What the storage needs to be opened, such as keys: a JSON object.
         order_id_column: The column that holds the order id.
         status_column: The column that holds the status.
         automatic_column: The column that says whether the carrier updates the order.
@@ -49,8 +49,6 @@ class StatusFile(TableFile):
     _logo_url = logo("file-table")
     _description = "What a shop's orders ought to show, read from a CSV file or JSON Lines."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
-
-    model_config = ConfigDict(title=_block_type_name)
 
     order_id_column: OrderIdColumn = "order_id"
     status_column: StatusColumn = "status"

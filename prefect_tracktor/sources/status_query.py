@@ -62,7 +62,7 @@ class StatusQuery(Block):
     _description = "What a shop's orders ought to show, read with a query from its own database."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(title=_block_type_name, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     url: SecretStr = Field(
         title="Database URL",
