@@ -2,115 +2,146 @@
 
 import argparse
 import os
+import re
 import sys
-from typing import Literal
+from collections.abc import Collection
+from pathlib import Path
 
 import httpx
-from prefect.blocks.core import Block
-from pydantic import ValidationError
+from prefect.settings import PREFECT_API_URL
 
-from blocks.documents import DOCUMENTS, NAME, Document, Environment, Values
-from prefect_tracktor import OrderFile, ShopifyOrders
+from blocks.documents import DOCUMENTS, NAME
+from blocks.making import Maker
+from blocks.variables import Environment, UnusableFile, file_of, read, warnings
+from prefect_tracktor.webhooks import host_of
+
+# what Prefect takes for the name of a document
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_SLUGS = tuple(document.slug for document in DOCUMENTS)
+_KNOWN = frozenset(name for document in DOCUMENTS for name in document.fields.values())
 
 
-def main(environment: Environment) -> int:
+def main(
+    environment: Environment,
+    *,
+    name: str = NAME,
+    only: Collection[str] = _SLUGS,
+    verify: bool = False,
+    dry_run: bool = False,
+) -> int:
     """Make every document that can be made; say of the others what is missing.
 
     Args:
         environment: The variables; nothing of their values is printed.
+        name: What the documents are called.
+        only: The slugs of the block types to be made.
+        verify: Whether to see if what is there works.
+        dry_run: Whether to say only what would be made.
 
     Returns:
-        The exit status: 0 if all documents are there that are not optional.
+        The exit status: 0 if all documents are there that are not optional, and work.
     """
-    outcomes = [(document, _save(document, environment)) for document in DOCUMENTS]
-    there = {document.block for document, outcome in outcomes if outcome == "there"}
-    left = False
-    for document, outcome in outcomes:
-        if outcome == "missing" and document.instead not in there:
-            _ask_for(document, environment)
-            left |= not document.optional
-        left |= outcome == "invalid"
-    if {OrderFile, ShopifyOrders} <= there:
+    maker = Maker(environment, name=name, dry_run=dry_run, say=print)
+    documents = [document for document in DOCUMENTS if document.slug in only]
+    valid = [maker.make(document) for document in documents]
+    complete = [maker.ask_for(document) for document in documents]
+    if maker.has_two_sources_of_orders:
         print("\nThe deployments find orders in Shopify; delete that document to go by the file.")
-    if left:
-        print("\nSet the variables named above and run this again; what was made stays.")
-    return 1 if left else 0
+    if not all(valid + complete):
+        print("\nSet the variables named above and run this again; what is there stays.")
+    if verify:
+        print("\nDoes it work?")
+    works = [maker.verify(document) for document in documents if verify]
+    return 0 if all(valid + complete + works) else 1
 
 
-def _save(document: Document, environment: Environment) -> Literal["there", "missing", "invalid"]:
-    title = f"{document.block.get_block_type_slug()}/{NAME}"
-    existing = _existing(document.block)
-    if existing is None and document.missing(environment):
-        return "missing"
-    try:
-        given = {} if existing and document.keep else document.values(environment)
-        if existing and not given:
-            print(f"kept     {title}")
-            return "there"
-        block = _with(document.block, existing, given)
-    except ValueError as invalid:
-        print(f"invalid  {title}")
-        for problem in _problems(invalid):
-            print(f"         {problem}")
-        return "invalid"
-    block.save(NAME, overwrite=True)
-    print(f"{'updated ' if existing else 'made    '} {title}")
-    return "there"
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name for documents: lowercase letters and digits, with single dashes"
+            " between them"
+        )
+    return text
 
 
-def _problems(invalid: ValueError) -> list[str]:
-    if not isinstance(invalid, ValidationError):
-        return [str(invalid)]
-    return [
-        f"{'.'.join(map(str, error['loc'])) or 'together'}: {error['msg']}"
-        for error in invalid.errors(include_input=False, include_url=False)
-    ]
-
-
-def _ask_for(document: Document, environment: Environment) -> None:
-    what = "optional" if document.optional else "missing "
-    print(f"{what} {document.block.get_block_type_slug()}/{NAME}")
-    for name, hint in document.missing(environment).items():
-        print(f"         {name}: {hint}")
-    if document.instead:
-        print(f"         or else what {document.instead.get_block_type_slug()} needs")
-
-
-def _existing(block: type[Block]) -> Block | None:
-    try:
-        return block.load(NAME, validate=False)  # type: ignore[return-value]  # not in a loop
-    except ValueError:
-        return None
-
-
-def _with(block: type[Block], existing: Block | None, given: Values) -> Block:
-    """A new block; what no variable names stays as it is in the existing one."""
-    fields = {name: getattr(existing, name) for name in block.model_fields} if existing else {}
-    parts = {
-        name: fields[name].model_dump() | value
-        for name, value in given.items()
-        if isinstance(value, dict) and name in fields
-    }
-    return block.model_validate(fields | given | parts)
-
-
-def _command(arguments: list[str]) -> int:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m blocks",
-        description=f"{__doc__} It reads environment variables and takes no arguments; what it"
-        " cannot make, it names with the variables that are missing. A field whose variable is not"
-        " set stays as it is in the document that is there.",
+        description=f"{__doc__} It reads them from environment variables; what it cannot make, it"
+        " names with the variables that are missing. A field whose variable is not set stays as it"
+        " is in the document that is there.",
+        epilog="The exit status is 0 if all is there (and works, with --verify), else 1.",
     )
-    parser.parse_args(arguments)
+    parser.add_argument(
+        "--env-file",
+        type=Path,
+        metavar="FILE",
+        help="read variables from this file too; left out, from .env if it is here. What the"
+        " environment has set wins",
+    )
+    parser.add_argument(
+        "--name", type=_name, default=NAME, help=f"what the documents are called ({NAME})"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="BLOCK",
+        choices=_SLUGS,
+        default=_SLUGS,
+        help=f"of {', '.join(_SLUGS)}; left out, all",
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="see whether what is there works; nothing is sent"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be made, and save nothing"
+    )
+    return parser
+
+
+def command(arguments: list[str], environment: Environment) -> int:
+    """Do what the command line says.
+
+    Args:
+        arguments: The command line without the program's name.
+        environment: The variables of the process.
+
+    Returns:
+        The exit status: 2 for a file that cannot be read.
+    """
+    options = _parser().parse_args(arguments)
     try:
-        return main(os.environ)
+        file = file_of(options.env_file)
+        variables = read(file, environment)
+    except UnusableFile as problem:
+        print(problem)
+        return 2
+    if file is not None:
+        print(f"Read {file}; what the environment has set wins.")
+    for warning in warnings(file, variables, _KNOWN):
+        print(f"Warning: {warning}")
+    where = host_of(PREFECT_API_URL.value() or "") or "this machine (PREFECT_API_URL is not set)"
+    print(f"Prefect is at {where}." + (" Nothing is saved." if options.dry_run else ""))
+    try:
+        return main(
+            variables,
+            name=options.name,
+            only=options.only,
+            verify=options.verify,
+            dry_run=options.dry_run,
+        )
+    except httpx.HTTPStatusError as error:
+        print(
+            f"Prefect's API refuses this (status {error.response.status_code}): is PREFECT_API_URL"
+            " right, and PREFECT_API_KEY if it needs one?"
+        )
     except httpx.HTTPError as error:
         print(
             f"Prefect's API does not answer ({type(error).__name__}): is the server up, and is"
             " PREFECT_API_URL its address?"
         )
-        return 1
+    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(_command(sys.argv[1:]))
+    sys.exit(command(sys.argv[1:], os.environ))

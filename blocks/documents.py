@@ -1,12 +1,13 @@
-"""Block documents made from environment variables. Read it, copy it, edit it."""
+"""Which block documents there are, and from which variables they are made. Read, copy, edit it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.blocks.core import Block
 from prefect_email import EmailServerCredentials
 
+from blocks.variables import Environment
 from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
@@ -19,12 +20,20 @@ from prefect_tracktor import (
     TracktorCredentials,
     WebhookSubscription,
 )
+from prefect_tracktor.mail.smtp import verify_login
 
-# All documents carry this name: `TracktorCredentials.load("tracktor")`, and so on.
+# What documents are called if nobody says otherwise: `TracktorCredentials.load("tracktor")`.
 NAME = "tracktor"
 
-Environment = Mapping[str, str]
 Values = dict[str, Any]
+
+
+def _as_they_are(values: Values) -> Values:
+    return values
+
+
+def _with_its_own_means(block: Any) -> None:
+    block.verify()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +42,47 @@ class Document:
 
     Attributes:
         block: The block's class.
-        values: Reads the fields whose variable is set; the others stay as they are.
+        fields: The variable of each field; `limits.max_attempts` is a field of the field `limits`.
         required: The variables without which it cannot be made, each with where to get it.
+        others: The fields that hold another document of the same name.
+        adapt: Brings the given values into the form that the block takes.
+        verify: Sees whether a block works; raises an error if not.
         keep: Whether a document that exists already is left alone, as people edit it in the UI.
         instead: The block that makes this one needless where it has a document.
         optional: Whether only some flows need it.
     """
 
     block: type[Block]
-    values: Callable[[Environment], Values]
-    required: Mapping[str, str]
+    fields: Mapping[str, str] = field(default_factory=dict)
+    required: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, type[Block]] = field(default_factory=dict)
+    adapt: Callable[[Values], Values] = _as_they_are
+    verify: Callable[[Any], None] = _with_its_own_means
     keep: bool = False
     instead: type[Block] | None = None
     optional: bool = False
+
+    @property
+    def slug(self) -> str:
+        """The slug of the block's type, by which documents are loaded."""
+        return self.block.get_block_type_slug()
+
+    def values(self, environment: Environment) -> Values:
+        """The fields whose variable is set; the others are to stay as they are.
+
+        Args:
+            environment: The variables.
+
+        Returns:
+            Field values, as text.
+        """
+        values: Values = {}
+        for path, variable in self.fields.items():
+            if given := environment.get(variable, ""):
+                *part, name = path.split(".")
+                holder = values.setdefault(part[0], {}) if part else values
+                holder[name] = given
+        return self.adapt(values)
 
     def missing(self, environment: Environment) -> dict[str, str]:
         """The required variables that are not set, with where to get each.
@@ -54,60 +91,20 @@ class Document:
             environment: The variables.
 
         Returns:
-            Name and hint of each that is missing or blank.
+            Name and hint of each that is missing.
         """
-        return {
-            name: hint
-            for name, hint in self.required.items()
-            if not environment.get(name, "").strip()
-        }
+        return {name: hint for name, hint in self.required.items() if not environment.get(name)}
 
 
-def _given(environment: Environment, fields: Mapping[str, str]) -> Values:
-    """The fields whose variable is set."""
-    values = {field: environment.get(name, "").strip() for field, name in fields.items()}
-    return {field: value for field, value in values.items() if value}
+def _topics_apart(values: Values) -> Values:
+    if "topics" not in values:
+        return values
+    topics = [topic.strip() for topic in values["topics"].split(",")]
+    return values | {"topics": [topic for topic in topics if topic]}
 
 
-def _from(**fields: str) -> Callable[[Environment], Values]:
-    """Each field from the variable of this name."""
-    return lambda environment: _given(environment, fields)
-
-
-def _credentials(environment: Environment) -> Values:
-    fields = {
-        "uuid": "TRACKTOR_UUID",
-        "api_key": "TRACKTOR_API_KEY",
-        "base_url": "TRACKTOR_BASE_URL",
-    }
-    limits = _given(
-        environment,
-        {
-            "max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
-            "requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
-        },
-    )
-    return _given(environment, fields) | ({"limits": limits} if limits else {})
-
-
-def _webhook_subscription(environment: Environment) -> Values:
-    topics = environment.get("TRACKTOR_WEBHOOK_TOPICS", "").split(",")
-    chosen = [topic.strip() for topic in topics if topic.strip()]
-    address = _given(environment, {"address": "TRACKTOR_WEBHOOK_ADDRESS"})
-    return address | ({"topics": chosen} if chosen else {})
-
-
-def _shopify_credentials(environment: Environment) -> Values:
-    fields = {
-        "shop": "SHOPIFY_SHOP",
-        "client_id": "SHOPIFY_CLIENT_ID",
-        "client_secret": "SHOPIFY_CLIENT_SECRET",
-        "access_token": "SHOPIFY_ACCESS_TOKEN",
-        "api_version": "SHOPIFY_API_VERSION",
-        "base_url": "SHOPIFY_BASE_URL",
-    }
-    values = _given(environment, fields)
-    # there is one way in: who names the other gives up the one before
+def _one_way_in(values: Values) -> Values:
+    """Who names one way into Shopify gives up the one before."""
     if "client_id" in values:
         return {"access_token": ""} | values
     if "access_token" in values:
@@ -115,17 +112,16 @@ def _shopify_credentials(environment: Environment) -> Values:
     return values
 
 
-def _shopify_orders(environment: Environment) -> Values:
-    # the saved credentials, so that this document refers to them
-    return {"credentials": ShopifyCredentials.load(NAME)} | _given(
-        environment, {"include_delivered": "SHOPIFY_INCLUDE_DELIVERED"}
-    )
-
-
 DOCUMENTS = (
     Document(
         TracktorCredentials,
-        _credentials,
+        {
+            "uuid": "TRACKTOR_UUID",
+            "api_key": "TRACKTOR_API_KEY",
+            "base_url": "TRACKTOR_BASE_URL",
+            "limits.max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
+            "limits.requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
+        },
         {
             "TRACKTOR_UUID": "the account's uuid, in Tracktor's settings in the Shopify admin",
             "TRACKTOR_API_KEY": "the account's API key, in the same place",
@@ -133,24 +129,26 @@ DOCUMENTS = (
     ),
     Document(
         EmailServerCredentials,
-        _from(
-            smtp_server="SMTP_SERVER",
-            smtp_port="SMTP_PORT",
-            smtp_type="SMTP_TYPE",
-            username="SMTP_USERNAME",
-            password="SMTP_PASSWORD",  # noqa: S106  # the name of a variable
-        ),
+        {
+            "smtp_server": "SMTP_SERVER",
+            "smtp_port": "SMTP_PORT",
+            "smtp_type": "SMTP_TYPE",
+            "username": "SMTP_USERNAME",
+            "password": "SMTP_PASSWORD",
+        },
         {
             "SMTP_SERVER": "the host name of your mail provider's SMTP server; beside it, where"
             " needed, SMTP_PORT, SMTP_TYPE (SSL, STARTTLS or INSECURE), SMTP_USERNAME and"
             " SMTP_PASSWORD",
         },
+        # a block of Prefect's own, with no way to see whether it works
+        verify=verify_login,
     ),
-    Document(NotificationLedger, _from(url="TRACKTOR_LEDGER_URL"), {}),
-    Document(EmailTemplate, _from(), {}, keep=True),
+    Document(NotificationLedger, {"url": "TRACKTOR_LEDGER_URL"}),
+    Document(EmailTemplate, keep=True),
     Document(
         OrderFile,
-        _from(path="TRACKTOR_ORDERS", column="TRACKTOR_ORDERS_COLUMN"),
+        {"path": "TRACKTOR_ORDERS", "column": "TRACKTOR_ORDERS_COLUMN"},
         {
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
             " Export), which your own pipeline keeps fresh",
@@ -159,40 +157,48 @@ DOCUMENTS = (
     ),
     Document(
         ShopifyCredentials,
-        _shopify_credentials,
+        {
+            "shop": "SHOPIFY_SHOP",
+            "client_id": "SHOPIFY_CLIENT_ID",
+            "client_secret": "SHOPIFY_CLIENT_SECRET",
+            "access_token": "SHOPIFY_ACCESS_TOKEN",
+            "api_version": "SHOPIFY_API_VERSION",
+            "base_url": "SHOPIFY_BASE_URL",
+        },
         {
             "SHOPIFY_SHOP": "the shop, such as your-store.myshopify.com; beside it"
             " SHOPIFY_CLIENT_ID and SHOPIFY_CLIENT_SECRET of a Dev Dashboard app, or"
             " SHOPIFY_ACCESS_TOKEN",
         },
+        adapt=_one_way_in,
         instead=OrderFile,
     ),
     Document(
         ShopifyOrders,
-        _shopify_orders,
+        {"include_delivered": "SHOPIFY_INCLUDE_DELIVERED"},
         {"SHOPIFY_SHOP": "as above"},
+        others={"credentials": ShopifyCredentials},
         keep=True,
         instead=OrderFile,
     ),
     Document(
         SettledOrders,
         # beside the ledger: workers that share one share the other
-        _from(url="TRACKTOR_LEDGER_URL", after_days="TRACKTOR_SETTLED_AFTER_DAYS"),
-        {},
+        {"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_SETTLED_AFTER_DAYS"},
     ),
     Document(
         StatusFile,
-        _from(
-            path="TRACKTOR_STATUSES",
-            order_id_column="TRACKTOR_STATUSES_ORDER_ID_COLUMN",
-            status_column="TRACKTOR_STATUSES_STATUS_COLUMN",
-        ),
+        {
+            "path": "TRACKTOR_STATUSES",
+            "order_id_column": "TRACKTOR_STATUSES_ORDER_ID_COLUMN",
+            "status_column": "TRACKTOR_STATUSES_STATUS_COLUMN",
+        },
         {"TRACKTOR_STATUSES": "path or address of a file with order_id and status on each row"},
         optional=True,
     ),
     Document(
         StatusQuery,
-        _from(url="TRACKTOR_STATUS_URL", query="TRACKTOR_STATUS_QUERY"),
+        {"url": "TRACKTOR_STATUS_URL", "query": "TRACKTOR_STATUS_QUERY"},
         {
             "TRACKTOR_STATUS_URL": "the database that knows what orders ought to show",
             "TRACKTOR_STATUS_QUERY": "a query that gives order_id and status",
@@ -201,11 +207,12 @@ DOCUMENTS = (
     ),
     Document(
         WebhookSubscription,
-        _webhook_subscription,
+        {"address": "TRACKTOR_WEBHOOK_ADDRESS", "topics": "TRACKTOR_WEBHOOK_TOPICS"},
         {
             "TRACKTOR_WEBHOOK_ADDRESS": "the https address of your receiver, or of a webhook in"
             " Prefect Cloud",
         },
+        adapt=_topics_apart,
         optional=True,
     ),
 )

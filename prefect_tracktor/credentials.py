@@ -12,6 +12,7 @@ from prefect_tracktor.client import (
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.logos import logo
 from prefect_tracktor.transport import TransportLimits
 
 
@@ -42,6 +43,7 @@ class TracktorCredentials(Block):
 
     _block_type_name = "Tracktor Credentials"
     _block_type_slug = "tracktor-credentials"
+    _logo_url = logo("truck-delivery")
     _description = "The uuid and API key of one Tracktor account, and how hard it may be asked."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
@@ -49,17 +51,18 @@ class TracktorCredentials(Block):
 
     uuid: str = Field(
         title="Account uuid",
-        description="The account's uuid, from Tracktor's settings.",
+        description="The account's uuid, from Tracktor's settings in the Shopify admin.",
+        examples=["0123abcd-0000-4000-8000-00000000000f"],
         repr=False,
     )
     api_key: SecretStr = Field(
         title="API key",
-        description="The account's API key, from Tracktor's settings.",
+        description="The account's API key, from the same place.",
     )
     base_url: str = Field(
         default=BASE_URL,
         title="Address of the API",
-        description="Leave it as it is, or give the sandbox's address for a rehearsal.",
+        description="Leave it as it is; for a rehearsal give the sandbox's address.",
     )
     limits: TransportLimits = Field(
         default_factory=TransportLimits,
@@ -148,5 +151,6 @@ class TracktorCredentials(Block):
             ...
             prefect_tracktor.errors.BadCredentials: GET status-options.json: Tracktor refused ...
         """
-        with self.get_client() as client:
+        briefly = self.model_copy(update={"limits": self.limits.for_a_check})
+        with briefly.get_client() as client:
             client.get_status_options()

@@ -2,11 +2,12 @@
 
 import os
 import threading
+from abc import ABC
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import stamina
 from prefect.blocks.core import Block
@@ -44,7 +45,7 @@ class DatabaseError(TracktorError):
     """
 
 
-class DatabaseBlock(Block):
+class DatabaseBlock(Block, ABC):
     """What the blocks that keep something in a database have in common.
 
     Attributes:
@@ -60,13 +61,15 @@ class DatabaseBlock(Block):
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
+    tables: ClassVar[tuple[Table, ...]] = ()
 
     url: SecretStr = Field(
         default=SecretStr(""),
         title="Database URL",
         description=(
-            "Where it is kept, such as postgresql://user:password@host/database; empty for a SQLite"
-            " file in the Prefect home of the machine that runs the flow."
+            "Where it is kept, such as postgresql://user:password@host/database, which several"
+            " machines need; empty for a SQLite file in the Prefect home of the one machine that"
+            " runs the flow."
         ),
     )
 
@@ -77,6 +80,19 @@ class DatabaseBlock(Block):
         if value.get_secret_value():
             database_url(value.get_secret_value())
         return value
+
+    def verify(self) -> None:
+        """Open the database, and make the tables if need be, to see that it can be used.
+
+        Raises:
+            DatabaseError: It cannot be used; the message says why, without secrets.
+
+        Example:
+            >>> ledger.verify()
+        """
+        for table in self.tables:
+            with self.transaction(table):
+                pass
 
     @contextmanager
     def transaction(self, table: Table) -> Iterator[Connection]:

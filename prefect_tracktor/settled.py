@@ -7,11 +7,13 @@ that are thrown away after a run it has to be PostgreSQL. To lose it costs look-
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import ClassVar
 
 from pydantic import Field, HttpUrl
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, delete, select
 
 from prefect_tracktor.database import DatabaseBlock, by_statement, insert_into
+from prefect_tracktor.logos import logo
 from prefect_tracktor.models import Fulfillment, Order
 
 SETTLED = Table(
@@ -42,16 +44,19 @@ class SettledOrders(DatabaseBlock):
 
     _block_type_name = "Tracktor Settled Orders"
     _block_type_slug = "tracktor-settled-orders"
+    _logo_url = logo("archive-check")
     _description = (
         "Remembers the orders that were delivered long ago, so that they are not read again."
     )
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
+    tables: ClassVar[tuple[Table, ...]] = (SETTLED,)
+
     after_days: int = Field(
         default=30,
         ge=0,
         le=3650,
-        title="After days",
+        title="Settled after (days)",
         description="How many days ago the last parcel of an order must have arrived for the order"
         " not to be read again.",
     )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
@@ -52,7 +52,15 @@ class TransportLimits(BaseModel):
         16
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        # what a form says of them, in place of this class's own words
+        title="Limits",
+        json_schema_extra={
+            "description": "How many requests at once and per second, time-outs, and retries."
+        },
+    )
 
     max_concurrency: int = Field(
         default=16,
@@ -106,6 +114,11 @@ class TransportLimits(BaseModel):
         title="Retry budget (seconds)",
         description="After this time no further attempt of a call begins.",
     )
+
+    @property
+    def for_a_check(self) -> Self:
+        """The same, but for a person who waits: what does not answer is asked twice at most."""
+        return self.model_copy(update={"max_attempts": min(self.max_attempts, 2)})
 
     @property
     def timeout(self) -> httpx.Timeout:

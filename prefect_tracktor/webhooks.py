@@ -9,8 +9,12 @@ from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from prefect_tracktor.endpoints import checked_address
-from prefect_tracktor.masking import refuse_masked
+from prefect_tracktor.errors import ConnectionTrouble
+from prefect_tracktor.logos import logo
+from prefect_tracktor.masking import redact, refuse_masked
 from prefect_tracktor.models import Webhook, WebhookTopic
+
+_SECONDS_FOR_A_CHECK = 10
 
 
 def _usable(address: SecretStr) -> SecretStr:
@@ -74,12 +78,13 @@ class WebhookSubscription(Block):
         ```
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     _block_type_name = "Tracktor Webhook Subscription"
     _block_type_slug = "tracktor-webhook-subscription"
+    _logo_url = logo("webhook")
     _description = "The webhooks that an account ought to have at one address."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     address: Address
     topics: list[WebhookTopic] = Field(
@@ -102,6 +107,32 @@ class WebhookSubscription(Block):
             ['fulfillment/all']
         """
         return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
+
+    def verify(self) -> None:
+        """Ask the address's host for its root page, to see that somebody answers over https.
+
+        Nothing is posted and no webhook is made. Any answer will do: what is behind the whole
+        address, only a delivery can show.
+
+        Raises:
+            ConnectionTrouble: Nobody answers, or not with a valid certificate; the message names
+                the host alone.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox
+            >>> with Sandbox() as tracktor:
+            ...     WebhookSubscription(address=f"{tracktor.base_url}/hook").verify()
+        """
+        host = host_of(self.address.get_secret_value())
+        try:
+            httpx.head(host, timeout=_SECONDS_FOR_A_CHECK)
+        except httpx.HTTPError as error:
+            said = redact(str(error), secrets=(self.address.get_secret_value(),))
+            raise ConnectionTrouble(
+                f"{host} does not answer this machine ({type(error).__name__}: {said})."
+                " Check the address, the receiver behind it and its certificate.",
+                may_have_arrived=False,
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from prefect.events import Event
 from pydantic import Field, HttpUrl
@@ -33,6 +33,7 @@ from sqlalchemy import (
 
 from prefect_tracktor.database import DatabaseBlock, DatabaseError, by_statement, insert_into
 from prefect_tracktor.events.tracking import Kind, Subject
+from prefect_tracktor.logos import logo
 
 _INBOX = Table(
     "tracktor_inbox",
@@ -151,8 +152,11 @@ class DeliverySpool(DatabaseBlock):
 
     _block_type_name = "Tracktor Delivery Spool"
     _block_type_slug = "tracktor-delivery-spool"
+    _logo_url = logo("tray-full")
     _description = "Keeps webhook deliveries and events until they are done."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    tables: ClassVar[tuple[Table, ...]] = (_INBOX, _OUTBOX, _EMITTED)
 
     max_waiting: int = Field(
         default=100_000,
@@ -171,9 +175,7 @@ class DeliverySpool(DatabaseBlock):
         Example:
             >>> DeliverySpool(url=ledger.url).prepare()
         """
-        for table in (_INBOX, _OUTBOX, _EMITTED):
-            with self.transaction(table):
-                pass
+        self.verify()
 
     def waiting(self, account: str) -> tuple[int, int]:
         """How much is not done yet.

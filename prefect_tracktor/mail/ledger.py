@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import HttpUrl
 from sqlalchemy import (
@@ -31,6 +31,7 @@ from sqlalchemy import (
 )
 
 from prefect_tracktor.database import DatabaseBlock, DatabaseError, by_statement, insert_into
+from prefect_tracktor.logos import logo
 
 _STILL_AT_WORK = timedelta(hours=1)
 
@@ -144,8 +145,11 @@ class NotificationLedger(DatabaseBlock):
 
     _block_type_name = "Tracktor Notification Ledger"
     _block_type_slug = "tracktor-notification-ledger"
+    _logo_url = logo("book-check")
     _description = "Remembers which customer was told what, so that nobody is told twice."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    tables: ClassVar[tuple[Table, ...]] = (_notices,)
 
     def states(self, keys: Iterable[NoticeKey]) -> dict[NoticeKey, NoticeState]:
         """Look up notices.

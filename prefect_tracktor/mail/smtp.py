@@ -309,6 +309,29 @@ class MailSession:
         return redact(words, secrets=(password,))[:_SAID_AT_MOST]
 
 
+def verify_login(server: EmailServerCredentials, *, timeout_seconds: float = 10) -> None:
+    """Connect to a mail server and log in, to see that it can be used; nothing is sent.
+
+    Args:
+        server: The mail server.
+        timeout_seconds: How long to wait for each answer.
+
+    Raises:
+        MailServerError: It cannot be reached, or refuses the login; the message says what to do.
+
+    Example:
+        >>> from prefect_tracktor.sandbox import MailServer
+        >>> with MailServer() as server:
+        ...     verify_login(
+        ...         EmailServerCredentials(
+        ...             smtp_server=server.host, smtp_port=server.port, smtp_type="INSECURE"
+        ...         )
+        ...     )
+    """
+    with MailSession(server, timeout_seconds=timeout_seconds):
+        pass
+
+
 def _wire_form(message: EmailMessage, *, beyond_ascii: bool) -> bytes:
     """The content as SMTP carries it: CRLF, dots at line starts doubled, a dot at the end."""
     content = message.as_bytes(policy=SMTP.clone(cte_type="7bit", utf8=beyond_ascii))

@@ -16,6 +16,7 @@ from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
+from prefect_tracktor.logos import logo
 from prefect_tracktor.models import Fulfillment, Order
 
 _CONTEXT = ("order", "fulfillments", "shop", "tracking_page")
@@ -202,6 +203,7 @@ class EmailTemplate(Block):
 
     _block_type_name = "Tracktor Email Template"
     _block_type_slug = "tracktor-email-template"
+    _logo_url = logo("email-edit")
     _description = "What customers are written: subject, plain text and HTML, as Jinja templates."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
@@ -210,19 +212,20 @@ class EmailTemplate(Block):
     subject: str = Field(
         default=_subject("expired"),
         title="Subject",
-        description="The subject, as a Jinja template; it may use order, fulfillments and shop.",
+        description="The subject, as a Jinja template; it may use order, fulfillments, shop and"
+        " tracking_page.",
     )
     text: str = Field(
         default=_body("expired", "txt"),
         title="Plain text",
-        description="The plain text part, as a Jinja template.",
-        json_schema_extra={"format": "multiline"},
+        description="The plain text part, as a Jinja template; the same names may be used. Drag the"
+        " field's lower right corner to see all of it.",
     )
     html: str = Field(
         default=_body("expired", "html"),
         title="HTML",
-        description="The HTML part, as a Jinja template; all values are escaped.",
-        json_schema_extra={"format": "multiline"},
+        description="The HTML part, as a Jinja template; the same names may be used, and all values"
+        " are escaped.",
     )
 
     @field_validator("subject", "text", "html")
@@ -269,6 +272,54 @@ class EmailTemplate(Block):
             if not getattr(rendered, field).strip():
                 raise _failure(field, order.order_id, "it comes out empty")
         return rendered
+
+    def verify(self) -> None:
+        """Write the message for made-up orders: one of which all is known, and one of which little.
+
+        Raises:
+            TemplateError: A template fails; the message names field and line.
+
+        Example:
+            >>> EmailTemplate(subject="{{ order.order_name.upper() }}").verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.mail.template.TemplateError: the e-mail template's subject fails ...
+        """
+        for order in _made_up_orders():
+            self.render(
+                order, order.fulfillments, shop=ShopInfo("Your Shop", "https://shop.example")
+            )
+
+
+def _made_up_orders() -> list[Order]:
+    known = {
+        "order_id": 1001,
+        "order_name": "#1001",
+        "order_email": "ada@example.com",
+        "customer_first_name": "Ada",
+        "customer_last_name": "Lovelace",
+        "customer_full_name": "Ada Lovelace",
+        "fulfillments": [
+            {
+                "fulfillment_id": 7,
+                "shop_url": "shop.example",
+                "order_name": "#1001",
+                "carrier": {"slug": "example-post", "name": "Example Post"},
+                "tracking_number": "AB123",
+                "tracking_url": "https://post.example/AB123",
+                "shipment_status": "in_transit",
+                "exception_status": "expired",
+                "latest_status": {
+                    "key": "in_transit",
+                    "label": "In Transit",
+                    "datetime": "2026-01-31T10:00:00Z",
+                },
+                "line_items": [{"name": "Mug", "quantity": 2}],
+            }
+        ],
+    }
+    little = {"order_id": 1002, "fulfillments": [{"fulfillment_id": 8}]}
+    return [Order.model_validate(facts) for facts in (known, little)]
 
 
 def status_template() -> EmailTemplate:

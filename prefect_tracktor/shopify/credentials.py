@@ -6,6 +6,7 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.logos import logo
 from prefect_tracktor.shopify.client import (
     API_VERSION,
     ShopifyClient,
@@ -47,6 +48,7 @@ class ShopifyCredentials(Block):
 
     _block_type_name = "Tracktor Shopify Credentials"
     _block_type_slug = "tracktor-shopify-credentials"
+    _logo_url = logo("storefront")
     _description = "A Shopify shop, and the app that may read its orders."
     _documentation_url = HttpUrl(
         "https://shopify.dev/docs/apps/build/dev-dashboard/get-api-access-tokens"
@@ -63,7 +65,8 @@ class ShopifyCredentials(Block):
     client_id: str = Field(
         default="",
         title="Client id",
-        description="The app's client id, from its settings in the Dev Dashboard.",
+        description="The app's client id, from its settings in the Dev Dashboard; empty if you"
+        " give an access token.",
         repr=False,
     )
     client_secret: SecretStr = Field(
@@ -86,12 +89,12 @@ class ShopifyCredentials(Block):
     base_url: str = Field(
         default="",
         title="Address instead of the shop's",
-        description="Leave it empty, or give the sandbox's address for a rehearsal.",
+        description="Leave it empty; for a rehearsal give the sandbox's address.",
     )
     limits: TransportLimits = Field(
         default_factory=TransportLimits,
         title="Limits",
-        description="How many requests per second, time-outs, and retries.",
+        description="How many requests at once and per second, time-outs, and retries.",
     )
 
     @field_validator("shop")
@@ -155,5 +158,6 @@ class ShopifyCredentials(Block):
             ...
             prefect_tracktor.errors.BadCredentials: POST api/2026-10/graphql.json: Shopify ...
         """
-        with self.get_client() as client:
+        briefly = self.model_copy(update={"limits": self.limits.for_a_check})
+        with briefly.get_client() as client:
             client.granted_scopes()

@@ -18,14 +18,17 @@ OrderIdColumn = Annotated[
 ]
 StatusColumn = Annotated[
     Text,
-    Field(title="Status column", description="The column that holds the status, by label or key."),
+    Field(
+        title="Status column",
+        description="The column that holds the status: its name, as in Tracktor.",
+    ),
 ]
 AutomaticColumn = Annotated[
     Text,
     Field(
-        title="Automatic column",
+        title="Carrier updates column",
         description="The column that says true where the carrier is to update the order again, and"
-        " false where it is not to; that of this name may be missing.",
+        " false where it is not to. If there is none, leave this as it is.",
     ),
 ]
 

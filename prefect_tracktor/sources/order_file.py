@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pydantic import Field, HttpUrl
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.logos import logo
 from prefect_tracktor.sources.cells import order_id_of
 from prefect_tracktor.sources.table_file import Cell, Row, TableFile, Text
 
@@ -32,7 +33,7 @@ class OrderFile(TableFile):
         path: Where the file is.
         format: How to read the file.
         encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys.
+        storage_options: What the storage needs to be opened, such as keys: a JSON object.
         column: The CSV column, or the key in JSON Lines, that holds the order id.
 
     Example:
@@ -48,6 +49,8 @@ class OrderFile(TableFile):
 
     _block_type_name = "Tracktor Order File"
     _block_type_slug = "tracktor-order-file"
+    _logo_url = logo("file-delimited")
+    _description = "The orders of a shop, read from Shopify's export, any CSV file, or JSON Lines."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     column: Text = Field(
@@ -82,6 +85,22 @@ class OrderFile(TableFile):
             if order_id not in seen:
                 seen.add(order_id)
                 yield order_id
+
+    def verify(self) -> None:
+        r"""Read the header and the first order, to see that the file can be read.
+
+        Raises:
+            InvalidInput: It cannot be read for sure; the message says what to do.
+
+        Example:
+            >>> import fsspec
+            >>> fsspec.filesystem("memory").pipe("/names.csv", b"Name,Item\n#1,Mug")
+            >>> OrderFile(path="memory://names.csv").verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.InvalidInput: names.csv, line 1: no column 'Id'; name one of ...
+        """
+        next(self.order_ids(), None)
 
     def _id_cells(self) -> Iterator[Cell]:
         """The cells that must hold an id: all but those of an order's further lines."""

@@ -10,6 +10,7 @@ from prefect.blocks.core import Block
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl
 
 from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
+from prefect_tracktor.logos import logo
 from prefect_tracktor.shopify.client import ShopifyClient
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
 from prefect_tracktor.shopify.endpoints import READ_ALL_ORDERS, ListedOrder, TooCostly
@@ -85,6 +86,7 @@ class ShopifyOrders(Block):
 
     _block_type_name = "Tracktor Shopify Orders"
     _block_type_slug = "tracktor-shopify-orders"
+    _logo_url = logo("package-variant-closed")
     _description = "Finds the orders in Shopify that Tracktor is to be asked about."
     _documentation_url = HttpUrl("https://shopify.dev/docs/api/admin-graphql/latest/queries/orders")
 
@@ -182,6 +184,30 @@ class ShopifyOrders(Block):
                     seen.add(order.order_id)
                     if self.include_delivered or not order.delivered:
                         yield order.order_id
+
+    def verify(self) -> None:
+        """Read the first page of orders, to see that Shopify takes the search.
+
+        Raises:
+            InvalidInput: The window goes back further than the app may look.
+            BadCredentials: Shopify refuses the credentials, or the scope `read_orders` is missing.
+            TracktorError: Anything else that went wrong.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox
+            >>> with Sandbox() as tracktor:
+            ...     ShopifyOrders(
+            ...         credentials=ShopifyCredentials(
+            ...             shop="sandbox-shop", access_token="wrong", base_url=tracktor.shopify_url
+            ...         )
+            ...     ).verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.BadCredentials: POST api/2026-10/graphql.json: Shopify ...
+        """
+        shop = self.credentials
+        briefly = shop.model_copy(update={"limits": shop.limits.for_a_check})
+        next(self.model_copy(update={"credentials": briefly}).order_ids(), None)
 
     def _refuse_to_look_too_far_back(self, client: ShopifyClient) -> None:
         """Shopify would leave out the older orders without a word."""

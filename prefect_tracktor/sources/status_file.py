@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import HttpUrl
 
+from prefect_tracktor.logos import logo
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
     AutomaticColumn,
@@ -26,7 +27,7 @@ class StatusFile(TableFile):
         path: Where the file is.
         format: How to read the file.
         encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys.
+        storage_options: What the storage needs to be opened, such as keys: a JSON object.
         order_id_column: The column that holds the order id.
         status_column: The column that holds the status.
         automatic_column: The column that says whether the carrier updates the order.
@@ -45,6 +46,7 @@ class StatusFile(TableFile):
 
     _block_type_name = "Tracktor Status File"
     _block_type_slug = "tracktor-status-file"
+    _logo_url = logo("file-table")
     _description = "What a shop's orders ought to show, read from a CSV file or JSON Lines."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
@@ -78,3 +80,19 @@ class StatusFile(TableFile):
             status=self.status_column,
             automatic=self.automatic_column,
         )
+
+    def verify(self) -> None:
+        r"""Read the header and the first row, to see that the file can be read.
+
+        Raises:
+            InvalidInput: It cannot be read for sure; the message says what to do.
+
+        Example:
+            >>> import fsspec
+            >>> fsspec.filesystem("memory").pipe("/plan.csv", b"order_id,status\n#1,Sewing\n")
+            >>> StatusFile(path="memory://plan.csv").verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.InvalidInput: plan.csv, line 2, column order_id: '#1' is not ...
+        """
+        next(self.desired(), None)

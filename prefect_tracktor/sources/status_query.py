@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.database import said_without_secrets
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.logos import logo
 from prefect_tracktor.masking import refuse_masked
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
@@ -56,12 +57,13 @@ class StatusQuery(Block):
         ```
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     _block_type_name = "Tracktor Status Query"
     _block_type_slug = "tracktor-status-query"
+    _logo_url = logo("database-search")
     _description = "What a shop's orders ought to show, read with a query from its own database."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     url: SecretStr = Field(
         title="Database URL",
@@ -71,8 +73,8 @@ class StatusQuery(Block):
     )
     query: Text = Field(
         title="Query",
-        description="A query that gives a row for each order; a colon before a word needs a"
-        " backslash before it.",
+        description="SQL that gives a row for each order, with the columns named below; a colon"
+        " before a word needs a backslash before it.",
         examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"],
     )
     order_id_column: OrderIdColumn = "order_id"
@@ -129,6 +131,21 @@ class StatusQuery(Block):
             status=self.status_column,
             automatic=self.automatic_column,
         )
+
+    def verify(self) -> None:
+        """Run the query for its first row, to see that it can be read.
+
+        Raises:
+            InvalidInput: It cannot be read for sure; the message says what to do, and holds no
+                secret.
+
+        Example:
+            >>> StatusQuery(url="sqlite://", query="SELECT 5001 AS id").verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.InvalidInput: the query of the StatusQuery gives 0 columns ...
+        """
+        next(self.desired(), None)
 
     def _rows(self) -> Iterator[Row]:
         engine = self._engine()

@@ -4,6 +4,7 @@ import csv
 import json
 import lzma
 import zlib
+from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -14,8 +15,7 @@ from urllib.parse import urlsplit
 
 import fsspec  # type: ignore[import-untyped]  # it brings no types
 from prefect.blocks.core import Block
-from prefect.types import SecretDict
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import ConfigDict, Field, Secret, SecretStr, StringConstraints, field_validator
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import is_order_id, shortened
@@ -52,14 +52,14 @@ class Cell(NamedTuple):
 Row = dict[str, Cell]
 
 
-class TableFile(Block):
+class TableFile(Block, ABC):
     r"""What the blocks that read a table from a file have in common.
 
     Attributes:
         path: Where the file is.
         format: How to read the file.
         encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys.
+        storage_options: What the storage needs to be opened, such as keys: a JSON object.
 
     Example:
         >>> storage = fsspec.filesystem("memory")
@@ -69,17 +69,20 @@ class TableFile(Block):
         Cell(place='plan.csv, line 2, column status', value='Sewing')
     """
 
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     path: Text = Field(
         title="Path",
-        description="A path, or an address such as s3://bucket/orders.csv or "
-        "https://host/orders.csv.gz; the package for the storage (s3fs, gcsfs, adlfs and so on) "
-        "must be installed where the flow runs.",
-        examples=["~/orders_export.csv", "s3://bucket/orders.jsonl.gz"],
+        description="A path on the machine that runs the flow, or an address such as"
+        " s3://bucket/orders.csv; the package for the storage (s3fs, gcsfs, adlfs and so on)"
+        " must be installed there.",
+        examples=["/data/orders_export.csv", "s3://bucket/orders.jsonl.gz"],
     )
     format: Literal["auto", "csv", "jsonl"] = Field(
         default="auto",
         title="Format",
-        description="How to read the file; auto goes by the suffix, below .gz, .bz2 or .xz.",
+        description="How to read the file; auto goes by the suffix of its name: .csv, .tsv, .jsonl"
+        " or .ndjson, each also with .gz, .bz2 or .xz after it.",
     )
     encoding: Text = Field(
         default="utf-8-sig",
@@ -88,11 +91,12 @@ class TableFile(Block):
         "its start; older spreadsheets write cp1252 or utf-16.",
     )
 
-    storage_options: SecretDict = Field(
-        default_factory=lambda: SecretDict({}),
-        title="Storage Options",
-        description="What the storage needs to be opened, such as keys, in the words of its "
-        "fsspec implementation.",
+    # text, not SecretDict: a form shows a secret object as asterisks, and refuses these as no JSON
+    storage_options: SecretStr = Field(
+        default=SecretStr(""),
+        title="Storage options",
+        description='What the storage asks for, as a JSON object, such as {"key": "...", "secret":'
+        ' "..."} for S3; empty where it asks for nothing.',
     )
 
     @field_validator("encoding")
@@ -103,6 +107,30 @@ class TableFile(Block):
         except LookupError:
             raise ValueError("not a text encoding that Python knows; try utf-8-sig") from None
         return encoding
+
+    @field_validator("storage_options", mode="before")
+    @classmethod
+    def _mapping_as_text(cls, options: object) -> object:
+        """Programs give a mapping, and so do documents that were saved when this was one."""
+        value = options.get_secret_value() if isinstance(options, Secret) else options
+        if not isinstance(value, dict):
+            return options
+        try:
+            return json.dumps(value)
+        except TypeError:
+            raise ValueError("holds what JSON cannot; give text, numbers and the like") from None
+
+    @field_validator("storage_options")
+    @classmethod
+    def _text_is_an_object(cls, options: SecretStr) -> SecretStr:
+        text = options.get_secret_value()
+        try:
+            is_object = not text.strip() or isinstance(json.loads(text), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            raise ValueError('must be a JSON object such as {"key": "..."}, or empty')
+        return SecretStr(text.strip())
 
     def rows(self, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
         """Read the table row by row.
@@ -145,7 +173,7 @@ class TableFile(Block):
                 compression=_COMPRESSIONS.get(PurePosixPath(name.lower()).suffix),
                 encoding=self.encoding,
                 newline="",  # as the csv module asks
-                **self.storage_options.get_secret_value(),
+                **json.loads(self.storage_options.get_secret_value() or "{}"),
             ).open()
         except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
             raise InvalidInput(

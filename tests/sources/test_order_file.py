@@ -4,6 +4,7 @@ import bz2
 import csv
 import gzip
 import io
+import json
 import lzma
 import re
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prefect.types import SecretDict
+from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources import OrderFile
@@ -273,9 +275,20 @@ def test_a_path_may_be_an_address(tmp_path: Path) -> None:
 
 def test_storage_options_reach_the_storage(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text("Id\n5001\n")
-    options = SecretDict({"fo": "/", "target_protocol": "file", "path": str(tmp_path)})
-    file = OrderFile(path="dir://orders.csv", storage_options=options)
-    assert list(file.order_ids()) == [5001]
+    options = {"fo": "/", "target_protocol": "file", "path": str(tmp_path)}
+    # as programs give them, as a form does, and as documents of before hold them
+    for form in (options, json.dumps(options), SecretDict(options)):
+        file = OrderFile.model_validate({"path": "dir://orders.csv", "storage_options": form})
+        assert list(file.order_ids()) == [5001]
+
+
+@pytest.mark.parametrize("options", ["k3y", '["k3y"]', '{"key": "k3y"', {"key": object()}])
+def test_storage_options_that_are_no_json_object_are_refused_and_not_repeated(
+    options: object,
+) -> None:
+    with pytest.raises(ValidationError, match=r"JSON") as caught:
+        OrderFile.model_validate({"path": "orders.csv", "storage_options": options})
+    assert "k3y" not in str(caught.value)
 
 
 def test_a_missing_file_is_named_in_full(tmp_path: Path) -> None:
@@ -352,11 +365,11 @@ def test_garbage_never_yields_an_id_that_is_not_literally_there(
 @pytest.mark.usefixtures("prefect_api")
 def test_a_saved_block_comes_back_whole_and_reads() -> None:
     fsspec.filesystem("memory").pipe("/saved.csv", b"Order\n5001\n")
-    options = SecretDict({"skip_instance_cache": False})
+    options = '{"skip_instance_cache": false}'
     OrderFile(path="memory://saved.csv", column="Order", storage_options=options).save("export")
     loaded = OrderFile.load("export")
     assert isinstance(loaded, OrderFile)
-    assert loaded.storage_options.get_secret_value() == {"skip_instance_cache": False}
+    assert loaded.storage_options.get_secret_value() == options
     assert list(loaded.order_ids()) == [5001]
 
 

@@ -1,0 +1,188 @@
+"""Making documents and seeing whether they work, one after the other, with a word on each."""
+
+from collections.abc import Callable
+
+from prefect.blocks.core import Block
+from pydantic import ValidationError
+
+from blocks.documents import DOCUMENTS, Document, Values
+from blocks.variables import Environment, without_values
+from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
+
+
+class Maker:
+    """Makes documents of one name, and remembers the blocks that are in them.
+
+    Args:
+        environment: The variables; nothing of their values is printed.
+        name: What the documents are called.
+        dry_run: Whether to say only what would be made.
+        say: Takes the lines.
+    """
+
+    def __init__(
+        self, environment: Environment, *, name: str, dry_run: bool, say: Callable[[str], None]
+    ) -> None:
+        self._environment = environment
+        self._name = name
+        self._dry_run = dry_run
+        self._say = say
+        self._there: dict[type[Block], Block] = {}
+        self._invalid: set[type[Block]] = set()
+
+    @property
+    def has_two_sources_of_orders(self) -> bool:
+        """Whether orders could be found in a file as well as in Shopify."""
+        return {OrderFile, ShopifyOrders} <= self._there.keys()
+
+    def make(self, document: Document) -> bool:
+        """Make or update a document, if what it needs is set.
+
+        Args:
+            document: Which.
+
+        Returns:
+            Whether no value was invalid.
+        """
+        existing = _existing(document.block, self._name)
+        if existing is None and document.missing(self._environment):
+            return True
+        try:
+            block = _with(document.block, existing, self._given(document, existing))
+        except ValueError as invalid:
+            self._report("invalid", document)
+            self._explain(document, _problems(invalid))
+            self._invalid.add(document.block)
+            return False
+        if not self._dry_run:
+            self._save(document, existing, block)
+        self._there[document.block] = block
+        self._tell(document, existing, block)
+        return True
+
+    def _given(self, document: Document, existing: Block | None) -> Values:
+        if existing is not None and document.keep:
+            return {}
+        others = {name: self._other(block) for name, block in document.others.items()}
+        return others | document.values(self._environment)
+
+    def _other(self, block: type[Block]) -> Block:
+        """A document that is a part of another one."""
+        found = self._there.get(block) or _existing(block, self._name)
+        if found is None:
+            slug = f"{block.get_block_type_slug()}/{self._name}"
+            raise ValueError(f"it needs {slug}, which could not be made")
+        return found
+
+    def _save(self, document: Document, existing: Block | None, block: Block) -> None:
+        if existing is not None and document.keep:
+            # the document is left alone; what the form says of it may be new all the same
+            document.block.register_type_and_schema()
+        else:
+            block.save(self._name, overwrite=True)
+
+    def _tell(self, document: Document, existing: Block | None, block: Block) -> None:
+        if existing is None:
+            self._report("make" if self._dry_run else "made", document)
+        elif changed := _changed(existing, block):
+            self._report("update" if self._dry_run else "updated", document, ", ".join(changed))
+        else:
+            self._report("keep" if self._dry_run else "kept", document)
+
+    def ask_for(self, document: Document) -> bool:
+        """Say what is missing for a document that could not be made.
+
+        Args:
+            document: Which.
+
+        Returns:
+            Whether nothing is missing that has to be there.
+        """
+        if document.block in self._there.keys() | self._invalid:
+            return True
+        if document.instead in self._there:
+            return True
+        self._report("optional" if document.optional else "missing", document)
+        for name, hint in document.missing(self._environment).items():
+            self._say(f"         {name}: {hint}")
+        if document.instead:
+            self._say(f"         or else what {document.instead.get_block_type_slug()} needs")
+        return document.optional
+
+    def verify(self, document: Document) -> bool:
+        """See whether a document that is there works.
+
+        Args:
+            document: Which.
+
+        Returns:
+            Whether it does; also if it is not there.
+        """
+        block = self._there.get(document.block)
+        if block is None:
+            return True
+        try:
+            document.verify(block)
+        except Exception as error:  # noqa: BLE001  # one that fails hides no other
+            self._report("fails", document)
+            self._explain(document, _reasons(error))
+            return False
+        self._report("works", document)
+        return True
+
+    def _report(self, word: str, document: Document, more: str = "") -> None:
+        line = f"{word:<8} {document.slug}/{self._name}"
+        self._say(f"{line} ({more})" if more else line)
+
+    def _explain(self, document: Document, problems: list[str]) -> None:
+        values = {name: self._environment.get(name, "") for name in _variables(document)}
+        for problem in problems:
+            self._say(f"         {without_values(problem, values)}")
+
+
+def _variables(document: Document) -> set[str]:
+    """The variables of a document, and of those that are parts of it."""
+    blocks = {document.block, *document.others.values()}
+    return {name for one in DOCUMENTS if one.block in blocks for name in one.fields.values()}
+
+
+def _existing(block: type[Block], name: str) -> Block | None:
+    try:
+        return block.load(name, validate=False)  # type: ignore[return-value]  # not in a loop
+    except ValueError:
+        return None
+
+
+def _with(block: type[Block], existing: Block | None, given: Values) -> Block:
+    """A new block; what is not given stays as it is in the existing one."""
+    fields = {name: getattr(existing, name) for name in block.model_fields} if existing else {}
+    parts = {
+        name: dict(fields[name] or {}) | value
+        for name, value in given.items()
+        if isinstance(value, dict) and name in fields
+    }
+    return block.model_validate(fields | given | parts)
+
+
+def _changed(existing: Block, block: Block) -> list[str]:
+    return [
+        name
+        for name in type(block).model_fields
+        if getattr(block, name) != getattr(existing, name, None)
+    ]
+
+
+def _problems(invalid: ValueError) -> list[str]:
+    if not isinstance(invalid, ValidationError):
+        return [str(invalid)]
+    return [
+        f"{'.'.join(map(str, error['loc'])) or 'together'}: {error['msg']}"
+        for error in invalid.errors(include_input=False, include_url=False)
+    ]
+
+
+def _reasons(error: Exception) -> list[str]:
+    if isinstance(error, TracktorError):
+        return [str(error)]
+    # other libraries' words may hold an address with its password
+    return [f"{type(error).__name__}; look at the fields of this document"]

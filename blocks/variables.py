@@ -1,0 +1,124 @@
+"""The variables: where they are read from, which there are, and how none of them is shown."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from prefect_tracktor.masking import redact
+
+Environment = Mapping[str, str]
+
+PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
+
+# What no block is made from, and other commands read.
+READ_ELSEWHERE = {
+    "TRACKTOR_SENDER": "flows",
+    "TRACKTOR_TIMEZONE": "flows",
+    "TRACKTOR_DRY_RUN": "flows",
+    "TRACKTOR_NOTIFY": "flows",
+    "TRACKTOR_ANNOUNCE_EXCEPTIONS": "flows",
+    "TRACKTOR_CREDENTIALS": "prefect_tracktor.events",
+    "TRACKTOR_RECEIVER_TOKEN": "prefect_tracktor.events",
+    "TRACKTOR_SPOOL_URL": "prefect_tracktor.events",
+}
+
+_DEFAULT_FILE = Path(".env")
+_FOR_OTHERS = 0o077
+# a shorter value is no secret, and its letters occur in other words
+_SHORTEST_HIDDEN = 8
+
+
+class UnusableFile(Exception):
+    """A file of variables that cannot be read; the message says why and holds no value."""
+
+
+def file_of(named: Path | None) -> Path | None:
+    """The file to read variables from.
+
+    Args:
+        named: What the command line names, if it does.
+
+    Returns:
+        That file; else `.env` in the working directory if it is there.
+
+    Raises:
+        UnusableFile: There is no file of that name.
+    """
+    if named is None:
+        return _DEFAULT_FILE if _DEFAULT_FILE.is_file() else None
+    if not named.is_file():
+        raise UnusableFile(f"there is no file {named}; give its path, or leave out --env-file")
+    return named
+
+
+def read(file: Path | None, environment: Environment) -> dict[str, str]:
+    """Put the variables of a file and of the environment together; the environment wins.
+
+    Values are taken as they are written, without filling in others: a password may hold anything.
+
+    Args:
+        file: Lines of the form NAME=value.
+        environment: The variables of the process.
+
+    Returns:
+        All that are set to more than blanks, without blanks around them.
+
+    Raises:
+        UnusableFile: The file cannot be opened, or is no text.
+    """
+    of_the_file: dict[str, str | None] = {}
+    if file is not None:
+        try:
+            of_the_file = dotenv_values(file, interpolate=False)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UnusableFile(
+                f"{file} cannot be read ({type(error).__name__}); it must be a UTF-8 text file"
+                " with lines such as TRACKTOR_UUID=..."
+            ) from None
+    return _set(of_the_file) | _set(environment)
+
+
+def _set(variables: Mapping[str, str | None]) -> dict[str, str]:
+    stripped = {name: (value or "").strip() for name, value in variables.items()}
+    return {name: value for name, value in stripped.items() if value}
+
+
+def warnings(file: Path | None, environment: Environment, known: Iterable[str]) -> Iterator[str]:
+    """What somebody may not have meant: a file that others can read, names that nothing reads.
+
+    Args:
+        file: The file that was read.
+        environment: All variables.
+        known: The names that documents are made from.
+
+    Yields:
+        A sentence for each; it holds names, no values.
+    """
+    if file is not None and os.name == "posix" and file.stat().st_mode & _FOR_OTHERS:
+        yield f"other users of this machine can read {file}: run chmod 600 {file}"
+    names = sorted({*known, *READ_ELSEWHERE})
+    for name in sorted(environment):
+        if name.upper().startswith(PREFIXES) and name not in names:
+            nearest = get_close_matches(name.upper(), names, n=1, cutoff=0.8)
+            hint = f"did you mean {nearest[0]}?" if nearest else "nothing reads it"
+            yield f"unknown variable {name}; {hint}"
+
+
+def without_values(text: str, environment: Environment) -> str:
+    """Take what variables hold out of somebody's words, such as an error's.
+
+    Args:
+        text: The words.
+        environment: The variables that may be in it.
+
+    Returns:
+        The text with the name of a variable, after a dollar sign, in place of its value.
+    """
+    for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
+        if len(value) >= _SHORTEST_HIDDEN:
+            for form in (value, repr(value)[1:-1], value.lower()):
+                text = text.replace(form, f"${name}")
+    return redact(text)
