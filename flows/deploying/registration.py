@@ -70,7 +70,7 @@ class Registration:
         if self.existing is None:
             return ""
         schedule = _schedule_of(self.existing, adopt=False)
-        if self.existing.paused and "resumed" not in self.changes:
+        if _paused_by_somebody(self.existing):
             return "paused"
         return "schedule paused" if schedule and not schedule.active else ""
 
@@ -184,7 +184,7 @@ def _wished(
         "description": deployment.description,
         "version": deployment.version,
         "tags": sorted(deployment.tags),
-        "paused": existing.paused and STOPPED not in existing.tags,
+        "paused": _paused_by_somebody(existing),
         "parameters": deployment.model_dump(mode="json", include={"parameters"})["parameters"],
         "parameter_openapi_schema": json.loads(json.dumps(schema)),
         "enforce_parameter_schema": deployment.enforce_parameter_schema,
@@ -216,6 +216,10 @@ def _held(existing: DeploymentResponse) -> dict[str, Any]:
         "work_pool_name": existing.work_pool_name,
         "job_variables": existing.job_variables,
     }
+
+
+def _paused_by_somebody(existing: DeploymentResponse) -> bool:
+    return existing.paused and STOPPED not in existing.tags
 
 
 def _options(deployment: RunnerDeployment | DeploymentResponse) -> Mapping[str, str] | None:
@@ -275,8 +279,14 @@ def _automation_changes(
         if name not in held:
             changes[f"trigger {name!r}"] = _bound(client.create_automation, automation)
         elif _essence(automation) != _essence(held[name]):
-            # whoever switched it off finds it off
-            kept = automation.model_copy(update={"enabled": held[name].enabled})
+            kept = AutomationCore(
+                name=name,
+                description=automation.description,
+                enabled=held[name].enabled,  # whoever switched it off finds it off
+                tags=held[name].tags,
+                trigger=automation.trigger,
+                actions=automation.actions,
+            )
             changes[f"trigger {name!r}"] = _bound(client.update_automation, held[name].id, kept)
     return changes
 

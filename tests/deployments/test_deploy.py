@@ -1,7 +1,6 @@
 """`python -m flows deploy`: what the server keeps, and what a second time changes."""
 
 import socket
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -9,18 +8,17 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows import advance, expired_exceptions, status_change, webhooks
+from flows import expired_exceptions, reconcile, status_change, webhooks
 from flows.__main__ import DEPLOYMENTS, main
-from flows.deploying import every
+from flows.deploying import Shop, every
 from flows.deploying.registration import STOPPED
-from prefect_tracktor import StatusStage
-from prefect_tracktor.sandbox import Sandbox
-from tests.deployments.conftest import SECRETS, Server
+from tests.deployments.conftest import Server
 
 MAIL = "E-mail expired exceptions/daily"
 NIGHTLY = "Reconcile manual statuses/nightly"
@@ -32,20 +30,17 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 
 def deploy(*options: str) -> int:
+    return main(["deploy", "--work-pool", "here", "--only", "expired_exceptions", *options])
+
+
+def deploy_all(*options: str) -> int:
     return main(["deploy", "--work-pool", "here", *options])
 
 
 @pytest.fixture
-def deployed(pool: str, capsys: Output) -> None:
+def deployed(no_deployments: None, pool: str, capsys: Output) -> None:
     assert deploy() == 0
     capsys.readouterr()
-
-
-@pytest.fixture
-def everything_wished(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered, in_transit")
-    monkeypatch.setenv("TRACKTOR_ANNOUNCE_EXCEPTIONS", "1")
-    monkeypatch.setattr(advance, "STAGES", [StatusStage("Cutting", 1)])
 
 
 def automation_of(client: SyncPrefectClient, deployment: str) -> Automation:
@@ -55,9 +50,9 @@ def automation_of(client: SyncPrefectClient, deployment: str) -> Automation:
 
 
 def test_what_is_set_up_is_registered_with_the_pool(
-    pool: str, server: Server, capsys: Output
+    no_deployments: None, pool: str, server: Server, capsys: Output
 ) -> None:
-    assert deploy() == 0
+    assert deploy_all() == 0
     assert server.names() == [MAIL, NIGHTLY, HOURLY]
     assert server[MAIL].work_pool_name == pool
     said = capsys.readouterr().out
@@ -65,17 +60,11 @@ def test_what_is_set_up_is_registered_with_the_pool(
     assert "left out status_change: set TRACKTOR_NOTIFY" in said
 
 
-def test_the_blocks_are_references(deployed: None, server: Server) -> None:
-    parameters = server[MAIL].parameters
-    for name in ("credentials", "orders", "email_server", "template", "ledger", "settled"):
-        assert parameters[name].keys() == {"$ref"}
-
-
 def test_it_runs_daily_in_the_shops_time_zone_and_one_at_a_time(
     pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRACKTOR_TIMEZONE", "Europe/Berlin")
-    assert deploy("--only", "expired_exceptions") == 0
+    assert deploy() == 0
     made = server[MAIL]
     [schedule] = made.schedules
     assert isinstance(schedule.schedule, CronSchedule)
@@ -91,111 +80,75 @@ def test_a_worker_needs_the_installed_package_only(deployed: None, server: Serve
     assert (made.path, made.pull_steps) == (None, [])
 
 
-def test_each_deployment_says_what_it_does(
-    pool: str, server: Server, everything_wished: None
-) -> None:
-    assert deploy() == 0
-    assert len(server.names()) == len(DEPLOYMENTS)
-    for name in server.names():
-        first, *_ = str(server[name].description).splitlines()
-        assert first.startswith(("Every ", "When "))
-        assert first.endswith(".")
-        assert "Args:" not in str(server[name].description)
-
-
-def test_the_server_keeps_no_secret_of_any(
-    pool: str, server: Server, everything_wished: None, tracktor: Sandbox
-) -> None:
-    assert deploy() == 0
-    for name in server.names():
-        server.client.create_flow_run_from_deployment(server[name].id)
-    kept = server.records()
-    assert "{{ event.payload.shipment_status }}" in kept
-    assert all(name.split("/")[0] in kept for name in server.names())
-    for secret in (tracktor.api_key, *SECRETS.values()):
-        assert secret not in kept
-
-
-def test_a_second_time_changes_nothing(
-    pool: str, server: Server, everything_wished: None, capsys: Output
-) -> None:
-    assert deploy() == 0
-    before = [server[name] for name in server.names()]
-    automation = automation_of(server.client, "Notify status change/on-event")
-    capsys.readouterr()
-    assert deploy() == 0
-    said = capsys.readouterr().out
-    assert said.count("unchanged") == len(DEPLOYMENTS)
-    assert [server[name] for name in server.names()] == before
-    assert automation_of(server.client, "Notify status change/on-event") == automation
-
-
 def test_only_what_differs_is_changed_and_named(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    hourly = server[HOURLY]
     monkeypatch.setenv("TRACKTOR_DRY_RUN", "yes")
     monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
-    assert deploy("--only", "expired_exceptions") == 0
+    assert deploy() == 0
     assert f"updated    {MAIL} (parameters dry_run, schedule)" in capsys.readouterr().out
     assert server[MAIL].parameters["dry_run"] is True
     assert server[MAIL].schedules[0].schedule.model_dump()["cron"] == "0 9 * * *"
-    assert server[HOURLY] == hourly
 
 
-@pytest.mark.parametrize("change", [{}, {"TRACKTOR_DRY_RUN": "1"}])
+@pytest.mark.parametrize("paused", [True, False])
 def test_what_was_paused_stays_paused(
     deployed: None,
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Output,
-    change: Mapping[str, str],
+    paused: bool,
 ) -> None:
-    server.client.update_deployment(server[NIGHTLY].id, DeploymentUpdate(paused=True))
     mail = server[MAIL]
+    server.client.update_deployment(mail.id, DeploymentUpdate(paused=paused))
     server.client.update_deployment_schedule(mail.id, mail.schedules[0].id, active=False)
-    for name, value in change.items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
     monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
     assert deploy() == 0
-    assert server[NIGHTLY].paused
+    assert server[MAIL].paused is paused
     [schedule] = server[MAIL].schedules
     assert not schedule.active
     assert schedule.schedule.model_dump()["cron"] == "0 9 * * *"
-    said = capsys.readouterr().out
-    assert "schedule paused)" in said
-    assert f"{NIGHTLY} (" in said
+    assert f", {'paused' if paused else 'schedule paused'})" in capsys.readouterr().out
 
 
 def test_a_trigger_that_was_switched_off_stays_off(
-    pool: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    no_deployments: None,
+    pool: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
 ) -> None:
     name = "Notify status change/on-event"
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
-    assert deploy() == 0
+    assert deploy_all("--only", "status_change") == 0
     server.client.pause_automation(automation_of(server.client, name).id)
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered,in_transit")
     capsys.readouterr()
-    assert deploy() == 0
+    assert deploy_all("--only", "status_change") == 0
     automation = automation_of(server.client, name)
     assert not automation.enabled
     assert "tracktor.fulfillment.in_transit" in automation.model_dump_json()
     assert f"{name} (trigger 'A parcel reached a status')" in capsys.readouterr().out
-    assert deploy() == 0
+    assert deploy_all("--only", "status_change") == 0
     assert f"unchanged  {name}" in capsys.readouterr().out
 
 
 def test_a_trigger_that_is_no_longer_wished_for_goes_and_somebodys_own_stays(
-    pool: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    no_deployments: None,
+    pool: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
 ) -> None:
     name = "Notify status change/on-event"
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
-    assert deploy("--only", "status_change") == 0
+    assert deploy_all("--only", "status_change") == 0
     ours = automation_of(server.client, name)
     own = {"name": "My own", "description": "", "owner_resource": None}
     server.client.create_automation(AutomationCore(**ours.model_dump() | own))
     monkeypatch.setattr(status_change, "DeploymentEventTrigger", renamed_trigger)
-    assert deploy("--only", "status_change") == 0
+    assert deploy_all("--only", "status_change") == 0
     resource = f"prefect.deployment.{server[name].id}"
     left = server.client.read_resource_related_automations(resource)
     assert {automation.name for automation in left} == {"My own", "Renamed"}
@@ -242,12 +195,12 @@ def test_intervals_are_counted_from_the_same_hour_whenever_it_is_deployed() -> N
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(
-    pool: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    no_deployments: None, pool: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     assert deploy("--dry-run") == 0
     assert f"would be created    {MAIL}" in capsys.readouterr().out
     assert server.names() == []
-    assert deploy("--only", "expired_exceptions") == 0
+    assert deploy() == 0
     before = server[MAIL]
     monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
     assert deploy("--dry-run") == 0
@@ -258,11 +211,11 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
 def test_what_is_no_longer_wished_for_is_named_and_left(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    monkeypatch.setitem(DEPLOYMENTS, "webhooks", DEPLOYMENTS["expired_exceptions"])
-    assert deploy() == 0
-    assert f"prefect deployment delete '{HOURLY}'" in capsys.readouterr().out
-    assert HOURLY in server.names()
-    assert deploy("--only", "expired_exceptions") == 0
+    monkeypatch.setattr("flows.__main__.DEPLOYMENTS", {"webhooks": webhooks.deployment})
+    assert deploy_all("--dry-run") == 0
+    assert f"prefect deployment delete '{MAIL}'" in capsys.readouterr().out
+    assert server.names() == [MAIL]
+    assert deploy_all("--dry-run", "--only", "webhooks") == 0
     assert "left over" not in capsys.readouterr().out
 
 
@@ -279,16 +232,20 @@ def test_what_was_paused_as_its_process_ended_runs_again_in_the_pool(
 
 
 def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(
-    pool: str, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    no_deployments: None,
+    pool: str,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
 ) -> None:
-    monkeypatch.setitem(
-        DEPLOYMENTS,
-        "webhooks",
-        lambda shop: webhooks.deployment(shop).model_copy(update={"name": "a/b"}),
-    )
-    assert deploy() == 2
-    assert server.names() == [MAIL, NIGHTLY]
-    assert "REFUSED    Sync webhooks/a/b" in capsys.readouterr().out
+    monkeypatch.setitem(DEPLOYMENTS, "reconcile", refused)
+    assert deploy_all() == 2
+    assert server.names() == [MAIL, HOURLY]
+    assert f"REFUSED    {NIGHTLY}" in capsys.readouterr().out
+
+
+def refused(shop: Shop) -> RunnerDeployment:
+    return reconcile.deployment(shop).model_copy(update={"concurrency_limit": -1})
 
 
 def test_an_api_that_is_down_is_said_before_anything_is_tried(capsys: Output) -> None:
