@@ -1,26 +1,33 @@
-"""`python -m flows serve`: run the deployments from this process, until it is stopped."""
+"""`python -m flows`: serve the deployments from this process, or register them with a work pool."""
 
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
+from uuid import UUID
 
+import httpx
 from prefect import serve
-from prefect.deployments.runner import RunnerDeployment
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 
-from blocks.documents import NAME
 from flows import (
     advance,
     exceptions,
     expired_exceptions,
     reconcile,
+    shops,
     status_change,
     status_changes,
     webhooks,
 )
-from flows.shared import NotSetUp, Unusable, orders
+from flows.deploying import Shop, Unusable
+from flows.deploying.fleet import Fleet, chosen, fleet_of
+from flows.deploying.pools import Place, place_in
+from flows.deploying.registration import Registration, left_over, registration_of, stop
+from flows.deploying.serving import AsRegistered
 
-DEPLOYMENTS: dict[str, Callable[[], RunnerDeployment]] = {
+DEPLOYMENTS: dict[str, Callable[[Shop], RunnerDeployment]] = {
     "expired_exceptions": expired_exceptions.deployment,
     "status_change": status_change.deployment,
     "status_changes": status_changes.deployment,
@@ -32,55 +39,167 @@ DEPLOYMENTS: dict[str, Callable[[], RunnerDeployment]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Serve the deployments.
+    """Serve or deploy.
 
     Args:
         arguments: The command line without the program's name.
 
     Returns:
-        The exit status: 2 if something that is needed is missing.
+        The exit status: 2 if something that is needed is missing or was refused, if only for one
+        shop or deployment.
     """
+    options = _parser().parse_args(arguments)
+    try:
+        wished = chosen(shops.shops(), options.shop)
+        with get_client(sync_client=True) as client:
+            _check(client)
+            return (
+                _serve(client, wished, options)
+                if options.command == "serve"
+                else _deploy(client, wished, options)
+            )
+    except Unusable as problem:
+        print(problem)
+    except httpx.HTTPStatusError as error:
+        print(f"Prefect's API refuses this: {error}")
+    return 2
+
+
+def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Namespace) -> int:
+    """Run the deployments from this process, until it is stopped."""
+    fleet = fleet_of(wished, DEPLOYMENTS, options.only, print)
+    registrations = _compared(client, fleet, Place())
+    served = _carried_out(registrations)
+    _tell_what_is_left_over(client, registrations, fleet, options)
+    if not served:
+        return 2
+    try:
+        serve(
+            *(
+                AsRegistered(name=made.name, flow_name=made.flow_name, deployment_id=deployment_id)
+                for deployment_id, made in served.items()
+            ),
+            pause_on_shutdown=False,
+        )
+    finally:
+        _stop(client, served)
+    return 0
+
+
+def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Namespace) -> int:
+    """Register the deployments with a work pool, whose workers run them."""
+    place = place_in(client, options.work_pool, options.image, options.pip_package)
+    fleet = fleet_of(wished, DEPLOYMENTS, options.only, print)
+    registrations = _compared(client, fleet, place)
+    if options.dry_run:
+        for registration in registrations:
+            print(f"would be {_told(registration)}")
+        print("This was a dry run: nothing was changed.")
+        done = len(registrations)
+    else:
+        done = len(_carried_out(registrations))
+    _tell_what_is_left_over(client, registrations, fleet, options)
+    return 2 if fleet.failed or done < len(registrations) else 0
+
+
+def _stop(client: SyncPrefectClient, served: Collection[UUID]) -> None:
+    try:
+        stop(client, served)
+    except httpx.HTTPError as error:
+        print(f"The deployments could not be paused ({type(error).__name__}): their scheduled runs")
+        print("wait, and start when they are served again.")
+
+
+def _compared(client: SyncPrefectClient, fleet: Fleet, place: Place) -> list[Registration]:
+    return [registration_of(client, made, place) for made in fleet.deployments]
+
+
+def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
+    """Those that the server took, by their id; it is told what became of each."""
+    done = {}
+    for registration in registrations:
+        told = _told(registration)
+        try:
+            done[registration.carry_out()] = registration.deployment
+            print(told)
+        except (DeploymentApplyError, httpx.HTTPStatusError) as refusal:
+            print(f"REFUSED    {registration.deployment.full_name}: {refusal}")
+    return done
+
+
+def _told(registration: Registration) -> str:
+    remarks = [*registration.changes, *([registration.paused] if registration.paused else [])]
+    what = f" ({', '.join(remarks)})" if remarks else ""
+    return f"{registration.outcome:10} {registration.deployment.full_name}{what}"
+
+
+def _tell_what_is_left_over(
+    client: SyncPrefectClient,
+    registrations: list[Registration],
+    fleet: Fleet,
+    options: argparse.Namespace,
+) -> None:
+    if options.only or options.shop:
+        return  # what was not looked at may well be wished for
+    wished = {registration.deployment.full_name for registration in registrations}
+    for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
+        print(
+            f"left over  {name}: it stays on the server, as nothing here wishes for it; to remove"
+        )
+        print(f"           it: prefect deployment delete '{name}'")
+
+
+def _check(client: SyncPrefectClient) -> None:
+    """See to it that Prefect's API answers, before anything is asked of it.
+
+    Raises:
+        Unusable: It does not.
+    """
+    if problem := client.api_healthcheck():
+        raise Unusable(
+            f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is the"
+            " server up, and is PREFECT_API_URL its address?"
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m flows", description=__doc__)
-    parser.add_argument("command", choices=["serve"], help="run the deployments from this process")
-    parser.add_argument(
+    both = argparse.ArgumentParser(add_help=False)
+    both.add_argument(
         "--only",
         nargs="+",
         metavar="NAME",
         choices=DEPLOYMENTS,
         help=f"of {', '.join(DEPLOYMENTS)}; left out, all that are set up",
     )
-    options = parser.parse_args(arguments)
-    try:
-        deployments = _deployments(options.only)
-    except KeyError as missing:
-        print(f"Set {missing.args[0]} first: the address that customers see, such as")
-        print(f"  export {missing.args[0]}='Your Shop <orders@your-shop.example>'")
-        return 2
-    except NotSetUp as missing:
-        print(f"To be served, it has to be set up: {missing}")
-        return 2
-    except Unusable as problem:
-        print(problem)
-        return 2
-    except ValueError as missing:
-        print(f"{missing}\nRun python -m blocks first.")
-        return 2
-    print(f"Orders come from the block {orders().get_block_type_slug()}/{NAME}.")
-    serve(*deployments)
-    return 0
-
-
-def _deployments(only: Sequence[str] | None) -> list[RunnerDeployment]:
-    """Those that were named, or all that are set up."""
-    if only:
-        return [DEPLOYMENTS[name]() for name in only]
-    found = []
-    for name, make in DEPLOYMENTS.items():
-        try:
-            found.append(make())
-        except NotSetUp as hint:
-            print(f"left out {name}: {hint}")
-    return found
+    both.add_argument(
+        "--shop", nargs="+", metavar="NAME", help="of flows/shops.py; left out, all shops"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("serve", parents=[both], help="run the deployments from this process")
+    deploy = commands.add_parser(
+        "deploy",
+        parents=[both],
+        help="register the deployments with a work pool, whose workers run them",
+        description="What differs from what the server holds is changed, and nothing else; what"
+        " was paused stays paused.",
+    )
+    deploy.add_argument("--work-pool", required=True, metavar="NAME", help="a pool that exists")
+    deploy.add_argument(
+        "--image",
+        default="",
+        metavar="REF",
+        help="the image that runs are carried out in, with prefect-tracktor in it",
+    )
+    deploy.add_argument(
+        "--pip-package",
+        action="append",
+        default=[],
+        metavar="SPEC",
+        help="what is installed before each run; may be given several times",
+    )
+    deploy.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+    return parser
 
 
 if __name__ == "__main__":

@@ -2,29 +2,22 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.shared import NotSetUp, daily, deployment_of, for_scanning
+from flows.deploying import Shop, daily, deployment_of, for_scanning, wished
 from prefect_tracktor import StatusStage
 from prefect_tracktor.flows import advance_custom_statuses
 
-# yours, youngest first, such as StatusStage("Cutting", after_days=1)
+# youngest first, such as StatusStage("Cutting", after_days=1); a shop may have its own in shops.py
 STAGES: list[StatusStage] = []
 
 
-def deployment() -> RunnerDeployment:
-    """The deployment.
-
-    Returns:
-        What `serve` and `deploy` take.
-
-    Raises:
-        NotSetUp: `STAGES` is empty.
-        ValueError: A block document is missing; `python -m blocks` makes it.
-    """
-    if not STAGES:
-        raise NotSetUp("name your stages in flows/advance.py")
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
+    stages = wished([*(shop.stages or STAGES)], "name your stages in flows/advance.py")
     return deployment_of(
         advance_custom_statuses,
+        shop,
         name="daily",
-        schedule=daily("0 6 * * *"),
-        parameters=for_scanning() | {"stages": STAGES, "max_updates": 1000},
+        description=__doc__,
+        schedule=daily("0 6 * * *", shop),
+        parameters=for_scanning(shop) | {"stages": stages, "max_updates": 1000},
     )

@@ -4,27 +4,21 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.shared import NotSetUp, deployment_of, every, for_scanning, saved, switch
+from flows.deploying import Shop, deployment_of, every, for_scanning, shared, wished
 from prefect_tracktor import NotificationLedger
 from prefect_tracktor.flows import announce_exceptions
 
 
-def deployment() -> RunnerDeployment:
-    """The deployment.
-
-    Returns:
-        What `serve` and `deploy` take.
-
-    Raises:
-        NotSetUp: `TRACKTOR_ANNOUNCE_EXCEPTIONS` is not set.
-        ValueError: A block document is missing; `python -m blocks` makes it.
-    """
-    if not switch("TRACKTOR_ANNOUNCE_EXCEPTIONS"):
-        raise NotSetUp("set TRACKTOR_ANNOUNCE_EXCEPTIONS=1")
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
+    wished(shop.announce_exceptions, shop.setting("announce_exceptions", "1"))
     return deployment_of(
         announce_exceptions,
+        shop,
         name="every-four-hours",
+        description=__doc__,
         # each run looks up every order that is not settled: mind what your plan counts
         schedule=every(timedelta(hours=4)),
-        parameters=for_scanning() | {"ledger": saved(NotificationLedger), "max_events": 500},
+        parameters=for_scanning(shop)
+        | {"ledger": shared(NotificationLedger, shop), "max_events": 500},
     )

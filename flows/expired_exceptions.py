@@ -1,30 +1,28 @@
-"""Every morning: write to the customers whose parcels' tracking has expired.
-
-Read it, copy it, edit it. The blocks are those that `python -m blocks` makes.
-"""
+"""Every morning: write to the customers whose parcels' tracking has expired, once to each."""
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.shared import daily, deployment_of, for_scanning, for_writing_to_customers, saved
+from flows.deploying import (
+    Shop,
+    daily,
+    deployment_of,
+    for_scanning,
+    for_writing_to_customers,
+    shared,
+)
 from prefect_tracktor import EmailTemplate
 from prefect_tracktor.flows import email_expired_exceptions
 
 
-def deployment() -> RunnerDeployment:
-    """The deployment.
-
-    Returns:
-        What `serve` and `deploy` take.
-
-    Raises:
-        KeyError: `TRACKTOR_SENDER` is not set.
-        ValueError: A block document is missing; `python -m blocks` makes it.
-    """
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
     return deployment_of(
         email_expired_exceptions,
+        shop,
         name="daily",
-        schedule=daily("0 7 * * *"),
-        parameters=for_scanning()
-        | for_writing_to_customers()
-        | {"template": saved(EmailTemplate), "max_emails": 500},
+        description=__doc__,
+        schedule=daily("0 7 * * *", shop),
+        parameters=for_scanning(shop)
+        | for_writing_to_customers(shop)
+        | {"template": shared(EmailTemplate, shop), "max_emails": 500},
     )

@@ -2,35 +2,29 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.shared import daily, deployment_of, dry_run, saved, saved_or_not_set_up
+from flows.deploying import Shop, daily, deployment_of, first_saved, saved, shared
 from prefect_tracktor import SettledOrders, StatusFile, StatusQuery, TracktorCredentials
 from prefect_tracktor.flows import reconcile_manual_statuses
 
 
-def deployment() -> RunnerDeployment:
-    """The deployment.
-
-    Returns:
-        What `serve` and `deploy` take.
-
-    Raises:
-        NotSetUp: There is neither a file nor a query of desired statuses.
-        ValueError: Another block document is missing; `python -m blocks` makes it.
-    """
-    try:
-        desired = saved(StatusFile)
-    except ValueError:
-        hint = "TRACKTOR_STATUSES, or TRACKTOR_STATUS_URL and TRACKTOR_STATUS_QUERY,"
-        desired = saved_or_not_set_up(StatusQuery, hint)
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
     return deployment_of(
         reconcile_manual_statuses,
+        shop,
         name="nightly",
-        schedule=daily("0 3 * * *"),
+        description=__doc__,
+        schedule=daily("0 3 * * *", shop),
         parameters={
-            "credentials": saved(TracktorCredentials),
-            "desired": desired,
-            "settled": saved(SettledOrders),
-            "dry_run": dry_run(),
+            "credentials": saved(TracktorCredentials, shop),
+            "desired": first_saved(
+                shop,
+                StatusFile,
+                StatusQuery,
+                hint="TRACKTOR_STATUSES, or TRACKTOR_STATUS_URL and TRACKTOR_STATUS_QUERY,",
+            ),
+            "settled": shared(SettledOrders, shop),
+            "dry_run": shop.dry_run,
             "max_updates": 1000,
         },
     )

@@ -4,29 +4,23 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.shared import deployment_of, dry_run, every, saved, saved_or_not_set_up
+from flows.deploying import Shop, deployment_of, every, first_saved, saved
 from prefect_tracktor import TracktorCredentials, WebhookSubscription
 from prefect_tracktor.flows import sync_webhooks
 
 
-def deployment() -> RunnerDeployment:
-    """The deployment.
-
-    Returns:
-        What `serve` and `deploy` take.
-
-    Raises:
-        NotSetUp: There is no webhook subscription.
-        ValueError: A block document is missing; `python -m blocks` makes it.
-    """
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
     return deployment_of(
         sync_webhooks,
+        shop,
         name="hourly",
+        description=__doc__,
         schedule=every(timedelta(hours=1)),
         parameters={
-            "credentials": saved(TracktorCredentials),
-            "wanted": saved_or_not_set_up(WebhookSubscription, "TRACKTOR_WEBHOOK_ADDRESS"),
+            "credentials": saved(TracktorCredentials, shop),
+            "wanted": first_saved(shop, WebhookSubscription, hint="TRACKTOR_WEBHOOK_ADDRESS"),
             "prune": False,
-            "dry_run": dry_run(),
+            "dry_run": shop.dry_run,
         },
     )

@@ -1,0 +1,104 @@
+"""The deployments of all shops; one that is not set up does not keep the others from theirs."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from prefect.blocks.core import Block
+from prefect.deployments.runner import RunnerDeployment
+
+from flows.deploying.shop import NotSetUp, Shop, Unusable
+
+Make = Callable[[Shop], RunnerDeployment]
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Fleet:
+    """What could be made of the shops.
+
+    Attributes:
+        deployments: Those of the shops that are set up.
+        failed: The shops that are not.
+    """
+
+    deployments: list[RunnerDeployment] = field(default_factory=list)
+    failed: list[Shop] = field(default_factory=list)
+
+
+def chosen(shops: Sequence[Shop], names: Sequence[str] | None) -> list[Shop]:
+    """The shops of the list, or those of some names.
+
+    Args:
+        shops: The list.
+        names: The names, or None for all.
+
+    Returns:
+        The shops.
+
+    Raises:
+        Unusable: The list is empty, has a name twice, or lacks one.
+    """
+    there = Counter(shop.name for shop in shops)
+    if not there:
+        raise Unusable("there is no shop in flows/shops.py")
+    if twice := [name for name, count in there.items() if count > 1]:
+        raise Unusable(f"flows/shops.py has two shops of the name {twice[0]}")
+    if unknown := [name for name in names or () if name not in there]:
+        raise Unusable(f"there is no shop {unknown[0]!r} in flows/shops.py, but {', '.join(there)}")
+    return [shop for shop in shops if names is None or shop.name in names]
+
+
+def fleet_of(
+    shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[str] | None, say: Say
+) -> Fleet:
+    """Make the deployments of some shops, and say what is left out.
+
+    Args:
+        shops: The shops.
+        makers: What makes each deployment of a shop, by a name.
+        only: The names of those that are wanted, or None for all that are set up.
+        say: What takes each line.
+
+    Returns:
+        The deployments, and the shops that have none as something of theirs is missing.
+    """
+    fleet = Fleet()
+    for shop in shops:
+        title = f"{shop.name}: " if len(shops) > 1 else ""
+        try:
+            shop.check()
+            made = list(_deployments(shop, makers, only, partial(_titled, say, title)))
+        except Unusable as problem:
+            fleet.failed.append(shop)
+            say(f"{title}NOT SET UP, nothing of it runs: {problem}")
+            continue
+        fleet.deployments += made
+        for line in _sources(made, shop):
+            say(title + line)
+    return fleet
+
+
+def _deployments(
+    shop: Shop, makers: Mapping[str, Make], only: Sequence[str] | None, say: Say
+) -> Iterator[RunnerDeployment]:
+    for name in only or makers:
+        try:
+            yield makers[name](shop)
+        except NotSetUp as hint:
+            if only:
+                raise Unusable(f"{name} has to be wished for: {hint}") from None
+            say(f"left out {name}: {hint}")
+
+
+def _titled(say: Say, title: str, line: str) -> None:
+    say(title + line)
+
+
+def _sources(deployments: Sequence[RunnerDeployment], shop: Shop) -> Iterator[str]:
+    sources = [deployment.parameters.get("orders") for deployment in deployments]
+    for slug in {
+        type(block).get_block_type_slug() for block in sources if isinstance(block, Block)
+    }:
+        yield f"Orders come from the block {slug}/{shop.name}."

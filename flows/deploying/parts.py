@@ -1,0 +1,291 @@
+"""The parts of a deployment: which blocks it refers to, when it runs, how its runs are limited."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+from prefect import Flow
+from prefect.blocks.core import Block
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
+from prefect.schedules import Cron, Interval, Schedule
+from prefect.types.entrypoint import EntrypointType
+from prefect_email import EmailServerCredentials
+
+from blocks.documents import NAME
+from flows.deploying.shop import NotSetUp, Shop, Unusable
+from prefect_tracktor import (
+    NotificationLedger,
+    OrderFile,
+    SettledOrders,
+    ShopifyOrders,
+    TracktorCredentials,
+)
+from prefect_tracktor.flows.status_change import WITH_DEFAULT_WORDS
+from prefect_tracktor.models import status_key
+
+Wish = TypeVar("Wish")
+
+# by this name a deployment's schedule is found again, with what was done to it in Prefect's UI
+SCHEDULE = "as-in-flows"
+# and by this description its triggers, beside the automations that people made for it
+AS_IN_FLOWS = "From the deployment's file in flows/: what it reacts to is edited there."
+
+# a run that finds another under way waits for its end
+_ONE_AT_A_TIME = ConcurrencyLimitConfig(
+    limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+)
+# where equal intervals are counted from: at any later time the same, so that deploying again does
+# not put off the next run
+_INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def saved(block: type[Block], shop: Shop) -> Block:
+    """The shop's own document of a block; a deployment stores it by reference.
+
+    Args:
+        block: The block's class.
+        shop: The shop.
+
+    Returns:
+        The saved block.
+
+    Raises:
+        Unusable: It was not made, or it cannot be right, say as it was edited.
+    """
+    found = _document(block, shop.name)
+    if found is None:
+        raise Unusable(_missing(block, shop))
+    return found
+
+
+def shared(block: type[Block], shop: Shop) -> Block:
+    """The shop's own document of a block, or else the one that all shops share.
+
+    Only for what may serve several shops, such as a mail server or a ledger.
+
+    Args:
+        block: The block's class.
+        shop: The shop.
+
+    Returns:
+        The saved block.
+
+    Raises:
+        Unusable: There is neither, or it cannot be right.
+    """
+    found = _document(block, shop.name) or _document(block, NAME)
+    if found is None:
+        raise Unusable(_missing(block, shop))
+    return found
+
+
+def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
+    """The first of some blocks of which the shop has a document.
+
+    Args:
+        shop: The shop.
+        blocks: The blocks' classes.
+        hint: The variables from which `python -m blocks` makes them.
+
+    Returns:
+        The saved block.
+
+    Raises:
+        NotSetUp: There is none.
+        Unusable: One cannot be right.
+    """
+    for block in blocks:
+        if found := _document(block, shop.name):
+            return found
+    slugs = " or ".join(f"{block.get_block_type_slug()}/{shop.name}" for block in blocks)
+    raise NotSetUp(f"it needs the block {slugs}: set {hint} and run python -m blocks")
+
+
+def wished(wish: Wish, hint: str) -> Wish:
+    """What makes a deployment wished for.
+
+    Args:
+        wish: The setting.
+        hint: How to set it.
+
+    Returns:
+        The setting.
+
+    Raises:
+        NotSetUp: It is empty.
+    """
+    if not wish:
+        raise NotSetUp(hint)
+    return wish
+
+
+def account(shop: Shop) -> str:
+    """The name that the events of the shop's account carry.
+
+    Args:
+        shop: The shop.
+
+    Returns:
+        A name that does not give the account's uuid away.
+    """
+    return TracktorCredentials.model_validate(saved(TracktorCredentials, shop)).account
+
+
+def notified_statuses(shop: Shop) -> list[str]:
+    """The statuses that the shop's customers are to hear of.
+
+    Args:
+        shop: The shop.
+
+    Returns:
+        The statuses, as keys.
+
+    Raises:
+        NotSetUp: There is none.
+        Unusable: There are no words for one.
+    """
+    statuses = [key for status in shop.notify if (key := status_key(status))]
+    if without := sorted(set(statuses) - WITH_DEFAULT_WORDS):
+        raise Unusable(
+            f"notify: there are no default words for {', '.join(without)}; there are for"
+            f" {', '.join(sorted(WITH_DEFAULT_WORDS))}. For others give the parameter templates in"
+            " flows/status_change.py and flows/status_changes.py"
+        )
+    return wished(statuses, shop.setting("notify", "delivered or in_transit,delivered"))
+
+
+def for_scanning(shop: Shop, *, delivered: bool = False) -> dict[str, Any]:
+    """The parameters of all flows that look through the shop's orders.
+
+    Args:
+        shop: The shop.
+        delivered: Whether delivered orders are looked for.
+
+    Returns:
+        Values by the parameters' names. Orders are found in Shopify, if the shop has a document for
+        that, or else in a file.
+
+    Raises:
+        NotSetUp: Delivered orders are looked for, and Shopify's leave them out.
+        Unusable: A document is missing.
+    """
+    orders = _document(ShopifyOrders, shop.name) or saved(OrderFile, shop)
+    if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
+        raise NotSetUp("switch on 'Include delivered orders' in the document of ShopifyOrders")
+    return {
+        "credentials": saved(TracktorCredentials, shop),
+        "orders": orders,
+        "settled": shared(SettledOrders, shop),
+        "dry_run": shop.dry_run,
+    }
+
+
+def for_writing_to_customers(shop: Shop) -> dict[str, Any]:
+    """The parameters of all flows that write to customers.
+
+    Args:
+        shop: The shop.
+
+    Returns:
+        Values by the parameters' names.
+
+    Raises:
+        Unusable: There is no sender, or a document is missing.
+    """
+    if not shop.sender:
+        example = shop.setting("sender", "'Your Shop <orders@your-shop.example>'")
+        raise Unusable(f"there is no address that customers see: {example}")
+    return {
+        "email_server": shared(EmailServerCredentials, shop),
+        "ledger": shared(NotificationLedger, shop),
+        "sender": shop.sender,
+    }
+
+
+def daily(cron: str, shop: Shop) -> Schedule:
+    """A schedule in the shop's time zone.
+
+    Args:
+        cron: Minute, hour, day of the month, month, day of the week.
+        shop: The shop.
+
+    Returns:
+        The schedule.
+    """
+    return Cron(cron, timezone=shop.timezone)
+
+
+def every(interval: timedelta) -> Schedule:
+    """A schedule at equal intervals, counted from a midnight in UTC.
+
+    Args:
+        interval: Such as six hours: at 0, 6, 12 and 18 o'clock in UTC.
+
+    Returns:
+        The schedule.
+    """
+    return Interval(interval, anchor_date=_INTERVALS_FROM)
+
+
+def deployment_of(
+    flow: Flow[Any, Any],
+    shop: Shop,
+    *,
+    name: str,
+    description: str,
+    parameters: Mapping[str, Any],
+    schedule: Schedule | None = None,
+    triggers: Sequence[DeploymentEventTrigger] = (),
+    one_at_a_time: bool = True,
+) -> RunnerDeployment:
+    """A deployment; blocks are stored in it by reference, never their secrets.
+
+    Args:
+        flow: The ready-made flow.
+        shop: The shop it runs for.
+        name: The deployment's name; the shop's is put before it.
+        description: What people read about it in Prefect's UI.
+        parameters: The flow's parameters.
+        schedule: When it runs by itself.
+        triggers: Which events it runs for.
+        one_at_a_time: Whether a run that finds another under way waits for its end.
+
+    Returns:
+        What `python -m flows` serves or deploys.
+    """
+    return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
+        name=shop.prefix + name,
+        description=description.strip(),
+        parameters=dict(parameters),
+        schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
+        triggers=[trigger.model_copy(update={"description": AS_IN_FLOWS}) for trigger in triggers],
+        concurrency_limit=_ONE_AT_A_TIME if one_at_a_time else None,
+        tags=shop.tags,
+        version=version("prefect-tracktor"),
+        # a worker needs the installed package, and no checkout
+        entrypoint_type=EntrypointType.MODULE_PATH,
+        # Prefect's server takes a reference to a block without required fields (a mail server) for
+        # two things at once and refuses it; the flow itself checks its parameters
+        enforce_parameter_schema=False,
+    )
+
+
+def _document(block: type[Block], name: str) -> Block | None:
+    try:
+        return block.load(name)  # type: ignore[return-value]  # not in a loop
+    except ValueError:
+        return None
+    except RuntimeError:
+        raise Unusable(
+            f"the block {block.get_block_type_slug()}/{name} holds something that cannot be right;"
+            " mend it in Prefect's UI, or delete it and run python -m blocks"
+        ) from None
+
+
+def _missing(block: type[Block], shop: Shop) -> str:
+    how = "run python -m blocks first" if shop.from_environment else "make it, say in Prefect's UI"
+    return f"there is no block {block.get_block_type_slug()}/{shop.name}: {how}"

@@ -1,0 +1,121 @@
+"""Work pools: where runs are carried out, and how each kind is told of an image and of packages."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import WorkPool
+from prefect.exceptions import ObjectNotFound
+
+from flows.deploying.shop import Unusable
+
+_OURS = frozenset({"image", "pip_packages"})
+# what the entrypoint of Prefect's own images installs before the run
+_EXTRA = "EXTRA_PIP_PACKAGES"
+_SECRET_IN_ADDRESS = re.compile(r"://(?!git@)[^/\s]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the runs of deployments are carried out.
+
+    Attributes:
+        work_pool: The work pool; empty for the process that serves them.
+        job_variables: What the pool is told beside its own settings.
+    """
+
+    work_pool: str = ""
+    job_variables: Mapping[str, Any] = field(default_factory=dict)
+
+    def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
+        """The job variables, and of others those that are nobody's business here.
+
+        Args:
+            others: What a deployment in the same pool has; people may have set its memory, say.
+
+        Returns:
+            Those of the place, and what it never sets.
+        """
+        theirs = {name: value for name, value in others.items() if name not in _OURS}
+        environment = {
+            name: value for name, value in theirs.pop("env", {}).items() if name != _EXTRA
+        } | self.job_variables.get("env", {})
+        kept = {"env": environment} if environment else {}
+        return theirs | dict(self.job_variables) | kept
+
+
+def place_in(
+    client: SyncPrefectClient, work_pool: str, image: str, packages: Sequence[str]
+) -> Place:
+    """A place in a work pool that exists, with what it can be told.
+
+    Args:
+        client: Prefect's API.
+        work_pool: The pool's name.
+        image: The image that runs are carried out in, or nothing for the pool's own.
+        packages: What is installed before each run, as pip takes it.
+
+    Returns:
+        The place.
+
+    Raises:
+        Unusable: There is no such pool, or it cannot use what was asked of it.
+    """
+    try:
+        pool = client.read_work_pool(work_pool)
+    except ObjectNotFound:
+        raise Unusable(
+            f"there is no work pool {work_pool!r}; make it, such as"
+            f" prefect work-pool create --type process {work_pool}"
+        ) from None
+    job_variables: dict[str, Any] = {}
+    if image:
+        job_variables["image"] = _image(pool, image)
+    if packages:
+        job_variables |= _installed(pool, packages)
+    return Place(work_pool, job_variables)
+
+
+def _image(pool: WorkPool, image: str) -> str:
+    if "image" not in _variables(pool):
+        raise Unusable(
+            f"the work pool {pool.name!r} of type {pool.type} knows no images: leave out --image"
+        )
+    return image
+
+
+def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
+    for package in packages:
+        _check(package)
+    variables = _variables(pool)
+    if "pip_packages" in variables:  # Prefect Managed
+        return {"pip_packages": list(packages)}
+    if {"image", "env"} <= variables.keys():
+        return {"env": {_EXTRA: " ".join(packages)}}
+    raise Unusable(
+        f"the work pool {pool.name!r} of type {pool.type} installs no packages: leave out"
+        " --pip-package, and install them where its worker runs, such as pip install"
+        f" {' '.join(packages)}"
+    )
+
+
+def _check(package: str) -> None:
+    if not package or any(character.isspace() for character in package):
+        raise Unusable(
+            f"--pip-package {package!r}: write one package without blanks, such as"
+            " prefect-tracktor[postgresql]>=0.1; several by giving the option again"
+        )
+    if _SECRET_IN_ADDRESS.search(package):
+        raise Unusable(
+            "--pip-package: the address has a user or a password in it, which Prefect would keep in"
+            " plain text; put the package into an image instead"
+        )
+
+
+def _variables(pool: WorkPool) -> Mapping[str, Any]:
+    properties: Mapping[str, Any] = pool.base_job_template.get("variables", {}).get(
+        "properties", {}
+    )
+    return properties

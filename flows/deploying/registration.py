@@ -1,0 +1,319 @@
+"""What Prefect's server holds of a deployment, compared with what is wished; only that is changed.
+
+Prefect's own `RunnerDeployment.apply` writes everything each time: a deployment or a schedule that
+somebody paused would run again, an automation that was switched off would be on. Here what does not
+differ is not sent, and what people pause stays paused.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from prefect import Flow
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.objects import DeploymentSchedule, VersionInfo
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
+from prefect.flows import load_flow_from_entrypoint
+from prefect.utilities.callables import parameter_schema
+
+from blocks.documents import NAME
+from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
+from flows.deploying.pools import Place
+
+# on a deployment that was paused because the process that served it has ended, not by a person
+STOPPED = "not-served"
+
+_PAGE = 200
+_WORDS = {
+    "parameter_openapi_schema": "form",
+    "enforce_parameter_schema": "form",
+    "work_pool_name": "work pool",
+    "paused": "resumed",
+}
+
+Change = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """What has to be done for the server to hold a deployment as it is wished.
+
+    Attributes:
+        deployment: The deployment.
+        place: Where its runs are carried out.
+        existing: What the server holds of it.
+        changes: Each difference in words, with what mends it.
+    """
+
+    deployment: RunnerDeployment
+    place: Place
+    existing: DeploymentResponse | None
+    changes: Mapping[str, Change] = field(repr=False)
+
+    @property
+    def outcome(self) -> str:
+        """Whether it is created, updated or unchanged."""
+        if self.existing is None:
+            return "created"
+        return "updated" if self.changes else "unchanged"
+
+    @property
+    def paused(self) -> str:
+        """What people have paused, in words; empty if nothing."""
+        if self.existing is None:
+            return ""
+        schedule = _schedule_of(self.existing, adopt=False)
+        if _paused_by_somebody(self.existing):
+            return "paused"
+        return "schedule paused" if schedule and not schedule.active else ""
+
+    def carry_out(self) -> UUID:
+        """Create or update the deployment.
+
+        Returns:
+            Its id.
+
+        Raises:
+            DeploymentApplyError: The server refuses a new one.
+            httpx.HTTPError: The server refuses a change, or cannot be reached.
+        """
+        if self.existing is None:
+            self.deployment.job_variables = dict(self.place.job_variables)
+            # said, as Prefect would look for it in git, with the address that a checkout came from
+            version = VersionInfo(type="prefect:simple", version=self.deployment.version or "")
+            return self.deployment.apply(  # type: ignore[return-value]  # not in a loop
+                work_pool_name=self.place.work_pool or None, version_info=version
+            )
+        for change in self.changes.values():
+            change()
+        return self.existing.id
+
+
+def registration_of(
+    client: SyncPrefectClient, deployment: RunnerDeployment, place: Place
+) -> Registration:
+    """Compare a deployment with what the server holds; nothing is changed.
+
+    Args:
+        client: Prefect's API.
+        deployment: What is wished.
+        place: Where its runs are to be carried out.
+
+    Returns:
+        What has to be done.
+    """
+    try:
+        existing = client.read_deployment_by_name(deployment.full_name)
+    except ObjectNotFound:
+        return Registration(deployment, place, None, {})
+    changes = dict(_field_changes(client, deployment, place, existing))
+    changes |= _schedule_changes(client, deployment, existing)
+    changes |= _automation_changes(client, deployment, existing)
+    return Registration(deployment, place, existing, changes)
+
+
+def left_over(
+    client: SyncPrefectClient, wished: Collection[str], *, but_of: Collection[str] = ()
+) -> Iterator[str]:
+    """The deployments on the server that nobody wishes for any more.
+
+    Args:
+        client: Prefect's API.
+        wished: The names of those that are wished, with the flow's.
+        but_of: Tags of shops of which nothing is said.
+
+    Yields:
+        Their names, with the flow's.
+    """
+    for deployment in _tagged(client):
+        name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
+        if name not in wished and not {*but_of} & {*deployment.tags}:
+            yield name
+
+
+def stop(client: SyncPrefectClient, deployments: Iterable[UUID]) -> None:
+    """Pause deployments whose process ends, so that no runs pile up; those paused already stay so.
+
+    Args:
+        client: Prefect's API.
+        deployments: Their ids.
+    """
+    for deployment_id in deployments:
+        deployment = client.read_deployment(deployment_id)
+        if not deployment.paused:
+            tags = [*deployment.tags, STOPPED]
+            client.update_deployment(deployment_id, DeploymentUpdate(paused=True, tags=tags))
+
+
+def _field_changes(
+    client: SyncPrefectClient,
+    deployment: RunnerDeployment,
+    place: Place,
+    existing: DeploymentResponse,
+) -> Iterator[tuple[str, Change]]:
+    wished, held = _wished(deployment, place, existing), _held(existing)
+    differing = {name: value for name, value in wished.items() if value != held[name]}
+    if not differing:
+        return
+    words = [_in_words(name, value, held[name]) for name, value in differing.items()]
+    update = DeploymentUpdate(**differing)
+    yield ", ".join(dict.fromkeys(words)), lambda: client.update_deployment(existing.id, update)
+
+
+def _in_words(name: str, wished: Any, held: Any) -> str:
+    if name == "parameters":
+        differing = (key for key in {**wished, **held} if wished.get(key) != held.get(key))
+        return f"parameters {' '.join(sorted(differing))}"
+    return _WORDS.get(name, name.replace("_", " "))
+
+
+def _wished(
+    deployment: RunnerDeployment, place: Place, existing: DeploymentResponse
+) -> dict[str, Any]:
+    flow: Flow[..., Any] = load_flow_from_entrypoint(str(deployment.entrypoint))
+    schema = parameter_schema(flow).model_dump(mode="json", exclude_unset=True)
+    same_pool = (existing.work_pool_name or "") == place.work_pool
+    return {
+        "description": deployment.description,
+        "version": deployment.version,
+        "tags": sorted(deployment.tags),
+        "paused": _paused_by_somebody(existing),
+        "parameters": deployment.model_dump(mode="json", include={"parameters"})["parameters"],
+        "parameter_openapi_schema": json.loads(json.dumps(schema)),
+        "enforce_parameter_schema": deployment.enforce_parameter_schema,
+        "entrypoint": deployment.entrypoint,
+        "path": None,
+        "pull_steps": [],
+        "concurrency_limit": deployment.concurrency_limit,
+        "concurrency_options": _options(deployment),
+        "work_pool_name": place.work_pool or None,
+        "job_variables": place.job_variables_beside(existing.job_variables if same_pool else {}),
+    }
+
+
+def _held(existing: DeploymentResponse) -> dict[str, Any]:
+    limit = existing.global_concurrency_limit
+    return {
+        "description": existing.description,
+        "version": existing.version,
+        "tags": sorted(existing.tags),
+        "paused": existing.paused,
+        "parameters": existing.parameters,
+        "parameter_openapi_schema": existing.parameter_openapi_schema,
+        "enforce_parameter_schema": existing.enforce_parameter_schema,
+        "entrypoint": existing.entrypoint,
+        "path": existing.path,
+        "pull_steps": existing.pull_steps or [],
+        "concurrency_limit": limit.limit if limit else None,
+        "concurrency_options": _options(existing),
+        "work_pool_name": existing.work_pool_name,
+        "job_variables": existing.job_variables,
+    }
+
+
+def _paused_by_somebody(existing: DeploymentResponse) -> bool:
+    return existing.paused and STOPPED not in existing.tags
+
+
+def _options(deployment: RunnerDeployment | DeploymentResponse) -> Mapping[str, str] | None:
+    options = deployment.concurrency_options
+    return {"collision_strategy": options.collision_strategy.value} if options else None
+
+
+def _schedule_changes(
+    client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
+) -> dict[str, Change]:
+    [*wished] = deployment.schedules or []
+    held = _schedule_of(existing, adopt=bool(wished))
+    if not wished:
+        return {"no schedule": _deletion(client, existing, held)} if held else {}
+    [schedule] = wished
+    if held is None:
+        new = DeploymentScheduleCreate.model_validate(schedule.model_dump())
+        return {"schedule": lambda: client.create_deployment_schedules(existing.id, [new])}
+    if held.schedule == schedule.schedule and held.slug == SCHEDULE:
+        return {}
+    return {
+        "schedule": lambda: client.update_deployment_schedule(
+            existing.id, held.id, schedule=schedule.schedule, slug=SCHEDULE
+        )
+    }
+
+
+def _deletion(
+    client: SyncPrefectClient, existing: DeploymentResponse, schedule: DeploymentSchedule
+) -> Change:
+    return lambda: client.delete_deployment_schedule(existing.id, schedule.id)
+
+
+def _schedule_of(existing: DeploymentResponse, *, adopt: bool) -> DeploymentSchedule | None:
+    """The schedule that `flows/` gave; the others are somebody's own."""
+    for schedule in existing.schedules:
+        if schedule.slug == SCHEDULE:
+            return schedule
+    # deployments that were made before schedules had a name have one
+    nameless = [schedule for schedule in existing.schedules if schedule.slug is None]
+    return nameless[0] if adopt and len(nameless) == 1 else None
+
+
+def _automation_changes(
+    client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
+) -> dict[str, Change]:
+    wished = {core.name: core for core in _automations(deployment, existing.id)}
+    held = {
+        automation.name: automation
+        for automation in client.read_resource_related_automations(_resource(existing.id))
+        if automation.description == AS_IN_FLOWS or automation.name in wished
+    }
+    changes: dict[str, Change] = {}
+    for name in held.keys() - wished.keys():
+        changes[f"no trigger {name!r}"] = _bound(client.delete_automation, held[name].id)
+    for name, automation in wished.items():
+        if name not in held:
+            changes[f"trigger {name!r}"] = _bound(client.create_automation, automation)
+        elif _essence(automation) != _essence(held[name]):
+            kept = AutomationCore(
+                name=name,
+                description=automation.description,
+                enabled=held[name].enabled,  # whoever switched it off finds it off
+                tags=held[name].tags,
+                trigger=automation.trigger,
+                actions=automation.actions,
+            )
+            changes[f"trigger {name!r}"] = _bound(client.update_automation, held[name].id, kept)
+    return changes
+
+
+def _automations(deployment: RunnerDeployment, deployment_id: UUID) -> Iterator[AutomationCore]:
+    for trigger in deployment.triggers:
+        trigger.set_deployment_id(deployment_id)
+        yield trigger.as_automation()
+
+
+def _resource(deployment_id: UUID) -> str:
+    return f"prefect.deployment.{deployment_id}"
+
+
+def _essence(automation: AutomationCore) -> dict[str, Any]:
+    return automation.model_dump(include={"description", "actions"}) | {
+        "trigger": automation.trigger.model_dump(exclude={"id"})
+    }
+
+
+def _bound(call: Callable[..., object], *arguments: object) -> Change:
+    return lambda: call(*arguments)
+
+
+def _tagged(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[NAME]))
+    offset = 0
+    while page := client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=offset):
+        yield from page
+        offset += len(page)

@@ -1,0 +1,132 @@
+"""A shop: the row of `flows/shops.py`, and where it is read from the environment."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from blocks.documents import NAME
+from prefect_tracktor import InvalidInput, StatusStage
+from prefect_tracktor.mail.message import parse_mailbox
+from prefect_tracktor.sources.cells import flag_of
+
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+class Unusable(Exception):
+    """A setting or a block that cannot be right; nothing of the shop runs before it is mended."""
+
+
+class NotSetUp(Exception):
+    """A deployment that has to be wished for, and was not; the message says how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A shop, and what is wished for it.
+
+    Attributes:
+        name: The name of its block documents. Unless it is "tracktor", it also goes into the names
+            and tags of the shop's deployments.
+        sender: Who writes to the customers, such as "Your Shop <orders@your-shop.example>".
+        timezone: The time zone of the daily schedules, such as "Europe/Berlin".
+        dry_run: The first days: True, and look at the tables that the runs leave.
+        notify: The statuses that customers are to hear of, such as "delivered".
+        announce_exceptions: Whether each parcel that gets into trouble becomes an event.
+        stages: The shop's own stages, youngest first; by default those in `flows/advance.py`.
+        from_environment: Whether the settings come from `TRACKTOR_…` variables.
+
+    Example:
+        >>> from flows.deploying import Shop
+        >>> Shop("alpine", timezone="Europe/Zurich").prefix
+        'alpine-'
+    """
+
+    name: str = NAME
+    sender: str = ""
+    timezone: str = "UTC"
+    dry_run: bool = False
+    notify: Sequence[str] = ()
+    announce_exceptions: bool = False
+    stages: Sequence[StatusStage] = ()
+    from_environment: bool = False
+
+    @property
+    def prefix(self) -> str:
+        """What the names of the shop's deployments begin with."""
+        return "" if self.name == NAME else f"{self.name}-"
+
+    @property
+    def tags(self) -> list[str]:
+        """What the shop's deployments are found by."""
+        return sorted({NAME, self.name})
+
+    def setting(self, field: str, example: str) -> str:
+        """How to set a field, to be put into a message.
+
+        Args:
+            field: The field.
+            example: What it may look like.
+
+        Returns:
+            Such as "set TRACKTOR_SENDER, such as …".
+        """
+        if self.from_environment:
+            return f"set TRACKTOR_{field.upper()}, such as {example}"
+        return f"give the shop {self.name} its {field} in flows/shops.py, such as {example}"
+
+    def check(self) -> None:
+        """See to it that each setting can be right.
+
+        Raises:
+            Unusable: One cannot; the message says which and what to do.
+        """
+        if not _NAME.fullmatch(self.name):
+            raise Unusable(
+                f"a shop's name has lowercase letters, digits and single dashes, as those of block"
+                f" documents: {self.name!r}"
+            )
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, ValueError, OSError):
+            example = self.setting("timezone", "Europe/Berlin")
+            raise Unusable(f"there is no time zone {self.timezone!r}; {example}") from None
+        if self.sender:
+            self._check_sender()
+
+    def _check_sender(self) -> None:
+        try:
+            parse_mailbox(self.sender, field="sender")
+        except InvalidInput as problem:
+            raise Unusable(str(problem)) from None
+
+
+def shop_of_the_environment() -> Shop:
+    """The one shop that is set up by environment variables, as `python -m blocks` is.
+
+    Returns:
+        The shop.
+
+    Raises:
+        Unusable: A variable cannot be right; nothing is guessed.
+    """
+    return Shop(
+        sender=os.environ.get("TRACKTOR_SENDER", "").strip(),
+        timezone=os.environ.get("TRACKTOR_TIMEZONE", "").strip() or "UTC",
+        dry_run=_switch(os.environ, "TRACKTOR_DRY_RUN"),
+        notify=_listed(os.environ.get("TRACKTOR_NOTIFY", "")),
+        announce_exceptions=_switch(os.environ, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
+        from_environment=True,
+    )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name for item in text.split(",") if (name := item.strip()))
+
+
+def _switch(environment: Mapping[str, str], name: str) -> bool:
+    try:
+        return bool(flag_of(environment.get(name)))
+    except InvalidInput as problem:
+        raise Unusable(f"{name}: {problem}") from None

@@ -1,0 +1,210 @@
+"""A shop with all its blocks made, and what Prefect's server keeps of its deployments."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+import stamina
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import PREFECT_API_URL
+
+from blocks.__main__ import main as make_blocks
+from flows import deploying, shops
+from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+
+SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
+# none of these may be kept anywhere but in block documents
+SECRETS = {"SMTP_PASSWORD": "pa55-word", "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/s3cret"}
+ALPINE_SECRETS = {"api_key": "a1p1ne-k3y", "address": "https://alpine.example/hook-s3cret"}
+
+
+@pytest.fixture(scope="module")
+def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def no_deployments(client: SyncPrefectClient) -> None:
+    """Nothing of an earlier test is left."""
+    remove_deployments(client)
+
+
+def remove_deployments(client: SyncPrefectClient) -> None:
+    for deployment in client.read_deployments():
+        client.delete_deployment(deployment.id)
+
+
+@pytest.fixture(scope="module")
+def tracktor() -> Iterator[Sandbox]:
+    """A Tracktor for all tests of a module, as the blocks that refer to it are made once."""
+    with Sandbox(Shop(orders=60, expired=5)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def blocks(
+    prefect_api: None,
+    tracktor: Sandbox,
+    mail: MailServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The block documents, as `python -m blocks` makes them."""
+    folder = tmp_path_factory.mktemp("shop")
+    tracktor.shop.write_orders_csv(folder / "orders.csv")
+    variables = SECRETS | {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_ORDERS": str(folder / "orders.csv"),
+        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+        "SMTP_SERVER": mail.host,
+        "SMTP_PORT": str(mail.port),
+        "SMTP_TYPE": "INSECURE",
+        "SMTP_USERNAME": "shop",
+        "TRACKTOR_STATUSES": str(folder / "plan.csv"),
+    }
+    assert make_blocks(variables) == 0
+
+
+@pytest.fixture(scope="module")
+def alpine(prefect_api: None) -> None:
+    """The documents that a second shop has of its own; the others it shares."""
+    key, hook = ALPINE_SECRETS["api_key"], ALPINE_SECRETS["address"]
+    documents = [
+        TracktorCredentials.model_validate({"uuid": "b" * 32, "api_key": key}),
+        WebhookSubscription.model_validate({"address": hook}),
+        OrderFile(path="alpine.csv"),
+        StatusFile(path="plan.csv"),
+    ]
+    for document in documents:
+        document.save("alpine", overwrite=True)
+
+
+@pytest.fixture
+def environment(blocks: None, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """The blocks made, and the variables set that `python -m flows` wants."""
+    for name in ("DRY_RUN", "NOTIFY", "TIMEZONE", "ANNOUNCE_EXCEPTIONS"):
+        monkeypatch.delenv(f"TRACKTOR_{name}", raising=False)
+    monkeypatch.setenv("TRACKTOR_SENDER", SENDER)
+    return {"TRACKTOR_SENDER": SENDER}
+
+
+class Server:
+    """What the server keeps, by the deployments' names."""
+
+    def __init__(self, client: SyncPrefectClient) -> None:
+        self.client = client
+
+    def __getitem__(self, name: str) -> DeploymentResponse:
+        return self.client.read_deployment_by_name(name)
+
+    def names(self) -> list[str]:
+        flows = {flow.id: flow.name for flow in self.client.read_flows()}
+        found = self.client.read_deployments()
+        return sorted(f"{flows[made.flow_id]}/{made.name}" for made in found)
+
+    def records(self, *kinds: str) -> str:
+        """All that it keeps of some kinds of things, as it would tell anybody."""
+        return "".join(
+            httpx.post(f"{self.client.api_url}{kind}/filter", json={}).raise_for_status().text
+            for kind in kinds
+        )
+
+
+@pytest.fixture(scope="module")
+def server(client: SyncPrefectClient) -> Server:
+    return Server(client)
+
+
+@pytest.fixture(scope="module")
+def pool(client: SyncPrefectClient) -> str:
+    """A process work pool."""
+    make_pool(client, "here", "process")
+    return "here"
+
+
+def make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
+    """Make a work pool with the template that Prefect knows for its type."""
+    known = httpx.get(f"{client.api_url}collections/views/aggregate-worker-metadata").json()
+    workers = {kind: worker for package in known.values() for kind, worker in package.items()}
+    template = workers[kind]["default_base_job_configuration"]
+    pool = WorkPoolCreate(name=name, type=kind, base_job_template=template)
+    client.create_work_pool(pool, overwrite=True)
+
+
+@pytest.fixture
+def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put other rows into `flows/shops.py`."""
+
+    def put(*rows: deploying.Shop) -> None:
+        monkeypatch.setattr(shops, "shops", lambda: rows)
+
+    return put
+
+
+@contextmanager
+def running(*command: str, cwd: Path, says: str, log: Path) -> Iterator[None]:
+    """A program of ours, from when it says something until it is told to end."""
+    own = {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT_HOME": str(log.parent / "home"),
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    with (
+        log.open("w") as written,
+        subprocess.Popen(
+            [sys.executable, "-m", *command],
+            cwd=cwd,
+            env=os.environ | own,
+            stdout=written,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            for attempt in waiting():
+                with attempt:
+                    assert says in log.read_text()
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def ended(client: SyncPrefectClient, run_id: UUID) -> State:
+    """The final state of a run, when it has one."""
+    for attempt in waiting():
+        with attempt:
+            state = client.read_flow_run(run_id).state
+            assert state is not None
+            assert state.is_final()
+    return state
+
+
+def waiting() -> Any:
+    return stamina.retry_context(
+        on=AssertionError, attempts=None, timeout=240, wait_initial=0.2, wait_max=0.5, wait_jitter=0
+    )

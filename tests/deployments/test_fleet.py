@@ -1,0 +1,90 @@
+"""A list of shops: each is served or deployed on its own account, and fails on its own."""
+
+from collections.abc import Callable
+
+import pytest
+
+from flows.__main__ import main
+from flows.deploying import Shop, shop_of_the_environment
+from tests.deployments.conftest import SENDER, Server
+
+MAIL = "E-mail expired exceptions"
+DEPLOY = ["deploy", "--work-pool", "here", "--only", "expired_exceptions"]
+
+Put = Callable[..., None]
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def two_shops_and_one_without_blocks(
+    environment: None, alpine: None, no_deployments: None, pool: str, shops_are: Put
+) -> None:
+    shops_are(Shop("alpine", sender=SENDER), Shop("bay", sender=SENDER), shop_of_the_environment())
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, capsys: Output) -> None:
+    assert main(DEPLOY) == 2
+    assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    said = capsys.readouterr().out
+    assert "bay: NOT SET UP" in said
+    assert "there is no block tracktor-order-file/bay: make it" in said
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
+    assert main([*DEPLOY, "--shop", "alpine"]) == 0
+    assert server.names() == [f"{MAIL}/alpine-daily"]
+    assert "bay" not in capsys.readouterr().out
+    assert main([*DEPLOY, "--shop", "cove"]) == 2
+    assert "no shop 'cove' in flows/shops.py, but alpine, bay, tracktor" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_the_others_are_served(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    served: list[str] = []
+    monkeypatch.setattr(
+        "flows.__main__.serve", lambda *made, **_: served.extend(d.full_name for d in made)
+    )
+    assert main(["serve", "--only", "expired_exceptions"]) == 0
+    assert served == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    assert "bay: NOT SET UP" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_over(
+    server: Server, shops_are: Put, capsys: Output
+) -> None:
+    assert main([*DEPLOY, "--shop", "alpine"]) == 0
+    shops_are(Shop("alpine", sender="nobody"), shop_of_the_environment())
+    assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 2
+    assert "left over" not in capsys.readouterr().out
+    shops_are(shop_of_the_environment())
+    assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 0
+    assert f"left over  {MAIL}/alpine-daily" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("environment", "alpine", "pool")
+@pytest.mark.parametrize(
+    ("shop", "problem"),
+    [
+        (Shop("Alpine Ltd", sender=SENDER), "lowercase letters, digits and single dashes"),
+        (Shop("alpine", sender=SENDER, timezone="Europe/Zuric"), "no time zone 'Europe/Zuric'"),
+        (Shop("alpine", sender="nobody"), "sender"),
+        (Shop("alpine"), "give the shop alpine its sender in flows/shops.py"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_named(
+    shop: Shop, problem: str, shops_are: Put, capsys: Output
+) -> None:
+    shops_are(shop)
+    assert main(DEPLOY) == 2
+    assert problem in capsys.readouterr().out
+
+
+def test_two_shops_of_one_name_are_refused(shops_are: Put, capsys: Output) -> None:
+    shops_are(Shop("alpine"), Shop("alpine"))
+    assert main(DEPLOY) == 2
+    assert "two shops of the name alpine" in capsys.readouterr().out

@@ -1,0 +1,96 @@
+"""Each kind of work pool is told of images and packages in its own way, or refuses them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+
+from flows.__main__ import main
+from flows.deploying import Unusable
+from flows.deploying.pools import Place, place_in
+from tests.deployments.conftest import make_pool
+
+PACKAGES = ["prefect-tracktor[postgresql]>=0.1", "psycopg"]
+
+
+def place(
+    client: SyncPrefectClient, kind: str, image: str = "", packages: Sequence[str] = ()
+) -> Place:
+    make_pool(client, f"a-{kind}", kind)
+    return place_in(client, f"a-{kind}", image, packages)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "docker",
+        "kubernetes",
+        "ecs",
+        "azure-container-instance",
+        "cloud-run",
+        "cloud-run-v2",
+        "vertex-ai",
+    ],
+)
+def test_containers_take_an_image_and_install_packages_as_they_start(
+    client: SyncPrefectClient, kind: str
+) -> None:
+    assert place(client, kind, "registry.example/shop:1", PACKAGES).job_variables == {
+        "image": "registry.example/shop:1",
+        "env": {"EXTRA_PIP_PACKAGES": "prefect-tracktor[postgresql]>=0.1 psycopg"},
+    }
+
+
+def test_managed_infrastructure_has_a_setting_for_packages(client: SyncPrefectClient) -> None:
+    # of Prefect Cloud alone: this server knows no such type, so the setting is made by hand
+    variables = {"image": {"type": "string"}, "env": {}, "pip_packages": {"type": "array"}}
+    template: dict[str, Any] = {
+        "job_configuration": {"env": "{{ env }}"},
+        "variables": {"properties": variables},
+    }
+    pool = WorkPoolCreate(name="managed", type="process", base_job_template=template)
+    client.create_work_pool(pool, overwrite=True)
+    assert place_in(client, "managed", "", PACKAGES).job_variables == {"pip_packages": PACKAGES}
+
+
+def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:
+    assert place(client, "process").job_variables == {}
+    with pytest.raises(Unusable, match=r"of type process knows no images: leave out --image"):
+        place(client, "process", "registry.example/shop:1")
+    with pytest.raises(Unusable, match=r"installs no packages.*pip install psycopg"):
+        place(client, "process", packages=["psycopg"])
+
+
+def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
+    client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "--work-pool", "nowhere"]) == 2
+    said = capsys.readouterr().out
+    assert "there is no work pool 'nowhere'" in said
+    assert "prefect work-pool create --type process nowhere" in said
+
+
+@pytest.mark.parametrize("package", ["", "psycopg pandas", "prefect-tracktor >= 0.1"])
+def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
+    with pytest.raises(Unusable, match="without blanks"):
+        place(client, "docker", packages=[package])
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:
+    with pytest.raises(Unusable, match="plain text") as refusal:
+        place(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
+    assert "t0ken" not in str(refusal.value)
+    assert place(client, "docker", packages=["shop@git+ssh://git@git.example/shop.git"])
+
+
+def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
+    ours = Place("docker", {"image": "new", "env": {"EXTRA_PIP_PACKAGES": "psycopg"}})
+    held = {"image": "old", "mem_limit": "2g", "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "x"}}
+    assert ours.job_variables_beside(held) == {
+        "image": "new",
+        "mem_limit": "2g",
+        "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "psycopg"},
+    }
+    assert Place("docker").job_variables_beside(held) == {"mem_limit": "2g", "env": {"TZ": "UTC"}}

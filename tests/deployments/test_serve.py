@@ -1,0 +1,147 @@
+"""`python -m flows serve`: what is served, what it says, and what a pause is worth."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prefect.client.schemas.actions import DeploymentUpdate
+
+from flows.__main__ import main
+from flows.deploying import Shop, Unusable, saved, shop_of_the_environment
+from flows.deploying.parts import for_scanning
+from flows.deploying.registration import STOPPED
+from prefect_tracktor import (
+    OrderFile,
+    SettledOrders,
+    ShopifyCredentials,
+    ShopifyOrders,
+    TracktorCredentials,
+)
+from prefect_tracktor.sandbox import MailServer, Sandbox
+from tests.deployments.conftest import Server, ended, running
+
+MAIL = "E-mail expired exceptions/daily"
+PROJECT = Path(__file__).parent.parent.parent
+
+Output = pytest.CaptureFixture[str]
+
+pytestmark = pytest.mark.usefixtures("environment", "no_deployments")
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Serve until the deployments are registered, and stop."""
+    served: list[str] = []
+    monkeypatch.setattr(
+        "flows.__main__.serve", lambda *made, **_: served.extend(d.full_name for d in made)
+    )
+
+    def serve(*options: str) -> list[str]:
+        assert main(["serve", *options]) == 0
+        return served
+
+    return serve
+
+
+def test_what_is_not_wished_for_is_left_out_and_says_how(
+    serve: Callable[..., list[str]], capsys: Output
+) -> None:
+    assert serve() == [MAIL, "Reconcile manual statuses/nightly", "Sync webhooks/hourly"]
+    said = capsys.readouterr().out
+    assert "left out status_change: set TRACKTOR_NOTIFY" in said
+    assert "Orders come from the block tracktor-order-file/tracktor." in said
+    assert main(["serve", "--only", "exceptions"]) == 2
+    assert "exceptions has to be wished for: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("TRACKTOR_DRY_RUN", "maybe", "TRACKTOR_DRY_RUN: 'maybe' is neither true nor false"),
+        ("TRACKTOR_NOTIFY", "delivered,Ready for pickup", "no default words for ready_for_pickup"),
+        ("TRACKTOR_SENDER", "", "set TRACKTOR_SENDER, such as 'Your Shop <orders@"),
+        ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_serves_nothing(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+    name: str,
+    value: str,
+    problem: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["serve"]) == 2
+    assert problem in capsys.readouterr().out
+    assert server.names() == []
+
+
+@pytest.mark.parametrize("value", ["on", "Y", " True ", "1"])
+def test_a_dry_run_may_be_wished_for_in_many_words(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TRACKTOR_DRY_RUN", value)
+    assert shop_of_the_environment().dry_run
+
+
+def test_missing_blocks_are_named_with_what_makes_them() -> None:
+    with pytest.raises(Unusable, match=r"credentials/not-made: run python -m blocks first"):
+        saved(TracktorCredentials, Shop("not-made", from_environment=True))
+    with pytest.raises(Unusable, match=r"credentials/not-made: make it"):
+        saved(TracktorCredentials, Shop("not-made"))
+
+
+def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> None:
+    shop = Shop("order-sources")
+    TracktorCredentials.model_validate({"uuid": "c" * 32, "api_key": "k"}).save(shop.name)
+    SettledOrders().save(shop.name, overwrite=True)
+    OrderFile(path="orders.csv").save(shop.name, overwrite=True)
+    assert isinstance(for_scanning(shop)["orders"], OrderFile)
+    credentials = ShopifyCredentials.model_validate({"shop": "your-store", "access_token": "t0ken"})
+    ShopifyOrders(credentials=credentials).save(shop.name, overwrite=True)
+    assert isinstance(for_scanning(shop)["orders"], ShopifyOrders)
+
+
+def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
+    serve: Callable[..., list[str]], server: Server, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    assert server[MAIL].paused
+    assert STOPPED in server[MAIL].tags
+    capsys.readouterr()
+    serve("--only", "expired_exceptions")
+    assert f"updated    {MAIL} (tags, resumed)" in capsys.readouterr().out
+
+
+def test_what_somebody_paused_stays_paused_through_stop_and_start(
+    serve: Callable[..., list[str]], server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    by_hand = DeploymentUpdate(paused=True, tags=["tracktor"])
+    server.client.update_deployment(server[MAIL].id, by_hand)
+    [schedule] = server[MAIL].schedules
+    server.client.update_deployment_schedule(server[MAIL].id, schedule.id, active=False)
+    monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
+    capsys.readouterr()
+    serve("--only", "expired_exceptions")
+    assert f"updated    {MAIL} (parameters dry_run, paused)" in capsys.readouterr().out
+    made = server[MAIL]
+    assert made.paused
+    assert made.tags == ["tracktor"]
+    assert not made.schedules[0].active
+
+
+def test_a_served_deployment_runs_when_it_is_triggered(
+    server: Server, tracktor: Sandbox, mail: MailServer, tmp_path: Path
+) -> None:
+    log = tmp_path / "serve.log"
+    command = ("flows", "serve", "--only", "expired_exceptions")
+    with running(*command, cwd=PROJECT, says="being served", log=log):
+        made = server[MAIL]
+        assert not made.paused
+        run = server.client.create_flow_run_from_deployment(made.id)
+        assert ended(server.client, run.id).is_completed()
+    assert server[MAIL].paused
+    recipients = [received.recipients[0] for received in mail.messages]
+    assert sorted(recipients) == sorted(tracktor.shop.customers_to_write_to().values())
