@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ import httpx
 import pytest
 import stamina
 from nightly_import import anightly_import, nightly_import
+from prefect.automations import AutomationCore
 from prefect.blocks.core import Block
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -45,6 +46,8 @@ from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.chat import ChatServer
 
 EXAMPLES = Path(automations.__file__).parent
+Automated = Callable[[AutomationCore], UUID]
+
 DEPLOYMENT = "E-mail expired exceptions/after-import"
 
 SECRET = "s3cret-that-nobody-may-see"
@@ -98,6 +101,18 @@ def deployment(
         yield deployment
 
 
+@pytest.fixture
+def automated() -> Iterator[Automated]:
+    """Makes automations, which end with the test."""
+    with ExitStack() as ending:
+
+        def make(automation: AutomationCore) -> UUID:
+            ending.callback(automations.remove, automation.name)
+            return automations.replace(automation)
+
+        yield make
+
+
 def credentials_of(shop: Sandbox) -> TracktorCredentials:
     return TracktorCredentials.model_validate(
         {"uuid": shop.uuid, "api_key": shop.api_key, "base_url": shop.base_url}
@@ -106,7 +121,7 @@ def credentials_of(shop: Sandbox) -> TracktorCredentials:
 
 def waiting(error: type[Exception] = AssertionError) -> Any:
     return stamina.retry_context(
-        on=error, attempts=None, timeout=60, wait_initial=0.1, wait_max=0.3, wait_jitter=0
+        on=error, attempts=None, timeout=240, wait_initial=0.1, wait_max=0.3, wait_jitter=0
     )
 
 
@@ -158,13 +173,14 @@ class TestAPipeline:
         deployment: DeploymentResponse,
         shop: Sandbox,
         chat: ChatServer,
+        automated: Automated,
     ) -> None:
         channel = CustomWebhookNotificationBlock(
             name="a chat", url=chat.url, json_data={"text": "{{subject}}\n{{body}}"}
         )
         channel_id = channel.save("failed-runs", overwrite=True)
         assert isinstance(channel_id, UUID)
-        automations.replace(automations.tell_of_failed_runs(channel_id))
+        automated(automations.tell_of_failed_runs(channel_id))
         orders = list(shop.shop.order_ids[4:5])
         shop.reset_calls()
         credentials = credentials_of(shop)
@@ -207,6 +223,7 @@ class TestWithoutAPipeline:
         client: SyncPrefectClient,
         deployment: DeploymentResponse,
         shop: Sandbox,
+        automated: Automated,
         tmp_path: Path,
     ) -> None:
         to_be_paused = announce_exceptions.to_deployment(
@@ -215,10 +232,10 @@ class TestWithoutAPipeline:
         assert isinstance(to_be_paused, RunnerDeployment)
         paused_id = to_be_paused.apply()
         assert isinstance(paused_id, UUID)
-        automations.replace(automations.run_when_many_get_into_trouble(deployment.id))
-        automations.replace(automations.pause_when_many_get_into_trouble(paused_id))
+        automated(automations.run_when_many_get_into_trouble(deployment.id))
+        automated(automations.pause_when_many_get_into_trouble(paused_id))
         # made again, it replaces itself
-        automations.replace(automations.run_when_many_get_into_trouble(deployment.id))
+        automated(automations.run_when_many_get_into_trouble(deployment.id))
         report = announce_exceptions(
             credentials_of(shop),
             list(shop.shop.order_ids),
