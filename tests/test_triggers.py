@@ -14,7 +14,6 @@ from uuid import UUID
 import automations
 import httpx
 import pytest
-import stamina
 from nightly_import import anightly_import, nightly_import
 from prefect.automations import AutomationCore
 from prefect.blocks.core import Block
@@ -31,7 +30,6 @@ from prefect.types.entrypoint import EntrypointType
 from prefect_email import EmailServerCredentials
 from pydantic import SecretStr, ValidationError
 
-from blocks.__main__ import main as make_blocks
 from prefect_tracktor import (
     InvalidInput,
     NotificationLedger,
@@ -44,6 +42,7 @@ from prefect_tracktor import (
 from prefect_tracktor.flows import announce_exceptions, email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.chat import ChatServer
+from tests.serving import make_blocks_of, served, waiting
 
 EXAMPLES = Path(automations.__file__).parent
 Automated = Callable[[AutomationCore], UUID]
@@ -73,32 +72,9 @@ def deployment(
 ) -> Iterator[DeploymentResponse]:
     """The handbook's deployment, served by a process of its own."""
     folder = tmp_path_factory.mktemp("served")
-    settings = {
-        "TRACKTOR_UUID": shop.uuid,
-        "TRACKTOR_API_KEY": shop.api_key,
-        "TRACKTOR_BASE_URL": shop.base_url,
-        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
-        "SMTP_SERVER": "smtp.shop.example",
-    }
-    make_blocks(settings)
-    own = {
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PREFECT_HOME": str(folder),
-        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-    }
-    with (folder / "log").open("wb") as log, ExitStack() as running:
-        process = subprocess.Popen(
-            [sys.executable, EXAMPLES / "serve_after_import.py"],
-            env=os.environ | own,
-            stdout=log,
-            stderr=log,
-        )
-        running.callback(process.wait)
-        running.callback(process.kill)
-        for attempt in waiting(Exception):
-            with attempt:
-                deployment = client.read_deployment_by_name(DEPLOYMENT)
-        yield deployment
+    make_blocks_of(shop, folder)
+    with served(EXAMPLES / "serve_after_import.py", folder):
+        yield client.read_deployment_by_name(DEPLOYMENT)
 
 
 @pytest.fixture
@@ -116,12 +92,6 @@ def automated() -> Iterator[Automated]:
 def credentials_of(shop: Sandbox) -> TracktorCredentials:
     return TracktorCredentials.model_validate(
         {"uuid": shop.uuid, "api_key": shop.api_key, "base_url": shop.base_url}
-    )
-
-
-def waiting(error: type[Exception] = AssertionError) -> Any:
-    return stamina.retry_context(
-        on=error, attempts=None, timeout=240, wait_initial=0.1, wait_max=0.3, wait_jitter=0
     )
 
 
