@@ -102,7 +102,11 @@ def runs_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[F
 
 
 def run_for(
-    client: SyncPrefectClient, deployment: DeploymentResponse, orders: list[int], *, state: str = ""
+    client: SyncPrefectClient,
+    deployment: DeploymentResponse,
+    orders: list[int] | str,
+    *,
+    state: str = "",
 ) -> FlowRun:
     """The one run of the deployment for these orders, once it is there and in the state."""
     for attempt in waiting():
@@ -175,11 +179,12 @@ class TestWithoutAPipeline:
     ) -> None:
         of_event, by_reference = ([order_id] for order_id in shop.shop.order_ids[5:7])
         shop.reset_calls()
-        emit_event(
-            "warehouse.orders.imported",
-            resource={"prefect.resource.id": "warehouse.import"},
-            payload={"order_ids": of_event},
-        )
+        for order_ids in (of_event, "#1001"):
+            emit_event(
+                "warehouse.orders.imported",
+                resource={"prefect.resource.id": "warehouse.import"},
+                payload={"order_ids": order_ids},
+            )
         document = client.read_block_document_by_name("tracktor", "tracktor-credentials")
         reference = {"$ref": {"block_document_id": str(document.id)}}
         parameters = {"credentials": reference, "orders": by_reference}
@@ -187,6 +192,10 @@ class TestWithoutAPipeline:
         for orders in (of_event, by_reference):
             run_for(client, deployment, orders, state="Completed")
             assert ("GET", f"orders/{orders[0]}.json") in shop.calls
+        # what does not fit is not lost in silence
+        unfit = run_for(client, deployment, "#1001", state="Failed")
+        assert unfit.state is not None
+        assert "orders" in str(unfit.state.message)
 
     def test_many_new_exceptions_run_one_deployment_and_pause_another(
         self,
