@@ -90,6 +90,7 @@ def chat(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatSer
     """A stand-in for Slack, Teams and any other chat; nothing else can be reached over https."""
     with ChatServer(certificate) as server:
         monkeypatch.setenv("https_proxy", server.url)
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         yield server
 

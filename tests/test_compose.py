@@ -17,11 +17,14 @@ from prefect.blocks.notifications import (
     MicrosoftTeamsWebhook,
     SlackWebhook,
 )
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
 from pydantic import SecretStr
 
 from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials, TransportLimits
 from prefect_tracktor.sandbox import Faults, Sandbox, Shop
 from tests.chat import SLACK, TEAMS, ChatServer
+from tests.serving import make_blocks_of, served
 
 EXAMPLES = Path(example.__file__).parent
 
@@ -236,7 +239,24 @@ def test_when_only_the_first_message_was_taken_the_next_run_posts_the_rest(
     assert len(chat.posted) == -(-len(posted) // 4)
 
 
-@pytest.mark.parametrize("name", ["exceptions_digest.py", "exceptions_digest_async.py"])
+@pytest.mark.usefixtures("prefect_api")
+def test_served_as_the_handbook_shows_it_posts_when_it_is_run(
+    tracktor: Sandbox, chat: ChatServer, tmp_path: Path
+) -> None:
+    make_blocks_of(tracktor, tmp_path)
+    CHANNELS[SLACK](chat).save("parcels", overwrite=True)
+    with served(EXAMPLES / "serve_digest.py", tmp_path):
+        run = run_deployment("Exceptions digest/daily", poll_interval=1)
+    assert isinstance(run, FlowRun)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    assert run.parameters["channel"].keys() == {"$ref"}
+    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+
+
+@pytest.mark.parametrize(
+    "name", ["exceptions_digest.py", "exceptions_digest_async.py", "serve_digest.py"]
+)
 def test_the_handbook_shows_the_pipeline_as_it_is(name: str) -> None:
     page = (EXAMPLES.parent / "how-to" / "compose.md").read_text(encoding="utf-8")
     code = (EXAMPLES / name).read_text(encoding="utf-8")

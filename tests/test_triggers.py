@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,8 +14,8 @@ from uuid import UUID
 import automations
 import httpx
 import pytest
-import stamina
 from nightly_import import anightly_import, nightly_import
+from prefect.automations import AutomationCore
 from prefect.blocks.core import Block
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -30,7 +30,6 @@ from prefect.types.entrypoint import EntrypointType
 from prefect_email import EmailServerCredentials
 from pydantic import SecretStr, ValidationError
 
-from blocks.__main__ import main as make_blocks
 from prefect_tracktor import (
     InvalidInput,
     NotificationLedger,
@@ -43,8 +42,11 @@ from prefect_tracktor import (
 from prefect_tracktor.flows import announce_exceptions, email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.chat import ChatServer
+from tests.serving import make_blocks_of, served, waiting
 
 EXAMPLES = Path(automations.__file__).parent
+Automated = Callable[[AutomationCore], UUID]
+
 DEPLOYMENT = "E-mail expired exceptions/after-import"
 
 SECRET = "s3cret-that-nobody-may-see"
@@ -70,43 +72,26 @@ def deployment(
 ) -> Iterator[DeploymentResponse]:
     """The handbook's deployment, served by a process of its own."""
     folder = tmp_path_factory.mktemp("served")
-    settings = {
-        "TRACKTOR_UUID": shop.uuid,
-        "TRACKTOR_API_KEY": shop.api_key,
-        "TRACKTOR_BASE_URL": shop.base_url,
-        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
-        "SMTP_SERVER": "smtp.shop.example",
-    }
-    make_blocks(settings)
-    own = {
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PREFECT_HOME": str(folder),
-        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-    }
-    with (folder / "log").open("wb") as log, ExitStack() as running:
-        process = subprocess.Popen(
-            [sys.executable, EXAMPLES / "serve_after_import.py"],
-            env=os.environ | own,
-            stdout=log,
-            stderr=log,
-        )
-        running.callback(process.wait)
-        running.callback(process.kill)
-        for attempt in waiting(Exception):
-            with attempt:
-                deployment = client.read_deployment_by_name(DEPLOYMENT)
-        yield deployment
+    make_blocks_of(shop, folder)
+    with served(EXAMPLES / "serve_after_import.py", folder):
+        yield client.read_deployment_by_name(DEPLOYMENT)
+
+
+@pytest.fixture
+def automated() -> Iterator[Automated]:
+    """Makes automations, which end with the test."""
+    with ExitStack() as ending:
+
+        def make(automation: AutomationCore) -> UUID:
+            ending.callback(automations.remove, automation.name)
+            return automations.replace(automation)
+
+        yield make
 
 
 def credentials_of(shop: Sandbox) -> TracktorCredentials:
     return TracktorCredentials.model_validate(
         {"uuid": shop.uuid, "api_key": shop.api_key, "base_url": shop.base_url}
-    )
-
-
-def waiting(error: type[Exception] = AssertionError) -> Any:
-    return stamina.retry_context(
-        on=error, attempts=None, timeout=60, wait_initial=0.1, wait_max=0.3, wait_jitter=0
     )
 
 
@@ -117,7 +102,11 @@ def runs_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[F
 
 
 def run_for(
-    client: SyncPrefectClient, deployment: DeploymentResponse, orders: list[int], *, state: str = ""
+    client: SyncPrefectClient,
+    deployment: DeploymentResponse,
+    orders: list[int] | str,
+    *,
+    state: str = "",
 ) -> FlowRun:
     """The one run of the deployment for these orders, once it is there and in the state."""
     for attempt in waiting():
@@ -158,13 +147,14 @@ class TestAPipeline:
         deployment: DeploymentResponse,
         shop: Sandbox,
         chat: ChatServer,
+        automated: Automated,
     ) -> None:
         channel = CustomWebhookNotificationBlock(
             name="a chat", url=chat.url, json_data={"text": "{{subject}}\n{{body}}"}
         )
         channel_id = channel.save("failed-runs", overwrite=True)
         assert isinstance(channel_id, UUID)
-        automations.replace(automations.tell_of_failed_runs(channel_id))
+        automated(automations.tell_of_failed_runs(channel_id))
         orders = list(shop.shop.order_ids[4:5])
         shop.reset_calls()
         credentials = credentials_of(shop)
@@ -189,11 +179,12 @@ class TestWithoutAPipeline:
     ) -> None:
         of_event, by_reference = ([order_id] for order_id in shop.shop.order_ids[5:7])
         shop.reset_calls()
-        emit_event(
-            "warehouse.orders.imported",
-            resource={"prefect.resource.id": "warehouse.import"},
-            payload={"order_ids": of_event},
-        )
+        for order_ids in (of_event, "#1001"):
+            emit_event(
+                "warehouse.orders.imported",
+                resource={"prefect.resource.id": "warehouse.import"},
+                payload={"order_ids": order_ids},
+            )
         document = client.read_block_document_by_name("tracktor", "tracktor-credentials")
         reference = {"$ref": {"block_document_id": str(document.id)}}
         parameters = {"credentials": reference, "orders": by_reference}
@@ -201,12 +192,17 @@ class TestWithoutAPipeline:
         for orders in (of_event, by_reference):
             run_for(client, deployment, orders, state="Completed")
             assert ("GET", f"orders/{orders[0]}.json") in shop.calls
+        # what does not fit is not lost in silence
+        unfit = run_for(client, deployment, "#1001", state="Failed")
+        assert unfit.state is not None
+        assert "orders" in str(unfit.state.message)
 
     def test_many_new_exceptions_run_one_deployment_and_pause_another(
         self,
         client: SyncPrefectClient,
         deployment: DeploymentResponse,
         shop: Sandbox,
+        automated: Automated,
         tmp_path: Path,
     ) -> None:
         to_be_paused = announce_exceptions.to_deployment(
@@ -215,10 +211,10 @@ class TestWithoutAPipeline:
         assert isinstance(to_be_paused, RunnerDeployment)
         paused_id = to_be_paused.apply()
         assert isinstance(paused_id, UUID)
-        automations.replace(automations.run_when_many_get_into_trouble(deployment.id))
-        automations.replace(automations.pause_when_many_get_into_trouble(paused_id))
+        automated(automations.run_when_many_get_into_trouble(deployment.id))
+        automated(automations.pause_when_many_get_into_trouble(paused_id))
         # made again, it replaces itself
-        automations.replace(automations.run_when_many_get_into_trouble(deployment.id))
+        automated(automations.run_when_many_get_into_trouble(deployment.id))
         report = announce_exceptions(
             credentials_of(shop),
             list(shop.shop.order_ids),

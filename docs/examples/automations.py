@@ -13,6 +13,10 @@ from prefect.automations import (
 )
 from prefect.client.orchestration import get_client
 
+FAILED_RUNS = "Tell the team of failed Tracktor runs"
+MANY_RUN = "Many parcels in trouble: run"
+MANY_PAUSE = "Many parcels in trouble: pause"
+
 
 def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
     """Notify a channel whenever a run of this pack's deployments fails or crashes.
@@ -20,7 +24,7 @@ def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
     An `IncompleteRun` is a failed run; its message says what is left to be done.
     """
     return AutomationCore(
-        name="Tell the team of failed Tracktor runs",
+        name=FAILED_RUNS,
         trigger=EventTrigger(
             expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
             match_related={
@@ -47,7 +51,7 @@ def run_when_many_get_into_trouble(
     The events are those of `announce_exceptions`.
     """
     return AutomationCore(
-        name="Many parcels in trouble: run",
+        name=MANY_RUN,
         trigger=_many_in_trouble(parcels, within),
         actions=[RunDeployment(deployment_id=deployment_id, parameters={"dry_run": True})],
     )
@@ -58,7 +62,7 @@ def pause_when_many_get_into_trouble(
 ) -> AutomationCore:
     """Pause a deployment instead, so that a person looks before customers are written to."""
     return AutomationCore(
-        name="Many parcels in trouble: pause",
+        name=MANY_PAUSE,
         trigger=_many_in_trouble(parcels, within),
         actions=[PauseDeployment(deployment_id=deployment_id)],
     )
@@ -66,10 +70,16 @@ def pause_when_many_get_into_trouble(
 
 def replace(automation: AutomationCore) -> UUID:
     """Make an automation in place of those that have its name."""
+    remove(automation.name)
     with get_client(sync_client=True) as client:
-        for before in client.read_automations_by_name(automation.name):
-            client.delete_automation(before.id)
         return client.create_automation(automation)
+
+
+def remove(name: str) -> None:
+    """Remove the automations of this name."""
+    with get_client(sync_client=True) as client:
+        for automation in client.read_automations_by_name(name):
+            client.delete_automation(automation.id)
 
 
 def _many_in_trouble(parcels: int, within: timedelta) -> EventTrigger:

@@ -1,0 +1,24 @@
+"""Every morning: post the parcels that have newly got into trouble."""
+
+from exceptions_digest import exceptions_digest
+from prefect.blocks.notifications import SlackWebhook
+from prefect.schedules import Cron
+
+from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials
+
+if __name__ == "__main__":
+    exceptions_digest.serve(
+        name="daily",
+        schedule=Cron("0 8 * * *", timezone="Europe/Berlin"),
+        parameters={
+            "credentials": TracktorCredentials.load("tracktor"),
+            "orders": OrderFile.load("tracktor"),
+            "channel": SlackWebhook.load("parcels"),
+            "ledger": NotificationLedger.load("tracktor"),
+            "export": OrderFile.load("tracktor"),
+            "shop": "your-store",
+        },
+        tags=["tracktor"],
+        limit=1,
+        enforce_parameter_schema=False,
+    )

@@ -1,0 +1,59 @@
+"""The handbook's scripts that serve deployments, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import stamina
+from prefect.settings import PREFECT_API_URL
+
+from blocks.__main__ import main as make_blocks
+from prefect_tracktor.sandbox import Sandbox
+
+
+def waiting(error: type[Exception] = AssertionError) -> Any:
+    """Try again until it is so, however busy the machine is."""
+    return stamina.retry_context(
+        on=error, attempts=None, timeout=240, wait_initial=0.1, wait_max=0.3, wait_jitter=0
+    )
+
+
+def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
+    """Save the blocks that the handbook takes for granted."""
+    tracktor.shop.write_orders_csv(folder / "orders.csv")
+    settings = {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_ORDERS": str(folder / "orders.csv"),
+        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+        "SMTP_SERVER": "smtp.shop.example",
+    }
+    assert make_blocks(settings) == 0
+
+
+@contextmanager
+def served(script: Path, folder: Path) -> Iterator[None]:
+    """Run a script that serves, while the block runs."""
+    settings = {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT_HOME": str(folder),
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    }
+    said = folder / "served.log"
+    with said.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, script], env=os.environ | settings, stdout=log, stderr=log
+        )
+        try:
+            for attempt in waiting():
+                with attempt:
+                    assert b"being served" in said.read_bytes()
+            yield
+        finally:
+            process.kill()
+            process.wait()
