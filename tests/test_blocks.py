@@ -130,7 +130,8 @@ def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
 
 def loaded(block: type[Block], name: str = "tracktor") -> SimpleNamespace:
     """The fields of a document."""
-    return SimpleNamespace(**dict(block.load(name)))  # type: ignore[call-overload]  # not in a loop
+    document: Block = block.load(name)  # type: ignore[assignment]  # not in a loop
+    return SimpleNamespace(**dict(document))
 
 
 def exists(block: type[Block], name: str) -> bool:
