@@ -1,4 +1,4 @@
-"""Which webhooks an account ought to have: compares with what it has, decides, and does no I/O."""
+"""Which webhooks an account ought to have. The planning compares and decides, and does no I/O."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ OF_THE_PACK = sorted(
     ),
     key=lambda block: block.__name__,
 )
-BLOCKS = [*OF_THE_PACK, DeliverySpool]
+BLOCKS: list[type[Block]] = [*OF_THE_PACK, DeliverySpool]
 
 # Prefect's form takes descriptions for markdown, and links addresses
 SWALLOWED = re.compile(r"[`*<>]|\bhttps?://|\b_\w+_\b")
@@ -48,16 +48,14 @@ class TestBlocks(BlockStandardTestSuite):
 
     def test_has_a_valid_image(self, block: type[Block]) -> None:
         """Instead of downloading it: it is an icon that there is, each block its own."""
-        names = [logo(block)["name"] for block in BLOCKS]
-        icon = files("material") / "templates/.icons/material" / f"{logo(block)['name']}.svg"
-        assert icon.is_file()
-        assert names.count(logo(block)["name"]) == 1
+        assert (files("material") / f"templates/.icons/material/{icon(block)}.svg").is_file()
+        assert [icon(other) for other in BLOCKS].count(icon(block)) == 1
 
 
-def logo(block: type[Block]) -> re.Match[str]:
+def icon(block: type[Block]) -> str:
     found = ICON.fullmatch(str(block._logo_url))  # noqa: SLF001  # so Prefect has blocks declare it
     assert found is not None
-    return found
+    return found["name"]
 
 
 def test_every_block_is_found() -> None:
