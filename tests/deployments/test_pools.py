@@ -82,7 +82,9 @@ def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefect
     with pytest.raises(Unusable, match="plain text") as refusal:
         place(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
     assert "t0ken" not in str(refusal.value)
-    assert place(client, "docker", packages=["shop@git+ssh://git@git.example/shop.git"])
+    over_ssh = "shop@git+ssh://git@git.example/shop.git"
+    told = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
+    assert place(client, "docker", packages=[over_ssh]).job_variables == told
 
 
 def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
