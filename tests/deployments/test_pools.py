@@ -63,6 +63,14 @@ def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -
         place(client, "process", packages=["psycopg"])
 
 
+def test_what_is_still_missing_is_said(client: SyncPrefectClient) -> None:
+    without, worker = place(client, "docker").remarks
+    assert "image that the work pool 'a-docker' uses must have prefect-tracktor" in without
+    assert "prefect worker start --pool 'a-docker'" in worker
+    assert place(client, "docker", "registry.example/shop:1").remarks == [worker]
+    assert place(client, "process").remarks == [worker.replace("docker", "process")]
+
+
 def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
     client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
 ) -> None:

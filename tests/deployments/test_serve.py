@@ -1,6 +1,7 @@
 """`python -m flows serve`: what is served, what it says, and what a pause is worth."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prefect.client.schemas.actions import DeploymentUpdate
@@ -16,7 +17,7 @@ from prefect_tracktor import (
     ShopifyOrders,
     TracktorCredentials,
 )
-from tests.deployments.conftest import Server
+from tests.deployments.conftest import SENDER, Server
 
 MAIL = "E-mail expired exceptions/daily"
 
@@ -80,6 +81,15 @@ def test_a_dry_run_may_be_wished_for_in_many_words(
 ) -> None:
     monkeypatch.setenv("TRACKTOR_DRY_RUN", value)
     assert shop_of_the_environment().dry_run
+
+
+def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TRACKTOR_TIMEZONE=Europe/Berlin\nTRACKTOR_SENDER=a@b.example\n")
+    monkeypatch.chdir(tmp_path)
+    shop = shop_of_the_environment()
+    assert (shop.timezone, shop.sender) == ("Europe/Berlin", SENDER)
 
 
 def test_missing_blocks_are_named_with_what_makes_them() -> None:
