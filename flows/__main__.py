@@ -62,6 +62,8 @@ def main(arguments: list[str]) -> int:
         print(problem)
     except httpx.HTTPStatusError as error:
         print(f"Prefect's API refuses this: {error}")
+    except httpx.HTTPError as error:
+        print(f"Prefect's API does not answer any more ({type(error).__name__}); try it again")
     return 2
 
 
@@ -99,6 +101,8 @@ def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Nam
     else:
         done = len(_carried_out(registrations))
     _tell_what_is_left_over(client, registrations, fleet, options)
+    for remark in place.remarks:
+        print(remark)
     return 2 if fleet.failed or done < len(registrations) else 0
 
 

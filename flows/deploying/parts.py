@@ -287,5 +287,6 @@ def _document(block: type[Block], name: str) -> Block | None:
 
 
 def _missing(block: type[Block], shop: Shop) -> str:
-    how = "run python -m blocks first" if shop.from_environment else "make it, say in Prefect's UI"
-    return f"there is no block {block.get_block_type_slug()}/{shop.name}: {how}"
+    name = "" if shop.name == NAME else f" --name {shop.name}"
+    slug = f"{block.get_block_type_slug()}/{shop.name}"
+    return f"there is no block {slug}. Run python -m blocks{name} first"

@@ -1,12 +1,12 @@
 """Work pools: where runs are carried out, and how each kind is told of an image and of packages."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import WorkPool
+from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.exceptions import ObjectNotFound
 
 from flows.deploying.shop import Unusable
@@ -24,10 +24,12 @@ class Place:
     Attributes:
         work_pool: The work pool; empty for the process that serves them.
         job_variables: What the pool is told beside its own settings.
+        remarks: What is still missing for runs to be carried out.
     """
 
     work_pool: str = ""
     job_variables: Mapping[str, Any] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
     def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
         """The job variables, and of others those that are nobody's business here.
@@ -75,7 +77,18 @@ def place_in(
         job_variables["image"] = _image(pool, image)
     if packages:
         job_variables |= _installed(pool, packages)
-    return Place(work_pool, job_variables)
+    return Place(work_pool, job_variables, list(_remarks(pool, job_variables)))
+
+
+def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:
+    if "image" in _variables(pool) and not job_variables:
+        yield (
+            "Neither --image nor --pip-package was given: the image that the work pool"
+            f" {pool.name!r} uses must have prefect-tracktor in it."
+        )
+    has_workers = not (pool.is_push_pool or pool.is_managed_pool)
+    if has_workers and pool.status is not WorkPoolStatus.READY:
+        yield f"No worker is there yet to run them: prefect worker start --pool '{pool.name}'"
 
 
 def _image(pool: WorkPool, image: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
+from dotenv import dotenv_values
+
 from blocks.documents import NAME
 from prefect_tracktor import InvalidInput, StatusStage
 from prefect_tracktor.mail.message import parse_mailbox
@@ -105,18 +107,23 @@ class Shop:
 def shop_of_the_environment() -> Shop:
     """The one shop that is set up by environment variables, as `python -m blocks` is.
 
+    A variable that is not set is looked for in the file `.env` of the working directory.
+
     Returns:
         The shop.
 
     Raises:
         Unusable: A variable cannot be right; nothing is guessed.
     """
+    # as they are written: a password beside them may hold anything
+    given = {**dotenv_values(".env", interpolate=False), **os.environ}
+    variables = {name: (value or "").strip() for name, value in given.items()}
     return Shop(
-        sender=os.environ.get("TRACKTOR_SENDER", "").strip(),
-        timezone=os.environ.get("TRACKTOR_TIMEZONE", "").strip() or "UTC",
-        dry_run=_switch(os.environ, "TRACKTOR_DRY_RUN"),
-        notify=_listed(os.environ.get("TRACKTOR_NOTIFY", "")),
-        announce_exceptions=_switch(os.environ, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
+        sender=variables.get("TRACKTOR_SENDER", ""),
+        timezone=variables.get("TRACKTOR_TIMEZONE") or "UTC",
+        dry_run=_switch(variables, "TRACKTOR_DRY_RUN"),
+        notify=_listed(variables.get("TRACKTOR_NOTIFY", "")),
+        announce_exceptions=_switch(variables, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
         from_environment=True,
     )
 

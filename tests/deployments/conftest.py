@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,23 @@ from prefect.settings import PREFECT_API_URL
 from blocks.__main__ import main as make_blocks
 from flows import deploying, shops
 from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
-from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from prefect_tracktor.sandbox import MailServer, Sandbox
 
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 # none of these may be kept anywhere but in block documents
-SECRETS = {"SMTP_PASSWORD": "pa55-word", "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/s3cret"}
+SECRETS = {
+    "TRACKTOR_API_KEY": "tr4ckt0r-k3y",
+    "SMTP_PASSWORD": "pa55-word",
+    "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook-s3cret",
+}
+VARIABLES = SECRETS | {
+    "TRACKTOR_UUID": "a" * 32,
+    "TRACKTOR_ORDERS": "orders.csv",
+    "TRACKTOR_STATUSES": "plan.csv",
+    "SMTP_SERVER": "127.0.0.1",
+    "SMTP_TYPE": "INSECURE",
+    "SMTP_USERNAME": "shop",
+}
 ALPINE_SECRETS = {"api_key": "a1p1ne-k3y", "address": "https://alpine.example/hook-s3cret"}
 
 
@@ -47,45 +59,38 @@ def remove_deployments(client: SyncPrefectClient) -> None:
         client.delete_deployment(deployment.id)
 
 
-@pytest.fixture(scope="module")
-def tracktor() -> Iterator[Sandbox]:
-    """A Tracktor for all tests of a module, as the blocks that refer to it are made once."""
-    with Sandbox(Shop(orders=60, expired=5)) as sandbox:
-        yield sandbox
+@pytest.fixture(scope="session")
+def blocks(prefect_api: None) -> None:
+    """The block documents, as `python -m blocks` makes them."""
+    assert make_blocks(VARIABLES) == 0
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def mail() -> Iterator[MailServer]:
     with MailServer() as server:
         yield server
 
 
-@pytest.fixture(scope="module")
-def blocks(
-    prefect_api: None,
-    tracktor: Sandbox,
-    mail: MailServer,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """The block documents, as `python -m blocks` makes them."""
-    folder = tmp_path_factory.mktemp("shop")
-    tracktor.shop.write_orders_csv(folder / "orders.csv")
-    variables = SECRETS | {
+@pytest.fixture
+def open_for_business(
+    environment: None, tracktor: Sandbox, mail: MailServer, tmp_path: Path
+) -> list[str]:
+    """The documents are those of a shop that answers; and whom its flow has to write to."""
+    tracktor.shop.write_orders_csv(tmp_path / "orders.csv")
+    working = {
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_API_KEY": tracktor.api_key,
         "TRACKTOR_BASE_URL": tracktor.base_url,
-        "TRACKTOR_ORDERS": str(folder / "orders.csv"),
-        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+        "TRACKTOR_ORDERS": str(tmp_path / "orders.csv"),
+        "TRACKTOR_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}",
         "SMTP_SERVER": mail.host,
         "SMTP_PORT": str(mail.port),
-        "SMTP_TYPE": "INSECURE",
-        "SMTP_USERNAME": "shop",
-        "TRACKTOR_STATUSES": str(folder / "plan.csv"),
     }
-    assert make_blocks(variables) == 0
+    assert make_blocks(VARIABLES | working) == 0
+    return sorted(tracktor.shop.customers_to_write_to().values())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def alpine(prefect_api: None) -> None:
     """The documents that a second shop has of its own; the others it shares."""
     key, hook = ALPINE_SECRETS["api_key"], ALPINE_SECRETS["address"]
@@ -100,12 +105,11 @@ def alpine(prefect_api: None) -> None:
 
 
 @pytest.fixture
-def environment(blocks: None, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+def environment(blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks made, and the variables set that `python -m flows` wants."""
     for name in ("DRY_RUN", "NOTIFY", "TIMEZONE", "ANNOUNCE_EXCEPTIONS"):
         monkeypatch.delenv(f"TRACKTOR_{name}", raising=False)
     monkeypatch.setenv("TRACKTOR_SENDER", SENDER)
-    return {"TRACKTOR_SENDER": SENDER}
 
 
 class Server:
@@ -201,7 +205,8 @@ def ended(client: SyncPrefectClient, run_id: UUID) -> State:
             state = client.read_flow_run(run_id).state
             assert state is not None
             assert state.is_final()
-    return state
+            return state
+    raise AssertionError  # not reached: the last attempt raises
 
 
 def waiting() -> Any:

@@ -28,7 +28,7 @@ def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, caps
     assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
     said = capsys.readouterr().out
     assert "bay: NOT SET UP" in said
-    assert "there is no block tracktor-order-file/bay: make it" in said
+    assert "there is no block tracktor-order-file/bay. Run python -m blocks --name bay" in said
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")

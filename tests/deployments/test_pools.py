@@ -63,6 +63,14 @@ def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -
         place(client, "process", packages=["psycopg"])
 
 
+def test_what_is_still_missing_is_said(client: SyncPrefectClient) -> None:
+    without, worker = place(client, "docker").remarks
+    assert "image that the work pool 'a-docker' uses must have prefect-tracktor" in without
+    assert "prefect worker start --pool 'a-docker'" in worker
+    assert place(client, "docker", "registry.example/shop:1").remarks == [worker]
+    assert place(client, "process").remarks == [worker.replace("docker", "process")]
+
+
 def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
     client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,7 +90,9 @@ def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefect
     with pytest.raises(Unusable, match="plain text") as refusal:
         place(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
     assert "t0ken" not in str(refusal.value)
-    assert place(client, "docker", packages=["shop@git+ssh://git@git.example/shop.git"])
+    over_ssh = "shop@git+ssh://git@git.example/shop.git"
+    told = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
+    assert place(client, "docker", packages=[over_ssh]).job_variables == told
 
 
 def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:

@@ -17,11 +17,9 @@ from prefect_tracktor import (
     ShopifyOrders,
     TracktorCredentials,
 )
-from prefect_tracktor.sandbox import MailServer, Sandbox
-from tests.deployments.conftest import Server, ended, running
+from tests.deployments.conftest import SENDER, Server
 
 MAIL = "E-mail expired exceptions/daily"
-PROJECT = Path(__file__).parent.parent.parent
 
 Output = pytest.CaptureFixture[str]
 
@@ -85,10 +83,17 @@ def test_a_dry_run_may_be_wished_for_in_many_words(
     assert shop_of_the_environment().dry_run
 
 
+def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TRACKTOR_TIMEZONE=Europe/Berlin\nTRACKTOR_SENDER=a@b.example\n")
+    monkeypatch.chdir(tmp_path)
+    shop = shop_of_the_environment()
+    assert (shop.timezone, shop.sender) == ("Europe/Berlin", SENDER)
+
+
 def test_missing_blocks_are_named_with_what_makes_them() -> None:
-    with pytest.raises(Unusable, match=r"credentials/not-made: run python -m blocks first"):
-        saved(TracktorCredentials, Shop("not-made", from_environment=True))
-    with pytest.raises(Unusable, match=r"credentials/not-made: make it"):
+    with pytest.raises(Unusable, match=r"tials/not-made. Run python -m blocks --name not-made"):
         saved(TracktorCredentials, Shop("not-made"))
 
 
@@ -130,18 +135,3 @@ def test_what_somebody_paused_stays_paused_through_stop_and_start(
     assert made.paused
     assert made.tags == ["tracktor"]
     assert not made.schedules[0].active
-
-
-def test_a_served_deployment_runs_when_it_is_triggered(
-    server: Server, tracktor: Sandbox, mail: MailServer, tmp_path: Path
-) -> None:
-    log = tmp_path / "serve.log"
-    command = ("flows", "serve", "--only", "expired_exceptions")
-    with running(*command, cwd=PROJECT, says="being served", log=log):
-        made = server[MAIL]
-        assert not made.paused
-        run = server.client.create_flow_run_from_deployment(made.id)
-        assert ended(server.client, run.id).is_completed()
-    assert server[MAIL].paused
-    recipients = [received.recipients[0] for received in mail.messages]
-    assert sorted(recipients) == sorted(tracktor.shop.customers_to_write_to().values())
