@@ -116,14 +116,15 @@ def test_refused_credentials_end_a_run_on_dask_early(
 
 
 def test_chunks_in_processes_keep_to_the_rate_together() -> None:
-    ids = list(range(1, 61))
+    ids = list(range(1, 49))
     pool = scan_all.with_options(task_runner=ProcessPoolTaskRunner(max_workers=2))
     with CountingServer() as server:
         credentials = server.credentials(requests_per_second=20)
-        batches = pool(credentials, ids, {"chunk_size": 15, "chunks_at_once": 2})
+        batches = pool(credentials, ids, {"chunk_size": 12, "chunks_at_once": 2})
     assert [order_id for batch in batches for order_id in batch] == ids
     arrivals = sorted(server.arrivals)
-    # half a tenth less than a second: requests are on their way for different times
+    # twenty-one requests span more than the second in which twenty may start; less what they differ
+    # in the time they are on their way
     assert all(
-        later - earlier > 0.95 for earlier, later in zip(arrivals, arrivals[20:], strict=False)
+        later - earlier > 0.7 for earlier, later in zip(arrivals, arrivals[20:], strict=False)
     )
