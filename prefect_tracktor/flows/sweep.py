@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from prefect import Flow, flow, get_run_logger
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.credentials import TracktorCredentials
@@ -19,9 +19,8 @@ from prefect_tracktor.flows.advance import advance_custom_statuses
 from prefect_tracktor.flows.announce import announce_exceptions
 from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
 from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
-from prefect_tracktor.flows.report import RunReport
 from prefect_tracktor.flows.status_change import email_status_changes
-from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
+from prefect_tracktor.flows.sync_webhooks import sync_webhooks
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
 
 Row = dict[str, str | int]
@@ -73,7 +72,8 @@ class ShopOutcome(BaseModel):
         shop: The shop's name.
         outcome: Whether its run was done, or left something to be done, or failed.
         reason: Why it was not done.
-        report: What its run found and did; `None` if it failed.
+        report: What its run found and did, in the flow's own words: a `MailReport`, a
+            `StatusReport` and so on; `None` if it failed.
 
     Example:
         >>> ShopOutcome(shop="berlin", outcome="failed", reason="no credentials").report is None
@@ -85,7 +85,7 @@ class ShopOutcome(BaseModel):
     shop: str
     outcome: Literal["done", "incomplete", "failed"]
     reason: str = ""
-    report: SerializeAsAny[RunReport] | WebhookReport | None = None
+    report: Any = None
 
 
 class SweepReport(BaseModel):
@@ -95,10 +95,10 @@ class SweepReport(BaseModel):
         shops: What came of each shop, in the order in which they were given.
 
     Example:
-        >>> done = ShopOutcome(shop="berlin", outcome="done", report=RunReport(read=(7,)))
+        >>> done = ShopOutcome(shop="berlin", outcome="done")
         >>> report = SweepReport(shops=(done, ShopOutcome(shop="paris", outcome="failed")))
-        >>> report.failed, report.reports["berlin"].read
-        (('paris',), (7,))
+        >>> report.complete, report.failed
+        (False, ('paris',))
     """
 
     model_config = ConfigDict(frozen=True)
@@ -121,7 +121,7 @@ class SweepReport(BaseModel):
         return self._with("failed")
 
     @property
-    def reports(self) -> dict[str, RunReport | WebhookReport]:
+    def reports(self) -> dict[str, Any]:
         """The reports of the shops that have one."""
         return {entry.shop: entry.report for entry in self.shops if entry.report is not None}
 

@@ -9,6 +9,7 @@ from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ParameterTypeError
 from prefect_email import EmailServerCredentials
 from pydantic import ValidationError
@@ -32,7 +33,7 @@ from tests.flows.conftest import written_to
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 NAMES = ("berlin", "paris", "rome")
-EMAILS = "email_expired_exceptions"
+EMAILS: SweepableFlow = "email_expired_exceptions"
 PASSWORD = "pa55-word-that-nobody-may-see"
 
 Sweep = Callable[..., SweepReport]
@@ -221,7 +222,7 @@ def test_what_cannot_be_right_is_refused_before_anything_runs(
 
 def test_an_unknown_flow_is_refused_before_anything_runs(tracktors: dict[str, Sandbox]) -> None:
     with pytest.raises(ParameterTypeError, match="flow_name"):
-        sweep_shops("email_everybody", three())
+        sweep_shops("email_everybody", three())  # type: ignore[call-overload]  # that is the test
     assert not any(tracktor.calls for tracktor in tracktors.values())
 
 
@@ -250,7 +251,7 @@ def runs_of(sweep: str) -> tuple[FlowRun, list[FlowRun]]:
         [run] = prefect.read_flow_runs(
             flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [sweep]}}),
             limit=1,
-            sort="EXPECTED_START_TIME_DESC",
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
         return run, prefect.read_flow_runs(
             flow_run_filter=FlowRunFilter(
