@@ -46,7 +46,7 @@ _MOST_SHOPS_AT_ONCE = 32
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
-class Shop:
+class SweptShop:
     """One of many shops.
 
     Attributes:
@@ -57,7 +57,7 @@ class Shop:
         pydantic.ValidationError: The name cannot be that of a block document.
 
     Example:
-        >>> Shop("berlin", {"sender": "Shop Berlin <orders@berlin.example>"}).name
+        >>> SweptShop("berlin", {"sender": "Shop Berlin <orders@berlin.example>"}).name
         'berlin'
     """
 
@@ -147,7 +147,7 @@ class SweepReport(BaseModel):
 @flow(name="Sweep shops", flow_run_name="sweep-{flow_name}")
 def sweep_shops(
     flow_name: SweepableFlow,
-    shops: list[Shop],
+    shops: list[SweptShop],
     *,
     parameters: dict[str, Any] | None = None,
     shops_at_once: int = 1,
@@ -175,11 +175,11 @@ def sweep_shops(
             Its `report` says where.
 
     Example:
-        >>> from prefect_tracktor.flows import Shop, sweep_shops
+        >>> from prefect_tracktor.flows import SweptShop, sweep_shops
         >>> _ = credentials.save("berlin", overwrite=True)
         >>> report = sweep_shops(
         ...     "announce_exceptions",
-        ...     [Shop("berlin", {"orders": order_ids})],
+        ...     [SweptShop("berlin", {"orders": order_ids})],
         ...     parameters={"ledger": ledger, "dry_run": True},
         ... )
         >>> report.done, len(report.reports["berlin"].read)
@@ -233,7 +233,7 @@ def _blocks_of(annotation: Any) -> tuple[type[Block], ...]:
     return tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block))
 
 
-def _check_names(shops: Sequence[Shop]) -> None:
+def _check_names(shops: Sequence[SweptShop]) -> None:
     if not shops:
         raise InvalidInput("shops is empty: name at least one")
     names = [shop.name for shop in shops]
@@ -243,7 +243,7 @@ def _check_names(shops: Sequence[Shop]) -> None:
 
 
 def _check_parameters(
-    shops: Sequence[Shop], common: Mapping[str, Any], wanted: Sequence[_Wanted], flow_name: str
+    shops: Sequence[SweptShop], common: Mapping[str, Any], wanted: Sequence[_Wanted], flow_name: str
 ) -> None:
     known = [one.name for one in wanted]
     given = {"parameters": common} | {
@@ -256,7 +256,7 @@ def _check_parameters(
             )
 
 
-def _prepared(shop: Shop, common: Mapping[str, Any], wanted: Sequence[_Wanted]) -> _ShopRun:
+def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Wanted]) -> _ShopRun:
     """Find a shop's documents; what is missing is this shop's trouble alone."""
     run = _ShopRun(shop.name)
     given = {**common, **shop.parameters}

@@ -24,10 +24,9 @@ from prefect_tracktor import (
     TracktorCredentials,
     flows,
 )
-from prefect_tracktor.flows import Shop, ShopOutcome, SweepReport, sweep_shops
+from prefect_tracktor.flows import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sweep import SweepableFlow
-from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox
-from prefect_tracktor.sandbox import Shop as SandboxShop
+from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox, Shop
 from tests.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -56,7 +55,7 @@ def accounts(
         accounts = {}
         for number, name in enumerate(NAMES, start=1):
             uuid = f"00000000-0000-4000-8000-00000000000{number}"
-            shop = SandboxShop(orders=30, expired=3, seed=number)
+            shop = Shop(orders=30, expired=3, seed=number)
             tracktor = running.enter_context(Sandbox(shop, uuid=uuid))
             shop.write_orders_csv(folder / f"{name}.csv")
             credentials_of(tracktor).save(name)
@@ -87,10 +86,10 @@ def credentials_of(tracktor: Sandbox, **further: Any) -> TracktorCredentials:
     return TracktorCredentials.model_validate(fields | further)
 
 
-def three(**own: dict[str, Any]) -> list[Shop]:
+def three(**own: dict[str, Any]) -> list[SweptShop]:
     """The shops, each with a sender; and what a shop has of its own."""
     return [
-        Shop(name, {"sender": f"{name} <orders@{name}.example>"} | own.get(name, {}))
+        SweptShop(name, {"sender": f"{name} <orders@{name}.example>"} | own.get(name, {}))
         for name in NAMES
     ]
 
@@ -144,7 +143,7 @@ def test_what_goes_wrong_in_one_shop_does_not_touch_the_others(
 def test_a_shop_without_documents_fails_and_says_which_are_missing(
     tracktors: dict[str, Sandbox],
 ) -> None:
-    shops = [Shop("oslo"), three()[0]]
+    shops = [SweptShop("oslo"), three()[0]]
     report = swept(EMAILS, shops, parameters={"dry_run": True})
     reason = outcome_of(report, "oslo").reason
     assert "credentials: there is no document tracktor-credentials/oslo" in reason
@@ -170,7 +169,7 @@ def test_orders_come_from_shopify_where_a_shop_has_that_document(
     )
     ShopifyOrders(credentials=shopify).save("rome")
     try:
-        sweep_shops("announce_exceptions", [Shop("rome")], parameters={"dry_run": True})
+        sweep_shops("announce_exceptions", [SweptShop("rome")], parameters={"dry_run": True})
     finally:
         ShopifyOrders.delete("rome")
     assert any(path.startswith("admin/") for _, path in tracktor.calls)
@@ -203,17 +202,25 @@ def test_a_common_parameter_gives_way_to_a_shops_own(
     [
         ([], {}, "shops is empty"),
         (
-            [Shop("berlin"), Shop("rome"), Shop("berlin")],
+            [SweptShop("berlin"), SweptShop("rome"), SweptShop("berlin")],
             {},
             r"shops\[2\]: 'berlin' is named twice",
         ),
-        ([Shop("berlin")], {"parameters": {"max_mails": 1}}, "parameters: .*no parameter 'max_mai"),
-        ([Shop("rome", {"x": 1})], {}, r"shops\[0\].parameters: .*no parameter 'x'; it has cred"),
-        ([Shop("rome")], {"shops_at_once": 0}, "shops_at_once must be from 1 to 32, not 0"),
+        (
+            [SweptShop("berlin")],
+            {"parameters": {"max_mails": 1}},
+            "parameters: .*no parameter 'max_mai",
+        ),
+        (
+            [SweptShop("rome", {"x": 1})],
+            {},
+            r"shops\[0\].parameters: .*no parameter 'x'; it has cred",
+        ),
+        ([SweptShop("rome")], {"shops_at_once": 0}, "shops_at_once must be from 1 to 32, not 0"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_runs(
-    tracktors: dict[str, Sandbox], shops: list[Shop], options: dict[str, Any], problem: str
+    tracktors: dict[str, Sandbox], shops: list[SweptShop], options: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):
         sweep_shops(EMAILS, shops, **options)
@@ -236,7 +243,7 @@ def test_the_same_account_under_two_names_is_refused(tracktors: dict[str, Sandbo
 @pytest.mark.parametrize("name", ["", "Berlin", "berlin shop", "berlin_1", "../berlin", "-berlin"])
 def test_a_name_that_no_document_can_have_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="String should match pattern"):
-        Shop(name)
+        SweptShop(name)
 
 
 def test_every_flow_that_scans_or_syncs_can_be_swept() -> None:
