@@ -22,7 +22,7 @@ from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.sandbox import sandbox_process
 
 ROUNDS = 3
-ORDERS = 4_000
+ORDERS = 2_000
 CHUNK_SIZE = 250
 REQUESTS_AT_ONCE = 64
 
