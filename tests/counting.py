@@ -9,6 +9,10 @@ from typing import Any, Self
 from prefect_tracktor import TracktorCredentials, TransportLimits
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 256  # connections beyond it would wait a second
+
+
 class CountingServer:
     """Answers each request after a hundredth of a second."""
 
@@ -17,7 +21,7 @@ class CountingServer:
         self.most_at_once = 0
         self._at_once = 0
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever)
 
     def credentials(self, **limits: Any) -> TracktorCredentials:

@@ -8,13 +8,17 @@ from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
 from prefect_tracktor.flows.report import RunReport
 from prefect_tracktor.flows.status_change import email_status_changes, notify_status_change
 from prefect_tracktor.flows.status_run import StatusReport
+from prefect_tracktor.flows.sweep import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
 
 __all__ = [
     "ExceptionsReport",
     "MailReport",
     "RunReport",
+    "ShopOutcome",
     "StatusReport",
+    "SweepReport",
+    "SweptShop",
     "WebhookReport",
     "advance_custom_statuses",
     "announce_exceptions",
@@ -22,5 +26,6 @@ __all__ = [
     "email_status_changes",
     "notify_status_change",
     "reconcile_manual_statuses",
+    "sweep_shops",
     "sync_webhooks",
 ]

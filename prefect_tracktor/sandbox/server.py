@@ -65,6 +65,7 @@ class Sandbox(BackgroundServer):
         answers: The shape of the answers; can be replaced at any time.
         shopify: How the slice of Shopify behaves.
         mail: A mail server whose messages can be read at `/_sandbox/messages`.
+        uuid: The account's uuid, for several accounts beside each other.
         host: Where to listen.
         port: The port; 0 takes a free one.
         ssl_context: Speaks HTTPS with this context.
@@ -86,7 +87,6 @@ class Sandbox(BackgroundServer):
     """
 
     thread_name = "sandbox-http"
-    uuid = UUID
     api_key = API_KEY
     shopify_client_id = CLIENT_ID
     shopify_client_secret = CLIENT_SECRET
@@ -101,11 +101,13 @@ class Sandbox(BackgroundServer):
         answers: AnswerShape | None = None,
         shopify: ShopifyRules | None = None,
         mail: MailServer | None = None,
+        uuid: str = UUID,
         host: str = "127.0.0.1",
         port: int = 0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
+        self.uuid = uuid
         self.shop = shop or Shop()
         self.shopify = Shopify(self.shop, shopify or ShopifyRules())
         self.host = host
@@ -291,7 +293,7 @@ class Sandbox(BackgroundServer):
         try:
             if path.startswith("admin/"):
                 return self.shopify.reply(request.method, path, request.headers, body)
-            _check_account(request, account)
+            _check_account(request, account, self.uuid)
             return self._act(request.method, path, body)
         except Refusal as refusal:
             return refusal.reply
@@ -405,10 +407,10 @@ class _Writer:
         return Reply(HTTPStatus.OK, body)
 
 
-def _check_account(request: web.BaseRequest, account: str) -> None:
+def _check_account(request: web.BaseRequest, account: str, uuid: str) -> None:
     if request.headers.get("x-api-key") != API_KEY:
         raise Refusal(HTTPStatus.UNAUTHORIZED, "the api key is missing or wrong")
-    if account != UUID:
+    if account != uuid:
         raise Refusal(HTTPStatus.FORBIDDEN, "the api key does not belong to this account")
 
 

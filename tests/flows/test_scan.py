@@ -130,7 +130,8 @@ def test_a_number_of_chunks_that_cannot_be_is_refused_before_anything_is_read(
 def test_a_task_runner_with_fewer_workers_than_chunks_reads_them_all_the_same(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
-    narrow = scan_all.with_options(task_runner=ThreadPoolTaskRunner(max_workers=1))
+    one_thread: Any = ThreadPoolTaskRunner(max_workers=1)
+    narrow = scan_all.with_options(task_runner=one_thread)
     ids = list(tracktor.shop.order_ids)
     batches = narrow(credentials, ids, {"chunk_size": 8, "chunks_at_once": 4})
     assert [order_id for batch in batches for order_id in batch] == ids

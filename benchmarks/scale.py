@@ -1,0 +1,131 @@
+"""Scanning a shop in one process, on a process pool and on Dask; waiting for answers, and not.
+
+Run it with `python -m benchmarks.scale`. The sandbox runs in a process of its own and takes a core,
+so that a machine with two has one left for the readers. The credentials' limits hold for the whole
+in all three ways. What it takes to start the processes is told apart from the reading.
+"""
+
+import logging
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from prefect import flow
+from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from prefect.testing.utilities import prefect_test_harness
+from prefect_dask.task_runners import DaskTaskRunner
+
+from prefect_tracktor import TracktorCredentials, TransportLimits
+from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.sandbox import sandbox_process
+
+ROUNDS = 3
+ORDERS = 2_000
+CHUNK_SIZE = 250
+REQUESTS_AT_ONCE = 64
+
+# what it is, and the sandbox's latency in milliseconds
+CASES = {"waiting for answers (150 ms)": 150, "no waiting": 0}
+ONE = "1 process"
+WAYS: dict[str, tuple[Callable[[], Any], int]] = {
+    ONE: (ThreadPoolTaskRunner, 1),
+    "process pool, 2": (lambda: ProcessPoolTaskRunner(max_workers=2), 2),
+    "Dask, 2 workers": (
+        lambda: DaskTaskRunner(
+            cluster_kwargs={
+                "n_workers": 2,
+                "threads_per_worker": 1,
+                "host": "127.0.0.1",
+                "dashboard_address": None,
+                "memory_limit": 0,
+                "silence_logs": logging.ERROR,
+            }
+        ),
+        2,
+    ),
+}
+
+
+@flow
+def scan(
+    credentials: TracktorCredentials, orders: list[int], chunks_at_once: int
+) -> tuple[float, float]:
+    """Start the processes, then read all orders.
+
+    Args:
+        credentials: The sandbox's.
+        orders: What to read.
+        chunks_at_once: How many chunks may be under way.
+
+    Returns:
+        How many seconds the start took, and how many orders were read per second after it.
+
+    Raises:
+        AssertionError: It did not read them all.
+    """
+    before = time.perf_counter()
+    read(credentials, orders[:chunks_at_once], 1, chunks_at_once)
+    started = time.perf_counter()
+    count = read(credentials, orders, CHUNK_SIZE, chunks_at_once)
+    if count != len(orders):
+        raise AssertionError(f"read {count} of {len(orders)}")
+    return started - before, count / (time.perf_counter() - started)
+
+
+def read(
+    credentials: TracktorCredentials, orders: list[int], chunk_size: int, chunks_at_once: int
+) -> int:
+    """Read orders as the ready-made flows do.
+
+    Args:
+        credentials: The sandbox's.
+        orders: What to read.
+        chunk_size: How many a task run reads.
+        chunks_at_once: How many chunks may be under way.
+
+    Returns:
+        How many were found.
+    """
+    batches = Scan(credentials, orders, chunk_size=chunk_size, chunks_at_once=chunks_at_once)
+    return sum(len(batch.found) for batch in batches)
+
+
+def compare(case: str, latency_ms: int) -> None:
+    """Scan in all three ways, alternately, and print how they compare.
+
+    Args:
+        case: What it is called.
+        latency_ms: How long the sandbox takes to answer.
+    """
+    ratios: dict[str, list[float]] = defaultdict(list)
+    with sandbox_process(orders=ORDERS, prepared=True, latency_ms=latency_ms) as shop:
+        credentials = TracktorCredentials(
+            uuid=shop.uuid,
+            api_key=shop.api_key,
+            base_url=shop.base_url,
+            limits=TransportLimits(max_concurrency=REQUESTS_AT_ONCE),
+        )
+        for _ in range(ROUNDS):
+            rates = {}
+            for way, (runner, chunks_at_once) in WAYS.items():
+                on = scan.with_options(task_runner=runner())
+                start, rates[way] = on(credentials, list(shop.order_ids), chunks_at_once)
+                ratios[way].append(rates[way] / rates[ONE])
+                print(f"{case}: {way}: start {start:.1f} s, then {rates[way]:.0f} orders/s")
+    for way, measured in ratios.items():
+        low, high = min(measured), max(measured)
+        middle = statistics.median(measured)
+        print(f"{case}: {way}: {middle:.2f} times as fast ({low:.2f} to {high:.2f})")
+
+
+def main() -> None:
+    """Print all figures."""
+    with prefect_test_harness(server_startup_timeout=300):
+        for case, latency_ms in CASES.items():
+            compare(case, latency_ms)
+
+
+if __name__ == "__main__":
+    main()
