@@ -1,4 +1,4 @@
-"""Puts the help text of a command where a page says `<!-- output of: python -m blocks --help -->`."""
+"""Puts a command's help text where a page says `<!-- output of: python -m blocks --help -->`."""
 
 import os
 import re
