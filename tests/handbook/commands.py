@@ -105,12 +105,23 @@ _SERVERS = {
     r"prefect server start": r"Check out the dashboard",
     r"prefect worker start": r"started!",
 }
+# a reader's own file that serves its flow; elsewhere it may as well come to an end
+_SERVERS_BESIDE = _SERVERS | {r"python \w+\.py": r"being served"}
 
 
-def ready_pattern(code: str) -> re.Pattern[str] | None:
-    """What the last server that the code starts prints once it serves; None if it starts none."""
+def ready_pattern(code: str, *, beside: bool = False) -> re.Pattern[str] | None:
+    """What the last server that the code starts prints once it serves.
+
+    Args:
+        code: A block of shell commands.
+        beside: Whether it has a shell of its own.
+
+    Returns:
+        The pattern; `None` if it starts no server.
+    """
+    servers = _SERVERS_BESIDE if beside else _SERVERS
     found = [
-        ready for line in code.splitlines() for start, ready in _SERVERS.items()
+        ready for line in code.splitlines() for start, ready in servers.items()
         if re.match(rf"\s*{start}\b(?!.*--help)", line)
     ]  # fmt: skip
     return re.compile(found[-1]) if found else None

@@ -21,7 +21,8 @@ from tests.handbook.commands import PREFECT_SERVER, ready_pattern, runnable
 from tests.handbook.pages import PROJECT, SHELL_OF_ITS_OWN, Block
 from tests.handbook.shells import Shell, ShellBeside
 
-_OURS = ("PREFECT_", "TRACKTOR_", "SHOPIFY_", "SMTP_")
+# how the variables begin that a reader sets
+OURS = ("PREFECT_", "TRACKTOR_", "SHOPIFY_", "SMTP_")
 # a value as shells and .env files write it
 _VALUE = r"(?:'[^'\n]*'|\"[^\"\n]*\"|[^\s#'\"]*)"
 
@@ -42,13 +43,15 @@ class Reader:
         folder: Where the checkout is.
         tracktor: The account.
         mail: The mail server.
-        from_nothing: Whether nothing is set up before: no variable, no block, no Prefect server.
+        from_nothing: Whether nothing is set up before: no variable, no Prefect server.
+        with_blocks: Whether the blocks were made before.
     """
 
     folder: Path
     tracktor: Sandbox
     mail: MailServer
     from_nothing: bool
+    with_blocks: bool = True
     prefect_port: int = field(default_factory=free_port)
     receiver_port: int = field(default_factory=free_port)
     _names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
@@ -66,7 +69,7 @@ class Reader:
         self.tracktor.shop.write_orders_csv(self.folder / "orders_export.csv")
         plan = f"order_id,status\n{self.tracktor.shop.order_ids[0]},Sewing\n"
         (self.folder / "production_plan.csv").write_text(plan)
-        if not self.from_nothing:
+        if self.with_blocks:
             self._make_blocks()
         self._shell = Shell(self.folder, self.environment)
 
@@ -85,7 +88,7 @@ class Reader:
     @property
     def environment(self) -> dict[str, str]:
         """What a new shell knows."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
         path = f"{sys.prefix}/bin{os.pathsep}{kept.get('PATH', '')}"
         settings = {
             "PATH": path,
@@ -136,8 +139,9 @@ class Reader:
 
     def _run_sh(self, block: Block) -> None:
         code = runnable(self._filled_in(block.code), server_stands=not self.from_nothing)
-        ready = ready_pattern(code)
-        if block.title == SHELL_OF_ITS_OWN:
+        beside = block.title == SHELL_OF_ITS_OWN
+        ready = ready_pattern(code, beside=beside)
+        if beside:
             if ready is not None:
                 self._beside.append(ShellBeside(self.folder, self.environment, code, ready))
                 return
@@ -159,6 +163,7 @@ class Reader:
         """The variables of a shop that is set up."""
         return self._assigned | {
             "SHOPIFY_SHOP": "your-store",
+            "SHOPIFY_INCLUDE_DELIVERED": "1",
             "TRACKTOR_SENDER": "Your Shop <orders@your-shop.example>",
             "TRACKTOR_WEBHOOK_ADDRESS": f"http://127.0.0.1:{self.receiver_port}/t0ken",
         }
@@ -201,13 +206,14 @@ class Reader:
                 f' base_url="{tracktor.shopify_url}"'
             ),
             r"YOUR-CLIENT-ID": tracktor.shopify_client_id,
+            # orders as the docstrings name them
+            r"5000000001001": str(tracktor.shop.order_ids[0]),
+            r"5000000002002": str(tracktor.shop.order_ids[1]),
             r"http://127\.0\.0\.1:4200/api": self.prefect_api_url,
             re.escape(receiver): f"{receiver} --port {self.receiver_port}",
             r"127\.0\.0\.1:8484": f"127.0.0.1:{self.receiver_port}",
-            # a reader's own Tracktor is where all are; here it is a sandbox
-            r"unset TRACKTOR_BASE_URL": f"export TRACKTOR_BASE_URL={tracktor.base_url}; unset",
             # a reader has a minute
-            r"--interval 60\b": "--interval 5",
+            r"--interval 60\b": "--interval 15",
         }
 
     def _filled_in(self, code: str) -> str:

@@ -1,6 +1,7 @@
 """Every code block of the README and of the handbook works as it is printed."""
 
 import re
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,10 +11,12 @@ from prefect.settings import PREFECT_HOME, temporary_settings
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from tests.handbook.pages import PAGES, PROJECT, blocks_of, name_of
-from tests.handbook.reader import Reader
+from tests.handbook.reader import OURS, Reader
 
 # with a Prefect server of its own, of which the page starts every part
 FROM_NOTHING = {"docs/tutorial.md"}
+# to make them takes a second or two
+_NEEDS_BLOCKS = re.compile(r"load\(|/tracktor\b|--credentials|-m (?:flows|blocks)")
 
 
 @pytest.fixture
@@ -31,15 +34,29 @@ def reader(
     if not from_nothing:
         request.getfixturevalue("prefect_api")
     monkeypatch.chdir(tmp_path)
-    shop = Shop(now=datetime.now(UTC), just_ready=3)
+    shop = Shop(orders=200, expired=10, just_ready=3, now=datetime.now(UTC))
     with MailServer() as mail, Sandbox(shop, mail=mail) as tracktor:
-        reader = Reader(tmp_path, tracktor, mail, from_nothing=from_nothing)
+        uses_blocks = not from_nothing and _NEEDS_BLOCKS.search(page.read_text("utf-8"))
+        reader = Reader(tmp_path, tracktor, mail, from_nothing, with_blocks=bool(uses_blocks))
         with temporary_settings(updates={PREFECT_HOME: reader.home}):
             reader.settle_in()
+            for name, value in reader.environment.items():
+                if name.startswith(OURS):
+                    monkeypatch.setenv(name, value)
+            # python finds what the reader saved beside it
+            monkeypatch.syspath_prepend(tmp_path)
             try:
                 yield reader
             finally:
                 reader.close()
+                forget_modules_in(tmp_path)
+
+
+def forget_modules_in(folder: Path) -> None:
+    """Another page may have a file of the same name."""
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
 
 
 def pages_with_code() -> list[str]:
