@@ -8,6 +8,7 @@ logged and the run goes on. All functions are synchronous; an asynchronous flow 
 import asyncio
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -92,7 +93,7 @@ class Chart:
             A heading and a table; the longest bar belongs to the largest count.
         """
         total, most = sum(self.counts.values()), max(self.counts.values(), default=0)
-        rows = [
+        rows: list[list[str | int]] = [
             [name, count, f"{_bar(count, most)} {count / total:.0%}".strip() if total else ""]
             for name, count in self.counts.items()
         ]
@@ -332,7 +333,10 @@ class Progress:
         elif self._artifact_id is not None:
             # after a failure it is not tried again: each attempt may wait for a time-out
             self._artifact_id = _attempt(
-                update_progress_artifact, artifact_id=self._artifact_id, progress=percent
+                update_progress_artifact,
+                artifact_id=self._artifact_id,
+                # the UI shows every decimal place; and 100 is kept for the end
+                progress=float(math.floor(percent)),
             )
 
 
