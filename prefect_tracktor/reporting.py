@@ -8,6 +8,7 @@ logged and the run goes on. All functions are synchronous; an asynchronous flow 
 import asyncio
 import json
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -28,6 +29,8 @@ from prefect.artifacts import (
 from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
+from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
+
 # Prefect refuses the event of an artifact above 1.5 MB, in which the table is JSON within JSON.
 _TABLE_BYTES_AT_MOST = 1_000_000
 _CELL_CHARACTERS_AT_MOST = 500
@@ -37,6 +40,8 @@ _WORD_JOINER = "\u2060"
 _INSIDE_A_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 
 _PERCENT_BETWEEN_UPDATES = 5
+
+_LABELS = {str(status): status.label for status in (*ExceptionStatus, *ShipmentStatus)}
 
 # as wide as Prefect's page takes beside a name and a number; eighths are drawn, too
 _BAR_CHARACTERS = 14
@@ -92,7 +97,7 @@ class Chart:
             A heading and a table; the longest bar belongs to the largest count.
         """
         total, most = sum(self.counts.values()), max(self.counts.values(), default=0)
-        rows = [
+        rows: list[list[str | int]] = [
             [name, count, f"{_bar(count, most)} {count / total:.0%}".strip() if total else ""]
             for name, count in self.counts.items()
         ]
@@ -107,6 +112,22 @@ def _bar(count: int, most: int) -> str:
     eighths = max(1, round(count / most * _BAR_CHARACTERS * len(_EIGHTHS)))
     full, rest = divmod(eighths, len(_EIGHTHS))
     return "█" * full + _EIGHTHS[rest]
+
+
+def label_of(status: str) -> str:
+    """A status as people know it.
+
+    Args:
+        status: A shipment or exception status, by its key.
+
+    Returns:
+        The name that Tracktor's dashboard shows; a shop's own status as it is.
+
+    Example:
+        >>> label_of("expired"), label_of("out_for_delivery"), label_of("Sewing")
+        ('Tracking Expired', 'Out for delivery', 'Sewing')
+    """
+    return _LABELS.get(status, status)
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
@@ -332,7 +353,10 @@ class Progress:
         elif self._artifact_id is not None:
             # after a failure it is not tried again: each attempt may wait for a time-out
             self._artifact_id = _attempt(
-                update_progress_artifact, artifact_id=self._artifact_id, progress=percent
+                update_progress_artifact,
+                artifact_id=self._artifact_id,
+                # the UI shows every decimal place; and 100 is kept for the end
+                progress=float(math.floor(percent)),
             )
 
 

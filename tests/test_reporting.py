@@ -298,6 +298,13 @@ def test_progress_is_shown_when_time_has_passed(updates: list[float]) -> None:
     assert updates == [1, 2, 100]
 
 
+def test_progress_is_told_in_whole_percents_and_100_only_at_the_end(updates: list[float]) -> None:
+    with Progress("k", description="d", total=300, at_most_every=AT_ONCE) as progress:
+        progress.advance(100)
+        progress.advance(199)
+    assert updates == [33, 99, 100]
+
+
 def test_progress_never_exceeds_100(updates: list[float]) -> None:
     with Progress("k", description="d", total=1, at_most_every=NEVER) as progress:
         progress.advance(7)

@@ -21,10 +21,10 @@ from prefect_tracktor.events.tracking import exception_event
 from prefect_tracktor.flows.expired_exceptions import affected_parcels
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
-from prefect_tracktor.flows.trouble import Trouble, exception_label
+from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
-from prefect_tracktor.reporting import publish_summary, publish_table
+from prefect_tracktor.reporting import label_of, publish_summary, publish_table
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders
 
@@ -230,7 +230,7 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
     rows: list[Row] = [
         {
             "Order": event.payload["order_name"] or "",
-            "Exception": exception_label(key.reason.rpartition(":")[2]),
+            "Exception": label_of(key.reason.rpartition(":")[2]),
             "Carrier": event.payload["carrier"] or "",
             "Outcome": "Announced" if key in told else "Due",
             "Order id": str(key.order_id),

@@ -19,14 +19,13 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, UnreadableAnswer
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
-from prefect_tracktor.flows.trouble import exception_label
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email, refuse_masked
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
 
 Row = dict[str, str | int]
 
@@ -372,8 +371,8 @@ def _row(order: Order, notices: Mapping[NoticeKey, Fulfillment]) -> Row:
 
 
 def _subject(key: NoticeKey) -> str:
-    """What a notice is about, for people: an exception as the dashboard names it, or a status."""
-    return exception_label(key.reason.partition(":")[2])
+    """What a notice is about, for people."""
+    return label_of(key.reason.partition(":")[2])
 
 
 def _describe(row: Row, outcome: str, reason: str = "") -> None:

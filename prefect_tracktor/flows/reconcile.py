@@ -41,7 +41,7 @@ def reconcile_manual_statuses(
             back to the carrier, whatever status is desired for them.
         verify: Read back what was written, and report what did not stick.
         settled: What remembers the orders that can no longer change, so that these are not read
-            again; with `takeover` all are read.
+            again; with takeover all are read.
         chunk_size: How many orders one task run reads or writes.
         chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
             task runner has several processes.

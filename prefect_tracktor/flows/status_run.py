@@ -16,7 +16,7 @@ from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.models import StatusOption
-from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
 from prefect_tracktor.sources import chunked
 from prefect_tracktor.statuses.plan import Change, Decide, Protected, StatusPlan, current
 from prefect_tracktor.tasks import update_orders
@@ -213,8 +213,8 @@ class StatusRun:
         publish_table(
             f"{self.title} plan",
             list(self._rows({})),
-            description="What this run is to write, before its first write; and what it leaves"
-            " alone although it differs, or cannot find or read.",
+            description="What is to be written, before the first write; and what is left alone"
+            " although it differs, or cannot be found or read.",
         )
 
     def _publish(self, report: StatusReport) -> None:
@@ -274,8 +274,8 @@ def status_options(credentials: TracktorCredentials) -> tuple[list[StatusOption]
 def _row(order: Change | Protected, outcome: str, reason: str) -> Row:
     return {
         "Order": order.order_name,
-        "From": order.old,
-        "To": order.new,
+        "From": ", ".join(map(label_of, order.old.split(", "))),
+        "To": label_of(order.new),
         "Outcome": outcome,
         "Reason": reason,
         "Order id": str(order.order_id),

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
-from prefect_tracktor.reporting import Chart, publish_charts
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.reporting import Chart, label_of, publish_charts
 
 _UNKNOWN = "Unknown"
 _MOST_BARS = 10
@@ -14,8 +14,6 @@ _MOST_BARS = 10
 # by how many whole days ago the last news may be, at most
 _AGES = {3: "0 to 3 days", 7: "4 to 7 days", 14: "8 to 14 days", 30: "15 to 30 days"}
 _OLDER = "More than 30 days"
-
-_LABELS = {str(status): status.label for status in ExceptionStatus}
 
 
 @dataclass(slots=True)
@@ -63,7 +61,7 @@ class Trouble:
     def _count(self, parcels: Iterable[Fulfillment]) -> None:
         for parcel in parcels:
             if parcel.exception_status and not parcel.is_delivered:
-                self.by_exception[exception_label(parcel.exception_status)] += 1
+                self.by_exception[label_of(parcel.exception_status)] += 1
                 self.by_carrier[_carrier(parcel)] += 1
                 self.by_age[_age(parcel, self._now)] += 1
 
@@ -94,22 +92,6 @@ class Trouble:
             lead=f"{in_trouble:,} of {self.parcels:,} parcels have an exception and have not been"
             f" delivered. This run read {self.orders:,} orders.",
         )
-
-
-def exception_label(status: str) -> str:
-    """An exception status as Tracktor's dashboard names it.
-
-    Args:
-        status: Its key.
-
-    Returns:
-        The name; the key itself where it is none of the documented ones.
-
-    Example:
-        >>> exception_label("expired"), exception_label("brand new")
-        ('Tracking Expired', 'brand new')
-    """
-    return _LABELS.get(status, status)
 
 
 def _carrier(parcel: Fulfillment) -> str:
