@@ -11,7 +11,7 @@ from prefect_tracktor.flows import announce_exceptions
 
 def deployment(shop: Shop) -> RunnerDeployment:
     """The deployment of a shop."""
-    wished(shop.announce_exceptions, shop.setting("announce_exceptions", "1"))
+    wished(shop.announce_exceptions, shop.setting("announce_exceptions", "True"))
     return deployment_of(
         announce_exceptions,
         shop,

@@ -101,8 +101,7 @@ def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
     for block in blocks:
         if found := _document(block, shop.name):
             return found
-    slugs = " or ".join(f"{block.get_block_type_slug()}/{shop.name}" for block in blocks)
-    raise NotSetUp(f"it needs the block {slugs}: set {hint} and run python -m blocks")
+    raise NotSetUp(f"set {hint} and run {_command(shop)}")
 
 
 def wished(wish: Wish, hint: str) -> Wish:
@@ -287,6 +286,9 @@ def _document(block: type[Block], name: str) -> Block | None:
 
 
 def _missing(block: type[Block], shop: Shop) -> str:
-    name = "" if shop.name == NAME else f" --name {shop.name}"
     slug = f"{block.get_block_type_slug()}/{shop.name}"
-    return f"there is no block {slug}. Run python -m blocks{name} first"
+    return f"there is no block {slug}. Run {_command(shop)} first"
+
+
+def _command(shop: Shop) -> str:
+    return "python -m blocks" + ("" if shop.name == NAME else f" --name {shop.name}")

@@ -94,6 +94,8 @@ class Shop:
         except (KeyError, ValueError, OSError):
             example = self.setting("timezone", "Europe/Berlin")
             raise Unusable(f"there is no time zone {self.timezone!r}; {example}") from None
+        if isinstance(self.notify, str):
+            raise Unusable(f"notify: write a list, such as [{self.notify!r}]")
         if self.sender:
             self._check_sender()
 

@@ -73,6 +73,7 @@ def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_ove
         (Shop("Alpine Ltd", sender=SENDER), "lowercase letters, digits and single dashes"),
         (Shop("alpine", sender=SENDER, timezone="Europe/Zuric"), "no time zone 'Europe/Zuric'"),
         (Shop("alpine", sender="nobody"), "sender"),
+        (Shop("alpine", sender=SENDER, notify="delivered"), "write a list, such as ['delivered']"),
         (Shop("alpine"), "give the shop alpine its sender in flows/shops.py"),
     ],
 )
