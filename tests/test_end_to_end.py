@@ -71,7 +71,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def api_url(start: Start) -> Iterator[str]:
-    """A Prefect server with all its services: the tests' usual one has no triggers."""
+    """A Prefect server of its own, started as its users start one."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     start("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from dotenv import dotenv_values
-
 from blocks.documents import NAME
+from blocks.variables import UnusableFile, file_of, read
 from prefect_tracktor import InvalidInput, StatusStage
 from prefect_tracktor.mail.message import parse_mailbox
 from prefect_tracktor.sources.cells import flag_of
@@ -117,9 +116,10 @@ def shop_of_the_environment() -> Shop:
     Raises:
         Unusable: A variable cannot be right; nothing is guessed.
     """
-    # as they are written: a password beside them may hold anything
-    given = {**dotenv_values(".env", interpolate=False), **os.environ}
-    variables = {name: (value or "").strip() for name, value in given.items()}
+    try:
+        variables = read(file_of(None), os.environ)
+    except UnusableFile as problem:
+        raise Unusable(str(problem)) from None
     return Shop(
         sender=variables.get("TRACKTOR_SENDER", ""),
         timezone=variables.get("TRACKTOR_TIMEZONE") or "UTC",
