@@ -4,7 +4,8 @@ SQLAlchemy itself, which Prefect brings, not prefect-sqlalchemy's connector: tha
 package and one saved block more, and what is wanted here is a stream that is never committed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
@@ -125,8 +126,11 @@ class StatusQuery(Block):
             ...     print(row.place, row.desired.status)
             row 1 of the query Sewing
         """
+        return self._read(self._rows())
+
+    def _read(self, rows: Iterator[Row]) -> Iterator[DesiredRow]:
         return desired_rows(
-            self._rows(),
+            rows,
             order_id=self.order_id_column,
             status=self.status_column,
             automatic=self.automatic_column,
@@ -145,9 +149,11 @@ class StatusQuery(Block):
             ...
             prefect_tracktor.errors.InvalidInput: the query of the StatusQuery gives 0 columns ...
         """
-        next(self.desired(), None)
+        # closed here, not when an error that still knows them is forgotten
+        with closing(self._rows()) as rows:
+            next(self._read(rows), None)
 
-    def _rows(self) -> Iterator[Row]:
+    def _rows(self) -> Generator[Row, None, None]:
         engine = self._engine()
         try:
             with engine.connect() as connection:
