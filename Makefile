@@ -29,10 +29,9 @@ format: $(READY) ## put the code into its form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-benchmark: $(READY) ## bulk reads beside one task run per order; reconciling beside reading; one process beside several
+benchmark: $(READY) ## bulk reads beside one task run per order; reconciling beside reading
 	$(BIN)/python -m benchmarks.bulk_reads
 	$(BIN)/python -m benchmarks.reconcile
-	$(BIN)/python -m benchmarks.scale
 
 clean: ## remove what the other targets made
 	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
