@@ -189,9 +189,11 @@ class SharedPermits:
         Returns:
             Whether there was one.
         """
+        now = time.monotonic()
         try:
-            while self._good_until.popleft() < time.monotonic():
-                """Too old: it would add to what others send now."""
+            # one that is too old would add to what others send now
+            while self._good_until.popleft() < now:
+                continue
         except IndexError:
             return False
         return True

@@ -80,18 +80,6 @@ def test_processes_keep_to_a_shared_rate_together(new_limit: NewLimit) -> None:
             assert count <= burst + rate * (end - start + 1.5)
 
 
-def test_all_clients_of_a_process_share_its_packets(
-    tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
-) -> None:
-    name = new_limit(limit=20, slot_decay_per_second=20)
-    for order_id in tracktor.shop.order_ids[:3]:
-        with sharing(credentials, name).get_client() as client:
-            client.get_order(order_id)
-    with get_client(sync_client=True) as prefect:
-        taken = prefect.read_global_concurrency_limit_by_name(name).active_slots
-    assert 0 < taken <= 20
-
-
 def test_a_limit_that_prefect_does_not_have_is_an_error_that_names_the_remedy(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
