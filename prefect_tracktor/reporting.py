@@ -41,7 +41,9 @@ _INSIDE_A_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 
 _PERCENT_BETWEEN_UPDATES = 5
 
-_LABELS = {str(status): status.label for status in (*ExceptionStatus, *ShipmentStatus)}
+_LABELS: dict[str, str] = {
+    str(status): status.label for status in (*ExceptionStatus, *ShipmentStatus)
+}
 
 # as wide as Prefect's page takes beside a name and a number; eighths are drawn, too
 _BAR_CHARACTERS = 14
@@ -243,11 +245,13 @@ def publish_summary(
         create_markdown_artifact,
         markdown="\n\n".join(parts),
         key=_key(key),
-        description=plain(f"{title}, in numbers"),
+        description="The run in numbers.",
     )
 
 
-def publish_charts(key: str, charts: Sequence[Chart], *, title: str, lead: str) -> None:
+def publish_charts(
+    key: str, charts: Sequence[Chart], *, title: str, lead: str, description: str
+) -> None:
     """Show bar charts one below the other, as one markdown artifact.
 
     Args:
@@ -255,20 +259,27 @@ def publish_charts(key: str, charts: Sequence[Chart], *, title: str, lead: str) 
         charts: The charts.
         title: What they are about.
         lead: What they show, in a sentence or two.
+        description: The same in the few words that fit on a card.
 
     Example:
         >>> from prefect import flow
         >>> @flow
         ... def late_parcels() -> None:
         ...     chart = Chart("By carrier", "Carrier", "Parcels", {"UPS": 6, "DPD": 2})
-        ...     publish_charts("late-parcels", [chart], title="Late parcels", lead="8 are late.")
+        ...     publish_charts(
+        ...         "late-parcels",
+        ...         [chart],
+        ...         title="Late parcels",
+        ...         lead="8 parcels are late.",
+        ...         description="Late parcels by carrier.",
+        ...     )
     """
     parts = [f"# {plain(title)}", plain(lead), *(chart.markdown() for chart in charts)]
     _attempt(
         create_markdown_artifact,
         markdown="\n\n".join(parts),
         key=_key(key),
-        description=plain(f"{title}, as charts"),
+        description=plain(description),
     )
 
 
