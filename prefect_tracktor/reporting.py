@@ -318,6 +318,7 @@ class Progress:
         self._pause_seconds = at_most_every.total_seconds()
         self._done = 0
         self._artifact_id: UUID | None = None
+        self._logged: int | None = None
         self._shown_percent = 0.0
         self._shown_at = time.monotonic()
 
@@ -360,7 +361,7 @@ class Progress:
     def _show(self, percent: float) -> None:
         self._shown_percent, self._shown_at = percent, time.monotonic()
         if self._total is None:
-            _logger().info("%s: %s", self._description, f"{self._done:,}")
+            self._log()
         elif self._artifact_id is not None:
             # after a failure it is not tried again: each attempt may wait for a time-out
             self._artifact_id = _attempt(
@@ -369,6 +370,11 @@ class Progress:
                 # the UI shows every decimal place; and 100 is kept for the end
                 progress=float(math.floor(percent)),
             )
+
+    def _log(self) -> None:
+        if self._done != self._logged:
+            self._logged = self._done
+            _logger().info("%s: %s", self._description, f"{self._done:,}")
 
 
 def _attempt(

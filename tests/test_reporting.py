@@ -326,6 +326,17 @@ def test_progress_without_a_total_is_told_in_the_log(
     assert updates == []
 
 
+def test_the_same_number_is_not_logged_twice(
+    updates: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.INFO, "prefect"),
+        Progress("k", description="Orders read", total=None, at_most_every=AT_ONCE) as progress,
+    ):
+        progress.advance(400)
+    assert caplog.text.count("Orders read: 400") == 1
+
+
 def test_trouble_with_prefect_never_ends_the_work(
     prefect_away: Iterator[list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:

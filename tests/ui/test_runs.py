@@ -100,7 +100,7 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
     page.goto(f"runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
     expect(page.get_by_text("12 sent")).to_be_visible()
-    picture(page, "run")
+    picture(page.get_by_role("tabpanel", name="Logs"), "run-log")
     context.close()
     return Walk(run_id, tuple(seen))
 
