@@ -41,7 +41,9 @@ _INSIDE_A_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
 
 _PERCENT_BETWEEN_UPDATES = 5
 
-_LABELS = {str(status): status.label for status in (*ExceptionStatus, *ShipmentStatus)}
+_LABELS: dict[str, str] = {
+    str(status): status.label for status in (*ExceptionStatus, *ShipmentStatus)
+}
 
 # as wide as Prefect's page takes beside a name and a number; eighths are drawn, too
 _BAR_CHARACTERS = 14
@@ -243,11 +245,13 @@ def publish_summary(
         create_markdown_artifact,
         markdown="\n\n".join(parts),
         key=_key(key),
-        description=plain(f"{title}, in numbers"),
+        description="The run in numbers.",
     )
 
 
-def publish_charts(key: str, charts: Sequence[Chart], *, title: str, lead: str) -> None:
+def publish_charts(
+    key: str, charts: Sequence[Chart], *, title: str, lead: str, description: str
+) -> None:
     """Show bar charts one below the other, as one markdown artifact.
 
     Args:
@@ -255,20 +259,27 @@ def publish_charts(key: str, charts: Sequence[Chart], *, title: str, lead: str) 
         charts: The charts.
         title: What they are about.
         lead: What they show, in a sentence or two.
+        description: The same in the few words that fit on a card.
 
     Example:
         >>> from prefect import flow
         >>> @flow
         ... def late_parcels() -> None:
         ...     chart = Chart("By carrier", "Carrier", "Parcels", {"UPS": 6, "DPD": 2})
-        ...     publish_charts("late-parcels", [chart], title="Late parcels", lead="8 are late.")
+        ...     publish_charts(
+        ...         "late-parcels",
+        ...         [chart],
+        ...         title="Late parcels",
+        ...         lead="8 parcels are late.",
+        ...         description="Late parcels by carrier.",
+        ...     )
     """
     parts = [f"# {plain(title)}", plain(lead), *(chart.markdown() for chart in charts)]
     _attempt(
         create_markdown_artifact,
         markdown="\n\n".join(parts),
         key=_key(key),
-        description=plain(f"{title}, as charts"),
+        description=plain(description),
     )
 
 
@@ -307,6 +318,7 @@ class Progress:
         self._pause_seconds = at_most_every.total_seconds()
         self._done = 0
         self._artifact_id: UUID | None = None
+        self._logged: int | None = None
         self._shown_percent = 0.0
         self._shown_at = time.monotonic()
 
@@ -349,7 +361,7 @@ class Progress:
     def _show(self, percent: float) -> None:
         self._shown_percent, self._shown_at = percent, time.monotonic()
         if self._total is None:
-            _logger().info("%s: %s", self._description, f"{self._done:,}")
+            self._log()
         elif self._artifact_id is not None:
             # after a failure it is not tried again: each attempt may wait for a time-out
             self._artifact_id = _attempt(
@@ -358,6 +370,11 @@ class Progress:
                 # the UI shows every decimal place; and 100 is kept for the end
                 progress=float(math.floor(percent)),
             )
+
+    def _log(self) -> None:
+        if self._done != self._logged:
+            self._logged = self._done
+            _logger().info("%s: %s", self._description, f"{self._done:,}")
 
 
 def _attempt(

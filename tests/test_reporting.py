@@ -178,7 +178,7 @@ def test_a_summary_holds_counts_and_notes_as_they_are() -> None:
         "|  | Count |\n| --- | ---: |\n| written to | 1,200 |\n\n"
         "None: refused, un&#95;certain."
     )
-    assert artifact_of("summary").description == "Late &#42;parcels&#42;, in numbers"
+    assert artifact_of("summary").description == "The run in numbers."
 
 
 def test_a_column_of_numbers_stands_on_the_right_with_commas() -> None:
@@ -235,7 +235,9 @@ def test_charts_are_one_artifact_of_their_flow_run() -> None:
     @flow
     def report() -> None:
         charts = [Chart("By carrier", "Carrier", "Parcels", {"UPS": 3, "DPD": 1})]
-        publish_charts("Late charts", charts, title="Late_parcels", lead="<b>4</b> are late.")
+        publish_charts(
+            "Late charts", charts, title="Late_parcels", lead="<b>4</b> are late.", description="d"
+        )
 
     report()
     artifact = artifact_of("late-charts")
@@ -324,12 +326,23 @@ def test_progress_without_a_total_is_told_in_the_log(
     assert updates == []
 
 
+def test_the_same_number_is_not_logged_twice(
+    updates: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.INFO, "prefect"),
+        Progress("k", description="Orders read", total=None, at_most_every=AT_ONCE) as progress,
+    ):
+        progress.advance(400)
+    assert caplog.text.count("Orders read: 400") == 1
+
+
 def test_trouble_with_prefect_never_ends_the_work(
     prefect_away: Iterator[list[str]], caplog: pytest.LogCaptureFixture
 ) -> None:
     publish_table("t", [{"order": 1}], description="d")
     publish_summary("s", title="t", counts={"orders": 1})
-    publish_charts("c", [], title="t", lead="l")
+    publish_charts("c", [], title="t", lead="l", description="d")
     with Progress("p", description="d", total=2, at_most_every=AT_ONCE) as progress:
         progress.advance()
     assert next(prefect_away) == ["table", "markdown", "markdown", "progress"]

@@ -350,7 +350,7 @@ class MailRun:
         publish_table(
             self.key,
             self._rows,
-            description="Who is concerned, and what became of it.",
+            description="Who was concerned; outcomes.",
         )
         notes = [] if report.complete else [_what_is_left(report)]
         if report.dry_run:

@@ -91,6 +91,7 @@ class Trouble:
             title="Parcels in trouble",
             lead=f"{in_trouble:,} of {self.parcels:,} parcels have an exception and have not been"
             f" delivered. This run read {self.orders:,} orders.",
+            description="Charts of all exceptions.",
         )
 
 

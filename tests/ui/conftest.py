@@ -19,7 +19,7 @@ from typing import Any, Literal
 import httpx
 import pytest
 import stamina
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
@@ -28,7 +28,7 @@ NAMES = ("chromium", "google-chrome", "chromium-browser")
 PICTURES = "UI_PICTURES"
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 SECRET_PATH = "0123456789abcdef0123456789abcdef"  # of a host that does not exist
-DESKTOP = {"width": 1280, "height": 900}
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
 
 # logos come from the internet, which a test may not have
 HIDE_BROKEN_IMAGES = """() => [...document.images]
@@ -40,6 +40,11 @@ ColorScheme = Literal["light", "dark"]
 
 # a busy machine is no fault
 expect.set_options(timeout=30_000)
+
+
+def _is_busy(error: Exception) -> bool:
+    """Whether the server did nothing, as its database was locked; Prefect's client tries again."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 503
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +73,12 @@ class Installation:
         Returns:
             The answer.
         """
-        address = f"{self.url}/api/{path}"
-        answer = httpx.post(address, json=content) if content else httpx.get(address)
-        answer.raise_for_status()
+        method = "POST" if content else "GET"
+        for attempt in waiting(_is_busy):
+            with attempt:
+                address = f"{self.url}/api/{path}"
+                answer = httpx.request(method, address, json=content or None, timeout=30)
+                answer.raise_for_status()
         return answer.json()
 
     def deployment(self, name: str) -> dict[str, Any]:
@@ -159,6 +167,7 @@ def installation(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "PREFECT_SERVER_UI_API_URL": f"{url}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+            "PREFECT_API_LOG_RETRYABLE_ERRORS": "true",
             "TRACKTOR_UUID": tracktor.uuid,
             "TRACKTOR_API_KEY": tracktor.api_key,
             "TRACKTOR_BASE_URL": tracktor.base_url,
@@ -213,7 +222,9 @@ def free_port() -> int:
     return port
 
 
-def waiting(error: type[Exception] = AssertionError) -> Any:
+def waiting(
+    error: type[Exception] | Callable[[Exception], bool] = AssertionError,
+) -> Any:
     return stamina.retry_context(
         on=error, attempts=None, timeout=60, wait_initial=0.2, wait_max=0.5, wait_jitter=0
     )

@@ -119,5 +119,6 @@ def test_a_message_can_be_read_everywhere(
     contrasts = reader.evaluate(CONTRASTS)
     assert len(contrasts) > 8
     assert {text: contrast for text, contrast in contrasts if contrast < READABLE} == {}
-    reader.set_content(message(kind, parcels=1))
-    picture(reader, f"mail-{kind.replace('_', '-')}-{device}-{scheme}", full_page=True)
+    if kind == "expired" or (kind, device) == ("delivered", "phone"):
+        reader.set_content(message(kind, parcels=1))
+        picture(reader, f"mail-{kind.replace('_', '-')}-{device}-{scheme}", full_page=True)
