@@ -121,6 +121,7 @@ DOCUMENTS = (
             "base_url": "TRACKTOR_BASE_URL",
             "limits.max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
             "limits.requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
+            "limits.shared_limit": "TRACKTOR_SHARED_LIMIT",
         },
         {
             "TRACKTOR_UUID": "the account's uuid, in Tracktor's settings in the Shopify admin",
