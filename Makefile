@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-ui check format docs docs-serve benchmark clean
+.PHONY: help demo test test-docs test-ui check format docs docs-serve benchmark clean
 
 help: ## show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +19,9 @@ demo: $(READY) ## a sandbox shop, the e-mail flow run three times against it, an
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-docs: $(READY) ## every code block of the handbook and the README, as printed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m handbook tests/handbook
 
 test-ui: $(READY) ## what people see, in a browser (needs Chromium; UI_PICTURES=docs/images keeps it)
 	$(BIN)/python -m pytest -m ui tests/ui

@@ -10,21 +10,21 @@ from pathlib import Path
 import httpx
 from prefect.settings import PREFECT_API_URL
 
-from blocks.documents import DOCUMENTS, NAME
+from blocks.documents import DOCUMENTS, VARIABLES
 from blocks.making import Maker
 from blocks.variables import Environment, UnusableFile, file_of, read, warnings
+from prefect_tracktor.documents import SHARED
 from prefect_tracktor.webhooks import host_of
 
 # what Prefect takes for the name of a document
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SLUGS = tuple(document.slug for document in DOCUMENTS)
-_KNOWN = frozenset(name for document in DOCUMENTS for name in document.fields.values())
 
 
 def main(
     environment: Environment,
     *,
-    name: str = NAME,
+    name: str = SHARED,
     only: Collection[str] = _SLUGS,
     verify: bool = False,
     dry_run: bool = False,
@@ -76,11 +76,11 @@ def _parser() -> argparse.ArgumentParser:
         "--env-file",
         type=Path,
         metavar="FILE",
-        help="read variables from this file too; left out, from .env if it is here. What the"
-        " environment has set wins",
+        help="read variables from this file, too; what it sets wins over the environment. Left"
+        f" out, from .env if it is here and the name is {SHARED}; the environment wins over that",
     )
     parser.add_argument(
-        "--name", type=_name, default=NAME, help=f"what the documents are called ({NAME})"
+        "--name", type=_name, default=SHARED, help=f"what the documents are called ({SHARED})"
     )
     parser.add_argument(
         "--only",
@@ -111,14 +111,15 @@ def command(arguments: list[str], environment: Environment) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        file = file_of(options.env_file)
-        variables = read(file, environment)
+        # `.env` is of the one shop, and never of another
+        file = file_of(options.env_file) if options.env_file or options.name == SHARED else None
+        variables = read(file, environment, file_wins=options.env_file is not None)
     except UnusableFile as problem:
         print(problem)
         return 2
     if file is not None:
-        print(f"Read {file}; what the environment has set wins.")
-    for warning in warnings(file, variables, _KNOWN):
+        print(f"Read {file}; what {'it' if options.env_file else 'the environment'} sets wins.")
+    for warning in warnings(file, variables, VARIABLES):
         print(f"Warning: {warning}")
     where = host_of(PREFECT_API_URL.value() or "") or "this machine (PREFECT_API_URL is not set)"
     print(f"Prefect is at {where}." + (" Nothing is saved." if options.dry_run else ""))

@@ -22,9 +22,6 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.mail.smtp import verify_login
 
-# What documents are called if nobody says otherwise: `TracktorCredentials.load("tracktor")`.
-NAME = "tracktor"
-
 Values = dict[str, Any]
 
 
@@ -217,3 +214,6 @@ DOCUMENTS = (
         optional=True,
     ),
 )
+
+# all variables that documents are made from
+VARIABLES = frozenset(name for document in DOCUMENTS for name in document.fields.values())

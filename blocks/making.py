@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from blocks.documents import DOCUMENTS, Document, Values
 from blocks.variables import Environment, without_values
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
+from prefect_tracktor.documents import SHAREABLE, SHARED, find_document
 
 
 class Maker:
@@ -29,6 +30,7 @@ class Maker:
         self._say = say
         self._there: dict[type[Block], Block] = {}
         self._invalid: set[type[Block]] = set()
+        self._shared: set[type[Block]] = set()
 
     @property
     def has_two_sources_of_orders(self) -> bool:
@@ -45,6 +47,8 @@ class Maker:
             Whether no value was invalid.
         """
         existing = _existing(document.block, self._name)
+        if existing is None and self._is_shared(document):
+            return True
         if existing is None and document.missing(self._environment):
             return True
         try:
@@ -58,6 +62,19 @@ class Maker:
             self._save(document, existing, block)
         self._there[document.block] = block
         self._tell(document, existing, block)
+        return True
+
+    def _is_shared(self, document: Document) -> bool:
+        """Whether a shop of another name goes by a document that all share, as nothing is its own.
+
+        A ledger of its own that nobody asked for would know of no message that was sent before.
+        """
+        if self._name == SHARED or document.block not in SHAREABLE:
+            return False
+        if document.values(self._environment) or _existing(document.block, SHARED) is None:
+            return False
+        self._shared.add(document.block)
+        self._say(f"{'shared':<8} {document.slug}/{SHARED}")
         return True
 
     def _given(self, document: Document, existing: Block | None) -> Values:
@@ -98,7 +115,7 @@ class Maker:
         Returns:
             Whether nothing is missing that has to be there.
         """
-        if document.block in self._there.keys() | self._invalid:
+        if document.block in self._there.keys() | self._invalid | self._shared:
             return True
         if document.instead in self._there:
             return True
@@ -147,10 +164,7 @@ def _variables(document: Document) -> set[str]:
 
 
 def _existing(block: type[Block], name: str) -> Block | None:
-    try:
-        return block.load(name, validate=False)  # type: ignore[return-value]  # not in a loop
-    except ValueError:
-        return None
+    return find_document(block, name, validate=False)
 
 
 def _with(block: type[Block], existing: Block | None, given: Values) -> Block:

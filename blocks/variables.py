@@ -54,14 +54,15 @@ def file_of(named: Path | None) -> Path | None:
     return named
 
 
-def read(file: Path | None, environment: Environment) -> dict[str, str]:
-    """Put the variables of a file and of the environment together; the environment wins.
+def read(file: Path | None, environment: Environment, *, file_wins: bool = False) -> dict[str, str]:
+    """Put the variables of a file and of the environment together.
 
     Values are taken as they are written, without filling in others: a password may hold anything.
 
     Args:
         file: Lines of the form NAME=value.
         environment: The variables of the process.
+        file_wins: Whether the file goes before the environment, as somebody named it.
 
     Returns:
         All that are set to more than blanks, without blanks around them.
@@ -78,6 +79,8 @@ def read(file: Path | None, environment: Environment) -> dict[str, str]:
                 f"{file} cannot be read ({type(error).__name__}); it must be a UTF-8 text file"
                 " with lines such as TRACKTOR_UUID=..."
             ) from None
+    if file_wins:
+        return _set(environment) | _set(of_the_file)
     return _set(of_the_file) | _set(environment)
 
 

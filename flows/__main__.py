@@ -11,6 +11,8 @@ from prefect import serve
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 
+from blocks.documents import VARIABLES
+from blocks.variables import warnings
 from flows import (
     advance,
     exceptions,
@@ -26,6 +28,7 @@ from flows.deploying.fleet import Fleet, chosen, fleet_of
 from flows.deploying.pools import Place, place_in
 from flows.deploying.registration import Registration, left_over, registration_of, stop
 from flows.deploying.serving import AsRegistered
+from flows.deploying.shop import braked
 
 DEPLOYMENTS: dict[str, Callable[[Shop], RunnerDeployment]] = {
     "expired_exceptions": expired_exceptions.deployment,
@@ -50,7 +53,9 @@ def main(arguments: list[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        wished = chosen(shops.shops(), options.shop)
+        wished = [braked(shop) for shop in chosen(shops.shops(), options.shop)]
+        for warning in warnings(None, os.environ, VARIABLES):
+            print(f"Warning: {warning}")
         with get_client(sync_client=True) as client:
             _check(client)
             return (
@@ -70,7 +75,7 @@ def main(arguments: list[str]) -> int:
 def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Namespace) -> int:
     """Run the deployments from this process, until it is stopped."""
     fleet = fleet_of(wished, DEPLOYMENTS, options.only, print)
-    registrations = _compared(client, fleet, Place())
+    registrations = _compared(client, fleet, Place(), options)
     served = _carried_out(registrations)
     _tell_what_is_left_over(client, registrations, fleet, options)
     if not served:
@@ -92,7 +97,7 @@ def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Nam
     """Register the deployments with a work pool, whose workers run them."""
     place = place_in(client, options.work_pool, options.image, options.pip_package)
     fleet = fleet_of(wished, DEPLOYMENTS, options.only, print)
-    registrations = _compared(client, fleet, place)
+    registrations = _compared(client, fleet, place, options)
     if options.dry_run:
         for registration in registrations:
             print(f"would be {_told(registration)}")
@@ -114,8 +119,10 @@ def _stop(client: SyncPrefectClient, served: Collection[UUID]) -> None:
         print("wait, and start when they are served again.")
 
 
-def _compared(client: SyncPrefectClient, fleet: Fleet, place: Place) -> list[Registration]:
-    return [registration_of(client, made, place) for made in fleet.deployments]
+def _compared(
+    client: SyncPrefectClient, fleet: Fleet, place: Place, options: argparse.Namespace
+) -> list[Registration]:
+    return [registration_of(client, made, place, live=options.live) for made in fleet.deployments]
 
 
 def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
@@ -133,6 +140,8 @@ def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployme
 
 def _told(registration: Registration) -> str:
     remarks = [*registration.changes, *([registration.paused] if registration.paused else [])]
+    if registration.braked:
+        remarks.append("still a dry run or rehearsal: --live lets it act")
     what = f" ({', '.join(remarks)})" if remarks else ""
     return f"{registration.outcome:10} {registration.deployment.full_name}{what}"
 
@@ -178,6 +187,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     both.add_argument(
         "--shop", nargs="+", metavar="NAME", help="of flows/shops.py; left out, all shops"
+    )
+    both.add_argument(
+        "--live",
+        action="store_true",
+        help="let deployments act that the server holds to be dry runs or rehearsals; without it"
+        " they stay so",
     )
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", parents=[both], help="run the deployments from this process")

@@ -54,6 +54,12 @@ def plain_http() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents that other tests made for all shops are none of these tests'."""
+    monkeypatch.setattr("blocks.making.SHARED", "nobody")
+
+
 @pytest.fixture
 def environment(tracktor: Sandbox, tmp_path: Path) -> dict[str, str]:
     return SECRETS | {
@@ -292,14 +298,37 @@ def test_variables_are_read_from_the_file_that_is_here_and_the_environment_wins(
 ) -> None:
     env_file(environment | {"SMTP_PASSWORD": 'a b#c"${d}$e', "TRACKTOR_SENDER": "a@b.example"})
     outside = {"TRACKTOR_MAX_CONCURRENCY": "9", "TRACKTOR_API_KEY": "  "}
-    assert command(["--name", "from-here", "--only", ACCOUNT, MAIL], outside) == 0
-    assert "Read .env; what the environment has set wins." in said()
-    credentials = loaded(TracktorCredentials, "from-here")
+    assert command(["--only", ACCOUNT, MAIL], outside) == 0
+    assert "Read .env; what the environment sets wins." in said()
+    credentials = loaded(TracktorCredentials, "tracktor")
     assert credentials.limits.max_concurrency == 9
     assert credentials.api_key.get_secret_value() == SECRETS["TRACKTOR_API_KEY"]
     document = next(document for document in DOCUMENTS if document.slug.startswith("email"))
-    password = loaded(document.block, "from-here").password
+    password = loaded(document.block, "tracktor").password
     assert password.get_secret_value() == 'a b#c"${d}$e'
+
+
+def test_the_file_that_is_here_is_of_no_shop_with_another_name(
+    environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
+) -> None:
+    env_file(environment)
+    assert command(["--name", "another", "--only", ACCOUNT], {}) == 1
+    assert "missing  tracktor-credentials/another" in said()
+
+
+def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    said: Callable[[], str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("blocks.making.SHARED", "all-shops")
+    own = {"TRACKTOR_LEDGER_URL": f"sqlite:///{tmp_path / 'own.sqlite3'}"}
+    assert main({}, name="all-shops", only=[LEDGER]) == 0
+    assert main(environment, name="one", only=[LEDGER]) == 0
+    assert "shared   tracktor-notification-ledger/all-shops" in said()
+    assert main(environment | own, name="one", only=[LEDGER]) == 0
+    assert "made     tracktor-notification-ledger/one" in said()
 
 
 def test_the_file_that_is_named_is_read_instead_of_the_one_that_is_here(
@@ -308,8 +337,8 @@ def test_the_file_that_is_named_is_read_instead_of_the_one_that_is_here(
     env_file({"TRACKTOR_MAX_CONCURRENCY": "1"})
     named = env_file(environment, "berlin.env")
     arguments = ["--env-file", str(named), "--name", "named", "--only", ACCOUNT]
-    assert command(arguments, {}) == 0
-    assert f"Read {named};" in said()
+    assert command(arguments, {"TRACKTOR_MAX_CONCURRENCY": "9"}) == 0
+    assert f"Read {named}; what it sets wins." in said()
     assert loaded(TracktorCredentials, "named").limits.max_concurrency == 4
 
 

@@ -86,6 +86,11 @@ def new_troubles(
     return [trouble for trouble in troubles if trouble.key not in told]
 
 
+def lacks_its_parcels(order: Order) -> bool:
+    """Whether an answer names an exception and holds no parcel that it could be about."""
+    return bool(order.exception_statuses) and not order.fulfillments
+
+
 def messages(
     troubles: Sequence[Trouble], values: Mapping[int, Decimal], *, unreadable: int, shop: str
 ) -> Iterator[Message]:
@@ -141,7 +146,7 @@ def exceptions_digest(
     for ids in chunked(iter_order_ids(orders), ORDERS_A_TASK):
         batch = get_orders(credentials, ids)
         troubles += new_troubles(credentials.account, batch.found, ledger)
-        unreadable += len(batch.failed)
+        unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
     for message in messages(troubles, values, unreadable=unreadable, shop=shop):
         post(channel, message.text)
         ledger.settle(message.keys, NoticeState.SENT, run="exceptions digest")

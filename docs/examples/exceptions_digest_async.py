@@ -7,6 +7,7 @@ from exceptions_digest import (
     ORDERS_A_TASK,
     Channel,
     Trouble,
+    lacks_its_parcels,
     messages,
     new_troubles,
     post,
@@ -30,7 +31,7 @@ async def find(
     for ids in chunked(order_ids, ORDERS_A_TASK):
         batch = await aget_orders(credentials, ids)
         troubles += await asyncio.to_thread(new_troubles, credentials.account, batch.found, ledger)
-        unreadable += len(batch.failed)
+        unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
     return troubles, unreadable
 
 

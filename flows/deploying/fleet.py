@@ -8,6 +8,7 @@ from functools import partial
 from prefect.blocks.core import Block
 from prefect.deployments.runner import RunnerDeployment
 
+from flows.deploying.parts import account
 from flows.deploying.shop import NotSetUp, Shop, Unusable
 
 Make = Callable[[Shop], RunnerDeployment]
@@ -65,11 +66,13 @@ def fleet_of(
         The deployments, and the shops that have none as something of theirs is missing.
     """
     fleet = Fleet()
+    accounts: dict[str, str] = {}
     for shop in shops:
         title = f"{shop.name}: " if len(shops) > 1 else ""
         try:
             shop.check()
             made = list(_deployments(shop, makers, only, partial(_titled, say, title)))
+            _check_account(shop, accounts)
         except Unusable as problem:
             fleet.failed.append(shop)
             say(f"{title}NOT SET UP, nothing of it runs: {problem}")
@@ -78,6 +81,16 @@ def fleet_of(
         for line in _sources(made, shop):
             say(title + line)
     return fleet
+
+
+def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
+    """Two shops with one account would both write to its customers."""
+    first = accounts.setdefault(account(shop), shop.name)
+    if first != shop.name:
+        raise Unusable(
+            f"its documents are of the same Tracktor account as those of {first}; mend"
+            f" tracktor-credentials/{shop.name}"
+        )
 
 
 def _deployments(

@@ -1,6 +1,6 @@
 """The parts of a deployment: which blocks it refers to, when it runs, how its runs are limited."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -15,15 +15,16 @@ from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect_email import EmailServerCredentials
 
-from blocks.documents import NAME
 from flows.deploying.shop import NotSetUp, Shop, Unusable
 from prefect_tracktor import (
+    InvalidInput,
     NotificationLedger,
     OrderFile,
     SettledOrders,
     ShopifyOrders,
     TracktorCredentials,
 )
+from prefect_tracktor.documents import SHARED, document_of_shop, find_document
 from prefect_tracktor.flows.status_change import WITH_DEFAULT_WORDS
 from prefect_tracktor.models import status_key
 
@@ -56,16 +57,14 @@ def saved(block: type[Block], shop: Shop) -> Block:
     Raises:
         Unusable: It was not made, or it cannot be right, say as it was edited.
     """
-    found = _document(block, shop.name)
+    found = _found(find_document, block, shop)
     if found is None:
         raise Unusable(_missing(block, shop))
     return found
 
 
 def shared(block: type[Block], shop: Shop) -> Block:
-    """The shop's own document of a block, or else the one that all shops share.
-
-    Only for what may serve several shops, such as a mail server or a ledger.
+    """The shop's own document of a block that may serve several shops, or else the shared one.
 
     Args:
         block: The block's class.
@@ -77,7 +76,7 @@ def shared(block: type[Block], shop: Shop) -> Block:
     Raises:
         Unusable: There is neither, or it cannot be right.
     """
-    found = _document(block, shop.name) or _document(block, NAME)
+    found = _found(document_of_shop, block, shop)
     if found is None:
         raise Unusable(_missing(block, shop))
     return found
@@ -99,7 +98,7 @@ def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
         Unusable: One cannot be right.
     """
     for block in blocks:
-        if found := _document(block, shop.name):
+        if found := _found(find_document, block, shop):
             return found
     raise NotSetUp(f"set {hint} and run {_command(shop)}")
 
@@ -172,7 +171,7 @@ def for_scanning(shop: Shop, *, delivered: bool = False) -> dict[str, Any]:
         NotSetUp: Delivered orders are looked for, and Shopify's leave them out.
         Unusable: A document is missing.
     """
-    orders = _document(ShopifyOrders, shop.name) or saved(OrderFile, shop)
+    orders = _found(find_document, ShopifyOrders, shop) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
         raise NotSetUp("switch on 'Include delivered orders' in the document of ShopifyOrders")
     return {
@@ -273,16 +272,13 @@ def deployment_of(
     )
 
 
-def _document(block: type[Block], name: str) -> Block | None:
+def _found(
+    look: Callable[[type[Block], str], Block | None], block: type[Block], shop: Shop
+) -> Block | None:
     try:
-        return block.load(name)  # type: ignore[return-value]  # not in a loop
-    except ValueError:
-        return None
-    except RuntimeError:
-        raise Unusable(
-            f"the block {block.get_block_type_slug()}/{name} holds something that cannot be right;"
-            " mend it in Prefect's UI, or delete it and run python -m blocks"
-        ) from None
+        return look(block, shop.name)
+    except InvalidInput as problem:
+        raise Unusable(str(problem)) from None
 
 
 def _missing(block: type[Block], shop: Shop) -> str:
@@ -291,4 +287,4 @@ def _missing(block: type[Block], shop: Shop) -> str:
 
 
 def _command(shop: Shop) -> str:
-    return "python -m blocks" + ("" if shop.name == NAME else f" --name {shop.name}")
+    return "python -m blocks" + ("" if shop.name == SHARED else f" --name {shop.name}")

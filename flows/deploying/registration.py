@@ -23,12 +23,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from blocks.documents import NAME
 from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
 from flows.deploying.pools import Place
+from prefect_tracktor.documents import SHARED
 
 # on a deployment that was paused because the process that served it has ended, not by a person
 STOPPED = "not-served"
+
+# the parameters with which a flow sends nothing, or nothing to customers
+BRAKES = ("dry_run", "redirect_to")
 
 _PAGE = 200
 _WORDS = {
@@ -50,12 +53,14 @@ class Registration:
         place: Where its runs are carried out.
         existing: What the server holds of it.
         changes: Each difference in words, with what mends it.
+        braked: Whether it stays a dry run or a rehearsal, as the server holds it to be one.
     """
 
     deployment: RunnerDeployment
     place: Place
     existing: DeploymentResponse | None
     changes: Mapping[str, Change] = field(repr=False)
+    braked: bool = False
 
     @property
     def outcome(self) -> str:
@@ -97,14 +102,17 @@ class Registration:
 
 
 def registration_of(
-    client: SyncPrefectClient, deployment: RunnerDeployment, place: Place
+    client: SyncPrefectClient, deployment: RunnerDeployment, place: Place, *, live: bool = False
 ) -> Registration:
     """Compare a deployment with what the server holds; nothing is changed.
+
+    A dry run or a rehearsal, whoever made it one, stays so unless it is said to go live.
 
     Args:
         client: Prefect's API.
         deployment: What is wished.
         place: Where its runs are to be carried out.
+        live: Whether what the server holds to be a dry run or a rehearsal may act from now on.
 
     Returns:
         What has to be done.
@@ -113,10 +121,12 @@ def registration_of(
         existing = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
         return Registration(deployment, place, None, {})
+    brakes = {} if live else _brakes(deployment, existing)
+    deployment.parameters |= brakes
     changes = dict(_field_changes(client, deployment, place, existing))
     changes |= _schedule_changes(client, deployment, existing)
     changes |= _automation_changes(client, deployment, existing)
-    return Registration(deployment, place, existing, changes)
+    return Registration(deployment, place, existing, changes, braked=bool(brakes))
 
 
 def left_over(
@@ -147,9 +157,16 @@ def stop(client: SyncPrefectClient, deployments: Iterable[UUID]) -> None:
     """
     for deployment_id in deployments:
         deployment = client.read_deployment(deployment_id)
-        if not deployment.paused:
+        # one that was deployed to a work pool meanwhile is run by its workers
+        if not deployment.paused and deployment.work_pool_name is None:
             tags = [*deployment.tags, STOPPED]
             client.update_deployment(deployment_id, DeploymentUpdate(paused=True, tags=tags))
+
+
+def _brakes(deployment: RunnerDeployment, existing: DeploymentResponse) -> dict[str, Any]:
+    """What keeps a deployment on the server from acting, and would be lifted."""
+    held, wished = existing.parameters, deployment.parameters
+    return {name: held[name] for name in BRAKES if held.get(name) and not wished.get(name)}
 
 
 def _field_changes(
@@ -312,7 +329,7 @@ def _bound(call: Callable[..., object], *arguments: object) -> Change:
 
 
 def _tagged(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[NAME]))
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[SHARED]))
     offset = 0
     while page := client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=offset):
         yield from page

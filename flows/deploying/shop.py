@@ -3,12 +3,12 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
-from blocks.documents import NAME
 from blocks.variables import UnusableFile, file_of, read
 from prefect_tracktor import InvalidInput, StatusStage
+from prefect_tracktor.documents import SHARED
 from prefect_tracktor.mail.message import parse_mailbox
 from prefect_tracktor.sources.cells import flag_of
 
@@ -44,7 +44,7 @@ class Shop:
         'alpine-'
     """
 
-    name: str = NAME
+    name: str = SHARED
     sender: str = ""
     timezone: str = "UTC"
     dry_run: bool = False
@@ -56,12 +56,12 @@ class Shop:
     @property
     def prefix(self) -> str:
         """What the names of the shop's deployments begin with."""
-        return "" if self.name == NAME else f"{self.name}-"
+        return "" if self.name == SHARED else f"{self.name}-"
 
     @property
     def tags(self) -> list[str]:
         """What the shop's deployments are found by."""
-        return sorted({NAME, self.name})
+        return sorted({SHARED, self.name})
 
     def setting(self, field: str, example: str) -> str:
         """How to set a field, to be put into a message.
@@ -128,6 +128,21 @@ def shop_of_the_environment() -> Shop:
         announce_exceptions=_switch(variables, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
         from_environment=True,
     )
+
+
+def braked(shop: Shop) -> Shop:
+    """A shop with `TRACKTOR_DRY_RUN` taken in, which makes the runs of all shops dry.
+
+    Args:
+        shop: A row of `flows/shops.py`.
+
+    Returns:
+        The shop; as it was if the variable is not set.
+
+    Raises:
+        Unusable: The variable is neither on nor off.
+    """
+    return replace(shop, dry_run=shop.dry_run or _switch(os.environ, "TRACKTOR_DRY_RUN"))
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.documents import document_of_shop, find_document
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
 from prefect_tracktor.flows.advance import advance_custom_statuses
 from prefect_tracktor.flows.announce import announce_exceptions
@@ -155,7 +156,9 @@ def sweep_shops(
     """Run a ready-made flow for each of many shops, in a run of its own with its own blocks.
 
     Every parameter that takes a block gets the document that is called like the shop; of several
-    kinds the first that has one. A parameter that need not be given is left out if there is none.
+    kinds the first that has one. Mail server, template, ledger and settled orders are those called
+    `tracktor` where a shop has none of its own, as in deployments. A parameter that need not be
+    given is left out if there is none.
     What goes wrong in one shop does not touch the others: all are tried.
 
     Args:
@@ -273,27 +276,14 @@ def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
     named = one.name in given
     value = given.get(one.name, shop)
     if one.blocks and isinstance(value, str):
-        document = _document(one.blocks, value)
+        look = find_document if named else document_of_shop
+        document = next(filter(None, (look(block, value) for block in one.blocks)), None)
         if document is None and (named or one.required):
             raise InvalidInput(f"{one.name}: there is no document {_either(one.blocks, value)}")
         return {} if document is None else {one.name: document}
     if one.required and not named:
         raise InvalidInput(f"{one.name} is given neither for all shops nor for this one")
     return {one.name: value} if named else {}
-
-
-def _document(blocks: Sequence[type[Block]], name: str) -> Block | None:
-    for block in blocks:
-        try:
-            return block.load(name)  # type: ignore[return-value]  # not in a loop
-        except ValueError:
-            continue
-        except RuntimeError:
-            raise InvalidInput(
-                f"the document {_either([block], name)} holds something that cannot be right; mend"
-                " it in Prefect's UI"
-            ) from None
-    return None
 
 
 def _either(blocks: Sequence[type[Block]], name: str) -> str:

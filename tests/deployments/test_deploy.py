@@ -112,6 +112,21 @@ def test_what_was_paused_stays_paused(
     assert f", {'paused' if paused else 'schedule paused'})" in capsys.readouterr().out
 
 
+def test_a_rehearsal_that_somebody_made_of_it_stays_one_until_it_is_said_to_go_live(
+    deployed: None, server: Server, capsys: Output
+) -> None:
+    brakes = {"dry_run": True, "redirect_to": "me@your-shop.example"}
+    held = server[MAIL]
+    update = DeploymentUpdate(parameters=held.parameters | brakes)
+    server.client.update_deployment(held.id, update)
+    assert deploy() == 0
+    assert server[MAIL].parameters.items() >= brakes.items()
+    assert "still a dry run or rehearsal: --live lets it act" in capsys.readouterr().out
+    assert deploy("--live") == 0
+    assert not server[MAIL].parameters["dry_run"]
+    assert not server[MAIL].parameters.get("redirect_to")
+
+
 def test_a_trigger_that_was_switched_off_stays_off(
     no_deployments: None,
     pool: str,

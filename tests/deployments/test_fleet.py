@@ -6,6 +6,7 @@ import pytest
 
 from flows.__main__ import main
 from flows.deploying import Shop, shop_of_the_environment
+from prefect_tracktor import OrderFile, TracktorCredentials
 from tests.deployments.conftest import SENDER, Server
 
 MAIL = "E-mail expired exceptions"
@@ -29,6 +30,24 @@ def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, caps
     said = capsys.readouterr().out
     assert "bay: NOT SET UP" in said
     assert "there is no block tracktor-order-file/bay. Run python -m blocks --name bay" in said
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
+    server: Server, capsys: Output
+) -> None:
+    own = (TracktorCredentials, OrderFile)
+    for block in own:
+        block.model_validate(block.load("alpine")).save("bay", overwrite=True)
+    try:
+        assert main(DEPLOY) == 2
+    finally:
+        for block in own:
+            block.delete("bay")
+    assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    assert "bay: NOT SET UP, nothing of it runs: its documents are of the same" in (
+        capsys.readouterr().out
+    )
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")

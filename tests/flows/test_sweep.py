@@ -121,6 +121,27 @@ def test_every_shop_writes_to_its_own_customers_in_its_own_name(
         assert sorted(recipients) == sorted(customers.values())
 
 
+@pytest.fixture(autouse=True)
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents that other tests made for all shops are none of these tests'."""
+    monkeypatch.setattr("prefect_tracktor.documents.SHARED", "all-shops")
+
+
+def test_a_sweep_goes_by_the_ledger_that_the_shops_share(
+    tracktors: dict[str, Sandbox], mail: MailServer, ledger: NotificationLedger
+) -> None:
+    ledger.save("all-shops", overwrite=True)
+    try:
+        assert swept(EMAILS, three()).complete
+        first = len(mail.messages)
+        report = swept(EMAILS, three(), parameters={"ledger": "all-shops"})
+    finally:
+        NotificationLedger.delete("all-shops")
+    assert first
+    assert len(mail.messages) == first
+    assert all(told.already_told for told in report.reports.values())
+
+
 def test_what_goes_wrong_in_one_shop_does_not_touch_the_others(
     tracktors: dict[str, Sandbox], mail: MailServer, ledger: NotificationLedger
 ) -> None:

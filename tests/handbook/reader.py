@@ -15,7 +15,8 @@ from typing import Any
 from prefect.settings import PREFECT_API_URL
 
 from blocks.__main__ import main as make_blocks
-from blocks.documents import DOCUMENTS, NAME
+from blocks.documents import DOCUMENTS
+from prefect_tracktor.documents import SHARED
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.handbook.commands import PREFECT_SERVER, ready_pattern, runnable
 from tests.handbook.pages import PROJECT, SHELL_OF_ITS_OWN, Block
@@ -153,7 +154,7 @@ class Reader:
     def _make_blocks(self) -> None:
         for document in DOCUMENTS:
             try:
-                document.block.delete(f"{document.block.get_block_type_slug()}/{NAME}")
+                document.block.delete(SHARED)
             except ValueError:
                 continue
         assert make_blocks(self._account) == 0

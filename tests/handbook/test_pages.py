@@ -69,6 +69,7 @@ def test_every_block_is_of_a_kind_that_has_a_rule(page: str) -> None:
     assert not unknown
 
 
+@pytest.mark.handbook
 @pytest.mark.parametrize("page", pages_with_code(), indirect=True)
 def test_every_block_works_as_printed(page: Path, reader: Reader) -> None:
     for block in blocks_of(page):

@@ -1,0 +1,79 @@
+"""Where a shop's block documents are found: under its own name, or shared by all shops."""
+
+from prefect.blocks.core import Block
+from prefect.exceptions import ObjectNotFound
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.mail.ledger import NotificationLedger
+from prefect_tracktor.mail.template import EmailTemplate
+from prefect_tracktor.settled import SettledOrders
+
+# what documents are called where there is one shop, and those that several shops share
+SHARED = "tracktor"
+
+# what may serve several shops; an account, its orders and its webhooks are a shop's own
+SHAREABLE: tuple[type[Block], ...] = (
+    EmailServerCredentials,
+    EmailTemplate,
+    NotificationLedger,
+    SettledOrders,
+)
+
+
+def find_document(block: type[Block], name: str, *, validate: bool = True) -> Block | None:
+    """A block document, if there is one.
+
+    Args:
+        block: The block's class.
+        name: The document's name.
+        validate: Whether its values are checked.
+
+    Returns:
+        The saved block; `None` if there is no such document.
+
+    Raises:
+        InvalidInput: The document holds something that cannot be right, say as it was edited.
+
+    Example:
+        >>> find_document(NotificationLedger, "no-shop-of-mine") is None
+        True
+    """
+    try:
+        return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
+    except ValueError as error:
+        # an answer that cannot be read is a ValueError, too, and does not say that there is none
+        if isinstance(error.__cause__, ObjectNotFound):
+            return None
+        raise
+    except RuntimeError:
+        raise InvalidInput(
+            f"the block {block.get_block_type_slug()}/{name} holds something that cannot be right;"
+            " mend it in Prefect's UI, or delete it and run python -m blocks"
+        ) from None
+
+
+def document_of_shop(block: type[Block], shop: str) -> Block | None:
+    """A shop's own document of a block; for what may serve several shops, else the shared one.
+
+    Deployments and sweeps both go by this, so that one ledger knows what either has sent.
+
+    Args:
+        block: The block's class.
+        shop: The shop's name.
+
+    Returns:
+        The saved block; `None` if there is none.
+
+    Raises:
+        InvalidInput: The document holds something that cannot be right.
+
+    Example:
+        >>> _ = NotificationLedger(url=ledger.url).save("tracktor", overwrite=True)
+        >>> document_of_shop(NotificationLedger, "berlin").url == ledger.url
+        True
+    """
+    own = find_document(block, shop)
+    if own is None and block in SHAREABLE:
+        return find_document(block, SHARED)
+    return own
