@@ -59,7 +59,11 @@ def running(*command: str, log: Path, **how: Any) -> Iterator[None]:
             raise
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(60)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                # Prefect's worker may leave a thread behind that keeps it from ending
+                process.kill()
 
 
 def here(*arguments: str, environment: dict[str, str]) -> None:

@@ -1,10 +1,12 @@
-"""Runs that are started at the server, and done by the process that serves, or by a worker."""
+"""Runs that are started at the server, and done by the process that serves.
+
+Those that a worker does, with the wheel and no checkout, are seen in `.ci/deploy_to_a_worker.py`.
+"""
 
 from pathlib import Path
 
 import pytest
 
-from flows.__main__ import main
 from prefect_tracktor.sandbox import MailServer
 from tests.deployments.conftest import Server, ended, running
 
@@ -24,17 +26,4 @@ def test_a_served_deployment_runs_when_it_is_triggered(
         run = server.client.create_flow_run_from_deployment(made.id)
         assert ended(server.client, run.id).is_completed()
     assert server[MAIL].paused
-    assert sorted(received.recipients[0] for received in mail.messages) == open_for_business
-
-
-def test_a_worker_that_has_no_checkout_does_what_was_deployed(
-    open_for_business: list[str], pool: str, server: Server, mail: MailServer, tmp_path: Path
-) -> None:
-    assert main(["deploy", "--work-pool", pool, "--only", "expired_exceptions"]) == 0
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    worker = ("prefect", "worker", "start", "--pool", pool, "--type", "process")
-    with running(*worker, cwd=empty, says="started!", log=tmp_path / "worker.log"):
-        run = server.client.create_flow_run_from_deployment(server[MAIL].id)
-        assert ended(server.client, run.id).is_completed()
     assert sorted(received.recipients[0] for received in mail.messages) == open_for_business

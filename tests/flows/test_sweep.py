@@ -58,15 +58,15 @@ def accounts(
             shop = Shop(orders=30, expired=3, seed=number)
             tracktor = running.enter_context(Sandbox(shop, uuid=uuid))
             shop.write_orders_csv(folder / f"{name}.csv")
-            credentials_of(tracktor).save(name)
-            OrderFile(path=str(folder / f"{name}.csv")).save(name)
+            credentials_of(tracktor).save(name, overwrite=True)
+            OrderFile(path=str(folder / f"{name}.csv")).save(name, overwrite=True)
             EmailServerCredentials(
                 smtp_server=mail.host,
                 smtp_port=mail.port,
                 smtp_type="INSECURE",
                 password=PASSWORD,
-            ).save(name)
-            NotificationLedger(url=f"sqlite:///{folder / name}.sqlite3").save(name)
+            ).save(name, overwrite=True)
+            NotificationLedger(url=f"sqlite:///{folder / name}.sqlite3").save(name, overwrite=True)
             accounts[name] = tracktor
         yield accounts
 
@@ -125,21 +125,6 @@ def test_every_shop_writes_to_its_own_customers_in_its_own_name(
 def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents that other tests made for all shops are none of these tests'."""
     monkeypatch.setattr("prefect_tracktor.documents.SHARED", "all-shops")
-
-
-def test_a_sweep_goes_by_the_ledger_that_the_shops_share(
-    tracktors: dict[str, Sandbox], mail: MailServer, ledger: NotificationLedger
-) -> None:
-    ledger.save("all-shops", overwrite=True)
-    try:
-        assert swept(EMAILS, three()).complete
-        first = len(mail.messages)
-        report = swept(EMAILS, three(), parameters={"ledger": "all-shops"})
-    finally:
-        NotificationLedger.delete("all-shops")
-    assert first
-    assert len(mail.messages) == first
-    assert all(told.already_told for told in report.reports.values())
 
 
 def test_what_goes_wrong_in_one_shop_does_not_touch_the_others(
