@@ -23,6 +23,7 @@ from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
 from prefect_tracktor.flows.status_change import email_status_changes
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.sources import ShopifyOrders
 
 Row = dict[str, str | int]
 
@@ -231,9 +232,10 @@ def _wanted_by(swept: Flow[..., Any]) -> list[_Wanted]:
 
 
 def _blocks_of(annotation: Any) -> tuple[type[Block], ...]:
-    """The kinds of blocks that may be given, in the order in which the flow names them."""
+    """The kinds of blocks that may be given, the shop itself before a file, as in deployments."""
     kinds = get_args(annotation) or (annotation,)
-    return tuple(kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block))
+    blocks = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block)]
+    return tuple(sorted(blocks, key=lambda block: block is not ShopifyOrders))
 
 
 def _check_names(shops: Sequence[SweptShop]) -> None:

@@ -27,8 +27,8 @@ __all__ = [
     "iter_order_ids",
 ]
 
-# what flows take: Prefect draws a form for each of these; of a shop's documents the first is taken
-Orders = list[int] | ShopifyOrders | OrderFile
+# what flows take: Prefect draws a form for each of these
+Orders = list[int] | OrderFile | ShopifyOrders
 
 
 @runtime_checkable

@@ -51,8 +51,8 @@ def test_the_form_offers_a_list_a_file_and_shopify(flow: Flow[..., Any]) -> None
     assert ids == {"items": {"type": "integer"}, "type": "array"}
     definitions = [schema.definitions[block["$ref"].rpartition("/")[2]] for block in blocks]
     assert [definition["block_type_slug"] for definition in definitions] == [
-        "tracktor-shopify-orders",
         "tracktor-order-file",
+        "tracktor-shopify-orders",
     ]
 
 
