@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import Shop, deployment_of, every, for_scanning, shared, wished
+from flows.deploying import Shop, deployment_of, every, for_scanning, saved, wished
 from prefect_tracktor import NotificationLedger
 from prefect_tracktor.flows import announce_exceptions
 
@@ -20,5 +20,5 @@ def deployment(shop: Shop) -> RunnerDeployment:
         # each run looks up every order that is not settled: mind what your plan counts
         schedule=every(timedelta(hours=4)),
         parameters=for_scanning(shop)
-        | {"ledger": shared(NotificationLedger, shop), "max_events": 500},
+        | {"ledger": saved(NotificationLedger, shop), "max_events": 500},
     )

@@ -8,7 +8,7 @@ from flows.deploying import (
     deployment_of,
     for_scanning,
     for_writing_to_customers,
-    shared,
+    saved,
 )
 from prefect_tracktor import EmailTemplate
 from prefect_tracktor.flows import email_expired_exceptions
@@ -24,5 +24,5 @@ def deployment(shop: Shop) -> RunnerDeployment:
         schedule=daily("0 7 * * *", shop),
         parameters=for_scanning(shop)
         | for_writing_to_customers(shop)
-        | {"template": shared(EmailTemplate, shop), "max_emails": 500},
+        | {"template": saved(EmailTemplate, shop), "max_emails": 500},
     )

@@ -2,7 +2,7 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import Shop, daily, deployment_of, first_saved, saved, shared
+from flows.deploying import Shop, daily, deployment_of, first_saved, saved
 from prefect_tracktor import SettledOrders, StatusFile, StatusQuery, TracktorCredentials
 from prefect_tracktor.flows import reconcile_manual_statuses
 
@@ -23,7 +23,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
                 StatusQuery,
                 hint="TRACKTOR_STATUSES, or TRACKTOR_STATUS_URL and TRACKTOR_STATUS_QUERY,",
             ),
-            "settled": shared(SettledOrders, shop),
+            "settled": saved(SettledOrders, shop),
             "dry_run": shop.dry_run,
             "max_updates": 1000,
         },

@@ -10,7 +10,6 @@ from flows.deploying.parts import (
     for_writing_to_customers,
     notified_statuses,
     saved,
-    shared,
     wished,
 )
 from flows.deploying.shop import NotSetUp, Shop, Unusable, shop_of_the_environment
@@ -28,7 +27,6 @@ __all__ = [
     "for_writing_to_customers",
     "notified_statuses",
     "saved",
-    "shared",
     "shop_of_the_environment",
     "wished",
 ]

@@ -45,7 +45,7 @@ _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def saved(block: type[Block], shop: Shop) -> Block:
-    """The shop's own document of a block; a deployment stores it by reference.
+    """The shop's document of a block, or the shared one; a deployment stores it by reference.
 
     Args:
         block: The block's class.
@@ -56,25 +56,6 @@ def saved(block: type[Block], shop: Shop) -> Block:
 
     Raises:
         Unusable: It was not made, or it cannot be right, say as it was edited.
-    """
-    found = _found(find_document, block, shop)
-    if found is None:
-        raise Unusable(_missing(block, shop))
-    return found
-
-
-def shared(block: type[Block], shop: Shop) -> Block:
-    """The shop's own document of a block that may serve several shops, or else the shared one.
-
-    Args:
-        block: The block's class.
-        shop: The shop.
-
-    Returns:
-        The saved block.
-
-    Raises:
-        Unusable: There is neither, or it cannot be right.
     """
     found = _found(document_of_shop, block, shop)
     if found is None:
@@ -177,7 +158,7 @@ def for_scanning(shop: Shop, *, delivered: bool = False) -> dict[str, Any]:
     return {
         "credentials": saved(TracktorCredentials, shop),
         "orders": orders,
-        "settled": shared(SettledOrders, shop),
+        "settled": saved(SettledOrders, shop),
         "dry_run": shop.dry_run,
     }
 
@@ -198,8 +179,8 @@ def for_writing_to_customers(shop: Shop) -> dict[str, Any]:
         example = shop.setting("sender", "'Your Shop <orders@your-shop.example>'")
         raise Unusable(f"there is no address that customers see: {example}")
     return {
-        "email_server": shared(EmailServerCredentials, shop),
-        "ledger": shared(NotificationLedger, shop),
+        "email_server": saved(EmailServerCredentials, shop),
+        "ledger": saved(NotificationLedger, shop),
         "sender": shop.sender,
     }
 
