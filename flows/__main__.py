@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 from uuid import UUID
 
 import httpx
-from prefect import serve
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 
@@ -26,8 +25,8 @@ from flows import (
 from flows.deploying import Shop, Unusable
 from flows.deploying.fleet import Fleet, chosen, fleet_of
 from flows.deploying.pools import Place, place_in
-from flows.deploying.registration import Registration, left_over, registration_of, stop
-from flows.deploying.serving import AsRegistered
+from flows.deploying.registration import Registration, left_over, registration_of
+from flows.deploying.serving import claim, serve_registered, stop
 from flows.deploying.shop import braked
 
 DEPLOYMENTS: dict[str, Callable[[Shop], RunnerDeployment]] = {
@@ -80,16 +79,11 @@ def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Name
     _tell_what_is_left_over(client, registrations, fleet, options)
     if not served:
         return 2
+    claimed = claim(client, served)
     try:
-        serve(
-            *(
-                AsRegistered(name=made.name, flow_name=made.flow_name, deployment_id=deployment_id)
-                for deployment_id, made in served.items()
-            ),
-            pause_on_shutdown=False,
-        )
+        serve_registered(served)
     finally:
-        _stop(client, served)
+        _stop(client, served, claimed)
     return 0
 
 
@@ -111,9 +105,9 @@ def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Nam
     return 2 if fleet.failed or done < len(registrations) else 0
 
 
-def _stop(client: SyncPrefectClient, served: Collection[UUID]) -> None:
+def _stop(client: SyncPrefectClient, served: Collection[UUID], claimed: str) -> None:
     try:
-        stop(client, served)
+        stop(client, served, claimed)
     except httpx.HTTPError as error:
         print(f"The deployments could not be paused ({type(error).__name__}): their scheduled runs")
         print("wait, and start when they are served again.")

@@ -45,5 +45,5 @@ def deployment(shop: Shop) -> RunnerDeployment:
         parameters=for_writing_to_customers(shop)
         | {"credentials": saved(TracktorCredentials, shop), "dry_run": shop.dry_run},
         # customers do not wait for each other; the ledger keeps each message to one
-        one_at_a_time=False,
+        at_once=4,
     )

@@ -211,10 +211,11 @@ class TestWithoutAPipeline:
         assert isinstance(to_be_paused, RunnerDeployment)
         paused_id = to_be_paused.apply()
         assert isinstance(paused_id, UUID)
-        automated(automations.run_when_many_get_into_trouble(deployment.id))
-        automated(automations.pause_when_many_get_into_trouble(paused_id))
+        account = credentials_of(shop).account
+        automated(automations.run_when_many_get_into_trouble(deployment.id, account))
+        automated(automations.pause_when_many_get_into_trouble(paused_id, account))
         # made again, it replaces itself
-        automated(automations.run_when_many_get_into_trouble(deployment.id))
+        automated(automations.run_when_many_get_into_trouble(deployment.id, account))
         report = announce_exceptions(
             credentials_of(shop),
             list(shop.shop.order_ids),

@@ -13,6 +13,8 @@ from prefect.automations import (
 )
 from prefect.client.orchestration import get_client
 
+from prefect_tracktor.events import shop_resource_id
+
 FAILED_RUNS = "Tell the team of failed Tracktor runs"
 MANY_RUN = "Many parcels in trouble: run"
 MANY_PAUSE = "Many parcels in trouble: pause"
@@ -44,26 +46,26 @@ def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
 
 
 def run_when_many_get_into_trouble(
-    deployment_id: UUID, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
+    deployment_id: UUID, account: str, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
 ) -> AutomationCore:
     """Run a deployment at once when many parcels newly get into trouble, say of one carrier.
 
-    The events are those of `announce_exceptions`.
+    The events are those of `announce_exceptions` for the account, as credentials name it.
     """
     return AutomationCore(
         name=MANY_RUN,
-        trigger=_many_in_trouble(parcels, within),
+        trigger=_many_in_trouble(account, parcels, within),
         actions=[RunDeployment(deployment_id=deployment_id, parameters={"dry_run": True})],
     )
 
 
 def pause_when_many_get_into_trouble(
-    deployment_id: UUID, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
+    deployment_id: UUID, account: str, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
 ) -> AutomationCore:
     """Pause a deployment instead, so that a person looks before customers are written to."""
     return AutomationCore(
         name=MANY_PAUSE,
-        trigger=_many_in_trouble(parcels, within),
+        trigger=_many_in_trouble(account, parcels, within),
         actions=[PauseDeployment(deployment_id=deployment_id)],
     )
 
@@ -82,9 +84,11 @@ def remove(name: str) -> None:
             client.delete_automation(automation.id)
 
 
-def _many_in_trouble(parcels: int, within: timedelta) -> EventTrigger:
+def _many_in_trouble(account: str, parcels: int, within: timedelta) -> EventTrigger:
     return EventTrigger(
         expect={"tracktor.fulfillment.exception.*"},
+        # of one account, where several shops send their events to the same Prefect
+        match_related={"prefect.resource.id": shop_resource_id(account)},
         posture=Posture.Reactive,
         threshold=parcels,
         within=within,

@@ -35,10 +35,6 @@ SCHEDULE = "as-in-flows"
 # and by this description its triggers, beside the automations that people made for it
 AS_IN_FLOWS = "From the deployment's file in flows/: what it reacts to is edited there."
 
-# a run that finds another under way waits for its end
-_ONE_AT_A_TIME = ConcurrencyLimitConfig(
-    limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
-)
 # where equal intervals are counted from: at any later time the same, so that deploying again does
 # not put off the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -219,7 +215,7 @@ def deployment_of(
     parameters: Mapping[str, Any],
     schedule: Schedule | None = None,
     triggers: Sequence[DeploymentEventTrigger] = (),
-    one_at_a_time: bool = True,
+    at_once: int = 1,
 ) -> RunnerDeployment:
     """A deployment; blocks are stored in it by reference, never their secrets.
 
@@ -231,7 +227,7 @@ def deployment_of(
         parameters: The flow's parameters.
         schedule: When it runs by itself.
         triggers: Which events it runs for.
-        one_at_a_time: Whether a run that finds another under way waits for its end.
+        at_once: How many of its runs may be under way; one more waits for the end of another.
 
     Returns:
         What `python -m flows` serves or deploys.
@@ -242,7 +238,9 @@ def deployment_of(
         parameters=dict(parameters),
         schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
         triggers=[trigger.model_copy(update={"description": AS_IN_FLOWS}) for trigger in triggers],
-        concurrency_limit=_ONE_AT_A_TIME if one_at_a_time else None,
+        concurrency_limit=ConcurrencyLimitConfig(
+            limit=at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
+        ),
         tags=shop.tags,
         version=version("prefect-tracktor"),
         # a worker needs the installed package, and no checkout

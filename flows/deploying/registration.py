@@ -6,7 +6,7 @@ differ is not sent, and what people pause stays paused.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -146,21 +146,6 @@ def left_over(
         name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
         if name not in wished and not {*but_of} & {*deployment.tags}:
             yield name
-
-
-def stop(client: SyncPrefectClient, deployments: Iterable[UUID]) -> None:
-    """Pause deployments whose process ends, so that no runs pile up; those paused already stay so.
-
-    Args:
-        client: Prefect's API.
-        deployments: Their ids.
-    """
-    for deployment_id in deployments:
-        deployment = client.read_deployment(deployment_id)
-        # one that was deployed to a work pool meanwhile is run by its workers
-        if not deployment.paused and deployment.work_pool_name is None:
-            tags = [*deployment.tags, STOPPED]
-            client.update_deployment(deployment_id, DeploymentUpdate(paused=True, tags=tags))
 
 
 def _brakes(deployment: RunnerDeployment, existing: DeploymentResponse) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from flows.__main__ import main
 from flows.deploying import Shop, Unusable, saved, shop_of_the_environment
 from flows.deploying.parts import for_scanning
 from flows.deploying.registration import STOPPED
+from flows.deploying.serving import claim
 from prefect_tracktor import (
     OrderFile,
     SettledOrders,
@@ -31,7 +32,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Serve until the deployments are registered, and stop."""
     served: list[str] = []
     monkeypatch.setattr(
-        "flows.__main__.serve", lambda *made, **_: served.extend(d.full_name for d in made)
+        "flows.deploying.serving.serve", lambda *made, **_: served.extend(d.full_name for d in made)
     )
 
     def serve(*options: str) -> list[str]:
@@ -117,6 +118,29 @@ def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
     capsys.readouterr()
     serve("--only", "expired_exceptions")
     assert f"updated    {MAIL} (tags, resumed)" in capsys.readouterr().out
+
+
+def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_another_takes_over(*_made: object, **_options: object) -> None:
+        claim(server.client, [server[MAIL].id])
+
+    monkeypatch.setattr("flows.deploying.serving.serve", until_another_takes_over)
+    assert main(["serve", "--only", "expired_exceptions"]) == 0
+    assert not server[MAIL].paused
+
+
+def test_a_run_that_waits_holds_up_no_other_deployment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    monkeypatch.setattr(
+        "flows.deploying.serving.serve", lambda *_made, limit, **_: limits.append(limit)
+    )
+    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
+    assert main(["serve", "--only", "expired_exceptions", "status_change"]) == 0
+    assert limits == [1 + 4]
 
 
 def test_what_somebody_paused_stays_paused_through_stop_and_start(
