@@ -13,11 +13,9 @@ from prefect.settings import PREFECT_API_URL
 from blocks.documents import DOCUMENTS, VARIABLES
 from blocks.making import Maker
 from blocks.variables import Environment, UnusableFile, file_of, read, warnings
-from prefect_tracktor.documents import SHARED
+from prefect_tracktor.documents import NAME_PATTERN, SHARED
 from prefect_tracktor.webhooks import host_of
 
-# what Prefect takes for the name of a document
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _SLUGS = tuple(document.slug for document in DOCUMENTS)
 
 
@@ -56,7 +54,7 @@ def main(
 
 
 def _name(text: str) -> str:
-    if not _NAME.fullmatch(text):
+    if not re.fullmatch(NAME_PATTERN, text):
         raise argparse.ArgumentTypeError(
             f"{text!r} is no name for documents: lowercase letters and digits, with single dashes"
             " between them"

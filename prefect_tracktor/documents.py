@@ -12,6 +12,9 @@ from prefect_tracktor.settled import SettledOrders
 # what documents are called where there is one shop, and those that several shops share
 SHARED = "tracktor"
 
+# what Prefect lets a document be called
+NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+
 # what may serve several shops; an account, its orders and its webhooks are a shop's own
 SHAREABLE: tuple[type[Block], ...] = (
     EmailServerCredentials,
@@ -70,7 +73,7 @@ def document_of_shop(block: type[Block], shop: str) -> Block | None:
 
     Example:
         >>> _ = NotificationLedger(url=ledger.url).save("tracktor", overwrite=True)
-        >>> document_of_shop(NotificationLedger, "berlin").url == ledger.url
+        >>> document_of_shop(NotificationLedger, "dresden").url == ledger.url
         True
     """
     own = find_document(block, shop)

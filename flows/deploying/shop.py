@@ -8,11 +8,9 @@ from zoneinfo import ZoneInfo
 
 from blocks.variables import UnusableFile, file_of, read
 from prefect_tracktor import InvalidInput, StatusStage
-from prefect_tracktor.documents import SHARED
+from prefect_tracktor.documents import NAME_PATTERN, SHARED
 from prefect_tracktor.mail.message import parse_mailbox
 from prefect_tracktor.sources.cells import flag_of
-
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 class Unusable(Exception):
@@ -83,7 +81,7 @@ class Shop:
         Raises:
             Unusable: One cannot; the message says which and what to do.
         """
-        if not _NAME.fullmatch(self.name):
+        if not re.fullmatch(NAME_PATTERN, self.name):
             raise Unusable(
                 f"a shop's name has lowercase letters, digits and single dashes, as those of block"
                 f" documents: {self.name!r}"

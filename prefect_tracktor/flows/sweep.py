@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.documents import document_of_shop, find_document
+from prefect_tracktor.documents import NAME_PATTERN, document_of_shop, find_document
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
 from prefect_tracktor.flows.advance import advance_custom_statuses
 from prefect_tracktor.flows.announce import announce_exceptions
@@ -63,7 +63,7 @@ class SweptShop:
         'berlin'
     """
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", title="Name")]
+    name: Annotated[str, Field(pattern=NAME_PATTERN, title="Name")]
     parameters: Annotated[dict[str, Any], Field(title="Parameters")] = field(default_factory=dict)
 
 
