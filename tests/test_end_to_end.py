@@ -5,23 +5,20 @@ server, a served deployment with its trigger, and SMTP; the receiver is killed i
 """
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-import stamina
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import TracktorCredentials, WantedWebhook
 from prefect_tracktor.flows import sync_webhooks
 from prefect_tracktor.sandbox import DeliveryFaults, MailServer, Movement, Sandbox, Shop
 from tests.events.conftest import TOKEN
+from tests.programs import free_port, waiting
 
 PROJECT = Path(__file__).parent.parent
 PARCELS = 4
@@ -48,7 +45,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a module of Python's in a process of its own, with a Prefect home of the test's."""
     own = {
         "PREFECT_HOME": str(tmp_path / "home"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }
     with ExitStack() as running:
@@ -69,37 +65,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-@pytest.fixture
-def api_url(start: Start) -> Iterator[str]:
-    """A Prefect server of its own, started as its users start one."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    start("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
-    for attempt in waiting(httpx.HTTPError):
-        with attempt:
-            httpx.get(f"{url}/health").raise_for_status()
-    with temporary_settings(updates={PREFECT_API_URL: url}):
-        yield url
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
-def waiting(error: type[Exception] = AssertionError) -> Any:
-    return stamina.retry_context(
-        on=error, attempts=None, timeout=240, wait_initial=0.2, wait_max=0.5, wait_jitter=0
-    )
-
-
 def test_each_customer_hears_once_that_the_parcel_arrived(
-    api_url: str, start: Start, tracktor: Sandbox, mail: MailServer, tmp_path: Path
+    prefect_api: None, start: Start, tracktor: Sandbox, mail: MailServer, tmp_path: Path
 ) -> None:
     port = free_port()
     environment = {
-        "PREFECT_API_URL": api_url,
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_API_KEY": tracktor.api_key,
         "TRACKTOR_BASE_URL": tracktor.base_url,

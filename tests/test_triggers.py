@@ -42,7 +42,8 @@ from prefect_tracktor import (
 from prefect_tracktor.flows import announce_exceptions, email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.chat import ChatServer
-from tests.serving import make_blocks_of, served, waiting
+from tests.programs import waiting
+from tests.serving import make_blocks_of, served
 
 EXAMPLES = Path(automations.__file__).parent
 Automated = Callable[[AutomationCore], UUID]

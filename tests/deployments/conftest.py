@@ -7,12 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
-import stamina
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
@@ -23,6 +21,7 @@ from blocks.__main__ import main as make_blocks
 from flows import deploying, shops
 from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
 from prefect_tracktor.sandbox import MailServer, Sandbox
+from tests.programs import waiting
 
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 # none of these may be kept anywhere but in block documents
@@ -207,9 +206,3 @@ def ended(client: SyncPrefectClient, run_id: UUID) -> State:
             assert state.is_final()
             return state
     raise AssertionError  # not reached: the last attempt raises
-
-
-def waiting() -> Any:
-    return stamina.retry_context(
-        on=AssertionError, attempts=None, timeout=240, wait_initial=0.2, wait_max=0.5, wait_jitter=0
-    )

@@ -65,7 +65,7 @@ def test_the_others_are_served(
 ) -> None:
     served: list[str] = []
     monkeypatch.setattr(
-        "flows.__main__.serve", lambda *made, **_: served.extend(d.full_name for d in made)
+        "flows.deploying.serving.serve", lambda *made, **_: served.extend(d.full_name for d in made)
     )
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert served == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]

@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,19 +20,12 @@ from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.handbook.commands import PREFECT_SERVER, ready_pattern, runnable
 from tests.handbook.pages import PROJECT, SHELL_OF_ITS_OWN, Block
 from tests.handbook.shells import Shell, ShellBeside
+from tests.programs import free_port
 
 # how the variables begin that a reader sets
 OURS = ("PREFECT_", "TRACKTOR_", "SHOPIFY_", "SMTP_")
 # a value as shells and .env files write it
 _VALUE = r"(?:'[^'\n]*'|\"[^\"\n]*\"|[^\s#'\"]*)"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass

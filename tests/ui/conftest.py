@@ -7,7 +7,6 @@ import csv
 import datetime as dt
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,10 +17,10 @@ from typing import Any, Literal
 
 import httpx
 import pytest
-import stamina
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from tests.programs import free_port, waiting
 
 PROJECT = Path(__file__).parent.parent.parent
 NAMES = ("chromium", "google-chrome", "chromium-browser")
@@ -214,20 +213,6 @@ def _write_files(folder: Path, shop: Shop) -> None:
     with (folder / "production_plan.csv").open("w", encoding="utf-8", newline="") as file:
         rows = ((order_id, "Sewing") for order_id in shop.order_ids[:60])
         csv.writer(file).writerows([("order_id", "status"), *rows])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
-def waiting(
-    error: type[Exception] | Callable[[Exception], bool] = AssertionError,
-) -> Any:
-    return stamina.retry_context(
-        on=error, attempts=None, timeout=60, wait_initial=0.2, wait_max=0.5, wait_jitter=0
-    )
 
 
 def in_order(page: Page, words: Sequence[str]) -> None:

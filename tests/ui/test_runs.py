@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from prefect_tracktor.sandbox import MailFaults
-from tests.ui.conftest import DESKTOP, SECRET_PATH, SENDER, Installation, Picture, in_order, waiting
+from tests.programs import waiting
+from tests.ui.conftest import DESKTOP, SECRET_PATH, SENDER, Installation, Picture, in_order
 
 pytestmark = pytest.mark.ui
 
