@@ -18,7 +18,7 @@ demo: $(READY) ## a sandbox shop, the e-mail flow run three times against it, an
 	$(BIN)/python -m prefect_tracktor.demo
 
 test: $(READY) ## the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-docs: $(READY) ## every code block of the handbook and the README, as printed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m handbook tests/handbook

@@ -36,13 +36,23 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(postgresql_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server of our own with an empty database; it takes some ten seconds to start."""
-    # on SQLite the server stands still for a minute now and then: its event loop tidies up a cursor
-    # whose connection waits for the lock that another task of the loop holds
+def prefect_database_url(postgresql_url: str) -> str:
+    """An empty database for a Prefect server.
+
+    On SQLite the whole server stands still for a minute now and then: its event loop is blocked
+    until a connection's wait for the lock, which a task of that loop holds, runs out.
+    """
     database = make_url(_new_database(postgresql_url)).set(drivername="postgresql+asyncpg")
+    return database.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def prefect_api(
+    prefect_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A Prefect server of our own with an empty database; it takes some ten seconds to start."""
     settings = {
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.render_as_string(hide_password=False),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url,
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     }
     with (

@@ -33,6 +33,9 @@ STOPPED = "not-served"
 # the parameters with which a flow sends nothing, or nothing to customers
 BRAKES = ("dry_run", "redirect_to")
 
+# how the entrypoints begin of what was made here; with the tag only, it is a pipeline of the user's
+_READY_MADE = "prefect_tracktor.flows."
+
 _PAGE = 200
 _WORDS = {
     "parameter_openapi_schema": "form",
@@ -132,7 +135,7 @@ def registration_of(
 def left_over(
     client: SyncPrefectClient, wished: Collection[str], *, but_of: Collection[str] = ()
 ) -> Iterator[str]:
-    """The deployments on the server that nobody wishes for any more.
+    """The deployments of ready-made flows on the server that nobody wishes for any more.
 
     Args:
         client: Prefect's API.
@@ -142,7 +145,8 @@ def left_over(
     Yields:
         Their names, with the flow's.
     """
-    for deployment in _tagged(client):
+    ours = (made for made in _tagged(client) if (made.entrypoint or "").startswith(_READY_MADE))
+    for deployment in ours:
         name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
         if name not in wished and not {*but_of} & {*deployment.tags}:
             yield name

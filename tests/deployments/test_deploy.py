@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.schedules import CronSchedule
@@ -231,6 +232,20 @@ def test_what_is_no_longer_wished_for_is_named_and_left(
     assert f"prefect deployment delete '{MAIL}'" in capsys.readouterr().out
     assert server.names() == [MAIL]
     assert deploy_all("--dry-run", "--only", "webhooks") == 0
+    assert "left over" not in capsys.readouterr().out
+
+
+def test_a_pipeline_of_the_users_own_that_bears_the_tag_is_not_called_left_over(
+    server: Server, capsys: Output
+) -> None:
+    @flow
+    def digest() -> None: ...
+
+    flow_id = server.client.create_flow(digest)
+    server.client.create_deployment(
+        flow_id, "daily", tags=["tracktor"], entrypoint="exceptions_digest.py:digest"
+    )
+    assert deploy_all("--dry-run") == 0
     assert "left over" not in capsys.readouterr().out
 
 
