@@ -54,6 +54,7 @@ def test_the_catalog_shows_our_blocks_with_what_they_are_for(page: Page, picture
     for block in BLOCKS:
         expect(page.get_by_role("heading", name=block.get_block_type_name())).to_be_visible()
         expect(page.get_by_text(str(block.get_description()), exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name="AWS Credentials")).to_have_count(0)
     picture(page, "blocks-catalog", clip={"x": 0, "y": 0, "width": 1280, "height": 760})
 
 
