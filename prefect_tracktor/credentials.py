@@ -1,7 +1,7 @@
 """The credentials block: one Tracktor account, and how to talk to it."""
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator
 
 from prefect_tracktor.client import (
     BASE_URL,
@@ -12,6 +12,7 @@ from prefect_tracktor.client import (
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.transport import TransportLimits
 
@@ -47,7 +48,7 @@ class TracktorCredentials(Block):
     _description = "The uuid and API key of one Tracktor account, and how hard it may be asked."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = BLOCK_CONFIG
 
     uuid: str = Field(
         title="Account uuid",

@@ -12,13 +12,14 @@ from typing import Any, ClassVar, TypeVar
 import stamina
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_HOME
-from pydantic import ConfigDict, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateTable
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
+from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.masking import redact, refuse_masked
 
 T = TypeVar("T")
@@ -60,7 +61,7 @@ class DatabaseBlock(Block, ABC):
         SecretStr('**********')
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = BLOCK_CONFIG
     tables: ClassVar[tuple[Table, ...]] = ()
 
     url: SecretStr = Field(

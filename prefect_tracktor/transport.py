@@ -23,8 +23,15 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnreadableAnswer,
 )
+from prefect_tracktor.forms import in_order
 
 _LARGEST_BODY_BYTES = 64 * 1024 * 1024
+
+
+def _in_a_form(schema: dict[str, Any]) -> None:
+    in_order(schema)
+    # in place of the class's own words
+    schema["description"] = "How many requests at once and per second, time-outs, and retries."
 
 
 class TransportLimits(BaseModel):
@@ -55,11 +62,8 @@ class TransportLimits(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        # what a form says of them, in place of this class's own words
         title="Limits",
-        json_schema_extra={
-            "description": "How many requests at once and per second, time-outs, and retries."
-        },
+        json_schema_extra=_in_a_form,
     )
 
     max_concurrency: int = Field(

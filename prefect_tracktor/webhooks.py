@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, Secr
 
 from prefect_tracktor.endpoints import checked_address
 from prefect_tracktor.errors import ConnectionTrouble
+from prefect_tracktor.forms import BLOCK_CONFIG, in_order
 from prefect_tracktor.logos import logo
 from prefect_tracktor.masking import redact, refuse_masked
 from prefect_tracktor.models import Webhook, WebhookTopic
@@ -50,7 +51,7 @@ class WantedWebhook(BaseModel):
         'order/delivered'
     """
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, json_schema_extra=in_order)
 
     topic: WebhookTopic = Field(title="Topic")
     address: Address
@@ -84,7 +85,7 @@ class WebhookSubscription(Block):
     _description = "The webhooks that an account ought to have at one address."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = BLOCK_CONFIG
 
     address: Address
     topics: list[WebhookTopic] = Field(

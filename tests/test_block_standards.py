@@ -58,6 +58,19 @@ def icon(block: type[Block]) -> str:
     return found["name"]
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_form_keeps_its_order_on_a_database_that_keeps_none(block: type[Block]) -> None:
+    schema = block.model_json_schema()
+    forms = [schema, *schema.get("definitions", {}).values()]
+    positions = [
+        [field["position"] for field in form["properties"].values()]
+        for form in forms
+        if "properties" in form
+    ]
+    assert positions
+    assert positions == [list(range(len(numbers))) for numbers in positions]
+
+
 def test_every_block_is_found() -> None:
     assert [block.__name__ for block in OF_THE_PACK] == [
         "EmailTemplate",

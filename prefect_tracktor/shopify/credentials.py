@@ -3,9 +3,10 @@
 from typing import Self
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.shopify.client import (
     API_VERSION,
@@ -54,7 +55,7 @@ class ShopifyCredentials(Block):
         "https://shopify.dev/docs/apps/build/dev-dashboard/get-api-access-tokens"
     )
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = BLOCK_CONFIG
 
     shop: str = Field(
         title="Shop",

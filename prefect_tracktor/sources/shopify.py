@@ -7,9 +7,10 @@ from itertools import islice
 from typing import Annotated, Literal
 
 from prefect.blocks.core import Block
-from pydantic import AfterValidator, ConfigDict, Field, HttpUrl
+from pydantic import AfterValidator, Field, HttpUrl
 
 from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
+from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.shopify.client import ShopifyClient
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
@@ -90,7 +91,7 @@ class ShopifyOrders(Block):
     _description = "Finds the orders in Shopify that Tracktor is to be asked about."
     _documentation_url = HttpUrl("https://shopify.dev/docs/api/admin-graphql/latest/queries/orders")
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = BLOCK_CONFIG
 
     credentials: ShopifyCredentials = Field(
         title="Shop",

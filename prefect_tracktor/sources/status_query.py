@@ -8,12 +8,13 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.database import said_without_secrets
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.masking import refuse_masked
 from prefect_tracktor.sources.desired_rows import (
@@ -64,7 +65,7 @@ class StatusQuery(Block):
     _description = "What a shop's orders ought to show, read with a query from its own database."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = BLOCK_CONFIG
 
     url: SecretStr = Field(
         title="Database URL",

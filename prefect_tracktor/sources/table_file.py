@@ -15,9 +15,10 @@ from urllib.parse import urlsplit
 
 import fsspec  # type: ignore[import-untyped]  # it brings no types
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, Secret, SecretStr, StringConstraints, field_validator
+from pydantic import Field, Secret, SecretStr, StringConstraints, field_validator
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.sources.cells import is_order_id, shortened
 
 _FORMATS: dict[str, Literal["csv", "jsonl"]] = {
@@ -69,7 +70,7 @@ class TableFile(Block, ABC):
         Cell(place='plan.csv, line 2, column status', value='Sewing')
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = BLOCK_CONFIG
 
     path: Text = Field(
         title="Path",

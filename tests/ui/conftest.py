@@ -151,7 +151,9 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
 
 
 @pytest.fixture(scope="session")
-def installation(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+def installation(
+    chromium: str, prefect_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
     """A Prefect server, a sandbox shop of today, the block documents, all deployments served."""
     folder = tmp_path_factory.mktemp("installation")
     url = f"http://127.0.0.1:{free_port()}"
@@ -165,6 +167,7 @@ def installation(chromium: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
             "PREFECT_API_URL": f"{url}/api",
             "PREFECT_SERVER_UI_API_URL": f"{url}/api",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url,
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "PREFECT_API_LOG_RETRYABLE_ERRORS": "true",
             "TRACKTOR_UUID": tracktor.uuid,

@@ -100,7 +100,11 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
             installation.mail.faults = MailFaults()
     page.goto(f"runs/flow-run/{run_id}")
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
-    expect(page.get_by_text("12 sent")).to_be_visible()
+    # the last lines reach the server after the state, upon which the page looks for no more
+    for attempt in waiting():
+        with attempt:
+            page.reload()
+            expect(page.get_by_text("12 sent")).to_be_visible(timeout=3_000)
     picture(page.get_by_role("tabpanel", name="Logs"), "run-log")
     context.close()
     return Walk(run_id, tuple(seen))

@@ -1,0 +1,38 @@
+"""How blocks are asked for in Prefect's UI: a form with a field for each setting."""
+
+from typing import Any
+
+from pydantic import ConfigDict
+
+
+def in_order(schema: dict[str, Any]) -> None:
+    """Number the fields of a form, as Prefect numbers a flow's parameters.
+
+    Prefect keeps a block's schema in its database, and a PostgreSQL keeps no order of it: without
+    numbers the form shows the fields by the length of their names.
+
+    Args:
+        schema: A model's JSON schema; it is changed.
+
+    Example:
+        >>> from pydantic import BaseModel
+        >>> from prefect_tracktor.forms import in_order
+        >>> class Limits(BaseModel, json_schema_extra=in_order):
+        ...     requests_per_second: int
+        ...     attempts: int
+        >>> [f["position"] for f in Limits.model_json_schema()["properties"].values()]
+        [0, 1]
+    """
+    for position, field in enumerate(schema.get("properties", {}).values()):
+        field["position"] = position
+
+
+def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
+    from prefect.blocks.core import schema_extra
+
+    schema_extra(schema, block)
+    in_order(schema)
+
+
+# of all our blocks: a form in order, and errors that do not repeat a secret
+BLOCK_CONFIG = ConfigDict(hide_input_in_errors=True, json_schema_extra=_of_block)
