@@ -175,12 +175,12 @@ def test_all_documents_are_made_from_the_environment(environment: dict[str, str]
 
 def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> None:
     only = [ACCOUNT, *ORDERS]
-    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "7"}, name="berlin", only=only) == 0
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "7"}, name="by-the-sea", only=only) == 0
     assert main(environment | SHOPIFY, name="vienna", only=only) == 0
-    assert loaded(TracktorCredentials, "berlin").limits.max_concurrency == 7
+    assert loaded(TracktorCredentials, "by-the-sea").limits.max_concurrency == 7
     assert loaded(TracktorCredentials, "vienna").limits.max_concurrency == 4
     assert loaded(ShopifyOrders, "vienna").credentials.shop == "your-store.myshopify.com"
-    assert not exists(ShopifyCredentials, "berlin")
+    assert not exists(ShopifyCredentials, "by-the-sea")
 
 
 def test_only_what_is_asked_for_is_made_and_asked_for(

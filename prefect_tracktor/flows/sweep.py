@@ -186,7 +186,8 @@ def sweep_shops(
         ...     [SweptShop("berlin", {"orders": order_ids})],
         ...     parameters={"ledger": ledger, "dry_run": True},
         ... )
-        >>> report.done, len(report.reports["berlin"].read)
+        >>> found = report.reports["berlin"]
+        >>> report.done, len(found.read) + len(found.settled)
         (('berlin',), 1000)
     """
     if not 1 <= shops_at_once <= _MOST_SHOPS_AT_ONCE:
