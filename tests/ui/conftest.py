@@ -41,11 +41,6 @@ ColorScheme = Literal["light", "dark"]
 expect.set_options(timeout=30_000)
 
 
-def _is_busy(error: Exception) -> bool:
-    """Whether the server did nothing, as its database was locked; Prefect's client tries again."""
-    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 503
-
-
 @dataclass(frozen=True, slots=True)
 class Installation:
     """What a shop runs, and where it can be looked at.
@@ -73,12 +68,9 @@ class Installation:
             The answer.
         """
         method = "POST" if content else "GET"
-        for attempt in waiting(_is_busy):
-            with attempt:
-                address = f"{self.url}/api/{path}"
-                answer = httpx.request(method, address, json=content or None, timeout=30)
-                answer.raise_for_status()
-        return answer.json()
+        address = f"{self.url}/api/{path}"
+        answer = httpx.request(method, address, json=content or None, timeout=30)
+        return answer.raise_for_status().json()
 
     def deployment(self, name: str) -> dict[str, Any]:
         """A deployment's record.
