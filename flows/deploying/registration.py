@@ -26,12 +26,10 @@ from prefect.utilities.callables import parameter_schema
 from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
 from flows.deploying.pools import Place
 from prefect_tracktor.documents import SHARED
+from prefect_tracktor.flows.sweep import BRAKES
 
 # on a deployment that was paused because the process that served it has ended, not by a person
 STOPPED = "not-served"
-
-# the parameters with which a flow sends nothing, or nothing to customers
-BRAKES = ("dry_run", "redirect_to")
 
 # how the entrypoints begin of what was made here; with the tag only, it is a pipeline of the user's
 _READY_MADE = "prefect_tracktor.flows."

@@ -44,6 +44,8 @@ _FLOWS: dict[SweepableFlow, Flow[..., Any]] = {
     "reconcile_manual_statuses": reconcile_manual_statuses,
     "sync_webhooks": sync_webhooks,
 }
+# the parameters with which a flow sends nothing, or nothing to customers
+BRAKES = ("dry_run", "redirect_to")
 _MOST_SHOPS_AT_ONCE = 32
 
 
@@ -165,16 +167,18 @@ def sweep_shops(
     Args:
         flow_name: Which flow.
         shops: For which shops.
-        parameters: Parameters of the flow for all shops; what a shop names itself goes before. For
-            one that takes a block, the name of another document will do.
+        parameters: Parameters of the flow for all shops; what a shop names itself goes before, but
+            for a dry run or a rehearsal of all shops. For one that takes a block, the name of
+            another document will do.
         shops_at_once: How many shops may be under way. Limits such as `max_emails` hold for each.
 
     Returns:
         What came of each shop.
 
     Raises:
-        InvalidInput: There are no shops, one is named twice, two are the same Tracktor account, or
-            the flow has no such parameter; nothing was run.
+        InvalidInput: There are no shops, one is named twice, two are the same Tracktor account, the
+            flow has no such parameter, or a shop would lift the dry run or the rehearsal that all
+            are to have; nothing was run.
         IncompleteRun: All shops were tried, and in some of them something is left or went wrong.
             Its `report` says where.
 
@@ -197,6 +201,7 @@ def sweep_shops(
     wanted = _wanted_by(_FLOWS[flow_name])
     _check_names(shops)
     _check_parameters(shops, parameters or {}, wanted, flow_name)
+    _check_brakes(shops, parameters or {})
     runs = [_prepared(shop, parameters or {}, wanted) for shop in shops]
     _refuse_the_same_account_twice(runs)
     report = SweepReport(shops=tuple(_carried_out(_FLOWS[flow_name], runs, shops_at_once)))
@@ -260,6 +265,18 @@ def _check_parameters(
             raise InvalidInput(
                 f"{place}: {flow_name} has no parameter {name!r}; it has {', '.join(known)}"
             )
+
+
+def _check_brakes(shops: Sequence[SweptShop], common: Mapping[str, Any]) -> None:
+    """Whoever rehearses with all shops is not to find a message of one of them with customers."""
+    for place, shop in enumerate(shops):
+        for name in BRAKES:
+            braked = common.get(name)
+            if braked and shop.parameters.get(name, braked) != braked:
+                raise InvalidInput(
+                    f"shops[{place}].parameters: {name} differs from that in parameters, which is "
+                    f"for all shops; take it out of one of the two. Nothing was run"
+                )
 
 
 def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Wanted]) -> _ShopRun:

@@ -222,6 +222,16 @@ def test_a_common_parameter_gives_way_to_a_shops_own(
             {},
             r"shops\[0\].parameters: .*no parameter 'x'; it has cred",
         ),
+        (
+            [SweptShop("berlin"), SweptShop("rome", {"dry_run": False})],
+            {"parameters": {"dry_run": True}},
+            r"shops\[1\].parameters: dry_run differs from that in parameters, which is for all",
+        ),
+        (
+            [SweptShop("rome", {"redirect_to": ""})],
+            {"parameters": {"redirect_to": "me@shop.example"}},
+            r"shops\[0\].parameters: redirect_to differs",
+        ),
         ([SweptShop("rome")], {"shops_at_once": 0}, "shops_at_once must be from 1 to 32, not 0"),
     ],
 )
