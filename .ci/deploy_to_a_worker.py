@@ -6,18 +6,12 @@ Then the same deployments are served from here, and a scheduled run is seen to s
 """
 
 import os
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import httpx
 import stamina
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
@@ -26,44 +20,9 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from tests.programs import PROJECT, prefect_server, running, waiting
 
-PROJECT = Path(__file__).parent.parent
 NAME = "E-mail expired exceptions/daily"
-
-
-def waiting(error: type[Exception] = AssertionError) -> Any:
-    """Attempts until one raises no such error."""
-    return stamina.retry_context(
-        on=error, attempts=None, timeout=240, wait_initial=0.5, wait_max=0.5, wait_jitter=0
-    )
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
-
-
-@contextmanager
-def running(*command: str, log: Path, **how: Any) -> Iterator[None]:
-    """A program, until the end of the block; what it said is shown if something fails."""
-    with (
-        log.open("wb") as written,
-        subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT, **how) as process,
-    ):
-        try:
-            yield
-        except BaseException:
-            sys.stdout.write(log.read_text())
-            raise
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                # Prefect's worker may leave a thread behind that keeps it from ending
-                process.kill()
 
 
 def here(*arguments: str, environment: dict[str, str]) -> None:
@@ -96,26 +55,19 @@ def main(wheel: str, folder: Path) -> None:
     missing = subprocess.run([wheel, "-c", "import flows"], cwd=empty, env=alone, check=False)
     assert missing.returncode, "the worker's environment has more than the wheel"
 
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    settings = {
-        "PREFECT_API_URL": url,
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-    }
-    server = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with (
         Sandbox(Shop(orders=60, expired=5)) as tracktor,
         MailServer() as mail,
-        running(*server, log=folder / "server.log", env=os.environ | settings),
+        prefect_server(folder, {}) as url,
         temporary_settings(updates={PREFECT_API_URL: url}),
         get_client(sync_client=True) as client,
     ):
-        for attempt in waiting(httpx.HTTPError):
-            with attempt:
-                httpx.get(f"{url}/health").raise_for_status()
+        settings = {
+            "PREFECT_API_URL": url,
+            "PREFECT_HOME": str(folder / "home"),
+            "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        }
         tracktor.shop.write_orders_csv(folder / "orders.csv")
         variables = settings | {
             "TRACKTOR_UUID": tracktor.uuid,
@@ -133,17 +85,16 @@ def main(wheel: str, folder: Path) -> None:
         here("prefect", "work-pool", "create", "--type", "process", "p", environment=environment)
         here("flows", "deploy", "--work-pool", "p", environment=environment)
         apart = alone | settings | {"PREFECT_HOME": str(folder / "home-of-the-worker")}
-        worker = [wheel, "-m", "prefect", "worker", "start", "--pool", "p"]
-        with running(*worker, log=folder / "worker.log", cwd=empty, env=apart):
+        worker = ["-m", "prefect", "worker", "start", "--pool", "p"]
+        log = folder / "worker.log"
+        with running(*worker, python=wheel, log=log, cwd=empty, environment=apart):
             here("prefect", "deployment", "run", NAME, "--watch", environment=environment)
         assert len(mail.messages) == 5, mail.messages
         print("a worker with nothing but the wheel has written to the five customers")
 
-        serve = [sys.executable, "-m", "flows", "serve", "--only", "expired_exceptions"]
-        with running(*serve, log=folder / "serve.log", cwd=PROJECT, env=environment):
-            for attempt in waiting():
-                with attempt:
-                    assert "being served" in (folder / "serve.log").read_text()
+        serve = ["-m", "flows", "serve", "--only", "expired_exceptions"]
+        log = folder / "serve.log"
+        with running(*serve, log=log, says="being served", environment=environment):
             run = the_run_of_the_schedule(client)
         assert len(mail.messages) == 5, "somebody was written to twice"
         print(f"the scheduled run {run.name} has started by itself; nobody was written to again")

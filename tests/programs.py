@@ -2,15 +2,17 @@
 
 import os
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import STDOUT, Popen, TimeoutExpired
 from typing import Any
 
 import httpx
 import stamina
+
+PROJECT = Path(__file__).parent.parent
 
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -32,23 +34,64 @@ def prefect_server(folder: Path, settings: dict[str, str]) -> Iterator[str]:
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
-    command = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     environment = os.environ | _SETTINGS | {"PREFECT_HOME": str(folder / "home")} | settings
-    said = folder / "prefect-server.log"
+    log = folder / "prefect-server.log"
+    with running(*command, log=log, environment=environment) as process:
+        for attempt in waiting(httpx.HTTPError):
+            with attempt:
+                assert process.poll() is None, log.read_text()
+                httpx.get(f"{url}/health").raise_for_status()
+        yield url
+        process.kill()  # nobody misses what it would tidy up
+
+
+@contextmanager
+def running(
+    *arguments: str,
+    log: Path,
+    says: str = "",
+    environment: Mapping[str, str] = os.environ,
+    python: str = sys.executable,
+    cwd: Path = PROJECT,
+) -> Iterator[Popen[bytes]]:
+    """Run a program of Python's, from when it says something until it is told to end.
+
+    Args:
+        *arguments: What Python is to run, such as `-m flows serve`.
+        log: Where it is kept what the program says.
+        says: What it says once it is ready.
+        environment: All its environment variables.
+        python: Which Python.
+        cwd: Its directory.
+
+    Yields:
+        The process.
+    """
+    command = [python, *arguments]
     with (
-        said.open("ab") as log,
-        subprocess.Popen(
-            [sys.executable, "-m", *command], env=environment, stdout=log, stderr=log
-        ) as process,
+        log.open("ab") as written,
+        Popen(command, cwd=cwd, env=environment, stdout=written, stderr=STDOUT) as process,
     ):
         try:
-            for attempt in waiting(httpx.HTTPError):
+            for attempt in waiting():
                 with attempt:
-                    assert process.poll() is None, said.read_text()
-                    httpx.get(f"{url}/health").raise_for_status()
-            yield url
+                    assert says in log.read_text()
+            yield process
+        except BaseException:
+            sys.stdout.write(log.read_text())
+            raise
         finally:
-            process.kill()
+            _end(process)
+
+
+def _end(process: Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(30)
+    except TimeoutExpired:
+        # Prefect's worker may leave a thread behind that keeps it from ending
+        process.kill()
 
 
 def free_port() -> int:

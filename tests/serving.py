@@ -1,8 +1,6 @@
 """The handbook's scripts that serve deployments, each in a process of its own."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +9,7 @@ from prefect.settings import PREFECT_API_URL
 
 from blocks.__main__ import main as make_blocks
 from prefect_tracktor.sandbox import Sandbox
-from tests.programs import waiting
+from tests.programs import running
 
 
 def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
@@ -36,16 +34,7 @@ def served(script: Path, folder: Path) -> Iterator[None]:
         "PREFECT_HOME": str(folder),
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }
-    said = folder / "served.log"
-    with said.open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, script], env=os.environ | settings, stdout=log, stderr=log
-        )
-        try:
-            for attempt in waiting():
-                with attempt:
-                    assert b"being served" in said.read_bytes()
-            yield
-        finally:
-            process.kill()
-            process.wait()
+    log = folder / "served.log"
+    environment = os.environ | settings
+    with running(str(script), log=log, says="being served", environment=environment):
+        yield

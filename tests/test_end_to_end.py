@@ -5,11 +5,10 @@ server, a served deployment with its trigger, and SMTP; the receiver is killed i
 """
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 from prefect.settings import PREFECT_API_URL
@@ -18,12 +17,11 @@ from prefect_tracktor import TracktorCredentials, WantedWebhook
 from prefect_tracktor.flows import sync_webhooks
 from prefect_tracktor.sandbox import DeliveryFaults, MailServer, Movement, Sandbox, Shop
 from tests.events.conftest import TOKEN
-from tests.programs import free_port, waiting
+from tests.programs import free_port, running, waiting
 
-PROJECT = Path(__file__).parent.parent
 PARCELS = 4
 
-Start = Callable[..., subprocess.Popen[bytes]]
+Start = Callable[..., Popen[bytes]]
 
 
 @pytest.fixture
@@ -47,20 +45,12 @@ def start(tmp_path: Path) -> Iterator[Start]:
         "PREFECT_HOME": str(tmp_path / "home"),
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }
-    with ExitStack() as running:
+    with ExitStack() as programs:
 
-        def start(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-            log = running.enter_context((tmp_path / f"{arguments[0]}.log").open("ab"))
-            process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                cwd=PROJECT,
-                env=os.environ | own | environment,
-                stdout=log,
-                stderr=log,
-            )
-            running.callback(process.wait)
-            running.callback(process.kill)
-            return process
+        def start(*arguments: str, **environment: str) -> Popen[bytes]:
+            log = tmp_path / f"{arguments[0]}.log"
+            program = running("-m", *arguments, log=log, environment=os.environ | own | environment)
+            return programs.enter_context(program)
 
         yield start
 

@@ -1,9 +1,6 @@
 """A shop with all its blocks made, and what Prefect's server keeps of its deployments."""
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +18,7 @@ from blocks.__main__ import main as make_blocks
 from flows import deploying, shops
 from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
 from prefect_tracktor.sandbox import MailServer, Sandbox
-from tests.programs import waiting
+from tests.programs import running, waiting
 
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 # none of these may be kept anywhere but in block documents
@@ -165,36 +162,19 @@ def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @contextmanager
-def running(*command: str, cwd: Path, says: str, log: Path) -> Iterator[None]:
-    """A program of ours, from when it says something until it is told to end."""
+def serving(*options: str, folder: Path) -> Iterator[None]:
+    """`python -m flows serve`, from when it is ready until it has ended as it was told to."""
     own = {
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PREFECT_HOME": str(log.parent / "home"),
+        "PREFECT_HOME": str(folder / "home"),
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
-    with (
-        log.open("w") as written,
-        subprocess.Popen(
-            [sys.executable, "-m", *command],
-            cwd=cwd,
-            env=os.environ | own,
-            stdout=written,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            for attempt in waiting():
-                with attempt:
-                    assert says in log.read_text()
-            yield
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+    command = ["-m", "flows", "serve", *options]
+    log = folder / "serve.log"
+    with running(*command, log=log, says="being served", environment=os.environ | own) as process:
+        yield
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def ended(client: SyncPrefectClient, run_id: UUID) -> State:

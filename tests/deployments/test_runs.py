@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from prefect_tracktor.sandbox import MailServer
-from tests.deployments.conftest import Server, ended, running
+from tests.deployments.conftest import Server, ended, serving
 
 MAIL = "E-mail expired exceptions/daily"
-PROJECT = Path(__file__).parent.parent.parent
 
 pytestmark = pytest.mark.usefixtures("no_deployments")
 
@@ -19,8 +18,7 @@ pytestmark = pytest.mark.usefixtures("no_deployments")
 def test_a_served_deployment_runs_when_it_is_triggered(
     open_for_business: list[str], server: Server, mail: MailServer, tmp_path: Path
 ) -> None:
-    serve = ("flows", "serve", "--only", "expired_exceptions")
-    with running(*serve, cwd=PROJECT, says="being served", log=tmp_path / "serve.log"):
+    with serving("--only", "expired_exceptions", folder=tmp_path):
         made = server[MAIL]
         assert not made.paused
         run = server.client.create_flow_run_from_deployment(made.id)

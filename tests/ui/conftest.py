@@ -7,12 +7,11 @@ import csv
 import datetime as dt
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from typing import Any, Literal
 
 import httpx
@@ -20,9 +19,8 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
-from tests.programs import free_port, waiting
+from tests.programs import PROJECT, free_port, running, waiting
 
-PROJECT = Path(__file__).parent.parent.parent
 NAMES = ("chromium", "google-chrome", "chromium-browser")
 PICTURES = "UI_PICTURES"
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
@@ -149,10 +147,10 @@ def installation(
     """A Prefect server, a sandbox shop of today, the block documents, all deployments served."""
     folder = tmp_path_factory.mktemp("installation")
     url = f"http://127.0.0.1:{free_port()}"
-    with ExitStack() as running:
+    with ExitStack() as parts:
         shop = Shop(orders=400, expired=12, now=dt.datetime.now(dt.UTC))
-        tracktor = running.enter_context(Sandbox(shop))
-        mail = running.enter_context(MailServer())
+        tracktor = parts.enter_context(Sandbox(shop))
+        mail = parts.enter_context(MailServer())
         _write_files(folder, shop)
         environment = {
             "PREFECT_HOME": str(folder / "home"),
@@ -177,29 +175,25 @@ def installation(
             "SMTP_TYPE": "INSECURE",
         }
 
-        def start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
-            log = running.enter_context((folder / f"{module}.log").open("ab"))
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+        def start(module: str, *arguments: str, says: str = "") -> Popen[bytes]:
+            program = running(
+                "-m",
+                module,
+                *arguments,
+                log=folder / f"{module}.log",
+                says=says,
+                environment=os.environ | {"PYTHONPATH": str(PROJECT)} | environment,
                 # where the files are, so that no picture shows a path of this machine
                 cwd=folder,
-                env=os.environ | {"PYTHONPATH": str(PROJECT)} | environment,
-                stdout=log,
-                stderr=log,
             )
-            running.callback(process.wait)
-            running.callback(process.kill)
-            return process
+            return parts.enter_context(program)
 
         start("prefect", "server", "start", "--port", url.rpartition(":")[2])
         for attempt in waiting(httpx.HTTPError):
             with attempt:
                 httpx.get(f"{url}/api/health").raise_for_status()
         assert start("blocks").wait() == 0, (folder / "blocks.log").read_text()
-        start("flows", "serve")
-        for attempt in waiting():
-            with attempt:
-                assert "being served" in (folder / "flows.log").read_text()
+        start("flows", "serve", says="being served")
         yield Installation(url, tracktor, mail, folder / "flows.log")
 
 
