@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from prefect.blocks.core import schema_extra
 from pydantic import ConfigDict
 
 
@@ -28,8 +29,6 @@ def in_order(schema: dict[str, Any]) -> None:
 
 
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
-    from prefect.blocks.core import schema_extra
-
     schema_extra(schema, block)
     in_order(schema)
 

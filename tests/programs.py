@@ -35,7 +35,8 @@ def prefect_server(folder: Path, settings: dict[str, str]) -> Iterator[str]:
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | _SETTINGS | {"PREFECT_HOME": str(folder / "home")} | settings
+    own = {"PREFECT_HOME": str(folder / "home"), "PREFECT_SERVER_UI_API_URL": url}
+    environment = os.environ | _SETTINGS | own | settings
     log = folder / "prefect-server.log"
     with running(*command, log=log, environment=environment) as process:
         for attempt in waiting(httpx.HTTPError):

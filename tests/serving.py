@@ -1,9 +1,10 @@
-"""The handbook's scripts that serve deployments, each in a process of its own."""
+"""Processes that serve deployments, and the blocks that these refer to."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 
 from prefect.settings import PREFECT_API_URL
 
@@ -27,14 +28,14 @@ def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
 
 
 @contextmanager
-def served(script: Path, folder: Path) -> Iterator[None]:
-    """Run a script that serves, while the block runs."""
+def served(*arguments: str, folder: Path) -> Iterator[Popen[bytes]]:
+    """Run a program that serves, such as a script of the handbook's, while the block runs."""
     settings = {
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PREFECT_HOME": str(folder),
+        "PREFECT_HOME": str(folder / "home"),
         "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     }
     log = folder / "served.log"
     environment = os.environ | settings
-    with running(str(script), log=log, says="being served", environment=environment):
-        yield
+    with running(*arguments, log=log, says="being served", environment=environment) as process:
+        yield process

@@ -245,7 +245,7 @@ def test_served_as_the_handbook_shows_it_posts_when_it_is_run(
 ) -> None:
     make_blocks_of(tracktor, tmp_path)
     CHANNELS[SLACK](chat).save("parcels", overwrite=True)
-    with served(EXAMPLES / "serve_digest.py", tmp_path):
+    with served(str(EXAMPLES / "serve_digest.py"), folder=tmp_path):
         run = run_deployment("Exceptions digest/daily", poll_interval=1)
     assert isinstance(run, FlowRun)
     assert run.state is not None

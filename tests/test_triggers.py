@@ -74,7 +74,7 @@ def deployment(
     """The handbook's deployment, served by a process of its own."""
     folder = tmp_path_factory.mktemp("served")
     make_blocks_of(shop, folder)
-    with served(EXAMPLES / "serve_after_import.py", folder):
+    with served(str(EXAMPLES / "serve_after_import.py"), folder=folder):
         yield client.read_deployment_by_name(DEPLOYMENT)
 
 

@@ -1,6 +1,5 @@
 """A shop with all its blocks made, and what Prefect's server keeps of its deployments."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.settings import PREFECT_API_URL
 
 from blocks.__main__ import main as make_blocks
 from flows import deploying, shops
 from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
 from prefect_tracktor.sandbox import MailServer, Sandbox
-from tests.programs import running, waiting
+from tests.programs import waiting
+from tests.serving import served
 
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 # none of these may be kept anywhere but in block documents
@@ -164,14 +163,7 @@ def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @contextmanager
 def serving(*options: str, folder: Path) -> Iterator[None]:
     """`python -m flows serve`, from when it is ready until it has ended as it was told to."""
-    own = {
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-    }
-    command = ["-m", "flows", "serve", *options]
-    log = folder / "serve.log"
-    with running(*command, log=log, says="being served", environment=os.environ | own) as process:
+    with served("-m", "flows", "serve", *options, folder=folder) as process:
         yield
         process.terminate()
         assert process.wait(60) == 0

@@ -19,7 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
-from tests.programs import PROJECT, free_port, running, waiting
+from tests.programs import PROJECT, prefect_server, running, waiting
 
 NAMES = ("chromium", "google-chrome", "chromium-browser")
 PICTURES = "UI_PICTURES"
@@ -146,18 +146,16 @@ def installation(
 ) -> Iterator[Installation]:
     """A Prefect server, a sandbox shop of today, the block documents, all deployments served."""
     folder = tmp_path_factory.mktemp("installation")
-    url = f"http://127.0.0.1:{free_port()}"
+    database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url}
     with ExitStack() as parts:
+        api = parts.enter_context(prefect_server(folder, database))
         shop = Shop(orders=400, expired=12, now=dt.datetime.now(dt.UTC))
         tracktor = parts.enter_context(Sandbox(shop))
         mail = parts.enter_context(MailServer())
         _write_files(folder, shop)
         environment = {
             "PREFECT_HOME": str(folder / "home"),
-            "PREFECT_API_URL": f"{url}/api",
-            "PREFECT_SERVER_UI_API_URL": f"{url}/api",
-            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url,
+            "PREFECT_API_URL": api,
             "PREFECT_RUNNER_POLL_FREQUENCY": "1",
             "PREFECT_API_LOG_RETRYABLE_ERRORS": "true",
             "TRACKTOR_UUID": tracktor.uuid,
@@ -188,13 +186,9 @@ def installation(
             )
             return parts.enter_context(program)
 
-        start("prefect", "server", "start", "--port", url.rpartition(":")[2])
-        for attempt in waiting(httpx.HTTPError):
-            with attempt:
-                httpx.get(f"{url}/api/health").raise_for_status()
         assert start("blocks").wait() == 0, (folder / "blocks.log").read_text()
         start("flows", "serve", says="being served")
-        yield Installation(url, tracktor, mail, folder / "flows.log")
+        yield Installation(api.removesuffix("/api"), tracktor, mail, folder / "flows.log")
 
 
 def _write_files(folder: Path, shop: Shop) -> None:
