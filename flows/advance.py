@@ -19,5 +19,5 @@ def deployment(shop: Shop) -> RunnerDeployment:
         name="daily",
         description=__doc__,
         schedule=daily("0 6 * * *", shop),
-        parameters=for_scanning(shop) | {"stages": stages, "max_updates": 1000},
+        parameters=for_scanning(shop, unfulfilled=True) | {"stages": stages, "max_updates": 1000},
     )

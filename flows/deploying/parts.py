@@ -133,24 +133,29 @@ def notified_statuses(shop: Shop) -> list[str]:
     return wished(statuses, shop.setting("notify", "delivered or in_transit,delivered"))
 
 
-def for_scanning(shop: Shop, *, delivered: bool = False) -> dict[str, Any]:
+def for_scanning(
+    shop: Shop, *, delivered: bool = False, unfulfilled: bool = False
+) -> dict[str, Any]:
     """The parameters of all flows that look through the shop's orders.
 
     Args:
         shop: The shop.
         delivered: Whether delivered orders are looked for.
+        unfulfilled: Whether orders are looked for of which nothing was sent yet.
 
     Returns:
         Values by the parameters' names. Orders are found in Shopify, if the shop has a document for
         that, or else in a file.
 
     Raises:
-        NotSetUp: Delivered orders are looked for, and Shopify's leave them out.
+        NotSetUp: Delivered or unfulfilled orders are looked for, and Shopify's leave them out.
         Unusable: A document is missing.
     """
     orders = _found(find_document, ShopifyOrders, shop) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
         raise NotSetUp("switch on 'Include delivered orders' in the document of ShopifyOrders")
+    if unfulfilled and isinstance(orders, ShopifyOrders) and not orders.finds_unfulfilled:
+        raise NotSetUp("set 'Fulfillment' to any in the document of ShopifyOrders")
     return {
         "credentials": saved(TracktorCredentials, shop),
         "orders": orders,

@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import Orders
+from prefect_tracktor.sources import Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
 
@@ -48,7 +49,8 @@ def advance_custom_statuses(
         What was found and done.
 
     Raises:
-        InvalidInput: A stage or an argument cannot be right. Nothing was written.
+        InvalidInput: A stage or an argument cannot be right, or `orders` leaves out those that are
+            still being made. Nothing was written.
         LimitExceeded: More orders than `max_updates` are to be written; none was.
         IncompleteRun: All that could be done was done, and something is left: orders that could
             not be read or written, or that do not show what was written. Its `report` says which.
@@ -65,6 +67,11 @@ def advance_custom_statuses(
         >>> len(report.planned) > 0
         True
     """
+    if isinstance(orders, ShopifyOrders) and not orders.finds_unfulfilled:
+        raise InvalidInput(
+            "orders leaves out what is still being made, of which nothing was sent yet: set"
+            " fulfillment of the ShopifyOrders to any or unfulfilled"
+        )
     options, calls = status_options(credentials)
     return StatusRun(
         credentials,

@@ -138,6 +138,7 @@ class Shopify:
         self._tokens: dict[str, float] = {}
         self._tags: dict[int, tuple[str, ...]] = {}
         self._cancelled: set[int] = set()
+        self._incomplete: set[int] = set()
         self._points = rules.bucket_points
         self._counted_at = time.monotonic()
 
@@ -163,6 +164,17 @@ class Shopify:
             >>> Shopify(Shop(orders=1), ShopifyRules()).cancel(7)
         """
         self._cancelled.add(order_id)
+
+    def hold_back(self, order_id: int) -> None:
+        """Leave something of an order to be sent later, beside the parcels that it has.
+
+        Args:
+            order_id: One of the shop's.
+
+        Example:
+            >>> Shopify(Shop(orders=1), ShopifyRules()).hold_back(7)
+        """
+        self._incomplete.add(order_id)
 
     def revoke_tokens(self) -> None:
         """Make all tokens invalid that were granted so far.
@@ -308,9 +320,14 @@ class Shopify:
             "updatedAt": updated,
             "cancelledAt": created if order_id in self._cancelled else None,
             "tags": list(self._tags.get(order_id, ())),
-            "displayFulfillmentStatus": "FULFILLED" if parcels else "UNFULFILLED",
+            "displayFulfillmentStatus": self._fulfillment(order_id, parcels),
             "fulfillments": _first_of(parcels),
         }
+
+    def _fulfillment(self, order_id: int, parcels: list[dict[str, str]]) -> str:
+        if not parcels:
+            return "UNFULFILLED"
+        return "PARTIALLY_FULFILLED" if order_id in self._incomplete else "FULFILLED"
 
 
 class _Asked:

@@ -56,9 +56,9 @@ def _self_contained(search: str) -> str:
 class ShopifyOrders(Block):
     """Finds orders in Shopify. The conditions below must all be met.
 
-    By default these are the orders of the last 45 days that are fulfilled, not cancelled, and of
-    which some parcel has not arrived: Tracktor is asked about each order that is found, and that
-    may count towards its plan.
+    By default these are the orders of the last 45 days of which something was sent, not cancelled,
+    and of which some parcel has not arrived: Tracktor is asked about each order that is found, and
+    that may count towards its plan.
 
     Attributes:
         credentials: The shop.
@@ -99,9 +99,10 @@ class ShopifyOrders(Block):
     )
     fulfillment: Literal["fulfilled", "partial", "fulfilled or partial", "unfulfilled", "any"] = (
         Field(
-            default="fulfilled",
+            default="fulfilled or partial",
             title="Fulfillment",
-            description="How far the order has been fulfilled.",
+            description="How far the order has been fulfilled. Orders of which nothing was sent yet"
+            " are found with unfulfilled or any only; statuses such as Cutting need them.",
         )
     )
     created_within_days: int = Field(
@@ -144,6 +145,11 @@ class ShopifyOrders(Block):
         title="Include cancelled orders",
         description="Also name orders that were cancelled.",
     )
+
+    @property
+    def finds_unfulfilled(self) -> bool:
+        """Whether orders are among them of which nothing was sent yet."""
+        return self.fulfillment in {"unfulfilled", "any"}
 
     def order_ids(self) -> Iterator[int]:
         """Name the orders, each once, oldest first.

@@ -7,7 +7,7 @@ import pytest
 from prefect.client.schemas.actions import DeploymentUpdate
 
 from flows.__main__ import main
-from flows.deploying import Shop, Unusable, saved, shop_of_the_environment
+from flows.deploying import NotSetUp, Shop, Unusable, saved, shop_of_the_environment
 from flows.deploying.parts import for_scanning
 from flows.deploying.registration import STOPPED
 from flows.deploying.serving import claim
@@ -107,6 +107,10 @@ def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> Non
     credentials = ShopifyCredentials.model_validate({"shop": "your-store", "access_token": "t0ken"})
     ShopifyOrders(credentials=credentials).save(shop.name, overwrite=True)
     assert isinstance(for_scanning(shop)["orders"], ShopifyOrders)
+    with pytest.raises(NotSetUp, match="set 'Fulfillment' to any"):
+        for_scanning(shop, unfulfilled=True)
+    with pytest.raises(NotSetUp, match="switch on 'Include delivered orders'"):
+        for_scanning(shop, delivered=True)
 
 
 def test_what_is_no_longer_served_is_paused_until_it_is_served_again(

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from prefect_tracktor import InvalidInput, LimitExceeded, StatusStage, TracktorCredentials
+from prefect_tracktor import (
+    InvalidInput,
+    LimitExceeded,
+    ShopifyCredentials,
+    ShopifyOrders,
+    StatusStage,
+    TracktorCredentials,
+)
 from prefect_tracktor.flows import advance_custom_statuses
 from prefect_tracktor.sandbox import Sandbox, Shop
 
@@ -105,3 +112,20 @@ def test_an_unknown_stage_is_refused_before_an_order_is_read(
     with pytest.raises(InvalidInput, match=r"stages\[0\]: 'Sowing' .* meant: 'Sewing'\?"):
         advance(credentials, tracktor, stages=[StatusStage("Sowing", 1)])
     assert tracktor.calls == [("GET", "status-options.json")]
+
+
+def test_orders_from_shopify_must_hold_those_that_are_still_being_made(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    shop = ShopifyCredentials.model_validate(
+        {
+            "shop": "your-store",
+            "access_token": tracktor.shopify_access_token,
+            "base_url": tracktor.shopify_url,
+        }
+    )
+    with pytest.raises(InvalidInput, match="orders leaves out what is still being made"):
+        advance(credentials, tracktor, orders=ShopifyOrders(credentials=shop))
+    assert not tracktor.calls
+    being_made = ShopifyOrders(credentials=shop, fulfillment="unfulfilled")
+    assert advance(credentials, tracktor, orders=being_made, dry_run=True).planned
