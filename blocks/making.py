@@ -6,7 +6,7 @@ from prefect.blocks.core import Block
 from pydantic import ValidationError
 
 from blocks.documents import DOCUMENTS, Document, Values
-from blocks.variables import Environment, without_values
+from blocks.variables import SHOWN, Environment, without_values
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
 from prefect_tracktor.documents import SHAREABLE, SHARED, find_document
 
@@ -152,15 +152,16 @@ class Maker:
         self._say(f"{line} ({more})" if more else line)
 
     def _explain(self, document: Document, problems: list[str]) -> None:
-        values = {name: self._environment.get(name, "") for name in _variables(document)}
+        values = {name: self._environment.get(name, "") for name in _hidden(document)}
         for problem in problems:
             self._say(f"         {without_values(problem, values)}")
 
 
-def _variables(document: Document) -> set[str]:
-    """The variables of a document, and of those that are parts of it."""
+def _hidden(document: Document) -> set[str]:
+    """The variables of a document, and of those that are parts of it, that nobody is shown."""
     blocks = {document.block, *document.others.values()}
-    return {name for one in DOCUMENTS if one.block in blocks for name in one.fields.values()}
+    names = {name for one in DOCUMENTS if one.block in blocks for name in one.fields.values()}
+    return names - SHOWN
 
 
 def _existing(block: type[Block], name: str) -> Block | None:

@@ -25,6 +25,9 @@ READ_ELSEWHERE = {
     "TRACKTOR_SPOOL_URL": "prefect_tracktor.events",
 }
 
+# What a message may show, as it is no secret and part of the command that mends it.
+SHOWN = frozenset({"TRACKTOR_SHARED_LIMIT"})
+
 _DEFAULT_FILE = Path(".env")
 _FOR_OTHERS = 0o077
 # a shorter value is no secret, and its letters occur in other words

@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
+from prefect.settings import PREFECT_API_URL
 
 from blocks.documents import VARIABLES
 from blocks.variables import warnings
@@ -55,6 +56,7 @@ def main(arguments: list[str]) -> int:
         wished = [braked(shop) for shop in chosen(shops.shops(), options.shop)]
         for warning in warnings(None, os.environ, VARIABLES):
             print(f"Warning: {warning}")
+        _refuse_a_temporary_server()
         with get_client(sync_client=True) as client:
             _check(client)
             return (
@@ -154,6 +156,20 @@ def _tell_what_is_left_over(
             f"left over  {name}: it stays on the server, as nothing here wishes for it; to remove"
         )
         print(f"           it: prefect deployment delete '{name}'")
+
+
+def _refuse_a_temporary_server() -> None:
+    """Without an address Prefect starts a server of its own, on which no schedule ever runs.
+
+    Raises:
+        Unusable: No address is set.
+    """
+    if not PREFECT_API_URL.value():
+        raise Unusable(
+            "PREFECT_API_URL is not set, and nothing would run by the clock: run prefect server"
+            " start in another shell, then here: export"
+            " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
+        )
 
 
 def _check(client: SyncPrefectClient) -> None:

@@ -12,7 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from prefect_tracktor.client import checked_uuid
 from prefect_tracktor.sandbox import (
+    UUID,
     AnswerShape,
     DeliveryFault,
     DeliveryFaults,
@@ -44,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        uuid = checked_uuid(options.uuid)
         shop = Shop(
             orders=options.orders,
             seed=options.seed,
@@ -71,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
                 answers=answers,
                 mail=mail,
                 port=options.port,
+                uuid=uuid,
             )
         )
         if options.prepared:
@@ -80,7 +84,8 @@ def main(arguments: list[str] | None = None) -> int:
         if movement is not None:
             tracktor.move(movement)
         if options.env_file:
-            lines = (f"{name}={value}\n" for name, value in _variables(tracktor, mail).items())
+            variables = _variables(tracktor, mail, options)
+            lines = (f"{name}={value}\n" for name, value in variables.items())
             _write_at_once(options.env_file, "".join(lines))
         if options.ready_file:
             _write_at_once(options.ready_file, json.dumps(_whereabouts(tracktor, mail)))
@@ -100,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--just-ready", type=int, default=0, help="how many begin their way (0)")
     parser.add_argument(
         "--today", action="store_true", help="the shop's present is now, and not 1 June 2026"
+    )
+    parser.add_argument(
+        "--uuid", default=UUID, help="the account's; another for each of many shops"
     )
     parser.add_argument("--port", type=int, default=0, help="Tracktor's port; 0: any free one")
     parser.add_argument("--smtp-port", type=int, default=0, help="the mail server's port; 0: any")
@@ -246,13 +254,13 @@ def _introduce(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace)
     }.items():
         print(f"  {name:<15}{value}")
     print("To rehearse with it, in another shell:")
-    for name, value in _variables(tracktor, mail).items():
+    for name, value in _variables(tracktor, mail, options).items():
         print(f"  export {name}={value}")
     print("Serving until Ctrl-C.", flush=True)
 
 
-def _variables(tracktor: Sandbox, mail: MailServer) -> dict[str, str]:
-    """What blocks and deployments are made from, as a shell takes it; orders are in Shopify."""
+def _variables(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace) -> dict[str, str]:
+    """What blocks and deployments are made from, as a shell takes it."""
     variables = {
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_API_KEY": tracktor.api_key,
@@ -266,6 +274,8 @@ def _variables(tracktor: Sandbox, mail: MailServer) -> dict[str, str]:
         "SHOPIFY_BASE_URL": tracktor.shopify_url,
         "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
     }
+    if options.csv:
+        variables["TRACKTOR_ORDERS"] = str(options.csv.resolve())
     return {name: shlex.quote(value) for name, value in variables.items()}
 
 

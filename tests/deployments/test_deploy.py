@@ -278,6 +278,16 @@ def refused(shop: Shop) -> RunnerDeployment:
     return reconcile.deployment(shop).model_copy(update={"concurrency_limit": -1})
 
 
+@pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "here"]])
+def test_without_an_api_nothing_is_served_as_nothing_would_run_by_the_clock(
+    command: list[str], capsys: Output
+) -> None:
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        assert main(command) == 2
+    said = capsys.readouterr().out
+    assert said.startswith("PREFECT_API_URL is not set, and nothing would run by the clock")
+
+
 def test_an_api_that_is_down_is_said_before_anything_is_tried(capsys: Output) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/api"

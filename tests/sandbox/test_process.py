@@ -77,11 +77,15 @@ def test_it_writes_the_variables_to_rehearse_with_as_a_shell_and_dotenv_read_the
     tmp_path: Path,
 ) -> None:
     env_file = tmp_path / "sandbox.env"
-    with sandbox_process(orders=3, expired=1, env_file=env_file) as tracktor:
+    export = tmp_path / "export.csv"
+    uuid = "c" * 32
+    with sandbox_process(orders=3, expired=1, env_file=env_file, csv=export, uuid=uuid) as tracktor:
         variables = dotenv_values(env_file)
         command = ["bash", "-c", f'set -a; . {env_file}; printf "%s" "$TRACKTOR_SENDER"']
         sender = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert variables["TRACKTOR_BASE_URL"] == tracktor.base_url
+    assert variables["TRACKTOR_UUID"] == tracktor.uuid == uuid
+    assert variables["TRACKTOR_ORDERS"] == str(export)
     assert variables["SMTP_PORT"] == str(tracktor.smtp_port)
     assert sender == variables["TRACKTOR_SENDER"] == "Sandbox Shop <orders@sandbox-shop.example>"
 
@@ -90,6 +94,9 @@ def test_a_bad_option_is_told_and_nothing_starts(capfd: pytest.CaptureFixture[st
     with pytest.raises(RuntimeError, match="did not start"), sandbox_process(orders=3, expired=4):
         pass
     assert "expired must be between 0 and orders (3), not 4" in capfd.readouterr().err
+    with pytest.raises(RuntimeError, match="did not start"), sandbox_process(uuid="my-shop"):
+        pass
+    assert "uuid must be 32 hexadecimal digits" in capfd.readouterr().err
 
 
 def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -> None:
