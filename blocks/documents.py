@@ -41,6 +41,7 @@ class Document:
         block: The block's class.
         fields: The variable of each field; `limits.max_attempts` is a field of the field `limits`.
         required: The variables without which it cannot be made, each with where to get it.
+        identity: The field that says whose it is, such as the account's uuid.
         others: The fields that hold another document of the same name.
         adapt: Brings the given values into the form that the block takes.
         verify: Sees whether a block works; raises an error if not.
@@ -52,6 +53,7 @@ class Document:
     block: type[Block]
     fields: Mapping[str, str] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
+    identity: str = ""
     others: Mapping[str, type[Block]] = field(default_factory=dict)
     adapt: Callable[[Values], Values] = _as_they_are
     verify: Callable[[Any], None] = _with_its_own_means
@@ -124,6 +126,7 @@ DOCUMENTS = (
             "TRACKTOR_UUID": "the account's uuid, in Tracktor's settings in the Shopify admin",
             "TRACKTOR_API_KEY": "the account's API key, in the same place",
         },
+        identity="uuid",
     ),
     Document(
         EmailServerCredentials,
@@ -139,6 +142,7 @@ DOCUMENTS = (
             " needed, SMTP_PORT, SMTP_TYPE (SSL, STARTTLS or INSECURE), SMTP_USERNAME and"
             " SMTP_PASSWORD",
         },
+        identity="smtp_server",
         # a block of Prefect's own, with no way to see whether it works
         verify=verify_login,
     ),
@@ -168,6 +172,7 @@ DOCUMENTS = (
             " SHOPIFY_CLIENT_ID and SHOPIFY_CLIENT_SECRET of a Dev Dashboard app, or"
             " SHOPIFY_ACCESS_TOKEN",
         },
+        identity="shop",
         adapt=_one_way_in,
         instead=OrderFile,
     ),

@@ -103,8 +103,23 @@ class Maker:
             self._report("make" if self._dry_run else "made", document)
         elif changed := _changed(existing, block):
             self._report("update" if self._dry_run else "updated", document, ", ".join(changed))
+            if document.identity in changed:
+                self._tell_what_stays(document, block)
         else:
             self._report("keep" if self._dry_run else "kept", document)
+
+    def _tell_what_stays(self, document: Document, block: Block) -> None:
+        """Of another's document, say a rehearsal's: an address or a port would hardly be right."""
+        given = document.values(self._environment)
+        stays = [
+            name
+            for name, form in type(block).model_fields.items()
+            if name not in given
+            and getattr(block, name) != form.get_default(call_default_factory=True)
+        ]
+        if stays:
+            self._say(f"         as it was for the {document.identity} before: {', '.join(stays)};")
+            self._say(f"         to begin anew: prefect block delete {document.slug}/{self._name}")
 
     def ask_for(self, document: Document) -> bool:
         """Say what is missing for a document that could not be made.

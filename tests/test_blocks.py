@@ -223,6 +223,26 @@ def test_a_second_run_updates_and_keeps_what_people_edited(
     assert loaded(EmailTemplate).subject == "Our own words"
 
 
+def test_what_a_document_keeps_of_the_account_before_is_told(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    rehearsal = environment | {"SMTP_SERVER": "127.0.0.1", "SMTP_PORT": "2525"}
+    main(rehearsal, name="moved", only=[ACCOUNT, MAIL])
+    own = {
+        "TRACKTOR_UUID": "d" * 32,
+        "TRACKTOR_API_KEY": "key-of-my-own",
+        "SMTP_SERVER": "a.example",
+    }
+    said()
+    main(own, name="moved", only=[ACCOUNT, MAIL])
+    words = said()
+    assert "as it was for the uuid before: base_url, limits;" in words
+    assert "to begin anew: prefect block delete tracktor-credentials/moved" in words
+    assert "as it was for the smtp_server before: password, smtp_type, smtp_port;" in words
+    main(own, name="moved", only=[ACCOUNT, MAIL])
+    assert "before" not in said()
+
+
 def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
