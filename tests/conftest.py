@@ -14,6 +14,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
 )
 from sqlalchemy import create_engine, make_url
@@ -27,6 +28,13 @@ from tests.programs import prefect_server
 # a busy machine is no fault
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_server_but_the_tests_own() -> Iterator[None]:
+    """A test that needs Prefect's API and did not ask for it fails, and starts no server."""
+    with temporary_settings({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -77,13 +77,21 @@ def running(
         try:
             for attempt in waiting():
                 with attempt:
-                    assert says in log.read_text()
+                    _look_for(says, log, process)
             yield process
         except BaseException:
             sys.stdout.write(log.read_text())
             raise
         finally:
             _end(process)
+
+
+def _look_for(says: str, log: Path, process: Popen[bytes]) -> None:
+    ended = process.poll()
+    said = says in log.read_text()
+    if ended is not None and not said:
+        raise RuntimeError(f"it ended with {ended} and never said: {says}")
+    assert said
 
 
 def _end(process: Popen[bytes]) -> None:

@@ -11,7 +11,7 @@ from functools import cache
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from tests.handbook.pages import PROJECT
+from tests.programs import PROJECT
 
 _PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
 

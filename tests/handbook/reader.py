@@ -18,9 +18,9 @@ from blocks.documents import DOCUMENTS
 from prefect_tracktor.documents import SHARED
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.handbook.commands import PREFECT_SERVER, ready_pattern, runnable
-from tests.handbook.pages import PROJECT, SHELL_OF_ITS_OWN, Block
+from tests.handbook.pages import SHELL_OF_ITS_OWN, Block
 from tests.handbook.shells import Shell, ShellBeside
-from tests.programs import free_port
+from tests.programs import PROJECT, free_port
 
 # how the variables begin that a reader sets
 OURS = ("PREFECT_", "TRACKTOR_", "SHOPIFY_", "SMTP_")

@@ -12,7 +12,8 @@ from prefect.flows import Flow
 import prefect_tracktor
 from flows.__main__ import DEPLOYMENTS
 from prefect_tracktor import TracktorError, events, flows, sandbox, tasks
-from tests.handbook.pages import PAGES, PROJECT, name_of
+from tests.handbook.pages import PAGES, name_of
+from tests.programs import PROJECT
 
 REFERENCE = PROJECT / "docs" / "reference"
 TROUBLESHOOT = (PROJECT / "docs/how-to/troubleshoot.md").read_text("utf-8")

@@ -10,8 +10,9 @@ import pytest
 from prefect.settings import PREFECT_HOME, temporary_settings
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
-from tests.handbook.pages import PAGES, PROJECT, blocks_of, name_of
+from tests.handbook.pages import PAGES, blocks_of, name_of
 from tests.handbook.reader import OURS, Reader
+from tests.programs import PROJECT
 
 # with a Prefect server of its own, of which the page starts every part
 FROM_NOTHING = {"docs/tutorial.md"}
