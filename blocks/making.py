@@ -46,23 +46,26 @@ class Maker:
         Returns:
             Whether no value was invalid.
         """
-        existing = _existing(document.block, self._name)
-        if existing is None and self._is_shared(document):
-            return True
-        if existing is None and document.missing(self._environment):
-            return True
         try:
-            block = _with(document.block, existing, self._given(document, existing))
+            self._make(document)
         except ValueError as invalid:
             self._report("invalid", document)
             self._explain(document, _problems(invalid))
             self._invalid.add(document.block)
             return False
+        return True
+
+    def _make(self, document: Document) -> None:
+        existing = _existing(document.block, self._name)
+        if existing is None and self._is_shared(document):
+            return
+        if existing is None and document.missing(self._environment):
+            return
+        block = _with(document.block, existing, self._given(document, existing))
         if not self._dry_run:
             self._save(document, existing, block)
         self._there[document.block] = block
         self._tell(document, existing, block)
-        return True
 
     def _is_shared(self, document: Document) -> bool:
         """Whether a shop of another name goes by a document that all share, as nothing is its own.

@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
+from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -13,32 +14,15 @@ from prefect.settings import PREFECT_API_URL
 
 from blocks.documents import VARIABLES
 from blocks.variables import warnings
-from flows import (
-    advance,
-    exceptions,
-    expired_exceptions,
-    reconcile,
-    shops,
-    status_change,
-    status_changes,
-    webhooks,
-)
+from flows import shops
 from flows.deploying import Shop, Unusable
-from flows.deploying.fleet import Fleet, chosen, fleet_of
+from flows.deploying.fleet import Fleet, chosen, fleet_of, makers_in
 from flows.deploying.pools import Place, place_in
 from flows.deploying.registration import Registration, left_over, registration_of
 from flows.deploying.serving import claim, serve_registered, stop
 from flows.deploying.shop import braked
 
-DEPLOYMENTS: dict[str, Callable[[Shop], RunnerDeployment]] = {
-    "expired_exceptions": expired_exceptions.deployment,
-    "status_change": status_change.deployment,
-    "status_changes": status_changes.deployment,
-    "reconcile": reconcile.deployment,
-    "advance": advance.deployment,
-    "exceptions": exceptions.deployment,
-    "webhooks": webhooks.deployment,
-}
+DEPLOYMENTS = makers_in(Path(__file__).parent)
 
 
 def main(arguments: list[str]) -> int:

@@ -248,7 +248,12 @@ def _opened(url: URL) -> Engine:
         return create_engine(
             url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": 10}
         )
-    Path(str(url.database)).parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(str(url.database)).absolute().parent
+    if folder == PREFECT_HOME.value():
+        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        # a mistyped path must not become a new ledger, by which nobody was ever told
+        raise FileNotFoundError(f"there is no directory {folder}; make it, or mend the path")
     engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30})
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_immediately)

@@ -13,6 +13,7 @@ from pydantic import Field, HttpUrl
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, delete, select
 
 from prefect_tracktor.database import DatabaseBlock, by_statement, insert_into
+from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.logos import logo
 from prefect_tracktor.models import Fulfillment, Order
 
@@ -122,26 +123,31 @@ class SettledOrders(DatabaseBlock):
     def _before(self) -> datetime:
         return datetime.now(UTC) - timedelta(days=self.after_days)
 
-    def forget(self, account: str, order_ids: Iterable[int] | None = None) -> None:
+    def forget(self, account: str, order_ids: Iterable[int] | None = None) -> int:
         """Have orders read again.
 
         Args:
             account: The account's name.
             order_ids: Which; all of the account's if left out.
 
+        Returns:
+            How many of them were remembered.
+
         Raises:
+            InvalidInput: An id is none, say an order's name; nothing was forgotten.
             DatabaseError: The database cannot be used.
 
         Example:
-            >>> SettledOrders(url=ledger.url).forget("shop")
+            >>> SettledOrders(url=ledger.url).forget("shop", [1001])
+            0
         """
         of_the_account = delete(SETTLED).where(SETTLED.c.shop == account)
+        which = [of_the_account]
+        if order_ids is not None:
+            ids = [checked_id(i, field=f"order_ids[{n}]") for n, i in enumerate(order_ids)]
+            which = [of_the_account.where(SETTLED.c.order_id.in_(s)) for s in by_statement(ids)]
         with self.transaction(SETTLED) as database:
-            if order_ids is None:
-                database.execute(of_the_account)
-                return
-            for some in by_statement(order_ids):
-                database.execute(of_the_account.where(SETTLED.c.order_id.in_(some)))
+            return sum(database.execute(statement).rowcount for statement in which)
 
 
 def arrived_at(order: Order) -> datetime | None:

@@ -252,6 +252,14 @@ def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
     assert loaded(TracktorCredentials).limits.max_concurrency == 4
 
 
+def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str]) -> None:
+    EmailTemplate.model_construct(text="{{ oder }}").save("spoiled", overwrite=True)
+    assert main({}, name="spoiled", only=[TEMPLATE], verify=True) == 1
+    words = said()
+    assert "invalid  tracktor-email-template/spoiled" in words
+    assert "mend it in Prefect's UI" in words
+
+
 def test_what_exists_is_kept_when_its_variables_are_gone(environment: dict[str, str]) -> None:
     main(environment, only=[ACCOUNT])
     assert main({}, only=[ACCOUNT]) == 0

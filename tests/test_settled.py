@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from prefect_tracktor import Order, SettledOrders
+from prefect_tracktor import InvalidInput, Order, SettledOrders
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.settled import arrived_at
 
@@ -94,9 +94,11 @@ def test_many_orders_are_looked_up_at_once(settled: SettledOrders) -> None:
 
 def test_forgetting_some_keeps_the_rest(settled: SettledOrders) -> None:
     settled.remember("shop", dict.fromkeys((1, 2, 3), ARRIVED))
-    settled.forget("shop", [2])
+    assert settled.forget("shop", [2, 77]) == 1
     assert settled.among("shop", [1, 2, 3]) == {1, 3}
-    settled.forget("shop")
+    with pytest.raises(InvalidInput, match=r"order_ids\[1\]"):
+        settled.forget("shop", [1, "#1003"])  # type: ignore[list-item]  # a person may
+    assert settled.forget("shop") == 2
     assert settled.among("shop", [1, 2, 3]) == set()
 
 
@@ -105,3 +107,10 @@ def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     broken = SettledOrders(url=f"sqlite:///{tmp_path / 'file' / 'settled.sqlite3'}")
     with pytest.raises(DatabaseError, match="SettledOrders block cannot be used"):
         broken.among("shop", [1])
+
+
+def test_a_mistyped_path_is_no_new_database(tmp_path: Path) -> None:
+    mistyped = SettledOrders(url=f"sqlite:///{tmp_path / 'dta' / 'settled.sqlite3'}")
+    with pytest.raises(DatabaseError, match=r"there is no directory .*dta; make it, or mend"):
+        mistyped.verify()
+    assert not any(tmp_path.iterdir())

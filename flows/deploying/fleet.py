@@ -1,9 +1,12 @@
 """The deployments of all shops; one that is not set up does not keep the others from theirs."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 
 from prefect.blocks.core import Block
 from prefect.deployments.runner import RunnerDeployment
@@ -26,6 +29,20 @@ class Fleet:
 
     deployments: list[RunnerDeployment] = field(default_factory=list)
     failed: list[Shop] = field(default_factory=list)
+
+
+def makers_in(folder: Path) -> dict[str, Make]:
+    """What makes the deployments: the function `deployment` of each file that has one.
+
+    Args:
+        folder: `flows/`.
+
+    Returns:
+        The functions, by the files' names.
+    """
+    names = [module.name for module in iter_modules([str(folder)]) if not module.ispkg]
+    modules = {name: import_module(f"{folder.name}.{name}") for name in names if name != "__main__"}
+    return {n: module.deployment for n, module in modules.items() if hasattr(module, "deployment")}
 
 
 def chosen(shops: Sequence[Shop], names: Sequence[str] | None) -> list[Shop]:
@@ -71,14 +88,15 @@ def fleet_of(
         title = f"{shop.name}: " if len(shops) > 1 else ""
         try:
             shop.check()
-            made = list(_deployments(shop, makers, only, partial(_titled, say, title)))
+            made = dict(_deployments(shop, makers, only, partial(_titled, say, title)))
+            _check_names(made)
             _check_account(shop, accounts)
         except Unusable as problem:
             fleet.failed.append(shop)
             say(f"{title}NOT SET UP, nothing of it runs: {problem}")
             continue
-        fleet.deployments += made
-        for line in _sources(made, shop):
+        fleet.deployments += made.values()
+        for line in _sources(made.values(), shop):
             say(title + line)
     return fleet
 
@@ -93,12 +111,24 @@ def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
         )
 
 
+def _check_names(made: Mapping[str, RunnerDeployment]) -> None:
+    """A file that was copied must not replace what the first one makes."""
+    files: dict[str, str] = {}
+    for file, deployment in made.items():
+        first = files.setdefault(deployment.full_name, file)
+        if first != file:
+            raise Unusable(
+                f"flows/{first}.py and flows/{file}.py make the same deployment"
+                f" {deployment.full_name!r}: give one of them another name"
+            )
+
+
 def _deployments(
     shop: Shop, makers: Mapping[str, Make], only: Sequence[str] | None, say: Say
-) -> Iterator[RunnerDeployment]:
+) -> Iterator[tuple[str, RunnerDeployment]]:
     for name in only or makers:
         try:
-            yield makers[name](shop)
+            yield name, makers[name](shop)
         except NotSetUp as hint:
             if only:
                 raise Unusable(f"{name} has to be wished for: {hint}") from None
@@ -109,7 +139,7 @@ def _titled(say: Say, title: str, line: str) -> None:
     say(title + line)
 
 
-def _sources(deployments: Sequence[RunnerDeployment], shop: Shop) -> Iterator[str]:
+def _sources(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:
     sources = [deployment.parameters.get("orders") for deployment in deployments]
     for slug in {
         type(block).get_block_type_slug() for block in sources if isinstance(block, Block)

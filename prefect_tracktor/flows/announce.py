@@ -10,6 +10,7 @@ from prefect.runtime import flow_run
 
 from prefect_tracktor.bulk import Failure
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.documents import shared_ledger
 from prefect_tracktor.errors import (
     IncompleteRun,
     InvalidInput,
@@ -87,8 +88,9 @@ def announce_exceptions(
         exception_statuses: Which exceptions to announce: expired (Tracking Expired), exception
             (Shipping Exception), not_found (Needs Attention), pending (Pending Details),
             undelivered (Failed Attempt).
-        ledger: Where it is kept what was announced; by default a SQLite file in the Prefect home of
-            the machine that runs this. Workers that do not share it need PostgreSQL.
+        ledger: Where it is kept what was announced; by default the document `tracktor`, or else a
+            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
+            it need PostgreSQL.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
         chunk_size: How many orders one task run reads.
@@ -123,7 +125,7 @@ def announce_exceptions(
         chunks_at_once=chunks_at_once,
         settled=settled,
     )
-    news = _News(credentials.account, exception_statuses, ledger or NotificationLedger())
+    news = _News(credentials.account, exception_statuses, ledger or shared_ledger())
     trouble = Trouble()
     try:
         for batch in scan:

@@ -60,8 +60,9 @@ def email_expired_exceptions(
             undelivered (Failed Attempt).
         template: What is written; the default speaks of expired tracking only.
         reply_to: The address for answers; empty for the sender's.
-        ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
-            the machine that runs this. Workers that do not share it need PostgreSQL.
+        ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
+            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
+            it need PostgreSQL.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
         chunk_size: How many orders one task run reads.

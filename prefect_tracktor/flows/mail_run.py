@@ -16,6 +16,7 @@ from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.documents import shared_ledger
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, UnreadableAnswer
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
@@ -108,7 +109,7 @@ def correspondence_of(
         credentials: The Tracktor account.
         email_server: The mail server.
         sender: Who writes.
-        ledger: Who was told what; the default one if left out.
+        ledger: Who was told what; the shared one if left out.
         redirect_to: The address that gets all messages in a rehearsal; empty in earnest.
         reply_to: The address for answers; empty for the sender's.
 
@@ -135,7 +136,7 @@ def correspondence_of(
         account=credentials.account,
         run=str(flow_run.get_id() or uuid4()),
         server=email_server,
-        ledger=ledger or NotificationLedger(),
+        ledger=ledger or shared_ledger(),
         sender=parse_mailbox(sender, field="sender"),
         reply_to=parse_mailbox(reply_to, field="reply_to") if reply_to else None,
         redirect_to=validated_address(redirect_to, field="redirect_to") if redirect_to else None,

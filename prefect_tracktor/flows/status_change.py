@@ -75,8 +75,9 @@ def notify_status_change(
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
         reply_to: The address for answers; empty for the sender's.
-        ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
-            the machine that runs this. Workers that do not share it need PostgreSQL.
+        ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
+            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
+            it need PostgreSQL.
         retry_delays_seconds: How long to wait before each further try, while the trouble may pass:
             no next run comes to make up for it.
 
@@ -175,8 +176,9 @@ def email_status_changes(
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
         reply_to: The address for answers; empty for the sender's.
-        ledger: Where it is kept who was told what; by default a SQLite file in the Prefect home of
-            the machine that runs this. Workers that do not share it need PostgreSQL.
+        ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
+            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
+            it need PostgreSQL.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
         chunk_size: How many orders one task run reads.

@@ -13,7 +13,7 @@ from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedErro
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from prefect.blocks.core import Block
-from pydantic import BaseModel, Field, HttpUrl, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
 from prefect_tracktor.forms import BLOCK_CONFIG
@@ -208,7 +208,7 @@ class EmailTemplate(Block):
     _description = "What customers are written: subject, plain text and HTML, as Jinja templates."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = BLOCK_CONFIG
+    model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
     subject: str = Field(
         default=_subject("expired"),

@@ -1,13 +1,18 @@
 """A list of shops: each is served or deployed on its own account, and fails on its own."""
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from flows.__main__ import main
+from flows.__main__ import DEPLOYMENTS, main
 from flows.deploying import Shop, shop_of_the_environment
 from prefect_tracktor import OrderFile, TracktorCredentials
 from tests.deployments.conftest import SENDER, Server
+from tests.programs import PROJECT
 
 MAIL = "E-mail expired exceptions"
 DEPLOY = ["deploy", "--work-pool", "here", "--only", "expired_exceptions"]
@@ -48,6 +53,33 @@ def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
     assert "bay: NOT SET UP, nothing of it runs: its documents are of the same" in (
         capsys.readouterr().out
     )
+
+
+def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
+    for folder in ("flows", "blocks"):
+        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    shutil.copy(tmp_path / "flows" / "webhooks.py", tmp_path / "flows" / "of_my_own.py")
+    told = subprocess.run(
+        [sys.executable, "-m", "flows", "serve", "--help"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    named = " ".join(told.stdout.split())
+    assert "exceptions, expired_exceptions, of_my_own, reconcile, status_change," in named
+
+
+@pytest.mark.usefixtures("environment", "no_deployments", "pool")
+def test_a_copy_must_not_replace_what_the_first_file_makes(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    monkeypatch.setitem(DEPLOYMENTS, "of_my_own", DEPLOYMENTS["expired_exceptions"])
+    assert main([*DEPLOY, "of_my_own"]) == 2
+    assert "flows/expired_exceptions.py and flows/of_my_own.py make the same deployment" in (
+        capsys.readouterr().out
+    )
+    assert not server.names()
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")

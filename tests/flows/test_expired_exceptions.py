@@ -72,6 +72,20 @@ def test_three_runs_write_once(run: Run, mail: MailServer, right: list[str]) -> 
     assert second.sent == second.due == ()
 
 
+def test_without_a_ledger_it_goes_by_that_of_the_deployments(
+    run: Run,
+    mail: MailServer,
+    right: list[str],
+    ledger: NotificationLedger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.documents.SHARED", "of-the-deployments")
+    ledger.save("of-the-deployments", overwrite=True)
+    run(ledger=ledger)
+    assert len(run(ledger=None).already_told) == len(right)
+    assert sorted(written_to(mail)) == right
+
+
 def test_a_message_says_what_the_customer_needs(
     run: Run, mail: MailServer, tracktor: Sandbox
 ) -> None:

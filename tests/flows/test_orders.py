@@ -41,7 +41,7 @@ def shopify_orders(prefect_api: None, tracktor: Sandbox) -> ShopifyOrders:
         }
     )
     credentials.save("orders-test", overwrite=True)
-    return ShopifyOrders(credentials=credentials)
+    return ShopifyOrders(credentials=credentials, fulfillment="any")
 
 
 @pytest.mark.parametrize("flow", [email_expired_exceptions, advance_custom_statuses])

@@ -189,6 +189,12 @@ class TestATemplateIsCheckedWhenItIsMade:
         assert error["loc"] == (field,)
         assert complaint.format(field=field) in error["msg"]
 
+    def test_and_when_a_part_of_it_is_written_anew(self) -> None:
+        template = EmailTemplate()
+        with pytest.raises(ValidationError, match="unknown name traking_page"):
+            template.text = "See {{ traking_page }}"
+        assert template == EmailTemplate()
+
     def test_names_that_it_defines_itself_are_known(self) -> None:
         source = "{% set n = namespace(x=0) %}{% for i in range(2) %}{{ i }}{{ n.x }}{% endfor %}"
         assert rendered(text=source).text == "0010"
