@@ -45,7 +45,6 @@ class Document:
         others: The fields that hold another document of the same name.
         adapt: Brings the given values into the form that the block takes.
         verify: Sees whether a block works; raises an error if not.
-        keep: Whether a document that exists already is left alone, as people edit it in the UI.
         instead: The block that makes this one needless where it has a document.
         optional: Whether only some flows need it.
     """
@@ -57,7 +56,6 @@ class Document:
     others: Mapping[str, type[Block]] = field(default_factory=dict)
     adapt: Callable[[Values], Values] = _as_they_are
     verify: Callable[[Any], None] = _with_its_own_means
-    keep: bool = False
     instead: type[Block] | None = None
     optional: bool = False
 
@@ -147,7 +145,7 @@ DOCUMENTS = (
         verify=verify_login,
     ),
     Document(NotificationLedger, {"url": "TRACKTOR_LEDGER_URL"}),
-    Document(EmailTemplate, keep=True),
+    Document(EmailTemplate),
     Document(
         OrderFile,
         {"path": "TRACKTOR_ORDERS", "column": "TRACKTOR_ORDERS_COLUMN"},
@@ -178,10 +176,12 @@ DOCUMENTS = (
     ),
     Document(
         ShopifyOrders,
-        {"include_delivered": "SHOPIFY_INCLUDE_DELIVERED"},
+        {
+            "fulfillment": "SHOPIFY_FULFILLMENT",
+            "include_delivered": "SHOPIFY_INCLUDE_DELIVERED",
+        },
         {"SHOPIFY_SHOP": "as above"},
         others={"credentials": ShopifyCredentials},
-        keep=True,
         instead=OrderFile,
     ),
     Document(

@@ -61,9 +61,9 @@ class Maker:
             return
         if existing is None and document.missing(self._environment):
             return
-        block = _with(document.block, existing, self._given(document, existing))
+        block = _with(document.block, existing, self._given(document))
         if not self._dry_run:
-            self._save(document, existing, block)
+            block.save(self._name, overwrite=True)
         self._there[document.block] = block
         self._tell(document, existing, block)
 
@@ -80,9 +80,7 @@ class Maker:
         self._say(f"{'shared':<8} {document.slug}/{SHARED}")
         return True
 
-    def _given(self, document: Document, existing: Block | None) -> Values:
-        if existing is not None and document.keep:
-            return {}
+    def _given(self, document: Document) -> Values:
         others = {name: self._other(block) for name, block in document.others.items()}
         return others | document.values(self._environment)
 
@@ -93,13 +91,6 @@ class Maker:
             slug = f"{block.get_block_type_slug()}/{self._name}"
             raise ValueError(f"it needs {slug}, which could not be made")
         return found
-
-    def _save(self, document: Document, existing: Block | None, block: Block) -> None:
-        if existing is not None and document.keep:
-            # the document is left alone; what the form says of it may be new all the same
-            document.block.register_type_and_schema()
-        else:
-            block.save(self._name, overwrite=True)
 
     def _tell(self, document: Document, existing: Block | None, block: Block) -> None:
         if existing is None:

@@ -13,14 +13,14 @@ from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 from prefect.settings import PREFECT_API_URL
 
 from blocks.documents import VARIABLES
-from blocks.variables import warnings
+from blocks.variables import file_of, warnings
 from flows import shops
 from flows.deploying import Shop, Unusable
 from flows.deploying.fleet import Fleet, chosen, fleet_of, makers_in
 from flows.deploying.pools import Place, place_in
 from flows.deploying.registration import Registration, left_over, registration_of
 from flows.deploying.serving import claim, serve_registered, stop
-from flows.deploying.shop import braked
+from flows.deploying.shop import braked, settings
 
 DEPLOYMENTS = makers_in(Path(__file__).parent)
 
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         wished = [braked(shop) for shop in chosen(shops.shops(), options.shop)]
-        for warning in warnings(None, os.environ, VARIABLES):
+        for warning in warnings(file_of(None), settings(), VARIABLES):
             print(f"Warning: {warning}")
         _refuse_a_temporary_server()
         with get_client(sync_client=True) as client:
@@ -65,7 +65,7 @@ def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Name
     _tell_what_is_left_over(client, registrations, fleet, options)
     if not served:
         return 2
-    claimed = claim(client, served)
+    claimed = claim(client, served, print)
     try:
         serve_registered(served)
     finally:
@@ -93,7 +93,7 @@ def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Nam
 
 def _stop(client: SyncPrefectClient, served: Collection[UUID], claimed: str) -> None:
     try:
-        stop(client, served, claimed)
+        stop(client, served, claimed, print)
     except httpx.HTTPError as error:
         print(f"The deployments could not be paused ({type(error).__name__}): their scheduled runs")
         print("wait, and start when they are served again.")
@@ -137,9 +137,10 @@ def _tell_what_is_left_over(
     wished = {registration.deployment.full_name for registration in registrations}
     for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
         print(
-            f"left over  {name}: it stays on the server, as nothing here wishes for it; to remove"
+            f"left over  {name}: no file in flows/ wishes for it. What it was set to do, workers go"
         )
-        print(f"           it: prefect deployment delete '{name}'")
+        print("           on doing; if nobody else made it, remove it:")
+        print(f"           prefect deployment delete '{name}'")
 
 
 def _refuse_a_temporary_server() -> None:

@@ -3,6 +3,7 @@
 from prefect.blocks.core import Block
 from prefect.exceptions import ObjectNotFound
 from prefect_email import EmailServerCredentials
+from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.mail.ledger import NotificationLedger
@@ -49,7 +50,10 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
         if isinstance(error.__cause__, ObjectNotFound):
             return None
         raise
-    except (RuntimeError, KeyError):  # the latter without validation
+    except (RuntimeError, KeyError) as error:
+        # a KeyError without validation; another RuntimeError says that Prefect does not answer
+        if isinstance(error, RuntimeError) and not isinstance(error.__cause__, ValidationError):
+            raise
         raise InvalidInput(
             f"the block {block.get_block_type_slug()}/{name} holds something that cannot be right;"
             " mend it in Prefect's UI, or delete it, run python -m blocks, and serve or deploy anew"

@@ -93,7 +93,7 @@ def fleet_of(
             _check_account(shop, accounts)
         except Unusable as problem:
             fleet.failed.append(shop)
-            say(f"{title}NOT SET UP, nothing of it runs: {problem}")
+            say(f"{title}NOT SET UP, nothing of it is served or changed: {problem}")
             continue
         fleet.deployments += made.values()
         for line in _sources(made.values(), shop):
@@ -131,7 +131,7 @@ def _deployments(
             yield name, makers[name](shop)
         except NotSetUp as hint:
             if only:
-                raise Unusable(f"{name} has to be wished for: {hint}") from None
+                raise Unusable(f"{name} cannot be served yet: {hint}") from None
             say(f"left out {name}: {hint}")
 
 

@@ -18,15 +18,15 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import DeploymentSchedule, VersionInfo
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events.schemas.automations import AutomationCore
+from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
+from flows.deploying.brakes import brake_waiting_runs, keep_brakes
 from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
 from flows.deploying.pools import Place
 from prefect_tracktor.documents import SHARED
-from prefect_tracktor.flows.sweep import BRAKES
 
 # on a deployment that was paused because the process that served it has ended, not by a person
 STOPPED = "not-served"
@@ -122,12 +122,14 @@ def registration_of(
         existing = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
         return Registration(deployment, place, None, {})
-    brakes = {} if live else _brakes(deployment, existing)
-    deployment.parameters |= brakes
-    changes = dict(_field_changes(client, deployment, place, existing))
+    triggers = {core.name: core for core in _automations(deployment, existing.id)}
+    held = _triggers_held(client, existing, triggers)
+    braked = not live and keep_brakes(deployment, existing, triggers, held)
+    changes = brake_waiting_runs(client, deployment, existing)
+    changes |= _field_changes(client, deployment, place, existing)
     changes |= _schedule_changes(client, deployment, existing)
-    changes |= _automation_changes(client, deployment, existing)
-    return Registration(deployment, place, existing, changes, braked=bool(brakes))
+    changes |= _trigger_changes(client, triggers, held)
+    return Registration(deployment, place, existing, changes, braked=braked)
 
 
 def left_over(
@@ -148,12 +150,6 @@ def left_over(
         name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
         if name not in wished and not {*but_of} & {*deployment.tags}:
             yield name
-
-
-def _brakes(deployment: RunnerDeployment, existing: DeploymentResponse) -> dict[str, Any]:
-    """What keeps a deployment on the server from acting, and would be lifted."""
-    held, wished = existing.parameters, deployment.parameters
-    return {name: held[name] for name in BRAKES if held.get(name) and not wished.get(name)}
 
 
 def _field_changes(
@@ -246,7 +242,11 @@ def _schedule_changes(
         return {}
     return {
         "schedule": lambda: client.update_deployment_schedule(
-            existing.id, held.id, schedule=schedule.schedule, slug=SCHEDULE
+            existing.id,
+            held.id,
+            schedule=schedule.schedule,
+            slug=SCHEDULE,
+            parameters=held.parameters,  # else the server forgets what people gave it
         )
     }
 
@@ -267,21 +267,26 @@ def _schedule_of(existing: DeploymentResponse, *, adopt: bool) -> DeploymentSche
     return nameless[0] if adopt and len(nameless) == 1 else None
 
 
-def _automation_changes(
-    client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
-) -> dict[str, Change]:
-    wished = {core.name: core for core in _automations(deployment, existing.id)}
-    held = {
+def _triggers_held(
+    client: SyncPrefectClient, existing: DeploymentResponse, wished: Collection[str]
+) -> dict[str, Automation]:
+    return {
         automation.name: automation
         for automation in client.read_resource_related_automations(_resource(existing.id))
         if automation.description == AS_IN_FLOWS or automation.name in wished
     }
-    changes: dict[str, Change] = {}
+
+
+def _trigger_changes(
+    client: SyncPrefectClient,
+    wished: Mapping[str, AutomationCore],
+    held: Mapping[str, Automation],
+) -> Iterator[tuple[str, Change]]:
     for name in held.keys() - wished.keys():
-        changes[f"no trigger {name!r}"] = _bound(client.delete_automation, held[name].id)
+        yield f"no trigger {name!r}", _bound(client.delete_automation, held[name].id)
     for name, automation in wished.items():
         if name not in held:
-            changes[f"trigger {name!r}"] = _bound(client.create_automation, automation)
+            yield f"trigger {name!r}", _bound(client.create_automation, automation)
         elif _essence(automation) != _essence(held[name]):
             kept = AutomationCore(
                 name=name,
@@ -291,8 +296,7 @@ def _automation_changes(
                 trigger=automation.trigger,
                 actions=automation.actions,
             )
-            changes[f"trigger {name!r}"] = _bound(client.update_automation, held[name].id, kept)
-    return changes
+            yield f"trigger {name!r}", _bound(client.update_automation, held[name].id, kept)
 
 
 def _automations(deployment: RunnerDeployment, deployment_id: UUID) -> Iterator[AutomationCore]:

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,13 +10,22 @@ from uuid import UUID
 from prefect import serve
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
+from prefect.states import AwaitingRetry
 
 from flows.deploying.registration import STOPPED
+from flows.deploying.runs import runs_of
+
+Say = Callable[[str], None]
 
 # the job variable that says which process serves a deployment; without a work pool nothing else
 # reads job variables
 SERVED_BY = "served_by"
+
+_BROKEN_OFF = "The process that served it has ended; it begins again when it is served again."
 
 
 class AsRegistered(RunnerDeployment):
@@ -56,37 +65,62 @@ def serve_registered(registered: Mapping[UUID, RunnerDeployment]) -> None:
     )
 
 
-def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:
+def claim(client: SyncPrefectClient, deployments: Iterable[UUID], say: Say) -> str:
     """Note on deployments that this process serves them from now on.
 
     Args:
         client: Prefect's API.
         deployments: Their ids.
+        say: Is told who else serves them, unless it ended without a word.
 
     Returns:
         What was noted, for `stop`.
     """
     me = f"{socket.gethostname()}, process {os.getpid()}, since {datetime.now(UTC).isoformat()}"
-    for deployment_id in deployments:
-        noted = client.read_deployment(deployment_id).job_variables | {SERVED_BY: me}
-        client.update_deployment(deployment_id, DeploymentUpdate(job_variables=noted))
+    others = set()
+    for deployment in _there(client, deployments):
+        noted = deployment.job_variables
+        others |= {noted[SERVED_BY]} if SERVED_BY in noted else set()
+        update = DeploymentUpdate(job_variables=noted | {SERVED_BY: me})
+        client.update_deployment(deployment.id, update)
+    for other in sorted(others):
+        say(f"Also served by {other}. If that still runs, stop it, or start it again after this")
+        say("process has ended: at its end this one pauses what it serves.")
     return me
 
 
-def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str) -> None:
+def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str, say: Say) -> None:
     """Pause deployments whose process ends, so that no runs pile up; those paused already stay so.
 
-    Left alone are those that somebody else runs by now: a process that was started to take over, or
-    the workers of a work pool.
+    The runs that were under way ended with the process: they begin again when it is served again,
+    as doing one twice does no harm. Left alone are deployments that somebody else runs by now: a
+    process that was started to take over, or the workers of a work pool.
 
     Args:
         client: Prefect's API.
         deployments: Their ids.
         claimed: What was noted on them when they were served.
+        say: Is told what was broken off.
     """
-    for deployment_id in deployments:
-        deployment = client.read_deployment(deployment_id)
-        ours = deployment.job_variables.get(SERVED_BY) == claimed
-        if ours and not deployment.paused and deployment.work_pool_name is None:
+    for deployment in _there(client, deployments):
+        noted = deployment.job_variables
+        if noted.get(SERVED_BY) != claimed or deployment.work_pool_name is not None:
+            continue
+        for run in runs_of(client, deployment.id, StateType.RUNNING):
+            client.set_flow_run_state(run.id, AwaitingRetry(message=_BROKEN_OFF))
+            say(f"broken off {run.name}: it begins again when {deployment.name} is served again")
+        released = {name: value for name, value in noted.items() if name != SERVED_BY}
+        update = DeploymentUpdate(job_variables=released)
+        if not deployment.paused:
             tags = [*deployment.tags, STOPPED]
-            client.update_deployment(deployment_id, DeploymentUpdate(paused=True, tags=tags))
+            update = DeploymentUpdate(job_variables=released, paused=True, tags=tags)
+        client.update_deployment(deployment.id, update)
+
+
+def _there(client: SyncPrefectClient, deployments: Iterable[UUID]) -> Iterator[DeploymentResponse]:
+    """Those that nobody has deleted."""
+    for deployment_id in deployments:
+        try:
+            yield client.read_deployment(deployment_id)
+        except ObjectNotFound:
+            continue

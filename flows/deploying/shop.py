@@ -114,10 +114,7 @@ def shop_of_the_environment() -> Shop:
     Raises:
         Unusable: A variable cannot be right; nothing is guessed.
     """
-    try:
-        variables = read(file_of(None), os.environ)
-    except UnusableFile as problem:
-        raise Unusable(str(problem)) from None
+    variables = settings()
     return Shop(
         sender=variables.get("TRACKTOR_SENDER", ""),
         timezone=variables.get("TRACKTOR_TIMEZONE") or "UTC",
@@ -126,6 +123,21 @@ def shop_of_the_environment() -> Shop:
         announce_exceptions=_switch(variables, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
         from_environment=True,
     )
+
+
+def settings() -> dict[str, str]:
+    """What is set in the environment, or else in the file `.env` of the working directory.
+
+    Returns:
+        The variables.
+
+    Raises:
+        Unusable: The file cannot be read.
+    """
+    try:
+        return read(file_of(None), os.environ)
+    except UnusableFile as problem:
+        raise Unusable(str(problem)) from None
 
 
 def braked(shop: Shop) -> Shop:
@@ -140,7 +152,7 @@ def braked(shop: Shop) -> Shop:
     Raises:
         Unusable: The variable is neither on nor off.
     """
-    return replace(shop, dry_run=shop.dry_run or _switch(os.environ, "TRACKTOR_DRY_RUN"))
+    return replace(shop, dry_run=shop.dry_run or _switch(settings(), "TRACKTOR_DRY_RUN"))
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.schemas.automations import Automation
 
 from blocks.__main__ import main as make_blocks
 from flows import deploying, shops
@@ -115,6 +116,12 @@ class Server:
 
     def __getitem__(self, name: str) -> DeploymentResponse:
         return self.client.read_deployment_by_name(name)
+
+    def automation_of(self, name: str) -> Automation:
+        """The one automation that a deployment has."""
+        resource = f"prefect.deployment.{self[name].id}"
+        [automation] = self.client.read_resource_related_automations(resource)
+        return automation
 
     def names(self) -> list[str]:
         flows = {flow.id: flow.name for flow in self.client.read_flows()}

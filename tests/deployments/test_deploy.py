@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
-from prefect.events.schemas.automations import Automation, AutomationCore
+from prefect.events.schemas.automations import AutomationCore
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -42,12 +41,6 @@ def deploy_all(*options: str) -> int:
 def deployed(no_deployments: None, pool: str, capsys: Output) -> None:
     assert deploy() == 0
     capsys.readouterr()
-
-
-def automation_of(client: SyncPrefectClient, deployment: str) -> Automation:
-    found = client.read_deployment_by_name(deployment)
-    [automation] = client.read_resource_related_automations(f"prefect.deployment.{found.id}")
-    return automation
 
 
 def test_what_is_set_up_is_registered_with_the_pool(
@@ -138,11 +131,11 @@ def test_a_trigger_that_was_switched_off_stays_off(
     name = "Notify status change/on-event"
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     assert deploy_all("--only", "status_change") == 0
-    server.client.pause_automation(automation_of(server.client, name).id)
+    server.client.pause_automation(server.automation_of(name).id)
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered,in_transit")
     capsys.readouterr()
     assert deploy_all("--only", "status_change") == 0
-    automation = automation_of(server.client, name)
+    automation = server.automation_of(name)
     assert not automation.enabled
     assert "tracktor.fulfillment.in_transit" in automation.model_dump_json()
     assert f"{name} (trigger 'A parcel reached a status')" in capsys.readouterr().out
@@ -160,7 +153,7 @@ def test_a_trigger_that_is_no_longer_wished_for_goes_and_somebodys_own_stays(
     name = "Notify status change/on-event"
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     assert deploy_all("--only", "status_change") == 0
-    ours = automation_of(server.client, name)
+    ours = server.automation_of(name)
     own = {"name": "My own", "description": "", "owner_resource": None}
     server.client.create_automation(AutomationCore(**ours.model_dump() | own))
     monkeypatch.setattr(status_change, "DeploymentEventTrigger", renamed_trigger)

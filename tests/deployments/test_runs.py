@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from prefect_tracktor.sandbox import MailServer
+from prefect_tracktor.sandbox import Faults, MailServer, Sandbox
 from tests.deployments.conftest import Server, ended, serving
+from tests.programs import waiting
 
 MAIL = "E-mail expired exceptions/daily"
 
@@ -24,4 +25,26 @@ def test_a_served_deployment_runs_when_it_is_triggered(
         run = server.client.create_flow_run_from_deployment(made.id)
         assert ended(server.client, run.id).is_completed()
     assert server[MAIL].paused
+    assert sorted(received.recipients[0] for received in mail.messages) == open_for_business
+
+
+def test_what_was_under_way_as_its_process_ended_is_done_when_it_is_served_again(
+    open_for_business: list[str],
+    server: Server,
+    tracktor: Sandbox,
+    mail: MailServer,
+    tmp_path: Path,
+) -> None:
+    tracktor.faults = Faults(latency_seconds=5)
+    with serving("--only", "expired_exceptions", folder=tmp_path):
+        run = server.client.create_flow_run_from_deployment(server[MAIL].id)
+        for attempt in waiting():
+            with attempt:
+                assert tracktor.calls
+    broken_off = server.client.read_flow_run(run.id).state
+    assert broken_off is not None
+    assert broken_off.is_scheduled()
+    tracktor.faults = Faults()
+    with serving("--only", "expired_exceptions", folder=tmp_path):
+        assert ended(server.client, run.id).is_completed()
     assert sorted(received.recipients[0] for received in mail.messages) == open_for_business

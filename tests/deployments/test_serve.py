@@ -1,5 +1,7 @@
 """`python -m flows serve`: what is served, what it says, and what a pause is worth."""
 
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from prefect_tracktor import (
 from tests.deployments.conftest import SENDER, Server
 
 MAIL = "E-mail expired exceptions/daily"
+HOURLY = "Sync webhooks/hourly"
 
 Output = pytest.CaptureFixture[str]
 
@@ -50,7 +53,7 @@ def test_what_is_not_wished_for_is_left_out_and_says_how(
     assert "left out status_change: set TRACKTOR_NOTIFY" in said
     assert "Orders come from the block tracktor-order-file/tracktor." in said
     assert main(["serve", "--only", "exceptions"]) == 2
-    assert "exceptions has to be wished for: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
+    assert "exceptions cannot be served yet: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,25 @@ def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
     assert (shop.timezone, shop.sender) == ("Europe/Berlin", SENDER)
 
 
+def test_a_dry_run_in_the_file_holds_for_all_shops_and_a_misspelt_one_is_told(
+    server: Server,
+    alpine: None,
+    shops_are: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    serve: Callable[..., list[str]],
+    capsys: Output,
+) -> None:
+    shops_are(Shop("alpine", sender=SENDER))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("TRACKTOR_DRY_RUN=1\nTRACKTOR_DRYRUN=1\n")
+    serve("--only", "expired_exceptions")
+    assert server["E-mail expired exceptions/alpine-daily"].parameters["dry_run"] is True
+    assert "unknown variable TRACKTOR_DRYRUN; did you mean TRACKTOR_DRY_RUN?" in (
+        capsys.readouterr().out
+    )
+
+
 def test_missing_blocks_are_named_with_what_makes_them() -> None:
     with pytest.raises(Unusable, match=r"tials/not-made. Run python -m blocks --name not-made"):
         saved(TracktorCredentials, Shop("not-made"))
@@ -107,9 +129,9 @@ def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> Non
     credentials = ShopifyCredentials.model_validate({"shop": "your-store", "access_token": "t0ken"})
     ShopifyOrders(credentials=credentials).save(shop.name, overwrite=True)
     assert isinstance(for_scanning(shop)["orders"], ShopifyOrders)
-    with pytest.raises(NotSetUp, match="set 'Fulfillment' to any"):
+    with pytest.raises(NotSetUp, match="set SHOPIFY_FULFILLMENT=any and run python -m blocks"):
         for_scanning(shop, unfulfilled=True)
-    with pytest.raises(NotSetUp, match="switch on 'Include delivered orders'"):
+    with pytest.raises(NotSetUp, match="set SHOPIFY_INCLUDE_DELIVERED=1 and run"):
         for_scanning(shop, delivered=True)
 
 
@@ -124,11 +146,37 @@ def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
     assert f"updated    {MAIL} (tags, resumed)" in capsys.readouterr().out
 
 
+def test_whoever_serves_it_too_is_named_until_it_has_ended(
+    serve: Callable[..., list[str]], server: Server, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    assert "Also served by" not in capsys.readouterr().out
+    claim(server.client, [server[MAIL].id], print)
+    serve("--only", "expired_exceptions")
+    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in (
+        capsys.readouterr().out
+    )
+    serve("--only", "expired_exceptions")
+    assert "Also served by" not in capsys.readouterr().out
+
+
+def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paused(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "flows.deploying.serving.serve",
+        lambda *_made, **_options: server.client.delete_deployment(server[MAIL].id),
+    )
+    assert main(["serve", "--only", "expired_exceptions", "webhooks"]) == 0
+    assert server.names() == [HOURLY]
+    assert server[HOURLY].paused
+
+
 def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_another_takes_over(*_made: object, **_options: object) -> None:
-        claim(server.client, [server[MAIL].id])
+        claim(server.client, [server[MAIL].id], print)
 
     monkeypatch.setattr("flows.deploying.serving.serve", until_another_takes_over)
     assert main(["serve", "--only", "expired_exceptions"]) == 0
