@@ -102,6 +102,16 @@ def runs_of(client: SyncPrefectClient, deployment: DeploymentResponse) -> list[F
     return client.read_flow_runs(deployment_filter=only)
 
 
+def channel_to(chat: ChatServer) -> UUID:
+    """A saved block that notifies the chat."""
+    channel = CustomWebhookNotificationBlock(
+        name="a chat", url=chat.url, json_data={"text": "{{subject}}\n{{body}}"}
+    )
+    channel_id = channel.save("channel", overwrite=True)
+    assert isinstance(channel_id, UUID)
+    return channel_id
+
+
 def run_for(
     client: SyncPrefectClient,
     deployment: DeploymentResponse,
@@ -150,12 +160,7 @@ class TestAPipeline:
         chat: ChatServer,
         automated: Automated,
     ) -> None:
-        channel = CustomWebhookNotificationBlock(
-            name="a chat", url=chat.url, json_data={"text": "{{subject}}\n{{body}}"}
-        )
-        channel_id = channel.save("failed-runs", overwrite=True)
-        assert isinstance(channel_id, UUID)
-        automated(automations.tell_of_failed_runs(channel_id))
+        automated(automations.tell_of_failed_runs(channel_to(chat)))
         orders = list(shop.shop.order_ids[4:5])
         shop.reset_calls()
         credentials = credentials_of(shop)
@@ -170,7 +175,7 @@ class TestAPipeline:
         for attempt in waiting():
             with attempt:
                 assert chat.texts == [
-                    f"E-mail expired exceptions failed\n{run.name}: {run.state.message}"
+                    f"E-mail expired exceptions: Failed\n{run.name}: {run.state.message}"
                 ]
 
 
@@ -204,6 +209,7 @@ class TestWithoutAPipeline:
         deployment: DeploymentResponse,
         shop: Sandbox,
         automated: Automated,
+        chat: ChatServer,
         tmp_path: Path,
     ) -> None:
         to_be_paused = announce_exceptions.to_deployment(
@@ -212,9 +218,9 @@ class TestWithoutAPipeline:
         assert isinstance(to_be_paused, RunnerDeployment)
         paused_id = to_be_paused.apply()
         assert isinstance(paused_id, UUID)
-        account = credentials_of(shop).account
+        account, channel = credentials_of(shop).account, channel_to(chat)
         automated(automations.run_when_many_get_into_trouble(deployment.id, account))
-        automated(automations.pause_when_many_get_into_trouble(paused_id, account))
+        automated(automations.pause_when_many_get_into_trouble(paused_id, account, channel))
         # made again, it replaces itself
         automated(automations.run_when_many_get_into_trouble(deployment.id, account))
         report = announce_exceptions(
@@ -227,6 +233,7 @@ class TestWithoutAPipeline:
         for attempt in waiting():
             with attempt:
                 assert client.read_deployment(paused_id).paused
+                assert any(text.startswith("Many parcels in trouble\n") for text in chat.texts)
 
     def test_the_command_starts_a_run_with_its_own_parameters(
         self, client: SyncPrefectClient, deployment: DeploymentResponse

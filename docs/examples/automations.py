@@ -21,14 +21,19 @@ MANY_PAUSE = "Many parcels in trouble: pause"
 
 
 def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
-    """Notify a channel whenever a run of this pack's deployments fails or crashes.
+    """Notify a channel when a run of this pack's deployments fails, crashes or does not start.
 
-    An `IncompleteRun` is a failed run; its message says what is left to be done.
+    An `IncompleteRun` is a failed run; its message says what is left to be done. A run is late
+    if nothing serves its deployment, and no worker is there.
     """
     return AutomationCore(
         name=FAILED_RUNS,
         trigger=EventTrigger(
-            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            expect={
+                "prefect.flow-run.Failed",
+                "prefect.flow-run.Crashed",
+                "prefect.flow-run.Late",
+            },
             match_related={
                 "prefect.resource.id": "prefect.tag.tracktor",
                 "prefect.resource.role": "tag",
@@ -38,7 +43,7 @@ def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
         actions=[
             SendNotification(
                 block_document_id=channel_id,
-                subject="{{ flow.name }} failed",
+                subject="{{ flow.name }}: {{ flow_run.state.name }}",
                 body="{{ flow_run.name }}: {{ flow_run.state.message }}",
             )
         ],
@@ -60,13 +65,25 @@ def run_when_many_get_into_trouble(
 
 
 def pause_when_many_get_into_trouble(
-    deployment_id: UUID, account: str, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
+    deployment_id: UUID,
+    account: str,
+    channel_id: UUID,
+    *,
+    parcels: int = 20,
+    within: timedelta = timedelta(hours=1),
 ) -> AutomationCore:
-    """Pause a deployment instead, so that a person looks before customers are written to."""
+    """Pause a deployment instead, and say so: a person looks before customers are written to."""
     return AutomationCore(
         name=MANY_PAUSE,
         trigger=_many_in_trouble(account, parcels, within),
-        actions=[PauseDeployment(deployment_id=deployment_id)],
+        actions=[
+            PauseDeployment(deployment_id=deployment_id),
+            SendNotification(
+                block_document_id=channel_id,
+                subject="Many parcels in trouble",
+                body="A deployment was paused. Look at the parcels, then switch it on again.",
+            ),
+        ],
     )
 
 

@@ -171,6 +171,7 @@ class Reader:
             "TRACKTOR_ORDERS": str(self.folder / "orders_export.csv"),
             "TRACKTOR_STATUSES": str(self.folder / "production_plan.csv"),
             "TRACKTOR_LEDGER_URL": f"sqlite:///{self.home / 'tracktor.sqlite3'}",
+            "TRACKTOR_RECEIVER_TOKEN": "t0ken-of-the-readers-receiver",
             "SMTP_SERVER": self.mail.host,
             "SMTP_PORT": str(self.mail.port),
             "SMTP_TYPE": "INSECURE",
