@@ -118,17 +118,14 @@ def test_refused_credentials_end_a_run_on_dask_early(
 
 
 def test_chunks_in_processes_keep_to_the_rate_together() -> None:
-    ids = list(range(1, 49))
+    ids = list(range(1, 61))
     pool: Any = ProcessPoolTaskRunner(max_workers=2)
     with CountingServer() as server:
         credentials = server.credentials(requests_per_second=20)
         batches = scan_all.with_options(task_runner=pool)(
-            credentials, ids, {"chunk_size": 12, "chunks_at_once": 2}
+            credentials, ids, {"chunk_size": 15, "chunks_at_once": 2}
         )
     assert [order_id for batch in batches for order_id in batch] == ids
-    arrivals = sorted(server.arrivals)
-    # twenty-one requests span more than the second in which twenty may start; less what they differ
-    # in the time they are on their way
-    assert all(
-        later - earlier > 0.7 for earlier, later in zip(arrivals, arrivals[20:], strict=False)
-    )
+    # together they take two seconds, as twenty may start at once; each by itself would take half a
+    # second. A busy machine may hold up the first of them
+    assert max(server.arrivals) - min(server.arrivals) > 1.2
