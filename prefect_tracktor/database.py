@@ -153,8 +153,8 @@ def database_url(text: str) -> URL:
         driver = _DRIVERS[url.drivername]
     except (ArgumentError, KeyError, ValueError):
         raise InvalidInput(
-            "url must be of the form postgresql://user:password@host/database or"
-            " sqlite:////absolute/path.sqlite3"
+            "url must be that of a PostgreSQL (postgresql:// with user, password, host and"
+            " database) or of a SQLite file (sqlite:////absolute/path.sqlite3)"
         ) from None
     if driver == "sqlite" and url.database in {None, "", ":memory:"}:
         raise InvalidInput("url names a SQLite database in memory, which forgets at once")
