@@ -104,7 +104,7 @@ def test_a_kill_loses_nothing_that_was_answered_and_doubles_nothing(
         ({}, "set TRACKTOR_UUID"),
         (SETTINGS | {"TRACKTOR_UUID": "x"}, "uuid: Value error, uuid must be 32 hexadecimal"),
         (SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": "short"}, "the token must have at least 22"),
-        (SETTINGS | {"TRACKTOR_SPOOL_URL": "mysql://x"}, "url: Value error, url must be of the"),
+        (SETTINGS | {"TRACKTOR_SPOOL_URL": "mysql://x"}, "url: Value error, url must be that"),
     ],
 )
 def test_a_setting_that_cannot_be_right_is_named(
