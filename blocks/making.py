@@ -61,7 +61,7 @@ class Maker:
             return
         if existing is None and document.missing(self._environment):
             return
-        block = _with(document.block, existing, self._given(document))
+        block = _with(document.block, existing, self._given(document, existing))
         if not self._dry_run:
             block.save(self._name, overwrite=True)
         self._there[document.block] = block
@@ -80,9 +80,11 @@ class Maker:
         self._say(f"{'shared':<8} {document.slug}/{SHARED}")
         return True
 
-    def _given(self, document: Document) -> Values:
-        others = {name: self._other(block) for name, block in document.others.items()}
-        return others | document.values(self._environment)
+    def _given(self, document: Document, existing: Block | None) -> Values:
+        given = document.values(self._environment)
+        if existing is not None:
+            return given  # it refers to the others already, or people had it refer to some else
+        return {name: self._other(block) for name, block in document.others.items()} | given
 
     def _other(self, block: type[Block]) -> Block:
         """A document that is a part of another one."""

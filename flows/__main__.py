@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
 
@@ -69,7 +68,7 @@ def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Name
     try:
         serve_registered(served)
     finally:
-        _stop(client, served, claimed)
+        stop(client, served, claimed, print)
     return 0
 
 
@@ -89,14 +88,6 @@ def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Nam
     for remark in place.remarks:
         print(remark)
     return 2 if fleet.failed or done < len(registrations) else 0
-
-
-def _stop(client: SyncPrefectClient, served: Collection[UUID], claimed: str) -> None:
-    try:
-        stop(client, served, claimed, print)
-    except httpx.HTTPError as error:
-        print(f"The deployments could not be paused ({type(error).__name__}): their scheduled runs")
-        print("wait, and start when they are served again.")
 
 
 def _compared(
@@ -137,9 +128,9 @@ def _tell_what_is_left_over(
     wished = {registration.deployment.full_name for registration in registrations}
     for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
         print(
-            f"left over  {name}: no file in flows/ wishes for it. What it was set to do, workers go"
+            f"left over  {name}: as things are set here, no file in flows/ wishes for it. Workers"
         )
-        print("           on doing; if nobody else made it, remove it:")
+        print("           go on running it; if nobody else made it or needs it, remove it:")
         print(f"           prefect deployment delete '{name}'")
 
 

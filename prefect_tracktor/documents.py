@@ -75,7 +75,7 @@ def shared_ledger() -> NotificationLedger:
         True
     """
     document = find_document(NotificationLedger, SHARED)
-    return document if isinstance(document, NotificationLedger) else NotificationLedger()
+    return NotificationLedger() if document is None else NotificationLedger.model_validate(document)
 
 
 def document_of_shop(block: type[Block], shop: str) -> Block | None:

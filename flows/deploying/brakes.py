@@ -1,10 +1,13 @@
 """What keeps runs from acting, `dry_run` and `redirect_to`, is lifted by nobody unawares."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import RunDeployment
@@ -34,33 +37,72 @@ def keep_brakes(
     brakes = _lifted(existing.parameters, by=deployment.parameters)
     deployment.parameters |= brakes
     of_triggers = [_keep_brakes(triggers[name], held[name]) for name in triggers.keys() & held]
-    return bool(brakes) or any(of_triggers)
+    of_schedules = [_lifted(schedule.parameters, by={}) for schedule in existing.schedules]
+    return bool(brakes) or any(of_triggers) or any(of_schedules)
 
 
-def brake_waiting_runs(
-    client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
-) -> dict[str, Callable[[], object]]:
-    """What brings a new brake to the runs that wait, as each keeps the parameters of its making.
+def schedules_at_odds(
+    deployment: RunnerDeployment, existing: DeploymentResponse, *, live: bool
+) -> Iterator[tuple[UUID, dict[str, Any]]]:
+    """The schedules whose own parameters would go before what is wished.
+
+    Args:
+        deployment: What is wished.
+        existing: What the server holds of it.
+        live: Whether brakes that a schedule has are to be lifted.
+
+    Yields:
+        The id of each, and the parameters that may stay.
+    """
+    for schedule in existing.schedules:
+        staying = {
+            name: value
+            for name, value in schedule.parameters.items()
+            if name not in BRAKES or not (live if value else deployment.parameters.get(name))
+        }
+        if staying != schedule.parameters:
+            yield schedule.id, staying
+
+
+def waiting_to_act(
+    client: SyncPrefectClient, deployment_id: UUID, parameters: Mapping[str, Any]
+) -> list[FlowRun]:
+    """The runs that wait and lack a brake of the deployment's; each keeps those of its making.
 
     Args:
         client: Prefect's API.
-        deployment: What is wished.
-        existing: What the server holds of it.
+        deployment_id: The deployment's id.
+        parameters: Its parameters, as they are wished.
 
     Returns:
-        The change in words, with what makes it; nothing where no run waits.
+        The runs.
     """
-    brakes = _lifted(deployment.parameters, by=existing.parameters)
-    if not brakes:
-        return {}
-    scheduled = runs_of(client, existing.id, StateType.SCHEDULED)
-    waiting = [run for run in scheduled if _lifted(brakes, by=run.parameters)]
+    if not _lifted(parameters, by={}):
+        return []
+    scheduled = runs_of(client, deployment_id, StateType.SCHEDULED)
+    return [run for run in scheduled if _lifted(parameters, by=run.parameters)]
 
-    def brake() -> None:
-        for run in waiting:
-            client.update_flow_run(run.id, parameters=run.parameters | brakes)
 
-    return {f"{' '.join(brakes)} of {len(waiting)} waiting runs": brake} if waiting else {}
+def brake_waiting_runs(
+    client: SyncPrefectClient, deployment_id: UUID, parameters: Mapping[str, Any]
+) -> None:
+    """Have the runs that wait brake as the deployment does.
+
+    Args:
+        client: Prefect's API.
+        deployment_id: The deployment's id.
+        parameters: Its parameters, as they are wished.
+
+    Raises:
+        httpx.HTTPError: The server refuses it, or cannot be reached.
+    """
+    for run in waiting_to_act(client, deployment_id, parameters):
+        braked = run.parameters | _lifted(parameters, by=run.parameters)
+        try:
+            client.update_flow_run(run.id, parameters=braked)
+        except httpx.HTTPStatusError as refusal:
+            if refusal.response.status_code != HTTPStatus.NOT_FOUND:
+                raise
 
 
 def _lifted(braked: Mapping[str, Any], *, by: Mapping[str, Any]) -> dict[str, Any]:

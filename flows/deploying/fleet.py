@@ -42,7 +42,8 @@ def makers_in(folder: Path) -> dict[str, Make]:
     """
     names = [module.name for module in iter_modules([str(folder)]) if not module.ispkg]
     modules = {name: import_module(f"{folder.name}.{name}") for name in names if name != "__main__"}
-    return {n: module.deployment for n, module in modules.items() if hasattr(module, "deployment")}
+    makers = {name: getattr(module, "deployment", None) for name, module in modules.items()}
+    return {name: make for name, make in makers.items() if callable(make)}
 
 
 def chosen(shops: Sequence[Shop], names: Sequence[str] | None) -> list[Shop]:

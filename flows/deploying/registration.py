@@ -23,7 +23,12 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from flows.deploying.brakes import brake_waiting_runs, keep_brakes
+from flows.deploying.brakes import (
+    brake_waiting_runs,
+    keep_brakes,
+    schedules_at_odds,
+    waiting_to_act,
+)
 from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
 from flows.deploying.pools import Place
 from prefect_tracktor.documents import SHARED
@@ -54,6 +59,7 @@ class Registration:
         place: Where its runs are carried out.
         existing: What the server holds of it.
         changes: Each difference in words, with what mends it.
+        brake: What has the runs that wait be dry runs, if the deployment is one.
         braked: Whether it stays a dry run or a rehearsal, as the server holds it to be one.
     """
 
@@ -61,6 +67,7 @@ class Registration:
     place: Place
     existing: DeploymentResponse | None
     changes: Mapping[str, Change] = field(repr=False)
+    brake: Change = field(repr=False)
     braked: bool = False
 
     @property
@@ -97,7 +104,7 @@ class Registration:
             return self.deployment.apply(  # type: ignore[return-value]  # not in a loop
                 work_pool_name=self.place.work_pool or None, version_info=version
             )
-        for change in self.changes.values():
+        for change in (*self.changes.values(), self.brake):
             change()
         return self.existing.id
 
@@ -121,15 +128,20 @@ def registration_of(
     try:
         existing = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
-        return Registration(deployment, place, None, {})
+        return Registration(deployment, place, None, {}, _bound(int))
     triggers = {core.name: core for core in _automations(deployment, existing.id)}
     held = _triggers_held(client, existing, triggers)
     braked = not live and keep_brakes(deployment, existing, triggers, held)
-    changes = brake_waiting_runs(client, deployment, existing)
-    changes |= _field_changes(client, deployment, place, existing)
+    changes = dict(_field_changes(client, deployment, place, existing))
     changes |= _schedule_changes(client, deployment, existing)
+    for schedule, staying in schedules_at_odds(deployment, existing, live=live):
+        changes["brakes of a schedule"] = _with_parameters(client, existing, schedule, staying)
     changes |= _trigger_changes(client, triggers, held)
-    return Registration(deployment, place, existing, changes, braked=braked)
+    # last, and once more when it comes to it: no run is made without them any more then
+    brake = _bound(brake_waiting_runs, client, existing.id, deployment.parameters)
+    if waiting := waiting_to_act(client, existing.id, deployment.parameters):
+        changes[f"brakes of {len(waiting)} waiting runs"] = brake
+    return Registration(deployment, place, existing, changes, brake, braked=braked)
 
 
 def left_over(
@@ -249,6 +261,17 @@ def _schedule_changes(
             parameters=held.parameters,  # else the server forgets what people gave it
         )
     }
+
+
+def _with_parameters(
+    client: SyncPrefectClient,
+    existing: DeploymentResponse,
+    schedule_id: UUID,
+    parameters: dict[str, Any],
+) -> Change:
+    return lambda: client.update_deployment_schedule(
+        existing.id, schedule_id, parameters=parameters
+    )
 
 
 def _deletion(

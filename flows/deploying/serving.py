@@ -2,11 +2,12 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
 from prefect import serve
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
@@ -24,6 +25,9 @@ Say = Callable[[str], None]
 # the job variable that says which process serves a deployment; without a work pool nothing else
 # reads job variables
 SERVED_BY = "served_by"
+
+# between who serves and the time since when
+_SINCE = ", since "
 
 _BROKEN_OFF = "The process that served it has ended; it begins again when it is served again."
 
@@ -71,18 +75,18 @@ def claim(client: SyncPrefectClient, deployments: Iterable[UUID], say: Say) -> s
     Args:
         client: Prefect's API.
         deployments: Their ids.
-        say: Is told who else serves them, unless it ended without a word.
+        say: Is told who else serves them, unless it ended in good order.
 
     Returns:
         What was noted, for `stop`.
     """
-    me = f"{socket.gethostname()}, process {os.getpid()}, since {datetime.now(UTC).isoformat()}"
+    me = f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
     others = set()
-    for deployment in _there(client, deployments):
-        noted = deployment.job_variables
+    for deployment_id in deployments:
+        noted = client.read_deployment(deployment_id).job_variables
         others |= {noted[SERVED_BY]} if SERVED_BY in noted else set()
         update = DeploymentUpdate(job_variables=noted | {SERVED_BY: me})
-        client.update_deployment(deployment.id, update)
+        client.update_deployment(deployment_id, update)
     for other in sorted(others):
         say(f"Also served by {other}. If that still runs, stop it, or start it again after this")
         say("process has ended: at its end this one pauses what it serves.")
@@ -93,34 +97,65 @@ def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str, s
     """Pause deployments whose process ends, so that no runs pile up; those paused already stay so.
 
     The runs that were under way ended with the process: they begin again when it is served again,
-    as doing one twice does no harm. Left alone are deployments that somebody else runs by now: a
+    as doing one twice does no harm. Not paused are deployments that somebody else runs by now: a
     process that was started to take over, or the workers of a work pool.
 
     Args:
         client: Prefect's API.
         deployments: Their ids.
         claimed: What was noted on them when they were served.
-        say: Is told what was broken off.
+        say: Is told what was broken off, and what could not be paused.
     """
-    for deployment in _there(client, deployments):
-        noted = deployment.job_variables
-        if noted.get(SERVED_BY) != claimed or deployment.work_pool_name is not None:
-            continue
-        for run in runs_of(client, deployment.id, StateType.RUNNING):
-            client.set_flow_run_state(run.id, AwaitingRetry(message=_BROKEN_OFF))
-            say(f"broken off {run.name}: it begins again when {deployment.name} is served again")
-        released = {name: value for name, value in noted.items() if name != SERVED_BY}
-        update = DeploymentUpdate(job_variables=released)
-        if not deployment.paused:
-            tags = [*deployment.tags, STOPPED]
-            update = DeploymentUpdate(job_variables=released, paused=True, tags=tags)
-        client.update_deployment(deployment.id, update)
-
-
-def _there(client: SyncPrefectClient, deployments: Iterable[UUID]) -> Iterator[DeploymentResponse]:
-    """Those that nobody has deleted."""
     for deployment_id in deployments:
         try:
-            yield client.read_deployment(deployment_id)
+            _stop(client, deployment_id, claimed, say)
         except ObjectNotFound:
-            continue
+            continue  # somebody deleted it, or a run of it
+        except httpx.HTTPError as error:
+            say(f"A deployment could not be paused ({type(error).__name__}): its scheduled runs")
+            say("wait, and start when it is served again; what was under way stays as if it were.")
+
+
+def _stop(client: SyncPrefectClient, deployment_id: UUID, claimed: str, say: Say) -> None:
+    deployment = client.read_deployment(deployment_id)
+    noted = deployment.job_variables
+    holder = noted.get(SERVED_BY, claimed)
+    taken_over = None if holder == claimed else _since(holder)
+    _break_off(client, deployment, _since(claimed), taken_over, say)
+    if holder != claimed or deployment.work_pool_name is not None:
+        return
+    released = {name: value for name, value in noted.items() if name != SERVED_BY}
+    update = DeploymentUpdate(job_variables=released)
+    if not deployment.paused:
+        tags = [*deployment.tags, STOPPED]
+        update = DeploymentUpdate(job_variables=released, paused=True, tags=tags)
+    client.update_deployment(deployment_id, update)
+
+
+def _break_off(
+    client: SyncPrefectClient,
+    deployment: DeploymentResponse,
+    begun: datetime,
+    taken_over: datetime | None,
+    say: Say,
+) -> None:
+    """Have the runs wait that were started while this process was the one that served.
+
+    Prefect does not say which process has a run; those of workers have a work pool.
+    """
+    ours = [
+        run
+        for state in (StateType.RUNNING, StateType.PENDING)
+        for run in runs_of(client, deployment.id, state)
+        if run.work_pool_name is None and run.state is not None
+        if begun <= run.state.timestamp and (taken_over is None or run.state.timestamp < taken_over)
+    ]
+    for run in ours:
+        now = client.read_flow_run(run.id).state
+        if now is not None and (now.is_running() or now.is_pending()):
+            client.set_flow_run_state(run.id, AwaitingRetry(message=_BROKEN_OFF))
+            say(f"broken off {run.name}: it begins again when {deployment.name} is served again")
+
+
+def _since(note: str) -> datetime:
+    return datetime.fromisoformat(note.rpartition(_SINCE)[2])

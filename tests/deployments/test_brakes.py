@@ -40,10 +40,15 @@ def test_runs_that_wait_already_become_dry_too(
     assert deploy(*only, "--dry-run") == 0
     assert not server.client.read_flow_run(run.id).parameters["dry_run"]
     assert deploy(*only) == 0
-    assert f"{MAIL} (dry_run of 1 waiting runs, parameters dry_run)" in capsys.readouterr().out
+    assert f"{MAIL} (parameters dry_run, brakes of 1 waiting runs)" in capsys.readouterr().out
     braked = server.client.read_flow_run(run.id).parameters
     assert (braked["dry_run"], braked["max_emails"]) == (True, 7)
     assert server.client.read_flow_run(rehearsal.id).parameters == rehearsal.parameters
+    # also those that came to wait later, say as they were broken off
+    older = create(server[MAIL].id, parameters={"dry_run": False}, state=late)
+    assert deploy(*only) == 0
+    assert f"updated    {MAIL} (brakes of 1 waiting runs)" in capsys.readouterr().out
+    assert server.client.read_flow_run(older.id).parameters["dry_run"]
 
 
 def test_what_people_gave_to_the_schedule_stays_when_its_hour_changes(
@@ -57,6 +62,35 @@ def test_what_people_gave_to_the_schedule_stays_when_its_hour_changes(
     [schedule] = server[MAIL].schedules
     assert schedule.schedule.model_dump()["cron"] == "0 9 * * *"
     assert schedule.parameters == BRAKES
+
+
+@pytest.mark.parametrize(
+    ("given", "left"), [({"dry_run": True}, {}), ({"dry_run": False}, {"dry_run": False})]
+)
+def test_a_schedule_of_dry_runs_goes_live_when_it_is_said(
+    pool: str, server: Server, capsys: Output, given: dict[str, bool], left: dict[str, bool]
+) -> None:
+    assert deploy("--only", "expired_exceptions") == 0
+    held = server[MAIL]
+    server.client.update_deployment_schedule(held.id, held.schedules[0].id, parameters=given)
+    capsys.readouterr()
+    assert deploy("--only", "expired_exceptions") == 0
+    assert ("still a dry run or rehearsal" in capsys.readouterr().out) == given["dry_run"]
+    assert server[MAIL].schedules[0].parameters == given
+    assert deploy("--only", "expired_exceptions", "--live") == 0
+    assert server[MAIL].schedules[0].parameters == left
+
+
+def test_a_schedule_does_not_go_before_a_dry_run_that_is_wished_for(
+    pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert deploy("--only", "expired_exceptions") == 0
+    held = server[MAIL]
+    own = {"dry_run": False, "max_emails": 7}
+    server.client.update_deployment_schedule(held.id, held.schedules[0].id, parameters=own)
+    monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
+    assert deploy("--only", "expired_exceptions") == 0
+    assert server[MAIL].schedules[0].parameters == {"max_emails": 7}
 
 
 def test_what_keeps_a_triggers_runs_from_acting_stays_until_it_is_said_to_go_live(

@@ -4,15 +4,19 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Pending, Running
 
 from flows.__main__ import main
 from flows.deploying import NotSetUp, Shop, Unusable, saved, shop_of_the_environment
 from flows.deploying.parts import for_scanning
 from flows.deploying.registration import STOPPED
-from flows.deploying.serving import claim
+from flows.deploying.serving import SERVED_BY, claim, stop
 from prefect_tracktor import (
     OrderFile,
     SettledOrders,
@@ -181,6 +185,34 @@ def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     monkeypatch.setattr("flows.deploying.serving.serve", until_another_takes_over)
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert not server[MAIL].paused
+
+
+def test_each_process_breaks_off_its_own_runs(
+    serve: Callable[..., list[str]], server: Server, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    mail, client = server[MAIL], server.client
+
+    def run_in(state: State[None]) -> UUID:
+        return client.create_flow_run_from_deployment(mail.id, state=state).id
+
+    first = claim(client, [mail.id], print)
+    of_first = [run_in(Running()), run_in(Pending())]
+    over = run_in(Completed())
+    second = claim(client, [mail.id], print)
+    of_second = run_in(Running())
+    stop(client, [mail.id], first, print)
+    assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 2
+    assert [name_of_state(client, run) for run in (over, of_second)] == ["Completed", "Running"]
+    assert capsys.readouterr().out.count("broken off ") == 2
+    stop(client, [mail.id], second, print)
+    assert name_of_state(client, of_second) == "AwaitingRetry"
+    assert server[MAIL].paused
+    assert SERVED_BY not in server[MAIL].job_variables
+
+
+def name_of_state(client: SyncPrefectClient, run_id: UUID) -> str | None:
+    return client.read_flow_run(run_id).state_name
 
 
 def test_a_run_that_waits_holds_up_no_other_deployment(
