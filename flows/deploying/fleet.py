@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -10,6 +11,7 @@ from pkgutil import iter_modules
 
 from prefect.blocks.core import Block
 from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import ObjectNotFound
 
 from flows.deploying.parts import account
 from flows.deploying.shop import NotSetUp, Shop, Unusable
@@ -90,7 +92,7 @@ def fleet_of(
         try:
             shop.check()
             made = dict(_deployments(shop, makers, only, partial(_titled, say, title)))
-            _check_names(made)
+            _check_names(made | (_of_other_files(shop, makers, made) if only else {}))
             _check_account(shop, accounts)
         except Unusable as problem:
             fleet.failed.append(shop)
@@ -112,6 +114,16 @@ def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
         )
 
 
+def _of_other_files(
+    shop: Shop, makers: Mapping[str, Make], made: Mapping[str, RunnerDeployment]
+) -> dict[str, RunnerDeployment]:
+    others = {}
+    for name in makers.keys() - made.keys():
+        with suppress(NotSetUp, Unusable):
+            others[name] = _made(makers[name], shop)
+    return others
+
+
 def _check_names(made: Mapping[str, RunnerDeployment]) -> None:
     """A file that was copied must not replace what the first one makes."""
     files: dict[str, str] = {}
@@ -129,11 +141,21 @@ def _deployments(
 ) -> Iterator[tuple[str, RunnerDeployment]]:
     for name in only or makers:
         try:
-            yield name, makers[name](shop)
+            yield name, _made(makers[name], shop)
         except NotSetUp as hint:
             if only:
                 raise Unusable(f"{name} cannot be served yet: {hint}") from None
             say(f"left out {name}: {hint}")
+
+
+def _made(make: Make, shop: Shop) -> RunnerDeployment:
+    try:
+        return make(shop)
+    except ValueError as error:
+        # a block that the file loads by itself is not there; anything else is a fault
+        if not isinstance(error.__cause__, ObjectNotFound):
+            raise
+        raise NotSetUp(str(error)) from None
 
 
 def _titled(say: Say, title: str, line: str) -> None:

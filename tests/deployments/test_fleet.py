@@ -7,10 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from prefect.deployments.runner import RunnerDeployment
 
 from flows.__main__ import DEPLOYMENTS, main
 from flows.deploying import Shop, shop_of_the_environment
-from prefect_tracktor import OrderFile, TracktorCredentials
+from prefect_tracktor import EmailTemplate, OrderFile, TracktorCredentials
 from tests.deployments.conftest import SENDER, Server
 from tests.programs import PROJECT
 
@@ -71,15 +72,33 @@ def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
+@pytest.mark.parametrize("only", [["of_my_own"], ["expired_exceptions", "of_my_own"]])
 def test_a_copy_must_not_replace_what_the_first_file_makes(
-    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
 ) -> None:
     monkeypatch.setitem(DEPLOYMENTS, "of_my_own", DEPLOYMENTS["expired_exceptions"])
-    assert main([*DEPLOY, "of_my_own"]) == 2
-    assert "flows/expired_exceptions.py and flows/of_my_own.py make the same deployment" in (
+    assert main([*DEPLOY[:-1], *only]) == 2
+    assert f"make the same deployment {MAIL + '/daily'!r}" in capsys.readouterr().out
+    assert not server.names()
+
+
+@pytest.mark.usefixtures("environment", "no_deployments", "pool")
+def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def of_my_own(_shop: Shop) -> RunnerDeployment:
+        EmailTemplate.load("nobody-made-this")
+        raise AssertionError
+
+    monkeypatch.setattr(
+        "flows.__main__.DEPLOYMENTS",
+        {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]},
+    )
+    assert main(DEPLOY[:-2]) == 0
+    assert server.names() == [f"{MAIL}/daily"]
+    assert "left out of_my_own: Unable to find block document named nobody-made-this" in (
         capsys.readouterr().out
     )
-    assert not server.names()
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
