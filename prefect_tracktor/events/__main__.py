@@ -107,6 +107,7 @@ _COMMANDS = ("serve", "template", "token")
 def _credentials(name: str, environment: Mapping[str, str]) -> TracktorCredentials:
     """A saved block, or the account in the environment."""
     if name:
+        _check_prefect()
         return TracktorCredentials.model_validate(TracktorCredentials.load(name))
     fields = {"uuid": environment["TRACKTOR_UUID"], "api_key": environment["TRACKTOR_API_KEY"]}
     if address := environment.get("TRACKTOR_BASE_URL"):
@@ -114,11 +115,16 @@ def _credentials(name: str, environment: Mapping[str, str]) -> TracktorCredentia
     return TracktorCredentials.model_validate(fields)
 
 
+def _check_prefect() -> None:
+    """Without an address Prefect starts a temporary server: it has no block, and keeps no event."""
+    if not PREFECT_API_URL.value():
+        raise InvalidInput("set PREFECT_API_URL, or log in with prefect cloud login")
+
+
 def _serve(
     credentials: TracktorCredentials, options: argparse.Namespace, environment: Mapping[str, str]
 ) -> int:
-    if not PREFECT_API_URL.value():
-        raise InvalidInput("set PREFECT_API_URL, or log in with prefect cloud login")
+    _check_prefect()
     receiver = ReceiverOptions(
         token=environment["TRACKTOR_RECEIVER_TOKEN"],
         host=options.host,
