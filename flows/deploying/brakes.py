@@ -1,6 +1,6 @@
 """What keeps runs from acting, `dry_run` and `redirect_to`, is lifted by nobody unawares."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from uuid import UUID
@@ -43,7 +43,7 @@ def keep_brakes(
 
 def schedules_at_odds(
     deployment: RunnerDeployment, existing: DeploymentResponse, *, live: bool
-) -> Iterator[tuple[UUID, dict[str, Any]]]:
+) -> dict[UUID, dict[str, Any]]:
     """The schedules whose own parameters would go before what is wished.
 
     Args:
@@ -51,17 +51,18 @@ def schedules_at_odds(
         existing: What the server holds of it.
         live: Whether brakes that a schedule has are to be lifted.
 
-    Yields:
-        The id of each, and the parameters that may stay.
+    Returns:
+        The parameters that may stay, by the schedule's id.
     """
-    for schedule in existing.schedules:
-        staying = {
+    staying = {
+        schedule.id: {
             name: value
             for name, value in schedule.parameters.items()
             if name not in BRAKES or not (live if value else deployment.parameters.get(name))
         }
-        if staying != schedule.parameters:
-            yield schedule.id, staying
+        for schedule in existing.schedules
+    }
+    return {s.id: staying[s.id] for s in existing.schedules if staying[s.id] != s.parameters}
 
 
 def waiting_to_act(

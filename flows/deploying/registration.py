@@ -133,9 +133,10 @@ def registration_of(
     held = _triggers_held(client, existing, triggers)
     braked = not live and keep_brakes(deployment, existing, triggers, held)
     changes = dict(_field_changes(client, deployment, place, existing))
-    changes |= _schedule_changes(client, deployment, existing)
-    for schedule, staying in schedules_at_odds(deployment, existing, live=live):
-        changes["brakes of a schedule"] = _with_parameters(client, existing, schedule, staying)
+    if staying := schedules_at_odds(deployment, existing, live=live):
+        words = f"brakes of {len(staying)} schedules"
+        changes[words] = _bound(_leave_to_schedules, client, existing.id, staying)
+    changes |= _schedule_changes(client, deployment, existing, staying)
     changes |= _trigger_changes(client, triggers, held)
     # last, and once more when it comes to it: no run is made without them any more then
     brake = _bound(brake_waiting_runs, client, existing.id, deployment.parameters)
@@ -240,7 +241,10 @@ def _options(deployment: RunnerDeployment | DeploymentResponse) -> Mapping[str, 
 
 
 def _schedule_changes(
-    client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
+    client: SyncPrefectClient,
+    deployment: RunnerDeployment,
+    existing: DeploymentResponse,
+    staying: Mapping[UUID, dict[str, Any]],
 ) -> dict[str, Change]:
     [*wished] = deployment.schedules or []
     held = _schedule_of(existing, adopt=bool(wished))
@@ -258,20 +262,17 @@ def _schedule_changes(
             held.id,
             schedule=schedule.schedule,
             slug=SCHEDULE,
-            parameters=held.parameters,  # else the server forgets what people gave it
+            # else the server forgets what people gave it
+            parameters=staying.get(held.id, held.parameters),
         )
     }
 
 
-def _with_parameters(
-    client: SyncPrefectClient,
-    existing: DeploymentResponse,
-    schedule_id: UUID,
-    parameters: dict[str, Any],
-) -> Change:
-    return lambda: client.update_deployment_schedule(
-        existing.id, schedule_id, parameters=parameters
-    )
+def _leave_to_schedules(
+    client: SyncPrefectClient, deployment_id: UUID, staying: Mapping[UUID, dict[str, Any]]
+) -> None:
+    for schedule_id, parameters in staying.items():
+        client.update_deployment_schedule(deployment_id, schedule_id, parameters=parameters)
 
 
 def _deletion(

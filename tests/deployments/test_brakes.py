@@ -3,7 +3,9 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
 from prefect.schedules import Cron
@@ -81,16 +83,21 @@ def test_a_schedule_of_dry_runs_goes_live_when_it_is_said(
     assert server[MAIL].schedules[0].parameters == left
 
 
-def test_a_schedule_does_not_go_before_a_dry_run_that_is_wished_for(
+def test_no_schedule_goes_before_a_dry_run_that_is_wished_for(
     pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert deploy("--only", "expired_exceptions") == 0
     held = server[MAIL]
     own = {"dry_run": False, "max_emails": 7}
     server.client.update_deployment_schedule(held.id, held.schedules[0].id, parameters=own)
+    weekly = CronSchedule(cron="0 12 * * 0")
+    peoples = DeploymentScheduleCreate(schedule=weekly, parameters=own, slug="weekly")
+    server.client.create_deployment_schedules(held.id, [peoples])
     monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
+    # its hour changes at the same time
+    monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
     assert deploy("--only", "expired_exceptions") == 0
-    assert server[MAIL].schedules[0].parameters == {"max_emails": 7}
+    assert [made.parameters for made in server[MAIL].schedules] == [{"max_emails": 7}] * 2
 
 
 def test_what_keeps_a_triggers_runs_from_acting_stays_until_it_is_said_to_go_live(
