@@ -36,8 +36,9 @@ def main(arguments: list[str]) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        wished = [braked(shop) for shop in chosen(shops.shops(), options.shop)]
-        for warning in warnings(file_of(None), settings(), VARIABLES):
+        variables = settings()
+        wished = [braked(shop, variables) for shop in chosen(shops.shops(), options.shop)]
+        for warning in warnings(file_of(None), variables, VARIABLES):
             print(f"Warning: {warning}")
         _refuse_a_temporary_server()
         with get_client(sync_client=True) as client:

@@ -13,7 +13,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
 
-from flows.deploying.runs import runs_of
+from flows.deploying.reading import runs_of
 from prefect_tracktor.flows.sweep import BRAKES
 
 

@@ -153,9 +153,11 @@ def for_scanning(
     """
     orders = _found(find_document, ShopifyOrders, shop) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
-        raise NotSetUp(_switch("Include delivered orders", "SHOPIFY_INCLUDE_DELIVERED=1", shop))
+        raise NotSetUp(
+            _left_out_by_shopify("Include delivered orders", "SHOPIFY_INCLUDE_DELIVERED=1", shop)
+        )
     if unfulfilled and isinstance(orders, ShopifyOrders) and not orders.finds_unfulfilled:
-        raise NotSetUp(_switch("Fulfillment", "SHOPIFY_FULFILLMENT=any", shop))
+        raise NotSetUp(_left_out_by_shopify("Fulfillment", "SHOPIFY_FULFILLMENT=any", shop))
     return {
         "credentials": saved(TracktorCredentials, shop),
         "orders": orders,
@@ -270,7 +272,7 @@ def _missing(block: type[Block], shop: Shop) -> str:
     return f"there is no block {slug}. Run {_command(shop)} first"
 
 
-def _switch(field: str, variable: str, shop: Shop) -> str:
+def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:
     return (
         f"the orders that it needs are not among those from Shopify: set {variable} and run"
         f" {_command(shop)}, or set {field!r} in Prefect's UI (Blocks, {shop.name}, of the type"

@@ -31,6 +31,7 @@ from flows.deploying.brakes import (
 )
 from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
 from flows.deploying.pools import Place
+from flows.deploying.reading import all_of
 from prefect_tracktor.documents import SHARED
 
 # on a deployment that was paused because the process that served it has ended, not by a person
@@ -39,7 +40,6 @@ STOPPED = "not-served"
 # how the entrypoints begin of what was made here; with the tag only, it is a pipeline of the user's
 _READY_MADE = "prefect_tracktor.flows."
 
-_PAGE = 200
 _WORDS = {
     "parameter_openapi_schema": "form",
     "enforce_parameter_schema": "form",
@@ -59,7 +59,7 @@ class Registration:
         place: Where its runs are carried out.
         existing: What the server holds of it.
         changes: Each difference in words, with what mends it.
-        brake: What has the runs that wait be dry runs, if the deployment is one.
+        brake: What has the runs that wait be dry runs, if the deployment is one; not of a new one.
         braked: Whether it stays a dry run or a rehearsal, as the server holds it to be one.
     """
 
@@ -67,7 +67,7 @@ class Registration:
     place: Place
     existing: DeploymentResponse | None
     changes: Mapping[str, Change] = field(repr=False)
-    brake: Change = field(repr=False)
+    brake: Change | None = field(default=None, repr=False)
     braked: bool = False
 
     @property
@@ -105,7 +105,8 @@ class Registration:
                 work_pool_name=self.place.work_pool or None, version_info=version
             )
         for change in (*self.changes.values(), self.brake):
-            change()
+            if change is not None:
+                change()
         return self.existing.id
 
 
@@ -128,7 +129,7 @@ def registration_of(
     try:
         existing = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
-        return Registration(deployment, place, None, {}, _bound(int))
+        return Registration(deployment, place, None, {})
     triggers = {core.name: core for core in _automations(deployment, existing.id)}
     held = _triggers_held(client, existing, triggers)
     braked = not live and keep_brakes(deployment, existing, triggers, held)
@@ -345,7 +346,4 @@ def _bound(call: Callable[..., object], *arguments: object) -> Change:
 
 def _tagged(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[SHARED]))
-    offset = 0
-    while page := client.read_deployments(deployment_filter=ours, limit=_PAGE, offset=offset):
-        yield from page
-        offset += len(page)
+    return all_of(client.read_deployments, deployment_filter=ours)

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -17,10 +17,9 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry
 
+from flows.deploying.fleet import Say
+from flows.deploying.reading import runs_of
 from flows.deploying.registration import STOPPED
-from flows.deploying.runs import runs_of
-
-Say = Callable[[str], None]
 
 # the job variable that says which process serves a deployment; without a work pool nothing else
 # reads job variables

@@ -140,11 +140,12 @@ def settings() -> dict[str, str]:
         raise Unusable(str(problem)) from None
 
 
-def braked(shop: Shop) -> Shop:
+def braked(shop: Shop, variables: Mapping[str, str]) -> Shop:
     """A shop with `TRACKTOR_DRY_RUN` taken in, which makes the runs of all shops dry.
 
     Args:
         shop: A row of `flows/shops.py`.
+        variables: The settings.
 
     Returns:
         The shop; as it was if the variable is not set.
@@ -152,7 +153,7 @@ def braked(shop: Shop) -> Shop:
     Raises:
         Unusable: The variable is neither on nor off.
     """
-    return replace(shop, dry_run=shop.dry_run or _switch(settings(), "TRACKTOR_DRY_RUN"))
+    return replace(shop, dry_run=shop.dry_run or _switch(variables, "TRACKTOR_DRY_RUN"))
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from prefect.events.schemas.automations import Automation
 
 from blocks.__main__ import main as make_blocks
 from flows import deploying, shops
+from flows.__main__ import main
 from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.programs import waiting
@@ -155,6 +156,11 @@ def make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
     template = workers[kind]["default_base_job_configuration"]
     pool = WorkPoolCreate(name=name, type=kind, base_job_template=template)
     client.create_work_pool(pool, overwrite=True)
+
+
+def deploy_all(*options: str) -> int:
+    """`python -m flows deploy` to that pool."""
+    return main(["deploy", "--work-pool", "here", *options])
 
 
 @pytest.fixture

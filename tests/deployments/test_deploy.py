@@ -18,7 +18,7 @@ from flows import expired_exceptions, reconcile, status_change, webhooks
 from flows.__main__ import DEPLOYMENTS, main
 from flows.deploying import Shop, every
 from flows.deploying.registration import STOPPED
-from tests.deployments.conftest import Server
+from tests.deployments.conftest import Server, deploy_all
 
 MAIL = "E-mail expired exceptions/daily"
 NIGHTLY = "Reconcile manual statuses/nightly"
@@ -30,11 +30,7 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 
 def deploy(*options: str) -> int:
-    return main(["deploy", "--work-pool", "here", "--only", "expired_exceptions", *options])
-
-
-def deploy_all(*options: str) -> int:
-    return main(["deploy", "--work-pool", "here", *options])
+    return deploy_all("--only", "expired_exceptions", *options)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from prefect.deployments.runner import RunnerDeployment
 from flows.__main__ import DEPLOYMENTS, main
 from flows.deploying import Shop, shop_of_the_environment
 from prefect_tracktor import EmailTemplate, OrderFile, TracktorCredentials
-from tests.deployments.conftest import SENDER, Server
+from tests.deployments.conftest import SENDER, Server, deploy_all
 from tests.programs import PROJECT
 
 MAIL = "E-mail expired exceptions"
@@ -77,7 +77,7 @@ def test_a_copy_must_not_replace_what_the_first_file_makes(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
 ) -> None:
     monkeypatch.setitem(DEPLOYMENTS, "of_my_own", DEPLOYMENTS["expired_exceptions"])
-    assert main([*DEPLOY[:-1], *only]) == 2
+    assert deploy_all("--only", *only) == 2
     assert f"make the same deployment {MAIL + '/daily'!r}" in capsys.readouterr().out
     assert not server.names()
 
@@ -94,7 +94,7 @@ def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
         "flows.__main__.DEPLOYMENTS",
         {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]},
     )
-    assert main(DEPLOY[:-2]) == 0
+    assert deploy_all() == 0
     assert server.names() == [f"{MAIL}/daily"]
     assert "left out of_my_own: Unable to find block document named nobody-made-this" in (
         capsys.readouterr().out

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from prefect_email import EmailServerCredentials
 
-from prefect_tracktor import NotificationLedger, TracktorCredentials
+from prefect_tracktor import NotificationLedger, ShopifyCredentials, TracktorCredentials
 from prefect_tracktor.flows import email_expired_exceptions
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
@@ -34,6 +34,18 @@ def mail() -> Iterator[MailServer]:
 def ledger(tmp_path: Path) -> NotificationLedger:
     """An empty ledger."""
     return NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+
+
+@pytest.fixture
+def shopify(tracktor: Sandbox) -> ShopifyCredentials:
+    """The way into the sandbox's Shopify."""
+    return ShopifyCredentials.model_validate(
+        {
+            "shop": "your-store",
+            "access_token": tracktor.shopify_access_token,
+            "base_url": tracktor.shopify_url,
+        }
+    )
 
 
 @pytest.fixture

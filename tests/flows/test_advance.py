@@ -115,17 +115,10 @@ def test_an_unknown_stage_is_refused_before_an_order_is_read(
 
 
 def test_orders_from_shopify_must_hold_those_that_are_still_being_made(
-    credentials: TracktorCredentials, tracktor: Sandbox
+    credentials: TracktorCredentials, tracktor: Sandbox, shopify: ShopifyCredentials
 ) -> None:
-    shop = ShopifyCredentials.model_validate(
-        {
-            "shop": "your-store",
-            "access_token": tracktor.shopify_access_token,
-            "base_url": tracktor.shopify_url,
-        }
-    )
     with pytest.raises(InvalidInput, match="orders leaves out what is still being made"):
-        advance(credentials, tracktor, orders=ShopifyOrders(credentials=shop))
+        advance(credentials, tracktor, orders=ShopifyOrders(credentials=shopify))
     assert not tracktor.calls
-    being_made = ShopifyOrders(credentials=shop, fulfillment="unfulfilled")
+    being_made = ShopifyOrders(credentials=shopify, fulfillment="unfulfilled")
     assert advance(credentials, tracktor, orders=being_made, dry_run=True).planned

@@ -256,18 +256,11 @@ def test_how_long_ago_is_the_owners_choice(
 
 
 def test_orders_without_the_delivered_ones_do_not_fit(
-    usual: dict[str, Any], tracktor: Sandbox
+    usual: dict[str, Any], tracktor: Sandbox, shopify: ShopifyCredentials
 ) -> None:
-    shop = ShopifyCredentials.model_validate(
-        {
-            "shop": "your-store",
-            "access_token": tracktor.shopify_access_token,
-            "base_url": tracktor.shopify_url,
-        }
-    )
     with pytest.raises(InvalidInput, match="set include_delivered of the ShopifyOrders"):
-        scan(usual, tracktor, orders=ShopifyOrders(credentials=shop))
-    every = ShopifyOrders(credentials=shop, include_delivered=True)
+        scan(usual, tracktor, orders=ShopifyOrders(credentials=shopify))
+    every = ShopifyOrders(credentials=shopify, include_delivered=True)
     assert scan(usual, tracktor, orders=every, dry_run=True).complete
 
 
