@@ -269,4 +269,5 @@ def _what_is_left(report: ExceptionsReport) -> str:
             report.unannounced
         ),
     }
-    return sentences(report.suspicion, in_words(left))
+    first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
+    return sentences(report.suspicion, in_words(left), first)
