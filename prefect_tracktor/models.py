@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -179,7 +180,7 @@ def says_cancelled(status: str) -> bool:
 def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
     """Whether a field says so: a status, or a flag, time or reason such as `cancelled_at`."""
     for name, value in fields:
-        words = set(status_key(_CAMEL.sub("_", name)).split("_"))
+        words = _words_of(name)
         if words & {"status", "statuses", "state"}:
             texts = [value] if isinstance(value, str) else _as_list(value)
             if _all_say_cancelled(texts):
@@ -189,12 +190,17 @@ def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
     return False
 
 
+@lru_cache(maxsize=1024)
+def _words_of(name: str) -> frozenset[str]:
+    return frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
+
+
 def _all_say_cancelled(texts: Any) -> bool:
     given = [text for text in texts if text] if isinstance(texts, list | tuple) else []
     return bool(given) and all(isinstance(text, str) and says_cancelled(text) for text in given)
 
 
-def _tells_of_cancellation(words: set[str]) -> bool:
+def _tells_of_cancellation(words: frozenset[str]) -> bool:
     told = words & (_CANCELLED_WORDS | _CANCELLATION_WORDS)
     alone = told <= _CANCELLATION_WORDS and not words & {"reason", "at", "date"}
     return bool(told) and not alone and words - told <= _WORDS_BESIDE

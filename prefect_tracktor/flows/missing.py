@@ -11,6 +11,12 @@ from prefect_tracktor.errors import BadCredentials, NotFound, TracktorError
 from prefect_tracktor.models import status_key
 
 _MANY = 5
+_REASONS = {
+    True: "the account exists, so the ids are probably another shop's (look at the export), or the"
+    " uuid is another account's",
+    False: "it does not know the account either: check base_url and uuid of the credentials",
+    None: "base_url or uuid of the credentials may be wrong, or the ids another shop's",
+}
 
 
 def suspicion_about(
@@ -18,8 +24,9 @@ def suspicion_about(
 ) -> tuple[str, int]:
     """Say what is suspicious about the ids that a run asked for.
 
-    That Tracktor knows none of them is suspicious each time, that it does not know most of them
-    only the first time in a row: an export may hold orders from before Tracktor was installed.
+    That Tracktor knows none of many is suspicious each time, and none of a few where it does not
+    know the account either. That it does not know most of them is suspicious the first time in a
+    row only: an export may hold orders from before Tracktor was installed.
 
     Args:
         credentials: The account.
@@ -32,44 +39,36 @@ def suspicion_about(
 
     Example:
         >>> suspicion_about(credentials, found=0, missing=4, dry_run=True)
-        ('', 0)
+        ('', 1)
     """
+    if missing and not found:
+        known, reason, calls = _why_none(credentials)
+        is_suspicious = missing >= _MANY or known is False
+        return (
+            f"Tracktor knows none of the {missing} orders: {reason}" if is_suspicious else "",
+            calls,
+        )
     if found + missing < _MANY:
         return "", 0
-    most = missing > found
-    is_new = _is_new(_variable(credentials), most=most, dry_run=dry_run)
-    if not most or (found and not is_new):
-        return "", 0
-    if found:
+    if _is_new(_variable(credentials), most=missing > found, dry_run=dry_run):
         return (
             f"Tracktor does not know most of the orders, {missing} of {found + missing}, which is"
             " new: the export may hold another shop's orders, or the uuid may be another account's."
             " If it is right, leave it: it is said once"
         ), 0
-    reason, calls = _why_none(credentials)
-    return f"Tracktor knows none of the {missing} orders: {reason}", calls
+    return "", 0
 
 
-def _why_none(credentials: TracktorCredentials) -> tuple[str, int]:
-    """Ask for something that every account has."""
+def _why_none(credentials: TracktorCredentials) -> tuple[bool | None, str, int]:
+    """Ask for something that every account has: whether there is one, what is wrong, the calls."""
     with credentials.get_client() as client:
         try:
-            known = bool(client.get_status_options())
+            known: bool | None = bool(client.get_status_options())
         except (NotFound, BadCredentials):
             known = False
         except TracktorError:
-            return (
-                "base_url or uuid of the credentials may be wrong, or the ids another shop's",
-                client.requests_sent,
-            )
-        if known:
-            reason = (
-                "the account exists, so the ids are probably another shop's (look at the export),"
-                " or the uuid is another account's"
-            )
-        else:
-            reason = "it does not know the account either: check base_url and uuid"
-        return reason, client.requests_sent
+            known = None
+        return known, _REASONS[known], client.requests_sent
 
 
 def _variable(credentials: TracktorCredentials) -> str:

@@ -25,6 +25,7 @@ from prefect_tracktor.flows.mail_run import (
     Occasion,
     correspondence_of,
 )
+from prefect_tracktor.flows.missing import suspicion_about
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.smtp import MailServerError
@@ -366,6 +367,10 @@ def _look_up(
         )
     if batch.missing:
         get_run_logger().warning("Tracktor does not know fulfillment %s.", fulfillment_id)
+        suspicion, calls = suspicion_about(credentials, found=0, missing=1, dry_run=True)
+        report = report.model_copy(update={"calls": report.calls + calls, "suspicion": suspicion})
+        if suspicion:
+            raise IncompleteRun(suspicion, report=report)
         return report, None
     [parcel] = batch.found
     if not ask(parcel):

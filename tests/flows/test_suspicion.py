@@ -22,8 +22,10 @@ from prefect_tracktor.flows import (
     announce_exceptions,
     email_expired_exceptions,
     email_status_changes,
+    notify_status_change,
     reconcile_manual_statuses,
 )
+from prefect_tracktor.sandbox import MailServer
 from tests.flows.conftest import SENDER
 from tests.orders import OrderServer, order, parcel
 
@@ -61,7 +63,7 @@ def test_no_orders_at_all_are_an_error_unless_they_may_be(
 ) -> None:
     header = tmp_path / "export.csv"
     header.write_text("Name,Id\n")
-    orders = [] if source == "list" else OrderFile(path=str(header))
+    orders: Any = [] if source == "list" else OrderFile(path=str(header))
     with pytest.raises(InvalidInput, match="names no order at all"):
         flow(server.credentials, orders, dry_run=True)
     assert flow(server.credentials, orders, dry_run=True, allow_empty=True).read == ()
@@ -117,6 +119,27 @@ def test_a_few_unknown_orders_are_in_the_report_alone(
 ) -> None:
     report = announce_exceptions(server.credentials, [101, 102], ledger=ledger)
     assert report.missing == (101, 102)
+    assert report.calls == len(server.calls) == 3
+
+
+@pytest.mark.parametrize("order_id", [None, 1])
+def test_an_event_that_no_account_knows_of_is_not_green(
+    server: OrderServer, ledger: NotificationLedger, order_id: int | None
+) -> None:
+    server.gone = True
+    with MailServer() as mail, pytest.raises(IncompleteRun, match="check base_url and uuid"):
+        notify_status_change(
+            server.credentials,
+            70_001,
+            EmailServerCredentials(
+                smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+            ),
+            status="in_transit",
+            sender=SENDER,
+            order_id=order_id,
+            ledger=ledger,
+            retry_delays_seconds=[],
+        )
 
 
 def test_verify_finds_a_wrong_address_or_account_first(server: OrderServer) -> None:
