@@ -455,5 +455,5 @@ def test_affected_are_the_parcels_in_trouble_that_have_not_arrived(
 
 def test_an_exception_without_any_parcel_is_no_answer() -> None:
     order = Order(order_id=1, exception_statuses=("expired",))
-    with pytest.raises(UnreadableAnswer, match="no fulfillments"):
+    with pytest.raises(UnreadableAnswer, match="none of its parcels has"):
         affected_parcels(order, EXPIRED)
