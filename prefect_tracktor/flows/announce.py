@@ -215,6 +215,7 @@ def _report(scan: Scan, news: _News, *, dry_run: bool) -> ExceptionsReport:
         dry_run=dry_run,
         calls=scan.calls,
         read=tuple(scan.read),
+        left_out=dict(scan.left_out),
         settled=tuple(scan.settled),
         missing=tuple(scan.missing),
         failed=(*scan.failed, *news.unreadable),

@@ -317,6 +317,7 @@ class MailRun:
             dry_run=self.dry_run,
             calls=self.scan.calls,
             read=tuple(self.scan.read),
+            left_out=dict(self.scan.left_out),
             settled=tuple(self.scan.settled),
             missing=tuple(self.scan.missing),
             failed=(*self.scan.failed, *self._unreadable),

@@ -1,7 +1,7 @@
 """The first two steps of every flow that scans a shop: find the orders, read them in bulk."""
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -49,6 +49,7 @@ class Scan:
         settled: Those that were left out so far.
         missing: The ids that Tracktor did not know.
         failed: Those that could not be read, and why.
+        left_out: How many orders the source left out so far, by reason.
 
     Raises:
         InvalidInput: The size of a chunk or the number of chunks is out of its range; while
@@ -89,6 +90,7 @@ class Scan:
         self.settled: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
+        self.left_out: Mapping[str, int] = {}
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
@@ -132,11 +134,15 @@ class Scan:
 
     def _in_order(self) -> Iterator["_Chunk"]:
         """The chunks as they come, each when its turn is to be waited for."""
-        chunks = chunked(iter_order_ids(self._orders), self._chunk_size)
+        ids = iter_order_ids(self._orders)
+        self.left_out = ids.left_out
+        chunks = chunked(ids, self._chunk_size)
         under_way = deque(map(self._start, islice(chunks, self._chunks_at_once)))
         while under_way:
             yield under_way.popleft()
             under_way.extend(map(self._start, islice(chunks, 1)))
+        if ids.note:
+            get_run_logger().info("Orders %s.", ids.note)
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)

@@ -196,6 +196,7 @@ class StatusRun:
             dry_run=self.dry_run,
             calls=self._calls + self.scan.calls,
             read=tuple(self.scan.read),
+            left_out=dict(self.scan.left_out),
             settled=tuple(self.scan.settled),
             missing=tuple(self.scan.missing),
             failed=tuple(self.scan.failed),
