@@ -9,7 +9,7 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import Orders, ShopifyOrders
+from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
 
@@ -78,6 +78,9 @@ def advance_custom_statuses(
             "orders leaves out what is still being made, of which nothing was sent yet: set"
             " fulfillment of the ShopifyOrders to any or unfulfilled"
         )
+    if isinstance(orders, OrderFile):
+        # what is still being made is what this is about
+        orders = orders.model_copy(update={"include_unfulfilled": True})
     options, calls = status_options(credentials)
     return StatusRun(
         credentials,

@@ -15,6 +15,7 @@ class RunReport(BaseModel):
         dry_run: Whether nothing was to be sent or changed.
         calls: How many requests were sent to Tracktor, repetitions included.
         read: Orders that were read.
+        left_out: How many orders the source left out, by reason, such as cancelled.
         settled: Orders that were not read, because nothing can change about them any more.
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run tries again.
@@ -31,6 +32,7 @@ class RunReport(BaseModel):
     dry_run: bool = False
     calls: int = 0
     read: tuple[int, ...] = ()
+    left_out: dict[str, int] = {}
     settled: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
@@ -45,10 +47,11 @@ class RunReport(BaseModel):
     def counts(self) -> dict[str, int]:
         """How many calls were made, and how many orders stand in each list."""
         values = self.model_dump(exclude={"dry_run", "suspicion"})
+        reasons = {f"left out as {why}": n for why, n in values.pop("left_out").items()}
         return {
             name.replace("_", " "): value if isinstance(value, int) else len(value)
             for name, value in values.items()
-        }
+        } | reasons
 
 
 def in_words(left: Mapping[str, Sequence[int]]) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -21,7 +21,7 @@ from prefect_tracktor.flows.missing import suspicion_about
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, shown
 from prefect_tracktor.settled import SettledOrders, arrived_at
-from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
+from prefect_tracktor.sources import OrderIds, OrderSource, chunked, iter_order_ids
 from prefect_tracktor.tasks import get_orders
 
 _LARGEST_CHUNK = 10_000
@@ -56,6 +56,7 @@ class Scan:
         missing: The ids that Tracktor did not know.
         failed: Those that could not be read, and why; among them those whose answer holds parcels
             of another order.
+        left_out: How many orders the source left out so far, by reason.
 
     Raises:
         InvalidInput: The size of a chunk or the number of chunks is out of its range; while
@@ -101,6 +102,7 @@ class Scan:
         self.settled: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
+        self.left_out: Mapping[str, int] = {}
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
@@ -134,6 +136,7 @@ class Scan:
             "dry_run": dry_run,
             "calls": self.calls + calls + calls_for_it,
             "read": tuple(self.read),
+            "left_out": dict(self.left_out),
             "settled": tuple(self.settled),
             "missing": tuple(self.missing),
             "failed": tuple(self.failed),
@@ -173,21 +176,25 @@ class Scan:
 
     def _in_order(self) -> Iterator["_Chunk"]:
         """The chunks as they come, each when its turn is to be waited for."""
-        chunks = chunked(self._named(), self._chunk_size)
+        ids = iter_order_ids(self._orders)
+        self.left_out = ids.left_out
+        chunks = chunked(self._named(ids), self._chunk_size)
         under_way = deque(map(self._start, islice(chunks, self._chunks_at_once)))
         while under_way:
             yield under_way.popleft()
             under_way.extend(map(self._start, islice(chunks, 1)))
+        if ids.note:
+            get_run_logger().info("Orders %s.", ids.note)
 
-    def _named(self) -> Iterator[int]:
+    def _named(self, ids: OrderIds) -> Iterator[int]:
         empty = True
-        for order_id in iter_order_ids(self._orders):
+        for order_id in ids:
             empty = False
             yield order_id
         if empty and not self._allow_empty:
             raise InvalidInput(
-                f"orders ({type(self._orders).__name__}) names no order at all: look at its file,"
-                " search or query. If it may be empty, set allow_empty of the flow"
+                f"orders names no order at all: {ids.why_none}. If there may be none, set"
+                " allow_empty of the flow"
             )
 
     def _start(self, order_ids: list[int]) -> "_Chunk":

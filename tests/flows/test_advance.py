@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from prefect_tracktor import (
     InvalidInput,
     LimitExceeded,
+    OrderFile,
     ShopifyCredentials,
     ShopifyOrders,
     StatusStage,
@@ -60,6 +62,20 @@ def test_each_order_gets_the_stage_of_its_age(
     orders = [tracktor.shop.order(order_id) for order_id in ids]
     assert [set(order["statuses"]) for order in orders] == [{stage_of(order)} for order in orders]
     assert len({stage_of(order) for order in orders}) == 4
+
+
+def test_of_an_export_what_is_still_being_made_is_moved_and_what_was_cancelled_is_not(
+    credentials: TracktorCredentials, tracktor: Sandbox, tmp_path: Path
+) -> None:
+    made, cancelled = tracktor.shop.order_ids[0:4:2]
+    export = tmp_path / "orders.csv"
+    export.write_text(
+        "Id,Fulfillment Status,Cancelled at\n"
+        f"{made},unfulfilled,\n{cancelled},unfulfilled,2026-11-02 10:00:00 -0500\n"
+    )
+    report = advance(credentials, tracktor, orders=OrderFile(path=str(export)))
+    assert report.read == (made,)
+    assert report.left_out == {"cancelled": 1}
 
 
 def test_what_the_carrier_updates_or_delivered_is_never_touched(
