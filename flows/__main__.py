@@ -67,10 +67,14 @@ def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Name
         return 2
     claimed = claim(client, served, print)
     try:
-        serve_registered(served)
+        serve_registered(served, _say_at_once)
     finally:
         stop(client, served, claimed, print)
     return 0
+
+
+def _say_at_once(words: str) -> None:
+    print(words, flush=True)
 
 
 def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Namespace) -> int:
