@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-connections", type=int, default=1000, help="senders connected at once (1000)"
     )
     parser.add_argument(
-        "--misses-per-hour", type=int, default=100, help="look-ups of unknown ids (100)"
+        "--misses-per-hour", type=int, default=500, help="look-ups of unknown ids (500)"
     )
     parser.add_argument(
         "--confirm-after-seconds", type=float, default=10, help="when events are read back (10)"

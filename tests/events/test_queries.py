@@ -120,7 +120,7 @@ def test_the_outbox_is_emptied_of_events_new_and_old(
     for number, one in enumerate(news, start=1):
         subject = Subject(Kind.FULFILLMENT, number)
         spool.add("shop", [subject])
-        [waiting] = spool.due("shop", limit=10)
+        [waiting] = spool.due("shop", new=10)
         spool.settle("shop", read=[(waiting, one)])
     emitter = Emitter("shop", spool, Lane(), confirm_after=timedelta(0), resend_after=timedelta(0))
 
