@@ -36,8 +36,9 @@ environment:
                             the Prefect home
   PREFECT_API_URL           where events go to; in Prefect Cloud with PREFECT_API_KEY
 
-Tracktor has to reach the address over https: put a reverse proxy in front, and have its log leave
-out the path. GET /health answers 200 while the receiver runs.
+Tracktor has to reach the address over https: put a reverse proxy in front, which also keeps slow
+senders away and leaves the path out of its log; the handbook ("React to events") has one for nginx.
+GET /health answers 200 while the receiver runs.
 """
 
 
