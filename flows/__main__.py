@@ -206,7 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SPEC",
-        help="what is installed before each run; may be given several times",
+        help="what is installed before each run, such as the address of a wheel as"
+        " NAME[EXTRA]@https://...whl; may be given several times",
     )
     deploy.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
     return parser
