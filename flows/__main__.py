@@ -67,10 +67,14 @@ def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Name
         return 2
     claimed = claim(client, served, print)
     try:
-        serve_registered(served)
+        serve_registered(served, _say_at_once)
     finally:
         stop(client, served, claimed, print)
     return 0
+
+
+def _say_at_once(words: str) -> None:
+    print(words, flush=True)
 
 
 def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Namespace) -> int:
@@ -202,7 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="SPEC",
-        help="what is installed before each run; may be given several times",
+        help="what is installed before each run, such as the address of a wheel as"
+        " NAME[EXTRA]@https://...whl; may be given several times",
     )
     deploy.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
     return parser

@@ -119,7 +119,7 @@ class DatabaseBlock(Block, ABC):
             with _engine(url, table).begin() as connection:
                 yield connection
         except ModuleNotFoundError:
-            problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
+            problem = "PostgreSQL needs its driver: pip install 'psycopg[binary]'"
         except (SQLAlchemyError, OSError) as error:
             problem = said_without_secrets(error, url)
         else:

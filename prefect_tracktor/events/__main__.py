@@ -36,8 +36,9 @@ environment:
                             the Prefect home
   PREFECT_API_URL           where events go to; in Prefect Cloud with PREFECT_API_KEY
 
-Tracktor has to reach the address over https: put a reverse proxy in front, and have its log leave
-out the path. GET /health answers 200 while the receiver runs.
+Tracktor has to reach the address over https: put a reverse proxy in front, which also keeps slow
+senders away and leaves the path out of its log; the handbook ("React to events") has one for nginx.
+GET /health answers 200 while the receiver runs.
 """
 
 
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-connections", type=int, default=1000, help="senders connected at once (1000)"
     )
     parser.add_argument(
-        "--misses-per-hour", type=int, default=100, help="look-ups of unknown ids (100)"
+        "--misses-per-hour", type=int, default=500, help="look-ups of unknown ids (500)"
     )
     parser.add_argument(
         "--confirm-after-seconds", type=float, default=10, help="when events are read back (10)"
