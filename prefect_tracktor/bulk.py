@@ -38,7 +38,8 @@ class Failure:
     retry_after: timedelta | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+# without slots: frozen with them, `Batch[Order]()` is a TypeError before Python 3.13
+@dataclass(frozen=True, repr=False)
 class Batch(Generic[T]):
     """What became of each id of a bulk call: every id is in exactly one of the three lists.
 
