@@ -150,7 +150,7 @@ class _Account:
             {
                 "x-api-key": api_key,
                 "accept": "application/json",
-                "accept-encoding": "gzip, deflate",
+                "accept-encoding": "gzip",
                 "content-type": "application/json",
                 "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
             }

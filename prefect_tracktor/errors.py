@@ -46,8 +46,13 @@ class TracktorError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Prefect writes the error that a flow fails with to disk
-        kind, args, *_ = super().__reduce__()
-        return kind, args, vars(self) | {"server_said": ""}
+        return _restored, (type(self), self.args, vars(self) | {"server_said": ""})
+
+
+def _restored(kind: type[TracktorError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    error = kind(*args)
+    vars(error).update(state)
+    return error
 
 
 class InvalidInput(TracktorError, ValueError):
@@ -58,7 +63,7 @@ class InvalidInput(TracktorError, ValueError):
         >>> get_order(-5)
         Traceback (most recent call last):
         ...
-        prefect_tracktor.errors.InvalidInput: order_id must be a positive whole number, not a ...
+        prefect_tracktor.errors.InvalidInput: order_id must be a positive whole number, not '-5'
     """
 
     def __init__(self, message: str) -> None:

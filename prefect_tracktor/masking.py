@@ -25,6 +25,9 @@ _PHONE = re.compile(
 )
 _LOOKED_AT = 2_000
 _LEFT_OUT = "…"
+_LENGTH_SHOWN = 12
+_DIGITS_SHOWN = 6
+_EXPONENT = re.compile(r"[eE][+-]?\d{1,3}$")
 # letters only, in words joined by an underscore, a hyphen, a slash, or by a capital letter
 _MACHINE_WORD = re.compile(r"[A-Za-z]+(?:[_/-][A-Za-z]+)*")
 _PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -42,45 +45,45 @@ _PUBLIC = _words(
     abort aborted absent accept accepted access account action active actively address addresses
     admin allowed already api app application argument attempt auth authenticate authenticated
     authentication authorization authorized automatic backend bad balance banned because blacklist
-    blacklisted blocked blocklist blocklisted bounce broken bulk busy bytes cancelled cannot
-    carrier certificate characters check client closed closing code column command complaint
-    concurrency configuration configured conflict connect connecting connection constraint
-    content corrupt create created credential credentials currently daily data database deadlock
-    deferred delayed delete deleted delivered delivery denied denylist detected dial directory
-    disabled disallowed disconnected disk dkim dmarc dns does domain downstream duplicate dynamic
-    email empty enabled encountered encryption enforce entity entry error exceed exceeded exceeds
-    exception execute exist existing exists expected expired failed failure fatal fault forbidden
-    format forwarded frozen found fulfillment full function gateway generic graphql greylisted
-    handshake header helo hourly html http https identifier identity illegal implemented imap
-    inactive incorrect input insert insufficient integer internal invalid ip issue json label
-    length limit limited listed locked login loop lookup mail mailbox maintenance malformed maximum
-    memory message messages method mime minimum minute missing monthly moved multiple network no not
-    oauth object occurred offline operation order outgoing overload overloaded parameter parse
-    password path payload payment per permanent permanently permission permitted plan please policy
-    pool port postmaster prohibited property protocol proxy ptr queue query quota rate reached
-    reason receive received recipient redirect refused reject rejected rejecting relation relay
-    relaying repeated reputation request requested require required requires resolve resource
-    response restricted result retry revoked role row saved schema scheme scope security send
-    sender sending sent server service session sessions shop size smtp sorry spam spf sql ssl
-    started starttls status storage store string submission submit such supplied support supported
-    suspended suspicious syntax system table temporarily temporary terminated that the there these
-    this threshold throttled throttling timeout tls token too topic tracking traffic transaction
-    transient transport type unable unauthenticated unauthorized unauthorised unavailable undefined
-    undeliverable unexpected unique unknown unprocessable unreachable unrecognized unrouteable
-    unsolicited unsupported unverified update upgrade upstream url user username using uuid valid
-    validation value variable verification verified verify version via virtual violates violation
-    volume webhook wrong you your
+    blacklisted blocked blocklist blocklisted bounce broken bulk busy bytes cancelled cannot carrier
+    certificate characters check client closed closing code column command complaint concurrency
+    configuration configured conflict connect connecting connection constraint content corrupt
+    create created credential credentials currently daily data database deadlock deferred delayed
+    delete deleted delivered delivery denied denylist detected dial directory disabled disallowed
+    disconnected disk dkim dmarc dns does domain downstream duplicate dynamic email empty enabled
+    encountered encryption enforce entity entry error exceed exceeded exceeds exception execute
+    exist existing exists expected expired failed failure false fatal fault forbidden format
+    forwarded found frozen fulfillment full function gateway generic graphql greylisted handshake
+    header helo hourly html http https identifier identity illegal imap implemented inactive
+    incorrect input insert insufficient integer internal invalid ip issue json label length limit
+    limited listed locked login lookup loop mail mailbox maintenance malformed maximum maybe memory
+    message messages method mime minimum minute missing monthly moved multiple nan network no none
+    not null oauth object occurred offline operation order outgoing overload overloaded parameter
+    parse password path payload payment per permanent permanently permission permitted plan please
+    policy pool port postmaster prohibited property protocol proxy ptr query queue quota rate
+    reached reason receive received recipient redirect refused reject rejected rejecting relation
+    relay relaying repeated reputation request requested require required requires resolve resource
+    response restricted result retry revoked role row saved schema scheme scope security send sender
+    sending sent server service session sessions shop size smtp sorry spam spf sql ssl started
+    starttls status storage store string submission submit such supplied support supported suspended
+    suspicious syntax system table temporarily temporary terminated that the there these this
+    threshold throttled throttling timeout tls token too topic tracking traffic transaction
+    transient transport true type unable unauthenticated unauthorised unauthorized unavailable
+    undefined undeliverable unexpected unique unknown unprocessable unreachable unrecognized
+    unrouteable unsolicited unsupported unverified update upgrade upstream url user username using
+    uuid valid validation value variable verification verified verify version via violates violation
+    virtual volume webhook wrong yes you your
     """
 )
 # In lower case only: with a capital letter some of these are names.
 _PUBLIC_IN_LOWER_CASE = _words(
     """
-    a about after again all an and another any are as at be been before being between by can could
-    do each else few first for from had has have if in into is it its key later less many may more
-    most must near need now of off on once one only or other our out over page read second seconds
-    should since so some still than their them then they time to try under until up us use used was
-    we were when which while will with within without would field line
-    aren't can't couldn't didn't doesn't don't isn't wasn't won't
+    a about after again all an and another any are aren't as at be been before being between by can
+    can't could couldn't didn't do doesn't don't each else few field file first for from had has
+    have host if in into is isn't it its key later less line many may more most must name near need
+    now of off on once one only open or other our out over page read readonly second seconds should
+    since so some still than their them then they time to translate try under until up us use used
+    was wasn't we were when which while will with within without won't would write
     """
 )
 # As a part of a machine word, such as invalid_grant.
@@ -169,7 +172,7 @@ def public_words(text: str, *, ours: str = "") -> str:
 
 
 def _is_public(word: str, known: frozenset[str]) -> bool:
-    if word in _PUBLIC_IN_LOWER_CASE or word.casefold() in known:
+    if word in _PUBLIC_IN_LOWER_CASE or word.casefold() in known | _PUBLIC:
         return True
     if not _MACHINE_WORD.fullmatch(word):
         return False
@@ -181,43 +184,47 @@ def _is_public(word: str, known: frozenset[str]) -> bool:
 
 
 def form_of(value: object) -> str:
-    """Say what a value looks like without repeating it: in a wrong place it may be anybody's data.
+    """Show a value that cannot be anybody's data, and say of any other what it looks like.
 
     Args:
         value: Any value, such as what stood where an order id was expected.
 
     Returns:
-        Its form in words.
+        The value in quotes, or its form in words.
 
     Example:
-        >>> form_of("ada@example.com"), form_of(-5), form_of("Ada Lovelace")
-        ('an e-mail address', 'a number below 1', 'text of 12 characters')
+        >>> form_of("12x"), form_of("ada@example.com"), form_of("Ada Lovelace")
+        ("'12x'", 'an e-mail address', 'text of 12 characters')
     """
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return "true or false"
-        case int():
-            return "a number below 1" if value < 1 else "a whole number"
-        case float():
-            return "a number with a decimal point"
-        case str():
-            return _form_of_text(value.strip())
-        case _:
-            return f"a value of type {type(value).__name__}"
+    if value is None:
+        return "nothing"
+    if isinstance(value, float) or type(value) is int:
+        text = f"{value:.12g}" if abs(value) < 10**_DIGITS_SHOWN else ""
+        return repr(text) if _is_harmless(text) else f"a number of type {type(value).__name__}"
+    if isinstance(value, str):
+        return _form_of_text(value.strip())
+    return f"a {type(value).__name__}"
 
 
 def _form_of_text(text: str) -> str:
     if not text:
         return "empty text"
+    if _is_harmless(text):
+        return repr(text)
     if text.isdecimal():
         return f"text of {len(text)} digits"
     if _EMAIL.fullmatch(text[:_LOOKED_AT]):
         return "an e-mail address"
-    if re.fullmatch(r"#\w{1,20}", text):
-        return "an order's name"
     return f"text of {len(text)} characters"
+
+
+def _is_harmless(text: str) -> bool:
+    """Too short for a phone or tracking number, and without a word that may be a name."""
+    if not 0 < len(text) <= _LENGTH_SHOWN or not text.isprintable():
+        return False
+    digits = sum(map(str.isdigit, _EXPONENT.sub("", text)))
+    words = re.findall(r"[^\W\d_]{2,}", text)
+    return digits <= _DIGITS_SHOWN and all(_is_public(word, frozenset()) for word in words)
 
 
 def refuse_masked(secret: str, *, field: str) -> None:

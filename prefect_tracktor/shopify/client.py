@@ -262,7 +262,7 @@ class ShopifyClient:
     ) -> T:
         headers = {
             "accept": "application/json",
-            "accept-encoding": "gzip, deflate",
+            "accept-encoding": "gzip",
             "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
         } | dict(headers)
         for attempt in attempts(self.limits, repeat=partial(may_repeat, endpoint)):
