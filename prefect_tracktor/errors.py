@@ -133,6 +133,22 @@ class UnreadableAnswer(TracktorError):
     """
 
 
+class BatchFailed(TracktorError):
+    """None of the ids of a bulk task could be served; what became of each is in the batch.
+
+    Attributes:
+        batch: The `Batch`, as the task would have returned it.
+
+    Example:
+        >>> BatchFailed("none of 3 could be read", batch="the batch").batch
+        'the batch'
+    """
+
+    def __init__(self, message: str, *, batch: Any = None) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+
 class LimitExceeded(TracktorError):
     """More would be sent or changed than the caller allowed, so nothing was.
 

@@ -1,5 +1,7 @@
 """HTTP transport: connections, time-outs, retries. Composed from libraries."""
 
+import logging
+import math
 import random
 import ssl
 import time
@@ -15,6 +17,9 @@ from urllib.request import getproxies, proxy_bypass
 import anyio
 import httpx
 import stamina
+from prefect import get_run_logger
+from prefect.exceptions import MissingContextError
+from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_tracktor.deadline import DeadlineTransport, ends_within
@@ -31,6 +36,10 @@ from prefect_tracktor.forms import in_order
 # a page of 250 orders from Shopify has some hundred kB, an order of Tracktor's some ten
 _LARGEST_BODY_BYTES = 4 * 1024 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
+_SECONDS_BETWEEN_LINES = 60
+_OUR_TROUBLE = tuple(
+    f"{kind.__name__}(" for kind in (RateLimited, ServerTrouble, ConnectionTrouble)
+)
 _CODINGS = {"gzip", "x-gzip", "deflate"}
 _GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # told apart by the body's first bytes
 
@@ -141,7 +150,9 @@ class TransportLimits(BaseModel):
         )
 
 
-def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) -> Any:
+def attempts(
+    limits: TransportLimits, *, repeat: Callable[[Exception], bool], account: str = ""
+) -> Any:
     """The attempts that a call may have: iterate with `for` or `async for`, enter each with `with`.
 
     An attempt that ends in an error which may pass is followed by another, after a pause that
@@ -151,6 +162,7 @@ def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) ->
     Args:
         limits: The number of attempts and the budget.
         repeat: Whether the call may be sent again after an error.
+        account: Whose calls these are: what is waited for is logged once a minute for each.
 
     Returns:
         An iterable of `stamina.Attempt`, sync and async.
@@ -166,6 +178,8 @@ def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) ->
     def pause(error: Exception) -> bool | float:
         if not repeat(error):
             return False
+        if limits.max_attempts > 1:
+            _waits(account, str(flow_run.get_id())).tell(error, limits)
         wait = error.retry_after if isinstance(error, TracktorError) else None
         if wait is None:
             return True
@@ -181,6 +195,44 @@ def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) ->
         wait_max=20.0,
         wait_jitter=1.0,
     )
+
+
+class _Waits:
+    """Says what is waited for, in a line a minute at most, however many calls wait."""
+
+    def __init__(self) -> None:
+        self._silent_until = -math.inf
+
+    def tell(self, error: Exception, limits: TransportLimits) -> None:
+        now = time.monotonic()
+        if now < self._silent_until:
+            return
+        self._silent_until = now + _SECONDS_BETWEEN_LINES
+        problem, _, _ = str(error).partition(". ")
+        _run_logger().warning(
+            "Waiting: %s. Each call that fails so is sent again, for up to %.0f seconds.",
+            problem.removesuffix("."),
+            limits.retry_budget_seconds,
+        )
+
+
+# by account and run
+_waits = lru_cache(maxsize=256)(lambda _account, _run: _Waits())
+
+
+def _run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
+
+
+def _is_told_by_us(record: logging.LogRecord) -> bool:
+    return not str(getattr(record, "stamina.caused_by", "")).startswith(_OUR_TROUBLE)
+
+
+# a line for each attempt of each call, without a word of what is waited for
+logging.getLogger("stamina").addFilter(_is_told_by_us)
 
 
 def may_repeat(endpoint: Endpoint[Any], error: Exception) -> bool:

@@ -11,7 +11,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import InvalidInput
@@ -19,7 +19,7 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress
 from prefect_tracktor.settled import SettledOrders, arrived_at
 from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
-from prefect_tracktor.tasks import get_orders
+from prefect_tracktor.tasks import batch_of, get_orders
 
 _LARGEST_CHUNK = 10_000
 _MOST_CHUNKS = 64
@@ -32,7 +32,8 @@ class Scan:
     several processes, more chunks can be under way: each then has its share of what the
     credentials allow, so that their limits hold for the whole. Outcomes are taken in the order of
     the chunks, and memory is that of the chunks under way. Iterate over it once, to get the
-    outcome of each chunk.
+    outcome of each chunk. When Tracktor does not answer, no further chunk is begun: the orders of
+    those that are left are among the failed.
 
     Args:
         credentials: The account.
@@ -89,15 +90,17 @@ class Scan:
         self.settled: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
+        self._gave_up = False
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
         """Read chunk by chunk."""
-        total = len(self._orders) if isinstance(self._orders, Sequence) else None
+        total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
         with Progress("tracktor-scan", description="Orders read", total=total) as progress:
             for chunk in self._in_order():
-                yield self._take(chunk)
-                progress.advance(chunk.size)
+                batch = self._take(chunk)
+                yield batch
+                progress.advance(chunk.size - len(batch.failed))
 
     def remember_settled(self, *, unless: Collection[int] = ()) -> None:
         """Keep in mind which orders need not be read again, after all was done about them.
@@ -140,11 +143,15 @@ class Scan:
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)
-        reading = get_orders.submit(self._credentials, wanted) if wanted else None
-        return _Chunk(len(order_ids), reading)
+        if self._gave_up or not wanted:
+            return _Chunk(len(order_ids), not_tried=wanted)
+        return _Chunk(len(order_ids), get_orders.submit(self._credentials, wanted))
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
-        batch = chunk.reading.result() if chunk.reading else Batch[Order]()
+        batch = batch_of(chunk.reading) if chunk.reading else chunk.left_out
+        if batch.gave_up and not self._gave_up:
+            self._gave_up = True
+            get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
         self.calls += batch.requests
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
@@ -158,7 +165,12 @@ class Scan:
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     size: int
-    reading: PrefectFuture[Batch[Order]] | None
+    reading: PrefectFuture[Batch[Order]] | None = None
+    not_tried: Sequence[int] = ()
+
+    @property
+    def left_out(self) -> Batch[Order]:
+        return Batch(failed=[Failure(order_id, NOT_TRIED) for order_id in self.not_tried])
 
 
 def _share(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:
