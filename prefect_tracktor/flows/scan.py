@@ -13,7 +13,7 @@ from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import InvalidInput
@@ -22,7 +22,7 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, shown
 from prefect_tracktor.settled import SettledOrders, arrived_at
 from prefect_tracktor.sources import OrderIds, OrderSource, chunked, iter_order_ids
-from prefect_tracktor.tasks import get_orders
+from prefect_tracktor.tasks import batch_of, get_orders
 
 _LARGEST_CHUNK = 10_000
 _MOST_CHUNKS = 64
@@ -35,7 +35,8 @@ class Scan:
     several processes, more chunks can be under way: each then has its share of what the
     credentials allow, so that their limits hold for the whole. Outcomes are taken in the order of
     the chunks, and memory is that of the chunks under way. Iterate over it once, to get the
-    outcome of each chunk.
+    outcome of each chunk. When Tracktor does not answer, no further chunk is begun: the orders of
+    those that are left are among the failed.
 
     Args:
         credentials: The account.
@@ -103,15 +104,17 @@ class Scan:
         self.missing: list[int] = []
         self.failed: list[Failure] = []
         self.left_out: Mapping[str, int] = {}
+        self._gave_up = False
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
         """Read chunk by chunk."""
-        total = len(self._orders) if isinstance(self._orders, Sequence) else None
+        total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
         with Progress("tracktor-scan", description="Orders read", total=total) as progress:
             for chunk in self._in_order():
-                yield self._take(chunk)
-                progress.advance(chunk.size)
+                batch = self._take(chunk)
+                yield batch
+                progress.advance(chunk.size - len(batch.failed))
         self._all_read = True
 
     def found(self, *, dry_run: bool, calls: int = 0) -> dict[str, Any]:
@@ -199,13 +202,17 @@ class Scan:
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)
+        if self._gave_up or not wanted:
+            return _Chunk(len(order_ids), time.time(), not_tried=wanted)
         begun = time.time()
-        reading = get_orders.submit(self._credentials, wanted) if wanted else None
-        return _Chunk(len(order_ids), begun, reading)
+        return _Chunk(len(order_ids), begun, get_orders.submit(self._credentials, wanted))
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
         self.begun = chunk.begun
-        batch = _of_one_order_each(chunk.reading.result()) if chunk.reading else Batch[Order]()
+        batch = _of_one_order_each(batch_of(chunk.reading)) if chunk.reading else chunk.left_out
+        if batch.gave_up and not self._gave_up:
+            self._gave_up = True
+            get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
         self.calls += batch.requests
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
@@ -220,7 +227,12 @@ class Scan:
 class _Chunk:
     size: int
     begun: float
-    reading: PrefectFuture[Batch[Order]] | None
+    reading: PrefectFuture[Batch[Order]] | None = None
+    not_tried: Sequence[int] = ()
+
+    @property
+    def left_out(self) -> Batch[Order]:
+        return Batch(failed=[Failure(order_id, NOT_TRIED) for order_id in self.not_tried])
 
 
 def _of_one_order_each(batch: Batch[Order]) -> Batch[Order]:
@@ -237,6 +249,7 @@ def _of_one_order_each(batch: Batch[Order]) -> Batch[Order]:
         missing=batch.missing,
         failed=[*batch.failed, *mixed.values()],
         requests=batch.requests,
+        gave_up=batch.gave_up,
     )
 
 

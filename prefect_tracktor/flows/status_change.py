@@ -33,7 +33,7 @@ from prefect_tracktor.mail.template import EmailTemplate, status_template
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders, ShopifyOrders
-from prefect_tracktor.tasks import get_fulfillments
+from prefect_tracktor.tasks import batch_of, get_fulfillments
 
 _HOURS_AT_MOST = 24 * 366
 # events come one by one; what comes within this time counts as one burst
@@ -358,7 +358,7 @@ def _look_up(
     credentials: TracktorCredentials, fulfillment_id: int, ask: Callable[[Fulfillment], bool]
 ) -> tuple[MailReport, int | None]:
     """The order of a parcel; `None` where there is nobody to be written to."""
-    batch = get_fulfillments.submit(credentials, [fulfillment_id]).result()
+    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id]))
     report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
     if batch.failed:
         raise IncompleteRun(

@@ -19,7 +19,7 @@ from prefect_tracktor.models import StatusOption
 from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
 from prefect_tracktor.sources import chunked
 from prefect_tracktor.statuses.plan import Change, Decide, Protected, StatusPlan, current
-from prefect_tracktor.tasks import update_orders
+from prefect_tracktor.tasks import batch_of, update_orders
 
 Row = dict[str, str | int]
 
@@ -167,7 +167,7 @@ class StatusRun:
         self._take_up(plan.missing, plan.failed)
         if plan.changes:
             updates = [change.update for change in plan.changes]
-            written = update_orders.submit(self.credentials, updates).result()
+            written = batch_of(update_orders.submit(self.credentials, updates))
             self._calls += written.requests
             self._written += (order.order_id for order in written.found)
             self._take_up(written.missing, written.failed)

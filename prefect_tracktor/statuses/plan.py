@@ -320,7 +320,7 @@ def _with_options(
         try:
             option = option_for(stage.status, options)
         except InvalidInput as problem:
-            raise InvalidInput(f"stages[{place}]: {problem}") from None
+            raise InvalidInput(f"stages[{place}] ({stage.status!r}): {problem}") from None
         first = places.setdefault(option.label, place)
         if first != place:
             raise InvalidInput(

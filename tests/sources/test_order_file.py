@@ -106,12 +106,19 @@ def test_a_bad_line_is_named_with_file_line_column_and_kind(value: str) -> None:
     content = io.StringIO()
     csv.writer(content).writerows([["Name", "Id"], ["#1", "5001"], ["#2", value]])
     message = refusal_of(content.getvalue())
-    assert re.match(
-        r"orders\.csv, line 3, column Id: (a number|digits with other characters|text with letters)"
-        " is not an order id",
-        message,
-    )
-    assert value == "0" or value not in message.replace("#1001)", "")
+    assert message.startswith("orders.csv, line 3, column Id: ")
+    assert "is not an order id" in message
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Ada Lovelace", "ada@example.com", "+49 30 1234567", "0049301234567", "1Z999AA10123456784"],
+)
+def test_a_customers_data_where_the_id_must_be_is_not_repeated(value: str) -> None:
+    message = refusal_of(f"Name;Id\n#1;5001\n#2;{value}\n")
+    assert message.startswith("orders.csv, line 3, column Id: ")
+    assert "is not an order id" in message
+    assert all(part not in message for part in value.split())
 
 
 @pytest.mark.parametrize("value", ["5.00012E+12", "5,00012E+12", "5e12"])
@@ -123,9 +130,8 @@ def test_scientific_notation_is_refused_since_digits_may_be_lost(value: str) -> 
 @pytest.mark.parametrize("value", [str(LARGEST_ID + 1), f"{2**53 + 1}.0"])
 def test_an_id_that_is_too_large_is_refused(value: str) -> None:
     message = refusal_of(f"Id\n{value}\n")
-    assert re.search(
-        "line 2, column Id: (a number|digits with other .*) that is too large", message
-    )
+    assert "line 2, column Id: text of" in message
+    assert "is too large" in message
     assert value not in message
 
 
