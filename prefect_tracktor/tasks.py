@@ -24,7 +24,14 @@ from prefect_tracktor.errors import (
     ServerTrouble,
     TracktorError,
 )
-from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    StatusOption,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+)
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed
 
 P = ParamSpec("P")
@@ -318,7 +325,7 @@ async def acreate_webhook(
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+def delete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """Delete a webhook.
 
     Args:
@@ -337,7 +344,7 @@ def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-async def adelete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+async def adelete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """`delete_webhook` for async code: the same arguments, result and errors.
 
     Example:

@@ -1,6 +1,6 @@
 """`announce_exceptions`: events for parcels in trouble, of which no webhook of Tracktor's tells."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -19,19 +19,19 @@ from prefect_tracktor.errors import (
 )
 from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.tracking import exception_event
-from prefect_tracktor.flows.expired_exceptions import affected_parcels
+from prefect_tracktor.flows.expired_exceptions import affected_parcels, asked_exceptions
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
-from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
-from prefect_tracktor.reporting import label_of, publish_summary, publish_table
+from prefect_tracktor.models import Fulfillment, Order, exception_label
+from prefect_tracktor.reporting import publish_summary, publish_table
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders
 
 Row = dict[str, str | int]
 
-ALL_EXCEPTIONS = frozenset(ExceptionStatus)
+ALL_EXCEPTIONS = frozenset({"all"})
 
 
 class ExceptionsReport(RunReport):
@@ -67,7 +67,7 @@ def announce_exceptions(
     dry_run: bool = False,
     remember_only: bool = False,
     max_events: int = 500,
-    exception_statuses: frozenset[ExceptionStatus] = ALL_EXCEPTIONS,
+    exception_statuses: frozenset[str] = ALL_EXCEPTIONS,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -85,9 +85,10 @@ def announce_exceptions(
         remember_only: Take all that is in trouble now as known, and emit nothing: for the very
             first run.
         max_events: If more events than this are due, stop before the first.
-        exception_statuses: Which exceptions to announce: expired (Tracking Expired), exception
-            (Shipping Exception), not_found (Needs Attention), pending (Pending Details),
-            undelivered (Failed Attempt).
+        exception_statuses: Which exceptions to announce, by key or label: all, or some of expired
+            (Tracking Expired), exception (Shipping Exception), not_found (Needs Attention), pending
+            (Pending Details), undelivered (Failed Attempt), cancelled (Cancelled), and any other
+            that Tracktor gives.
         ledger: Where it is kept what was announced; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -114,8 +115,7 @@ def announce_exceptions(
         >>> len(first.announced) > 20, len(second.due)
         (True, 0)
     """
-    if not exception_statuses:
-        raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
+    asked = asked_exceptions(exception_statuses)
     if max_events < 0:
         raise InvalidInput(f"max_events must be 0 or more, not {max_events}")
     scan = Scan(
@@ -125,7 +125,7 @@ def announce_exceptions(
         chunks_at_once=chunks_at_once,
         settled=settled,
     )
-    news = _News(credentials.account, exception_statuses, ledger or shared_ledger())
+    news = _News(credentials.account, asked, ledger or shared_ledger())
     trouble = Trouble()
     try:
         for batch in scan:
@@ -148,7 +148,7 @@ class _News:
     """What is in trouble, and what of it nobody was told of yet."""
 
     account: str
-    exception_statuses: Collection[ExceptionStatus]
+    exception_statuses: Container[str]
     ledger: NotificationLedger
     in_trouble: list[int] = field(default_factory=list)
     unreadable: list[Failure] = field(default_factory=list)
@@ -232,7 +232,7 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
     rows: list[Row] = [
         {
             "Order": event.payload["order_name"] or "",
-            "Exception": label_of(key.reason.rpartition(":")[2]),
+            "Exception": exception_label(key.reason.rpartition(":")[2]),
             "Carrier": event.payload["carrier"] or "",
             "Outcome": "Announced" if key in told else "Due",
             "Order id": str(key.order_id),
