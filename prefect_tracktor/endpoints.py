@@ -56,7 +56,7 @@ _OPTION_FIELDS = set(StatusOption.KEY_FIELDS) | set(StatusOption.LABEL_FIELDS)
 
 # What says where a parcel is and whether a customer may be told. If one of these cannot be read, an
 # answer is unreadable as a whole, unless the caller needs less: unknown is not "not delivered".
-_OF_PARCELS = frozenset(
+DECISIVE_FIELDS_OF_PARCELS = frozenset(
     {
         "order_id",
         "exception_status",
@@ -70,7 +70,7 @@ _OF_PARCELS = frozenset(
 )
 DECISIVE_FIELDS = frozenset(
     {"automatic_carrier_updates", "exception_statuses", "fulfillments", "statuses"}
-    | {f"fulfillments.{name}" for name in _OF_PARCELS}
+    | {f"fulfillments.{name}" for name in DECISIVE_FIELDS_OF_PARCELS}
 )
 
 
@@ -176,7 +176,7 @@ class Answer:
 
 
 def get_fulfillment(
-    fulfillment_id: int, *, needs: Collection[str] = _OF_PARCELS
+    fulfillment_id: int, *, needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS
 ) -> Endpoint[Fulfillment]:
     """Retrieve the tracking status of a fulfillment [doc].
 

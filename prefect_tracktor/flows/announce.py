@@ -19,6 +19,7 @@ from prefect_tracktor.errors import (
 )
 from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.tracking import exception_event
+from prefect_tracktor.flows.answers import TO_FIND_EXCEPTIONS
 from prefect_tracktor.flows.expired_exceptions import affected_parcels, asked_exceptions
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
@@ -105,6 +106,7 @@ def announce_exceptions(
         InvalidInput: An argument cannot be right; nothing was read.
         LimitExceeded: More than `max_events` events are due; none was emitted.
         LedgerError: The ledger cannot be used.
+        UnreadableAnswer: No answer of Tracktor's had a field that is needed; none was emitted.
         IncompleteRun: All that could be done was done, and something is left. Its `report` says
             what.
 
@@ -124,6 +126,7 @@ def announce_exceptions(
         chunk_size=chunk_size,
         chunks_at_once=chunks_at_once,
         settled=settled,
+        needs=TO_FIND_EXCEPTIONS,
     )
     news = _News(credentials.account, asked, ledger or shared_ledger())
     trouble = Trouble()
@@ -222,6 +225,7 @@ def _report(scan: Scan, news: _News, *, dry_run: bool) -> ExceptionsReport:
         due=due,
         announced=announced,
         unannounced=left,
+        notes=scan.notes,
     )
 
 
@@ -241,7 +245,7 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
         for key, event in news.due.items()
     ]
     publish_table("exceptions", rows, description="Parcels newly in trouble.")
-    notes = [] if report.complete else [_what_is_left(report)]
+    notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
     if report.dry_run:
         notes.append("This was a dry run: nothing was announced.")
     publish_summary("exceptions-summary", title="Exceptions", counts=counts, notes=notes)

@@ -12,6 +12,7 @@ from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
+from prefect_tracktor.flows.answers import TO_TELL_OF_EXCEPTIONS
 from prefect_tracktor.flows.mail_run import MailReport, MailRun, Occasion, correspondence_of
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
@@ -88,6 +89,7 @@ def email_expired_exceptions(
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
         TemplateError: The template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
+        UnreadableAnswer: No answer of Tracktor's had a field that is needed; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left: orders that could
             not be read, messages deferred or uncertain. Its `report` says which.
 
@@ -121,6 +123,7 @@ def email_expired_exceptions(
             chunk_size=chunk_size,
             chunks_at_once=chunks_at_once,
             settled=settled,
+            needs=TO_TELL_OF_EXCEPTIONS,
         ),
         correspondence_of(
             credentials,

@@ -330,6 +330,7 @@ class MailRun:
             deferred=outcomes.get(Outcome.DEFERRED, ()),
             uncertain=outcomes.get(Outcome.UNCERTAIN, ()),
             undated=tuple(dict.fromkeys(self.undated)),
+            notes=self.scan.notes,
         )
 
     def _add_told_before(self) -> None:
@@ -353,7 +354,7 @@ class MailRun:
             self._rows,
             description="Who was concerned; outcomes.",
         )
-        notes = [] if report.complete else [_what_is_left(report)]
+        notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
         if report.dry_run:
             notes.append("This was a dry run: nothing was sent.")
         publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.flows.answers import TO_SET_STATUSES
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
 from prefect_tracktor.settled import SettledOrders
@@ -87,6 +88,7 @@ def reconcile_manual_statuses(
             # what is asked about the carrier's updates can be done for delivered orders too
             may_skip=asks_for_a_status_only,
             calls=calls,
+            needs=TO_SET_STATUSES,
         ),
         Reconciliation(
             wishes,

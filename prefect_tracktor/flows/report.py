@@ -18,6 +18,8 @@ class RunReport(BaseModel):
         settled: Orders that were not read, because nothing can change about them any more.
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run tries again.
+        notes: What was odd about Tracktor's answers: documented fields that none of them had,
+            fields that could not be read, exceptions that are not known.
 
     Example:
         >>> RunReport(calls=3, read=(1, 2), missing=(3,)).counts
@@ -32,11 +34,12 @@ class RunReport(BaseModel):
     settled: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """How many calls were made, and how many orders stand in each list."""
-        values = self.model_dump(exclude={"dry_run"})
+        values = self.model_dump(exclude={"dry_run", "notes"})
         return {
             name.replace("_", " "): value if isinstance(value, int) else len(value)
             for name, value in values.items()

@@ -15,6 +15,7 @@ from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.flows.answers import AnswerCheck, Needs
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress
 from prefect_tracktor.settled import SettledOrders, arrived_at
@@ -42,6 +43,7 @@ class Scan:
         settled: What remembers the orders that can no longer change; these are not read again.
         may_skip: Whether a settled order may be left out, by its id.
         calls: How many requests were sent before, to find the orders.
+        needs: The fields of an order without which the flow cannot decide.
 
     Attributes:
         calls: How many requests were sent so far.
@@ -49,10 +51,12 @@ class Scan:
         settled: Those that were left out so far.
         missing: The ids that Tracktor did not know.
         failed: Those that could not be read, and why.
+        notes: What was odd about the answers so far.
 
     Raises:
         InvalidInput: The size of a chunk or the number of chunks is out of its range; while
             reading: an order id is none, and the message says where it stands.
+        UnreadableAnswer: After reading: no answer had a field that is needed.
         BadCredentials: While reading: Tracktor refuses the credentials.
 
     Example:
@@ -74,6 +78,7 @@ class Scan:
         settled: SettledOrders | None = None,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
+        needs: Needs = Needs(),  # noqa: B008 - immutable
     ) -> None:
         if not 1 <= chunk_size <= _LARGEST_CHUNK:
             raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
@@ -84,6 +89,8 @@ class Scan:
         self._chunks_at_once = chunks_at_once
         self._memory = settled
         self._may_skip = may_skip
+        self._answers = AnswerCheck(needs)
+        self.needs = needs
         self.calls = calls
         self.read: list[int] = []
         self.settled: list[int] = []
@@ -98,6 +105,19 @@ class Scan:
             for chunk in self._in_order():
                 yield self._take(chunk)
                 progress.advance(chunk.size)
+        if self.needs.in_some:
+            self._conclude()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was odd about the answers so far."""
+        return self._answers.notes()
+
+    def _conclude(self) -> None:
+        """Say what all answers lacked, before anything is done about them."""
+        for note in self.notes:
+            get_run_logger().warning(note)
+        self._answers.refuse_lost()
 
     def remember_settled(self, *, unless: Collection[int] = ()) -> None:
         """Keep in mind which orders need not be read again, after all was done about them.
@@ -140,12 +160,15 @@ class Scan:
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)
-        reading = get_orders.submit(self._credentials, wanted) if wanted else None
+        if not wanted:
+            return _Chunk(len(order_ids), None)
+        reading = get_orders.submit(self._credentials, wanted, needs=self.needs.in_each)
         return _Chunk(len(order_ids), reading)
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
         batch = chunk.reading.result() if chunk.reading else Batch[Order]()
         self.calls += batch.requests
+        self._answers.take(batch.found)
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
         self.failed += batch.failed
