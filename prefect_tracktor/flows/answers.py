@@ -16,7 +16,7 @@ from prefect_tracktor.reporting import in_list
 
 _EXCEPTION = "fulfillments.exception_status"
 _LONGEST_EXCEPTION = 40
-# the reference says of the one that it is "only set when there is an issue", and nothing of the other
+# the reference has the one "only set when there is an issue", and does not name the other
 _MAY_BE_ABSENT = {_EXCEPTION, "fulfillments.tracking_url"}
 _DOCUMENTED = {
     *Order.model_fields,
