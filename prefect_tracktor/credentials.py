@@ -9,6 +9,7 @@ from prefect_tracktor.client import (
     TracktorClient,
     account_name,
     checked_api_key,
+    checked_time_zone,
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
@@ -28,6 +29,7 @@ class TracktorCredentials(Block):
         api_key: The account's API key.
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs and retries.
+        time_zone: The zone of times that Tracktor gives without an offset, by its IANA name.
 
     Raises:
         pydantic.ValidationError: A value cannot be right; the message never repeats it.
@@ -71,6 +73,14 @@ class TracktorCredentials(Block):
         title="Limits",
         description="How many requests at once and per second, time-outs, and retries.",
     )
+    time_zone: str = Field(
+        default="UTC",
+        title="Time zone",
+        description="The zone of times that Tracktor gives without an offset, such as"
+        " America/New_York: the shop's, as the Shopify admin shows it under Settings, General."
+        " Times with an offset do not need it.",
+        examples=["America/New_York", "Europe/Berlin", "UTC"],
+    )
 
     @field_validator("uuid")
     @classmethod
@@ -87,6 +97,11 @@ class TracktorCredentials(Block):
     @classmethod
     def _base_url_is_safe(cls, value: str) -> str:
         return checked_address(value, field="base_url")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_is_one(cls, value: str) -> str:
+        return checked_time_zone(value)
 
     @property
     def account(self) -> str:
@@ -114,6 +129,7 @@ class TracktorCredentials(Block):
             api_key=self.api_key.get_secret_value(),
             base_url=self.base_url,
             limits=self.limits,
+            time_zone=self.time_zone,
         )
 
     def get_async_client(self) -> AsyncTracktorClient:
@@ -134,6 +150,7 @@ class TracktorCredentials(Block):
             api_key=self.api_key.get_secret_value(),
             base_url=self.base_url,
             limits=self.limits,
+            time_zone=self.time_zone,
         )
 
     def verify(self) -> None:

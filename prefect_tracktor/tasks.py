@@ -5,7 +5,8 @@ hold customers' data and are neither persisted nor cached, and they carry the ta
 that one tag-based concurrency limit can hold for all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
@@ -17,7 +18,11 @@ from prefect.tasks import exponential_backoff
 from prefect_tracktor import endpoints
 from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anywhere
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.endpoints import Endpoint
+from prefect_tracktor.endpoints import (
+    DECISIVE_FIELDS,
+    DECISIVE_FIELDS_OF_PARCELS,
+    Endpoint,
+)
 from prefect_tracktor.errors import (
     BatchFailed,
     ConnectionTrouble,
@@ -26,7 +31,14 @@ from prefect_tracktor.errors import (
     ServerTrouble,
     TracktorError,
 )
-from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    StatusOption,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+)
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed
 
 P = ParamSpec("P")
@@ -321,7 +333,7 @@ async def acreate_webhook(
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+def delete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """Delete a webhook.
 
     Args:
@@ -340,7 +352,7 @@ def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-async def adelete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+async def adelete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """`delete_webhook` for async code: the same arguments, result and errors.
 
     Example:
@@ -352,7 +364,12 @@ async def adelete_webhook(credentials: TracktorCredentials, webhook_id: int) -> 
 
 
 @_tracktor_task("Get orders", "get-orders")
-def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+def get_orders(
+    credentials: TracktorCredentials,
+    order_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS,
+) -> Batch[Order]:
     """Read many orders in one task run, as many at once as the credentials' limits allow.
 
     One bad id never ends the rest. For more than some thousand ids, map it over chunks; memory is
@@ -361,6 +378,8 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
     Args:
         credentials: The account.
         order_ids: Shopify ids; a repeated one is read once.
+        needs: The fields without which an order counts as one that could not be read, if they are
+            there and cannot be read; by default those that say where its parcels are.
 
     Returns:
         What was found (in the order of the input), what Tracktor does not know, and what could not
@@ -376,12 +395,17 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
         >>> [order.order_name for order in batch.found], batch.complete
         (['#1001', '#1002', '#1003'], True)
     """
-    calls = calls_for(endpoints.get_order, order_ids)
+    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
     return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Get orders", "get-orders")
-async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+async def aget_orders(
+    credentials: TracktorCredentials,
+    order_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS,
+) -> Batch[Order]:
     """`get_orders` for async code: the same arguments, result and errors.
 
     Example:
@@ -389,14 +413,17 @@ async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]
         >>> len(asyncio.run(aget_orders(credentials, order_ids[:3])).found)
         3
     """
-    calls = calls_for(endpoints.get_order, order_ids)
+    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
     async with credentials.get_async_client() as client:
         return _unless_all_failed(await send_all(client, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
 def get_fulfillments(
-    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+    credentials: TracktorCredentials,
+    fulfillment_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
     """Read many fulfillments in one task run, as many at once as the credentials' limits allow.
 
@@ -406,6 +433,8 @@ def get_fulfillments(
     Args:
         credentials: The account.
         fulfillment_ids: Shopify ids; a repeated one is read once.
+        needs: The fields without which a fulfillment counts as one that could not be read, if they
+            are there and cannot be read; by default those that say where the parcel is.
 
     Returns:
         What was found (in the order of the input), what Tracktor does not know, and what could not
@@ -421,13 +450,16 @@ def get_fulfillments(
         >>> [parcel.order_name for parcel in batch.found], batch.complete
         (['#1001'], True)
     """
-    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
+    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
     return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
 async def aget_fulfillments(
-    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+    credentials: TracktorCredentials,
+    fulfillment_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
     """`get_fulfillments` for async code: the same arguments, result and errors.
 
@@ -436,7 +468,7 @@ async def aget_fulfillments(
         >>> len(asyncio.run(aget_fulfillments(credentials, [fulfillment_id])).found)
         1
     """
-    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
+    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
     async with credentials.get_async_client() as client:
         return _unless_all_failed(await send_all(client, calls))
 

@@ -509,7 +509,7 @@ class MailRun:
             self._rows,
             description="Who was concerned; outcomes.",
         )
-        notes = [] if report.complete else [_what_is_left(report)]
+        notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
         if report.dry_run:
             notes.append("This was a dry run: nothing was sent.")
         publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)

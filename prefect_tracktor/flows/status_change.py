@@ -18,6 +18,7 @@ from prefect_email import EmailServerCredentials
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, UnreadableAnswer
+from prefect_tracktor.flows.answers import TO_TELL_OF_ONE_STATUS, TO_TELL_OF_STATUSES
 from prefect_tracktor.flows.mail_run import (
     LOOK_AGAIN_AFTER_MINUTES,
     MailReport,
@@ -147,7 +148,13 @@ def notify_status_change(
         if of_order is None:
             return looked_up.model_copy(update={"undated": tuple(undated)})
         return MailRun(
-            Scan(credentials, [of_order], chunk_size=1, calls=looked_up.calls),
+            Scan(
+                credentials,
+                [of_order],
+                chunk_size=1,
+                calls=looked_up.calls,
+                needs=TO_TELL_OF_ONE_STATUS,
+            ),
             correspondence,
             partial(_occasions, fulfillment_id, wanted, ask, words[wanted]),
             title=f"Customer of a parcel that is {wanted}",
@@ -276,6 +283,7 @@ def email_status_changes(
             chunks_at_once=chunks_at_once,
             settled=settled,
             allow_empty=allow_empty,
+            needs=TO_TELL_OF_STATUSES,
         ),
         correspondence_of(
             credentials,
@@ -358,7 +366,8 @@ def _look_up(
     credentials: TracktorCredentials, fulfillment_id: int, ask: Callable[[Fulfillment], bool]
 ) -> tuple[MailReport, int | None]:
     """The order of a parcel; `None` where there is nobody to be written to."""
-    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id]))
+    needs = TO_TELL_OF_ONE_STATUS.of_each_parcel
+    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id], needs=needs))
     report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
     if batch.failed:
         raise IncompleteRun(

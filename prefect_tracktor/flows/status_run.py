@@ -156,7 +156,10 @@ class StatusRun:
     def _write(self, changes: list[Change]) -> None:
         """Decide once more, as an order may have been sent off since it was read; then write."""
         now = Scan(
-            self.credentials, [change.order_id for change in changes], chunk_size=self.chunk_size
+            self.credentials,
+            [change.order_id for change in changes],
+            chunk_size=self.chunk_size,
+            needs=self.scan.needs.of_each_order,
         )
         plan = StatusPlan()
         for batch in now:
@@ -178,7 +181,11 @@ class StatusRun:
 
     def _read_back(self) -> None:
         written = Scan(
-            self.credentials, self._written, chunk_size=self.chunk_size, allow_empty=True
+            self.credentials,
+            self._written,
+            chunk_size=self.chunk_size,
+            needs=self.scan.needs.of_each_order,
+            allow_empty=True,
         )
         for batch in written:
             self._not_kept += (
@@ -204,6 +211,7 @@ class StatusRun:
             overtaken=tuple(self._overtaken),
             not_written=tuple(self._not_written),
             not_kept=tuple(self._not_kept),
+            notes=self.scan.notes,
         )
 
     def _show_plan(self) -> None:
@@ -217,7 +225,7 @@ class StatusRun:
     def _publish(self, report: StatusReport) -> None:
         counts = report.counts
         get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
-        notes = [] if report.complete else [_what_is_left(report)]
+        notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
         if report.dry_run:
             notes.append("This was a dry run: nothing was written.")
         else:
