@@ -144,7 +144,7 @@ def _in_utc_if_naive(value: dt.datetime | None) -> dt.datetime | None:
     return value.replace(tzinfo=dt.UTC) if value is not None and value.tzinfo is None else value
 
 
-# how Shopify and shops say that nothing more is to come of an order or a parcel
+# how Shopify and shops say that nothing more is to come of an order or a parcel [inferred]
 _CANCELLED_WORDS = frozenset(
     {"cancelled", "canceled", "void", "voided", "refunded", "restocked", "annulled"}
 )
@@ -154,6 +154,7 @@ _WORDS_BESIDE = frozenset(
     | {"reason", "order", "fulfillment", "shipment", "parcel"}
 )
 _NO = frozenset({"", "0", "false", "no", "n", "none", "null", "never"})
+# the vendor documents the first two; the others are Shopify's words [inferred]
 _SHIPPED_FULFILLMENTS = frozenset(
     {"fulfilled", "partial", "partially_fulfilled", "success", "shipped"}
 )

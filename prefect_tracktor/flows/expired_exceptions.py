@@ -176,14 +176,15 @@ def affected_parcels(
         >>> [parcel.fulfillment_id for parcel in affected_parcels(order, EXPIRED)]
         [7]
     """
-    wanted = {status_key(status) for status in exception_statuses}
-    explained = {_exception(parcel) for parcel in order.fulfillments}
-    if (wanted & order.exception_keys) - explained and _is_open(order):
+    unexplained = order.exception_keys - {_exception(parcel) for parcel in order.fulfillments}
+    if any(exception in exception_statuses for exception in unexplained) and _is_open(order):
         raise UnreadableAnswer(
             "the order names an exception that none of its parcels has: the answer lacks parcels,"
             " or a field of them has changed"
         )
-    affected = tuple(parcel for parcel in order.undelivered if _exception(parcel) in wanted)
+    affected = tuple(
+        parcel for parcel in order.undelivered if _exception(parcel) in exception_statuses
+    )
     if affected and order.contradicts_its_parcels:
         raise UnreadableAnswer(
             "the order's statuses name more deliveries than its parcels do: which of them arrived"
