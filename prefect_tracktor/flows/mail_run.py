@@ -43,6 +43,7 @@ _MINUTES_AT_MOST = 24 * 60
 # orders are read again some at a time, which are then good for so long
 _LOOKED_AT_TOGETHER = 50
 _TOGETHER_SECONDS = 60
+_GONE = "Tracktor does not know the order any more"
 
 # what a customer may be told of a parcel, in the order in which it happens
 _STEPS = tuple(map(str, ShipmentStatus))
@@ -391,11 +392,17 @@ class MailRun:
 
     def _again(self, due: _Due, letter: Letter) -> Letter | Posted:
         """The message as it must be when its turn has come."""
-        states = self.correspondence.ledger.states(_later_of([due.keys]))
-        if any(_is_told(key, states) for key in due.keys):
+        by_now = self._by_now(due, letter) if self._is_old(due.read_at) else letter
+        if isinstance(by_now, Letter) and self._is_overtaken(due):
             return Posted(letter, Outcome.SUPERSEDED, "the customer was told of a later status")
-        if not self._is_old(due.read_at):
-            return letter
+        return by_now
+
+    def _is_overtaken(self, due: _Due) -> bool:
+        later = _later_of([due.keys])
+        states = self.correspondence.ledger.states(later) if later else {}
+        return any(_is_told(key, states) for key in due.keys)
+
+    def _by_now(self, due: _Due, letter: Letter) -> Letter | Posted:
         now = self._order_by_now(due)
         if isinstance(now, Order):
             return self._renewed(due, letter, now)
@@ -413,10 +420,9 @@ class MailRun:
         if due.order_id not in self._now or not is_fresh:
             some = self._waiting[due.place : due.place + _LOOKED_AT_TOGETHER]
             self._now_read_at = time.time()
-            self._now = self._read_now([d.order_id for d in some if self._is_old(d.read_at)])
-        return self._now.get(
-            due.order_id, (Outcome.SUPERSEDED, "Tracktor does not know the order any more")
-        )
+            old = [d.order_id for d in some if self._is_old(d.read_at)]
+            self._now = self._read_now([due.order_id, *old])
+        return self._now[due.order_id]
 
     def _read_now(self, order_ids: list[int]) -> dict[int, Order | tuple[Outcome, str]]:
         again = Scan(self.scan.credentials, order_ids, chunk_size=_LOOKED_AT_TOGETHER)
@@ -425,6 +431,7 @@ class MailRun:
             for batch in again:
                 now |= {order.order_id: order for order in batch.found}
                 now |= {f.id: (Outcome.DEFERRED, _not_again(f.reason)) for f in batch.failed}
+                now |= dict.fromkeys(batch.missing, (Outcome.SUPERSEDED, _GONE))
         except TracktorError as error:
             return dict.fromkeys(order_ids, (Outcome.DEFERRED, _not_again(str(error))))
         finally:
