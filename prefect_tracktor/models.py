@@ -207,7 +207,7 @@ def _exceptions_of(value: Any) -> list[str]:
     return list(filter(None, map(exception_key, parse_statuses(value))))
 
 
-# how Shopify and shops say that nothing more is to come of an order or a parcel
+# how Shopify and shops say that nothing more is to come of an order or a parcel [inferred]
 _CANCELLED_WORDS = frozenset(
     {"cancelled", "canceled", "void", "voided", "refunded", "restocked", "annulled"}
 )
@@ -217,6 +217,7 @@ _WORDS_BESIDE = frozenset(
     | {"reason", "order", "fulfillment", "shipment", "parcel"}
 )
 _NO = frozenset({"", "0", "false", "no", "n", "none", "null", "never"})
+# the vendor documents the first two; the others are Shopify's words [inferred]
 _SHIPPED_FULFILLMENTS = frozenset(
     {"fulfilled", "partial", "partially_fulfilled", "success", "shipped"}
 )

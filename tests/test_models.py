@@ -568,3 +568,32 @@ def test_a_repr_shows_ids_and_statuses_and_no_customer() -> None:
     said = f"{order()!r} {order()!s} {[order()]}"
     assert "5001" in said
     assert not any(str(ORDER[field]) in said for field in PERSONAL)
+
+
+def test_a_cancelled_parcel_was_not_shipped_and_a_cancelled_tracking_is_no_cancelled_parcel() -> (
+    None
+):
+    sent = {"tracking_number": "1Z1", "latest_status": {"key": "in_transit"}}
+    assert fulfillment(**sent).has_shipped
+    assert not fulfillment(fulfillment_status="cancelled", **sent).has_shipped
+    alert = fulfillment(exception_status="cancelled", latest_status={"key": "cancelled"})
+    assert not alert.is_cancelled
+
+
+@pytest.mark.parametrize(
+    ("fields", "shipped", "in_full"),
+    [
+        ({}, False, False),
+        ({"statuses": ["order_ready"]}, False, False),
+        ({"statuses": ["Out for delivery"]}, True, False),
+        ({"fulfillment_status": "fulfilled"}, True, True),
+        ({"fulfillment_status": "partial"}, True, False),
+        ({"fulfillments": [{"fulfillment_id": 7, "tracking_number": "1Z1"}]}, True, True),
+        ({"fulfillments": [{"fulfillment_id": 7, "fulfillment_status": "partial"}]}, True, False),
+    ],
+)
+def test_whether_an_order_was_shipped_does_not_depend_on_its_manual_status(
+    fields: dict[str, Any], shipped: bool, in_full: bool
+) -> None:
+    order = Order.model_validate({"order_id": 1, "statuses": ["Cutting"]} | fields)
+    assert (order.has_shipped, order.has_shipped_in_full) == (shipped, in_full)
