@@ -1,7 +1,9 @@
 """The credentials block: one Tracktor account, and how to talk to it."""
 
+from inspect import iscoroutine
+
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.client import (
     BASE_URL,
@@ -12,9 +14,16 @@ from prefect_tracktor.client import (
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.transport import TransportLimits
+
+_NOT_A_BLOCK = (
+    "must be a TracktorCredentials block; load a saved one by its name with"
+    ' TracktorCredentials.load("tracktor"), in async code with'
+    ' await TracktorCredentials.aload("tracktor")'
+)
 
 
 class TracktorCredentials(Block):
@@ -70,6 +79,13 @@ class TracktorCredentials(Block):
         title="Limits",
         description="How many requests at once and per second, time-outs, and retries.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_name(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise InvalidInput(_NOT_A_BLOCK)
+        return value
 
     @field_validator("uuid")
     @classmethod
@@ -155,3 +171,28 @@ class TracktorCredentials(Block):
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:
             client.get_status_options()
+
+
+def checked_credentials(value: object) -> TracktorCredentials:
+    """Refuse what is no credentials block, such as its name, before it is used as one.
+
+    Args:
+        value: The candidate.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is none; the message says how to load one.
+
+    Example:
+        >>> checked_credentials("tracktor")
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: credentials must be a TracktorCredentials block; ...
+    """
+    if not isinstance(value, TracktorCredentials):
+        if iscoroutine(value):
+            value.close()  # of a `load` in async code, which nothing will await
+        raise InvalidInput(f"credentials {_NOT_A_BLOCK}")
+    return value
