@@ -325,7 +325,8 @@ def test_digits_as_text_and_a_single_id_are_taken_as_ids(
     def read() -> list[list[int]]:
         given: list[Any] = [[str(first), second], first, str(first), (first,), {first: None}.keys()]
         batches = [tasks.get_orders(credentials, ids) for ids in given]
-        assert tasks.get_order(credentials, str(second)).order_id == second  # type: ignore[arg-type]
+        as_text: Any = str(second)
+        assert tasks.get_order(credentials, as_text).order_id == second
         return [[order.order_id for order in batch.found] for batch in batches]
 
     assert read() == [[first, second], [first], [first], [first], [first]]
@@ -404,7 +405,7 @@ def test_what_cannot_be_meant_is_refused_with_the_remedy_and_nothing_is_sent(
 @pytest.mark.parametrize("value", ["tracktor", None, {"uuid": "x"}, 5])
 @pytest.mark.parametrize("name", ALL_TASKS)
 def test_what_is_no_credentials_block_is_refused_with_the_remedy(name: str, value: Any) -> None:
-    arguments: dict[str, Any] = {
+    arguments: dict[str, dict[str, Any]] = {
         "get_status_options": {},
         "list_webhooks": {},
         "create_webhook": {"topic": "order/all", "address": "https://shop.example/hook"},
@@ -416,12 +417,12 @@ def test_what_is_no_credentials_block_is_refused_with_the_remedy(name: str, valu
         "get_order": {"order_id": 1},
         "get_fulfillment": {"fulfillment_id": 1},
         "delete_webhook": {"webhook_id": 1},
-    }[name]
+    }
     remedy = r'TracktorCredentials\.load\("tracktor"\)'
     with pytest.raises(InvalidInput, match=remedy):
-        getattr(tasks, name).fn(value, **arguments)
+        getattr(tasks, name).fn(value, **arguments[name])
     with pytest.raises(InvalidInput, match=remedy):
-        asyncio.run(getattr(tasks, f"a{name}").fn(value, **arguments))
+        asyncio.run(getattr(tasks, f"a{name}").fn(value, **arguments[name]))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.events import Event
 from prefect.runtime import flow_run
 
@@ -20,6 +20,7 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.tracking import exception_event
 from prefect_tracktor.flows.expired_exceptions import affected_parcels
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble

@@ -5,12 +5,12 @@ Five steps, as in every flow: find, read, choose, act, report.
 
 from collections.abc import Collection, Iterator
 
-from prefect import flow
 from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
 from prefect_tracktor.flows.mail_run import MailReport, MailRun, Occasion, correspondence_of
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NotificationLedger

@@ -32,6 +32,10 @@ __all__ = [
 
 def _order_ids(orders: object) -> object:
     """Take one id as a list of one, and text of digits as an id; leave blocks to pydantic."""
+    if isinstance(orders, Mapping) and not all(isinstance(key, str) for key in orders):
+        raise InvalidInput(
+            "orders must be a list of Shopify order ids, or a block such as OrderFile"
+        )
     if isinstance(orders, int | str):
         orders = [orders]
     if isinstance(orders, Mapping | bytes | BaseModel) or not isinstance(orders, Iterable):
