@@ -50,6 +50,7 @@ class Scan:
         settled: Those that were left out so far.
         missing: The ids that Tracktor did not know.
         failed: Those that could not be read, and why.
+        gave_up: Whether no further orders are asked for, because Tracktor does not answer.
 
     Raises:
         InvalidInput: The size of a chunk or the number of chunks is out of its range; while
@@ -90,7 +91,7 @@ class Scan:
         self.settled: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
-        self._gave_up = False
+        self.gave_up = False
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
@@ -143,14 +144,14 @@ class Scan:
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)
-        if self._gave_up or not wanted:
+        if self.gave_up or not wanted:
             return _Chunk(len(order_ids), not_tried=wanted)
         return _Chunk(len(order_ids), get_orders.submit(self._credentials, wanted))
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
         batch = batch_of(chunk.reading) if chunk.reading else chunk.left_out
-        if batch.gave_up and not self._gave_up:
-            self._gave_up = True
+        if batch.gave_up and not self.gave_up:
+            self.gave_up = True
             get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
         self.calls += batch.requests
         self.read += (order.order_id for order in batch.found)
