@@ -5,6 +5,7 @@ from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
     BadCredentials,
+    BatchFailed,
     ConnectionTrouble,
     IncompleteRun,
     InvalidInput,
@@ -42,6 +43,7 @@ __all__ = [
     "AsyncTracktorClient",
     "BadCredentials",
     "Batch",
+    "BatchFailed",
     "Carrier",
     "ConnectionTrouble",
     "DesiredStatus",

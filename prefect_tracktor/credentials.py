@@ -1,7 +1,9 @@
 """The credentials block: one Tracktor account, and how to talk to it."""
 
+from inspect import iscoroutine
+
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.client import (
     BASE_URL,
@@ -13,10 +15,16 @@ from prefect_tracktor.client import (
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
-from prefect_tracktor.errors import NotFound, UnreadableAnswer
+from prefect_tracktor.errors import InvalidInput, NotFound, UnreadableAnswer
 from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.transport import TransportLimits
+
+_NOT_A_BLOCK = (
+    "must be a TracktorCredentials block; load a saved one by its name with"
+    ' TracktorCredentials.load("tracktor"), in async code with'
+    ' await TracktorCredentials.aload("tracktor")'
+)
 
 
 class TracktorCredentials(Block):
@@ -81,6 +89,13 @@ class TracktorCredentials(Block):
         " Times with an offset do not need it.",
         examples=["America/New_York", "Europe/Berlin", "UTC"],
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_name(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise InvalidInput(_NOT_A_BLOCK)
+        return value
 
     @field_validator("uuid")
     @classmethod
@@ -187,3 +202,28 @@ class TracktorCredentials(Block):
                 "GET status-options.json: the account has no statuses, and every shop's has: check"
                 " base_url and uuid of the credentials"
             )
+
+
+def checked_credentials(value: object) -> TracktorCredentials:
+    """Refuse what is no credentials block, such as its name, before it is used as one.
+
+    Args:
+        value: The candidate.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is none; the message says how to load one.
+
+    Example:
+        >>> checked_credentials("tracktor")
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: credentials must be a TracktorCredentials block; ...
+    """
+    if not isinstance(value, TracktorCredentials):
+        if iscoroutine(value):
+            value.close()  # of a `load` in async code, which nothing will await
+        raise InvalidInput(f"credentials {_NOT_A_BLOCK}")
+    return value

@@ -11,7 +11,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Generic, Literal, TypeVar, get_args
+from json import dumps
+from typing import Any, Generic, Literal, SupportsIndex, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -45,6 +46,8 @@ M = TypeVar("M", bound=TracktorModel)
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
+_DIGITS = re.compile(r"[1-9][0-9]{0,18}")
+_EXACT_FLOATS_BELOW = 2**53
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.json)?(\?[A-Za-z0-9_.~%&=+-]*)?")
 _TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SAID_AT_MOST = 200
@@ -350,7 +353,7 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> Endpoint[Webho
         >>> create_webhook(topic="order/delivered", address="https://shop.example/hook").json
         {'webhook': {'topic': 'order/delivered', 'address': 'https://shop.example/hook'}}
     """
-    if topic not in set(WebhookTopic):
+    if str(topic) not in set(WebhookTopic):
         raise InvalidInput(
             f"topic must be one of {', '.join(WebhookTopic)}; not {str(topic)[:60]!r}"
         )
@@ -418,10 +421,17 @@ def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> E
     """
     if method not in get_args(Method):
         raise InvalidInput(f"method must be one of {', '.join(get_args(Method))}; not {method!r}")
-    if not _PATH.fullmatch(path):
+    if type(path) is not str or not _PATH.fullmatch(path):
         raise InvalidInput(
-            f"path must be relative to the account, such as 'orders/1001.json'; not {path[:60]!r}"
+            "path must be relative to the account, such as 'orders/1001.json'; not"
+            f" {str(path)[:60]!r}"
         )
+    try:
+        dumps(json)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInput(
+            "json must be what JSON can hold: objects with text as keys, lists, text, numbers"
+        ) from None
     repeatable = method in {"GET", "PUT", "DELETE"}
     return Endpoint(
         method,  # type: ignore[arg-type]  # just compared with the literals
@@ -437,23 +447,41 @@ def checked_id(value: object, *, field: str) -> int:
     """Refuse what is not an id, before it becomes part of an address.
 
     Args:
-        value: The candidate; booleans and strings are no ids.
+        value: The candidate. Digits as text are an id, as CSV gives them, and so is a float
+            without a fraction, as tables with gaps give it.
         field: What to call it in the error.
 
     Returns:
-        The same value.
+        The id as a whole number.
 
     Raises:
         InvalidInput: It is not a positive whole number of at most 63 bits; the message does not
             repeat it, as it may be a customer's phone number or name.
 
     Example:
-        >>> checked_id(1001, field="order_id")
-        1001
+        >>> checked_id(1001, field="order_id"), checked_id("1001", field="order_id")
+        (1001, 1001)
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST_ID:
+    number = _whole_number(value)
+    if number is None or not 0 < number <= LARGEST_ID:
         raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
-    return value
+    return number
+
+
+def _whole_number(value: object) -> int | None:
+    match value:
+        case bool():
+            return None
+        case int():
+            return value
+        case str():
+            return int(value) if _DIGITS.fullmatch(value.strip()) else None
+        case float():
+            return int(value) if value.is_integer() and value < _EXACT_FLOATS_BELOW else None
+        case SupportsIndex():  # such as numpy's
+            return value.__index__()
+        case _:
+            return None
 
 
 def checked_address(value: str, *, field: str) -> str:
@@ -475,6 +503,8 @@ def checked_address(value: str, *, field: str) -> str:
         'http://127.0.0.1:8080/hook'
     """
     remedy = f"{field} must be an https address such as https://shop.example/path"
+    if type(value) is not str:
+        raise InvalidInput(f"{remedy}, not {form_of(value)}")
     try:
         parts = urlsplit(value)
         host, _port = parts.hostname, parts.port

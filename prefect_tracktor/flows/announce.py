@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.events import Event
 from prefect.runtime import flow_run
 
@@ -21,6 +21,7 @@ from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.tracking import exception_event
 from prefect_tracktor.flows.answers import TO_FIND_EXCEPTIONS
 from prefect_tracktor.flows.expired_exceptions import affected_parcels, asked_exceptions
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble

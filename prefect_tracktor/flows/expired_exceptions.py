@@ -7,7 +7,6 @@ from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from prefect import flow
 from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.credentials import TracktorCredentials
@@ -20,6 +19,7 @@ from prefect_tracktor.flows.mail_run import (
     Occasion,
     correspondence_of,
 )
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NotificationLedger

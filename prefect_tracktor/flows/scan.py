@@ -61,6 +61,7 @@ class Scan:
             of another order.
         left_out: How many orders the source left out so far, by reason.
         notes: What was odd about the answers so far.
+        gave_up: Whether no further orders are asked for, because Tracktor does not answer.
 
     Raises:
         InvalidInput: The size of a chunk or the number of chunks is out of its range; while
@@ -111,7 +112,7 @@ class Scan:
         self.missing: list[int] = []
         self.failed: list[Failure] = []
         self.left_out: Mapping[str, int] = {}
-        self._gave_up = False
+        self.gave_up = False
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
@@ -223,7 +224,7 @@ class Scan:
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)
-        if self._gave_up or not wanted:
+        if self.gave_up or not wanted:
             return _Chunk(len(order_ids), time.time(), not_tried=wanted)
         begun = time.time()
         reading = get_orders.submit(self._credentials, wanted, needs=self.needs.in_each)
@@ -232,8 +233,8 @@ class Scan:
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
         self.begun = chunk.begun
         batch = _of_one_order_each(batch_of(chunk.reading)) if chunk.reading else chunk.left_out
-        if batch.gave_up and not self._gave_up:
-            self._gave_up = True
+        if batch.gave_up and not self.gave_up:
+            self.gave_up = True
             get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
         self.calls += batch.requests
         self._answers.take(batch.found)

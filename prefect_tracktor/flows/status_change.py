@@ -10,7 +10,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from prefect import Task, flow, get_run_logger, task
+from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect_email import EmailServerCredentials
@@ -27,6 +27,7 @@ from prefect_tracktor.flows.mail_run import (
     correspondence_of,
 )
 from prefect_tracktor.flows.missing import suspicion_about
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.smtp import MailServerError

@@ -10,7 +10,7 @@ from itertools import chain
 
 from prefect import get_run_logger
 
-from prefect_tracktor.bulk import Failure
+from prefect_tracktor.bulk import NOT_TRIED, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded
 from prefect_tracktor.flows.report import RunReport, in_words, sentences
@@ -97,6 +97,7 @@ class StatusRun:
     chunk_size: int = 500
     unasked: tuple[int, ...] = ()
     _calls: int = 0
+    _gave_up: bool = False
     _plan: StatusPlan = field(default_factory=StatusPlan)
     _written: list[int] = field(default_factory=list)
     _overtaken: list[int] = field(default_factory=list)
@@ -148,6 +149,9 @@ class StatusRun:
         total = len(changes)
         with Progress("tracktor-updates", description="Orders written", total=total) as progress:
             for some in chunked(changes, self.chunk_size):
+                if self._gave_up:
+                    self._not_written += (Failure(change.order_id, NOT_TRIED) for change in some)
+                    continue
                 self._write(some)
                 progress.advance(len(some))
         if self.verify:
@@ -164,6 +168,7 @@ class StatusRun:
         plan = StatusPlan()
         for batch in now:
             plan.add(batch, self.decide)
+        self._gave_up = now.gave_up
         self._calls += now.calls
         self._overtaken += (order.order_id for order in plan.protected)
         self._overtaken += plan.right

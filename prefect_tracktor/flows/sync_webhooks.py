@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
 from prefect_tracktor.client import TracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import BadCredentials, IncompleteRun, NotFound, TracktorError
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.masking import redact
 from prefect_tracktor.models import Webhook, WebhookId
 from prefect_tracktor.reporting import publish_summary, publish_table
