@@ -205,7 +205,7 @@ def asked_exceptions(names: Collection[str]) -> AskedExceptions:
         >>> str(asked_exceptions({"Tracking Expired", "customs_hold"}))
         'customs_hold, expired'
     """
-    if isinstance(names, str):
+    if isinstance(names, str):  # a text is a collection of letters
         names = [names]
     keys = [_asked(name) for name in names]
     if not keys:
@@ -213,7 +213,7 @@ def asked_exceptions(names: Collection[str]) -> AskedExceptions:
     return AskedExceptions(frozenset(chain.from_iterable(keys)), all=any(_ALL in k for k in keys))
 
 
-def _asked(name: str) -> Collection[str]:
+def _asked(name: object) -> Collection[str]:
     key = exception_key(name) if isinstance(name, str) else None
     if not key:
         raise InvalidInput(
