@@ -313,3 +313,19 @@ def test_a_storage_that_fails_while_it_is_read_is_told_with_the_place(
     monkeypatch.setattr(type(storage), "open", lambda *_args, **_options: Failing(content))
     with pytest.raises(InvalidInput, match=r"^orders.csv, line \d+: the storage failed \(Whole\)"):
         list(OrderFile(path="memory://orders.csv").order_ids())
+
+
+def test_an_archive_that_a_storage_cannot_rewind_is_read_from_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Streamed(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_place: int) -> int:
+            raise io.UnsupportedOperation("seek")
+
+    packed = zipped({"orders.csv": EXPORT})
+    storage = type(fsspec.filesystem("memory"))
+    monkeypatch.setattr(storage, "open", lambda *_args, **_options: Streamed(packed))
+    assert list(OrderFile(path="memory://orders.zip").order_ids()) == [5001, 5002]
