@@ -17,10 +17,17 @@ from prefect_email import EmailServerCredentials
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.documents import shared_ledger
-from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, UnreadableAnswer
+from prefect_tracktor.errors import (
+    IncompleteRun,
+    InvalidInput,
+    LimitExceeded,
+    TracktorError,
+    UnreadableAnswer,
+)
 from prefect_tracktor.flows.report import RunReport, in_words
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.mail.memory import LedgerMemory, LedgerReplaced, LedgerStanding
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
 from prefect_tracktor.mail.template import EmailTemplate
@@ -47,6 +54,8 @@ class MailReport(RunReport):
         deferred: Those whose message could not be sent now; the next run tries again.
         uncertain: Those whose message may or may not have been sent by a run that was
             interrupted; never sent again unless a person clears the claim in the ledger.
+        in_progress: Those whom another run was still writing to when this one ended; that run
+            reports what became of them.
         undated: Those with a parcel that was passed over, since it is not known when it reached
             its status.
 
@@ -64,6 +73,7 @@ class MailReport(RunReport):
     refused: tuple[int, ...] = ()
     deferred: tuple[int, ...] = ()
     uncertain: tuple[int, ...] = ()
+    in_progress: tuple[int, ...] = ()
     undated: tuple[int, ...] = ()
 
     @property
@@ -140,6 +150,8 @@ def correspondence_of(
         sender=parse_mailbox(sender, field="sender"),
         reply_to=parse_mailbox(reply_to, field="reply_to") if reply_to else None,
         redirect_to=validated_address(redirect_to, field="redirect_to") if redirect_to else None,
+        memory=LedgerMemory.of(credentials.account, base_url=credentials.base_url),
+        address_key=credentials.uuid.lower().encode(),
     )
 
 
@@ -189,6 +201,8 @@ class MailRun:
     max_emails: int = 500
     watch: Watch = lambda _orders: None
     undated: list[int] = field(default_factory=list)
+    _accepted: bool = False
+    _finished: bool = False
     _affected: list[int] = field(default_factory=list)
     _due: list[int] = field(default_factory=list)
     _no_email: list[int] = field(default_factory=list)
@@ -207,12 +221,14 @@ class MailRun:
         Raises:
             InvalidInput: `max_emails` is negative; nothing was read.
             LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+            LedgerReplaced: The account was written to by another ledger before; nothing was sent.
             TemplateError: A template fails for an order; nothing was sent.
             MailServerError: The mail server cannot be used; nothing was sent.
             IncompleteRun: All that could be done was done, and something is left.
         """
         if self.max_emails < 0:
             raise InvalidInput(f"max_emails must be 0 or more, not {self.max_emails}")
+        standing = self._recognised()
         if not self.dry_run:
             self.correspondence.check()
         try:
@@ -221,23 +237,42 @@ class MailRun:
                 self._take(batch)
             self._refuse_too_many()
             if not self.dry_run:
-                self._send()
+                self._send(standing)
+            self._finished = True
         finally:
             report = self._report()
             self._publish(report)
-        if not report.dry_run and not report.rehearsed:
-            self.scan.remember_settled(unless=(*report.deferred, *report.uncertain))
+        if self._acts:
+            left = (*report.deferred, *report.uncertain, *report.in_progress)
+            self.scan.remember_settled(unless=left)
         if not report.complete:
             raise IncompleteRun(_what_is_left(report), report=report)
         return report
 
+    @property
+    def _acts(self) -> bool:
+        """Whether customers are written to, and what was done is remembered."""
+        return not self.dry_run and not self.correspondence.redirect_to
+
+    def _recognised(self) -> LedgerStanding:
+        """The ledger, if it is the one that the account was written to by before."""
+        standing = self.correspondence.standing()
+        get_run_logger().info(
+            "The ledger is %s; it holds %s notices of this account as sent.",
+            standing.place,
+            standing.sent,
+        )
+        try:
+            self._accepted = self.correspondence.recognise(standing)
+        except LedgerReplaced as replaced:
+            if self._acts:
+                raise
+            get_run_logger().warning("A run that sends would stop: %s", replaced)
+        return standing
+
     def _take(self, batch: Batch[Order]) -> None:
         """Take in a chunk: who is affected, who was told before, whom to write to."""
-        cases = [
-            (order, occasion, self._notices(order, occasion))
-            for order in batch.found
-            for occasion in self._occasions(order)
-        ]
+        cases = [case for order in batch.found for case in self._cases(order)]
         keys = chain.from_iterable(notices for _, _, notices in cases)
         states = self.correspondence.ledger.states(keys)
         for order, occasion, notices in cases:
@@ -245,10 +280,13 @@ class MailRun:
         if len(self._due) > self.max_emails:
             self._letters.clear()  # none will be sent, and memory is not endless
 
-    def _occasions(self, order: Order) -> Iterable[Occasion]:
+    def _cases(
+        self, order: Order
+    ) -> Iterable[tuple[Order, Occasion, dict[NoticeKey, Fulfillment]]]:
         try:
-            return list(self.choose(order))
-        except UnreadableAnswer as unreadable:
+            occasions = list(self.choose(order))
+            return [(order, occasion, self._notices(order, occasion)) for occasion in occasions]
+        except (UnreadableAnswer, InvalidInput) as unreadable:
             self._unreadable.append(Failure(order.order_id, str(unreadable)))
             return ()
 
@@ -294,18 +332,32 @@ class MailRun:
                 " max_emails."
             )
 
-    def _send(self) -> None:
+    def _send(self, standing: LedgerStanding) -> None:
         if not self._letters:
             return
         letters = [letter for letter, _ in self._letters]
-        rows = [row for _, row in self._letters]
+        rows = {id(letter): row for letter, row in self._letters}
         total = len(letters)
+        if self._acts:
+            if not self._accepted:
+                keys = [key for letter in letters for key in letter.keys]
+                self.correspondence.refuse_told_elsewhere(keys)
+            self.correspondence.keep_in_mind(standing, accepted=self._accepted)
         with Progress("tracktor-messages", description="Messages sent", total=total) as progress:
-            # each letter has one outcome, in the order of the letters
-            for row, posted in zip(rows, self.correspondence.post(letters), strict=True):
+            for posted in self.correspondence.post(letters):
+                row = rows[id(posted.letter)]
                 self._outcomes[posted.outcome].append(posted.letter.order_id)
                 _describe(row, posted.outcome.label, posted.reason)
                 progress.advance(1)
+        if self._acts:
+            self._remember_how_much_was_sent()
+
+    def _remember_how_much_was_sent(self) -> None:
+        try:
+            standing = self.correspondence.standing()
+            self.correspondence.keep_in_mind(standing, accepted=self._accepted)
+        except TracktorError as trouble:
+            get_run_logger().warning("The next run knows less of this ledger: %s", trouble)
 
     def _report(self) -> MailReport:
         """All that is known now, with a last look at what other runs did."""
@@ -329,18 +381,20 @@ class MailRun:
             refused=outcomes.get(Outcome.REFUSED, ()),
             deferred=outcomes.get(Outcome.DEFERRED, ()),
             uncertain=outcomes.get(Outcome.UNCERTAIN, ()),
+            in_progress=outcomes.get(Outcome.IN_PROGRESS, ()),
             undated=tuple(dict.fromkeys(self.undated)),
         )
 
     def _add_told_before(self) -> None:
-        then = dict(chain.from_iterable(states.items() for _, states, _ in self._known))
+        told = [tuple(states) for _, states, _ in self._known]
         try:
             # a claim that was open when we looked may have been settled since by its run
-            now = self.correspondence.ledger.states(then)
+            outcomes = self.correspondence.outcomes_elsewhere(
+                told, wait=self._acts and self._finished
+            )
         except LedgerError:
-            now = then
-        for order_id, states, row in self._known:
-            outcome = outcome_of(map(now.get, states))
+            outcomes = [outcome_of(states.values()) for _, states, _ in self._known]
+        for (order_id, _, row), outcome in zip(self._known, outcomes, strict=True):
             self._outcomes[outcome].append(order_id)
             if not row["Outcome"]:
                 _describe(row, outcome.label)
