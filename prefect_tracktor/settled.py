@@ -148,10 +148,7 @@ class SettledOrders(DatabaseBlock):
         which = [of_the_account]
         if order_ids is not None:
             ids = [checked_id(i, field=f"order_ids[{n}]") for n, i in enumerate(order_ids)]
-            which = [
-                of_the_account.where(SETTLED.c.order_id.in_(s))
-                for s in by_statement(filter(storable_id, ids))
-            ]
+            which = [of_the_account.where(SETTLED.c.order_id.in_(s)) for s in by_statement(ids)]
         with self.transaction(SETTLED) as database:
             return sum(database.execute(statement).rowcount for statement in which)
 

@@ -75,6 +75,7 @@ def email_expired_exceptions(
     Raises:
         InvalidInput: An argument cannot be right; nothing was read or sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
         TemplateError: The template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left: orders that could
