@@ -117,11 +117,18 @@ def place_in(
     if packages:
         job_variables |= _installed(pool, packages)
     remarks = list(_remarks(pool, job_variables))
-    return Place(work_pool, job_variables, remarks, keeps_files=_keeps_files(pool))
+    return Place(work_pool, job_variables, remarks, keeps_files=keeps_files(pool))
 
 
-def _keeps_files(pool: WorkPool) -> bool:
-    """Only a process runs on its worker's own machine."""
+def keeps_files(pool: WorkPool) -> bool:
+    """Whether files outlast a run: only a process runs on its worker's own machine.
+
+    Args:
+        pool: The work pool.
+
+    Returns:
+        Whether they do.
+    """
     return pool.type == "process" and _OURS.isdisjoint(_variables(pool))
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from prefect.exceptions import ObjectAlreadyExists, PrefectException
 from prefect.variables import Variable
 
 from prefect_tracktor.errors import TracktorError
@@ -125,20 +126,25 @@ class LedgerMemory:
             accepted: Whether a person has accepted it.
 
         Raises:
+            LedgerReplaced: Another run has just begun to go by another ledger.
             TracktorError: Prefect's API does not answer.
         """
         value: dict[str, Any] = {"ledger": standing.ledger, "sent": standing.sent}
         value |= {"server": self.server} if self.server else {}
         value |= {"accepted": True} if accepted else {}
         try:
-            Variable.set(self.variable, value, overwrite=True)  # not in a loop
-        except (httpx.HTTPError, RuntimeError) as error:
+            try:
+                Variable.set(self.variable, value, overwrite=True)  # not in a loop
+            except ObjectAlreadyExists:  # by another run, since we looked
+                self.check(standing)
+                Variable.set(self.variable, value, overwrite=True)
+        except (httpx.HTTPError, PrefectException, RuntimeError) as error:
             raise _no_answer(error) from error
 
     def _read(self) -> dict[str, Any]:
         try:
             known: Any = Variable.get(self.variable)  # not in a loop
-        except (httpx.HTTPError, RuntimeError) as error:
+        except (httpx.HTTPError, PrefectException, RuntimeError) as error:
             raise _no_answer(error) from error
         if isinstance(known, str):  # as a person types it
             return {"ledger": known.strip(), "accepted": True}
