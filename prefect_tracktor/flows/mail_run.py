@@ -6,6 +6,7 @@ other run, at any time, from telling a customer the same again.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from uuid import uuid4
@@ -203,6 +204,7 @@ class MailRun:
     undated: list[int] = field(default_factory=list)
     _accepted: bool = False
     _finished: bool = False
+    _ledger_is_gone: bool = False
     _affected: list[int] = field(default_factory=list)
     _due: list[int] = field(default_factory=list)
     _no_email: list[int] = field(default_factory=list)
@@ -239,6 +241,9 @@ class MailRun:
             if not self.dry_run:
                 self._send(standing)
             self._finished = True
+        except LedgerError:
+            self._ledger_is_gone = True
+            raise
         finally:
             report = self._report()
             self._publish(report)
@@ -386,14 +391,13 @@ class MailRun:
         )
 
     def _add_told_before(self) -> None:
-        told = [tuple(states) for _, states, _ in self._known]
-        try:
-            # a claim that was open when we looked may have been settled since by its run
-            outcomes = self.correspondence.outcomes_elsewhere(
-                told, wait=self._acts and self._finished
-            )
-        except LedgerError:
-            outcomes = [outcome_of(states.values()) for _, states, _ in self._known]
+        outcomes = [outcome_of(states.values()) for _, states, _ in self._known]
+        if not self._ledger_is_gone:
+            wait = self._acts and self._finished
+            with suppress(LedgerError):
+                # a claim that was open when we looked may have been settled since by its run
+                told = [tuple(states) for _, states, _ in self._known]
+                outcomes = self.correspondence.outcomes_elsewhere(told, wait=wait)
         for (order_id, _, row), outcome in zip(self._known, outcomes, strict=True):
             self._outcomes[outcome].append(order_id)
             if not row["Outcome"]:

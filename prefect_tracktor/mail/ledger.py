@@ -466,13 +466,21 @@ class NotificationLedger(DatabaseBlock):
 
         thread = threading.Thread(target=beat, name="tracktor-ledger-heartbeat", daemon=True)
         thread.start()
+        gone = False
         try:
             yield
+        except LedgerError:
+            gone = True  # nor can it be told that this run has ended
+            raise
         finally:
             ended.set()
-            thread.join()
-            with suppress(LedgerError), self._transaction() as database:
-                database.execute(delete(_runs).where(_runs.c.run == run))
+            if not gone:
+                self._end(run, thread)
+
+    def _end(self, run: str, heartbeat: threading.Thread) -> None:
+        heartbeat.join()
+        with suppress(LedgerError), self._transaction() as database:
+            database.execute(delete(_runs).where(_runs.c.run == run))
 
     def _be_heard_of(self, run: str) -> None:
         with self._transaction() as database:
