@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from uuid import UUID
 
@@ -81,6 +82,7 @@ def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Nam
     """Register the deployments with a work pool, whose workers run them."""
     place = place_in(client, options.work_pool, options.image, options.pip_package)
     fleet = fleet_of(wished, DEPLOYMENTS, options.only, print)
+    refused = _refused(fleet, place)
     registrations = _compared(client, fleet, place, options)
     if options.dry_run:
         for registration in registrations:
@@ -89,10 +91,20 @@ def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Nam
         done = len(registrations)
     else:
         done = len(_carried_out(registrations))
-    _tell_what_is_left_over(client, registrations, fleet, options)
-    for remark in place.remarks:
+    _tell_what_is_left_over(client, registrations, fleet, options, refused)
+    for remark in (*place.remarks, *place.remarks_on(fleet.deployments)):
         print(remark)
-    return 2 if fleet.failed or done < len(registrations) else 0
+    return 2 if fleet.failed or refused or done < len(registrations) else 0
+
+
+def _refused(fleet: Fleet, place: Place) -> set[str]:
+    """Take out of the fleet what must not run in a place; their names."""
+    refusals = {made.full_name: place.refusal_of(made) for made in fleet.deployments}
+    refused = {name for name, reason in refusals.items() if reason}
+    for name in sorted(refused):
+        print(f"REFUSED    {name}: {refusals[name]}")
+    fleet.deployments = [made for made in fleet.deployments if made.full_name not in refused]
+    return refused
 
 
 def _compared(
@@ -127,10 +139,11 @@ def _tell_what_is_left_over(
     registrations: list[Registration],
     fleet: Fleet,
     options: argparse.Namespace,
+    refused: Collection[str] = (),
 ) -> None:
     if options.only or options.shop:
         return  # what was not looked at may well be wished for
-    wished = {registration.deployment.full_name for registration in registrations}
+    wished = {registration.deployment.full_name for registration in registrations} | {*refused}
     for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
         print(
             f"left over  {name}: as things are set here, no file in flows/ wishes for it. Workers"

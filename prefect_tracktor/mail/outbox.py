@@ -1,6 +1,9 @@
 """Sending letters so that nobody gets one twice: claim, send, settle."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -9,10 +12,19 @@ from enum import StrEnum
 from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.mail.memory import LedgerMemory, LedgerReplaced, LedgerStanding
 from prefect_tracktor.mail.message import compose, validated_address
 from prefect_tracktor.mail.smtp import DeliveryOutcome, MailServerError, MailSession
 from prefect_tracktor.mail.template import EmailTemplate, ShopInfo
 from prefect_tracktor.models import Fulfillment, Order
+
+# how long a run waits, at its end, for what others are sending at the moment
+_WAIT_FOR_OTHERS_SECONDS = 60
+_LOOK_AGAIN_SECONDS = 1
+
+# what a run may take to send: far more than it needs, and not all night
+_SECONDS_TO_BEGIN = 600
+_SECONDS_A_LETTER = 10
 
 
 class Outcome(StrEnum):
@@ -29,6 +41,7 @@ class Outcome(StrEnum):
     DEFERRED = "deferred"
     UNCERTAIN = "uncertain"
     SUPERSEDED = "superseded"
+    IN_PROGRESS = "in_progress"
 
     @property
     def label(self) -> str:
@@ -43,6 +56,7 @@ _LABELS = {
     Outcome.DEFERRED: "Deferred to the next run",
     Outcome.UNCERTAIN: "Uncertain: a person must look",
     Outcome.SUPERSEDED: "Superseded, not sent",
+    Outcome.IN_PROGRESS: "Another run is writing to them",
 }
 
 
@@ -59,6 +73,7 @@ class Letter:
             tells the customer nothing and may be repeated.
         look_again: What is asked just before it is sent: the letter as it must be by then, or what
             became of it instead.
+        customer: A keyed hash of the customer's address, for the day's limit.
 
     Example:
         >>> Letter(1, "shop@example.com", "ada@example.com", EmailMessage(), ()).order_id
@@ -71,6 +86,7 @@ class Letter:
     message: EmailMessage
     keys: tuple[NoticeKey, ...]
     look_again: "Callable[[], Letter | Posted] | None" = None
+    customer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +129,8 @@ class Correspondence:
         sender: Who writes.
         reply_to: Where answers go, if not to the sender.
         redirect_to: The address that gets all messages in a rehearsal.
+        memory: What Prefect remembers of the account's ledger; `None` outside of flows.
+        address_key: What addresses are hashed with, so that the ledger does not give them away.
 
     Example:
         >>> from prefect_email import EmailServerCredentials
@@ -138,6 +156,64 @@ class Correspondence:
     sender: Address
     reply_to: Address | None = None
     redirect_to: str | None = None
+    memory: LedgerMemory | None = None
+    address_key: bytes = b""
+
+    def standing(self) -> LedgerStanding:
+        """Which ledger this is, and how much it knows of the account.
+
+        Raises:
+            LedgerError: The ledger cannot be reached.
+        """
+        return self.ledger.standing(self.account)
+
+    def recognise(self, standing: LedgerStanding) -> bool:
+        """See that this is the ledger that the account was written to by before.
+
+        Args:
+            standing: The ledger.
+
+        Returns:
+            Whether a person has accepted it.
+
+        Raises:
+            LedgerReplaced: It is another one, or has forgotten; the message says what to do.
+            TracktorError: Prefect's API does not answer.
+        """
+        return self.memory is not None and self.memory.check(standing)
+
+    def refuse_told_elsewhere(self, keys: Sequence[NoticeKey]) -> None:
+        """See that no other account has told the same: a parcel belongs to one.
+
+        Args:
+            keys: What is about to be sent.
+
+        Raises:
+            LedgerReplaced: The account's uuid seems to have changed; the message says what to do.
+        """
+        if self.memory is None or not (told := self.ledger.known_elsewhere(keys)):
+            return
+        key, other = next(iter(told.items()))
+        raise LedgerReplaced(
+            f"{len(told)} of {len(keys)} parcels were told about in the name of another account"
+            f" ({other}), such as one of order {key.order_id}: has the account's uuid changed?"
+            " Nothing was sent. To carry over what the ledger knows, call its"
+            f" take_over({other!r}, {self.account!r}); to write to these customers again:"
+            f" prefect variable set {self.memory.variable} accept --overwrite"
+        )
+
+    def keep_in_mind(self, standing: LedgerStanding, *, accepted: bool = False) -> None:
+        """Remember the ledger as the account's.
+
+        Args:
+            standing: The ledger.
+            accepted: Whether a person has accepted it.
+
+        Raises:
+            TracktorError: Prefect's API does not answer.
+        """
+        if self.memory is not None:
+            self.memory.keep(standing, accepted=accepted)
 
     def check(self) -> None:
         """See that ledger and mail server can be used, before anything is spent on reading.
@@ -202,7 +278,12 @@ class Correspondence:
             message=message,
             # a rehearsal tells the customer nothing
             keys=() if self.redirect_to else keys,
+            customer="" if self.redirect_to else self._hashed(customer),
         )
+
+    def _hashed(self, address: str) -> str:
+        key = self.address_key or self.account.encode()
+        return hmac.new(key, address.casefold().encode(), hashlib.sha256).hexdigest()
 
     def post(self, letters: Iterable[Letter]) -> Iterator[Posted]:
         """Send letters in one session, each only if nobody else has sent or is sending it.
@@ -211,14 +292,70 @@ class Correspondence:
             letters: What to send.
 
         Yields:
-            Each letter's outcome, as it becomes known.
+            Each letter's outcome, as it becomes known: those that other runs were sending at the
+            same time come last.
 
         Raises:
             MailServerError: The mail server cannot be used; nothing was sent.
             LedgerError: The ledger is gone; the letter in hand was not sent, or is uncertain.
         """
-        with MailSession(self.server) as session:
-            yield from post(letters, session=session, ledger=self.ledger, run=self.run)
+        waiting = list(letters)
+        contested = []
+        with self.ledger.at_work(self.run), MailSession(self.server) as session:
+            in_time = _InTime(waiting)
+            for posted in post(in_time, session=session, ledger=self.ledger, run=self.run):
+                if posted.outcome is Outcome.IN_PROGRESS:
+                    contested.append(posted.letter)
+                else:
+                    yield posted
+        reason = "not tried: sending took too long as a whole, and the run ended"
+        yield from (Posted(letter, Outcome.DEFERRED, reason) for letter in in_time.left)
+        outcomes = self.outcomes_elsewhere([letter.keys for letter in contested])
+        yield from map(Posted, contested, outcomes)
+
+    def outcomes_elsewhere(
+        self, told: Sequence[Iterable[NoticeKey]], *, wait: bool = True
+    ) -> list[Outcome]:
+        """What became of notices that other runs had claimed or settled.
+
+        Args:
+            told: The notices of each order.
+            wait: Whether to wait, for a minute at most, for what others are sending at the moment.
+
+        Returns:
+            The outcome of each order: uncertain only where a claim's run is not at work any more.
+
+        Raises:
+            LedgerError: The ledger cannot be reached.
+        """
+        deadline = time.monotonic() + (_WAIT_FOR_OTHERS_SECONDS if wait else 0)
+        keys = {key for keys in told for key in keys}
+        while others := self.ledger.in_progress(keys, run=self.run):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        states = self.ledger.states(keys)
+        return [_outcome(tuple(of_order), states, others) for of_order in told]
+
+
+class _InTime:
+    """Letters, one after another, until the time that sending may take is over."""
+
+    def __init__(self, letters: Sequence[Letter]) -> None:
+        self._letters = iter(letters)
+        self._deadline = time.monotonic() + _SECONDS_TO_BEGIN + _SECONDS_A_LETTER * len(letters)
+
+    def __iter__(self) -> Iterator[Letter]:
+        while time.monotonic() < self._deadline:
+            try:
+                yield next(self._letters)
+            except StopIteration:
+                return
+
+    @property
+    def left(self) -> Iterator[Letter]:
+        """Those that there was no time for."""
+        return self._letters
 
 
 def post(
@@ -275,11 +412,15 @@ def _post_one(letter: Letter, session: MailSession, ledger: NotificationLedger, 
     won = ledger.claim(letter.keys, run=run)
     if won != set(letter.keys):
         ledger.give_back(won, run=run)
-        return _told_by_others(letter, ledger)
+        return _told_by_others(letter, ledger, run)
+    if not _may_get_another(letter, ledger):
+        ledger.give_back(letter.keys, run=run)
+        reason = f"this address has had {ledger.messages_a_day} messages today"
+        return Posted(letter, Outcome.DEFERRED, reason)
     try:
         delivery = session.send(letter.message, sender=letter.sender, recipient=letter.recipient)
     except MailServerError:
-        ledger.give_back(letter.keys, run=run)
+        _give_back(letter, ledger, run)
         raise
     outcome = _OUTCOMES[delivery.outcome]
     if outcome is Outcome.SENT:
@@ -287,25 +428,44 @@ def _post_one(letter: Letter, session: MailSession, ledger: NotificationLedger, 
     elif outcome is Outcome.REFUSED:
         ledger.settle(letter.keys, NoticeState.REFUSED, run=run)
     elif outcome is Outcome.DEFERRED:
-        ledger.give_back(letter.keys, run=run)
+        _give_back(letter, ledger, run)
     return Posted(letter, outcome, delivery.reason)
 
 
-def _told_by_others(letter: Letter, ledger: NotificationLedger) -> Posted:
+def _may_get_another(letter: Letter, ledger: NotificationLedger) -> bool:
+    """Whether the customer has had fewer messages today than one may get."""
+    return not letter.customer or ledger.admit(letter.keys[0].shop, letter.customer)
+
+
+def _give_back(letter: Letter, ledger: NotificationLedger, run: str) -> None:
+    ledger.give_back(letter.keys, run=run)
+    if letter.customer:
+        ledger.discount(letter.keys[0].shop, letter.customer)
+
+
+def _outcome(
+    keys: Sequence[NoticeKey], states: Mapping[NoticeKey, NoticeState], live: set[NoticeKey]
+) -> Outcome:
+    open_claims = {key for key in keys if states.get(key) is NoticeState.CLAIMED}
+    return outcome_of(map(states.get, keys), live=live >= open_claims)
+
+
+def _told_by_others(letter: Letter, ledger: NotificationLedger, run: str) -> Posted:
     """Another run was faster with at least a part of it."""
-    states = ledger.states(letter.keys)
-    return Posted(letter, outcome_of(map(states.get, letter.keys)))
+    live = ledger.in_progress(letter.keys, run=run)
+    return Posted(letter, _outcome(letter.keys, ledger.states(letter.keys), live))
 
 
-def outcome_of(states: Iterable[NoticeState | None]) -> Outcome:
+def outcome_of(states: Iterable[NoticeState | None], *, live: bool = False) -> Outcome:
     """What the ledger's states of an order's parcels mean for the order as a whole.
 
     Args:
         states: The state of each parcel's notice; `None` where nobody has claimed it.
+        live: Whether open claims belong to a run that is at work.
 
     Returns:
-        `UNCERTAIN` if any claim is open, else `DEFERRED` if any parcel is not told about, else
-        `ALREADY_TOLD` if anything was sent, else `REFUSED`.
+        `UNCERTAIN` if any claim is open, or `IN_PROGRESS` if these are live, else `DEFERRED` if any
+        parcel is not told about, else `ALREADY_TOLD` if anything was sent, else `REFUSED`.
 
     Example:
         >>> outcome_of([NoticeState.SENT, NoticeState.CLAIMED]).value
@@ -313,7 +473,7 @@ def outcome_of(states: Iterable[NoticeState | None]) -> Outcome:
     """
     found = set(states)
     if NoticeState.CLAIMED in found:
-        return Outcome.UNCERTAIN
+        return Outcome.IN_PROGRESS if live else Outcome.UNCERTAIN
     if None in found:
         return Outcome.DEFERRED
     return Outcome.ALREADY_TOLD if NoticeState.SENT in found else Outcome.REFUSED
