@@ -206,19 +206,17 @@ def asked_exceptions(names: Collection[str]) -> AskedExceptions:
         >>> str(asked_exceptions({"Tracking Expired", "customs_hold"}))
         'customs_hold, expired'
     """
-    if isinstance(names, str):  # a text is a collection of letters
-        names = [names]
     keys = [_asked(name) for name in names]
     if not keys:
         raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
     return AskedExceptions(frozenset(chain.from_iterable(keys)), all=any(_ALL in k for k in keys))
 
 
-def _asked(name: object) -> Collection[str]:
-    key = exception_key(name) if isinstance(name, str) else None
+def _asked(name: str) -> Collection[str]:
+    key = exception_key(name)
     if not key:
         raise InvalidInput(
-            f"exception_statuses: {str(name)[:40]!r} is none; name one by key or label, such as"
+            f"exception_statuses: {name[:40]!r} is none; name one by key or label, such as"
             " 'expired' or 'Tracking Expired', or 'all'"
         )
     if key in {ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION}:

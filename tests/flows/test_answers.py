@@ -102,7 +102,7 @@ def test_an_exception_may_be_asked_for_in_any_spelling(
     odd: OddTracktor, mailing: dict[str, Any], name: str
 ) -> None:
     ids = odd.put(expired(1), order(2))
-    report = email_expired_exceptions(
+    report: Any = email_expired_exceptions(
         odd.credentials(), ids, **mailing, exception_statuses=frozenset({name}), dry_run=True
     )
     assert report.due == (1,)
@@ -140,7 +140,7 @@ def test_an_exception_that_is_not_known_is_shown_and_can_be_asked_for(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     ids = odd.put(expired(1), order(2, parcel(2, exception_status="Customs hold")))
-    report = email_expired_exceptions(odd.credentials(), ids, **mailing, dry_run=True)
+    report: Any = email_expired_exceptions(odd.credentials(), ids, **mailing, dry_run=True)
     assert report.due == (1,)
     assert "Customs hold (1)" in str(report.notes)
     assert "Customs hold" in summary("expired-exceptions-summary")
@@ -199,7 +199,7 @@ NEEDING: dict[str, tuple[Flow, tuple[str, ...]]] = {
     ),
     "status changes": (
         lambda odd, ids, mailing: email_status_changes(
-            odd.credentials(), ids, **mailing, statuses={"in_transit"}
+            odd.credentials(), ids, **mailing, statuses=frozenset({"in_transit"})
         ),
         ("fulfillments.shipment_status", "fulfillments.latest_status"),
     ),
