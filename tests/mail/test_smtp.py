@@ -230,10 +230,10 @@ class TestARecipient:
             assert send(session, "zoë@münchen.example") == SENT
         assert mail_server.messages[0].recipients == ("zoë@xn--mnchen-3ya.example",)
 
-    def test_beyond_ascii_is_refused_where_the_server_cannot(self) -> None:
+    def test_beyond_ascii_waits_for_a_server_that_can(self) -> None:
         with scripted() as server, MailSession(server.block) as session:
             delivery = send(session, "zoë@example.com")
-            assert delivery.outcome is DeliveryOutcome.REFUSED
+            assert delivery.outcome is DeliveryOutcome.DEFERRED
             assert "SMTPUTF8" in delivery.reason
             assert send(session) == SENT
         assert server.heard["MAIL"] == 1
