@@ -35,6 +35,7 @@ def email_expired_exceptions(
     exception_statuses: frozenset[ExceptionStatus] = EXPIRED,
     template: EmailTemplate | None = None,
     reply_to: str = "",
+    messages_per_second: float | None = None,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -60,6 +61,8 @@ def email_expired_exceptions(
             undelivered (Failed Attempt).
         template: What is written; the default speaks of expired tracking only.
         reply_to: The address for answers; empty for the sender's.
+        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
+            many as the mail server takes. A server that asks for fewer is waited for either way.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -117,6 +120,7 @@ def email_expired_exceptions(
             ledger=ledger,
             redirect_to=redirect_to,
             reply_to=reply_to,
+            messages_per_second=messages_per_second,
         ),
         choose,
         title="Customers with expired tracking",

@@ -23,6 +23,7 @@ from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
+from prefect_tracktor.mail.smtp import check_rate
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email, refuse_masked
 from prefect_tracktor.models import Fulfillment, Order
@@ -102,6 +103,7 @@ def correspondence_of(
     ledger: NotificationLedger | None,
     redirect_to: str,
     reply_to: str,
+    messages_per_second: float | None = None,
 ) -> Correspondence:
     """How a flow run writes to customers, from the flow's parameters.
 
@@ -112,12 +114,14 @@ def correspondence_of(
         ledger: Who was told what; the shared one if left out.
         redirect_to: The address that gets all messages in a rehearsal; empty in earnest.
         reply_to: The address for answers; empty for the sender's.
+        messages_per_second: How many messages may be sent in any second.
 
     Returns:
         The correspondence.
 
     Raises:
-        InvalidInput: An address cannot be one, or the mail server's password was masked.
+        InvalidInput: An address or the rate cannot be right, or the mail server's password was
+            masked.
 
     Example:
         >>> from prefect_email import EmailServerCredentials
@@ -131,6 +135,7 @@ def correspondence_of(
         ... ).sender.addr_spec
         'orders@your-shop.example'
     """
+    check_rate(messages_per_second)
     refuse_masked(email_server.password.get_secret_value(), field="email_server.password")
     return Correspondence(
         account=credentials.account,
@@ -140,6 +145,7 @@ def correspondence_of(
         sender=parse_mailbox(sender, field="sender"),
         reply_to=parse_mailbox(reply_to, field="reply_to") if reply_to else None,
         redirect_to=validated_address(redirect_to, field="redirect_to") if redirect_to else None,
+        messages_per_second=messages_per_second,
     )
 
 
@@ -197,6 +203,7 @@ class MailRun:
     _known: list[tuple[int, dict[NoticeKey, NoticeState], Row]] = field(default_factory=list)
     _outcomes: dict[Outcome, list[int]] = field(default_factory=lambda: defaultdict(list))
     _rows: list[Row] = field(default_factory=list)
+    _advice: str = ""
 
     def carry_out(self) -> MailReport:
         """Choose, render and count all messages; unless it is a dry run, send them.
@@ -228,7 +235,7 @@ class MailRun:
         if not report.dry_run and not report.rehearsed:
             self.scan.remember_settled(unless=(*report.deferred, *report.uncertain))
         if not report.complete:
-            raise IncompleteRun(_what_is_left(report), report=report)
+            raise IncompleteRun(self._what_is_left(report), report=report)
         return report
 
     def _take(self, batch: Batch[Order]) -> None:
@@ -305,6 +312,7 @@ class MailRun:
             for row, posted in zip(rows, self.correspondence.post(letters), strict=True):
                 self._outcomes[posted.outcome].append(posted.letter.order_id)
                 _describe(row, posted.outcome.label, posted.reason)
+                self._advice = posted.advice or self._advice
                 progress.advance(1)
 
     def _report(self) -> MailReport:
@@ -353,10 +361,24 @@ class MailRun:
             self._rows,
             description="Who was concerned; outcomes.",
         )
-        notes = [] if report.complete else [_what_is_left(report)]
+        notes = [] if report.complete else [self._what_is_left(report)]
         if report.dry_run:
             notes.append("This was a dry run: nothing was sent.")
         publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)
+
+    def _what_is_left(self, report: MailReport) -> str:
+        left = {
+            "could not be read; the next run reads them again": [f.id for f in report.failed],
+            "could not be written to now; the next run tries again": report.deferred,
+            "may or may not have been written to by a run that was interrupted; look at"
+            " NotificationLedger.uncertain()": report.uncertain,
+        }
+        words = [in_words(left)]
+        if self._advice:
+            words.append(f"{self._advice[:1].upper()}{self._advice[1:]}".rstrip("."))
+        if report.failed:
+            words.append(f"The first failed as: {report.failed[0].reason}")
+        return ". ".join(words)
 
 
 def _row(order: Order, notices: Mapping[NoticeKey, Fulfillment]) -> Row:
@@ -378,14 +400,3 @@ def _subject(key: NoticeKey) -> str:
 
 def _describe(row: Row, outcome: str, reason: str = "") -> None:
     row |= {"Outcome": outcome, "Reason": reason}
-
-
-def _what_is_left(report: MailReport) -> str:
-    left = {
-        "could not be read; the next run reads them again": [f.id for f in report.failed],
-        "could not be written to now; the next run tries again": report.deferred,
-        "may or may not have been written to by a run that was interrupted; look at"
-        " NotificationLedger.uncertain()": report.uncertain,
-    }
-    words = in_words(left)
-    return f"{words}. The first failed as: {report.failed[0].reason}" if report.failed else words

@@ -151,6 +151,7 @@ def email_status_changes(
     within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
     reply_to: str = "",
+    messages_per_second: float | None = None,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -176,6 +177,8 @@ def email_status_changes(
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
         reply_to: The address for answers; empty for the sender's.
+        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
+            many as the mail server takes. A server that asks for fewer is waited for either way.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -247,6 +250,7 @@ def email_status_changes(
             ledger=ledger,
             redirect_to=redirect_to,
             reply_to=reply_to,
+            messages_per_second=messages_per_second,
         ),
         choose,
         title="Customers with news of their parcels",

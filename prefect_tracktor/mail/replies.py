@@ -61,38 +61,22 @@ _BY_CODE = {432: About.RATE, 530: About.LOGIN, 534: About.LOGIN, 535: About.LOGI
 _CONGESTED = re.compile(r"4\.5|7\.28")
 
 # in this order: a day's limit is often called a rate
-_BY_WORDS = (
-    (
-        About.LIMIT,
-        (
-            r"daily|per (day|hour|month)|24[- ]?h|hourly|monthly|credits?\b|message quota"
-            r"|sending (limit|quota)"
-        ),
-    ),
-    (
-        About.RATE,
-        (
-            r"throttl|rate[- ]?limit|sending rate|rate exceeded|per (second|minute)|too (fast|quickly)"
-            r"|too (many|much) (\w+ ){0,3}(e?-?mails?|messages|connections|sessions)|slow(er)? ?down"
-            r"|send .*slow|concurrent|thread limit|relay limit|server busy"
-        ),
-    ),
-    (
-        About.LOGIN,
-        (
-            r"authenticat\w+ (is )?(required|needed|first)|not authenticated|starttls|log ?in first"
-            r"|relay(ing)? (access )?(denied|not|prohibit)|to relay"
-        ),
-    ),
-    (
-        About.SENDER,
-        (
-            r"send ?as|not verified|unverified|unauthenticated|sender|from (address|domain)"
-            r"|(allowed|permitted|authorized) to send|\b(spf|dkim|dmarc)\b"
-        ),
-    ),
-)
-_WORDS = tuple((about, re.compile(words, re.IGNORECASE)) for about, words in _BY_WORDS)
+_BY_WORDS = {
+    About.LIMIT: r"""daily | per[ ](day|hour|month) | 24[ -]?h | hourly | monthly | credits?\b
+        | message[ ]quota | sending[ ](limit|quota)""",
+    About.RATE: r"""throttl | rate[ -]?limit | (sending|connection)[ ]rate | rate[ ]exceeded
+        | per[ ](second|minute) | too[ ](fast|quickly) | concurrent | thread[ ]limit | relay[ ]limit
+        | too[ ](many|much)[ ](\w+[ ]){0,3}(e?-?mails?|messages|connections|sessions)
+        | slow(er)?[ ]?down | send[ ].*slow | server[ ]busy""",
+    About.LOGIN: r"""authenticat\w+[ ](is[ ])?(required|needed|first) | not[ ]authenticated | starttls
+        | log[ ]?in[ ]first | relay(ing)?[ ](access[ ])?(denied|not|prohibit) | to[ ]relay""",
+    About.SENDER: r"""send[ ]?as | not[ ]verified | unverified | unauthenticated | sender
+        | from[ ](address|domain) | (allowed|permitted|authorized)[ ]to[ ]send
+        | \b(spf|dkim|dmarc)\b""",
+}
+_WORDS = {
+    about: re.compile(words, re.IGNORECASE | re.VERBOSE) for about, words in _BY_WORDS.items()
+}
 
 _BAD_SENDER = re.compile(r"1\.[78]")
 _NO_SUCH_MAILBOX = re.compile(r"1\.([1-6]|9|10)|2\.1")
@@ -167,7 +151,7 @@ class Reply:
 
     @property
     def _by_words(self) -> About | None:
-        return next((about for about, words in _WORDS if words.search(self.said)), None)
+        return next((about for about, words in _WORDS.items() if words.search(self.said)), None)
 
     @property
     def _by_place(self) -> About:

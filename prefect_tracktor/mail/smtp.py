@@ -15,7 +15,6 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
-import stamina
 from prefect_email import EmailServerCredentials, SMTPServer, SMTPType
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
@@ -48,7 +47,8 @@ _NO_PASSWORDS = (
     "The provider takes no login with a password from this account: allow it there, or use its SMTP"
     " relay or another provider; XOAUTH2 is not supported."
 )
-_CHECK_LOGIN = "Check username and password; some providers want one per app"
+_OF_BLOCK = " (EmailServerCredentials block)"
+_CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one per app."
 
 
 class MailServerError(TracktorError):
@@ -325,9 +325,10 @@ class MailSession:
     def _sender_refused(self, smtp: Connection, reply: Reply, recipient: str) -> MailServerError:
         self._start_afresh(smtp)
         about = About.SENDER if reply.about is About.OTHER else reply.about
+        whom = "the sender" if about is About.SENDER else "this account"
+        said = self._private(str(reply), recipient).rstrip(".")
         return MailServerError(
-            f"the mail server refuses the sender: {self._private(str(reply), recipient)}."
-            f" {about.remedy}",
+            f"the mail server refuses {whom}: {said}. {about.remedy}",
             about=about,
         )
 
@@ -345,18 +346,28 @@ class MailSession:
             smtp.close()
 
     def _reconnect(self) -> Connection:
-        for attempt in stamina.retry_context(on=MailServerError, attempts=2, wait_initial=1.0):
-            with attempt:
-                return self._connect()
-        raise AssertionError("the last attempt returns or raises")
+        """A server that is away for a moment is given one."""
+        try:
+            return self._connect()
+        except MailServerError as unusable:
+            if unusable.about is About.RATE:
+                raise
+        time.sleep(_FIRST_PAUSE_SECONDS)
+        return self._connect()
 
     def _connect(self) -> Connection:
-        step, remedy = "connecting", "Check smtp_server, smtp_port and smtp_type, and the network"
+        step, remedy = (
+            "connecting",
+            f"Check smtp_server, smtp_port and smtp_type{_OF_BLOCK}, and the network.",
+        )
         try:
             self._smtp = smtp = self._open()
             smtp.ehlo_or_helo_if_needed()
             if self._server.smtp_type is SMTPType.STARTTLS:
-                step, remedy = "STARTTLS", "Check smtp_type, and the server's certificate"
+                step, remedy = (
+                    "STARTTLS",
+                    f"Check smtp_type{_OF_BLOCK}, and the server's certificate.",
+                )
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
             if self._server.username:
@@ -374,10 +385,9 @@ class MailSession:
             remedy = about.remedy
         elif _takes_no_passwords(error):
             remedy = _NO_PASSWORDS
+        words = self._words(error).rstrip(".")
         return MailServerError(
-            f"the mail server cannot be used: {step} failed: {self._words(error).rstrip('.')}."
-            f" {remedy.rstrip('.')} (EmailServerCredentials block).",
-            about=about,
+            f"the mail server cannot be used: {step} failed: {words}. {remedy}", about=about
         )
 
     def _open(self) -> Connection:
