@@ -347,15 +347,15 @@ def _proven(outcomes: Iterable[Posted], ledger: NotificationLedger, run: str) ->
     """Hold refusals back until the server has taken somebody else's letter."""
     takes_mail = False
     held: list[Posted] = []
-    number = 0
-    for number, posted in enumerate(outcomes, 1):
+    is_alone = True
+    for posted in outcomes:
         is_sent = posted.outcome is Outcome.SENT
         takes_mail = takes_mail or is_sent
         held.append(posted)
         if is_sent or held[0].outcome is not Outcome.REFUSED:
             yield from _judged(held, ledger, run, takes_mail=takes_mail)
-            held = []
-    if held and number == 1:
+            held, is_alone = [], False
+    if is_alone and len(held) == 1:
         # a run with one letter has only the runs before it to tell
         shops = {key.shop for key in held[0].letter.keys}
         takes_mail = any(ledger.last_settled(shop) is NoticeState.SENT for shop in shops)

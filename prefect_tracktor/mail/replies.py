@@ -68,8 +68,9 @@ _BY_WORDS = {
         | per[ ](second|minute) | too[ ](fast|quickly) | concurrent | thread[ ]limit | relay[ ]limit
         | too[ ](many|much)[ ](\w+[ ]){0,3}(e?-?mails?|messages|connections|sessions)
         | slow(er)?[ ]?down | send[ ].*slow | server[ ]busy""",
-    About.LOGIN: r"""authenticat\w+[ ](is[ ])?(required|needed|first) | not[ ]authenticated | starttls
-        | log[ ]?in[ ]first | relay(ing)?[ ](access[ ])?(denied|not|prohibit) | to[ ]relay""",
+    About.LOGIN: r"""authenticat\w+[ ](is[ ])?(required|needed|first) | not[ ]authenticated
+        | starttls | log[ ]?in[ ]first | to[ ]relay
+        | relay(ing)?[ ](access[ ])?(denied|not|prohibit)""",
     About.SENDER: r"""send[ ]?as | not[ ]verified | unverified | unauthenticated | sender
         | from[ ](address|domain) | (allowed|permitted|authorized)[ ]to[ ]send
         | \b(spf|dkim|dmarc)\b""",
