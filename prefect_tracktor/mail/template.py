@@ -27,7 +27,7 @@ from prefect_tracktor.mail.rendering import (
 )
 from prefect_tracktor.models import Fulfillment, Order
 
-_CONTEXT = ("order", "fulfillments", "shop", "tracking_page")
+_CONTEXT = ("order", "fulfillments", "is_part", "shop", "tracking_page")
 
 _LONGEST_SUBJECT = 200
 
@@ -183,10 +183,12 @@ def _body(kind: str, form: str) -> str:
 class EmailTemplate(Block):
     """What customers are written: subject, plain text and HTML, as Jinja templates.
 
-    They may use `order`, `fulfillments` (the order's parcels that the message is about), `shop`
-    (`name`, `url`) and `tracking_page` (an address, or empty). A value that is not known prints as
-    nothing. The filter `web_address` makes any address safe to link to, and `one_line` keeps a
-    text from pretending to be several. In HTML all values are escaped.
+    They may use `order`, `fulfillments` (the order's parcels that the message is about), `is_part`
+    (whether the order has more than these, or is still to be sent in part), `shop` (`name`, `url`)
+    and `tracking_page` (an address, or empty). A value that is not known prints as nothing. The
+    filter `web_address` makes any address safe to link to, and `one_line` keeps a text from
+    pretending to be several. In HTML all values are escaped. A template that loops without end, or
+    writes more than any message needs, fails.
 
     Attributes:
         subject: The subject; line breaks become blanks.
@@ -219,8 +221,8 @@ class EmailTemplate(Block):
     subject: str = Field(
         default=_subject("expired"),
         title="Subject",
-        description="The subject, as a Jinja template; it may use order, fulfillments, shop and"
-        " tracking_page.",
+        description="The subject, as a Jinja template; it may use order, fulfillments, is_part,"
+        " shop and tracking_page.",
     )
     text: str = Field(
         default=_body("expired", "txt"),
@@ -267,6 +269,7 @@ class EmailTemplate(Block):
         context = {
             "order": order,
             "fulfillments": tuple(fulfillments),
+            "is_part": _is_part(order, fulfillments),
             "shop": ShopInfo(name=shop.name, url=web_address(shop.url)),
             "tracking_page": tracking_page_address(shop.url, order),
         }
@@ -296,6 +299,13 @@ class EmailTemplate(Block):
             self.render(
                 order, order.fulfillments, shop=ShopInfo("Your Shop", "https://shop.example")
             )
+
+
+def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
+    to_be_sent = any(
+        (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
+    )
+    return to_be_sent or len(fulfillments) < len(order.fulfillments)
 
 
 def _made_up_orders() -> list[Order]:

@@ -14,6 +14,7 @@ from prefect_tracktor.mail.template import (
     RenderedEmail,
     ShopInfo,
     TemplateError,
+    status_template,
     tracking_page_address,
     web_address,
 )
@@ -155,6 +156,42 @@ class TestTheDefault:
         assert email.html.count("<p") == rendered(parcels=slice(1)).html.count("<p") - (
             "See your order" not in email.html
         )
+
+
+class TestTheDefaultAboutAStatus:
+    @pytest.mark.parametrize(
+        ("status", "words"),
+        [
+            ("delivered", "has been delivered"),
+            ("out_for_delivery", "is out for delivery"),
+            ("in_transit", "is on its way"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("others", "is_part"),
+        [
+            ([], False),
+            ([{"fulfillment_id": 8, "shipment_status": "in_transit"}], True),
+            ([{"fulfillment_id": 8, "shipment_status": "delivered"}], True),
+        ],
+    )
+    @pytest.mark.parametrize("sent", ["fulfilled", "partial"])
+    def test_it_says_everywhere_whether_it_is_about_a_part(
+        self, status: str, words: str, others: list[dict[str, Any]], is_part: bool, sent: str
+    ) -> None:
+        parcel = {"fulfillment_id": 7, "shipment_status": status, "fulfillment_status": sent}
+        given_order = order(fulfillments=[parcel, *others])
+        email = status_template().render(given_order, given_order.fulfillments[:1], shop=SHOP)
+        is_part = is_part or sent == "partial"
+        whose = "art of your order" if is_part else "our order"
+        assert email.subject.removeprefix("P").removeprefix("Y") == f"{whose} #1001 {words}"
+        assert f"Good news: {'p' if is_part else 'y'}{whose} #1001 {words}" in email.text
+        title, headline = (email.html.split(mark)[1] for mark in ("<title>", "Good news: "))
+        assert title.startswith(email.subject)
+        assert headline.startswith(
+            f"{'p' if is_part else 'y'}{whose} <strong>#1001</strong> {words}"
+        )
+        assert ("art of" in email.html) is ("art of" in email.text) is is_part
 
 
 class TestASubject:
