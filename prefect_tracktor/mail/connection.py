@@ -114,12 +114,16 @@ class Connection(smtplib.SMTP):
         """Try each of the host's addresses; one that is silent leaves the others their share."""
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         failure: OSError = OSError(f"{host} has no address")
-        for behind, address in enumerate(addresses):
-            share = self._left() / (len(addresses) - behind)
+        for behind, (family, kind, protocol, _, address) in enumerate(addresses):
+            sock = socket.socket(family, kind, protocol)
             try:
-                return socket.create_connection(address[4][:2], timeout=share)
+                sock.settimeout(self._left() / (len(addresses) - behind))
+                sock.connect(address)
             except OSError as error:
+                sock.close()
                 failure = error
+            else:
+                return sock
         raise failure
 
 

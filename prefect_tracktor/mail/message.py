@@ -192,7 +192,7 @@ def wire_form(message: EmailMessage, *, utf8: bool) -> bytes:
         >>> message = EmailMessage()
         >>> message["Subject"] = "Hello"
         >>> wire_form(message, utf8=False)
-        b'Subject: Hello\\r\\n\\r\\n'
+        b'Subject: Hello\r\n\r\n'
     """
     return message.as_bytes(policy=_POLICY.clone(utf8=utf8))
 

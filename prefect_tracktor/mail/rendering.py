@@ -129,7 +129,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         ...     environment(escape=False).compiled("{{ 'x' * 10 ** 12 }}").render()
         Traceback (most recent call last):
         ...
-        prefect_tracktor.mail.rendering.TooMuch: it does more than any message needs: ...
+        prefect_tracktor.mail.rendering.TooMuch: it makes a text or a number larger than any ...
     """
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
@@ -172,20 +172,20 @@ class _Counting(NodeTransformer):
     def __init__(self, environment: LimitedEnvironment) -> None:
         self._environment = environment
 
-    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802  # Jinja's names
+    def visit_For(self, node: nodes.For) -> Any:  # noqa: N802  # Jinja's names
         self.generic_visit(node)
         node.iter = self._filter(node.iter, "_counted")
         return self._counting(node)
 
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Macro:  # noqa: N802
+    def visit_Macro(self, node: nodes.Macro) -> Any:  # noqa: N802
         self.generic_visit(node)
         return self._counting(node)
 
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.CallBlock:  # noqa: N802
+    def visit_CallBlock(self, node: nodes.CallBlock) -> Any:  # noqa: N802
         self.generic_visit(node)
         return self._counting(node)
 
-    def _joined(self, node: Any) -> nodes.Expr:
+    def _joined(self, node: Any) -> Any:
         self.generic_visit(node)
         return node if getattr(node, "ctx", "load") != "load" else self._filter(node, "_bounded")
 

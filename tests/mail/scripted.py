@@ -4,7 +4,7 @@ import socketserver
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from prefect_email import EmailServerCredentials
@@ -33,9 +33,9 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
     }
     block_on_close = True
 
-    def __init__(self, script: dict[str, list[Answer]]) -> None:
+    def __init__(self, script: Mapping[str, Sequence[Answer]]) -> None:
         super().__init__(("127.0.0.1", 0), _Conversation)
-        self.script = script
+        self.script = {command: list(answers) for command, answers in script.items()}
         self.heard: dict[str, int] = defaultdict(int)
         self.contents: list[bytes] = []
         self.closing = threading.Event()
@@ -46,7 +46,7 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         if not left:
             return self.usual.get(command, "250 fine")
         answer = left[0] if callable(left[0]) else left.pop(0)
-        return answer if isinstance(answer, str) else answer()
+        return answer() if callable(answer) else answer
 
     @property
     def block(self) -> EmailServerCredentials:
@@ -94,7 +94,7 @@ class _Conversation(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def scripted(**script: list[Answer]) -> Iterator[ScriptedServer]:
+def scripted(**script: Sequence[Answer]) -> Iterator[ScriptedServer]:
     """`END` stands for the end of the content."""
     if "END" in script:
         script["."] = script.pop("END")
