@@ -55,6 +55,7 @@ def email_expired_exceptions(
     include_cancelled: bool = False,
     allow_empty: bool = False,
     look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
+    messages_per_second: float | None = None,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -86,6 +87,8 @@ def email_expired_exceptions(
         allow_empty: Take it for no error if `orders` names none.
         look_again_after_minutes: Read an order again just before its message is sent if it was read
             longer ago than this.
+        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
+            many as the mail server takes. A server that asks for fewer is waited for either way.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -148,6 +151,7 @@ def email_expired_exceptions(
             ledger=ledger,
             redirect_to=redirect_to,
             reply_to=reply_to,
+            messages_per_second=messages_per_second,
         ),
         choose,
         title="Customers with expired tracking",

@@ -33,6 +33,7 @@ from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, No
 from prefect_tracktor.mail.memory import LedgerMemory, LedgerReplaced, LedgerStanding
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, Posted, outcome_of
+from prefect_tracktor.mail.smtp import check_rate
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email, refuse_masked
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
@@ -153,6 +154,7 @@ def correspondence_of(
     ledger: NotificationLedger | None,
     redirect_to: str,
     reply_to: str,
+    messages_per_second: float | None = None,
 ) -> Correspondence:
     """How a flow run writes to customers, from the flow's parameters.
 
@@ -163,12 +165,14 @@ def correspondence_of(
         ledger: Who was told what; the shared one if left out.
         redirect_to: The address that gets all messages in a rehearsal; empty in earnest.
         reply_to: The address for answers; empty for the sender's.
+        messages_per_second: How many messages may be sent in any second.
 
     Returns:
         The correspondence.
 
     Raises:
-        InvalidInput: An address cannot be one, or the mail server's password was masked.
+        InvalidInput: An address or the rate cannot be right, or the mail server's password was
+            masked.
 
     Example:
         >>> from prefect_email import EmailServerCredentials
@@ -182,6 +186,7 @@ def correspondence_of(
         ... ).sender.addr_spec
         'orders@your-shop.example'
     """
+    check_rate(messages_per_second)
     refuse_masked(email_server.password.get_secret_value(), field="email_server.password")
     return Correspondence(
         account=credentials.account,
@@ -193,6 +198,7 @@ def correspondence_of(
         redirect_to=validated_address(redirect_to, field="redirect_to") if redirect_to else None,
         memory=LedgerMemory.of(credentials.account, base_url=credentials.base_url),
         address_key=credentials.uuid.lower().encode(),
+        messages_per_second=messages_per_second,
     )
 
 
@@ -265,6 +271,7 @@ class MailRun:
     _known: list[tuple[int, dict[NoticeKey, NoticeState], Row]] = field(default_factory=list)
     _outcomes: dict[Outcome, list[int]] = field(default_factory=lambda: defaultdict(list))
     _rows: list[Row] = field(default_factory=list)
+    _advice: str = ""
 
     def carry_out(self) -> MailReport:
         """Choose, render and count all messages; unless it is a dry run, send them.
@@ -302,7 +309,7 @@ class MailRun:
             left = (*report.deferred, *report.uncertain, *report.in_progress)
             self.scan.remember_settled(unless=left)
         if not report.complete:
-            raise IncompleteRun(_what_is_left(report), report=report)
+            raise IncompleteRun(self._what_is_left(report), report=report)
         return report
 
     def _check(self) -> None:
@@ -435,6 +442,7 @@ class MailRun:
                 _, row = self._rows_of[id(posted.letter)]
                 self._outcomes[posted.outcome].append(posted.letter.order_id)
                 _describe(row, posted.outcome.label, posted.reason)
+                self._advice = posted.advice or self._advice
                 progress.advance(1)
         if self._acts:
             self._remember_how_much_was_sent()
@@ -561,10 +569,21 @@ class MailRun:
             self._rows,
             description="Who was concerned; outcomes.",
         )
-        notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
+        notes = [*([] if report.complete else [self._what_is_left(report)]), *report.notes]
         if report.dry_run:
             notes.append("This was a dry run: nothing was sent.")
         publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)
+
+    def _what_is_left(self, report: MailReport) -> str:
+        left = {
+            "could not be read; the next run reads them again": [f.id for f in report.failed],
+            "could not be written to now; the next run tries again": report.deferred,
+            "may or may not have been written to by a run that was interrupted; look at"
+            " NotificationLedger.uncertain()": report.uncertain,
+        }
+        advice = f"{self._advice[:1].upper()}{self._advice[1:]}".rstrip(".")
+        first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
+        return sentences(report.suspicion, in_words(left), advice, first)
 
 
 def _later(key: NoticeKey) -> Iterator[NoticeKey]:
@@ -625,14 +644,3 @@ def _subject(key: NoticeKey) -> str:
 
 def _describe(row: Row, outcome: str, reason: str = "") -> None:
     row |= {"Outcome": outcome, "Reason": reason}
-
-
-def _what_is_left(report: MailReport) -> str:
-    left = {
-        "could not be read; the next run reads them again": [f.id for f in report.failed],
-        "could not be written to now; the next run tries again": report.deferred,
-        "may or may not have been written to by a run that was interrupted; look at"
-        " NotificationLedger.uncertain()": report.uncertain,
-    }
-    first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
-    return sentences(report.suspicion, in_words(left), first)

@@ -645,6 +645,32 @@ class NotificationLedger(DatabaseBlock):
                 for some in by_statement(sorted(keys))
             )
 
+    def last_settled(self, shop: str) -> NoticeState | None:
+        """Look up how the last notice of an account ended.
+
+        Args:
+            shop: The name of the Tracktor account.
+
+        Returns:
+            `SENT` or `REFUSED`; `None` if none has ended.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.last_settled("an account that has never written") is None
+            True
+        """
+        query = (
+            select(_notices.c.state)
+            .where(_notices.c.shop == shop, _notices.c.settled_at.is_not(None))
+            .order_by(_notices.c.settled_at.desc())
+            .limit(1)
+        )
+        with self._transaction() as database:
+            state = database.execute(query).scalar()
+        return NoticeState(state) if state else None
+
     def uncertain(self, *, older_than: timedelta = _STILL_AT_WORK) -> list[Notice]:
         """List the claims of which nobody knows whether the message went out.
 

@@ -14,7 +14,8 @@ from prefect_email import EmailServerCredentials
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.memory import LedgerMemory, LedgerReplaced, LedgerStanding
 from prefect_tracktor.mail.message import compose, validated_address
-from prefect_tracktor.mail.smtp import DeliveryOutcome, MailServerError, MailSession
+from prefect_tracktor.mail.replies import About
+from prefect_tracktor.mail.smtp import Delivery, DeliveryOutcome, MailServerError, MailSession
 from prefect_tracktor.mail.template import EmailTemplate, ShopInfo
 from prefect_tracktor.models import Fulfillment, Order
 
@@ -25,6 +26,13 @@ _LOOK_AGAIN_SECONDS = 1
 # what a run may take to send: far more than it needs, and not all night
 _SECONDS_TO_BEGIN = 600
 _SECONDS_A_LETTER = 10
+
+# equal answers in a row after which the next letter would get the same one
+_EQUAL_ANSWERS = 3
+# addresses in a row that do not exist: more than these are not believed, and then it is enough
+_BELIEVED_IN_A_ROW = 4
+_REFUSALS_IN_A_ROW = 10
+_UNCERTAIN_IN_ALL = 5
 
 
 class Outcome(StrEnum):
@@ -97,6 +105,7 @@ class Posted:
         letter: The letter.
         outcome: What became of it.
         reason: Why, in words without personal data; empty where all went well.
+        advice: What a person should know and do, where it is not about this customer alone.
 
     Example:
         >>> letter = Letter(1, "shop@example.com", "ada@example.com", EmailMessage(), ())
@@ -107,6 +116,7 @@ class Posted:
     letter: Letter
     outcome: Outcome
     reason: str = ""
+    advice: str = ""
 
 
 _OUTCOMES = {
@@ -129,6 +139,8 @@ class Correspondence:
         sender: Who writes.
         reply_to: Where answers go, if not to the sender.
         redirect_to: The address that gets all messages in a rehearsal.
+        messages_per_second: How many messages may be sent in any second; `None` for as many as the
+            server takes.
         memory: What Prefect remembers of the account's ledger; `None` outside of flows.
         address_key: What addresses are hashed with, so that the ledger does not give them away.
 
@@ -156,6 +168,7 @@ class Correspondence:
     sender: Address
     reply_to: Address | None = None
     redirect_to: str | None = None
+    messages_per_second: float | None = None
     memory: LedgerMemory | None = None
     address_key: bytes = b""
 
@@ -301,8 +314,9 @@ class Correspondence:
         """
         waiting = list(letters)
         contested = []
-        with self.ledger.at_work(self.run), MailSession(self.server) as session:
-            in_time = _InTime(waiting)
+        connected = MailSession(self.server, messages_per_second=self.messages_per_second)
+        with self.ledger.at_work(self.run), connected as session:
+            in_time = _InTime(waiting, self.messages_per_second)
             for posted in post(in_time, session=session, ledger=self.ledger, run=self.run):
                 if posted.outcome is Outcome.IN_PROGRESS:
                     contested.append(posted.letter)
@@ -341,9 +355,10 @@ class Correspondence:
 class _InTime:
     """Letters, one after another, until the time that sending may take is over."""
 
-    def __init__(self, letters: Sequence[Letter]) -> None:
+    def __init__(self, letters: Sequence[Letter], messages_per_second: float | None) -> None:
         self._letters = iter(letters)
-        self._deadline = time.monotonic() + _SECONDS_TO_BEGIN + _SECONDS_A_LETTER * len(letters)
+        each = _SECONDS_A_LETTER + (1 / messages_per_second if messages_per_second else 0)
+        self._deadline = time.monotonic() + _SECONDS_TO_BEGIN + each * len(letters)
 
     def __iter__(self) -> Iterator[Letter]:
         while time.monotonic() < self._deadline:
@@ -365,6 +380,9 @@ def post(
 
     A letter is claimed in the ledger just before it is sent and settled right after, so that a
     process which is killed leaves one letter uncertain, never one sent twice.
+
+    Where the server gives one letter after the other the same answer, the rest is not tried. That
+    an address does not exist is believed of a server that takes somebody else's letter.
 
     Args:
         letters: What to send.
@@ -394,42 +412,153 @@ def post(
         >>> first.outcome.value, again.outcome.value
         ('sent', 'already_told')
     """
+    return _proven(_until_stopped(letters, session, ledger, run), ledger, run)
+
+
+def _until_stopped(
+    letters: Iterable[Letter], session: MailSession, ledger: NotificationLedger, run: str
+) -> Iterator[Posted]:
     waiting = iter(letters)
+    answers = _Answers()
     for letter in waiting:
         try:
-            yield _post_one(letter, session, ledger, run)
+            posted, delivery = _post_one(letter, session, ledger, run)
+            why = answers.reason_to_stop(delivery)
         except MailServerError as down:
-            yield Posted(letter, Outcome.DEFERRED, str(down))
+            posted, why = Posted(letter, Outcome.DEFERRED, str(down)), str(down)
+        yield replace(posted, advice=why) if why else posted
+        if why:
             reason = "not tried: the mail server did not take the letters before it"
             yield from (Posted(rest, Outcome.DEFERRED, reason) for rest in waiting)
 
 
-def _post_one(letter: Letter, session: MailSession, ledger: NotificationLedger, run: str) -> Posted:
+@dataclass(slots=True)
+class _Answers:
+    """What a server keeps answering; whatever the words, the next letter would get the same."""
+
+    kind: str = ""
+    equal: int = 0
+    refusals: int = 0
+    uncertain: int = 0
+
+    def reason_to_stop(self, delivery: Delivery | None) -> str:
+        """Take in a letter's answer: why no further letter should be tried, or nothing."""
+        if delivery is None:
+            return ""
+        if delivery.outcome is DeliveryOutcome.SENT:
+            self.kind, self.equal, self.refusals = "", 0, 0
+            return ""
+        if delivery.outcome is DeliveryOutcome.REFUSED:
+            return self._refused(delivery)
+        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
+            self.uncertain += 1
+        elif delivery.about is About.RECIPIENT:
+            return ""
+        self._count(f"{delivery.outcome} {delivery.kind}")
+        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
+            return self._uncertain(delivery)
+        if self.equal < _EQUAL_ANSWERS:
+            return ""
+        return (
+            f"the mail server gave {self.equal} messages in a row the same answer:"
+            f" {delivery.reason.rstrip('.')}. {delivery.about.remedy}"
+        )
+
+    def _count(self, kind: str) -> None:
+        self.equal = self.equal + 1 if kind == self.kind else 1
+        self.kind = kind
+
+    def _refused(self, delivery: Delivery) -> str:
+        self.refusals += 1
+        if self.refusals < _REFUSALS_IN_A_ROW:
+            return ""
+        return (
+            f"the mail server says of {self.refusals} addresses in a row that they do not exist:"
+            f" {delivery.reason.rstrip('.')}. {About.RECIPIENT.remedy}"
+        )
+
+    def _uncertain(self, delivery: Delivery) -> str:
+        if self.equal < _EQUAL_ANSWERS and self.uncertain < _UNCERTAIN_IN_ALL:
+            return ""
+        return (
+            f"{self.uncertain} messages may or may not have been taken by the mail server:"
+            f" {delivery.reason.rstrip('.')}. If a mail filter or virus scanner stands between,"
+            " have it let these messages pass."
+        )
+
+
+def _proven(outcomes: Iterable[Posted], ledger: NotificationLedger, run: str) -> Iterator[Posted]:
+    """Hold refusals back until the server has taken somebody else's letter."""
+    takes_mail = False
+    held: list[Posted] = []
+    is_alone = True
+    for posted in outcomes:
+        is_sent = posted.outcome is Outcome.SENT
+        takes_mail = takes_mail or is_sent
+        held.append(posted)
+        if is_sent or held[0].outcome is not Outcome.REFUSED:
+            yield from _judged(held, ledger, run, takes_mail=takes_mail)
+            held, is_alone = [], False
+    if is_alone and len(held) == 1:
+        # a run with one letter has only the runs before it to tell
+        shops = {key.shop for key in held[0].letter.keys}
+        takes_mail = any(ledger.last_settled(shop) is NoticeState.SENT for shop in shops)
+    yield from _judged(held, ledger, run, takes_mail=takes_mail)
+
+
+def _judged(
+    held: list[Posted], ledger: NotificationLedger, run: str, *, takes_mail: bool
+) -> Iterator[Posted]:
+    refused = sum(posted.outcome is Outcome.REFUSED for posted in held)
+    believed = takes_mail and refused <= _BELIEVED_IN_A_ROW
+    for posted in held:
+        if posted.outcome is not Outcome.REFUSED:
+            yield posted
+        elif believed:
+            yield _refused_for_good(posted, ledger, run)
+        else:
+            doubt = "the server takes mail for nobody else, so this is not taken as final"
+            yield replace(posted, outcome=Outcome.DEFERRED, reason=f"{posted.reason} ({doubt})")
+
+
+def _refused_for_good(posted: Posted, ledger: NotificationLedger, run: str) -> Posted:
+    keys = posted.letter.keys
+    won = ledger.claim(keys, run=run)
+    if won != set(keys):
+        ledger.give_back(won, run=run)
+        return _told_by_others(posted.letter, ledger, run)
+    ledger.settle(keys, NoticeState.REFUSED, run=run)
+    return posted
+
+
+def _post_one(
+    letter: Letter, session: MailSession, ledger: NotificationLedger, run: str
+) -> tuple[Posted, Delivery | None]:
     now = letter.look_again() if letter.look_again else letter
     if isinstance(now, Posted):
-        return now
+        return now, None
     letter = now
     won = ledger.claim(letter.keys, run=run)
     if won != set(letter.keys):
         ledger.give_back(won, run=run)
-        return _told_by_others(letter, ledger, run)
+        return _told_by_others(letter, ledger, run), None
     if not _may_get_another(letter, ledger):
         ledger.give_back(letter.keys, run=run)
         reason = f"this address has had {ledger.messages_a_day} messages today"
-        return Posted(letter, Outcome.DEFERRED, reason)
+        return Posted(letter, Outcome.DEFERRED, reason), None
     try:
         delivery = session.send(letter.message, sender=letter.sender, recipient=letter.recipient)
     except MailServerError:
         _give_back(letter, ledger, run)
         raise
-    outcome = _OUTCOMES[delivery.outcome]
-    if outcome is Outcome.SENT:
+    if delivery.outcome is DeliveryOutcome.SENT:
         ledger.settle(letter.keys, NoticeState.SENT, run=run)
-    elif outcome is Outcome.REFUSED:
-        ledger.settle(letter.keys, NoticeState.REFUSED, run=run)
-    elif outcome is Outcome.DEFERRED:
+    elif delivery.outcome is not DeliveryOutcome.UNCERTAIN:
         _give_back(letter, ledger, run)
-    return Posted(letter, outcome, delivery.reason)
+    advice = ""
+    if delivery.outcome is DeliveryOutcome.DEFERRED and delivery.about is not About.RECIPIENT:
+        advice = f"the mail server said: {delivery.reason.rstrip('.')}. {delivery.about.remedy}"
+    return Posted(letter, _OUTCOMES[delivery.outcome], delivery.reason, advice), delivery
 
 
 def _may_get_another(letter: Letter, ledger: NotificationLedger) -> bool:
