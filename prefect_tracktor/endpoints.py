@@ -29,9 +29,9 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.masking import redact
 from prefect_tracktor.models import (
     Fulfillment,
+    LenientModel,
     Order,
     StatusOption,
-    TracktorModel,
     Webhook,
     WebhookId,
     WebhookTopic,
@@ -40,7 +40,7 @@ from prefect_tracktor.models import (
 from prefect_tracktor.parsing import LARGEST_ID
 
 T = TypeVar("T")
-M = TypeVar("M", bound=TracktorModel)
+M = TypeVar("M", bound=LenientModel)
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
