@@ -116,6 +116,7 @@ DOCUMENTS = (
             "uuid": "TRACKTOR_UUID",
             "api_key": "TRACKTOR_API_KEY",
             "base_url": "TRACKTOR_BASE_URL",
+            "time_zone": "TRACKTOR_TIME_ZONE",
             "limits.max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
             "limits.requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
             "limits.shared_limit": "TRACKTOR_SHARED_LIMIT",
@@ -148,7 +149,12 @@ DOCUMENTS = (
     Document(EmailTemplate),
     Document(
         OrderFile,
-        {"path": "TRACKTOR_ORDERS", "column": "TRACKTOR_ORDERS_COLUMN"},
+        {
+            "path": "TRACKTOR_ORDERS",
+            "column": "TRACKTOR_ORDERS_COLUMN",
+            "include_cancelled": "TRACKTOR_ORDERS_INCLUDE_CANCELLED",
+            "include_unfulfilled": "TRACKTOR_ORDERS_INCLUDE_UNFULFILLED",
+        },
         {
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
             " Export), which your own pipeline keeps fresh",

@@ -9,9 +9,11 @@ from prefect_tracktor.client import (
     TracktorClient,
     account_name,
     checked_api_key,
+    checked_time_zone,
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.errors import NotFound, UnreadableAnswer
 from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.transport import TransportLimits
@@ -27,6 +29,7 @@ class TracktorCredentials(Block):
         api_key: The account's API key.
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs and retries.
+        time_zone: The zone of times that Tracktor gives without an offset, by its IANA name.
 
     Raises:
         pydantic.ValidationError: A value cannot be right; the message never repeats it.
@@ -70,6 +73,14 @@ class TracktorCredentials(Block):
         title="Limits",
         description="How many requests at once and per second, time-outs, and retries.",
     )
+    time_zone: str = Field(
+        default="UTC",
+        title="Time zone",
+        description="The zone of times that Tracktor gives without an offset, such as"
+        " America/New_York: the shop's, as the Shopify admin shows it under Settings, General."
+        " Times with an offset do not need it.",
+        examples=["America/New_York", "Europe/Berlin", "UTC"],
+    )
 
     @field_validator("uuid")
     @classmethod
@@ -86,6 +97,11 @@ class TracktorCredentials(Block):
     @classmethod
     def _base_url_is_safe(cls, value: str) -> str:
         return checked_address(value, field="base_url")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_is_one(cls, value: str) -> str:
+        return checked_time_zone(value)
 
     @property
     def account(self) -> str:
@@ -113,6 +129,7 @@ class TracktorCredentials(Block):
             api_key=self.api_key.get_secret_value(),
             base_url=self.base_url,
             limits=self.limits,
+            time_zone=self.time_zone,
         )
 
     def get_async_client(self) -> AsyncTracktorClient:
@@ -133,6 +150,7 @@ class TracktorCredentials(Block):
             api_key=self.api_key.get_secret_value(),
             base_url=self.base_url,
             limits=self.limits,
+            time_zone=self.time_zone,
         )
 
     def verify(self) -> None:
@@ -140,6 +158,7 @@ class TracktorCredentials(Block):
 
         Raises:
             BadCredentials: Tracktor refuses the uuid or the key.
+            NotFound: There is nothing at that address: the base URL or the uuid is wrong.
             TracktorError: Tracktor cannot be reached, or answers otherwise than expected.
 
         Example:
@@ -154,4 +173,17 @@ class TracktorCredentials(Block):
         """
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:
-            client.get_status_options()
+            try:
+                options = client.get_status_options()
+            except NotFound as nothing:
+                raise NotFound(
+                    f"{nothing.call}: there is no such account at this address: check base_url and"
+                    " uuid of the credentials",
+                    call=nothing.call,
+                    status_code=nothing.status_code,
+                ) from None
+        if not options:
+            raise UnreadableAnswer(
+                "GET status-options.json: the account has no statuses, and every shop's has: check"
+                " base_url and uuid of the credentials"
+            )

@@ -3,8 +3,9 @@
 Every choice that the vendor has not published is made here or in `models`, and marked [inferred].
 """
 
+import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -26,17 +27,55 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnreadableAnswer,
 )
-from prefect_tracktor.masking import redact
-from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.masking import form_of, public_words, redact
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    StatusOption,
+    TracktorModel,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+    status_key,
+)
+from prefect_tracktor.parsing import LARGEST_ID
 
 T = TypeVar("T")
+M = TypeVar("M", bound=TracktorModel)
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-_LARGEST_ID = 2**63 - 1
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.json)?(\?[A-Za-z0-9_.~%&=+-]*)?")
+_TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SAID_AT_MOST = 200
-_OPTION_FIELDS = {"key", "label", "name"}
+_ERROR_BODY_LOOKED_AT = 64 * 1024
+
+_log = logging.getLogger(__name__)
+_ENVELOPE_FIELDS = {"success", "ok", "error", "errors", "count", "total", "page", "message"}
+_OPTION_DETAILS = {
+    "id", "color", "colour", "icon", "image", "position", "order", "sort", "type", "description",
+    "enabled", "active", "visible", "default", "custom", "created_at", "updated_at",
+}  # fmt: skip
+_OPTION_FIELDS = set(StatusOption.KEY_FIELDS) | set(StatusOption.LABEL_FIELDS)
+
+# What says where a parcel is and whether a customer may be told. If one of these cannot be read, an
+# answer is unreadable as a whole, unless the caller needs less: unknown is not "not delivered".
+DECISIVE_FIELDS_OF_PARCELS = frozenset(
+    {
+        "order_id",
+        "exception_status",
+        "fulfillment_status",
+        "shipment_status",
+        "is_automatic",
+        "latest_status",
+        "latest_status.key",
+        "latest_status.label",
+    }
+)
+DECISIVE_FIELDS = frozenset(
+    {"automatic_carrier_updates", "exception_statuses", "fulfillments", "statuses"}
+    | {f"fulfillments.{name}" for name in DECISIVE_FIELDS_OF_PARCELS}
+)
 
 
 class Retries(Enum):
@@ -89,7 +128,7 @@ TRACKTOR = Service(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # generic: see Batch about slots
 class Endpoint(Generic[T]):
     """One call: what to send, whether it may be repeated, and how to read the answer.
 
@@ -140,11 +179,15 @@ class Answer:
     body: bytes
 
 
-def get_fulfillment(fulfillment_id: int) -> Endpoint[Fulfillment]:
+def get_fulfillment(
+    fulfillment_id: int, *, needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS
+) -> Endpoint[Fulfillment]:
     """Retrieve the tracking status of a fulfillment [doc].
 
     Args:
         fulfillment_id: The Shopify id of the fulfillment.
+        needs: The fields without which the answer is of no use: if one of them is there and cannot
+            be read, nothing is. Any other is `None` then, and in `unreadable_fields`.
 
     Returns:
         The call; its result is the `Fulfillment`.
@@ -160,16 +203,18 @@ def get_fulfillment(fulfillment_id: int) -> Endpoint[Fulfillment]:
 
     def read(answer: Any) -> Fulfillment:
         fulfillment = Fulfillment.model_validate(_unwrapped(answer, "fulfillment"))
-        return _same_id(fulfillment, fulfillment.fulfillment_id, valid_id)
+        return _readable(_same_id(fulfillment, fulfillment.fulfillment_id, valid_id), needs)
 
     return Endpoint("GET", f"fulfillments/{valid_id}.json", read)
 
 
-def get_order(order_id: int) -> Endpoint[Order]:
+def get_order(order_id: int, *, needs: Collection[str] = DECISIVE_FIELDS) -> Endpoint[Order]:
     """Retrieve the tracking statuses of an order [doc].
 
     Args:
         order_id: The Shopify id of the order.
+        needs: The fields without which the answer is of no use, as of `get_fulfillment`; those of
+            parcels as `fulfillments.shipment_status`.
 
     Returns:
         The call; its result is the `Order`.
@@ -185,7 +230,7 @@ def get_order(order_id: int) -> Endpoint[Order]:
 
     def read(answer: Any) -> Order:
         order = Order.model_validate(_unwrapped(answer, "order"))
-        return _same_id(order, order.order_id, valid_id)
+        return _readable(_same_id(order, order.order_id, valid_id), needs)
 
     return Endpoint("GET", f"orders/{valid_id}.json", read)
 
@@ -243,7 +288,7 @@ def _refuse_unwritable(status: object, flags: Mapping[str, object]) -> None:
         raise InvalidInput("status must be a label; leave it out to keep the order's status")
     for name, flag in flags.items():
         if not isinstance(flag, bool | None):
-            raise InvalidInput(f"{name} must be true, false or left out; not {str(flag)[:40]!r}")
+            raise InvalidInput(f"{name} must be true, false or left out; not {form_of(flag)}")
 
 
 def get_status_options() -> Endpoint[list[StatusOption]]:
@@ -326,26 +371,27 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> Endpoint[Webho
     )
 
 
-def delete_webhook(webhook_id: int) -> Endpoint[None]:
+def delete_webhook(webhook_id: WebhookId) -> Endpoint[None]:
     """Delete a webhook [doc].
 
     Args:
-        webhook_id: The id as `list_webhooks` gives it.
+        webhook_id: The id as `list_webhooks` gives it: a number, or text as of MongoDB [inferred].
 
     Returns:
         The call; it has no result.
 
     Raises:
-        InvalidInput: The id is not a positive whole number.
+        InvalidInput: The id is neither a positive whole number nor letters and digits.
 
     Example:
         >>> delete_webhook(3).call
         'DELETE webhooks/3.json'
     """
-    valid_id = checked_id(webhook_id, field="webhook_id")
+    if not (isinstance(webhook_id, str) and _TEXT_ID.fullmatch(webhook_id)):
+        checked_id(webhook_id, field="webhook_id")
     return Endpoint(
         "DELETE",
-        f"webhooks/{valid_id}.json",
+        f"webhooks/{webhook_id}.json",
         lambda _answer: None,
         may_be_empty=True,
         gone_is_done=True,
@@ -398,14 +444,15 @@ def checked_id(value: object, *, field: str) -> int:
         The same value.
 
     Raises:
-        InvalidInput: It is not a positive whole number of at most 63 bits.
+        InvalidInput: It is not a positive whole number of at most 63 bits; the message does not
+            repeat it, as it may be a customer's phone number or name.
 
     Example:
         >>> checked_id(1001, field="order_id")
         1001
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_ID:
-        raise InvalidInput(f"{field} must be a positive whole number, not {str(value)[:40]!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= LARGEST_ID:
+        raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
     return value
 
 
@@ -482,7 +529,7 @@ def interpret(endpoint: Endpoint[T], answer: Answer, *, secrets: tuple[str, ...]
         )
     except (ValueError, TypeError, KeyError, AttributeError) as unexpected:
         # the words of our own checks only: those of a library may quote the customer's data
-        problem = str(unexpected) if isinstance(unexpected, _OtherIdError) else "unexpected form"
+        problem = str(unexpected) if isinstance(unexpected, _UnfitError) else "unexpected form"
     raise UnreadableAnswer(
         f"{endpoint.call}: the answer is not what was asked for ({problem}). Nothing was taken from"
         " it. If it persists, the API has changed: see the inferred details in the README.",
@@ -539,10 +586,10 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> t
         pass
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(timedelta(0), aware - (now or datetime.now(UTC)))
+    except (ValueError, OverflowError):
         return None
-    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(timedelta(0), aware - (now or datetime.now(UTC)))
 
 
 def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) -> TracktorError:
@@ -551,7 +598,7 @@ def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) 
     said = _what_the_server_said(answer, secrets)
     parts = [
         f"{endpoint.call}: {meaning} ({answer.status_code}).",
-        f"It said: {said!r}." if said else "",
+        quoted(said, call=endpoint.call),
         f"It asks to wait {wait.total_seconds():.0f} seconds." if wait else "",
         advice,
     ]
@@ -562,6 +609,7 @@ def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) 
         status_code=answer.status_code,
         retry_after=wait,
         may_have_arrived=answer.status_code not in unavailable,
+        server_said=said,
     )
 
 
@@ -596,21 +644,23 @@ def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], s
 
 
 def _what_the_server_said(answer: Answer, secrets: tuple[str, ...]) -> str:
-    """The server's own words on an error: short, and without personal data.
+    """The server's own words on an error, from the fields that are meant for messages.
 
-    Only fields that are meant for messages are repeated, and an HTML page's title; a body of any
-    other kind may hold a customer's data.
+    Cut before anything searches it: a body may be large.
     """
+    body = answer.body[:_ERROR_BODY_LOOKED_AT]
     try:
-        words = " ".join(_messages(from_json(answer.body)))
+        words = " ".join(_messages(from_json(body, allow_partial="trailing-strings")))
     except ValueError:
-        title = re.search(rb"<title>([^<]{1,200})</title>", answer.body[:10_000], re.IGNORECASE)
+        title = re.search(rb"<title>([^<]{1,200})</title>", body[:10_000], re.IGNORECASE)
         words = title.group(1).decode("utf-8", "replace") if title else ""
     return in_short(words, secrets=secrets)
 
 
 def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
-    r"""Somebody else's words on one line, short, and without personal data.
+    r"""Somebody else's words on one line, short, without secrets, e-mail addresses and phones.
+
+    Names and streets are left: this is for an error's `server_said`, not for its message.
 
     Args:
         words: For example what a server said about an error.
@@ -623,8 +673,30 @@ def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
         >>> in_short("no such  customer:\n ada@example.com")
         'no such customer: [e-mail]'
     """
-    folded = " ".join(redact(words, secrets=secrets).split())
+    looked_at = words[: 10 * _SAID_AT_MOST]
+    folded = " ".join(redact(looked_at, secrets=secrets).split())
     return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"
+
+
+def quoted(said: str, *, call: str, ours: str = "") -> str:
+    """Quote a server in an error message: public words only, and where the rest is.
+
+    Args:
+        said: What the server said, without secrets; written whole to the DEBUG log.
+        call: The call that it answered.
+        ours: Text that was sent; its words may be repeated.
+
+    Returns:
+        A sentence, or nothing if the server said nothing that may be stored.
+
+    Example:
+        >>> quoted("status is invalid for Ada Lovelace", call="POST orders/1.json")
+        "It said: 'status is invalid for …'."
+    """
+    if said:
+        _log.debug("%s: the server said %r", call, said)
+    public = public_words(said, ours=ours)
+    return f"It said: {public!r}." if public else ""
 
 
 def _messages(body: Any) -> Iterator[str]:
@@ -645,14 +717,21 @@ def _strings(value: Any) -> Iterator[str]:
             yield f"{key}: {' '.join(_strings(entry))}"
 
 
-class _OtherIdError(ValueError):
-    """The answer is about something else; the message holds ids only."""
+class _UnfitError(ValueError):
+    """The answer is of no use; the message holds ids and names of fields only."""
 
 
 def _same_id(read: T, found: int, asked: int) -> T:
     """An answer about another order would become a letter to the wrong customer."""
     if found != asked:
-        raise _OtherIdError(f"asked for {asked}, got {found}")
+        raise _UnfitError("it is about another id")
+    return read
+
+
+def _readable(read: M, needs: Collection[str]) -> M:
+    """What cannot be read is unknown, and must not pass for something that is not there."""
+    if unknown := read.unreadable_fields.intersection(needs):
+        raise _UnfitError(f"cannot read {', '.join(sorted(unknown))}")
     return read
 
 
@@ -665,22 +744,60 @@ def _unwrapped(answer: Any, name: str) -> Any:
 
 def _status_options(answer: Any) -> Iterator[Any]:
     """Find the options in whatever nesting they come [inferred]."""
-    if isinstance(answer, dict) and not _OPTION_FIELDS & answer.keys():
-        nested = any(isinstance(value, dict | list) for value in answer.values())
-        for key, value in answer.items():
-            # beside a list of options, a text is about something else
-            if not (nested and isinstance(value, str)):
-                yield from _options_under(key, value)
-    elif isinstance(answer, list):
+    if isinstance(answer, list):
         for entry in answer:
-            yield from _status_options(entry)
-    elif isinstance(answer, str | dict):
+            yield from [_pair(entry)] if _is_pair(entry) else _status_options(entry)
+    elif isinstance(answer, str):
+        yield from [answer] if answer.strip() else []
+    elif isinstance(answer, dict) and _is_option(answer):
         yield answer
+    elif isinstance(answer, dict):
+        yield from _options_in(answer)
 
 
-def _options_under(key: str, value: Any) -> Iterable[Any]:
-    if isinstance(value, str):
-        return [{"key": key, "label": value}]
-    if isinstance(value, dict) and _OPTION_FIELDS & value.keys():
+def _options_in(fields: dict[str, Any]) -> Iterator[Any]:
+    nested = any(isinstance(value, dict | list) for value in fields.values())
+    named = any(isinstance(value, str) for value in fields.values())
+    for key, value in fields.items():
+        if isinstance(value, dict | list):
+            yield from _options_under(key, value)
+        elif isinstance(value, str):
+            # beside a list of options, a text is about something else
+            yield from [] if nested or not value.strip() else [{"key": key, "label": value}]
+        elif not (nested or named or key in _ENVELOPE_FIELDS):
+            yield key  # an object of flags or numbers by status
+
+
+def _options_under(key: str, value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    if isinstance(value, dict) and _is_option(value):
         return [{"key": key} | value]
+    if isinstance(value, dict) and _are_details(value):
+        return [key]
     return _status_options(value)
+
+
+def _is_option(fields: dict[str, Any]) -> bool:
+    texts = {name for name in _OPTION_FIELDS if _is_text(fields.get(name))}
+    # an envelope may have a name or a status, too
+    is_envelope = any(isinstance(value, dict | list) and value for value in fields.values())
+    return bool(texts & {"key", "label"} or (texts and not is_envelope))
+
+
+def _are_details(fields: dict[str, Any]) -> bool:
+    """Whether they describe the option that they stand under."""
+    is_flat = not any(isinstance(value, dict | list) for value in fields.values())
+    return bool(fields) and is_flat and fields.keys() <= _OPTION_DETAILS
+
+
+def _is_pair(entry: Any) -> bool:
+    """Key and label."""
+    is_two = isinstance(entry, list) and len(entry) == 2 and all(map(_is_text, entry))
+    return is_two and entry[0] == status_key(entry[0]) != entry[1]
+
+
+def _pair(entry: list[str]) -> dict[str, str]:
+    return {"key": entry[0], "label": entry[1]}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -2,16 +2,20 @@
 
 Reading accepts every form that the vendor's pages show or leave open: ids and prices as strings,
 empty strings for null, times with or without an offset, objects keyed by status instead of lists,
-and fields that this pack does not know yet (they are kept, and written out again).
+and fields that this pack does not know yet (they are kept, and written out again). Of an object
+that has its id, a field that cannot be read is `None` and named in `unreadable_fields`: who needs
+it must not go on.
 
 Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inferred] our choice.
 """
 
 import datetime as dt
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AliasChoices,
@@ -19,10 +23,28 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     StringConstraints,
+    ValidationError,
     field_validator,
     model_validator,
 )
+
+from prefect_tracktor.parsing import (
+    is_nothing,
+    parse_any_id,
+    parse_flag,
+    parse_id,
+    parse_list,
+    parse_price,
+    parse_status,
+    parse_statuses,
+    parse_text,
+    parse_texts,
+    parse_whole_number,
+)
+from prefect_tracktor.times import parse_time
 
 
 class ShipmentStatus(StrEnum):
@@ -44,8 +66,15 @@ class ShipmentStatus(StrEnum):
         return self.value.replace("_", " ").capitalize()
 
 
+# what only a carrier reports
+CARRIER_STATUSES: frozenset[str] = frozenset(ShipmentStatus) - {ShipmentStatus.ORDER_READY}
+
+
 class ExceptionStatus(StrEnum):
     """What can be wrong with a parcel [doc], with the names that the dashboard shows [vendor].
+
+    `cancelled` is an alert of the dashboard whose key is [inferred]. There may be more: what is not
+    listed here is read as its key.
 
     Example:
         >>> ExceptionStatus.EXPIRED.label
@@ -57,6 +86,7 @@ class ExceptionStatus(StrEnum):
     UNDELIVERED = "undelivered"
     PENDING = "pending"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
 
     @property
     def label(self) -> str:
@@ -70,7 +100,65 @@ _EXCEPTION_LABELS = {
     ExceptionStatus.UNDELIVERED: "Failed Attempt",
     ExceptionStatus.PENDING: "Pending Details",
     ExceptionStatus.EXPIRED: "Tracking Expired",
+    ExceptionStatus.CANCELLED: "Cancelled",
 }
+
+# The vendor's API page gives this label to `expired` and `not_found` alike, the dashboard to
+# `not_found`: in an answer it may mean either.
+NEEDS_ATTENTION = "needs_attention"
+
+# by their letters alone, as a key may be written in any way
+_EXCEPTIONS: dict[str, ExceptionStatus | None] = (
+    {str(status).replace("_", ""): status for status in ExceptionStatus}
+    | {
+        label.replace(" ", "").lower(): status
+        for status, label in _EXCEPTION_LABELS.items()
+        if status is not ExceptionStatus.NOT_FOUND
+    }
+    | {
+        "canceled": ExceptionStatus.CANCELLED,
+        "trackingcancelled": ExceptionStatus.CANCELLED,
+        "trackingcanceled": ExceptionStatus.CANCELLED,
+        "trackingnotfound": ExceptionStatus.NOT_FOUND,
+        "expiredtracking": ExceptionStatus.EXPIRED,
+    }
+    | dict.fromkeys(("none", "null", "false", "no", "na", "noexception", "0"))
+)
+
+
+def exception_key(exception: str) -> str | None:
+    """An exception as its key, however it is written: by key or by one of the vendor's labels.
+
+    Args:
+        exception: Such as "expired", "EXPIRED" or "Tracking Expired".
+
+    Returns:
+        The `ExceptionStatus`; for one that is not known, the key of its words; `None` where the
+        words say that there is none.
+
+    Example:
+        >>> exception_key("Tracking Expired"), exception_key("Customs hold"), exception_key("None")
+        (<ExceptionStatus.EXPIRED: 'expired'>, 'customs_hold', None)
+    """
+    key = status_key(exception)
+    return _EXCEPTIONS.get(key.replace("_", ""), key or exception.strip())
+
+
+def exception_label(exception: str) -> str:
+    """An exception in words, for people.
+
+    Args:
+        exception: Its key.
+
+    Returns:
+        The dashboard's name for it; for one that is not known, the words of its key.
+
+    Example:
+        >>> exception_label("expired"), exception_label("customs_hold")
+        ('Tracking Expired', 'Customs hold')
+    """
+    known = _EXCEPTION_LABELS.get(exception)  # type: ignore[call-overload]  # equal to its text
+    return known or exception.replace("_", " ").capitalize()
 
 
 class WebhookTopic(StrEnum):
@@ -110,46 +198,116 @@ def status_key(status: str) -> str:
     return "_".join(filter(None, letters.split("_")))
 
 
-def _empty_as_none(value: Any) -> Any:
+def _exception_of(value: Any) -> str | None:
+    exception = parse_status(value)
+    return exception_key(exception) if exception else None
+
+
+def _exceptions_of(value: Any) -> list[str]:
+    return list(filter(None, map(exception_key, parse_statuses(value))))
+
+
+# how Shopify and shops say that nothing more is to come of an order or a parcel
+_CANCELLED_WORDS = frozenset(
+    {"cancelled", "canceled", "void", "voided", "refunded", "restocked", "annulled"}
+)
+_CANCELLATION_WORDS = frozenset({"cancel", "cancellation"})
+_WORDS_BESIDE = frozenset(
+    {"is", "was", "has", "been", "fully", "at", "on", "by", "date", "time", "datetime", "timestamp"}
+    | {"reason", "order", "fulfillment", "shipment", "parcel"}
+)
+_NO = frozenset({"", "0", "false", "no", "n", "none", "null", "never"})
+_SHIPPED_FULFILLMENTS = frozenset(
+    {"fulfilled", "partial", "partially_fulfilled", "success", "shipped"}
+)
+
+
+def says_cancelled(status: str) -> bool:
+    """Whether a status means that nothing more is to come: cancelled, voided, refunded in full.
+
+    Args:
+        status: The status, in any spelling.
+
+    Returns:
+        False for what holds for a part only.
+
+    Example:
+        >>> says_cancelled("REFUNDED"), says_cancelled("partially_refunded")
+        (True, False)
+    """
+    words = status_key(status).split("_")
+    in_part = any(word.startswith("partial") or word == "not" for word in words)
+    return not (in_part or _CANCELLED_WORDS.isdisjoint(words))
+
+
+def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
+    """Whether a field says so: a status, or a flag, time or reason such as `cancelled_at`."""
+    for name, value in fields:
+        words = _words_of(name)
+        if words & {"status", "statuses", "state"}:
+            texts = [value] if isinstance(value, str) else parse_list(value)
+            if _all_say_cancelled(texts):
+                return True
+        elif _tells_of_cancellation(words) and _is_yes(value, dated=bool(words & {"at", "date"})):
+            return True
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _words_of(name: str) -> frozenset[str]:
+    return frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
+
+
+def _all_say_cancelled(texts: Any) -> bool:
+    given = [text for text in texts if text] if isinstance(texts, list | tuple) else []
+    return bool(given) and all(isinstance(text, str) and says_cancelled(text) for text in given)
+
+
+def _tells_of_cancellation(words: frozenset[str]) -> bool:
+    told = words & (_CANCELLED_WORDS | _CANCELLATION_WORDS)
+    alone = told <= _CANCELLATION_WORDS and not words & {"reason", "at", "date"}
+    return bool(told) and not alone and words - told <= _WORDS_BESIDE
+
+
+def _is_yes(value: Any, *, dated: bool) -> bool:
+    """Whether a flag is set, or a time given; a number that is no time may be a sum of money."""
+    if not isinstance(value, str | int | float):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text in _NO or text.startswith(("0000-00-00", "partial", "not ")):
+        return False
+    is_number = text.replace(".", "", 1).isdigit()
+    return dated or not is_number or float(text) == 1
+
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _nothing_as_none(value: Any) -> Any:
     """Empty strings, lists and objects stand for null in the answers of many web apps."""
-    return None if value in ("", [], {}) else value
+    return None if value is False or is_nothing(value) else value
 
 
-def _no_time_as_none(value: Any) -> Any:
-    """Databases behind web apps write "never" as a date of zeros."""
-    return None if isinstance(value, str) and value.startswith("0000-00-00") else value
-
-
-def _as_list(value: Any) -> Any:
-    """Null is an empty list; an object keyed by number or name is the list of its values."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, dict):
-        return list(value.values())
-    return value
-
-
-def _as_list_of_strings(value: Any) -> Any:
-    value = _as_list(value)
-    return [entry for entry in value if entry] if isinstance(value, list) else value
-
-
-def _in_utc_if_naive(value: dt.datetime | None) -> dt.datetime | None:
-    return value.replace(tzinfo=dt.UTC) if value is not None and value.tzinfo is None else value
-
-
-_Empty = BeforeValidator(_empty_as_none)
-Text = Annotated[str | None, _Empty]
-Id = Annotated[int | None, _Empty]
-Flag = Annotated[bool | None, _Empty]
+_Empty = BeforeValidator(_nothing_as_none)
+Text = Annotated[str | None, BeforeValidator(parse_text)]
+Texts = Annotated[str | None, BeforeValidator(parse_texts)]
+Id = Annotated[int | None, BeforeValidator(parse_id)]
+RequiredId = Annotated[int, BeforeValidator(parse_id)]
+Count = Annotated[int | None, BeforeValidator(parse_whole_number)]
+Flag = Annotated[bool | None, BeforeValidator(parse_flag)]
+Price = Annotated[Decimal | None, BeforeValidator(parse_price)]
+Time = Annotated[dt.datetime | None, BeforeValidator(parse_time)]
 # left to right: a known status becomes its enum member, any other stays the string it is
 OpenShipmentStatus = Annotated[ShipmentStatus | str, Field(union_mode="left_to_right")]
 OpenExceptionStatus = Annotated[ExceptionStatus | str, Field(union_mode="left_to_right")]
+WebhookId = int | str
 OpenTopic = Annotated[WebhookTopic | str, Field(union_mode="left_to_right")]
 
 
 class TracktorModel(BaseModel):
     """What all objects of the API have in common: immutable, unknown fields kept.
+
+    A field that is not required and cannot be read has its default.
 
     Example:
         >>> Carrier.model_validate({"slug": "ups", "colour": "brown"}).model_dump()
@@ -167,10 +325,52 @@ class TracktorModel(BaseModel):
 
     # what a repr shows; the rest may be a customer's data
     _shown: ClassVar[frozenset[str]] = frozenset()
+    _unreadable: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_what_cannot_be_read(
+        cls, value: Any, read: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        try:
+            return read(value)
+        except ValidationError as invalid:
+            fields = {str(error["loc"][0]) for error in invalid.errors() if error["loc"]}
+            optional = {name for name, form in cls.model_fields.items() if not form.is_required()}
+            if not isinstance(value, dict) or not fields or not fields <= optional:
+                raise
+        model = read({name: entry for name, entry in value.items() if name not in fields})
+        model._unreadable = frozenset(fields)  # noqa: SLF001 - our own, of another instance
+        return model
+
+    @property
+    def unreadable_fields(self) -> frozenset[str]:
+        """The fields that could not be read, those of its parts with a dot: `carrier.name`."""
+        return self._unreadable | {
+            f"{name}.{field}" for name, part in self._parts() for field in part.unreadable_fields
+        }
+
+    @property
+    def fields_read(self) -> frozenset[str]:
+        """The fields that were there and could be read, those of its parts with a dot."""
+        return frozenset(self.model_fields_set) | {
+            f"{name}.{field}" for name, part in self._parts() for field in part.fields_read
+        }
+
+    def _parts(self) -> Iterator[tuple[str, "TracktorModel"]]:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, TracktorModel):
+                    yield name, part
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Ids and statuses only: reprs end up in logs."""
         return ((name, value) for name, value in super().__repr_args__() if name in self._shown)
+
+    def _fields_but(self, left_out: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
+        """All fields by name, those that the pack does not know among them."""
+        return ((name, value) for name, value in self if name not in left_out)
 
 
 class Carrier(TracktorModel):
@@ -198,7 +398,7 @@ class LineItem(TracktorModel):
     _shown = frozenset({"id", "quantity"})
 
     name: Text = None
-    quantity: Id = None
+    quantity: Count = None
     requires_shipping: Flag = None
     id: Id = None
     product_id: Id = None
@@ -208,7 +408,7 @@ class LineItem(TracktorModel):
 class TrackingStatus(TracktorModel):
     """A step in a parcel's life: `key`, `label` and `datetime` [vendor]. The time is aware.
 
-    A time without an offset is taken as UTC [inferred].
+    A time without an offset is in the `time_zone` of the credentials, UTC by default [inferred].
 
     Example:
         >>> TrackingStatus(key="delivered", datetime="2026-11-02T10:00:00").datetime.isoformat()
@@ -217,11 +417,9 @@ class TrackingStatus(TracktorModel):
 
     _shown = frozenset({"key", "datetime"})
 
-    key: Text = None
-    label: Text = None
-    datetime: Annotated[dt.datetime | None, _Empty, BeforeValidator(_no_time_as_none)] = None
-
-    _aware = field_validator("datetime")(_in_utc_if_naive)
+    key: Annotated[str | None, BeforeValidator(parse_status)] = None
+    label: Annotated[str | None, BeforeValidator(parse_status)] = None
+    datetime: Time = None
 
 
 class Fulfillment(TracktorModel):
@@ -235,19 +433,19 @@ class Fulfillment(TracktorModel):
 
     _shown = frozenset({"fulfillment_id", "shipment_status", "exception_status"})
 
-    fulfillment_id: int
+    fulfillment_id: RequiredId
     order_id: Id = None
     order_name: Text = None
     shop_url: Text = None
     shopify_carrier: Text = None
     carrier: Annotated[Carrier | None, _Empty] = None
-    tracking_number: Text = None
-    tracking_url: Text = None
-    fulfillment_status: Text = None
-    shipment_status: Annotated[OpenShipmentStatus | None, _Empty] = None
-    exception_status: Annotated[OpenExceptionStatus | None, _Empty] = None
+    tracking_number: Texts = None
+    tracking_url: Texts = None
+    fulfillment_status: Annotated[str | None, BeforeValidator(parse_status)] = None
+    shipment_status: Annotated[OpenShipmentStatus | None, BeforeValidator(parse_status)] = None
+    exception_status: Annotated[OpenExceptionStatus | None, BeforeValidator(_exception_of)] = None
     is_automatic: Flag = None
-    line_items: Annotated[tuple[LineItem, ...], BeforeValidator(_as_list)] = ()
+    line_items: Annotated[tuple[LineItem, ...], BeforeValidator(parse_list)] = ()
     latest_status: Annotated[TrackingStatus | None, _Empty] = None
     status: tuple[TrackingStatus, ...] = ()
 
@@ -256,13 +454,18 @@ class Fulfillment(TracktorModel):
     def _carrier_may_be_its_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) and value else value
 
+    @field_validator("latest_status", mode="before")
+    @classmethod
+    def _latest_status_may_be_its_label(cls, value: Any) -> Any:
+        return _step(value)
+
     @field_validator("status", mode="before")
     @classmethod
     def _status_may_be_keyed(cls, value: Any) -> Any:
         """The reference says array, the vendor's templates read an object keyed by status."""
         if isinstance(value, dict):
             return list(_keyed_statuses(value))
-        return _as_list(value)
+        return [_step(step) for step in parse_list(value)]
 
     @property
     def is_delivered(self) -> bool:
@@ -270,6 +473,61 @@ class Fulfillment(TracktorModel):
         latest = self.latest_status
         shown = [self.shipment_status, *((latest.key, latest.label) if latest else ())]
         return ShipmentStatus.DELIVERED in {status_key(status) for status in shown if status}
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the parcel was cancelled, voided or refunded, by any field that says so.
+
+        The alert *Cancelled* is none: the carrier ended the tracking, and the parcel may arrive.
+
+        Example:
+            >>> Fulfillment(fulfillment_id=7, fulfillment_status="cancelled").is_cancelled
+            True
+        """
+        if _any_says_cancelled(self._fields_but(_OF_THE_CARRIER)):
+            return True
+        alert = status_key(self.exception_status or "")
+        return says_cancelled(self.current_status) and not says_cancelled(alert)
+
+    @property
+    def has_shipped(self) -> bool:
+        """Whether the parcel was handed to a carrier, whatever status it was given by hand.
+
+        Example:
+            >>> Fulfillment(fulfillment_id=7, shipment_status="Cutting").has_shipped
+            False
+            >>> Fulfillment(
+            ...     fulfillment_id=7, shipment_status="Cutting", fulfillment_status="fulfilled"
+            ... ).has_shipped
+            True
+        """
+        return self.was_handed_over or bool(self.carrier_statuses)
+
+    @property
+    def was_handed_over(self) -> bool:
+        """Whether the shop fulfilled it, by its fulfillment status or its tracking number."""
+        fulfilled = status_key(self.fulfillment_status or "") in _SHIPPED_FULFILLMENTS
+        return (fulfilled or bool(self.tracking_number)) and not self.is_cancelled
+
+    @property
+    def carrier_statuses(self) -> set[str]:
+        """The statuses that it has reached and that only carriers report."""
+        if self.is_cancelled:
+            return set()
+        steps = [step for step in self.status if step.datetime]
+        latest = [self.latest_status] if self.latest_status else []
+        return {self.current_status, *self._keys_of([*steps, *latest])} & CARRIER_STATUSES
+
+    @property
+    def status_keys(self) -> set[str]:
+        """The keys of all statuses that the parcel names: its own, its latest and earlier ones."""
+        steps = [*self.status, *([self.latest_status] if self.latest_status else [])]
+        own = {status_key(self.shipment_status)} if self.shipment_status else set()
+        return own | self._keys_of(steps)
+
+    @staticmethod
+    def _keys_of(steps: Iterable[TrackingStatus]) -> set[str]:
+        return {status_key(name) for step in steps for name in (step.key, step.label) if name}
 
     @property
     def current_status(self) -> str:
@@ -317,10 +575,24 @@ class Fulfillment(TracktorModel):
         return max(times, default=None)
 
 
+# what tells of the tracking, not of what the shop did
+_OF_THE_CARRIER = frozenset({"shipment_status", "exception_status", "latest_status", "status"})
+
+
+def _step(value: Any) -> Any:
+    return {"label": value} if isinstance(value, str) and value.strip() else value
+
+
 def _keyed_statuses(statuses: dict[str, Any]) -> Iterator[Any]:
     for key, value in statuses.items():
         details = value if isinstance(value, dict) else {"label": value}
         yield {"key": key} | details
+
+
+def _fulfillments_of(value: Any) -> Any:
+    """A single one may stand without a list."""
+    single = isinstance(value, dict) and "fulfillment_id" in value
+    return [value] if single else parse_list(value)
 
 
 class Order(TracktorModel):
@@ -337,28 +609,157 @@ class Order(TracktorModel):
 
     _shown = frozenset({"order_id", "order_name", "statuses"})
 
-    order_id: int
+    order_id: RequiredId
     order_name: Text = None
     order_email: Text = None
     order_phone: Text = None
     order_source_name: Text = None
-    order_created_at: Annotated[dt.datetime | None, _Empty, BeforeValidator(_no_time_as_none)] = (
-        None
-    )
+    order_created_at: Time = None
     customer_first_name: Text = None
     customer_last_name: Text = None
     customer_full_name: Text = None
-    total_price: Annotated[Decimal | None, _Empty] = None
-    line_item_count: Id = None
-    statuses: Annotated[tuple[OpenShipmentStatus, ...], BeforeValidator(_as_list_of_strings)] = ()
+    total_price: Price = None
+    line_item_count: Count = None
+    statuses: Annotated[tuple[OpenShipmentStatus, ...], BeforeValidator(parse_statuses)] = ()
     exception_statuses: Annotated[
-        tuple[OpenExceptionStatus, ...], BeforeValidator(_as_list_of_strings)
+        tuple[OpenExceptionStatus, ...], BeforeValidator(_exceptions_of)
     ] = ()
-    days_since_ordered: Id = None
+    days_since_ordered: Count = None
     automatic_carrier_updates: Flag = None
-    fulfillments: Annotated[tuple[Fulfillment, ...], BeforeValidator(_as_list)] = ()
+    fulfillments: Annotated[tuple[Fulfillment, ...], BeforeValidator(_fulfillments_of)] = ()
 
-    _aware = field_validator("order_created_at")(_in_utc_if_naive)
+    @property
+    def status_keys(self) -> list[str]:
+        """The keys of the order's own statuses, one per parcel."""
+        return [status_key(status) for status in self.statuses]
+
+    @property
+    def exception_keys(self) -> set[str]:
+        """The keys of the order's own exceptions."""
+        return {status_key(status) for status in self.exception_statuses}
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether all of the order has arrived, by its parcels or by its own statuses.
+
+        Example:
+            >>> late = {"fulfillment_id": 7, "shipment_status": "in_transit"}
+            >>> Order(order_id=1, statuses=["delivered"], fulfillments=[late]).is_delivered
+            True
+        """
+        if self._delivered_beyond_parcels:
+            return set(self.status_keys) == {ShipmentStatus.DELIVERED}
+        return bool(self.fulfillments) and all(p.is_delivered for p in self.fulfillments)
+
+    @property
+    def is_partly_delivered(self) -> bool:
+        """Whether anything of the order has arrived, by a parcel or by its own statuses."""
+        arrived = any(parcel.is_delivered for parcel in self.fulfillments)
+        return arrived or ShipmentStatus.DELIVERED in self.status_keys
+
+    @property
+    def contradicts_its_parcels(self) -> bool:
+        """Whether it names more deliveries than its parcels do, and not of all of it.
+
+        Which of its parcels arrived cannot be told then.
+
+        Example:
+            >>> late = {"shipment_status": "in_transit"}
+            >>> Order(
+            ...     order_id=1,
+            ...     statuses=["delivered", "in_transit"],
+            ...     fulfillments=[{"fulfillment_id": 7} | late, {"fulfillment_id": 8} | late],
+            ... ).contradicts_its_parcels
+            True
+        """
+        return self._delivered_beyond_parcels and not self.is_delivered
+
+    @property
+    def _delivered_beyond_parcels(self) -> bool:
+        named = self.status_keys.count(ShipmentStatus.DELIVERED)
+        return named > sum(parcel.is_delivered for parcel in self.fulfillments)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the order was cancelled, voided or refunded in full, by any field that says so.
+
+        Example:
+            >>> Order.model_validate({"order_id": 1, "financial_status": "refunded"}).is_cancelled
+            True
+        """
+        parcels = self.fulfillments
+        return _any_says_cancelled(self._fields_but(frozenset({"exception_statuses"}))) or (
+            bool(parcels) and all(parcel.is_cancelled for parcel in parcels)
+        )
+
+    def has_cancelled(self, parcel: Fulfillment) -> bool:
+        """Whether nothing more is to come of a parcel, since it or the order was cancelled.
+
+        Args:
+            parcel: One of the order's.
+        """
+        return parcel.is_cancelled or self.is_cancelled
+
+    @property
+    def has_shipped(self) -> bool:
+        """Whether anything of the order was handed to a carrier."""
+        return self.was_handed_over or bool(self.carrier_statuses)
+
+    @property
+    def was_handed_over(self) -> bool:
+        """Whether the shop fulfilled any of it."""
+        own = self._own_fulfillment in _SHIPPED_FULFILLMENTS
+        return own or any(parcel.was_handed_over for parcel in self.fulfillments)
+
+    @property
+    def carrier_statuses(self) -> set[str]:
+        """The statuses that it or a parcel has reached and that only carriers report."""
+        own = CARRIER_STATUSES & set(self.status_keys)
+        return set(own).union(*(parcel.carrier_statuses for parcel in self.fulfillments))
+
+    @property
+    def has_shipped_in_full(self) -> bool:
+        """Whether every parcel was handed to a carrier, and no part is known to be left."""
+        parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
+        states = {status_key(parcel.fulfillment_status or "") for parcel in parcels}
+        if {self._own_fulfillment, *states} & {"partial", "partially_fulfilled"}:
+            return False
+        shipped = bool(parcels) and all(parcel.has_shipped for parcel in parcels)
+        return shipped or self._own_fulfillment == "fulfilled"
+
+    @property
+    def _own_fulfillment(self) -> str:
+        state = (self.model_extra or {}).get("fulfillment_status")
+        return status_key(state) if isinstance(state, str) else ""
+
+    @property
+    def undelivered(self) -> tuple[Fulfillment, ...]:
+        """The parcels that are still to arrive, by their own fields and by the order's."""
+        if self.is_delivered:
+            return ()
+        return tuple(parcel for parcel in self.fulfillments if not parcel.is_delivered)
+
+    @property
+    def foreign_parcels(self) -> tuple[Fulfillment, ...]:
+        """The parcels in the answer that belong to another order.
+
+        Example:
+            >>> other = {"fulfillment_id": 7, "order_id": 2}
+            >>> len(Order(order_id=1, fulfillments=[other]).foreign_parcels)
+            1
+        """
+        return tuple(parcel for parcel in self.fulfillments if self._is_foreign(parcel))
+
+    def _is_foreign(self, parcel: Fulfillment) -> bool:
+        if parcel.order_id is not None:
+            return parcel.order_id != self.order_id
+        names = [status_key(name) for name in (parcel.order_name, self.order_name) if name]
+        return len(set(names)) > 1
+
+
+def _first_text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
+    texts = (fields.get(name) for name in names)
+    return next((text for text in texts if isinstance(text, str) and text.strip()), None)
 
 
 class StatusOption(TracktorModel):
@@ -369,20 +770,32 @@ class StatusOption(TracktorModel):
         True
     """
 
+    # from the surest to the vaguest
+    KEY_FIELDS: ClassVar[tuple[str, ...]] = ("key", "value", "slug", "code", "handle", "status")
+    LABEL_FIELDS: ClassVar[tuple[str, ...]] = (
+        "label",
+        "name",
+        "title",
+        "text",
+        "display_name",
+        "caption",
+    )
+
     _shown = frozenset({"key", "label"})
 
     key: Text = None
-    label: Annotated[str, StringConstraints(strip_whitespace=True)]
+    label: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
     @model_validator(mode="before")
     @classmethod
     def _may_be_named_otherwise(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"label": value}
-        if isinstance(value, dict) and not value.get("label"):
-            label = value.get("name") or value.get("key")
-            return value | {"label": label} if label else value
-        return value
+        if not isinstance(value, dict):
+            return value
+        key = _first_text(value, cls.KEY_FIELDS)
+        label = _first_text(value, cls.LABEL_FIELDS) or key
+        return value | {"key": key, "label": label}
 
     def matches(self, status: str) -> bool:
         """Whether `status` means this option, by label or by key.
@@ -396,6 +809,8 @@ class StatusOption(TracktorModel):
 class Webhook(TracktorModel):
     """A subscription: Tracktor posts to `address` whenever `topic` happens; shape [inferred].
 
+    The id is a number or, as MongoDB makes it, text.
+
     Example:
         >>> Webhook.model_validate({"id": 3, "topic": "order/all", "url": "https://a.example"}).address
         'https://a.example'
@@ -403,6 +818,8 @@ class Webhook(TracktorModel):
 
     _shown = frozenset({"id", "topic"})
 
-    id: int = Field(validation_alias=AliasChoices("id", "webhook_id"))
+    id: Annotated[WebhookId, BeforeValidator(parse_any_id)] = Field(
+        validation_alias=AliasChoices("id", "webhook_id", "_id")
+    )
     topic: OpenTopic
     address: str = Field(validation_alias=AliasChoices("address", "url"))

@@ -5,30 +5,45 @@ hold customers' data and are neither persisted nor cached, and they carry the ta
 that one tag-based concurrency limit can hold for all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
 from prefect.tasks import exponential_backoff
 
 from prefect_tracktor import endpoints
 from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anywhere
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.endpoints import Endpoint
+from prefect_tracktor.endpoints import (
+    DECISIVE_FIELDS,
+    DECISIVE_FIELDS_OF_PARCELS,
+    Endpoint,
+)
 from prefect_tracktor.errors import (
+    BatchFailed,
     ConnectionTrouble,
     InvalidInput,
     RateLimited,
     ServerTrouble,
     TracktorError,
 )
-from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    StatusOption,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+)
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 # Prefect calls conditions only if they are plain functions. In async tasks `state.result()` would
@@ -318,7 +333,7 @@ async def acreate_webhook(
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+def delete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """Delete a webhook.
 
     Args:
@@ -337,7 +352,7 @@ def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-async def adelete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+async def adelete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """`delete_webhook` for async code: the same arguments, result and errors.
 
     Example:
@@ -349,7 +364,12 @@ async def adelete_webhook(credentials: TracktorCredentials, webhook_id: int) -> 
 
 
 @_tracktor_task("Get orders", "get-orders")
-def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+def get_orders(
+    credentials: TracktorCredentials,
+    order_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS,
+) -> Batch[Order]:
     """Read many orders in one task run, as many at once as the credentials' limits allow.
 
     One bad id never ends the rest. For more than some thousand ids, map it over chunks; memory is
@@ -358,6 +378,8 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
     Args:
         credentials: The account.
         order_ids: Shopify ids; a repeated one is read once.
+        needs: The fields without which an order counts as one that could not be read, if they are
+            there and cannot be read; by default those that say where its parcels are.
 
     Returns:
         What was found (in the order of the input), what Tracktor does not know, and what could not
@@ -366,18 +388,24 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
     Raises:
         InvalidInput: An id is none; nothing was sent.
         BadCredentials: Tracktor refuses the credentials.
+        BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
         >>> batch = get_orders(credentials, order_ids[:3])
         >>> [order.order_name for order in batch.found], batch.complete
         (['#1001', '#1002', '#1003'], True)
     """
-    calls = calls_for(endpoints.get_order, order_ids)
-    return send_all_from_anywhere(credentials.get_async_client, calls)
+    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
+    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Get orders", "get-orders")
-async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+async def aget_orders(
+    credentials: TracktorCredentials,
+    order_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS,
+) -> Batch[Order]:
     """`get_orders` for async code: the same arguments, result and errors.
 
     Example:
@@ -385,14 +413,17 @@ async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]
         >>> len(asyncio.run(aget_orders(credentials, order_ids[:3])).found)
         3
     """
-    calls = calls_for(endpoints.get_order, order_ids)
+    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
     async with credentials.get_async_client() as client:
-        return await send_all(client, calls)
+        return _unless_all_failed(await send_all(client, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
 def get_fulfillments(
-    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+    credentials: TracktorCredentials,
+    fulfillment_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
     """Read many fulfillments in one task run, as many at once as the credentials' limits allow.
 
@@ -402,6 +433,8 @@ def get_fulfillments(
     Args:
         credentials: The account.
         fulfillment_ids: Shopify ids; a repeated one is read once.
+        needs: The fields without which a fulfillment counts as one that could not be read, if they
+            are there and cannot be read; by default those that say where the parcel is.
 
     Returns:
         What was found (in the order of the input), what Tracktor does not know, and what could not
@@ -410,19 +443,23 @@ def get_fulfillments(
     Raises:
         InvalidInput: An id is none; nothing was sent.
         BadCredentials: Tracktor refuses the credentials.
+        BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
         >>> batch = get_fulfillments(credentials, [fulfillment_id])
         >>> [parcel.order_name for parcel in batch.found], batch.complete
         (['#1001'], True)
     """
-    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
-    return send_all_from_anywhere(credentials.get_async_client, calls)
+    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
+    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
 async def aget_fulfillments(
-    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+    credentials: TracktorCredentials,
+    fulfillment_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
     """`get_fulfillments` for async code: the same arguments, result and errors.
 
@@ -431,9 +468,9 @@ async def aget_fulfillments(
         >>> len(asyncio.run(aget_fulfillments(credentials, [fulfillment_id])).found)
         1
     """
-    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
+    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
     async with credentials.get_async_client() as client:
-        return await send_all(client, calls)
+        return _unless_all_failed(await send_all(client, calls))
 
 
 @_tracktor_task("Update orders", "update-orders")
@@ -456,6 +493,7 @@ def update_orders(
     Raises:
         InvalidInput: An update asks for nothing, or two for one order disagree; nothing was sent.
         BadCredentials: Tracktor refuses the credentials.
+        BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
         >>> from prefect_tracktor import DesiredStatus
@@ -463,7 +501,8 @@ def update_orders(
         >>> len(batch.found), batch.complete
         (1, True)
     """
-    return send_all_from_anywhere(credentials.get_async_client, _writes(updates, force=force))
+    calls = _writes(updates, force=force)
+    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Update orders", "update-orders")
@@ -481,7 +520,45 @@ async def aupdate_orders(
     """
     calls = _writes(updates, force=force)
     async with credentials.get_async_client() as client:
-        return await send_all(client, calls)
+        return _unless_all_failed(await send_all(client, calls))
+
+
+def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
+    """Wait for a bulk task and take its outcome, even if all of it failed.
+
+    Args:
+        future: What `submit` gave.
+
+    Returns:
+        The outcome of every id.
+
+    Raises:
+        TracktorError: Whatever else the task raised.
+
+    Example:
+        >>> from prefect import flow
+        >>> @flow
+        ... def count(credentials: TracktorCredentials, ids: list[int]) -> int:
+        ...     return len(batch_of(get_orders.submit(credentials, ids)).found)
+        >>> count(credentials, order_ids[:3])
+        3
+    """
+    try:
+        return future.result()
+    except BatchFailed as failed:
+        batch: Batch[T] = failed.batch
+        return batch
+
+
+def _unless_all_failed(batch: Batch[R]) -> Batch[R]:
+    if batch.failed_as_a_whole:
+        # a task that returned it would look like a success
+        raise BatchFailed(
+            f"none of {len(batch.failed):,} could be served. The first failed as:"
+            f" {batch.failed[0].reason}",
+            batch=batch,
+        )
+    return batch
 
 
 def _writes(updates: Sequence[DesiredStatus], *, force: bool) -> dict[int, Endpoint[Order]]:

@@ -29,8 +29,9 @@ commands:
 environment:
   TRACKTOR_RECEIVER_TOKEN   the secret part of the address; deliveries are posted to /<token>
   TRACKTOR_CREDENTIALS      name of a saved TracktorCredentials block; or instead of it
-  TRACKTOR_UUID, TRACKTOR_API_KEY, TRACKTOR_BASE_URL
-                            the account's uuid and key, and for rehearsals the API's address
+  TRACKTOR_UUID, TRACKTOR_API_KEY, TRACKTOR_BASE_URL, TRACKTOR_TIME_ZONE
+                            the account's uuid and key, for rehearsals the API's address, and the
+                            zone of times without an offset
   TRACKTOR_SPOOL_URL        the database for deliveries and events that are not done yet, such as
                             postgresql://user:password@host/database; left out, a SQLite file in
                             the Prefect home
@@ -111,8 +112,9 @@ def _credentials(name: str, environment: Mapping[str, str]) -> TracktorCredentia
         _check_prefect()
         return TracktorCredentials.model_validate(TracktorCredentials.load(name))
     fields = {"uuid": environment["TRACKTOR_UUID"], "api_key": environment["TRACKTOR_API_KEY"]}
-    if address := environment.get("TRACKTOR_BASE_URL"):
-        fields["base_url"] = address
+    for field in ("base_url", "time_zone"):
+        if given := environment.get(f"TRACKTOR_{field.upper()}"):
+            fields[field] = given
     return TracktorCredentials.model_validate(fields)
 
 

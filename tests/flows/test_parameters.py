@@ -1,0 +1,61 @@
+"""Prefect stores no field of the blocks that a flow is called with."""
+
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import NotificationLedger, TracktorCredentials, WantedWebhook
+from prefect_tracktor.flows import email_expired_exceptions, sync_webhooks
+from prefect_tracktor.sandbox import MailServer, Sandbox
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def stored() -> dict[str, Any]:
+    """The parameters of the latest run."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(limit=200)
+    return max(runs, key=lambda run: run.created or 0).parameters
+
+
+def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
+    credentials: TracktorCredentials, tracktor: Sandbox, ledger: NotificationLedger
+) -> None:
+    with MailServer() as mail:
+        server = EmailServerCredentials(
+            smtp_server=mail.host,
+            smtp_port=mail.port,
+            smtp_type="INSECURE",
+            username="shop@mail.example",
+            password="pa55-word",
+        )
+        for flow in (email_expired_exceptions, email_expired_exceptions.with_options(retries=0)):
+            report = flow(
+                credentials,
+                list(tracktor.shop.order_ids)[:20],
+                server,
+                sender="Shop <orders@shop.example>",
+                ledger=ledger,
+                dry_run=True,
+            )
+            assert report.read
+            kept = stored()
+            assert kept["credentials"] == "<TracktorCredentials>"
+            assert kept["dry_run"] is True
+            assert len(kept["orders"]) == 20
+            assert credentials.uuid not in str(kept)
+            assert "shop@mail.example" not in str(kept)
+
+
+def test_saved_blocks_are_stored_as_references(credentials: TracktorCredentials) -> None:
+    credentials.save("of-this-test", overwrite=True)
+    saved = TracktorCredentials.load("of-this-test")
+    assert isinstance(saved, TracktorCredentials)
+    wanted = [WantedWebhook(topic="fulfillment/all", address="https://hooks.shop.example/t0ken")]
+    sync_webhooks(saved, wanted, dry_run=True)
+    kept = stored()
+    assert UUID(kept["credentials"]["$ref"]["block_document_id"])
+    assert credentials.uuid not in str(kept)
