@@ -461,7 +461,11 @@ def test_an_id_that_no_database_takes_is_none(value: int) -> None:
     ("written", "read"),
     [
         *((str(status), status) for status in ExceptionStatus),
-        *((status.label, status) for status in set(ExceptionStatus) - {ExceptionStatus.NOT_FOUND}),
+        *(
+            (status.label, status)
+            for status in ExceptionStatus
+            if status is not ExceptionStatus.NOT_FOUND
+        ),
         ("Expired", ExceptionStatus.EXPIRED),
         ("EXPIRED", ExceptionStatus.EXPIRED),
         (" expired", ExceptionStatus.EXPIRED),

@@ -161,6 +161,7 @@ def test_an_address_that_cannot_be_opened_says_what_to_do(path: str, problem: st
         (b'{"id": 5001}\n{"id": 5002}\n', "JSON, not CSV; name the file .jsonl"),
         (b'"Name,Id"\n"#1,5001"\n', "each line is in quotes as a whole"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_what_is_no_table_is_called_what_it_is(content: bytes, problem: str) -> None:
     assert problem in refusals_of(content, "orders.csv")
