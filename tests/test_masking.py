@@ -1,12 +1,14 @@
 """Personal data does not get through."""
 
 import re
+from base64 import b64encode
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor.masking import form_of, mask_email, public_words, redact
+from prefect_tracktor.masking import form_of, hide_login, mask_email, public_words, redact
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,29 @@ def test_ids_and_times_stay_readable(text: str) -> None:
 def test_secrets_are_hidden_even_where_one_is_part_of_another() -> None:
     redacted = redact("key-123-and-more, key-123", secrets=("", "key-123", "key-123-and-more"))
     assert redacted == "[hidden], [hidden]"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\0shop@shop.example\0s3cret-pass",
+        b"shop@shop.example\0shop@shop.example\0s3cret-pass",
+        b"s3cret-pass",
+    ],
+)
+@pytest.mark.parametrize("form", [str, str.upper, lambda text: text[5:20], lambda text: text[:13]])
+def test_a_login_is_hidden_in_each_form_that_smtp_sends(
+    sent: bytes, form: Callable[[str], str]
+) -> None:
+    repeated = form(b64encode(sent).decode().rstrip("="))
+    hidden = hide_login(
+        f"500 what is AUTH PLAIN {repeated}?", username="shop@shop.example", password="s3cret-pass"
+    )
+    assert hidden == "500 what is AUTH PLAIN [hidden]?"
+
+
+def test_without_a_login_nothing_is_hidden() -> None:
+    assert hide_login("500 AUTH what", username="", password="") == "500 AUTH what"
 
 
 @given(

@@ -39,6 +39,7 @@ from prefect_tracktor.mail.template import TemplateError
 from prefect_tracktor.models import ExceptionStatus
 from prefect_tracktor.sandbox import AnswerShape, Faults, MailFaults, MailServer, Sandbox
 from tests.flows.conftest import SENDER, Run, written_to
+from tests.mail.scripted import scripted
 
 
 @pytest.fixture
@@ -243,6 +244,7 @@ def test_wrong_credentials_stop_the_run(run: Run, credentials: TracktorCredentia
         ({"reply_to": "a@example.com\r\nBcc: b@example.com"}, "reply_to"),
         ({"redirect_to": "a@example.com,b@example.com"}, "redirect_to"),
         ({"max_emails": -1}, "max_emails"),
+        ({"messages_per_second": 0}, "messages_per_second"),
         ({"chunk_size": 0}, "chunk_size"),
         ({"exception_statuses": frozenset()}, "exception_statuses"),
     ],
@@ -283,6 +285,40 @@ def test_an_address_that_does_not_exist_is_never_tried_again(
     again = run()
     assert again.refused == report.refused
     assert sorted(written_to(mail)) == right[1:]
+
+
+def test_an_address_that_nobody_is_taken_at_is_tried_again(
+    run: Run, mail: MailServer, right: list[str]
+) -> None:
+    mail.faults = MailFaults(refused=frozenset(right))
+    with pytest.raises(IncompleteRun) as caught:
+        run()
+    assert len(caught.value.report.deferred) == len(right)
+    mail.faults = MailFaults()
+    assert len(run().sent) == len(right)
+
+
+def test_one_answer_for_everybody_ends_the_run_with_the_servers_words_and_what_helps(
+    run: Run, right: list[str]
+) -> None:
+    refusal = "550 5.4.5 Daily user sending limit exceeded."
+    with (
+        scripted(**{".": [lambda: refusal]}) as server,
+        pytest.raises(IncompleteRun, match=r"550 5\.4\.5 Daily user.*reached a limit") as caught,
+    ):
+        run(email_server=server.block)
+    assert len(server.contents) == 3
+    assert len(caught.value.report.deferred) == len(right)
+
+
+def test_a_name_that_looks_encoded_stays_in_the_subject(run: Run, mail: MailServer) -> None:
+    name = "=?utf-8?q?Ann=0D=0ABcc:_eve@evil.example=0D=0A=0D=0A<h1>Pay_again</h1>?="
+    run(template=EmailTemplate(subject=f"{name}, about your order {{{{ order.order_name }}}}"))
+    assert mail.messages
+    for received in mail.messages:
+        assert received.message["Subject"].startswith(f"{name}, about")
+        assert received.message["Bcc"] is None
+        assert received.message.get_content_type() == "multipart/alternative"
 
 
 def test_a_server_that_says_later_is_asked_again_by_the_next_run(
