@@ -63,6 +63,7 @@ class LedgerMemory:
         >>> first = LedgerStanding("0f3a", "/srv/ledger.sqlite3", "shop", 12)
         >>> memory.keep(first)
         >>> memory.check(first)
+        False
         >>> memory.check(LedgerStanding("77b1", "/srv/another.sqlite3", "shop", 0))
         Traceback (most recent call last):
         ...

@@ -65,6 +65,15 @@ def test_only_the_order_with_an_odd_value_is_left_out(
     assert {failure.id for failure in report.failed} <= {77}
 
 
+@pytest.mark.parametrize("name", ["#\0", "#\ud800", "#" * 10_000], ids=["nul", "half", "long"])
+def test_nor_does_an_odd_name_stop_the_others(
+    name: str, mail: MailServer, ledger: NotificationLedger
+) -> None:
+    with StubTracktor(order(1), order(77) | {"order_name": name}, order(2)) as stub:
+        report = written(email_expired_exceptions, stub, mail, ledger)
+    assert {1, 2} <= set(report.sent)
+
+
 def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
     mail: MailServer, ledger: NotificationLedger
 ) -> None:
