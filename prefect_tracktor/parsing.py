@@ -41,8 +41,8 @@ def parse_text(value: Any) -> str | None:
         >>> parse_text({"$numberLong": "1001"}), parse_text(False)
         ('1001', None)
     """
-    if type(value) is str and value:  # nearly always
-        return None if value.isspace() else value
+    if value is None or (type(value) is str and value and not value.isspace()):
+        return value
     value = unwrapped(value)
     if is_nothing(value) or value is False:
         return None
@@ -73,7 +73,9 @@ def parse_status(value: Any) -> str | None:
         >>> parse_status({"key": "in_transit", "label": "In transit"}), parse_status(False)
         ('in_transit', None)
     """
-    if type(value) is str:  # nearly always
+    if value is None:
+        return None
+    if type(value) is str:
         return value.strip() or None
     if isinstance(value, list) and len(value) == 1:
         [value] = value
@@ -140,7 +142,7 @@ def parse_id(value: Any) -> int | None:
         >>> parse_id({"$numberLong": "5000000001001"})
         5000000001001
     """
-    if type(value) is int and 0 < value <= LARGEST_ID:  # nearly always
+    if value is None or (type(value) is int and 0 < value <= LARGEST_ID):
         return value
     number = parse_whole_number(value)
     if number is not None and not 0 < number <= LARGEST_ID:
