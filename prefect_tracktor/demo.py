@@ -1,4 +1,4 @@
-"""`python -m prefect_tracktor.demo`: customers written to once, and statuses kept true to a plan.
+"""`prefect-tracktor demo`: customers written to once, and statuses kept true to a plan.
 
 Everything runs on this machine: a sandbox Tracktor with a shop of 1,000 orders, an SMTP server
 that keeps what it receives, and a Prefect API with a home of its own.

@@ -23,15 +23,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from flows.deploying.brakes import (
+from prefect_tracktor.deploy.builders import AS_IN_FLOWS, SCHEDULE
+from prefect_tracktor.deploy.dry_run import (
     brake_waiting_runs,
     keep_brakes,
     schedules_at_odds,
     waiting_to_act,
 )
-from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
-from flows.deploying.pools import Place
-from flows.deploying.reading import all_of
+from prefect_tracktor.deploy.prefect_api import all_of
+from prefect_tracktor.deploy.work_pools import Place
 from prefect_tracktor.documents import SHARED
 
 # on a deployment that was paused because the process that served it has ended, not by a person

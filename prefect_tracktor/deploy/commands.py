@@ -1,100 +1,119 @@
-"""`python -m flows`: serve the deployments from this process, or register them with a work pool."""
+"""`prefect-tracktor serve` and `deploy`: run the deployments here, or register them for workers."""
 
-import argparse
-import os
-import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 from uuid import UUID
 
 import httpx
+from cyclopts import Parameter
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 from prefect.settings import PREFECT_API_URL
 
-from blocks.documents import VARIABLES
-from blocks.variables import file_of, warnings
-from flows import shops
-from flows.deploying import Shop, Unusable
-from flows.deploying.fleet import Fleet, chosen, fleet_of, makers_in
-from flows.deploying.pools import Place, place_in
-from flows.deploying.registration import Registration, left_over, registration_of
-from flows.deploying.serving import claim, serve_registered, stop
-from flows.deploying.shop import braked, settings
+from prefect_tracktor.deploy.apply import Registration, left_over, registration_of
+from prefect_tracktor.deploy.serve import claim, serve_registered, stop
+from prefect_tracktor.deploy.shop import Shop, braked, settings
+from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
+from prefect_tracktor.deploy.work_pools import Place, place_in
+from prefect_tracktor.setup.environment import Unusable, check_names, file_of, warnings
+from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
 
-DEPLOYMENTS = makers_in(Path(__file__).parent)
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 
-def main(arguments: list[str]) -> int:
-    """Serve or deploy.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What `serve` and `deploy` have in common.
 
-    Args:
-        arguments: The command line without the program's name.
-
-    Returns:
-        The exit status: 2 if something that is needed is missing or was refused, if only for one
-        shop or deployment.
+    Attributes:
+        only: Deployments by the names of their files in flows/, such as expired_exceptions; left
+            out, all that are set up.
+        shop: Shops of flows/shops.py; left out, all.
+        live: Let deployments act that the server holds to be dry runs or rehearsals; without it
+            they stay so.
     """
-    options = _parser().parse_args(arguments)
-    try:
-        variables = settings()
-        wished = [braked(shop, variables) for shop in chosen(shops.shops(), options.shop)]
-        for warning in warnings(file_of(None), variables, VARIABLES):
-            print(f"Warning: {warning}")
-        _refuse_a_temporary_server()
-        with get_client(sync_client=True) as client:
-            _check(client)
-            return (
-                _serve(client, wished, options)
-                if options.command == "serve"
-                else _deploy(client, wished, options)
-            )
-    except Unusable as problem:
-        print(problem)
-    except httpx.HTTPStatusError as error:
-        print(f"Prefect's API refuses this: {error}")
-    except httpx.HTTPError as error:
-        print(f"Prefect's API does not answer any more ({type(error).__name__}); try it again")
-    return 2
+
+    only: Names = ()
+    shop: Names = ()
+    live: bool = False
 
 
-def _serve(client: SyncPrefectClient, wished: list[Shop], options: argparse.Namespace) -> int:
+def serve(selection: Selection) -> int:
     """Run the deployments from this process, until it is stopped."""
-    fleet = fleet_of(wished, DEPLOYMENTS, options.only, print)
-    registrations = _compared(client, fleet, Place(), options)
-    served = _carried_out(registrations)
-    _tell_what_is_left_over(client, registrations, fleet, options)
-    if not served:
-        return 2
-    claimed = claim(client, served, print)
-    try:
-        serve_registered(served)
-    finally:
-        stop(client, served, claimed, print)
+    shops, makers = _read_flows(selection)
+    with _prefect() as client:
+        fleet = fleet_of(shops, makers, selection.only, print)
+        registrations = _compared(client, fleet, Place(), selection)
+        served = _carried_out(registrations)
+        _tell_what_is_left_over(client, registrations, fleet, selection)
+        if not served:
+            return 2
+        claimed = claim(client, served, print)
+        try:
+            serve_registered(served)
+        finally:
+            stop(client, served, claimed, print)
     return 0
 
 
-def _deploy(client: SyncPrefectClient, wished: list[Shop], options: argparse.Namespace) -> int:
+def deploy(
+    selection: Selection,
+    *,
+    work_pool: str,
+    image: str,
+    pip_packages: Sequence[str],
+    dry_run: bool,
+) -> int:
     """Register the deployments with a work pool, whose workers run them."""
-    place = place_in(client, options.work_pool, options.image, options.pip_package)
-    fleet = fleet_of(wished, DEPLOYMENTS, options.only, print)
-    registrations = _compared(client, fleet, place, options)
-    if options.dry_run:
-        for registration in registrations:
-            print(f"would be {_told(registration)}")
-        print("This was a dry run: nothing was changed.")
-        done = len(registrations)
-    else:
-        done = len(_carried_out(registrations))
-    _tell_what_is_left_over(client, registrations, fleet, options)
-    for remark in place.remarks:
-        print(remark)
+    shops, makers = _read_flows(selection)
+    with _prefect() as client:
+        place = place_in(client, work_pool, image, pip_packages)
+        fleet = fleet_of(shops, makers, selection.only, print)
+        registrations = _compared(client, fleet, place, selection)
+        if dry_run:
+            for registration in registrations:
+                print(f"would be {_told(registration)}")
+            print("This was a dry run: nothing was changed.")
+            done = len(registrations)
+        else:
+            done = len(_carried_out(registrations))
+        _tell_what_is_left_over(client, registrations, fleet, selection)
+        for remark in place.remarks:
+            print(remark)
     return 2 if fleet.failed or done < len(registrations) else 0
 
 
+def _read_flows(selection: Selection) -> tuple[list[Shop], dict[str, Make]]:
+    """The chosen shops, and what makes the deployments of each."""
+    variables = settings()
+    if not folder_of("flows").is_relative_to(Path.cwd()):
+        print("There is no flows/ here, so these are the built-in deployments. To edit them, have")
+        print("prefect-tracktor init write them here.")
+    modules = modules_of("flows")
+    makers = makers_of(modules)
+    check_names(selection.only, makers, f"deployment in {folder_of('flows')}")
+    shops = chosen(modules["shops"].shops(), selection.shop)
+    for warning in warnings(file_of(None), variables, variables_of(documents())):
+        print(f"Warning: {warning}")
+    return [braked(shop, variables) for shop in shops], makers
+
+
+@contextmanager
+def _prefect() -> Iterator[SyncPrefectClient]:
+    """Prefect's API, seen to answer."""
+    _refuse_a_temporary_server()
+    with get_client(sync_client=True) as client:
+        _check(client)
+        yield client
+
+
 def _compared(
-    client: SyncPrefectClient, fleet: Fleet, place: Place, options: argparse.Namespace
+    client: SyncPrefectClient, fleet: Fleet, place: Place, selection: Selection
 ) -> list[Registration]:
-    return [registration_of(client, made, place, live=options.live) for made in fleet.deployments]
+    return [registration_of(client, made, place, live=selection.live) for made in fleet.deployments]
 
 
 def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
@@ -122,9 +141,9 @@ def _tell_what_is_left_over(
     client: SyncPrefectClient,
     registrations: list[Registration],
     fleet: Fleet,
-    options: argparse.Namespace,
+    selection: Selection,
 ) -> None:
-    if options.only or options.shop:
+    if selection.only or selection.shop:
         return  # what was not looked at may well be wished for
     wished = {registration.deployment.full_name for registration in registrations}
     for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
@@ -160,60 +179,3 @@ def _check(client: SyncPrefectClient) -> None:
             f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is the"
             " server up, and is PREFECT_API_URL its address?"
         )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m flows", description=__doc__)
-    both = argparse.ArgumentParser(add_help=False)
-    both.add_argument(
-        "--only",
-        nargs="+",
-        metavar="NAME",
-        choices=DEPLOYMENTS,
-        help=f"of {', '.join(DEPLOYMENTS)}; left out, all that are set up",
-    )
-    both.add_argument(
-        "--shop", nargs="+", metavar="NAME", help="of flows/shops.py; left out, all shops"
-    )
-    both.add_argument(
-        "--live",
-        action="store_true",
-        help="let deployments act that the server holds to be dry runs or rehearsals; without it"
-        " they stay so",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("serve", parents=[both], help="run the deployments from this process")
-    deploy = commands.add_parser(
-        "deploy",
-        parents=[both],
-        help="register the deployments with a work pool, whose workers run them",
-        description="What differs from what the server holds is changed, and nothing else; what"
-        " was paused stays paused.",
-    )
-    deploy.add_argument("--work-pool", required=True, metavar="NAME", help="a pool that exists")
-    deploy.add_argument(
-        "--image",
-        default="",
-        metavar="REF",
-        help="the image that runs are carried out in, with prefect-tracktor in it",
-    )
-    deploy.add_argument(
-        "--pip-package",
-        action="append",
-        default=[],
-        metavar="SPEC",
-        help="what is installed before each run; may be given several times",
-    )
-    deploy.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
-    return parser
-
-
-if __name__ == "__main__":
-    try:
-        status = main(sys.argv[1:])
-    except SystemExit as end:  # what SIGTERM becomes in Prefect's runner
-        status = end.code if isinstance(end.code, int) else 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Prefect's runner may leave a thread behind that keeps the interpreter from ending
-    os._exit(status)

@@ -13,7 +13,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
 
-from flows.deploying.reading import runs_of
+from prefect_tracktor.deploy.prefect_api import runs_of
 from prefect_tracktor.flows.sweep import BRAKES
 
 

@@ -17,9 +17,9 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 from prefect.states import AwaitingRetry
 
-from flows.deploying.fleet import Say
-from flows.deploying.reading import runs_of
-from flows.deploying.registration import STOPPED
+from prefect_tracktor.deploy.apply import STOPPED
+from prefect_tracktor.deploy.prefect_api import runs_of
+from prefect_tracktor.deploy.shops import Say
 
 # the job variable that says which process serves a deployment; without a work pool nothing else
 # reads job variables

@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
-from blocks.variables import UnusableFile, file_of, read
 from prefect_tracktor import InvalidInput, StatusStage
 from prefect_tracktor.documents import NAME_PATTERN, SHARED
 from prefect_tracktor.mail.message import parse_mailbox
+from prefect_tracktor.setup.environment import Unusable, file_of, read
 from prefect_tracktor.sources.cells import flag_of
-
-
-class Unusable(Exception):
-    """A setting or a block that cannot be right; nothing of the shop runs before it is mended."""
 
 
 class NotSetUp(Exception):
@@ -37,7 +33,7 @@ class Shop:
         from_environment: Whether the settings come from `TRACKTOR_…` variables.
 
     Example:
-        >>> from flows.deploying import Shop
+        >>> from prefect_tracktor.deploy import Shop
         >>> Shop("alpine", timezone="Europe/Zurich").prefix
         'alpine-'
     """
@@ -104,7 +100,7 @@ class Shop:
 
 
 def shop_of_the_environment() -> Shop:
-    """The one shop that is set up by environment variables, as `python -m blocks` is.
+    """The one shop that is set up by environment variables, as its blocks are.
 
     A variable that is not set is looked for in the file `.env` of the working directory.
 
@@ -126,18 +122,8 @@ def shop_of_the_environment() -> Shop:
 
 
 def settings() -> dict[str, str]:
-    """What is set in the environment, or else in the file `.env` of the working directory.
-
-    Returns:
-        The variables.
-
-    Raises:
-        Unusable: The file cannot be read.
-    """
-    try:
-        return read(file_of(None), os.environ)
-    except UnusableFile as problem:
-        raise Unusable(str(problem)) from None
+    """What is set in the environment, or else in the file `.env` of the working directory."""
+    return read(file_of(None), os.environ)
 
 
 def braked(shop: Shop, variables: Mapping[str, str]) -> Shop:

@@ -9,7 +9,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.exceptions import ObjectNotFound
 
-from flows.deploying.shop import Unusable
+from prefect_tracktor.setup.environment import Unusable
 
 _OURS = frozenset({"image", "pip_packages"})
 # what the entrypoint of Prefect's own images installs before the run

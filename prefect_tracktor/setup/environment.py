@@ -1,4 +1,4 @@
-"""The variables: where they are read from, which there are, and how none of them is shown."""
+"""Settings from environment variables and `.env`: read, checked for typos, kept out of messages."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,14 +15,14 @@ PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 
 # What no block is made from, and other commands read.
 READ_ELSEWHERE = {
-    "TRACKTOR_SENDER": "flows",
-    "TRACKTOR_TIMEZONE": "flows",
-    "TRACKTOR_DRY_RUN": "flows",
-    "TRACKTOR_NOTIFY": "flows",
-    "TRACKTOR_ANNOUNCE_EXCEPTIONS": "flows",
-    "TRACKTOR_CREDENTIALS": "prefect_tracktor.events",
-    "TRACKTOR_RECEIVER_TOKEN": "prefect_tracktor.events",
-    "TRACKTOR_SPOOL_URL": "prefect_tracktor.events",
+    "TRACKTOR_SENDER": "serve",
+    "TRACKTOR_TIMEZONE": "serve",
+    "TRACKTOR_DRY_RUN": "serve",
+    "TRACKTOR_NOTIFY": "serve",
+    "TRACKTOR_ANNOUNCE_EXCEPTIONS": "serve",
+    "TRACKTOR_CREDENTIALS": "receive",
+    "TRACKTOR_RECEIVER_TOKEN": "receive",
+    "TRACKTOR_SPOOL_URL": "receive",
 }
 
 # What a message may show, as it is no secret and part of the command that mends it.
@@ -34,8 +34,16 @@ _FOR_OTHERS = 0o077
 _SHORTEST_HIDDEN = 8
 
 
-class UnusableFile(Exception):
-    """A file of variables that cannot be read; the message says why and holds no value."""
+class Unusable(Exception):
+    """A setting, file or block that is missing or invalid; the message says what to do about it."""
+
+
+def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
+    """Refuse a name that is not known; the message lists those that are."""
+    known = [*known]
+    for name in names:
+        if name not in known:
+            raise Unusable(f"there is no {kind} of the name {name!r}, but {', '.join(known)}")
 
 
 def file_of(named: Path | None) -> Path | None:
@@ -48,12 +56,12 @@ def file_of(named: Path | None) -> Path | None:
         That file; else `.env` in the working directory if it is there.
 
     Raises:
-        UnusableFile: There is no file of that name.
+        Unusable: There is no file of that name.
     """
     if named is None:
         return _DEFAULT_FILE if _DEFAULT_FILE.is_file() else None
     if not named.is_file():
-        raise UnusableFile(f"there is no file {named}; give its path, or leave out --env-file")
+        raise Unusable(f"there is no file {named}; give its path, or leave out --env-file")
     return named
 
 
@@ -71,14 +79,14 @@ def read(file: Path | None, environment: Environment, *, file_wins: bool = False
         All that are set to more than blanks, without blanks around them.
 
     Raises:
-        UnusableFile: The file cannot be opened, or is no text.
+        Unusable: The file cannot be opened, or is no text.
     """
     of_the_file: dict[str, str | None] = {}
     if file is not None:
         try:
             of_the_file = dotenv_values(file, interpolate=False)
         except (OSError, UnicodeDecodeError) as error:
-            raise UnusableFile(
+            raise Unusable(
                 f"{file} cannot be read ({type(error).__name__}); it must be a UTF-8 text file"
                 " with lines such as TRACKTOR_UUID=..."
             ) from None

@@ -7,9 +7,9 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 
-from flows.__main__ import main
-from flows.deploying import Unusable
-from flows.deploying.pools import Place, place_in
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Unusable
+from prefect_tracktor.deploy.work_pools import Place, place_in
 from tests.deployments.conftest import make_pool
 
 PACKAGES = ["prefect-tracktor[postgresql]>=0.1", "psycopg"]

@@ -10,8 +10,9 @@ from prefect.blocks.core import Block as PrefectBlock
 from prefect.flows import Flow
 
 import prefect_tracktor
-from flows.__main__ import DEPLOYMENTS
 from prefect_tracktor import TracktorError, events, flows, sandbox, tasks
+from prefect_tracktor.deploy.shops import makers_of
+from prefect_tracktor.setup.project import modules_of
 from tests.handbook.pages import PAGES, name_of
 from tests.programs import PROJECT
 
@@ -114,8 +115,8 @@ def test_every_target_of_make_is_told() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_only_deployments_that_exist_are_served(page: Path) -> None:
-    for names in re.findall(r"flows serve --only ((?:\w+ ?)+)", page.read_text("utf-8")):
-        assert set(names.split()) <= DEPLOYMENTS.keys()
+    for names in re.findall(r"prefect-tracktor serve --only ((?:\w+ ?)+)", page.read_text("utf-8")):
+        assert set(names.split()) <= makers_of(modules_of("flows")).keys()
 
 
 def test_the_links_of_the_readme_lead_somewhere() -> None:
