@@ -3,7 +3,7 @@
 What no event told of, the deployment `every-six-hours` of "E-mail status changes" makes up for.
 """
 
-# The events come from `python -m prefect_tracktor.events`, or from a webhook in Prefect Cloud.
+# The events come from `prefect-tracktor receive`, or from a webhook in Prefect Cloud.
 
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger

@@ -107,10 +107,8 @@ def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
     assert server.names() == [f"{MAIL}/alpine-daily"]
     assert "bay" not in capsys.readouterr().out
     assert main([*DEPLOY, "--shop", "cove"]) == 2
-    assert (
-        "no shop in flows/shops.py of the name 'cove', but alpine, bay, tracktor"
-        in capsys.readouterr().out
-    )
+    refused = capsys.readouterr().err
+    assert "no shop in flows/shops.py of the name 'cove', but alpine, bay, tracktor" in refused
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
@@ -162,4 +160,4 @@ def test_a_setting_that_cannot_be_right_is_named(
 def test_two_shops_of_one_name_are_refused(shops_are: Put, capsys: Output) -> None:
     shops_are(Shop("alpine"), Shop("alpine"))
     assert main(DEPLOY) == 2
-    assert "two shops of the name alpine" in capsys.readouterr().out
+    assert "two shops of the name alpine" in capsys.readouterr().err

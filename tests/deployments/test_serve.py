@@ -80,7 +80,7 @@ def test_a_setting_that_cannot_be_right_serves_nothing(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert main(["serve"]) == 2
-    assert problem in capsys.readouterr().out
+    assert problem in "".join(capsys.readouterr())
     assert server.names() == []
 
 
