@@ -15,6 +15,7 @@ from prefect_tracktor import TracktorError, __version__
 from prefect_tracktor.deploy import commands
 from prefect_tracktor.deploy.commands import Names, Selection
 from prefect_tracktor.documents import NAME_PATTERN, SHARED
+from prefect_tracktor.events.__main__ import app as receive
 from prefect_tracktor.setup.blocks import save_from_variables
 from prefect_tracktor.setup.environment import Unusable, check_names
 from prefect_tracktor.setup.project import documents, write_project
@@ -33,12 +34,7 @@ app = App(
     default_parameter=Parameter(negative="", show_default=False),
 )
 app["--help"].group = app["--version"].group = "Options"
-app.command(
-    "prefect_tracktor.events.__main__:app",
-    name="receive",
-    help="Take Tracktor's webhooks and emit Prefect events; or print what that needs.",
-    sort_key=4,
-)
+app.command(receive)
 
 
 @app.command(sort_key=0)

@@ -20,6 +20,7 @@ from prefect_tracktor.events.spool import DeliverySpool
 
 app = App(
     name="receive",
+    help="Take Tracktor's webhooks and emit Prefect events, until it is stopped.",
     help_epilogue="""\
 Tracktor has to reach this receiver over https: put a reverse proxy in front, and have its log
 leave out the path. GET /health answers 200 while the receiver runs.
@@ -33,6 +34,7 @@ It reads these environment variables:
   postgresql://user:password@host/database; left out, a SQLite file in the Prefect home
 - PREFECT_API_URL: where events go to; in Prefect Cloud with PREFECT_API_KEY
 """,
+    sort_key=4,
     version_flags=[],
     default_parameter=Parameter(show_default=True),
 )

@@ -98,7 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="prefect-tracktor sandbox",
-        description="A Tracktor, Shopify and a mail server on loopback, with a made-up shop.",
+        usage="prefect-tracktor sandbox [OPTIONS]",
+        description="Run a Tracktor, Shopify and a mail server on this machine, with a made-up shop,"
+        " until you stop it. Nothing leaves the machine. It prints the addresses and keys to use.",
     )
     parser.add_argument("--orders", type=int, default=1000, help="how many orders (1000)")
     parser.add_argument("--seed", type=int, default=1, help="what the shop is drawn from (1)")
