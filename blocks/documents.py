@@ -59,7 +59,12 @@ DOCUMENTS = (
     Document(EmailTemplate),
     Document(
         OrderFile,
-        {"path": "TRACKTOR_ORDERS", "column": "TRACKTOR_ORDERS_COLUMN"},
+        {
+            "path": "TRACKTOR_ORDERS",
+            "column": "TRACKTOR_ORDERS_COLUMN",
+            "include_cancelled": "TRACKTOR_ORDERS_INCLUDE_CANCELLED",
+            "include_unfulfilled": "TRACKTOR_ORDERS_INCLUDE_UNFULFILLED",
+        },
         {
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
             " Export), which your own pipeline keeps fresh",

@@ -43,7 +43,9 @@ def deployment(shop: Shop) -> RunnerDeployment:
             )
         ],
         parameters=for_writing_to_customers(shop)
-        | {"credentials": saved(TracktorCredentials, shop), "dry_run": shop.dry_run},
+        | {"credentials": saved(TracktorCredentials, shop), "dry_run": shop.dry_run}
+        # within an hour: a carrier that reports a year's parcels at once is a fault
+        | {"max_emails": 500},
         # customers do not wait for each other; the ledger keeps each message to one
         at_once=4,
     )

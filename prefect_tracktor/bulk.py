@@ -3,20 +3,36 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
+from itertools import islice
 from typing import Generic, TypeVar
 
 import anyio
 
 from prefect_tracktor.client import AsyncTracktorClient
 from prefect_tracktor.endpoints import Endpoint
-from prefect_tracktor.errors import BadCredentials, InvalidInput, NotFound, TracktorError
+from prefect_tracktor.errors import (
+    BadCredentials,
+    ConnectionTrouble,
+    InvalidInput,
+    NotFound,
+    RateLimited,
+    ServerTrouble,
+    TracktorError,
+)
 
 T = TypeVar("T")
 
 # A call waits without a turn before it is repeated, so more calls than turns keep Tracktor busy.
 _CALLS_A_TURN = 4
 _GIVE_UP_AFTER = 50
-_NOT_TRIED = "not tried: Tracktor did not answer the calls before it"
+_PROBES = 4
+_GATEWAY_TROUBLE = {
+    HTTPStatus.BAD_GATEWAY,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+}
+NOT_TRIED = "not tried: Tracktor did not answer the calls before it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +54,8 @@ class Failure:
     retry_after: timedelta | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True, repr=False)
+# without slots: frozen with them, `Batch[Order]()` is a TypeError before Python 3.13
+@dataclass(frozen=True, repr=False)
 class Batch(Generic[T]):
     """What became of each id of a bulk call: every id is in exactly one of the three lists.
 
@@ -47,6 +64,7 @@ class Batch(Generic[T]):
         missing: The ids that Tracktor does not know.
         failed: The ids that could not be served this time, and why.
         requests: How many requests it took, repetitions included.
+        gave_up: Whether the rest was not tried, because Tracktor did not answer.
 
     Example:
         >>> Batch(found=["an order"], missing=[7]).complete
@@ -57,6 +75,7 @@ class Batch(Generic[T]):
     missing: list[int] = field(default_factory=list)
     failed: list[Failure] = field(default_factory=list)
     requests: int = field(default=0, compare=False)
+    gave_up: bool = field(default=False, compare=False)
 
     def __repr__(self) -> str:
         # counts only: event loops and loggers show results, and these hold customers' data
@@ -67,6 +86,11 @@ class Batch(Generic[T]):
     def complete(self) -> bool:
         """Whether every id has an answer, be it that it is unknown."""
         return not self.failed
+
+    @property
+    def failed_as_a_whole(self) -> bool:
+        """Whether not one id has an answer."""
+        return bool(self.failed) and not self.found and not self.missing
 
 
 def calls_for(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dict[int, Endpoint[T]]:
@@ -99,8 +123,8 @@ def calls_for(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dic
 async def send_all(client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]) -> Batch[T]:
     """Make many calls at once, as many under way as the client's limits allow.
 
-    One bad id never ends the rest. When many in a row fail, Tracktor is away: the rest is not
-    tried, and is among the failed.
+    One bad id never ends the rest. A few calls go first: when Tracktor answers none of these, or
+    later many in a row fail, the rest is not tried, and is among the failed.
 
     Args:
         client: An open client.
@@ -143,22 +167,39 @@ class _Sending(Generic[T]):
         self._missing: set[int] = set()
         self._failed: dict[int, Failure] = {}
         self._failed_in_a_row = 0
+        self._errors: list[TracktorError] = []
+        self._gave_up = False
         self._refusal: BadCredentials | InvalidInput | None = None
 
     async def run(self) -> None:
-        workers = min(len(self._calls), self._client.limits.max_concurrency * _CALLS_A_TURN)
         async with self._group as group:
-            for _ in range(workers):
-                group.start_soon(self._work)
+            if await self._answers_at_all():
+                workers = min(len(self._calls), self._client.limits.max_concurrency * _CALLS_A_TURN)
+                for _ in range(workers):
+                    group.start_soon(self._work)
         if self._refusal:
             raise self._refusal
+        for wanted, _ in self._waiting:
+            self._failed[wanted] = Failure(wanted, NOT_TRIED)
+
+    async def _answers_at_all(self) -> bool:
+        """Send a few calls first: a server that is away is not asked by all others, too."""
+        probes = list(islice(self._waiting, _PROBES))
+        async with anyio.create_task_group() as group:
+            for wanted, endpoint in probes:
+                group.start_soon(self._send, wanted, endpoint)
+        self._gave_up = len(self._errors) == len(probes) > 0 and (
+            all(map(_is_unreachable, self._errors))
+            or (len(probes) == _PROBES and all(map(_is_away, self._errors)))
+        )
+        return not self._gave_up
 
     async def _work(self) -> None:
         for wanted, endpoint in self._waiting:
-            if self._failed_in_a_row >= _GIVE_UP_AFTER:
-                self._failed[wanted] = Failure(wanted, _NOT_TRIED)
-                continue
             await self._send(wanted, endpoint)
+            if self._failed_in_a_row >= _GIVE_UP_AFTER:
+                self._gave_up = True
+                return
 
     async def _send(self, wanted: int, endpoint: Endpoint[T]) -> None:
         try:
@@ -171,6 +212,8 @@ class _Sending(Generic[T]):
         except TracktorError as error:
             self._failed[wanted] = Failure(wanted, str(error), error.retry_after)
             self._failed_in_a_row += 1
+            if len(self._errors) < _PROBES:
+                self._errors.append(error)
             return
         self._failed_in_a_row = 0
 
@@ -180,7 +223,18 @@ class _Sending(Generic[T]):
             missing=[wanted for wanted in self._calls if wanted in self._missing],
             failed=[self._failed[wanted] for wanted in self._calls if wanted in self._failed],
             requests=self._client.requests_sent - self._requests_before,
+            gave_up=self._gave_up,
         )
+
+
+def _is_unreachable(error: TracktorError) -> bool:
+    return isinstance(error, ConnectionTrouble) and not error.may_have_arrived
+
+
+def _is_away(error: TracktorError) -> bool:
+    """Whether the error is about Tracktor as a whole, not about one id."""
+    gateway = isinstance(error, ServerTrouble) and error.status_code in _GATEWAY_TROUBLE
+    return gateway or isinstance(error, ConnectionTrouble | RateLimited)
 
 
 def send_all_from_anywhere(

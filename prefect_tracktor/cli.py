@@ -121,7 +121,8 @@ def deploy(
         selection: Which deployments of which shops.
         work_pool: A work pool that exists.
         image: The image that runs are carried out in, with prefect-tracktor in it.
-        pip_package: What is installed before each run; may be given several times.
+        pip_package: What is installed before each run, such as the address of a wheel as
+            NAME[EXTRA]@https://...whl; may be given several times.
         dry_run: Say what would be done, and change nothing.
     """
     return commands.deploy(

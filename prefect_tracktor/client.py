@@ -145,12 +145,13 @@ class _Account:
         self.requests_sent = 0
         self._secrets = (checked_api_key(api_key), checked_uuid(uuid))
         self._base_url = f"{checked_address(base_url, field='base_url').rstrip('/')}/{uuid}/"
-        self._pace = pace_of(account_name(uuid), self.limits)
+        self._account = account_name(uuid)
+        self._pace = pace_of(self._account, self.limits)
         self._headers = httpx.Headers(
             {
                 "x-api-key": api_key,
                 "accept": "application/json",
-                "accept-encoding": "gzip, deflate",
+                "accept-encoding": "gzip",
                 "content-type": "application/json",
                 "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
             }
@@ -244,7 +245,8 @@ class TracktorClient(_Account):
         return self._send_again(endpoint, trouble)
 
     def _send_again(self, endpoint: Endpoint[T], trouble: TracktorError) -> T:
-        for attempt in attempts(self.limits, repeat=partial(may_repeat, endpoint)):
+        repeat = partial(may_repeat, endpoint)
+        for attempt in attempts(self.limits, repeat=repeat, account=self._account):
             with attempt:
                 if attempt.num == 1:
                     raise trouble
@@ -381,7 +383,8 @@ class AsyncTracktorClient(_Account):
         return await self._send_again(endpoint, trouble)
 
     async def _send_again(self, endpoint: Endpoint[T], trouble: TracktorError) -> T:
-        async for attempt in attempts(self.limits, repeat=partial(may_repeat, endpoint)):
+        repeat = partial(may_repeat, endpoint)
+        async for attempt in attempts(self.limits, repeat=repeat, account=self._account):
             with attempt:
                 if attempt.num == 1:
                     raise trouble

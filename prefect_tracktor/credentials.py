@@ -12,6 +12,7 @@ from prefect_tracktor.client import (
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
+from prefect_tracktor.errors import NotFound, UnreadableAnswer
 from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.transport import TransportLimits
@@ -140,6 +141,7 @@ class TracktorCredentials(Block):
 
         Raises:
             BadCredentials: Tracktor refuses the uuid or the key.
+            NotFound: There is nothing at that address: the base URL or the uuid is wrong.
             TracktorError: Tracktor cannot be reached, or answers otherwise than expected.
 
         Example:
@@ -154,4 +156,17 @@ class TracktorCredentials(Block):
         """
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:
-            client.get_status_options()
+            try:
+                options = client.get_status_options()
+            except NotFound as nothing:
+                raise NotFound(
+                    f"{nothing.call}: there is no such account at this address: check base_url and"
+                    " uuid of the credentials",
+                    call=nothing.call,
+                    status_code=nothing.status_code,
+                ) from None
+        if not options:
+            raise UnreadableAnswer(
+                "GET status-options.json: the account has no statuses, and every shop's has: check"
+                " base_url and uuid of the credentials"
+            )

@@ -1,6 +1,8 @@
 """Where flows remember things between runs: a table in SQLite on one machine, or in PostgreSQL."""
 
+import logging
 import os
+import re
 import threading
 from abc import ABC
 from collections.abc import Iterable, Iterator
@@ -20,7 +22,7 @@ from sqlalchemy.schema import CreateTable
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
 from prefect_tracktor.forms import BLOCK_CONFIG
-from prefect_tracktor.masking import redact, refuse_masked
+from prefect_tracktor.masking import public_words, redact, refuse_masked
 
 T = TypeVar("T")
 
@@ -33,8 +35,11 @@ _DRIVERS = {
     "postgresql+psycopg": "postgresql+psycopg",
 }
 _ROWS_A_STATEMENT = 500
-# classes of SQLSTATE: data exceptions, and violated constraints
-_ABOUT_VALUES = ("22", "23")
+_LITERAL = re.compile(r"'[^']*'")
+_LOOKED_AT = 2_000
+_SAID_AT_MOST = 200
+
+_log = logging.getLogger(__name__)
 
 
 class DatabaseError(TracktorError):
@@ -119,7 +124,7 @@ class DatabaseBlock(Block, ABC):
             with _engine(url, table).begin() as connection:
                 yield connection
         except ModuleNotFoundError:
-            problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
+            problem = "PostgreSQL needs its driver: pip install 'psycopg[binary]'"
         except (SQLAlchemyError, OSError) as error:
             problem = said_without_secrets(error, url)
         else:
@@ -161,26 +166,32 @@ def database_url(text: str) -> URL:
     return url.set(drivername=driver)
 
 
-def said_without_secrets(error: Exception, url: str) -> str:
+def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
     """What a database said about an error, in a line without its URL, password or anybody's data.
+
+    Its own words are in the DEBUG log.
 
     Args:
         error: What SQLAlchemy raised.
         url: The database's URL.
+        ours: What the database was asked; words of it may be repeated.
 
     Returns:
-        The kind of error, and the beginning of what was said.
+        The kind of error, and what was said in public words.
 
     Example:
         >>> said_without_secrets(OSError("no s3cret for you"), "postgresql://me:s3cret@host/shop")
         'OSError: no [hidden] for you'
     """
     cause = getattr(error, "orig", None) or error
-    if str(getattr(cause, "sqlstate", "")).startswith(_ABOUT_VALUES):
-        return type(cause).__name__  # its words repeat a value
+    kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
     password = make_url(url).password or ""
-    said = redact(" ".join(str(cause).split()), secrets=(url, str(password)))[:200]
-    return f"{type(cause).__name__}: {said}"
+    said = redact(" ".join(str(cause)[:_LOOKED_AT].split()), secrets=(url, str(password)))
+    if isinstance(cause, OSError):
+        return f"{kind}: {said[:_SAID_AT_MOST]}"  # this machine's words: paths, not rows
+    _log.debug("%s: the database said %r", kind, said)
+    public = public_words(said[:_SAID_AT_MOST], ours=_LITERAL.sub("", ours))
+    return f"{kind}: {public}" if public else kind
 
 
 def insert_into(table: Table, database: Connection) -> Any:

@@ -3,6 +3,7 @@
 Every choice that the vendor has not published is made here or in `models`, and marked [inferred].
 """
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnreadableAnswer,
 )
-from prefect_tracktor.masking import redact
+from prefect_tracktor.masking import form_of, public_words, redact
 from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
 
 T = TypeVar("T")
@@ -36,6 +37,9 @@ Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 _LARGEST_ID = 2**63 - 1
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.json)?(\?[A-Za-z0-9_.~%&=+-]*)?")
 _SAID_AT_MOST = 200
+_ERROR_BODY_LOOKED_AT = 64 * 1024
+
+_log = logging.getLogger(__name__)
 _OPTION_FIELDS = {"key", "label", "name"}
 
 
@@ -89,7 +93,7 @@ TRACKTOR = Service(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # generic: see Batch about slots
 class Endpoint(Generic[T]):
     """One call: what to send, whether it may be repeated, and how to read the answer.
 
@@ -243,7 +247,7 @@ def _refuse_unwritable(status: object, flags: Mapping[str, object]) -> None:
         raise InvalidInput("status must be a label; leave it out to keep the order's status")
     for name, flag in flags.items():
         if not isinstance(flag, bool | None):
-            raise InvalidInput(f"{name} must be true, false or left out; not {str(flag)[:40]!r}")
+            raise InvalidInput(f"{name} must be true, false or left out; not {form_of(flag)}")
 
 
 def get_status_options() -> Endpoint[list[StatusOption]]:
@@ -398,14 +402,15 @@ def checked_id(value: object, *, field: str) -> int:
         The same value.
 
     Raises:
-        InvalidInput: It is not a positive whole number of at most 63 bits.
+        InvalidInput: It is not a positive whole number of at most 63 bits; the message does not
+            repeat it, as it may be a customer's phone number or name.
 
     Example:
         >>> checked_id(1001, field="order_id")
         1001
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_ID:
-        raise InvalidInput(f"{field} must be a positive whole number, not {str(value)[:40]!r}")
+        raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
     return value
 
 
@@ -539,10 +544,10 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> t
         pass
     try:
         date = parsedate_to_datetime(value)
-    except ValueError:
+        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(timedelta(0), aware - (now or datetime.now(UTC)))
+    except (ValueError, OverflowError):
         return None
-    aware = date if date.tzinfo else date.replace(tzinfo=UTC)
-    return max(timedelta(0), aware - (now or datetime.now(UTC)))
 
 
 def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) -> TracktorError:
@@ -551,7 +556,7 @@ def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) 
     said = _what_the_server_said(answer, secrets)
     parts = [
         f"{endpoint.call}: {meaning} ({answer.status_code}).",
-        f"It said: {said!r}." if said else "",
+        quoted(said, call=endpoint.call),
         f"It asks to wait {wait.total_seconds():.0f} seconds." if wait else "",
         advice,
     ]
@@ -562,6 +567,7 @@ def _refusal(endpoint: Endpoint[Any], answer: Answer, secrets: tuple[str, ...]) 
         status_code=answer.status_code,
         retry_after=wait,
         may_have_arrived=answer.status_code not in unavailable,
+        server_said=said,
     )
 
 
@@ -596,21 +602,23 @@ def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], s
 
 
 def _what_the_server_said(answer: Answer, secrets: tuple[str, ...]) -> str:
-    """The server's own words on an error: short, and without personal data.
+    """The server's own words on an error, from the fields that are meant for messages.
 
-    Only fields that are meant for messages are repeated, and an HTML page's title; a body of any
-    other kind may hold a customer's data.
+    Cut before anything searches it: a body may be large.
     """
+    body = answer.body[:_ERROR_BODY_LOOKED_AT]
     try:
-        words = " ".join(_messages(from_json(answer.body)))
+        words = " ".join(_messages(from_json(body, allow_partial="trailing-strings")))
     except ValueError:
-        title = re.search(rb"<title>([^<]{1,200})</title>", answer.body[:10_000], re.IGNORECASE)
+        title = re.search(rb"<title>([^<]{1,200})</title>", body[:10_000], re.IGNORECASE)
         words = title.group(1).decode("utf-8", "replace") if title else ""
     return in_short(words, secrets=secrets)
 
 
 def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
-    r"""Somebody else's words on one line, short, and without personal data.
+    r"""Somebody else's words on one line, short, without secrets, e-mail addresses and phones.
+
+    Names and streets are left: this is for an error's `server_said`, not for its message.
 
     Args:
         words: For example what a server said about an error.
@@ -623,8 +631,30 @@ def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
         >>> in_short("no such  customer:\n ada@example.com")
         'no such customer: [e-mail]'
     """
-    folded = " ".join(redact(words, secrets=secrets).split())
+    looked_at = words[: 10 * _SAID_AT_MOST]
+    folded = " ".join(redact(looked_at, secrets=secrets).split())
     return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"
+
+
+def quoted(said: str, *, call: str, ours: str = "") -> str:
+    """Quote a server in an error message: public words only, and where the rest is.
+
+    Args:
+        said: What the server said, without secrets; written whole to the DEBUG log.
+        call: The call that it answered.
+        ours: Text that was sent; its words may be repeated.
+
+    Returns:
+        A sentence, or nothing if the server said nothing that may be stored.
+
+    Example:
+        >>> quoted("status is invalid for Ada Lovelace", call="POST orders/1.json")
+        "It said: 'status is invalid for …'."
+    """
+    if said:
+        _log.debug("%s: the server said %r", call, said)
+    public = public_words(said, ours=ours)
+    return f"It said: {public!r}." if public else ""
 
 
 def _messages(body: Any) -> Iterator[str]:
@@ -646,13 +676,13 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 class _OtherIdError(ValueError):
-    """The answer is about something else; the message holds ids only."""
+    """The answer is about something else."""
 
 
 def _same_id(read: T, found: int, asked: int) -> T:
     """An answer about another order would become a letter to the wrong customer."""
     if found != asked:
-        raise _OtherIdError(f"asked for {asked}, got {found}")
+        raise _OtherIdError("it is about another id")
     return read
 
 

@@ -1,7 +1,7 @@
 """One small family of errors, each saying which call failed, why, and what to do next.
 
-No error holds the API key, the account's uuid or a customer's data, so that it can be logged,
-stored by Prefect and shown to anybody.
+No error's message holds the API key, the account's uuid, a customer's data or a server's free text,
+so that it can be logged, stored by Prefect and shown to anybody.
 """
 
 from datetime import timedelta
@@ -17,6 +17,8 @@ class TracktorError(Exception):
         status_code: The HTTP status of the answer, where there was one.
         retry_after: How long the server asked to be left alone, where it did.
         may_have_arrived: Whether the server may have acted on the request.
+        server_said: The server's own text, which may hold a customer's data. It is in no message
+            and is left out when the error is stored or sent to another process.
 
     Example:
         >>> raise TracktorError("the shop is closed", call="GET orders/1.json")
@@ -33,12 +35,24 @@ class TracktorError(Exception):
         status_code: int | None = None,
         retry_after: timedelta | None = None,
         may_have_arrived: bool = True,
+        server_said: str = "",
     ) -> None:
         super().__init__(message)
         self.call = call
         self.status_code = status_code
         self.retry_after = retry_after
         self.may_have_arrived = may_have_arrived
+        self.server_said = server_said
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Prefect writes the error that a flow fails with to disk
+        return _restored, (type(self), self.args, vars(self) | {"server_said": ""})
+
+
+def _restored(kind: type[TracktorError], args: tuple[Any, ...], state: dict[str, Any]) -> Any:
+    error = kind(*args)
+    vars(error).update(state)
+    return error
 
 
 class InvalidInput(TracktorError, ValueError):
@@ -117,6 +131,22 @@ class UnreadableAnswer(TracktorError):
         >>> issubclass(UnreadableAnswer, TracktorError)
         True
     """
+
+
+class BatchFailed(TracktorError):
+    """None of the ids of a bulk task could be served; what became of each is in the batch.
+
+    Attributes:
+        batch: The `Batch`, as the task would have returned it.
+
+    Example:
+        >>> BatchFailed("none of 3 could be read", batch="the batch").batch
+        'the batch'
+    """
+
+    def __init__(self, message: str, *, batch: Any = None) -> None:
+        super().__init__(message)
+        self.batch = batch
 
 
 class LimitExceeded(TracktorError):

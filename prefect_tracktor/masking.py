@@ -23,6 +23,73 @@ _PHONE = re.compile(
     """,
     re.VERBOSE,
 )
+_LOOKED_AT = 2_000
+_LEFT_OUT = "…"
+_LENGTH_SHOWN = 12
+_DIGITS_SHOWN = 6
+_EXPONENT = re.compile(r"[eE][+-]?\d{1,3}$")
+# letters only, in words joined by an underscore, a hyphen, a slash, or by a capital letter
+_MACHINE_WORD = re.compile(r"[A-Za-z]+(?:[_/-][A-Za-z]+)*")
+_PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_ENHANCED_STATUS = re.compile(r"[245]\.[0-7]\.\d{1,3}")
+_REPLY_CODE = re.compile(r"[1-5]\d\d")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What servers say of errors. No word here is a common name of people or streets.
+_PUBLIC = _words(
+    """
+    abort aborted absent accept accepted access account action active actively address addresses
+    admin allowed already api app application argument attempt auth authenticate authenticated
+    authentication authorization authorized automatic backend bad balance banned because blacklist
+    blacklisted blocked blocklist blocklisted bounce broken bulk busy bytes cancelled cannot carrier
+    certificate characters check client closed closing code column command complaint concurrency
+    configuration configured conflict connect connecting connection constraint content corrupt
+    create created credential credentials currently daily data database deadlock deferred delayed
+    delete deleted delivered delivery denied denylist detected dial directory disabled disallowed
+    disconnected disk dkim dmarc dns does domain downstream duplicate dynamic email empty enabled
+    encountered encryption enforce entity entry error exceed exceeded exceeds exception execute
+    exist existing exists expected expired failed failure false fatal fault forbidden format
+    forwarded found frozen fulfillment full function gateway generic graphql greylisted handshake
+    header helo hourly html http https identifier identity illegal imap implemented inactive
+    incorrect input insert insufficient integer internal invalid ip issue json label length limit
+    limited listed locked login lookup loop mail mailbox maintenance malformed maximum maybe memory
+    message messages method mime minimum minute missing monthly moved multiple nan network no none
+    not null oauth object occurred offline operation order outgoing overload overloaded parameter
+    parse password path payload payment per permanent permanently permission permitted plan please
+    policy pool port postmaster prohibited property protocol proxy ptr query queue quota rate
+    reached reason receive received recipient redirect refused reject rejected rejecting relation
+    relay relaying repeated reputation request requested require required requires resolve resource
+    response restricted result retry revoked role row saved schema scheme scope security send sender
+    sending sent server service session sessions shop size smtp sorry spam spf sql ssl started
+    starttls status storage store string submission submit such supplied support supported suspended
+    suspicious syntax system table temporarily temporary terminated that the there these this
+    threshold throttled throttling timeout tls token too topic tracking traffic transaction
+    transient transport true type unable unauthenticated unauthorised unauthorized unavailable
+    undefined undeliverable unexpected unique unknown unprocessable unreachable unrecognized
+    unrouteable unsolicited unsupported unverified update upgrade upstream url user username using
+    uuid valid validation value variable verification verified verify version via violates violation
+    virtual volume webhook wrong yes you your
+    """
+)
+# In lower case only: with a capital letter some of these are names.
+_PUBLIC_IN_LOWER_CASE = _words(
+    """
+    a about after again all an and another any are aren't as at be been before being between by can
+    can't could couldn't didn't do doesn't don't each else few field file first for from had has
+    have host if in into is isn't it its key later less line many may more most must name near need
+    now of off on once one only open or other our out over page read readonly second seconds should
+    since so some still than their them then they time to translate try under until up us use used
+    was wasn't we were when which while will with within without won't would write
+    """
+)
+# As a part of a machine word, such as invalid_grant.
+_PUBLIC_PARTS = _words(
+    "argument be cost field for grant id in incompatible is key literals max not of page to"
+)
 _TOP_LEVEL_DOMAIN = re.compile(r".*\.([a-z0-9-]{2,24})", re.IGNORECASE | re.DOTALL)
 
 
@@ -70,6 +137,94 @@ def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "[hidden]")
     return _PHONE.sub("[phone]", _EMAIL.sub("[e-mail]", text))
+
+
+def public_words(text: str, *, ours: str = "") -> str:
+    """Keep of a server's words those that cannot be anybody's data, for messages that are stored.
+
+    What remains are the words of a fixed vocabulary, machine words made of these, the reply code at
+    the beginning, and enhanced status codes of mail servers.
+
+    Args:
+        text: What a server said; of a long text only the beginning is looked at.
+        ours: Text that was ours to begin with, such as a query; its words may be repeated.
+
+    Returns:
+        The text with an ellipsis for what was left out; empty if nothing remains.
+
+    Example:
+        >>> public_words("550 5.1.1 <ada@example.com>: User unknown, ask Ada Lovelace")
+        '550 5.1.1 … User unknown, …'
+        >>> public_words("MAX_COST_EXCEEDED"), public_words("Ada Lovelace, 12 Main Street")
+        ('MAX_COST_EXCEEDED', '')
+    """
+    known = frozenset(re.findall(r"\w+", ours.casefold()))
+    shown: list[str] = []
+    for place, token in enumerate(text[:_LOOKED_AT].split()):
+        word = token.strip("\"'`.,:;!?()[]<>")
+        code = place == 0 and _REPLY_CODE.fullmatch(word)
+        if code or _ENHANCED_STATUS.fullmatch(word) or _is_public(word, known):
+            ends = token[-1] if token[-1] in ".,:;!?" else ""
+            shown.append(word + ends)
+        elif shown[-1:] != [_LEFT_OUT]:
+            shown.append(_LEFT_OUT)
+    return "" if shown == [_LEFT_OUT] else " ".join(shown)
+
+
+def _is_public(word: str, known: frozenset[str]) -> bool:
+    if word in _PUBLIC_IN_LOWER_CASE or word.casefold() in known | _PUBLIC:
+        return True
+    if not _MACHINE_WORD.fullmatch(word):
+        return False
+    parts = [part.lower() for part in _PART.findall(word)]
+    public = [part in _PUBLIC or part.removesuffix("s") in _PUBLIC for part in parts]
+    return any(public) and all(
+        fits or part in _PUBLIC_PARTS for part, fits in zip(parts, public, strict=True)
+    )
+
+
+def form_of(value: object) -> str:
+    """Show a value that cannot be anybody's data, and say of any other what it looks like.
+
+    Args:
+        value: Any value, such as what stood where an order id was expected.
+
+    Returns:
+        The value in quotes, or its form in words.
+
+    Example:
+        >>> form_of("12x"), form_of("ada@example.com"), form_of("Ada Lovelace")
+        ("'12x'", 'an e-mail address', 'text of 12 characters')
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, float) or type(value) is int:
+        text = f"{value:.12g}" if abs(value) < 10**_DIGITS_SHOWN else ""
+        return repr(text) if _is_harmless(text) else f"a number of type {type(value).__name__}"
+    if isinstance(value, str):
+        return _form_of_text(value.strip())
+    return f"a {type(value).__name__}"
+
+
+def _form_of_text(text: str) -> str:
+    if not text:
+        return "empty text"
+    if _is_harmless(text):
+        return repr(text)
+    if text.isdecimal():
+        return f"text of {len(text)} digits"
+    if _EMAIL.fullmatch(text[:_LOOKED_AT]):
+        return "an e-mail address"
+    return f"text of {len(text)} characters"
+
+
+def _is_harmless(text: str) -> bool:
+    """Too short for a phone or tracking number, and without a word that may be a name."""
+    if not 0 < len(text) <= _LENGTH_SHOWN or not text.isprintable():
+        return False
+    digits = sum(map(str.isdigit, _EXPONENT.sub("", text)))
+    words = re.findall(r"[^\W\d_]{2,}", text)
+    return digits <= _DIGITS_SHOWN and all(_is_public(word, frozenset()) for word in words)
 
 
 def refuse_masked(secret: str, *, field: str) -> None:

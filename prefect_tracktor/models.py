@@ -8,9 +8,11 @@ Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inf
 """
 
 import datetime as dt
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import (
@@ -42,6 +44,10 @@ class ShipmentStatus(StrEnum):
     def label(self) -> str:
         """The status in words, for people."""
         return self.value.replace("_", " ").capitalize()
+
+
+# what only a carrier reports
+CARRIER_STATUSES: frozenset[str] = frozenset(ShipmentStatus) - {ShipmentStatus.ORDER_READY}
 
 
 class ExceptionStatus(StrEnum):
@@ -138,6 +144,80 @@ def _in_utc_if_naive(value: dt.datetime | None) -> dt.datetime | None:
     return value.replace(tzinfo=dt.UTC) if value is not None and value.tzinfo is None else value
 
 
+# how Shopify and shops say that nothing more is to come of an order or a parcel
+_CANCELLED_WORDS = frozenset(
+    {"cancelled", "canceled", "void", "voided", "refunded", "restocked", "annulled"}
+)
+_CANCELLATION_WORDS = frozenset({"cancel", "cancellation"})
+_WORDS_BESIDE = frozenset(
+    {"is", "was", "has", "been", "fully", "at", "on", "by", "date", "time", "datetime", "timestamp"}
+    | {"reason", "order", "fulfillment", "shipment", "parcel"}
+)
+_NO = frozenset({"", "0", "false", "no", "n", "none", "null", "never"})
+_SHIPPED_FULFILLMENTS = frozenset(
+    {"fulfilled", "partial", "partially_fulfilled", "success", "shipped"}
+)
+
+
+def says_cancelled(status: str) -> bool:
+    """Whether a status means that nothing more is to come: cancelled, voided, refunded in full.
+
+    Args:
+        status: The status, in any spelling.
+
+    Returns:
+        False for what holds for a part only.
+
+    Example:
+        >>> says_cancelled("REFUNDED"), says_cancelled("partially_refunded")
+        (True, False)
+    """
+    words = status_key(status).split("_")
+    in_part = any(word.startswith("partial") or word == "not" for word in words)
+    return not (in_part or _CANCELLED_WORDS.isdisjoint(words))
+
+
+def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
+    """Whether a field says so: a status, or a flag, time or reason such as `cancelled_at`."""
+    for name, value in fields:
+        words = _words_of(name)
+        if words & {"status", "statuses", "state"}:
+            texts = [value] if isinstance(value, str) else _as_list(value)
+            if _all_say_cancelled(texts):
+                return True
+        elif _tells_of_cancellation(words) and _is_yes(value, dated=bool(words & {"at", "date"})):
+            return True
+    return False
+
+
+@lru_cache(maxsize=1024)
+def _words_of(name: str) -> frozenset[str]:
+    return frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
+
+
+def _all_say_cancelled(texts: Any) -> bool:
+    given = [text for text in texts if text] if isinstance(texts, list | tuple) else []
+    return bool(given) and all(isinstance(text, str) and says_cancelled(text) for text in given)
+
+
+def _tells_of_cancellation(words: frozenset[str]) -> bool:
+    told = words & (_CANCELLED_WORDS | _CANCELLATION_WORDS)
+    alone = told <= _CANCELLATION_WORDS and not words & {"reason", "at", "date"}
+    return bool(told) and not alone and words - told <= _WORDS_BESIDE
+
+
+def _is_yes(value: Any, *, dated: bool) -> bool:
+    """Whether a flag is set, or a time given; a number that is no time may be a sum of money."""
+    if not isinstance(value, str | int | float):
+        return bool(value)
+    text = str(value).strip().lower()
+    if text in _NO or text.startswith(("0000-00-00", "partial", "not ")):
+        return False
+    is_number = text.replace(".", "", 1).isdigit()
+    return dated or not is_number or float(text) == 1
+
+
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _Empty = BeforeValidator(_empty_as_none)
 Text = Annotated[str | None, _Empty]
 Id = Annotated[int | None, _Empty]
@@ -171,6 +251,10 @@ class TracktorModel(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Ids and statuses only: reprs end up in logs."""
         return ((name, value) for name, value in super().__repr_args__() if name in self._shown)
+
+    def _fields_but(self, left_out: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
+        """All fields by name, those that the pack does not know among them."""
+        return ((name, value) for name, value in self if name not in left_out)
 
 
 class Carrier(TracktorModel):
@@ -272,6 +356,61 @@ class Fulfillment(TracktorModel):
         return ShipmentStatus.DELIVERED in {status_key(status) for status in shown if status}
 
     @property
+    def is_cancelled(self) -> bool:
+        """Whether the parcel was cancelled, voided or refunded, by any field that says so.
+
+        The alert *Cancelled* is none: the carrier ended the tracking, and the parcel may arrive.
+
+        Example:
+            >>> Fulfillment(fulfillment_id=7, fulfillment_status="cancelled").is_cancelled
+            True
+        """
+        if _any_says_cancelled(self._fields_but(_OF_THE_CARRIER)):
+            return True
+        alert = status_key(self.exception_status or "")
+        return says_cancelled(self.current_status) and not says_cancelled(alert)
+
+    @property
+    def has_shipped(self) -> bool:
+        """Whether the parcel was handed to a carrier, whatever status it was given by hand.
+
+        Example:
+            >>> Fulfillment(fulfillment_id=7, shipment_status="Cutting").has_shipped
+            False
+            >>> Fulfillment(
+            ...     fulfillment_id=7, shipment_status="Cutting", fulfillment_status="fulfilled"
+            ... ).has_shipped
+            True
+        """
+        return self.was_handed_over or bool(self.carrier_statuses)
+
+    @property
+    def was_handed_over(self) -> bool:
+        """Whether the shop fulfilled it, by its fulfillment status or its tracking number."""
+        fulfilled = status_key(self.fulfillment_status or "") in _SHIPPED_FULFILLMENTS
+        return (fulfilled or bool(self.tracking_number)) and not self.is_cancelled
+
+    @property
+    def carrier_statuses(self) -> set[str]:
+        """The statuses that it has reached and that only carriers report."""
+        if self.is_cancelled:
+            return set()
+        steps = [step for step in self.status if step.datetime]
+        latest = [self.latest_status] if self.latest_status else []
+        return {self.current_status, *self._keys_of([*steps, *latest])} & CARRIER_STATUSES
+
+    @property
+    def status_keys(self) -> set[str]:
+        """The keys of all statuses that the parcel names: its own, its latest and earlier ones."""
+        steps = [*self.status, *([self.latest_status] if self.latest_status else [])]
+        own = {status_key(self.shipment_status)} if self.shipment_status else set()
+        return own | self._keys_of(steps)
+
+    @staticmethod
+    def _keys_of(steps: Iterable[TrackingStatus]) -> set[str]:
+        return {status_key(name) for step in steps for name in (step.key, step.label) if name}
+
+    @property
     def current_status(self) -> str:
         """The key of the status that the parcel is in; empty if it has none."""
         return status_key(self.shown_status or "")
@@ -317,6 +456,10 @@ class Fulfillment(TracktorModel):
         return max(times, default=None)
 
 
+# what tells of the tracking, not of what the shop did
+_OF_THE_CARRIER = frozenset({"shipment_status", "exception_status", "latest_status", "status"})
+
+
 def _keyed_statuses(statuses: dict[str, Any]) -> Iterator[Any]:
     for key, value in statuses.items():
         details = value if isinstance(value, dict) else {"label": value}
@@ -359,6 +502,134 @@ class Order(TracktorModel):
     fulfillments: Annotated[tuple[Fulfillment, ...], BeforeValidator(_as_list)] = ()
 
     _aware = field_validator("order_created_at")(_in_utc_if_naive)
+
+    @property
+    def status_keys(self) -> list[str]:
+        """The keys of the order's own statuses, one per parcel."""
+        return [status_key(status) for status in self.statuses]
+
+    @property
+    def exception_keys(self) -> set[str]:
+        """The keys of the order's own exceptions."""
+        return {status_key(status) for status in self.exception_statuses}
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether all of the order has arrived, by its parcels or by its own statuses.
+
+        Example:
+            >>> late = {"fulfillment_id": 7, "shipment_status": "in_transit"}
+            >>> Order(order_id=1, statuses=["delivered"], fulfillments=[late]).is_delivered
+            True
+        """
+        if self._delivered_beyond_parcels:
+            return set(self.status_keys) == {ShipmentStatus.DELIVERED}
+        return bool(self.fulfillments) and all(p.is_delivered for p in self.fulfillments)
+
+    @property
+    def is_partly_delivered(self) -> bool:
+        """Whether anything of the order has arrived, by a parcel or by its own statuses."""
+        arrived = any(parcel.is_delivered for parcel in self.fulfillments)
+        return arrived or ShipmentStatus.DELIVERED in self.status_keys
+
+    @property
+    def contradicts_its_parcels(self) -> bool:
+        """Whether it names more deliveries than its parcels do, and not of all of it.
+
+        Which of its parcels arrived cannot be told then.
+
+        Example:
+            >>> late = {"shipment_status": "in_transit"}
+            >>> Order(
+            ...     order_id=1,
+            ...     statuses=["delivered", "in_transit"],
+            ...     fulfillments=[{"fulfillment_id": 7} | late, {"fulfillment_id": 8} | late],
+            ... ).contradicts_its_parcels
+            True
+        """
+        return self._delivered_beyond_parcels and not self.is_delivered
+
+    @property
+    def _delivered_beyond_parcels(self) -> bool:
+        named = self.status_keys.count(ShipmentStatus.DELIVERED)
+        return named > sum(parcel.is_delivered for parcel in self.fulfillments)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the order was cancelled, voided or refunded in full, by any field that says so.
+
+        Example:
+            >>> Order.model_validate({"order_id": 1, "financial_status": "refunded"}).is_cancelled
+            True
+        """
+        parcels = self.fulfillments
+        return _any_says_cancelled(self._fields_but(frozenset({"exception_statuses"}))) or (
+            bool(parcels) and all(parcel.is_cancelled for parcel in parcels)
+        )
+
+    def has_cancelled(self, parcel: Fulfillment) -> bool:
+        """Whether nothing more is to come of a parcel, since it or the order was cancelled.
+
+        Args:
+            parcel: One of the order's.
+        """
+        return parcel.is_cancelled or self.is_cancelled
+
+    @property
+    def has_shipped(self) -> bool:
+        """Whether anything of the order was handed to a carrier."""
+        return self.was_handed_over or bool(self.carrier_statuses)
+
+    @property
+    def was_handed_over(self) -> bool:
+        """Whether the shop fulfilled any of it."""
+        own = self._own_fulfillment in _SHIPPED_FULFILLMENTS
+        return own or any(parcel.was_handed_over for parcel in self.fulfillments)
+
+    @property
+    def carrier_statuses(self) -> set[str]:
+        """The statuses that it or a parcel has reached and that only carriers report."""
+        own = CARRIER_STATUSES & set(self.status_keys)
+        return set(own).union(*(parcel.carrier_statuses for parcel in self.fulfillments))
+
+    @property
+    def has_shipped_in_full(self) -> bool:
+        """Whether every parcel was handed to a carrier, and no part is known to be left."""
+        parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
+        states = {status_key(parcel.fulfillment_status or "") for parcel in parcels}
+        if {self._own_fulfillment, *states} & {"partial", "partially_fulfilled"}:
+            return False
+        shipped = bool(parcels) and all(parcel.has_shipped for parcel in parcels)
+        return shipped or self._own_fulfillment == "fulfilled"
+
+    @property
+    def _own_fulfillment(self) -> str:
+        state = (self.model_extra or {}).get("fulfillment_status")
+        return status_key(state) if isinstance(state, str) else ""
+
+    @property
+    def undelivered(self) -> tuple[Fulfillment, ...]:
+        """The parcels that are still to arrive, by their own fields and by the order's."""
+        if self.is_delivered:
+            return ()
+        return tuple(parcel for parcel in self.fulfillments if not parcel.is_delivered)
+
+    @property
+    def foreign_parcels(self) -> tuple[Fulfillment, ...]:
+        """The parcels in the answer that belong to another order.
+
+        Example:
+            >>> other = {"fulfillment_id": 7, "order_id": 2}
+            >>> len(Order(order_id=1, fulfillments=[other]).foreign_parcels)
+            1
+        """
+        return tuple(parcel for parcel in self.fulfillments if self._is_foreign(parcel))
+
+    def _is_foreign(self, parcel: Fulfillment) -> bool:
+        if parcel.order_id is not None:
+            return parcel.order_id != self.order_id
+        names = [status_key(name) for name in (parcel.order_name, self.order_name) if name]
+        return len(set(names)) > 1
 
 
 class StatusOption(TracktorModel):

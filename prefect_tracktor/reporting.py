@@ -286,8 +286,8 @@ def publish_charts(
 class Progress:
     """How far a run is: a progress artifact, or counts in the log when the total is unknown.
 
-    It is shown anew when some time has passed or five percent were done; it ends at 100 when the
-    block ends without an exception. One thread at a time may use it.
+    It is shown anew when some time has passed or five percent were done; it ends at 100 when all
+    steps were done and the block ends without an exception. One thread at a time may use it.
 
     Args:
         key: What to find the artifact by; brought to lowercase letters, digits and dashes.
@@ -340,7 +340,8 @@ class Progress:
         traceback: TracebackType | None,
     ) -> None:
         """Show the end: everything done, or how far it came."""
-        self._show(self._percent if error_type else 100.0)
+        everything = not error_type and self._done >= (self._total or 0)
+        self._show(100.0 if everything else self._percent)
 
     def advance(self, steps: int = 1) -> None:
         """Count steps as done.

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
 from prefect.tasks import exponential_backoff
 
 from prefect_tracktor import endpoints
@@ -18,6 +19,7 @@ from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anyw
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.endpoints import Endpoint
 from prefect_tracktor.errors import (
+    BatchFailed,
     ConnectionTrouble,
     InvalidInput,
     RateLimited,
@@ -29,6 +31,7 @@ from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 # Prefect calls conditions only if they are plain functions. In async tasks `state.result()` would
@@ -366,6 +369,7 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
     Raises:
         InvalidInput: An id is none; nothing was sent.
         BadCredentials: Tracktor refuses the credentials.
+        BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
         >>> batch = get_orders(credentials, order_ids[:3])
@@ -373,7 +377,7 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
         (['#1001', '#1002', '#1003'], True)
     """
     calls = calls_for(endpoints.get_order, order_ids)
-    return send_all_from_anywhere(credentials.get_async_client, calls)
+    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Get orders", "get-orders")
@@ -387,7 +391,7 @@ async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]
     """
     calls = calls_for(endpoints.get_order, order_ids)
     async with credentials.get_async_client() as client:
-        return await send_all(client, calls)
+        return _unless_all_failed(await send_all(client, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
@@ -410,6 +414,7 @@ def get_fulfillments(
     Raises:
         InvalidInput: An id is none; nothing was sent.
         BadCredentials: Tracktor refuses the credentials.
+        BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
         >>> batch = get_fulfillments(credentials, [fulfillment_id])
@@ -417,7 +422,7 @@ def get_fulfillments(
         (['#1001'], True)
     """
     calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
-    return send_all_from_anywhere(credentials.get_async_client, calls)
+    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
@@ -433,7 +438,7 @@ async def aget_fulfillments(
     """
     calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
     async with credentials.get_async_client() as client:
-        return await send_all(client, calls)
+        return _unless_all_failed(await send_all(client, calls))
 
 
 @_tracktor_task("Update orders", "update-orders")
@@ -456,6 +461,7 @@ def update_orders(
     Raises:
         InvalidInput: An update asks for nothing, or two for one order disagree; nothing was sent.
         BadCredentials: Tracktor refuses the credentials.
+        BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
         >>> from prefect_tracktor import DesiredStatus
@@ -463,7 +469,8 @@ def update_orders(
         >>> len(batch.found), batch.complete
         (1, True)
     """
-    return send_all_from_anywhere(credentials.get_async_client, _writes(updates, force=force))
+    calls = _writes(updates, force=force)
+    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
 
 
 @_tracktor_task("Update orders", "update-orders")
@@ -481,7 +488,45 @@ async def aupdate_orders(
     """
     calls = _writes(updates, force=force)
     async with credentials.get_async_client() as client:
-        return await send_all(client, calls)
+        return _unless_all_failed(await send_all(client, calls))
+
+
+def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
+    """Wait for a bulk task and take its outcome, even if all of it failed.
+
+    Args:
+        future: What `submit` gave.
+
+    Returns:
+        The outcome of every id.
+
+    Raises:
+        TracktorError: Whatever else the task raised.
+
+    Example:
+        >>> from prefect import flow
+        >>> @flow
+        ... def count(credentials: TracktorCredentials, ids: list[int]) -> int:
+        ...     return len(batch_of(get_orders.submit(credentials, ids)).found)
+        >>> count(credentials, order_ids[:3])
+        3
+    """
+    try:
+        return future.result()
+    except BatchFailed as failed:
+        batch: Batch[T] = failed.batch
+        return batch
+
+
+def _unless_all_failed(batch: Batch[R]) -> Batch[R]:
+    if batch.failed_as_a_whole:
+        # a task that returned it would look like a success
+        raise BatchFailed(
+            f"none of {len(batch.failed):,} could be served. The first failed as:"
+            f" {batch.failed[0].reason}",
+            batch=batch,
+        )
+    return batch
 
 
 def _writes(updates: Sequence[DesiredStatus], *, force: bool) -> dict[int, Endpoint[Order]]:

@@ -1,9 +1,12 @@
-"""How a request travels: connections, time-outs, retries. Composed from libraries."""
+"""HTTP transport: connections, time-outs, retries. Composed from libraries."""
 
+import logging
+import math
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,10 +14,15 @@ from operator import attrgetter
 from typing import Any, Self
 from urllib.request import getproxies, proxy_bypass
 
+import anyio
 import httpx
 import stamina
+from prefect import get_run_logger
+from prefect.exceptions import MissingContextError
+from prefect.runtime import flow_run
 from pydantic import BaseModel, ConfigDict, Field
 
+from prefect_tracktor.deadline import DeadlineTransport, ends_within
 from prefect_tracktor.endpoints import Answer, Endpoint, Retries, cut_off
 from prefect_tracktor.errors import (
     ConnectionTrouble,
@@ -25,7 +33,15 @@ from prefect_tracktor.errors import (
 )
 from prefect_tracktor.forms import in_order
 
-_LARGEST_BODY_BYTES = 64 * 1024 * 1024
+# a page of 250 orders from Shopify has some hundred kB, an order of Tracktor's some ten
+_LARGEST_BODY_BYTES = 4 * 1024 * 1024
+_ERROR_BODY_BYTES = 64 * 1024
+_SECONDS_BETWEEN_LINES = 60
+_OUR_TROUBLE = tuple(
+    f"{kind.__name__}(" for kind in (RateLimited, ServerTrouble, ConnectionTrouble)
+)
+_CODINGS = {"gzip", "x-gzip", "deflate"}
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # told apart by the body's first bytes
 
 
 def _in_a_form(schema: dict[str, Any]) -> None:
@@ -134,7 +150,9 @@ class TransportLimits(BaseModel):
         )
 
 
-def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) -> Any:
+def attempts(
+    limits: TransportLimits, *, repeat: Callable[[Exception], bool], account: str = ""
+) -> Any:
     """The attempts that a call may have: iterate with `for` or `async for`, enter each with `with`.
 
     An attempt that ends in an error which may pass is followed by another, after a pause that
@@ -144,6 +162,7 @@ def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) ->
     Args:
         limits: The number of attempts and the budget.
         repeat: Whether the call may be sent again after an error.
+        account: Whose calls these are: what is waited for is logged once a minute for each.
 
     Returns:
         An iterable of `stamina.Attempt`, sync and async.
@@ -159,6 +178,8 @@ def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) ->
     def pause(error: Exception) -> bool | float:
         if not repeat(error):
             return False
+        if limits.max_attempts > 1:
+            _waits(account, str(flow_run.get_id())).tell(error, limits)
         wait = error.retry_after if isinstance(error, TracktorError) else None
         if wait is None:
             return True
@@ -174,6 +195,44 @@ def attempts(limits: TransportLimits, *, repeat: Callable[[Exception], bool]) ->
         wait_max=20.0,
         wait_jitter=1.0,
     )
+
+
+class _Waits:
+    """Says what is waited for, in a line a minute at most, however many calls wait."""
+
+    def __init__(self) -> None:
+        self._silent_until = -math.inf
+
+    def tell(self, error: Exception, limits: TransportLimits) -> None:
+        now = time.monotonic()
+        if now < self._silent_until:
+            return
+        self._silent_until = now + _SECONDS_BETWEEN_LINES
+        problem, _, _ = str(error).partition(". ")
+        _run_logger().warning(
+            "Waiting: %s. Each call that fails so is sent again, for up to %.0f seconds.",
+            problem.removesuffix("."),
+            limits.retry_budget_seconds,
+        )
+
+
+# by account and run
+_waits = lru_cache(maxsize=256)(lambda _account, _run: _Waits())
+
+
+def _run_logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return logging.getLogger(__name__)
+
+
+def _is_told_by_us(record: logging.LogRecord) -> bool:
+    return not str(getattr(record, "stamina.caused_by", "")).startswith(_OUR_TROUBLE)
+
+
+# a line for each attempt of each call, without a word of what is waited for
+logging.getLogger("stamina").addFilter(_is_told_by_us)
 
 
 def may_repeat(endpoint: Endpoint[Any], error: Exception) -> bool:
@@ -259,7 +318,7 @@ def proxy_for(address: str) -> str | None:
     return None if proxy is None or proxy_bypass(url.host) else proxy
 
 
-def sync_transport(base_url: str, limits: TransportLimits) -> httpx.HTTPTransport:
+def sync_transport(base_url: str, limits: TransportLimits) -> DeadlineTransport:
     """One pool, as large as the concurrency allowed.
 
     Args:
@@ -272,13 +331,10 @@ def sync_transport(base_url: str, limits: TransportLimits) -> httpx.HTTPTranspor
     Example:
         >>> sync_transport("https://shop.example", TransportLimits()).close()
     """
-    return httpx.HTTPTransport(
-        verify=tls_context(),
+    return DeadlineTransport(
+        ssl_context=tls_context(),
         proxy=proxy_for(base_url),
-        limits=httpx.Limits(
-            max_connections=limits.max_concurrency,
-            max_keepalive_connections=limits.max_concurrency,
-        ),
+        connections=limits.max_concurrency,
     )
 
 
@@ -375,52 +431,73 @@ def async_transport(base_url: str, limits: TransportLimits) -> SmallPools:
 
 
 class Body:
-    """Gathers an answer's body, and refuses one that is endless in size or time.
+    """An answer's body while it is received: never more of it is held than an answer may have.
+
+    Of an error only the beginning is kept, as no more of it is looked at.
 
     Args:
         endpoint: The call, for error messages.
-        limits: How long an attempt may take.
+        response: The answer, of which nothing was read yet.
 
     Raises:
-        httpx.ReadTimeout: The attempt has taken too long.
-        UnreadableAnswer: The body is larger than any answer ought to be.
+        UnreadableAnswer: The body is larger than any answer ought to be, or compressed otherwise
+            than once with gzip or deflate.
+        httpx.DecodingError: It is not what its compression says.
 
     Example:
         >>> from prefect_tracktor.endpoints import get_order
-        >>> Body(get_order(1), TransportLimits()).gather([b"{", b"}"])
-        b'{}'
+        >>> body = Body(get_order(1), httpx.Response(200))
+        >>> body.add(b"{"), body.add(b"}"), body.whole()
+        (True, True, b'{}')
     """
 
-    def __init__(self, endpoint: Endpoint[Any], limits: TransportLimits) -> None:
+    def __init__(self, endpoint: Endpoint[Any], response: httpx.Response) -> None:
         self._endpoint = endpoint
-        self._deadline = time.monotonic() + limits.call_timeout_seconds
+        self._is_error = not response.is_success
+        self._most = _ERROR_BODY_BYTES if self._is_error else _LARGEST_BODY_BYTES
         self._parts: list[bytes] = []
-        self._size = 0
+        self._received = self._held = 0
+        self._decoder = self._decoder_for(response.headers.get("content-encoding", ""))
 
-    def add(self, part: bytes) -> None:
-        """Take the next part."""
-        self._parts.append(part)
-        self._size += len(part)
-        if time.monotonic() > self._deadline:
-            raise httpx.ReadTimeout("the whole answer took too long")
-        if self._size > _LARGEST_BODY_BYTES:
-            raise UnreadableAnswer(
-                f"{self._endpoint.call}: the answer is larger than {_LARGEST_BODY_BYTES} bytes."
-                f" Check {self._endpoint.service.address}.",
-                call=self._endpoint.call,
-            )
+    def _decoder_for(self, header: str) -> Any:
+        codings = [word for word in header.replace(",", " ").lower().split() if word != "identity"]
+        if not codings:
+            return None
+        if len(codings) > 1 or codings[0] not in _CODINGS:
+            if not self._is_error:
+                raise self._unreadable("is compressed otherwise than once with gzip or deflate")
+            self._most = 0
+        return zlib.decompressobj(_GZIP_OR_ZLIB)
 
-    def gather(self, parts: Iterable[bytes]) -> bytes:
-        """Take all parts of a sync answer and give the whole."""
-        for part in parts:
-            self.add(part)
+    def add(self, part: bytes) -> bool:
+        """Take the next part; false when nothing more is wanted."""
+        self._received += len(part)
+        room = self._most - self._held
+        try:
+            decoded = self._decoder.decompress(part, room + 1) if self._decoder else part
+        except zlib.error as error:
+            if self._is_error:
+                return False
+            raise httpx.DecodingError(str(error)) from error
+        self._parts.append(decoded[:room])
+        self._held += min(len(decoded), room)
+        if len(decoded) <= room and self._received <= self._most:
+            return True
+        if self._is_error:
+            return False
+        raise self._unreadable(f"is larger than {_LARGEST_BODY_BYTES} bytes")
+
+    def whole(self) -> bytes:
+        """The body, once all parts were taken."""
+        if self._decoder and self._received and not (self._decoder.eof or self._is_error):
+            raise httpx.DecodingError("the compressed body ends too early")
         return b"".join(self._parts)
 
-    async def agather(self, parts: AsyncIterator[bytes]) -> bytes:
-        """Take all parts of an async answer and give the whole."""
-        async for part in parts:
-            self.add(part)
-        return b"".join(self._parts)
+    def _unreadable(self, problem: str) -> UnreadableAnswer:
+        return UnreadableAnswer(
+            f"{self._endpoint.call}: the answer {problem}. Check {self._endpoint.service.address}.",
+            call=self._endpoint.call,
+        )
 
 
 @contextmanager
@@ -486,15 +563,19 @@ def exchange(
         >>> exchange(there, request, get_order(1), TransportLimits()).status_code
         404
     """
-    whole = Body(endpoint, limits)
-    with translated(endpoint, None):
-        response = transport.handle_request(request)
-    try:
-        with translated(endpoint, response):
-            body = whole.gather(response.iter_bytes())
-    finally:
-        response.close()
-    return Answer(response.status_code, response.headers, body)
+    with ends_within(limits.call_timeout_seconds):
+        with translated(endpoint, None):
+            response = transport.handle_request(request)
+        try:
+            with translated(endpoint, response):
+                body = Body(endpoint, response)
+                for part in response.iter_raw():
+                    if not body.add(part):
+                        break
+                whole = body.whole()
+        finally:
+            response.close()
+    return Answer(response.status_code, response.headers, whole)
 
 
 async def aexchange(
@@ -513,12 +594,21 @@ async def aexchange(
         >>> anyio.run(aexchange, there, request, get_order(1), TransportLimits()).status_code
         404
     """
-    whole = Body(endpoint, limits)
-    with translated(endpoint, None):
-        response = await transport.handle_async_request(request)
+    response: httpx.Response | None = None
     try:
+        with anyio.fail_after(limits.call_timeout_seconds):
+            with translated(endpoint, None):
+                response = await transport.handle_async_request(request)
+            try:
+                with translated(endpoint, response):
+                    body = Body(endpoint, response)
+                    async for part in response.aiter_raw():
+                        if not body.add(part):
+                            break
+                    whole = body.whole()
+            finally:
+                await response.aclose()
+    except TimeoutError:
         with translated(endpoint, response):
-            body = await whole.agather(response.aiter_bytes())
-    finally:
-        await response.aclose()
-    return Answer(response.status_code, response.headers, body)
+            raise httpx.ReadTimeout("the whole call took too long") from None
+    return Answer(response.status_code, response.headers, whole)

@@ -8,12 +8,14 @@ import httpx
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
+from prefect_tracktor.deadline import ends_within
 from prefect_tracktor.endpoints import checked_address
 from prefect_tracktor.errors import ConnectionTrouble
 from prefect_tracktor.forms import BLOCK_CONFIG, in_order
 from prefect_tracktor.logos import logo
-from prefect_tracktor.masking import redact, refuse_masked
+from prefect_tracktor.masking import public_words, refuse_masked
 from prefect_tracktor.models import Webhook, WebhookTopic
+from prefect_tracktor.transport import TransportLimits, sync_transport
 
 _SECONDS_FOR_A_CHECK = 10
 
@@ -126,11 +128,15 @@ class WebhookSubscription(Block):
         """
         host = host_of(self.address.get_secret_value())
         try:
-            httpx.head(host, timeout=_SECONDS_FOR_A_CHECK)
+            with (
+                ends_within(_SECONDS_FOR_A_CHECK),
+                httpx.Client(transport=sync_transport(host, TransportLimits())) as client,
+            ):
+                client.head(host, timeout=_SECONDS_FOR_A_CHECK)
         except httpx.HTTPError as error:
-            said = redact(str(error), secrets=(self.address.get_secret_value(),))
+            said = f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")
             raise ConnectionTrouble(
-                f"{host} does not answer this machine ({type(error).__name__}: {said})."
+                f"{host} does not answer this machine ({said})."
                 " Check the address, the receiver behind it and its certificate.",
                 may_have_arrived=False,
             ) from None

@@ -72,7 +72,15 @@ def running(
     command = [python, *arguments]
     with (
         log.open("ab") as written,
-        Popen(command, cwd=cwd, env=environment, stdout=written, stderr=STDOUT) as process,
+        Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdout=written,
+            stderr=STDOUT,
+            # its own group, as in a shell: what Ctrl+C does there can be done to it
+            process_group=0,
+        ) as process,
     ):
         try:
             for attempt in waiting():

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -77,7 +78,31 @@ class ScriptedServer:
         if isinstance(reply, float):
             self._closing.wait(reply)
         else:
-            connection.sendall(reply)
+            with suppress(ConnectionError):  # who has read enough hangs up
+                connection.sendall(reply)
+
+
+class DrippingServer(ScriptedServer):
+    """Sends a beginning, and then the same few bytes now and then for ever."""
+
+    def __init__(self, beginning: bytes, drop: bytes) -> None:
+        super().__init__([])
+        self._beginning = beginning
+        self._drop = drop
+        self._enough = threading.Event()
+
+    def __exit__(self, *error: object) -> None:
+        self._enough.set()
+        super().__exit__(*error)  # type: ignore[arg-type]
+
+    def _converse(self, connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(self._beginning)
+        while not self._enough.wait(0.02):
+            try:
+                connection.sendall(self._drop)
+            except OSError:
+                return
 
 
 def _read(connection: socket.socket) -> Request | None:

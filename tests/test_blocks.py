@@ -98,6 +98,8 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             "TRACKTOR_SETTLED_AFTER_DAYS": "30",
             "TRACKTOR_ORDERS": str(folder / "orders.csv"),
             "TRACKTOR_ORDERS_COLUMN": "Id",
+            "TRACKTOR_ORDERS_INCLUDE_CANCELLED": "1",
+            "TRACKTOR_ORDERS_INCLUDE_UNFULFILLED": "1",
             "TRACKTOR_STATUSES": str(folder / "plan.csv"),
             "TRACKTOR_STATUSES_ORDER_ID_COLUMN": "order_id",
             "TRACKTOR_STATUSES_STATUS_COLUMN": "status",

@@ -1,17 +1,22 @@
 """Reading many ids at once: every id has exactly one outcome."""
 
+import logging
+import socket
 from collections.abc import Callable
+from uuid import uuid4
 
 import pytest
 import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from prefect_tracktor import TracktorCredentials, endpoints
 from prefect_tracktor.bulk import Batch, calls_for, send_all_from_anywhere
 from prefect_tracktor.errors import BadCredentials, InvalidInput
 from prefect_tracktor.models import Order
 from prefect_tracktor.sandbox import Faults, Sandbox
+from tests.scripted import ScriptedServer, answer
 
 Read = Callable[..., Batch[Order]]
 
@@ -83,8 +88,8 @@ def test_passing_trouble_is_not_seen(read: Read, tracktor: Sandbox) -> None:
 def test_lasting_trouble_is_told_for_each_id(read: Read, tracktor: Sandbox) -> None:
     tracktor.faults = Faults(server_error=1.0)
     with stamina.set_testing(True, attempts=1):
-        batch = read(tracktor.shop.order_ids[:5])
-    assert [failure.id for failure in batch.failed] == list(tracktor.shop.order_ids[:5])
+        batch = read(tracktor.shop.order_ids[:3])
+    assert [failure.id for failure in batch.failed] == list(tracktor.shop.order_ids[:3])
     assert all("Tracktor had trouble" in failure.reason for failure in batch.failed)
     assert not batch.complete
 
@@ -128,3 +133,52 @@ def test_a_batch_tells_how_many_requests_it_took(read: Read, tracktor: Sandbox) 
     with stamina.set_testing(True, attempts=30):
         batch = read(tracktor.shop.order_ids[:40])
     assert batch.requests == len(tracktor.calls) > 40
+
+
+def test_a_tracktor_that_is_away_is_asked_by_a_few_calls_only(
+    read: Read, tracktor: Sandbox
+) -> None:
+    tracktor.faults = Faults(dropped=1.0)
+    tracktor.reset_calls()
+    with stamina.set_testing(True, attempts=3, cap=True):
+        batch = read(tracktor.shop.order_ids[:200])
+    assert batch.gave_up
+    assert batch.failed_as_a_whole
+    assert [failure.id for failure in batch.failed] == list(tracktor.shop.order_ids[:200])
+    assert len(tracktor.calls) <= 4 * 3
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_orders_that_tracktor_itself_stumbles_over_do_not_end_the_rest(count: int) -> None:
+    class Stumbling(ScriptedServer):
+        def _converse(self, connection: socket.socket) -> None:
+            line = connection.recv(65536).decode().partition(".json")[0]
+            wanted = int(line.rpartition("/")[2])
+            reply = answer(500) if wanted <= count else answer(body=f'{{"order_id": {wanted}}}')
+            connection.sendall(reply)
+
+    with Stumbling([]) as server:
+        credentials = TracktorCredentials(
+            uuid="0" * 32, api_key=SecretStr("k3y"), base_url=server.address
+        )
+        with stamina.set_testing(True, attempts=2):
+            batch = send_all_from_anywhere(
+                credentials.get_async_client, calls_for(endpoints.get_order, range(1, 21))
+            )
+    assert [failure.id for failure in batch.failed] == list(range(1, count + 1))
+    assert len(batch.found) == 20 - count
+    assert not batch.gave_up
+
+
+def test_one_line_says_what_is_waited_for_and_how_long(caplog: pytest.LogCaptureFixture) -> None:
+    # an account of its own: a line comes once a minute for each
+    with Sandbox(uuid=str(uuid4()), faults=Faults(dropped=1.0)) as tracktor:
+        credentials = TracktorCredentials(
+            uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        )
+        calls = calls_for(endpoints.get_order, tracktor.shop.order_ids[:200])
+        with stamina.set_testing(True, attempts=5, cap=True):
+            send_all_from_anywhere(credentials.get_async_client, calls)
+    [line] = [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
+    assert "Tracktor could not be reached" in line
+    assert "up to 120 seconds" in line

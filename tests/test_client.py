@@ -1,8 +1,11 @@
 """Both clients against a server that answers to a script: what is repeated, and what is said."""
 
+import gzip
 import logging
 import pickle
-import threading
+import time
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -20,12 +23,13 @@ from prefect_tracktor.errors import (
     InvalidInput,
     NotFound,
     RateLimited,
+    RejectedValue,
     ServerTrouble,
     TracktorError,
     UnreadableAnswer,
 )
 from prefect_tracktor.transport import TransportLimits
-from tests.scripted import DROP, ScriptedServer, answer
+from tests.scripted import DROP, DrippingServer, ScriptedServer, answer
 
 UUID = "0123abcd-0000-4000-8000-00000000000f"
 KEY = "k3y-that-nobody-may-see"
@@ -215,26 +219,110 @@ def test_a_server_that_is_not_there_is_named_as_such(call: Call) -> None:
     assert not caught.value.may_have_arrived
 
 
-def test_an_endless_answer_is_cut_off_by_the_call_timeout(call: Call) -> None:
-    drip = threading.Event()
+@pytest.mark.parametrize(
+    ("beginning", "drop", "error", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", b" ", ServerTrouble, "cut off"),
+        (b"HTTP/1.1 500 No\r\nContent-Length: 1000000\r\n\r\n", b" ", ServerTrouble, "500"),
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x", ConnectionTrouble, "in time"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", ConnectionTrouble, "in time"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", ConnectionTrouble, "in time"),
+    ],
+    ids=["body", "error body", "head", "continue", "hints"],
+)
+def test_an_answer_without_end_is_cut_off_by_the_call_timeout(
+    call: Call, beginning: bytes, drop: bytes, error: type[TracktorError], words: str
+) -> None:
+    limits = TransportLimits(call_timeout_seconds=0.3, max_attempts=1)
+    with DrippingServer(beginning, drop) as server:
+        started = time.monotonic()
+        with pytest.raises(error, match=words):
+            call(server, "get_order", 7, limits=limits)
+        assert time.monotonic() - started < 10
 
-    class Dripping(ScriptedServer):
-        def _converse(self, connection: Any) -> None:
-            connection.recv(65536)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
-            while not drip.wait(0.02):
-                try:
-                    connection.sendall(b" ")
-                except OSError:
-                    return
 
-    limits = TransportLimits(call_timeout_seconds=0.2, max_attempts=1)
-    with Dripping([]) as server:
-        try:
-            with pytest.raises(ServerTrouble, match="cut off"):
-                call(server, "get_order", 7, limits=limits)
-        finally:
-            drip.set()
+def zipped(data: bytes, times: int = 1) -> bytes:
+    for _ in range(times):
+        data = gzip.compress(data, mtime=0)
+    return data
+
+
+def encoded(body: bytes, coding: str, status: int = 200) -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nContent-Encoding: {coding}\r\n"
+    return head.encode() + b"Connection: close\r\n\r\n" + body
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        encoded(zipped(b'{"order_id": 7}'), "gzip"),
+        encoded(zipped(b'{"order_id": 7}'), "GZIP"),
+        encoded(zipped(b'{"order_id": 7}'), "identity, x-gzip"),
+        encoded(zlib.compress(b'{"order_id": 7}'), "deflate"),
+        encoded(b'{"order_id": 7}', "identity"),
+    ],
+)
+def test_an_answer_may_be_compressed_once(call: Call, reply: bytes) -> None:
+    with ScriptedServer([reply]) as server:
+        assert call(server, "get_order", 7).order_id == 7
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        encoded(zipped(b'{"order_id": 7}', 2), "gzip, gzip"),
+        encoded(zipped(b"0" * 100_000_000, 3), "gzip, gzip, gzip"),
+        encoded(zipped(b" " * 100_000_000), "gzip"),
+        encoded(zlib.compress(b" " * 100_000_000), "deflate"),
+        encoded(b"\x0b\x02\x80", "br"),
+        answer(body=" " * 5_000_000),
+    ],
+    ids=["gzip twice", "gzip thrice", "bomb", "deflate bomb", "br", "large"],
+)
+def test_an_answer_that_grows_without_bound_is_refused_and_not_asked_for_again(
+    call: Call, reply: bytes
+) -> None:
+    tracemalloc.start()
+    try:
+        with ScriptedServer([reply]) as server, pytest.raises(UnreadableAnswer, match="the answer"):
+            call(server, "get_order", 7)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 40_000_000
+    assert len(server.requests) == 1
+
+
+@pytest.mark.usefixtures("_without_pauses")
+@pytest.mark.parametrize(
+    "reply",
+    [encoded(zipped(b'{"order_id": 7}')[:-9], "gzip"), encoded(b'{"order_id": 7}', "gzip")],
+    ids=["too short", "not compressed"],
+)
+def test_an_answer_that_cannot_be_decompressed_is_asked_for_again(call: Call, reply: bytes) -> None:
+    with ScriptedServer([reply, ORDER]) as server:
+        assert call(server, "get_order", 7).order_id == 7
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (answer(422, '{"error": "invalid status", "x": "' + "x" * 60_000_000), "invalid status"),
+        (encoded(zipped(b'["' + b"x" * 60_000_000), "gzip", 422), ""),
+        (encoded(b"not compressed", "gzip", 422), ""),
+        (encoded(zipped(b"{}", 2), "gzip, gzip", 422), ""),
+        (encoded(b"{}", "br", 422), ""),
+    ],
+    ids=["large", "bomb", "not compressed", "gzip twice", "br"],
+)
+def test_an_error_is_told_by_its_status_whatever_its_body_is(
+    call: Call, reply: bytes, said: str
+) -> None:
+    started = time.monotonic()
+    with ScriptedServer([reply]) as server, pytest.raises(RejectedValue, match="422") as caught:
+        call(server, "get_order", 7)
+    assert caught.value.server_said == said
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.usefixtures("_without_pauses")

@@ -1,10 +1,12 @@
 """Personal data does not get through."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor.masking import mask_email, redact
+from prefect_tracktor.masking import form_of, mask_email, public_words, redact
 
 
 @pytest.mark.parametrize(
@@ -93,3 +95,88 @@ def test_an_address_is_found_in_any_surroundings(
 def test_hostile_text_is_redacted_in_time_that_grows_with_its_length_only(piece: str) -> None:
     # quadratic time would take minutes here
     assert redact(piece * 100_000)
+
+
+@pytest.mark.parametrize(
+    ("said", "public"),
+    [
+        ("", ""),
+        (
+            "550 5.1.1 <ada@example.com>: Recipient address rejected: User unknown",
+            "550 5.1.1 … Recipient address rejected: User unknown",
+        ),
+        (
+            "454 Throttling failure: Maximum sending rate exceeded.",
+            "454 Throttling failure: Maximum sending rate exceeded.",
+        ),
+        (
+            "432 4.3.2 Concurrent connections limit exceeded. Visit https://x.example",
+            "432 4.3.2 … connections limit exceeded. …",
+        ),
+        ("552 5.2.2 Ada Lovelace's mailbox full", "552 5.2.2 … mailbox full"),
+        ("invalid_client", "invalid_client"),
+        ("MAX_COST_EXCEEDED", "MAX_COST_EXCEEDED"),
+        ("argumentLiteralsIncompatible", "argumentLiteralsIncompatible"),
+        ("invalid_lovelace", ""),
+        ("grant_page", ""),
+        ("ada_lovelace", ""),
+        ("Ada Lovelace, 12 Main Street, 10115 Berlin", ""),
+        ("value is too long for 4915112345678", "value is too … for …"),
+        ("user unknown\r\nDATA\x00", "user unknown …"),
+    ],
+)
+def test_only_a_fixed_vocabulary_is_kept_of_a_servers_words(said: str, public: str) -> None:
+    assert public_words(said) == public
+
+
+@given(st.text())
+def test_what_is_kept_of_any_text_is_on_one_line_and_has_no_long_number(text: str) -> None:
+    public = public_words(text)
+    assert len(public.splitlines()) <= 1
+    assert not re.search(r"\d{4}|@", public)
+
+
+def test_words_that_were_ours_may_be_repeated() -> None:
+    said = 'column "oder_id" does not exist, Ada'
+    assert public_words(said) == "column … does not exist, …"
+    assert public_words(said, ours="SELECT oder_id FROM plan") == "column oder_id does not exist, …"
+
+
+def test_a_long_text_is_cut_before_it_is_looked_at() -> None:
+    assert len(public_words("invalid " * 1_000_000)) < 3_000
+
+
+@pytest.mark.parametrize(
+    ("value", "form"),
+    [
+        (None, "nothing"),
+        (True, "a bool"),
+        (0, "'0'"),
+        (-5, "'-5'"),
+        (2**70, "a number of type int"),
+        (-4915112345678, "a number of type int"),
+        (1.5, "'1.5'"),
+        (1.9e12, "a number of type float"),
+        (float("nan"), "a number of type float"),
+        ("NaN", "'NaN'"),
+        ("12x", "'12x'"),
+        ("5.00012E+12", "'5.00012E+12'"),
+        ("maybe", "'maybe'"),
+        ("#1001", "'#1001'"),
+        ("1Z999AA10123", "text of 12 characters"),
+        ("555 0199 1", "text of 10 characters"),
+        ("Ada", "text of 3 characters"),
+        ("12 Elm", "text of 6 characters"),
+        ("  ", "empty text"),
+        ("5000036797819", "text of 13 digits"),
+        (" ada@example.com", "an e-mail address"),
+        ("Ada Lovelace", "text of 12 characters"),
+        (["Ada"], "a list"),
+    ],
+)
+def test_a_value_is_described_by_its_form(value: object, form: str) -> None:
+    assert form_of(value) == form
+
+
+def test_a_number_of_any_length_is_described() -> None:
+    assert form_of(10**6000) == "a number of type int"

@@ -78,8 +78,8 @@ def new_troubles(
     troubles = [
         Trouble(order, parcel, NoticeKey(account, order.order_id, parcel.fulfillment_id, reason))
         for order in orders
-        for parcel in order.fulfillments
-        if parcel.exception_status and not parcel.is_delivered
+        for parcel in order.undelivered
+        if parcel.exception_status and not order.has_cancelled(parcel)
         for reason in [f"digest:{parcel.exception_status}"]
     ]
     told = ledger.states(trouble.key for trouble in troubles)

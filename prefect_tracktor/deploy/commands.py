@@ -53,7 +53,7 @@ def serve(selection: Selection) -> int:
             return 2
         claimed = claim(client, served, print)
         try:
-            serve_registered(served)
+            serve_registered(served, _say_at_once)
         finally:
             stop(client, served, claimed, print)
     return 0
@@ -84,6 +84,10 @@ def deploy(
         for remark in place.remarks:
             print(remark)
     return 2 if fleet.failed or done < len(registrations) else 0
+
+
+def _say_at_once(words: str) -> None:
+    print(words, flush=True)
 
 
 def _read_flows(selection: Selection) -> tuple[list[Shop], dict[str, Make]]:

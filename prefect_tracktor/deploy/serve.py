@@ -1,20 +1,22 @@
 """Serving what is registered: Prefect's runner finds the runs of a deployment and starts them."""
 
+import asyncio
 import os
 import socket
+import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NoReturn
 from uuid import UUID
 
 import httpx
-from prefect import serve
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from prefect.runner import Runner
 from prefect.states import AwaitingRetry
 
 from prefect_tracktor.deploy.apply import STOPPED
@@ -27,6 +29,9 @@ SERVED_BY = "served_by"
 
 # between who serves and the time since when
 _SINCE = ", since "
+
+# a run that the same signal reached may report itself crashed before Prefect's runner ends it
+_ENDING = timedelta(minutes=1)
 
 _BROKEN_OFF = "The process that served it has ended; it begins again when it is served again."
 
@@ -51,20 +56,43 @@ class AsRegistered(RunnerDeployment):
         return self.deployment_id
 
 
-def serve_registered(registered: Mapping[UUID, RunnerDeployment]) -> None:
+class _Runner(Runner):
+    """Prefect's runner, ended in the same way by every version.
+
+    On SIGTERM, Prefect 3.9 cancels the runs that are under way: they would never begin again.
+    """
+
+    def handle_sigterm(self, *_arguments: Any, **_options: Any) -> NoReturn:
+        sys.exit(0)
+
+
+def serve(*deployments: RunnerDeployment, limit: int, say: Say) -> None:
+    """Run what is due of the deployments until SIGTERM or SIGINT."""
+    runner = _Runner(pause_on_shutdown=False, limit=limit)
+    for deployment in deployments:
+        runner.add_deployment(deployment)
+    say("Your deployments are being served and polling for scheduled runs; Ctrl+C ends this.")
+    try:
+        asyncio.run(runner.start())
+    except KeyboardInterrupt:
+        return
+
+
+def serve_registered(registered: Mapping[UUID, RunnerDeployment], say: Say) -> None:
     """Serve deployments until the process is told to stop; nothing about them is changed.
 
     Args:
         registered: The deployments, by the id that the server gave them.
+        say: Is told that they are served.
     """
     serve(
         *(
             AsRegistered(name=made.name, flow_name=made.flow_name, deployment_id=deployment_id)
             for deployment_id, made in registered.items()
         ),
-        pause_on_shutdown=False,
         # a run that waits, say for a mail server, holds up no other deployment's
         limit=sum(made.concurrency_limit or 1 for made in registered.values()),
+        say=say,
     )
 
 
@@ -142,18 +170,30 @@ def _break_off(
 
     Prefect does not say which process has a run; those of workers have a work pool.
     """
-    ours = [
+    ending = datetime.now(UTC) - _ENDING
+    for run in _under_way(client, deployment, begun, taken_over):
+        now = client.read_flow_run(run.id).state
+        if now is None:
+            continue
+        crashed = now.is_crashed() and now.timestamp >= ending
+        if now.is_running() or now.is_pending() or crashed:
+            client.set_flow_run_state(run.id, AwaitingRetry(message=_BROKEN_OFF))
+            say(f"broken off {run.name}: it begins again when {deployment.name} is served again")
+
+
+def _under_way(
+    client: SyncPrefectClient,
+    deployment: DeploymentResponse,
+    begun: datetime,
+    taken_over: datetime | None,
+) -> list[FlowRun]:
+    return [
         run
-        for state in (StateType.RUNNING, StateType.PENDING)
+        for state in (StateType.RUNNING, StateType.PENDING, StateType.CRASHED)
         for run in runs_of(client, deployment.id, state)
         if run.work_pool_name is None and run.state is not None
         if begun <= run.state.timestamp and (taken_over is None or run.state.timestamp < taken_over)
     ]
-    for run in ours:
-        now = client.read_flow_run(run.id).state
-        if now is not None and (now.is_running() or now.is_pending()):
-            client.set_flow_run_state(run.id, AwaitingRetry(message=_BROKEN_OFF))
-            say(f"broken off {run.name}: it begins again when {deployment.name} is served again")
 
 
 def _since(note: str) -> datetime:

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.exceptions import ObjectNotFound
@@ -15,6 +17,12 @@ _OURS = frozenset({"image", "pip_packages"})
 # what the entrypoint of Prefect's own images installs before the run
 _EXTRA = "EXTRA_PIP_PACKAGES"
 _SECRET_IN_ADDRESS = re.compile(r"://(?!git@)[^/\s]*@")
+_US = canonicalize_name("prefect-tracktor")
+_AS_A_WHEEL = (
+    "prefect-tracktor[postgresql]@https://files.your-shop.example/"
+    "prefect_tracktor-0.1.0-py3-none-any.whl"
+)
+_AS_A_TAG = "prefect-tracktor[postgresql]@git+https://git.your-shop.example/prefect-tracktor@v0.1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +125,28 @@ def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
 def _check(package: str) -> None:
     if not package or any(character.isspace() for character in package):
         raise Unusable(
-            f"--pip-package {package!r}: write one package without blanks, such as"
-            " prefect-tracktor[postgresql]>=0.1; several by giving the option again"
+            f"--pip-package {package!r}: write one package without blanks, such as {_AS_A_WHEEL};"
+            " several by giving the option again"
         )
     if _SECRET_IN_ADDRESS.search(package):
         raise Unusable(
             "--pip-package: the address has a user or a password in it, which Prefect would keep in"
             " plain text; put the package into an image instead"
         )
+    if _is_ours_by_name_alone(package):
+        raise Unusable(
+            f"--pip-package {package!r}: prefect-tracktor is published on no package index, and pip"
+            " would install whatever somebody uploads under this name. Give the address of a wheel,"
+            f" such as {_AS_A_WHEEL}, or of a tag, such as {_AS_A_TAG}"
+        )
+
+
+def _is_ours_by_name_alone(package: str) -> bool:
+    try:
+        wanted = Requirement(package)
+    except InvalidRequirement:
+        return False  # an address or a path
+    return canonicalize_name(wanted.name) == _US and not wanted.url
 
 
 def _variables(pool: WorkPool) -> Mapping[str, Any]:

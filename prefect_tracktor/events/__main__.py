@@ -22,8 +22,9 @@ app = App(
     name="receive",
     help="Take Tracktor's webhooks and emit Prefect events, until it is stopped.",
     help_epilogue="""\
-Tracktor has to reach this receiver over https: put a reverse proxy in front, and have its log
-leave out the path. GET /health answers 200 while the receiver runs.
+Tracktor has to reach the address over https: put a reverse proxy in front, which also keeps slow
+senders away and leaves the path out of its log; the handbook ("React to events") has one for nginx.
+GET /health answers 200 while the receiver runs.
 
 It reads these environment variables:
 
@@ -49,7 +50,7 @@ def receive(
     max_body_bytes: int = 1_000_000,
     read_seconds: int = 10,
     max_connections: int = 1000,
-    misses_per_hour: int = 100,
+    misses_per_hour: int = 500,
     confirm_after_seconds: float = 10,
     resend_after_seconds: float = 120,
     keep_days: float = 30,

@@ -16,10 +16,11 @@ from uuid import UUID
 import anyio
 import httpx
 from prefect.client.orchestration import PrefectClient, get_client
-from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
+from prefect.events import Event
 
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.events.lookups import Lane
+from prefect_tracktor.events.queries import EARLIER_WINDOWS, queries_for
 from prefect_tracktor.events.spool import DeliverySpool, StoredEvent
 
 # the most that Prefect's API gives back at once
@@ -221,15 +222,15 @@ class Emitter:
             if not sent:
                 return
             after = sent[-1][0].seq
+            overdue = [event for event, sent_at in sent if sent_at <= now - self._resend_after]
             stored = await _stored(client, [event for event, _ in sent])
+            for earlier in EARLIER_WINDOWS:
+                overdue = [event for event in overdue if UUID(event.event_id) not in stored]
+                stored |= await _stored(client, overdue, earlier=earlier)
             there = [event for event, _ in sent if UUID(event.event_id) in stored]
             await self._lane.run(self._spool.confirm, self.account, there)
             await self._send_again(
-                [
-                    event
-                    for event, sent_at in sent
-                    if UUID(event.event_id) not in stored and sent_at <= now - self._resend_after
-                ]
+                [event for event in overdue if UUID(event.event_id) not in stored]
             )
 
     async def _send_again(self, events: Sequence[StoredEvent]) -> None:
@@ -245,17 +246,16 @@ class Emitter:
             self._pruned_at = now
 
 
-async def _stored(client: PrefectClient, events: Sequence[StoredEvent]) -> set[UUID]:
+async def _stored(
+    client: PrefectClient, events: Sequence[StoredEvent], *, earlier: int = 0
+) -> set[UUID]:
     """Which of these events Prefect has in its database."""
-    wanted = EventFilter(
-        id=EventIDFilter(id=[UUID(event.event_id) for event in events]),
-        # the default leaves out what occurred long ago
-        occurred=EventOccurredFilter.model_validate(
-            {"since": _LONG_AGO, "until": datetime.now(UTC) + timedelta(days=1)}
-        ),
-    )
-    page = await client.read_events(wanted, limit=_AT_ONCE)
-    return {event.id for event in page.events}
+    sent = [Event.model_validate_json(event.body) for event in events]
+    pages = [
+        await client.read_events(query, limit=_AT_ONCE)
+        for query in queries_for(sent, earlier=earlier)
+    ]
+    return {event.id for page in pages for event in page.events}
 
 
 def _pause(failures: int) -> float:

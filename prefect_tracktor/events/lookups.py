@@ -7,6 +7,7 @@ has arrived.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -31,11 +32,13 @@ from prefect_tracktor.models import Fulfillment, Order
 T = TypeVar("T")
 
 _AT_ONCE = 64
+_UNKNOWN_AT_ONCE = 16
 _LONGEST_PAUSE_SECONDS = 600
 # who asks for more by Retry-After is asked again after this
 _LONGEST_WISH = timedelta(hours=1)
 _LONGEST_REST_SECONDS = 60
-_MISSES_IN_STOCK = 100
+_MISSES_PER_HOUR = 500
+_WARN_EVERY_SECONDS = 600
 # Tracktor may tell of a parcel a little before its API knows it
 _MISS_PAUSES_SECONDS = (10, 60, 530)
 _UNKNOWN_FOR_SECONDS = 600
@@ -85,7 +88,7 @@ class MissAllowance:
     """How many look-ups of unknown ids somebody who knows the address may cause.
 
     Args:
-        per_hour: How many become allowed in an hour; as many as 100 are kept in stock.
+        per_hour: How many become allowed in an hour; as many are kept in stock.
 
     Example:
         >>> allowance = MissAllowance(per_hour=100)
@@ -95,16 +98,16 @@ class MissAllowance:
     """
 
     def __init__(self, *, per_hour: int) -> None:
-        self._per_second = per_hour / _HOUR_SECONDS
-        self._stock = float(_MISSES_IN_STOCK)
+        self._per_hour = per_hour
+        self._stock = float(per_hour)
         self._as_of = time.monotonic()
 
     @property
     def left(self) -> int:
         """How many are allowed now."""
         now = time.monotonic()
-        earned = (now - self._as_of) * self._per_second
-        self._stock = min(_MISSES_IN_STOCK, self._stock + earned)
+        earned = (now - self._as_of) * self._per_hour / _HOUR_SECONDS
+        self._stock = min(self._per_hour, self._stock + earned)
         self._as_of = now
         return max(0, int(self._stock))
 
@@ -127,15 +130,20 @@ class _Outcomes:
     read: list[tuple[Waiting, Event]] = field(default_factory=list)
     dropped: list[Waiting] = field(default_factory=list)
     postponed: list[tuple[Waiting, datetime]] = field(default_factory=list)
+    missed: list[tuple[Waiting, datetime]] = field(default_factory=list)
 
     def postpone(self, waiting: Iterable[Waiting], *, at_least: timedelta | None = None) -> None:
         for one in waiting:
             pause = min(_LONGEST_PAUSE_SECONDS, 2 ** min(one.failures, 10))
             asked = min(_LONGEST_WISH, at_least or timedelta()).total_seconds()
-            self.postpone_for(max(pause, asked), one)
+            self.postponed.append((one, _in_seconds(max(pause, asked))))
 
-    def postpone_for(self, seconds: float, one: Waiting) -> None:
-        self.postponed.append((one, datetime.now(UTC) + timedelta(seconds=seconds)))
+    def miss(self, one: Waiting, *, again_in: float) -> None:
+        self.missed.append((one, _in_seconds(again_in)))
+
+
+def _in_seconds(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
 class Lookups:
@@ -146,8 +154,9 @@ class Lookups:
         spool: Where deliveries wait and events go.
         lane: The way into the spool.
         news: What to call when there are new events.
-        misses_per_hour: How many look-ups of ids that turn out to be unknown are allowed; when they
-            are used up, only ids are read that had an event before.
+        misses_per_hour: How many look-ups of ids that turn out to be unknown are allowed, and as
+            many again for looking once more whether Tracktor knows them by now. They hold up no id
+            that had an event before.
 
     Example:
         >>> async def read_once() -> int:
@@ -170,7 +179,7 @@ class Lookups:
         lane: Lane,
         *,
         news: Callable[[], None],
-        misses_per_hour: int = _MISSES_IN_STOCK,
+        misses_per_hour: int = _MISSES_PER_HOUR,
     ) -> None:
         self._account = credentials.account
         # the spool repeats what failed, with growing pauses and over restarts
@@ -180,8 +189,10 @@ class Lookups:
         self._credentials = credentials.model_copy(update={"limits": limits})
         self._spool = spool
         self._lane = lane
-        self._allowance = MissAllowance(per_hour=misses_per_hour)
-        self._misses: dict[Subject, int] = {}
+        self._first_looks = MissAllowance(per_hour=misses_per_hour)
+        self._further_looks = MissAllowance(per_hour=misses_per_hour)
+        self._scarce = misses_per_hour // 10
+        self._warned_at = -math.inf
         self._unknown: dict[Subject, float] = {}
         self._fruitless = 0
         self._tell = news
@@ -234,7 +245,14 @@ class Lookups:
         Raises:
             DatabaseError: The spool cannot be used; nothing was settled.
         """
-        due = await self._lane.run(self._spool.due, self._account, limit=_AT_ONCE)
+        due = await self._lane.run(
+            self._spool.due,
+            self._account,
+            known=_AT_ONCE,
+            new=min(_AT_ONCE, self._first_looks.left),
+            unknown=min(_UNKNOWN_AT_ONCE, self._further_looks.left),
+        )
+        self._warn_if_scarce()
         if not due:
             self._fruitless = 0
             return False
@@ -247,30 +265,30 @@ class Lookups:
             read=outcomes.read,
             dropped=outcomes.dropped,
             postponed=outcomes.postponed,
+            missed=outcomes.missed,
         )
         _tell(outcomes.read, news)
         if news:
             self._tell()
         return True
 
+    def _warn_if_scarce(self) -> None:
+        scarce = min(self._first_looks.left, self._further_looks.left) <= self._scarce
+        if scarce and time.monotonic() - self._warned_at > _WARN_EVERY_SECONDS:
+            self._warned_at = time.monotonic()
+            _log.warning(
+                "too many deliveries are of parcels and orders that Tracktor does not know: others"
+                " that were never seen before wait for their turn, the latest least. If this goes"
+                " on, somebody else knows the receiver's address: change its token"
+            )
+
     def _worth_reading(self, due: Sequence[Waiting], outcomes: _Outcomes) -> list[Waiting]:
         now = time.monotonic()
         self._unknown = {one: until for one, until in self._unknown.items() if until > now}
         for one in due:
             if one.subject in self._unknown:
-                outcomes.postpone_for(self._unknown[one.subject] - now, one)
-        known = [one for one in due if one.confirmed and one.subject not in self._unknown]
-        new = [one for one in due if not one.confirmed and one.subject not in self._unknown]
-        allowed = self._allowance.left
-        if len(new) > allowed:
-            _log.warning(
-                "%d deliveries are of parcels and orders never seen before, and too many of these"
-                " turned out to be unknown to Tracktor: they wait. If this goes on, somebody else"
-                " knows the receiver's address: change its token",
-                len(new) - allowed,
-            )
-            outcomes.postpone(new[allowed:])
-        return [*known, *new[:allowed]]
+                outcomes.miss(one, again_in=self._unknown[one.subject] - now)
+        return [one for one in due if one.subject not in self._unknown]
 
     async def _read(
         self, client: AsyncTracktorClient, waiting: Sequence[Waiting], outcomes: _Outcomes
@@ -298,8 +316,6 @@ class Lookups:
             for order in found_orders.found
             for one in (orders[order.order_id],)
         ]
-        for one, _ in outcomes.read:
-            self._misses.pop(one.subject, None)
         self._take_in(found_parcels, parcels, outcomes)
         self._take_in(found_orders, orders, outcomes)
         answered = outcomes.read or found_parcels.missing or found_orders.missing
@@ -314,7 +330,6 @@ class Lookups:
     def _take_in(self, batch: Batch[T], waiting: dict[int, Waiting], outcomes: _Outcomes) -> None:
         for unknown in batch.missing:
             self._miss(waiting[unknown], outcomes)
-        self._allowance.spend(sum(not waiting[unknown].confirmed for unknown in batch.missing))
         if batch.failed:
             _log.warning(
                 "%d parcels or orders could not be read and are tried again later; the first: %s",
@@ -326,15 +341,15 @@ class Lookups:
 
     def _miss(self, one: Waiting, outcomes: _Outcomes) -> None:
         """Look again a few times before it is taken for unknown."""
-        misses = self._misses.pop(one.subject, 0)
-        if misses < len(_MISS_PAUSES_SECONDS):
-            self._misses[one.subject] = misses + 1
+        if not one.confirmed:
+            (self._further_looks if one.misses else self._first_looks).spend(1)
+        if one.misses < len(_MISS_PAUSES_SECONDS):
             _log.info(
                 "%s %d: Tracktor does not know it yet; it is looked up again",
                 one.subject.kind,
                 one.subject.id,
             )
-            outcomes.postpone_for(_MISS_PAUSES_SECONDS[misses], one)
+            outcomes.miss(one, again_in=_MISS_PAUSES_SECONDS[one.misses])
             return
         _log.warning(
             "%s %d: Tracktor does not know it, so there is no event",

@@ -79,7 +79,8 @@ class ReceiverOptions:
         max_body_bytes: The largest delivery that is taken.
         read_seconds: How long a sender may take for the head of a request, and for its body.
         max_connections: How many senders may be connected at once; more are told to come back.
-        misses_per_hour: How many look-ups of ids that turn out to be unknown are allowed.
+        misses_per_hour: How many look-ups of ids that turn out to be unknown are allowed, and as
+            many again for looking once more.
         confirm_after: How long Prefect gets to store an event before it is asked for it.
         resend_after: When an event is sent again that Prefect does not have.
         keep_for: How long events are remembered, to recognise the same news.
@@ -98,7 +99,7 @@ class ReceiverOptions:
     max_body_bytes: int = 1_000_000
     read_seconds: int = 10
     max_connections: int = 1000
-    misses_per_hour: int = 100
+    misses_per_hour: int = 500
     confirm_after: timedelta = timedelta(seconds=10)
     resend_after: timedelta = timedelta(minutes=2)
     keep_for: timedelta = timedelta(days=30)

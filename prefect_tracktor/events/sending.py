@@ -7,14 +7,14 @@ what was told has to know better: so events are read back.
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events import Event
-from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
+
+from prefect_tracktor.events.queries import EARLIER_WINDOWS, queries_for
 
 # the most that Prefect's API gives back at once
 _AT_ONCE = 50
@@ -46,7 +46,7 @@ def send_events(events: Sequence[Event]) -> set[UUID]:
         with get_client(sync_client=True) as client:
             sent = [event for some in _parts(events) for event in _sent(client, some)]
             for some in _parts(sent):
-                stored |= _stored(client, {event.id for event in some})
+                stored |= _stored(client, some)
     except httpx.HTTPError:
         return stored
     return stored
@@ -69,21 +69,24 @@ def _sent(client: SyncPrefectClient, events: Sequence[Event]) -> Sequence[Event]
     return events
 
 
-def _stored(client: SyncPrefectClient, ids: set[UUID]) -> set[UUID]:
+def _stored(client: SyncPrefectClient, events: Sequence[Event]) -> set[UUID]:
     """Those that Prefect has in its database, where they get within seconds."""
     give_up_at = time.monotonic() + _STORED_WITHIN_SECONDS
-    wanted = EventFilter(
-        id=EventIDFilter(id=list(ids)),
-        # the default leaves out what occurred long ago
-        occurred=EventOccurredFilter.model_validate(
-            {
-                "since": datetime(2000, 1, 1, tzinfo=UTC),
-                "until": datetime.now(UTC) + timedelta(days=1),
-            }
-        ),
-    )
-    while True:
-        stored = {event.id for event in client.read_events(wanted, limit=_AT_ONCE).events}
-        if stored >= ids or time.monotonic() > give_up_at:
-            return stored & ids
+    stored = _found(client, events)
+    while (missing := _missing(events, stored)) and time.monotonic() < give_up_at:
         time.sleep(_LOOK_AGAIN_SECONDS)
+        stored |= _found(client, missing)
+    for earlier in EARLIER_WINDOWS:
+        stored |= _found(client, _missing(events, stored), earlier=earlier)
+    return stored
+
+
+def _found(client: SyncPrefectClient, events: Sequence[Event], *, earlier: int = 0) -> set[UUID]:
+    pages = [
+        client.read_events(query, limit=_AT_ONCE) for query in queries_for(events, earlier=earlier)
+    ]
+    return {event.id for page in pages for event in page.events}
+
+
+def _missing(events: Sequence[Event], stored: set[UUID]) -> list[Event]:
+    return [event for event in events if event.id not in stored]

@@ -1,6 +1,7 @@
 """Where deliveries and events are kept until they are done, so that a crash loses none.
 
-Three tables: the inbox holds what was delivered and not yet read from Tracktor, the outbox the
+Three tables: the inbox holds what was delivered and not yet read from Tracktor, as three queues
+that do not hold each other up (see `DeliverySpool.due`); the outbox the
 events that Prefect has not confirmed yet, and the last one which events Prefect has, so that no
 news becomes an event twice. They hold ids, statuses and times, no customer's data.
 """
@@ -21,11 +22,13 @@ from sqlalchemy import (
     DateTime,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Text,
     bindparam,
     delete,
+    exists,
     func,
     select,
     update,
@@ -43,6 +46,7 @@ _INBOX = Table(
     Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
     Column("deliveries", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
+    Column("misses", Integer, nullable=False),
     Column("received_at", DateTime(timezone=True), nullable=False),
     Column("due_at", DateTime(timezone=True), nullable=False),
 )
@@ -96,18 +100,20 @@ class Waiting:
         subject: Which.
         deliveries: How many deliveries of it came together since it was last read.
         failures: How often reading it has failed.
+        misses: How often Tracktor did not know it.
         received: When the last delivery came; aware.
         confirmed: Whether it is known to be the account's, as there was an event of it.
 
     Example:
         >>> now = datetime(2026, 11, 24, tzinfo=UTC)
-        >>> Waiting(Subject(Kind.ORDER, 1001), 2, 0, now, confirmed=True).deliveries
+        >>> Waiting(Subject(Kind.ORDER, 1001), 2, 0, 0, now, confirmed=True).deliveries
         2
     """
 
     subject: Subject
     deliveries: int
     failures: int
+    misses: int
     received: datetime
     confirmed: bool
 
@@ -219,7 +225,7 @@ class DeliverySpool(DatabaseBlock):
         Example:
             >>> spool = DeliverySpool(url=ledger.url)
             >>> spool.add("shop", [Subject(Kind.ORDER, 1001), Subject(Kind.ORDER, 1001)])
-            >>> spool.due("shop", limit=10)[0].deliveries
+            >>> spool.due("shop", new=10)[0].deliveries
             2
         """
         now = datetime.now(UTC)
@@ -228,7 +234,7 @@ class DeliverySpool(DatabaseBlock):
             counts[subject] = counts.get(subject, 0) + 1
         rows = [
             _key(account, subject)
-            | {"deliveries": count, "failures": 0, "received_at": now, "due_at": now}
+            | {"deliveries": count, "failures": 0, "misses": 0, "received_at": now, "due_at": now}
             for subject, count in counts.items()
         ]
         with self.transaction(_INBOX) as database:
@@ -246,19 +252,24 @@ class DeliverySpool(DatabaseBlock):
                 )
 
     def _refuse_if_full(self, database: Connection, account: str) -> None:
-        count = select(func.count()).select_from(_INBOX).where(_INBOX.c.account == account)
+        # what Tracktor does not know takes no room from the rest
+        ours = (_INBOX.c.account == account) & (_INBOX.c.misses == 0)
+        count = select(func.count()).select_from(_INBOX).where(ours)
         if database.execute(count).scalar_one() >= self.max_waiting:
             raise SpoolFull(
                 f"{self.max_waiting} parcels and orders wait to be read already (max_waiting)",
                 may_have_arrived=False,
             )
 
-    def due(self, account: str, *, limit: int) -> list[Waiting]:
-        """What has to be read now, the longest due first.
+    def due(self, account: str, *, known: int = 0, new: int = 0, unknown: int = 0) -> list[Waiting]:
+        """What has to be read now, from three queues that do not hold each other up.
 
         Args:
             account: The account's name.
-            limit: How many at most.
+            known: How many at most of those that had an event before; the longest due first.
+            new: How many at most of those that were not looked up yet: the latest deliveries and
+                the longest due, half of each, so that a flood of forged ones delays neither.
+            unknown: How many at most of those that Tracktor did not know; the latest first.
 
         Returns:
             Parcels and orders, each once.
@@ -267,29 +278,25 @@ class DeliverySpool(DatabaseBlock):
             DatabaseError: The database cannot be used.
 
         Example:
-            >>> DeliverySpool(url=ledger.url).due("another shop", limit=10)
+            >>> DeliverySpool(url=ledger.url).due("another shop", known=10, new=10)
             []
         """
-        query = (
-            select(_INBOX)
-            .where(_INBOX.c.account == account, _INBOX.c.due_at <= datetime.now(UTC))
-            .order_by(_INBOX.c.due_at, _INBOX.c.received_at)
-            .limit(limit)
-        )
+        self.prepare()
+        latest, longest = _INBOX.c.received_at.desc(), _INBOX.c.due_at
         with self.transaction(_INBOX) as database:
-            rows = database.execute(query).all()
-        with self.transaction(_EMITTED) as database:
-            emitted = _emitted(database, account, [_subject(row) for row in rows])
-        return [
-            Waiting(
-                subject=_subject(row),
-                deliveries=row.deliveries,
-                failures=row.failures,
-                received=_aware(row.received_at),
-                confirmed=_subject(row) in emitted,
-            )
-            for row in rows
-        ]
+            queues = [
+                (known, _HAD_EVENT, longest),
+                (new - new // 2, ~_HAD_EVENT & (_INBOX.c.misses == 0), latest),
+                (new // 2, ~_HAD_EVENT & (_INBOX.c.misses == 0), longest),
+                (unknown, ~_HAD_EVENT & (_INBOX.c.misses > 0), latest),
+            ]
+            rows = [
+                row
+                for limit, which, order in queues
+                if limit
+                for row in database.execute(_due(account).where(which).order_by(order).limit(limit))
+            ]
+        return list({_subject(row): _waiting(row) for row in rows}.values())
 
     def settle(
         self,
@@ -298,6 +305,7 @@ class DeliverySpool(DatabaseBlock):
         read: Sequence[tuple[Waiting, Event]] = (),
         dropped: Sequence[Waiting] = (),
         postponed: Sequence[tuple[Waiting, datetime]] = (),
+        missed: Sequence[tuple[Waiting, datetime]] = (),
     ) -> set[str]:
         """Note what became of the parcels and orders that were due, all in one transaction.
 
@@ -308,6 +316,7 @@ class DeliverySpool(DatabaseBlock):
             read: The events of those that were read.
             dropped: Those that nothing is to be done about.
             postponed: Those to be tried again, and when.
+            missed: Those that Tracktor does not know, and when to look again.
 
         Returns:
             The ids of the events that are news.
@@ -330,15 +339,21 @@ class DeliverySpool(DatabaseBlock):
                 database.execute(
                     delete(_INBOX).where(_THE_ONE, _INBOX.c.deliveries == bindparam("seen")), done
                 )
-            if postponed:
-                later = [
-                    _bound(account, one) | {"failed": one.failures + 1, "due": due}
-                    for one, due in postponed
-                ]
+            later = [
+                _bound(account, one)
+                | {"failed": one.failures + more, "missed": one.misses + 1 - more, "due": due}
+                for more, those in ((1, postponed), (0, missed))
+                for one, due in those
+            ]
+            if later:
                 database.execute(
                     update(_INBOX)
                     .where(_THE_ONE)
-                    .values(failures=bindparam("failed"), due_at=bindparam("due")),
+                    .values(
+                        failures=bindparam("failed"),
+                        misses=bindparam("missed"),
+                        due_at=bindparam("due"),
+                    ),
                     later,
                 )
         return news
@@ -494,6 +509,29 @@ _THE_ONE: ColumnElement[bool] = (
     & (_INBOX.c.kind == bindparam("of_kind"))
     & (_INBOX.c.subject_id == bindparam("of_id"))
 )
+
+_HAD_EVENT: ColumnElement[bool] = exists().where(
+    _EMITTED.c.account == _INBOX.c.account,
+    _EMITTED.c.kind == _INBOX.c.kind,
+    _EMITTED.c.subject_id == _INBOX.c.subject_id,
+)
+
+
+def _due(account: str) -> Select[Any]:
+    return select(_INBOX, _HAD_EVENT.label("had_event")).where(
+        _INBOX.c.account == account, _INBOX.c.due_at <= datetime.now(UTC)
+    )
+
+
+def _waiting(row: Any) -> Waiting:
+    return Waiting(
+        subject=_subject(row),
+        deliveries=row.deliveries,
+        failures=row.failures,
+        misses=row.misses,
+        received=_aware(row.received_at),
+        confirmed=row.had_event,
+    )
 
 
 def _bound(account: str, one: Waiting) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
 from prefect_tracktor.settled import SettledOrders
-from prefect_tracktor.sources import Orders, ShopifyOrders
+from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
 
@@ -21,6 +21,8 @@ def advance_custom_statuses(
     *,
     dry_run: bool = False,
     max_updates: int = 1000,
+    release_fulfilled: bool = True,
+    allow_empty: bool = False,
     verify: bool = True,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -28,9 +30,10 @@ def advance_custom_statuses(
 ) -> StatusReport:
     """Set each order to the stage that its age has brought it to; only ever forward.
 
-    The age counts from `order_created_at`. Left alone are orders that the carrier updates, of which
-    anything is delivered, or whose status is none of the stages. An order without a status, or one
-    that is ready and nothing else, stands before the first stage.
+    The age counts from `order_created_at`. An order without a status, or one that is ready and
+    nothing else, stands before the first stage. A shipped order gets no stage any more, and is
+    handed back to the carrier. Left alone are orders that the carrier updates, cancelled ones, and
+    those whose status is none of the stages.
 
     Args:
         credentials: The Tracktor account.
@@ -38,6 +41,9 @@ def advance_custom_statuses(
         stages: The statuses with the days after which they start, in that order.
         dry_run: Show the plan, and write nothing.
         max_updates: If more orders than this are to be written, stop before the first.
+        release_fulfilled: Hand orders that were shipped in full, are not delivered and are under a
+            manual status back to the carrier; switched off, they are left alone.
+        allow_empty: Take it for no error if `orders` names none.
         verify: Read back what was written, and report what did not stick.
         settled: What remembers the orders that can no longer change, so that these are not read
             again.
@@ -72,6 +78,9 @@ def advance_custom_statuses(
             "orders leaves out what is still being made, of which nothing was sent yet: set"
             " fulfillment of the ShopifyOrders to any or unfulfilled"
         )
+    if isinstance(orders, OrderFile):
+        # what is still being made is what this is about
+        orders = orders.model_copy(update={"include_unfulfilled": True})
     options, calls = status_options(credentials)
     return StatusRun(
         credentials,
@@ -82,8 +91,14 @@ def advance_custom_statuses(
             chunks_at_once=chunks_at_once,
             settled=settled,
             calls=calls,
+            allow_empty=allow_empty,
         ),
-        Progression(checked_stages(stages, options), options, now=datetime.now(UTC)),
+        Progression(
+            checked_stages(stages, options),
+            options,
+            now=datetime.now(UTC),
+            release_fulfilled=release_fulfilled,
+        ),
         title="Advance statuses",
         dry_run=dry_run,
         max_updates=max_updates,

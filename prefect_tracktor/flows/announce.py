@@ -20,7 +20,7 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.tracking import exception_event
 from prefect_tracktor.flows.expired_exceptions import affected_parcels
-from prefect_tracktor.flows.report import RunReport, in_words
+from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
@@ -42,6 +42,7 @@ class ExceptionsReport(RunReport):
         due: Those with a parcel of which this was not announced yet.
         announced: Those of which it was announced, or only remembered.
         unannounced: Those whose event Prefect did not take; the next run sends it again.
+        cancelled: Those that were passed over, since they or the parcel are cancelled or refunded.
 
     Example:
         >>> ExceptionsReport(in_trouble=(7,), due=(7,), announced=(7,)).complete
@@ -52,11 +53,12 @@ class ExceptionsReport(RunReport):
     due: tuple[int, ...] = ()
     announced: tuple[int, ...] = ()
     unannounced: tuple[int, ...] = ()
+    cancelled: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to be done by a later run."""
-        return not (self.failed or self.unannounced)
+        return super().complete and not self.unannounced
 
 
 @flow(name="Announce exceptions", flow_run_name="announce-exceptions")
@@ -68,6 +70,8 @@ def announce_exceptions(
     remember_only: bool = False,
     max_events: int = 500,
     exception_statuses: frozenset[ExceptionStatus] = ALL_EXCEPTIONS,
+    include_cancelled: bool = False,
+    allow_empty: bool = False,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -88,6 +92,9 @@ def announce_exceptions(
         exception_statuses: Which exceptions to announce: expired (Tracking Expired), exception
             (Shipping Exception), not_found (Needs Attention), pending (Pending Details),
             undelivered (Failed Attempt).
+        include_cancelled: Also announce parcels that are cancelled, voided or refunded, or whose
+            order is; the report counts those that are left out.
+        allow_empty: Take it for no error if `orders` names none.
         ledger: Where it is kept what was announced; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -101,7 +108,7 @@ def announce_exceptions(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right; nothing was read.
+        InvalidInput: An argument cannot be right, or `orders` names none; nothing was emitted.
         LimitExceeded: More than `max_events` events are due; none was emitted.
         LedgerError: The ledger cannot be used.
         IncompleteRun: All that could be done was done, and something is left. Its `report` says
@@ -124,8 +131,14 @@ def announce_exceptions(
         chunk_size=chunk_size,
         chunks_at_once=chunks_at_once,
         settled=settled,
+        allow_empty=allow_empty,
     )
-    news = _News(credentials.account, exception_statuses, ledger or shared_ledger())
+    news = _News(
+        credentials.account,
+        exception_statuses,
+        ledger or shared_ledger(),
+        include_cancelled=include_cancelled,
+    )
     trouble = Trouble()
     try:
         for batch in scan:
@@ -150,6 +163,8 @@ class _News:
     account: str
     exception_statuses: Collection[ExceptionStatus]
     ledger: NotificationLedger
+    include_cancelled: bool = False
+    cancelled: list[int] = field(default_factory=list)
     in_trouble: list[int] = field(default_factory=list)
     unreadable: list[Failure] = field(default_factory=list)
     due: dict[NoticeKey, Event] = field(default_factory=dict)
@@ -177,9 +192,12 @@ class _News:
         except UnreadableAnswer as unreadable:
             self.unreadable.append(Failure(order.order_id, str(unreadable)))
             return
-        if parcels:
+        open_ones = [p for p in parcels if self.include_cancelled or not order.has_cancelled(p)]
+        if len(open_ones) < len(parcels):
+            self.cancelled.append(order.order_id)
+        if open_ones:
             self.in_trouble.append(order.order_id)
-        yield from parcels
+        yield from open_ones
 
     def act(self, *, dry_run: bool, remember_only: bool, max_events: int) -> None:
         """Announce what is due, unless there is more than allowed; or only remember it."""
@@ -211,17 +229,14 @@ def _report(scan: Scan, news: _News, *, dry_run: bool) -> ExceptionsReport:
     due = tuple(dict.fromkeys(key.order_id for key in news.due))
     announced = tuple(dict.fromkeys(key.order_id for key in news.announced))
     left = () if dry_run else tuple(order_id for order_id in due if order_id not in set(announced))
+    found = scan.found(dry_run=dry_run)
     return ExceptionsReport(
-        dry_run=dry_run,
-        calls=scan.calls,
-        read=tuple(scan.read),
-        settled=tuple(scan.settled),
-        missing=tuple(scan.missing),
-        failed=(*scan.failed, *news.unreadable),
+        **found | {"failed": (*found["failed"], *news.unreadable)},
         in_trouble=tuple(news.in_trouble),
         due=due,
         announced=announced,
         unannounced=left,
+        cancelled=tuple(news.cancelled),
     )
 
 
@@ -254,4 +269,5 @@ def _what_is_left(report: ExceptionsReport) -> str:
             report.unannounced
         ),
     }
-    return in_words(left)
+    first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
+    return sentences(report.suspicion, in_words(left), first)

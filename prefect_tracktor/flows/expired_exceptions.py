@@ -10,12 +10,18 @@ from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
-from prefect_tracktor.flows.mail_run import MailReport, MailRun, Occasion, correspondence_of
+from prefect_tracktor.flows.mail_run import (
+    LOOK_AGAIN_AFTER_MINUTES,
+    MailReport,
+    MailRun,
+    Occasion,
+    correspondence_of,
+)
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.template import EmailTemplate
-from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
+from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order, status_key
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders
 
@@ -35,6 +41,9 @@ def email_expired_exceptions(
     exception_statuses: frozenset[ExceptionStatus] = EXPIRED,
     template: EmailTemplate | None = None,
     reply_to: str = "",
+    include_cancelled: bool = False,
+    allow_empty: bool = False,
+    look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -60,6 +69,11 @@ def email_expired_exceptions(
             undelivered (Failed Attempt).
         template: What is written; the default speaks of expired tracking only.
         reply_to: The address for answers; empty for the sender's.
+        include_cancelled: Also write about orders and parcels that are cancelled, voided or
+            refunded; the report counts those that are left out.
+        allow_empty: Take it for no error if `orders` names none.
+        look_again_after_minutes: Read an order again just before its message is sent if it was read
+            longer ago than this.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -73,7 +87,7 @@ def email_expired_exceptions(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right; nothing was read or sent.
+        InvalidInput: An argument cannot be right, or `orders` names none; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
         TemplateError: The template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
@@ -109,6 +123,7 @@ def email_expired_exceptions(
             chunk_size=chunk_size,
             chunks_at_once=chunks_at_once,
             settled=settled,
+            allow_empty=allow_empty,
         ),
         correspondence_of(
             credentials,
@@ -123,6 +138,8 @@ def email_expired_exceptions(
         key="expired-exceptions",
         dry_run=dry_run,
         max_emails=max_emails,
+        include_cancelled=include_cancelled,
+        look_again_after_minutes=look_again_after_minutes,
         watch=trouble.take,
     )
     try:
@@ -144,7 +161,8 @@ def affected_parcels(
         The parcels, in the order's order.
 
     Raises:
-        UnreadableAnswer: The order names such an exception and holds no parcels at all.
+        UnreadableAnswer: The order names such an exception and none of its parcels has it, or it
+            contradicts its parcels about which of them arrived.
 
     Example:
         >>> order = Order(
@@ -158,13 +176,31 @@ def affected_parcels(
         >>> [parcel.fulfillment_id for parcel in affected_parcels(order, EXPIRED)]
         [7]
     """
-    if not order.fulfillments and set(order.exception_statuses) & set(exception_statuses):
-        raise UnreadableAnswer("the order names an exception, but the answer holds no fulfillments")
-    return tuple(
-        parcel
-        for parcel in order.fulfillments
-        if parcel.exception_status in exception_statuses and not parcel.is_delivered
-    )
+    wanted = {status_key(status) for status in exception_statuses}
+    explained = {_exception(parcel) for parcel in order.fulfillments}
+    if (wanted & order.exception_keys) - explained and _is_open(order):
+        raise UnreadableAnswer(
+            "the order names an exception that none of its parcels has: the answer lacks parcels,"
+            " or a field of them has changed"
+        )
+    affected = tuple(parcel for parcel in order.undelivered if _exception(parcel) in wanted)
+    if affected and order.contradicts_its_parcels:
+        raise UnreadableAnswer(
+            "the order's statuses name more deliveries than its parcels do: which of them arrived"
+            " cannot be told"
+        )
+    return affected
+
+
+def _exception(parcel: Fulfillment) -> str:
+    return status_key(parcel.exception_status or "")
+
+
+def _is_open(order: Order) -> bool:
+    """Whether anything of it is still to arrive, as far as can be seen."""
+    if order.is_delivered or order.is_cancelled:
+        return False
+    return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))
 
 
 def _fitting_template(

@@ -4,9 +4,11 @@ Everything is read, chosen and rendered before the first message goes out; the l
 other run, at any time, from telling a customer the same again.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from uuid import uuid4
 
@@ -17,18 +19,35 @@ from prefect_email import EmailServerCredentials
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.documents import shared_ledger
-from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, UnreadableAnswer
-from prefect_tracktor.flows.report import RunReport, in_words
+from prefect_tracktor.errors import (
+    IncompleteRun,
+    InvalidInput,
+    LimitExceeded,
+    TracktorError,
+    UnreadableAnswer,
+)
+from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email, refuse_masked
-from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
 from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
+from prefect_tracktor.sources import chunked
 
 Row = dict[str, str | int]
+
+LOOK_AGAIN_AFTER_MINUTES = 5.0
+_MINUTES_AT_MOST = 24 * 60
+_LOOKED_AT_TOGETHER = 50
+# after so many messages in a row that were not taken, nothing is looked up for further ones
+_MAIL_IS_DOWN_AFTER = 20
+
+# what a customer may be told of a parcel, in the order in which it happens
+_STEPS = tuple(map(str, ShipmentStatus))
+_TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
 
 
 class MailReport(RunReport):
@@ -48,7 +67,11 @@ class MailReport(RunReport):
         uncertain: Those whose message may or may not have been sent by a run that was
             interrupted; never sent again unless a person clears the claim in the ledger.
         undated: Those with a parcel that was passed over, since it is not known when it reached
-            its status.
+            its status, or that time is still to come.
+        cancelled: Those with a parcel that was passed over, since it or the order is cancelled,
+            voided or refunded.
+        superseded: Those whose message was not sent, since something happened to their parcels
+            after they were read.
 
     Example:
         >>> MailReport(read=(1, 2), affected=(2,), sent=(2,)).complete
@@ -65,11 +88,13 @@ class MailReport(RunReport):
     deferred: tuple[int, ...] = ()
     uncertain: tuple[int, ...] = ()
     undated: tuple[int, ...] = ()
+    cancelled: tuple[int, ...] = ()
+    superseded: tuple[int, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to be done, by a later run or by a person."""
-        return not (self.failed or self.deferred or self.uncertain)
+        return super().complete and not (self.deferred or self.uncertain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +113,27 @@ class Occasion:
 
     template: EmailTemplate
     reasons: Sequence[tuple[Fulfillment, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What an order's customer may be told in one message: the parcels by the ledger's keys."""
+
+    order: Order
+    template: EmailTemplate
+    notices: dict[NoticeKey, Fulfillment]
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A message that is to be sent, and when the order that it speaks of was read."""
+
+    order_id: int
+    letter: Letter
+    template: EmailTemplate
+    keys: frozenset[NoticeKey]
+    read_at: float
+    row: Row
 
 
 Choose = Callable[[Order], Iterable[Occasion]]
@@ -155,6 +201,9 @@ class MailRun:
         key: What its artifacts are found by.
         dry_run: Show who would be written to, and send nothing.
         max_emails: If more messages than this are due, stop before the first.
+        sent_lately: How many messages count towards `max_emails` beside those that are due.
+        include_cancelled: Whether cancelled and refunded orders are written to.
+        look_again_after_minutes: How old a reading may be when its message is sent.
         watch: What else looks at the orders that were read, such as for a chart.
         undated: What `choose` notes of orders with a parcel that it passes over, since it is not
             known when it reached its status.
@@ -187,13 +236,20 @@ class MailRun:
     key: str
     dry_run: bool = False
     max_emails: int = 500
+    sent_lately: Callable[[], int] = lambda: 0
+    include_cancelled: bool = False
+    look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES
     watch: Watch = lambda _orders: None
     undated: list[int] = field(default_factory=list)
     _affected: list[int] = field(default_factory=list)
     _due: list[int] = field(default_factory=list)
     _no_email: list[int] = field(default_factory=list)
     _unreadable: list[Failure] = field(default_factory=list)
-    _letters: list[tuple[Letter, Row]] = field(default_factory=list)
+    _waiting: list[_Due] = field(default_factory=list)
+    _cancelled: list[int] = field(default_factory=list)
+    _superseded: list[int] = field(default_factory=list)
+    _calls: int = 0
+    _deferred_in_a_row: int = 0
     _known: list[tuple[int, dict[NoticeKey, NoticeState], Row]] = field(default_factory=list)
     _outcomes: dict[Outcome, list[int]] = field(default_factory=lambda: defaultdict(list))
     _rows: list[Row] = field(default_factory=list)
@@ -205,7 +261,7 @@ class MailRun:
             What was found and done.
 
         Raises:
-            InvalidInput: `max_emails` is negative; nothing was read.
+            InvalidInput: `max_emails` or `look_again_after_minutes` is negative; nothing was read.
             LimitExceeded: More than `max_emails` messages are due; nothing was sent.
             TemplateError: A template fails for an order; nothing was sent.
             MailServerError: The mail server cannot be used; nothing was sent.
@@ -213,6 +269,11 @@ class MailRun:
         """
         if self.max_emails < 0:
             raise InvalidInput(f"max_emails must be 0 or more, not {self.max_emails}")
+        if not 0 <= self.look_again_after_minutes <= _MINUTES_AT_MOST:
+            raise InvalidInput(
+                f"look_again_after_minutes must be from 0 to {_MINUTES_AT_MOST}, not"
+                f" {self.look_again_after_minutes}"
+            )
         if not self.dry_run:
             self.correspondence.check()
         try:
@@ -233,17 +294,33 @@ class MailRun:
 
     def _take(self, batch: Batch[Order]) -> None:
         """Take in a chunk: who is affected, who was told before, whom to write to."""
-        cases = [
-            (order, occasion, self._notices(order, occasion))
-            for order in batch.found
-            for occasion in self._occasions(order)
-        ]
-        keys = chain.from_iterable(notices for _, _, notices in cases)
-        states = self.correspondence.ledger.states(keys)
-        for order, occasion, notices in cases:
-            self._decide(order, occasion.template, notices, states)
+        cases = list(self._cases(batch.found))
+        states = self._states(cases)
+        for case in cases:
+            self._decide(case, states)
         if len(self._due) > self.max_emails:
-            self._letters.clear()  # none will be sent, and memory is not endless
+            self._waiting.clear()  # none will be sent, and memory is not endless
+
+    def _cases(self, orders: Iterable[Order]) -> Iterator[_Case]:
+        for order in orders:
+            for occasion in self._occasions(order):
+                reasons = [told for told in occasion.reasons if self._is_open(order, *told)]
+                if len(reasons) < len(occasion.reasons):
+                    self._cancelled.append(order.order_id)
+                if reasons:
+                    key = partial(self.correspondence.key, order)
+                    notices = {key(parcel, reason): parcel for parcel, reason in reasons}
+                    yield _Case(order, occasion.template, notices)
+
+    def _is_open(self, order: Order, parcel: Fulfillment, reason: str) -> bool:
+        """Whether there is still something to tell; a cancellation itself may be the news."""
+        kind, _, status = reason.partition(":")
+        is_the_news = kind == "status" and says_cancelled(status)
+        return self.include_cancelled or is_the_news or not order.has_cancelled(parcel)
+
+    def _states(self, cases: Iterable[_Case]) -> Mapping[NoticeKey, NoticeState]:
+        keys = set(chain.from_iterable(case.notices for case in cases))
+        return self.correspondence.ledger.states(keys | _later_of([keys]))
 
     def _occasions(self, order: Order) -> Iterable[Occasion]:
         try:
@@ -252,60 +329,141 @@ class MailRun:
             self._unreadable.append(Failure(order.order_id, str(unreadable)))
             return ()
 
-    def _notices(self, order: Order, occasion: Occasion) -> dict[NoticeKey, Fulfillment]:
-        """The parcels by what the ledger knows them by."""
-        return {
-            self.correspondence.key(order, parcel, reason): parcel
-            for parcel, reason in occasion.reasons
-        }
-
-    def _decide(
-        self,
-        order: Order,
-        template: EmailTemplate,
-        notices: Mapping[NoticeKey, Fulfillment],
-        states: Mapping[NoticeKey, NoticeState],
-    ) -> None:
-        row = _row(order, notices)
+    def _decide(self, case: _Case, states: Mapping[NoticeKey, NoticeState]) -> None:
+        order = case.order
+        row = _row(order, case.notices)
         self._rows.append(row)
         self._affected.append(order.order_id)
-        known = {key: states[key] for key in notices if key in states}
-        news = {key: parcel for key, parcel in notices.items() if key not in states}
+        known, news = _known_and_new(case.notices, states)
         if known:
             self._known.append((order.order_id, known, row))
         if not news:
             return
+        letter = self._letter(case, news, row)
+        if letter:
+            self._due.append(order.order_id)
+            self._waiting.append(
+                _Due(
+                    order.order_id,
+                    letter,
+                    case.template,
+                    frozenset(news),
+                    self.scan.begun,
+                    row,
+                )
+            )
+            _describe(row, "Due, not sent")
+
+    def _letter(
+        self, case: _Case, news: Mapping[NoticeKey, Fulfillment], row: Row
+    ) -> Letter | None:
         try:
-            letter = self.correspondence.letter(order, news, template)
+            return self.correspondence.letter(case.order, news, case.template)
         except InvalidInput as unusable:
-            self._no_email.append(order.order_id)
-            reason = str(unusable) if order.order_email else ""
-            _describe(row, "No e-mail address", reason)
-            return
-        self._due.append(order.order_id)
-        self._letters.append((letter, row))
-        _describe(row, "Due, not sent")
+            self._no_email.append(case.order.order_id)
+            _describe(row, "No e-mail address", str(unusable) if case.order.order_email else "")
+        return None
 
     def _refuse_too_many(self) -> None:
-        if len(self._due) > self.max_emails:
+        due = len(self._due)
+        before = self.sent_lately() if due else 0
+        if due + before > self.max_emails:
+            lately = f" and {before} were sent within the last hour," if before else ""
             raise LimitExceeded(
-                f"{len(self._due)} messages are due and max_emails is {self.max_emails}: nothing"
+                f"{due} messages are due{lately} and max_emails is {self.max_emails}: nothing"
                 " was sent. Look at this run's table; if it is right, run again with a higher"
                 " max_emails."
             )
 
     def _send(self) -> None:
-        if not self._letters:
+        if not self._waiting:
             return
-        letters = [letter for letter, _ in self._letters]
-        rows = [row for _, row in self._letters]
-        total = len(letters)
+        total = len(self._waiting)
+        under_way: deque[Row] = deque()
         with Progress("tracktor-messages", description="Messages sent", total=total) as progress:
             # each letter has one outcome, in the order of the letters
-            for row, posted in zip(rows, self.correspondence.post(letters), strict=True):
-                self._outcomes[posted.outcome].append(posted.letter.order_id)
-                _describe(row, posted.outcome.label, posted.reason)
+            for posted in self.correspondence.post(self._letters(under_way)):
+                self._note(
+                    posted.letter.order_id, under_way.popleft(), posted.outcome, posted.reason
+                )
+                deferred = posted.outcome is Outcome.DEFERRED
+                self._deferred_in_a_row = self._deferred_in_a_row + 1 if deferred else 0
                 progress.advance(1)
+
+    def _note(self, order_id: int, row: Row, outcome: Outcome, reason: str = "") -> None:
+        self._outcomes[outcome].append(order_id)
+        _describe(row, outcome.label, reason)
+
+    def _letters(self, under_way: deque[Row]) -> Iterator[Letter]:
+        """The letters, each when its turn has come and with the order as it is by then."""
+        for some in chunked(self._waiting, _LOOKED_AT_TOGETHER):
+            for due in self._up_to_date(some):
+                under_way.append(due.row)
+                yield due.letter
+
+    def _up_to_date(self, some: Sequence[_Due]) -> Iterator[_Due]:
+        old = {due.order_id for due in some if self._is_old(due)}
+        orders, unread = self._read_again(old)
+        states = self.correspondence.ledger.states(_later_of(due.keys for due in some))
+        for due in some:
+            if any(_is_told(key, states) for key in due.keys):
+                self._supersede(due, "its customer was told of a later status in the meantime")
+            elif due.order_id in orders:
+                yield from self._renewed(due, orders[due.order_id])
+            elif due.order_id in unread:
+                self._note(due.order_id, due.row, Outcome.DEFERRED, unread[due.order_id])
+            elif due.order_id in old:
+                self._supersede(due, "Tracktor does not know the order any more")
+            else:
+                yield due
+
+    def _is_old(self, due: _Due) -> bool:
+        age = time.time() - due.read_at
+        # a clock that was set back says nothing about a reading
+        return not 0 <= age <= self.look_again_after_minutes * 60
+
+    def _read_again(self, order_ids: Collection[int]) -> tuple[dict[int, Order], dict[int, str]]:
+        """The orders as they are now; and those that cannot be read, with the reason."""
+        if self._deferred_in_a_row >= _MAIL_IS_DOWN_AFTER:
+            return {}, dict.fromkeys(order_ids, "not tried: the messages before it were not taken")
+        orders: dict[int, Order] = {}
+        again = Scan(
+            self.scan.credentials,
+            list(order_ids),
+            chunk_size=_LOOKED_AT_TOGETHER,
+            allow_empty=True,
+        )
+        try:
+            for batch in again:
+                orders |= {order.order_id: order for order in batch.found}
+        except TracktorError as error:
+            return {}, dict.fromkeys(order_ids, f"not read again: {error}")
+        finally:
+            self._calls += again.calls
+        return orders, {failure.id: f"not read again: {failure.reason}" for failure in again.failed}
+
+    def _renewed(self, due: _Due, order: Order) -> Iterator[_Due]:
+        """The message as it must be by now; what is new in the order is for the next run."""
+        unreadable = len(self._unreadable)
+        notices = {
+            key: parcel
+            for case in self._cases([order])
+            for key, parcel in case.notices.items()
+            if key in due.keys
+        }
+        if len(self._unreadable) > unreadable:
+            _describe(due.row, "Not sent", self._unreadable[-1].reason)
+        elif not notices:
+            self._supersede(due, "its parcels moved on before the message was sent")
+        else:
+            due.row["To"] = mask_email(order.order_email)
+            letter = self._letter(_Case(order, due.template, notices), notices, due.row)
+            if letter:
+                yield replace(due, letter=letter)
+
+    def _supersede(self, due: _Due, reason: str) -> None:
+        self._superseded.append(due.order_id)
+        _describe(due.row, "Superseded, not sent", reason)
 
     def _report(self) -> MailReport:
         """All that is known now, with a last look at what other runs did."""
@@ -313,13 +471,9 @@ class MailRun:
         outcomes = {outcome: tuple(dict.fromkeys(ids)) for outcome, ids in self._outcomes.items()}
         sent = outcomes.get(Outcome.SENT, ())
         rehearsal = bool(self.correspondence.redirect_to)
+        found = self.scan.found(dry_run=self.dry_run, calls=self._calls)
         return MailReport(
-            dry_run=self.dry_run,
-            calls=self.scan.calls,
-            read=tuple(self.scan.read),
-            settled=tuple(self.scan.settled),
-            missing=tuple(self.scan.missing),
-            failed=(*self.scan.failed, *self._unreadable),
+            **found | {"failed": (*found["failed"], *self._unreadable)},
             affected=tuple(dict.fromkeys(self._affected)),
             due=tuple(dict.fromkeys(self._due)),
             sent=() if rehearsal else sent,
@@ -330,6 +484,8 @@ class MailRun:
             deferred=outcomes.get(Outcome.DEFERRED, ()),
             uncertain=outcomes.get(Outcome.UNCERTAIN, ()),
             undated=tuple(dict.fromkeys(self.undated)),
+            cancelled=tuple(dict.fromkeys(self._cancelled)),
+            superseded=tuple(dict.fromkeys(self._superseded)),
         )
 
     def _add_told_before(self) -> None:
@@ -357,6 +513,41 @@ class MailRun:
         if report.dry_run:
             notes.append("This was a dry run: nothing was sent.")
         publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)
+
+
+def _later(key: NoticeKey) -> Iterator[NoticeKey]:
+    """What a customer must not have been told of a parcel before this is told."""
+    kind, _, subject = key.reason.partition(":")
+    if kind == "status":
+        after = _STEPS[_STEPS.index(subject) + 1 :] if subject in _STEPS else ()
+    else:
+        after = _STEPS[-1:]
+    return (replace(key, reason=f"status:{step}") for step in after)
+
+
+def _later_of(keys: Iterable[Iterable[NoticeKey]]) -> set[NoticeKey]:
+    return {later for key in chain.from_iterable(keys) for later in _later(key)}
+
+
+def _is_told(key: NoticeKey, states: Mapping[NoticeKey, NoticeState]) -> bool:
+    """Whether something later was told, or may have been."""
+    return not _TOLD.isdisjoint(map(states.get, _later(key)))
+
+
+def _known_and_new(
+    notices: Mapping[NoticeKey, Fulfillment], states: Mapping[NoticeKey, NoticeState]
+) -> tuple[dict[NoticeKey, NoticeState], dict[NoticeKey, Fulfillment]]:
+    """What the ledger knows of the notices or of later ones, and what remains to be told."""
+    known: dict[NoticeKey, NoticeState] = {}
+    news: dict[NoticeKey, Fulfillment] = {}
+    for key, parcel in notices.items():
+        if key in states:
+            known[key] = states[key]
+        elif _is_told(key, states):
+            known |= {later: states[later] for later in _later(key) if later in states}
+        else:
+            news[key] = parcel
+    return known, news
 
 
 def _row(order: Order, notices: Mapping[NoticeKey, Fulfillment]) -> Row:
@@ -387,5 +578,5 @@ def _what_is_left(report: MailReport) -> str:
         "may or may not have been written to by a run that was interrupted; look at"
         " NotificationLedger.uncertain()": report.uncertain,
     }
-    words = in_words(left)
-    return f"{words}. The first failed as: {report.failed[0].reason}" if report.failed else words
+    first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
+    return sentences(report.suspicion, in_words(left), first)

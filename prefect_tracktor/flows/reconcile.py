@@ -20,6 +20,7 @@ def reconcile_manual_statuses(
     max_updates: int = 1000,
     takeover: bool = False,
     release_fulfilled: bool = False,
+    allow_empty: bool = False,
     verify: bool = True,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -39,6 +40,7 @@ def reconcile_manual_statuses(
         takeover: Also set orders that the carrier updates, and delivered ones.
         release_fulfilled: Hand orders that are fulfilled, not delivered and under a manual status
             back to the carrier, whatever status is desired for them.
+        allow_empty: Take it for no error if `desired` has no row.
         verify: Read back what was written, and report what did not stick.
         settled: What remembers the orders that can no longer change, so that these are not read
             again; with takeover all are read.
@@ -50,8 +52,8 @@ def reconcile_manual_statuses(
         What was found and done.
 
     Raises:
-        InvalidInput: A row or an argument cannot be right: an unknown status, rows that disagree.
-            Nothing was written.
+        InvalidInput: A row or an argument cannot be right: an unknown status, rows that disagree,
+            no row at all. Nothing was written.
         LimitExceeded: More orders than `max_updates` are to be written; none was.
         IncompleteRun: All that could be done was done, and something is left: orders that could
             not be read or written, or that do not show what was written. Its `report` says which.
@@ -87,6 +89,8 @@ def reconcile_manual_statuses(
             # what is asked about the carrier's updates can be done for delivered orders too
             may_skip=asks_for_a_status_only,
             calls=calls,
+            # rows that ask for nothing are rows all the same
+            allow_empty=allow_empty or bool(rows),
         ),
         Reconciliation(
             wishes,

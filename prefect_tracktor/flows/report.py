@@ -15,9 +15,12 @@ class RunReport(BaseModel):
         dry_run: Whether nothing was to be sent or changed.
         calls: How many requests were sent to Tracktor, repetitions included.
         read: Orders that were read.
+        left_out: How many orders the source left out, by reason, such as cancelled.
         settled: Orders that were not read, because nothing can change about them any more.
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run tries again.
+        suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of
+            the orders; empty if nothing is.
 
     Example:
         >>> RunReport(calls=3, read=(1, 2), missing=(3,)).counts
@@ -29,18 +32,26 @@ class RunReport(BaseModel):
     dry_run: bool = False
     calls: int = 0
     read: tuple[int, ...] = ()
+    left_out: dict[str, int] = {}
     settled: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
+    suspicion: str = ""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be done, by a later run or by a person."""
+        return not (self.failed or self.suspicion)
 
     @property
     def counts(self) -> dict[str, int]:
         """How many calls were made, and how many orders stand in each list."""
-        values = self.model_dump(exclude={"dry_run"})
+        values = self.model_dump(exclude={"dry_run", "suspicion"})
+        reasons = {f"left out as {why}": n for why, n in values.pop("left_out").items()}
         return {
             name.replace("_", " "): value if isinstance(value, int) else len(value)
             for name, value in values.items()
-        }
+        } | reasons
 
 
 def in_words(left: Mapping[str, Sequence[int]]) -> str:
@@ -58,4 +69,22 @@ def in_words(left: Mapping[str, Sequence[int]]) -> str:
     """
     return "; ".join(
         f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids
+    )
+
+
+def sentences(*parts: str) -> str:
+    """Join what there is to say.
+
+    Args:
+        parts: Sentences, with or without their full stop; empty ones are left out.
+
+    Returns:
+        One text.
+
+    Example:
+        >>> sentences("", "2 orders (7, 8) could not be read", "Try again.")
+        '2 orders (7, 8) could not be read. Try again.'
+    """
+    return ". ".join(part.rstrip(".") for part in parts if part) + (
+        "." if parts and parts[-1].endswith(".") else ""
     )

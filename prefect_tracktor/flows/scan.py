@@ -1,25 +1,28 @@
 """The first two steps of every flow that scans a shop: find the orders, read them in bulk."""
 
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import Any
 
 from prefect import get_run_logger
 from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.flows.missing import suspicion_about
 from prefect_tracktor.models import Order
-from prefect_tracktor.reporting import Progress
+from prefect_tracktor.reporting import Progress, shown
 from prefect_tracktor.settled import SettledOrders, arrived_at
-from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
-from prefect_tracktor.tasks import get_orders
+from prefect_tracktor.sources import OrderIds, OrderSource, chunked, iter_order_ids
+from prefect_tracktor.tasks import batch_of, get_orders
 
 _LARGEST_CHUNK = 10_000
 _MOST_CHUNKS = 64
@@ -32,7 +35,8 @@ class Scan:
     several processes, more chunks can be under way: each then has its share of what the
     credentials allow, so that their limits hold for the whole. Outcomes are taken in the order of
     the chunks, and memory is that of the chunks under way. Iterate over it once, to get the
-    outcome of each chunk.
+    outcome of each chunk. When Tracktor does not answer, no further chunk is begun: the orders of
+    those that are left are among the failed.
 
     Args:
         credentials: The account.
@@ -42,17 +46,23 @@ class Scan:
         settled: What remembers the orders that can no longer change; these are not read again.
         may_skip: Whether a settled order may be left out, by its id.
         calls: How many requests were sent before, to find the orders.
+        allow_empty: Whether `orders` may name none.
 
     Attributes:
+        credentials: The account.
+        begun: When the reading of the latest chunk began, in seconds as `time.time` gives it.
         calls: How many requests were sent so far.
         read: The orders that were read so far.
         settled: Those that were left out so far.
         missing: The ids that Tracktor did not know.
-        failed: Those that could not be read, and why.
+        failed: Those that could not be read, and why; among them those whose answer holds parcels
+            of another order.
+        left_out: How many orders the source left out so far, by reason.
 
     Raises:
         InvalidInput: The size of a chunk or the number of chunks is out of its range; while
-            reading: an order id is none, and the message says where it stands.
+            reading: an order id is none, and the message says where it stands, or there is none at
+            all.
         BadCredentials: While reading: Tracktor refuses the credentials.
 
     Example:
@@ -74,30 +84,67 @@ class Scan:
         settled: SettledOrders | None = None,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
+        allow_empty: bool = False,
     ) -> None:
         if not 1 <= chunk_size <= _LARGEST_CHUNK:
             raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
-        self._account = credentials.account
+        self.credentials = credentials
         self._credentials = _share(credentials, chunks_at_once)
         self._orders = orders
         self._chunk_size = chunk_size
         self._chunks_at_once = chunks_at_once
         self._memory = settled
         self._may_skip = may_skip
+        self._allow_empty = allow_empty
+        self._all_read = False
+        self.begun = 0.0
         self.calls = calls
         self.read: list[int] = []
         self.settled: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
+        self.left_out: Mapping[str, int] = {}
+        self._gave_up = False
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
         """Read chunk by chunk."""
-        total = len(self._orders) if isinstance(self._orders, Sequence) else None
+        total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
         with Progress("tracktor-scan", description="Orders read", total=total) as progress:
             for chunk in self._in_order():
-                yield self._take(chunk)
-                progress.advance(chunk.size)
+                batch = self._take(chunk)
+                yield batch
+                progress.advance(chunk.size - len(batch.failed))
+        self._all_read = True
+
+    def found(self, *, dry_run: bool, calls: int = 0) -> dict[str, Any]:
+        """What all reports have in common.
+
+        Args:
+            dry_run: Whether nothing was to be sent or changed.
+            calls: How many requests were sent beside the scan.
+
+        Returns:
+            The fields of a `RunReport`.
+        """
+        suspicion, calls_for_it = "", 0
+        if self._all_read:
+            suspicion, calls_for_it = suspicion_about(
+                self.credentials,
+                found=len(self.read) + len(self.settled) + len(self.failed),
+                missing=len(self.missing),
+                dry_run=dry_run,
+            )
+        return {
+            "dry_run": dry_run,
+            "calls": self.calls + calls + calls_for_it,
+            "read": tuple(self.read),
+            "left_out": dict(self.left_out),
+            "settled": tuple(self.settled),
+            "missing": tuple(self.missing),
+            "failed": tuple(self.failed),
+            "suspicion": suspicion,
+        }
 
     def remember_settled(self, *, unless: Collection[int] = ()) -> None:
         """Keep in mind which orders need not be read again, after all was done about them.
@@ -109,7 +156,7 @@ class Scan:
         arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}
         if self._memory is not None:
             try:
-                self._memory.remember(self._account, arrivals)
+                self._memory.remember(self.credentials.account, arrivals)
             except DatabaseError as trouble:
                 self._go_without_memory(trouble)
 
@@ -118,7 +165,7 @@ class Scan:
             return chunk
         skippable = filter(self._may_skip, chunk)
         try:
-            settled = self._memory.among(self._account, skippable)
+            settled = self._memory.among(self.credentials.account, skippable)
         except DatabaseError as trouble:
             self._go_without_memory(trouble)
             return chunk
@@ -132,19 +179,40 @@ class Scan:
 
     def _in_order(self) -> Iterator["_Chunk"]:
         """The chunks as they come, each when its turn is to be waited for."""
-        chunks = chunked(iter_order_ids(self._orders), self._chunk_size)
+        ids = iter_order_ids(self._orders)
+        self.left_out = ids.left_out
+        chunks = chunked(self._named(ids), self._chunk_size)
         under_way = deque(map(self._start, islice(chunks, self._chunks_at_once)))
         while under_way:
             yield under_way.popleft()
             under_way.extend(map(self._start, islice(chunks, 1)))
+        if ids.note:
+            get_run_logger().info("Orders %s.", ids.note)
+
+    def _named(self, ids: OrderIds) -> Iterator[int]:
+        empty = True
+        for order_id in ids:
+            empty = False
+            yield order_id
+        if empty and not self._allow_empty:
+            raise InvalidInput(
+                f"orders names no order at all: {ids.why_none}. If there may be none, set"
+                " allow_empty of the flow"
+            )
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)
-        reading = get_orders.submit(self._credentials, wanted) if wanted else None
-        return _Chunk(len(order_ids), reading)
+        if self._gave_up or not wanted:
+            return _Chunk(len(order_ids), time.time(), not_tried=wanted)
+        begun = time.time()
+        return _Chunk(len(order_ids), begun, get_orders.submit(self._credentials, wanted))
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
-        batch = chunk.reading.result() if chunk.reading else Batch[Order]()
+        self.begun = chunk.begun
+        batch = _of_one_order_each(batch_of(chunk.reading)) if chunk.reading else chunk.left_out
+        if batch.gave_up and not self._gave_up:
+            self._gave_up = True
+            get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
         self.calls += batch.requests
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
@@ -158,7 +226,36 @@ class Scan:
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     size: int
-    reading: PrefectFuture[Batch[Order]] | None
+    begun: float
+    reading: PrefectFuture[Batch[Order]] | None = None
+    not_tried: Sequence[int] = ()
+
+    @property
+    def left_out(self) -> Batch[Order]:
+        return Batch(failed=[Failure(order_id, NOT_TRIED) for order_id in self.not_tried])
+
+
+def _of_one_order_each(batch: Batch[Order]) -> Batch[Order]:
+    """Whose parcels they are cannot be told where an answer mixes orders up."""
+    mixed = {
+        order.order_id: Failure(order.order_id, _mixed_up(order))
+        for order in batch.found
+        if order.foreign_parcels
+    }
+    if not mixed:
+        return batch
+    return Batch(
+        found=[order for order in batch.found if order.order_id not in mixed],
+        missing=batch.missing,
+        failed=[*batch.failed, *mixed.values()],
+        requests=batch.requests,
+        gave_up=batch.gave_up,
+    )
+
+
+def _mixed_up(order: Order) -> str:
+    ids = [parcel.fulfillment_id for parcel in order.foreign_parcels]
+    return f"the answer holds parcels of another order: fulfillments {shown(ids)}"
 
 
 def _share(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:

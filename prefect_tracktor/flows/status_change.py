@@ -18,7 +18,14 @@ from prefect_email import EmailServerCredentials
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, UnreadableAnswer
-from prefect_tracktor.flows.mail_run import MailReport, MailRun, Occasion, correspondence_of
+from prefect_tracktor.flows.mail_run import (
+    LOOK_AGAIN_AFTER_MINUTES,
+    MailReport,
+    MailRun,
+    Occasion,
+    correspondence_of,
+)
+from prefect_tracktor.flows.missing import suspicion_about
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.smtp import MailServerError
@@ -26,9 +33,12 @@ from prefect_tracktor.mail.template import EmailTemplate, status_template
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders, ShopifyOrders
-from prefect_tracktor.tasks import get_fulfillments
+from prefect_tracktor.tasks import batch_of, get_fulfillments
 
 _HOURS_AT_MOST = 24 * 366
+# events come one by one; what comes within this time counts as one burst
+_BURST = timedelta(hours=1)
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
 _TRIES_AT_MOST = 50
 _DELAY_AT_MOST = 24 * 3600
 
@@ -48,10 +58,12 @@ def notify_status_change(
     sender: str,
     dry_run: bool = False,
     redirect_to: str = "",
+    max_emails: int = 500,
     order_id: int | None = None,
     within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
     reply_to: str = "",
+    include_cancelled: bool = False,
     ledger: NotificationLedger | None = None,
     retry_delays_seconds: list[float] = RETRY_DELAYS_SECONDS,
 ) -> MailReport:
@@ -69,12 +81,18 @@ def notify_status_change(
         dry_run: Show who would be written to, and send nothing.
         redirect_to: For a rehearsal: the address that gets the message instead of the customer;
             empty to write to this one.
+        max_emails: If within an hour more messages than this would go out about statuses, send
+            none: a burst of events may be a fault. What it leaves out, `email_status_changes`
+            finds.
         order_id: The order that the parcel belongs to; left out, it takes one more look-up.
         within_hours: How long ago the parcel may have reached the status, at most: events may be
-            sent again long after. One of which this is not known counts as recent.
+            sent again long after. Where this is not known, or is still to come, nobody is written
+            to; the summary counts the order as undated.
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
         reply_to: The address for answers; empty for the sender's.
+        include_cancelled: Also write about orders and parcels that are cancelled, voided or
+            refunded; the report counts those that are left out.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -87,6 +105,7 @@ def notify_status_change(
     Raises:
         InvalidInput: An argument cannot be right, or there are no words for the status; nothing
             was read or sent.
+        LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
         TemplateError: The template fails for the order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         IncompleteRun: To the end the parcel could not be read or the message was deferred; or it
@@ -117,14 +136,16 @@ def notify_status_change(
         redirect_to=redirect_to,
         reply_to=reply_to,
     )
-    ask = partial(_ask, wanted, _since(within_hours))
+    since = _since(within_hours)
 
     def write() -> MailReport:
+        undated: list[int] = []
+        ask = partial(_ask, wanted, since, undated)
         looked_up, of_order = MailReport(), order_id
         if of_order is None:
             looked_up, of_order = _look_up(credentials, fulfillment_id, ask)
         if of_order is None:
-            return looked_up
+            return looked_up.model_copy(update={"undated": tuple(undated)})
         return MailRun(
             Scan(credentials, [of_order], chunk_size=1, calls=looked_up.calls),
             correspondence,
@@ -132,6 +153,12 @@ def notify_status_change(
             title=f"Customer of a parcel that is {wanted}",
             key="status-change",
             dry_run=dry_run,
+            max_emails=max_emails,
+            sent_lately=lambda: correspondence.ledger.count_since(
+                credentials.account, kind="status", within=_BURST
+            ),
+            include_cancelled=include_cancelled,
+            undated=undated,
         ).carry_out()
 
     return _patient(write, retry_delays_seconds)()
@@ -151,6 +178,9 @@ def email_status_changes(
     within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
     reply_to: str = "",
+    include_cancelled: bool = False,
+    allow_empty: bool = False,
+    look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -172,10 +202,16 @@ def email_status_changes(
         statuses: Which statuses to write about, such as delivered, out_for_delivery or one of your
             own; by key or label.
         within_hours: How long ago a parcel may have reached its status, at most. Where this is not
-            known, nobody is written to; the summary counts these orders as undated.
+            known, or is still to come, nobody is written to; the summary counts these orders as
+            undated.
         templates: The words by status; there are default ones for in_transit, out_for_delivery and
             delivered.
         reply_to: The address for answers; empty for the sender's.
+        include_cancelled: Also write about orders and parcels that are cancelled, voided or
+            refunded; the report counts those that are left out.
+        allow_empty: Take it for no error if `orders` names none.
+        look_again_after_minutes: Read an order again just before its message is sent if it was read
+            longer ago than this.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -189,8 +225,8 @@ def email_status_changes(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, or there are no words for a status; nothing was
-            read or sent.
+        InvalidInput: An argument cannot be right, `orders` names none, or there are no words for a
+            status; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
         TemplateError: A template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
@@ -224,10 +260,10 @@ def email_status_changes(
     undated: list[int] = []
 
     def choose(order: Order) -> Iterator[Occasion]:
-        parcels = [p for p in _parcels(order, words) if p.current_status in words]
-        if any(parcel.reached_at is None for parcel in parcels):
+        parcels = _parcels(order, words)
+        recent = [p for p in parcels if _is_recent(p, since)]
+        if any(_is_undated(p) for p in parcels) or _arrived_unseen(order, words):
             undated.append(order.order_id)
-        recent = [p for p in parcels if p.reached_at is not None and p.reached_at >= since]
         recent.sort(key=_current_status)
         for status, same in groupby(recent, key=_current_status):
             yield Occasion(words[status], [(parcel, _reason(status)) for parcel in same])
@@ -239,6 +275,7 @@ def email_status_changes(
             chunk_size=chunk_size,
             chunks_at_once=chunks_at_once,
             settled=settled,
+            allow_empty=allow_empty,
         ),
         correspondence_of(
             credentials,
@@ -253,6 +290,8 @@ def email_status_changes(
         key="status-changes",
         dry_run=dry_run,
         max_emails=max_emails,
+        include_cancelled=include_cancelled,
+        look_again_after_minutes=look_again_after_minutes,
         undated=undated,
     ).carry_out()
 
@@ -304,9 +343,10 @@ def _occasions(
     words: EmailTemplate,
     order: Order,
 ) -> Iterator[Occasion]:
-    parcels = [p for p in _parcels(order, [wanted]) if p.fulfillment_id == fulfillment_id]
+    in_status = _parcels(order, [wanted])
+    parcels = [p for p in order.fulfillments if p.fulfillment_id == fulfillment_id]
     for parcel in parcels:
-        if ask(parcel):
+        if ask(parcel) and parcel in in_status:
             yield Occasion(words, [(parcel, _reason(wanted))])
     if not parcels:
         get_run_logger().warning(
@@ -318,7 +358,7 @@ def _look_up(
     credentials: TracktorCredentials, fulfillment_id: int, ask: Callable[[Fulfillment], bool]
 ) -> tuple[MailReport, int | None]:
     """The order of a parcel; `None` where there is nobody to be written to."""
-    batch = get_fulfillments.submit(credentials, [fulfillment_id]).result()
+    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id]))
     report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
     if batch.failed:
         raise IncompleteRun(
@@ -327,6 +367,10 @@ def _look_up(
         )
     if batch.missing:
         get_run_logger().warning("Tracktor does not know fulfillment %s.", fulfillment_id)
+        suspicion, calls = suspicion_about(credentials, found=0, missing=1, dry_run=True)
+        report = report.model_copy(update={"calls": report.calls + calls, "suspicion": suspicion})
+        if suspicion:
+            raise IncompleteRun(suspicion, report=report)
         return report, None
     [parcel] = batch.found
     if not ask(parcel):
@@ -336,24 +380,42 @@ def _look_up(
     return report, parcel.order_id
 
 
-def _ask(wanted: str, since: datetime, parcel: Fulfillment) -> bool:
+def _ask(wanted: str, since: datetime, undated: list[int], parcel: Fulfillment) -> bool:
     """Whether the parcel is still in the status, and not since long ago."""
-    if parcel.current_status == wanted:
-        if parcel.reached_at is None or parcel.reached_at >= since:
-            return True
-        get_run_logger().warning(
+    log = get_run_logger()
+    if parcel.current_status != wanted:
+        log.info(
+            "Fulfillment %s is %s by now, not %s: nobody is written to.",
+            parcel.fulfillment_id,
+            parcel.current_status or "without a status",
+            wanted,
+        )
+    elif _is_undated(parcel):
+        undated += [parcel.order_id] if parcel.order_id is not None else []
+        log.warning(
+            "Fulfillment %s does not say when it got %s, or that time is still to come: nobody is"
+            " written to.",
+            parcel.fulfillment_id,
+            wanted,
+        )
+    elif not _is_recent(parcel, since):
+        log.warning(
             "Fulfillment %s has been %s for long: nobody is written to.",
             parcel.fulfillment_id,
             wanted,
         )
-        return False
-    get_run_logger().info(
-        "Fulfillment %s is %s by now, not %s: nobody is written to.",
-        parcel.fulfillment_id,
-        parcel.current_status or "without a status",
-        wanted,
-    )
+    else:
+        return True
     return False
+
+
+def _is_undated(parcel: Fulfillment) -> bool:
+    """Whether it cannot be said how long ago the parcel got into its status."""
+    return parcel.reached_at is None or parcel.reached_at > datetime.now(UTC) + _CLOCKS_DIFFER_BY
+
+
+def _is_recent(parcel: Fulfillment, since: datetime) -> bool:
+    return not _is_undated(parcel) and parcel.reached_at is not None and parcel.reached_at >= since
 
 
 def _since(within_hours: float) -> datetime:
@@ -374,11 +436,31 @@ def _check_delays(retry_delays_seconds: list[float]) -> None:
             )
 
 
-def _parcels(order: Order, statuses: Collection[str]) -> tuple[Fulfillment, ...]:
-    """An order's parcels; what it says of them must not be overlooked if they are not there."""
-    if not order.fulfillments and not set(map(status_key, order.statuses)).isdisjoint(statuses):
-        raise UnreadableAnswer("the order names a status, but the answer holds no fulfillments")
-    return order.fulfillments
+def _parcels(order: Order, statuses: Collection[str]) -> list[Fulfillment]:
+    """The parcels in one of the statuses, by their own fields and by the order's.
+
+    What the order says must not be overlooked if its parcels do not say it.
+    """
+    named = set(order.status_keys) & set(statuses)
+    shown = set().union(*(parcel.status_keys for parcel in order.fulfillments))
+    silent = not all(parcel.current_status for parcel in order.fulfillments)
+    if named - shown and (silent or not order.fulfillments):
+        raise UnreadableAnswer("the order names a status that none of its parcels has")
+    found = [parcel for parcel in order.fulfillments if parcel.current_status in statuses]
+    on_their_way = [parcel for parcel in found if not parcel.is_delivered]
+    if on_their_way and order.contradicts_its_parcels:
+        raise UnreadableAnswer(
+            "the order's statuses name more deliveries than its parcels do: which of them arrived"
+            " cannot be told"
+        )
+    return [p for p in found if p.is_delivered] if order.is_delivered else found
+
+
+def _arrived_unseen(order: Order, statuses: Collection[str]) -> bool:
+    """Whether a delivery is news that only the order tells of, and so without its time."""
+    parcels = order.fulfillments
+    unseen = order.is_delivered and not all(parcel.is_delivered for parcel in parcels)
+    return unseen and ShipmentStatus.DELIVERED in statuses
 
 
 def _current_status(parcel: Fulfillment) -> str:

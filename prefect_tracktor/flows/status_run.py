@@ -13,13 +13,13 @@ from prefect import get_run_logger
 from prefect_tracktor.bulk import Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded
-from prefect_tracktor.flows.report import RunReport, in_words
+from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
 from prefect_tracktor.sources import chunked
 from prefect_tracktor.statuses.plan import Change, Decide, Protected, StatusPlan, current
-from prefect_tracktor.tasks import update_orders
+from prefect_tracktor.tasks import batch_of, update_orders
 
 Row = dict[str, str | int]
 
@@ -58,7 +58,7 @@ class StatusReport(RunReport):
     @property
     def complete(self) -> bool:
         """Whether nothing is left to be done, by a later run or by a person."""
-        return not (self.failed or self.not_written or self.not_kept)
+        return super().complete and not (self.not_written or self.not_kept)
 
 
 @dataclass(slots=True)
@@ -167,7 +167,7 @@ class StatusRun:
         self._take_up(plan.missing, plan.failed)
         if plan.changes:
             updates = [change.update for change in plan.changes]
-            written = update_orders.submit(self.credentials, updates).result()
+            written = batch_of(update_orders.submit(self.credentials, updates))
             self._calls += written.requests
             self._written += (order.order_id for order in written.found)
             self._take_up(written.missing, written.failed)
@@ -177,7 +177,9 @@ class StatusRun:
         self._not_written += (Failure(order_id, _GONE) for order_id in missing)
 
     def _read_back(self) -> None:
-        written = Scan(self.credentials, self._written, chunk_size=self.chunk_size)
+        written = Scan(
+            self.credentials, self._written, chunk_size=self.chunk_size, allow_empty=True
+        )
         for batch in written:
             self._not_kept += (
                 Failure(order.order_id, f"it shows {current(order) or 'no status'}")
@@ -193,12 +195,7 @@ class StatusRun:
 
     def _report(self) -> StatusReport:
         return StatusReport(
-            dry_run=self.dry_run,
-            calls=self._calls + self.scan.calls,
-            read=tuple(self.scan.read),
-            settled=tuple(self.scan.settled),
-            missing=tuple(self.scan.missing),
-            failed=tuple(self.scan.failed),
+            **self.scan.found(dry_run=self.dry_run, calls=self._calls),
             unasked=self.unasked,
             right=tuple(self._plan.right),
             protected=tuple(order.order_id for order in self._plan.protected),
@@ -290,4 +287,6 @@ def _what_is_left(report: StatusReport) -> str:
     }
     words = in_words({what: [entry.id for entry in entries] for what, entries in left.items()})
     first = next(chain(report.failed, report.not_written), None)
-    return f"{words}. The first failed as: {first.reason}" if first else words
+    return sentences(
+        report.suspicion, words, f"The first failed as: {first.reason}" if first else ""
+    )

@@ -20,8 +20,8 @@ _OLDER = "More than 30 days"
 class Trouble:
     """Counts the parcels of the orders that a scan reads, and those of them that are in trouble.
 
-    In trouble is a parcel with any exception status that has not been delivered, whichever of them
-    the flow acts on. Only counts are kept.
+    In trouble is a parcel with any exception status that has not been delivered or cancelled,
+    whichever of them the flow acts on. Only counts are kept.
 
     Attributes:
         orders: How many orders were looked at.
@@ -56,14 +56,17 @@ class Trouble:
         for order in orders:
             self.orders += 1
             self.parcels += len(order.fulfillments)
-            self._count(order.fulfillments)
+            self._count(
+                parcel
+                for parcel in order.undelivered
+                if parcel.exception_status and not order.has_cancelled(parcel)
+            )
 
     def _count(self, parcels: Iterable[Fulfillment]) -> None:
         for parcel in parcels:
-            if parcel.exception_status and not parcel.is_delivered:
-                self.by_exception[label_of(parcel.exception_status)] += 1
-                self.by_carrier[_carrier(parcel)] += 1
-                self.by_age[_age(parcel, self._now)] += 1
+            self.by_exception[label_of(parcel.exception_status or "")] += 1
+            self.by_carrier[_carrier(parcel)] += 1
+            self.by_age[_age(parcel, self._now)] += 1
 
     def charts(self) -> list[Chart]:
         """The counts as charts, the largest first; ages from the youngest to the oldest.

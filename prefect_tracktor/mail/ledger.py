@@ -25,6 +25,7 @@ from sqlalchemy import (
     Table,
     Update,
     delete,
+    func,
     select,
     tuple_,
     update,
@@ -173,6 +174,34 @@ class NotificationLedger(DatabaseBlock):
                 rows = database.execute(select(*_key_columns, _notices.c.state).where(_among(some)))
                 found |= {NoticeKey(*row[:4]): NoticeState(row.state) for row in rows}
         return found
+
+    def count_since(self, shop: str, *, kind: str, within: timedelta) -> int:
+        """Count the messages that customers were sent lately, or may have been sent.
+
+        Args:
+            shop: The Tracktor account's name.
+            kind: The first word of the reasons, such as `status`.
+            within: How long ago, at most.
+
+        Returns:
+            The number of messages; one speaks of all parcels of an order with the same news.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.count_since("shop", kind="status", within=timedelta(hours=1))
+            0
+        """
+        messages = select(_notices.c.order_id, _notices.c.reason).where(
+            _notices.c.shop == shop,
+            _notices.c.reason.startswith(f"{kind}:", autoescape=True),
+            _notices.c.state != NoticeState.REFUSED.value,
+            _notices.c.claimed_at > datetime.now(UTC) - within,
+        )
+        query = select(func.count()).select_from(messages.distinct().subquery())
+        with self._transaction() as database:
+            return database.scalar(query) or 0
 
     def claim(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
         """Claim notices, so that no other run sends them.

@@ -9,7 +9,7 @@ try:
     import graphql as _graphql  # noqa: F401  # ditto
 except ImportError as missing:
     raise ImportError(
-        f"the sandbox needs {missing.name}: pip install 'prefect-tracktor[sandbox]'",
+        f"the sandbox needs {missing.name}: pip install aiohttp aiosmtpd graphql-core",
         name=missing.name,
     ) from missing
 

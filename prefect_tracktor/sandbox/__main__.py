@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="prefect-tracktor sandbox",
         usage="prefect-tracktor sandbox [OPTIONS]",
-        description="Run a Tracktor, Shopify and a mail server on this machine, with a made-up shop,"
+        description="Run a Tracktor, Shopify and a mail server here, with a made-up shop,"
         " until you stop it. Nothing leaves the machine. It prints the addresses and keys to use.",
     )
     parser.add_argument("--orders", type=int, default=1000, help="how many orders (1000)")

@@ -12,7 +12,7 @@ from pydantic_core import to_json
 
 from prefect_tracktor.models import ShipmentStatus
 from prefect_tracktor.sandbox.answers import AnswerShape
-from prefect_tracktor.sandbox.faults import DeliveryDice, DeliveryFault, DeliveryFaults
+from prefect_tracktor.sandbox.faults import DeliveryFault, DeliveryFaults, FaultInjector
 from prefect_tracktor.sandbox.shop import ChangedOrder
 
 _AT_ONCE_PER_ADDRESS = 8
@@ -96,7 +96,8 @@ class Deliveries:
         changed: ChangedOrder,
         webhooks: list[dict[str, Any]],
         shape: AnswerShape,
-        dice: DeliveryDice | None = None,
+        injector: FaultInjector[DeliveryFault] | None = None,
+        patience_seconds: float = DeliveryFaults().patience_seconds,
     ) -> None:
         """Queue what each webhook is to be told about a change.
 
@@ -104,7 +105,8 @@ class Deliveries:
             changed: The change.
             webhooks: All webhooks there are.
             shape: How to write the objects.
-            dice: Draws what each message meets; by default nothing goes wrong.
+            injector: Draws what each message meets; by default nothing goes wrong.
+            patience_seconds: For how long a message that is not taken is sent again.
 
         Example:
             >>> async def post() -> list[Delivery]:
@@ -116,14 +118,14 @@ class Deliveries:
             >>> asyncio.run(post())
             []
         """
-        dice = dice or DeliveryDice(DeliveryFaults())
+        injector = injector or FaultInjector(DeliveryFaults())
         shaped = shape.model_copy(update={"wrapped": shape.wrapped_deliveries})
         for webhook in webhooks:
             for name, subject in _subjects(webhook["topic"], changed):
                 if is_on_this_machine(webhook["address"]):
                     delivery = self._planned(webhook, subject, changed.status_key)
                     body = to_json(shaped.shaped(name, subject))
-                    self._send(_Letter(delivery, body, dice.faults.patience_seconds), dice)
+                    self._send(_Letter(delivery, body, patience_seconds), injector)
                 else:
                     _log.warning(
                         "webhook %s is not delivered: the sandbox posts to this machine only",
@@ -172,20 +174,20 @@ class Deliveries:
             attempts=0,
         )
 
-    def _send(self, letter: _Letter, dice: DeliveryDice) -> None:
+    def _send(self, letter: _Letter, injector: FaultInjector[DeliveryFault]) -> None:
         """Send a message, or what is drawn instead."""
-        trouble = dice.roll()
-        marked = letter._replace(delivery=letter.delivery._replace(fault=trouble.kind))
-        match trouble.kind:
+        injected = injector.next()
+        marked = letter._replace(delivery=letter.delivery._replace(fault=injected.kind))
+        match injected.kind:
             case None:
                 self._queue(letter)
             case DeliveryFault.LOST:
                 self.done.append(marked.delivery)
             case DeliveryFault.REORDERED:
-                self._queue(marked, after_seconds=trouble.held_back_seconds)
+                self._queue(marked, after_seconds=injected.delay_seconds)
             case DeliveryFault.DUPLICATED:
                 self._queue(letter)
-                self._queue(marked, after_seconds=trouble.held_back_seconds)
+                self._queue(marked, after_seconds=injected.delay_seconds)
 
     def _queue(self, letter: _Letter, after_seconds: float = 0.0) -> None:
         self._left += 1

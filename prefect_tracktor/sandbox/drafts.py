@@ -2,19 +2,19 @@
 
 import datetime as dt
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from random import Random
-from typing import Any, overload
+from typing import Any
 
 from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
 
 SHOP_URL = "https://sandbox-shop.example"
 CUSTOM_LABELS = ("Preparing your order", "Cutting", "Sewing", "Gravur läuft", "Ready for pickup")
 
-_FIRST_ORDER_ID, _ORDER_ID_STEP = 5_000_000_000_000, 37_000
+_FIRST_ORDER_ID, _ORDER_ID_STEP = 5_000_000_001_001, 1_001
 _FIRST_FULFILLMENT_ID, _FULFILLMENT_ID_STEP = 4_000_000_000_000, 4_500
 _FULFILLMENT_IDS_PER_ORDER = 4
 _FIRST_ORDER_NUMBER = 1001
@@ -172,62 +172,6 @@ class Draft:
         return round(self.subtotal + self.shipping, 2)
 
 
-class OrderIds(Sequence[int]):
-    """The ids of all orders, ascending and with gaps, computed when asked for.
-
-    Args:
-        seed: What the gaps are drawn from.
-        count: How many there are.
-
-    Example:
-        >>> ids = OrderIds(1, 1_000_000)
-        >>> ids.place(ids[999_999])
-        999999
-    """
-
-    def __init__(self, seed: int, count: int) -> None:
-        self._seed = seed
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, place: int) -> int: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[int]: ...
-    def __getitem__(self, place: int | slice) -> int | list[int]:
-        if isinstance(place, slice):
-            return [self._at(index) for index in range(self._count)[place]]
-        return self._at(range(self._count)[place])
-
-    def __iter__(self) -> Iterator[int]:
-        return map(self._at, range(self._count))
-
-    def __contains__(self, order_id: object) -> bool:
-        return isinstance(order_id, int) and self.place(order_id) is not None
-
-    def place(self, order_id: int) -> int | None:
-        """The place of an id.
-
-        Args:
-            order_id: The candidate.
-
-        Returns:
-            Its place; `None` if no order has this id.
-
-        Example:
-            >>> OrderIds(1, 3).place(7) is None
-            True
-        """
-        index = (order_id - _FIRST_ORDER_ID) // _ORDER_ID_STEP
-        return index if 0 <= index < self._count and self._at(index) == order_id else None
-
-    def _at(self, index: int) -> int:
-        gap = _scattered(self._seed, index, _ORDER_ID_STEP)
-        return _FIRST_ORDER_ID + index * _ORDER_ID_STEP + gap
-
-
 class Drafts:
     """All orders of a shop, as they were made up.
 
@@ -247,7 +191,8 @@ class Drafts:
     def __init__(
         self, *, orders: int, seed: int, expired: int, now: dt.datetime, just_ready: int = 0
     ) -> None:
-        self.order_ids = OrderIds(seed, orders)
+        end = _FIRST_ORDER_ID + orders * _ORDER_ID_STEP
+        self.order_ids = range(_FIRST_ORDER_ID, end, _ORDER_ID_STEP)
         self._seed = seed
         self._now = now
         chosen = sorted(Random(f"{seed}/expired").sample(range(orders), expired))

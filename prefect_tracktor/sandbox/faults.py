@@ -1,14 +1,91 @@
 """What can go wrong on purpose: which fault, how often, and drawn from which seed."""
 
-from collections.abc import Iterable
+from abc import abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Any, Literal, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-_Kind = TypeVar("_Kind", bound=StrEnum)
+K = TypeVar("K", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class InjectedFault(Generic[K]):
+    """What one request or message meets.
+
+    Attributes:
+        kind: The fault, or `None`.
+        acts: Whether the sandbox does what a request asks for.
+        variant: A number from 0 to 1 to choose among a fault's forms.
+        delay_seconds: How long a request's answer takes, or how long a message or its second copy
+            is held back.
+
+    Example:
+        >>> InjectedFault(Fault.DROPPED).acts
+        True
+    """
+
+    kind: K | None
+    acts: bool = True
+    variant: float = 0.0
+    delay_seconds: float = 0.0
+
+
+class _Faults(BaseModel, Generic[K]):
+    """Kinds of faults, each a field that holds its probability, and the seed of the draw."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kinds: ClassVar[type[StrEnum]]
+
+    seed: int = 1
+
+    @model_validator(mode="after")
+    def _add_up(self) -> Self:
+        total = round(sum(getattr(self, kind) for kind in self.kinds), 9)
+        if total > 1:
+            raise ValueError(f"the probabilities add up to {total:g}; they must not exceed 1")
+        return self
+
+    def probability(self, kind: K) -> float:
+        """How probable a kind of fault is, from 0 to 1."""
+        probability: float = getattr(self, kind)
+        return probability
+
+    @abstractmethod
+    def draw(self, random: Random) -> InjectedFault[K]:
+        """Draw what happens next; each draw takes as many random numbers."""
+
+    def _kind(self, where: float) -> Any:
+        for kind in self.kinds:
+            if where < getattr(self, kind):
+                return kind
+            where -= getattr(self, kind)
+        return None
+
+
+class FaultInjector(Generic[K]):
+    """Draws what each request or message meets, one after another, from the faults' seed.
+
+    Args:
+        faults: `Faults` or `DeliveryFaults`.
+
+    Example:
+        >>> FaultInjector(Faults(too_many_requests=1)).next().acts
+        False
+        >>> FaultInjector(DeliveryFaults(lost=1)).next().kind
+        <DeliveryFault.LOST: 'lost'>
+    """
+
+    def __init__(self, faults: "_Faults[K]") -> None:
+        self._faults = faults
+        self._random = Random(faults.seed)
+
+    def next(self) -> InjectedFault[K]:
+        """Draw what comes next."""
+        return self._faults.draw(self._random)
 
 
 class Fault(StrEnum):
@@ -27,7 +104,7 @@ class Fault(StrEnum):
     STALLED = "stalled"
 
 
-class Faults(BaseModel):
+class Faults(_Faults[Fault]):
     """What goes wrong on purpose, drawn once for each request.
 
     The probabilities are those of single requests, and add up to 1 at most. Half of the 500, 502
@@ -57,9 +134,8 @@ class Faults(BaseModel):
           Value error, the probabilities add up to 1.1; they must not exceed 1 ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    kinds: ClassVar[type[StrEnum]] = Fault
 
-    seed: int = 1
     latency_seconds: float = Field(default=0.0, ge=0)
     latency_jitter_seconds: float = Field(default=0.0, ge=0)
     too_many_requests: float = Field(default=0.0, ge=0, le=1)
@@ -71,11 +147,6 @@ class Faults(BaseModel):
     not_json: float = Field(default=0.0, ge=0, le=1)
     stalled: float = Field(default=0.0, ge=0, le=1)
     stall_seconds: float = Field(default=30.0, gt=0)
-
-    @model_validator(mode="after")
-    def _add_up(self) -> Self:
-        _check_total(map(self.probability, Fault))
-        return self
 
     @classmethod
     def everything(cls, rate: float = 0.2, *, seed: int = 1, **further: Any) -> Self:
@@ -97,80 +168,19 @@ class Faults(BaseModel):
         shares = {str(kind): rate / len(kinds) for kind in kinds}
         return cls.model_validate(shares | {"seed": seed} | further)
 
-    def probability(self, kind: Fault) -> float:
-        """How probable a kind of fault is.
-
-        Args:
-            kind: The kind.
-
-        Returns:
-            A number from 0 to 1.
-
-        Example:
-            >>> Faults().probability(Fault.STALLED)
-            0.0
-        """
-        probability: float = getattr(self, kind)
-        return probability
-
-
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What one request meets.
-
-    Attributes:
-        kind: The fault, or `None`.
-        acts: Whether the sandbox does what the request asks for.
-        variant: A number from 0 to 1 to choose among a fault's forms.
-        latency_seconds: How long the answer takes.
-
-    Example:
-        >>> Trouble(kind=Fault.DROPPED, acts=True).variant
-        0.0
-    """
-
-    kind: Fault | None
-    acts: bool
-    variant: float = 0.0
-    latency_seconds: float = 0.0
-
-
-class Dice:
-    """Draws what each request meets.
-
-    Args:
-        faults: What can go wrong, and the seed.
-
-    Example:
-        >>> dice = Dice(Faults(too_many_requests=1))
-        >>> dice.roll().acts
-        False
-    """
-
-    def __init__(self, faults: Faults) -> None:
-        self.faults = faults
-        self._random = Random(faults.seed)
-        self._probabilities = [(kind, faults.probability(kind)) for kind in Fault]
-
-    def roll(self) -> Trouble:
-        """Draw what the next request meets.
-
-        Returns:
-            The trouble; each draw takes as many random numbers.
-
-        Example:
-            >>> Dice(Faults(latency_seconds=0.1)).roll().latency_seconds
-            0.1
-        """
-        faults = self.faults
-        where, before, variant, jitter = (self._random.random() for _ in range(4))
-        kind = _drawn(where, self._probabilities)
-        return Trouble(
-            kind=kind,
-            acts=_acts(kind, before < 0.5),
-            variant=variant,
-            latency_seconds=faults.latency_seconds + jitter * faults.latency_jitter_seconds,
-        )
+    def draw(self, random: Random) -> InjectedFault[Fault]:
+        """Draw what the next request meets."""
+        where, before, variant, jitter = (random.random() for _ in range(4))
+        kind: Fault | None = self._kind(where)
+        match kind:
+            case Fault.TOO_MANY_REQUESTS:
+                acts = False
+            case Fault.SERVER_ERROR | Fault.DROPPED:
+                acts = before < 0.5
+            case _:
+                acts = True
+        latency = self.latency_seconds + jitter * self.latency_jitter_seconds
+        return InjectedFault(kind, acts=acts, variant=variant, delay_seconds=latency)
 
 
 class DeliveryFault(StrEnum):
@@ -186,7 +196,7 @@ class DeliveryFault(StrEnum):
     LOST = "lost"
 
 
-class DeliveryFaults(BaseModel):
+class DeliveryFaults(_Faults[DeliveryFault]):
     """What goes wrong on purpose with the webhooks' messages, drawn once for each message.
 
     Without faults the messages about one order arrive one after another. A message that is not
@@ -209,107 +219,23 @@ class DeliveryFaults(BaseModel):
           Value error, the probabilities add up to 1.1; they must not exceed 1 ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    kinds: ClassVar[type[StrEnum]] = DeliveryFault
 
-    seed: int = 1
     duplicated: float = Field(default=0.0, ge=0, le=1)
     reordered: float = Field(default=0.0, ge=0, le=1)
     lost: float = Field(default=0.0, ge=0, le=1)
     held_back_seconds: float = Field(default=0.5, ge=0)
     patience_seconds: float = Field(default=10.0, ge=0)
 
-    @model_validator(mode="after")
-    def _add_up(self) -> Self:
-        _check_total(map(self.probability, DeliveryFault))
-        return self
-
-    def probability(self, kind: DeliveryFault) -> float:
-        """How probable a kind of fault is.
-
-        Args:
-            kind: The kind.
-
-        Returns:
-            A number from 0 to 1.
-
-        Example:
-            >>> DeliveryFaults().probability(DeliveryFault.LOST)
-            0.0
-        """
-        probability: float = getattr(self, kind)
-        return probability
-
-
-class DeliveryTrouble(NamedTuple):
-    """What one message meets.
-
-    `held_back_seconds` is for how long it waits, or its second copy.
-
-    Example:
-        >>> DeliveryTrouble(DeliveryFault.LOST).held_back_seconds
-        0.0
-    """
-
-    kind: DeliveryFault | None
-    held_back_seconds: float = 0.0
-
-
-class DeliveryDice:
-    """Draws what each message meets.
-
-    Args:
-        faults: What can go wrong, and the seed.
-
-    Example:
-        >>> DeliveryDice(DeliveryFaults(lost=1)).roll().kind
-        <DeliveryFault.LOST: 'lost'>
-    """
-
-    def __init__(self, faults: DeliveryFaults) -> None:
-        self.faults = faults
-        self._random = Random(faults.seed)
-        self._probabilities = [(kind, faults.probability(kind)) for kind in DeliveryFault]
-
-    def roll(self) -> DeliveryTrouble:
-        """Draw what the next message meets.
-
-        Returns:
-            The trouble; each draw takes as many random numbers.
-
-        Example:
-            >>> DeliveryDice(DeliveryFaults()).roll().kind is None
-            True
-        """
-        where, late = self._random.random(), self._random.random()
-        longest = self.faults.held_back_seconds
-        match kind := _drawn(where, self._probabilities):
+    def draw(self, random: Random) -> InjectedFault[DeliveryFault]:
+        """Draw what the next message meets."""
+        where, late = random.random(), random.random()
+        kind: DeliveryFault | None = self._kind(where)
+        match kind:
             case DeliveryFault.REORDERED:
-                return DeliveryTrouble(kind, longest * (1 + late) / 2)
+                delay = self.held_back_seconds * (1 + late) / 2
             case DeliveryFault.DUPLICATED if late < 0.5:
-                return DeliveryTrouble(kind, longest * late * 2)
+                delay = self.held_back_seconds * late * 2
             case _:
-                return DeliveryTrouble(kind)
-
-
-def _check_total(probabilities: Iterable[float]) -> None:
-    total = round(sum(probabilities), 9)
-    if total > 1:
-        raise ValueError(f"the probabilities add up to {total:g}; they must not exceed 1")
-
-
-def _drawn(where: float, probabilities: list[tuple[_Kind, float]]) -> _Kind | None:
-    for kind, probability in probabilities:
-        if where < probability:
-            return kind
-        where -= probability
-    return None
-
-
-def _acts(kind: Fault | None, drawn: bool) -> bool:  # noqa: FBT001  # a value, not an option
-    match kind:
-        case Fault.TOO_MANY_REQUESTS:
-            return False
-        case Fault.SERVER_ERROR | Fault.DROPPED:
-            return drawn
-        case _:
-            return True
+                delay = 0.0
+        return InjectedFault(kind, delay_seconds=delay)

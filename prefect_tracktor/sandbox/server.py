@@ -18,12 +18,11 @@ from prefect_tracktor.sandbox.answers import AnswerShape
 from prefect_tracktor.sandbox.background import BackgroundServer
 from prefect_tracktor.sandbox.deliveries import Deliveries, Delivery
 from prefect_tracktor.sandbox.faults import (
-    DeliveryDice,
     DeliveryFaults,
-    Dice,
     Fault,
+    FaultInjector,
     Faults,
-    Trouble,
+    InjectedFault,
 )
 from prefect_tracktor.sandbox.mail import MailServer
 from prefect_tracktor.sandbox.movement import Movement, Moving
@@ -114,8 +113,10 @@ class Sandbox(BackgroundServer):
         self.port = port
         self._mail = mail
         self._ssl_context = ssl_context
-        self._dice = Dice(faults or Faults())
-        self._delivery_dice = DeliveryDice(delivery_faults or DeliveryFaults())
+        self._faults = faults or Faults()
+        self._fault_injector = FaultInjector(self._faults)
+        self._delivery_faults = delivery_faults or DeliveryFaults()
+        self._delivery_injector = FaultInjector(self._delivery_faults)
         self._writer = _Writer(answers or AnswerShape())
         self._calls: deque[tuple[str, str]] = deque(maxlen=_CALLS_KEPT)
         self._faults_met: Counter[str] = Counter()
@@ -137,20 +138,20 @@ class Sandbox(BackgroundServer):
     @property
     def faults(self) -> Faults:
         """What goes wrong on purpose; setting it begins with its seed."""
-        return self._dice.faults
+        return self._faults
 
     @faults.setter
     def faults(self, faults: Faults) -> None:
-        self._dice = Dice(faults)
+        self._faults, self._fault_injector = faults, FaultInjector(faults)
 
     @property
     def delivery_faults(self) -> DeliveryFaults:
         """What goes wrong with the webhooks' messages from now on; begins with its seed."""
-        return self._delivery_dice.faults
+        return self._delivery_faults
 
     @delivery_faults.setter
     def delivery_faults(self, faults: DeliveryFaults) -> None:
-        self._delivery_dice = DeliveryDice(faults)
+        self._delivery_faults, self._delivery_injector = faults, FaultInjector(faults)
 
     @property
     def answers(self) -> AnswerShape:
@@ -253,7 +254,12 @@ class Sandbox(BackgroundServer):
             webhooks = self.shop.webhooks
             if webhooks:
                 loop.call_soon_threadsafe(
-                    deliveries.post, changed, webhooks, self.answers, self._delivery_dice
+                    deliveries.post,
+                    changed,
+                    webhooks,
+                    self.answers,
+                    self._delivery_injector,
+                    self.delivery_faults.patience_seconds,
                 )
 
         try:
@@ -278,16 +284,16 @@ class Sandbox(BackgroundServer):
         account, _, path = request.path.removeprefix(f"{BASE_PATH}/").partition("/")
         self._calls.append((request.method, path))
         body = await request.read() if request.can_read_body else b""
-        trouble = self._dice.roll()
+        injected = self._fault_injector.next()
         reply = Reply(HTTPStatus.OK, b"")
-        if trouble.acts:
+        if injected.acts:
             reply = self._reply(request, account, path, body)
-        if trouble.latency_seconds:
-            await asyncio.sleep(trouble.latency_seconds)
-        if trouble.kind is None:
+        if injected.delay_seconds:
+            await asyncio.sleep(injected.delay_seconds)
+        if injected.kind is None:
             return _response(reply)
-        self._faults_met[trouble.kind] += 1
-        return await _misbehave(request, reply, trouble, self.faults)
+        self._faults_met[injected.kind] += 1
+        return await _misbehave(request, reply, injected, self.faults)
 
     def _reply(self, request: web.BaseRequest, account: str, path: str, body: bytes) -> Reply:
         try:
@@ -474,34 +480,34 @@ def _response(reply: Reply, headers: Mapping[str, str] | None = None) -> web.Res
 
 
 async def _misbehave(
-    request: web.BaseRequest, reply: Reply, trouble: Trouble, faults: Faults
+    request: web.BaseRequest, reply: Reply, injected: InjectedFault[Fault], faults: Faults
 ) -> web.StreamResponse:
-    match trouble.kind:
+    match injected.kind:
         case Fault.TOO_MANY_REQUESTS:
             refusal = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests")
             return _response(refusal.reply, {"Retry-After": _retry_after(faults)})
         case Fault.SERVER_ERROR:
-            return _response(_server_error(trouble))
+            return _response(_server_error(injected))
         case Fault.NOT_JSON:
-            return _response(_not_json(trouble))
-        case Fault.TRUNCATED if trouble.variant < 0.5:
+            return _response(_not_json(injected))
+        case Fault.TRUNCATED if injected.variant < 0.5:
             return _response(reply._replace(body=_first_half(reply.body)))
         case _:
-            return await _break_off(request, reply, trouble, faults)
+            return await _break_off(request, reply, injected, faults)
 
 
 async def _break_off(
-    request: web.BaseRequest, reply: Reply, trouble: Trouble, faults: Faults
+    request: web.BaseRequest, reply: Reply, injected: InjectedFault[Fault], faults: Faults
 ) -> web.StreamResponse:
     """End the connection: after half of what was promised, or before anything was said."""
     response: web.StreamResponse = web.Response()
-    if trouble.kind is not Fault.DROPPED:
+    if injected.kind is not Fault.DROPPED:
         response = await _half(request, reply)
-    if trouble.kind is Fault.STALLED:
+    if injected.kind is Fault.STALLED:
         await asyncio.sleep(faults.stall_seconds)
     if isinstance(request.transport, asyncio.WriteTransport):
         # closing sends what was written; aborting resets the connection
-        end = request.transport.abort if trouble.kind is Fault.DROPPED else request.transport.close
+        end = request.transport.abort if injected.kind is Fault.DROPPED else request.transport.close
         end()
     return response
 
@@ -527,10 +533,10 @@ def _retry_after(faults: Faults) -> str:
     return format_datetime(date, usegmt=True)
 
 
-def _server_error(trouble: Trouble) -> Reply:
+def _server_error(injected: InjectedFault[Fault]) -> Reply:
     """Any of them before acting; 503 never after, for it means that nothing was done."""
-    possible = _SERVER_ERRORS[:-1] if trouble.acts else _SERVER_ERRORS
-    drawn = trouble.variant * len(possible)
+    possible = _SERVER_ERRORS[:-1] if injected.acts else _SERVER_ERRORS
+    drawn = injected.variant * len(possible)
     status = possible[int(drawn)]
     if drawn % 1 < 0.5:
         return Refusal(status, status.phrase).reply
@@ -538,8 +544,8 @@ def _server_error(trouble: Trouble) -> Reply:
     return Reply(status, _PAGE % (title, title), "text/html")
 
 
-def _not_json(trouble: Trouble) -> Reply:
-    if trouble.variant < 0.5:
+def _not_json(injected: InjectedFault[Fault]) -> Reply:
+    if injected.variant < 0.5:
         title = b"Down for maintenance"
         return Reply(HTTPStatus.OK, _PAGE % (title, title), "text/html")
     return Reply(HTTPStatus.OK, b"OK, but not as you know it")

@@ -7,7 +7,7 @@ are kept. So a shop of a million orders starts at once.
 import csv
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -177,8 +177,8 @@ class Shop:
         self._listeners: list[Listener] = []
 
     @property
-    def order_ids(self) -> Sequence[int]:
-        """The ids of all orders, ascending, with gaps between them."""
+    def order_ids(self) -> range:
+        """The ids of all orders, ascending and evenly spaced."""
         return self._drafts.order_ids
 
     @property
@@ -231,10 +231,9 @@ class Shop:
         with self._lock:
             if order_id in self._changed:
                 return deepcopy(self._changed[order_id])
-        index = self._drafts.order_ids.place(order_id)
-        if index is None:
+        if order_id not in self.order_ids:
             raise UnknownId(f"no order with the id {order_id}")
-        return self._drafts.written_out(self._drafts.draft(index))
+        return self._drafts.written_out(self._drafts.draft(self.order_ids.index(order_id)))
 
     def order_id_of(self, fulfillment_id: int) -> int:
         """The id of the order that a parcel belongs to, found without drawing the order.

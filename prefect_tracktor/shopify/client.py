@@ -262,10 +262,11 @@ class ShopifyClient:
     ) -> T:
         headers = {
             "accept": "application/json",
-            "accept-encoding": "gzip, deflate",
+            "accept-encoding": "gzip",
             "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
         } | dict(headers)
-        for attempt in attempts(self.limits, repeat=partial(may_repeat, endpoint)):
+        repeat = partial(may_repeat, endpoint)
+        for attempt in attempts(self.limits, repeat=repeat, account=self._account):
             with attempt:
                 if self._pace:
                     self._pace.wait(endpoint.path)

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from prefect_tracktor.endpoints import Endpoint, Service, checked_id, in_short
+from prefect_tracktor.endpoints import Endpoint, Service, checked_id, in_short, quoted
 from prefect_tracktor.errors import (
     BadCredentials,
     RateLimited,
@@ -82,7 +82,7 @@ class Grant:
     lifetime: timedelta
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # generic: see Batch about slots
 class Reply(Generic[T]):
     """What a query gave, and how long to pause before as much may be asked for again.
 
@@ -205,7 +205,8 @@ def _query(
         pause = reply.extensions.cost.pause
         if reply.errors:
             raise _trouble(f"POST {path}", reply.errors, pause)
-        _refuse_ignored_filters(f"POST {path}", reply.extensions)
+        search = str(variables.get("search", ""))
+        _refuse_ignored_filters(f"POST {path}", reply.extensions, search)
         return Reply(read(reply.data), pause)
 
     body = {"query": document, "variables": variables}
@@ -250,7 +251,10 @@ def _trouble(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorEr
             may_have_arrived=False,
         )
     kind, advice = _meaning(codes)
-    return kind(f"{call}: Shopify refused the query. It said: {said!r}. {advice}", call=call)
+    machine_words = sorted(code for code in codes if isinstance(code, str))
+    quote = quoted(" ".join([*machine_words, said]), call=call)
+    parts = (f"{call}: Shopify refused the query.", quote, advice)
+    return kind(" ".join(filter(None, parts)), call=call, server_said=said)
 
 
 def _meaning(codes: set[Any]) -> tuple[type[TracktorError], str]:
@@ -263,15 +267,17 @@ def _meaning(codes: set[Any]) -> tuple[type[TracktorError], str]:
     return RejectedValue, "Check api_version of the ShopifyCredentials block, and the search."
 
 
-def _refuse_ignored_filters(call: str, extensions: "_Extensions") -> None:
+def _refuse_ignored_filters(call: str, extensions: "_Extensions", search: str) -> None:
     """Shopify leaves out a filter that it does not understand, and so finds too many orders."""
     warnings = [warning for search in extensions.search for warning in search.warnings]
     if warnings:
         said = in_short("; ".join(f"{warning.field}: {warning.message}" for warning in warnings))
         raise RejectedValue(
-            f"{call}: Shopify would ignore a part of the search. It said: {said!r}. Correct the"
-            " search; its filters are those of Shopify's `orders` query.",
+            f"{call}: Shopify would ignore a part of the search."
+            f" {quoted(said, call=call, ours=search)} Correct the search; its filters are those of"
+            " Shopify's `orders` query.",
             call=call,
+            server_said=said,
         )
 
 

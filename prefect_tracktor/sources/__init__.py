@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar, runtime_checkable
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.order_file import OrderFile
+from prefect_tracktor.sources.order_ids import OrderIds
 from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
@@ -16,6 +17,7 @@ T = TypeVar("T")
 
 __all__ = [
     "OrderFile",
+    "OrderIds",
     "OrderSource",
     "Orders",
     "ShopifyOrders",
@@ -80,7 +82,7 @@ def iter_desired(desired: Sequence[DesiredStatus] | StatusSource) -> Iterator[De
     return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
 
 
-def iter_order_ids(orders: Sequence[int] | OrderSource) -> Iterator[int]:
+def iter_order_ids(orders: Sequence[int] | OrderSource) -> OrderIds:
     """Name the orders of a list or of a source, each once and in their order.
 
     A list is checked as a whole before its first id comes out; a source is streamed.
@@ -89,7 +91,7 @@ def iter_order_ids(orders: Sequence[int] | OrderSource) -> Iterator[int]:
         orders: Order ids, or where to read them.
 
     Returns:
-        The ids.
+        The ids; they know how many orders a source left out, and why there is none.
 
     Raises:
         InvalidInput: An entry of the list is not an order id; the message gives its position.
@@ -100,9 +102,12 @@ def iter_order_ids(orders: Sequence[int] | OrderSource) -> Iterator[int]:
         [1001, 1002]
     """
     if isinstance(orders, OrderSource):
-        return orders.order_ids()
+        found = orders.order_ids()
+        if isinstance(found, OrderIds):
+            return found
+        return OrderIds(found, why_none=lambda: f"the {type(orders).__name__} names no order")
     ids = (checked_id(entry, field=f"orders[{index}]") for index, entry in enumerate(orders))
-    return iter(dict.fromkeys(ids))
+    return OrderIds(dict.fromkeys(ids), why_none=lambda: "the list `orders` is empty")
 
 
 def chunked(entries: Iterable[T], size: int) -> Iterator[list[T]]:

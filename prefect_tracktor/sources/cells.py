@@ -3,7 +3,7 @@
 import re
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.masking import redact
+from prefect_tracktor.masking import form_of, redact
 
 # A plain number, and what spreadsheets and Shopify's bulk exports make of it.
 _ORDER_ID = re.compile(r"'?(?:gid://shopify/Order/)?([1-9][0-9]{0,18})(\.0+)?")
@@ -59,7 +59,7 @@ def order_id_of(value: object, *, empty: str) -> int:
         raise InvalidInput(_why_not(value, text, empty))
     order_id, exact_bits = int(match[1]), _BITS_OF_A_FLOAT if match[2] else _BITS_OF_AN_ID
     if order_id.bit_length() > exact_bits:
-        raise InvalidInput(f"{text!r} is too large for an order id; correct it")
+        raise InvalidInput(f"{form_of(text)} is too large for an order id; correct it")
     return order_id
 
 
@@ -68,24 +68,18 @@ def _why_not(value: object, text: str, empty: str) -> str:
         return empty
     if _SCIENTIFIC.fullmatch(text):
         return (
-            f"{_abridged(text)!r} may have lost digits in a spreadsheet; give the column the "
+            f"{form_of(text)} may have lost digits in a spreadsheet; give the column the "
             "format text (or number without decimals) there and export again"
         )
-    shown = repr(_abridged(text)) if isinstance(value, str) else f"a {type(value).__name__}"
+    # not its words: in a wrong column they are a customer's
     return (
-        f"{shown} is not an order id; it is a positive whole number (not the order's name such "
-        "as #1001): correct it, or name the column where the ids are"
+        f"{form_of(value)} is not an order id; it is a positive whole number (not the order's name "
+        "such as #1001): correct it, or name the column where the ids are"
     )
 
 
-def _abridged(text: str) -> str:
-    """Enough to find a value again, and little of a customer's data if the column is wrong."""
-    first, *others = shortened(text).split(maxsplit=1) or [""]
-    return f"{first} …" if others else first
-
-
 def shortened(text: str) -> str:
-    """Show of a value what fits into a message, without a customer's data.
+    """Show of a name what fits into a message, without a customer's data.
 
     Args:
         text: The value.
@@ -120,7 +114,7 @@ def status_of(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidInput(f"a {type(value).__name__} is not a status; write the status's label")
+        raise InvalidInput(f"{form_of(value)} is not a status; write the status's label")
     return value.strip() or None
 
 
@@ -146,7 +140,5 @@ def flag_of(value: object) -> bool | None:
     if not text:
         return None
     if text.casefold() not in _FLAGS:
-        raise InvalidInput(
-            f"{_abridged(str(value))!r} is neither true nor false; write one of them"
-        )
+        raise InvalidInput(f"{form_of(value)} is neither true nor false; write one of them")
     return _FLAGS[text.casefold()]

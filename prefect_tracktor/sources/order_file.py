@@ -1,5 +1,6 @@
 """Order ids from a file: the export of a shop, of a warehouse or of a spreadsheet."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pydantic import Field, HttpUrl
@@ -7,6 +8,16 @@ from pydantic import Field, HttpUrl
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.logos import logo
 from prefect_tracktor.sources.cells import order_id_of
+from prefect_tracktor.sources.order_ids import OrderIds
+from prefect_tracktor.sources.order_state import (
+    CANCELLED,
+    REFUNDED,
+    UNFULFILLED,
+    VOIDED,
+    states_in,
+    tells_state,
+)
+from prefect_tracktor.sources.storage import name_of
 from prefect_tracktor.sources.table_file import Cell, Row, TableFile, Text
 
 # Shopify repeats an order's name on each of its lines, and gives its id on the first one only.
@@ -26,8 +37,12 @@ class OrderFile(TableFile):
     has been named takes about 100 MB per million orders. Whatever is not surely an order id is
     refused with its place, never guessed.
 
-    A CSV file has a header line, and commas, semicolons or tabs between its cells. A line of
-    JSON Lines is an object, or the id alone.
+    A CSV file has a header line, and commas, semicolons, tabs or bars between its cells. A line of
+    JSON Lines is an object, or the id alone. Either may be in a zip archive, as Shopify sends a
+    large export, or compressed.
+
+    Left out are orders that the file calls cancelled, refunded, voided or unfulfilled, in columns
+    such as `Cancelled at`, `Financial Status` and `Fulfillment Status`, unless told otherwise.
 
     Attributes:
         path: Where the file is.
@@ -35,6 +50,8 @@ class OrderFile(TableFile):
         encoding: How the file's text is encoded.
         storage_options: What the storage needs to be opened, such as keys: a JSON object.
         column: The CSV column, or the key in JSON Lines, that holds the order id.
+        include_cancelled: Also orders that were cancelled, refunded in full or voided.
+        include_unfulfilled: Also orders of which nothing was sent yet.
 
     Example:
         Read the orders of an export:
@@ -59,11 +76,25 @@ class OrderFile(TableFile):
         description="The CSV column, or the key in JSON Lines, that holds the Shopify order id.",
     )
 
-    def order_ids(self) -> Iterator[int]:
+    include_cancelled: bool = Field(
+        default=False,
+        title="Include cancelled orders",
+        description="Also name orders that the file calls cancelled, refunded in full or voided.",
+    )
+    include_unfulfilled: bool = Field(
+        default=False,
+        title="Include unfulfilled orders",
+        description="Also name orders of which, as the file says, nothing was sent yet.",
+    )
+
+    def order_ids(self) -> OrderIds:
         r"""Name the orders in the file, each once, in the order of their first line.
 
+        An order of which a line leaves all statuses blank, or calls it unfulfilled, is decided on
+        at the end of the file, as another line may say more.
+
         Returns:
-            The ids, read while they are asked for.
+            The ids, read while they are asked for; they know how many orders were left out.
 
         Raises:
             InvalidInput: The file, its header or a line cannot be read for sure. The message
@@ -72,25 +103,23 @@ class OrderFile(TableFile):
         Example:
             >>> import fsspec
             >>> storage = fsspec.filesystem("memory")
-            >>> storage.pipe("/export.csv", b"Name,Id,Item\n#1,5001,Mug\n#1,,Cup\n#2,5002,Mug")
-            >>> list(OrderFile(path="memory://export.csv").order_ids())
-            [5001, 5002]
+            >>> rows = b"Name,Id,Cancelled at\n#1,5001,\n#1,,\n#2,5002,2026-11-02\n#3,5003,\n"
+            >>> storage.pipe("/export.csv", rows)
+            >>> ids = OrderFile(path="memory://export.csv").order_ids()
+            >>> list(ids), ids.note
+            ([5001, 5003], 'left out: 1 cancelled')
         """
-        seen: set[int] = set()
-        for cell in self._id_cells():
-            try:
-                order_id = order_id_of(cell.value, empty=_NO_ID)
-            except InvalidInput as problem:
-                raise InvalidInput(f"{cell.place}: {problem}") from None
-            if order_id not in seen:
-                seen.add(order_id)
-                yield order_id
+        left_out: Counter[str] = Counter()
+        return OrderIds(
+            self._named(left_out), left_out=left_out, why_none=lambda: self._why_none(left_out)
+        )
 
     def verify(self) -> None:
-        r"""Read the header and the first order, to see that the file can be read.
+        r"""Read the file up to the first order, to see that it can be read.
 
         Raises:
-            InvalidInput: It cannot be read for sure; the message says what to do.
+            InvalidInput: It cannot be read for sure, or names no order; the message says what to
+                do.
 
         Example:
             >>> import fsspec
@@ -100,15 +129,71 @@ class OrderFile(TableFile):
             ...
             prefect_tracktor.errors.InvalidInput: names.csv, line 1: no column 'Id'; name one of ...
         """
-        next(self.order_ids(), None)
+        ids = self.order_ids()
+        if next(ids, None) is None:
+            raise InvalidInput(ids.why_none)
 
-    def _id_cells(self) -> Iterator[Cell]:
-        """The cells that must hold an id: all but those of an order's further lines."""
+    def _named(self, left_out: Counter[str]) -> Iterator[int]:
+        decided: set[int] = set()
+        waiting: dict[int, str] = {}
+        for row in self._orders():
+            order_id = _id_in(row[self.column])
+            if order_id in decided:
+                continue
+            reason = self._reason(row)
+            if reason is None or reason == UNFULFILLED:
+                waiting[order_id] = reason or waiting.get(order_id, "")
+                continue
+            decided.add(order_id)
+            waiting.pop(order_id, None)
+            if reason:
+                left_out[reason] += 1
+            else:
+                yield order_id
+        for order_id, reason in waiting.items():
+            if reason:
+                left_out[reason] += 1
+            else:
+                yield order_id
+
+    def _orders(self) -> Iterator[Row]:
+        """The rows that must hold an id: all but an order's further lines."""
         name = ""
-        for row in self.rows([self.column], optional=[_ORDER_NAME_COLUMN]):
+        for row in self.rows([self.column], optional=[_ORDER_NAME_COLUMN], also=tells_state):
             name_before, name = name, _name_in(row)
             if row[self.column].value != "" or not name or name != name_before:
-                yield row[self.column]
+                yield row
+
+    def _reason(self, row: Row) -> str | None:
+        """Why an order is left out; empty if it is not, `None` if its row does not say."""
+        cells = {column: cell.value for column, cell in row.items() if tells_state(column)}
+        states = states_in(cells)
+        if states is None:
+            return None
+        reasons = [] if self.include_cancelled else [CANCELLED, VOIDED, REFUNDED]
+        reasons += [] if self.include_unfulfilled else [UNFULFILLED]
+        return next((reason for reason in reasons if reason in states), "")
+
+    def _why_none(self, left_out: Counter[str]) -> str:
+        name = name_of(self.path)
+        if not left_out:
+            return f"{name}: a header and no rows under it; export the orders again"
+        switches = {
+            "include_unfulfilled" if reason == UNFULFILLED else "include_cancelled"
+            for reason in left_out
+        }
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        return (
+            f"{name}: all orders in it are left out ({reasons}); if they are wanted, set"
+            f" {' and '.join(sorted(switches))} of the OrderFile"
+        )
+
+
+def _id_in(cell: Cell) -> int:
+    try:
+        return order_id_of(cell.value, empty=_NO_ID)
+    except InvalidInput as problem:
+        raise InvalidInput(f"{cell.place}: {problem}") from None
 
 
 def _name_in(row: Row) -> str:

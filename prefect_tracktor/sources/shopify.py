@@ -1,6 +1,7 @@
 """Orders found in Shopify: those that may still be under way, straight from the shop."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -15,11 +16,13 @@ from prefect_tracktor.logos import logo
 from prefect_tracktor.shopify.client import ShopifyClient
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
 from prefect_tracktor.shopify.endpoints import READ_ALL_ORDERS, ListedOrder, TooCostly
+from prefect_tracktor.sources.order_ids import OrderIds
 
 # Shopify shows 25,000 results of one search at most, and says nothing of the rest.
 LONGEST_STRETCH = 20_000
 
 _LARGEST_PAGE = 250
+_DELIVERED = "delivered"
 _DAYS_WITHOUT_READ_ALL_ORDERS = 60
 _FULFILLMENT = {
     "fulfilled": ("fulfillment_status:fulfilled",),
@@ -151,11 +154,12 @@ class ShopifyOrders(Block):
         """Whether orders are among them of which nothing was sent yet."""
         return self.fulfillment in {"unfulfilled", "any"}
 
-    def order_ids(self) -> Iterator[int]:
+    def order_ids(self) -> OrderIds:
         """Name the orders, each once, oldest first.
 
         Returns:
-            The ids, read page by page while they are asked for.
+            The ids, read page by page while they are asked for; they know how many orders were
+            left out as delivered.
 
         Raises:
             InvalidInput: While reading: the window goes back further than the app may look. The
@@ -180,6 +184,12 @@ class ShopifyOrders(Block):
             >>> 0 < len(found) < 25
             True
         """
+        left_out: Counter[str] = Counter()
+        return OrderIds(
+            self._named(left_out), left_out=left_out, why_none=lambda: self._why_none(left_out)
+        )
+
+    def _named(self, left_out: Counter[str]) -> Iterator[int]:
         now = datetime.now(UTC)
         seen: set[int] = set()
         with self.credentials.get_client() as client:
@@ -187,10 +197,28 @@ class ShopifyOrders(Block):
             for order in _listed(
                 client, self._conditions(now), _back(now, self.created_within_days)
             ):
-                if order.order_id not in seen:
-                    seen.add(order.order_id)
-                    if self.include_delivered or not order.delivered:
-                        yield order.order_id
+                if order.order_id in seen:
+                    continue
+                seen.add(order.order_id)
+                if self.include_delivered or not order.delivered:
+                    yield order.order_id
+                else:
+                    left_out[_DELIVERED] += 1
+
+    def _why_none(self, left_out: Counter[str]) -> str:
+        if left_out:
+            return (
+                f"Shopify knows every parcel of the {left_out[_DELIVERED]:,} orders that it finds"
+                " as delivered; if they are wanted, set include_delivered of the ShopifyOrders"
+            )
+        search = " ".join(self._conditions(datetime.now(UTC))) or "none"
+        days = (
+            f"the last {self.created_within_days} days" if self.created_within_days else "all time"
+        )
+        return (
+            f"Shopify finds no order of {days} that meets the conditions ({search}); check the shop"
+            " and the conditions of the ShopifyOrders"
+        )
 
     def verify(self) -> None:
         """Read the first page of orders, to see that Shopify takes the search.

@@ -173,7 +173,7 @@ class StatusQuery(Block):
                     }
                 # nothing is committed: leaving the block rolls back
         except (SQLAlchemyError, OSError) as error:
-            said = said_without_secrets(error, self.url.get_secret_value())
+            said = said_without_secrets(error, self.url.get_secret_value(), ours=self.query)
         else:
             return
         finally:

@@ -2,35 +2,50 @@
 
 import csv
 import json
-import lzma
-import zlib
+import re
 from abc import ABC
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from itertools import chain
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, NamedTuple, TextIO
-from urllib.parse import urlsplit
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, NamedTuple
 
-import fsspec  # type: ignore[import-untyped]  # it brings no types
 from prefect.blocks.core import Block
 from pydantic import Field, Secret, SecretStr, StringConstraints, field_validator
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.sources.cells import is_order_id, shortened
+from prefect_tracktor.sources.encodings import checked_encoding
+from prefect_tracktor.sources.lines import Lines, text_of
+from prefect_tracktor.sources.storage import opened
+from prefect_tracktor.sources.unpacking import tables_in
 
 _FORMATS: dict[str, Literal["csv", "jsonl"]] = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
 }
-_COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "xz"}
-_DELIMITERS = ",;\t"
+_COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
+_DELIMITERS = ",;\t|"
+# what Excel writes and reads before the header
+_DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
+_MOST_COLUMNS = 10_000
+_COLUMNS_SHOWN = 100
+_NUMBER = re.compile(r"#\s?\d|\d{4}")
 
 _EMPTY = "the file is empty; export it again"
+_BLANK = "the file has only blank lines; export it again"
+_CUT_OFF = (
+    "the last line has no line end and seems to be cut off ({}); copy the file again, or, if the"
+    " line is whole, add a line end"
+)
+_ONE_DOCUMENT = (
+    "one JSON document, not JSON Lines, which holds one whole object on each line; convert it, for"
+    " example with: jq -c '.[]' orders.json > orders.jsonl (or '.orders[]')"
+)
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -63,6 +78,7 @@ class TableFile(Block, ABC):
         storage_options: What the storage needs to be opened, such as keys: a JSON object.
 
     Example:
+        >>> import fsspec
         >>> storage = fsspec.filesystem("memory")
         >>> storage.pipe("/plan.csv", b"order_id;status\n5001;Sewing")
         >>> for row in TableFile(path="memory://plan.csv").rows(["status"]):
@@ -82,14 +98,14 @@ class TableFile(Block, ABC):
     format: Literal["auto", "csv", "jsonl"] = Field(
         default="auto",
         title="Format",
-        description="How to read the file; auto goes by the suffix of its name: .csv, .tsv, .jsonl"
-        " or .ndjson, each also with .gz, .bz2 or .xz after it.",
+        description="How to read the file; auto goes by the suffix of its name, such as .csv, .txt,"
+        " .jsonl or .json, also within .zip, .gz, .bz2 or .xz.",
     )
     encoding: Text = Field(
         default="utf-8-sig",
         title="Encoding",
-        description="How the text is encoded: utf-8-sig reads UTF-8 with and without a mark at "
-        "its start; older spreadsheets write cp1252 or utf-16.",
+        description="How the text is encoded. A file in UTF-16, or with a mark at its start, is"
+        " recognized; utf-8-sig reads UTF-8, and older spreadsheets write cp1252.",
     )
 
     # text, not SecretDict: a form shows a secret object as asterisks, and refuses these as no JSON
@@ -103,11 +119,7 @@ class TableFile(Block, ABC):
     @field_validator("encoding")
     @classmethod
     def _is_a_text_encoding(cls, encoding: str) -> str:
-        try:
-            "".encode(encoding)
-        except LookupError:
-            raise ValueError("not a text encoding that Python knows; try utf-8-sig") from None
-        return encoding
+        return checked_encoding(encoding)
 
     @field_validator("storage_options", mode="before")
     @classmethod
@@ -133,12 +145,19 @@ class TableFile(Block, ABC):
             raise ValueError('must be a JSON object such as {"key": "..."}, or empty')
         return SecretStr(text.strip())
 
-    def rows(self, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[Row]:
+    def rows(
+        self,
+        columns: Sequence[str],
+        optional: Sequence[str] = (),
+        *,
+        also: Callable[[str], bool] = lambda _column: False,
+    ) -> Iterator[Row]:
         """Read the table row by row.
 
         Args:
             columns: The columns, or keys in JSON Lines, that must be there.
             optional: Those that may be there.
+            also: Tells of any other column whether it is wanted, too.
 
         Returns:
             Each row's cells by column, while they are asked for; a JSON line that is no object is
@@ -148,10 +167,13 @@ class TableFile(Block, ABC):
             InvalidInput: The file, its header or a line cannot be read for sure. The message
                 names the file, the line, and what to do.
         """
-        name = _name_of(self.path)
-        read = _csv_rows if self._format_of(name) == "csv" else _json_rows
-        with self._opened(name) as stream:
-            yield from read(_Lines(stream, name, block=type(self).__name__), columns, optional)
+        block = type(self).__name__
+        wanted = _Wanted(columns, optional, also)
+        with opened(self.path, self.storage_options.get_secret_value(), block) as (name, stream):
+            for table, content in tables_in(stream, name, any_suffix=self.format != "auto"):
+                read = _csv_rows if self._format_of(table) == "csv" else _json_rows
+                with text_of(content, table, self.encoding, block) as text:
+                    yield from read(Lines(text, table, block=block), wanted)
 
     def _format_of(self, name: str) -> Literal["csv", "jsonl"]:
         if self.format != "auto":
@@ -165,89 +187,71 @@ class TableFile(Block, ABC):
             )
         return _FORMATS[suffix]
 
-    @contextmanager
-    def _opened(self, name: str) -> Iterator[TextIO]:
-        try:
-            stream: TextIO = fsspec.open(
-                self.path,
-                "rt",
-                compression=_COMPRESSIONS.get(PurePosixPath(name.lower()).suffix),
-                encoding=self.encoding,
-                newline="",  # as the csv module asks
-                **json.loads(self.storage_options.get_secret_value() or "{}"),
-            ).open()
-        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-            raise InvalidInput(
-                f"{_place_of(self.path)}: cannot be opened ({type(error).__name__}); check"
-                f" `path` of the {type(self).__name__}, as seen from the machine that runs the flow"
-            ) from None
-        except (ImportError, ValueError) as error:
-            raise InvalidInput(
-                f"{name}: cannot be opened ({type(error).__name__}); install the fsspec package for"
-                f" the address in `path` of the {type(self).__name__}, such as s3fs or gcsfs"
-            ) from None
-        with stream:
-            yield stream
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    columns: Sequence[str]
+    optional: Sequence[str]
+    also: Callable[[str], bool]
+
+    def indices(self, names: Sequence[str], lines: Lines, line: int) -> dict[str, int]:
+        """Where the columns are that are wanted, and those of the optional ones that are there."""
+        there = [column for column in self.optional if column_positions(column, names)]
+        found = {
+            column: _index_of(column, names, lines=lines, line=line)
+            for column in (*self.columns, *there)
+        }
+        others = dict.fromkeys(name.strip() for name in names if self.also(name.strip()))
+        return {name: _index_of(name, names, lines=lines, line=line) for name in others} | found
 
 
-class _Lines(Iterator[str]):
-    """The lines of a text file, and the errors that point at one."""
+class _LastRow:
+    """Tells whether a last row without a line end was cut off in its middle."""
 
-    def __init__(self, stream: TextIO, name: str, *, block: str) -> None:
-        self.block = block
-        self._stream = stream
-        self._name = name
-        self._number = 0
+    def __init__(self) -> None:
+        self._fewest = 0
+        self._shortest = 0
 
-    def __next__(self) -> str:
-        try:
-            line = next(self._stream)
-        except UnicodeDecodeError as error:
-            # no whole line was left before the part that cannot be decoded
-            number = self._number + 1 + error.object[: error.start].count(b"\n")
-            raise self.refusal(number, _not_decoded(error, self.block)) from None
-        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise
-            problem = f"the file is damaged or cut off here ({type(error).__name__}); copy it again"
-            raise self.refusal(self._number + 1, problem) from None
-        self._number += 1
-        if "\0" in line:
-            raise self.refusal(
-                self._number,
-                "a NUL character, which no text holds; if a spreadsheet wrote the file, "
-                f"set `encoding` of the {self.block} to utf-16",
-            )
-        return line
+    def problem(self, cells: int, header: int, last: object) -> str:
+        """Why the row seems to be cut off; empty if it does not.
 
-    def refusal(self, line: int, problem: str, column: str = "") -> InvalidInput:
-        """The error for a line, ready to be raised."""
-        return InvalidInput(f"{self.place(line, column)}: {problem}")
+        A row that is cut off has fewer cells than all others, or ends in an id with fewer digits.
+        """
+        if cells < (self._fewest or header):
+            return _CUT_OFF.format("it has fewer cells than the others")
+        if isinstance(last, str) and is_order_id(last) and len(last) < self._shortest:
+            return _CUT_OFF.format("its id is shorter than all others")
+        return ""
 
-    def place(self, line: int, column: str = "") -> str:
-        """How to name a line, or a cell in it."""
-        return f"{self._name}, line {line}" + (f", column {column}" if column else "")
+    def remember(self, cells: int, id_cell: object) -> None:
+        """Take a whole row into account."""
+        self._fewest = min(self._fewest or cells, cells)
+        if isinstance(id_cell, str) and is_order_id(id_cell):
+            self._shortest = min(self._shortest or len(id_cell), len(id_cell))
 
 
-def _not_decoded(error: UnicodeDecodeError, block: str) -> str:
-    return (
-        f"the byte 0x{error.object[error.start]:02x} is not {error.encoding}; "
-        f"set `encoding` of the {block}, for example to cp1252 or utf-16, or save as UTF-8"
-    )
-
-
-def _csv_rows(lines: _Lines, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     """The rows of a CSV file; a cell's place is the line that it is on."""
-    first = next(lines, None)
-    if first is None:
-        raise lines.refusal(1, _EMPTY)
-    records = _csv_records(first, lines, columns)
-    _, header = next(records)
-    indices = _indices(columns, optional, header, lines=lines, line=1)
+    first, delimiter = _csv_start(lines, wanted.columns)
+    records = _csv_records(first, lines, delimiter)
+    at, header = next(records, (1, []))
+    if not header:
+        raise lines.refusal(1, _BLANK)
+    if len(header) > _MOST_COLUMNS:
+        raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
+    indices = wanted.indices(header, lines, at)
+    last_row = _LastRow()
     for line, record in records:
         if any(map(str.strip, record[len(header) :])):
             problem = f"{len(record)} cells, but the header has {len(header)}; mend the line"
             raise lines.refusal(line, problem)
+        # in a row with fewer cells than these, or in which it is the last, the id may be cut off
+        id_at = indices[wanted.columns[0]]
+        if lines.unended:
+            last = record[id_at].strip() if id_at == len(record) - 1 else None
+            if problem := last_row.problem(len(record), len(header), last):
+                raise lines.refusal(line, problem)
+        last_row.remember(len(record), _cell(record, id_at))
         yield {
             column: Cell(
                 lines.place(line + _line_breaks(record[:index]), column), _cell(record, index)
@@ -256,16 +260,25 @@ def _csv_rows(lines: _Lines, columns: Sequence[str], optional: Sequence[str]) ->
         }
 
 
-def _csv_records(
-    first: str, others: _Lines, columns: Sequence[str]
-) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the line that it starts on."""
+def _csv_start(lines: Lines, columns: Sequence[str]) -> tuple[str, str]:
+    """The first line of the header, and what stands between the cells."""
+    first = lines.first_that_is_not_blank(empty=_EMPTY, blank=_BLANK)
+    if _JSON_START.match(first):
+        problem = f"JSON, not CSV; name the file .jsonl, or set `format` of the {lines.block}"
+        raise lines.refusal(lines.number, problem)
+    if given := _DELIMITER_LINE.fullmatch(first):
+        return lines.first_that_is_not_blank(empty=_EMPTY, blank=_BLANK), given[1]
+    return first, _delimiter_of(first, columns)
+
+
+def _csv_records(first: str, others: Lines, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows that are not blank, each with the line that it starts on; the header first."""
+    before = others.number - 1
     # strict: a quote that is never closed would otherwise swallow the rest of the file
-    reader = csv.reader(
-        chain([first], others), delimiter=_delimiter_of(first, columns), strict=True
-    )
+    reader = csv.reader(chain([first], others), delimiter=delimiter, strict=True)
     while True:
-        line = reader.line_num + 1
+        line = before + reader.line_num + 1
+        others.begin_row()
         try:
             row = next(reader)
         except StopIteration:
@@ -273,8 +286,10 @@ def _csv_records(
         except csv.Error as error:
             problem = f"not well-formed CSV from here on ({error}); mend the quotes"
             raise others.refusal(line, problem) from None
-        if line == 1 or any(map(str.strip, row)):
+        if any(map(str.strip, row)):
             yield line, row
+        else:
+            others.skip_blank()
 
 
 def _delimiter_of(header: str, columns: Sequence[str]) -> str:
@@ -302,19 +317,28 @@ def _line_breaks(cells: Sequence[str]) -> int:
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
-def _json_rows(lines: _Lines, columns: Sequence[str], optional: Sequence[str]) -> Iterator[Row]:
+def _json_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     """The objects of JSON Lines, each on its line."""
-    line = 0
-    for line, text in enumerate(lines, start=1):
+    last_row = _LastRow()
+    text: str | None = lines.first_that_is_not_blank(empty=_EMPTY, blank=_BLANK)
+    first = lines.number
+    while text is not None:
         if text.strip():
-            yield _json_row(text, lines, line, columns, optional)
-    if line == 0:
-        raise lines.refusal(1, _EMPTY)
+            row = _json_row(text, lines, wanted, is_first=lines.number == first)
+            id_cell = row[wanted.columns[0]].value
+            bare = id_cell if text.strip() == id_cell else None
+            if lines.unended and (problem := last_row.problem(1, 1, bare)):
+                raise lines.refusal(lines.number, problem)
+            last_row.remember(1, bare)
+            yield row
+        else:
+            lines.skip_blank()
+        lines.begin_row()
+        text = next(lines, None)
 
 
-def _json_row(
-    text: str, lines: _Lines, line: int, columns: Sequence[str], optional: Sequence[str]
-) -> Row:
+def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Row:
+    line = lines.number
     try:
         # numbers as they are written: a float could have lost digits
         entry = json.loads(
@@ -328,18 +352,33 @@ def _json_row(
         raise lines.refusal(line, str(double)) from None
     except (ValueError, RecursionError):
         problem = "not JSON; JSON Lines holds one whole object on each line"
-        raise lines.refusal(line, problem) from None
+        is_document = is_first and _JSON_START.match(text)
+        raise lines.refusal(line, _ONE_DOCUMENT if is_document else problem) from None
+    if is_first and _is_document(entry, wanted.columns):
+        raise lines.refusal(line, _ONE_DOCUMENT)
     if isinstance(entry, dict):
         names = list(entry)
-        indices = _indices(columns, optional, names, lines=lines, line=line)
+        indices = wanted.indices(names, lines, line)
         return {
             column: Cell(lines.place(line, column), entry[names[index]])
             for column, index in indices.items()
         }
-    if len(columns) > 1:
-        problem = f"no JSON object; each line must hold one with the keys {_quoted(columns)}"
+    if len(wanted.columns) > 1:
+        problem = f"no JSON object; each line must hold one with the keys {_quoted(wanted.columns)}"
         raise lines.refusal(line, problem)
-    return {columns[0]: Cell(lines.place(line, columns[0]), entry)}
+    column = wanted.columns[0]
+    return {column: Cell(lines.place(line, column), entry)}
+
+
+def _is_document(entry: object, columns: Sequence[str]) -> bool:
+    """Whether the first line holds all rows at once: a list, or an object with a list of them."""
+    if isinstance(entry, list):
+        return True
+    return (
+        isinstance(entry, dict)
+        and not any(column_positions(column, list(entry)) for column in columns)
+        and any(isinstance(value, list) and value for value in entry.values())
+    )
 
 
 class _DoubleKeyError(ValueError):
@@ -356,7 +395,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def column_positions(wanted: str, names: Sequence[str]) -> list[int]:
-    """Find a column by its exact name, else in any letter case and with any blanks in it.
+    """Find a column by its exact name, else by its letters and digits, in any letter case.
 
     Args:
         wanted: The column's name.
@@ -366,50 +405,55 @@ def column_positions(wanted: str, names: Sequence[str]) -> list[int]:
         Its positions: one if it is there, more if it is not clear which is meant.
 
     Example:
-        >>> column_positions("order_id", ["Name", "Order Id"])
-        [1]
+        >>> column_positions("order_id", ["Name", "Order Id"]), column_positions("Id", ["Name"])
+        ([1], [])
     """
     stripped = [name.strip() for name in names]
     exact = [index for index, name in enumerate(stripped) if name == wanted]
-    return exact or [
-        index for index, name in enumerate(stripped) if _folded(name) == _folded(wanted)
-    ]
+    return exact or [index for index, name in enumerate(stripped) if folded(name) == folded(wanted)]
 
 
-def _folded(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").split())
+@lru_cache(maxsize=4096)
+def folded(name: str) -> str:
+    """Give a column's name the form by which it is compared.
+
+    Args:
+        name: The name.
+
+    Returns:
+        Its letters and digits in lower case; the name itself if it has none.
+
+    Example:
+        >>> folded("cancelledAt") == folded("Cancelled at") == folded("cancelled_at")
+        True
+    """
+    return "".join(filter(str.isalnum, name.casefold())) or name
 
 
-def _indices(
-    columns: Sequence[str],
-    optional: Sequence[str],
-    names: Sequence[str],
-    *,
-    lines: _Lines,
-    line: int,
-) -> Mapping[str, int]:
-    """Where the columns are that are wanted, and those of the optional ones that are there."""
-    there = [column for column in optional if column_positions(column, names)]
-    return {
-        column: _index_of(column, names, lines=lines, line=line) for column in (*columns, *there)
-    }
-
-
-def _index_of(wanted: str, names: Sequence[str], *, lines: _Lines, line: int) -> int:
+def _index_of(wanted: str, names: Sequence[str], *, lines: Lines, line: int) -> int:
     positions = column_positions(wanted, names)
     if len(positions) == 1:
         return positions[0]
     if positions:
         problem = f"the column {wanted!r} is there {len(positions)} times; rename all but one"
-    elif any("@" in name or is_order_id(name.strip()) for name in names):
-        problem = f"values where the header must be; add a header line with the column {wanted!r}"
+    elif any(map(_looks_like_a_value, names)):
+        problem = (
+            f"no column {wanted!r}, and values where the header must be; add a header line, or name"
+            f" the column in the {lines.block} as it is written there"
+        )
+    elif len(names) == 1 and any(mark in names[0] for mark in _DELIMITERS):
+        problem = f"no column {wanted!r}: each line is in quotes as a whole; export it again"
     else:
         problem = f"no column {wanted!r}; {_known_columns(wanted, names, lines.block)}"
     raise lines.refusal(line, problem)
 
 
+def _looks_like_a_value(name: str) -> bool:
+    return "@" in name or is_order_id(name.strip()) or _NUMBER.search(name) is not None
+
+
 def _known_columns(wanted: str, names: Sequence[str], block: str) -> str:
-    shown = {name.strip().casefold(): shortened(name.strip()) for name in names}
+    shown = {name.strip().casefold(): shortened(name.strip()) for name in names[:_COLUMNS_SHOWN]}
     nearest = get_close_matches(wanted.casefold(), shown, n=1, cutoff=0.4)
     hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
     columns = ", ".join(map(repr, shown.values())) or "none"
@@ -418,15 +462,3 @@ def _known_columns(wanted: str, names: Sequence[str], block: str) -> str:
 
 def _quoted(names: Sequence[str]) -> str:
     return " and ".join(map(repr, names))
-
-
-def _name_of(path: str) -> str:
-    """The file's name, without what a signed web address holds."""
-    if path.startswith(("http://", "https://")):
-        path = urlsplit(path).path
-    return PurePosixPath(path).name or "the file"
-
-
-def _place_of(path: str) -> str:
-    """The whole path of a local file; of an address the name only, since it can hold secrets."""
-    return _name_of(path) if "://" in path else str(Path(path).expanduser().absolute())

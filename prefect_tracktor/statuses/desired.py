@@ -9,12 +9,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, mode
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.masking import redact
+from prefect_tracktor.masking import form_of
 from prefect_tracktor.models import StatusOption
 
 _LARGEST_ID = 2**63 - 1
 _PROBLEMS_NAMED = 20
-_SHOWN_AT_MOST = 60
 _OPTIONS_NAMED = 30
 
 
@@ -108,7 +107,7 @@ def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
         if first.desired != row.desired:
             disagreements.append(
                 f"{first.place} and {row.place} disagree about order {order_id}:"
-                f" {_said(first.desired)} and {_said(row.desired)}"
+                f" {_differing(first.desired, row.desired)}"
             )
     if disagreements:
         raise InvalidInput(_listed(disagreements, "Take one row of each pair out."))
@@ -181,16 +180,17 @@ def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
         >>> option_for("Sowing", options)
         Traceback (most recent call last):
         ...
-        prefect_tracktor.errors.InvalidInput: 'Sowing' is none of the shop's ... meant: 'Sewing'?
+        prefect_tracktor.errors.InvalidInput: text of 6 characters is none of ... meant: 'Sewing'?
     """
     meant = options_meant(status, options)
     if len(meant) == 1:
         return meant[0]
     if meant:
         labels = " and ".join(repr(option.label) for option in meant)
-        raise InvalidInput(f"{_shown(status)} may be {labels}; write the label exactly")
+        raise InvalidInput(f"the status may be {labels}; write the label exactly")
     nearest = _nearest(status, options)
-    raise InvalidInput(f"{_shown(status)} is none of the shop's statuses{nearest}")
+    # not the text itself: from a wrong column it is a customer's
+    raise InvalidInput(f"{form_of(status)} is none of the shop's statuses{nearest}")
 
 
 def options_meant(status: str, options: Sequence[StatusOption]) -> list[StatusOption]:
@@ -239,17 +239,10 @@ def _nearest(status: str, options: Sequence[StatusOption]) -> str:
     return f"; meant: {names[nearest[0]]!r}?" if nearest else ""
 
 
-def _said(desired: DesiredStatus) -> str:
-    parts = [_shown(desired.status)] if desired.status else []
-    if desired.automatic_carrier_updates is not None:
-        parts.append(f"automatic_carrier_updates {desired.automatic_carrier_updates}")
-    return ", ".join(parts) or "nothing asked"
-
-
-def _shown(status: str) -> str:
-    """A status in a message; from the wrong column it may be a customer's data."""
-    text = redact(status[:_SHOWN_AT_MOST])
-    return repr(text if len(status) <= _SHOWN_AT_MOST else f"{text}…")
+def _differing(one: DesiredStatus, other: DesiredStatus) -> str:
+    fields = ("status", "automatic_carrier_updates")
+    names = [name for name in fields if getattr(one, name) != getattr(other, name)]
+    return " and ".join(names)
 
 
 def _listed(problems: Sequence[str], remedy: str) -> str:

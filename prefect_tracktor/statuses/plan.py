@@ -15,10 +15,14 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.models import Order, ShipmentStatus, StatusOption, status_key
+from prefect_tracktor.models import (
+    CARRIER_STATUSES,
+    Order,
+    ShipmentStatus,
+    StatusOption,
+    status_key,
+)
 from prefect_tracktor.statuses.desired import DesiredStatus, option_for, options_meant
-
-_CARRIERS_STATUSES = frozenset(ShipmentStatus) - {ShipmentStatus.ORDER_READY}
 
 HANDED_BACK = "back to the carrier"
 
@@ -188,11 +192,13 @@ class Progression:
     """Decides which stage an order's age has brought it to; only ever forward.
 
     An order without a status, or one that is ready and nothing else, stands before the first stage.
+    One that was shipped is past all of them: it goes back to its carrier, and no stage is set.
 
     Attributes:
         stages: The stages, youngest first, each with its status option.
         options: All status options of the shop.
         now: The present; aware.
+        release_fulfilled: Whether shipped orders under a manual status go back to the carrier.
 
     Example:
         >>> options = [StatusOption(label="Cutting")]
@@ -205,9 +211,14 @@ class Progression:
     stages: Sequence[tuple[StatusStage, StatusOption]]
     options: Sequence[StatusOption]
     now: dt.datetime
+    release_fulfilled: bool = True
 
     def __call__(self, order: Order) -> Decision:
         """Decide about one order."""
+        if self._is_shipped(order):
+            return self._shipped(order)
+        if order.is_cancelled:
+            return _protected(order, "", "it is cancelled")
         if order.order_created_at is None:
             return _protected(order, "", "its age is not known")
         age = self.now - order.order_created_at
@@ -221,6 +232,31 @@ class Progression:
         return _decided(
             order, update, _protection(order, update, option) or self._not_ahead(order, due)
         )
+
+    def _is_shipped(self, order: Order) -> bool:
+        """A carrier's status that is a stage is set by hand, and tells nothing of a carrier."""
+        by_hand = {
+            status
+            for status in CARRIER_STATUSES
+            if any(option.matches(status) for _, option in self.stages)
+        }
+        return order.was_handed_over or bool(order.carrier_statuses - by_hand)
+
+    def _shipped(self, order: Order) -> Decision:
+        """What becomes of an order whose production is over."""
+        if carrier_updates(order):
+            return None
+        reason = self._why_not_released(order)
+        return _protected(order, "", reason) if reason else _released(order)
+
+    def _why_not_released(self, order: Order) -> str:
+        if order.is_partly_delivered:
+            return "it is delivered"
+        if order.is_cancelled:
+            return "it is cancelled"
+        if not order.has_shipped_in_full:
+            return "a part of it was shipped"
+        return "" if self.release_fulfilled else "it was shipped"
 
     def _not_ahead(self, order: Order, due: int) -> str:
         """Why an order is not to be moved to the stage that is due; empty if it may."""
@@ -284,7 +320,7 @@ def _with_options(
         try:
             option = option_for(stage.status, options)
         except InvalidInput as problem:
-            raise InvalidInput(f"stages[{place}]: {problem}") from None
+            raise InvalidInput(f"stages[{place}] ({stage.status!r}): {problem}") from None
         first = places.setdefault(option.label, place)
         if first != place:
             raise InvalidInput(
@@ -362,8 +398,7 @@ def is_carriers(order: Order) -> bool:
     """
     if carrier_updates(order) is False:
         return False
-    shown = {status_key(status) for status in order.statuses}
-    return bool(order.fulfillments) or not shown.isdisjoint(_CARRIERS_STATUSES)
+    return bool(order.fulfillments) or not CARRIER_STATUSES.isdisjoint(order.status_keys)
 
 
 def carrier_updates(order: Order) -> bool | None:
@@ -386,23 +421,6 @@ def carrier_updates(order: Order) -> bool | None:
     return settings.pop() if len(settings) == 1 else None
 
 
-def is_delivered(order: Order) -> bool:
-    """Whether anything of the order has arrived.
-
-    Args:
-        order: The order.
-
-    Returns:
-        True from the first delivered parcel on: a status is set for all parcels of an order.
-
-    Example:
-        >>> is_delivered(Order(order_id=7, statuses=["delivered"]))
-        True
-    """
-    arrived = any(parcel.is_delivered for parcel in order.fulfillments)
-    return arrived or ShipmentStatus.DELIVERED in map(status_key, order.statuses)
-
-
 def is_fulfilled(order: Order) -> bool:
     """Whether everything has been handed to a carrier.
 
@@ -417,14 +435,14 @@ def is_fulfilled(order: Order) -> bool:
         False
     """
     return bool(order.fulfillments) and all(
-        parcel.fulfillment_status == "fulfilled" for parcel in order.fulfillments
+        status_key(parcel.fulfillment_status or "") == "fulfilled" for parcel in order.fulfillments
     )
 
 
 def _released(order: Order) -> Decision:
     """What hands a fulfilled order back to the carrier; one that has arrived stays as it is."""
     setting = carrier_updates(order)
-    if setting or is_delivered(order):
+    if setting or order.is_partly_delivered:
         return None
     if setting is None:
         return _protected(order, HANDED_BACK, "it is not known who updates it")
@@ -454,7 +472,7 @@ def _update(
 def _protection(order: Order, update: DesiredStatus, option: StatusOption | None) -> str:
     """Why an order must not be written without a takeover; empty if it may."""
     moves = update.status is not None and option is not None
-    if moves and is_delivered(order) and not _means_delivered(option):
+    if moves and order.is_partly_delivered and not _means_delivered(option):
         return "it is delivered"
     if update.automatic_carrier_updates is False and is_carriers(order):
         return "the carrier updates it"

@@ -1,8 +1,11 @@
 """A shop with all its blocks made, and what Prefect's server keeps of its deployments."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from subprocess import Popen
 from uuid import UUID
 
 import httpx
@@ -178,12 +181,29 @@ def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return put
 
 
+def terminate(process: Popen[bytes]) -> None:
+    """End a process alone, as Docker does."""
+    process.terminate()
+
+
+def terminate_all(process: Popen[bytes]) -> None:
+    """End a process and its children at once, as systemd does."""
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+def press_ctrl_c(process: Popen[bytes]) -> None:
+    """Interrupt a process and its children at once, as a terminal does."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
 @contextmanager
-def serving(*options: str, folder: Path) -> Iterator[None]:
+def serving(
+    *options: str, folder: Path, end: Callable[[Popen[bytes]], None] = terminate
+) -> Iterator[None]:
     """`prefect-tracktor serve`, from when it is ready until it has ended as it was told to."""
     with served("-m", "prefect_tracktor", "serve", *options, folder=folder) as process:
         yield
-        process.terminate()
+        end(process)
         assert process.wait(60) == 0
 
 

@@ -1,9 +1,11 @@
 """Each kind of work pool is told of images and packages in its own way, or refuses them."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 
@@ -12,7 +14,8 @@ from prefect_tracktor.deploy import Unusable
 from prefect_tracktor.deploy.work_pools import Place, place_in
 from tests.deployments.conftest import make_pool
 
-PACKAGES = ["prefect-tracktor[postgresql]>=0.1", "psycopg"]
+WHEEL = "prefect-tracktor[postgresql]@https://files.shop.example/prefect_tracktor-0.1.0-py3-none-any.whl"
+PACKAGES = [WHEEL, "psycopg"]
 
 
 def place(
@@ -39,7 +42,7 @@ def test_containers_take_an_image_and_install_packages_as_they_start(
 ) -> None:
     assert place(client, kind, "registry.example/shop:1", PACKAGES).job_variables == {
         "image": "registry.example/shop:1",
-        "env": {"EXTRA_PIP_PACKAGES": "prefect-tracktor[postgresql]>=0.1 psycopg"},
+        "env": {"EXTRA_PIP_PACKAGES": f"{WHEEL} psycopg"},
     }
 
 
@@ -84,6 +87,48 @@ def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
 def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
     with pytest.raises(Unusable, match="without blanks"):
         place(client, "docker", packages=[package])
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "prefect-tracktor",
+        "prefect-tracktor[postgresql]>=0.1",
+        "Prefect_Tracktor==0.1",
+        "prefect.tracktor",
+    ],
+)
+@pytest.mark.parametrize("kind", ["docker", "process"])
+def test_our_package_is_not_asked_for_by_its_name_alone(
+    client: SyncPrefectClient, kind: str, package: str
+) -> None:
+    with pytest.raises(Unusable, match=r"published on no package index.*@https://.*@git\+https://"):
+        place(client, kind, packages=[package])
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        WHEEL,
+        "prefect-tracktor[postgresql]@git+https://git.shop.example/prefect-tracktor@v0.1.0",
+        "https://files.shop.example/prefect_tracktor-0.1.0-py3-none-any.whl",
+        "/opt/prefect_tracktor-0.1.0-py3-none-any.whl",
+        "tracktor-of-somebody-else",
+    ],
+)
+def test_an_address_says_where_a_package_comes_from(
+    client: SyncPrefectClient, package: str
+) -> None:
+    told = {"env": {"EXTRA_PIP_PACKAGES": package}}
+    assert place(client, "docker", packages=[package]).job_variables == told
+
+
+def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
+    with pytest.raises(Unusable) as refusal:
+        place(client, "docker", packages=["prefect-tracktor"])
+    shown = re.findall(r"prefect-tracktor\S*@\w[^,\s]+", str(refusal.value))
+    assert [Requirement(package).extras for package in shown] == [{"postgresql"}] * 2
+    assert place(client, "docker", packages=shown).job_variables["env"]
 
 
 def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:

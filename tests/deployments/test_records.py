@@ -21,7 +21,8 @@ from tests.deployments.conftest import (
 )
 
 DEPLOY = ["deploy", "--work-pool", "containers", "--image", "registry.example/shop:1"]
-DEPLOY += ["--pip-package", "prefect-tracktor[postgresql]"]
+PACKAGE = "prefect-tracktor[postgresql]@https://files.example/prefect_tracktor-0.1-py3-none-any.whl"
+DEPLOY += ["--pip-package", PACKAGE]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_each_reacts_to_the_events_of_its_own_account(
 def test_they_are_told_their_image_and_packages(fleet: None, server: Server) -> None:
     assert server["Sync webhooks/alpine-hourly"].job_variables == {
         "image": "registry.example/shop:1",
-        "env": {"EXTRA_PIP_PACKAGES": "prefect-tracktor[postgresql]"},
+        "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
     }
 
 

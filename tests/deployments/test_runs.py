@@ -3,12 +3,21 @@
 Those that a worker does, with the wheel and no checkout, are seen in `.ci/deploy_to_a_worker.py`.
 """
 
+from collections.abc import Callable
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
 from prefect_tracktor.sandbox import Faults, MailServer, Sandbox
-from tests.deployments.conftest import Server, ended, serving
+from tests.deployments.conftest import (
+    Server,
+    ended,
+    press_ctrl_c,
+    serving,
+    terminate,
+    terminate_all,
+)
 from tests.programs import waiting
 
 MAIL = "E-mail expired exceptions/daily"
@@ -16,7 +25,9 @@ MAIL = "E-mail expired exceptions/daily"
 pytestmark = pytest.mark.usefixtures("no_deployments")
 
 
+@pytest.mark.parametrize("end", [terminate, terminate_all, press_ctrl_c])
 def test_a_run_that_its_process_breaks_off_as_it_ends_is_done_when_it_is_served_again(
+    end: Callable[[Popen[bytes]], None],
     open_for_business: list[str],
     server: Server,
     tracktor: Sandbox,
@@ -24,7 +35,7 @@ def test_a_run_that_its_process_breaks_off_as_it_ends_is_done_when_it_is_served_
     tmp_path: Path,
 ) -> None:
     tracktor.faults = Faults(latency_seconds=60)
-    with serving("--only", "expired_exceptions", folder=tmp_path):
+    with serving("--only", "expired_exceptions", folder=tmp_path, end=end):
         assert not server[MAIL].paused
         run = server.client.create_flow_run_from_deployment(server[MAIL].id)
         for attempt in waiting():

@@ -10,7 +10,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Pending, Running
+from prefect.states import Completed, Crashed, Pending, Running
 
 from prefect_tracktor import (
     OrderFile,
@@ -202,14 +202,15 @@ def test_each_process_breaks_off_its_own_runs(
         return client.create_flow_run_from_deployment(mail.id, state=state).id
 
     first = claim(client, [mail.id], print)
-    of_first = [run_in(Running()), run_in(Pending())]
+    # the signal that ended the process reached the third one, too
+    of_first = [run_in(Running()), run_in(Pending()), run_in(Crashed())]
     over = run_in(Completed())
     second = claim(client, [mail.id], print)
     of_second = run_in(Running())
     stop(client, [mail.id], first, print)
-    assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 2
+    assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
     assert [name_of_state(client, run) for run in (over, of_second)] == ["Completed", "Running"]
-    assert capsys.readouterr().out.count("broken off ") == 2
+    assert capsys.readouterr().out.count("broken off ") == 3
     stop(client, [mail.id], second, print)
     assert name_of_state(client, of_second) == "AwaitingRetry"
     assert server[MAIL].paused

@@ -44,7 +44,7 @@ class Bench:
         """Put an event into the outbox."""
         subject = Subject(Kind.FULFILLMENT, fulfillment_id)
         self.spool.add(self.account, [subject])
-        [waiting] = self.spool.due(self.account, limit=10)
+        [waiting] = self.spool.due(self.account, known=10, new=10)
         parcel = Fulfillment(fulfillment_id=fulfillment_id, shipment_status=status)
         event = fulfillment_event(parcel, account=self.account, received=waiting.received)
         event.event = name or event.event

@@ -22,7 +22,7 @@ def spool(database_url: str) -> DeliverySpool:
 
 
 def due(spool: DeliverySpool) -> list[Waiting]:
-    return spool.due(SHOP, limit=100)
+    return spool.due(SHOP, known=100, new=100, unknown=100)
 
 
 def read(spool: DeliverySpool, status: str = "delivered") -> set[str]:
@@ -129,6 +129,32 @@ def test_a_full_spool_takes_no_more(spool: DeliverySpool) -> None:
     with pytest.raises(SpoolFull, match="2 parcels and orders wait to be read already"):
         small.add(SHOP, [Subject(Kind.ORDER, 8)])
     assert small.waiting(SHOP) == (2, 0)
+
+
+def test_what_tracktor_does_not_know_takes_no_room_from_the_rest(spool: DeliverySpool) -> None:
+    small = DeliverySpool(url=spool.url, max_waiting=2)
+    small.add(SHOP, [PARCEL, ORDER])
+    small.settle(SHOP, missed=[(one, datetime.now(UTC)) for one in due(small)])
+    assert [one.misses for one in due(small)] == [1, 1]
+    small.add(SHOP, [Subject(Kind.ORDER, 8)])
+    assert [one.subject.id for one in small.due(SHOP, known=9, new=9)] == [8]
+
+
+def test_a_known_parcel_stays_known_when_tracktor_once_does_not_know_it(
+    spool: DeliverySpool,
+) -> None:
+    read(spool)
+    spool.confirm(SHOP, spool.claim(SHOP, limit=10))
+    spool.add(SHOP, [PARCEL])
+    spool.settle(SHOP, missed=[(one, datetime.now(UTC)) for one in due(spool)])
+    assert [one.subject for one in spool.due(SHOP, known=1)] == [PARCEL]
+
+
+def test_the_latest_and_the_longest_due_of_the_new_come_first(spool: DeliverySpool) -> None:
+    for order_id in range(1, 10):
+        spool.add(SHOP, [Subject(Kind.ORDER, order_id)])
+    assert [one.subject.id for one in spool.due(SHOP, new=4)] == [9, 8, 1, 2]
+    assert [one.subject.id for one in spool.due(SHOP, new=1)] == [9]
 
 
 def test_the_block_shows_no_password() -> None:

@@ -173,6 +173,25 @@ def test_orders_come_from_a_file_too(
     assert sorted(written_to(mail)) == right
 
 
+def test_customers_of_orders_that_the_export_calls_cancelled_are_not_written_to(
+    run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cancelled, refunded, unsent, *others = run(dry_run=True).due
+    rows = [
+        "Financial Status,Fulfillment Status,Cancelled at,Id",
+        f"paid,fulfilled,2026-10-03 09:00:00 -0400,{cancelled}",
+        f"refunded,fulfilled,,{refunded}",
+        f"paid,unfulfilled,,{unsent}",
+        *(f"paid,fulfilled,,{order_id}" for order_id in others),
+    ]
+    (tmp_path / "orders.csv").write_text("\n".join([*rows, ""]))
+    report = run(orders=OrderFile(path=str(tmp_path / "orders.csv")))
+    assert set(report.sent) == set(others)
+    assert report.left_out == {"cancelled": 1, "refunded": 1, "unfulfilled": 1}
+    assert report.counts["left out as refunded"] == 1
+    assert "Orders left out: 1 cancelled, 1 refunded, 1 unfulfilled." in caplog.text
+
+
 def test_a_bad_line_stops_the_run_before_the_first_message(
     run: Run, mail: MailServer, tracktor: Sandbox, tmp_path: Path
 ) -> None:
@@ -455,5 +474,5 @@ def test_affected_are_the_parcels_in_trouble_that_have_not_arrived(
 
 def test_an_exception_without_any_parcel_is_no_answer() -> None:
     order = Order(order_id=1, exception_statuses=("expired",))
-    with pytest.raises(UnreadableAnswer, match="no fulfillments"):
+    with pytest.raises(UnreadableAnswer, match="none of its parcels has"):
         affected_parcels(order, EXPIRED)

@@ -4,8 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from prefect import flow
+import stamina
+from prefect import State, flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import TaskRunSort
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import SecretStr
 
 from prefect_tracktor import (
     BadCredentials,
@@ -15,8 +20,9 @@ from prefect_tracktor import (
     TransportLimits,
 )
 from prefect_tracktor.flows.scan import Scan
-from prefect_tracktor.sandbox import Sandbox
+from prefect_tracktor.sandbox import Faults, Sandbox
 from tests.counting import CountingServer
+from tests.programs import free_port, waiting
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -135,3 +141,83 @@ def test_a_task_runner_with_fewer_workers_than_chunks_reads_them_all_the_same(
     ids = list(tracktor.shop.order_ids)
     batches = narrow(credentials, ids, {"chunk_size": 8, "chunks_at_once": 4})
     assert [order_id for batch in batches for order_id in batch] == ids
+
+
+def nowhere() -> TracktorCredentials:
+    """Credentials for a port where nobody listens."""
+    return TracktorCredentials(
+        uuid="0" * 32, api_key=SecretStr("k3y"), base_url=f"http://127.0.0.1:{free_port()}"
+    )
+
+
+def test_a_tracktor_that_cannot_be_reached_ends_the_scan_after_its_first_chunk(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ids = list(range(1, 1001))
+
+    @flow
+    def read() -> Scan:
+        scan = Scan(nowhere(), ids, chunk_size=100)
+        assert [len(batch.failed) for batch in scan] == [100] * 10
+        return scan
+
+    with stamina.set_testing(True, attempts=3, cap=True):
+        state = read(return_state=True)
+    scan = state.result()
+    assert [failure.id for failure in scan.failed] == ids
+    assert scan.calls <= 4 * 3
+    assert (scan.read, scan.missing) == ([], [])
+    wait_for_task_states(state, ["Failed"])
+    assert progress_of(state) == 0
+    assert sum("Waiting" in entry.getMessage() for entry in caplog.records) == 1
+    assert not any("retry_scheduled" in entry.getMessage() for entry in caplog.records)
+
+
+def test_an_outage_in_the_middle_of_a_scan_ends_it_and_keeps_what_was_read(
+    tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    ids = list(tracktor.shop.order_ids)
+
+    @flow
+    def read() -> Scan:
+        scan = Scan(credentials, ids, chunk_size=10)
+        for _ in scan:
+            tracktor.faults = Faults(dropped=1.0)
+        return scan
+
+    with stamina.set_testing(True, attempts=2, cap=True):
+        state = read(return_state=True)
+    scan = state.result()
+    assert scan.read == ids[:10]
+    assert [failure.id for failure in scan.failed] == ids[10:]
+    wait_for_task_states(state, ["Completed", "Failed"])
+    assert progress_of(state) == 100 * 10 // len(ids)
+
+
+def test_progress_counts_a_repeated_id_once(
+    tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    @flow
+    def read() -> None:
+        list(Scan(credentials, [tracktor.shop.order_ids[0]] * 5, chunk_size=10))
+
+    assert progress_of(read(return_state=True)) == 100
+
+
+def wait_for_task_states(state: State[Any], names: list[str]) -> None:
+    """Prefect hears of task runs a little later."""
+    for attempt in waiting():
+        with attempt, get_client(sync_client=True) as prefect:
+            runs = prefect.read_task_runs(
+                flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]}),
+                sort=TaskRunSort.EXPECTED_START_TIME_ASC,
+            )
+            assert [run.state_name for run in runs] == names
+
+
+def progress_of(state: State[Any]) -> Any:
+    with get_client(sync_client=True) as prefect:
+        [artifact] = prefect.read_artifacts(
+            flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]})
+        )
+    return artifact.data

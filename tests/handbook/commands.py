@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from tests.programs import PROJECT
 
@@ -33,7 +34,11 @@ def _pip(words: list[str]) -> str:
             wanted = Requirement(word)
         except InvalidRequirement as invalid:
             return str(invalid)
-        if wanted.name == "prefect-tracktor" and (unknown := wanted.extras - known):
+        if canonicalize_name(wanted.name) != "prefect-tracktor":
+            continue
+        if not wanted.url:
+            return "prefect-tracktor is on no package index: give an address"
+        if unknown := wanted.extras - known:
             return f"prefect-tracktor has no extra {unknown}"
     return ""
 

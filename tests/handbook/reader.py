@@ -199,8 +199,6 @@ class Reader:
             ),
             r"YOUR-CLIENT-ID": tracktor.shopify_client_id,
             # orders as the docstrings name them
-            r"5000000001001": str(tracktor.shop.order_ids[0]),
-            r"5000000002002": str(tracktor.shop.order_ids[1]),
             r"http://127\.0\.0\.1:4200/api": self.prefect_api_url,
             re.escape(receiver): f"{receiver} --port {self.receiver_port}",
             r"127\.0\.0\.1:8484": f"127.0.0.1:{self.receiver_port}",

@@ -119,6 +119,12 @@ def test_only_deployments_that_exist_are_served(page: Path) -> None:
         assert set(names.split()) <= makers_of(modules_of("flows")).keys()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_installs_whatever_somebody_uploads_under_our_name(page: Path) -> None:
+    by_name = r"(?:pip install|--pip-package)[ '\"`]*prefect-tracktor(?:\[[\w,]*\])?(?!\S*@)"
+    assert re.findall(by_name, page.read_text("utf-8")) == []
+
+
 def test_the_links_of_the_readme_lead_somewhere() -> None:
     readme = PROJECT / "README.md"
     links = [link for link in _LINK.findall(readme.read_text("utf-8")) if "://" not in link]

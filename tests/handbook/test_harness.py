@@ -80,7 +80,8 @@ def test_a_shell_beside_that_never_serves_is_told(tmp_path: Path) -> None:
     ("code", "problem"),
     [
         ("make cake", "no target cake"),
-        ("pip install 'prefect-tracktor[mongodb]'", "mongodb"),
+        ("pip install 'prefect-tracktor[mongodb]@https://a.example/a.whl'", "no extra {'mongodb'}"),
+        ("pip install 'prefect-tracktor[sandbox]'", "no package index"),
         ("pip install prefect tracktor==", "Expected"),
         ("prefect cloud rain", "rain"),
         ("prefect cloud login \\\n    --workspaces mine", "--workspaces"),

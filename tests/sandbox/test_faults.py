@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefect_tracktor.sandbox import Fault, Faults, Sandbox
-from prefect_tracktor.sandbox.faults import Dice
+from prefect_tracktor.sandbox.faults import FaultInjector
 
 
 def outcome(api: httpx.Client, path: str = "status-options.json", **request: Any) -> str:
@@ -40,24 +40,24 @@ def test_faults_are_drawn_from_the_seed_and_only_those_that_are_possible(
 ) -> None:
     shared = dict(zip(map(str, Fault), (share / sum(shares) for share in shares), strict=True))
     faults = Faults.model_validate(shared | {"seed": seed})
-    first, second = Dice(faults), Dice(faults)
-    drawn = [first.roll() for _ in range(30)]
-    assert drawn == [second.roll() for _ in range(30)]
-    assert all(trouble.kind is None or faults.probability(trouble.kind) for trouble in drawn)
+    first, second = FaultInjector(faults), FaultInjector(faults)
+    drawn = [first.next() for _ in range(30)]
+    assert drawn == [second.next() for _ in range(30)]
+    assert all(injected.kind is None or faults.probability(injected.kind) for injected in drawn)
 
 
 def test_faults_are_as_frequent_as_their_probabilities_say() -> None:
-    dice = Dice(Faults.everything(0.5))
-    counts = Counter(dice.roll().kind for _ in range(5000))
+    injector = FaultInjector(Faults.everything(0.5))
+    counts = Counter(injector.next().kind for _ in range(5000))
     assert 2300 < counts[None] < 2700
     assert counts[Fault.STALLED] == 0
     assert all(400 < counts[kind] < 600 for kind in Fault if kind is not Fault.STALLED)
 
 
 def test_a_429_never_acts_and_half_of_the_dropped_requests_do() -> None:
-    assert not any(Dice(Faults(too_many_requests=1)).roll().acts for _ in range(20))
-    dice = Dice(Faults(dropped=1))
-    assert 400 < sum(dice.roll().acts for _ in range(1000)) < 600
+    assert not any(FaultInjector(Faults(too_many_requests=1)).next().acts for _ in range(20))
+    injector = FaultInjector(Faults(dropped=1))
+    assert 400 < sum(injector.next().acts for _ in range(1000)) < 600
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_a_dropped_connection_gives_no_answer_and_may_have_acted(
     tracktor: Sandbox, api: httpx.Client
 ) -> None:
     tracktor.faults = Faults(dropped=1)
-    ids = tracktor.shop.order_ids[:20]
+    ids = list(tracktor.shop.order_ids[:20])
     for order_id in ids:
         seen = outcome(
             api, f"orders/{order_id}.json", method="POST", json={"order": {"status": "Sewing"}}

@@ -137,7 +137,7 @@ def test_only_the_parcels_of_the_given_orders_move() -> None:
     shop = ready_shop()
     chosen = (*shop.order_ids[3:5], shop.order_ids[3])
     move(shop, Movement(order_ids=chosen, speed=AT_ONCE, exception_rate=0))
-    assert sorted(event.order_id for event in shop.arrivals) == shop.order_ids[3:5]
+    assert sorted(event.order_id for event in shop.arrivals) == list(shop.order_ids[3:5])
 
 
 def test_an_order_that_is_taken_over_by_hand_is_moved_no_further() -> None:

@@ -2,7 +2,6 @@
 
 import csv
 from collections import Counter, defaultdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,6 @@ def test_the_same_seed_gives_the_same_shop(size: tuple[int, int], seed: int) -> 
 
 def test_another_seed_gives_another_shop() -> None:
     assert all_orders(Shop(orders=20, seed=1)) != all_orders(Shop(orders=20, seed=2))
-    assert list(Shop(orders=20, seed=1).order_ids) != list(Shop(orders=20, seed=2).order_ids)
 
 
 @given(
@@ -149,11 +147,10 @@ def test_addresses_are_unique_and_belong_to_nobody(orders: list[dict[str, Any]])
     assert domains == {"example.com", "example.org", "example.net"}
 
 
-def test_ids_ascend_with_gaps_and_lead_back(orders: list[dict[str, Any]]) -> None:
+def test_ids_ascend_and_lead_back(orders: list[dict[str, Any]]) -> None:
     shop = Shop(orders=400, seed=5, expired=20)
     ids = list(shop.order_ids)
     assert ids == sorted(set(ids)) == [order["order_id"] for order in orders]
-    assert len({after - before for before, after in pairwise(ids)}) > 300
     for order in orders[:50]:
         for parcel in order["fulfillments"]:
             assert shop.fulfillment(parcel["fulfillment_id"]) == parcel

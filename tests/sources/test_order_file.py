@@ -102,23 +102,37 @@ def test_a_header_alone_is_a_file_without_orders() -> None:
     "value",
     ["12x", "#1001", "0", "-5001", "007", "5,001", "5001.5", "0x10", "٣", "5 001", "True", "1_000"],
 )
-def test_a_bad_line_is_named_with_file_line_column_and_value(value: str) -> None:
+def test_a_bad_line_is_named_with_file_line_column_and_kind(value: str) -> None:
     content = io.StringIO()
     csv.writer(content).writerows([["Name", "Id"], ["#1", "5001"], ["#2", value]])
     message = refusal_of(content.getvalue())
-    assert message.startswith(f"orders.csv, line 3, column Id: '{value.split(maxsplit=1)[0]}")
+    assert message.startswith("orders.csv, line 3, column Id: ")
     assert "is not an order id" in message
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["Ada Lovelace", "ada@example.com", "+49 30 1234567", "0049301234567", "1Z999AA10123456784"],
+)
+def test_a_customers_data_where_the_id_must_be_is_not_repeated(value: str) -> None:
+    message = refusal_of(f"Name;Id\n#1;5001\n#2;{value}\n")
+    assert message.startswith("orders.csv, line 3, column Id: ")
+    assert "is not an order id" in message
+    assert all(part not in message for part in value.split())
 
 
 @pytest.mark.parametrize("value", ["5.00012E+12", "5,00012E+12", "5e12"])
 def test_scientific_notation_is_refused_since_digits_may_be_lost(value: str) -> None:
     message = refusal_of(f"Id\tName\n{value}\t#1\n")
-    assert f"line 2, column Id: '{value}' may have lost digits" in message
+    assert "line 2, column Id: a number in scientific notation may have lost digits" in message
 
 
 @pytest.mark.parametrize("value", [str(LARGEST_ID + 1), f"{2**53 + 1}.0"])
 def test_an_id_that_is_too_large_is_refused(value: str) -> None:
-    assert f"line 2, column Id: '{value}' is too large" in refusal_of(f"Id\n{value}\n")
+    message = refusal_of(f"Id\n{value}\n")
+    assert "line 2, column Id: text of" in message
+    assert "is too large" in message
+    assert value not in message
 
 
 def test_the_largest_id_is_read() -> None:
@@ -140,7 +154,7 @@ def test_a_blank_id_is_refused_unless_the_order_above_goes_on(content: str, line
 
 def test_lines_are_counted_as_an_editor_counts_them() -> None:
     rows = 'Note,Id,Remark\n"a\nb",5001,"c\r\nd"\n\n"e\nf",12x,"g\nh"\n'
-    assert refusal_of(rows).startswith("orders.csv, line 7, column Id: '12x'")
+    assert refusal_of(rows).startswith("orders.csv, line 7, column Id: text with")
 
 
 def test_a_quote_that_is_never_closed_does_not_swallow_orders() -> None:
@@ -153,8 +167,8 @@ def test_a_line_with_more_cells_than_the_header_is_refused() -> None:
 
 
 def test_a_missing_column_names_those_there_and_the_nearest() -> None:
-    message = refusal_of("Name,Order ID,Total\n#1,5001,1\n", column="OrderId")
-    assert message.startswith("orders.csv, line 1: no column 'OrderId'")
+    message = refusal_of("Name,Order ID,Total\n#1,5001,1\n", column="OrderNo")
+    assert message.startswith("orders.csv, line 1: no column 'OrderNo'")
     assert "'Name', 'Order ID', 'Total' (the nearest is 'Order ID')" in message
 
 
@@ -204,17 +218,26 @@ def test_an_encoding_that_is_none_is_refused(encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "hidden"),
+    ("value", "kind"),
     [
-        ("ada@example.com", "example"),
-        ("Ada Lovelace", "Lovelace"),
-        ("+49 30 1234567", "1234567"),
-        ("x" * 10_000, "x" * 41),
+        ("ada@example.com", "an e-mail address"),
+        ("ada@home", "text with an @"),
+        ("Lovelace", "text with letters"),
+        ("+49 30 1234567", "digits with other characters"),
+        ("0301234567", "a number"),
+        ("12 Main Street", "text with letters"),
+        ("Łódź", "text with letters"),
+        ("…", "text without letters and digits"),
     ],
 )
-def test_a_wrong_column_gives_away_little_of_a_customer(value: str, hidden: str) -> None:
-    message = refusal_of(f"Customer\n{value}\n", column="Customer")
-    assert hidden not in message
+def test_a_wrong_column_gives_away_nothing_of_a_customer(value: str, kind: str) -> None:
+    for content, suffix in [
+        (f"Customer\n{value}\n", ".csv"),
+        (json.dumps({"Customer": value}), ".jsonl"),
+    ]:
+        message = refusal_of(content, suffix=suffix, column="Customer")
+        assert f"column Customer: {kind} is not an order id" in message
+        assert not any(word in message for word in value.split() if len(word) > 2)
 
 
 def test_json_lines_hold_objects_or_the_ids_alone() -> None:
@@ -230,8 +253,8 @@ def test_json_lines_hold_objects_or_the_ids_alone() -> None:
         ("true", "column Id: a bool is not an order id"),
         ('{"id": null}', "column Id: no order id"),
         ('{"id": {"email": "ada@example.com"}}', "column Id: a dict is not an order id"),
-        ('{"id": 5.00012E+12}', "column Id: '5.00012E+12' may have lost digits"),
-        ('{"id": NaN}', "column Id: 'NaN' is not an order id"),
+        ('{"id": 5.00012E+12}', "column Id: a number in scientific notation may have lost digits"),
+        ('{"id": NaN}', "column Id: text with letters is not an order id"),
         ('{"idd": 1}', "no column 'Id'; name one of those there in the OrderFile"),
         ('{"id": 5002', "not JSON"),
         ("{id: 5002}", "not JSON"),
@@ -255,7 +278,8 @@ def test_a_compressed_file_is_read_and_a_cut_off_one_refused(
     data = compress(b"Id\n" + b"".join(b"%d\n" % n for n in range(1, 20_000)))
     assert len(ids_of(data, suffix=f".csv{suffix}")) == 19_999
     assert "damaged or cut off" in refusal_of(data[:-100], suffix=f".csv{suffix}")
-    assert "damaged or cut off" in refusal_of(b"Id\n5001\n", suffix=f".csv{suffix}")
+    # what reads a web address may have unpacked it already
+    assert ids_of(b"Id\n5001\n", suffix=f".csv{suffix}") == [5001]
 
 
 def test_a_path_may_start_with_the_home_folder(

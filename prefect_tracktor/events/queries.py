@@ -1,0 +1,44 @@
+"""Queries for events by id, in windows of time that Prefect Cloud accepts."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from prefect.events import Event
+from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
+
+# Prefect Cloud refuses a query that spans more than 14 days
+WINDOW = timedelta(days=13)
+# Prefect keeps the first of several events with one id, which may have occurred earlier
+EARLIER_WINDOWS = range(1, 8)
+_CLOCKS_DIFFER_BY = timedelta(hours=1)
+
+
+def queries_for(events: Sequence[Event], *, earlier: int = 0) -> Iterator[EventFilter]:
+    """Queries that find events by id, in windows that end just after they occurred.
+
+    Args:
+        events: The events, not more than Prefect's API gives back at once.
+        earlier: How many windows before that to look.
+
+    Yields:
+        As few queries as there are windows with events in them.
+
+    Example:
+        >>> from datetime import UTC, datetime
+        >>> resource = {"prefect.resource.id": "tracktor.order.1"}
+        >>> times = [datetime(2026, month, 1, tzinfo=UTC) for month in (3, 11)]
+        >>> events = [Event(event="e", resource=resource, occurred=time) for time in times]
+        >>> [query.occurred.since.month for query in queries_for(events)]
+        [10, 2]
+    """
+    rest = sorted(events, key=lambda event: event.occurred, reverse=True)
+    while rest:
+        until = rest[0].occurred + _CLOCKS_DIFFER_BY
+        since = until - WINDOW
+        within = [event for event in rest if event.occurred > since]
+        rest = rest[len(within) :]
+        window = {"since": since - earlier * WINDOW, "until": until - earlier * WINDOW}
+        yield EventFilter(
+            id=EventIDFilter(id=[event.id for event in within]),
+            occurred=EventOccurredFilter.model_validate(window),
+        )

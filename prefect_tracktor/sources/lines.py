@@ -1,0 +1,188 @@
+"""The lines of a text file, each with its place, and none longer than memory allows."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources.encodings import encoding_of, is_wide
+from prefect_tracktor.sources.unpacking import Peeked, refusal
+
+# far more than the longest row of an export, and little for a machine
+_LONGEST_ROW = 10_000_000
+_OF_BLANK_ROWS = " ,;|\t\r\n"
+# more than a spreadsheet has rows
+_MOST_BLANK = 2_000_000
+
+
+@contextmanager
+def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[TextIO]:
+    r"""Decode a file.
+
+    Args:
+        content: Its bytes.
+        name: Its name, for messages.
+        encoding: Its encoding, unless its first bytes tell another one for sure.
+        block: The block that names the encoding, for messages.
+
+    Yields:
+        The text, with line ends as they are.
+
+    Raises:
+        InvalidInput: The file is in another encoding.
+
+    Example:
+        >>> content = Peeked(io.BytesIO("Id\n5001\n".encode("utf-16-le")))
+        >>> with text_of(content, "orders.csv", "utf-8-sig", "OrderFile") as text:
+        ...     text.read()
+        'Id\n5001\n'
+    """
+    found = encoding_of(content.head)
+    if not found and content.head and is_wide(encoding):
+        is_ascii = content.head.isascii() and b"\0" not in content.head
+        if is_ascii or not encoding.lower().endswith(("le", "be")):
+            raise InvalidInput(
+                f"{name}, line 1: not {encoding}; set `encoding` of the {block} to utf-8-sig"
+                + ("" if is_ascii else f", or to {encoding}-le or {encoding}-be")
+            )
+    with io.TextIOWrapper(
+        io.BufferedReader(content),
+        encoding=found or encoding,
+        newline="",  # as the csv module asks
+    ) as text:
+        yield text
+
+
+class Lines(Iterator[str]):
+    r"""The lines of a text file, and the errors that point at one.
+
+    Args:
+        stream: The text.
+        name: The file's name.
+        block: The block that names the file, for messages.
+
+    Attributes:
+        number: The number of the last line that was read.
+        unended: Whether that one has no line end, as only a file's last line can.
+
+    Raises:
+        InvalidInput: While reading: a line cannot be read; the message says why.
+
+    Example:
+        >>> lines = Lines(io.StringIO("Id\n5001"), "orders.csv", block="OrderFile")
+        >>> list(lines), lines.number, lines.unended
+        (['Id\n', '5001'], 2, True)
+    """
+
+    def __init__(self, stream: TextIO, name: str, *, block: str) -> None:
+        self.block = block
+        self.number = 0
+        self.unended = False
+        self._stream = stream
+        self._name = name
+        self._length_of_row = 0
+        self._blank = 0
+
+    def __next__(self) -> str:
+        """Read a line."""
+        try:
+            line = self._stream.readline(_LONGEST_ROW)
+        except UnicodeDecodeError as error:
+            # no whole line was left before the part that cannot be decoded
+            number = self.number + 1 + error.object[: error.start].count(b"\n")
+            raise self.refusal(number, _not_decoded(error, self.block)) from None
+        except UnicodeError:
+            problem = f"not {self._stream.encoding}; set `encoding` of the {self.block}"
+            raise self.refusal(self.number + 1, problem) from None
+        except InvalidInput:
+            raise
+        except Exception as error:  # noqa: BLE001  # storages raise errors of their own
+            raise refusal(error, self.place(self.number + 1)) from None
+        if not line:
+            raise StopIteration
+        self._check(line)
+        return line
+
+    def _check(self, line: str) -> None:
+        self.number += 1
+        self.unended = line[-1] not in "\r\n"
+        self._length_of_row += len(line)
+        if self._length_of_row >= _LONGEST_ROW:
+            problem = f"a row of more than {_LONGEST_ROW:,} characters; no export has such rows"
+            raise self.refusal(self.number, problem)
+        if "\0" in line:
+            raise self.refusal(
+                self.number,
+                "a NUL character, which no text holds; if a spreadsheet wrote the file, "
+                f"set `encoding` of the {self.block} to utf-16-le",
+            )
+
+    def begin_row(self) -> None:
+        """Count the characters of a row anew."""
+        self._length_of_row = 0
+
+    def skip_blank(self) -> None:
+        """Pass over a blank row.
+
+        Raises:
+            InvalidInput: There are more of them than any export has.
+        """
+        self._blank += 1
+        if self._blank > _MOST_BLANK:
+            problem = f"more than {_MOST_BLANK:,} blank lines; export it again"
+            raise self.refusal(self.number, problem)
+
+    def first_that_is_not_blank(self, *, empty: str, blank: str) -> str:
+        """Read up to the first line that holds something.
+
+        Args:
+            empty: What is wrong if the file has no line.
+            blank: What is wrong if all lines are blank.
+
+        Returns:
+            The line.
+
+        Raises:
+            InvalidInput: There is none.
+        """
+        for line in self:
+            if line.strip(_OF_BLANK_ROWS):
+                return line
+            self.skip_blank()
+            self.begin_row()
+        raise self.refusal(1, blank if self.number else empty)
+
+    def refusal(self, line: int, problem: str, column: str = "") -> InvalidInput:
+        """Make the error for a line.
+
+        Args:
+            line: The line's number.
+            problem: What is wrong, and what to do.
+            column: The column, if it is one cell.
+
+        Returns:
+            The error, ready to be raised.
+        """
+        return InvalidInput(f"{self.place(line, column)}: {problem}")
+
+    def place(self, line: int, column: str = "") -> str:
+        """Name a line, or a cell in it.
+
+        Args:
+            line: The line's number.
+            column: The column of the cell.
+
+        Returns:
+            The place, for messages.
+        """
+        return f"{self._name}, line {line}" + (f", column {column}" if column else "")
+
+
+def _not_decoded(error: UnicodeDecodeError, block: str) -> str:
+    if error.reason in {"truncated data", "unexpected end of data"}:
+        return "the file is damaged or cut off here, in the middle of a character; copy it again"
+    return (
+        f"the byte 0x{error.object[error.start]:02x} is not {error.encoding}; "
+        f"set `encoding` of the {block}, for example to cp1252, or save as UTF-8"
+    )

@@ -1,0 +1,105 @@
+"""States of an order in somebody's export: cancelled, refunded, voided, unfulfilled."""
+
+from collections.abc import Mapping
+
+from prefect_tracktor.sources.table_file import folded
+
+CANCELLED, REFUNDED, VOIDED, UNFULFILLED = "cancelled", "refunded", "voided", "unfulfilled"
+
+# Column names of Shopify's exports, its two APIs, and export apps, as `folded` writes them.
+_CANCELLATION = frozenset(
+    f"{prefix}{word}{suffix}"
+    for word in ("cancelled", "canceled")
+    for prefix in ("", "order", "is", "date")
+    for suffix in ("", "at", "on", "date")
+) | {"cancellationdate", "dateofcancellation"}
+_ORDER = frozenset({"status", "orderstatus"})
+_PAYMENT = frozenset(
+    {
+        "financialstatus",
+        "orderfinancialstatus",
+        "displayfinancialstatus",
+        "paymentstatus",
+        "orderpaymentstatus",
+    }
+)
+_FULFILLMENT = frozenset(
+    f"{prefix}{word}status"
+    for prefix in ("", "order", "display")
+    for word in ("fulfillment", "fulfilment")
+)
+
+_ENDED = {
+    **dict.fromkeys(("cancelled", "canceled"), CANCELLED),
+    **dict.fromkeys(("refunded", "fullyrefunded"), REFUNDED),
+    **dict.fromkeys(("voided", "void"), VOIDED),
+}
+# a fulfillment that was cancelled or restocked is none, and the order may have another one
+_NOT_SENT = dict.fromkeys(
+    (
+        *("unfulfilled", "notfulfilled", "unshipped", "notshipped"),
+        *("cancelled", "canceled", "restocked"),
+    ),
+    UNFULFILLED,
+)
+_STATES = {
+    **dict.fromkeys(_ORDER | _PAYMENT, _ENDED | {"unfulfilled": UNFULFILLED}),
+    **dict.fromkeys(_FULFILLMENT, _NOT_SENT),
+}
+_NO = frozenset(
+    {"", "no", "n", "false", "0", "none", "null", "nil", "na", "nan", "-", "notcancelled"}
+)
+_NO_DATE = "00000000"
+
+
+def tells_state(column: str) -> bool:
+    """Whether a column of an orders export says that nobody waits for an order.
+
+    Args:
+        column: Its name.
+
+    Returns:
+        Whether it does.
+
+    Example:
+        >>> tells_state("Cancelled at"), tells_state("financial_status"), tells_state("Notes")
+        (True, True, False)
+    """
+    return folded(column) in _CANCELLATION or folded(column) in _STATES
+
+
+def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
+    """Read what a row of an orders export says of its order.
+
+    Args:
+        cells: The row's values, by the columns that `tells_state`.
+
+    Returns:
+        The states; `None` if the row leaves all statuses blank, as the further rows of an order
+        do in Shopify's exports.
+
+    Example:
+        >>> states_in({"Financial Status": "voided", "Cancelled at": "2026-10-03"}) == {
+        ...     "cancelled",
+        ...     "voided",
+        ... }
+        True
+        >>> states_in({"Financial Status": "paid"}), states_in({"Financial Status": ""})
+        (frozenset(), None)
+    """
+    words = {folded(column): _word(value) for column, value in cells.items()}
+    found = {_STATES[column].get(word) for column, word in words.items() if column in _STATES}
+    if any(_is_said(word) for column, word in words.items() if column in _CANCELLATION):
+        found.add(CANCELLED)
+    states = frozenset(filter(None, found))
+    if not states and found and not any(words.values()):
+        return None
+    return states
+
+
+def _word(value: object) -> str:
+    return "" if value is None else "".join(filter(str.isalnum, str(value).casefold()))
+
+
+def _is_said(word: str) -> bool:
+    return word not in _NO and not word.startswith(_NO_DATE)

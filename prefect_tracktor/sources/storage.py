@@ -1,0 +1,114 @@
+"""Files wherever fsspec finds them: paths, addresses, chains of addresses, patterns."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it brings no types
+
+from prefect_tracktor.errors import InvalidInput
+
+_WEB = ("http://", "https://")
+
+
+@contextmanager
+def opened(path: str, options: str, block: str) -> Iterator[tuple[str, BinaryIO]]:
+    """Open a file.
+
+    Args:
+        path: Its path or address; one with an asterisk must match one file.
+        options: What the storage needs, as a JSON object, or empty.
+        block: The block that has both, for messages.
+
+    Yields:
+        The file's name, and its bytes.
+
+    Raises:
+        InvalidInput: It cannot be opened; the message says what to do, and holds no secret.
+
+    Example:
+        >>> import fsspec
+        >>> fsspec.filesystem("memory").pipe("/export_7.csv", b"Id")
+        >>> with opened("memory://export_*.csv", "", "OrderFile") as (name, stream):
+        ...     print(name, stream.read())
+        export_7.csv b'Id'
+    """
+    try:
+        storage, inner = url_to_fs(path, **json.loads(options or "{}"))
+        name = name_of(path)
+        if "*" in inner and not path.startswith(_WEB):
+            inner = _only_match(storage, inner, name, block)
+            name = PurePosixPath(inner).name
+        stream = storage.open(inner, "rb")
+    except InvalidInput:
+        raise
+    except Exception as error:  # noqa: BLE001  # storages raise errors of their own
+        raise InvalidInput(_not_opened(error, path, block)) from None
+    with stream:
+        yield name, cast("BinaryIO", stream)
+
+
+def _only_match(storage: Any, pattern: str, name: str, block: str) -> str:
+    matches = [pattern] if storage.exists(pattern) else storage.glob(pattern)
+    if len(matches) != 1:
+        raise InvalidInput(
+            f"{name}: {len(matches) or 'no'} files match this pattern; give `path` of the {block}"
+            " so that it names one file, as seen from the machine that runs the flow"
+        )
+    return str(matches[0])
+
+
+def _not_opened(error: Exception, path: str, block: str) -> str:
+    kind = type(error).__name__
+    if isinstance(error, ImportError):
+        remedy = (
+            f"install the fsspec package for the address in `path` of the {block}, such as s3fs or"
+            " gcsfs, where the flow runs"
+        )
+    elif isinstance(error, ValueError):
+        remedy = (
+            f"fsspec knows no storage by the address in `path` of the {block}; give a path, or an"
+            " address such as s3://bucket/orders.csv"
+        )
+    else:
+        remedy = f"check `path` of the {block}, as seen from the machine that runs the flow" + (
+            ", and its `storage_options`" if "://" in path else ""
+        )
+    return f"{_place_of(path)}: cannot be opened ({kind}); {remedy}"
+
+
+def name_of(path: str) -> str:
+    """Tell a file's name, without what an address may hold of secrets.
+
+    Args:
+        path: A path or an address; of a chain of addresses the first one names the file.
+
+    Returns:
+        The name.
+
+    Example:
+        >>> name_of("https://storage.example/orders.csv?signature=s3cret")
+        'orders.csv'
+        >>> name_of("zip://*.csv::simplecache::s3://bucket/export.zip")
+        '*.csv'
+    """
+    *links, last = path.split("::")
+    addresses = [link for link in links if "://" in link]
+    return next(filter(None, map(_name_in, [*addresses, last])), "the file")
+
+
+def _name_in(link: str) -> str:
+    address = re.split("[?#]", link, maxsplit=1)[0] if link.startswith(_WEB) else link
+    host, _, path = address.rpartition("://")[2].partition("/")
+    if "://" not in address:
+        return PurePosixPath(address).name
+    # without a path the first part is the name, unless it is a user at a host
+    return PurePosixPath(path).name or ("" if "@" in host else host)
+
+
+def _place_of(path: str) -> str:
+    """The whole path of a local file; of an address the name only, since it can hold secrets."""
+    return name_of(path) if "://" in path else str(Path(path).expanduser().absolute())

@@ -1,0 +1,285 @@
+"""Packed files: compression, archives, and files that hold no table."""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+
+from fsspec.compression import compr  # type: ignore[import-untyped]  # it brings no types
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources.cells import shortened
+
+TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json"}
+
+_HEAD = 4096
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
+    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+_ZSTANDARD = b"\x28\xb5\x2f\xfd"
+
+_AS_CSV = 'open it, and save it as "CSV UTF-8"'
+_PACKED_TWICE = "it was packed twice; unpack it once"
+_UNPACK = "unpack it, or pack it as .zip or .gz"
+_EXPORT = "export it as CSV"
+_OTHER_KINDS = {
+    b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", _AS_CSV),
+    b"\x09\x08\x10\x00": ("an old Excel workbook (.xls)", _AS_CSV),
+    b"{\\rtf": ("a text document (.rtf)", _AS_CSV),
+    b"%PDF": ("a PDF document", _EXPORT),
+    b"PAR1": ("a Parquet file", _EXPORT),
+    b"ARROW1": ("an Arrow file", _EXPORT),
+    b"SQLite format 3": ("an SQLite database", f"{_EXPORT}, or use a StatusQuery for statuses"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
+    b"Rar!": ("a RAR archive", _UNPACK),
+    b"\x1f\x9d": ("compressed with compress (.Z)", _UNPACK),
+    b"\x04\x22\x4d\x18": ("compressed with LZ4", _UNPACK),
+    b"PK": ("a part of a split or damaged zip archive", "download it again as one file"),
+}
+# the members by which the zip archives of office programs are known
+_WORKBOOKS = {
+    "xl/workbook.xml": "an Excel workbook (.xlsx)",
+    "xl/workbook.bin": "an Excel workbook (.xlsb)",
+    "META-INF/manifest.xml": "an OpenDocument spreadsheet (.ods)",
+    "Index/Document.iwa": "a Numbers spreadsheet",
+    "word/document.xml": "a Word document",
+}
+_WEB_PAGE = re.compile(rb"<(!doctype html|html|head|body|title|script|meta|!--)")
+
+# Tables shrink to a tenth or a thirtieth; a file made to fill a machine's memory shrinks far more.
+_PLAUSIBLE_BYTES = 100_000_000
+_PLAUSIBLE_RATIO = 200
+_MOST_MEMBERS = 1000
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+_ARCHIVES = {".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"}
+_HIDDEN = ("__MACOSX/", ".")
+
+
+class Peeked(io.RawIOBase):
+    """A stream whose first bytes can be looked at before it is read."""
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__()
+        self._stream = stream
+        self.head = _first_bytes(stream)
+        self._left = self.head
+        self.taken = 0
+
+    def readable(self) -> bool:
+        """Whether it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read what fits."""
+        size = len(buffer)
+        data, self._left = self._left[:size], self._left[size:]
+        data = data or self._stream.read(size)
+        buffer[: len(data)] = data
+        self.taken += len(data)
+        return len(data)
+
+
+def tables_in(
+    stream: BinaryIO, name: str, *, any_suffix: bool = False
+) -> Iterator[tuple[str, Peeked]]:
+    r"""Unpack a file.
+
+    Args:
+        stream: The file's bytes.
+        name: The file's name, for messages.
+        any_suffix: Whether a table in an archive may have any suffix.
+
+    Returns:
+        Name and bytes of each table in it: of the file itself, or of those in an archive, in their
+        natural order.
+
+    Raises:
+        InvalidInput: The file holds no table, or far more than a table would; the message says
+            what it is and what to do.
+
+    Example:
+        >>> [(name, table)] = tables_in(io.BytesIO(gzip.compress(b"Id\n5001\n")), "orders.csv.gz")
+        >>> name, table.read()
+        ('orders.csv.gz', b'Id\n5001\n')
+    """
+    try:
+        yield from _tables_in(stream, name, any_suffix=any_suffix)
+    except InvalidInput:
+        raise
+    except Exception as error:  # noqa: BLE001  # storages raise errors of their own
+        raise refusal(error, name) from None
+
+
+def _tables_in(stream: BinaryIO, name: str, *, any_suffix: bool) -> Iterator[tuple[str, Peeked]]:
+    file = Peeked(stream)
+    if file.head.startswith(_ZIP):
+        packed = _members(stream, file, name, any_suffix=any_suffix)
+    elif opener := _decompressor(file.head, name):
+        unpacked = opener(cast("BinaryIO", io.BufferedReader(file)))
+        packed = iter([(name, Peeked(_Bounded(unpacked, lambda: file.taken, name)))])
+    else:
+        _refuse_other_kinds(file.head, name)
+        yield name, file
+        return
+    for table_name, table in packed:
+        if table.head.startswith(_ZIP) or _decompressor(table.head, table_name):
+            raise InvalidInput(f"{table_name}: {_PACKED_TWICE}")
+        _refuse_other_kinds(table.head, table_name)
+        yield table_name, table
+
+
+def refusal(error: Exception, place: str) -> InvalidInput:
+    """Say why a file cannot be read further.
+
+    Args:
+        error: What its storage or its compression raised; its words may hold secrets.
+        place: Where in the file.
+
+    Returns:
+        The error to raise.
+
+    Example:
+        >>> refusal(EOFError(), "orders.csv.gz, line 2")
+        InvalidInput('orders.csv.gz, line 2: the file is damaged or cut off here (EOFError); ...')
+    """
+    kind = type(error).__name__
+    if isinstance(error, NotImplementedError):
+        problem = "packed in a way that Python cannot read; pack it again as an ordinary .zip"
+    elif isinstance(error, _DAMAGED) or (isinstance(error, OSError) and error.errno is None):
+        problem = f"the file is damaged or cut off here ({kind}); copy it again"
+    else:
+        problem = f"the storage failed ({kind}); run it again, or copy the file here first"
+    return InvalidInput(f"{place}: {problem}")
+
+
+class _Bounded(io.RawIOBase):
+    """What is unpacked, refused as soon as it is far more than a table would be."""
+
+    def __init__(self, stream: Any, packed: Callable[[], int], name: str) -> None:
+        super().__init__()
+        self._stream = stream
+        self._packed = packed
+        self._name = name
+        self._size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._size += len(data)
+        _refuse_bombs(self._size, self._packed(), self._name)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _first_bytes(stream: Any) -> bytes:
+    head = b""
+    while len(head) < _HEAD and (data := stream.read(_HEAD - len(head))):
+        head += data
+    return head
+
+
+def _decompressor(head: bytes, name: str) -> Callable[[BinaryIO], Any] | None:
+    if head.startswith(_ZSTANDARD):
+        if "zstd" not in compr:
+            raise InvalidInput(
+                f"{name}: compressed with Zstandard; install the package zstandard where the flow"
+                " runs, or pack it as .gz"
+            )
+        return cast("Callable[[BinaryIO], Any]", compr["zstd"])
+    return next((open_ for mark, open_ in _COMPRESSIONS.items() if head.startswith(mark)), None)
+
+
+def _members(
+    stream: BinaryIO, file: Peeked, name: str, *, any_suffix: bool
+) -> Iterator[tuple[str, Peeked]]:
+    with tempfile.TemporaryFile() as copy:
+        seekable = stream.seekable()
+        if not seekable:
+            shutil.copyfileobj(cast("BinaryIO", file), copy)
+        archive = zipfile.ZipFile(stream if seekable else copy)
+        members = _tables_among(archive.infolist(), name, any_suffix=any_suffix)
+        size = sum(member.file_size for member in members)
+        _refuse_bombs(size, (stream if seekable else copy).seek(0, io.SEEK_END), name)
+        for member in members:
+            with archive.open(member) as packed:
+                yield f"{name}/{_shown(member)}", Peeked(packed)
+
+
+def _tables_among(
+    members: list[zipfile.ZipInfo], name: str, *, any_suffix: bool
+) -> list[zipfile.ZipInfo]:
+    for member in members:
+        if kind := _WORKBOOKS.get(member.filename):
+            raise InvalidInput(f"{name}: {kind}; {_AS_CSV}")
+    files = [member for member in members if not member.is_dir() and not _is_hidden(member)]
+    tables = [file for file in files if any_suffix or _suffix(file) in TABLE_SUFFIXES]
+    if not tables and any(_suffix(file) in _ARCHIVES for file in files):
+        raise InvalidInput(f"{name}: {_PACKED_TWICE}")
+    if not tables:
+        found = ", ".join(sorted({_suffix(file) or "no suffix" for file in files})) or "nothing"
+        raise InvalidInput(
+            f"{name}: no CSV file and no JSON Lines are in this archive (in it: {found}); pack the"
+            " export itself"
+        )
+    if len(tables) > _MOST_MEMBERS:
+        raise InvalidInput(f"{name}: {len(tables)} tables in one archive; pack the export alone")
+    if any(table.flag_bits & 1 for table in tables):
+        raise InvalidInput(f"{name}: protected with a password; unpack it, and pack it without one")
+    return sorted(tables, key=_in_natural_order)
+
+
+def _is_hidden(member: zipfile.ZipInfo) -> bool:
+    return member.filename.startswith(_HIDDEN) or PurePosixPath(member.filename).name[:1] == "."
+
+
+def _suffix(member: zipfile.ZipInfo) -> str:
+    path = PurePosixPath(member.filename.lower())
+    return path.suffix if path.suffix.isascii() else ""
+
+
+def _in_natural_order(member: zipfile.ZipInfo) -> list[tuple[int, str]]:
+    """`orders_2.csv` before `orders_10.csv`."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", member.filename)
+    return [(int(part[:18]) if part[0] in "0123456789" else -1, part) for part in parts]
+
+
+def _shown(member: zipfile.ZipInfo) -> str:
+    name = PurePosixPath(member.filename).name
+    return shortened("".join(filter(str.isprintable, name)))
+
+
+def _refuse_bombs(size: int, packed: int, name: str) -> None:
+    if size > _PLAUSIBLE_BYTES and size > _PLAUSIBLE_RATIO * packed:
+        raise InvalidInput(
+            f"{name}: {packed:,} bytes become more than {size:,} when unpacked, which no export"
+            " does; get it again from where it comes, or unpack it yourself"
+        )
+
+
+def _refuse_other_kinds(head: bytes, name: str) -> None:
+    found = next((kind for mark, kind in _OTHER_KINDS.items() if head.startswith(mark)), None)
+    text = head.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").lower()
+    if head[257:262] == b"ustar":
+        found = "a tar archive", _UNPACK
+    elif _WEB_PAGE.match(text):
+        found = (
+            "a web page, not a table, perhaps a page to sign in",
+            "give an address that needs no signing in, or download the export itself",
+        )
+    elif text.startswith(b"<"):
+        found = "XML, not a table", _EXPORT
+    if found:
+        raise InvalidInput(f"{name}: {found[0]}; {found[1]}")

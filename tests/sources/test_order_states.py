@@ -1,0 +1,229 @@
+"""Orders that nobody waits for, as exports tell of them; and why a source names none."""
+
+import itertools
+import json
+from pathlib import Path
+
+import fsspec  # type: ignore[import-untyped]  # it brings no types
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor import InvalidInput, OrderFile
+from prefect_tracktor.sources import OrderIds, iter_order_ids
+from prefect_tracktor.sources.order_state import states_in, tells_state
+
+EXPORT = """\
+Name,Email,Financial Status,Fulfillment Status,Lineitem name,Cancelled at,Id
+#11,a@example.com,paid,fulfilled,Mug,,11
+#12,b@example.com,voided,fulfilled,Mug,2026-10-03 09:00:00 -0400,12
+#12,b@example.com,,,Cup,,
+#13,c@example.com,refunded,fulfilled,Mug,,13
+#13,c@example.com,,,Cup,,13
+#14,d@example.com,paid,unfulfilled,Mug,,14
+#15,e@example.com,partially_refunded,partial,Mug,,15
+#15,e@example.com,,,Cup,,
+#16,f@example.com,voided,fulfilled,Mug,,16
+"""
+
+
+def reading(content: str, suffix: str = ".csv", **fields: bool) -> OrderIds:
+    fsspec.filesystem("memory").pipe(f"/states{suffix}", content.encode())
+    return OrderFile.model_validate({"path": f"memory://states{suffix}"} | fields).order_ids()
+
+
+def ids_of(content: str, suffix: str = ".csv", **fields: bool) -> list[int]:
+    return list(reading(content, suffix, **fields))
+
+
+def test_orders_that_nobody_waits_for_are_left_out_and_counted() -> None:
+    ids = reading(EXPORT)
+    assert list(ids) == [11, 15]
+    assert ids.left_out == {"cancelled": 1, "refunded": 1, "voided": 1, "unfulfilled": 1}
+    assert ids.note == "left out: 1 cancelled, 1 refunded, 1 voided, 1 unfulfilled"
+
+
+def test_each_kind_can_be_asked_for() -> None:
+    assert ids_of(EXPORT, include_unfulfilled=True) == [11, 14, 15]
+    assert ids_of(EXPORT, include_cancelled=True) == [11, 12, 13, 15, 16]
+    assert ids_of(EXPORT, include_cancelled=True, include_unfulfilled=True) == list(range(11, 17))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "named"),
+    [
+        ("Cancelled at", "2026-10-03 09:00:00 -0400", False),
+        ("Canceled At", "2026-10-03", False),
+        ("cancelled_at", "2026-10-03T09:00:00Z", False),
+        ("cancelledAt", "2026-10-03T09:00:00Z", False),
+        ("Cancelled", "yes", False),
+        ("Cancelled", "FALSE", True),
+        ("Cancelled", "0", True),
+        ("Cancelled at", "0000-00-00 00:00:00", True),
+        ("Cancelled at", "-", True),
+        ("Cancelled by", "Ada", True),
+        ("Cancel reason", "none", True),
+        ("FINANCIAL STATUS", "Refunded", False),
+        ("financial_status", "partially_refunded", True),
+        ("Payment: Status", "voided", False),
+        ("displayFinancialStatus", "VOIDED", False),
+        ("displayFinancialStatus", "PAID", True),
+        ("Payment status", "pending", True),
+        ("Order status", "Canceled", False),
+        ("Status", "cancelled", False),
+        ("Status", "open", True),
+        ("Fulfilment Status", "Unfulfilled", False),
+        ("displayFulfillmentStatus", "UNFULFILLED", False),
+        ("Fulfillment: Status", "cancelled", False),
+        ("Order Fulfillment Status", "partial", True),
+        ("Lineitem fulfillment status", "unfulfilled", True),
+        ("Notes", "cancelled", True),
+    ],
+)
+def test_columns_of_other_exports_tell_the_same(column: str, value: str, named: bool) -> None:
+    assert ids_of(f"{column},Id\n{value},5001\n") == ([5001] if named else [])
+    line = json.dumps({column: value, "id": 5001})
+    assert ids_of(line, ".jsonl") == ([5001] if named else [])
+
+
+def test_values_of_json_are_understood_as_they_are() -> None:
+    lines = [
+        {"id": 1, "cancelled_at": None, "financial_status": "paid", "fulfillment_status": None},
+        {"id": 2, "cancelled_at": {"$date": "2026-10-03T09:00:00Z"}},
+        {"id": 3, "cancelled": True},
+        {"id": 4, "cancelled": False},
+        {"id": 5},
+    ]
+    assert ids_of("\n".join(map(json.dumps, lines)), ".jsonl") == [1, 4, 5]
+
+
+def test_another_line_of_an_order_may_say_what_the_first_leaves_open() -> None:
+    header = "Fulfillment Status,Financial Status,Id\n"
+    assert ids_of(f"{header}unfulfilled,paid,1\nfulfilled,paid,1\n") == [1]
+    assert ids_of(f"{header},,1\nfulfilled,refunded,1\n") == []
+    assert ids_of(f"{header},,1\n,,2\n") == [1, 2]
+
+
+order_states = st.sampled_from(["", "paid", "refunded", "voided"])
+
+
+@given(states=st.lists(st.tuples(order_states, st.booleans()), min_size=1, max_size=6))
+def test_lines_in_any_order_give_the_same_orders(states: list[tuple[str, bool]]) -> None:
+    rows = [
+        f"{status},{'2026-10-03' if cancelled else ''},{order_id}"
+        for order_id, (status, cancelled) in enumerate(states, start=1)
+    ] + [f",,{order_id}" for order_id in range(1, len(states) + 1)]
+    header = "Financial Status,Cancelled at,Id"
+    wanted = {
+        order_id
+        for order_id, (status, cancelled) in enumerate(states, start=1)
+        if not cancelled and status in {"", "paid"}
+    }
+    for shuffled in itertools.islice(itertools.permutations(rows), 20):
+        assert set(ids_of("\n".join([header, *shuffled, ""]))) == wanted
+
+
+def test_a_file_that_names_no_order_says_why() -> None:
+    only_header = reading("Name,Id\n")
+    assert list(only_header) == []
+    assert only_header.why_none.startswith("states.csv: a header and no rows under it")
+    all_out = reading("Id,Cancelled at,Fulfillment Status\n1,2026-10-03,\n2,,unfulfilled\n")
+    assert list(all_out) == []
+    assert all_out.why_none == (
+        "states.csv: all orders in it are left out (1 cancelled, 1 unfulfilled); if they are"
+        " wanted, set include_cancelled and include_unfulfilled of the OrderFile"
+    )
+
+
+def test_verify_says_that_no_order_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "orders.csv"
+    file.write_text("Name,Id\n")
+    with pytest.raises(InvalidInput, match="a header and no rows under it"):
+        OrderFile(path=str(file)).verify()
+
+
+@pytest.mark.parametrize("content", ["\n\n", " \r\n", ",,\n", '"",""\n', "\ufeff\n"])
+def test_a_file_of_blank_lines_is_refused(content: str) -> None:
+    with pytest.raises(
+        InvalidInput, match="line 1: the file has only blank lines; export it again"
+    ):
+        ids_of(content)
+
+
+def test_an_empty_list_and_a_source_of_ones_own_say_why_there_is_none() -> None:
+    class Warehouse:
+        def order_ids(self) -> "itertools.chain[int]":
+            return itertools.chain[int]()
+
+    assert iter_order_ids([]).why_none == "the list `orders` is empty"
+    assert iter_order_ids(Warehouse()).why_none == "the Warehouse names no order"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Name,Id\n#1,55001\n#2,55002\n#3,550",
+        "Name,Id\n#1,55001\n#2,55002\n#3",
+        "Name,Id,Note\n#1,55001,x\n#2,55002,y\n#3,550",
+        "Id,Name\r\n55001,a\r\n55002,b\r\n55",
+        'Name,Id\n#1,55001\n#2,55002\n"#3',
+        "Name,Id\n#1,gid://shopify/Order/55001\n#2,gid://shopify/Order/55",
+    ],
+)
+def test_a_file_that_is_cut_off_in_the_middle_of_a_row_is_refused(content: str) -> None:
+    with pytest.raises(InvalidInput, match=r"cut off|not well-formed"):
+        ids_of(content)
+
+
+def test_json_lines_that_are_cut_off_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="its id is shorter than all others"):
+        ids_of("55001\n55002\n550", ".jsonl")
+    with pytest.raises(InvalidInput, match="not JSON"):
+        ids_of('{"id": 55001}\n{"id": 550', ".jsonl")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "Name,Id\n#1,55001\n#2,55002\n#3,55003",
+        "Name,Id\n#1,55001\n#2,551\n#3,550",  # not the only short one
+        "Name,Id\n#1,55001\n#2,55002\n#3,550\n",  # it ends as a line ends
+        "Id,Note\n55001\n55002,x\n55003",  # not the only one with fewer cells
+        "Id\n55001",
+        "550,Id\n1,55001",
+    ],
+)
+def test_a_whole_last_line_needs_no_line_end(content: str) -> None:
+    assert ids_of(content)
+
+
+@given(
+    rows=st.lists(
+        st.tuples(st.integers(10**12, 10**13 - 1), st.text("abc ,\"'", max_size=5)),
+        min_size=2,
+        max_size=6,
+        unique_by=lambda row: row[0],
+    ),
+    data=st.data(),
+)
+def test_no_cut_gives_an_id_that_was_not_there(
+    rows: list[tuple[int, str]], data: st.DataObject
+) -> None:
+    text = "Note,Id\n" + "".join(
+        '"{}",{}\n'.format(note.replace('"', '""'), order_id) for order_id, note in rows
+    )
+    # from the second row on: with one row there is nothing to compare
+    least = len("".join(text.splitlines(keepends=True)[:2]))
+    cut = data.draw(st.integers(least, len(text)))
+    try:
+        found = ids_of(text[:cut])
+    except InvalidInput:
+        return
+    assert set(found) <= {order_id for order_id, _ in rows}
+
+
+def test_states_are_read_by_name_and_by_word() -> None:
+    assert tells_state("Date cancelled")
+    assert not tells_state("Cancelled items")
+    assert states_in({"Status": None}) is None
+    assert states_in({}) == frozenset()
