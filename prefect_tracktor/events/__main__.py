@@ -18,7 +18,7 @@ from prefect_tracktor.events.cloud import cloud_webhook_template
 from prefect_tracktor.events.receiver import ReceiverOptions, serve
 from prefect_tracktor.events.spool import DeliverySpool
 
-app = App(
+app: App = App(
     name="receive",
     help="Take Tracktor's webhooks and emit Prefect events, until it is stopped.",
     help_epilogue="""\
