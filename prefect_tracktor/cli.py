@@ -147,14 +147,7 @@ def demo() -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run a command, and print what is wrong without a traceback.
-
-    Args:
-        arguments: The command line without the program's name.
-
-    Returns:
-        The exit status.
-    """
+    """Run a command, print what is wrong without a traceback, and return the exit status."""
     try:
         return app(arguments, exit_on_error=False, result_action="return_value") or 0
     except CycloptsError:
@@ -185,11 +178,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(*command: str) -> None:
-    """Run the command line of this process, and end it.
-
-    Args:
-        *command: What comes before it, such as "blocks".
-    """
+    """Run the command line of this process, behind the words of `command`, and end it."""
     arguments = [*command, *sys.argv[1:]]
     try:
         status = main(arguments)

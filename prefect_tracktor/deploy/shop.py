@@ -58,25 +58,13 @@ class Shop:
         return sorted({SHARED, self.name})
 
     def setting(self, field: str, example: str) -> str:
-        """How to set a field, to be put into a message.
-
-        Args:
-            field: The field.
-            example: What it may look like.
-
-        Returns:
-            Such as "set TRACKTOR_SENDER, such as …".
-        """
+        """How to set a field, such as "set TRACKTOR_SENDER, such as …"."""
         if self.from_environment:
             return f"set TRACKTOR_{field.upper()}, such as {example}"
         return f"give the shop {self.name} its {field} in flows/shops.py, such as {example}"
 
     def check(self) -> None:
-        """See to it that each setting can be right.
-
-        Raises:
-            Unusable: One cannot; the message says which and what to do.
-        """
+        """Refuse a setting that cannot be right; the message says which and what to do."""
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise Unusable(
                 f"a shop's name has lowercase letters, digits and single dashes, as those of block"
@@ -127,18 +115,7 @@ def settings() -> dict[str, str]:
 
 
 def braked(shop: Shop, variables: Mapping[str, str]) -> Shop:
-    """A shop with `TRACKTOR_DRY_RUN` taken in, which makes the runs of all shops dry.
-
-    Args:
-        shop: A row of `flows/shops.py`.
-        variables: The settings.
-
-    Returns:
-        The shop; as it was if the variable is not set.
-
-    Raises:
-        Unusable: The variable is neither on nor off.
-    """
+    """A shop with `TRACKTOR_DRY_RUN` taken in, which makes the runs of all shops dry."""
     return replace(shop, dry_run=shop.dry_run or _switch(variables, "TRACKTOR_DRY_RUN"))
 
 

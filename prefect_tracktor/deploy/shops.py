@@ -39,18 +39,7 @@ def makers_of(modules: Mapping[str, ModuleType]) -> dict[str, Make]:
 
 
 def chosen(shops: Sequence[Shop], names: Sequence[str] = ()) -> list[Shop]:
-    """The shops of the list, or those of some names.
-
-    Args:
-        shops: The list.
-        names: The names; none for all.
-
-    Returns:
-        The shops.
-
-    Raises:
-        Unusable: The list is empty, has a name twice, or lacks one.
-    """
+    """The shops of the list, or those of some names."""
     there = Counter(shop.name for shop in shops)
     if not there:
         raise Unusable("there is no shop in flows/shops.py")
@@ -63,17 +52,7 @@ def chosen(shops: Sequence[Shop], names: Sequence[str] = ()) -> list[Shop]:
 def fleet_of(
     shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[str], say: Say
 ) -> Fleet:
-    """Make the deployments of some shops, and say what is left out.
-
-    Args:
-        shops: The shops.
-        makers: What makes each deployment of a shop, by a name.
-        only: The names of those that are wanted; none for all that are set up.
-        say: What takes each line.
-
-    Returns:
-        The deployments, and the shops that have none as something of theirs is missing.
-    """
+    """Make the deployments of some shops, and say what is left out."""
     fleet = Fleet()
     accounts: dict[str, str] = {}
     for shop in shops:

@@ -40,14 +40,7 @@ class Place:
     remarks: Sequence[str] = ()
 
     def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
-        """The job variables, and of others those that are nobody's business here.
-
-        Args:
-            others: What a deployment in the same pool has; people may have set its memory, say.
-
-        Returns:
-            Those of the place, and what it never sets.
-        """
+        """The job variables, and of others those that are nobody's business here."""
         theirs = {name: value for name, value in others.items() if name not in _OURS}
         environment = {
             name: value for name, value in theirs.pop("env", {}).items() if name != _EXTRA
@@ -59,20 +52,7 @@ class Place:
 def place_in(
     client: SyncPrefectClient, work_pool: str, image: str, packages: Sequence[str]
 ) -> Place:
-    """A place in a work pool that exists, with what it can be told.
-
-    Args:
-        client: Prefect's API.
-        work_pool: The pool's name.
-        image: The image that runs are carried out in, or nothing for the pool's own.
-        packages: What is installed before each run, as pip takes it.
-
-    Returns:
-        The place.
-
-    Raises:
-        Unusable: There is no such pool, or it cannot use what was asked of it.
-    """
+    """A place in a work pool that exists, with what it can be told."""
     try:
         pool = client.read_work_pool(work_pool)
     except ObjectNotFound:

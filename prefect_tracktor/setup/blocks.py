@@ -116,14 +116,7 @@ class Maker:
         return {OrderFile, ShopifyOrders} <= self._there.keys()
 
     def make(self, document: Document) -> bool:
-        """Make or update a document, if what it needs is set.
-
-        Args:
-            document: Which.
-
-        Returns:
-            Whether no value was invalid.
-        """
+        """Make or update a document, if what it needs is set; tell whether no value was invalid."""
         try:
             self._make(document)
         except ValueError as invalid:
@@ -196,14 +189,7 @@ class Maker:
             self._say(f"         to begin anew: prefect block delete {document.slug}/{self._name}")
 
     def ask_for(self, document: Document) -> bool:
-        """Say what is missing for a document that could not be made.
-
-        Args:
-            document: Which.
-
-        Returns:
-            Whether nothing is missing that has to be there.
-        """
+        """Say what is missing for a document that could not be made; tell whether it may be."""
         if document.block in self._there.keys() | self._invalid | self._shared:
             return True
         if document.instead in self._there:
@@ -216,14 +202,7 @@ class Maker:
         return document.optional
 
     def verify(self, document: Document) -> bool:
-        """See whether a document that is there works.
-
-        Args:
-            document: Which.
-
-        Returns:
-            Whether it does; also if it is not there.
-        """
+        """Verify a document if it is there, and tell whether nothing is wrong with it."""
         block = self._there.get(document.block)
         if block is None:
             return True

@@ -51,14 +51,7 @@ class Document:
         return self.block.get_block_type_slug()
 
     def values(self, environment: Environment) -> Values:
-        """The fields whose variable is set; the others are to stay as they are.
-
-        Args:
-            environment: The variables.
-
-        Returns:
-            Field values, as text.
-        """
+        """The fields whose variable is set, as text; the others are to stay as they are."""
         values: Values = {}
         for path, variable in self.fields.items():
             if given := environment.get(variable, ""):
@@ -68,14 +61,7 @@ class Document:
         return self.adapt(values)
 
     def missing(self, environment: Environment) -> dict[str, str]:
-        """The required variables that are not set, with where to get each.
-
-        Args:
-            environment: The variables.
-
-        Returns:
-            Name and hint of each that is missing.
-        """
+        """The required variables that are not set, with where to get each."""
         return {name: hint for name, hint in self.required.items() if not environment.get(name)}
 
 

@@ -47,17 +47,7 @@ def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
 
 
 def file_of(named: Path | None) -> Path | None:
-    """The file to read variables from.
-
-    Args:
-        named: What the command line names, if it does.
-
-    Returns:
-        That file; else `.env` in the working directory if it is there.
-
-    Raises:
-        Unusable: There is no file of that name.
-    """
+    """The file that is named, or else `.env` in the working directory if it is there."""
     if named is None:
         return _DEFAULT_FILE if _DEFAULT_FILE.is_file() else None
     if not named.is_file():
@@ -101,16 +91,7 @@ def _set(variables: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def warnings(file: Path | None, environment: Environment, known: Iterable[str]) -> Iterator[str]:
-    """What somebody may not have meant: a file that others can read, names that nothing reads.
-
-    Args:
-        file: The file that was read.
-        environment: All variables.
-        known: The names that documents are made from.
-
-    Yields:
-        A sentence for each; it holds names, no values.
-    """
+    """Warn of a file that others can read, and of names that nothing reads."""
     if file is not None and os.name == "posix" and file.stat().st_mode & _FOR_OTHERS:
         yield f"other users of this machine can read {file}: run chmod 600 {file}"
     names = sorted({*known, *READ_ELSEWHERE})
@@ -122,15 +103,7 @@ def warnings(file: Path | None, environment: Environment, known: Iterable[str]) 
 
 
 def without_values(text: str, environment: Environment) -> str:
-    """Take what variables hold out of somebody's words, such as an error's.
-
-    Args:
-        text: The words.
-        environment: The variables that may be in it.
-
-    Returns:
-        The text with the name of a variable, after a dollar sign, in place of its value.
-    """
+    """Put the name of a variable, after a dollar sign, in place of its value in a text."""
     for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
         if len(value) >= _SHORTEST_HIDDEN:
             for form in (value, repr(value)[1:-1], value.lower()):
