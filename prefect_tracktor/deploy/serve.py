@@ -93,7 +93,7 @@ def serve_registered(registered: Mapping[UUID, RunnerDeployment], say: Say) -> N
 
 
 def claim(client: SyncPrefectClient, deployments: Iterable[UUID], say: Say) -> str:
-    """Note on deployments that this process serves them, say who else does; `stop` takes the note."""
+    """Note on deployments that this process serves them, and say who else does."""
     me = f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
     others = set()
     for deployment_id in deployments:
