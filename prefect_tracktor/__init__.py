@@ -7,6 +7,7 @@ from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
     BadCredentials,
+    BatchFailed,
     ConnectionTrouble,
     IncompleteRun,
     InvalidInput,
@@ -46,6 +47,7 @@ __all__ = [
     "AsyncTracktorClient",
     "BadCredentials",
     "Batch",
+    "BatchFailed",
     "Carrier",
     "ConnectionTrouble",
     "DesiredStatus",

@@ -5,12 +5,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from http import HTTPStatus
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
+from pydantic import BaseModel
 
 from prefect_tracktor.client import AsyncTracktorClient
-from prefect_tracktor.endpoints import Endpoint
+from prefect_tracktor.endpoints import Endpoint, checked_id
 from prefect_tracktor.errors import (
     BadCredentials,
     ConnectionTrouble,
@@ -20,6 +21,7 @@ from prefect_tracktor.errors import (
     ServerTrouble,
     TracktorError,
 )
+from prefect_tracktor.masking import form_of
 
 T = TypeVar("T")
 
@@ -98,13 +100,13 @@ def calls_for(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dic
 
     Args:
         endpoint: Makes the call for an id.
-        ids: For what; a repeated id is called for once.
+        ids: For what, or a single one; a repeated id is called for once.
 
     Returns:
         The calls by id.
 
     Raises:
-        InvalidInput: An id is none; the message gives its position.
+        InvalidInput: An id is none, and the message gives its position; or these are no ids.
 
     Example:
         >>> from prefect_tracktor import endpoints
@@ -112,12 +114,23 @@ def calls_for(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dic
         ['orders/7.json', 'orders/8.json']
     """
     calls: dict[int, Endpoint[T]] = {}
-    for position, wanted in enumerate(ids):
+    for position, wanted in enumerate(_each(ids)):
         try:
-            calls[wanted] = endpoint(wanted)
-        except (InvalidInput, TypeError) as invalid:
+            calls[checked_id(wanted, field="an id")] = endpoint(wanted)
+        except InvalidInput as invalid:
             raise InvalidInput(f"item {position} of the ids: {invalid}") from None
     return calls
+
+
+def _each(ids: object) -> Iterable[Any]:
+    if isinstance(ids, int | str):
+        return [ids]
+    if isinstance(ids, Iterable) and not isinstance(ids, Mapping | bytes | BaseModel):
+        return ids
+    raise InvalidInput(
+        f"the ids must be a list of Shopify ids, not {form_of(ids)}; of a source of orders, such as"
+        " an OrderFile, give list(source.order_ids())"
+    )
 
 
 async def send_all(client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]) -> Batch[T]:

@@ -19,8 +19,16 @@ from prefect_tracktor import endpoints
 from prefect_tracktor.endpoints import Answer, Endpoint, checked_address, interpret
 from prefect_tracktor.errors import InvalidInput, NotFound, TracktorError
 from prefect_tracktor.masking import refuse_masked
-from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    StatusOption,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+)
 from prefect_tracktor.pace import pace_of
+from prefect_tracktor.times import naive_times_in, parse_zone
 from prefect_tracktor.transport import (
     TransportLimits,
     aexchange,
@@ -111,6 +119,29 @@ def checked_secret(value: str, *, field: str, source: str) -> str:
     return value
 
 
+def checked_time_zone(value: str) -> str:
+    """Refuse what is not the name of a time zone.
+
+    Args:
+        value: The candidate.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: There is no such zone; the message says how one is written.
+
+    Example:
+        >>> checked_time_zone("America/New_York")
+        'America/New_York'
+    """
+    try:
+        parse_zone(value)
+    except ValueError as unknown:
+        raise InvalidInput(f"time_zone: {unknown}") from None
+    return value
+
+
 def account_name(uuid: str) -> str:
     """A name for an account that does not give its uuid away.
 
@@ -140,8 +171,10 @@ class _Account:
         api_key: str,
         base_url: str = BASE_URL,
         limits: TransportLimits | None = None,
+        time_zone: str = "UTC",
     ) -> None:
         self.limits = limits or TransportLimits()
+        self._time_zone = parse_zone(checked_time_zone(time_zone))
         self.requests_sent = 0
         self._secrets = (checked_api_key(api_key), checked_uuid(uuid))
         self._base_url = f"{checked_address(base_url, field='base_url').rstrip('/')}/{uuid}/"
@@ -174,7 +207,8 @@ class _Account:
         )
 
     def _result(self, endpoint: Endpoint[T], answer: Answer) -> T:
-        return interpret(endpoint, answer, secrets=self._secrets)
+        with naive_times_in(self._time_zone):
+            return interpret(endpoint, answer, secrets=self._secrets)
 
 
 class TracktorClient(_Account):
@@ -187,9 +221,10 @@ class TracktorClient(_Account):
         api_key: The account's API key.
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs, retries.
+        time_zone: The IANA name of the zone of times without an offset.
 
     Raises:
-        InvalidInput: The uuid, the key or the address cannot be one.
+        InvalidInput: The uuid, the key, the address or the time zone cannot be one.
 
     Example:
         >>> from prefect_tracktor.sandbox import Sandbox
@@ -207,8 +242,11 @@ class TracktorClient(_Account):
         api_key: str,
         base_url: str = BASE_URL,
         limits: TransportLimits | None = None,
+        time_zone: str = "UTC",
     ) -> None:
-        super().__init__(uuid=uuid, api_key=api_key, base_url=base_url, limits=limits)
+        super().__init__(
+            uuid=uuid, api_key=api_key, base_url=base_url, limits=limits, time_zone=time_zone
+        )
         self._transport = sync_transport(self._base_url, self.limits)
 
     def __enter__(self) -> Self:
@@ -302,7 +340,7 @@ class TracktorClient(_Account):
         """Create a webhook; see `endpoints.create_webhook`."""
         return self.send(endpoints.create_webhook(topic=topic, address=address))
 
-    def delete_webhook(self, webhook_id: int) -> None:
+    def delete_webhook(self, webhook_id: WebhookId) -> None:
         """Delete a webhook; see `endpoints.delete_webhook`."""
         self.send(endpoints.delete_webhook(webhook_id))
 
@@ -321,9 +359,10 @@ class AsyncTracktorClient(_Account):
         api_key: The account's API key.
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs, retries.
+        time_zone: The IANA name of the zone of times without an offset.
 
     Raises:
-        InvalidInput: The uuid, the key or the address cannot be one.
+        InvalidInput: The uuid, the key, the address or the time zone cannot be one.
 
     Example:
         >>> from prefect_tracktor.sandbox import Sandbox
@@ -344,8 +383,11 @@ class AsyncTracktorClient(_Account):
         api_key: str,
         base_url: str = BASE_URL,
         limits: TransportLimits | None = None,
+        time_zone: str = "UTC",
     ) -> None:
-        super().__init__(uuid=uuid, api_key=api_key, base_url=base_url, limits=limits)
+        super().__init__(
+            uuid=uuid, api_key=api_key, base_url=base_url, limits=limits, time_zone=time_zone
+        )
         self._transport = async_transport(self._base_url, self.limits)
         self._turns = anyio.Semaphore(self.limits.max_concurrency, fast_acquire=True)
 
@@ -443,7 +485,7 @@ class AsyncTracktorClient(_Account):
         """Create a webhook; see `endpoints.create_webhook`."""
         return await self.send(endpoints.create_webhook(topic=topic, address=address))
 
-    async def delete_webhook(self, webhook_id: int) -> None:
+    async def delete_webhook(self, webhook_id: WebhookId) -> None:
         """Delete a webhook; see `endpoints.delete_webhook`."""
         await self.send(endpoints.delete_webhook(webhook_id))
 

@@ -1,7 +1,9 @@
 """The credentials block: one Tracktor account, and how to talk to it."""
 
+from inspect import iscoroutine
+
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.client import (
     BASE_URL,
@@ -9,13 +11,20 @@ from prefect_tracktor.client import (
     TracktorClient,
     account_name,
     checked_api_key,
+    checked_time_zone,
     checked_uuid,
 )
 from prefect_tracktor.endpoints import checked_address
-from prefect_tracktor.errors import NotFound, UnreadableAnswer
+from prefect_tracktor.errors import InvalidInput, NotFound, UnreadableAnswer
 from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
 from prefect_tracktor.transport import TransportLimits
+
+_NOT_A_BLOCK = (
+    "must be a TracktorCredentials block; load a saved one by its name with"
+    ' TracktorCredentials.load("tracktor"), in async code with'
+    ' await TracktorCredentials.aload("tracktor")'
+)
 
 
 class TracktorCredentials(Block):
@@ -28,6 +37,7 @@ class TracktorCredentials(Block):
         api_key: The account's API key.
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs and retries.
+        time_zone: The zone of times that Tracktor gives without an offset, by its IANA name.
 
     Raises:
         pydantic.ValidationError: A value cannot be right; the message never repeats it.
@@ -71,6 +81,21 @@ class TracktorCredentials(Block):
         title="Limits",
         description="How many requests at once and per second, time-outs, and retries.",
     )
+    time_zone: str = Field(
+        default="UTC",
+        title="Time zone",
+        description="The zone of times that Tracktor gives without an offset, such as"
+        " America/New_York: the shop's, as the Shopify admin shows it under Settings, General."
+        " Times with an offset do not need it.",
+        examples=["America/New_York", "Europe/Berlin", "UTC"],
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_no_name(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise InvalidInput(_NOT_A_BLOCK)
+        return value
 
     @field_validator("uuid")
     @classmethod
@@ -87,6 +112,11 @@ class TracktorCredentials(Block):
     @classmethod
     def _base_url_is_safe(cls, value: str) -> str:
         return checked_address(value, field="base_url")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_is_one(cls, value: str) -> str:
+        return checked_time_zone(value)
 
     @property
     def account(self) -> str:
@@ -114,6 +144,7 @@ class TracktorCredentials(Block):
             api_key=self.api_key.get_secret_value(),
             base_url=self.base_url,
             limits=self.limits,
+            time_zone=self.time_zone,
         )
 
     def get_async_client(self) -> AsyncTracktorClient:
@@ -134,6 +165,7 @@ class TracktorCredentials(Block):
             api_key=self.api_key.get_secret_value(),
             base_url=self.base_url,
             limits=self.limits,
+            time_zone=self.time_zone,
         )
 
     def verify(self) -> None:
@@ -170,3 +202,28 @@ class TracktorCredentials(Block):
                 "GET status-options.json: the account has no statuses, and every shop's has: check"
                 " base_url and uuid of the credentials"
             )
+
+
+def checked_credentials(value: object) -> TracktorCredentials:
+    """Refuse what is no credentials block, such as its name, before it is used as one.
+
+    Args:
+        value: The candidate.
+
+    Returns:
+        The same value.
+
+    Raises:
+        InvalidInput: It is none; the message says how to load one.
+
+    Example:
+        >>> checked_credentials("tracktor")
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: credentials must be a TracktorCredentials block; ...
+    """
+    if not isinstance(value, TracktorCredentials):
+        if iscoroutine(value):
+            value.close()  # of a `load` in async code, which nothing will await
+        raise InvalidInput(f"credentials {_NOT_A_BLOCK}")
+    return value

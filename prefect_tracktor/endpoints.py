@@ -5,13 +5,14 @@ Every choice that the vendor has not published is made here or in `models`, and 
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import Enum
 from http import HTTPStatus
-from typing import Any, Generic, Literal, TypeVar, get_args
+from json import dumps
+from typing import Any, Generic, Literal, SupportsIndex, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from pydantic import ValidationError
@@ -28,19 +29,56 @@ from prefect_tracktor.errors import (
     UnreadableAnswer,
 )
 from prefect_tracktor.masking import form_of, public_words, redact
-from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    StatusOption,
+    TracktorModel,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+    status_key,
+)
+from prefect_tracktor.parsing import LARGEST_ID
 
 T = TypeVar("T")
+M = TypeVar("M", bound=TracktorModel)
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 
-_LARGEST_ID = 2**63 - 1
+_DIGITS = re.compile(r"[1-9][0-9]{0,18}")
+_EXACT_FLOATS_BELOW = 2**53
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.json)?(\?[A-Za-z0-9_.~%&=+-]*)?")
+_TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SAID_AT_MOST = 200
 _ERROR_BODY_LOOKED_AT = 64 * 1024
 
 _log = logging.getLogger(__name__)
-_OPTION_FIELDS = {"key", "label", "name"}
+_ENVELOPE_FIELDS = {"success", "ok", "error", "errors", "count", "total", "page", "message"}
+_OPTION_DETAILS = {
+    "id", "color", "colour", "icon", "image", "position", "order", "sort", "type", "description",
+    "enabled", "active", "visible", "default", "custom", "created_at", "updated_at",
+}  # fmt: skip
+_OPTION_FIELDS = set(StatusOption.KEY_FIELDS) | set(StatusOption.LABEL_FIELDS)
+
+# What says where a parcel is and whether a customer may be told. If one of these cannot be read, an
+# answer is unreadable as a whole, unless the caller needs less: unknown is not "not delivered".
+DECISIVE_FIELDS_OF_PARCELS = frozenset(
+    {
+        "order_id",
+        "exception_status",
+        "fulfillment_status",
+        "shipment_status",
+        "is_automatic",
+        "latest_status",
+        "latest_status.key",
+        "latest_status.label",
+    }
+)
+DECISIVE_FIELDS = frozenset(
+    {"automatic_carrier_updates", "exception_statuses", "fulfillments", "statuses"}
+    | {f"fulfillments.{name}" for name in DECISIVE_FIELDS_OF_PARCELS}
+)
 
 
 class Retries(Enum):
@@ -144,11 +182,15 @@ class Answer:
     body: bytes
 
 
-def get_fulfillment(fulfillment_id: int) -> Endpoint[Fulfillment]:
+def get_fulfillment(
+    fulfillment_id: int, *, needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS
+) -> Endpoint[Fulfillment]:
     """Retrieve the tracking status of a fulfillment [doc].
 
     Args:
         fulfillment_id: The Shopify id of the fulfillment.
+        needs: The fields without which the answer is of no use: if one of them is there and cannot
+            be read, nothing is. Any other is `None` then, and in `unreadable_fields`.
 
     Returns:
         The call; its result is the `Fulfillment`.
@@ -164,16 +206,18 @@ def get_fulfillment(fulfillment_id: int) -> Endpoint[Fulfillment]:
 
     def read(answer: Any) -> Fulfillment:
         fulfillment = Fulfillment.model_validate(_unwrapped(answer, "fulfillment"))
-        return _same_id(fulfillment, fulfillment.fulfillment_id, valid_id)
+        return _readable(_same_id(fulfillment, fulfillment.fulfillment_id, valid_id), needs)
 
     return Endpoint("GET", f"fulfillments/{valid_id}.json", read)
 
 
-def get_order(order_id: int) -> Endpoint[Order]:
+def get_order(order_id: int, *, needs: Collection[str] = DECISIVE_FIELDS) -> Endpoint[Order]:
     """Retrieve the tracking statuses of an order [doc].
 
     Args:
         order_id: The Shopify id of the order.
+        needs: The fields without which the answer is of no use, as of `get_fulfillment`; those of
+            parcels as `fulfillments.shipment_status`.
 
     Returns:
         The call; its result is the `Order`.
@@ -189,7 +233,7 @@ def get_order(order_id: int) -> Endpoint[Order]:
 
     def read(answer: Any) -> Order:
         order = Order.model_validate(_unwrapped(answer, "order"))
-        return _same_id(order, order.order_id, valid_id)
+        return _readable(_same_id(order, order.order_id, valid_id), needs)
 
     return Endpoint("GET", f"orders/{valid_id}.json", read)
 
@@ -309,7 +353,7 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> Endpoint[Webho
         >>> create_webhook(topic="order/delivered", address="https://shop.example/hook").json
         {'webhook': {'topic': 'order/delivered', 'address': 'https://shop.example/hook'}}
     """
-    if topic not in set(WebhookTopic):
+    if str(topic) not in set(WebhookTopic):
         raise InvalidInput(
             f"topic must be one of {', '.join(WebhookTopic)}; not {str(topic)[:60]!r}"
         )
@@ -330,26 +374,27 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> Endpoint[Webho
     )
 
 
-def delete_webhook(webhook_id: int) -> Endpoint[None]:
+def delete_webhook(webhook_id: WebhookId) -> Endpoint[None]:
     """Delete a webhook [doc].
 
     Args:
-        webhook_id: The id as `list_webhooks` gives it.
+        webhook_id: The id as `list_webhooks` gives it: a number, or text as of MongoDB [inferred].
 
     Returns:
         The call; it has no result.
 
     Raises:
-        InvalidInput: The id is not a positive whole number.
+        InvalidInput: The id is neither a positive whole number nor letters and digits.
 
     Example:
         >>> delete_webhook(3).call
         'DELETE webhooks/3.json'
     """
-    valid_id = checked_id(webhook_id, field="webhook_id")
+    if not (isinstance(webhook_id, str) and _TEXT_ID.fullmatch(webhook_id)):
+        checked_id(webhook_id, field="webhook_id")
     return Endpoint(
         "DELETE",
-        f"webhooks/{valid_id}.json",
+        f"webhooks/{webhook_id}.json",
         lambda _answer: None,
         may_be_empty=True,
         gone_is_done=True,
@@ -376,10 +421,17 @@ def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> E
     """
     if method not in get_args(Method):
         raise InvalidInput(f"method must be one of {', '.join(get_args(Method))}; not {method!r}")
-    if not _PATH.fullmatch(path):
+    if type(path) is not str or not _PATH.fullmatch(path):
         raise InvalidInput(
-            f"path must be relative to the account, such as 'orders/1001.json'; not {path[:60]!r}"
+            "path must be relative to the account, such as 'orders/1001.json'; not"
+            f" {str(path)[:60]!r}"
         )
+    try:
+        dumps(json)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInput(
+            "json must be what JSON can hold: objects with text as keys, lists, text, numbers"
+        ) from None
     repeatable = method in {"GET", "PUT", "DELETE"}
     return Endpoint(
         method,  # type: ignore[arg-type]  # just compared with the literals
@@ -395,23 +447,41 @@ def checked_id(value: object, *, field: str) -> int:
     """Refuse what is not an id, before it becomes part of an address.
 
     Args:
-        value: The candidate; booleans and strings are no ids.
+        value: The candidate. Digits as text are an id, as CSV gives them, and so is a float
+            without a fraction, as tables with gaps give it.
         field: What to call it in the error.
 
     Returns:
-        The same value.
+        The id as a whole number.
 
     Raises:
         InvalidInput: It is not a positive whole number of at most 63 bits; the message does not
             repeat it, as it may be a customer's phone number or name.
 
     Example:
-        >>> checked_id(1001, field="order_id")
-        1001
+        >>> checked_id(1001, field="order_id"), checked_id("1001", field="order_id")
+        (1001, 1001)
     """
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_ID:
+    number = _whole_number(value)
+    if number is None or not 0 < number <= LARGEST_ID:
         raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
-    return value
+    return number
+
+
+def _whole_number(value: object) -> int | None:
+    match value:
+        case bool():
+            return None
+        case int():
+            return value
+        case str():
+            return int(value) if _DIGITS.fullmatch(value.strip()) else None
+        case float():
+            return int(value) if value.is_integer() and value < _EXACT_FLOATS_BELOW else None
+        case SupportsIndex():  # such as numpy's
+            return value.__index__()
+        case _:
+            return None
 
 
 def checked_address(value: str, *, field: str) -> str:
@@ -433,6 +503,8 @@ def checked_address(value: str, *, field: str) -> str:
         'http://127.0.0.1:8080/hook'
     """
     remedy = f"{field} must be an https address such as https://shop.example/path"
+    if type(value) is not str:
+        raise InvalidInput(f"{remedy}, not {form_of(value)}")
     try:
         parts = urlsplit(value)
         host, _port = parts.hostname, parts.port
@@ -487,7 +559,7 @@ def interpret(endpoint: Endpoint[T], answer: Answer, *, secrets: tuple[str, ...]
         )
     except (ValueError, TypeError, KeyError, AttributeError) as unexpected:
         # the words of our own checks only: those of a library may quote the customer's data
-        problem = str(unexpected) if isinstance(unexpected, _OtherIdError) else "unexpected form"
+        problem = str(unexpected) if isinstance(unexpected, _UnfitError) else "unexpected form"
     raise UnreadableAnswer(
         f"{endpoint.call}: the answer is not what was asked for ({problem}). Nothing was taken from"
         " it. If it persists, the API has changed: see the inferred details in the README.",
@@ -675,14 +747,21 @@ def _strings(value: Any) -> Iterator[str]:
             yield f"{key}: {' '.join(_strings(entry))}"
 
 
-class _OtherIdError(ValueError):
-    """The answer is about something else."""
+class _UnfitError(ValueError):
+    """The answer is of no use; the message holds ids and names of fields only."""
 
 
 def _same_id(read: T, found: int, asked: int) -> T:
     """An answer about another order would become a letter to the wrong customer."""
     if found != asked:
-        raise _OtherIdError("it is about another id")
+        raise _UnfitError("it is about another id")
+    return read
+
+
+def _readable(read: M, needs: Collection[str]) -> M:
+    """What cannot be read is unknown, and must not pass for something that is not there."""
+    if unknown := read.unreadable_fields.intersection(needs):
+        raise _UnfitError(f"cannot read {', '.join(sorted(unknown))}")
     return read
 
 
@@ -695,22 +774,60 @@ def _unwrapped(answer: Any, name: str) -> Any:
 
 def _status_options(answer: Any) -> Iterator[Any]:
     """Find the options in whatever nesting they come [inferred]."""
-    if isinstance(answer, dict) and not _OPTION_FIELDS & answer.keys():
-        nested = any(isinstance(value, dict | list) for value in answer.values())
-        for key, value in answer.items():
-            # beside a list of options, a text is about something else
-            if not (nested and isinstance(value, str)):
-                yield from _options_under(key, value)
-    elif isinstance(answer, list):
+    if isinstance(answer, list):
         for entry in answer:
-            yield from _status_options(entry)
-    elif isinstance(answer, str | dict):
+            yield from [_pair(entry)] if _is_pair(entry) else _status_options(entry)
+    elif isinstance(answer, str):
+        yield from [answer] if answer.strip() else []
+    elif isinstance(answer, dict) and _is_option(answer):
         yield answer
+    elif isinstance(answer, dict):
+        yield from _options_in(answer)
 
 
-def _options_under(key: str, value: Any) -> Iterable[Any]:
-    if isinstance(value, str):
-        return [{"key": key, "label": value}]
-    if isinstance(value, dict) and _OPTION_FIELDS & value.keys():
+def _options_in(fields: dict[str, Any]) -> Iterator[Any]:
+    nested = any(isinstance(value, dict | list) for value in fields.values())
+    named = any(isinstance(value, str) for value in fields.values())
+    for key, value in fields.items():
+        if isinstance(value, dict | list):
+            yield from _options_under(key, value)
+        elif isinstance(value, str):
+            # beside a list of options, a text is about something else
+            yield from [] if nested or not value.strip() else [{"key": key, "label": value}]
+        elif not (nested or named or key in _ENVELOPE_FIELDS):
+            yield key  # an object of flags or numbers by status
+
+
+def _options_under(key: str, value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    if isinstance(value, dict) and _is_option(value):
         return [{"key": key} | value]
+    if isinstance(value, dict) and _are_details(value):
+        return [key]
     return _status_options(value)
+
+
+def _is_option(fields: dict[str, Any]) -> bool:
+    texts = {name for name in _OPTION_FIELDS if _is_text(fields.get(name))}
+    # an envelope may have a name or a status, too
+    is_envelope = any(isinstance(value, dict | list) and value for value in fields.values())
+    return bool(texts & {"key", "label"} or (texts and not is_envelope))
+
+
+def _are_details(fields: dict[str, Any]) -> bool:
+    """Whether they describe the option that they stand under."""
+    is_flat = not any(isinstance(value, dict | list) for value in fields.values())
+    return bool(fields) and is_flat and fields.keys() <= _OPTION_DETAILS
+
+
+def _is_pair(entry: Any) -> bool:
+    """Key and label."""
+    is_two = isinstance(entry, list) and len(entry) == 2 and all(map(_is_text, entry))
+    return is_two and entry[0] == status_key(entry[0]) != entry[1]
+
+
+def _pair(entry: list[str]) -> dict[str, str]:
+    return {"key": entry[0], "label": entry[1]}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -2,7 +2,9 @@
 
 Reading accepts every form that the vendor's pages show or leave open: ids and prices as strings,
 empty strings for null, times with or without an offset, objects keyed by status instead of lists,
-and fields that this pack does not know yet (they are kept, and written out again).
+and fields that this pack does not know yet (they are kept, and written out again). Of an object
+that has its id, a field that cannot be read is `None` and named in `unreadable_fields`: who needs
+it must not go on.
 
 Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inferred] our choice.
 """
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AliasChoices,
@@ -21,10 +23,28 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     StringConstraints,
+    ValidationError,
     field_validator,
     model_validator,
 )
+
+from prefect_tracktor.parsing import (
+    is_nothing,
+    parse_any_id,
+    parse_flag,
+    parse_id,
+    parse_list,
+    parse_price,
+    parse_status,
+    parse_statuses,
+    parse_text,
+    parse_texts,
+    parse_whole_number,
+)
+from prefect_tracktor.times import parse_time
 
 
 class ShipmentStatus(StrEnum):
@@ -53,6 +73,9 @@ CARRIER_STATUSES: frozenset[str] = frozenset(ShipmentStatus) - {ShipmentStatus.O
 class ExceptionStatus(StrEnum):
     """What can be wrong with a parcel [doc], with the names that the dashboard shows [vendor].
 
+    `cancelled` is an alert of the dashboard whose key is [inferred]. There may be more: what is not
+    listed here is read as its key.
+
     Example:
         >>> ExceptionStatus.EXPIRED.label
         'Tracking Expired'
@@ -63,6 +86,7 @@ class ExceptionStatus(StrEnum):
     UNDELIVERED = "undelivered"
     PENDING = "pending"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
 
     @property
     def label(self) -> str:
@@ -76,7 +100,65 @@ _EXCEPTION_LABELS = {
     ExceptionStatus.UNDELIVERED: "Failed Attempt",
     ExceptionStatus.PENDING: "Pending Details",
     ExceptionStatus.EXPIRED: "Tracking Expired",
+    ExceptionStatus.CANCELLED: "Cancelled",
 }
+
+# The vendor's API page gives this label to `expired` and `not_found` alike, the dashboard to
+# `not_found`: in an answer it may mean either.
+NEEDS_ATTENTION = "needs_attention"
+
+# by their letters alone, as a key may be written in any way
+_EXCEPTIONS: dict[str, ExceptionStatus | None] = (
+    {str(status).replace("_", ""): status for status in ExceptionStatus}
+    | {
+        label.replace(" ", "").lower(): status
+        for status, label in _EXCEPTION_LABELS.items()
+        if status is not ExceptionStatus.NOT_FOUND
+    }
+    | {
+        "canceled": ExceptionStatus.CANCELLED,
+        "trackingcancelled": ExceptionStatus.CANCELLED,
+        "trackingcanceled": ExceptionStatus.CANCELLED,
+        "trackingnotfound": ExceptionStatus.NOT_FOUND,
+        "expiredtracking": ExceptionStatus.EXPIRED,
+    }
+    | dict.fromkeys(("none", "null", "false", "no", "na", "noexception", "0"))
+)
+
+
+def exception_key(exception: str) -> str | None:
+    """An exception as its key, however it is written: by key or by one of the vendor's labels.
+
+    Args:
+        exception: Such as "expired", "EXPIRED" or "Tracking Expired".
+
+    Returns:
+        The `ExceptionStatus`; for one that is not known, the key of its words; `None` where the
+        words say that there is none.
+
+    Example:
+        >>> exception_key("Tracking Expired"), exception_key("Customs hold"), exception_key("None")
+        (<ExceptionStatus.EXPIRED: 'expired'>, 'customs_hold', None)
+    """
+    key = status_key(exception)
+    return _EXCEPTIONS.get(key.replace("_", ""), key or exception.strip())
+
+
+def exception_label(exception: str) -> str:
+    """An exception in words, for people.
+
+    Args:
+        exception: Its key.
+
+    Returns:
+        The dashboard's name for it; for one that is not known, the words of its key.
+
+    Example:
+        >>> exception_label("expired"), exception_label("customs_hold")
+        ('Tracking Expired', 'Customs hold')
+    """
+    known = _EXCEPTION_LABELS.get(exception)  # type: ignore[call-overload]  # equal to its text
+    return known or exception.replace("_", " ").capitalize()
 
 
 class WebhookTopic(StrEnum):
@@ -116,35 +198,16 @@ def status_key(status: str) -> str:
     return "_".join(filter(None, letters.split("_")))
 
 
-def _empty_as_none(value: Any) -> Any:
-    """Empty strings, lists and objects stand for null in the answers of many web apps."""
-    return None if value in ("", [], {}) else value
+def _exception_of(value: Any) -> str | None:
+    exception = parse_status(value)
+    return exception_key(exception) if exception else None
 
 
-def _no_time_as_none(value: Any) -> Any:
-    """Databases behind web apps write "never" as a date of zeros."""
-    return None if isinstance(value, str) and value.startswith("0000-00-00") else value
+def _exceptions_of(value: Any) -> list[str]:
+    return list(filter(None, map(exception_key, parse_statuses(value))))
 
 
-def _as_list(value: Any) -> Any:
-    """Null is an empty list; an object keyed by number or name is the list of its values."""
-    if value is None or value == "":
-        return []
-    if isinstance(value, dict):
-        return list(value.values())
-    return value
-
-
-def _as_list_of_strings(value: Any) -> Any:
-    value = _as_list(value)
-    return [entry for entry in value if entry] if isinstance(value, list) else value
-
-
-def _in_utc_if_naive(value: dt.datetime | None) -> dt.datetime | None:
-    return value.replace(tzinfo=dt.UTC) if value is not None and value.tzinfo is None else value
-
-
-# how Shopify and shops say that nothing more is to come of an order or a parcel
+# how Shopify and shops say that nothing more is to come of an order or a parcel [inferred]
 _CANCELLED_WORDS = frozenset(
     {"cancelled", "canceled", "void", "voided", "refunded", "restocked", "annulled"}
 )
@@ -154,6 +217,7 @@ _WORDS_BESIDE = frozenset(
     | {"reason", "order", "fulfillment", "shipment", "parcel"}
 )
 _NO = frozenset({"", "0", "false", "no", "n", "none", "null", "never"})
+# the vendor documents the first two; the others are Shopify's words [inferred]
 _SHIPPED_FULFILLMENTS = frozenset(
     {"fulfilled", "partial", "partially_fulfilled", "success", "shipped"}
 )
@@ -182,7 +246,7 @@ def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
     for name, value in fields:
         words = _words_of(name)
         if words & {"status", "statuses", "state"}:
-            texts = [value] if isinstance(value, str) else _as_list(value)
+            texts = [value] if isinstance(value, str) else parse_list(value)
             if _all_say_cancelled(texts):
                 return True
         elif _tells_of_cancellation(words) and _is_yes(value, dated=bool(words & {"at", "date"})):
@@ -218,18 +282,33 @@ def _is_yes(value: Any, *, dated: bool) -> bool:
 
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_Empty = BeforeValidator(_empty_as_none)
-Text = Annotated[str | None, _Empty]
-Id = Annotated[int | None, _Empty]
-Flag = Annotated[bool | None, _Empty]
+
+
+def _nothing_as_none(value: Any) -> Any:
+    """Empty strings, lists and objects stand for null in the answers of many web apps."""
+    return None if value is False or is_nothing(value) else value
+
+
+_Empty = BeforeValidator(_nothing_as_none)
+Text = Annotated[str | None, BeforeValidator(parse_text)]
+Texts = Annotated[str | None, BeforeValidator(parse_texts)]
+Id = Annotated[int | None, BeforeValidator(parse_id)]
+RequiredId = Annotated[int, BeforeValidator(parse_id)]
+Count = Annotated[int | None, BeforeValidator(parse_whole_number)]
+Flag = Annotated[bool | None, BeforeValidator(parse_flag)]
+Price = Annotated[Decimal | None, BeforeValidator(parse_price)]
+Time = Annotated[dt.datetime | None, BeforeValidator(parse_time)]
 # left to right: a known status becomes its enum member, any other stays the string it is
 OpenShipmentStatus = Annotated[ShipmentStatus | str, Field(union_mode="left_to_right")]
 OpenExceptionStatus = Annotated[ExceptionStatus | str, Field(union_mode="left_to_right")]
+WebhookId = int | str
 OpenTopic = Annotated[WebhookTopic | str, Field(union_mode="left_to_right")]
 
 
 class TracktorModel(BaseModel):
     """What all objects of the API have in common: immutable, unknown fields kept.
+
+    A field that is not required and cannot be read has its default.
 
     Example:
         >>> Carrier.model_validate({"slug": "ups", "colour": "brown"}).model_dump()
@@ -247,6 +326,44 @@ class TracktorModel(BaseModel):
 
     # what a repr shows; the rest may be a customer's data
     _shown: ClassVar[frozenset[str]] = frozenset()
+    _unreadable: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_what_cannot_be_read(
+        cls, value: Any, read: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        try:
+            return read(value)
+        except ValidationError as invalid:
+            fields = {str(error["loc"][0]) for error in invalid.errors() if error["loc"]}
+            optional = {name for name, form in cls.model_fields.items() if not form.is_required()}
+            if not isinstance(value, dict) or not fields or not fields <= optional:
+                raise
+        model = read({name: entry for name, entry in value.items() if name not in fields})
+        model._unreadable = frozenset(fields)  # noqa: SLF001 - our own, of another instance
+        return model
+
+    @property
+    def unreadable_fields(self) -> frozenset[str]:
+        """The fields that could not be read, those of its parts with a dot: `carrier.name`."""
+        return self._unreadable | {
+            f"{name}.{field}" for name, part in self._parts() for field in part.unreadable_fields
+        }
+
+    @property
+    def fields_read(self) -> frozenset[str]:
+        """The fields that were there and could be read, those of its parts with a dot."""
+        return frozenset(self.model_fields_set) | {
+            f"{name}.{field}" for name, part in self._parts() for field in part.fields_read
+        }
+
+    def _parts(self) -> Iterator[tuple[str, "TracktorModel"]]:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            for part in value if isinstance(value, tuple) else (value,):
+                if isinstance(part, TracktorModel):
+                    yield name, part
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Ids and statuses only: reprs end up in logs."""
@@ -282,7 +399,7 @@ class LineItem(TracktorModel):
     _shown = frozenset({"id", "quantity"})
 
     name: Text = None
-    quantity: Id = None
+    quantity: Count = None
     requires_shipping: Flag = None
     id: Id = None
     product_id: Id = None
@@ -292,7 +409,7 @@ class LineItem(TracktorModel):
 class TrackingStatus(TracktorModel):
     """A step in a parcel's life: `key`, `label` and `datetime` [vendor]. The time is aware.
 
-    A time without an offset is taken as UTC [inferred].
+    A time without an offset is in the `time_zone` of the credentials, UTC by default [inferred].
 
     Example:
         >>> TrackingStatus(key="delivered", datetime="2026-11-02T10:00:00").datetime.isoformat()
@@ -301,11 +418,9 @@ class TrackingStatus(TracktorModel):
 
     _shown = frozenset({"key", "datetime"})
 
-    key: Text = None
-    label: Text = None
-    datetime: Annotated[dt.datetime | None, _Empty, BeforeValidator(_no_time_as_none)] = None
-
-    _aware = field_validator("datetime")(_in_utc_if_naive)
+    key: Annotated[str | None, BeforeValidator(parse_status)] = None
+    label: Annotated[str | None, BeforeValidator(parse_status)] = None
+    datetime: Time = None
 
 
 class Fulfillment(TracktorModel):
@@ -319,19 +434,19 @@ class Fulfillment(TracktorModel):
 
     _shown = frozenset({"fulfillment_id", "shipment_status", "exception_status"})
 
-    fulfillment_id: int
+    fulfillment_id: RequiredId
     order_id: Id = None
     order_name: Text = None
     shop_url: Text = None
     shopify_carrier: Text = None
     carrier: Annotated[Carrier | None, _Empty] = None
-    tracking_number: Text = None
-    tracking_url: Text = None
-    fulfillment_status: Text = None
-    shipment_status: Annotated[OpenShipmentStatus | None, _Empty] = None
-    exception_status: Annotated[OpenExceptionStatus | None, _Empty] = None
+    tracking_number: Texts = None
+    tracking_url: Texts = None
+    fulfillment_status: Annotated[str | None, BeforeValidator(parse_status)] = None
+    shipment_status: Annotated[OpenShipmentStatus | None, BeforeValidator(parse_status)] = None
+    exception_status: Annotated[OpenExceptionStatus | None, BeforeValidator(_exception_of)] = None
     is_automatic: Flag = None
-    line_items: Annotated[tuple[LineItem, ...], BeforeValidator(_as_list)] = ()
+    line_items: Annotated[tuple[LineItem, ...], BeforeValidator(parse_list)] = ()
     latest_status: Annotated[TrackingStatus | None, _Empty] = None
     status: tuple[TrackingStatus, ...] = ()
 
@@ -340,13 +455,18 @@ class Fulfillment(TracktorModel):
     def _carrier_may_be_its_name(cls, value: Any) -> Any:
         return {"name": value} if isinstance(value, str) and value else value
 
+    @field_validator("latest_status", mode="before")
+    @classmethod
+    def _latest_status_may_be_its_label(cls, value: Any) -> Any:
+        return _step(value)
+
     @field_validator("status", mode="before")
     @classmethod
     def _status_may_be_keyed(cls, value: Any) -> Any:
         """The reference says array, the vendor's templates read an object keyed by status."""
         if isinstance(value, dict):
             return list(_keyed_statuses(value))
-        return _as_list(value)
+        return [_step(step) for step in parse_list(value)]
 
     @property
     def is_delivered(self) -> bool:
@@ -460,10 +580,20 @@ class Fulfillment(TracktorModel):
 _OF_THE_CARRIER = frozenset({"shipment_status", "exception_status", "latest_status", "status"})
 
 
+def _step(value: Any) -> Any:
+    return {"label": value} if isinstance(value, str) and value.strip() else value
+
+
 def _keyed_statuses(statuses: dict[str, Any]) -> Iterator[Any]:
     for key, value in statuses.items():
         details = value if isinstance(value, dict) else {"label": value}
         yield {"key": key} | details
+
+
+def _fulfillments_of(value: Any) -> Any:
+    """A single one may stand without a list."""
+    single = isinstance(value, dict) and "fulfillment_id" in value
+    return [value] if single else parse_list(value)
 
 
 class Order(TracktorModel):
@@ -480,28 +610,24 @@ class Order(TracktorModel):
 
     _shown = frozenset({"order_id", "order_name", "statuses"})
 
-    order_id: int
+    order_id: RequiredId
     order_name: Text = None
     order_email: Text = None
     order_phone: Text = None
     order_source_name: Text = None
-    order_created_at: Annotated[dt.datetime | None, _Empty, BeforeValidator(_no_time_as_none)] = (
-        None
-    )
+    order_created_at: Time = None
     customer_first_name: Text = None
     customer_last_name: Text = None
     customer_full_name: Text = None
-    total_price: Annotated[Decimal | None, _Empty] = None
-    line_item_count: Id = None
-    statuses: Annotated[tuple[OpenShipmentStatus, ...], BeforeValidator(_as_list_of_strings)] = ()
+    total_price: Price = None
+    line_item_count: Count = None
+    statuses: Annotated[tuple[OpenShipmentStatus, ...], BeforeValidator(parse_statuses)] = ()
     exception_statuses: Annotated[
-        tuple[OpenExceptionStatus, ...], BeforeValidator(_as_list_of_strings)
+        tuple[OpenExceptionStatus, ...], BeforeValidator(_exceptions_of)
     ] = ()
-    days_since_ordered: Id = None
+    days_since_ordered: Count = None
     automatic_carrier_updates: Flag = None
-    fulfillments: Annotated[tuple[Fulfillment, ...], BeforeValidator(_as_list)] = ()
-
-    _aware = field_validator("order_created_at")(_in_utc_if_naive)
+    fulfillments: Annotated[tuple[Fulfillment, ...], BeforeValidator(_fulfillments_of)] = ()
 
     @property
     def status_keys(self) -> list[str]:
@@ -632,6 +758,11 @@ class Order(TracktorModel):
         return len(set(names)) > 1
 
 
+def _first_text(fields: dict[str, Any], names: Iterable[str]) -> str | None:
+    texts = (fields.get(name) for name in names)
+    return next((text for text in texts if isinstance(text, str) and text.strip()), None)
+
+
 class StatusOption(TracktorModel):
     """A tracking status that the shop can set, built in or its own; shape [inferred].
 
@@ -640,20 +771,32 @@ class StatusOption(TracktorModel):
         True
     """
 
+    # from the surest to the vaguest
+    KEY_FIELDS: ClassVar[tuple[str, ...]] = ("key", "value", "slug", "code", "handle", "status")
+    LABEL_FIELDS: ClassVar[tuple[str, ...]] = (
+        "label",
+        "name",
+        "title",
+        "text",
+        "display_name",
+        "caption",
+    )
+
     _shown = frozenset({"key", "label"})
 
     key: Text = None
-    label: Annotated[str, StringConstraints(strip_whitespace=True)]
+    label: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
     @model_validator(mode="before")
     @classmethod
     def _may_be_named_otherwise(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"label": value}
-        if isinstance(value, dict) and not value.get("label"):
-            label = value.get("name") or value.get("key")
-            return value | {"label": label} if label else value
-        return value
+        if not isinstance(value, dict):
+            return value
+        key = _first_text(value, cls.KEY_FIELDS)
+        label = _first_text(value, cls.LABEL_FIELDS) or key
+        return value | {"key": key, "label": label}
 
     def matches(self, status: str) -> bool:
         """Whether `status` means this option, by label or by key.
@@ -667,6 +810,8 @@ class StatusOption(TracktorModel):
 class Webhook(TracktorModel):
     """A subscription: Tracktor posts to `address` whenever `topic` happens; shape [inferred].
 
+    The id is a number or, as MongoDB makes it, text.
+
     Example:
         >>> Webhook.model_validate({"id": 3, "topic": "order/all", "url": "https://a.example"}).address
         'https://a.example'
@@ -674,6 +819,8 @@ class Webhook(TracktorModel):
 
     _shown = frozenset({"id", "topic"})
 
-    id: int = Field(validation_alias=AliasChoices("id", "webhook_id"))
+    id: Annotated[WebhookId, BeforeValidator(parse_any_id)] = Field(
+        validation_alias=AliasChoices("id", "webhook_id", "_id")
+    )
     topic: OpenTopic
     address: str = Field(validation_alias=AliasChoices("address", "url"))

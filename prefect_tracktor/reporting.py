@@ -185,6 +185,23 @@ def shown(ids: Sequence[int], limit: int = 20) -> str:
     return f"{named} and {more:,} more" if more > 0 else named or "none"
 
 
+def in_list(words: Sequence[str]) -> str:
+    """Write words as a list in a sentence.
+
+    Args:
+        words: The words.
+
+    Returns:
+        Them with commas, and an "and" before the last.
+
+    Example:
+        >>> in_list(["one", "two", "three"])
+        'one, two and three'
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
 def publish_table(
     key: str,
     rows: Sequence[Mapping[str, str | int]],

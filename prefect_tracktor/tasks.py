@@ -5,7 +5,8 @@ hold customers' data and are neither persisted nor cached, and they carry the ta
 that one tag-based concurrency limit can hold for all of them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
@@ -16,8 +17,12 @@ from prefect.tasks import exponential_backoff
 
 from prefect_tracktor import endpoints
 from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anywhere
-from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.endpoints import Endpoint
+from prefect_tracktor.credentials import TracktorCredentials, checked_credentials
+from prefect_tracktor.endpoints import (
+    DECISIVE_FIELDS,
+    DECISIVE_FIELDS_OF_PARCELS,
+    Endpoint,
+)
 from prefect_tracktor.errors import (
     BatchFailed,
     ConnectionTrouble,
@@ -26,12 +31,30 @@ from prefect_tracktor.errors import (
     ServerTrouble,
     TracktorError,
 )
-from prefect_tracktor.models import Fulfillment, Order, StatusOption, Webhook, WebhookTopic
-from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed
+from prefect_tracktor.models import (
+    Fulfillment,
+    Order,
+    StatusOption,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+)
+from prefect_tracktor.statuses.desired import (
+    DesiredRow,
+    DesiredStatus,
+    agreed,
+    desired_rows_of,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+Updates = (
+    Sequence[DesiredStatus | tuple[int, str | None] | Mapping[str, Any]]
+    | Mapping[int, str | None]
+    | DesiredStatus
+)
 
 
 # Prefect calls conditions only if they are plain functions. In async tasks `state.result()` would
@@ -83,7 +106,7 @@ def get_fulfillment(credentials: TracktorCredentials, fulfillment_id: int) -> Fu
         >>> get_fulfillment(credentials, fulfillment_id).order_name
         '#1001'
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         return client.get_fulfillment(fulfillment_id)
 
 
@@ -96,7 +119,7 @@ async def aget_fulfillment(credentials: TracktorCredentials, fulfillment_id: int
         >>> asyncio.run(aget_fulfillment(credentials, fulfillment_id)).order_name
         '#1001'
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return await client.get_fulfillment(fulfillment_id)
 
 
@@ -117,7 +140,7 @@ def get_status_options(credentials: TracktorCredentials) -> list[StatusOption]:
         >>> get_status_options(credentials)[0].label
         'Order ready'
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         return client.get_status_options()
 
 
@@ -130,7 +153,7 @@ async def aget_status_options(credentials: TracktorCredentials) -> list[StatusOp
         >>> asyncio.run(aget_status_options(credentials))[0].label
         'Order ready'
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return await client.get_status_options()
 
 
@@ -153,7 +176,7 @@ def get_order(credentials: TracktorCredentials, order_id: int) -> Order:
         >>> get_order(credentials, order_ids[0]).order_name
         '#1001'
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         return client.get_order(order_id)
 
 
@@ -166,7 +189,7 @@ async def aget_order(credentials: TracktorCredentials, order_id: int) -> Order:
         >>> asyncio.run(aget_order(credentials, order_ids[0])).order_name
         '#1001'
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return await client.get_order(order_id)
 
 
@@ -201,7 +224,7 @@ def update_order(
         >>> update_order(credentials, order_ids[0], status="Delivered").order_name
         '#1001'
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         return client.update_order(
             order_id,
             status=status,
@@ -226,7 +249,7 @@ async def aupdate_order(
         >>> asyncio.run(aupdate_order(credentials, order_ids[0], status="Delivered")).order_name
         '#1001'
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return await client.update_order(
             order_id,
             status=status,
@@ -252,7 +275,7 @@ def list_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
         >>> list_webhooks(credentials)
         []
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         return client.list_webhooks()
 
 
@@ -265,7 +288,7 @@ async def alist_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
         >>> asyncio.run(alist_webhooks(credentials))
         []
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return await client.list_webhooks()
 
 
@@ -296,7 +319,7 @@ def create_webhook(
         ... ).topic.name
         'ORDER_DELIVERED'
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         return client.create_webhook(topic=topic, address=address)
 
 
@@ -316,12 +339,12 @@ async def acreate_webhook(
         ... )).topic.name
         'ORDER_DELIVERED'
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return await client.create_webhook(topic=topic, address=address)
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+def delete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """Delete a webhook.
 
     Args:
@@ -335,24 +358,29 @@ def delete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
     Example:
         >>> delete_webhook(credentials, webhook_id)
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         client.delete_webhook(webhook_id)
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
-async def adelete_webhook(credentials: TracktorCredentials, webhook_id: int) -> None:
+async def adelete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
     """`delete_webhook` for async code: the same arguments, result and errors.
 
     Example:
         >>> import asyncio
         >>> asyncio.run(adelete_webhook(credentials, webhook_id))
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         await client.delete_webhook(webhook_id)
 
 
 @_tracktor_task("Get orders", "get-orders")
-def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+def get_orders(
+    credentials: TracktorCredentials,
+    order_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS,
+) -> Batch[Order]:
     """Read many orders in one task run, as many at once as the credentials' limits allow.
 
     One bad id never ends the rest. For more than some thousand ids, map it over chunks; memory is
@@ -361,6 +389,8 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
     Args:
         credentials: The account.
         order_ids: Shopify ids; a repeated one is read once.
+        needs: The fields without which an order counts as one that could not be read, if they are
+            there and cannot be read; by default those that say where its parcels are.
 
     Returns:
         What was found (in the order of the input), what Tracktor does not know, and what could not
@@ -376,12 +406,17 @@ def get_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Ba
         >>> [order.order_name for order in batch.found], batch.complete
         (['#1001', '#1002', '#1003'], True)
     """
-    calls = calls_for(endpoints.get_order, order_ids)
-    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
+    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
+    return _unless_all_failed(_send_all(credentials, calls))
 
 
 @_tracktor_task("Get orders", "get-orders")
-async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]) -> Batch[Order]:
+async def aget_orders(
+    credentials: TracktorCredentials,
+    order_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS,
+) -> Batch[Order]:
     """`get_orders` for async code: the same arguments, result and errors.
 
     Example:
@@ -389,14 +424,17 @@ async def aget_orders(credentials: TracktorCredentials, order_ids: Sequence[int]
         >>> len(asyncio.run(aget_orders(credentials, order_ids[:3])).found)
         3
     """
-    calls = calls_for(endpoints.get_order, order_ids)
-    async with credentials.get_async_client() as client:
+    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
+    async with checked_credentials(credentials).get_async_client() as client:
         return _unless_all_failed(await send_all(client, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
 def get_fulfillments(
-    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+    credentials: TracktorCredentials,
+    fulfillment_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
     """Read many fulfillments in one task run, as many at once as the credentials' limits allow.
 
@@ -406,6 +444,8 @@ def get_fulfillments(
     Args:
         credentials: The account.
         fulfillment_ids: Shopify ids; a repeated one is read once.
+        needs: The fields without which a fulfillment counts as one that could not be read, if they
+            are there and cannot be read; by default those that say where the parcel is.
 
     Returns:
         What was found (in the order of the input), what Tracktor does not know, and what could not
@@ -421,13 +461,16 @@ def get_fulfillments(
         >>> [parcel.order_name for parcel in batch.found], batch.complete
         (['#1001'], True)
     """
-    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
-    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
+    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
+    return _unless_all_failed(_send_all(credentials, calls))
 
 
 @_tracktor_task("Get fulfillments", "get-fulfillments")
 async def aget_fulfillments(
-    credentials: TracktorCredentials, fulfillment_ids: Sequence[int]
+    credentials: TracktorCredentials,
+    fulfillment_ids: Sequence[int],
+    *,
+    needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
     """`get_fulfillments` for async code: the same arguments, result and errors.
 
@@ -436,14 +479,14 @@ async def aget_fulfillments(
         >>> len(asyncio.run(aget_fulfillments(credentials, [fulfillment_id])).found)
         1
     """
-    calls = calls_for(endpoints.get_fulfillment, fulfillment_ids)
-    async with credentials.get_async_client() as client:
+    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
+    async with checked_credentials(credentials).get_async_client() as client:
         return _unless_all_failed(await send_all(client, calls))
 
 
 @_tracktor_task("Update orders", "update-orders")
 def update_orders(
-    credentials: TracktorCredentials, updates: Sequence[DesiredStatus], *, force: bool = True
+    credentials: TracktorCredentials, updates: Updates, *, force: bool = True
 ) -> Batch[Order]:
     """Write many orders in one task run, as many at once as the credentials' limits allow.
 
@@ -451,7 +494,8 @@ def update_orders(
 
     Args:
         credentials: The account.
-        updates: What each order ought to show, or who updates it.
+        updates: What each order ought to show, or who updates it: a list of `DesiredStatus`, of
+            pairs or of dictionaries with its fields, or a dictionary of statuses by order id.
         force: Whether to set the status in any case, as the vendor recommends.
 
     Returns:
@@ -470,12 +514,12 @@ def update_orders(
         (1, True)
     """
     calls = _writes(updates, force=force)
-    return _unless_all_failed(send_all_from_anywhere(credentials.get_async_client, calls))
+    return _unless_all_failed(_send_all(credentials, calls))
 
 
 @_tracktor_task("Update orders", "update-orders")
 async def aupdate_orders(
-    credentials: TracktorCredentials, updates: Sequence[DesiredStatus], *, force: bool = True
+    credentials: TracktorCredentials, updates: Updates, *, force: bool = True
 ) -> Batch[Order]:
     """`update_orders` for async code: the same arguments, result and errors.
 
@@ -487,7 +531,7 @@ async def aupdate_orders(
         True
     """
     calls = _writes(updates, force=force)
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return _unless_all_failed(await send_all(client, calls))
 
 
@@ -518,6 +562,10 @@ def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
         return batch
 
 
+def _send_all(credentials: TracktorCredentials, calls: Mapping[int, Endpoint[T]]) -> Batch[T]:
+    return send_all_from_anywhere(checked_credentials(credentials).get_async_client, calls)
+
+
 def _unless_all_failed(batch: Batch[R]) -> Batch[R]:
     if batch.failed_as_a_whole:
         # a task that returned it would look like a success
@@ -529,8 +577,8 @@ def _unless_all_failed(batch: Batch[R]) -> Batch[R]:
     return batch
 
 
-def _writes(updates: Sequence[DesiredStatus], *, force: bool) -> dict[int, Endpoint[Order]]:
-    rows = (DesiredRow(f"updates[{place}]", update) for place, update in enumerate(updates))
+def _writes(updates: Updates, *, force: bool) -> dict[int, Endpoint[Order]]:
+    rows = desired_rows_of(updates, field="updates")
     return {order_id: _write(row, force=force) for order_id, row in agreed(rows).items()}
 
 
@@ -573,7 +621,7 @@ def call(
         >>> call(credentials, "GET", "webhooks.json")
         {'webhooks': []}
     """
-    with credentials.get_client() as client:
+    with checked_credentials(credentials).get_client() as client:
         return client.call(method, path, json)
 
 
@@ -591,5 +639,5 @@ async def acall(
         >>> asyncio.run(acall(credentials, "GET", "webhooks.json"))
         {'webhooks': []}
     """
-    async with credentials.get_async_client() as client:
+    async with checked_credentials(credentials).get_async_client() as client:
         return await client.call(method, path, json)

@@ -14,7 +14,7 @@ from prefect_tracktor.errors import ConnectionTrouble
 from prefect_tracktor.forms import BLOCK_CONFIG, in_order
 from prefect_tracktor.logos import logo
 from prefect_tracktor.masking import public_words, refuse_masked
-from prefect_tracktor.models import Webhook, WebhookTopic
+from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
 from prefect_tracktor.transport import TransportLimits, sync_transport
 
 _SECONDS_FOR_A_CHECK = 10
@@ -175,7 +175,7 @@ def plan_webhooks(
     existing: Iterable[Webhook],
     *,
     prune: bool = False,
-    made: Mapping[int, WantedWebhook] | None = None,
+    made: Mapping[WebhookId, WantedWebhook] | None = None,
 ) -> WebhookPlan:
     """Compare what is wanted with what there is.
 
@@ -205,7 +205,7 @@ def plan_webhooks(
     kept: dict[tuple[str, str], Webhook] = {}
     doubles: list[Webhook] = []
     others: list[Webhook] = []
-    for webhook in sorted(existing, key=lambda webhook: webhook.id):
+    for webhook in sorted(existing, key=_age):
         known = (made or {}).get(webhook.id, webhook)
         key = (_topic(known), _address(known))
         if key not in asked:
@@ -273,6 +273,13 @@ def _read(address: str) -> httpx.URL | None:
     except httpx.InvalidURL:
         return None
     return url if url.host else None
+
+
+def _age(webhook: Webhook) -> tuple[bool, int, str]:
+    """Numbers in their order; MongoDB's ids begin with the time that they were made at."""
+    if isinstance(webhook.id, str):
+        return True, 0, webhook.id
+    return False, webhook.id, ""
 
 
 def _topic(webhook: WantedWebhook | Webhook) -> str:

@@ -93,6 +93,7 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             "TRACKTOR_API_KEY": tracktor.api_key,
             "TRACKTOR_BASE_URL": tracktor.base_url,
             "TRACKTOR_MAX_CONCURRENCY": "4",
+            "TRACKTOR_TIME_ZONE": "Europe/Berlin",
             "TRACKTOR_REQUESTS_PER_SECOND": "0",
             "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
             "TRACKTOR_SETTLED_AFTER_DAYS": "30",
@@ -269,6 +270,15 @@ def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "many"}, only=[ACCOUNT]) == 1
     assert "limits.max_concurrency" in said()
     assert loaded(TracktorCredentials).limits.max_concurrency == 4
+
+
+def test_the_time_zone_is_kept_in_the_account_and_a_wrong_one_is_shown(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    assert main(environment | {"TRACKTOR_TIME_ZONE": "Europe/Berlin"}, only=[ACCOUNT]) == 0
+    assert main(environment | {"TRACKTOR_TIME_ZONE": "Berlin time"}, only=[ACCOUNT]) == 1
+    assert "time_zone: 'Berlin time' is not the name of a time zone: write it as" in said()
+    assert loaded(TracktorCredentials).time_zone == "Europe/Berlin"
 
 
 def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str]) -> None:

@@ -1,16 +1,22 @@
 """The credentials block: what it refuses, what it hides, and its way through Prefect's API."""
 
+import json
 import os
 import subprocess
 import sys
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
+import anyio
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from prefect_tracktor import BadCredentials, ConnectionTrouble, TracktorCredentials, TransportLimits
+from prefect_tracktor.models import Order
 from prefect_tracktor.sandbox import Sandbox
+from tests.scripted import ScriptedServer, answer
 
 UUID = "0123abcd-0000-4000-8000-00000000000f"
 KEY = "k3y-that-nobody-may-see"
@@ -27,6 +33,9 @@ KEY = "k3y-that-nobody-may-see"
         ({"base_url": "http://www.theshoppad.com/x"}, "base_url must be an https address"),
         ({"limits": {"max_concurrency": 0}}, "greater than or equal to 1"),
         ({"limits": {"retries": 3}}, "Extra inputs are not permitted"),
+        ({"time_zone": "New York"}, "time_zone: 'New York' is not the name of a time zone: write"),
+        ({"time_zone": ""}, "'America/New_York'"),
+        ({"time_zone": "UTC+1"}, "'Europe/Berlin'"),
     ],
 )
 def test_what_cannot_be_right_is_refused(values: dict[str, object], problem: str) -> None:
@@ -54,6 +63,24 @@ def test_both_clients_get_the_limits() -> None:
     credentials = TracktorCredentials(uuid=UUID, api_key=KEY, limits=limits)
     assert credentials.get_client().limits == limits
     assert credentials.get_async_client().limits == limits
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Sydney"])
+def test_both_clients_read_times_in_the_accounts_zone(zone: str) -> None:
+    clock = datetime(2026, 11, 2, 10, tzinfo=ZoneInfo(zone))
+    body = {"order_id": 7, "order_created_at": "2026-11-02 10:00:00", "fulfillments": []}
+    with ScriptedServer([answer(200, json.dumps(body))]) as server:
+        credentials = TracktorCredentials.model_validate(
+            {"uuid": UUID, "api_key": KEY, "base_url": server.address, "time_zone": zone}
+        )
+
+        async def read() -> Order:
+            async with credentials.get_async_client() as client:
+                return await client.get_order(7)
+
+        with credentials.get_client() as client:
+            orders = [client.get_order(7), anyio.run(read)]
+    assert [order.order_created_at for order in orders] == [clock, clock]
 
 
 def test_right_credentials_are_verified_without_a_look_up(

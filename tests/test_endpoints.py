@@ -45,6 +45,11 @@ PERSONAL = [
 ]
 
 
+class LikeNumpys:
+    def __index__(self) -> int:
+        return 7
+
+
 def answered(body: Any, status: int = 200) -> Answer:
     return Answer(status, {}, json.dumps(body).encode())
 
@@ -92,12 +97,20 @@ def test_an_order_can_be_handed_back_to_the_carrier_without_a_status() -> None:
         lambda value: endpoints.update_order(value, status="Sewing"),
     ],
 )
-@pytest.mark.parametrize("value", [0, -1, True, "7", "../7", 7.0, None, 2**63])
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, True, "", "07", "-7", "٣", "7.5", "../7", "9" * 20, 7.5, 2.0**53, None, [7], 2**63],
+)
 def test_what_is_no_id_never_becomes_part_of_a_path(
     make: Callable[[Any], Endpoint[Any]], value: Any
 ) -> None:
     with pytest.raises(InvalidInput, match="must be a positive whole number"):
         make(value)
+
+
+@pytest.mark.parametrize("value", [7, "7", " 7 ", 7.0, LikeNumpys()])
+def test_what_is_plainly_an_id_is_one(value: Any) -> None:
+    assert endpoints.get_order(value).path == "orders/7.json"
 
 
 @pytest.mark.parametrize("values", [{}, {"force": True}, {"status": " "}, {"status": 5}])

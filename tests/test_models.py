@@ -285,7 +285,12 @@ json_values = st.recursive(
     max_leaves=8,
 )
 texts = st.none() | st.text(max_size=10)
-times = st.none() | st.datetimes(timezones=st.none() | st.just(dt.UTC)).map(dt.datetime.isoformat)
+ids = st.integers(1, 2**63 - 1)
+times = st.none() | st.datetimes(
+    dt.datetime.fromisoformat("2000-01-02"),
+    dt.datetime.fromisoformat("2099-12-30"),
+    timezones=st.none() | st.just(dt.UTC),
+).map(dt.datetime.isoformat)
 statuses = st.none() | st.text(max_size=10) | st.sampled_from([*ShipmentStatus, *ExceptionStatus])
 steps = st.fixed_dictionaries({"key": texts, "label": texts, "datetime": times})
 unknown = st.dictionaries(st.text(max_size=8).map("x_{}".format), json_values, max_size=3)
@@ -297,7 +302,7 @@ def with_unknown_fields(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchS
 
 wild_fulfillments = with_unknown_fields(
     {
-        "fulfillment_id": st.integers() | st.integers().map(str),
+        "fulfillment_id": ids | ids.map(str),
         "order_name": texts | st.integers(),
         "carrier": texts | with_unknown_fields({"slug": texts, "name": texts}),
         "shipment_status": statuses,
@@ -310,10 +315,10 @@ wild_fulfillments = with_unknown_fields(
 )
 wild_orders = with_unknown_fields(
     {
-        "order_id": st.integers(),
+        "order_id": ids,
         "order_email": texts,
         "order_created_at": times,
-        "total_price": st.none() | st.decimals(allow_nan=False, allow_infinity=False).map(str),
+        "total_price": st.none() | st.decimals(-(10**12), 10**12, places=2).map(str),
         "statuses": st.none() | st.lists(statuses, max_size=2),
         "fulfillments": st.none() | st.lists(wild_fulfillments, max_size=2),
     }
@@ -343,6 +348,193 @@ def test_all_times_are_aware(data: dict[str, Any]) -> None:
     ]
     moments = [read.order_created_at, *(step.datetime for step in steps if step)]
     assert all(moment.utcoffset() is not None for moment in moments if moment)
+
+
+# whatever JSON there is, with what forms of databases look like among it
+odd_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(["N/A", "1,059.90", "2026-11-02 10:00:00 -0500", "delivered", "\x00", 2**70]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["$date", "$numberLong", "$oid", "date", "timezone", "key", "label"])
+            | st.text(max_size=8),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(field=st.sampled_from(sorted(set(ORDER) - {"order_id"})), value=odd_values)
+def test_whatever_stands_in_an_optional_field_the_order_is_read(field: str, value: Any) -> None:
+    read = order(**{field: value})
+    others = {name: entry for name, entry in order().model_dump().items() if name != field}
+    assert {name: entry for name, entry in read.model_dump().items() if name != field} == others
+    if field in read.unreadable_fields:
+        assert not getattr(read, field)
+        assert field not in read.fields_read
+
+
+@given(field=st.sampled_from(sorted(set(FULFILLMENT) - {"fulfillment_id"})), value=odd_values)
+def test_whatever_stands_in_an_optional_field_of_a_parcel_it_is_read(
+    field: str, value: Any
+) -> None:
+    read = order(fulfillments=[FULFILLMENT | {field: value}])
+    [parcel] = read.fulfillments
+    assert parcel.fulfillment_id == 7001
+    assert ({field} <= parcel.unreadable_fields) == (
+        {f"fulfillments.{field}"} <= read.unreadable_fields
+    )
+
+
+timeless = (
+    st.text(alphabet=st.characters(exclude_categories=["Nd"]))
+    | st.lists(st.integers(), min_size=1)
+    | st.dictionaries(st.sampled_from("abc"), st.integers(), min_size=1)
+    | st.floats(-1e8, 1e8)
+    | st.just(True)
+)
+
+
+@given(value=timeless)
+def test_what_is_no_time_is_never_recent(value: Any) -> None:
+    step = {"key": "delivered", "datetime": value}
+    parcel = fulfillment(shipment_status="delivered", latest_status=step, status=[])
+    assert parcel.is_delivered
+    assert parcel.reached_at is None
+    assert order(order_created_at=value).order_created_at is None
+
+
+@given(value=odd_values.filter(lambda value: isinstance(value, list | dict | bool)))
+def test_what_is_no_text_is_never_an_address(value: Any) -> None:
+    read = order(order_email=value)
+    is_wrapped = isinstance(value, dict) and next(iter(value), "").startswith("$")
+    assert read.order_email is None or is_wrapped
+    assert bool(value) == ("order_email" in read.unreadable_fields) or is_wrapped
+
+
+@pytest.mark.parametrize("field", ["shipment_status", "exception_status", "latest_status"])
+@given(
+    value=st.integers().filter(bool)
+    | st.just(True)
+    | st.lists(st.text(min_size=1), min_size=2)
+    | st.dictionaries(st.sampled_from("abc"), st.text(), min_size=1)
+)
+def test_what_is_no_status_is_unknown_and_not_absent(field: str, value: Any) -> None:
+    parcel = fulfillment(**{field: value})
+    known = parcel.fields_read & {"latest_status.key", "latest_status.label"}
+    assert field in parcel.unreadable_fields or not (getattr(parcel, field) is None or known)
+
+
+def test_parts_that_cannot_be_read_are_named_with_a_dot() -> None:
+    latest = {"key": {"a": 1}, "datetime": "soon"}
+    read = order(total_price="a lot", fulfillments=[FULFILLMENT | {"latest_status": latest}])
+    assert read.unreadable_fields == {
+        "total_price",
+        "fulfillments.latest_status.key",
+        "fulfillments.latest_status.datetime",
+    }
+    assert read.total_price is None
+    assert {"order_email", "fulfillments.shipment_status"} <= read.fields_read
+
+
+def test_a_parcel_without_an_id_leaves_the_parcels_unknown_and_says_so() -> None:
+    read = order(fulfillments=[FULFILLMENT, {"shipment_status": "delivered"}])
+    assert (read.fulfillments, read.unreadable_fields) == ((), {"fulfillments"})
+
+
+@pytest.mark.parametrize("value", [2**63, 2**70, 0, -1, True, 10**400])
+def test_an_id_that_no_database_takes_is_none(value: int) -> None:
+    with pytest.raises(ValidationError):
+        fulfillment(fulfillment_id=value)
+    assert "fulfillments" in order(fulfillments=[{"fulfillment_id": value}]).unreadable_fields
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        *((str(status), status) for status in ExceptionStatus),
+        *((status.label, status) for status in set(ExceptionStatus) - {ExceptionStatus.NOT_FOUND}),
+        ("Expired", ExceptionStatus.EXPIRED),
+        ("EXPIRED", ExceptionStatus.EXPIRED),
+        (" expired", ExceptionStatus.EXPIRED),
+        ("tracking_expired", ExceptionStatus.EXPIRED),
+        ("Tracking-Expired", ExceptionStatus.EXPIRED),
+        ("trackingExpired", ExceptionStatus.EXPIRED),
+        ({"key": "expired", "label": "Tracking Expired"}, ExceptionStatus.EXPIRED),
+        ({"label": "Tracking Expired"}, ExceptionStatus.EXPIRED),
+        (["expired"], ExceptionStatus.EXPIRED),
+        ("Not Found", ExceptionStatus.NOT_FOUND),
+        ("notFound", ExceptionStatus.NOT_FOUND),
+        ("Canceled", ExceptionStatus.CANCELLED),
+        ("Needs Attention", "needs_attention"),
+        ("Customs hold", "customs_hold"),
+        (False, None),
+        ("none", None),
+        ("N/A", None),
+    ],
+)
+def test_an_exception_is_read_by_key_or_label_in_any_spelling(
+    written: object, read: object
+) -> None:
+    assert fulfillment(exception_status=written).exception_status == read
+    assert order(exception_statuses=[written]).exception_statuses == ((read,) if read else ())
+
+
+@pytest.mark.parametrize("written", [True, 17, ["expired", "pending"], {"code": 17}])
+def test_an_exception_that_cannot_be_read_is_no_absent_one(written: object) -> None:
+    assert "exception_status" in fulfillment(exception_status=written).unreadable_fields
+
+
+@pytest.mark.parametrize(
+    ("field", "written", "read"),
+    [
+        ("tracking_number", ["1Z1", "1Z2"], "1Z1, 1Z2"),
+        ("tracking_number", {"$numberLong": "123"}, "123"),
+        ("shipment_status", {"key": "delivered", "label": "Delivered"}, ShipmentStatus.DELIVERED),
+        ("order_id", {"$numberLong": "5001"}, 5001),
+    ],
+)
+def test_a_parcel_may_have_forms_of_databases(field: str, written: object, read: object) -> None:
+    assert getattr(fulfillment(**{field: written}), field) == read
+
+
+@pytest.mark.parametrize(
+    "latest", ["Delivered", {"label": "Delivered"}, {"key": {"key": "delivered"}}]
+)
+def test_a_delivery_is_seen_in_whatever_form_the_latest_step_has(latest: object) -> None:
+    assert fulfillment(latest_status=latest).is_delivered
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("5f2b6c9e8a1b2c3d4e5f6a7b", "5f2b6c9e8a1b2c3d4e5f6a7b"),
+        ({"$oid": "5f2b6c9e8a1b2c3d4e5f6a7b"}, "5f2b6c9e8a1b2c3d4e5f6a7b"),
+        ("123456789012345678901234", "123456789012345678901234"),
+        ("007", "007"),
+        ("7", 7),
+        ({"$numberLong": "7"}, 7),
+    ],
+)
+def test_a_webhook_id_may_be_text(written: object, read: object) -> None:
+    form = {"topic": "order/all", "address": "https://a.example"}
+    assert Webhook.model_validate({"id": written} | form).id == read
+    assert Webhook.model_validate({"_id": written} | form).id == read
+
+
+@pytest.mark.parametrize("written", ["", "../orders/7", "a b", None, [], True, 1.5])
+def test_a_webhook_without_a_usable_id_is_not_read(written: object) -> None:
+    with pytest.raises(ValidationError):
+        Webhook.model_validate(
+            {"id": written, "topic": "order/all", "address": "https://a.example"}
+        )
 
 
 SECRET = "ada.lovelace@example.com"
@@ -376,3 +568,32 @@ def test_a_repr_shows_ids_and_statuses_and_no_customer() -> None:
     said = f"{order()!r} {order()!s} {[order()]}"
     assert "5001" in said
     assert not any(str(ORDER[field]) in said for field in PERSONAL)
+
+
+def test_a_cancelled_parcel_was_not_shipped_and_a_cancelled_tracking_is_no_cancelled_parcel() -> (
+    None
+):
+    sent = {"tracking_number": "1Z1", "latest_status": {"key": "in_transit"}}
+    assert fulfillment(**sent).has_shipped
+    assert not fulfillment(fulfillment_status="cancelled", **sent).has_shipped
+    alert = fulfillment(exception_status="cancelled", latest_status={"key": "cancelled"})
+    assert not alert.is_cancelled
+
+
+@pytest.mark.parametrize(
+    ("fields", "shipped", "in_full"),
+    [
+        ({}, False, False),
+        ({"statuses": ["order_ready"]}, False, False),
+        ({"statuses": ["Out for delivery"]}, True, False),
+        ({"fulfillment_status": "fulfilled"}, True, True),
+        ({"fulfillment_status": "partial"}, True, False),
+        ({"fulfillments": [{"fulfillment_id": 7, "tracking_number": "1Z1"}]}, True, True),
+        ({"fulfillments": [{"fulfillment_id": 7, "fulfillment_status": "partial"}]}, True, False),
+    ],
+)
+def test_whether_an_order_was_shipped_does_not_depend_on_its_manual_status(
+    fields: dict[str, Any], shipped: bool, in_full: bool
+) -> None:
+    order = Order.model_validate({"order_id": 1, "statuses": ["Cutting"]} | fields)
+    assert (order.has_shipped, order.has_shipped_in_full) == (shipped, in_full)

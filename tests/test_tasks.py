@@ -314,3 +314,123 @@ def test_prefect_repeats_a_task_on_trouble_that_may_pass(
     with pytest.raises(ServerTrouble):
         read() if kind == "sync" else asyncio.run(aread())
     assert len(tracktor.calls) == 3
+
+
+def test_digits_as_text_and_a_single_id_are_taken_as_ids(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    first, second = tracktor.shop.order_ids[:2]
+
+    @flow
+    def read() -> list[list[int]]:
+        given: list[Any] = [[str(first), second], first, str(first), (first,), {first: None}.keys()]
+        batches = [tasks.get_orders(credentials, ids) for ids in given]
+        as_text: Any = str(second)
+        assert tasks.get_order(credentials, as_text).order_id == second
+        return [[order.order_id for order in batch.found] for batch in batches]
+
+    assert read() == [[first, second], [first], [first], [first], [first]]
+
+
+def test_updates_are_taken_in_each_form_that_is_plainly_meant(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    first, second = tracktor.shop.order_ids[:2]
+    forms: list[Any] = [
+        {first: "Sewing", second: "Sewing"},
+        {str(first): "Cutting"},
+        [(first, "Sewing"), [second, "Cutting"]],
+        [(first, None, True)],
+        [{"order_id": first, "status": "Cutting"}],
+        {"order_id": first, "status": "Sewing"},
+        DesiredStatus(first, "Cutting"),
+        iter([DesiredStatus(first, "Sewing")]),
+    ]
+
+    @flow
+    def write() -> list[int]:
+        return [len(tasks.update_orders(credentials, form).found) for form in forms]
+
+    assert write() == [2, 1, 2, 1, 1, 1, 1, 1]
+    assert set(tracktor.shop.order(first)["statuses"]) == {"Sewing"}
+
+
+NOT_IDS: list[Any] = [
+    None,
+    7.5,
+    "tracktor",
+    "#1001",
+    b"7",
+    {1: "Sewing"},
+    [None],
+    [["7"]],
+    object(),
+]
+NOT_UPDATES: list[Any] = [
+    None,
+    5,
+    "Sewing",
+    ["Sewing"],
+    [(1,)],
+    [(1, "Sewing", None, 4)],
+    [{"id": 1, "status": "Sewing"}],
+    {1: 5},
+    {"#1001": "Sewing"},
+    [(1, ["Sewing"])],
+    [None],
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [
+        *((name, ids) for name in ("get_orders", "get_fulfillments") for ids in NOT_IDS),
+        *(("update_orders", updates) for updates in NOT_UPDATES),
+        ("get_order", None),
+        ("get_order", ["7"]),
+        ("get_fulfillment", {}),
+        ("delete_webhook", None),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_the_remedy_and_nothing_is_sent(
+    credentials: TracktorCredentials, tracktor: Sandbox, name: str, argument: Any
+) -> None:
+    with pytest.raises(InvalidInput, match=r"must be|Input should be"):
+        getattr(tasks, name).fn(credentials, argument)
+    with pytest.raises(InvalidInput, match=r"must be|Input should be"):
+        asyncio.run(getattr(tasks, f"a{name}").fn(credentials, argument))
+    assert tracktor.calls == []
+
+
+@pytest.mark.parametrize("value", ["tracktor", None, {"uuid": "x"}, 5])
+@pytest.mark.parametrize("name", ALL_TASKS)
+def test_what_is_no_credentials_block_is_refused_with_the_remedy(name: str, value: Any) -> None:
+    arguments: dict[str, dict[str, Any]] = {
+        "get_status_options": {},
+        "list_webhooks": {},
+        "create_webhook": {"topic": "order/all", "address": "https://shop.example/hook"},
+        "update_order": {"order_id": 1, "status": "Sewing"},
+        "update_orders": {"updates": [(1, "Sewing")]},
+        "get_orders": {"order_ids": [1]},
+        "get_fulfillments": {"fulfillment_ids": [1]},
+        "call": {"method": "GET", "path": "webhooks.json"},
+        "get_order": {"order_id": 1},
+        "get_fulfillment": {"fulfillment_id": 1},
+        "delete_webhook": {"webhook_id": 1},
+    }
+    remedy = r'TracktorCredentials\.load\("tracktor"\)'
+    with pytest.raises(InvalidInput, match=remedy):
+        getattr(tasks, name).fn(value, **arguments[name])
+    with pytest.raises(InvalidInput, match=remedy):
+        asyncio.run(getattr(tasks, f"a{name}").fn(value, **arguments[name]))
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "json"),
+    [(None, "x.json", None), ("GET", None, None), ("GET", 5, None), ("POST", "x.json", {1, 2})],
+)
+def test_a_call_that_cannot_be_made_is_refused(
+    credentials: TracktorCredentials, method: Any, path: Any, json: Any
+) -> None:
+    with pytest.raises(InvalidInput, match="must be"):
+        tasks.call.fn(credentials, method, path, json)

@@ -30,7 +30,8 @@ It reads these environment variables:
 
 - TRACKTOR_RECEIVER_TOKEN: the secret part of the address; deliveries are posted to /TOKEN
 - TRACKTOR_CREDENTIALS: the name of a saved TracktorCredentials block; or instead of it
-  TRACKTOR_UUID and TRACKTOR_API_KEY, and for rehearsals TRACKTOR_BASE_URL
+  TRACKTOR_UUID and TRACKTOR_API_KEY, for rehearsals TRACKTOR_BASE_URL, and TRACKTOR_TIME_ZONE for
+  times without an offset
 - TRACKTOR_SPOOL_URL: the database for deliveries and events that are not done yet, such as
   postgresql://user:password@host/database; left out, a SQLite file in the Prefect home
 - PREFECT_API_URL: where events go to; in Prefect Cloud with PREFECT_API_KEY
@@ -113,8 +114,9 @@ def _credentials(name: str) -> TracktorCredentials:
     """A saved block, or the account in the environment."""
     if not (name := name or os.environ.get("TRACKTOR_CREDENTIALS", "")):
         fields = {"uuid": _required("TRACKTOR_UUID"), "api_key": _required("TRACKTOR_API_KEY")}
-        if address := os.environ.get("TRACKTOR_BASE_URL"):
-            fields["base_url"] = address
+        for field in ("base_url", "time_zone"):
+            if given := os.environ.get(f"TRACKTOR_{field.upper()}"):
+                fields[field] = given
         return TracktorCredentials.model_validate(fields)
     _check_prefect()
     if (block := find_document(TracktorCredentials, name)) is None:

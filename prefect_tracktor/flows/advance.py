@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime
 
-from prefect import flow
-
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.flows.answers import TO_SET_STATUSES_BY_AGE
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
 from prefect_tracktor.settled import SettledOrders
@@ -92,6 +92,7 @@ def advance_custom_statuses(
             settled=settled,
             calls=calls,
             allow_empty=allow_empty,
+            needs=TO_SET_STATUSES_BY_AGE,
         ),
         Progression(
             checked_stages(stages, options),

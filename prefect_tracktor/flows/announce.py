@@ -1,10 +1,10 @@
 """`announce_exceptions`: events for parcels in trouble, of which no webhook of Tracktor's tells."""
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from prefect.events import Event
 from prefect.runtime import flow_run
 
@@ -19,19 +19,21 @@ from prefect_tracktor.errors import (
 )
 from prefect_tracktor.events.sending import send_events
 from prefect_tracktor.events.tracking import exception_event
-from prefect_tracktor.flows.expired_exceptions import affected_parcels
+from prefect_tracktor.flows.answers import TO_FIND_EXCEPTIONS
+from prefect_tracktor.flows.expired_exceptions import affected_parcels, asked_exceptions
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
-from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order
-from prefect_tracktor.reporting import label_of, publish_summary, publish_table
+from prefect_tracktor.models import Fulfillment, Order, exception_label
+from prefect_tracktor.reporting import publish_summary, publish_table
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders
 
 Row = dict[str, str | int]
 
-ALL_EXCEPTIONS = frozenset(ExceptionStatus)
+ALL_EXCEPTIONS = frozenset({"all"})
 
 
 class ExceptionsReport(RunReport):
@@ -69,7 +71,7 @@ def announce_exceptions(
     dry_run: bool = False,
     remember_only: bool = False,
     max_events: int = 500,
-    exception_statuses: frozenset[ExceptionStatus] = ALL_EXCEPTIONS,
+    exception_statuses: frozenset[str] = ALL_EXCEPTIONS,
     include_cancelled: bool = False,
     allow_empty: bool = False,
     ledger: NotificationLedger | None = None,
@@ -89,9 +91,10 @@ def announce_exceptions(
         remember_only: Take all that is in trouble now as known, and emit nothing: for the very
             first run.
         max_events: If more events than this are due, stop before the first.
-        exception_statuses: Which exceptions to announce: expired (Tracking Expired), exception
-            (Shipping Exception), not_found (Needs Attention), pending (Pending Details),
-            undelivered (Failed Attempt).
+        exception_statuses: Which exceptions to announce, by key or label: all, or some of expired
+            (Tracking Expired), exception (Shipping Exception), not_found (Needs Attention), pending
+            (Pending Details), undelivered (Failed Attempt), cancelled (Cancelled), and any other
+            that Tracktor gives.
         include_cancelled: Also announce parcels that are cancelled, voided or refunded, or whose
             order is; the report counts those that are left out.
         allow_empty: Take it for no error if `orders` names none.
@@ -111,6 +114,7 @@ def announce_exceptions(
         InvalidInput: An argument cannot be right, or `orders` names none; nothing was emitted.
         LimitExceeded: More than `max_events` events are due; none was emitted.
         LedgerError: The ledger cannot be used.
+        UnreadableAnswer: No answer of Tracktor's had a field that is needed; none was emitted.
         IncompleteRun: All that could be done was done, and something is left. Its `report` says
             what.
 
@@ -121,8 +125,7 @@ def announce_exceptions(
         >>> len(first.announced) > 20, len(second.due)
         (True, 0)
     """
-    if not exception_statuses:
-        raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
+    asked = asked_exceptions(exception_statuses)
     if max_events < 0:
         raise InvalidInput(f"max_events must be 0 or more, not {max_events}")
     scan = Scan(
@@ -132,10 +135,11 @@ def announce_exceptions(
         chunks_at_once=chunks_at_once,
         settled=settled,
         allow_empty=allow_empty,
+        needs=TO_FIND_EXCEPTIONS,
     )
     news = _News(
         credentials.account,
-        exception_statuses,
+        asked,
         ledger or shared_ledger(),
         include_cancelled=include_cancelled,
     )
@@ -161,7 +165,7 @@ class _News:
     """What is in trouble, and what of it nobody was told of yet."""
 
     account: str
-    exception_statuses: Collection[ExceptionStatus]
+    exception_statuses: Container[str]
     ledger: NotificationLedger
     include_cancelled: bool = False
     cancelled: list[int] = field(default_factory=list)
@@ -247,7 +251,7 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
     rows: list[Row] = [
         {
             "Order": event.payload["order_name"] or "",
-            "Exception": label_of(key.reason.rpartition(":")[2]),
+            "Exception": exception_label(key.reason.rpartition(":")[2]),
             "Carrier": event.payload["carrier"] or "",
             "Outcome": "Announced" if key in told else "Due",
             "Order id": str(key.order_id),
@@ -256,7 +260,7 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
         for key, event in news.due.items()
     ]
     publish_table("exceptions", rows, description="Parcels newly in trouble.")
-    notes = [] if report.complete else [_what_is_left(report)]
+    notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
     if report.dry_run:
         notes.append("This was a dry run: nothing was announced.")
     publish_summary("exceptions-summary", title="Exceptions", counts=counts, notes=notes)

@@ -3,13 +3,15 @@
 Five steps, as in every flow: find, read, choose, act, report.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Container, Iterator
+from dataclasses import dataclass
+from itertools import chain
 
-from prefect import flow
 from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
+from prefect_tracktor.flows.answers import TO_TELL_OF_EXCEPTIONS
 from prefect_tracktor.flows.mail_run import (
     LOOK_AGAIN_AFTER_MINUTES,
     MailReport,
@@ -17,15 +19,24 @@ from prefect_tracktor.flows.mail_run import (
     Occasion,
     correspondence_of,
 )
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.template import EmailTemplate
-from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order, status_key
+from prefect_tracktor.models import (
+    NEEDS_ATTENTION,
+    ExceptionStatus,
+    Fulfillment,
+    Order,
+    exception_key,
+)
 from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.sources import Orders
 
-EXPIRED = frozenset({ExceptionStatus.EXPIRED})
+EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
+
+_ALL = "all"
 
 
 @flow(name="E-mail expired exceptions", flow_run_name="email-expired-exceptions")
@@ -38,7 +49,7 @@ def email_expired_exceptions(
     dry_run: bool = False,
     redirect_to: str = "",
     max_emails: int = 500,
-    exception_statuses: frozenset[ExceptionStatus] = EXPIRED,
+    exception_statuses: frozenset[str] = EXPIRED,
     template: EmailTemplate | None = None,
     reply_to: str = "",
     include_cancelled: bool = False,
@@ -64,9 +75,10 @@ def email_expired_exceptions(
         redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
             empty to write to these.
         max_emails: If more messages than this are due, stop before the first.
-        exception_statuses: Which exceptions to write about: expired (Tracking Expired), exception
-            (Shipping Exception), not_found (Needs Attention), pending (Pending Details),
-            undelivered (Failed Attempt).
+        exception_statuses: Which exceptions to write about, by key or label: expired (Tracking
+            Expired), exception (Shipping Exception), not_found (Needs Attention), pending (Pending
+            Details), undelivered (Failed Attempt), cancelled (Cancelled), any other that Tracktor
+            gives, or all.
         template: What is written; the default speaks of expired tracking only.
         reply_to: The address for answers; empty for the sender's.
         include_cancelled: Also write about orders and parcels that are cancelled, voided or
@@ -91,6 +103,7 @@ def email_expired_exceptions(
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
         TemplateError: The template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
+        UnreadableAnswer: No answer of Tracktor's had a field that is needed; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left: orders that could
             not be read, messages deferred or uncertain. Its `report` says which.
 
@@ -107,12 +120,13 @@ def email_expired_exceptions(
         >>> len(report.due)
         20
     """
-    words = _fitting_template(template, exception_statuses)
+    asked = asked_exceptions(exception_statuses)
+    words = _fitting_template(template, asked)
     trouble = Trouble()
 
     def choose(order: Order) -> Iterator[Occasion]:
         """One message names all of an order's parcels that are in trouble."""
-        parcels = affected_parcels(order, exception_statuses)
+        parcels = affected_parcels(order, asked)
         if parcels:
             yield Occasion(words, [(p, f"exception:{p.exception_status}") for p in parcels])
 
@@ -124,6 +138,7 @@ def email_expired_exceptions(
             chunks_at_once=chunks_at_once,
             settled=settled,
             allow_empty=allow_empty,
+            needs=TO_TELL_OF_EXCEPTIONS,
         ),
         correspondence_of(
             credentials,
@@ -148,21 +163,82 @@ def email_expired_exceptions(
         trouble.publish()
 
 
-def affected_parcels(
-    order: Order, exception_statuses: Collection[ExceptionStatus]
-) -> tuple[Fulfillment, ...]:
+@dataclass(frozen=True, slots=True)
+class AskedExceptions:
+    """The exceptions that a flow is to act on.
+
+    Attributes:
+        statuses: Their keys, as parcels have them.
+        all: Whether it is whatever exception there is.
+
+    Example:
+        >>> "expired" in AskedExceptions(frozenset({"expired"}))
+        True
+    """
+
+    statuses: frozenset[str] = frozenset()
+    all: bool = False
+
+    def __contains__(self, exception: object) -> bool:
+        """Whether a parcel's exception is one of them; no exception never is."""
+        return bool(exception) and (self.all or exception in self.statuses)
+
+    def __str__(self) -> str:
+        """The exceptions, for people."""
+        return _ALL if self.all else ", ".join(sorted(self.statuses))
+
+
+def asked_exceptions(names: Collection[str]) -> AskedExceptions:
+    """The exceptions that the parameter of a flow names.
+
+    Args:
+        names: Keys or labels in any spelling, also of exceptions that this version does not know;
+            "all" for whatever there is.
+
+    Returns:
+        The exceptions.
+
+    Raises:
+        InvalidInput: There is none, or a name is blank.
+
+    Example:
+        >>> str(asked_exceptions({"Tracking Expired", "customs_hold"}))
+        'customs_hold, expired'
+    """
+    if isinstance(names, str):
+        names = [names]
+    keys = [_asked(name) for name in names]
+    if not keys:
+        raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
+    return AskedExceptions(frozenset(chain.from_iterable(keys)), all=any(_ALL in k for k in keys))
+
+
+def _asked(name: str) -> Collection[str]:
+    key = exception_key(name) if isinstance(name, str) else None
+    if not key:
+        raise InvalidInput(
+            f"exception_statuses: {str(name)[:40]!r} is none; name one by key or label, such as"
+            " 'expired' or 'Tracking Expired', or 'all'"
+        )
+    if key in {ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION}:
+        return (ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION)
+    return (key,)
+
+
+def affected_parcels(order: Order, exception_statuses: Container[str]) -> tuple[Fulfillment, ...]:
     """The parcels that their customer should hear about: in trouble, and not delivered.
 
     Args:
         order: The order as Tracktor knows it.
-        exception_statuses: Which exceptions count as trouble.
+        exception_statuses: Which exceptions count as trouble, by key.
 
     Returns:
         The parcels, in the order's order.
 
     Raises:
         UnreadableAnswer: The order names such an exception and none of its parcels has it, or it
-            contradicts its parcels about which of them arrived.
+            contradicts its parcels about which of them arrived; or a parcel has a label of the
+            vendor's that means one of them and another one alike.
 
     Example:
         >>> order = Order(
@@ -176,24 +252,22 @@ def affected_parcels(
         >>> [parcel.fulfillment_id for parcel in affected_parcels(order, EXPIRED)]
         [7]
     """
-    wanted = {status_key(status) for status in exception_statuses}
-    explained = {_exception(parcel) for parcel in order.fulfillments}
-    if (wanted & order.exception_keys) - explained and _is_open(order):
+    explained = {parcel.exception_status for parcel in order.fulfillments}
+    unexplained = set(order.exception_statuses) - explained
+    if any(name in exception_statuses for name in unexplained) and _is_open(order):
         raise UnreadableAnswer(
             "the order names an exception that none of its parcels has: the answer lacks parcels,"
             " or a field of them has changed"
         )
-    affected = tuple(parcel for parcel in order.undelivered if _exception(parcel) in wanted)
+    for parcel in order.undelivered:
+        _refuse_ambiguous(parcel, exception_statuses)
+    affected = tuple(p for p in order.undelivered if p.exception_status in exception_statuses)
     if affected and order.contradicts_its_parcels:
         raise UnreadableAnswer(
             "the order's statuses name more deliveries than its parcels do: which of them arrived"
             " cannot be told"
         )
     return affected
-
-
-def _exception(parcel: Fulfillment) -> str:
-    return status_key(parcel.exception_status or "")
 
 
 def _is_open(order: Order) -> bool:
@@ -203,14 +277,20 @@ def _is_open(order: Order) -> bool:
     return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))
 
 
-def _fitting_template(
-    template: EmailTemplate | None, exception_statuses: Collection[ExceptionStatus]
-) -> EmailTemplate:
-    if not exception_statuses:
-        raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
-    if template is None and set(exception_statuses) != EXPIRED:
+def _refuse_ambiguous(parcel: Fulfillment, exception_statuses: Container[str]) -> None:
+    asked = parcel.exception_status in exception_statuses
+    may_be_expired = parcel.exception_status == NEEDS_ATTENTION
+    if may_be_expired and not asked and ExceptionStatus.EXPIRED in exception_statuses:
+        raise UnreadableAnswer(
+            "Tracktor calls a parcel's exception 'Needs Attention', which its vendor uses for"
+            " not_found and expired alike: look at the order in Tracktor's dashboard"
+        )
+
+
+def _fitting_template(template: EmailTemplate | None, asked: AskedExceptions) -> EmailTemplate:
+    if template is None and (asked.all or asked.statuses != EXPIRED):
         raise InvalidInput(
             "the default template speaks of expired tracking only: give a template that fits"
-            f" {', '.join(sorted(exception_statuses))}"
+            f" {asked}"
         )
     return template or EmailTemplate()

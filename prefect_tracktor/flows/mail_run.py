@@ -5,8 +5,8 @@ other run, at any time, from telling a customer the same again.
 """
 
 import time
-from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -30,20 +30,20 @@ from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
-from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, outcome_of
+from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, Posted, outcome_of
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email, refuse_masked
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
 from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
-from prefect_tracktor.sources import chunked
 
 Row = dict[str, str | int]
 
 LOOK_AGAIN_AFTER_MINUTES = 5.0
 _MINUTES_AT_MOST = 24 * 60
+# orders are read again some at a time, which are then good for so long
 _LOOKED_AT_TOGETHER = 50
-# after so many messages in a row that were not taken, nothing is looked up for further ones
-_MAIL_IS_DOWN_AFTER = 20
+_TOGETHER_SECONDS = 60
+_GONE = "Tracktor does not know the order any more"
 
 # what a customer may be told of a parcel, in the order in which it happens
 _STEPS = tuple(map(str, ShipmentStatus))
@@ -129,7 +129,7 @@ class _Due:
     """A message that is to be sent, and when the order that it speaks of was read."""
 
     order_id: int
-    letter: Letter
+    place: int
     template: EmailTemplate
     keys: frozenset[NoticeKey]
     read_at: float
@@ -246,10 +246,11 @@ class MailRun:
     _no_email: list[int] = field(default_factory=list)
     _unreadable: list[Failure] = field(default_factory=list)
     _waiting: list[_Due] = field(default_factory=list)
+    _letters: list[tuple[Letter, Row]] = field(default_factory=list)
+    _now: dict[int, Order | tuple[Outcome, str]] = field(default_factory=dict)
+    _now_read_at: float = 0.0
     _cancelled: list[int] = field(default_factory=list)
-    _superseded: list[int] = field(default_factory=list)
     _calls: int = 0
-    _deferred_in_a_row: int = 0
     _known: list[tuple[int, dict[NoticeKey, NoticeState], Row]] = field(default_factory=list)
     _outcomes: dict[Outcome, list[int]] = field(default_factory=lambda: defaultdict(list))
     _rows: list[Row] = field(default_factory=list)
@@ -299,7 +300,7 @@ class MailRun:
         for case in cases:
             self._decide(case, states)
         if len(self._due) > self.max_emails:
-            self._waiting.clear()  # none will be sent, and memory is not endless
+            self._letters.clear()  # none will be sent, and memory is not endless
 
     def _cases(self, orders: Iterable[Order]) -> Iterator[_Case]:
         for order in orders:
@@ -341,16 +342,18 @@ class MailRun:
             return
         letter = self._letter(case, news, row)
         if letter:
+            due = _Due(
+                order.order_id,
+                len(self._waiting),
+                case.template,
+                frozenset(news),
+                self.scan.begun,
+                row,
+            )
             self._due.append(order.order_id)
-            self._waiting.append(
-                _Due(
-                    order.order_id,
-                    letter,
-                    case.template,
-                    frozenset(news),
-                    self.scan.begun,
-                    row,
-                )
+            self._waiting.append(due)
+            self._letters.append(
+                (replace(letter, look_again=partial(self._again, due, letter)), row)
             )
             _describe(row, "Due, not sent")
 
@@ -376,74 +379,67 @@ class MailRun:
             )
 
     def _send(self) -> None:
-        if not self._waiting:
+        if not self._letters:
             return
-        total = len(self._waiting)
-        under_way: deque[Row] = deque()
+        total = len(self._letters)
         with Progress("tracktor-messages", description="Messages sent", total=total) as progress:
             # each letter has one outcome, in the order of the letters
-            for posted in self.correspondence.post(self._letters(under_way)):
-                self._note(
-                    posted.letter.order_id, under_way.popleft(), posted.outcome, posted.reason
-                )
-                deferred = posted.outcome is Outcome.DEFERRED
-                self._deferred_in_a_row = self._deferred_in_a_row + 1 if deferred else 0
+            outcomes = self.correspondence.post(letter for letter, _ in self._letters)
+            for (_, row), posted in zip(self._letters, outcomes, strict=True):
+                self._outcomes[posted.outcome].append(posted.letter.order_id)
+                _describe(row, posted.outcome.label, posted.reason)
                 progress.advance(1)
 
-    def _note(self, order_id: int, row: Row, outcome: Outcome, reason: str = "") -> None:
-        self._outcomes[outcome].append(order_id)
-        _describe(row, outcome.label, reason)
+    def _again(self, due: _Due, letter: Letter) -> Letter | Posted:
+        """The message as it must be when its turn has come."""
+        by_now = self._by_now(due, letter) if self._is_old(due.read_at) else letter
+        if isinstance(by_now, Letter) and self._is_overtaken(due):
+            return Posted(letter, Outcome.SUPERSEDED, "the customer was told of a later status")
+        return by_now
 
-    def _letters(self, under_way: deque[Row]) -> Iterator[Letter]:
-        """The letters, each when its turn has come and with the order as it is by then."""
-        for some in chunked(self._waiting, _LOOKED_AT_TOGETHER):
-            for due in self._up_to_date(some):
-                under_way.append(due.row)
-                yield due.letter
+    def _is_overtaken(self, due: _Due) -> bool:
+        later = _later_of([due.keys])
+        states = self.correspondence.ledger.states(later) if later else {}
+        return any(_is_told(key, states) for key in due.keys)
 
-    def _up_to_date(self, some: Sequence[_Due]) -> Iterator[_Due]:
-        old = {due.order_id for due in some if self._is_old(due)}
-        orders, unread = self._read_again(old)
-        states = self.correspondence.ledger.states(_later_of(due.keys for due in some))
-        for due in some:
-            if any(_is_told(key, states) for key in due.keys):
-                self._supersede(due, "its customer was told of a later status in the meantime")
-            elif due.order_id in orders:
-                yield from self._renewed(due, orders[due.order_id])
-            elif due.order_id in unread:
-                self._note(due.order_id, due.row, Outcome.DEFERRED, unread[due.order_id])
-            elif due.order_id in old:
-                self._supersede(due, "Tracktor does not know the order any more")
-            else:
-                yield due
+    def _by_now(self, due: _Due, letter: Letter) -> Letter | Posted:
+        now = self._order_by_now(due)
+        if isinstance(now, Order):
+            return self._renewed(due, letter, now)
+        outcome, reason = now
+        return Posted(letter, outcome, reason)
 
-    def _is_old(self, due: _Due) -> bool:
-        age = time.time() - due.read_at
+    def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
+        age = time.time() - read_at
         # a clock that was set back says nothing about a reading
-        return not 0 <= age <= self.look_again_after_minutes * 60
+        return not 0 <= age <= max(self.look_again_after_minutes * 60, at_least_seconds)
 
-    def _read_again(self, order_ids: Collection[int]) -> tuple[dict[int, Order], dict[int, str]]:
-        """The orders as they are now; and those that cannot be read, with the reason."""
-        if self._deferred_in_a_row >= _MAIL_IS_DOWN_AFTER:
-            return {}, dict.fromkeys(order_ids, "not tried: the messages before it were not taken")
-        orders: dict[int, Order] = {}
-        again = Scan(
-            self.scan.credentials,
-            list(order_ids),
-            chunk_size=_LOOKED_AT_TOGETHER,
-            allow_empty=True,
-        )
+    def _order_by_now(self, due: _Due) -> Order | tuple[Outcome, str]:
+        """The order, read again with those whose turn comes next; or why it is not there."""
+        is_fresh = not self._is_old(self._now_read_at, at_least_seconds=_TOGETHER_SECONDS)
+        if due.order_id not in self._now or not is_fresh:
+            some = self._waiting[due.place : due.place + _LOOKED_AT_TOGETHER]
+            self._now_read_at = time.time()
+            old = [d.order_id for d in some if self._is_old(d.read_at)]
+            self._now = self._read_now([due.order_id, *old])
+        return self._now[due.order_id]
+
+    def _read_now(self, order_ids: list[int]) -> dict[int, Order | tuple[Outcome, str]]:
+        again = Scan(self.scan.credentials, order_ids, chunk_size=_LOOKED_AT_TOGETHER)
+        now: dict[int, Order | tuple[Outcome, str]] = {}
         try:
             for batch in again:
-                orders |= {order.order_id: order for order in batch.found}
+                now |= {order.order_id: order for order in batch.found}
+                now |= {f.id: (Outcome.DEFERRED, _not_again(f.reason)) for f in batch.failed}
+                now |= dict.fromkeys(batch.missing, (Outcome.SUPERSEDED, _GONE))
         except TracktorError as error:
-            return {}, dict.fromkeys(order_ids, f"not read again: {error}")
+            return dict.fromkeys(order_ids, (Outcome.DEFERRED, _not_again(str(error))))
         finally:
             self._calls += again.calls
-        return orders, {failure.id: f"not read again: {failure.reason}" for failure in again.failed}
+        return now
 
-    def _renewed(self, due: _Due, order: Order) -> Iterator[_Due]:
-        """The message as it must be by now; what is new in the order is for the next run."""
+    def _renewed(self, due: _Due, letter: Letter, order: Order) -> Letter | Posted:
+        """The message about what is left of the news; what is new is for the next run."""
         unreadable = len(self._unreadable)
         notices = {
             key: parcel
@@ -452,18 +448,15 @@ class MailRun:
             if key in due.keys
         }
         if len(self._unreadable) > unreadable:
-            _describe(due.row, "Not sent", self._unreadable[-1].reason)
-        elif not notices:
-            self._supersede(due, "its parcels moved on before the message was sent")
-        else:
-            due.row["To"] = mask_email(order.order_email)
-            letter = self._letter(_Case(order, due.template, notices), notices, due.row)
-            if letter:
-                yield replace(due, letter=letter)
-
-    def _supersede(self, due: _Due, reason: str) -> None:
-        self._superseded.append(due.order_id)
-        _describe(due.row, "Superseded, not sent", reason)
+            return Posted(letter, Outcome.DEFERRED, self._unreadable[-1].reason)
+        if not notices:
+            reason = "its parcels moved on before the message was sent"
+            return Posted(letter, Outcome.SUPERSEDED, reason)
+        due.row["To"] = mask_email(order.order_email)
+        renewed = self._letter(_Case(order, due.template, notices), notices, due.row)
+        if renewed is None:
+            return Posted(letter, Outcome.SUPERSEDED, "there is no usable address any more")
+        return renewed
 
     def _report(self) -> MailReport:
         """All that is known now, with a last look at what other runs did."""
@@ -485,7 +478,7 @@ class MailRun:
             uncertain=outcomes.get(Outcome.UNCERTAIN, ()),
             undated=tuple(dict.fromkeys(self.undated)),
             cancelled=tuple(dict.fromkeys(self._cancelled)),
-            superseded=tuple(dict.fromkeys(self._superseded)),
+            superseded=outcomes.get(Outcome.SUPERSEDED, ()),
         )
 
     def _add_told_before(self) -> None:
@@ -509,7 +502,7 @@ class MailRun:
             self._rows,
             description="Who was concerned; outcomes.",
         )
-        notes = [] if report.complete else [_what_is_left(report)]
+        notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
         if report.dry_run:
             notes.append("This was a dry run: nothing was sent.")
         publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)
@@ -532,6 +525,10 @@ def _later_of(keys: Iterable[Iterable[NoticeKey]]) -> set[NoticeKey]:
 def _is_told(key: NoticeKey, states: Mapping[NoticeKey, NoticeState]) -> bool:
     """Whether something later was told, or may have been."""
     return not _TOLD.isdisjoint(map(states.get, _later(key)))
+
+
+def _not_again(reason: str) -> str:
+    return f"it could not be read again: {reason}"
 
 
 def _known_and_new(

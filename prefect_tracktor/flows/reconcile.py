@@ -1,8 +1,8 @@
 """`reconcile_manual_statuses`: keep Tracktor's manual statuses true to the shop's own records."""
 
-from prefect import flow
-
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.flows.answers import TO_SET_STATUSES
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.status_run import StatusReport, StatusRun, status_options
 from prefect_tracktor.settled import SettledOrders
@@ -91,6 +91,7 @@ def reconcile_manual_statuses(
             calls=calls,
             # rows that ask for nothing are rows all the same
             allow_empty=allow_empty or bool(rows),
+            needs=TO_SET_STATUSES,
         ),
         Reconciliation(
             wishes,

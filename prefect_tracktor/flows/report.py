@@ -21,6 +21,8 @@ class RunReport(BaseModel):
         failed: Orders that could not be read, and why; the next run tries again.
         suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of
             the orders; empty if nothing is.
+        notes: What was odd about Tracktor's answers: documented fields that none of them had,
+            fields that could not be read, exceptions that are not known.
 
     Example:
         >>> RunReport(calls=3, read=(1, 2), missing=(3,)).counts
@@ -37,6 +39,7 @@ class RunReport(BaseModel):
     missing: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
     suspicion: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -46,7 +49,7 @@ class RunReport(BaseModel):
     @property
     def counts(self) -> dict[str, int]:
         """How many calls were made, and how many orders stand in each list."""
-        values = self.model_dump(exclude={"dry_run", "suspicion"})
+        values = self.model_dump(exclude={"dry_run", "notes", "suspicion"})
         reasons = {f"left out as {why}": n for why, n in values.pop("left_out").items()}
         return {
             name.replace("_", " "): value if isinstance(value, int) else len(value)

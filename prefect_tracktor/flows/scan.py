@@ -17,6 +17,7 @@ from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.flows.answers import AnswerCheck, Needs
 from prefect_tracktor.flows.missing import suspicion_about
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, shown
@@ -47,6 +48,7 @@ class Scan:
         may_skip: Whether a settled order may be left out, by its id.
         calls: How many requests were sent before, to find the orders.
         allow_empty: Whether `orders` may name none.
+        needs: The fields of an order without which the flow cannot decide.
 
     Attributes:
         credentials: The account.
@@ -58,11 +60,14 @@ class Scan:
         failed: Those that could not be read, and why; among them those whose answer holds parcels
             of another order.
         left_out: How many orders the source left out so far, by reason.
+        notes: What was odd about the answers so far.
+        gave_up: Whether no further orders are asked for, because Tracktor does not answer.
 
     Raises:
         InvalidInput: The size of a chunk or the number of chunks is out of its range; while
             reading: an order id is none, and the message says where it stands, or there is none at
             all.
+        UnreadableAnswer: After reading: no answer had a field that is needed.
         BadCredentials: While reading: Tracktor refuses the credentials.
 
     Example:
@@ -85,6 +90,7 @@ class Scan:
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
         allow_empty: bool = False,
+        needs: Needs = Needs(),  # noqa: B008 - immutable
     ) -> None:
         if not 1 <= chunk_size <= _LARGEST_CHUNK:
             raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
@@ -98,13 +104,15 @@ class Scan:
         self._allow_empty = allow_empty
         self._all_read = False
         self.begun = 0.0
+        self._answers = AnswerCheck(needs)
+        self.needs = needs
         self.calls = calls
         self.read: list[int] = []
         self.settled: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
         self.left_out: Mapping[str, int] = {}
-        self._gave_up = False
+        self.gave_up = False
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
@@ -115,6 +123,8 @@ class Scan:
                 batch = self._take(chunk)
                 yield batch
                 progress.advance(chunk.size - len(batch.failed))
+        if self.needs.in_some:
+            self._conclude()
         self._all_read = True
 
     def found(self, *, dry_run: bool, calls: int = 0) -> dict[str, Any]:
@@ -144,7 +154,19 @@ class Scan:
             "missing": tuple(self.missing),
             "failed": tuple(self.failed),
             "suspicion": suspicion,
+            "notes": self.notes,
         }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was odd about the answers so far."""
+        return self._answers.notes()
+
+    def _conclude(self) -> None:
+        """Say what all answers lacked, before anything is done about them."""
+        for note in self.notes:
+            get_run_logger().warning(note)
+        self._answers.refuse_lost()
 
     def remember_settled(self, *, unless: Collection[int] = ()) -> None:
         """Keep in mind which orders need not be read again, after all was done about them.
@@ -202,18 +224,20 @@ class Scan:
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
         wanted = self._without_settled(order_ids)
-        if self._gave_up or not wanted:
+        if self.gave_up or not wanted:
             return _Chunk(len(order_ids), time.time(), not_tried=wanted)
         begun = time.time()
-        return _Chunk(len(order_ids), begun, get_orders.submit(self._credentials, wanted))
+        reading = get_orders.submit(self._credentials, wanted, needs=self.needs.in_each)
+        return _Chunk(len(order_ids), begun, reading)
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
         self.begun = chunk.begun
         batch = _of_one_order_each(batch_of(chunk.reading)) if chunk.reading else chunk.left_out
-        if batch.gave_up and not self._gave_up:
-            self._gave_up = True
+        if batch.gave_up and not self.gave_up:
+            self.gave_up = True
             get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
         self.calls += batch.requests
+        self._answers.take(batch.found)
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
         self.failed += batch.failed

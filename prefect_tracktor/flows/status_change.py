@@ -10,7 +10,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
-from prefect import Task, flow, get_run_logger, task
+from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect_email import EmailServerCredentials
@@ -18,6 +18,7 @@ from prefect_email import EmailServerCredentials
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.database import DatabaseError
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, UnreadableAnswer
+from prefect_tracktor.flows.answers import TO_TELL_OF_ONE_STATUS, TO_TELL_OF_STATUSES
 from prefect_tracktor.flows.mail_run import (
     LOOK_AGAIN_AFTER_MINUTES,
     MailReport,
@@ -26,6 +27,7 @@ from prefect_tracktor.flows.mail_run import (
     correspondence_of,
 )
 from prefect_tracktor.flows.missing import suspicion_about
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import NotificationLedger
 from prefect_tracktor.mail.smtp import MailServerError
@@ -147,7 +149,13 @@ def notify_status_change(
         if of_order is None:
             return looked_up.model_copy(update={"undated": tuple(undated)})
         return MailRun(
-            Scan(credentials, [of_order], chunk_size=1, calls=looked_up.calls),
+            Scan(
+                credentials,
+                [of_order],
+                chunk_size=1,
+                calls=looked_up.calls,
+                needs=TO_TELL_OF_ONE_STATUS,
+            ),
             correspondence,
             partial(_occasions, fulfillment_id, wanted, ask, words[wanted]),
             title=f"Customer of a parcel that is {wanted}",
@@ -276,6 +284,7 @@ def email_status_changes(
             chunks_at_once=chunks_at_once,
             settled=settled,
             allow_empty=allow_empty,
+            needs=TO_TELL_OF_STATUSES,
         ),
         correspondence_of(
             credentials,
@@ -358,7 +367,8 @@ def _look_up(
     credentials: TracktorCredentials, fulfillment_id: int, ask: Callable[[Fulfillment], bool]
 ) -> tuple[MailReport, int | None]:
     """The order of a parcel; `None` where there is nobody to be written to."""
-    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id]))
+    needs = TO_TELL_OF_ONE_STATUS.of_each_parcel
+    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id], needs=needs))
     report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
     if batch.failed:
         raise IncompleteRun(

@@ -10,7 +10,7 @@ from itertools import chain
 
 from prefect import get_run_logger
 
-from prefect_tracktor.bulk import Failure
+from prefect_tracktor.bulk import NOT_TRIED, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded
 from prefect_tracktor.flows.report import RunReport, in_words, sentences
@@ -97,6 +97,7 @@ class StatusRun:
     chunk_size: int = 500
     unasked: tuple[int, ...] = ()
     _calls: int = 0
+    _gave_up: bool = False
     _plan: StatusPlan = field(default_factory=StatusPlan)
     _written: list[int] = field(default_factory=list)
     _overtaken: list[int] = field(default_factory=list)
@@ -148,6 +149,9 @@ class StatusRun:
         total = len(changes)
         with Progress("tracktor-updates", description="Orders written", total=total) as progress:
             for some in chunked(changes, self.chunk_size):
+                if self._gave_up:
+                    self._not_written += (Failure(change.order_id, NOT_TRIED) for change in some)
+                    continue
                 self._write(some)
                 progress.advance(len(some))
         if self.verify:
@@ -156,11 +160,15 @@ class StatusRun:
     def _write(self, changes: list[Change]) -> None:
         """Decide once more, as an order may have been sent off since it was read; then write."""
         now = Scan(
-            self.credentials, [change.order_id for change in changes], chunk_size=self.chunk_size
+            self.credentials,
+            [change.order_id for change in changes],
+            chunk_size=self.chunk_size,
+            needs=self.scan.needs.of_each_order,
         )
         plan = StatusPlan()
         for batch in now:
             plan.add(batch, self.decide)
+        self._gave_up = now.gave_up
         self._calls += now.calls
         self._overtaken += (order.order_id for order in plan.protected)
         self._overtaken += plan.right
@@ -178,7 +186,11 @@ class StatusRun:
 
     def _read_back(self) -> None:
         written = Scan(
-            self.credentials, self._written, chunk_size=self.chunk_size, allow_empty=True
+            self.credentials,
+            self._written,
+            chunk_size=self.chunk_size,
+            needs=self.scan.needs.of_each_order,
+            allow_empty=True,
         )
         for batch in written:
             self._not_kept += (
@@ -204,6 +216,7 @@ class StatusRun:
             overtaken=tuple(self._overtaken),
             not_written=tuple(self._not_written),
             not_kept=tuple(self._not_kept),
+            notes=self.scan.notes,
         )
 
     def _show_plan(self) -> None:
@@ -217,7 +230,7 @@ class StatusRun:
     def _publish(self, report: StatusReport) -> None:
         counts = report.counts
         get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
-        notes = [] if report.complete else [_what_is_left(report)]
+        notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
         if report.dry_run:
             notes.append("This was a dry run: nothing was written.")
         else:

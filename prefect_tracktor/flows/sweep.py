@@ -7,7 +7,7 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from prefect import Flow, flow, get_run_logger
+from prefect import Flow, get_run_logger
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +19,7 @@ from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
 from prefect_tracktor.flows.advance import advance_custom_statuses
 from prefect_tracktor.flows.announce import announce_exceptions
 from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
 from prefect_tracktor.flows.status_change import email_status_changes
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks

@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 from pydantic import BaseModel, ConfigDict
 
 from prefect_tracktor.client import TracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import BadCredentials, IncompleteRun, NotFound, TracktorError
+from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.masking import redact
-from prefect_tracktor.models import Webhook
+from prefect_tracktor.models import Webhook, WebhookId
 from prefect_tracktor.reporting import publish_summary, publish_table
 from prefect_tracktor.webhooks import (
     WantedWebhook,
@@ -51,11 +52,11 @@ class WebhookReport(BaseModel):
     dry_run: bool = False
     calls: int = 0
     planned: int = 0
-    created: tuple[int, ...] = ()
-    removed: tuple[int, ...] = ()
-    kept: tuple[int, ...] = ()
-    surplus: tuple[int, ...] = ()
-    foreign: tuple[int, ...] = ()
+    created: tuple[WebhookId, ...] = ()
+    removed: tuple[WebhookId, ...] = ()
+    kept: tuple[WebhookId, ...] = ()
+    surplus: tuple[WebhookId, ...] = ()
+    foreign: tuple[WebhookId, ...] = ()
     failed: tuple[str, ...] = ()
 
     @property
@@ -131,8 +132,8 @@ class _Sync:
         self._wanted = wanted
         self._prune = prune
         self._secrets = tuple(webhook.address.get_secret_value() for webhook in wanted)
-        self._made: dict[int, WantedWebhook] = {}
-        self._removed: list[int] = []
+        self._made: dict[WebhookId, WantedWebhook] = {}
+        self._removed: list[WebhookId] = []
         self._failed: list[str] = []
 
     def carry_out(self, *, dry_run: bool) -> WebhookReport:
@@ -221,7 +222,7 @@ class _Sync:
         self._removed.append(webhook.id)
 
 
-def _ids(webhooks: tuple[Webhook, ...]) -> tuple[int, ...]:
+def _ids(webhooks: tuple[Webhook, ...]) -> tuple[WebhookId, ...]:
     return tuple(webhook.id for webhook in webhooks)
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.reporting import Chart, label_of, publish_charts
+from prefect_tracktor.models import Fulfillment, Order, exception_label
+from prefect_tracktor.reporting import Chart, publish_charts
 
 _UNKNOWN = "Unknown"
 _MOST_BARS = 10
@@ -64,7 +64,7 @@ class Trouble:
 
     def _count(self, parcels: Iterable[Fulfillment]) -> None:
         for parcel in parcels:
-            self.by_exception[label_of(parcel.exception_status or "")] += 1
+            self.by_exception[exception_label(parcel.exception_status or "")] += 1
             self.by_carrier[_carrier(parcel)] += 1
             self.by_age[_age(parcel, self._now)] += 1
 

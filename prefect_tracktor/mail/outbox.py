@@ -1,6 +1,6 @@
 """Sending letters so that nobody gets one twice: claim, send, settle."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -28,6 +28,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"
     DEFERRED = "deferred"
     UNCERTAIN = "uncertain"
+    SUPERSEDED = "superseded"
 
     @property
     def label(self) -> str:
@@ -41,6 +42,7 @@ _LABELS = {
     Outcome.REFUSED: "Refused for good",
     Outcome.DEFERRED: "Deferred to the next run",
     Outcome.UNCERTAIN: "Uncertain: a person must look",
+    Outcome.SUPERSEDED: "Superseded, not sent",
 }
 
 
@@ -55,6 +57,8 @@ class Letter:
         message: The message itself.
         keys: What the customer will have been told once it is sent; empty for a rehearsal, which
             tells the customer nothing and may be repeated.
+        look_again: What is asked just before it is sent: the letter as it must be by then, or what
+            became of it instead.
 
     Example:
         >>> Letter(1, "shop@example.com", "ada@example.com", EmailMessage(), ()).order_id
@@ -66,6 +70,7 @@ class Letter:
     recipient: str
     message: EmailMessage
     keys: tuple[NoticeKey, ...]
+    look_again: "Callable[[], Letter | Posted] | None" = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +268,10 @@ def post(
 
 
 def _post_one(letter: Letter, session: MailSession, ledger: NotificationLedger, run: str) -> Posted:
+    now = letter.look_again() if letter.look_again else letter
+    if isinstance(now, Posted):
+        return now
+    letter = now
     won = ledger.claim(letter.keys, run=run)
     if won != set(letter.keys):
         ledger.give_back(won, run=run)

@@ -26,7 +26,7 @@ READ_ELSEWHERE = {
 }
 
 # What a message may show, as it is no secret and part of the command that mends it.
-SHOWN = frozenset({"TRACKTOR_SHARED_LIMIT"})
+SHOWN = frozenset({"TRACKTOR_SHARED_LIMIT", "TRACKTOR_TIME_ZONE"})
 
 _DEFAULT_FILE = Path(".env")
 _FOR_OTHERS = 0o077

@@ -1,8 +1,10 @@
 """Where order ids and desired statuses come from: a list, a file, a query."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Protocol, TypeVar, runtime_checkable
+
+from pydantic import BaseModel, BeforeValidator
 
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
@@ -29,8 +31,22 @@ __all__ = [
     "iter_order_ids",
 ]
 
+
+def _order_ids(orders: object) -> object:
+    """Take one id as a list of one, and text of digits as an id; leave blocks to pydantic."""
+    if isinstance(orders, Mapping) and not all(isinstance(key, str) for key in orders):
+        raise InvalidInput(
+            "orders must be a list of Shopify order ids, or a block such as OrderFile"
+        )
+    if isinstance(orders, int | str):
+        orders = [orders]
+    if isinstance(orders, Mapping | bytes | BaseModel) or not isinstance(orders, Iterable):
+        return orders
+    return [checked_id(entry, field=f"orders[{index}]") for index, entry in enumerate(orders)]
+
+
 # what flows take: Prefect draws a form for each of these
-Orders = list[int] | OrderFile | ShopifyOrders
+Orders = Annotated[list[int] | OrderFile | ShopifyOrders, BeforeValidator(_order_ids)]
 
 
 @runtime_checkable

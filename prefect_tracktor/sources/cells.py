@@ -3,7 +3,7 @@
 import re
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.masking import form_of, redact
+from prefect_tracktor.masking import redact
 
 # A plain number, and what spreadsheets and Shopify's bulk exports make of it.
 _ORDER_ID = re.compile(r"'?(?:gid://shopify/Order/)?([1-9][0-9]{0,18})(\.0+)?")
@@ -59,7 +59,7 @@ def order_id_of(value: object, *, empty: str) -> int:
         raise InvalidInput(_why_not(value, text, empty))
     order_id, exact_bits = int(match[1]), _BITS_OF_A_FLOAT if match[2] else _BITS_OF_AN_ID
     if order_id.bit_length() > exact_bits:
-        raise InvalidInput(f"{form_of(text)} is too large for an order id; correct it")
+        raise InvalidInput(f"{kind_of(text)} that is too large for an order id; correct it")
     return order_id
 
 
@@ -68,14 +68,42 @@ def _why_not(value: object, text: str, empty: str) -> str:
         return empty
     if _SCIENTIFIC.fullmatch(text):
         return (
-            f"{form_of(text)} may have lost digits in a spreadsheet; give the column the "
-            "format text (or number without decimals) there and export again"
+            "a number in scientific notation may have lost digits in a spreadsheet; give the column"
+            " the format text (or number without decimals) there and export again"
         )
-    # not its words: in a wrong column they are a customer's
     return (
-        f"{form_of(value)} is not an order id; it is a positive whole number (not the order's name "
-        "such as #1001): correct it, or name the column where the ids are"
+        f"{kind_of(value)} is not an order id; it is a positive whole number (not the order's name"
+        " such as #1001): correct it, or name the column where the ids are"
     )
+
+
+def kind_of(value: object) -> str:
+    """Say what a value is without repeating it: it may be a customer's name or phone number.
+
+    Args:
+        value: The value.
+
+    Returns:
+        Its kind, with an article.
+
+    Example:
+        >>> kind_of("Ada Lovelace"), kind_of("ada@example.com"), kind_of("+49 30 123456")
+        ('text with letters', 'an e-mail address', 'digits with other characters')
+    """
+    if not isinstance(value, str):
+        return f"a {type(value).__name__}"
+    text = value.strip()
+    if not text:
+        return "a blank"
+    if "@" in text:
+        return "an e-mail address" if "." in text else "text with an @"
+    if any(map(str.isalpha, text)):
+        return "text with letters"
+    if text.isascii() and text.isdigit():
+        return "a number"
+    if any(map(str.isdigit, text)):
+        return "digits with other characters"
+    return "text without letters and digits"
 
 
 def shortened(text: str) -> str:
@@ -114,7 +142,7 @@ def status_of(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise InvalidInput(f"{form_of(value)} is not a status; write the status's label")
+        raise InvalidInput(f"a {type(value).__name__} is not a status; write the status's label")
     return value.strip() or None
 
 
@@ -140,5 +168,5 @@ def flag_of(value: object) -> bool | None:
     if not text:
         return None
     if text.casefold() not in _FLAGS:
-        raise InvalidInput(f"{form_of(value)} is neither true nor false; write one of them")
+        raise InvalidInput(f"{kind_of(value)} that is neither true nor false; write one of them")
     return _FLAGS[text.casefold()]

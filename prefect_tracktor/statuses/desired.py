@@ -1,11 +1,19 @@
 """What a shop wants its orders to show, and the checks before anything is read or written."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Annotated, NamedTuple, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
@@ -13,8 +21,14 @@ from prefect_tracktor.masking import form_of
 from prefect_tracktor.models import StatusOption
 
 _LARGEST_ID = 2**63 - 1
+_DIGITS = re.compile(r"[1-9][0-9]{0,18}")
+_FIELDS = ("order_id", "status", "automatic_carrier_updates")
 _PROBLEMS_NAMED = 20
 _OPTIONS_NAMED = 30
+
+
+def _digits_as_number(value: object) -> object:
+    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value.strip()) else value
 
 
 def _blank_as_none(value: object) -> object:
@@ -42,7 +56,11 @@ class DesiredStatus:
         False
     """
 
-    order_id: Annotated[int, Field(gt=0, le=_LARGEST_ID, strict=True, title="Order id")]
+    order_id: Annotated[
+        int,
+        Field(gt=0, le=_LARGEST_ID, strict=True, title="Order id"),
+        BeforeValidator(_digits_as_number),
+    ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,
         BeforeValidator(_blank_as_none),
@@ -77,6 +95,59 @@ class DesiredRow(NamedTuple):
 
     place: str
     desired: DesiredStatus
+
+
+def desired_rows_of(desired: object, *, field: str) -> Iterator[DesiredRow]:
+    """Read what people write for desired statuses, each with its place.
+
+    Args:
+        desired: Desired statuses, pairs or dictionaries with their fields; a dictionary of statuses
+            by order id; or a single `DesiredStatus`.
+        field: What to call it in an error.
+
+    Returns:
+        The rows, while they are asked for.
+
+    Raises:
+        InvalidInput: It is something else, or a value in it cannot be right.
+
+    Example:
+        >>> [row.place for row in desired_rows_of({1001: "Sewing"}, field="updates")]
+        ['updates[0]']
+    """
+    if isinstance(desired, DesiredStatus):
+        entries: Iterable[object] = [desired]
+    elif isinstance(desired, Mapping):
+        entries = [desired] if "order_id" in desired else desired.items()
+    elif isinstance(desired, Iterable) and not isinstance(desired, str | bytes):
+        entries = desired
+    else:
+        raise InvalidInput(f"{field} must be a list of DesiredStatus, not {form_of(desired)}")
+    for position, entry in enumerate(entries):
+        place = f"{field}[{position}]"
+        yield DesiredRow(place, _desired_of(entry, place))
+
+
+def _desired_of(entry: object, place: str) -> DesiredStatus:
+    if isinstance(entry, DesiredStatus):
+        return entry
+    values: Mapping[str, object] | None = None
+    if isinstance(entry, Mapping):
+        values = entry
+    elif isinstance(entry, tuple | list) and 2 <= len(entry) <= len(_FIELDS):
+        values = dict(zip(_FIELDS, entry, strict=False))
+    if values is None or not {"order_id"} <= values.keys() <= set(_FIELDS):
+        raise InvalidInput(
+            f"{place} must be a DesiredStatus, such as DesiredStatus(1001, 'Sewing'); a pair of"
+            f" order id and status; or a dictionary with {', '.join(_FIELDS)}"
+        )
+    try:
+        return DesiredStatus(**values)  # type: ignore[arg-type]  # it checks them itself
+    except ValidationError as invalid:
+        problem = invalid.errors(include_input=False, include_url=False)[0]
+        name = ".".join(map(str, problem["loc"]))
+        words = problem["msg"].removeprefix("Value error, ")
+        raise InvalidInput(": ".join(filter(None, (place, name, words)))) from None
 
 
 def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:

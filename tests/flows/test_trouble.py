@@ -51,7 +51,7 @@ def counts_of(*orders: Order) -> list[dict[str, int]]:
 def test_parcels_are_counted_by_exception_as_the_dashboard_names_it() -> None:
     first = order(in_trouble("expired"), in_trouble("undelivered"), in_trouble("expired"))
     by_exception, *_ = counts_of(first, order(in_trouble("brand new")))
-    assert by_exception == {"Tracking Expired": 2, "Failed Attempt": 1, "brand new": 1}
+    assert by_exception == {"Tracking Expired": 2, "Failed Attempt": 1, "Brand new": 1}
 
 
 def test_parcels_are_counted_by_carrier_as_far_as_it_is_known() -> None:

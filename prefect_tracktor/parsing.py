@@ -1,0 +1,222 @@
+"""Lenient parsing of JSON values: text, statuses, numbers, flags; times are in `times`.
+
+Each function returns `None` for a value that stands for nothing, and raises `ValueError` for one
+that cannot be read with certainty: a guess may end in a wrong message. Errors never repeat a value.
+
+Nothing is published about these forms [inferred]. They are those of databases and languages that
+web apps are made with: MongoDB (where the vendor keeps Tracktor's data), PHP, JavaScript, SQL.
+"""
+
+import re
+import unicodedata
+from decimal import Decimal
+from typing import Any
+
+LARGEST_ID = 2**63 - 1
+
+_MONGO_SCALARS = ("$oid", "$numberLong", "$numberInt", "$numberDouble", "$numberDecimal", "$date")
+_STATUS_FIELDS = ("key", "value", "slug", "code", "status", "label", "name", "title", "text")
+_ARABIC_MARKS = str.maketrans({"\u066b": ".", "\u066c": ","})
+_TRUE = {"true", "yes", "y", "t", "on", "1", "1.0"}
+_FALSE = {"false", "no", "n", "f", "off", "0", "0.0"}
+
+
+def is_nothing(value: Any) -> bool:
+    """Whether a value stands for null: a blank text, an empty list or object."""
+    blank = isinstance(value, str) and not value.strip()
+    return blank or value is None or value == [] or value == {}
+
+
+def unwrapped(value: Any) -> Any:
+    """A scalar of MongoDB's extended JSON, such as `{"$numberLong": "7"}`, without its wrapper."""
+    while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _MONGO_SCALARS:
+        [value] = value.values()
+    return value
+
+
+def parse_text(value: Any) -> str | None:
+    """Read text; numbers become text.
+
+    Example:
+        >>> parse_text({"$numberLong": "1001"}), parse_text(False)
+        ('1001', None)
+    """
+    value = unwrapped(value)
+    if is_nothing(value) or value is False:
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError("not a text")
+
+
+def parse_texts(value: Any) -> str | None:
+    """Read text that may be a list of texts; they are joined with commas.
+
+    Example:
+        >>> parse_texts(["1Z1", "1Z2"])
+        '1Z1, 1Z2'
+    """
+    entries = value if isinstance(value, list) else [value]
+    return ", ".join(filter(None, map(parse_text, entries))) or None
+
+
+def parse_status(value: Any) -> str | None:
+    """Read a status: text, or an object with a key or label.
+
+    A number is not one: nobody knows which of them means delivered.
+
+    Example:
+        >>> parse_status({"key": "in_transit", "label": "In transit"}), parse_status(False)
+        ('in_transit', None)
+    """
+    if isinstance(value, list) and len(value) == 1:
+        [value] = value
+    if is_nothing(value) or value is False:
+        return None
+    if isinstance(value, dict):
+        named = (value.get(name) for name in _STATUS_FIELDS)
+        value = next((entry for entry in named if isinstance(entry, str) and entry.strip()), value)
+    if isinstance(value, str):
+        return value.strip()
+    raise ValueError("not a status")
+
+
+def parse_statuses(value: Any) -> list[str]:
+    """Read a list of statuses, or a single one; blank ones are left out.
+
+    Example:
+        >>> parse_statuses(["in_transit", None, {"label": "Sewing"}])
+        ['in_transit', 'Sewing']
+    """
+    if isinstance(value, str):
+        value = [value]
+    return [status for status in map(parse_status, parse_list(value)) if status]
+
+
+def parse_list(value: Any) -> list[Any]:
+    """Read a list, or an object keyed by number or name; nulls are left out.
+
+    Example:
+        >>> parse_list({"0": "a", "1": None}), parse_list(None)
+        (['a'], [])
+    """
+    if is_nothing(value) or value is False:
+        return []
+    entries = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(entries, list | tuple):
+        raise ValueError("not a list")  # noqa: TRY004 - pydantic collects value errors only
+    return [entry for entry in entries if entry is not None]
+
+
+def parse_whole_number(value: Any) -> int | None:
+    """Read a whole number.
+
+    Example:
+        >>> parse_whole_number("1001"), parse_whole_number(2.0)
+        (1001, 2)
+    """
+    value = unwrapped(value)
+    if is_nothing(value):
+        return None
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?[0-9]{1,19}(\.0{1,9})?\s*", value):
+        return int(value.partition(".")[0])
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST_ID:
+        return value
+    if isinstance(value, float) and value.is_integer() and abs(value) <= LARGEST_ID:
+        return int(value)
+    raise ValueError("not a whole number")
+
+
+def parse_id(value: Any) -> int | None:
+    """Read an id: a positive whole number of at most 63 bits, as databases take it.
+
+    Example:
+        >>> parse_id({"$numberLong": "5000000001001"})
+        5000000001001
+    """
+    number = parse_whole_number(value)
+    if number is not None and not 0 < number <= LARGEST_ID:
+        raise ValueError("not an id")
+    return number
+
+
+def parse_any_id(value: Any) -> int | str:
+    """Read an id that may be text, such as the 24 hexadecimal digits of MongoDB.
+
+    Digits become a number only where the number is written in the same way.
+
+    Raises:
+        ValueError: It is neither, or cannot stand in an address.
+
+    Example:
+        >>> parse_any_id("7"), parse_any_id({"$oid": "5f2b6c9e8a1b2c3d4e5f6a7b"})
+        (7, '5f2b6c9e8a1b2c3d4e5f6a7b')
+    """
+    value = unwrapped(value)
+    if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        is_number = re.fullmatch(r"[1-9][0-9]{0,18}", value) and int(value) <= LARGEST_ID
+        return int(value) if is_number else value
+    if isinstance(value, int | float) and (number := parse_id(value)) is not None:
+        return number
+    raise ValueError("not an id")
+
+
+def parse_flag(value: Any) -> bool | None:
+    """Read a flag: true or false, also as a number or in words.
+
+    Example:
+        >>> parse_flag("Yes"), parse_flag(0), parse_flag("")
+        (True, False, None)
+    """
+    value = unwrapped(value)
+    if is_nothing(value):
+        return None
+    if isinstance(value, bool | int | float | str):
+        word = str(value).strip().lower()
+        if word in _TRUE | _FALSE:
+            return word in _TRUE
+    raise ValueError("not a flag")
+
+
+def parse_price(value: Any) -> Decimal | None:
+    """Read an amount of money, with or without currency and marks between thousands.
+
+    A point is a decimal point, as in JSON, and a comma one too unless three digits follow.
+
+    Example:
+        >>> [str(parse_price(price)) for price in ("1,059.90", "1.059,90 €", "59,90", 59.9)]
+        ['1059.90', '1059.90', '59.90', '59.9']
+    """
+    value = unwrapped(value)
+    if isinstance(value, dict):
+        value = next((value[name] for name in ("amount", "value") if name in value), value)
+    if is_nothing(value):
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        raise ValueError("not an amount")  # noqa: TRY004 - as above
+    text = str(value).strip()
+    if re.fullmatch(r"[+-]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})([eE][+-]?\d{1,3})?", text):
+        return Decimal(text)
+    return Decimal(_without_marks(text))
+
+
+def _without_marks(price: str) -> str:
+    """Digits with a decimal point at most."""
+    digits = "".join(c for c in price if not (c.isspace() or c in "'\u2019_" or _is_currency(c)))
+    digits = re.sub(r"^[A-Za-z]{1,4}\.?(?=[\d+-])|(?<=\d)[A-Za-z]{1,4}\.?$", "", digits)
+    digits = digits.translate(_ARABIC_MARKS).removesuffix(",-").removesuffix(".-")
+    english = re.fullmatch(r"[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d{1,9})?", digits)
+    if english:
+        return digits.replace(",", "")
+    other = re.fullmatch(r"[+-]?\d{1,3}((\.\d{3})+(,\d{1,9})?|(\.\d{3}){2,})", digits)
+    if other or re.fullmatch(r"[+-]?\d{1,15},\d{1,2}", digits):
+        return digits.replace(".", "").replace(",", ".")
+    if re.fullmatch(r"[+-]?\d{1,15}(\.\d{1,9})?", digits):
+        return digits
+    raise ValueError("not an amount")
+
+
+def _is_currency(character: str) -> bool:
+    return unicodedata.category(character) == "Sc"

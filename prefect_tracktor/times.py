@@ -1,0 +1,225 @@
+"""Lenient parsing of times, and the time zone of those without an offset.
+
+The forms are those of databases and languages that web apps are made with [inferred]: ISO 8601, RFC
+2822, SQL, JavaScript, PHP's objects, MongoDB's, numbers of seconds or milliseconds.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from itertools import product
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from prefect_tracktor.parsing import is_nothing, parse_whole_number, unwrapped
+
+# A time outside is a mistake: it stands for "never", or is a number of something else than seconds.
+_FIRST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+_END_OF_TIMES = datetime(2100, 1, 1, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# how web apps write "never": zeros of SQL, PHP, Unix, .NET and Go
+_NEVER = ("0000-00-00", "-0001-11-30", "1970-01-01", "0001-01-01")
+# powers of a thousand that make seconds, milliseconds, microseconds and nanoseconds of a number
+_EPOCH_UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (10**20, 10**9))
+
+_ABBREVIATIONS = {
+    "UTC": 0, "GMT": 0, "Z": 0, "UT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2,
+    "EEST": 3, "EST": -5, "EDT": -4, "CST": -6, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8,
+    "PDT": -7, "AEST": 10, "AEDT": 11, "NZST": 12, "NZDT": 13, "JST": 9,
+}  # fmt: skip
+_ZONE = re.compile(
+    r"""(?x)
+    (?P<clock> .* \d (?: \s? [AaPp][Mm] \b )? ) \s*
+    (?:
+        (?: UTC | GMT | Z )? (?P<sign> [+-] )
+        (?P<hours> \d{2} | (?<= [CT] [+-] ) \d ) :? (?P<minutes> \d{2} )?
+        | (?P<word> [A-Za-z]{1,4} | [A-Za-z]+ (?: / [A-Za-z0-9_+-]+ ){1,2} )
+    )
+    """
+)
+_DATES = (
+    "%Y-%m-%d", "%Y/%m/%d", "%Y.%m.%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d %b %Y",
+    "%d %B %Y", "%b %d %Y", "%B %d %Y", "%d-%b-%Y",
+)  # fmt: skip
+_CLOCKS = (
+    "", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I %p", " %I:%M %p", " %I:%M:%S %p",
+)  # fmt: skip
+_FORMATS = (*map("".join, product(_DATES, _CLOCKS)), "%b %d %H:%M:%S %Y", "%Y%m%d%H%M%S")
+
+_naive_times_in: ContextVar[tzinfo] = ContextVar("naive_times_in", default=UTC)
+
+
+@contextmanager
+def naive_times_in(zone: tzinfo) -> Iterator[None]:
+    """Read times without an offset as times in this zone, within the block.
+
+    Args:
+        zone: The time zone; outside of such a block it is UTC.
+
+    Example:
+        >>> with naive_times_in(ZoneInfo("Australia/Sydney")):
+        ...     str(parse_time("2026-11-02 10:00:00"))
+        '2026-11-01 23:00:00+00:00'
+    """
+    token = _naive_times_in.set(zone)
+    try:
+        yield
+    finally:
+        _naive_times_in.reset(token)
+
+
+def parse_zone(name: str) -> tzinfo:
+    """The time zone of an IANA name.
+
+    Args:
+        name: Such as "America/New_York".
+
+    Returns:
+        The zone.
+
+    Raises:
+        ValueError: There is no such zone; the message says what one looks like.
+
+    Example:
+        >>> parse_zone("America/New_York").key
+        'America/New_York'
+    """
+    try:
+        return UTC if name.upper() in {"UTC", "Z"} else ZoneInfo(name)
+    except (ValueError, OSError, KeyError):
+        raise ValueError(
+            f"{name[:40]!r} is not the name of a time zone: write it as 'America/New_York',"
+            " 'Europe/Berlin' or 'UTC' (en.wikipedia.org/wiki/List_of_tz_database_time_zones)"
+        ) from None
+
+
+def parse_time(value: Any) -> datetime | None:
+    """Read a time; it is aware.
+
+    One without an offset is in the time zone of `naive_times_in`. In the hour that does not exist
+    when clocks are set forward, it is what the clock shows that was not set yet; in the hour that
+    comes twice, the first.
+
+    Example:
+        >>> [str(parse_time(t)) for t in ("2026-11-02 10:00:00 -0500", {"$date": 1793613600000})]
+        ['2026-11-02 10:00:00-05:00', '2026-11-02 10:00:00+00:00']
+    """
+    if is_nothing(value) or value is False or value == 0:
+        return None
+    try:
+        time = _time_of(value)
+    except (OverflowError, ValueError, TypeError):
+        raise ValueError("not a time") from None
+    if time is not None and not _FIRST_TIME <= time < _END_OF_TIMES:
+        raise ValueError("not a time of a parcel")
+    return time
+
+
+def _time_of(value: Any) -> datetime | None:
+    value = unwrapped(value)
+    if isinstance(value, dict):
+        return _time_of_object(value)
+    if isinstance(value, datetime):
+        return _aware(value)
+    if isinstance(value, str):
+        return _time_of_text(value.strip())
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _time_of_number(value)
+    raise ValueError("not a time")
+
+
+def _time_of_object(value: dict[str, Any]) -> datetime | None:
+    match value:
+        case {"date": str(date), "timezone": str(zone)}:  # PHP's DateTime
+            return _time_of_text(f"{date.strip()} {zone.strip()}")
+        case {"date": str(date)}:
+            return _time_of_text(date.strip())
+        case {"$timestamp": {"t": seconds}} | {"sec": seconds} | {"seconds": seconds}:
+            number = parse_whole_number(seconds)
+            return None if number is None else _time_of_number(number)
+    raise ValueError("not a time")
+
+
+def _time_of_number(number: float) -> datetime | None:
+    if not number:
+        return None
+    if not math.isfinite(number):
+        raise ValueError("not a time")
+    for limit, per_second in _EPOCH_UNITS:
+        if abs(number) < limit:
+            return _EPOCH + timedelta(seconds=number / per_second)
+    raise ValueError("not a time")
+
+
+def _time_of_text(text: str) -> datetime | None:
+    if text.startswith(_NEVER):
+        return None
+    if of_dotnet := re.fullmatch(r"/Date\((-?\d{1,17})(?:[+-]\d{4})?\)/", text):
+        return _time_of_number(int(of_dotnet[1]))
+    if re.fullmatch(r"\d{9,19}(\.\d{1,9})?", text) and len(text) != len("20261102100000"):
+        return _time_of_number(float(text) if "." in text else int(text))
+    return _time_of_clock(_normal(text))
+
+
+def _normal(text: str) -> str:
+    """Without commas, weekday, ordinals and explanations in brackets."""
+    text, _, zone = text.partition("[")  # as in 2026-11-02T10:00-05:00[America/New_York]
+    text = re.sub(r"\s*\([^()]*\)$", "", text)
+    text = re.sub(r"^(mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}\b,?\s*", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<=\d)(st|nd|rd|th)\b", "", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b([ap])\.\s?m\.?", r"\1m", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?<=[\d,])\s+at\s+(?=\d)", " ", text, flags=re.IGNORECASE)
+    text = " ".join(re.sub(r",(?!\d)", " ", text).split())
+    has_offset = re.search(r"(z|[+-]\d{2}:?\d{2})$", text, re.IGNORECASE)
+    return text if has_offset or not zone else f"{text} {zone.rstrip(']')}"
+
+
+def _time_of_clock(text: str) -> datetime:
+    try:
+        return _aware(datetime.fromisoformat(text))
+    except ValueError:
+        pass
+    written = _ZONE.fullmatch(text)
+    if written and not re.fullmatch(r"[AaPp][Mm]", written["word"] or ""):
+        try:
+            return _local(written["clock"].rstrip()).replace(tzinfo=_zone(written)).astimezone(UTC)
+        except ValueError:
+            if written["word"]:
+                raise
+    return _aware(_local(text))
+
+
+def _zone(written: re.Match[str]) -> tzinfo:
+    if word := written["word"]:
+        hours = _ABBREVIATIONS.get(word.upper())
+        return parse_zone(word) if hours is None else timezone(timedelta(hours=hours))
+    offset = timedelta(hours=int(written["hours"]), minutes=int(written["minutes"] or 0))
+    return timezone(-offset if written["sign"] == "-" else offset)
+
+
+def _local(text: str) -> datetime:
+    """A time as a clock shows it; a date that means two days is none."""
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        found = {time for form in _FORMATS for time in _parsed(text, form)}
+    if len(found) != 1:
+        raise ValueError("not a time")
+    return found.pop()
+
+
+def _parsed(text: str, form: str) -> Iterator[datetime]:
+    try:
+        yield datetime.strptime(text, form)  # noqa: DTZ007 - its zone is added later
+    except ValueError:
+        return
+
+
+def _aware(time: datetime) -> datetime:
+    if time.tzinfo is not None:
+        return time
+    # in UTC, as times of one zone would be subtracted without regard to daylight saving
+    return time.replace(tzinfo=_naive_times_in.get()).astimezone(UTC)
