@@ -229,4 +229,4 @@ def test_a_missing_extra_is_named_with_what_installs_it(
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "aiosmtpd", None)
     assert main(["sandbox", "--orders", "3"]) == 2
-    assert "pip install 'prefect-tracktor[sandbox]'" in said()
+    assert "the sandbox needs aiosmtpd: pip install" in said()
