@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 demo: $(READY) ## a sandbox shop, the e-mail flow run three times against it, and what it did
-	$(BIN)/python -m prefect_tracktor.demo
+	$(BIN)/prefect-tracktor demo
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal

@@ -1,6 +1,6 @@
-"""From a checkout to a run: deployed from here, done by a worker that has only the wheel.
+"""From an empty directory to a run, with nothing but the wheel: init, blocks, deploy, serve.
 
-Then the same deployments are served from here, and a scheduled run is seen to start by itself.
+A worker elsewhere does what was deployed; then a scheduled run is seen to start by itself.
 
     .venv/bin/python .ci/deploy_to_a_worker.py PYTHON-OF-THE-WHEELS-ENVIRONMENT
 """
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import stamina
@@ -20,16 +21,20 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
-from tests.programs import PROJECT, prefect_server, running, waiting
+from tests.programs import prefect_server, running, waiting
 
 NAME = "E-mail expired exceptions/daily"
 
 
-def here(*arguments: str, environment: dict[str, str]) -> None:
-    """Run a module from the checkout, in the project's own environment."""
-    subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=PROJECT, env=environment, check=True, timeout=300
+def run(command: Path, *arguments: str, cwd: Path, environment: dict[str, str]) -> str:
+    """Run a command of the wheel's environment, and give what it says."""
+    words = [command, *arguments]
+    done = subprocess.run(
+        words, cwd=cwd, env=environment, check=False, timeout=300, stdout=subprocess.PIPE, text=True
     )
+    sys.stdout.write(done.stdout)
+    assert not done.returncode, f"{' '.join(map(str, words))} ended with {done.returncode}"
+    return done.stdout
 
 
 def the_run_of_the_schedule(client: SyncPrefectClient) -> FlowRun:
@@ -51,9 +56,15 @@ def the_run_of_the_schedule(client: SyncPrefectClient) -> FlowRun:
 def main(wheel: str, folder: Path) -> None:
     """Go all the way, or raise an error."""
     (empty := folder / "empty").mkdir()
+    (project := folder / "project").mkdir()
     alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    missing = subprocess.run([wheel, "-c", "import flows"], cwd=empty, env=alone, check=False)
-    assert missing.returncode, "the worker's environment has more than the wheel"
+    for name in ("flows", "blocks"):
+        find = [wheel, "-c", f"import importlib.util as u; assert not u.find_spec('{name}')"]
+        subprocess.run(find, cwd=empty, env=alone, check=True)
+    tracktor_command, prefect = (
+        partial(run, Path(wheel).parent / name, cwd=project)
+        for name in ("prefect-tracktor", "prefect")
+    )
 
     with (
         Sandbox(Shop(orders=60, expired=5)) as tracktor,
@@ -80,24 +91,37 @@ def main(wheel: str, folder: Path) -> None:
             "SMTP_PORT": str(mail.port),
             "SMTP_TYPE": "INSECURE",
         }
-        environment = os.environ | variables
-        here("blocks", environment=environment)
-        here("prefect", "work-pool", "create", "--type", "process", "p", environment=environment)
-        here("flows", "deploy", "--work-pool", "p", environment=environment)
+        environment = alone | variables
+        prefect("block", "register", "-m", "prefect_tracktor", environment=environment)
+        tracktor_command("blocks", environment=environment)
+        prefect("work-pool", "create", "--type", "process", "p", environment=environment)
+        deploy = ("deploy", "--work-pool", "p")
+        said = tracktor_command(*deploy, "--dry-run", environment=environment)
+        assert "these are the built-in deployments" in said
+        tracktor_command("init", environment=environment)
+        said = tracktor_command(*deploy, environment=environment)
+        assert "built-in" not in said
         apart = alone | settings | {"PREFECT_HOME": str(folder / "home-of-the-worker")}
         worker = ["-m", "prefect", "worker", "start", "--pool", "p"]
         log = folder / "worker.log"
         with running(*worker, python=wheel, log=log, cwd=empty, environment=apart):
-            here("prefect", "deployment", "run", NAME, "--watch", environment=environment)
+            prefect("deployment", "run", NAME, "--watch", environment=environment)
         assert len(mail.messages) == 5, mail.messages
         print("a worker with nothing but the wheel has written to the five customers")
 
         serve = ["-m", "flows", "serve", "--only", "expired_exceptions"]
         log = folder / "serve.log"
-        with running(*serve, log=log, says="being served", environment=environment):
-            run = the_run_of_the_schedule(client)
+        with running(
+            *serve,
+            python=wheel,
+            log=log,
+            says="being served",
+            cwd=project,
+            environment=environment,
+        ):
+            done = the_run_of_the_schedule(client)
         assert len(mail.messages) == 5, "somebody was written to twice"
-        print(f"the scheduled run {run.name} has started by itself; nobody was written to again")
+        print(f"the scheduled run {done.name} has started by itself; nobody was written to again")
 
 
 if __name__ == "__main__":

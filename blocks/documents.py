@@ -1,13 +1,10 @@
-"""Which block documents there are, and from which variables they are made. Read, copy, edit it."""
+"""The block documents that `prefect-tracktor blocks` saves, and the variables they come from.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+Edit the list: each entry names a block, the variable of each of its fields, and those it needs.
+"""
 
-from prefect.blocks.core import Block
 from prefect_email import EmailServerCredentials
 
-from blocks.variables import Environment
 from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
@@ -21,93 +18,7 @@ from prefect_tracktor import (
     WebhookSubscription,
 )
 from prefect_tracktor.mail.smtp import verify_login
-
-Values = dict[str, Any]
-
-
-def _as_they_are(values: Values) -> Values:
-    return values
-
-
-def _with_its_own_means(block: Any) -> None:
-    block.verify()
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One block document and where its values come from.
-
-    Attributes:
-        block: The block's class.
-        fields: The variable of each field; `limits.max_attempts` is a field of the field `limits`.
-        required: The variables without which it cannot be made, each with where to get it.
-        identity: The field that says whose it is, such as the account's uuid.
-        others: The fields that hold another document of the same name.
-        adapt: Brings the given values into the form that the block takes.
-        verify: Sees whether a block works; raises an error if not.
-        instead: The block that makes this one needless where it has a document.
-        optional: Whether only some flows need it.
-    """
-
-    block: type[Block]
-    fields: Mapping[str, str] = field(default_factory=dict)
-    required: Mapping[str, str] = field(default_factory=dict)
-    identity: str = ""
-    others: Mapping[str, type[Block]] = field(default_factory=dict)
-    adapt: Callable[[Values], Values] = _as_they_are
-    verify: Callable[[Any], None] = _with_its_own_means
-    instead: type[Block] | None = None
-    optional: bool = False
-
-    @property
-    def slug(self) -> str:
-        """The slug of the block's type, by which documents are loaded."""
-        return self.block.get_block_type_slug()
-
-    def values(self, environment: Environment) -> Values:
-        """The fields whose variable is set; the others are to stay as they are.
-
-        Args:
-            environment: The variables.
-
-        Returns:
-            Field values, as text.
-        """
-        values: Values = {}
-        for path, variable in self.fields.items():
-            if given := environment.get(variable, ""):
-                *part, name = path.split(".")
-                holder = values.setdefault(part[0], {}) if part else values
-                holder[name] = given
-        return self.adapt(values)
-
-    def missing(self, environment: Environment) -> dict[str, str]:
-        """The required variables that are not set, with where to get each.
-
-        Args:
-            environment: The variables.
-
-        Returns:
-            Name and hint of each that is missing.
-        """
-        return {name: hint for name, hint in self.required.items() if not environment.get(name)}
-
-
-def _topics_apart(values: Values) -> Values:
-    if "topics" not in values:
-        return values
-    topics = [topic.strip() for topic in values["topics"].split(",")]
-    return values | {"topics": [topic for topic in topics if topic]}
-
-
-def _one_way_in(values: Values) -> Values:
-    """Who names one way into Shopify gives up the one before."""
-    if "client_id" in values:
-        return {"access_token": ""} | values
-    if "access_token" in values:
-        return {"client_id": "", "client_secret": ""} | values
-    return values
-
+from prefect_tracktor.setup import Document, one_shopify_login, split_topics
 
 DOCUMENTS = (
     Document(
@@ -180,7 +91,7 @@ DOCUMENTS = (
             " SHOPIFY_ACCESS_TOKEN",
         },
         identity="shop",
-        adapt=_one_way_in,
+        adapt=one_shopify_login,
         instead=OrderFile,
     ),
     Document(
@@ -224,10 +135,7 @@ DOCUMENTS = (
             "TRACKTOR_WEBHOOK_ADDRESS": "the https address of your receiver, or of a webhook in"
             " Prefect Cloud",
         },
-        adapt=_topics_apart,
+        adapt=split_topics,
         optional=True,
     ),
 )
-
-# all variables that documents are made from
-VARIABLES = frozenset(name for document in DOCUMENTS for name in document.fields.values())

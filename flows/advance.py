@@ -2,8 +2,8 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import Shop, daily, deployment_of, for_scanning, wished
 from prefect_tracktor import StatusStage
+from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, wished
 from prefect_tracktor.flows import advance_custom_statuses
 
 # youngest first, such as StatusStage("Cutting", after_days=1); a shop may have its own in shops.py

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import Shop, deployment_of, every, for_scanning, saved, wished
 from prefect_tracktor import NotificationLedger
+from prefect_tracktor.deploy import Shop, deployment_of, every, for_scanning, saved, wished
 from prefect_tracktor.flows import announce_exceptions
 
 

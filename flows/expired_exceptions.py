@@ -2,7 +2,8 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import (
+from prefect_tracktor import EmailTemplate
+from prefect_tracktor.deploy import (
     Shop,
     daily,
     deployment_of,
@@ -10,7 +11,6 @@ from flows.deploying import (
     for_writing_to_customers,
     saved,
 )
-from prefect_tracktor import EmailTemplate
 from prefect_tracktor.flows import email_expired_exceptions
 
 

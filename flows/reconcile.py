@@ -2,8 +2,8 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import Shop, daily, deployment_of, first_saved, saved
 from prefect_tracktor import SettledOrders, StatusFile, StatusQuery, TracktorCredentials
+from prefect_tracktor.deploy import Shop, daily, deployment_of, first_saved, saved
 from prefect_tracktor.flows import reconcile_manual_statuses
 
 

@@ -12,7 +12,7 @@ for each in its place; the first word is the name of the shop's block documents:
 
 from collections.abc import Sequence
 
-from flows.deploying import Shop, shop_of_the_environment
+from prefect_tracktor.deploy import Shop, shop_of_the_environment
 
 
 def shops() -> Sequence[Shop]:

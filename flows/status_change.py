@@ -3,12 +3,13 @@
 What no event told of, the deployment `every-six-hours` of "E-mail status changes" makes up for.
 """
 
-# The events come from `python -m prefect_tracktor.events`, or from a webhook in Prefect Cloud.
+# The events come from `prefect-tracktor receive`, or from a webhook in Prefect Cloud.
 
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 
-from flows.deploying import (
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.deploy import (
     Shop,
     account,
     deployment_of,
@@ -16,7 +17,6 @@ from flows.deploying import (
     notified_statuses,
     saved,
 )
-from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import notify_status_change
 

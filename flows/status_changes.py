@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import (
+from prefect_tracktor.deploy import (
     Shop,
     deployment_of,
     every,

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.deploying import Shop, deployment_of, every, first_saved, saved
 from prefect_tracktor import TracktorCredentials, WebhookSubscription
+from prefect_tracktor.deploy import Shop, deployment_of, every, first_saved, saved
 from prefect_tracktor.flows import sync_webhooks
 
 

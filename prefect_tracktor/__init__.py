@@ -1,5 +1,7 @@
 """Prefect blocks, tasks and ready-made flows for Tracktor, the order tracking of Shopify stores."""
 
+from importlib.metadata import version
+
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
@@ -38,6 +40,8 @@ from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.transport import TransportLimits
 from prefect_tracktor.webhooks import WantedWebhook, WebhookSubscription
+
+__version__ = version("prefect-tracktor")
 
 __all__ = [
     "AsyncTracktorClient",

@@ -1,4 +1,4 @@
-"""`python -m prefect_tracktor.demo`: customers written to once, and statuses kept true to a plan.
+"""`prefect-tracktor demo`: customers written to once, and statuses kept true to a plan.
 
 Everything runs on this machine: a sandbox Tracktor with a shop of 1,000 orders, an SMTP server
 that keeps what it receives, and a Prefect API with a home of its own.
@@ -46,7 +46,7 @@ def main() -> int:
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
-    command = [sys.executable, "-m", "prefect_tracktor.demo"]
+    command = [sys.executable, "-m", "prefect_tracktor", "demo"]
     return subprocess.call(command, env=environment | own)  # noqa: S603  # it is this very program
 
 
@@ -194,7 +194,3 @@ def _show(message: EmailMessage) -> None:
         print(f"  | {name}: {message[name]}")
     for line in ["", *(body.get_content().splitlines() if body else [])]:
         print(f"  | {line}".rstrip())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,8 +8,9 @@ from subprocess import Popen
 
 from prefect.settings import PREFECT_API_URL
 
-from blocks.__main__ import main as make_blocks
+from blocks.documents import DOCUMENTS
 from prefect_tracktor.sandbox import Sandbox
+from prefect_tracktor.setup.blocks import save_blocks
 from tests.programs import running
 
 
@@ -24,7 +25,7 @@ def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
         "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
         "SMTP_SERVER": "smtp.shop.example",
     }
-    assert make_blocks(settings) == 0
+    assert save_blocks(settings, DOCUMENTS) == 0
 
 
 @contextmanager

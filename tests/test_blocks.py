@@ -1,10 +1,13 @@
-"""`python -m blocks`: block documents from variables, and a plain word on each of them."""
+"""`prefect-tracktor blocks`: block documents from variables, and a plain word on each of them."""
 
+import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,9 +20,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from blocks.__main__ import command, main
 from blocks.documents import DOCUMENTS
-from blocks.variables import READ_ELSEWHERE, SHOWN
 from prefect_tracktor import (
     EmailTemplate,
     NotificationLedger,
@@ -27,8 +28,13 @@ from prefect_tracktor import (
     ShopifyCredentials,
     ShopifyOrders,
     TracktorCredentials,
+    cli,
 )
+from prefect_tracktor.documents import SHAREABLE
 from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.setup.blocks import save_blocks
+from prefect_tracktor.setup.environment import READ_ELSEWHERE, SHOWN
+from prefect_tracktor.setup.project import variables_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "plain_http")
 
@@ -39,12 +45,13 @@ SHOPIFY = {
     "SHOPIFY_CLIENT_ID": "abc",
     "SHOPIFY_CLIENT_SECRET": "s3cret-that-nobody-may-see",
 }
+READ_BY = ("setup", "deploy", "events")
 ACCOUNT = "tracktor-credentials"
 MAIL = "email-server-credentials"
 LEDGER = "tracktor-notification-ledger"
 TEMPLATE = "tracktor-email-template"
 ORDERS = ("tracktor-order-file", "tracktor-shopify-credentials", "tracktor-shopify-orders")
-KNOWN = {name for document in DOCUMENTS for name in document.fields.values()} | set(READ_ELSEWHERE)
+KNOWN = variables_of(DOCUMENTS) | set(READ_ELSEWHERE)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +64,7 @@ def plain_http() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents that other tests made for all shops are none of these tests'."""
-    monkeypatch.setattr("blocks.making.SHARED", "nobody")
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
 
 
 @pytest.fixture
@@ -149,6 +156,16 @@ def exists(block: type[Block], name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def main(environment: Mapping[str, str], **options: Any) -> int:
+    return save_blocks(environment, DOCUMENTS, **options)
+
+
+def command(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """`prefect-tracktor blocks` in a shell that has these variables and no other."""
+    with patch.dict(os.environ, environment, clear=True):
+        return cli.main(["blocks", *arguments])
 
 
 # ---- what is made
@@ -362,7 +379,8 @@ def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
     said: Callable[[], str],
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("blocks.making.SHARED", "all-shops")
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", SHAREABLE)
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHARED", "all-shops")
     own = {"TRACKTOR_LEDGER_URL": f"sqlite:///{tmp_path / 'own.sqlite3'}"}
     assert main({}, name="all-shops", only=[LEDGER]) == 0
     assert main(environment, name="one", only=[LEDGER]) == 0
@@ -438,7 +456,7 @@ def test_no_variable_that_is_read_is_called_unknown(
 def test_the_list_knows_every_variable_that_the_code_reads() -> None:
     read = {
         name
-        for folder in ("blocks", "flows", "prefect_tracktor/events")
+        for folder in ("blocks", "flows", *(f"prefect_tracktor/{part}" for part in READ_BY))
         for file in (ROOT / folder).rglob("*.py")
         for name in re.findall(r'"((?:TRACKTOR|SMTP|SHOPIFY)_[A-Z_]*[A-Z])"', file.read_text())
     }
@@ -452,9 +470,8 @@ def test_the_handbook_has_a_row_for_every_variable_and_no_other() -> None:
 
 
 def test_a_name_that_prefect_would_refuse_is_refused_at_once(said: Callable[[], str]) -> None:
-    with pytest.raises(SystemExit):
-        command(["--name", "Berlin Mitte"], {})
-    assert "is no name for documents" in said()
+    assert command(["--name", "Berlin Mitte"], {}) == 2
+    assert "is no name for blocks" in said()
 
 
 def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
@@ -462,12 +479,12 @@ def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
 ) -> None:
     env_file("")
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
-        assert command([], {}) == 1
+        assert command([], {}) == 2
     assert "Prefect's API does not answer" in said()
     # something else answers at that address
     somewhere = f"{working['SHOPIFY_BASE_URL']}/api"
     with temporary_settings({PREFECT_API_URL: somewhere, PREFECT_API_KEY: "pnu_s3cret"}):
-        assert command([], {}) == 1
+        assert command([], {}) == 2
     words = said()
     assert "Prefect's API refuses this" in words
     assert "pnu_s3cret" not in words

@@ -1,4 +1,4 @@
-"""Puts a command's help text where a page says `<!-- output of: python -m blocks --help -->`."""
+"""Put a help text where a page says `<!-- output of: prefect-tracktor blocks --help -->`."""
 
 import os
 import re
@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 
-_MARK = re.compile(r"^<!-- output of: python (-m [\w.]+(?: \w+)* --help) -->$", re.MULTILINE)
+_MARK = re.compile(r"^<!-- output of: prefect-tracktor ((?:\w+ )*--help) -->$", re.MULTILINE)
 _WIDTH = "90"
 
 
@@ -25,7 +25,7 @@ def on_page_markdown(markdown: str, **_of_mkdocs: object) -> str:
 
 def _printed(command: str) -> str:
     process = subprocess.run(  # noqa: S603  # a command of this repository, named on its own page
-        [sys.executable, *shlex.split(command)],
+        [sys.executable, "-m", "prefect_tracktor", *shlex.split(command)],
         env=os.environ | {"COLUMNS": _WIDTH},
         capture_output=True,
         text=True,

@@ -1,6 +1,6 @@
 """Tracktor's webhooks as Prefect events.
 
-Self-hosted, `python -m prefect_tracktor.events` takes them (see `receiver`); in Prefect Cloud, one
+Self-hosted, `prefect-tracktor receive` takes them (see `receiver`); in Prefect Cloud, one
 of its own webhooks does (see `cloud`). What comes out is the same, and `tracking` says what.
 """
 

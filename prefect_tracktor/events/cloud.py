@@ -1,7 +1,7 @@
 """Prefect Cloud's own webhooks: a template for them, so that Cloud users run no receiver.
 
-`python -m prefect_tracktor.events template` prints it. Paste it into a webhook in Prefect Cloud, or
-`prefect cloud webhook create tracktor --template "$(python -m prefect_tracktor.events template)"`,
+`prefect-tracktor receive template` prints it. Paste it into a webhook in Prefect Cloud, or
+`prefect cloud webhook create tracktor --template "$(prefect-tracktor receive template)"`,
 and give the webhook's address to Tracktor.
 
 It gives the same names, resources and payloads as the receiver does. What Cloud cannot do:

@@ -62,8 +62,8 @@ def checked_token(token: str) -> str:
     if len(token) < MIN_TOKEN_LENGTH or not _TOKEN_CHARACTERS.issuperset(token):
         raise InvalidInput(
             f"the token must have at least {MIN_TOKEN_LENGTH} letters, digits, - or _, drawn by"
-            f" chance; this one has {len(token)} characters. python -m prefect_tracktor.events"
-            " token makes one"
+            f" chance; this one has {len(token)} characters. prefect-tracktor receive token"
+            " makes one"
         )
     return token
 

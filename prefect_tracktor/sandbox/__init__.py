@@ -1,6 +1,6 @@
 """A Tracktor on loopback for demos, rehearsals and tests, with a shop, Shopify and a mail server.
 
-`python -m prefect_tracktor.sandbox` starts it and prints the credentials to use.
+`prefect-tracktor sandbox` starts it and prints the credentials to use.
 """
 
 try:

@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from prefect_tracktor.sandbox import (
 )
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C or SIGTERM.
 
     Args:
@@ -96,8 +97,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m prefect_tracktor.sandbox",
-        description="A Tracktor, Shopify and a mail server on loopback, with a made-up shop.",
+        prog="prefect-tracktor sandbox",
+        usage="prefect-tracktor sandbox [OPTIONS]",
+        description="Run a Tracktor, Shopify and a mail server here, with a made-up shop,"
+        " until you stop it. Nothing leaves the machine. It prints the addresses and keys to use.",
     )
     parser.add_argument("--orders", type=int, default=1000, help="how many orders (1000)")
     parser.add_argument("--seed", type=int, default=1, help="what the shop is drawn from (1)")

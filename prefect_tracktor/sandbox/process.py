@@ -53,7 +53,7 @@ class RunningSandbox:
 
 @contextmanager
 def sandbox_process(**options: str | float | bool | Path) -> Iterator[RunningSandbox]:
-    """Run `python -m prefect_tracktor.sandbox` in a process of its own until the block ends.
+    """Run `prefect-tracktor sandbox` in a process of its own until the block ends.
 
     Args:
         **options: The command's options with underscores, such as `orders=1000`, `latency_ms=50`

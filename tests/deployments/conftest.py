@@ -16,14 +16,19 @@ from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation
 
-from blocks.__main__ import main as make_blocks
-from flows import deploying, shops
-from flows.__main__ import main
+from blocks.documents import DOCUMENTS
+from flows import shops
 from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop
+from prefect_tracktor.deploy.shops import makers_of
 from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.setup.blocks import save_blocks
+from prefect_tracktor.setup.project import modules_of
 from tests.programs import waiting
 from tests.serving import served
 
+DEPLOYMENTS = makers_of(modules_of("flows"))
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 # none of these may be kept anywhere but in block documents
 SECRETS = {
@@ -61,8 +66,8 @@ def remove_deployments(client: SyncPrefectClient) -> None:
 
 @pytest.fixture(scope="session")
 def blocks(prefect_api: None) -> None:
-    """The block documents, as `python -m blocks` makes them."""
-    assert make_blocks(VARIABLES) == 0
+    """The block documents, as `prefect-tracktor blocks` makes them."""
+    assert save_blocks(VARIABLES, DOCUMENTS) == 0
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def open_for_business(
         "SMTP_SERVER": mail.host,
         "SMTP_PORT": str(mail.port),
     }
-    assert make_blocks(VARIABLES | working) == 0
+    assert save_blocks(VARIABLES | working, DOCUMENTS) == 0
     return sorted(tracktor.shop.customers_to_write_to().values())
 
 
@@ -106,7 +111,7 @@ def alpine(prefect_api: None) -> None:
 
 @pytest.fixture
 def environment(blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks made, and the variables set that `python -m flows` wants."""
+    """The blocks made, and the variables set that `prefect-tracktor serve` wants."""
     for name in ("DRY_RUN", "NOTIFY", "TIMEZONE", "ANNOUNCE_EXCEPTIONS"):
         monkeypatch.delenv(f"TRACKTOR_{name}", raising=False)
     monkeypatch.setenv("TRACKTOR_SENDER", SENDER)
@@ -162,7 +167,7 @@ def make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
 
 
 def deploy_all(*options: str) -> int:
-    """`python -m flows deploy` to that pool."""
+    """`prefect-tracktor deploy` to that pool."""
     return main(["deploy", "--work-pool", "here", *options])
 
 
@@ -170,7 +175,7 @@ def deploy_all(*options: str) -> int:
 def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Put other rows into `flows/shops.py`."""
 
-    def put(*rows: deploying.Shop) -> None:
+    def put(*rows: Shop) -> None:
         monkeypatch.setattr(shops, "shops", lambda: rows)
 
     return put
@@ -195,8 +200,8 @@ def press_ctrl_c(process: Popen[bytes]) -> None:
 def serving(
     *options: str, folder: Path, end: Callable[[Popen[bytes]], None] = terminate
 ) -> Iterator[None]:
-    """`python -m flows serve`, from when it is ready until it has ended as it was told to."""
-    with served("-m", "flows", "serve", *options, folder=folder) as process:
+    """`prefect-tracktor serve`, from when it is ready until it has ended as it was told to."""
+    with served("-m", "prefect_tracktor", "serve", *options, folder=folder) as process:
         yield
         end(process)
         assert process.wait(60) == 0

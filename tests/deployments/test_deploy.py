@@ -1,4 +1,4 @@
-"""`python -m flows deploy`: what the server keeps, and what a second time changes."""
+"""`prefect-tracktor deploy`: what the server keeps, and what a second time changes."""
 
 import socket
 from datetime import timedelta
@@ -15,10 +15,10 @@ from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import expired_exceptions, reconcile, status_change, webhooks
-from flows.__main__ import DEPLOYMENTS, main
-from flows.deploying import Shop, every
-from flows.deploying.registration import STOPPED
-from tests.deployments.conftest import Server, deploy_all
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop, commands, every
+from prefect_tracktor.deploy.apply import STOPPED
+from tests.deployments.conftest import DEPLOYMENTS, Server, deploy_all
 
 MAIL = "E-mail expired exceptions/daily"
 NIGHTLY = "Reconcile manual statuses/nightly"
@@ -216,7 +216,7 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
 def test_what_is_no_longer_wished_for_is_named_and_left(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    monkeypatch.setattr("flows.__main__.DEPLOYMENTS", {"webhooks": webhooks.deployment})
+    monkeypatch.setattr(commands, "makers_of", lambda _modules: {"webhooks": webhooks.deployment})
     assert deploy_all("--dry-run") == 0
     assert f"prefect deployment delete '{MAIL}'" in capsys.readouterr().out
     assert server.names() == [MAIL]
@@ -257,7 +257,8 @@ def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Output,
 ) -> None:
-    monkeypatch.setitem(DEPLOYMENTS, "reconcile", refused)
+    makers = DEPLOYMENTS | {"reconcile": refused}
+    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
     assert deploy_all() == 2
     assert server.names() == [MAIL, HOURLY]
     assert f"REFUSED    {NIGHTLY}" in capsys.readouterr().out

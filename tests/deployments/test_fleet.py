@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.__main__ import DEPLOYMENTS, main
-from flows.deploying import Shop, shop_of_the_environment
 from prefect_tracktor import EmailTemplate, OrderFile, TracktorCredentials
-from tests.deployments.conftest import SENDER, Server, deploy_all
-from tests.programs import PROJECT
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop, commands, shop_of_the_environment
+from prefect_tracktor.setup.project import write_project
+from tests.deployments.conftest import DEPLOYMENTS, SENDER, Server, deploy_all
 
 MAIL = "E-mail expired exceptions"
 DEPLOY = ["deploy", "--work-pool", "here", "--only", "expired_exceptions"]
@@ -35,7 +35,9 @@ def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, caps
     assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
     said = capsys.readouterr().out
     assert "bay: NOT SET UP" in said
-    assert "there is no block tracktor-order-file/bay. Run python -m blocks --name bay" in said
+    assert (
+        "there is no block tracktor-order-file/bay. Run prefect-tracktor blocks --name bay" in said
+    )
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
@@ -57,18 +59,17 @@ def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
 
 
 def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
-    for folder in ("flows", "blocks"):
-        shutil.copytree(PROJECT / folder, tmp_path / folder)
+    list(write_project(tmp_path))
     shutil.copy(tmp_path / "flows" / "webhooks.py", tmp_path / "flows" / "of_my_own.py")
     told = subprocess.run(
-        [sys.executable, "-m", "flows", "serve", "--help"],
+        [sys.executable, "-m", "flows", "serve", "--only", "nothing"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    named = " ".join(told.stdout.split())
-    assert "exceptions, expired_exceptions, of_my_own, reconcile, status_change," in named
+    assert told.returncode == 2
+    assert "exceptions, expired_exceptions, of_my_own, reconcile, status_change," in told.stderr
 
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
@@ -76,7 +77,8 @@ def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
 def test_a_copy_must_not_replace_what_the_first_file_makes(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
 ) -> None:
-    monkeypatch.setitem(DEPLOYMENTS, "of_my_own", DEPLOYMENTS["expired_exceptions"])
+    makers = DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]}
+    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
     assert deploy_all("--only", *only) == 2
     assert f"make the same deployment {MAIL + '/daily'!r}" in capsys.readouterr().out
     assert not server.names()
@@ -90,10 +92,8 @@ def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
         EmailTemplate.load("nobody-made-this")
         raise AssertionError
 
-    monkeypatch.setattr(
-        "flows.__main__.DEPLOYMENTS",
-        {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]},
-    )
+    makers = {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]}
+    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
     assert deploy_all() == 0
     assert server.names() == [f"{MAIL}/daily"]
     assert "left out of_my_own: Unable to find block document named nobody-made-this" in (
@@ -107,7 +107,8 @@ def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
     assert server.names() == [f"{MAIL}/alpine-daily"]
     assert "bay" not in capsys.readouterr().out
     assert main([*DEPLOY, "--shop", "cove"]) == 2
-    assert "no shop 'cove' in flows/shops.py, but alpine, bay, tracktor" in capsys.readouterr().out
+    refused = capsys.readouterr().err
+    assert "no shop in flows/shops.py of the name 'cove', but alpine, bay, tracktor" in refused
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
@@ -116,7 +117,8 @@ def test_the_others_are_served(
 ) -> None:
     served: list[str] = []
     monkeypatch.setattr(
-        "flows.deploying.serving.serve", lambda *made, **_: served.extend(d.full_name for d in made)
+        "prefect_tracktor.deploy.serve.serve",
+        lambda *made, **_: served.extend(d.full_name for d in made),
     )
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert served == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
@@ -158,4 +160,4 @@ def test_a_setting_that_cannot_be_right_is_named(
 def test_two_shops_of_one_name_are_refused(shops_are: Put, capsys: Output) -> None:
     shops_are(Shop("alpine"), Shop("alpine"))
     assert main(DEPLOY) == 2
-    assert "two shops of the name alpine" in capsys.readouterr().out
+    assert "two shops of the name alpine" in capsys.readouterr().err

@@ -12,10 +12,10 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import WorkPool
 from prefect.deployments.runner import RunnerDeployment
 
-from flows.__main__ import main
-from flows.deploying import Unusable
-from flows.deploying.pools import Place, keeps_files, place_in
 from prefect_tracktor import NotificationLedger, SettledOrders
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Unusable
+from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
 from prefect_tracktor.flows import announce_exceptions
 from tests.deployments.conftest import Server, make_pool
 

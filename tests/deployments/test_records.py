@@ -7,11 +7,12 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 
 from flows import shops
-from flows.__main__ import DEPLOYMENTS, main
-from flows.deploying import Shop
 from prefect_tracktor import StatusStage
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop
 from tests.deployments.conftest import (
     ALPINE_SECRETS,
+    DEPLOYMENTS,
     SECRETS,
     SENDER,
     Server,

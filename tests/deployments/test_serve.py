@@ -1,4 +1,4 @@
-"""`python -m flows serve`: what is served, what it says, and what a pause is worth."""
+"""`prefect-tracktor serve`: what is served, what it says, and what a pause is worth."""
 
 import os
 import socket
@@ -12,11 +12,6 @@ from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Crashed, Pending, Running
 
-from flows.__main__ import main
-from flows.deploying import NotSetUp, Shop, Unusable, saved, shop_of_the_environment
-from flows.deploying.parts import for_scanning
-from flows.deploying.registration import STOPPED
-from flows.deploying.serving import SERVED_BY, claim, stop
 from prefect_tracktor import (
     OrderFile,
     SettledOrders,
@@ -24,6 +19,11 @@ from prefect_tracktor import (
     ShopifyOrders,
     TracktorCredentials,
 )
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import NotSetUp, Shop, Unusable, saved, shop_of_the_environment
+from prefect_tracktor.deploy.apply import STOPPED
+from prefect_tracktor.deploy.builders import for_scanning
+from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
 from tests.deployments.conftest import SENDER, Server
 
 MAIL = "E-mail expired exceptions/daily"
@@ -39,7 +39,8 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Serve until the deployments are registered, and stop."""
     served: list[str] = []
     monkeypatch.setattr(
-        "flows.deploying.serving.serve", lambda *made, **_: served.extend(d.full_name for d in made)
+        "prefect_tracktor.deploy.serve.serve",
+        lambda *made, **_: served.extend(d.full_name for d in made),
     )
 
     def serve(*options: str) -> list[str]:
@@ -79,7 +80,7 @@ def test_a_setting_that_cannot_be_right_serves_nothing(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert main(["serve"]) == 2
-    assert problem in capsys.readouterr().out
+    assert problem in "".join(capsys.readouterr())
     assert server.names() == []
 
 
@@ -120,7 +121,9 @@ def test_a_dry_run_in_the_file_holds_for_all_shops_and_a_misspelt_one_is_told(
 
 
 def test_missing_blocks_are_named_with_what_makes_them() -> None:
-    with pytest.raises(Unusable, match=r"tials/not-made. Run python -m blocks --name not-made"):
+    with pytest.raises(
+        Unusable, match=r"tials/not-made. Run prefect-tracktor blocks --name not-made"
+    ):
         saved(TracktorCredentials, Shop("not-made"))
 
 
@@ -133,7 +136,9 @@ def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> Non
     credentials = ShopifyCredentials.model_validate({"shop": "your-store", "access_token": "t0ken"})
     ShopifyOrders(credentials=credentials).save(shop.name, overwrite=True)
     assert isinstance(for_scanning(shop)["orders"], ShopifyOrders)
-    with pytest.raises(NotSetUp, match="set SHOPIFY_FULFILLMENT=any and run python -m blocks"):
+    with pytest.raises(
+        NotSetUp, match="set SHOPIFY_FULFILLMENT=any and run prefect-tracktor blocks"
+    ):
         for_scanning(shop, unfulfilled=True)
     with pytest.raises(NotSetUp, match="set SHOPIFY_INCLUDE_DELIVERED=1 and run"):
         for_scanning(shop, delivered=True)
@@ -168,7 +173,7 @@ def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paus
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "flows.deploying.serving.serve",
+        "prefect_tracktor.deploy.serve.serve",
         lambda *_made, **_options: server.client.delete_deployment(server[MAIL].id),
     )
     assert main(["serve", "--only", "expired_exceptions", "webhooks"]) == 0
@@ -182,7 +187,7 @@ def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     def until_another_takes_over(*_made: object, **_options: object) -> None:
         claim(server.client, [server[MAIL].id], print)
 
-    monkeypatch.setattr("flows.deploying.serving.serve", until_another_takes_over)
+    monkeypatch.setattr("prefect_tracktor.deploy.serve.serve", until_another_takes_over)
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert not server[MAIL].paused
 
@@ -221,7 +226,7 @@ def test_a_run_that_waits_holds_up_no_other_deployment(
 ) -> None:
     limits = []
     monkeypatch.setattr(
-        "flows.deploying.serving.serve", lambda *_made, limit, **_: limits.append(limit)
+        "prefect_tracktor.deploy.serve.serve", lambda *_made, limit, **_: limits.append(limit)
     )
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     assert main(["serve", "--only", "expired_exceptions", "status_change"]) == 0

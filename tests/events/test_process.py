@@ -4,23 +4,24 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from unittest.mock import patch
 
 import httpx
 import pytest
 from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.cli import main
 from prefect_tracktor.events import DeliverySpool, order_event
-from prefect_tracktor.events.__main__ import main
 from prefect_tracktor.models import Order
 from prefect_tracktor.sandbox import Sandbox
 from tests.events.conftest import TOKEN, events_at_prefect, eventually
 
-COMMAND = [sys.executable, "-m", "prefect_tracktor.events", "--port", "0"]
+COMMAND = [sys.executable, "-m", "prefect_tracktor", "receive", "--port", "0"]
 QUICK = ["--confirm-after-seconds", "0.2", "--resend-after-seconds", "3"]
 SETTINGS = {
     "TRACKTOR_UUID": "00000000-0000-4000-8000-000000000001",
@@ -56,6 +57,12 @@ def running(settings: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], s
                     break
         finally:
             process.kill()
+
+
+def receive(environment: Mapping[str, str], *arguments: str) -> int:
+    """`prefect-tracktor receive` in a shell that has these variables and no other."""
+    with patch.dict(os.environ, environment, clear=True):
+        return main(["receive", *arguments])
 
 
 def answered(address: str, order_id: int) -> bool:
@@ -113,7 +120,7 @@ def test_a_setting_that_cannot_be_right_is_named(
     no_prefect: None,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main([], environment) == 2
+    assert receive(environment) == 2
     said = capsys.readouterr().err
     assert problem in said
     assert "s3cret" not in said
@@ -122,14 +129,14 @@ def test_a_setting_that_cannot_be_right_is_named(
 def test_a_number_out_of_range_is_no_traceback(
     no_prefect: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["--keep-days", "1e12"], SETTINGS) == 2
-    assert main(["--port", "99999"], SETTINGS) == 2
+    assert receive(SETTINGS, "--keep-days", "1e12") == 2
+    assert receive(SETTINGS, "--port", "99999") == 2
     assert "port must be 0-65535" in capsys.readouterr().err
 
 
 def test_a_token_and_a_template_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["token"], {}) == 0
+    assert receive({}, "token") == 0
     token = capsys.readouterr().out.strip()
-    assert main(["template"], SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": token}) == 0
+    assert receive(SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": token}, "template") == 0
     assert "tracktor.shop.b6ef35fe18ed39251365" in capsys.readouterr().out
     assert len(token) == 43

@@ -49,7 +49,7 @@ def mail() -> Iterator[MailServer]:
 def accounts(
     prefect_api: None, mail: MailServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Sandbox]]:
-    """A Tracktor account for each shop, and the documents that `python -m blocks` makes for it."""
+    """A Tracktor account for each shop, and the documents that are saved for it."""
     folder = tmp_path_factory.mktemp("orders")
     with ExitStack() as running:
         accounts = {}

@@ -93,6 +93,7 @@ _CHECKED_ONLY = [
     CheckedOnly("make", "the targets install, or run these very tests", _make),
     CheckedOnly("pip install", "the environment of the tests stays as it is", _pip),
     CheckedOnly("python -m pip install", "likewise", lambda words: _pip(words[2:])),
+    CheckedOnly("python -m venv", "likewise", _nothing),
     CheckedOnly("prefect cloud", "there is no account", _prefect),
     CheckedOnly("git clone", "there is no network", _nothing),
     CheckedOnly("docker", "there is no Docker", _nothing),
@@ -104,9 +105,9 @@ PREFECT_SERVER = CheckedOnly("prefect server start", "the tests have a server al
 
 # what goes on until it is stopped, and what it prints once it serves
 _SERVERS = {
-    r"python -m flows serve": r"being served",
-    r"python -m prefect_tracktor\.sandbox": r"Serving until",
-    r"python -m prefect_tracktor\.events(?! (?:template|token))": r"listening on",
+    r"prefect-tracktor serve": r"being served",
+    r"prefect-tracktor sandbox": r"Serving until",
+    r"prefect-tracktor receive(?! (?:template|token))": r"listening on",
     r"prefect server start": r"Check out the dashboard",
     r"prefect worker start": r"started!",
 }

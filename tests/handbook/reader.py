@@ -1,10 +1,9 @@
-"""A reader at work: a folder with what a checkout has, an account, a mailbox, and a Prefect."""
+"""A reader at work: a folder after `prefect-tracktor init`, an account, a mailbox, a Prefect."""
 
 import linecache
 import os
 import re
 import shlex
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,10 +12,11 @@ from typing import Any
 
 from prefect.settings import PREFECT_API_URL
 
-from blocks.__main__ import main as make_blocks
 from blocks.documents import DOCUMENTS
 from prefect_tracktor.documents import SHARED
 from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.setup.blocks import save_blocks
+from prefect_tracktor.setup.project import write_project
 from tests.handbook.commands import PREFECT_SERVER, ready_pattern, runnable
 from tests.handbook.pages import SHELL_OF_ITS_OWN, Block
 from tests.handbook.shells import Shell, ShellBeside
@@ -33,7 +33,7 @@ class Reader:
     """Somebody who does what a page says, block by block.
 
     Attributes:
-        folder: Where the checkout is.
+        folder: Where the project is.
         tracktor: The account.
         mail: The mail server.
         from_nothing: Whether nothing is set up before: no variable, no Prefect server.
@@ -52,11 +52,9 @@ class Reader:
     _beside: list[ShellBeside] = field(default_factory=list)
 
     def settle_in(self) -> None:
-        """Put into the folder what a checkout has, and set up what was set up before."""
+        """Write the project into the folder, and set up what was set up before."""
         self.home.mkdir(parents=True)
-        for name in ("flows", "blocks"):
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(PROJECT / name, self.folder / name, ignore=ignored)
+        list(write_project(self.folder))
         # so that `. .venv/bin/activate` works as it does after `make`
         (self.folder / ".venv").symlink_to(sys.prefix)
         self.tracktor.shop.write_orders_csv(self.folder / "orders_export.csv")
@@ -149,7 +147,7 @@ class Reader:
                 document.block.delete(SHARED)
             except ValueError:
                 continue
-        assert make_blocks(self._account) == 0
+        assert save_blocks(self._account, DOCUMENTS) == 0
 
     @property
     def _account(self) -> dict[str, str]:
@@ -186,7 +184,7 @@ class Reader:
     def _replaced(self) -> dict[str, str]:
         """What else of a page is the reader's own: a pattern, and what stands for it here."""
         tracktor, mail = self.tracktor, self.mail
-        receiver = "python -m prefect_tracktor.events --credentials tracktor"
+        receiver = "prefect-tracktor receive --credentials tracktor"
         return {
             r'api_key="YOUR-KEY"': f'api_key="{tracktor.api_key}", base_url="{tracktor.base_url}"',
             r"YOUR-UUID": tracktor.uuid,

@@ -10,8 +10,10 @@ from prefect.blocks.core import Block as PrefectBlock
 from prefect.flows import Flow
 
 import prefect_tracktor
-from flows.__main__ import DEPLOYMENTS
 from prefect_tracktor import TracktorError, events, flows, sandbox, tasks
+from prefect_tracktor.cli import app
+from prefect_tracktor.deploy.shops import makers_of
+from prefect_tracktor.setup.project import modules_of
 from tests.handbook.pages import PAGES, name_of
 from tests.programs import PROJECT
 
@@ -96,13 +98,12 @@ def test_the_table_of_blocks_has_all() -> None:
 
 def test_every_command_line_is_shown() -> None:
     page = (REFERENCE / "commands.md").read_text("utf-8")
-    commands = [
-        path.parent.relative_to(PROJECT).as_posix().replace("/", ".")
-        for root in ("prefect_tracktor", "flows", "blocks")
-        for path in (PROJECT / root).rglob("__main__.py")
+    commands = [name for name in app if not name.startswith("-")]
+    assert len(commands) >= 7
+    missing = [
+        c for c in commands if f"<!-- output of: prefect-tracktor {c} --help -->" not in page
     ]
-    assert len(commands) >= 4
-    assert [c for c in commands if f"<!-- output of: python -m {c} --help -->" not in page] == []
+    assert missing == []
 
 
 def test_every_target_of_make_is_told() -> None:
@@ -114,8 +115,8 @@ def test_every_target_of_make_is_told() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_only_deployments_that_exist_are_served(page: Path) -> None:
-    for names in re.findall(r"flows serve --only ((?:\w+ ?)+)", page.read_text("utf-8")):
-        assert set(names.split()) <= DEPLOYMENTS.keys()
+    for names in re.findall(r"prefect-tracktor serve --only ((?:\w+ ?)+)", page.read_text("utf-8")):
+        assert set(names.split()) <= makers_of(modules_of("flows")).keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -93,18 +93,18 @@ def test_a_command_that_is_only_checked_is_checked(code: str, problem: str) -> N
 
 
 def test_all_other_commands_are_run() -> None:
-    code = "make demo   # a comment\npython -m blocks\nmakeshift\n"
-    assert runnable(code, server_stands=True) == ":\npython -m blocks\nmakeshift\n"
+    code = "make demo   # a comment\nprefect-tracktor blocks\nmakeshift\n"
+    assert runnable(code, server_stands=True) == ":\nprefect-tracktor blocks\nmakeshift\n"
 
 
 @pytest.mark.parametrize(
     ("code", "waits"),
     [
-        ("python -m prefect_tracktor.events --port 0", True),
-        ("python -m prefect_tracktor.events token", False),
-        ("python -m flows serve --only reconcile", True),
-        ("python -m flows serve --help", False),
-        ("python -m flows deploy --work-pool shop", False),
+        ("prefect-tracktor receive --port 0", True),
+        ("prefect-tracktor receive token", False),
+        ("prefect-tracktor serve --only reconcile", True),
+        ("prefect-tracktor serve --help", False),
+        ("prefect-tracktor deploy --work-pool shop", False),
     ],
 )
 def test_what_goes_on_until_it_is_stopped_is_known(code: str, *, waits: bool) -> None:
@@ -132,4 +132,4 @@ def test_a_value_that_nothing_fills_in_is_told(reader: Reader) -> None:
 
 def test_a_server_in_the_way_of_what_follows_is_told(reader: Reader) -> None:
     with pytest.raises(AssertionError, match="never comes to an end"):
-        reader.follow(block("sh", "python -m flows serve"))
+        reader.follow(block("sh", "prefect-tracktor serve"))

@@ -17,7 +17,9 @@ from tests.programs import PROJECT
 # with a Prefect server of its own, of which the page starts every part
 FROM_NOTHING = {"docs/tutorial.md"}
 # to make them takes a second or two
-_NEEDS_BLOCKS = re.compile(r"load\(|/tracktor\b|--credentials|-m (?:flows|blocks)")
+_NEEDS_BLOCKS = re.compile(
+    r"load\(|/tracktor\b|--credentials|prefect-tracktor (?:blocks|serve|deploy)"
+)
 
 
 @pytest.fixture

@@ -20,15 +20,7 @@ _PAGE = 200
 
 
 def all_of(read: Callable[..., Sequence[T]], **filters: Any) -> Iterator[T]:
-    """Read a list of Prefect's API, whatever its length.
-
-    Args:
-        read: A method of the client that takes `limit` and `offset`, such as `read_deployments`.
-        **filters: What else it takes.
-
-    Yields:
-        The entries.
-    """
+    """Read a list of Prefect's API page by page; `read` takes `limit` and `offset`."""
     offset = 0
     while page := read(**filters, limit=_PAGE, offset=offset):
         yield from page
@@ -36,16 +28,7 @@ def all_of(read: Callable[..., Sequence[T]], **filters: Any) -> Iterator[T]:
 
 
 def runs_of(client: SyncPrefectClient, deployment_id: UUID, state: StateType) -> Iterator[FlowRun]:
-    """Read the runs of a deployment that are in a certain state.
-
-    Args:
-        client: Prefect's API.
-        deployment_id: The deployment's id.
-        state: The state that they are in.
-
-    Returns:
-        The runs.
-    """
+    """Read the runs of a deployment that are in a certain state."""
     of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
     in_it = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
     return all_of(client.read_flow_runs, deployment_filter=of_it, flow_run_filter=in_it)

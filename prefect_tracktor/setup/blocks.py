@@ -1,14 +1,84 @@
-"""Making documents and seeing whether they work, one after the other, with a word on each."""
+"""Save block documents, verify them, and say what became of each."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 from prefect.blocks.core import Block
+from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
-from blocks.documents import DOCUMENTS, Document, Values
-from blocks.variables import SHOWN, Environment, without_values
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
 from prefect_tracktor.documents import SHAREABLE, SHARED, find_document
+from prefect_tracktor.setup.document import Document, Values
+from prefect_tracktor.setup.environment import (
+    SHOWN,
+    Environment,
+    file_of,
+    read,
+    warnings,
+    without_values,
+)
+from prefect_tracktor.setup.project import variables_of
+from prefect_tracktor.webhooks import host_of
+
+
+def save_from_variables(
+    documents: Sequence[Document],
+    *,
+    env_file: Path | None,
+    name: str,
+    only: Collection[str] | None,
+    verify: bool,
+    dry_run: bool,
+) -> int:
+    """Read the variables, say from where and what looks wrong, and save the documents."""
+    # `.env` is of the one shop, and never of another
+    file = file_of(env_file) if env_file or name == SHARED else None
+    variables = read(file, os.environ, file_wins=env_file is not None)
+    if file is not None:
+        print(f"Read {file}; what {'it' if env_file else 'the environment'} sets wins.")
+    for warning in warnings(file, variables, variables_of(documents)):
+        print(f"Warning: {warning}")
+    where = host_of(PREFECT_API_URL.value() or "") or "this machine (PREFECT_API_URL is not set)"
+    print(f"Prefect is at {where}." + (" Nothing is saved." if dry_run else ""))
+    return save_blocks(variables, documents, name=name, only=only, verify=verify, dry_run=dry_run)
+
+
+def save_blocks(
+    environment: Environment,
+    documents: Sequence[Document],
+    *,
+    name: str = SHARED,
+    only: Collection[str] | None = None,
+    verify: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Save every document that can be made; say of the others what is missing.
+
+    Args:
+        environment: The variables; nothing of their values is printed.
+        documents: The list in `blocks/documents.py`.
+        name: What the documents are called.
+        only: The slugs of the block types to be made; left out, all.
+        verify: Whether to see if what is there works.
+        dry_run: Whether to say only what would be made.
+
+    Returns:
+        The exit status: 0 if all documents are there that are not optional, and work.
+    """
+    maker = Maker(environment, documents, name=name, dry_run=dry_run, say=print)
+    chosen = [document for document in documents if only is None or document.slug in only]
+    valid = [maker.make(document) for document in chosen]
+    complete = [maker.ask_for(document) for document in chosen]
+    if maker.has_two_sources_of_orders:
+        print("\nThe deployments find orders in Shopify; delete that document to go by the file.")
+    if not all(valid + complete):
+        print("\nSet the variables named above and run this again; what is there stays.")
+    if verify:
+        print("\nDoes it work?")
+    works = [maker.verify(document) for document in chosen if verify]
+    return 0 if all(valid + complete + works) else 1
 
 
 class Maker:
@@ -16,15 +86,23 @@ class Maker:
 
     Args:
         environment: The variables; nothing of their values is printed.
+        documents: The whole list.
         name: What the documents are called.
         dry_run: Whether to say only what would be made.
         say: Takes the lines.
     """
 
     def __init__(
-        self, environment: Environment, *, name: str, dry_run: bool, say: Callable[[str], None]
+        self,
+        environment: Environment,
+        documents: Sequence[Document],
+        *,
+        name: str,
+        dry_run: bool,
+        say: Callable[[str], None],
     ) -> None:
         self._environment = environment
+        self._documents = documents
         self._name = name
         self._dry_run = dry_run
         self._say = say
@@ -38,14 +116,7 @@ class Maker:
         return {OrderFile, ShopifyOrders} <= self._there.keys()
 
     def make(self, document: Document) -> bool:
-        """Make or update a document, if what it needs is set.
-
-        Args:
-            document: Which.
-
-        Returns:
-            Whether no value was invalid.
-        """
+        """Make or update a document, if what it needs is set; tell whether no value was invalid."""
         try:
             self._make(document)
         except ValueError as invalid:
@@ -118,14 +189,7 @@ class Maker:
             self._say(f"         to begin anew: prefect block delete {document.slug}/{self._name}")
 
     def ask_for(self, document: Document) -> bool:
-        """Say what is missing for a document that could not be made.
-
-        Args:
-            document: Which.
-
-        Returns:
-            Whether nothing is missing that has to be there.
-        """
+        """Say what is missing for a document that could not be made; tell whether it may be."""
         if document.block in self._there.keys() | self._invalid | self._shared:
             return True
         if document.instead in self._there:
@@ -138,14 +202,7 @@ class Maker:
         return document.optional
 
     def verify(self, document: Document) -> bool:
-        """See whether a document that is there works.
-
-        Args:
-            document: Which.
-
-        Returns:
-            Whether it does; also if it is not there.
-        """
+        """Verify a document if it is there, and tell whether nothing is wrong with it."""
         block = self._there.get(document.block)
         if block is None:
             return True
@@ -163,16 +220,14 @@ class Maker:
         self._say(f"{line} ({more})" if more else line)
 
     def _explain(self, document: Document, problems: list[str]) -> None:
-        values = {name: self._environment.get(name, "") for name in _hidden(document)}
+        hidden = variables_of(self._parts_of(document)) - SHOWN
+        values = {name: self._environment.get(name, "") for name in hidden}
         for problem in problems:
             self._say(f"         {without_values(problem, values)}")
 
-
-def _hidden(document: Document) -> set[str]:
-    """The variables of a document, and of those that are parts of it, that nobody is shown."""
-    blocks = {document.block, *document.others.values()}
-    names = {name for one in DOCUMENTS if one.block in blocks for name in one.fields.values()}
-    return names - SHOWN
+    def _parts_of(self, document: Document) -> list[Document]:
+        blocks = {document.block, *document.others.values()}
+        return [one for one in self._documents if one.block in blocks]
 
 
 def _existing(block: type[Block], name: str) -> Block | None:

@@ -13,7 +13,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
 
-from flows.deploying.reading import runs_of
+from prefect_tracktor.deploy.prefect_api import runs_of
 from prefect_tracktor.flows.sweep import BRAKES
 
 
@@ -23,17 +23,7 @@ def keep_brakes(
     triggers: Mapping[str, AutomationCore],
     held: Mapping[str, AutomationCore],
 ) -> bool:
-    """Take over the brakes that the server holds, say as somebody set them in the UI.
-
-    Args:
-        deployment: What is wished; it is changed.
-        existing: What the server holds of it.
-        triggers: The deployment's triggers as they are wished, by name; they are changed.
-        held: Those that the server holds.
-
-    Returns:
-        Whether there is any.
-    """
+    """Take over the brakes that the server holds, and tell whether there is any."""
     brakes = _lifted(existing.parameters, by=deployment.parameters)
     deployment.parameters |= brakes
     of_triggers = [_keep_brakes(triggers[name], held[name]) for name in triggers.keys() & held]
@@ -44,16 +34,7 @@ def keep_brakes(
 def schedules_at_odds(
     deployment: RunnerDeployment, existing: DeploymentResponse, *, live: bool
 ) -> dict[UUID, dict[str, Any]]:
-    """The schedules whose own parameters would go before what is wished.
-
-    Args:
-        deployment: What is wished.
-        existing: What the server holds of it.
-        live: Whether brakes that a schedule has are to be lifted.
-
-    Returns:
-        The parameters that may stay, by the schedule's id.
-    """
+    """The parameters that may stay, by the ids of the schedules whose own ones would go first."""
     staying = {
         schedule.id: {
             name: value
@@ -68,16 +49,7 @@ def schedules_at_odds(
 def waiting_to_act(
     client: SyncPrefectClient, deployment_id: UUID, parameters: Mapping[str, Any]
 ) -> list[FlowRun]:
-    """The runs that wait and lack a brake of the deployment's; each keeps those of its making.
-
-    Args:
-        client: Prefect's API.
-        deployment_id: The deployment's id.
-        parameters: Its parameters, as they are wished.
-
-    Returns:
-        The runs.
-    """
+    """The runs that wait and lack a brake of the deployment's; each keeps those of its making."""
     if not _lifted(parameters, by={}):
         return []
     scheduled = runs_of(client, deployment_id, StateType.SCHEDULED)
@@ -87,16 +59,7 @@ def waiting_to_act(
 def brake_waiting_runs(
     client: SyncPrefectClient, deployment_id: UUID, parameters: Mapping[str, Any]
 ) -> None:
-    """Have the runs that wait brake as the deployment does.
-
-    Args:
-        client: Prefect's API.
-        deployment_id: The deployment's id.
-        parameters: Its parameters, as they are wished.
-
-    Raises:
-        httpx.HTTPError: The server refuses it, or cannot be reached.
-    """
+    """Have the runs that wait brake as the deployment does."""
     for run in waiting_to_act(client, deployment_id, parameters):
         braked = run.parameters | _lifted(parameters, by=run.parameters)
         try:

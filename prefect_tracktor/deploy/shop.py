@@ -6,15 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
-from blocks.variables import UnusableFile, file_of, read
 from prefect_tracktor import InvalidInput, StatusStage
 from prefect_tracktor.documents import NAME_PATTERN, SHARED
 from prefect_tracktor.mail.message import parse_mailbox
+from prefect_tracktor.setup.environment import Unusable, file_of, read
 from prefect_tracktor.sources.cells import flag_of
-
-
-class Unusable(Exception):
-    """A setting or a block that cannot be right; nothing of the shop runs before it is mended."""
 
 
 class NotSetUp(Exception):
@@ -37,7 +33,7 @@ class Shop:
         from_environment: Whether the settings come from `TRACKTOR_…` variables.
 
     Example:
-        >>> from flows.deploying import Shop
+        >>> from prefect_tracktor.deploy import Shop
         >>> Shop("alpine", timezone="Europe/Zurich").prefix
         'alpine-'
     """
@@ -62,25 +58,13 @@ class Shop:
         return sorted({SHARED, self.name})
 
     def setting(self, field: str, example: str) -> str:
-        """How to set a field, to be put into a message.
-
-        Args:
-            field: The field.
-            example: What it may look like.
-
-        Returns:
-            Such as "set TRACKTOR_SENDER, such as …".
-        """
+        """How to set a field, such as "set TRACKTOR_SENDER, such as …"."""
         if self.from_environment:
             return f"set TRACKTOR_{field.upper()}, such as {example}"
         return f"give the shop {self.name} its {field} in flows/shops.py, such as {example}"
 
     def check(self) -> None:
-        """See to it that each setting can be right.
-
-        Raises:
-            Unusable: One cannot; the message says which and what to do.
-        """
+        """Refuse a setting that cannot be right; the message says which and what to do."""
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise Unusable(
                 f"a shop's name has lowercase letters, digits and single dashes, as those of block"
@@ -104,7 +88,7 @@ class Shop:
 
 
 def shop_of_the_environment() -> Shop:
-    """The one shop that is set up by environment variables, as `python -m blocks` is.
+    """The one shop that is set up by environment variables, as its blocks are.
 
     A variable that is not set is looked for in the file `.env` of the working directory.
 
@@ -126,33 +110,12 @@ def shop_of_the_environment() -> Shop:
 
 
 def settings() -> dict[str, str]:
-    """What is set in the environment, or else in the file `.env` of the working directory.
-
-    Returns:
-        The variables.
-
-    Raises:
-        Unusable: The file cannot be read.
-    """
-    try:
-        return read(file_of(None), os.environ)
-    except UnusableFile as problem:
-        raise Unusable(str(problem)) from None
+    """What is set in the environment, or else in the file `.env` of the working directory."""
+    return read(file_of(None), os.environ)
 
 
 def braked(shop: Shop, variables: Mapping[str, str]) -> Shop:
-    """A shop with `TRACKTOR_DRY_RUN` taken in, which makes the runs of all shops dry.
-
-    Args:
-        shop: A row of `flows/shops.py`.
-        variables: The settings.
-
-    Returns:
-        The shop; as it was if the variable is not set.
-
-    Raises:
-        Unusable: The variable is neither on nor off.
-    """
+    """A shop with `TRACKTOR_DRY_RUN` taken in, which makes the runs of all shops dry."""
     return replace(shop, dry_run=shop.dry_run or _switch(variables, "TRACKTOR_DRY_RUN"))
 
 

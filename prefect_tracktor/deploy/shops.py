@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
-from pathlib import Path
-from pkgutil import iter_modules
+from types import ModuleType
 
 from prefect.blocks.core import Block
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
-from flows.deploying.parts import account
-from flows.deploying.shop import NotSetUp, Shop, Unusable
+from prefect_tracktor.deploy.builders import account
+from prefect_tracktor.deploy.shop import NotSetUp, Shop
+from prefect_tracktor.setup.environment import Unusable, check_names
 
 Make = Callable[[Shop], RunnerDeployment]
 Say = Callable[[str], None]
@@ -33,58 +32,27 @@ class Fleet:
     failed: list[Shop] = field(default_factory=list)
 
 
-def makers_in(folder: Path) -> dict[str, Make]:
-    """What makes the deployments: the function `deployment` of each file that has one.
-
-    Args:
-        folder: `flows/`.
-
-    Returns:
-        The functions, by the files' names.
-    """
-    names = [module.name for module in iter_modules([str(folder)]) if not module.ispkg]
-    modules = {name: import_module(f"{folder.name}.{name}") for name in names if name != "__main__"}
+def makers_of(modules: Mapping[str, ModuleType]) -> dict[str, Make]:
+    """The function `deployment` of each file in `flows/` that has one, by the files' names."""
     makers = {name: getattr(module, "deployment", None) for name, module in modules.items()}
     return {name: make for name, make in makers.items() if callable(make)}
 
 
-def chosen(shops: Sequence[Shop], names: Sequence[str] | None) -> list[Shop]:
-    """The shops of the list, or those of some names.
-
-    Args:
-        shops: The list.
-        names: The names, or None for all.
-
-    Returns:
-        The shops.
-
-    Raises:
-        Unusable: The list is empty, has a name twice, or lacks one.
-    """
+def chosen(shops: Sequence[Shop], names: Sequence[str] = ()) -> list[Shop]:
+    """The shops of the list, or those of some names."""
     there = Counter(shop.name for shop in shops)
     if not there:
         raise Unusable("there is no shop in flows/shops.py")
     if twice := [name for name, count in there.items() if count > 1]:
         raise Unusable(f"flows/shops.py has two shops of the name {twice[0]}")
-    if unknown := [name for name in names or () if name not in there]:
-        raise Unusable(f"there is no shop {unknown[0]!r} in flows/shops.py, but {', '.join(there)}")
-    return [shop for shop in shops if names is None or shop.name in names]
+    check_names(names, there, "shop in flows/shops.py")
+    return [shop for shop in shops if not names or shop.name in names]
 
 
 def fleet_of(
-    shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[str] | None, say: Say
+    shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[str], say: Say
 ) -> Fleet:
-    """Make the deployments of some shops, and say what is left out.
-
-    Args:
-        shops: The shops.
-        makers: What makes each deployment of a shop, by a name.
-        only: The names of those that are wanted, or None for all that are set up.
-        say: What takes each line.
-
-    Returns:
-        The deployments, and the shops that have none as something of theirs is missing.
-    """
+    """Make the deployments of some shops, and say what is left out."""
     fleet = Fleet()
     accounts: dict[str, str] = {}
     for shop in shops:
@@ -137,7 +105,7 @@ def _check_names(made: Mapping[str, RunnerDeployment]) -> None:
 
 
 def _deployments(
-    shop: Shop, makers: Mapping[str, Make], only: Sequence[str] | None, say: Say
+    shop: Shop, makers: Mapping[str, Make], only: Sequence[str], say: Say
 ) -> Iterator[tuple[str, RunnerDeployment]]:
     for name in only or makers:
         try:

@@ -1,4 +1,4 @@
-"""The variables: where they are read from, which there are, and how none of them is shown."""
+"""Settings from environment variables and `.env`: read, checked for typos, kept out of messages."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,14 +15,14 @@ PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 
 # What no block is made from, and other commands read.
 READ_ELSEWHERE = {
-    "TRACKTOR_SENDER": "flows",
-    "TRACKTOR_TIMEZONE": "flows",
-    "TRACKTOR_DRY_RUN": "flows",
-    "TRACKTOR_NOTIFY": "flows",
-    "TRACKTOR_ANNOUNCE_EXCEPTIONS": "flows",
-    "TRACKTOR_CREDENTIALS": "prefect_tracktor.events",
-    "TRACKTOR_RECEIVER_TOKEN": "prefect_tracktor.events",
-    "TRACKTOR_SPOOL_URL": "prefect_tracktor.events",
+    "TRACKTOR_SENDER": "serve",
+    "TRACKTOR_TIMEZONE": "serve",
+    "TRACKTOR_DRY_RUN": "serve",
+    "TRACKTOR_NOTIFY": "serve",
+    "TRACKTOR_ANNOUNCE_EXCEPTIONS": "serve",
+    "TRACKTOR_CREDENTIALS": "receive",
+    "TRACKTOR_RECEIVER_TOKEN": "receive",
+    "TRACKTOR_SPOOL_URL": "receive",
 }
 
 # What a message may show, as it is no secret and part of the command that mends it.
@@ -34,26 +34,24 @@ _FOR_OTHERS = 0o077
 _SHORTEST_HIDDEN = 8
 
 
-class UnusableFile(Exception):
-    """A file of variables that cannot be read; the message says why and holds no value."""
+class Unusable(Exception):
+    """A setting, file or block that is missing or invalid; the message says what to do about it."""
+
+
+def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
+    """Refuse a name that is not known; the message lists those that are."""
+    known = [*known]
+    for name in names:
+        if name not in known:
+            raise Unusable(f"there is no {kind} of the name {name!r}, but {', '.join(known)}")
 
 
 def file_of(named: Path | None) -> Path | None:
-    """The file to read variables from.
-
-    Args:
-        named: What the command line names, if it does.
-
-    Returns:
-        That file; else `.env` in the working directory if it is there.
-
-    Raises:
-        UnusableFile: There is no file of that name.
-    """
+    """The file that is named, or else `.env` in the working directory if it is there."""
     if named is None:
         return _DEFAULT_FILE if _DEFAULT_FILE.is_file() else None
     if not named.is_file():
-        raise UnusableFile(f"there is no file {named}; give its path, or leave out --env-file")
+        raise Unusable(f"there is no file {named}; give its path, or leave out --env-file")
     return named
 
 
@@ -71,14 +69,14 @@ def read(file: Path | None, environment: Environment, *, file_wins: bool = False
         All that are set to more than blanks, without blanks around them.
 
     Raises:
-        UnusableFile: The file cannot be opened, or is no text.
+        Unusable: The file cannot be opened, or is no text.
     """
     of_the_file: dict[str, str | None] = {}
     if file is not None:
         try:
             of_the_file = dotenv_values(file, interpolate=False)
         except (OSError, UnicodeDecodeError) as error:
-            raise UnusableFile(
+            raise Unusable(
                 f"{file} cannot be read ({type(error).__name__}); it must be a UTF-8 text file"
                 " with lines such as TRACKTOR_UUID=..."
             ) from None
@@ -93,16 +91,7 @@ def _set(variables: Mapping[str, str | None]) -> dict[str, str]:
 
 
 def warnings(file: Path | None, environment: Environment, known: Iterable[str]) -> Iterator[str]:
-    """What somebody may not have meant: a file that others can read, names that nothing reads.
-
-    Args:
-        file: The file that was read.
-        environment: All variables.
-        known: The names that documents are made from.
-
-    Yields:
-        A sentence for each; it holds names, no values.
-    """
+    """Warn of a file that others can read, and of names that nothing reads."""
     if file is not None and os.name == "posix" and file.stat().st_mode & _FOR_OTHERS:
         yield f"other users of this machine can read {file}: run chmod 600 {file}"
     names = sorted({*known, *READ_ELSEWHERE})
@@ -114,15 +103,7 @@ def warnings(file: Path | None, environment: Environment, known: Iterable[str]) 
 
 
 def without_values(text: str, environment: Environment) -> str:
-    """Take what variables hold out of somebody's words, such as an error's.
-
-    Args:
-        text: The words.
-        environment: The variables that may be in it.
-
-    Returns:
-        The text with the name of a variable, after a dollar sign, in place of its value.
-    """
+    """Put the name of a variable, after a dollar sign, in place of its value in a text."""
     for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
         if len(value) >= _SHORTEST_HIDDEN:
             for form in (value, repr(value)[1:-1], value.lower()):

@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
-from flows.deploying.shop import Unusable
 from prefect_tracktor import NotificationLedger, SettledOrders
+from prefect_tracktor.setup.environment import Unusable
 
 _OURS = frozenset({"image", "pip_packages"})
 # what the entrypoint of Prefect's own images installs before the run
@@ -58,7 +58,7 @@ class Place:
         return (
             f"its ledger is a SQLite file, and the machines of the work pool {self.work_pool!r} are"
             " thrown away after each run: every run would write to everybody again. Set"
-            " TRACKTOR_LEDGER_URL to a PostgreSQL, and run python -m blocks"
+            " TRACKTOR_LEDGER_URL to a PostgreSQL, and run prefect-tracktor blocks"
         )
 
     def remarks_on(self, deployments: Sequence[RunnerDeployment]) -> Iterator[str]:
@@ -79,14 +79,7 @@ class Place:
             )
 
     def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
-        """The job variables, and of others those that are nobody's business here.
-
-        Args:
-            others: What a deployment in the same pool has; people may have set its memory, say.
-
-        Returns:
-            Those of the place, and what it never sets.
-        """
+        """The job variables, and of others those that are nobody's business here."""
         theirs = {name: value for name, value in others.items() if name not in _OURS}
         environment = {
             name: value for name, value in theirs.pop("env", {}).items() if name != _EXTRA
@@ -98,20 +91,7 @@ class Place:
 def place_in(
     client: SyncPrefectClient, work_pool: str, image: str, packages: Sequence[str]
 ) -> Place:
-    """A place in a work pool that exists, with what it can be told.
-
-    Args:
-        client: Prefect's API.
-        work_pool: The pool's name.
-        image: The image that runs are carried out in, or nothing for the pool's own.
-        packages: What is installed before each run, as pip takes it.
-
-    Returns:
-        The place.
-
-    Raises:
-        Unusable: There is no such pool, or it cannot use what was asked of it.
-    """
+    """A place in a work pool that exists, with what it can be told."""
     try:
         pool = client.read_work_pool(work_pool)
     except ObjectNotFound:

@@ -1,6 +1,6 @@
-"""What the files beside this folder are written with; it is their grammar, and seldom edited."""
+"""The names that the files in `flows/` are written with."""
 
-from flows.deploying.parts import (
+from prefect_tracktor.deploy.builders import (
     account,
     daily,
     deployment_of,
@@ -12,7 +12,8 @@ from flows.deploying.parts import (
     saved,
     wished,
 )
-from flows.deploying.shop import NotSetUp, Shop, Unusable, shop_of_the_environment
+from prefect_tracktor.deploy.shop import NotSetUp, Shop, shop_of_the_environment
+from prefect_tracktor.setup.environment import Unusable
 
 __all__ = [
     "NotSetUp",

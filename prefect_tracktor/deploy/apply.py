@@ -23,15 +23,15 @@ from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
-from flows.deploying.brakes import (
+from prefect_tracktor.deploy.builders import AS_IN_FLOWS, SCHEDULE
+from prefect_tracktor.deploy.dry_run import (
     brake_waiting_runs,
     keep_brakes,
     schedules_at_odds,
     waiting_to_act,
 )
-from flows.deploying.parts import AS_IN_FLOWS, SCHEDULE
-from flows.deploying.pools import Place
-from flows.deploying.reading import all_of
+from prefect_tracktor.deploy.prefect_api import all_of
+from prefect_tracktor.deploy.work_pools import Place
 from prefect_tracktor.documents import SHARED
 
 # on a deployment that was paused because the process that served it has ended, not by a person
@@ -88,15 +88,7 @@ class Registration:
         return "schedule paused" if schedule and not schedule.active else ""
 
     def carry_out(self) -> UUID:
-        """Create or update the deployment.
-
-        Returns:
-            Its id.
-
-        Raises:
-            DeploymentApplyError: The server refuses a new one.
-            httpx.HTTPError: The server refuses a change, or cannot be reached.
-        """
+        """Create or update the deployment, and return its id."""
         if self.existing is None:
             self.deployment.job_variables = dict(self.place.job_variables)
             # said, as Prefect would look for it in git, with the address that a checkout came from
@@ -115,16 +107,7 @@ def registration_of(
 ) -> Registration:
     """Compare a deployment with what the server holds; nothing is changed.
 
-    A dry run or a rehearsal, whoever made it one, stays so unless it is said to go live.
-
-    Args:
-        client: Prefect's API.
-        deployment: What is wished.
-        place: Where its runs are to be carried out.
-        live: Whether what the server holds to be a dry run or a rehearsal may act from now on.
-
-    Returns:
-        What has to be done.
+    A dry run or a rehearsal, whoever made it one, stays so unless `live`.
     """
     try:
         existing = client.read_deployment_by_name(deployment.full_name)
@@ -149,16 +132,7 @@ def registration_of(
 def left_over(
     client: SyncPrefectClient, wished: Collection[str], *, but_of: Collection[str] = ()
 ) -> Iterator[str]:
-    """The deployments of ready-made flows on the server that nobody wishes for any more.
-
-    Args:
-        client: Prefect's API.
-        wished: The names of those that are wished, with the flow's.
-        but_of: Tags of shops of which nothing is said.
-
-    Yields:
-        Their names, with the flow's.
-    """
+    """The names of ready-made deployments on the server that nobody wishes for any more."""
     ours = (made for made in _tagged(client) if (made.entrypoint or "").startswith(_READY_MADE))
     for deployment in ours:
         name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from importlib.metadata import version
 from typing import Any, TypeVar
 
 from prefect import Flow
@@ -15,7 +14,6 @@ from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 from prefect_email import EmailServerCredentials
 
-from flows.deploying.shop import NotSetUp, Shop, Unusable
 from prefect_tracktor import (
     InvalidInput,
     NotificationLedger,
@@ -23,10 +21,13 @@ from prefect_tracktor import (
     SettledOrders,
     ShopifyOrders,
     TracktorCredentials,
+    __version__,
 )
+from prefect_tracktor.deploy.shop import NotSetUp, Shop
 from prefect_tracktor.documents import SHARED, document_of_shop, find_document
 from prefect_tracktor.flows.status_change import WITH_DEFAULT_WORDS
 from prefect_tracktor.models import status_key
+from prefect_tracktor.setup.environment import Unusable
 
 Wish = TypeVar("Wish")
 
@@ -65,7 +66,7 @@ def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
     Args:
         shop: The shop.
         blocks: The blocks' classes.
-        hint: The variables from which `python -m blocks` makes them.
+        hint: The variables from which `prefect-tracktor blocks` makes them.
 
     Returns:
         The saved block.
@@ -237,7 +238,7 @@ def deployment_of(
         at_once: How many of its runs may be under way; one more waits for the end of another.
 
     Returns:
-        What `python -m flows` serves or deploys.
+        What `prefect-tracktor serve` and `deploy` take.
     """
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
@@ -249,7 +250,7 @@ def deployment_of(
             limit=at_once, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),
         tags=shop.tags,
-        version=version("prefect-tracktor"),
+        version=__version__,
         # a worker needs the installed package, and no checkout
         entrypoint_type=EntrypointType.MODULE_PATH,
         # Prefect's server takes a reference to a block without required fields (a mail server) for
@@ -281,4 +282,4 @@ def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:
 
 
 def _command(shop: Shop) -> str:
-    return "python -m blocks" + ("" if shop.name == SHARED else f" --name {shop.name}")
+    return "prefect-tracktor blocks" + ("" if shop.name == SHARED else f" --name {shop.name}")

@@ -19,9 +19,9 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.states import AwaitingRetry
 
-from flows.deploying.fleet import Say
-from flows.deploying.reading import runs_of
-from flows.deploying.registration import STOPPED
+from prefect_tracktor.deploy.apply import STOPPED
+from prefect_tracktor.deploy.prefect_api import runs_of
+from prefect_tracktor.deploy.shops import Say
 
 # the job variable that says which process serves a deployment; without a work pool nothing else
 # reads job variables
@@ -48,11 +48,7 @@ class AsRegistered(RunnerDeployment):
     deployment_id: UUID
 
     async def aapply(self, *_arguments: Any, **_options: Any) -> UUID:
-        """What the runner asks for before it serves.
-
-        Returns:
-            The id.
-        """
+        """What the runner asks for before it serves."""
         return self.deployment_id
 
 
@@ -97,16 +93,7 @@ def serve_registered(registered: Mapping[UUID, RunnerDeployment], say: Say) -> N
 
 
 def claim(client: SyncPrefectClient, deployments: Iterable[UUID], say: Say) -> str:
-    """Note on deployments that this process serves them from now on.
-
-    Args:
-        client: Prefect's API.
-        deployments: Their ids.
-        say: Is told who else serves them, unless it ended in good order.
-
-    Returns:
-        What was noted, for `stop`.
-    """
+    """Note on deployments that this process serves them, and say who else does."""
     me = f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
     others = set()
     for deployment_id in deployments:

@@ -1,0 +1,192 @@
+"""The command `prefect-tracktor`."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+from cyclopts import App, CycloptsError, Parameter
+from pydantic import ValidationError
+
+from prefect_tracktor import TracktorError, __version__
+from prefect_tracktor.deploy import commands
+from prefect_tracktor.deploy.commands import Names, Selection
+from prefect_tracktor.documents import NAME_PATTERN, SHARED
+from prefect_tracktor.events.__main__ import app as receive
+from prefect_tracktor.setup.blocks import save_from_variables
+from prefect_tracktor.setup.environment import Unusable, check_names
+from prefect_tracktor.setup.project import documents, write_project
+
+Selected = Annotated[Selection, Parameter(name="*")]
+ALL = Selection()
+
+
+app = App(
+    name="prefect-tracktor",
+    help="Ready-made flows for Tracktor in Prefect: set them up, schedule them, rehearse them.\n\n"
+    "To see them work, run demo; to set up your own shop, run init. Settings are read from"
+    " TRACKTOR_..., SMTP_... and SHOPIFY_... variables, or from the file .env.",
+    help_format="markdown",
+    version=__version__,
+    default_parameter=Parameter(negative="", show_default=False),
+)
+app["--help"].group = app["--version"].group = "Options"
+app.command(receive)
+
+
+@app.command(sort_key=0)
+def init(folder: Path = Path(), /) -> None:
+    """Write flows/ and blocks/ into your project, to edit and to commit.
+
+    The files in flows/ say which flow runs when, for which shops and with which parameters;
+    blocks/ lists the settings that are saved in Prefect. A file that is there already is left as
+    it is.
+
+    Args:
+        folder: Your project; left out, the working directory.
+    """
+    for path, written in write_project(folder):
+        print(f"{'wrote' if written else 'kept '} {path}")
+    enter = "" if folder.resolve() == Path.cwd() else f"  cd {folder}\n"
+    print(
+        f"Next:\n{enter}  prefect-tracktor blocks   # saves your settings; names those it needs\n"
+        "  prefect-tracktor serve    # runs the flows on their schedules"
+    )
+
+
+@app.command(sort_key=1)
+def blocks(
+    *,
+    env_file: Path | None = None,
+    name: Annotated[str, Parameter(show_default=True)] = SHARED,
+    only: Names = (),
+    verify: bool = False,
+    dry_run: bool = False,
+) -> int:
+    """Save your settings as Prefect blocks, which the deployments refer to.
+
+    It reads environment variables, and names those that are missing and where to get them. A field
+    whose variable is not set stays as it is in a block that is there. The exit status is 0 if all
+    blocks are there (and work, with --verify), 2 for an option that is wrong, and else 1.
+
+    Args:
+        env_file: Read variables from this file, too; what it sets wins over the environment. Left
+            out, .env is read if it is here and the name is tracktor; the environment wins over it.
+        name: The name that the blocks are saved under; another one for each of several shops.
+        only: The types of the blocks to save, such as tracktor-credentials; left out, all.
+        verify: See whether the blocks work; nothing is sent.
+        dry_run: Say what would be saved, and save nothing.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise Unusable(
+            f"--name: {name!r} is no name for blocks: use lowercase letters and digits, with single"
+            " dashes between them"
+        )
+    listed = documents()
+    check_names(only, [document.slug for document in listed], "block in blocks/documents.py")
+    return save_from_variables(
+        listed,
+        env_file=env_file,
+        name=name,
+        only=only or None,
+        verify=verify,
+        dry_run=dry_run,
+    )
+
+
+@app.command(sort_key=2)
+def serve(selection: Selected = ALL) -> int:
+    """Run the deployments of flows/ from this process, on their schedules, until you stop it."""
+    return commands.serve(selection)
+
+
+@app.command(sort_key=3)
+def deploy(
+    selection: Selected = ALL,
+    *,
+    work_pool: str,
+    image: str = "",
+    pip_package: tuple[str, ...] = (),
+    dry_run: bool = False,
+) -> int:
+    """Register the deployments of flows/ with a work pool, whose workers run them.
+
+    What differs from what the server holds is changed, and nothing else; what was paused stays
+    paused.
+
+    Args:
+        selection: Which deployments of which shops.
+        work_pool: A work pool that exists.
+        image: The image that runs are carried out in, with prefect-tracktor in it.
+        pip_package: What is installed before each run, such as the address of a wheel as
+            NAME[EXTRA]@https://...whl; may be given several times.
+        dry_run: Say what would be done, and change nothing.
+    """
+    return commands.deploy(
+        selection, work_pool=work_pool, image=image, pip_packages=pip_package, dry_run=dry_run
+    )
+
+
+@app.command(sort_key=5, help_flags=[], version_flags=[])
+def sandbox(*options: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Run a Tracktor, Shopify and a mail server on this machine, with a made-up shop."""
+    from prefect_tracktor.sandbox.__main__ import main
+
+    return main(options)
+
+
+@app.command(sort_key=6)
+def demo() -> int:
+    """See it work: the flows run against a sandbox shop, in the folder tracktor-demo."""
+    from prefect_tracktor.demo import main
+
+    return main()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command, print what is wrong without a traceback, and return the exit status."""
+    try:
+        return app(arguments, exit_on_error=False, result_action="return_value") or 0
+    except CycloptsError:
+        return 2  # it has said why
+    except (Unusable, TracktorError) as problem:
+        message = str(problem)
+    except ValidationError as invalid:
+        message = "\n".join(
+            f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
+            for error in invalid.errors(include_input=False, include_url=False)
+        )
+    except ImportError as missing:
+        if "pip install" not in str(missing):
+            raise
+        message = str(missing)
+    except httpx.HTTPStatusError as error:
+        message = (
+            f"Prefect's API refuses this (status {error.response.status_code}): is PREFECT_API_URL"
+            " right, and PREFECT_API_KEY if it needs one?"
+        )
+    except httpx.HTTPError as error:
+        message = (
+            f"Prefect's API does not answer ({type(error).__name__}): is the server up, and is"
+            " PREFECT_API_URL its address?"
+        )
+    print(message, file=sys.stderr)
+    return 2
+
+
+def run(*command: str) -> None:
+    """Run the command line of this process, behind the words of `command`, and end it."""
+    arguments = [*command, *sys.argv[1:]]
+    try:
+        status = main(arguments)
+    except SystemExit as end:  # what SIGTERM becomes in Prefect's runner
+        status = end.code if isinstance(end.code, int) else 1
+    if "serve" in arguments[:1]:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # Prefect's runner may leave a thread behind that keeps the interpreter from ending
+        os._exit(status)
+    sys.exit(status)

@@ -1,0 +1,197 @@
+"""`prefect-tracktor serve` and `deploy`: run the deployments here, or register them for workers."""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import httpx
+from cyclopts import Parameter
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
+from prefect.settings import PREFECT_API_URL
+
+from prefect_tracktor.deploy.apply import Registration, left_over, registration_of
+from prefect_tracktor.deploy.serve import claim, serve_registered, stop
+from prefect_tracktor.deploy.shop import Shop, braked, settings
+from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
+from prefect_tracktor.deploy.work_pools import Place, place_in
+from prefect_tracktor.setup.environment import Unusable, check_names, file_of, warnings
+from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
+
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What `serve` and `deploy` have in common.
+
+    Attributes:
+        only: Deployments by the names of their files in flows/, such as expired_exceptions; left
+            out, all that are set up.
+        shop: Shops of flows/shops.py; left out, all.
+        live: Let deployments act that the server holds to be dry runs or rehearsals; without it
+            they stay so.
+    """
+
+    only: Names = ()
+    shop: Names = ()
+    live: bool = False
+
+
+def serve(selection: Selection) -> int:
+    """Run the deployments from this process, until it is stopped."""
+    shops, makers = _read_flows(selection)
+    with _prefect() as client:
+        fleet = fleet_of(shops, makers, selection.only, print)
+        registrations = _compared(client, fleet, Place(), selection)
+        served = _carried_out(registrations)
+        _tell_what_is_left_over(client, registrations, fleet, selection)
+        if not served:
+            return 2
+        claimed = claim(client, served, print)
+        try:
+            serve_registered(served, _say_at_once)
+        finally:
+            stop(client, served, claimed, print)
+    return 0
+
+
+def deploy(
+    selection: Selection,
+    *,
+    work_pool: str,
+    image: str,
+    pip_packages: Sequence[str],
+    dry_run: bool,
+) -> int:
+    """Register the deployments with a work pool, whose workers run them."""
+    shops, makers = _read_flows(selection)
+    with _prefect() as client:
+        place = place_in(client, work_pool, image, pip_packages)
+        fleet = fleet_of(shops, makers, selection.only, print)
+        refused = _refused(fleet, place)
+        registrations = _compared(client, fleet, place, selection)
+        if dry_run:
+            for registration in registrations:
+                print(f"would be {_told(registration)}")
+            print("This was a dry run: nothing was changed.")
+            done = len(registrations)
+        else:
+            done = len(_carried_out(registrations))
+        _tell_what_is_left_over(client, registrations, fleet, selection, refused)
+        for remark in (*place.remarks, *place.remarks_on(fleet.deployments)):
+            print(remark)
+    return 2 if fleet.failed or refused or done < len(registrations) else 0
+
+
+def _say_at_once(words: str) -> None:
+    print(words, flush=True)
+
+
+def _read_flows(selection: Selection) -> tuple[list[Shop], dict[str, Make]]:
+    """The chosen shops, and what makes the deployments of each."""
+    variables = settings()
+    if not folder_of("flows").is_relative_to(Path.cwd()):
+        print("There is no flows/ here, so these are the built-in deployments. To edit them, have")
+        print("prefect-tracktor init write them here.")
+    modules = modules_of("flows")
+    makers = makers_of(modules)
+    check_names(selection.only, makers, f"deployment in {folder_of('flows')}")
+    shops = chosen(modules["shops"].shops(), selection.shop)
+    for warning in warnings(file_of(None), variables, variables_of(documents())):
+        print(f"Warning: {warning}")
+    return [braked(shop, variables) for shop in shops], makers
+
+
+@contextmanager
+def _prefect() -> Iterator[SyncPrefectClient]:
+    """Prefect's API, seen to answer."""
+    _refuse_a_temporary_server()
+    with get_client(sync_client=True) as client:
+        _check(client)
+        yield client
+
+
+def _refused(fleet: Fleet, place: Place) -> set[str]:
+    """Take out of the fleet what must not run in a place; their names."""
+    refusals = {made.full_name: place.refusal_of(made) for made in fleet.deployments}
+    refused = {name for name, reason in refusals.items() if reason}
+    for name in sorted(refused):
+        print(f"REFUSED    {name}: {refusals[name]}")
+    fleet.deployments = [made for made in fleet.deployments if made.full_name not in refused]
+    return refused
+
+
+def _compared(
+    client: SyncPrefectClient, fleet: Fleet, place: Place, selection: Selection
+) -> list[Registration]:
+    return [registration_of(client, made, place, live=selection.live) for made in fleet.deployments]
+
+
+def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
+    """Those that the server took, by their id; it is told what became of each."""
+    done = {}
+    for registration in registrations:
+        told = _told(registration)
+        try:
+            done[registration.carry_out()] = registration.deployment
+            print(told)
+        except (DeploymentApplyError, httpx.HTTPStatusError) as refusal:
+            print(f"REFUSED    {registration.deployment.full_name}: {refusal}")
+    return done
+
+
+def _told(registration: Registration) -> str:
+    remarks = [*registration.changes, *([registration.paused] if registration.paused else [])]
+    if registration.braked:
+        remarks.append("still a dry run or rehearsal: --live lets it act")
+    what = f" ({', '.join(remarks)})" if remarks else ""
+    return f"{registration.outcome:10} {registration.deployment.full_name}{what}"
+
+
+def _tell_what_is_left_over(
+    client: SyncPrefectClient,
+    registrations: list[Registration],
+    fleet: Fleet,
+    selection: Selection,
+    refused: Collection[str] = (),
+) -> None:
+    if selection.only or selection.shop:
+        return  # what was not looked at may well be wished for
+    wished = {registration.deployment.full_name for registration in registrations} | {*refused}
+    for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
+        print(
+            f"left over  {name}: as things are set here, no file in flows/ wishes for it. Workers"
+        )
+        print("           go on running it; if nobody else made it or needs it, remove it:")
+        print(f"           prefect deployment delete '{name}'")
+
+
+def _refuse_a_temporary_server() -> None:
+    """Without an address Prefect starts a server of its own, on which no schedule ever runs.
+
+    Raises:
+        Unusable: No address is set.
+    """
+    if not PREFECT_API_URL.value():
+        raise Unusable(
+            "PREFECT_API_URL is not set, and nothing would run by the clock: run prefect server"
+            " start in another shell, then here: export"
+            " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
+        )
+
+
+def _check(client: SyncPrefectClient) -> None:
+    """See to it that Prefect's API answers, before anything is asked of it.
+
+    Raises:
+        Unusable: It does not.
+    """
+    if problem := client.api_healthcheck():
+        raise Unusable(
+            f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is the"
+            " server up, and is PREFECT_API_URL its address?"
+        )

@@ -1,0 +1,69 @@
+"""The folders `flows/` and `blocks/`: those of the working directory, or the built-in ones."""
+
+import sys
+from collections.abc import Iterable, Iterator
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
+
+from prefect_tracktor.setup.document import Document
+from prefect_tracktor.setup.environment import Unusable
+
+_PACKAGE = Path(__file__).parent.parent
+# the file by which a folder of that name is known to be ours; many projects have a flows/
+_LISTS = {"flows": "shops.py", "blocks": "documents.py"}
+
+
+def built_in(package: Path = _PACKAGE) -> Path:
+    """Where the built-in folders are: inside the installed package, or beside it in a checkout."""
+    shipped = package / "project"
+    return shipped if shipped.is_dir() else package.parent
+
+
+def folder_of(name: str) -> Path:
+    """The folder that commands use: that of the working directory, or the built-in one."""
+    own = Path.cwd() / name
+    return own if (own / _LISTS[name]).is_file() else built_in() / name
+
+
+def modules_of(name: str) -> dict[str, ModuleType]:
+    """Import the files of that folder, except `__main__.py`, and return them by their names."""
+    folder = folder_of(name)
+    if sys.path[0] != str(folder.parent):
+        sys.path.insert(0, str(folder.parent))
+    files = [file.name for file in iter_modules([str(folder)]) if not file.ispkg]
+    return {file: import_module(f"{name}.{file}") for file in files if file != "__main__"}
+
+
+def documents() -> tuple[Document, ...]:
+    """The list in `blocks/documents.py`."""
+    listed: tuple[Document, ...] = modules_of("blocks")["documents"].DOCUMENTS
+    return listed
+
+
+def variables_of(documents: Iterable[Document]) -> frozenset[str]:
+    """The names of all variables that documents are made from."""
+    return frozenset(name for document in documents for name in document.fields.values())
+
+
+def write_project(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Write `flows/` and `blocks/` into a folder, never over what is there.
+
+    Yields each file's path, and whether it was written.
+    """
+    for source in sorted(file for name in _LISTS for file in (built_in() / name).glob("*.py")):
+        target = folder / source.parent.name / source.name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("x", encoding="utf-8") as file:
+                file.write(source.read_text(encoding="utf-8"))
+        except OSError as error:
+            if isinstance(error, FileExistsError) and target.is_file():
+                yield target, False
+                continue
+            raise Unusable(
+                f"{target} cannot be written ({error.strerror}): move what is in its way, or name"
+                " another folder: prefect-tracktor init FOLDER"
+            ) from None
+        yield target, True
