@@ -27,6 +27,8 @@ _SECONDS = 10.0
 _DEAREST_CALL = 5_000_000
 _MOST_BITS = 4096
 _WIDEST = 1000
+# the standard library's time for it grows with the square
+_LONGEST_WRAPPED = 50_000
 
 # what makes a text as long as a number says
 _FILTERS_WITH_WIDTH = frozenset(
@@ -232,12 +234,17 @@ def _bounded(value: Any) -> Any:
 
 
 def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    # some get what they are called in before the value
+    place = 1 if hasattr(function, "jinja_pass_arg") else 0
+
     @wraps(function)
     def limited(*args: Any, **kwargs: Any) -> Any:
         given = [*args, *kwargs.values()]
         _refuse_dear(given)
         if name in _FILTERS_WITH_WIDTH:
-            _refuse_numbers(given[1:])
+            _refuse_numbers(given[place + 1 :])
+        if name == "wordwrap" and _size(given[place]) > _LONGEST_WRAPPED:
+            raise _too_large()
         if name == "format":
             _refuse_wide(str(args[0]))
         return _bounded(function(*args, **kwargs))

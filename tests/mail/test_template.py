@@ -321,6 +321,7 @@ class TestATemplateThatFails:
             "{{ 'x'.expandtabs(1000000000) }}",
             "{{ '{:1000000000}'.format(1) }}",
             "{% filter center(1000000000) %}x{% endfilter %}",
+            "{{ ('a' * 900000)|wordwrap(1) }}",
         ],
     )
     def test_is_ended_by_a_limit_whatever_it_does_without_end(self, source: str) -> None:
@@ -334,6 +335,13 @@ class TestATemplateThatFails:
             "{% for i in range(9999) %}{{ order.order_name ~ i }} {{ 'mug' | upper }}{% endfor %}"
         )
         assert rendered(text=source).text.endswith("#10019998 MUG")
+
+    def test_is_told_from_one_that_prints_large_ids(self) -> None:
+        numbers = order(order_id=5000036797819)
+        source = (
+            "{{ order.order_id | tojson }} {{ '%s' | format(order.order_id) }} {{ order.order_id }}"
+        )
+        assert rendered(numbers, text=source).text == " ".join(["5000036797819"] * 3)
 
     def test_cannot_count_for_ever(self) -> None:
         with pytest.raises(TemplateError, match="OverflowError"):
