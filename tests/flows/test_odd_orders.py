@@ -78,7 +78,7 @@ def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
     mail: MailServer, ledger: NotificationLedger
 ) -> None:
     long = "x" * 250
-    step = {"latest_status": {"key": "delivered", "datetime": NOW}}
+    step: dict[str, Any] = {"latest_status": {"key": "delivered", "datetime": NOW}}
     orders = [order(n, shipment_status="delivered", **step) for n in range(1, 6)]
     with StubTracktor(
         *orders,
