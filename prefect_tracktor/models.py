@@ -141,7 +141,7 @@ def exception_key(exception: str) -> str | None:
         (<ExceptionStatus.EXPIRED: 'expired'>, 'customs_hold', None)
     """
     key = status_key(exception)
-    return _EXCEPTIONS.get(key.replace("_", ""), key or exception.strip())
+    return _EXCEPTIONS.get(key.replace("_", ""), key or exception.strip() or None)
 
 
 def exception_label(exception: str) -> str:

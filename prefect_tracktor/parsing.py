@@ -73,10 +73,8 @@ def parse_status(value: Any) -> str | None:
         >>> parse_status({"key": "in_transit", "label": "In transit"}), parse_status(False)
         ('in_transit', None)
     """
-    if value is None:
-        return None
-    if type(value) is str:
-        return value.strip() or None
+    if value is None or type(value) is str:
+        return value or None
     if isinstance(value, list) and len(value) == 1:
         [value] = value
     if is_nothing(value) or value is False:

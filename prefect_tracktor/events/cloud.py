@@ -9,6 +9,7 @@ It gives the same names, resources and payloads as the receiver does. What Cloud
 - It does not read the parcel or order again. Whoever knows the address can make it emit any event,
   and deliveries in the wrong order give events in the wrong order. So a flow has to read what the
   event is about, and act on that.
+- It does not know the spellings of exceptions: `exception_status` in the payload is as delivered.
 - It does not recognise a repeated delivery: each one is an event. `occurred` is when it came.
 
 A delivery of which nothing can be made becomes `tracktor.delivery.unreadable`, without its content:
