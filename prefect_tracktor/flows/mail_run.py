@@ -491,7 +491,12 @@ class MailRun:
         return self._now[due.order_id]
 
     def _read_now(self, order_ids: list[int]) -> dict[int, Order | tuple[Outcome, str]]:
-        again = Scan(self.scan.credentials, order_ids, chunk_size=_LOOKED_AT_TOGETHER)
+        again = Scan(
+            self.scan.credentials,
+            order_ids,
+            chunk_size=_LOOKED_AT_TOGETHER,
+            needs=self.scan.needs.of_each_order,
+        )
         now: dict[int, Order | tuple[Outcome, str]] = {}
         try:
             for batch in again:

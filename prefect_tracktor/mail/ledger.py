@@ -370,14 +370,14 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.count_since("shop", kind="status", within=timedelta(hours=1))
             0
         """
-        messages = select(_notices.c.order_id, _notices.c.reason).where(
-            _notices.c.shop == shop,
-            _notices.c.reason.startswith(f"{kind}:", autoescape=True),
-            _notices.c.state != NoticeState.REFUSED.value,
-            _notices.c.claimed_at > datetime.now(UTC) - within,
-        )
-        query = select(func.count()).select_from(messages.distinct().subquery())
         with self._transaction() as database:
+            messages = select(_notices.c.order_id, _notices.c.reason).where(
+                _notices.c.shop == shop,
+                _notices.c.reason.startswith(f"{kind}:", autoescape=True),
+                _notices.c.state != NoticeState.REFUSED.value,
+                _notices.c.claimed_at > now_in(database) - within,
+            )
+            query = select(func.count()).select_from(messages.distinct().subquery())
             return database.scalar(query) or 0
 
     def claim(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
