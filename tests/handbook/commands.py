@@ -28,7 +28,7 @@ def _make(words: list[str]) -> str:
 def _pip(words: list[str]) -> str:
     known = _PYPROJECT["project"]["optional-dependencies"].keys()
     for word in words[2:]:
-        if word.startswith(("-", ".")) or word.endswith((".txt", ".whl")):
+        if word.startswith(("-", ".")) or word.endswith(".txt"):
             continue
         try:
             wanted = Requirement(word)
