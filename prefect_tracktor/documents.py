@@ -50,8 +50,9 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
         if isinstance(error.__cause__, ObjectNotFound):
             return None
         raise
-    except (RuntimeError, KeyError) as error:
-        # a KeyError without validation; another RuntimeError says that Prefect does not answer
+    except (RuntimeError, KeyError, TypeError) as error:
+        # a KeyError (Prefect 3.8) or a TypeError (3.9) without validation; another RuntimeError
+        # says that Prefect does not answer
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, ValidationError):
             raise
         raise InvalidInput(
