@@ -56,7 +56,10 @@ DOCUMENTS = (
         # a block of Prefect's own, with no way to see whether it works
         verify=verify_login,
     ),
-    Document(NotificationLedger, {"url": "TRACKTOR_LEDGER_URL"}),
+    Document(
+        NotificationLedger,
+        {"url": "TRACKTOR_LEDGER_URL", "messages_a_day": "TRACKTOR_MESSAGES_A_DAY"},
+    ),
     Document(EmailTemplate),
     Document(
         OrderFile,

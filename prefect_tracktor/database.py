@@ -3,10 +3,13 @@
 import logging
 import os
 import re
+import sqlite3
 import threading
 from abc import ABC
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -15,9 +18,10 @@ import stamina
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_HOME
 from pydantic import Field, SecretStr, field_validator
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateTable
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
@@ -40,6 +44,11 @@ _LOOKED_AT = 2_000
 _SAID_AT_MOST = 200
 
 _log = logging.getLogger(__name__)
+_SQLITE_LOCK_SECONDS = 30
+_POOL_SECONDS = 30
+_LARGEST_ID = 2**63 - 1
+# SQLSTATE: lock not available, query canceled
+_LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
 
 
 class DatabaseError(TracktorError):
@@ -100,12 +109,26 @@ class DatabaseBlock(Block, ABC):
             with self.transaction(table):
                 pass
 
+    @property
+    def place(self) -> str:
+        """Where it is kept, without user and password: a file's path, or a database on a host."""
+        url = database_url(self.url.get_secret_value() or _default_url())
+        if url.drivername == "sqlite":
+            return str(url.database)
+        return f"{url.database or ''} at {url.host or 'this machine'}"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is kept in a file, which ends with the machine that it is on."""
+        url = self.url.get_secret_value()
+        return not url or database_url(url).drivername == "sqlite"
+
     @contextmanager
-    def transaction(self, table: Table) -> Iterator[Connection]:
-        """A transaction in which the table is there; committed when the block ends well.
+    def transaction(self, *tables: Table) -> Iterator[Connection]:
+        """A transaction in which the tables are there; committed when the block ends well.
 
         Args:
-            table: What is read or written; it is made if need be.
+            *tables: What is read or written; they are made if need be.
 
         Yields:
             The connection.
@@ -121,12 +144,14 @@ class DatabaseBlock(Block, ABC):
         """
         url = self.url.get_secret_value() or _default_url()
         try:
-            with _engine(url, table).begin() as connection:
+            with _engine(url, tables).begin() as connection:
                 yield connection
         except ModuleNotFoundError:
-            problem = "PostgreSQL needs its driver: pip install 'psycopg[binary]'"
+            problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
+        except (OverflowError, UnicodeError) as error:
+            problem = f"{type(error).__name__}: it cannot hold one of the values"
         except (SQLAlchemyError, OSError) as error:
-            problem = said_without_secrets(error, url)
+            problem = _waited_for(error, tables) or said_without_secrets(error, url)
         else:
             return
         # raised outside of the handlers, whose errors may hold the URL
@@ -147,7 +172,8 @@ def database_url(text: str) -> URL:
         The URL with the driver that is used here.
 
     Raises:
-        InvalidInput: It is none, of another database, or of one in memory.
+        InvalidInput: It is none, of another database, of one in memory, or of a file whose path is
+            relative: in each directory that would be another file.
 
     Example:
         >>> database_url("postgresql://user:secret@host/shop").drivername
@@ -161,9 +187,56 @@ def database_url(text: str) -> URL:
             "url must be that of a PostgreSQL (postgresql:// with user, password, host and"
             " database) or of a SQLite file (sqlite:////absolute/path.sqlite3)"
         ) from None
-    if driver == "sqlite" and url.database in {None, "", ":memory:"}:
-        raise InvalidInput("url names a SQLite database in memory, which forgets at once")
+    if driver == "sqlite":
+        _check_file(url.database or "")
     return url.set(drivername=driver)
+
+
+def _check_file(path: str) -> None:
+    if path in {"", ":memory:"}:
+        raise InvalidInput("url names a SQLite database in memory, which forgets at once")
+    if not Path(path).is_absolute():
+        raise InvalidInput(
+            "url has a relative path, which is another file in each directory: give the whole path"
+            " with four slashes, such as sqlite:////srv/shop/tracktor.sqlite3"
+        )
+
+
+def storable_id(value: int) -> bool:
+    """Whether a database can hold an id; Shopify's are far smaller.
+
+    Args:
+        value: The id.
+
+    Returns:
+        Whether it fits into 64 bits.
+
+    Example:
+        >>> storable_id(5000000001001), storable_id(2**70)
+        (True, False)
+    """
+    return -_LARGEST_ID <= value <= _LARGEST_ID
+
+
+def now_in(database: Connection) -> datetime:
+    """What time it is by the database's clock, which all machines that share it go by.
+
+    Args:
+        database: The connection.
+
+    Returns:
+        The time; aware.
+
+    Example:
+        >>> from prefect_tracktor.settled import SETTLED
+        >>> with ledger.transaction(SETTLED) as database:
+        ...     now_in(database).tzinfo is not None
+        True
+    """
+    if database.dialect.name == "sqlite":
+        return datetime.now(UTC)  # SQLite runs in this process
+    now: datetime = database.execute(select(func.clock_timestamp())).scalar_one()
+    return now.astimezone(UTC)
 
 
 def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
@@ -192,6 +265,28 @@ def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
     _log.debug("%s: the database said %r", kind, said)
     public = public_words(said[:_SAID_AT_MOST], ours=_LITERAL.sub("", ours))
     return f"{kind}: {public}" if public else kind
+
+
+def _waited_for(error: Exception, tables: Iterable[Table]) -> str:
+    """On what a statement waited too long, if that is what went wrong."""
+    cause = getattr(error, "orig", None) or error
+    names = ", ".join(table.name for table in tables)
+    state = getattr(cause, "sqlstate", None)
+    if isinstance(error, PoolTimeout):
+        return f"all connections of this process were in use for {_POOL_SECONDS} s"
+    if state == _LOCKED:
+        return (
+            f"another session holds a lock on {names} and did not give it up in time: look at"
+            " pg_stat_activity"
+        )
+    if state == _TOOK_TOO_LONG:
+        return f"a statement on {names} took too long and was ended"
+    if "database is locked" in str(cause):
+        return (
+            f"another program has held the file locked for {_SQLITE_LOCK_SECONDS} s; close what has"
+            " it open for writing"
+        )
+    return ""
 
 
 def insert_into(table: Table, database: Connection) -> Any:
@@ -234,54 +329,96 @@ def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
 
 def _default_url() -> str:
     # the ledger's first name: under another it would have forgotten whom it wrote to
-    return f"sqlite:///{PREFECT_HOME.value() / 'tracktor-notifications.sqlite3'}"
+    return f"sqlite:///{PREFECT_HOME.value().absolute() / 'tracktor-notifications.sqlite3'}"
 
 
-_engines: dict[tuple[int, str], Engine] = {}
-_tables: set[tuple[int, str, str]] = set()
+@dataclass(slots=True)
+class _Open:
+    engine: Engine
+    file: tuple[int, int] | None = None
+    tables: set[str] = field(default_factory=set)
+
+
+_open: dict[tuple[int, str], _Open] = {}
 _lock = threading.Lock()
 
 
-def _engine(url: str, table: Table) -> Engine:
+def _engine(url: str, tables: Iterable[Table]) -> Engine:
     """One engine per database and process: connections do not survive a fork."""
     key = (os.getpid(), url)
     with _lock:
-        if key not in _engines:
-            _engines[key] = _opened(database_url(url))
-        if (*key, table.name) not in _tables:
-            _make(table, _engines[key])
-            _tables.add((*key, table.name))
-        return _engines[key]
+        known = _open.get(key)
+        if known is None or known.file != _file_of(url):
+            # a file that was replaced is another database, though old connections still work
+            known = _open[key] = _Open(_opened(database_url(url)))
+        for table in tables:
+            if table.name not in known.tables:
+                _make(table, known.engine)
+                known.tables.add(table.name)
+        known.file = _file_of(url)
+        return known.engine
+
+
+def _file_of(url: str) -> tuple[int, int] | None:
+    """Which file a SQLite URL stands for now; `None` for a PostgreSQL, or where there is none."""
+    parsed = database_url(url)
+    if parsed.drivername != "sqlite":
+        return None
+    try:
+        found = Path(str(parsed.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _opened(url: URL) -> Engine:
     if url.drivername != "sqlite":
-        return create_engine(
-            url, hide_parameters=True, pool_pre_ping=True, connect_args={"connect_timeout": 10}
-        )
-    folder = Path(str(url.database)).absolute().parent
-    if folder == PREFECT_HOME.value():
+        return _opened_postgresql(url)
+    folder = Path(str(url.database)).parent
+    if folder == PREFECT_HOME.value().absolute():
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
         # a mistyped path must not become a new ledger, by which nobody was ever told
         raise FileNotFoundError(f"there is no directory {folder}; make it, or mend the path")
-    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30})
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": _SQLITE_LOCK_SECONDS}
+    )
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_immediately)
     return engine
 
 
+def _opened_postgresql(url: URL) -> Engine:
+    from prefect_tracktor.postgresql import connect
+
+    engine = create_engine(
+        url, hide_parameters=True, pool_pre_ping=True, pool_timeout=_POOL_SECONDS
+    )
+    event.listen(
+        engine, "do_connect", lambda _dialect, _record, args, options: connect(*args, **options)
+    )
+    return engine
+
+
 def _make(table: Table, engine: Engine) -> None:
     # several processes may make the table at the same moment; one wins, the others look again
-    for attempt in stamina.retry_context(on=DBAPIError, attempts=5, wait_initial=0.05, timeout=60):
+    for attempt in stamina.retry_context(
+        on=_may_be_a_race, attempts=5, wait_initial=0.05, timeout=20
+    ):
         with attempt, engine.begin() as connection:
             connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def _may_be_a_race(error: Exception) -> bool:
+    if isinstance(error, OperationalError):  # of a PostgreSQL: it is away
+        return isinstance(error.orig, sqlite3.OperationalError)
+    return isinstance(error, DBAPIError)
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
     # transactions are begun by _begin_immediately, not by the driver
     connection.isolation_level = None
-    connection.execute("PRAGMA busy_timeout = 30000")
+    connection.execute(f"PRAGMA busy_timeout = {_SQLITE_LOCK_SECONDS * 1000}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
 

@@ -31,9 +31,9 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.masking import form_of, public_words, redact
 from prefect_tracktor.models import (
     Fulfillment,
+    LenientModel,
     Order,
     StatusOption,
-    TracktorModel,
     Webhook,
     WebhookId,
     WebhookTopic,
@@ -42,7 +42,7 @@ from prefect_tracktor.models import (
 from prefect_tracktor.parsing import LARGEST_ID
 
 T = TypeVar("T")
-M = TypeVar("M", bound=TracktorModel)
+M = TypeVar("M", bound=LenientModel)
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 

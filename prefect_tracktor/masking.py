@@ -1,6 +1,7 @@
 """Personal data made unreadable, for logs, artifacts and error messages."""
 
 import re
+from base64 import b64encode
 
 from prefect_tracktor.errors import InvalidInput
 
@@ -23,6 +24,8 @@ _PHONE = re.compile(
     """,
     re.VERBOSE,
 )
+# from six characters on: shorter pieces are words of any language, and give nothing away
+_BASE64 = re.compile(r"[A-Za-z0-9+/]{6,}={0,2}")
 _LOOKED_AT = 2_000
 _LEFT_OUT = "…"
 _LENGTH_SHOWN = 12
@@ -225,6 +228,44 @@ def _is_harmless(text: str) -> bool:
     digits = sum(map(str.isdigit, _EXPONENT.sub("", text)))
     words = re.findall(r"[^\W\d_]{2,}", text)
     return digits <= _DIGITS_SHOWN and all(_is_public(word, frozenset()) for word in words)
+
+
+def hide_login(text: str, *, username: str, password: str) -> str:
+    """Take a login out of somebody else's words, also as SMTP writes it.
+
+    Args:
+        text: For example a mail server's reply, which may repeat the command that it refuses.
+        username: The user name; it stays where it stands in plain text.
+        password: The password.
+
+    Returns:
+        The text without the password, and without any piece of the base64 that a login sends.
+
+    Example:
+        >>> hide_login("AUTH PLAIN AHNob3AAczNjcmV0 is wrong", username="shop", password="s3cret")
+        'AUTH PLAIN [hidden] is wrong'
+    """
+    if not password:
+        return text
+    user, secret = username.encode(), password.encode("utf-8", "surrogatepass")
+    sent = [b64encode(part).decode().casefold() for part in _as_sent(user, secret)]
+
+    def hidden(token: re.Match[str]) -> str:
+        piece = token[0].rstrip("=").casefold()
+        return "[hidden]" if any(piece in whole for whole in sent) else token[0]
+
+    text = re.sub(re.escape(password), "[hidden]", text, flags=re.IGNORECASE)
+    return _BASE64.sub(hidden, text)
+
+
+def _as_sent(user: bytes, secret: bytes) -> tuple[bytes, ...]:
+    """What PLAIN, with and without an identity, and LOGIN encode."""
+    return (
+        b"\0" + user + b"\0" + secret,
+        user + b"\0" + user + b"\0" + secret,
+        user + b"\0" + secret,
+        secret,
+    )
 
 
 def refuse_masked(secret: str, *, field: str) -> None:

@@ -11,7 +11,7 @@ Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inf
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -308,8 +308,6 @@ OpenTopic = Annotated[WebhookTopic | str, Field(union_mode="left_to_right")]
 class TracktorModel(BaseModel):
     """What all objects of the API have in common: immutable, unknown fields kept.
 
-    A field that is not required and cannot be read has its default.
-
     Example:
         >>> Carrier.model_validate({"slug": "ups", "colour": "brown"}).model_dump()
         {'slug': 'ups', 'name': None, 'colour': 'brown'}
@@ -326,44 +324,6 @@ class TracktorModel(BaseModel):
 
     # what a repr shows; the rest may be a customer's data
     _shown: ClassVar[frozenset[str]] = frozenset()
-    _unreadable: frozenset[str] = PrivateAttr(default=frozenset())
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _without_what_cannot_be_read(
-        cls, value: Any, read: ModelWrapValidatorHandler[Self]
-    ) -> Self:
-        try:
-            return read(value)
-        except ValidationError as invalid:
-            fields = {str(error["loc"][0]) for error in invalid.errors() if error["loc"]}
-            optional = {name for name, form in cls.model_fields.items() if not form.is_required()}
-            if not isinstance(value, dict) or not fields or not fields <= optional:
-                raise
-        model = read({name: entry for name, entry in value.items() if name not in fields})
-        model._unreadable = frozenset(fields)  # noqa: SLF001 - our own, of another instance
-        return model
-
-    @property
-    def unreadable_fields(self) -> frozenset[str]:
-        """The fields that could not be read, those of its parts with a dot: `carrier.name`."""
-        return self._unreadable | {
-            f"{name}.{field}" for name, part in self._parts() for field in part.unreadable_fields
-        }
-
-    @property
-    def fields_read(self) -> frozenset[str]:
-        """The fields that were there and could be read, those of its parts with a dot."""
-        return frozenset(self.model_fields_set) | {
-            f"{name}.{field}" for name, part in self._parts() for field in part.fields_read
-        }
-
-    def _parts(self) -> Iterator[tuple[str, "TracktorModel"]]:
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            for part in value if isinstance(value, tuple) else (value,):
-                if isinstance(part, TracktorModel):
-                    yield name, part
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Ids and statuses only: reprs end up in logs."""
@@ -423,7 +383,82 @@ class TrackingStatus(TracktorModel):
     datetime: Time = None
 
 
-class Fulfillment(TracktorModel):
+class LenientModel(TracktorModel):
+    """An object of which a field that cannot be read has its default, unless it is required.
+
+    Example:
+        >>> parcel = Fulfillment.model_validate({"fulfillment_id": 7, "is_automatic": "perhaps"})
+        >>> parcel.is_automatic, sorted(parcel.unreadable_fields)
+        (None, ['is_automatic'])
+    """
+
+    # the parts of which a single field may be left out, as none is required
+    _lenient_parts: ClassVar[frozenset[str]] = frozenset()
+    _unreadable: frozenset[str] = PrivateAttr(default=frozenset())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _without_what_cannot_be_read(
+        cls, value: Any, read: ModelWrapValidatorHandler[Self]
+    ) -> Self:
+        try:
+            return read(value)
+        except ValidationError as invalid:
+            places = [error["loc"] for error in invalid.errors()]
+            optional = {name for name, form in cls.model_fields.items() if not form.is_required()}
+            if not isinstance(value, dict) or not all(loc and loc[0] in optional for loc in places):
+                raise
+        readable = cls._in_usual_form(value)
+        unreadable = frozenset(_remove(readable, place, cls._lenient_parts) for place in places)
+        model = read(readable)
+        model._unreadable = unreadable  # noqa: SLF001 - our own, of another instance
+        return model
+
+    @classmethod
+    def _in_usual_form(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """A copy in which the places that errors name are found."""
+        return dict(fields)
+
+    @property
+    def unreadable_fields(self) -> frozenset[str]:
+        """The fields that could not be read, those of its parts with a dot: `carrier.name`."""
+        return self._unreadable
+
+    @property
+    def fields_read(self) -> frozenset[str]:
+        """The fields that were there and could be read, those of its parts with a dot."""
+        return frozenset(_fields_read(self))
+
+
+def _remove(fields: dict[str, Any], place: tuple[int | str, ...], parts: Collection[str]) -> str:
+    """Take a value out, or the whole field that it is in; the name of what is gone."""
+    match place if place[0] in parts else ():
+        case (str(name), str(part)) if isinstance(fields.get(name), dict):
+            fields[name] = {key: value for key, value in fields[name].items() if key != part}
+            return f"{name}.{part}"
+        case (str(name), int(number), str(part)) if isinstance(fields.get(name), list):
+            entry = {key: value for key, value in fields[name][number].items() if key != part}
+            fields[name] = [*fields[name][:number], entry, *fields[name][number + 1 :]]
+            return f"{name}.{part}"
+    fields.pop(str(place[0]), None)
+    return str(place[0])
+
+
+def _parts(model: TracktorModel) -> Iterator[tuple[str, TracktorModel]]:
+    for name, value in model:
+        if isinstance(value, TracktorModel):
+            yield name, value
+        elif isinstance(value, tuple):
+            yield from ((name, part) for part in value if isinstance(part, TracktorModel))
+
+
+def _fields_read(model: TracktorModel) -> Iterator[str]:
+    yield from model.model_fields_set
+    for name, part in _parts(model):
+        yield from (f"{name}.{field}" for field in _fields_read(part))
+
+
+class Fulfillment(LenientModel):
     """A parcel: one fulfillment of an order, with its tracking [doc].
 
     Example:
@@ -433,6 +468,7 @@ class Fulfillment(TracktorModel):
     """
 
     _shown = frozenset({"fulfillment_id", "shipment_status", "exception_status"})
+    _lenient_parts = frozenset({"carrier", "latest_status", "line_items", "status"})
 
     fulfillment_id: RequiredId
     order_id: Id = None
@@ -464,9 +500,14 @@ class Fulfillment(TracktorModel):
     @classmethod
     def _status_may_be_keyed(cls, value: Any) -> Any:
         """The reference says array, the vendor's templates read an object keyed by status."""
-        if isinstance(value, dict):
-            return list(_keyed_statuses(value))
-        return [_step(step) for step in parse_list(value)]
+        return _steps(value)
+
+    @classmethod
+    def _in_usual_form(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        usual = {"status": _steps, "line_items": parse_list, "latest_status": _step}
+        return fields | {
+            n: _as_far_as_it_goes(f, fields[n]) for n, f in usual.items() if n in fields
+        }
 
     @property
     def is_delivered(self) -> bool:
@@ -580,6 +621,19 @@ class Fulfillment(TracktorModel):
 _OF_THE_CARRIER = frozenset({"shipment_status", "exception_status", "latest_status", "status"})
 
 
+def _as_far_as_it_goes(parse: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return parse(value)
+    except ValueError:
+        return value
+
+
+def _steps(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(_keyed_statuses(value))
+    return [_step(step) for step in parse_list(value)]
+
+
 def _step(value: Any) -> Any:
     return {"label": value} if isinstance(value, str) and value.strip() else value
 
@@ -596,7 +650,7 @@ def _fulfillments_of(value: Any) -> Any:
     return [value] if single else parse_list(value)
 
 
-class Order(TracktorModel):
+class Order(LenientModel):
     """An order with its customer and its parcels [doc].
 
     `total_price` includes taxes and shipping, in the shop's currency. `days_since_ordered` counts
@@ -756,6 +810,12 @@ class Order(TracktorModel):
             return parcel.order_id != self.order_id
         names = [status_key(name) for name in (parcel.order_name, self.order_name) if name]
         return len(set(names)) > 1
+
+    @property
+    def unreadable_fields(self) -> frozenset[str]:
+        """The fields that could not be read, those of parcels as `fulfillments.tracking_number`."""
+        of_parcels = (name for parcel in self.fulfillments for name in parcel.unreadable_fields)
+        return super().unreadable_fields.union(f"fulfillments.{name}" for name in of_parcels)
 
 
 def _first_text(fields: dict[str, Any], names: Iterable[str]) -> str | None:

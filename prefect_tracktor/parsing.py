@@ -41,6 +41,8 @@ def parse_text(value: Any) -> str | None:
         >>> parse_text({"$numberLong": "1001"}), parse_text(False)
         ('1001', None)
     """
+    if type(value) is str and value:  # nearly always
+        return None if value.isspace() else value
     value = unwrapped(value)
     if is_nothing(value) or value is False:
         return None
@@ -71,6 +73,8 @@ def parse_status(value: Any) -> str | None:
         >>> parse_status({"key": "in_transit", "label": "In transit"}), parse_status(False)
         ('in_transit', None)
     """
+    if type(value) is str:  # nearly always
+        return value.strip() or None
     if isinstance(value, list) and len(value) == 1:
         [value] = value
     if is_nothing(value) or value is False:
@@ -136,6 +140,8 @@ def parse_id(value: Any) -> int | None:
         >>> parse_id({"$numberLong": "5000000001001"})
         5000000001001
     """
+    if type(value) is int and 0 < value <= LARGEST_ID:  # nearly always
+        return value
     number = parse_whole_number(value)
     if number is not None and not 0 < number <= LARGEST_ID:
         raise ValueError("not an id")
@@ -170,6 +176,8 @@ def parse_flag(value: Any) -> bool | None:
         >>> parse_flag("Yes"), parse_flag(0), parse_flag("")
         (True, False, None)
     """
+    if value is None or isinstance(value, bool):
+        return value
     value = unwrapped(value)
     if is_nothing(value):
         return None

@@ -12,7 +12,7 @@ from typing import ClassVar
 from pydantic import Field, HttpUrl
 from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, delete, select
 
-from prefect_tracktor.database import DatabaseBlock, by_statement, insert_into
+from prefect_tracktor.database import DatabaseBlock, by_statement, insert_into, storable_id
 from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.logos import logo
 from prefect_tracktor.models import Fulfillment, Order
@@ -24,6 +24,9 @@ SETTLED = Table(
     Column("order_id", BigInteger, primary_key=True, autoincrement=False),
     Column("arrived_at", DateTime(timezone=True), nullable=False),
 )
+
+# years that come before Shopify are no arrivals, and some cannot be written in UTC
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class SettledOrders(DatabaseBlock):
@@ -81,7 +84,7 @@ class SettledOrders(DatabaseBlock):
         """
         settled: set[int] = set()
         with self.transaction(SETTLED) as database:
-            for some in by_statement(order_ids):
+            for some in by_statement(filter(storable_id, order_ids)):
                 query = select(SETTLED.c.order_id).where(
                     SETTLED.c.shop == account,
                     SETTLED.c.order_id.in_(some),
@@ -111,7 +114,7 @@ class SettledOrders(DatabaseBlock):
         rows = [
             {"shop": account, "order_id": order_id, "arrived_at": arrived.astimezone(UTC)}
             for order_id, arrived in arrivals.items()
-            if arrived <= before
+            if _EARLIEST <= arrived <= before and storable_id(order_id)
         ]
         if not rows:
             return

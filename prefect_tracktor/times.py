@@ -157,6 +157,11 @@ def _time_of_number(number: float) -> datetime | None:
 def _time_of_text(text: str) -> datetime | None:
     if text.startswith(_NEVER):
         return None
+    if text[4:5] == "-":  # nearly always
+        try:
+            return _aware(datetime.fromisoformat(text))
+        except ValueError:
+            pass
     if of_dotnet := re.fullmatch(r"/Date\((-?\d{1,17})(?:[+-]\d{4})?\)/", text):
         return _time_of_number(int(of_dotnet[1]))
     if re.fullmatch(r"\d{9,19}(\.\d{1,9})?", text) and len(text) != len("20261102100000"):

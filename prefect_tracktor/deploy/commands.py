@@ -1,6 +1,6 @@
 """`prefect-tracktor serve` and `deploy`: run the deployments here, or register them for workers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +72,7 @@ def deploy(
     with _prefect() as client:
         place = place_in(client, work_pool, image, pip_packages)
         fleet = fleet_of(shops, makers, selection.only, print)
+        refused = _refused(fleet, place)
         registrations = _compared(client, fleet, place, selection)
         if dry_run:
             for registration in registrations:
@@ -80,10 +81,10 @@ def deploy(
             done = len(registrations)
         else:
             done = len(_carried_out(registrations))
-        _tell_what_is_left_over(client, registrations, fleet, selection)
-        for remark in place.remarks:
+        _tell_what_is_left_over(client, registrations, fleet, selection, refused)
+        for remark in (*place.remarks, *place.remarks_on(fleet.deployments)):
             print(remark)
-    return 2 if fleet.failed or done < len(registrations) else 0
+    return 2 if fleet.failed or refused or done < len(registrations) else 0
 
 
 def _say_at_once(words: str) -> None:
@@ -112,6 +113,16 @@ def _prefect() -> Iterator[SyncPrefectClient]:
     with get_client(sync_client=True) as client:
         _check(client)
         yield client
+
+
+def _refused(fleet: Fleet, place: Place) -> set[str]:
+    """Take out of the fleet what must not run in a place; their names."""
+    refusals = {made.full_name: place.refusal_of(made) for made in fleet.deployments}
+    refused = {name for name, reason in refusals.items() if reason}
+    for name in sorted(refused):
+        print(f"REFUSED    {name}: {refusals[name]}")
+    fleet.deployments = [made for made in fleet.deployments if made.full_name not in refused]
+    return refused
 
 
 def _compared(
@@ -146,10 +157,11 @@ def _tell_what_is_left_over(
     registrations: list[Registration],
     fleet: Fleet,
     selection: Selection,
+    refused: Collection[str] = (),
 ) -> None:
     if selection.only or selection.shop:
         return  # what was not looked at may well be wished for
-    wished = {registration.deployment.full_name for registration in registrations}
+    wished = {registration.deployment.full_name for registration in registrations} | {*refused}
     for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
         print(
             f"left over  {name}: as things are set here, no file in flows/ wishes for it. Workers"

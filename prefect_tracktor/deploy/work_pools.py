@@ -9,8 +9,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
+from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
+from prefect_tracktor import NotificationLedger, SettledOrders
 from prefect_tracktor.setup.environment import Unusable
 
 _OURS = frozenset({"image", "pip_packages"})
@@ -33,11 +35,48 @@ class Place:
         work_pool: The work pool; empty for the process that serves them.
         job_variables: What the pool is told beside its own settings.
         remarks: What is still missing for runs to be carried out.
+        keeps_files: Whether files outlast a run: containers and managed machines are thrown away.
     """
 
     work_pool: str = ""
     job_variables: Mapping[str, Any] = field(default_factory=dict)
     remarks: Sequence[str] = ()
+    keeps_files: bool = True
+
+    def refusal_of(self, deployment: RunnerDeployment) -> str:
+        """Why a deployment must not run here: with a new ledger in each run it writes to all again.
+
+        Args:
+            deployment: The deployment.
+
+        Returns:
+            The reason, with what to do; empty if it may run.
+        """
+        ledgers = [v for v in deployment.parameters.values() if isinstance(v, NotificationLedger)]
+        if self.keeps_files or not any(ledger.is_file for ledger in ledgers):
+            return ""
+        return (
+            f"its ledger is a SQLite file, and the machines of the work pool {self.work_pool!r} are"
+            " thrown away after each run: every run would write to everybody again. Set"
+            " TRACKTOR_LEDGER_URL to a PostgreSQL, and run prefect-tracktor blocks"
+        )
+
+    def remarks_on(self, deployments: Sequence[RunnerDeployment]) -> Iterator[str]:
+        """What is of no use here, though it does no harm.
+
+        Args:
+            deployments: The deployments.
+
+        Yields:
+            The remarks.
+        """
+        values = [value for made in deployments for value in made.parameters.values()]
+        settled = [value for value in values if isinstance(value, SettledOrders)]
+        if not self.keeps_files and any(memory.is_file for memory in settled):
+            yield (
+                "Settled orders are kept in a SQLite file, which each run throws away: all orders"
+                " are read in every run. A PostgreSQL (TRACKTOR_LEDGER_URL) keeps them."
+            )
 
     def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
         """The job variables, and of others those that are nobody's business here."""
@@ -65,7 +104,20 @@ def place_in(
         job_variables["image"] = _image(pool, image)
     if packages:
         job_variables |= _installed(pool, packages)
-    return Place(work_pool, job_variables, list(_remarks(pool, job_variables)))
+    remarks = list(_remarks(pool, job_variables))
+    return Place(work_pool, job_variables, remarks, keeps_files=keeps_files(pool))
+
+
+def keeps_files(pool: WorkPool) -> bool:
+    """Whether files outlast a run: only a process runs on its worker's own machine.
+
+    Args:
+        pool: The work pool.
+
+    Returns:
+        Whether they do.
+    """
+    return pool.type == "process" and _OURS.isdisjoint(_variables(pool))
 
 
 def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:

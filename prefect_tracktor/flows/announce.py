@@ -1,6 +1,6 @@
 """`announce_exceptions`: events for parcels in trouble, of which no webhook of Tracktor's tells."""
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -26,6 +26,7 @@ from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.flows.trouble import Trouble
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.mail.memory import LedgerMemory, LedgerReplaced
 from prefect_tracktor.models import Fulfillment, Order, exception_label
 from prefect_tracktor.reporting import publish_summary, publish_table
 from prefect_tracktor.settled import SettledOrders
@@ -115,6 +116,8 @@ def announce_exceptions(
         LimitExceeded: More than `max_events` events are due; none was emitted.
         LedgerError: The ledger cannot be used.
         UnreadableAnswer: No answer of Tracktor's had a field that is needed; none was emitted.
+        LedgerReplaced: The account's events were remembered by another ledger before; none was
+            emitted.
         IncompleteRun: All that could be done was done, and something is left. Its `report` says
             what.
 
@@ -143,6 +146,8 @@ def announce_exceptions(
         ledger or shared_ledger(),
         include_cancelled=include_cancelled,
     )
+    memory = LedgerMemory.of(credentials.account, base_url=credentials.base_url, purpose="events")
+    accepted = _recognised(memory, news, dry_run=dry_run)
     trouble = Trouble()
     try:
         for batch in scan:
@@ -154,10 +159,24 @@ def announce_exceptions(
         _publish(report, news)
         trouble.publish()
     if not dry_run:
+        if report.announced:
+            memory.keep(news.ledger.standing(credentials.account), accepted=accepted)
         scan.remember_settled(unless=report.unannounced)
     if not report.complete:
         raise IncompleteRun(_what_is_left(report), report=report)
     return report
+
+
+def _recognised(memory: LedgerMemory, news: "_News", *, dry_run: bool) -> bool:
+    """Stop where the ledger is new or has forgotten; whether a person has accepted it."""
+    standing = news.ledger.standing(news.account)
+    try:
+        return memory.check(standing)
+    except LedgerReplaced as replaced:
+        if not dry_run:
+            raise
+        get_run_logger().warning("A run that announces would stop: %s", replaced)
+        return False
 
 
 @dataclass(slots=True)
@@ -177,31 +196,32 @@ class _News:
     def take(self, orders: Iterable[Order]) -> None:
         """Take in a chunk."""
         now = datetime.now(UTC)
-        found = {
-            NoticeKey(
-                self.account,
-                order.order_id,
-                parcel.fulfillment_id,
-                f"event:exception:{parcel.exception_status}",
-            ): exception_event(parcel, account=self.account, received=now)
-            for order in orders
-            for parcel in self._parcels(order)
-        }
+        found: dict[NoticeKey, Event] = {}
+        for order in orders:
+            found |= self._events(order, now)
         known = self.ledger.states(found)
         self.due |= {key: event for key, event in found.items() if key not in known}
 
-    def _parcels(self, order: Order) -> Iterator[Fulfillment]:
+    def _events(self, order: Order, now: datetime) -> dict[NoticeKey, Event]:
         try:
             parcels = affected_parcels(order, self.exception_statuses)
-        except UnreadableAnswer as unreadable:
+            keys = {parcel.fulfillment_id: self._key(order, parcel) for parcel in parcels}
+        except (UnreadableAnswer, InvalidInput) as unreadable:
             self.unreadable.append(Failure(order.order_id, str(unreadable)))
-            return
+            return {}
         open_ones = [p for p in parcels if self.include_cancelled or not order.has_cancelled(p)]
         if len(open_ones) < len(parcels):
             self.cancelled.append(order.order_id)
         if open_ones:
             self.in_trouble.append(order.order_id)
-        yield from open_ones
+        return {
+            keys[p.fulfillment_id]: exception_event(p, account=self.account, received=now)
+            for p in open_ones
+        }
+
+    def _key(self, order: Order, parcel: Fulfillment) -> NoticeKey:
+        reason = f"event:exception:{parcel.exception_status}"
+        return NoticeKey(self.account, order.order_id, parcel.fulfillment_id, reason)
 
     def act(self, *, dry_run: bool, remember_only: bool, max_events: int) -> None:
         """Announce what is due, unless there is more than allowed; or only remember it."""

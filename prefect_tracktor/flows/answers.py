@@ -112,7 +112,8 @@ class AnswerCheck:
         """Look at orders, each once."""
         for order in orders:
             self.orders += 1
-            self._read |= order.fields_read
+            if not self._seen_all:
+                self._read |= order.fields_read
             self._unreadable.update(order.unreadable_fields)
             self._unknown.update(
                 str(parcel.exception_status)[:_LONGEST_EXCEPTION]
@@ -121,6 +122,11 @@ class AnswerCheck:
                 and not isinstance(parcel.exception_status, ExceptionStatus)
                 and not parcel.is_delivered
             )
+
+    @property
+    def _seen_all(self) -> bool:
+        """Whether nothing can be lost any more."""
+        return self._read >= _DOCUMENTED.union(*self.needs.in_some)
 
     def refuse_lost(self) -> None:
         """Stop a flow that would act on answers without what it needs.

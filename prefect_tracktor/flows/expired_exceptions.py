@@ -55,6 +55,7 @@ def email_expired_exceptions(
     include_cancelled: bool = False,
     allow_empty: bool = False,
     look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
+    messages_per_second: float | None = None,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -86,6 +87,8 @@ def email_expired_exceptions(
         allow_empty: Take it for no error if `orders` names none.
         look_again_after_minutes: Read an order again just before its message is sent if it was read
             longer ago than this.
+        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
+            many as the mail server takes. A server that asks for fewer is waited for either way.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -101,6 +104,7 @@ def email_expired_exceptions(
     Raises:
         InvalidInput: An argument cannot be right, or `orders` names none; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
         TemplateError: The template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         UnreadableAnswer: No answer of Tracktor's had a field that is needed; nothing was sent.
@@ -147,6 +151,7 @@ def email_expired_exceptions(
             ledger=ledger,
             redirect_to=redirect_to,
             reply_to=reply_to,
+            messages_per_second=messages_per_second,
         ),
         choose,
         title="Customers with expired tracking",
@@ -205,8 +210,6 @@ def asked_exceptions(names: Collection[str]) -> AskedExceptions:
         >>> str(asked_exceptions({"Tracking Expired", "customs_hold"}))
         'customs_hold, expired'
     """
-    if isinstance(names, str):
-        names = [names]
     keys = [_asked(name) for name in names]
     if not keys:
         raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
@@ -214,10 +217,10 @@ def asked_exceptions(names: Collection[str]) -> AskedExceptions:
 
 
 def _asked(name: str) -> Collection[str]:
-    key = exception_key(name) if isinstance(name, str) else None
+    key = exception_key(name)
     if not key:
         raise InvalidInput(
-            f"exception_statuses: {str(name)[:40]!r} is none; name one by key or label, such as"
+            f"exception_statuses: {name[:40]!r} is none; name one by key or label, such as"
             " 'expired' or 'Tracking Expired', or 'all'"
         )
     if key in {ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION}:

@@ -7,6 +7,7 @@ other run, at any time, from telling a customer the same again.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -29,8 +30,10 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.flows.report import RunReport, in_words, sentences
 from prefect_tracktor.flows.scan import Scan
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.mail.memory import LedgerMemory, LedgerReplaced, LedgerStanding
 from prefect_tracktor.mail.message import parse_mailbox, validated_address
 from prefect_tracktor.mail.outbox import Correspondence, Letter, Outcome, Posted, outcome_of
+from prefect_tracktor.mail.smtp import check_rate
 from prefect_tracktor.mail.template import EmailTemplate
 from prefect_tracktor.masking import mask_email, refuse_masked
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
@@ -66,6 +69,8 @@ class MailReport(RunReport):
         deferred: Those whose message could not be sent now; the next run tries again.
         uncertain: Those whose message may or may not have been sent by a run that was
             interrupted; never sent again unless a person clears the claim in the ledger.
+        in_progress: Those whom another run was still writing to when this one ended; that run
+            reports what became of them.
         undated: Those with a parcel that was passed over, since it is not known when it reached
             its status, or that time is still to come.
         cancelled: Those with a parcel that was passed over, since it or the order is cancelled,
@@ -87,6 +92,7 @@ class MailReport(RunReport):
     refused: tuple[int, ...] = ()
     deferred: tuple[int, ...] = ()
     uncertain: tuple[int, ...] = ()
+    in_progress: tuple[int, ...] = ()
     undated: tuple[int, ...] = ()
     cancelled: tuple[int, ...] = ()
     superseded: tuple[int, ...] = ()
@@ -148,6 +154,7 @@ def correspondence_of(
     ledger: NotificationLedger | None,
     redirect_to: str,
     reply_to: str,
+    messages_per_second: float | None = None,
 ) -> Correspondence:
     """How a flow run writes to customers, from the flow's parameters.
 
@@ -158,12 +165,14 @@ def correspondence_of(
         ledger: Who was told what; the shared one if left out.
         redirect_to: The address that gets all messages in a rehearsal; empty in earnest.
         reply_to: The address for answers; empty for the sender's.
+        messages_per_second: How many messages may be sent in any second.
 
     Returns:
         The correspondence.
 
     Raises:
-        InvalidInput: An address cannot be one, or the mail server's password was masked.
+        InvalidInput: An address or the rate cannot be right, or the mail server's password was
+            masked.
 
     Example:
         >>> from prefect_email import EmailServerCredentials
@@ -177,6 +186,7 @@ def correspondence_of(
         ... ).sender.addr_spec
         'orders@your-shop.example'
     """
+    check_rate(messages_per_second)
     refuse_masked(email_server.password.get_secret_value(), field="email_server.password")
     return Correspondence(
         account=credentials.account,
@@ -186,6 +196,9 @@ def correspondence_of(
         sender=parse_mailbox(sender, field="sender"),
         reply_to=parse_mailbox(reply_to, field="reply_to") if reply_to else None,
         redirect_to=validated_address(redirect_to, field="redirect_to") if redirect_to else None,
+        memory=LedgerMemory.of(credentials.account, base_url=credentials.base_url),
+        address_key=credentials.uuid.lower().encode(),
+        messages_per_second=messages_per_second,
     )
 
 
@@ -241,6 +254,10 @@ class MailRun:
     look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES
     watch: Watch = lambda _orders: None
     undated: list[int] = field(default_factory=list)
+    _rows_of: dict[int, tuple[Letter, Row]] = field(default_factory=dict)
+    _accepted: bool = False
+    _finished: bool = False
+    _ledger_is_gone: bool = False
     _affected: list[int] = field(default_factory=list)
     _due: list[int] = field(default_factory=list)
     _no_email: list[int] = field(default_factory=list)
@@ -254,6 +271,7 @@ class MailRun:
     _known: list[tuple[int, dict[NoticeKey, NoticeState], Row]] = field(default_factory=list)
     _outcomes: dict[Outcome, list[int]] = field(default_factory=lambda: defaultdict(list))
     _rows: list[Row] = field(default_factory=list)
+    _advice: str = ""
 
     def carry_out(self) -> MailReport:
         """Choose, render and count all messages; unless it is a dry run, send them.
@@ -264,17 +282,13 @@ class MailRun:
         Raises:
             InvalidInput: `max_emails` or `look_again_after_minutes` is negative; nothing was read.
             LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+            LedgerReplaced: The account was written to by another ledger before; nothing was sent.
             TemplateError: A template fails for an order; nothing was sent.
             MailServerError: The mail server cannot be used; nothing was sent.
             IncompleteRun: All that could be done was done, and something is left.
         """
-        if self.max_emails < 0:
-            raise InvalidInput(f"max_emails must be 0 or more, not {self.max_emails}")
-        if not 0 <= self.look_again_after_minutes <= _MINUTES_AT_MOST:
-            raise InvalidInput(
-                f"look_again_after_minutes must be from 0 to {_MINUTES_AT_MOST}, not"
-                f" {self.look_again_after_minutes}"
-            )
+        self._check()
+        standing = self._recognised()
         if not self.dry_run:
             self.correspondence.check()
         try:
@@ -283,15 +297,50 @@ class MailRun:
                 self._take(batch)
             self._refuse_too_many()
             if not self.dry_run:
-                self._send()
+                self._send(standing)
+            self._finished = True
+        except LedgerError:
+            self._ledger_is_gone = True
+            raise
         finally:
             report = self._report()
             self._publish(report)
-        if not report.dry_run and not report.rehearsed:
-            self.scan.remember_settled(unless=(*report.deferred, *report.uncertain))
+        if self._acts:
+            left = (*report.deferred, *report.uncertain, *report.in_progress)
+            self.scan.remember_settled(unless=left)
         if not report.complete:
-            raise IncompleteRun(_what_is_left(report), report=report)
+            raise IncompleteRun(self._what_is_left(report), report=report)
         return report
+
+    def _check(self) -> None:
+        if self.max_emails < 0:
+            raise InvalidInput(f"max_emails must be 0 or more, not {self.max_emails}")
+        if not 0 <= self.look_again_after_minutes <= _MINUTES_AT_MOST:
+            raise InvalidInput(
+                f"look_again_after_minutes must be from 0 to {_MINUTES_AT_MOST}, not"
+                f" {self.look_again_after_minutes}"
+            )
+
+    @property
+    def _acts(self) -> bool:
+        """Whether customers are written to, and what was done is remembered."""
+        return not self.dry_run and not self.correspondence.redirect_to
+
+    def _recognised(self) -> LedgerStanding:
+        """The ledger, if it is the one that the account was written to by before."""
+        standing = self.correspondence.standing()
+        get_run_logger().info(
+            "The ledger is %s; it holds %s notices of this account as sent.",
+            standing.place,
+            standing.sent,
+        )
+        try:
+            self._accepted = self.correspondence.recognise(standing)
+        except LedgerReplaced as replaced:
+            if self._acts:
+                raise
+            get_run_logger().warning("A run that sends would stop: %s", replaced)
+        return standing
 
     def _take(self, batch: Batch[Order]) -> None:
         """Take in a chunk: who is affected, who was told before, whom to write to."""
@@ -304,14 +353,20 @@ class MailRun:
 
     def _cases(self, orders: Iterable[Order]) -> Iterator[_Case]:
         for order in orders:
-            for occasion in self._occasions(order):
-                reasons = [told for told in occasion.reasons if self._is_open(order, *told)]
-                if len(reasons) < len(occasion.reasons):
-                    self._cancelled.append(order.order_id)
-                if reasons:
-                    key = partial(self.correspondence.key, order)
-                    notices = {key(parcel, reason): parcel for parcel, reason in reasons}
-                    yield _Case(order, occasion.template, notices)
+            try:
+                yield from list(self._cases_of(order))
+            except (UnreadableAnswer, InvalidInput) as unreadable:
+                self._unreadable.append(Failure(order.order_id, str(unreadable)))
+
+    def _cases_of(self, order: Order) -> Iterator[_Case]:
+        for occasion in self.choose(order):
+            reasons = [told for told in occasion.reasons if self._is_open(order, *told)]
+            if len(reasons) < len(occasion.reasons):
+                self._cancelled.append(order.order_id)
+            if reasons:
+                key = partial(self.correspondence.key, order)
+                notices = {key(parcel, reason): parcel for parcel, reason in reasons}
+                yield _Case(order, occasion.template, notices)
 
     def _is_open(self, order: Order, parcel: Fulfillment, reason: str) -> bool:
         """Whether there is still something to tell; a cancellation itself may be the news."""
@@ -322,13 +377,6 @@ class MailRun:
     def _states(self, cases: Iterable[_Case]) -> Mapping[NoticeKey, NoticeState]:
         keys = set(chain.from_iterable(case.notices for case in cases))
         return self.correspondence.ledger.states(keys | _later_of([keys]))
-
-    def _occasions(self, order: Order) -> Iterable[Occasion]:
-        try:
-            return list(self.choose(order))
-        except UnreadableAnswer as unreadable:
-            self._unreadable.append(Failure(order.order_id, str(unreadable)))
-            return ()
 
     def _decide(self, case: _Case, states: Mapping[NoticeKey, NoticeState]) -> None:
         order = case.order
@@ -378,23 +426,41 @@ class MailRun:
                 " max_emails."
             )
 
-    def _send(self) -> None:
+    def _send(self, standing: LedgerStanding) -> None:
         if not self._letters:
             return
-        total = len(self._letters)
+        letters = [letter for letter, _ in self._letters]
+        self._rows_of = {id(letter): (letter, row) for letter, row in self._letters}
+        total = len(letters)
+        if self._acts:
+            if not self._accepted:
+                keys = [key for letter in letters for key in letter.keys]
+                self.correspondence.refuse_told_elsewhere(keys)
+            self.correspondence.keep_in_mind(standing, accepted=self._accepted)
         with Progress("tracktor-messages", description="Messages sent", total=total) as progress:
-            # each letter has one outcome, in the order of the letters
-            outcomes = self.correspondence.post(letter for letter, _ in self._letters)
-            for (_, row), posted in zip(self._letters, outcomes, strict=True):
+            for posted in self.correspondence.post(letters):
+                _, row = self._rows_of[id(posted.letter)]
                 self._outcomes[posted.outcome].append(posted.letter.order_id)
                 _describe(row, posted.outcome.label, posted.reason)
+                self._advice = posted.advice or self._advice
                 progress.advance(1)
+        if self._acts:
+            self._remember_how_much_was_sent()
+
+    def _remember_how_much_was_sent(self) -> None:
+        try:
+            standing = self.correspondence.standing()
+            self.correspondence.keep_in_mind(standing, accepted=self._accepted)
+        except TracktorError as trouble:
+            get_run_logger().warning("The next run knows less of this ledger: %s", trouble)
 
     def _again(self, due: _Due, letter: Letter) -> Letter | Posted:
         """The message as it must be when its turn has come."""
         by_now = self._by_now(due, letter) if self._is_old(due.read_at) else letter
         if isinstance(by_now, Letter) and self._is_overtaken(due):
-            return Posted(letter, Outcome.SUPERSEDED, "the customer was told of a later status")
+            by_now = Posted(letter, Outcome.SUPERSEDED, "the customer was told of a later status")
+        told = by_now.letter if isinstance(by_now, Posted) else by_now
+        self._rows_of[id(told)] = (told, due.row)
         return by_now
 
     def _is_overtaken(self, due: _Due) -> bool:
@@ -476,20 +542,21 @@ class MailRun:
             refused=outcomes.get(Outcome.REFUSED, ()),
             deferred=outcomes.get(Outcome.DEFERRED, ()),
             uncertain=outcomes.get(Outcome.UNCERTAIN, ()),
+            in_progress=outcomes.get(Outcome.IN_PROGRESS, ()),
             undated=tuple(dict.fromkeys(self.undated)),
             cancelled=tuple(dict.fromkeys(self._cancelled)),
             superseded=outcomes.get(Outcome.SUPERSEDED, ()),
         )
 
     def _add_told_before(self) -> None:
-        then = dict(chain.from_iterable(states.items() for _, states, _ in self._known))
-        try:
-            # a claim that was open when we looked may have been settled since by its run
-            now = self.correspondence.ledger.states(then)
-        except LedgerError:
-            now = then
-        for order_id, states, row in self._known:
-            outcome = outcome_of(map(now.get, states))
+        outcomes = [outcome_of(states.values()) for _, states, _ in self._known]
+        if not self._ledger_is_gone:
+            wait = self._acts and self._finished
+            with suppress(LedgerError):
+                # a claim that was open when we looked may have been settled since by its run
+                told = [tuple(states) for _, states, _ in self._known]
+                outcomes = self.correspondence.outcomes_elsewhere(told, wait=wait)
+        for (order_id, _, row), outcome in zip(self._known, outcomes, strict=True):
             self._outcomes[outcome].append(order_id)
             if not row["Outcome"]:
                 _describe(row, outcome.label)
@@ -502,10 +569,21 @@ class MailRun:
             self._rows,
             description="Who was concerned; outcomes.",
         )
-        notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
+        notes = [*([] if report.complete else [self._what_is_left(report)]), *report.notes]
         if report.dry_run:
             notes.append("This was a dry run: nothing was sent.")
         publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)
+
+    def _what_is_left(self, report: MailReport) -> str:
+        left = {
+            "could not be read; the next run reads them again": [f.id for f in report.failed],
+            "could not be written to now; the next run tries again": report.deferred,
+            "may or may not have been written to by a run that was interrupted; look at"
+            " NotificationLedger.uncertain()": report.uncertain,
+        }
+        advice = f"{self._advice[:1].upper()}{self._advice[1:]}".rstrip(".")
+        first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
+        return sentences(report.suspicion, in_words(left), advice, first)
 
 
 def _later(key: NoticeKey) -> Iterator[NoticeKey]:
@@ -566,14 +644,3 @@ def _subject(key: NoticeKey) -> str:
 
 def _describe(row: Row, outcome: str, reason: str = "") -> None:
     row |= {"Outcome": outcome, "Reason": reason}
-
-
-def _what_is_left(report: MailReport) -> str:
-    left = {
-        "could not be read; the next run reads them again": [f.id for f in report.failed],
-        "could not be written to now; the next run tries again": report.deferred,
-        "may or may not have been written to by a run that was interrupted; look at"
-        " NotificationLedger.uncertain()": report.uncertain,
-    }
-    first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
-    return sentences(report.suspicion, in_words(left), first)

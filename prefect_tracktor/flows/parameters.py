@@ -1,26 +1,28 @@
-"""Flow decorator for the ready-made flows: a run names the saved block that it cannot use."""
+"""The flow decorator of the ready-made flows: what Prefect stores and says of their blocks."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
+from prefect.futures import PrefectFuture
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def flow(*, name: str, flow_run_name: str) -> Callable[[Callable[P, R]], Flow[P, R]]:
-    """Make a flow as Prefect's decorator does, with clear errors about blocks.
+def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
+    """Make a `BlockFlow`.
 
     Args:
-        name: The flow's name.
-        flow_run_name: How its runs are named.
+        **options: Those of Prefect's `flow`.
 
     Returns:
         The decorator.
@@ -32,11 +34,15 @@ def flow(*, name: str, flow_run_name: str) -> Callable[[Callable[P, R]], Flow[P,
         >>> count([1001, 1002])
         2
     """
-    return lambda function: _BlockNamingFlow(function, name=name, flow_run_name=flow_run_name)
+    return lambda function: BlockFlow(function, **options)
 
 
-class _BlockNamingFlow(Flow[P, R]):
-    """Prefect checks no block that is saved in the UI, and says only in the log what is wrong."""
+class BlockFlow(Flow[P, R]):
+    """A flow whose runs store no field of a block, and name the saved block that is wrong.
+
+    Prefect stores all that is not a `SecretStr` of the blocks that a flow is called with; it checks
+    no block that is saved in its UI, and says only in the log what is wrong with it.
+    """
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Resolve and check the parameters."""
@@ -49,6 +55,22 @@ class _BlockNamingFlow(Flow[P, R]):
             if not problems:
                 raise
         raise ParameterTypeError("; ".join(problems))
+
+    def serialize_parameters(
+        self, parameters: dict[str, Any | PrefectFuture[Any] | State[Any]]
+    ) -> dict[str, Any]:
+        """Give what Prefect stores: references to saved blocks, and the types of unsaved ones."""
+        blocks = {name: value for name, value in parameters.items() if isinstance(value, Block)}
+        others = {name: value for name, value in parameters.items() if name not in blocks}
+        stored = super().serialize_parameters(others)
+        stored |= {name: _reference(block) for name, block in blocks.items()}
+        return {name: stored[name] for name in parameters if name in stored}
+
+    def with_options(self, **options: Any) -> "BlockFlow[P, R]":
+        """Give a copy with other options, which stores as little."""
+        copy: Any = super().with_options(**options)
+        copy.__class__ = BlockFlow  # Prefect makes a plain `Flow`
+        return cast("BlockFlow[P, R]", copy)
 
 
 def _problems(parameters: dict[str, Any]) -> list[str]:
@@ -96,3 +118,10 @@ def _in_words(invalid: ValidationError) -> str:
         ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
         for problem in invalid.errors(include_input=False, include_url=False)
     ).replace("Value error, ", "")
+
+
+def _reference(block: Block) -> Any:
+    try:
+        return block.model_dump(mode="json", context={"serialize_blocks_as_references": True})
+    except PydanticSerializationError:  # it is not saved
+        return f"<{type(block).__name__}>"

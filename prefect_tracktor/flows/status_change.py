@@ -189,6 +189,7 @@ def email_status_changes(
     include_cancelled: bool = False,
     allow_empty: bool = False,
     look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
+    messages_per_second: float | None = None,
     ledger: NotificationLedger | None = None,
     settled: SettledOrders | None = None,
     chunk_size: int = 500,
@@ -220,6 +221,8 @@ def email_status_changes(
         allow_empty: Take it for no error if `orders` names none.
         look_again_after_minutes: Read an order again just before its message is sent if it was read
             longer ago than this.
+        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
+            many as the mail server takes. A server that asks for fewer is waited for either way.
         ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs this. Workers that do not share
             it need PostgreSQL.
@@ -236,6 +239,7 @@ def email_status_changes(
         InvalidInput: An argument cannot be right, `orders` names none, or there are no words for a
             status; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
         TemplateError: A template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left.
@@ -293,6 +297,7 @@ def email_status_changes(
             ledger=ledger,
             redirect_to=redirect_to,
             reply_to=reply_to,
+            messages_per_second=messages_per_second,
         ),
         choose,
         title="Customers with news of their parcels",

@@ -5,48 +5,93 @@ key in a database, which is the one means that held when two processes raced for
 SQLite on one machine, PostgreSQL where several share it.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
+from uuid import uuid4
 
-from pydantic import HttpUrl
+from pydantic import Field, HttpUrl
 from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
     Connection,
+    Date,
     DateTime,
     Delete,
+    Integer,
     MetaData,
     String,
     Table,
     Update,
     delete,
     func,
+    or_,
     select,
     tuple_,
     update,
 )
 
-from prefect_tracktor.database import DatabaseBlock, DatabaseError, by_statement, insert_into
+from prefect_tracktor.database import (
+    DatabaseBlock,
+    DatabaseError,
+    by_statement,
+    insert_into,
+    now_in,
+    storable_id,
+)
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.logos import logo
+from prefect_tracktor.mail.memory import LedgerMemory, LedgerStanding
 
 _STILL_AT_WORK = timedelta(hours=1)
+# a run that has not been heard of for so long has ended; a slow one is only called so too early
+_HEARD_OF_WITHIN = timedelta(seconds=15)
+_HEARTBEAT_SECONDS = 3
+# a claim from further ahead was made before somebody set the clock back
+_CLOCKS_DIFFER = timedelta(minutes=1)
+
+_SHOP_AT_MOST = 64
+_REASON_AT_MOST = 200
 
 _notices = Table(
     "tracktor_notifications",
     MetaData(),
-    Column("shop", String(64), primary_key=True),
+    Column("shop", String(_SHOP_AT_MOST), primary_key=True),
     Column("order_id", BigInteger, primary_key=True, autoincrement=False),
     Column("fulfillment_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("reason", String(200), primary_key=True),
+    Column("reason", String(_REASON_AT_MOST), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("run", String(100), nullable=False),
     Column("claimed_at", DateTime(timezone=True), nullable=False),
     Column("settled_at", DateTime(timezone=True)),
+)
+# the one row that tells a ledger from any other
+_identity = Table(
+    "tracktor_ledger",
+    MetaData(),
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(32), nullable=False),
+    Column("made_at", DateTime(timezone=True), nullable=False),
+)
+_runs = Table(
+    "tracktor_runs_at_work",
+    MetaData(),
+    Column("run", String(100), primary_key=True),
+    Column("heard_of_at", DateTime(timezone=True), nullable=False),
+)
+# for a day or two: how many messages went to an address, of which it holds a keyed hash
+_today = Table(
+    "tracktor_messages_today",
+    MetaData(),
+    Column("shop", String(_SHOP_AT_MOST), primary_key=True),
+    Column("recipient", String(64), primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("messages", Integer, nullable=False),
 )
 _key_columns = (
     _notices.c.shop,
@@ -75,6 +120,9 @@ class NoticeKey:
         fulfillment_id: The Shopify id of the parcel's fulfillment.
         reason: What the customer is told about it, such as `exception:expired`.
 
+    Raises:
+        InvalidInput: A database cannot hold one of them, and the message says which.
+
     Example:
         >>> NoticeKey("shop", 1001, 7, "exception:expired").reason
         'exception:expired'
@@ -84,6 +132,23 @@ class NoticeKey:
     order_id: int
     fulfillment_id: int
     reason: str
+
+    def __post_init__(self) -> None:
+        for field in ("order_id", "fulfillment_id"):
+            if not storable_id(getattr(self, field)):
+                raise InvalidInput(f"{field} has more than 64 bits, which no id of Shopify's has")
+        for field, at_most in (("shop", _SHOP_AT_MOST), ("reason", _REASON_AT_MOST)):
+            _check_text(getattr(self, field), field=field, at_most=at_most)
+
+
+def _check_text(text: str, *, field: str, at_most: int) -> None:
+    if len(text) > at_most:
+        raise InvalidInput(
+            f"{field} has {len(text)} characters, and the ledger holds {at_most}: is a status or"
+            " an exception of the order that long?"
+        )
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput(f"{field} has characters that no database holds (NUL, half a pair)")
 
 
 class NoticeState(StrEnum):
@@ -129,6 +194,8 @@ class NotificationLedger(DatabaseBlock):
 
     Attributes:
         url: Where the ledger is kept; empty for a SQLite file in the Prefect home.
+        messages_a_day: How many messages one address gets in a day (UTC) at most, all flows that
+            use the ledger taken together; what is left goes out on the days after.
 
     Raises:
         pydantic.ValidationError: The URL is none, or of a database that is not supported; the
@@ -150,7 +217,117 @@ class NotificationLedger(DatabaseBlock):
     _description = "Remembers which customer was told what, so that nobody is told twice."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    tables: ClassVar[tuple[Table, ...]] = (_notices,)
+    tables: ClassVar[tuple[Table, ...]] = (_notices, _identity, _runs, _today)
+
+    messages_a_day: int = Field(
+        default=3,
+        ge=1,
+        le=1000,
+        title="Messages a day to one address",
+        description="How many messages one customer gets in a day (UTC) at most, from all flows"
+        " together; the others are deferred to the next days.",
+    )
+
+    def standing(self, account: str) -> LedgerStanding:
+        """Which ledger this is, and how much it knows of an account.
+
+        Args:
+            account: The account's name.
+
+        Returns:
+            Its identity, and how many of the account's notices it holds as sent.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.standing("shop").sent
+            0
+        """
+        sent = select(func.count()).where(_of(account), _notices.c.state == NoticeState.SENT.value)
+        with self._transaction() as database:
+            new = {"row": 1, "id": uuid4().hex, "made_at": now_in(database)}
+            database.execute(insert_into(_identity, database).values(new).on_conflict_do_nothing())
+            identity = database.execute(select(_identity.c.id)).scalar_one()
+            count = database.execute(sent).scalar_one()
+        return LedgerStanding(identity, self.place, account, count)
+
+    def accept(self, account: str) -> None:
+        """Let flows go by this ledger from now on, though the account had another one.
+
+        Whoever is still affected and not in this ledger is written to again.
+
+        Args:
+            account: The account's name, as its credentials give it.
+
+        Raises:
+            LedgerError: The database cannot be used.
+            TracktorError: Prefect's API does not answer.
+
+        Example:
+            >>> ledger.accept(credentials.account)
+        """
+        standing = self.standing(account)
+        for purpose in ("", "events"):
+            LedgerMemory.of(account, purpose=purpose).keep(standing, accepted=True)
+
+    def take_over(self, old_account: str, account: str) -> int:
+        """Carry notices over to the same shop's new account, as its uuid has changed.
+
+        Args:
+            old_account: The name of the account before.
+            account: Its name from now on.
+
+        Returns:
+            How many notices were carried over.
+
+        Raises:
+            LedgerError: The database cannot be used; nothing was changed.
+
+        Example:
+            >>> key = NoticeKey("before", 9, 7, "exception:expired")
+            >>> ledger.settle([key], NoticeState.SENT, run="first")
+            >>> ledger.take_over("before", "after")
+            1
+        """
+        known = _notices.alias()
+        same = [known.c[column.name] == column for column in _key_columns[1:]]
+        there = select(known.c.shop).where(known.c.shop == account, *same).exists()
+        with self._transaction() as database:
+            moved = update(_notices).where(_of(old_account), ~there).values(shop=account)
+            return database.execute(moved).rowcount
+
+    def known_elsewhere(self, keys: Iterable[NoticeKey]) -> dict[NoticeKey, str]:
+        """Find notices that were sent in another account's name: a parcel has one account.
+
+        Args:
+            keys: What is about to be sent.
+
+        Returns:
+            The name of the other account, by key.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.settle([NoticeKey("before", 10, 7, "a")], NoticeState.SENT, run="first")
+            >>> ledger.known_elsewhere([NoticeKey("after", 10, 7, "a")])
+            {NoticeKey(shop='after', order_id=10, fulfillment_id=7, reason='a'): 'before'}
+        """
+        found: dict[NoticeKey, str] = {}
+        with self._transaction() as database:
+            for some in by_statement(keys):
+                wanted = {astuple(key)[1:]: key for key in some}
+                rows = database.execute(
+                    select(*_key_columns).where(
+                        tuple_(*_key_columns[1:]).in_(list(wanted)),
+                        _notices.c.state == NoticeState.SENT.value,
+                    )
+                )
+                for shop, *same in rows:
+                    key = wanted[tuple(same)]
+                    found |= {key: shop} if shop != key.shop else {}
+        return found
 
     def states(self, keys: Iterable[NoticeKey]) -> dict[NoticeKey, NoticeState]:
         """Look up notices.
@@ -225,7 +402,8 @@ class NotificationLedger(DatabaseBlock):
         with self._transaction() as database:
             # always in the same order: two runs that want the same keys cannot wait for each other
             for some in by_statement(sorted(set(keys))):
-                rows = [_new_row(key, NoticeState.CLAIMED, run) for key in some]
+                now = now_in(database)
+                rows = [_new_row(key, NoticeState.CLAIMED, run, now) for key in some]
                 insert = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
                 rows_won = database.execute(insert.returning(*_key_columns))
                 won |= {NoticeKey(*row) for row in rows_won}
@@ -249,12 +427,13 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.states([key])[key].value
             'sent'
         """
-        settled = {"state": state.value, "run": run, "settled_at": datetime.now(UTC)}
         with self._transaction() as database:
+            now = now_in(database)
+            settled = {"state": state.value, "run": run, "settled_at": now}
             for some in by_statement(sorted(keys)):
                 # what happened is written even if somebody cleared the claim in the meantime
                 insert = insert_into(_notices, database).values(
-                    [_new_row(key, state, run) for key in some]
+                    [_new_row(key, state, run, now) for key in some]
                 )
                 database.execute(
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=settled)
@@ -283,6 +462,215 @@ class NotificationLedger(DatabaseBlock):
                     delete(_notices).where(_among(some), _open(), _notices.c.run == run)
                 )
 
+    @contextmanager
+    def at_work(self, run: str) -> Iterator[None]:
+        """Let other runs know that this one is at work, so that they take its claims for live.
+
+        Args:
+            run: The run that will claim notices.
+
+        Yields:
+            Once the ledger knows of it.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> key = NoticeKey("shop", 7, 7, "exception:expired")
+            >>> with ledger.at_work("first"):
+            ...     _ = ledger.claim([key], run="first")
+            ...     ledger.in_progress([key], run="second") == {key}
+            True
+            >>> ledger.in_progress([key], run="second")
+            set()
+        """
+        self._be_heard_of(run)
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(_HEARTBEAT_SECONDS):
+                with suppress(LedgerError):  # the run itself will notice
+                    self._be_heard_of(run)
+
+        thread = threading.Thread(target=beat, name="tracktor-ledger-heartbeat", daemon=True)
+        thread.start()
+        gone = False
+        try:
+            yield
+        except LedgerError:
+            gone = True  # nor can it be told that this run has ended
+            raise
+        finally:
+            ended.set()
+            if not gone:
+                self._end(run, thread)
+
+    def _end(self, run: str, heartbeat: threading.Thread) -> None:
+        heartbeat.join()
+        with suppress(LedgerError), self._transaction() as database:
+            database.execute(delete(_runs).where(_runs.c.run == run))
+
+    def _be_heard_of(self, run: str) -> None:
+        with self._transaction() as database:
+            now = now_in(database)
+            insert = insert_into(_runs, database).values(run=run, heard_of_at=now)
+            heard_of = {"heard_of_at": now}
+            database.execute(insert.on_conflict_do_update(index_elements=["run"], set_=heard_of))
+
+    def in_progress(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
+        """Which open claims belong to another run that is at work, and will settle them.
+
+        Args:
+            keys: Any number of keys.
+            run: This run, whose own claims are not meant.
+
+        Returns:
+            Those keys.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.in_progress([NoticeKey("shop", 404, 7, "exception:expired")], run="second")
+            set()
+        """
+        found: set[NoticeKey] = set()
+        with self._transaction() as database:
+            live = _live(now_in(database))
+            for some in by_statement(keys):
+                query = select(*_key_columns).where(
+                    _among(some), _open(), live, _notices.c.run != run
+                )
+                found |= {NoticeKey(*row) for row in database.execute(query)}
+        return found
+
+    def admit(self, account: str, recipient: str) -> bool:
+        """Count a message to an address, unless it has had as many as it may get today.
+
+        Args:
+            account: The account's name.
+            recipient: The address, as a keyed hash.
+
+        Returns:
+            Whether the message may go out.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> [ledger.admit("shop", "5f0c") for _ in range(4)]
+            [True, True, True, False]
+        """
+        with self._transaction() as database:
+            today = now_in(database).date()
+            database.execute(delete(_today).where(_today.c.day < today - timedelta(days=1)))
+            first = {"shop": account, "recipient": recipient, "day": today, "messages": 1}
+            counted = (
+                insert_into(_today, database)
+                .values(first)
+                .on_conflict_do_update(
+                    index_elements=["shop", "recipient", "day"],
+                    set_={"messages": _today.c.messages + 1},
+                    where=_today.c.messages < self.messages_a_day,
+                )
+                .returning(_today.c.messages)
+            )
+            return database.execute(counted).first() is not None
+
+    def discount(self, account: str, recipient: str) -> None:
+        """Take back what `admit` counted, as the message did not go out.
+
+        Args:
+            account: The account's name.
+            recipient: The address, as a keyed hash.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.discount("shop", "5f0c")
+        """
+        with self._transaction() as database:
+            database.execute(
+                update(_today)
+                .where(
+                    _today.c.shop == account,
+                    _today.c.recipient == recipient,
+                    _today.c.day == now_in(database).date(),
+                    _today.c.messages > 0,
+                )
+                .values(messages=_today.c.messages - 1)
+            )
+
+    def refused(self) -> list[Notice]:
+        """List the notices whose address the mail server refused for good.
+
+        Returns:
+            The notices, the oldest first.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> key = NoticeKey("shop", 8, 7, "exception:expired")
+            >>> ledger.settle([key], NoticeState.REFUSED, run="first")
+            >>> ledger.refused()[-1].key == key
+            True
+        """
+        query = select(_notices).where(_refused()).order_by(_notices.c.settled_at)
+        with self._transaction() as database:
+            return [_notice(row) for row in database.execute(query)]
+
+    def clear_refused(self, keys: Iterable[NoticeKey]) -> int:
+        """Forget refusals, so that the next run tries these customers again.
+
+        Args:
+            keys: Which; usually of `refused()`.
+
+        Returns:
+            How many were forgotten.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> key = NoticeKey("shop", 8, 7, "exception:expired")
+            >>> ledger.settle([key], NoticeState.REFUSED, run="first")
+            >>> ledger.clear_refused([key])
+            1
+        """
+        with self._transaction() as database:
+            return sum(
+                database.execute(delete(_notices).where(_among(some), _refused())).rowcount
+                for some in by_statement(sorted(keys))
+            )
+
+    def last_settled(self, shop: str) -> NoticeState | None:
+        """Look up how the last notice of an account ended.
+
+        Args:
+            shop: The name of the Tracktor account.
+
+        Returns:
+            `SENT` or `REFUSED`; `None` if none has ended.
+
+        Raises:
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.last_settled("an account that has never written") is None
+            True
+        """
+        query = (
+            select(_notices.c.state)
+            .where(_notices.c.shop == shop, _notices.c.settled_at.is_not(None))
+            .order_by(_notices.c.settled_at.desc())
+            .limit(1)
+        )
+        with self._transaction() as database:
+            state = database.execute(query).scalar()
+        return NoticeState(state) if state else None
+
     def uncertain(self, *, older_than: timedelta = _STILL_AT_WORK) -> list[Notice]:
         """List the claims of which nobody knows whether the message went out.
 
@@ -300,8 +688,9 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.uncertain(older_than=timedelta(0))[-1].run
             'killed'
         """
-        query = select(_notices).where(_open(), _older(older_than)).order_by(_notices.c.claimed_at)
         with self._transaction() as database:
+            broken_off = _broken_off(now_in(database), older_than)
+            query = select(_notices).where(_open(), broken_off).order_by(_notices.c.claimed_at)
             return [_notice(row) for row in database.execute(query)]
 
     def clear_uncertain(
@@ -350,22 +739,23 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.confirm_uncertain([key], older_than=timedelta(0))
             1
         """
-        settled = {"state": NoticeState.SENT.value, "settled_at": datetime.now(UTC)}
+        settled = {"state": NoticeState.SENT.value, "settled_at": func.current_timestamp()}
         return self._change_uncertain(update(_notices).values(**settled), keys, older_than)
 
     def _change_uncertain(
         self, change: Delete | Update, keys: Iterable[NoticeKey], older_than: timedelta
     ) -> int:
         with self._transaction() as database:
+            broken_off = _broken_off(now_in(database), older_than)
             return sum(
-                database.execute(change.where(_among(some), _open(), _older(older_than))).rowcount
+                database.execute(change.where(_among(some), _open(), broken_off)).rowcount
                 for some in by_statement(sorted(keys))
             )
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         try:
-            with self.transaction(_notices) as connection:
+            with self.transaction(*self.tables) as connection:
                 yield connection
         except DatabaseError as error:
             trouble = LedgerError(f"{error} Without it nothing is sent.", may_have_arrived=False)
@@ -374,8 +764,7 @@ class NotificationLedger(DatabaseBlock):
         raise trouble
 
 
-def _new_row(key: NoticeKey, state: NoticeState, run: str) -> dict[str, Any]:
-    now = datetime.now(UTC)
+def _new_row(key: NoticeKey, state: NoticeState, run: str, now: datetime) -> dict[str, Any]:
     return {
         "shop": key.shop,
         "order_id": key.order_id,
@@ -396,8 +785,24 @@ def _open() -> ColumnElement[bool]:
     return _notices.c.state == NoticeState.CLAIMED.value
 
 
-def _older(age: timedelta) -> ColumnElement[bool]:
-    return _notices.c.claimed_at <= datetime.now(UTC) - age
+def _refused() -> ColumnElement[bool]:
+    return _notices.c.state == NoticeState.REFUSED.value
+
+
+def _of(account: str) -> ColumnElement[bool]:
+    return _notices.c.shop == account
+
+
+def _live(now: datetime) -> ColumnElement[bool]:
+    """Whether a notice's run has been heard of lately; not in a future that was set back."""
+    lately = _runs.c.heard_of_at.between(now - _HEARD_OF_WITHIN, now + _CLOCKS_DIFFER)
+    return select(_runs.c.run).where(_runs.c.run == _notices.c.run, lately).exists()
+
+
+def _broken_off(now: datetime, age: timedelta) -> ColumnElement[bool]:
+    """Whether a claim is old enough, and its run not at work any more."""
+    claimed = _notices.c.claimed_at
+    return or_(claimed <= now - age, claimed > now + _CLOCKS_DIFFER) & ~_live(now)
 
 
 def _notice(row: Any) -> Notice:

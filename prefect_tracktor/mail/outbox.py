@@ -1,6 +1,9 @@
 """Sending letters so that nobody gets one twice: claim, send, settle."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.headerregistry import Address
 from email.message import EmailMessage
@@ -9,10 +12,27 @@ from enum import StrEnum
 from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.mail.memory import LedgerMemory, LedgerReplaced, LedgerStanding
 from prefect_tracktor.mail.message import compose, validated_address
-from prefect_tracktor.mail.smtp import DeliveryOutcome, MailServerError, MailSession
+from prefect_tracktor.mail.replies import About
+from prefect_tracktor.mail.smtp import Delivery, DeliveryOutcome, MailServerError, MailSession
 from prefect_tracktor.mail.template import EmailTemplate, ShopInfo
 from prefect_tracktor.models import Fulfillment, Order
+
+# how long a run waits, at its end, for what others are sending at the moment
+_WAIT_FOR_OTHERS_SECONDS = 60
+_LOOK_AGAIN_SECONDS = 1
+
+# what a run may take to send: far more than it needs, and not all night
+_SECONDS_TO_BEGIN = 600
+_SECONDS_A_LETTER = 10
+
+# equal answers in a row after which the next letter would get the same one
+_EQUAL_ANSWERS = 3
+# addresses in a row that do not exist: more than these are not believed, and then it is enough
+_BELIEVED_IN_A_ROW = 4
+_REFUSALS_IN_A_ROW = 10
+_UNCERTAIN_IN_ALL = 5
 
 
 class Outcome(StrEnum):
@@ -29,6 +49,7 @@ class Outcome(StrEnum):
     DEFERRED = "deferred"
     UNCERTAIN = "uncertain"
     SUPERSEDED = "superseded"
+    IN_PROGRESS = "in_progress"
 
     @property
     def label(self) -> str:
@@ -43,6 +64,7 @@ _LABELS = {
     Outcome.DEFERRED: "Deferred to the next run",
     Outcome.UNCERTAIN: "Uncertain: a person must look",
     Outcome.SUPERSEDED: "Superseded, not sent",
+    Outcome.IN_PROGRESS: "Another run is writing to them",
 }
 
 
@@ -59,6 +81,7 @@ class Letter:
             tells the customer nothing and may be repeated.
         look_again: What is asked just before it is sent: the letter as it must be by then, or what
             became of it instead.
+        customer: A keyed hash of the customer's address, for the day's limit.
 
     Example:
         >>> Letter(1, "shop@example.com", "ada@example.com", EmailMessage(), ()).order_id
@@ -71,6 +94,7 @@ class Letter:
     message: EmailMessage
     keys: tuple[NoticeKey, ...]
     look_again: "Callable[[], Letter | Posted] | None" = None
+    customer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +105,7 @@ class Posted:
         letter: The letter.
         outcome: What became of it.
         reason: Why, in words without personal data; empty where all went well.
+        advice: What a person should know and do, where it is not about this customer alone.
 
     Example:
         >>> letter = Letter(1, "shop@example.com", "ada@example.com", EmailMessage(), ())
@@ -91,6 +116,7 @@ class Posted:
     letter: Letter
     outcome: Outcome
     reason: str = ""
+    advice: str = ""
 
 
 _OUTCOMES = {
@@ -113,6 +139,10 @@ class Correspondence:
         sender: Who writes.
         reply_to: Where answers go, if not to the sender.
         redirect_to: The address that gets all messages in a rehearsal.
+        messages_per_second: How many messages may be sent in any second; `None` for as many as the
+            server takes.
+        memory: What Prefect remembers of the account's ledger; `None` outside of flows.
+        address_key: What addresses are hashed with, so that the ledger does not give them away.
 
     Example:
         >>> from prefect_email import EmailServerCredentials
@@ -138,6 +168,65 @@ class Correspondence:
     sender: Address
     reply_to: Address | None = None
     redirect_to: str | None = None
+    messages_per_second: float | None = None
+    memory: LedgerMemory | None = None
+    address_key: bytes = b""
+
+    def standing(self) -> LedgerStanding:
+        """Which ledger this is, and how much it knows of the account.
+
+        Raises:
+            LedgerError: The ledger cannot be reached.
+        """
+        return self.ledger.standing(self.account)
+
+    def recognise(self, standing: LedgerStanding) -> bool:
+        """See that this is the ledger that the account was written to by before.
+
+        Args:
+            standing: The ledger.
+
+        Returns:
+            Whether a person has accepted it.
+
+        Raises:
+            LedgerReplaced: It is another one, or has forgotten; the message says what to do.
+            TracktorError: Prefect's API does not answer.
+        """
+        return self.memory is not None and self.memory.check(standing)
+
+    def refuse_told_elsewhere(self, keys: Sequence[NoticeKey]) -> None:
+        """See that no other account has told the same: a parcel belongs to one.
+
+        Args:
+            keys: What is about to be sent.
+
+        Raises:
+            LedgerReplaced: The account's uuid seems to have changed; the message says what to do.
+        """
+        if self.memory is None or not (told := self.ledger.known_elsewhere(keys)):
+            return
+        key, other = next(iter(told.items()))
+        raise LedgerReplaced(
+            f"{len(told)} of {len(keys)} parcels were told about in the name of another account"
+            f" ({other}), such as one of order {key.order_id}: has the account's uuid changed?"
+            " Nothing was sent. To carry over what the ledger knows, call its"
+            f" take_over({other!r}, {self.account!r}); to write to these customers again:"
+            f" prefect variable set {self.memory.variable} accept --overwrite"
+        )
+
+    def keep_in_mind(self, standing: LedgerStanding, *, accepted: bool = False) -> None:
+        """Remember the ledger as the account's.
+
+        Args:
+            standing: The ledger.
+            accepted: Whether a person has accepted it.
+
+        Raises:
+            TracktorError: Prefect's API does not answer.
+        """
+        if self.memory is not None:
+            self.memory.keep(standing, accepted=accepted)
 
     def check(self) -> None:
         """See that ledger and mail server can be used, before anything is spent on reading.
@@ -202,7 +291,12 @@ class Correspondence:
             message=message,
             # a rehearsal tells the customer nothing
             keys=() if self.redirect_to else keys,
+            customer="" if self.redirect_to else self._hashed(customer),
         )
+
+    def _hashed(self, address: str) -> str:
+        key = self.address_key or self.account.encode()
+        return hmac.new(key, address.casefold().encode(), hashlib.sha256).hexdigest()
 
     def post(self, letters: Iterable[Letter]) -> Iterator[Posted]:
         """Send letters in one session, each only if nobody else has sent or is sending it.
@@ -211,14 +305,72 @@ class Correspondence:
             letters: What to send.
 
         Yields:
-            Each letter's outcome, as it becomes known.
+            Each letter's outcome, as it becomes known: those that other runs were sending at the
+            same time come last.
 
         Raises:
             MailServerError: The mail server cannot be used; nothing was sent.
             LedgerError: The ledger is gone; the letter in hand was not sent, or is uncertain.
         """
-        with MailSession(self.server) as session:
-            yield from post(letters, session=session, ledger=self.ledger, run=self.run)
+        waiting = list(letters)
+        contested = []
+        connected = MailSession(self.server, messages_per_second=self.messages_per_second)
+        with self.ledger.at_work(self.run), connected as session:
+            in_time = _InTime(waiting, self.messages_per_second)
+            for posted in post(in_time, session=session, ledger=self.ledger, run=self.run):
+                if posted.outcome is Outcome.IN_PROGRESS:
+                    contested.append(posted.letter)
+                else:
+                    yield posted
+        reason = "not tried: sending took too long as a whole, and the run ended"
+        yield from (Posted(letter, Outcome.DEFERRED, reason) for letter in in_time.left)
+        outcomes = self.outcomes_elsewhere([letter.keys for letter in contested])
+        yield from map(Posted, contested, outcomes)
+
+    def outcomes_elsewhere(
+        self, told: Sequence[Iterable[NoticeKey]], *, wait: bool = True
+    ) -> list[Outcome]:
+        """What became of notices that other runs had claimed or settled.
+
+        Args:
+            told: The notices of each order.
+            wait: Whether to wait, for a minute at most, for what others are sending at the moment.
+
+        Returns:
+            The outcome of each order: uncertain only where a claim's run is not at work any more.
+
+        Raises:
+            LedgerError: The ledger cannot be reached.
+        """
+        deadline = time.monotonic() + (_WAIT_FOR_OTHERS_SECONDS if wait else 0)
+        keys = {key for keys in told for key in keys}
+        while others := self.ledger.in_progress(keys, run=self.run):
+            if time.monotonic() >= deadline:
+                break
+            time.sleep(_LOOK_AGAIN_SECONDS)
+        states = self.ledger.states(keys)
+        return [_outcome(tuple(of_order), states, others) for of_order in told]
+
+
+class _InTime:
+    """Letters, one after another, until the time that sending may take is over."""
+
+    def __init__(self, letters: Sequence[Letter], messages_per_second: float | None) -> None:
+        self._letters = iter(letters)
+        each = _SECONDS_A_LETTER + (1 / messages_per_second if messages_per_second else 0)
+        self._deadline = time.monotonic() + _SECONDS_TO_BEGIN + each * len(letters)
+
+    def __iter__(self) -> Iterator[Letter]:
+        while time.monotonic() < self._deadline:
+            try:
+                yield next(self._letters)
+            except StopIteration:
+                return
+
+    @property
+    def left(self) -> Iterator[Letter]:
+        """Those that there was no time for."""
+        return self._letters
 
 
 def post(
@@ -228,6 +380,9 @@ def post(
 
     A letter is claimed in the ledger just before it is sent and settled right after, so that a
     process which is killed leaves one letter uncertain, never one sent twice.
+
+    Where the server gives one letter after the other the same answer, the rest is not tried. That
+    an address does not exist is believed of a server that takes somebody else's letter.
 
     Args:
         letters: What to send.
@@ -257,55 +412,189 @@ def post(
         >>> first.outcome.value, again.outcome.value
         ('sent', 'already_told')
     """
+    return _proven(_until_stopped(letters, session, ledger, run), ledger, run)
+
+
+def _until_stopped(
+    letters: Iterable[Letter], session: MailSession, ledger: NotificationLedger, run: str
+) -> Iterator[Posted]:
     waiting = iter(letters)
+    answers = _Answers()
     for letter in waiting:
         try:
-            yield _post_one(letter, session, ledger, run)
+            posted, delivery = _post_one(letter, session, ledger, run)
+            why = answers.reason_to_stop(delivery)
         except MailServerError as down:
-            yield Posted(letter, Outcome.DEFERRED, str(down))
+            posted, why = Posted(letter, Outcome.DEFERRED, str(down)), str(down)
+        yield replace(posted, advice=why) if why else posted
+        if why:
             reason = "not tried: the mail server did not take the letters before it"
             yield from (Posted(rest, Outcome.DEFERRED, reason) for rest in waiting)
 
 
-def _post_one(letter: Letter, session: MailSession, ledger: NotificationLedger, run: str) -> Posted:
+@dataclass(slots=True)
+class _Answers:
+    """What a server keeps answering; whatever the words, the next letter would get the same."""
+
+    kind: str = ""
+    equal: int = 0
+    refusals: int = 0
+    uncertain: int = 0
+
+    def reason_to_stop(self, delivery: Delivery | None) -> str:
+        """Take in a letter's answer: why no further letter should be tried, or nothing."""
+        if delivery is None:
+            return ""
+        if delivery.outcome is DeliveryOutcome.SENT:
+            self.kind, self.equal, self.refusals = "", 0, 0
+            return ""
+        if delivery.outcome is DeliveryOutcome.REFUSED:
+            return self._refused(delivery)
+        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
+            self.uncertain += 1
+        elif delivery.about is About.RECIPIENT:
+            return ""
+        self._count(f"{delivery.outcome} {delivery.kind}")
+        if delivery.outcome is DeliveryOutcome.UNCERTAIN:
+            return self._uncertain(delivery)
+        if self.equal < _EQUAL_ANSWERS:
+            return ""
+        return (
+            f"the mail server gave {self.equal} messages in a row the same answer:"
+            f" {delivery.reason.rstrip('.')}. {delivery.about.remedy}"
+        )
+
+    def _count(self, kind: str) -> None:
+        self.equal = self.equal + 1 if kind == self.kind else 1
+        self.kind = kind
+
+    def _refused(self, delivery: Delivery) -> str:
+        self.refusals += 1
+        if self.refusals < _REFUSALS_IN_A_ROW:
+            return ""
+        return (
+            f"the mail server says of {self.refusals} addresses in a row that they do not exist:"
+            f" {delivery.reason.rstrip('.')}. {About.RECIPIENT.remedy}"
+        )
+
+    def _uncertain(self, delivery: Delivery) -> str:
+        if self.equal < _EQUAL_ANSWERS and self.uncertain < _UNCERTAIN_IN_ALL:
+            return ""
+        return (
+            f"{self.uncertain} messages may or may not have been taken by the mail server:"
+            f" {delivery.reason.rstrip('.')}. If a mail filter or virus scanner stands between,"
+            " have it let these messages pass."
+        )
+
+
+def _proven(outcomes: Iterable[Posted], ledger: NotificationLedger, run: str) -> Iterator[Posted]:
+    """Hold refusals back until the server has taken somebody else's letter."""
+    takes_mail = False
+    held: list[Posted] = []
+    is_alone = True
+    for posted in outcomes:
+        is_sent = posted.outcome is Outcome.SENT
+        takes_mail = takes_mail or is_sent
+        held.append(posted)
+        if is_sent or held[0].outcome is not Outcome.REFUSED:
+            yield from _judged(held, ledger, run, takes_mail=takes_mail)
+            held, is_alone = [], False
+    if is_alone and len(held) == 1:
+        # a run with one letter has only the runs before it to tell
+        shops = {key.shop for key in held[0].letter.keys}
+        takes_mail = any(ledger.last_settled(shop) is NoticeState.SENT for shop in shops)
+    yield from _judged(held, ledger, run, takes_mail=takes_mail)
+
+
+def _judged(
+    held: list[Posted], ledger: NotificationLedger, run: str, *, takes_mail: bool
+) -> Iterator[Posted]:
+    refused = sum(posted.outcome is Outcome.REFUSED for posted in held)
+    believed = takes_mail and refused <= _BELIEVED_IN_A_ROW
+    for posted in held:
+        if posted.outcome is not Outcome.REFUSED:
+            yield posted
+        elif believed:
+            yield _refused_for_good(posted, ledger, run)
+        else:
+            doubt = "the server takes mail for nobody else, so this is not taken as final"
+            yield replace(posted, outcome=Outcome.DEFERRED, reason=f"{posted.reason} ({doubt})")
+
+
+def _refused_for_good(posted: Posted, ledger: NotificationLedger, run: str) -> Posted:
+    keys = posted.letter.keys
+    won = ledger.claim(keys, run=run)
+    if won != set(keys):
+        ledger.give_back(won, run=run)
+        return _told_by_others(posted.letter, ledger, run)
+    ledger.settle(keys, NoticeState.REFUSED, run=run)
+    return posted
+
+
+def _post_one(
+    letter: Letter, session: MailSession, ledger: NotificationLedger, run: str
+) -> tuple[Posted, Delivery | None]:
     now = letter.look_again() if letter.look_again else letter
     if isinstance(now, Posted):
-        return now
+        return now, None
     letter = now
     won = ledger.claim(letter.keys, run=run)
     if won != set(letter.keys):
         ledger.give_back(won, run=run)
-        return _told_by_others(letter, ledger)
+        return _told_by_others(letter, ledger, run), None
+    if not _may_get_another(letter, ledger):
+        ledger.give_back(letter.keys, run=run)
+        reason = f"this address has had {ledger.messages_a_day} messages today"
+        return Posted(letter, Outcome.DEFERRED, reason), None
     try:
         delivery = session.send(letter.message, sender=letter.sender, recipient=letter.recipient)
     except MailServerError:
-        ledger.give_back(letter.keys, run=run)
+        _give_back(letter, ledger, run)
         raise
-    outcome = _OUTCOMES[delivery.outcome]
-    if outcome is Outcome.SENT:
+    if delivery.outcome is DeliveryOutcome.SENT:
         ledger.settle(letter.keys, NoticeState.SENT, run=run)
-    elif outcome is Outcome.REFUSED:
-        ledger.settle(letter.keys, NoticeState.REFUSED, run=run)
-    elif outcome is Outcome.DEFERRED:
-        ledger.give_back(letter.keys, run=run)
-    return Posted(letter, outcome, delivery.reason)
+    elif delivery.outcome is not DeliveryOutcome.UNCERTAIN:
+        _give_back(letter, ledger, run)
+    advice = ""
+    if delivery.outcome is DeliveryOutcome.DEFERRED and delivery.about is not About.RECIPIENT:
+        advice = f"the mail server said: {delivery.reason.rstrip('.')}. {delivery.about.remedy}"
+    return Posted(letter, _OUTCOMES[delivery.outcome], delivery.reason, advice), delivery
 
 
-def _told_by_others(letter: Letter, ledger: NotificationLedger) -> Posted:
+def _may_get_another(letter: Letter, ledger: NotificationLedger) -> bool:
+    """Whether the customer has had fewer messages today than one may get."""
+    return not letter.customer or ledger.admit(letter.keys[0].shop, letter.customer)
+
+
+def _give_back(letter: Letter, ledger: NotificationLedger, run: str) -> None:
+    ledger.give_back(letter.keys, run=run)
+    if letter.customer:
+        ledger.discount(letter.keys[0].shop, letter.customer)
+
+
+def _outcome(
+    keys: Sequence[NoticeKey], states: Mapping[NoticeKey, NoticeState], live: set[NoticeKey]
+) -> Outcome:
+    open_claims = {key for key in keys if states.get(key) is NoticeState.CLAIMED}
+    return outcome_of(map(states.get, keys), live=live >= open_claims)
+
+
+def _told_by_others(letter: Letter, ledger: NotificationLedger, run: str) -> Posted:
     """Another run was faster with at least a part of it."""
-    states = ledger.states(letter.keys)
-    return Posted(letter, outcome_of(map(states.get, letter.keys)))
+    live = ledger.in_progress(letter.keys, run=run)
+    return Posted(letter, _outcome(letter.keys, ledger.states(letter.keys), live))
 
 
-def outcome_of(states: Iterable[NoticeState | None]) -> Outcome:
+def outcome_of(states: Iterable[NoticeState | None], *, live: bool = False) -> Outcome:
     """What the ledger's states of an order's parcels mean for the order as a whole.
 
     Args:
         states: The state of each parcel's notice; `None` where nobody has claimed it.
+        live: Whether open claims belong to a run that is at work.
 
     Returns:
-        `UNCERTAIN` if any claim is open, else `DEFERRED` if any parcel is not told about, else
-        `ALREADY_TOLD` if anything was sent, else `REFUSED`.
+        `UNCERTAIN` if any claim is open, or `IN_PROGRESS` if these are live, else `DEFERRED` if any
+        parcel is not told about, else `ALREADY_TOLD` if anything was sent, else `REFUSED`.
 
     Example:
         >>> outcome_of([NoticeState.SENT, NoticeState.CLAIMED]).value
@@ -313,7 +602,7 @@ def outcome_of(states: Iterable[NoticeState | None]) -> Outcome:
     """
     found = set(states)
     if NoticeState.CLAIMED in found:
-        return Outcome.UNCERTAIN
+        return Outcome.IN_PROGRESS if live else Outcome.UNCERTAIN
     if None in found:
         return Outcome.DEFERRED
     return Outcome.ALREADY_TOLD if NoticeState.SENT in found else Outcome.REFUSED

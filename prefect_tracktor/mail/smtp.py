@@ -1,28 +1,33 @@
 """One session with a mail server for many messages, and a plain word on what became of each."""
 
 import logging
+import random
 import re
 import smtplib
 import ssl
+import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from email.message import EmailMessage
-from email.policy import SMTP
 from enum import StrEnum
 from functools import cached_property
 from ipaddress import ip_address
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
-import stamina
 from prefect_email import EmailServerCredentials, SMTPServer, SMTPType
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
-from prefect_tracktor.mail.message import validated_address
-from prefect_tracktor.masking import redact
+from prefect_tracktor.mail.connection import Connection
+from prefect_tracktor.mail.message import validated_address, wire_form
+from prefect_tracktor.mail.replies import About, Reply
+from prefect_tracktor.masking import hide_login, redact
+from prefect_tracktor.pace import rate_limiter
 
 _logger = logging.getLogger(__name__)
 
 _SAID_AT_MOST = 200
+_LOOKED_AT_AT_MOST = 2_000
 _SHORTEST_HIDDEN_NAME = 3
 
 _OK = range(200, 300)
@@ -33,25 +38,33 @@ _SEND_CONTENT = 354
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 
-# 5.1.1, also as "(#5.1.1)" at the end, and not within a network address
-_ENHANCED_STATUS = re.compile(r"(?<![\d.])5\.(\d{1,3}\.\d{1,3})(?!\.?\d)")
-_NO_SUCH_MAILBOX = re.compile(r"1\.([1-6]|9|10)|2\.1")
-_BAD_SENDER = re.compile(r"1\.[78]")
-_PERHAPS_NO_SUCH_MAILBOX = {501, 550, 551, 553}
-_ABOUT_US = re.compile(
-    r"relay|sender|helo|polic|spam|auth|block|black|denied|prohibit|not allowed|rcpthosts|rate"
-    r"|quota|limit|too many|reputation|\bip\b",
-    re.IGNORECASE,
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_PAUSES_IN_ALL_SECONDS = 1800.0
+_FAREWELL_SECONDS = 5.0
+
+_NO_PASSWORDS = (
+    "The provider takes no login with a password from this account: allow it there, or use its SMTP"
+    " relay or another provider; XOAUTH2 is not supported."
 )
+_OF_BLOCK = " (EmailServerCredentials block)"
+_CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one per app."
 
 
 class MailServerError(TracktorError):
     """The mail server cannot be used for anybody: unreachable, wrong login, sender refused.
 
+    Attributes:
+        about: What it is about.
+
     Example:
-        >>> issubclass(MailServerError, TracktorError)
-        True
+        >>> MailServerError("no", about=About.LOGIN).may_have_arrived
+        False
     """
+
+    def __init__(self, message: str, *, about: About = About.OTHER) -> None:
+        super().__init__(message, may_have_arrived=False)
+        self.about = about
 
 
 class DeliveryOutcome(StrEnum):
@@ -68,7 +81,8 @@ class DeliveryOutcome(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-class Delivery(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Delivery:
     """A message's outcome.
 
     Attributes:
@@ -76,6 +90,8 @@ class Delivery(NamedTuple):
             `DEFERRED`: surely not sent, a later try may succeed. `UNCERTAIN`: the connection broke
             when the server may already have taken it.
         reason: What the server said, without addresses; empty when it was sent.
+        about: What the server's answer is about.
+        kind: What is the same in equal answers.
 
     Example:
         >>> Delivery(DeliveryOutcome.SENT).reason
@@ -84,6 +100,34 @@ class Delivery(NamedTuple):
 
     outcome: DeliveryOutcome
     reason: str = ""
+    about: About = field(default=About.OTHER, compare=False, repr=False)
+    kind: str = field(default="", compare=False, repr=False)
+
+
+class _Patience:
+    """Pauses before further tries, each longer than the last, and bounded in total."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._in_all = _PAUSES_IN_ALL_SECONDS
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, as the server takes messages again."""
+        self._left = self._seconds
+        self._next = _FIRST_PAUSE_SECONDS
+
+    def pause(self) -> bool:
+        """Wait, or say that it has been waited long enough."""
+        jitter = random.uniform(1, 1.5)  # noqa: S311  # not a secret
+        seconds = min(self._next * jitter, self._left, self._in_all)
+        if seconds <= 0:
+            return False
+        time.sleep(seconds)
+        self._left -= seconds
+        self._in_all -= seconds
+        self._next = min(2 * self._next, _LONGEST_PAUSE_SECONDS)
+        return True
 
 
 class MailSession:
@@ -91,13 +135,19 @@ class MailSession:
 
     Not to be shared between threads.
 
+    A server that asks for fewer messages at a time is waited for, and the message sent again.
+
     Args:
         server: The mail server; the block is used as configuration only, as its own `get_server`
             waits for ever on a server that does not speak.
-        timeout_seconds: How long to wait for each answer.
+        timeout_seconds: How long each operation may take: connecting, a command with its answer,
+            a message with its answer.
+        messages_per_second: How many messages may be sent in any second; below 1 the time between
+            two grows accordingly. `None` for as many as the server takes.
+        patience_seconds: How long to wait while the server takes nothing and asks to slow down.
 
     Raises:
-        InvalidInput: The time-out is not positive.
+        InvalidInput: The time-out or the rate is not positive.
         MailServerError: On entering: the server cannot be reached, or refuses the login.
 
     Example:
@@ -113,16 +163,32 @@ class MailSession:
         Delivery(outcome=<DeliveryOutcome.SENT: 'sent'>, reason='')
     """
 
-    def __init__(self, server: EmailServerCredentials, *, timeout_seconds: float = 30) -> None:
+    def __init__(
+        self,
+        server: EmailServerCredentials,
+        *,
+        timeout_seconds: float = 30,
+        messages_per_second: float | None = None,
+        patience_seconds: float = 90,
+    ) -> None:
         if timeout_seconds <= 0:
             raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
+        check_rate(messages_per_second)
         self._server = server
         self._timeout = timeout_seconds
-        self._smtp: smtplib.SMTP | None = None
+        self._rate = messages_per_second
+        self._patience = _Patience(patience_seconds)
+        self._told_of_pauses = False
+        self._smtp: Connection | None = None
 
     def __enter__(self) -> Self:
         self._warn_of_readable_password()
-        self._connect()
+        while self._smtp is None:
+            try:
+                self._connect()
+            except MailServerError as unusable:
+                if not self._wait(unusable.about):
+                    raise
         return self
 
     def __exit__(
@@ -132,6 +198,7 @@ class MailSession:
         traceback: TracebackType | None,
     ) -> None:
         if self._smtp is not None:
+            self._smtp.timeout = min(self._timeout, _FAREWELL_SECONDS)
             with suppress(OSError):
                 self._smtp.quit()
         self._drop()
@@ -154,80 +221,118 @@ class MailSession:
         """
         sender = validated_address(sender, field="sender")
         recipient = validated_address(recipient, field="recipient")
-        reason = ""
-        for _ in range(2):
+        while True:
+            if self._rate:
+                rate_limiter(f"mail {self._host}", self._rate).try_acquire("message")
+            try:
+                delivery = self._try(message, sender, recipient)
+            except MailServerError as unusable:
+                if not self._wait(unusable.about):
+                    raise
+                continue
+            if delivery.outcome is DeliveryOutcome.SENT:
+                self._patience.renew()
+            if delivery.outcome is not DeliveryOutcome.DEFERRED or not self._wait(delivery.about):
+                return delivery
+
+    def _wait(self, about: About) -> bool:
+        """Before a further try, if it is worth one."""
+        if about is not About.RATE:
+            return False
+        if not self._told_of_pauses:
+            self._told_of_pauses = True
+            _logger.warning(
+                "The mail server asks for fewer messages at a time: waiting, and going on. Set"
+                " messages_per_second to what the provider allows."
+            )
+        return self._patience.pause()
+
+    def _try(self, message: EmailMessage, sender: str, recipient: str) -> Delivery:
+        """Over the connection there is, and if that has broken, over a new one."""
+        while True:
+            is_new = self._smtp is None
             smtp = self._smtp or self._reconnect()
             try:
                 return self._offer(smtp, message, sender, recipient)
             except OSError as error:  # all errors of smtplib are
-                # before any of the content was sent: once more over a new connection
+                # before any of the content was sent: it is safe to try again
                 self._drop()
-                reason = self._words(error)
+                if is_new:
+                    return self._broken(error, recipient)
+
+    def _broken(self, error: OSError, recipient: str) -> Delivery:
+        reason = self._private(f"the connection broke: {self._words(error)}", recipient)
+        reply = _reply_in(error)
         return Delivery(
-            DeliveryOutcome.DEFERRED, _private(f"the connection broke twice: {reason}", recipient)
+            DeliveryOutcome.DEFERRED,
+            reason,
+            about=reply.about if reply else About.OTHER,
+            kind=reply.kind if reply else "broken",
         )
 
     def _offer(
-        self, smtp: smtplib.SMTP, message: EmailMessage, sender: str, recipient: str
+        self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
     ) -> Delivery:
         beyond_ascii = not (sender + recipient).isascii()
         if beyond_ascii and not smtp.has_extn("smtputf8"):
             return Delivery(
-                DeliveryOutcome.REFUSED,
-                "the mail server does not take addresses beyond ASCII (SMTPUTF8)",
+                DeliveryOutcome.DEFERRED,
+                "the mail server does not take addresses beyond ASCII (SMTPUTF8); one that does is"
+                " needed, or the customer's other address",
+                about=About.RECIPIENT,
             )
-        content = _wire_form(message, beyond_ascii=beyond_ascii)
+        content = _dot_stuffed(wire_form(message, utf8=beyond_ascii))
         options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
-        code, said = _understood(smtp.mail(sender, options))
-        if code in _NO:
-            raise self._sender_refused(smtp, code, said, recipient)
-        if code not in _OK:
-            return self._not_taken(smtp, DeliveryOutcome.DEFERRED, f"{code} {said}", recipient)
-        code, said = _understood(smtp.rcpt(recipient))
-        if code in _NO and _blames_sender(said):
-            raise self._sender_refused(smtp, code, said, recipient)
-        if code not in _OK:
-            outcome = _verdict_on_recipient(code, said)
-            return self._not_taken(smtp, outcome, f"{code} {said}", recipient)
-        code, said = _understood(smtp.docmd("DATA"))
-        if code != _SEND_CONTENT:
-            return self._not_taken(smtp, DeliveryOutcome.DEFERRED, f"{code} {said}", recipient)
+        if refusal := _refusal(smtp.mail(sender, options)):
+            if refusal.code in _NO and refusal.about is not About.RATE and not beyond_ascii:
+                raise self._sender_refused(smtp, refusal, recipient)
+            return self._not_taken(smtp, refusal, recipient)
+        if refusal := _refusal(smtp.rcpt(recipient), to_recipient=True):
+            if refusal.blames_sender:
+                raise self._sender_refused(smtp, refusal, recipient)
+            return self._not_taken(smtp, refusal, recipient)
+        if refusal := _refusal(smtp.docmd("DATA"), wanted=range(_SEND_CONTENT, _SEND_CONTENT + 1)):
+            return self._not_taken(smtp, refusal, recipient)
         return self._hand_over(smtp, content, recipient)
 
-    def _hand_over(self, smtp: smtplib.SMTP, content: bytes, recipient: str) -> Delivery:
+    def _hand_over(self, smtp: Connection, content: bytes, recipient: str) -> Delivery:
         """From here on the server may have taken the message, unless it says that it has not."""
         try:
             smtp.send(content)
-            code, said = _decoded(smtp.getreply())
+            code, said = smtp.getreply()
         except OSError as error:
             self._drop()
             reason = f"the connection broke while sending: {self._words(error)}"
-            return Delivery(DeliveryOutcome.UNCERTAIN, _private(reason, recipient))
+            return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
         if code in _OK:
             return Delivery(DeliveryOutcome.SENT)
+        reply = Reply(code, _text(said))
         if code in _NOT_NOW or code in _NO:
-            return self._not_taken(smtp, DeliveryOutcome.DEFERRED, f"{code} {said}", recipient)
+            return self._not_taken(smtp, reply, recipient)
         self._drop()
-        reason = f"the server's answer to the message is no SMTP: {code} {said}"
-        return Delivery(DeliveryOutcome.UNCERTAIN, _private(reason, recipient))
+        reason = f"the server's answer to the message is no SMTP: {reply}"
+        return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
 
-    def _not_taken(
-        self, smtp: smtplib.SMTP, outcome: DeliveryOutcome, reason: str, recipient: str
-    ) -> Delivery:
-        self._start_afresh(smtp, closing=reason.startswith(str(_CLOSING)))
-        return Delivery(outcome, _private(reason, recipient))
-
-    def _sender_refused(
-        self, smtp: smtplib.SMTP, code: int, said: str, recipient: str
-    ) -> MailServerError:
-        self._start_afresh(smtp)
-        return MailServerError(
-            f"the mail server refuses the sender: {_private(f'{code} {said}', recipient)}. Use a"
-            " sender address that this account may write from.",
-            may_have_arrived=False,
+    def _not_taken(self, smtp: Connection, reply: Reply, recipient: str) -> Delivery:
+        self._start_afresh(smtp, closing=reply.code == _CLOSING)
+        return Delivery(
+            DeliveryOutcome.REFUSED if reply.is_final else DeliveryOutcome.DEFERRED,
+            self._private(str(reply), recipient),
+            about=reply.about,
+            kind=reply.kind,
         )
 
-    def _start_afresh(self, smtp: smtplib.SMTP, *, closing: bool = False) -> None:
+    def _sender_refused(self, smtp: Connection, reply: Reply, recipient: str) -> MailServerError:
+        self._start_afresh(smtp)
+        about = About.SENDER if reply.about is About.OTHER else reply.about
+        whom = "the sender" if about is About.SENDER else "this account"
+        said = self._private(str(reply), recipient).rstrip(".")
+        return MailServerError(
+            f"the mail server refuses {whom}: {said}. {about.remedy}",
+            about=about,
+        )
+
+    def _start_afresh(self, smtp: Connection, *, closing: bool = False) -> None:
         """Make the server forget the message at hand; if it cannot, leave it."""
         try:
             if closing or smtp.rset()[0] not in _OK:
@@ -240,39 +345,59 @@ class MailSession:
         if smtp is not None:
             smtp.close()
 
-    def _reconnect(self) -> smtplib.SMTP:
-        for attempt in stamina.retry_context(on=MailServerError, attempts=2, wait_initial=1.0):
-            with attempt:
-                return self._connect()
-        raise AssertionError("the last attempt returns or raises")
+    def _reconnect(self) -> Connection:
+        """A server that is away for a moment is given one."""
+        try:
+            return self._connect()
+        except MailServerError as unusable:
+            if unusable.about is About.RATE:
+                raise
+        time.sleep(_FIRST_PAUSE_SECONDS)
+        return self._connect()
 
-    def _connect(self) -> smtplib.SMTP:
-        step, remedy = "connecting", "smtp_server, smtp_port and smtp_type, and the network"
+    def _connect(self) -> Connection:
+        step, remedy = (
+            "connecting",
+            f"Check smtp_server, smtp_port and smtp_type{_OF_BLOCK}, and the network.",
+        )
         try:
             self._smtp = smtp = self._open()
             smtp.ehlo_or_helo_if_needed()
             if self._server.smtp_type is SMTPType.STARTTLS:
-                step, remedy = "STARTTLS", "smtp_type, and the server's certificate"
+                step, remedy = (
+                    "STARTTLS",
+                    f"Check smtp_type{_OF_BLOCK}, and the server's certificate.",
+                )
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
             if self._server.username:
-                step, remedy = "the login", "username and password; some providers want one per app"
+                step, remedy = "the login", _CHECK_LOGIN
                 smtp.login(self._server.username, self._server.password.get_secret_value())
         except (OSError, ValueError) as error:  # ValueError: what smtplib cannot write or decode
             self._drop()
-            raise MailServerError(
-                f"the mail server cannot be used: {step} failed: {self._words(error)}. Check"
-                f" {remedy} (EmailServerCredentials block).",
-                may_have_arrived=False,
-            ) from None
+            raise self._unusable(step, remedy, error) from None
         return smtp
 
-    def _open(self) -> smtplib.SMTP:
+    def _unusable(self, step: str, remedy: str, error: Exception) -> MailServerError:
+        reply = _reply_in(error)
+        about = reply.about if reply else About.OTHER
+        if about in (About.RATE, About.LIMIT):
+            remedy = about.remedy
+        elif _takes_no_passwords(error):
+            remedy = _NO_PASSWORDS
+        words = self._words(error).rstrip(".")
+        return MailServerError(
+            f"the mail server cannot be used: {step} failed: {words}. {remedy}", about=about
+        )
+
+    def _open(self) -> Connection:
         kind = self._server.smtp_type
-        port = self._server.smtp_port or kind.value
-        if kind is SMTPType.SSL:
-            return smtplib.SMTP_SSL(self._host, port, timeout=self._timeout, context=self._tls)
-        return smtplib.SMTP(self._host, port, timeout=self._timeout)
+        return Connection(
+            self._host,
+            self._server.smtp_port or kind.value,
+            timeout_seconds=self._timeout,
+            tls=self._tls if kind is SMTPType.SSL else None,
+        )
 
     @property
     def _host(self) -> str:
@@ -301,12 +426,42 @@ class MailSession:
             return f"no answer within {self._timeout:g} s"
         if isinstance(error, UnicodeError):
             return "it holds characters beyond ASCII"  # the error itself quotes them
-        words = str(error)
-        if isinstance(error, smtplib.SMTPResponseException):
-            said = error.smtp_error
-            words = f"{error.smtp_code} {said if isinstance(said, str) else _text(said)}"
-        password = self._server.password.get_secret_value()
-        return redact(words, secrets=(password,))[:_SAID_AT_MOST]
+        return self._private(str(_reply_in(error) or error))
+
+    def _private(self, words: str, recipient: str = "") -> str:
+        """What a server said, without the login, addresses, or the name in the recipient's."""
+        words = hide_login(
+            words[:_LOOKED_AT_AT_MOST],
+            username=self._server.username or "",
+            password=self._server.password.get_secret_value(),
+        )
+        name = recipient.rpartition("@")[0].strip('"')
+        hidden = [recipient]
+        if len(name) >= _SHORTEST_HIDDEN_NAME:
+            hidden += [name, name.lower()]
+        return redact(words, secrets=tuple(hidden))[:_SAID_AT_MOST]
+
+
+def check_rate(messages_per_second: float | None) -> None:
+    """Refuse a rate that nothing can be sent at.
+
+    Args:
+        messages_per_second: The rate; `None` for none.
+
+    Raises:
+        InvalidInput: It is not a positive number.
+
+    Example:
+        >>> check_rate(0)
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: messages_per_second must be more than 0 and at ...
+    """
+    if messages_per_second is not None and not 0.001 <= messages_per_second <= 10_000:
+        raise InvalidInput(
+            "messages_per_second must be more than 0 and at most 10000, or left out, not"
+            f" {messages_per_second:g}"
+        )
 
 
 def verify_login(server: EmailServerCredentials, *, timeout_seconds: float = 10) -> None:
@@ -314,7 +469,7 @@ def verify_login(server: EmailServerCredentials, *, timeout_seconds: float = 10)
 
     Args:
         server: The mail server.
-        timeout_seconds: How long to wait for each answer.
+        timeout_seconds: How long each operation may take.
 
     Raises:
         MailServerError: It cannot be reached, or refuses the login; the message says what to do.
@@ -328,60 +483,41 @@ def verify_login(server: EmailServerCredentials, *, timeout_seconds: float = 10)
         ...         )
         ...     )
     """
-    with MailSession(server, timeout_seconds=timeout_seconds):
+    with MailSession(server, timeout_seconds=timeout_seconds, patience_seconds=0):
         pass
 
 
-def _wire_form(message: EmailMessage, *, beyond_ascii: bool) -> bytes:
-    """The content as SMTP carries it: CRLF, dots at line starts doubled, a dot at the end."""
-    content = message.as_bytes(policy=SMTP.clone(cte_type="7bit", utf8=beyond_ascii))
+def _dot_stuffed(content: bytes) -> bytes:
+    """The content as SMTP carries it: dots at line starts doubled, a dot at the end."""
     lines = _LEADING_DOT.sub(b"..", content)
     return (lines if lines.endswith(b"\r\n") else lines + b"\r\n") + b".\r\n"
 
 
-def _text(said: bytes) -> str:
-    return " ".join(said.decode("utf-8", "replace").split())
+def _text(said: bytes | str) -> str:
+    text = said if isinstance(said, str) else said.decode("utf-8", "replace")
+    return " ".join(text.split())
 
 
-def _decoded(reply: tuple[int, bytes]) -> tuple[int, str]:
-    code, said = reply
-    return code, _text(said)
-
-
-def _understood(reply: tuple[int, bytes]) -> tuple[int, str]:
-    """The reply, unless the server is about to close, or does not speak SMTP."""
-    code, said = reply
+def _refusal(
+    answer: tuple[int, bytes], *, wanted: range = _OK, to_recipient: bool = False
+) -> Reply | None:
+    """The answer, if it is no yes; raised if the server is about to close, or speaks no SMTP."""
+    code, said = answer
     if code == _CLOSING or code < _OK.start:
         raise smtplib.SMTPResponseException(code, said)
-    return code, _text(said)
+    return None if code in wanted else Reply(code, _text(said), to_recipient=to_recipient)
 
 
-def _statuses(said: str) -> list[str]:
-    return _ENHANCED_STATUS.findall(said)
+def _reply_in(error: Exception) -> Reply | None:
+    if isinstance(error, smtplib.SMTPResponseException):
+        return Reply(error.smtp_code, _text(error.smtp_error))
+    return None
 
 
-def _blames_sender(said: str) -> bool:
-    return any(map(_BAD_SENDER.fullmatch, _statuses(said)))
-
-
-def _verdict_on_recipient(code: int, said: str) -> DeliveryOutcome:
-    """Refused for good only where the server surely speaks of the mailbox, not of us or its day."""
-    if code not in _NO:
-        return DeliveryOutcome.DEFERRED
-    if statuses := _statuses(said):
-        gone = all(map(_NO_SUCH_MAILBOX.fullmatch, statuses))
-    else:
-        gone = code in _PERHAPS_NO_SUCH_MAILBOX and not _ABOUT_US.search(said)
-    return DeliveryOutcome.REFUSED if gone else DeliveryOutcome.DEFERRED
-
-
-def _private(reason: str, recipient: str) -> str:
-    """What a server said, without the recipient's address or the name in it."""
-    name = recipient.rpartition("@")[0]
-    hidden = [recipient]
-    if len(name) >= _SHORTEST_HIDDEN_NAME:
-        hidden += [name, name.lower()]
-    return redact(reason, secrets=tuple(hidden))[:_SAID_AT_MOST]
+def _takes_no_passwords(error: Exception) -> bool:
+    """No method that smtplib has, or Microsoft's word for passwords being switched off."""
+    words = str(error)
+    return "5.7.139" in words or "No suitable authentication method" in words
 
 
 def _is_loopback(host: str) -> bool:

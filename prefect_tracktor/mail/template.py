@@ -9,20 +9,26 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from jinja2 import StrictUndefined, Template, TemplateSyntaxError, UndefinedError, meta
+from jinja2 import Template, TemplateSyntaxError, UndefinedError, meta
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from prefect.blocks.core import Block
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
 
 from prefect_tracktor.errors import InvalidInput, TracktorError
 from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.logos import logo
+from prefect_tracktor.mail.rendering import (
+    LimitedEnvironment,
+    TooLong,
+    TooMuch,
+    environment,
+    refuse_too_long,
+    within_limits,
+)
 from prefect_tracktor.models import Fulfillment, Order
 
-_CONTEXT = ("order", "fulfillments", "shop", "tracking_page")
+_CONTEXT = ("order", "fulfillments", "is_part", "shop", "tracking_page")
 
-_LONGEST_PART = 1_000_000
 _LONGEST_SUBJECT = 200
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
@@ -177,10 +183,12 @@ def _body(kind: str, form: str) -> str:
 class EmailTemplate(Block):
     """What customers are written: subject, plain text and HTML, as Jinja templates.
 
-    They may use `order`, `fulfillments` (the order's parcels that the message is about), `shop`
-    (`name`, `url`) and `tracking_page` (an address, or empty). A value that is not known prints as
-    nothing. The filter `web_address` makes any address safe to link to, and `one_line` keeps a
-    text from pretending to be several. In HTML all values are escaped.
+    They may use `order`, `fulfillments` (the order's parcels that the message is about), `is_part`
+    (whether the order has more than these, or is still to be sent in part), `shop` (`name`, `url`)
+    and `tracking_page` (an address, or empty). A value that is not known prints as nothing. The
+    filter `web_address` makes any address safe to link to, and `one_line` keeps a text from
+    pretending to be several. In HTML all values are escaped. A template that loops without end, or
+    writes more than any message needs, fails.
 
     Attributes:
         subject: The subject; line breaks become blanks.
@@ -213,8 +221,8 @@ class EmailTemplate(Block):
     subject: str = Field(
         default=_subject("expired"),
         title="Subject",
-        description="The subject, as a Jinja template; it may use order, fulfillments, shop and"
-        " tracking_page.",
+        description="The subject, as a Jinja template; it may use order, fulfillments, is_part,"
+        " shop and tracking_page.",
     )
     text: str = Field(
         default=_body("expired", "txt"),
@@ -261,6 +269,7 @@ class EmailTemplate(Block):
         context = {
             "order": order,
             "fulfillments": tuple(fulfillments),
+            "is_part": _is_part(order, fulfillments),
             "shop": ShopInfo(name=shop.name, url=web_address(shop.url)),
             "tracking_page": tracking_page_address(shop.url, order),
         }
@@ -290,6 +299,13 @@ class EmailTemplate(Block):
             self.render(
                 order, order.fulfillments, shop=ShopInfo("Your Shop", "https://shop.example")
             )
+
+
+def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
+    to_be_sent = any(
+        (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
+    )
+    return to_be_sent or len(fulfillments) < len(order.fulfillments)
 
 
 def _made_up_orders() -> list[Order]:
@@ -340,38 +356,16 @@ def status_template() -> EmailTemplate:
     )
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Lets templates read what an order holds, and call nothing of the machinery behind it."""
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Pydantic's own methods can unpickle, and so run anything."""
-        if isinstance(obj, BaseModel) and hasattr(BaseModel, attr):
-            return False
-        return super().is_safe_attribute(obj, attr, value)
-
-
-def _known_or_nothing(value: Any) -> Any:
-    """Nobody is to read "Hello None"."""
-    return "" if value is None else value
-
-
 @lru_cache(maxsize=2)
-def _environment(*, escape: bool) -> _Sandbox:
-    environment = _Sandbox(
-        undefined=StrictUndefined,
-        autoescape=escape,
-        finalize=_known_or_nothing,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    del environment.globals["lipsum"]
-    environment.filters |= {"web_address": web_address, "one_line": one_line}
-    return environment
+def _environment(*, escape: bool) -> LimitedEnvironment:
+    made = environment(escape=escape)
+    made.filters |= {"web_address": web_address, "one_line": one_line}
+    return made
 
 
 @lru_cache(maxsize=64)
 def _compiled(source: str, *, escape: bool) -> Template:
-    return _environment(escape=escape).from_string(source)
+    return _environment(escape=escape).compiled(source)
 
 
 def _check(field: str, source: str) -> None:
@@ -382,6 +376,8 @@ def _check(field: str, source: str) -> None:
         _compiled(source, escape=field == "html")
     except TemplateSyntaxError as wrong:
         raise InvalidInput(f"{field}, line {wrong.lineno}: {wrong.message}") from None
+    except (RecursionError, SyntaxError, MemoryError):  # Python's own limits
+        raise InvalidInput(f"{field}: it is nested too deeply: make it simpler") from None
     if unknown := names - set(_CONTEXT):
         raise InvalidInput(
             f"{field}: unknown name {', '.join(sorted(unknown))}; a template may use"
@@ -394,20 +390,13 @@ def _check(field: str, source: str) -> None:
 
 
 def _render(field: str, source: str, context: dict[str, Any]) -> str:
-    order_id = context["order"].order_id
-    parts: list[str] = []
-    length = 0
     try:
-        for part in _compiled(source, escape=field == "html").generate(context):
-            parts.append(part)
-            length += len(part)
-            if length > _LONGEST_PART:
-                break
+        with within_limits():
+            part = _compiled(source, escape=field == "html").render(context)
+            refuse_too_long(part)
     except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, call a number ...
-        raise _failure(field, order_id, _diagnosis(wrong, source)) from None
-    if length > _LONGEST_PART:
-        raise _failure(field, order_id, f"it is longer than {_LONGEST_PART} characters")
-    return "".join(parts)
+        raise _failure(field, context["order"].order_id, _diagnosis(wrong, source)) from None
+    return part
 
 
 def _failure(field: str, order_id: int, problem: str) -> TemplateError:
@@ -425,7 +414,9 @@ def _diagnosis(wrong: Exception, source: str) -> str:
         for frame, line in traceback.walk_tb(wrong.__traceback__)
         if frame.f_code.co_filename == _TEMPLATE_FILE
     ]
-    place = f"line {lines[-1]}: " if lines else ""
+    place = f"line {lines[-1]}: " if lines and not isinstance(wrong, TooLong) else ""
+    if isinstance(wrong, TooMuch):
+        return f"{place}{wrong}"
     if isinstance(wrong, SecurityError):
         return f"{place}it reaches for something that templates may not use"
     if isinstance(wrong, UndefinedError):

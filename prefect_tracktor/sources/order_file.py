@@ -118,8 +118,7 @@ class OrderFile(TableFile):
         r"""Read the file up to the first order, to see that it can be read.
 
         Raises:
-            InvalidInput: It cannot be read for sure, or names no order; the message says what to
-                do.
+            InvalidInput: It cannot be read for sure; the message says what to do.
 
         Example:
             >>> import fsspec
@@ -129,9 +128,7 @@ class OrderFile(TableFile):
             ...
             prefect_tracktor.errors.InvalidInput: names.csv, line 1: no column 'Id'; name one of ...
         """
-        ids = self.order_ids()
-        if next(ids, None) is None:
-            raise InvalidInput(ids.why_none)
+        next(self.order_ids(), None)
 
     def _named(self, left_out: Counter[str]) -> Iterator[int]:
         decided: set[int] = set()

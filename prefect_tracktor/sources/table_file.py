@@ -34,6 +34,14 @@ _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
 _MOST_COLUMNS = 10_000
 _COLUMNS_SHOWN = 100
+_WORDS_OF_HEADERS = frozenset(
+    re.findall(
+        "[a-z]+",
+        "id ids order orders name number email status state stage date created updated total price"
+        " amount currency sku item items product quantity customer phone address city country"
+        " tracking carrier shipping note notes tags",
+    )
+)
 _NUMBER = re.compile(r"#\s?\d|\d{4}")
 
 _EMPTY = "the file is empty; export it again"
@@ -194,15 +202,17 @@ class _Wanted:
     optional: Sequence[str]
     also: Callable[[str], bool]
 
-    def indices(self, names: Sequence[str], lines: Lines, line: int) -> dict[str, int]:
+    def indices(
+        self, names: Sequence[str], lines: Lines, line: int, *, may_be_values: bool
+    ) -> dict[str, int]:
         """Where the columns are that are wanted, and those of the optional ones that are there."""
         there = [column for column in self.optional if column_positions(column, names)]
         found = {
-            column: _index_of(column, names, lines=lines, line=line)
+            column: _index_of(column, names, lines, line, may_be_values=may_be_values)
             for column in (*self.columns, *there)
         }
         others = dict.fromkeys(name.strip() for name in names if self.also(name.strip()))
-        return {name: _index_of(name, names, lines=lines, line=line) for name in others} | found
+        return {name: _index_of(name, names, lines, line) for name in others} | found
 
 
 class _LastRow:
@@ -239,7 +249,7 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
         raise lines.refusal(1, _BLANK)
     if len(header) > _MOST_COLUMNS:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
-    indices = wanted.indices(header, lines, at)
+    indices = wanted.indices(header, lines, at, may_be_values=not _is_header(header))
     last_row = _LastRow()
     for line, record in records:
         if any(map(str.strip, record[len(header) :])):
@@ -358,7 +368,7 @@ def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Ro
         raise lines.refusal(line, _ONE_DOCUMENT)
     if isinstance(entry, dict):
         names = list(entry)
-        indices = wanted.indices(names, lines, line)
+        indices = wanted.indices(names, lines, line, may_be_values=False)
         return {
             column: Cell(lines.place(line, column), entry[names[index]])
             for column, index in indices.items()
@@ -430,22 +440,30 @@ def folded(name: str) -> str:
     return "".join(filter(str.isalnum, name.casefold())) or name
 
 
-def _index_of(wanted: str, names: Sequence[str], *, lines: Lines, line: int) -> int:
+def _index_of(
+    wanted: str, names: Sequence[str], lines: Lines, line: int, *, may_be_values: bool = False
+) -> int:
     positions = column_positions(wanted, names)
     if len(positions) == 1:
         return positions[0]
     if positions:
         problem = f"the column {wanted!r} is there {len(positions)} times; rename all but one"
-    elif any(map(_looks_like_a_value, names)):
-        problem = (
-            f"no column {wanted!r}, and values where the header must be; add a header line, or name"
-            f" the column in the {lines.block} as it is written there"
-        )
     elif len(names) == 1 and any(mark in names[0] for mark in _DELIMITERS):
         problem = f"no column {wanted!r}: each line is in quotes as a whole; export it again"
+    elif may_be_values:
+        problem = (
+            f"no column {wanted!r} among the {len(names)} of the first line, which seems to hold"
+            f" values; add a header line, or set the column's name in the {lines.block}"
+        )
     else:
         problem = f"no column {wanted!r}; {_known_columns(wanted, names, lines.block)}"
     raise lines.refusal(line, problem)
+
+
+def _is_header(names: Sequence[str]) -> bool:
+    """Whether the first line can be shown: without a header it holds a customer's data."""
+    words = {word for name in names for word in re.findall("[a-z]+", name.casefold())}
+    return bool(words & _WORDS_OF_HEADERS) and not any(map(_looks_like_a_value, names))
 
 
 def _looks_like_a_value(name: str) -> bool:

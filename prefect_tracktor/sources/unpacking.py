@@ -61,6 +61,7 @@ _WEB_PAGE = re.compile(rb"<(!doctype html|html|head|body|title|script|meta|!--)"
 _PLAUSIBLE_BYTES = 100_000_000
 _PLAUSIBLE_RATIO = 200
 _MOST_MEMBERS = 1000
+_COPIED_IN_MEMORY = 10_000_000
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _ARCHIVES = {".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"}
 _HIDDEN = ("__MACOSX/", ".")
@@ -205,7 +206,7 @@ def _decompressor(head: bytes, name: str) -> Callable[[BinaryIO], Any] | None:
 def _members(
     stream: BinaryIO, file: Peeked, name: str, *, any_suffix: bool
 ) -> Iterator[tuple[str, Peeked]]:
-    with tempfile.TemporaryFile() as copy:
+    with tempfile.SpooledTemporaryFile(_COPIED_IN_MEMORY) as copy:
         seekable = stream.seekable()
         if not seekable:
             shutil.copyfileobj(cast("BinaryIO", file), copy)

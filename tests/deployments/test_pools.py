@@ -3,16 +3,21 @@
 import re
 from collections.abc import Sequence
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from packaging.requirements import Requirement
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import WorkPool
+from prefect.deployments.runner import RunnerDeployment
 
+from prefect_tracktor import NotificationLedger, SettledOrders
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Unusable
-from prefect_tracktor.deploy.work_pools import Place, place_in
-from tests.deployments.conftest import make_pool
+from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
+from prefect_tracktor.flows import announce_exceptions
+from tests.deployments.conftest import Server, make_pool
 
 WHEEL = "prefect-tracktor[postgresql]@https://files.shop.example/prefect_tracktor-0.1.0-py3-none-any.whl"
 PACKAGES = [WHEEL, "psycopg"]
@@ -149,3 +154,53 @@ def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
         "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "psycopg"},
     }
     assert Place("docker").job_variables_beside(held) == {"mem_limit": "2g", "env": {"TZ": "UTC"}}
+
+
+def with_ledger(url: str) -> RunnerDeployment:
+    parameters = {"ledger": NotificationLedger(url=url), "settled": SettledOrders(url=url)}
+    for block in parameters.values():
+        block.save("of-pools", overwrite=True)
+    deployment: Any = announce_exceptions.to_deployment("hourly", parameters=parameters)
+    assert isinstance(deployment, RunnerDeployment)
+    return deployment
+
+
+THROWN_AWAY = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]
+
+
+@pytest.mark.parametrize("kind", [*THROWN_AWAY, "cloud-run", "vertex-ai"])
+def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
+    client: SyncPrefectClient, kind: str
+) -> None:
+    somewhere = place(client, kind)
+    for url in ("", "sqlite:////data/ledger.sqlite3"):
+        refusal = somewhere.refusal_of(with_ledger(url))
+        assert "thrown away after each run" in refusal
+        assert "TRACKTOR_LEDGER_URL" in refusal
+        assert "all orders are read" in "".join(somewhere.remarks_on([with_ledger(url)]))
+    shared = with_ledger("postgresql://host/ledger")
+    assert somewhere.refusal_of(shared) == ""
+    assert not list(somewhere.remarks_on([shared]))
+
+
+@pytest.mark.parametrize("kind", ["modal:push", "prefect:managed", "somebodys-own"])
+def test_so_it_is_in_pools_without_workers_and_in_those_of_unknown_types(kind: str) -> None:
+    pool = WorkPool(name="away", type=kind, default_queue_id=uuid4(), base_job_template={})
+    assert not keeps_files(pool)
+
+
+def test_the_worker_of_a_process_pool_keeps_its_files(client: SyncPrefectClient) -> None:
+    assert place(client, "process").refusal_of(with_ledger("")) == ""
+    assert Place().refusal_of(with_ledger("")) == ""
+
+
+@pytest.mark.usefixtures("environment", "no_deployments")
+def test_what_is_refused_is_named_and_the_others_are_deployed(
+    client: SyncPrefectClient, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_pool(client, "containers", "docker")
+    assert main(["deploy", "--work-pool", "containers", "--image", "shop:1"]) == 2
+    said = capsys.readouterr().out
+    assert "REFUSED    E-mail expired exceptions/daily: its ledger is a SQLite file" in said
+    assert "left over" not in said
+    assert server.names() == ["Reconcile manual statuses/nightly", "Sync webhooks/hourly"]

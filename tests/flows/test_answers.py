@@ -102,8 +102,8 @@ def test_an_exception_may_be_asked_for_in_any_spelling(
     odd: OddTracktor, mailing: dict[str, Any], name: str
 ) -> None:
     ids = odd.put(expired(1), order(2))
-    report = email_expired_exceptions(
-        odd.credentials(), ids, **mailing, exception_statuses={name}, dry_run=True
+    report: Any = email_expired_exceptions(
+        odd.credentials(), ids, **mailing, exception_statuses=frozenset({name}), dry_run=True
     )
     assert report.due == (1,)
 
@@ -131,7 +131,7 @@ def test_the_sixth_alert_and_new_ones_are_exceptions_like_all_others(odd: OddTra
     report = announce_exceptions(odd.credentials(), ids, dry_run=True)
     assert report.due == (1, 2)
     asked = announce_exceptions(
-        odd.credentials(), ids, dry_run=True, exception_statuses={"customs-hold"}
+        odd.credentials(), ids, dry_run=True, exception_statuses=frozenset({"customs-hold"})
     )
     assert asked.due == (2,)
 
@@ -140,7 +140,7 @@ def test_an_exception_that_is_not_known_is_shown_and_can_be_asked_for(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     ids = odd.put(expired(1), order(2, parcel(2, exception_status="Customs hold")))
-    report = email_expired_exceptions(odd.credentials(), ids, **mailing, dry_run=True)
+    report: Any = email_expired_exceptions(odd.credentials(), ids, **mailing, dry_run=True)
     assert report.due == (1,)
     assert "Customs hold (1)" in str(report.notes)
     assert "Customs hold" in summary("expired-exceptions-summary")
@@ -149,7 +149,7 @@ def test_an_exception_that_is_not_known_is_shown_and_can_be_asked_for(
         ids,
         **mailing,
         dry_run=True,
-        exception_statuses={"customs_hold"},
+        exception_statuses=frozenset({"customs_hold"}),
         template=EmailTemplate(),
     )
     assert asked.due == (2,)
@@ -164,7 +164,7 @@ def test_a_label_that_means_two_exceptions_is_a_question_for_a_person(
     assert [failure.id for failure in incomplete.value.report.failed] == [2]
     assert written_to(mail) == ["customer-1@example.com"]
     report = announce_exceptions(
-        odd.credentials(), ids, dry_run=True, exception_statuses={"Needs Attention"}
+        odd.credentials(), ids, dry_run=True, exception_statuses=frozenset({"Needs Attention"})
     )
     assert report.due == (2,)
 
@@ -199,7 +199,7 @@ NEEDING: dict[str, tuple[Flow, tuple[str, ...]]] = {
     ),
     "status changes": (
         lambda odd, ids, mailing: email_status_changes(
-            odd.credentials(), ids, **mailing, statuses={"in_transit"}
+            odd.credentials(), ids, **mailing, statuses=frozenset({"in_transit"})
         ),
         ("fulfillments.shipment_status", "fulfillments.latest_status"),
     ),

@@ -1,87 +1,61 @@
-"""What a run says when a parameter cannot be right: its state names the block and the field."""
+"""Prefect stores no field of the blocks that a flow is called with."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
-from prefect import State
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import BlockDocumentUpdate
 from prefect_email import EmailServerCredentials
-from pydantic import SecretStr
 
-from prefect_tracktor import TracktorCredentials
-from prefect_tracktor.flows import email_expired_exceptions
-from prefect_tracktor.sandbox import Sandbox
+from prefect_tracktor import NotificationLedger, TracktorCredentials, WantedWebhook
+from prefect_tracktor.flows import email_expired_exceptions, sync_webhooks
+from prefect_tracktor.sandbox import MailServer, Sandbox
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-def saved_wrong(name: str, **values: Any) -> str:
-    """Save a block as the UI does, which checks nothing."""
-    block = TracktorCredentials(uuid="0" * 32, api_key=SecretStr("k3y-secret"))
-    document_id: Any = block.save(name, overwrite=True)
-    with get_client(sync_client=True) as prefect:
-        data = {"uuid": "0" * 32, "api_key": "k3y-secret"} | values
-        prefect.update_block_document(
-            document_id, BlockDocumentUpdate(data=data, merge_existing_data=False)
+def stored() -> dict[str, Any]:
+    """The parameters of the latest run."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(limit=200)
+    return max(runs, key=lambda run: run.created or 0).parameters
+
+
+def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
+    credentials: TracktorCredentials, tracktor: Sandbox, ledger: NotificationLedger
+) -> None:
+    with MailServer() as mail:
+        server = EmailServerCredentials(
+            smtp_server=mail.host,
+            smtp_port=mail.port,
+            smtp_type="INSECURE",
+            username="shop@mail.example",
+            password="pa55-word",
         )
-    return str(document_id)
+        for flow in (email_expired_exceptions, email_expired_exceptions.with_options(retries=0)):
+            report = flow(
+                credentials,
+                list(tracktor.shop.order_ids)[:20],
+                server,
+                sender="Shop <orders@shop.example>",
+                ledger=ledger,
+                dry_run=True,
+            )
+            assert report.read
+            kept = stored()
+            assert kept["credentials"] == "<TracktorCredentials>"
+            assert kept["dry_run"] is True
+            assert len(kept["orders"]) == 20
+            assert credentials.uuid not in str(kept)
+            assert "shop@mail.example" not in str(kept)
 
 
-def run_with(credentials: Any, orders: Any = (1,)) -> State[Any]:
-    flow: Any = email_expired_exceptions
-    state: State[Any] = flow(
-        credentials,
-        orders,
-        EmailServerCredentials(smtp_server="smtp.example.com"),
-        sender="Your Shop <orders@your-shop.example>",
-        dry_run=True,
-        return_state=True,
-    )
-    return state
-
-
-@pytest.mark.parametrize(
-    ("values", "field"),
-    [
-        ({"uuid": "not-a-uuid-of-mine"}, "uuid must be 32 hexadecimal digits"),
-        ({"api_key": "bad key-secret"}, "api_key has characters"),
-        ({"base_url": "http://shop.example"}, "base_url must be an https address"),
-        ({"limits": {"max_concurrency": 0}}, "limits.max_concurrency"),
-    ],
-)
-@pytest.mark.parametrize("kind", ["id", "slug"])
-def test_a_block_that_was_saved_wrong_is_named_with_its_field_in_the_runs_state(
-    kind: str, values: dict[str, Any], field: str
-) -> None:
-    document_id = saved_wrong("wrong-one", **values)
-    by_slug = {"block_document_slug": "tracktor-credentials/wrong-one"}
-    state = run_with({"$ref": by_slug if kind == "slug" else {"block_document_id": document_id}})
-    assert state.is_failed()
-    message = str(state.message)
-    assert "credentials: the block tracktor-credentials/wrong-one cannot be used" in message
-    assert field in message
-    assert "secret" not in message
-    assert "not-a-uuid" not in message
-
-
-def test_a_name_instead_of_a_block_is_refused_with_the_remedy() -> None:
-    assert 'TracktorCredentials.load("tracktor")' in str(run_with("tracktor").message)
-
-
-@pytest.mark.parametrize("form", [str, lambda order_id: [str(order_id)], lambda i: (i,), int])
-def test_orders_are_taken_in_each_form_that_is_plainly_meant(
-    tracktor: Sandbox, credentials: TracktorCredentials, form: Any
-) -> None:
-    order_id = tracktor.shop.order_ids[0]
-    assert run_with(credentials, form(order_id)).result().read == (order_id,)
-
-
-@pytest.mark.parametrize("orders", [None, "#1001", ["Ada"], {1: "x"}, [True], 7.5])
-def test_what_cannot_be_orders_is_refused_by_name(
-    credentials: TracktorCredentials, orders: Any
-) -> None:
-    state = run_with(credentials, orders)
-    assert state.is_failed()
-    assert "orders" in str(state.message)
-    assert "Ada" not in str(state.message)
+def test_saved_blocks_are_stored_as_references(credentials: TracktorCredentials) -> None:
+    credentials.save("of-this-test", overwrite=True)
+    saved = TracktorCredentials.load("of-this-test")
+    assert isinstance(saved, TracktorCredentials)
+    wanted = [WantedWebhook(topic="fulfillment/all", address="https://hooks.shop.example/t0ken")]
+    sync_webhooks(saved, wanted, dry_run=True)
+    kept = stored()
+    assert UUID(kept["credentials"]["$ref"]["block_document_id"]).version
+    assert credentials.uuid not in str(kept)

@@ -280,7 +280,7 @@ def test_a_delivery_that_may_have_been_told_keeps_the_rest_back(
 DATES = [None, "", "2099-01-01T00:00:00Z", (datetime.now(UTC) + timedelta(days=1)).isoformat()]
 
 
-@pytest.mark.parametrize("date", DATES)
+@pytest.mark.parametrize("date", DATES, ids=["none", "empty", "2099", "tomorrow"])
 def test_what_has_no_date_or_one_to_come_is_no_news(
     server: OrderServer, tell: Flow, notify: Flow, mail: MailServer, date: str | None
 ) -> None:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from pydantic import ValidationError
 
-from prefect_tracktor import NotificationLedger
+from prefect_tracktor import InvalidInput, NotificationLedger
 from prefect_tracktor.mail.ledger import LedgerError, NoticeKey, NoticeState
 
 NOW = timedelta(0)
@@ -261,3 +261,65 @@ class TwoRuns(RuleBasedStateMachine):
 
 TestTwoRuns = TwoRuns.TestCase
 TestTwoRuns.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)
+
+
+AHEAD_SECONDS = 7200
+
+
+def test_a_claim_of_a_run_at_work_is_nobody_elses_to_clear(ledger: NotificationLedger) -> None:
+    with ledger.at_work("working"):
+        ledger.claim(keys(1), run="working")
+        assert ledger.uncertain(older_than=NOW) == []
+        assert ledger.clear_uncertain(keys(1), older_than=NOW) == 0
+        assert ledger.in_progress(keys(1), run="other") == set(keys(1))
+        assert ledger.in_progress(keys(1), run="working") == set()
+    assert ledger.clear_uncertain(keys(1), older_than=NOW) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_claim_is_as_old_as_the_databases_clock_says(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine whose own clock is two hours ahead."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=AHEAD_SECONDS)
+
+    ledger = NotificationLedger(url=database_url)
+    ledger.claim(keys(1), run="working")
+    for module in ("prefect_tracktor.mail.ledger", "prefect_tracktor.database"):
+        monkeypatch.setattr(f"{module}.datetime", Ahead)
+    assert ledger.uncertain() == []
+    assert ledger.clear_uncertain(keys(1)) == 0
+
+
+def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) -> None:
+    with ledger.at_work("killed"):
+        ledger.claim(keys(1), run="killed")
+        with ledger.transaction(*ledger.tables) as database:
+            tomorrow = datetime.now(UTC) + timedelta(days=1)
+            _notices, _, runs, _ = ledger.tables
+            database.execute(_notices.update().values(claimed_at=tomorrow))
+            database.execute(runs.update().values(heard_of_at=tomorrow))
+        assert [notice.key for notice in ledger.uncertain()] == keys(1)
+        assert ledger.clear_uncertain(keys(1)) == 1
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        ("s" * 65, 1, 7, "a"),
+        ("s", 2**63, 7, "a"),
+        ("s", 1, -(2**70), "a"),
+        ("s", 1, 7, "a" * 201),
+        ("s", 1, 7, "a\0"),
+        ("s", 1, 7, "\udfff"),
+    ],
+)
+def test_a_key_that_no_database_holds_is_refused_as_it_is_made(
+    unfit: tuple[str, int, int, str],
+) -> None:
+    with pytest.raises(InvalidInput):
+        NoticeKey(*unfit)

@@ -119,6 +119,55 @@ def test_no_text_gets_into_the_headers(subject: str, text: str, html: str, key: 
     assert message.get_content_type() == "multipart/alternative"
 
 
+ENCODED = [
+    "=?utf-8?q?Ann=0D=0ABcc:_eve@evil.example=0D=0A=0D=0A<h1>Pay_again</h1>?=",
+    "=?utf-8?b?QW5uDQpCY2M6IGV2ZUBldmlsLmV4YW1wbGU=?=",
+    "=?iso-8859-1?q?Ann=0AReply-To:_eve@evil.example?=",
+    "Ann =?utf-8?q?=3D=3Futf-8=3Fq=3FA=3F=3D?= =?utf-8?q?=0D=0A?=",
+    "=?utf-8*en?q?Ann=0D=0ABcc:_eve@evil.example?=",
+    f"{'x' * 70} =?utf-8?q?=0D=0ABcc:_eve@evil.example?= é",
+    "=?",
+    "?=",
+]
+
+
+@pytest.mark.parametrize("text", ENCODED)
+def test_what_looks_encoded_is_not_decoded(text: str) -> None:
+    message = composed(subject=text, sender=Address(text, "orders", "shop.example"))
+    raw = message.as_bytes()
+    head, _, _ = raw.partition(b"\r\n\r\n")
+    assert names_of(head) == HEADERS
+    read = message_from_bytes(raw, policy=policy.default)
+    assert read["Subject"] == text
+    for header in ("From", "Reply-To"):
+        [mailbox] = read[header].addresses
+        # Python reads a blank between the pieces of a long name, which there is not
+        assert mailbox.display_name.replace(" ", "") == text.replace(" ", "")
+        assert mailbox.addr_spec == "orders@shop.example"
+
+
+@given(st.lists(st.sampled_from([*ENCODED, "=?utf-8?q?", "?=", " ", "é", "=0D=0A"]), max_size=6))
+def test_nor_are_pieces_of_it(pieces: list[str]) -> None:
+    subject = RenderedEmail(f"x{''.join(pieces)}", "", "").subject
+    raw = composed(subject=subject).as_bytes()
+    head, _, _ = raw.partition(b"\r\n\r\n")
+    assert names_of(head) == HEADERS
+    assert message_from_bytes(raw, policy=policy.default)["Subject"] == subject
+
+
+def test_a_message_that_does_not_read_back_as_it_was_written_is_not_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "prefect_tracktor.mail.message.hashlib.sha256",
+        lambda _key: type(
+            "Digest", (), {"hexdigest": lambda _self: "x>\r\nBcc: eve@example.com"}
+        )(),
+    )
+    with pytest.raises(InvalidInput, match="does not read back as it was written"):
+        composed()
+
+
 @given(name=wild)
 def test_a_senders_name_stays_a_name(name: str) -> None:
     try:
@@ -131,6 +180,13 @@ def test_a_senders_name_stays_a_name(name: str) -> None:
     message = message_from_bytes(raw, policy=policy.default)
     assert [a.addr_spec for a in message["From"].addresses] == ["orders@shop.example"]
     assert [a.addr_spec for a in message["Reply-To"].addresses] == ["orders@shop.example"]
+
+
+def test_odd_dots_stay_in_quotes_on_their_way() -> None:
+    message = composed(recipient="ada..lovelace.@docomo.example.com")
+    assert b'\r\nTo: "ada..lovelace."@docomo.example.com\r\n' in message.as_bytes()
+    [to] = received(message)["To"].addresses
+    assert (to.username, to.domain) == ("ada..lovelace.", "docomo.example.com")
 
 
 @given(recipient=wild)
@@ -161,6 +217,12 @@ NOT_ONE_ADDRESS = [
     '"ada eve"@example.com',
     "ada@[127.0.0.1]",
     "ada@localhost",
+    "ada@example..com",
+    "ada@example.com..",
+    "ada..eve@[127.0.0.1]",
+    '"ada..\\" eve"@example.com',
+    "=?utf-8?q?ada=0D=0ABcc:_eve?=@example.com",
+    "ada@=?utf-8?q?example?=.com",
 ]
 
 
@@ -182,6 +244,14 @@ def test_what_is_not_one_address_is_refused_and_not_repeated(value: str) -> None
         ("o'neil+x@example.com", "o'neil+x@example.com"),
         ("ada@münchen.example", "ada@xn--mnchen-3ya.example"),
         ("zoe\u0308@example.com", "zoë@example.com"),
+        ("\tada@example.com\u00a0", "ada@example.com"),
+        ("\ufeffada@example.com\u200b", "ada@example.com"),
+        ("ada@example.com.", "ada@example.com"),
+        ("ada..lovelace@docomo.example.com", '"ada..lovelace"@docomo.example.com'),
+        ("ada.@docomo.example.com", '"ada."@docomo.example.com'),
+        (".ada-@ezweb.example.com", '".ada-"@ezweb.example.com'),
+        ('"ada.."@docomo.example.com', '"ada.."@docomo.example.com'),
+        ('"ada"@example.com', "ada@example.com"),
     ],
 )
 def test_addresses_are_brought_into_one_form(value: str, expected: str) -> None:

@@ -1,10 +1,8 @@
 """One session for many messages, with servers of all tempers."""
 
 import logging
-import socketserver
 import ssl
-import threading
-from collections import defaultdict
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email.message import EmailMessage
@@ -12,101 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import stamina
 from prefect_email import EmailServerCredentials, SMTPType
+from pydantic import SecretStr
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.mail.smtp import Delivery, DeliveryOutcome, MailServerError, MailSession
 from prefect_tracktor.sandbox import MailFaults, MailServer
+from tests.mail.scripted import DRIP, FLOOD, HANG_UP, SILENCE, ScriptedServer, scripted
 
 SENDER = "orders@shop.example"
 ADA = "ada@example.com"
 SENT = Delivery(DeliveryOutcome.SENT)
-
-HANG_UP = "hang up"
-SILENCE = "silence"
-
-
-class ScriptedServer(socketserver.ThreadingTCPServer):
-    """Says what the script holds for a command, one after another, and else what is usual.
-
-    The commands are those of SMTP, `CONNECT`, and `.` for the end of the content.
-    """
-
-    usual = {  # noqa: RUF012  # read only
-        "CONNECT": "220 scripted.example",
-        "EHLO": "250-scripted.example\r\n250 AUTH PLAIN",
-        "DATA": "354 go on",
-        "QUIT": "221 bye",
-        "AUTH": "235 welcome",
-    }
-    block_on_close = True
-
-    def __init__(self, script: dict[str, list[str]]) -> None:
-        super().__init__(("127.0.0.1", 0), _Conversation)
-        self.script = script
-        self.heard: dict[str, int] = defaultdict(int)
-        self.contents: list[bytes] = []
-        self.closing = threading.Event()
-
-    def reply_to(self, command: str) -> str:
-        self.heard[command] += 1
-        left = self.script.get(command)
-        return left.pop(0) if left else self.usual.get(command, "250 fine")
-
-    @property
-    def block(self) -> EmailServerCredentials:
-        host, port = self.server_address[:2]
-        return EmailServerCredentials(smtp_server=host, smtp_port=port, smtp_type="INSECURE")
-
-
-class _Conversation(socketserver.StreamRequestHandler):
-    server: ScriptedServer
-
-    def handle(self) -> None:
-        goes_on = self.answer("CONNECT")
-        while goes_on and (line := self.rfile.readline()):
-            command = line.split()[0].decode().upper()
-            goes_on = self.answer(command) and command != "QUIT"
-
-    def answer(self, command: str) -> bool:
-        reply = self.server.reply_to(command)
-        if reply == SILENCE:
-            self.server.closing.wait(timeout=2)
-        if reply in (SILENCE, HANG_UP):
-            return False
-        self.wfile.write(f"{reply}\r\n".encode())
-        return self.take_content() if reply.startswith("354") else True
-
-    def take_content(self) -> bool:
-        lines = []
-        while (line := self.rfile.readline()) not in (b".\r\n", b""):
-            lines.append(line)
-        self.server.contents.append(b"".join(lines))
-        return self.answer(".")
-
-
-@contextmanager
-def scripted(**script: list[str]) -> Iterator[ScriptedServer]:
-    """`END` stands for the end of the content."""
-    if "END" in script:
-        script["."] = script.pop("END")
-    with ScriptedServer(script) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.closing.set()
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture(autouse=True)
-def impatience() -> Iterator[None]:
-    """No waits before reconnecting; as many attempts as otherwise."""
-    with stamina.set_testing(True, attempts=2, cap=True):
-        yield
 
 
 def letter(text: str = "Hello.\n") -> EmailMessage:
@@ -230,13 +144,23 @@ class TestARecipient:
             assert send(session, "zoë@münchen.example") == SENT
         assert mail_server.messages[0].recipients == ("zoë@xn--mnchen-3ya.example",)
 
-    def test_beyond_ascii_is_refused_where_the_server_cannot(self) -> None:
+    def test_beyond_ascii_waits_for_a_server_that_can(self) -> None:
         with scripted() as server, MailSession(server.block) as session:
             delivery = send(session, "zoë@example.com")
-            assert delivery.outcome is DeliveryOutcome.REFUSED
+            assert delivery.outcome is DeliveryOutcome.DEFERRED
             assert "SMTPUTF8" in delivery.reason
             assert send(session) == SENT
         assert server.heard["MAIL"] == 1
+
+    def test_with_dots_where_no_rfc_wants_them_is_written_to(
+        self, mail_server: MailServer, server_block: EmailServerCredentials
+    ) -> None:
+        with MailSession(server_block) as session:
+            assert send(session, "ada..lovelace.@docomo.example.com") == SENT
+        [received] = mail_server.messages
+        assert [r.replace('"', "") for r in received.recipients] == [
+            "ada..lovelace.@docomo.example.com"
+        ]
 
     @pytest.mark.parametrize(
         "recipient", ["a@example.com, b@example.com", "Ada <a@example.com>", ""]
@@ -311,6 +235,107 @@ class TestWhatMayHaveBeenTakenIsNotSentAgain:
             assert outcomes == [DeliveryOutcome.SENT, DeliveryOutcome.UNCERTAIN]
             assert len(mail_server.messages) == kept
             assert send(session) == SENT
+
+
+class TestAServerThatNeverComesToAnEnd:
+    """Each operation has its time as a whole; the server would go on for 20 seconds."""
+
+    @pytest.mark.parametrize("without_end", [DRIP, FLOOD])
+    @pytest.mark.parametrize("step", ["CONNECT", "EHLO", "AUTH"])
+    def test_cannot_be_used(self, step: str, without_end: str) -> None:
+        began = time.monotonic()
+        with scripted(**{step: [without_end]}, HELO=[without_end]) as server:
+            block = server.block.model_copy(
+                update={"username": "shop", "password": SecretStr("s3cret")}
+            )
+            with pytest.raises(MailServerError, match=r"timed out|longer than 65536 bytes"):
+                MailSession(block, timeout_seconds=0.5).__enter__()
+            assert time.monotonic() - began < 10
+
+    @pytest.mark.parametrize("without_end", [DRIP, FLOOD])
+    @pytest.mark.parametrize(
+        ("step", "outcome"),
+        [
+            ("MAIL", DeliveryOutcome.DEFERRED),
+            ("RCPT", DeliveryOutcome.DEFERRED),
+            ("DATA", DeliveryOutcome.DEFERRED),
+            (".", DeliveryOutcome.UNCERTAIN),
+        ],
+    )
+    def test_delays_a_message_no_longer_than_the_time_out(
+        self, step: str, outcome: DeliveryOutcome, without_end: str
+    ) -> None:
+        began = time.monotonic()
+        with scripted(**{step: [without_end] * (1 if step == "." else 2)}) as server:
+            first, following = sent_through(server, timeout_seconds=0.5)
+            assert time.monotonic() - began < 10
+        assert first.outcome is outcome
+        assert following == SENT
+
+    def test_is_left_without_its_farewell(self) -> None:
+        began = time.monotonic()
+        with scripted(QUIT=[DRIP]) as server:
+            assert sent_through(server, timeout_seconds=0.5) == [SENT, SENT]
+            assert time.monotonic() - began < 10
+
+    def test_may_also_take_nothing_in(self) -> None:
+        began = time.monotonic()
+        with scripted(DATA=["354 go on, " + SILENCE]) as server:
+            with MailSession(server.block, timeout_seconds=0.5) as session:
+                outcome = send(session, text="x" * 60_000_000).outcome
+            assert time.monotonic() - began < 15
+        assert outcome is DeliveryOutcome.UNCERTAIN
+
+
+class TestAServerThatAsksToSlowDown:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "454 Throttling failure: Maximum sending rate exceeded.",
+            "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded",
+            "450 4.2.1 Peak SMTP relay limit exceeded for customer",
+            "452 4.4.5 Messages per second limit exceeded",
+            "421 4.4.5 Server busy, try again later",
+            "550 5.7.0 Requested action not taken: too many emails per second",
+        ],
+    )
+    @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "."])
+    def test_is_waited_for_and_the_message_sent(
+        self, command: str, reply: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with scripted(**{command: [reply, reply]}) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert len(server.contents) == 2 + 2 * (command == ".")
+        if not reply.startswith("421"):  # a new connection may be all it takes
+            assert caplog.text.count("fewer messages at a time") == 1
+
+    def test_is_waited_for_before_the_login_too(self) -> None:
+        busy = "421 4.7.0 Too many concurrent SMTP connections"
+        with scripted(CONNECT=[busy, "220 x", busy, "220 x"], MAIL=["250 fine", HANG_UP]) as server:
+            assert sent_through(server) == [SENT, SENT]
+
+    def test_for_good_is_not_waited_for_any_longer(self) -> None:
+        reply = "454 Throttling failure: Maximum sending rate exceeded."
+        with (
+            scripted(RCPT=[lambda: reply]) as server,
+            MailSession(server.block, patience_seconds=1.5) as session,
+        ):
+            began = time.monotonic()
+            assert [send(session) for _ in range(3)] == [
+                Delivery(DeliveryOutcome.DEFERRED, reply)
+            ] * 3
+            assert time.monotonic() - began < 15
+
+    def test_gets_no_more_messages_a_second_than_were_asked_for(self) -> None:
+        with scripted() as server, MailSession(server.block, messages_per_second=2) as session:
+            began = time.monotonic()
+            assert [send(session) for _ in range(5)] == [SENT] * 5
+            assert time.monotonic() - began >= 1.9
+
+    @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+    def test_cannot_be_sent_to_at_no_rate_at_all(self, rate: float) -> None:
+        with pytest.raises(InvalidInput, match="messages_per_second"):
+            MailSession(EmailServerCredentials(), messages_per_second=rate)
 
 
 def test_a_dropped_connection_costs_no_message(
@@ -388,6 +413,27 @@ class TestAServerThatCannotBeUsed:
             assert "@" not in str(refused.value)
             assert send(session) == SENT
 
+    @pytest.mark.parametrize(
+        ("reply", "remedy"),
+        [
+            ("530 5.7.0 Must issue a STARTTLS command first.", "smtp_type"),
+            ("530 5.7.57 Client not authenticated to send mail.", "username, password"),
+            (
+                "550 5.7.60 Client does not have permissions to send as this sender",
+                "sender address",
+            ),
+            ("550 5.4.5 Daily user sending limit exceeded.", "reached a limit"),
+        ],
+    )
+    def test_for_anybody_is_told_with_what_helps(self, reply: str, remedy: str) -> None:
+        with (
+            scripted(MAIL=[reply]) as server,
+            MailSession(server.block) as session,
+            pytest.raises(MailServerError, match=remedy) as refused,
+        ):
+            send(session)
+        assert ("sender address" in str(refused.value)) is (remedy == "sender address")
+
     def test_without_a_time_out_is_not_tried(self) -> None:
         with pytest.raises(InvalidInput, match="timeout_seconds"):
             MailSession(EmailServerCredentials(), timeout_seconds=0)
@@ -428,6 +474,48 @@ class TestTheLogin:
         assert password not in str(failed.value)
         assert "@" not in str(failed.value)
         assert server.heard["MAIL"] == 0
+
+    @pytest.mark.parametrize(
+        "repeat",
+        [
+            "AHNob3AAczNjcmV0LXBhc3M=",
+            "AHNOB3AACZNJCMV0LXBHC3M=",
+            "AHNob3AAczNjcmV0LX",
+            "czNjcmV0LXBhc3M=",
+            "s3cret-pass",
+            "S3CRET-PASS",
+        ],
+    )
+    @pytest.mark.parametrize("command", ["AUTH", "MAIL"])
+    def test_is_not_shown_where_the_server_repeats_it(self, command: str, repeat: str) -> None:
+        with (
+            scripted(
+                **{command: [f"500 5.5.1 Unrecognized command: AUTH PLAIN {repeat}"]}
+            ) as server,
+            pytest.raises(MailServerError) as failed,
+            MailSession(self.block(server, password="s3cret-pass")) as session,
+        ):
+            send(session)
+        assert "Unrecognized command: AUTH PLAIN [hidden]" in str(failed.value)
+        assert repeat not in str(failed.value)
+
+    @pytest.mark.parametrize(
+        ("script", "remedy"),
+        [
+            ({"EHLO": ["250-x\r\n250 AUTH XOAUTH2"]}, "no login with a password"),
+            (
+                {"AUTH": ["535 5.7.139 basic authentication is disabled"]},
+                "no login with a password",
+            ),
+            ({"AUTH": ["451 Authentication failed: Maximum credits exceeded"]}, "reached a limit"),
+            ({"AUTH": ["534 5.7.9 Application-specific password required"]}, "want one per app"),
+        ],
+    )
+    def test_that_fails_is_told_with_what_helps(
+        self, script: dict[str, list[str]], remedy: str
+    ) -> None:
+        with scripted(**script) as server, pytest.raises(MailServerError, match=remedy):
+            MailSession(self.block(server)).__enter__()
 
     @pytest.mark.parametrize("from_the_start", [True, False])
     def test_travels_encrypted(

@@ -1,6 +1,7 @@
 """What customers read, and what templates cannot do."""
 
 import pickle
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from prefect_tracktor.mail.template import (
     RenderedEmail,
     ShopInfo,
     TemplateError,
+    status_template,
     tracking_page_address,
     web_address,
 )
@@ -156,6 +158,42 @@ class TestTheDefault:
         )
 
 
+class TestTheDefaultAboutAStatus:
+    @pytest.mark.parametrize(
+        ("status", "words"),
+        [
+            ("delivered", "has been delivered"),
+            ("out_for_delivery", "is out for delivery"),
+            ("in_transit", "is on its way"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        ("others", "is_part"),
+        [
+            ([], False),
+            ([{"fulfillment_id": 8, "shipment_status": "in_transit"}], True),
+            ([{"fulfillment_id": 8, "shipment_status": "delivered"}], True),
+        ],
+    )
+    @pytest.mark.parametrize("sent", ["fulfilled", "partial"])
+    def test_it_says_everywhere_whether_it_is_about_a_part(
+        self, status: str, words: str, others: list[dict[str, Any]], is_part: bool, sent: str
+    ) -> None:
+        parcel = {"fulfillment_id": 7, "shipment_status": status, "fulfillment_status": sent}
+        given_order = order(fulfillments=[parcel, *others])
+        email = status_template().render(given_order, given_order.fulfillments[:1], shop=SHOP)
+        is_part = is_part or sent == "partial"
+        whose = "art of your order" if is_part else "our order"
+        assert email.subject.removeprefix("P").removeprefix("Y") == f"{whose} #1001 {words}"
+        assert f"Good news: {'p' if is_part else 'y'}{whose} #1001 {words}" in email.text
+        title, headline = (email.html.split(mark)[1] for mark in ("<title>", "Good news: "))
+        assert title.startswith(email.subject)
+        assert headline.startswith(
+            f"{'p' if is_part else 'y'}{whose} <strong>#1001</strong> {words}"
+        )
+        assert ("art of" in email.html) is ("art of" in email.text) is is_part
+
+
 class TestASubject:
     def test_is_one_line_of_bounded_length(self) -> None:
         email = rendered(order(order_name="1\r\nBcc: eve@example.com\0 " + "x" * 500))
@@ -196,8 +234,24 @@ class TestATemplateIsCheckedWhenItIsMade:
         assert template == EmailTemplate()
 
     def test_names_that_it_defines_itself_are_known(self) -> None:
-        source = "{% set n = namespace(x=0) %}{% for i in range(2) %}{{ i }}{{ n.x }}{% endfor %}"
+        source = "{% set n = 0 %}{% for i in range(2) %}{{ i }}{{ n }}{% endfor %}"
         assert rendered(text=source).text == "0010"
+
+    @pytest.mark.parametrize("name", ["namespace", "joiner", "cycler", "lipsum", "dict"])
+    def test_what_no_message_needs_is_out_of_reach(self, name: str) -> None:
+        with pytest.raises(ValidationError, match=f"unknown name {name}"):
+            EmailTemplate(text=f"{{{{ {name} }}}}")
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+            "{% for i in [1] %}" * 50 + "{% endfor %}" * 50,
+        ],
+    )
+    def test_what_python_itself_cannot_nest_is_refused(self, source: str) -> None:
+        with pytest.raises(ValidationError, match="nested too deeply"):
+            EmailTemplate(text=source)
 
 
 class TestATemplateThatFails:
@@ -233,6 +287,54 @@ class TestATemplateThatFails:
         with pytest.raises(TemplateError, match="html fails for order 1001: it is longer than"):
             rendered(html=source)
 
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}x",
+            "{% for i in range(999) %}{% for j in range(99999) if 0 %}{% endfor %}{% endfor %}x",
+            "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n }}{% endmacro %}{{ f(60) }}",
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "{% for i in range(9) recursive %}{{ loop(range(9)) if loop.depth < 50 }}{% endfor %}x",
+            "{% set x %}{% for i in range(99999) %}" + "y" * 5000 + "{% endfor %}{% endset %}x",
+            "{% set a = 'x' * 99 %}" + "{% set a = a ~ a %}" * 40 + "x",
+            "{% set a = 'x' * 99 %}" + "{% set a = a + a %}" * 40 + "x",
+            "{% set a = [1] %}" + "{% set a = [a, a] %}" * 60 + "{{ a }}",
+            "{% set a = 9 %}" + "{% set a = a * a %}" * 60 + "x",
+            "{{ 9 ** (9 ** 9) }}",
+            "{{ 'x' * 10 ** 12 }}",
+            "{{ [0] * 10 ** 12 }}",
+            "{{ '%1000000000d' % 1 }}",
+            "{{ '%*d' % (1000000000, 1) }}",
+            "{{ '%01000000000d'|format(1) }}",
+            "{{ 'x'|center(1000000000) }}",
+            "{{ 'x'|indent(width=1000000000, first=true) }}",
+            "{{ [1]|batch(1000000000, 'x')|list }}",
+            "{{ [1]|slice(1000000000)|list }}",
+            "{{ 1.5|round(1000000000, 'ceil') }}",
+            "{{ [1]|tojson(indent=1000000000) }}",
+            "{{ range(99999)|map('center', 999)|list }}",
+            "{% set a = 'x' * 99999 %}{{ a|replace('x', a) }}",
+            "{% set a = 'x' * 99999 %}{{ a.replace('x', a) }}",
+            "{% set a = 'x' * 99999 %}{{ range(99999)|join(a) }}",
+            "{% set a = 'x' * 99999 %}{{ ([a] * 99999)|join }}",
+            "{{ 'x'.ljust(1000000000) }}",
+            "{{ 'x'.expandtabs(1000000000) }}",
+            "{{ '{:1000000000}'.format(1) }}",
+            "{% filter center(1000000000) %}x{% endfilter %}",
+        ],
+    )
+    def test_is_ended_by_a_limit_whatever_it_does_without_end(self, source: str) -> None:
+        began = time.monotonic()
+        with pytest.raises(TemplateError, match="text fails for order 1001: "):
+            rendered(text=source)
+        assert time.monotonic() - began < 60
+
+    def test_is_told_from_one_that_has_much_to_say(self) -> None:
+        source = (
+            "{% for i in range(9999) %}{{ order.order_name ~ i }} {{ 'mug' | upper }}{% endfor %}"
+        )
+        assert rendered(text=source).text.endswith("#10019998 MUG")
+
     def test_cannot_count_for_ever(self) -> None:
         with pytest.raises(TemplateError, match="OverflowError"):
             rendered(text="{% for i in range(999999999) %}{% endfor %}x")
@@ -265,7 +367,7 @@ class _Marks:
         "tracking_page.__init__.__globals__",
         "fulfillments[0].__dict__.update(x=1)",
         "shop.__class__",
-        "cycler.__init__.__globals__",
+        "range.__init__.__globals__",
     ],
 )
 def test_templates_reach_nothing_but_data(reach: str) -> None:

@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from pathlib import Path
 
 import fsspec  # type: ignore[import-untyped]  # it brings no types
 import pytest
@@ -133,13 +132,6 @@ def test_a_file_that_names_no_order_says_why() -> None:
         "states.csv: all orders in it are left out (1 cancelled, 1 unfulfilled); if they are"
         " wanted, set include_cancelled and include_unfulfilled of the OrderFile"
     )
-
-
-def test_verify_says_that_no_order_is_named(tmp_path: Path) -> None:
-    file = tmp_path / "orders.csv"
-    file.write_text("Name,Id\n")
-    with pytest.raises(InvalidInput, match="a header and no rows under it"):
-        OrderFile(path=str(file)).verify()
 
 
 @pytest.mark.parametrize("content", ["\n\n", " \r\n", ",,\n", '"",""\n', "\ufeff\n"])

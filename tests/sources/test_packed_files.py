@@ -161,6 +161,7 @@ def test_an_address_that_cannot_be_opened_says_what_to_do(path: str, problem: st
         (b'{"id": 5001}\n{"id": 5002}\n', "JSON, not CSV; name the file .jsonl"),
         (b'"Name,Id"\n"#1,5001"\n', "each line is in quotes as a whole"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_what_is_no_table_is_called_what_it_is(content: bytes, problem: str) -> None:
     assert problem in refusals_of(content, "orders.csv")
@@ -313,3 +314,19 @@ def test_a_storage_that_fails_while_it_is_read_is_told_with_the_place(
     monkeypatch.setattr(type(storage), "open", lambda *_args, **_options: Failing(content))
     with pytest.raises(InvalidInput, match=r"^orders.csv, line \d+: the storage failed \(Whole\)"):
         list(OrderFile(path="memory://orders.csv").order_ids())
+
+
+def test_an_archive_that_a_storage_cannot_rewind_is_read_from_a_copy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Streamed(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_place: int) -> int:
+            raise io.UnsupportedOperation("seek")
+
+    packed = zipped({"orders.csv": EXPORT})
+    storage = type(fsspec.filesystem("memory"))
+    monkeypatch.setattr(storage, "open", lambda *_args, **_options: Streamed(packed))
+    assert list(OrderFile(path="memory://orders.zip").order_ids()) == [5001, 5002]

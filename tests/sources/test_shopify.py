@@ -81,9 +81,12 @@ def test_it_is_a_source_of_orders(orders: Orders) -> None:
 def test_by_default_orders_of_45_days_of_which_a_parcel_has_not_arrived(
     tracktor: Sandbox, orders: Orders
 ) -> None:
-    found = list(orders().order_ids())
+    ids = orders().order_ids()
+    found = list(ids)
     assert found == expected(tracktor.shop, under_way, days=45)
     assert len(found) > 100
+    sent = expected(tracktor.shop, lambda order: bool(order["fulfillments"]), days=45)
+    assert ids.note == f"left out: {len(sent) - len(found)} delivered"
 
 
 def test_whoever_is_to_be_written_to_is_found(tracktor: Sandbox, orders: Orders) -> None:

@@ -337,7 +337,7 @@ def test_an_order_that_is_only_ready_stands_before_the_first_stage() -> None:
     assert isinstance(Progression(STAGES, list(OPTIONS.values()), now=NOW)(ready), Change)
 
 
-SHIPPED = [
+SHIPPED: list[dict[str, Any]] = [
     {"fulfillment_status": "fulfilled"},
     {"fulfillment_status": "Fulfilled"},
     {"tracking_number": "1Z1"},

@@ -1,0 +1,163 @@
+"""SMTP replies: what a refusal is about, and what a person can do.
+
+Three decisions hang on it: whether an address is given up (`is_final`), whether to wait and try
+again (`RATE`), and which remedy is named. That a server gives everybody the same answer is seen by
+the answers themselves, whatever they say.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+_PERMANENT = range(500, 600)
+
+# RFC 3463, in any place as some write "(#5.1.1)", and not within a network address
+_ENHANCED_STATUS = re.compile(r"(?<![\d.])[45]\.(\d{1,3}\.\d{1,3})(?!\.?\d)")
+
+
+class About(StrEnum):
+    """What a refusal is about.
+
+    Example:
+        >>> About("rate") is About.RATE
+        True
+    """
+
+    RECIPIENT = "recipient"
+    LOGIN = "login"
+    SENDER = "sender"
+    LIMIT = "limit"
+    RATE = "rate"
+    OTHER = "other"
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do."""
+        return _REMEDIES[self]
+
+
+_REMEDIES = {
+    About.RECIPIENT: "If it says this of everybody, smtp_server in the EmailServerCredentials block"
+    " may be a server that only receives: use the one that your provider names for sending.",
+    About.LOGIN: "It wants a login, or encryption before it: set username, password and smtp_type"
+    " (STARTTLS or SSL) in the EmailServerCredentials block.",
+    About.SENDER: "Use a sender address that this account may write from: one that is verified at"
+    " the provider, with SPF and DKIM set up for its domain.",
+    About.LIMIT: "The account has reached a limit of the provider's: wait until it is over, or have"
+    " it raised; the next run goes on.",
+    About.RATE: "Set messages_per_second to what the provider allows; the next run goes on.",
+    About.OTHER: "If the next run meets the same, ask the provider, or look into the server's log.",
+}
+
+# by subject and detail of the enhanced status (RFC 3463, 5248, and what large providers add)
+_BY_STATUS = (
+    (About.SENDER, re.compile(r"1\.[78]|2\.252|7\.(2\d|60)")),
+    (About.LIMIT, re.compile(r"1\.90")),
+    (About.LOGIN, re.compile(r"7\.([89]|1[0-4]|57|139)")),
+    (About.RECIPIENT, re.compile(r"1\.([1-6]|9|10)|6\.7")),
+)
+_BY_CODE = {432: About.RATE, 530: About.LOGIN, 534: About.LOGIN, 535: About.LOGIN, 538: About.LOGIN}
+# a status that says when to come again, where the code says that this helps
+_CONGESTED = re.compile(r"4\.5|7\.28")
+
+# in this order: a day's limit is often called a rate
+_BY_WORDS = {
+    About.LIMIT: r"""daily | per[ ](day|hour|month) | 24[ -]?h | hourly | monthly | credits?\b
+        | message[ ]quota | sending[ ](limit|quota)""",
+    About.RATE: r"""throttl | rate[ -]?limit | (sending|connection)[ ]rate | rate[ ]exceeded
+        | per[ ](second|minute) | too[ ](fast|quickly) | concurrent | thread[ ]limit | relay[ ]limit
+        | too[ ](many|much)[ ](\w+[ ]){0,3}(e?-?mails?|messages|connections|sessions)
+        | slow(er)?[ ]?down | send[ ].*slow | server[ ]busy""",
+    About.LOGIN: r"""authenticat\w+[ ](is[ ])?(required|needed|first) | not[ ]authenticated
+        | starttls | log[ ]?in[ ]first | to[ ]relay
+        | relay(ing)?[ ](access[ ])?(denied|not|prohibit)""",
+    About.SENDER: r"""send[ ]?as | not[ ]verified | unverified | unauthenticated | sender
+        | from[ ](address|domain) | (allowed|permitted|authorized)[ ]to[ ]send
+        | \b(spf|dkim|dmarc)\b""",
+}
+_WORDS = {
+    about: re.compile(words, re.IGNORECASE | re.VERBOSE) for about, words in _BY_WORDS.items()
+}
+
+_BAD_SENDER = re.compile(r"1\.[78]")
+_NO_SUCH_MAILBOX = re.compile(r"1\.([1-6]|9|10)|2\.1")
+_PERHAPS_NO_SUCH_MAILBOX = {501, 550, 551, 553}
+_ABOUT_US = re.compile(
+    r"relay|sender|helo|polic|spam|auth|block|black|denied|prohibit|not allowed|rcpthosts|rate"
+    r"|quota|limit|too many|reputation|\bip\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that is no yes.
+
+    Attributes:
+        code: The three digits.
+        said: The text, in one line.
+        to_recipient: Whether it answers RCPT.
+
+    Example:
+        >>> reply = Reply(454, "Throttling failure: Maximum sending rate exceeded.")
+        >>> reply.about.value, reply.kind
+        ('rate', '454')
+        >>> Reply(550, "5.1.1 User unknown", to_recipient=True).is_final
+        True
+    """
+
+    code: int
+    said: str
+    to_recipient: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.code} {self.said}"
+
+    @property
+    def kind(self) -> str:
+        """What is the same in equal replies: the code and the enhanced status."""
+        return " ".join([str(self.code), *self._statuses[:1]])
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it says of the recipient, and surely not of us or its day, that there is none."""
+        if not self.to_recipient or self.code not in _PERMANENT:
+            return False
+        if self._statuses:
+            return all(map(_NO_SUCH_MAILBOX.fullmatch, self._statuses))
+        return self.code in _PERHAPS_NO_SUCH_MAILBOX and not _ABOUT_US.search(self.said)
+
+    @property
+    def blames_sender(self) -> bool:
+        """Whether it surely refuses the sender, for every recipient."""
+        return self.code in _PERMANENT and any(map(_BAD_SENDER.fullmatch, self._statuses))
+
+    @property
+    def about(self) -> About:
+        """What it is about: by the enhanced status, else by the code, else by the words."""
+        if self.is_final:
+            return About.RECIPIENT
+        return self._by_status or _BY_CODE.get(self.code) or self._by_words or self._by_place
+
+    @property
+    def _statuses(self) -> list[str]:
+        return _ENHANCED_STATUS.findall(self.said)
+
+    @property
+    def _by_status(self) -> About | None:
+        status = next(iter(self._statuses), "")
+        if _CONGESTED.fullmatch(status):
+            return About.LIMIT if self.code in _PERMANENT else About.RATE
+        return next((about for about, known in _BY_STATUS if known.fullmatch(status)), None)
+
+    @property
+    def _by_words(self) -> About | None:
+        return next((about for about, words in _WORDS.items() if words.search(self.said)), None)
+
+    @property
+    def _by_place(self) -> About:
+        """A server that asks to come again later about a mailbox says so in answer to RCPT."""
+        status = next(iter(self._statuses), "")
+        later = self.to_recipient and self.code not in _PERMANENT
+        mailbox = status.startswith("2.") or (later and not status.startswith(("3.", "4.")))
+        return About.RECIPIENT if mailbox else About.OTHER
