@@ -274,7 +274,7 @@ def test_without_an_api_nothing_is_served_as_nothing_would_run_by_the_clock(
 ) -> None:
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         assert main(command) == 2
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert said.startswith("PREFECT_API_URL is not set, and nothing would run by the clock")
 
 
@@ -283,4 +283,4 @@ def test_an_api_that_is_down_is_said_before_anything_is_tried(capsys: Output) ->
         url = f"http://127.0.0.1:{free.getsockname()[1]}/api"
     with temporary_settings(updates={PREFECT_API_URL: url}):
         assert deploy() == 2
-    assert "Prefect's API does not answer at http://127.0.0.1" in capsys.readouterr().out
+    assert "Prefect's API does not answer at http://127.0.0.1" in capsys.readouterr().err

@@ -83,7 +83,7 @@ def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
     client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["deploy", "--work-pool", "nowhere"]) == 2
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "there is no work pool 'nowhere'" in said
     assert "prefect work-pool create --type process nowhere" in said
 
