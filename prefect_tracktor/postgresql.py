@@ -36,7 +36,7 @@ class PatientConnection(Connection[Any]):
             raise
 
 
-class NoAnswer(OperationalError):
+class NoAnswer(OperationalError, TimeoutError):
     """The server did not answer in time.
 
     Example:

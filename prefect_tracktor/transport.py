@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
@@ -569,7 +569,8 @@ def exchange(
         try:
             with translated(endpoint, response):
                 body = Body(endpoint, response)
-                for part in response.iter_raw():
+                # not `iter_raw`: a transport of a test's gives answers that were read already
+                for part in cast("httpx.SyncByteStream", response.stream):
                     if not body.add(part):
                         break
                 whole = body.whole()
@@ -602,7 +603,7 @@ async def aexchange(
             try:
                 with translated(endpoint, response):
                     body = Body(endpoint, response)
-                    async for part in response.aiter_raw():
+                    async for part in cast("httpx.AsyncByteStream", response.stream):
                         if not body.add(part):
                             break
                     whole = body.whole()

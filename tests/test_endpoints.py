@@ -93,7 +93,6 @@ def test_an_order_can_be_handed_back_to_the_carrier_without_a_status() -> None:
     [
         endpoints.get_order,
         endpoints.get_fulfillment,
-        endpoints.delete_webhook,
         lambda value: endpoints.update_order(value, status="Sewing"),
     ],
 )
@@ -106,6 +105,12 @@ def test_what_is_no_id_never_becomes_part_of_a_path(
 ) -> None:
     with pytest.raises(InvalidInput, match="must be a positive whole number"):
         make(value)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "", "../7", "7/8", 7.5, None, [7], "x" * 65])
+def test_nor_does_what_is_no_id_of_a_webhook(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="webhook_id"):
+        endpoints.delete_webhook(value)
 
 
 @pytest.mark.parametrize("value", [7, "7", " 7 ", 7.0, LikeNumpys()])

@@ -1,6 +1,7 @@
 """What the package builds from generic classes works on every Python that it supports."""
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterator
 from typing import Any, Generic
@@ -17,7 +18,8 @@ def _generic_classes() -> Iterator[type[Any]]:
         if not module.name.endswith("__main__"):
             for value in vars(importlib.import_module(module.name)).values():
                 ours = getattr(value, "__module__", "").startswith("prefect_tracktor")
-                if ours and isinstance(value, type) and Generic in value.__bases__:
+                is_generic = isinstance(value, type) and Generic in value.__bases__
+                if ours and is_generic and not inspect.isabstract(value):
                     yield value
 
 

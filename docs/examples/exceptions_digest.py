@@ -24,7 +24,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.mail.ledger import NoticeKey, NoticeState
 from prefect_tracktor.sources import Orders, chunked, iter_order_ids
-from prefect_tracktor.tasks import get_orders
+from prefect_tracktor.tasks import batch_of, get_orders
 
 Channel = SlackWebhook | MicrosoftTeamsWebhook | CustomWebhookNotificationBlock
 
@@ -144,7 +144,7 @@ def exceptions_digest(
     troubles: list[Trouble] = []
     unreadable = 0
     for ids in chunked(iter_order_ids(orders), ORDERS_A_TASK):
-        batch = get_orders(credentials, ids)
+        batch = batch_of(get_orders.submit(credentials, ids))
         troubles += new_troubles(credentials.account, batch.found, ledger)
         unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
     for message in messages(troubles, values, unreadable=unreadable, shop=shop):

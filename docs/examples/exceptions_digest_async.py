@@ -16,6 +16,7 @@ from exceptions_digest import (
 from prefect import flow
 
 from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials
+from prefect_tracktor.errors import BatchFailed
 from prefect_tracktor.mail.ledger import NoticeState
 from prefect_tracktor.sources import Orders, chunked, iter_order_ids
 from prefect_tracktor.tasks import aget_orders
@@ -29,7 +30,10 @@ async def find(
     unreadable = 0
     order_ids = await asyncio.to_thread(lambda: list(iter_order_ids(orders)))
     for ids in chunked(order_ids, ORDERS_A_TASK):
-        batch = await aget_orders(credentials, ids)
+        try:
+            batch = await aget_orders(credentials, ids)
+        except BatchFailed as failed:  # not one of them could be read
+            batch = failed.batch
         troubles += await asyncio.to_thread(new_troubles, credentials.account, batch.found, ledger)
         unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
     return troubles, unreadable

@@ -299,8 +299,10 @@ class Lookups:
         }
         parcels, orders = of_kind[Kind.FULFILLMENT], of_kind[Kind.ORDER]
         try:
-            found_parcels = await send_all(client, calls_for(endpoints.get_fulfillment, parcels))
-            found_orders = await send_all(client, calls_for(endpoints.get_order, orders))
+            found_parcels = await send_all(
+                client, calls_for(endpoints.get_fulfillment, list(parcels))
+            )
+            found_orders = await send_all(client, calls_for(endpoints.get_order, list(orders)))
         except BadCredentials as refusal:
             _log.error("nothing can be read from Tracktor; trying again: %s", refusal)
             outcomes.postpone(waiting)

@@ -216,7 +216,6 @@ class StatusRun:
             overtaken=tuple(self._overtaken),
             not_written=tuple(self._not_written),
             not_kept=tuple(self._not_kept),
-            notes=self.scan.notes,
         )
 
     def _show_plan(self) -> None:

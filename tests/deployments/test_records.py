@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from pydantic import SecretStr
 
 from flows import shops
-from prefect_tracktor import StatusStage
+from prefect_tracktor import NotificationLedger, StatusStage
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop
 from tests.deployments.conftest import (
@@ -26,7 +27,9 @@ DEPLOY += ["--pip-package", PACKAGE]
 
 
 @pytest.fixture(scope="module")
-def fleet(client: SyncPrefectClient, blocks: None, alpine: None) -> Iterator[None]:
+def fleet(
+    client: SyncPrefectClient, blocks: None, alpine: None, postgresql_url: str
+) -> Iterator[None]:
     """Two shops with everything wished for, deployed to containers; each has been run once."""
     ours = Shop(
         sender=SENDER,
@@ -37,12 +40,17 @@ def fleet(client: SyncPrefectClient, blocks: None, alpine: None) -> Iterator[Non
     rows = [ours, replace(ours, name="alpine", timezone="Europe/Zurich")]
     remove_deployments(client)
     make_pool(client, "containers", "docker")
+    # one in a file is refused for machines that are thrown away
+    ledger = NotificationLedger.load("tracktor")
+    assert isinstance(ledger, NotificationLedger)
+    NotificationLedger(url=SecretStr(postgresql_url)).save("tracktor", overwrite=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shops, "shops", lambda: rows)
         assert main(DEPLOY) == 0
         for deployment in client.read_deployments():
             client.create_flow_run_from_deployment(deployment.id)
         yield
+    ledger.save("tracktor", overwrite=True)
 
 
 def test_each_shop_has_each_deployment_under_its_name(fleet: None, server: Server) -> None:

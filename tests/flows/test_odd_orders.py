@@ -20,7 +20,7 @@ from tests.stub_tracktor import StubTracktor, order
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
-NOW = "2999-01-01T00:00:00Z"
+NOW = dt.datetime.now(dt.UTC).isoformat()
 
 
 @pytest.fixture
