@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-docs test-ui check format docs docs-serve benchmark clean
+.PHONY: help demo test test-unit test-docs test-ui check format docs docs-serve benchmark clean
 
 help: ## show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,14 +17,17 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## a sandbox shop, the e-mail flow run three times against it, and what it did
 	$(BIN)/prefect-tracktor demo
 
+test-unit: $(READY) ## the tests that need no server, in seconds
+	$(BIN)/python -m pytest tests/unit
+
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 test-docs: $(READY) ## every code block of the handbook and the README, as printed
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m handbook tests/handbook
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m handbook tests/system/handbook
 
 test-ui: $(READY) ## what people see, in a browser (needs Chromium; UI_PICTURES=docs/images keeps it)
-	$(BIN)/python -m pytest -m ui tests/ui
+	$(BIN)/python -m pytest -m ui tests/system/ui
 
 check: $(READY) ## formatter, linter, strict type checker
 	$(BIN)/ruff format --check .

@@ -21,7 +21,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
-from tests.programs import prefect_server, running, waiting
+from tests.support.programs import prefect_server, running, waiting
 
 NAME = "E-mail expired exceptions/daily"
 

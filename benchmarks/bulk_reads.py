@@ -12,7 +12,7 @@ from prefect import flow, unmapped
 from prefect.testing.utilities import prefect_test_harness
 
 from prefect_tracktor import TracktorCredentials
-from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sandbox import sandbox_process
 from prefect_tracktor.tasks import get_order
 

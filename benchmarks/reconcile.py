@@ -18,7 +18,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from prefect_tracktor import DesiredStatus, StatusFile, TracktorCredentials
 from prefect_tracktor.flows import reconcile_manual_statuses
-from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sandbox import RunningSandbox, sandbox_process
 from prefect_tracktor.tasks import update_orders
 

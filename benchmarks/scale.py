@@ -21,7 +21,7 @@ from prefect.testing.utilities import prefect_test_harness
 from prefect_dask.task_runners import DaskTaskRunner
 
 from prefect_tracktor import TracktorCredentials, TransportLimits
-from prefect_tracktor.flows.scan import Scan
+from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sandbox import sandbox_process
 
 ROUNDS = 3

@@ -6,10 +6,10 @@ Edit the list: each entry names a block, the variable of each of its fields, and
 from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
+    CompletedOrders,
     EmailTemplate,
     NotificationLedger,
     OrderFile,
-    SettledOrders,
     ShopifyCredentials,
     ShopifyOrders,
     StatusFile,
@@ -17,7 +17,7 @@ from prefect_tracktor import (
     TracktorCredentials,
     WebhookSubscription,
 )
-from prefect_tracktor.mail.smtp import verify_login
+from prefect_tracktor.messages.smtp import verify_login
 from prefect_tracktor.setup import Document, one_shopify_login, split_topics
 
 DOCUMENTS = (
@@ -105,9 +105,9 @@ DOCUMENTS = (
         instead=OrderFile,
     ),
     Document(
-        SettledOrders,
+        CompletedOrders,
         # beside the ledger: workers that share one share the other
-        {"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_SETTLED_AFTER_DAYS"},
+        {"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_COMPLETED_AFTER_DAYS"},
     ),
     Document(
         StatusFile,

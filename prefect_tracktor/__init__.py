@@ -6,21 +6,21 @@ from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
-    BadCredentials,
+    APIConnectionError,
+    AuthenticationError,
     BatchFailed,
-    ConnectionTrouble,
     IncompleteRun,
     InvalidInput,
+    InvalidResponse,
     LimitExceeded,
     NotFound,
     RateLimited,
-    RejectedValue,
-    ServerTrouble,
+    ServerError,
     TracktorError,
-    UnreadableAnswer,
+    UnprocessableValue,
 )
-from prefect_tracktor.mail.ledger import NotificationLedger
-from prefect_tracktor.mail.template import EmailTemplate
+from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import (
     Carrier,
     ExceptionStatus,
@@ -33,23 +33,24 @@ from prefect_tracktor.models import (
     Webhook,
     WebhookTopic,
 )
-from prefect_tracktor.settled import SettledOrders
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
 from prefect_tracktor.sources import OrderFile, ShopifyOrders, StatusFile, StatusQuery
 from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
-from prefect_tracktor.transport import TransportLimits
-from prefect_tracktor.webhooks import WantedWebhook, WebhookSubscription
+from prefect_tracktor.storage.completed_orders import CompletedOrders
+from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
 
 __version__ = version("prefect-tracktor")
 
 __all__ = [
+    "APIConnectionError",
     "AsyncTracktorClient",
-    "BadCredentials",
+    "AuthenticationError",
     "Batch",
     "BatchFailed",
     "Carrier",
-    "ConnectionTrouble",
+    "CompletedOrders",
     "DesiredStatus",
     "EmailTemplate",
     "ExceptionStatus",
@@ -57,6 +58,7 @@ __all__ = [
     "Fulfillment",
     "IncompleteRun",
     "InvalidInput",
+    "InvalidResponse",
     "LimitExceeded",
     "LineItem",
     "NotFound",
@@ -64,9 +66,7 @@ __all__ = [
     "Order",
     "OrderFile",
     "RateLimited",
-    "RejectedValue",
-    "ServerTrouble",
-    "SettledOrders",
+    "ServerError",
     "ShipmentStatus",
     "ShopifyCredentials",
     "ShopifyOrders",
@@ -79,7 +79,7 @@ __all__ = [
     "TracktorCredentials",
     "TracktorError",
     "TransportLimits",
-    "UnreadableAnswer",
+    "UnprocessableValue",
     "WantedWebhook",
     "Webhook",
     "WebhookSubscription",

@@ -11,17 +11,18 @@ import anyio
 from pydantic import BaseModel
 
 from prefect_tracktor.client import AsyncTracktorClient
-from prefect_tracktor.endpoints import Endpoint, checked_id
 from prefect_tracktor.errors import (
-    BadCredentials,
-    ConnectionTrouble,
+    APIConnectionError,
+    AuthenticationError,
     InvalidInput,
     NotFound,
     RateLimited,
-    ServerTrouble,
+    ServerError,
     TracktorError,
 )
-from prefect_tracktor.masking import form_of
+from prefect_tracktor.http.call import ApiCall
+from prefect_tracktor.text import form_of
+from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
 
@@ -95,11 +96,11 @@ class Batch(Generic[T]):
         return bool(self.failed) and not self.found and not self.missing
 
 
-def calls_for(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dict[int, Endpoint[T]]:
+def calls_for(api_call: Callable[[int], ApiCall[T]], ids: Iterable[int]) -> dict[int, ApiCall[T]]:
     """Make the same call for many ids.
 
     Args:
-        endpoint: Makes the call for an id.
+        api_call: Makes the call for an id.
         ids: For what, or a single one; a repeated id is called for once.
 
     Returns:
@@ -109,14 +110,14 @@ def calls_for(endpoint: Callable[[int], Endpoint[T]], ids: Iterable[int]) -> dic
         InvalidInput: An id is none, and the message gives its position; or these are no ids.
 
     Example:
-        >>> from prefect_tracktor import endpoints
-        >>> [call.path for call in calls_for(endpoints.get_order, [7, 8, 7]).values()]
+        >>> from prefect_tracktor import api
+        >>> [call.path for call in calls_for(api.get_order, [7, 8, 7]).values()]
         ['orders/7.json', 'orders/8.json']
     """
-    calls: dict[int, Endpoint[T]] = {}
+    calls: dict[int, ApiCall[T]] = {}
     for position, wanted in enumerate(_each(ids)):
         try:
-            calls[checked_id(wanted, field="an id")] = endpoint(wanted)
+            calls[checked_id(wanted, field="an id")] = api_call(wanted)
         except InvalidInput as invalid:
             raise InvalidInput(f"item {position} of the ids: {invalid}") from None
     return calls
@@ -133,7 +134,7 @@ def _each(ids: object) -> Iterable[Any]:
     )
 
 
-async def send_all(client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]) -> Batch[T]:
+async def send_all(client: AsyncTracktorClient, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
     """Make many calls at once, as many under way as the client's limits allow.
 
     One bad id never ends the rest. A few calls go first: when Tracktor answers none of these, or
@@ -147,17 +148,17 @@ async def send_all(client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]
         The outcome of every id.
 
     Raises:
-        BadCredentials: Tracktor refuses the credentials, which concerns all ids alike.
+        AuthenticationError: Tracktor refuses the credentials, which concerns all ids alike.
         InvalidInput: The limit that is shared with other workers cannot be used.
 
     Example:
-        >>> from prefect_tracktor import endpoints
+        >>> from prefect_tracktor import api
         >>> from prefect_tracktor.sandbox import Sandbox
         >>> async def read(tracktor):
         ...     async with AsyncTracktorClient(
         ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
         ...     ) as client:
-        ...         return await send_all(client, calls_for(endpoints.get_order, [1, 1]))
+        ...         return await send_all(client, calls_for(api.get_order, [1, 1]))
         >>> with Sandbox() as tracktor:
         ...     anyio.run(read, tracktor)
         Batch(0 found, 1 missing, 0 failed)
@@ -170,7 +171,7 @@ async def send_all(client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]
 class _Sending(Generic[T]):
     """One bulk call while it runs."""
 
-    def __init__(self, client: AsyncTracktorClient, calls: Mapping[int, Endpoint[T]]) -> None:
+    def __init__(self, client: AsyncTracktorClient, calls: Mapping[int, ApiCall[T]]) -> None:
         self._client = client
         self._requests_before = client.requests_sent
         self._calls = calls
@@ -182,7 +183,7 @@ class _Sending(Generic[T]):
         self._failed_in_a_row = 0
         self._errors: list[TracktorError] = []
         self._gave_up = False
-        self._refusal: BadCredentials | InvalidInput | None = None
+        self._refusal: AuthenticationError | InvalidInput | None = None
 
     async def run(self) -> None:
         async with self._group as group:
@@ -199,8 +200,8 @@ class _Sending(Generic[T]):
         """Send a few calls first: a server that is away is not asked by all others, too."""
         probes = list(islice(self._waiting, _PROBES))
         async with anyio.create_task_group() as group:
-            for wanted, endpoint in probes:
-                group.start_soon(self._send, wanted, endpoint)
+            for wanted, api_call in probes:
+                group.start_soon(self._send, wanted, api_call)
         self._gave_up = len(self._errors) == len(probes) > 0 and (
             all(map(_is_unreachable, self._errors))
             or (len(probes) == _PROBES and all(map(_is_away, self._errors)))
@@ -208,18 +209,18 @@ class _Sending(Generic[T]):
         return not self._gave_up
 
     async def _work(self) -> None:
-        for wanted, endpoint in self._waiting:
-            await self._send(wanted, endpoint)
+        for wanted, api_call in self._waiting:
+            await self._send(wanted, api_call)
             if self._failed_in_a_row >= _GIVE_UP_AFTER:
                 self._gave_up = True
                 return
 
-    async def _send(self, wanted: int, endpoint: Endpoint[T]) -> None:
+    async def _send(self, wanted: int, api_call: ApiCall[T]) -> None:
         try:
-            self._found[wanted] = await self._client.send(endpoint)
+            self._found[wanted] = await self._client.send(api_call)
         except NotFound:
             self._missing.add(wanted)
-        except (BadCredentials, InvalidInput) as refusal:
+        except (AuthenticationError, InvalidInput) as refusal:
             self._refusal = refusal
             self._group.cancel_scope.cancel()
         except TracktorError as error:
@@ -241,17 +242,17 @@ class _Sending(Generic[T]):
 
 
 def _is_unreachable(error: TracktorError) -> bool:
-    return isinstance(error, ConnectionTrouble) and not error.may_have_arrived
+    return isinstance(error, APIConnectionError) and not error.may_have_arrived
 
 
 def _is_away(error: TracktorError) -> bool:
     """Whether the error is about Tracktor as a whole, not about one id."""
-    gateway = isinstance(error, ServerTrouble) and error.status_code in _GATEWAY_TROUBLE
-    return gateway or isinstance(error, ConnectionTrouble | RateLimited)
+    gateway = isinstance(error, ServerError) and error.status_code in _GATEWAY_TROUBLE
+    return gateway or isinstance(error, APIConnectionError | RateLimited)
 
 
 def send_all_from_anywhere(
-    connect: Callable[[], AsyncTracktorClient], calls: Mapping[int, Endpoint[T]]
+    connect: Callable[[], AsyncTracktorClient], calls: Mapping[int, ApiCall[T]]
 ) -> Batch[T]:
     """`send_all` for sync code, with or without an event loop running in the thread.
 
@@ -263,16 +264,16 @@ def send_all_from_anywhere(
         The outcome of every id.
 
     Raises:
-        BadCredentials: Tracktor refuses the credentials.
+        AuthenticationError: Tracktor refuses the credentials.
 
     Example:
-        >>> from prefect_tracktor import TracktorCredentials, endpoints
+        >>> from prefect_tracktor import TracktorCredentials, api
         >>> from prefect_tracktor.sandbox import Sandbox
         >>> with Sandbox() as tracktor:
         ...     credentials = TracktorCredentials(
         ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
         ...     )
-        ...     calls = calls_for(endpoints.get_order, tracktor.shop.order_ids[:3])
+        ...     calls = calls_for(api.get_order, tracktor.shop.order_ids[:3])
         ...     batch = send_all_from_anywhere(credentials.get_async_client, calls)
         >>> [order.order_name for order in batch.found]
         ['#1001', '#1002', '#1003']

@@ -14,11 +14,12 @@ from pydantic import ValidationError
 from prefect_tracktor import TracktorError, __version__
 from prefect_tracktor.deploy import commands
 from prefect_tracktor.deploy.commands import Names, Selection
-from prefect_tracktor.documents import NAME_PATTERN, SHARED
-from prefect_tracktor.events.__main__ import app as receive
+from prefect_tracktor.errors import Unusable
+from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
 from prefect_tracktor.setup.blocks import save_from_variables
-from prefect_tracktor.setup.environment import Unusable, check_names
+from prefect_tracktor.setup.environment import check_names
 from prefect_tracktor.setup.project import documents, write_project
+from prefect_tracktor.webhooks.command import app as receive
 
 Selected = Annotated[Selection, Parameter(name="*")]
 ALL = Selection()

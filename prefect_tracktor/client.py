@@ -1,7 +1,7 @@
 """Tracktor's API for Python: `TracktorClient`, and `AsyncTracktorClient` with an `await`.
 
-A client sends endpoints (`prefect_tracktor.endpoints`) through a transport
-(`prefect_tracktor.transport`), nothing more.
+A client sends endpoints (`prefect_tracktor.api`) through a transport
+(`prefect_tracktor.http.transport`), nothing more.
 """
 
 import hashlib
@@ -15,10 +15,19 @@ from typing import Any, Self, TypeVar
 import anyio
 import httpx
 
-from prefect_tracktor import endpoints
-from prefect_tracktor.endpoints import Answer, Endpoint, checked_address, interpret
+from prefect_tracktor import api
 from prefect_tracktor.errors import InvalidInput, NotFound, TracktorError
-from prefect_tracktor.masking import refuse_masked
+from prefect_tracktor.http.call import ApiCall, Response, parse_response
+from prefect_tracktor.http.rate_limit import rate_limiter_for
+from prefect_tracktor.http.transport import (
+    TransportLimits,
+    aexchange,
+    async_transport,
+    attempts,
+    exchange,
+    is_retryable,
+    sync_transport,
+)
 from prefect_tracktor.models import (
     Fulfillment,
     Order,
@@ -27,17 +36,9 @@ from prefect_tracktor.models import (
     WebhookId,
     WebhookTopic,
 )
-from prefect_tracktor.pace import pace_of
+from prefect_tracktor.text import refuse_masked
 from prefect_tracktor.times import naive_times_in, parse_zone
-from prefect_tracktor.transport import (
-    TransportLimits,
-    aexchange,
-    async_transport,
-    attempts,
-    exchange,
-    may_repeat,
-    sync_transport,
-)
+from prefect_tracktor.validation import checked_address
 
 T = TypeVar("T")
 
@@ -179,7 +180,7 @@ class _Account:
         self._secrets = (checked_api_key(api_key), checked_uuid(uuid))
         self._base_url = f"{checked_address(base_url, field='base_url').rstrip('/')}/{uuid}/"
         self._account = account_name(uuid)
-        self._pace = pace_of(self._account, self.limits)
+        self._rate_limiter = rate_limiter_for(self._account, self.limits)
         self._headers = httpx.Headers(
             {
                 "x-api-key": api_key,
@@ -194,21 +195,21 @@ class _Account:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
-    def _request(self, endpoint: Endpoint[Any]) -> httpx.Request:
+    def _request(self, api_call: ApiCall[Any]) -> httpx.Request:
         self.requests_sent += 1
         # handed to the transport without an httpx client between: redirects, cookies and proxies of
         # its own are not wanted, and it takes a third of a call's time
         return httpx.Request(
-            endpoint.method,
-            self._base_url + endpoint.path,
+            api_call.method,
+            self._base_url + api_call.path,
             headers=self._headers,
-            json=endpoint.json,
+            json=api_call.json,
             extensions=self._extensions,
         )
 
-    def _result(self, endpoint: Endpoint[T], answer: Answer) -> T:
+    def _result(self, api_call: ApiCall[T], answer: Response) -> T:
         with naive_times_in(self._time_zone):
-            return interpret(endpoint, answer, secrets=self._secrets)
+            return parse_response(api_call, answer, secrets=self._secrets)
 
 
 class TracktorClient(_Account):
@@ -264,11 +265,11 @@ class TracktorClient(_Account):
         """Close the connections."""
         self._transport.close()
 
-    def send(self, endpoint: Endpoint[T]) -> T:
+    def send(self, api_call: ApiCall[T]) -> T:
         """Send a call, again if need be, and read its answer.
 
         Args:
-            endpoint: The call.
+            api_call: The call.
 
         Returns:
             The call's result.
@@ -277,42 +278,42 @@ class TracktorClient(_Account):
             TracktorError: The subclass that says what went wrong in the last attempt.
         """
         try:
-            return self._exchange(endpoint)
+            return self._exchange(api_call)
         except TracktorError as error:
             trouble = error
-        return self._send_again(endpoint, trouble)
+        return self._send_again(api_call, trouble)
 
-    def _send_again(self, endpoint: Endpoint[T], trouble: TracktorError) -> T:
-        repeat = partial(may_repeat, endpoint)
+    def _send_again(self, api_call: ApiCall[T], trouble: TracktorError) -> T:
+        repeat = partial(is_retryable, api_call)
         for attempt in attempts(self.limits, repeat=repeat, account=self._account):
             with attempt:
                 if attempt.num == 1:
                     raise trouble
                 try:
-                    return self._exchange(endpoint)
+                    return self._exchange(api_call)
                 except NotFound:
-                    if endpoint.gone_is_done:
-                        return endpoint.read(None)
+                    if api_call.missing_ok:
+                        return api_call.read(None)
                     raise
         raise AssertionError("an attempt returns or raises")
 
-    def _exchange(self, endpoint: Endpoint[T]) -> T:
-        if self._pace:
-            self._pace.wait(endpoint.path)
-        request = self._request(endpoint)
-        return self._result(endpoint, exchange(self._transport, request, endpoint, self.limits))
+    def _exchange(self, api_call: ApiCall[T]) -> T:
+        if self._rate_limiter:
+            self._rate_limiter.wait(api_call.path)
+        request = self._request(api_call)
+        return self._result(api_call, exchange(self._transport, request, api_call, self.limits))
 
     def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
-        """Retrieve the tracking status of a fulfillment; see `endpoints.get_fulfillment`."""
-        return self.send(endpoints.get_fulfillment(fulfillment_id))
+        """Retrieve the tracking status of a fulfillment; see `api.get_fulfillment`."""
+        return self.send(api.get_fulfillment(fulfillment_id))
 
     def get_status_options(self) -> list[StatusOption]:
-        """List the shop's tracking statuses; see `endpoints.get_status_options`."""
-        return self.send(endpoints.get_status_options())
+        """List the shop's tracking statuses; see `api.get_status_options`."""
+        return self.send(api.get_status_options())
 
     def get_order(self, order_id: int) -> Order:
-        """Retrieve an order with its parcels; see `endpoints.get_order`."""
-        return self.send(endpoints.get_order(order_id))
+        """Retrieve an order with its parcels; see `api.get_order`."""
+        return self.send(api.get_order(order_id))
 
     def update_order(
         self,
@@ -322,9 +323,9 @@ class TracktorClient(_Account):
         automatic_carrier_updates: bool | None = None,
         force: bool | None = None,
     ) -> Order:
-        """Set an order's manual tracking status; see `endpoints.update_order`."""
+        """Set an order's manual tracking status; see `api.update_order`."""
         return self.send(
-            endpoints.update_order(
+            api.update_order(
                 order_id,
                 status=status,
                 automatic_carrier_updates=automatic_carrier_updates,
@@ -333,20 +334,20 @@ class TracktorClient(_Account):
         )
 
     def list_webhooks(self) -> list[Webhook]:
-        """List the account's webhooks; see `endpoints.list_webhooks`."""
-        return self.send(endpoints.list_webhooks())
+        """List the account's webhooks; see `api.list_webhooks`."""
+        return self.send(api.list_webhooks())
 
     def create_webhook(self, *, topic: WebhookTopic | str, address: str) -> Webhook:
-        """Create a webhook; see `endpoints.create_webhook`."""
-        return self.send(endpoints.create_webhook(topic=topic, address=address))
+        """Create a webhook; see `api.create_webhook`."""
+        return self.send(api.create_webhook(topic=topic, address=address))
 
     def delete_webhook(self, webhook_id: WebhookId) -> None:
-        """Delete a webhook; see `endpoints.delete_webhook`."""
-        self.send(endpoints.delete_webhook(webhook_id))
+        """Delete a webhook; see `api.delete_webhook`."""
+        self.send(api.delete_webhook(webhook_id))
 
     def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
-        """Make a call that this pack does not know yet; see `endpoints.any_call`."""
-        return self.send(endpoints.any_call(method, path, json))
+        """Make a call that this pack does not know yet; see `api.any_call`."""
+        return self.send(api.any_call(method, path, json))
 
 
 class AsyncTracktorClient(_Account):
@@ -406,11 +407,11 @@ class AsyncTracktorClient(_Account):
         """Close the connections."""
         await self._transport.aclose()
 
-    async def send(self, endpoint: Endpoint[T]) -> T:
+    async def send(self, api_call: ApiCall[T]) -> T:
         """Send a call, again if need be, and read its answer.
 
         Args:
-            endpoint: The call.
+            api_call: The call.
 
         Returns:
             The call's result.
@@ -419,45 +420,45 @@ class AsyncTracktorClient(_Account):
             TracktorError: The subclass that says what went wrong in the last attempt.
         """
         try:
-            return await self._exchange(endpoint)
+            return await self._exchange(api_call)
         except TracktorError as error:
             trouble = error
-        return await self._send_again(endpoint, trouble)
+        return await self._send_again(api_call, trouble)
 
-    async def _send_again(self, endpoint: Endpoint[T], trouble: TracktorError) -> T:
-        repeat = partial(may_repeat, endpoint)
+    async def _send_again(self, api_call: ApiCall[T], trouble: TracktorError) -> T:
+        repeat = partial(is_retryable, api_call)
         async for attempt in attempts(self.limits, repeat=repeat, account=self._account):
             with attempt:
                 if attempt.num == 1:
                     raise trouble
                 try:
-                    return await self._exchange(endpoint)
+                    return await self._exchange(api_call)
                 except NotFound:
-                    if endpoint.gone_is_done:
-                        return endpoint.read(None)
+                    if api_call.missing_ok:
+                        return api_call.read(None)
                     raise
         raise AssertionError("an attempt returns or raises")
 
-    async def _exchange(self, endpoint: Endpoint[T]) -> T:
+    async def _exchange(self, api_call: ApiCall[T]) -> T:
         # a turn ends with the attempt, so that calls which wait to be repeated hold up nobody
         async with self._turns:
-            if self._pace:
-                await self._pace.wait_async(endpoint.path)
-            request = self._request(endpoint)
-            answer = await aexchange(self._transport, request, endpoint, self.limits)
-        return self._result(endpoint, answer)
+            if self._rate_limiter:
+                await self._rate_limiter.wait_async(api_call.path)
+            request = self._request(api_call)
+            answer = await aexchange(self._transport, request, api_call, self.limits)
+        return self._result(api_call, answer)
 
     async def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
-        """Retrieve the tracking status of a fulfillment; see `endpoints.get_fulfillment`."""
-        return await self.send(endpoints.get_fulfillment(fulfillment_id))
+        """Retrieve the tracking status of a fulfillment; see `api.get_fulfillment`."""
+        return await self.send(api.get_fulfillment(fulfillment_id))
 
     async def get_status_options(self) -> list[StatusOption]:
-        """List the shop's tracking statuses; see `endpoints.get_status_options`."""
-        return await self.send(endpoints.get_status_options())
+        """List the shop's tracking statuses; see `api.get_status_options`."""
+        return await self.send(api.get_status_options())
 
     async def get_order(self, order_id: int) -> Order:
-        """Retrieve an order with its parcels; see `endpoints.get_order`."""
-        return await self.send(endpoints.get_order(order_id))
+        """Retrieve an order with its parcels; see `api.get_order`."""
+        return await self.send(api.get_order(order_id))
 
     async def update_order(
         self,
@@ -467,9 +468,9 @@ class AsyncTracktorClient(_Account):
         automatic_carrier_updates: bool | None = None,
         force: bool | None = None,
     ) -> Order:
-        """Set an order's manual tracking status; see `endpoints.update_order`."""
+        """Set an order's manual tracking status; see `api.update_order`."""
         return await self.send(
-            endpoints.update_order(
+            api.update_order(
                 order_id,
                 status=status,
                 automatic_carrier_updates=automatic_carrier_updates,
@@ -478,17 +479,17 @@ class AsyncTracktorClient(_Account):
         )
 
     async def list_webhooks(self) -> list[Webhook]:
-        """List the account's webhooks; see `endpoints.list_webhooks`."""
-        return await self.send(endpoints.list_webhooks())
+        """List the account's webhooks; see `api.list_webhooks`."""
+        return await self.send(api.list_webhooks())
 
     async def create_webhook(self, *, topic: WebhookTopic | str, address: str) -> Webhook:
-        """Create a webhook; see `endpoints.create_webhook`."""
-        return await self.send(endpoints.create_webhook(topic=topic, address=address))
+        """Create a webhook; see `api.create_webhook`."""
+        return await self.send(api.create_webhook(topic=topic, address=address))
 
     async def delete_webhook(self, webhook_id: WebhookId) -> None:
-        """Delete a webhook; see `endpoints.delete_webhook`."""
-        await self.send(endpoints.delete_webhook(webhook_id))
+        """Delete a webhook; see `api.delete_webhook`."""
+        await self.send(api.delete_webhook(webhook_id))
 
     async def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
-        """Make a call that this pack does not know yet; see `endpoints.any_call`."""
-        return await self.send(endpoints.any_call(method, path, json))
+        """Make a call that this pack does not know yet; see `api.any_call`."""
+        return await self.send(api.any_call(method, path, json))

@@ -5,6 +5,7 @@ from inspect import iscoroutine
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
+from prefect_tracktor.block import BLOCK_CONFIG, logo
 from prefect_tracktor.client import (
     BASE_URL,
     AsyncTracktorClient,
@@ -14,11 +15,9 @@ from prefect_tracktor.client import (
     checked_time_zone,
     checked_uuid,
 )
-from prefect_tracktor.endpoints import checked_address
-from prefect_tracktor.errors import InvalidInput, NotFound, UnreadableAnswer
-from prefect_tracktor.forms import BLOCK_CONFIG
-from prefect_tracktor.logos import logo
-from prefect_tracktor.transport import TransportLimits
+from prefect_tracktor.errors import InvalidInput, InvalidResponse, NotFound
+from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.validation import checked_address
 
 _NOT_A_BLOCK = (
     "must be a TracktorCredentials block; load a saved one by its name with"
@@ -172,7 +171,7 @@ class TracktorCredentials(Block):
         """Make one call that costs no tracking look-up, to see that the credentials work.
 
         Raises:
-            BadCredentials: Tracktor refuses the uuid or the key.
+            AuthenticationError: Tracktor refuses the uuid or the key.
             NotFound: There is nothing at that address: the base URL or the uuid is wrong.
             TracktorError: Tracktor cannot be reached, or answers otherwise than expected.
 
@@ -184,7 +183,8 @@ class TracktorCredentials(Block):
             ...     ).verify()
             Traceback (most recent call last):
             ...
-            prefect_tracktor.errors.BadCredentials: GET status-options.json: Tracktor refused ...
+            prefect_tracktor.errors.AuthenticationError: GET status-options.json: Tracktor refused
+            ...
         """
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:
@@ -198,7 +198,7 @@ class TracktorCredentials(Block):
                     status_code=nothing.status_code,
                 ) from None
         if not options:
-            raise UnreadableAnswer(
+            raise InvalidResponse(
                 "GET status-options.json: the account has no statuses, and every shop's has: check"
                 " base_url and uuid of the credentials"
             )

@@ -59,7 +59,7 @@ class InvalidInput(TracktorError, ValueError):
     """A value was refused before anything was sent: an id, an address, an empty update.
 
     Example:
-        >>> from prefect_tracktor.endpoints import get_order
+        >>> from prefect_tracktor.api import get_order
         >>> get_order(-5)
         Traceback (most recent call last):
         ...
@@ -70,11 +70,11 @@ class InvalidInput(TracktorError, ValueError):
         super().__init__(message, may_have_arrived=False)
 
 
-class BadCredentials(TracktorError):
+class AuthenticationError(TracktorError):
     """Tracktor refused the uuid or the API key (401, 403). Waiting does not help.
 
     Example:
-        >>> issubclass(BadCredentials, TracktorError)
+        >>> issubclass(AuthenticationError, TracktorError)
         True
     """
 
@@ -88,11 +88,11 @@ class NotFound(TracktorError):
     """
 
 
-class RejectedValue(TracktorError):
+class UnprocessableValue(TracktorError):
     """Tracktor understood the request and refused a value in it (400, 422 and other 4xx).
 
     Example:
-        >>> issubclass(RejectedValue, TracktorError)
+        >>> issubclass(UnprocessableValue, TracktorError)
         True
     """
 
@@ -106,29 +106,29 @@ class RateLimited(TracktorError):
     """
 
 
-class ServerTrouble(TracktorError):
+class ServerError(TracktorError):
     """Tracktor failed (5xx), or its answer was cut off or was not JSON.
 
     Example:
-        >>> ServerTrouble("bad gateway", status_code=502).status_code
+        >>> ServerError("bad gateway", status_code=502).status_code
         502
     """
 
 
-class ConnectionTrouble(TracktorError):
+class APIConnectionError(TracktorError):
     """Tracktor could not be reached, or did not answer in time.
 
     Example:
-        >>> ConnectionTrouble("no route", may_have_arrived=False).may_have_arrived
+        >>> APIConnectionError("no route", may_have_arrived=False).may_have_arrived
         False
     """
 
 
-class UnreadableAnswer(TracktorError):
+class InvalidResponse(TracktorError):
     """The answer was JSON, but not what was asked for: a missing field, another order.
 
     Example:
-        >>> issubclass(UnreadableAnswer, TracktorError)
+        >>> issubclass(InvalidResponse, TracktorError)
         True
     """
 
@@ -172,3 +172,75 @@ class IncompleteRun(TracktorError):
     def __init__(self, message: str, *, report: Any = None) -> None:
         super().__init__(message)
         self.report = report
+
+
+class DatabaseError(TracktorError):
+    """A database that a flow needs cannot be used.
+
+    Example:
+        >>> issubclass(DatabaseError, TracktorError)
+        True
+    """
+
+
+class LedgerError(DatabaseError):
+    """The ledger's database cannot be used. Without it nothing is sent.
+
+    Example:
+        >>> issubclass(LedgerError, DatabaseError)
+        True
+    """
+
+
+class LedgerReplaced(TracktorError):
+    """The ledger is not the one that this account was last written to by. Nothing was sent.
+
+    Example:
+        >>> issubclass(LedgerReplaced, TracktorError)
+        True
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, may_have_arrived=False)
+
+
+class MailServerError(TracktorError):
+    """The mail server cannot be used for anybody: unreachable, wrong login, sender refused.
+
+    Attributes:
+        about: What its refusal is about, such as `rate` or `login`, as `messages.replies` reads it.
+
+    Example:
+        >>> MailServerError("wrong password", about="login").may_have_arrived
+        False
+    """
+
+    def __init__(self, message: str, *, about: str = "other") -> None:
+        super().__init__(message, may_have_arrived=False)
+        self.about = about
+
+
+class TemplateError(TracktorError, ValueError):
+    """A template cannot be rendered for an order. Nothing was sent.
+
+    Example:
+        >>> issubclass(TemplateError, TracktorError)
+        True
+    """
+
+
+class QueueFull(DatabaseError):
+    """More deliveries wait than the queue may hold; the sender has to try again later.
+
+    Example:
+        >>> issubclass(QueueFull, DatabaseError)
+        True
+    """
+
+
+class Unusable(Exception):
+    """A setting, file or block that is missing or invalid; the message says what to do about it."""
+
+
+class NotSetUp(Exception):
+    """A deployment that has to be enabled, and is not; the message says how."""

@@ -15,22 +15,19 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.futures import PrefectFuture
 from prefect.tasks import exponential_backoff
 
-from prefect_tracktor import endpoints
+from prefect_tracktor import api
+from prefect_tracktor.api import DECISIVE_FIELDS, DECISIVE_FIELDS_OF_PARCELS
 from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anywhere
 from prefect_tracktor.credentials import TracktorCredentials, checked_credentials
-from prefect_tracktor.endpoints import (
-    DECISIVE_FIELDS,
-    DECISIVE_FIELDS_OF_PARCELS,
-    Endpoint,
-)
 from prefect_tracktor.errors import (
+    APIConnectionError,
     BatchFailed,
-    ConnectionTrouble,
     InvalidInput,
     RateLimited,
-    ServerTrouble,
+    ServerError,
     TracktorError,
 )
+from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.models import (
     Fulfillment,
     Order,
@@ -61,7 +58,7 @@ Updates = (
 # be a coroutine; `state.data` is the error in both kinds.
 def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Whether waiting may help."""
-    return isinstance(state.data, RateLimited | ServerTrouble | ConnectionTrouble)
+    return isinstance(state.data, RateLimited | ServerError | APIConnectionError)
 
 
 def _was_not_received(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
@@ -217,7 +214,7 @@ def update_order(
 
     Raises:
         NotFound: Tracktor does not know the id.
-        RejectedValue: Tracktor refuses a value.
+        UnprocessableValue: Tracktor refuses a value.
         TracktorError: Anything else that went wrong.
 
     Example:
@@ -310,7 +307,7 @@ def create_webhook(
         The webhook, with its id.
 
     Raises:
-        RejectedValue: Tracktor refuses a value.
+        UnprocessableValue: Tracktor refuses a value.
         TracktorError: Anything else that went wrong.
 
     Example:
@@ -398,7 +395,7 @@ def get_orders(
 
     Raises:
         InvalidInput: An id is none; nothing was sent.
-        BadCredentials: Tracktor refuses the credentials.
+        AuthenticationError: Tracktor refuses the credentials.
         BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
@@ -406,7 +403,7 @@ def get_orders(
         >>> [order.order_name for order in batch.found], batch.complete
         (['#1001', '#1002', '#1003'], True)
     """
-    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
+    calls = calls_for(partial(api.get_order, needs=needs), order_ids)
     return _unless_all_failed(_send_all(credentials, calls))
 
 
@@ -424,7 +421,7 @@ async def aget_orders(
         >>> len(asyncio.run(aget_orders(credentials, order_ids[:3])).found)
         3
     """
-    calls = calls_for(partial(endpoints.get_order, needs=needs), order_ids)
+    calls = calls_for(partial(api.get_order, needs=needs), order_ids)
     async with checked_credentials(credentials).get_async_client() as client:
         return _unless_all_failed(await send_all(client, calls))
 
@@ -453,7 +450,7 @@ def get_fulfillments(
 
     Raises:
         InvalidInput: An id is none; nothing was sent.
-        BadCredentials: Tracktor refuses the credentials.
+        AuthenticationError: Tracktor refuses the credentials.
         BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
@@ -461,7 +458,7 @@ def get_fulfillments(
         >>> [parcel.order_name for parcel in batch.found], batch.complete
         (['#1001'], True)
     """
-    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
+    calls = calls_for(partial(api.get_fulfillment, needs=needs), fulfillment_ids)
     return _unless_all_failed(_send_all(credentials, calls))
 
 
@@ -479,7 +476,7 @@ async def aget_fulfillments(
         >>> len(asyncio.run(aget_fulfillments(credentials, [fulfillment_id])).found)
         1
     """
-    calls = calls_for(partial(endpoints.get_fulfillment, needs=needs), fulfillment_ids)
+    calls = calls_for(partial(api.get_fulfillment, needs=needs), fulfillment_ids)
     async with checked_credentials(credentials).get_async_client() as client:
         return _unless_all_failed(await send_all(client, calls))
 
@@ -504,7 +501,7 @@ def update_orders(
 
     Raises:
         InvalidInput: An update asks for nothing, or two for one order disagree; nothing was sent.
-        BadCredentials: Tracktor refuses the credentials.
+        AuthenticationError: Tracktor refuses the credentials.
         BatchFailed: Not one could be served; its `batch` says what became of each.
 
     Example:
@@ -562,7 +559,7 @@ def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
         return batch
 
 
-def _send_all(credentials: TracktorCredentials, calls: Mapping[int, Endpoint[T]]) -> Batch[T]:
+def _send_all(credentials: TracktorCredentials, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
     return send_all_from_anywhere(checked_credentials(credentials).get_async_client, calls)
 
 
@@ -577,15 +574,15 @@ def _unless_all_failed(batch: Batch[R]) -> Batch[R]:
     return batch
 
 
-def _writes(updates: Updates, *, force: bool) -> dict[int, Endpoint[Order]]:
+def _writes(updates: Updates, *, force: bool) -> dict[int, ApiCall[Order]]:
     rows = desired_rows_of(updates, field="updates")
     return {order_id: _write(row, force=force) for order_id, row in agreed(rows).items()}
 
 
-def _write(row: DesiredRow, *, force: bool) -> Endpoint[Order]:
+def _write(row: DesiredRow, *, force: bool) -> ApiCall[Order]:
     update = row.desired
     try:
-        return endpoints.update_order(
+        return api.update_order(
             update.order_id,
             status=update.status,
             automatic_carrier_updates=update.automatic_carrier_updates,

@@ -26,9 +26,9 @@ from sqlalchemy import create_engine, make_url
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.sandbox import Sandbox
-from tests.certificates import write_certificate
-from tests.chat import SLACK, TEAMS, ChatServer
-from tests.programs import prefect_server
+from tests.support.certificates import write_certificate
+from tests.support.chat import SLACK, TEAMS, ChatServer
+from tests.support.programs import prefect_server
 
 # a busy machine is no fault
 settings.register_profile("unhurried", deadline=None)

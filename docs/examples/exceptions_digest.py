@@ -22,8 +22,8 @@ from prefect_tracktor import (
     OrderFile,
     TracktorCredentials,
 )
-from prefect_tracktor.mail.ledger import NoticeKey, NoticeState
 from prefect_tracktor.sources import Orders, chunked, iter_order_ids
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 from prefect_tracktor.tasks import batch_of, get_orders
 
 Channel = SlackWebhook | MicrosoftTeamsWebhook | CustomWebhookNotificationBlock

@@ -17,8 +17,8 @@ from prefect import flow
 
 from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials
 from prefect_tracktor.errors import BatchFailed
-from prefect_tracktor.mail.ledger import NoticeState
 from prefect_tracktor.sources import Orders, chunked, iter_order_ids
+from prefect_tracktor.storage.ledger import NoticeState
 from prefect_tracktor.tasks import aget_orders
 
 

@@ -12,8 +12,8 @@ from prefect_tracktor.deploy.builders import (
     saved,
     wished,
 )
-from prefect_tracktor.deploy.shop import NotSetUp, Shop, shop_of_the_environment
-from prefect_tracktor.setup.environment import Unusable
+from prefect_tracktor.deploy.shop import Shop, shop_of_the_environment
+from prefect_tracktor.errors import NotSetUp, Unusable
 
 __all__ = [
     "NotSetUp",

@@ -32,7 +32,7 @@ from prefect_tracktor.deploy.dry_run import (
 )
 from prefect_tracktor.deploy.prefect_api import all_of
 from prefect_tracktor.deploy.work_pools import Place
-from prefect_tracktor.documents import SHARED
+from prefect_tracktor.saved_blocks import SHARED
 
 # on a deployment that was paused because the process that served it has ended, not by a person
 STOPPED = "not-served"

@@ -15,19 +15,19 @@ from prefect.types.entrypoint import EntrypointType
 from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
+    CompletedOrders,
     InvalidInput,
     NotificationLedger,
     OrderFile,
-    SettledOrders,
     ShopifyOrders,
     TracktorCredentials,
     __version__,
 )
-from prefect_tracktor.deploy.shop import NotSetUp, Shop
-from prefect_tracktor.documents import SHARED, document_of_shop, find_document
-from prefect_tracktor.flows.status_change import WITH_DEFAULT_WORDS
+from prefect_tracktor.deploy.shop import Shop
+from prefect_tracktor.errors import NotSetUp, Unusable
+from prefect_tracktor.flows.status_changes import WITH_DEFAULT_WORDS
 from prefect_tracktor.models import status_key
-from prefect_tracktor.setup.environment import Unusable
+from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
 
 Wish = TypeVar("Wish")
 
@@ -162,7 +162,7 @@ def for_scanning(
     return {
         "credentials": saved(TracktorCredentials, shop),
         "orders": orders,
-        "settled": saved(SettledOrders, shop),
+        "settled": saved(CompletedOrders, shop),
         "dry_run": shop.dry_run,
     }
 

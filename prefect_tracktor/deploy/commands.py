@@ -18,7 +18,8 @@ from prefect_tracktor.deploy.serve import claim, serve_registered, stop
 from prefect_tracktor.deploy.shop import Shop, braked, settings
 from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
 from prefect_tracktor.deploy.work_pools import Place, place_in
-from prefect_tracktor.setup.environment import Unusable, check_names, file_of, warnings
+from prefect_tracktor.errors import Unusable
+from prefect_tracktor.setup.environment import check_names, file_of, warnings
 from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
 
 Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]

@@ -14,7 +14,7 @@ from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
 
 from prefect_tracktor.deploy.prefect_api import runs_of
-from prefect_tracktor.flows.sweep import BRAKES
+from prefect_tracktor.flows.sweep_shops import BRAKES
 
 
 def keep_brakes(

@@ -7,14 +7,11 @@ from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo
 
 from prefect_tracktor import InvalidInput, StatusStage
-from prefect_tracktor.documents import NAME_PATTERN, SHARED
-from prefect_tracktor.mail.message import parse_mailbox
-from prefect_tracktor.setup.environment import Unusable, file_of, read
+from prefect_tracktor.errors import Unusable
+from prefect_tracktor.messages.email import parse_mailbox
+from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
+from prefect_tracktor.setup.environment import file_of, read
 from prefect_tracktor.sources.cells import flag_of
-
-
-class NotSetUp(Exception):
-    """A deployment that has to be wished for, and was not; the message says how."""
 
 
 @dataclass(frozen=True, slots=True)

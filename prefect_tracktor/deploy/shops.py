@@ -12,8 +12,9 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
 from prefect_tracktor.deploy.builders import account
-from prefect_tracktor.deploy.shop import NotSetUp, Shop
-from prefect_tracktor.setup.environment import Unusable, check_names
+from prefect_tracktor.deploy.shop import Shop
+from prefect_tracktor.errors import NotSetUp, Unusable
+from prefect_tracktor.setup.environment import check_names
 
 Make = Callable[[Shop], RunnerDeployment]
 Say = Callable[[str], None]

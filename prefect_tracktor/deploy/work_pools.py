@@ -12,8 +12,8 @@ from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
-from prefect_tracktor import NotificationLedger, SettledOrders
-from prefect_tracktor.setup.environment import Unusable
+from prefect_tracktor import CompletedOrders, NotificationLedger
+from prefect_tracktor.errors import Unusable
 
 _OURS = frozenset({"image", "pip_packages"})
 # what the entrypoint of Prefect's own images installs before the run
@@ -71,7 +71,7 @@ class Place:
             The remarks.
         """
         values = [value for made in deployments for value in made.parameters.values()]
-        settled = [value for value in values if isinstance(value, SettledOrders)]
+        settled = [value for value in values if isinstance(value, CompletedOrders)]
         if not self.keeps_files and any(memory.is_file for memory in settled):
             yield (
                 "Settled orders are kept in a SQLite file, which each run throws away: all orders"

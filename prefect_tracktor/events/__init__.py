@@ -1,13 +1,11 @@
-"""Tracktor's webhooks as Prefect events.
+"""Tracking events: their schema, and how they reach Prefect.
 
-Self-hosted, `prefect-tracktor receive` takes them (see `receiver`); in Prefect Cloud, one
-of its own webhooks does (see `cloud`). What comes out is the same, and `tracking` says what.
+Self-hosted, `prefect-tracktor receive` makes them of Tracktor's webhooks; in Prefect Cloud, one of
+its own webhooks does.
 """
 
-from prefect_tracktor.events.cloud import cloud_webhook_template
-from prefect_tracktor.events.sending import send_events
-from prefect_tracktor.events.spool import DeliverySpool
-from prefect_tracktor.events.tracking import (
+from prefect_tracktor.events.prefect_api import send_events
+from prefect_tracktor.events.schema import (
     Kind,
     Subject,
     event_name,
@@ -20,10 +18,8 @@ from prefect_tracktor.events.tracking import (
 )
 
 __all__ = [
-    "DeliverySpool",
     "Kind",
     "Subject",
-    "cloud_webhook_template",
     "event_name",
     "exception_event",
     "exception_event_name",

@@ -1,15 +1,15 @@
 """The ready-made flows, one file each."""
 
-from prefect_tracktor.flows.advance import advance_custom_statuses
-from prefect_tracktor.flows.announce import ExceptionsReport, announce_exceptions
-from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
-from prefect_tracktor.flows.mail_run import MailReport
-from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
-from prefect_tracktor.flows.report import RunReport
-from prefect_tracktor.flows.status_change import email_status_changes, notify_status_change
-from prefect_tracktor.flows.status_run import StatusReport
-from prefect_tracktor.flows.sweep import ShopOutcome, SweepReport, SweptShop, sweep_shops
+from prefect_tracktor.flows.advance_custom_statuses import advance_custom_statuses
+from prefect_tracktor.flows.announce_exceptions import ExceptionsReport, announce_exceptions
+from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
+from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
+from prefect_tracktor.flows.status_changes import email_status_changes, notify_status_change
+from prefect_tracktor.flows.sweep_shops import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
+from prefect_tracktor.runs.notify import MailReport
+from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.set_statuses import StatusReport
 
 __all__ = [
     "ExceptionsReport",

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict
 
 from prefect_tracktor.client import TracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.errors import BadCredentials, IncompleteRun, NotFound, TracktorError
+from prefect_tracktor.errors import AuthenticationError, IncompleteRun, NotFound, TracktorError
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.masking import redact
 from prefect_tracktor.models import Webhook, WebhookId
 from prefect_tracktor.reporting import publish_summary, publish_table
-from prefect_tracktor.webhooks import (
+from prefect_tracktor.text import redact
+from prefect_tracktor.webhooks.subscriptions import (
     WantedWebhook,
     WebhookPlan,
     WebhookSubscription,
@@ -96,7 +96,7 @@ def sync_webhooks(
         What was found and done.
 
     Raises:
-        BadCredentials: Tracktor refuses the credentials.
+        AuthenticationError: Tracktor refuses the credentials.
         TracktorError: The webhooks cannot be read at first; nothing was changed.
         IncompleteRun: Something could not be created or removed. Its `report` says what; the next
             run tries again.
@@ -200,7 +200,7 @@ class _Sync:
         """One webhook that cannot be changed does not keep the others from it."""
         try:
             step()
-        except BadCredentials:
+        except AuthenticationError:
             raise
         except TracktorError as error:
             self._failed.append(redact(str(error), secrets=self._secrets))

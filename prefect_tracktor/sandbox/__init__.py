@@ -13,12 +13,12 @@ except ImportError as missing:
         name=missing.name,
     ) from missing
 
-from prefect_tracktor.sandbox.answers import AnswerShape
 from prefect_tracktor.sandbox.deliveries import Delivery
 from prefect_tracktor.sandbox.faults import DeliveryFault, DeliveryFaults, Fault, Faults
 from prefect_tracktor.sandbox.mail import MailFaults, MailServer, ReceivedMessage
 from prefect_tracktor.sandbox.movement import Movement, MovementStep, Moving
 from prefect_tracktor.sandbox.process import RunningSandbox, sandbox_process
+from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.server import API_KEY, UUID, Sandbox
 from prefect_tracktor.sandbox.shop import (
     RefusedValue,
@@ -32,7 +32,6 @@ from prefect_tracktor.sandbox.shopify import Shopify, ShopifyRules
 __all__ = [
     "API_KEY",
     "UUID",
-    "AnswerShape",
     "Delivery",
     "DeliveryFault",
     "DeliveryFaults",
@@ -45,6 +44,7 @@ __all__ = [
     "Moving",
     "ReceivedMessage",
     "RefusedValue",
+    "ResponseFormat",
     "RunningSandbox",
     "Sandbox",
     "Shop",

@@ -16,7 +16,6 @@ from typing import Any
 from prefect_tracktor.client import checked_uuid
 from prefect_tracktor.sandbox import (
     UUID,
-    AnswerShape,
     DeliveryFault,
     DeliveryFaults,
     Fault,
@@ -24,6 +23,7 @@ from prefect_tracktor.sandbox import (
     MailFaults,
     MailServer,
     Movement,
+    ResponseFormat,
     Sandbox,
     Shop,
 )
@@ -164,7 +164,7 @@ def _present(options: argparse.Namespace) -> dict[str, dt.datetime]:
 
 
 def _shape_names() -> list[str]:
-    return [name for name in AnswerShape.model_fields if name != "wrapped"]
+    return [name for name in ResponseFormat.model_fields if name != "wrapped"]
 
 
 def _faults(options: argparse.Namespace) -> Faults:
@@ -208,9 +208,9 @@ def _given(fields: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _answers(options: argparse.Namespace) -> AnswerShape:
+def _answers(options: argparse.Namespace) -> ResponseFormat:
     chosen = {name: getattr(options, name) for name in _shape_names()}
-    return AnswerShape(wrapped=not options.bare, **chosen)
+    return ResponseFormat(wrapped=not options.bare, **chosen)
 
 
 def _whereabouts(tracktor: Sandbox, mail: MailServer) -> dict[str, Any]:

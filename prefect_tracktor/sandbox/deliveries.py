@@ -11,8 +11,8 @@ import aiohttp
 from pydantic_core import to_json
 
 from prefect_tracktor.models import ShipmentStatus
-from prefect_tracktor.sandbox.answers import AnswerShape
 from prefect_tracktor.sandbox.faults import DeliveryFault, DeliveryFaults, FaultInjector
+from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.shop import ChangedOrder
 
 _AT_ONCE_PER_ADDRESS = 8
@@ -53,7 +53,7 @@ class Delivery(NamedTuple):
         return self.status is not None and 200 <= self.status < 300
 
 
-class _Letter(NamedTuple):
+class _Post(NamedTuple):
     """A message to send; `delivery` says so far which one it is."""
 
     delivery: Delivery
@@ -79,7 +79,7 @@ class Deliveries:
     def __init__(self) -> None:
         self.done: list[Delivery] = []
         self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
-        self._queues: dict[tuple[str, int], asyncio.Queue[_Letter]] = {}
+        self._queues: dict[tuple[str, int], asyncio.Queue[_Post]] = {}
         self._workers: list[asyncio.Task[None]] = []
         self._messages = 0
         self._left = 0
@@ -95,7 +95,7 @@ class Deliveries:
         self,
         changed: ChangedOrder,
         webhooks: list[dict[str, Any]],
-        shape: AnswerShape,
+        shape: ResponseFormat,
         injector: FaultInjector[DeliveryFault] | None = None,
         patience_seconds: float = DeliveryFaults().patience_seconds,
     ) -> None:
@@ -111,7 +111,7 @@ class Deliveries:
         Example:
             >>> async def post() -> list[Delivery]:
             ...     deliveries = Deliveries()
-            ...     deliveries.post(ChangedOrder({}, [], "delivered"), [], AnswerShape())
+            ...     deliveries.post(ChangedOrder({}, [], "delivered"), [], ResponseFormat())
             ...     await deliveries.settle()
             ...     await deliveries.close()
             ...     return deliveries.done
@@ -125,7 +125,7 @@ class Deliveries:
                 if is_on_this_machine(webhook["address"]):
                     delivery = self._planned(webhook, subject, changed.status_key)
                     body = to_json(shaped.shaped(name, subject))
-                    self._send(_Letter(delivery, body, patience_seconds), injector)
+                    self._send(_Post(delivery, body, patience_seconds), injector)
                 else:
                     _log.warning(
                         "webhook %s is not delivered: the sandbox posts to this machine only",
@@ -174,7 +174,7 @@ class Deliveries:
             attempts=0,
         )
 
-    def _send(self, letter: _Letter, injector: FaultInjector[DeliveryFault]) -> None:
+    def _send(self, letter: _Post, injector: FaultInjector[DeliveryFault]) -> None:
         """Send a message, or what is drawn instead."""
         injected = injector.next()
         marked = letter._replace(delivery=letter.delivery._replace(fault=injected.kind))
@@ -189,7 +189,7 @@ class Deliveries:
                 self._queue(letter)
                 self._queue(marked, after_seconds=injected.delay_seconds)
 
-    def _queue(self, letter: _Letter, after_seconds: float = 0.0) -> None:
+    def _queue(self, letter: _Post, after_seconds: float = 0.0) -> None:
         self._left += 1
         self._settled.clear()
         queue = self._queue_for(letter.delivery)
@@ -198,24 +198,24 @@ class Deliveries:
         else:
             queue.put_nowait(letter)
 
-    def _queue_for(self, delivery: Delivery) -> asyncio.Queue[_Letter]:
+    def _queue_for(self, delivery: Delivery) -> asyncio.Queue[_Post]:
         """One for all messages about an order; a second copy must not wait for the first."""
         is_copy = delivery.fault is DeliveryFault.DUPLICATED
-        lane = ((delivery.order_id or 0) + is_copy) % _AT_ONCE_PER_ADDRESS
-        key = delivery.address, lane
+        writer = ((delivery.order_id or 0) + is_copy) % _AT_ONCE_PER_ADDRESS
+        key = delivery.address, writer
         if key not in self._queues:
             self._queues[key] = asyncio.Queue()
             self._workers.append(asyncio.create_task(self._work(self._queues[key])))
         return self._queues[key]
 
-    async def _work(self, queue: asyncio.Queue[_Letter]) -> None:
+    async def _work(self, queue: asyncio.Queue[_Post]) -> None:
         while True:
             self.done.append(await self._deliver(await queue.get()))
             self._left -= 1
             if not self._left:
                 self._settled.set()
 
-    async def _deliver(self, letter: _Letter) -> Delivery:
+    async def _deliver(self, letter: _Post) -> Delivery:
         """Send a message until it is taken, or patience is at its end."""
         loop = asyncio.get_running_loop()
         patient_until = loop.time() + letter.patience_seconds
@@ -228,7 +228,7 @@ class Deliveries:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _attempt(self, letter: _Letter) -> int | None:
+    async def _attempt(self, letter: _Post) -> int | None:
         try:
             async with self._session.post(
                 letter.delivery.address,

@@ -97,10 +97,10 @@ class Movement(BaseModel):
                 f"parcels: only {len(chosen)} can move, not {self.parcels}; "
                 "ask for fewer, or make a shop of more orders"
             )
-        steps = [step for parcel in chosen for step in self._story(parcel)]
+        steps = [step for parcel in chosen for step in self._timeline(parcel)]
         return sorted(steps, key=lambda step: step.after_hours)
 
-    def _story(self, parcel: dict[str, Any]) -> Iterator[MovementStep]:
+    def _timeline(self, parcel: dict[str, Any]) -> Iterator[MovementStep]:
         fulfillment_id = parcel["fulfillment_id"]
         random = Random(f"{self.seed}/movement/{fulfillment_id}")
         ahead = _ahead(parcel)

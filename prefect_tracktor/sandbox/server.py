@@ -14,7 +14,6 @@ from typing import Any
 from aiohttp import web
 from pydantic_core import from_json, to_json
 
-from prefect_tracktor.sandbox.answers import AnswerShape
 from prefect_tracktor.sandbox.background import BackgroundServer
 from prefect_tracktor.sandbox.deliveries import Deliveries, Delivery
 from prefect_tracktor.sandbox.faults import (
@@ -27,6 +26,7 @@ from prefect_tracktor.sandbox.faults import (
 from prefect_tracktor.sandbox.mail import MailServer
 from prefect_tracktor.sandbox.movement import Movement, Moving
 from prefect_tracktor.sandbox.replies import Refusal, Reply
+from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.shop import ChangedOrder, RefusedValue, Shop, UnknownId
 from prefect_tracktor.sandbox.shopify import (
     ACCESS_TOKEN,
@@ -97,7 +97,7 @@ class Sandbox(BackgroundServer):
         *,
         faults: Faults | None = None,
         delivery_faults: DeliveryFaults | None = None,
-        answers: AnswerShape | None = None,
+        answers: ResponseFormat | None = None,
         shopify: ShopifyRules | None = None,
         mail: MailServer | None = None,
         uuid: str = UUID,
@@ -117,7 +117,7 @@ class Sandbox(BackgroundServer):
         self._fault_injector = FaultInjector(self._faults)
         self._delivery_faults = delivery_faults or DeliveryFaults()
         self._delivery_injector = FaultInjector(self._delivery_faults)
-        self._writer = _Writer(answers or AnswerShape())
+        self._writer = _Writer(answers or ResponseFormat())
         self._calls: deque[tuple[str, str]] = deque(maxlen=_CALLS_KEPT)
         self._faults_met: Counter[str] = Counter()
         self._moving: Moving | None = None
@@ -154,12 +154,12 @@ class Sandbox(BackgroundServer):
         self._delivery_faults, self._delivery_injector = faults, FaultInjector(faults)
 
     @property
-    def answers(self) -> AnswerShape:
+    def answers(self) -> ResponseFormat:
         """The shape of the answers."""
         return self._writer.shape
 
     @answers.setter
-    def answers(self, answers: AnswerShape) -> None:
+    def answers(self, answers: ResponseFormat) -> None:
         self._writer = _Writer(answers)
 
     @property
@@ -310,7 +310,7 @@ class Sandbox(BackgroundServer):
             return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors).reply
 
     def _act(self, method: str, path: str, body: bytes) -> Reply:
-        """Find the endpoint by its path and do what the method asks for."""
+        """Find the api_call by its path and do what the method asks for."""
         if order := _ORDER.fullmatch(path):
             return self._on_order(method, int(order[1]), body)
         if fulfillment := _FULFILLMENT.fullmatch(path):
@@ -326,7 +326,7 @@ class Sandbox(BackgroundServer):
             _allow(method, "GET")
             options = self._writer.shape.shaped_options(self.shop.status_options)
             return Reply(HTTPStatus.OK, to_json(options))
-        raise Refusal(HTTPStatus.NOT_FOUND, "no such endpoint")
+        raise Refusal(HTTPStatus.NOT_FOUND, "no such api_call")
 
     def _on_order(self, method: str, order_id: int, body: bytes) -> Reply:
         _allow(method, "GET", "POST")
@@ -386,7 +386,7 @@ class Sandbox(BackgroundServer):
 class _Writer:
     """Writes answers in one shape, and remembers what it wrote about orders and parcels."""
 
-    def __init__(self, shape: AnswerShape) -> None:
+    def __init__(self, shape: ResponseFormat) -> None:
         self.shape = shape
         self._bodies: dict[tuple[str, int, int], bytes] = {}
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefect_tracktor.models import ExceptionStatus, ShipmentStatus, WebhookTopic
-from prefect_tracktor.sandbox.drafts import (
+from prefect_tracktor.sandbox.order_factory import (
     CUSTOM_LABELS,
-    Draft,
-    Drafts,
     Item,
+    OrderFactory,
+    OrderSpec,
     index_of_fulfillment,
     key_of,
     summarise,
@@ -164,7 +164,7 @@ class Shop:
         if now.tzinfo is None:
             raise ValueError("now must be an aware time: give it a tzinfo such as datetime.UTC")
         self.now = now
-        self._drafts = Drafts(
+        self._drafts = OrderFactory(
             orders=orders, seed=seed, expired=expired, now=now, just_ready=just_ready
         )
         self._lock = threading.RLock()
@@ -233,7 +233,7 @@ class Shop:
                 return deepcopy(self._changed[order_id])
         if order_id not in self.order_ids:
             raise UnknownId(f"no order with the id {order_id}")
-        return self._drafts.written_out(self._drafts.draft(self.order_ids.index(order_id)))
+        return self._drafts.written_out(self._drafts.spec(self.order_ids.index(order_id)))
 
     def order_id_of(self, fulfillment_id: int) -> int:
         """The id of the order that a parcel belongs to, found without drawing the order.
@@ -496,7 +496,7 @@ class Shop:
             rows = csv.DictWriter(file, _CSV_COLUMNS, restval="", lineterminator="\n")
             rows.writeheader()
             for index in range(len(self._drafts)):
-                rows.writerows(_csv_rows(self._drafts.draft(index)))
+                rows.writerows(_csv_rows(self._drafts.spec(index)))
 
     def _step(self, status: str, field: str) -> dict[str, str]:
         """The option that a status means, as a step of a parcel's history."""
@@ -606,35 +606,35 @@ _CSV_COLUMNS = (
 )
 
 
-def _csv_rows(draft: Draft) -> Iterator[dict[str, Any]]:
-    fulfilled = "fulfilled" if draft.parcels else "unfulfilled"
-    time = f"{draft.created_at:%Y-%m-%d %H:%M:%S %z}"
-    order = {"Name": draft.name, "Email": draft.email, "Created at": time}
-    if draft.index % 2 == 0:
-        order["Id"] = str(draft.order_id)
+def _csv_rows(spec: OrderSpec) -> Iterator[dict[str, Any]]:
+    fulfilled = "fulfilled" if spec.parcels else "unfulfilled"
+    time = f"{spec.created_at:%Y-%m-%d %H:%M:%S %z}"
+    order = {"Name": spec.name, "Email": spec.email, "Created at": time}
+    if spec.index % 2 == 0:
+        order["Id"] = str(spec.order_id)
     on_first_row = {
         "Financial Status": "paid",
         "Paid at": time,
         "Fulfillment Status": fulfilled,
-        "Fulfilled at": time if draft.parcels else None,
+        "Fulfilled at": time if spec.parcels else None,
         "Accepts Marketing": "no",
         "Currency": "EUR",
-        "Subtotal": f"{draft.subtotal:.2f}",
-        "Shipping": f"{draft.shipping:.2f}",
+        "Subtotal": f"{spec.subtotal:.2f}",
+        "Shipping": f"{spec.shipping:.2f}",
         "Taxes": "0.00",
-        "Total": f"{draft.total:.2f}",
+        "Total": f"{spec.total:.2f}",
         "Discount Amount": "0.00",
         "Shipping Method": "Standard",
-        "Billing Name": draft.full_name,
-        "Shipping Name": draft.full_name,
+        "Billing Name": spec.full_name,
+        "Shipping Name": spec.full_name,
         "Payment Method": "manual",
         "Refunded Amount": "0.00",
-        "Id": str(draft.order_id),
+        "Id": str(spec.order_id),
         "Risk Level": "Low",
         "Source": "web",
-        "Phone": draft.phone,
+        "Phone": spec.phone,
     }
-    for number, item in enumerate(draft.items):
+    for number, item in enumerate(spec.items):
         yield order | _csv_item(item, fulfilled) | ({} if number else on_first_row)
 
 

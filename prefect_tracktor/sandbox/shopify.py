@@ -186,7 +186,7 @@ class Shopify:
             self._tokens.clear()
 
     def reply(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Answer a request.
+        """Response a request.
 
         Args:
             method: The HTTP method.

@@ -9,7 +9,7 @@ from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
-from prefect_tracktor.documents import SHAREABLE, SHARED, find_document
+from prefect_tracktor.saved_blocks import SHAREABLE, SHARED, find_document
 from prefect_tracktor.setup.document import Document, Values
 from prefect_tracktor.setup.environment import (
     SHOWN,
@@ -20,7 +20,7 @@ from prefect_tracktor.setup.environment import (
     without_values,
 )
 from prefect_tracktor.setup.project import variables_of
-from prefect_tracktor.webhooks import host_of
+from prefect_tracktor.webhooks.subscriptions import host_of
 
 
 def save_from_variables(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from dotenv import dotenv_values
 
-from prefect_tracktor.masking import redact
+from prefect_tracktor.errors import Unusable
+from prefect_tracktor.text import redact
 
 Environment = Mapping[str, str]
 
@@ -22,7 +23,7 @@ READ_ELSEWHERE = {
     "TRACKTOR_ANNOUNCE_EXCEPTIONS": "serve",
     "TRACKTOR_CREDENTIALS": "receive",
     "TRACKTOR_RECEIVER_TOKEN": "receive",
-    "TRACKTOR_SPOOL_URL": "receive",
+    "TRACKTOR_QUEUE_URL": "receive",
 }
 
 # What a message may show, as it is no secret and part of the command that mends it.
@@ -32,10 +33,6 @@ _DEFAULT_FILE = Path(".env")
 _FOR_OTHERS = 0o077
 # a shorter value is no secret, and its letters occur in other words
 _SHORTEST_HIDDEN = 8
-
-
-class Unusable(Exception):
-    """A setting, file or block that is missing or invalid; the message says what to do about it."""
 
 
 def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
+from prefect_tracktor.errors import Unusable
 from prefect_tracktor.setup.document import Document
-from prefect_tracktor.setup.environment import Unusable
 
 _PACKAGE = Path(__file__).parent.parent
 # the file by which a folder of that name is known to be ours; many projects have a flows/

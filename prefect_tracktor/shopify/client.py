@@ -1,4 +1,4 @@
-"""`ShopifyClient`: a token, a throttle, and the calls of `prefect_tracktor.shopify.endpoints`."""
+"""`ShopifyClient`: a token, a throttle, and the calls of `prefect_tracktor.shopify.api`."""
 
 import hashlib
 import re
@@ -15,18 +15,19 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from prefect_tracktor.client import checked_secret
-from prefect_tracktor.endpoints import Endpoint, checked_address, interpret
-from prefect_tracktor.errors import BadCredentials, InvalidInput
-from prefect_tracktor.pace import pace_of
-from prefect_tracktor.shopify import endpoints
-from prefect_tracktor.shopify.endpoints import Grant, OrderPage, Reply
-from prefect_tracktor.transport import (
+from prefect_tracktor.errors import AuthenticationError, InvalidInput
+from prefect_tracktor.http.call import ApiCall, parse_response
+from prefect_tracktor.http.rate_limit import rate_limiter_for
+from prefect_tracktor.http.transport import (
     TransportLimits,
     attempts,
     exchange,
-    may_repeat,
+    is_retryable,
     sync_transport,
 )
+from prefect_tracktor.shopify import api
+from prefect_tracktor.shopify.api import Grant, OrderPage, Reply
+from prefect_tracktor.validation import checked_address
 
 T = TypeVar("T")
 
@@ -180,7 +181,7 @@ class ShopifyClient:
         self._app = {"client_id": client_id, "client_secret": client_secret}
         self._account = _account(self._address, access_token, client_id, client_secret)
         self._secrets = (access_token, client_secret)
-        self._pace = pace_of(self._account, self.limits)
+        self._rate_limiter = rate_limiter_for(self._account, self.limits)
         self._transport = sync_transport(self._address, self.limits)
         self._may_send_at = 0.0
 
@@ -206,17 +207,17 @@ class ShopifyClient:
         """The access scopes that the app has been granted on this shop.
 
         Raises:
-            BadCredentials: Orders cannot be read with them.
+            AuthenticationError: Orders cannot be read with them.
         """
-        return self.send(endpoints.granted_scopes(self._api_version))
+        return self.send(api.granted_scopes(self._api_version))
 
     def list_orders(self, search: str, *, after: str = "", first: int = 250) -> OrderPage:
-        """List the orders that match a search; see `endpoints.list_orders`."""
+        """List the orders that match a search; see `api.list_orders`."""
         return self.send(
-            endpoints.list_orders(search, after=after, first=first, api_version=self._api_version)
+            api.list_orders(search, after=after, first=first, api_version=self._api_version)
         )
 
-    def send(self, query: Endpoint[Reply[T]]) -> T:
+    def send(self, query: ApiCall[Reply[T]]) -> T:
         """Send a query, again if need be, and read its answer.
 
         Args:
@@ -231,7 +232,7 @@ class ShopifyClient:
         token = self._token()
         try:
             reply = self._ask(query, token)
-        except BadCredentials as refused:
+        except AuthenticationError as refused:
             if self._access_token or refused.status_code != HTTPStatus.UNAUTHORIZED:
                 raise
             _tokens.forget(self._account, token)
@@ -239,7 +240,7 @@ class ShopifyClient:
         self._may_send_at = time.monotonic() + reply.pause.total_seconds()
         return reply.data
 
-    def _ask(self, query: Endpoint[Reply[T]], token: str) -> Reply[T]:
+    def _ask(self, query: ApiCall[Reply[T]], token: str) -> Reply[T]:
         time.sleep(max(0.0, self._may_send_at - time.monotonic()))
         # a filter that Shopify does not understand is named in the answer only when asked for
         headers = {"x-shopify-access-token": token, "shopify-search-query-debug": "1"}
@@ -250,11 +251,11 @@ class ShopifyClient:
 
     def _new_grant(self) -> Grant:
         form = {"grant_type": "client_credentials"} | self._app
-        return self._repeat(endpoints.grant(), {}, secrets=self._secrets, data=form)
+        return self._repeat(api.grant(), {}, secrets=self._secrets, data=form)
 
     def _repeat(
         self,
-        endpoint: Endpoint[T],
+        api_call: ApiCall[T],
         headers: Mapping[str, str],
         *,
         secrets: tuple[str, ...],
@@ -265,20 +266,20 @@ class ShopifyClient:
             "accept-encoding": "gzip",
             "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
         } | dict(headers)
-        repeat = partial(may_repeat, endpoint)
+        repeat = partial(is_retryable, api_call)
         for attempt in attempts(self.limits, repeat=repeat, account=self._account):
             with attempt:
-                if self._pace:
-                    self._pace.wait(endpoint.path)
+                if self._rate_limiter:
+                    self._rate_limiter.wait(api_call.path)
                 request = httpx.Request(
-                    endpoint.method,
-                    self._address + endpoint.path,
+                    api_call.method,
+                    self._address + api_call.path,
                     headers=headers,
                     extensions={"timeout": self.limits.timeout.as_dict()},
                     **content,
                 )
-                answer = exchange(self._transport, request, endpoint, self.limits)
-                return interpret(endpoint, answer, secrets=secrets)
+                answer = exchange(self._transport, request, api_call, self.limits)
+                return parse_response(api_call, answer, secrets=secrets)
         raise AssertionError("an attempt returns or raises")
 
 

@@ -5,9 +5,8 @@ from typing import Self
 from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
-from prefect_tracktor.endpoints import checked_address
-from prefect_tracktor.forms import BLOCK_CONFIG
-from prefect_tracktor.logos import logo
+from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.http.transport import TransportLimits
 from prefect_tracktor.shopify.client import (
     API_VERSION,
     ShopifyClient,
@@ -15,7 +14,7 @@ from prefect_tracktor.shopify.client import (
     checked_shop,
     refuse_unless_one_way_in,
 )
-from prefect_tracktor.transport import TransportLimits
+from prefect_tracktor.validation import checked_address
 
 
 class ShopifyCredentials(Block):
@@ -146,7 +145,8 @@ class ShopifyCredentials(Block):
         """Ask for the app's scopes, to see that the credentials work and orders can be read.
 
         Raises:
-            BadCredentials: Shopify refuses the credentials, or the scope `read_orders` is missing.
+            AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
+                missing.
             TracktorError: Shopify cannot be reached, or answers otherwise than expected.
 
         Example:
@@ -157,7 +157,7 @@ class ShopifyCredentials(Block):
             ...     ).verify()
             Traceback (most recent call last):
             ...
-            prefect_tracktor.errors.BadCredentials: POST api/2026-10/graphql.json: Shopify ...
+            prefect_tracktor.errors.AuthenticationError: POST api/2026-10/graphql.json: Shopify ...
         """
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:

@@ -6,7 +6,6 @@ from typing import Annotated, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator
 
-from prefect_tracktor.endpoints import checked_id
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.order_file import OrderFile
 from prefect_tracktor.sources.order_ids import OrderIds
@@ -14,6 +13,7 @@ from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
+from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
 

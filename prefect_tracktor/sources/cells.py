@@ -3,7 +3,7 @@
 import re
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.masking import redact
+from prefect_tracktor.text import redact
 
 # A plain number, and what spreadsheets and Shopify's bulk exports make of it.
 _ORDER_ID = re.compile(r"'?(?:gid://shopify/Order/)?([1-9][0-9]{0,18})(\.0+)?")

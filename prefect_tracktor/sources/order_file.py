@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 from pydantic import Field, HttpUrl
 
+from prefect_tracktor.block import logo
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.logos import logo
 from prefect_tracktor.sources.cells import order_id_of
+from prefect_tracktor.sources.files import name_of
 from prefect_tracktor.sources.order_ids import OrderIds
 from prefect_tracktor.sources.order_state import (
     CANCELLED,
@@ -17,7 +18,6 @@ from prefect_tracktor.sources.order_state import (
     states_in,
     tells_state,
 )
-from prefect_tracktor.sources.storage import name_of
 from prefect_tracktor.sources.table_file import Cell, Row, TableFile, Text
 
 # Shopify repeats an order's name on each of its lines, and gives its id on the first one only.

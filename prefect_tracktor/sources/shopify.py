@@ -10,12 +10,11 @@ from typing import Annotated, Literal
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, HttpUrl
 
-from prefect_tracktor.errors import InvalidInput, UnreadableAnswer
-from prefect_tracktor.forms import BLOCK_CONFIG
-from prefect_tracktor.logos import logo
+from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.errors import InvalidInput, InvalidResponse
+from prefect_tracktor.shopify.api import READ_ALL_ORDERS, ListedOrder, TooCostly
 from prefect_tracktor.shopify.client import ShopifyClient
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
-from prefect_tracktor.shopify.endpoints import READ_ALL_ORDERS, ListedOrder, TooCostly
 from prefect_tracktor.sources.order_ids import OrderIds
 
 # Shopify shows 25,000 results of one search at most, and says nothing of the rest.
@@ -164,7 +163,7 @@ class ShopifyOrders(Block):
         Raises:
             InvalidInput: While reading: the window goes back further than the app may look. The
                 message says what to do.
-            BadCredentials: While reading: Shopify refuses the credentials, or the scope
+            AuthenticationError: While reading: Shopify refuses the credentials, or the scope
                 `read_orders` is missing.
             TracktorError: While reading: anything else that went wrong.
 
@@ -225,7 +224,8 @@ class ShopifyOrders(Block):
 
         Raises:
             InvalidInput: The window goes back further than the app may look.
-            BadCredentials: Shopify refuses the credentials, or the scope `read_orders` is missing.
+            AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
+                missing.
             TracktorError: Anything else that went wrong.
 
         Example:
@@ -238,7 +238,7 @@ class ShopifyOrders(Block):
             ...     ).verify()
             Traceback (most recent call last):
             ...
-            prefect_tracktor.errors.BadCredentials: POST api/2026-10/graphql.json: Shopify ...
+            prefect_tracktor.errors.AuthenticationError: POST api/2026-10/graphql.json: Shopify ...
         """
         shop = self.credentials
         briefly = shop.model_copy(update={"limits": shop.limits.for_a_check})
@@ -316,7 +316,7 @@ def _listed(
         if length < LONGEST_STRETCH:
             return
         if last is None or (since is not None and _written(last) == _written(since)):
-            raise UnreadableAnswer(
+            raise InvalidResponse(
                 f"Shopify lists more than {LONGEST_STRETCH:,} orders of the same second; narrow the"
                 " search of the ShopifyOrders block."
             )
@@ -340,7 +340,7 @@ def _paged(client: ShopifyClient, search: str) -> Iterator[ListedOrder]:
             return
         after = page.next_cursor
         if after in cursors:
-            raise UnreadableAnswer(
+            raise InvalidResponse(
                 "Shopify gave the same cursor twice while listing orders, so the list cannot be"
                 " read to its end. Run it again."
             )

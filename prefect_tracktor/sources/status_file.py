@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import HttpUrl
 
-from prefect_tracktor.logos import logo
+from prefect_tracktor.block import logo
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
     AutomaticColumn,

@@ -12,11 +12,8 @@ from pydantic import Field, HttpUrl, SecretStr, field_validator
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from prefect_tracktor.database import said_without_secrets
+from prefect_tracktor.block import BLOCK_CONFIG, logo
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import BLOCK_CONFIG
-from prefect_tracktor.logos import logo
-from prefect_tracktor.masking import refuse_masked
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
     AutomaticColumn,
@@ -26,6 +23,8 @@ from prefect_tracktor.sources.desired_rows import (
 )
 from prefect_tracktor.sources.table_file import Cell, Row, Text, column_positions
 from prefect_tracktor.statuses.desired import DesiredRow
+from prefect_tracktor.storage.database import said_without_secrets
+from prefect_tracktor.text import refuse_masked
 
 _ROWS_AT_ONCE = 1000
 

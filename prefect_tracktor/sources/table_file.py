@@ -15,12 +15,12 @@ from typing import Annotated, Literal, NamedTuple
 from prefect.blocks.core import Block
 from pydantic import Field, Secret, SecretStr, StringConstraints, field_validator
 
+from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import BLOCK_CONFIG
 from prefect_tracktor.sources.cells import is_order_id, shortened
 from prefect_tracktor.sources.encodings import checked_encoding
+from prefect_tracktor.sources.files import opened
 from prefect_tracktor.sources.lines import Lines, text_of
-from prefect_tracktor.sources.storage import opened
 from prefect_tracktor.sources.unpacking import tables_in
 
 _FORMATS: dict[str, Literal["csv", "jsonl"]] = {

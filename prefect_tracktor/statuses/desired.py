@@ -17,8 +17,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.masking import form_of
 from prefect_tracktor.models import StatusOption
+from prefect_tracktor.text import form_of
 
 _LARGEST_ID = 2**63 - 1
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")

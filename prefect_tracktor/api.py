@@ -1,0 +1,422 @@
+"""The seven API calls as plain values: what to send, and how to read what comes back. No I/O.
+
+Every choice that the vendor has not published is made here or in `models`, and marked [inferred].
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from json import dumps
+from typing import Any, TypeVar, get_args
+from urllib.parse import urlsplit
+
+from prefect_tracktor.errors import (
+    InvalidInput,
+)
+from prefect_tracktor.http.call import ApiCall, Method, Service, UnfitResponse
+from prefect_tracktor.models import (
+    Fulfillment,
+    LenientModel,
+    Order,
+    StatusOption,
+    Webhook,
+    WebhookId,
+    WebhookTopic,
+    status_key,
+)
+from prefect_tracktor.text import form_of
+from prefect_tracktor.validation import checked_address, checked_id
+
+T = TypeVar("T")
+M = TypeVar("M", bound=LenientModel)
+
+
+_PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.json)?(\?[A-Za-z0-9_.~%&=+-]*)?")
+_TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+_ENVELOPE_FIELDS = {"success", "ok", "error", "errors", "count", "total", "page", "message"}
+_OPTION_DETAILS = {
+    "id", "color", "colour", "icon", "image", "position", "order", "sort", "type", "description",
+    "enabled", "active", "visible", "default", "custom", "created_at", "updated_at",
+}  # fmt: skip
+_OPTION_FIELDS = set(StatusOption.KEY_FIELDS) | set(StatusOption.LABEL_FIELDS)
+
+# What says where a parcel is and whether a customer may be told. If one of these cannot be read, an
+# answer is unreadable as a whole, unless the caller needs less: unknown is not "not delivered".
+DECISIVE_FIELDS_OF_PARCELS = frozenset(
+    {
+        "order_id",
+        "exception_status",
+        "fulfillment_status",
+        "shipment_status",
+        "is_automatic",
+        "latest_status",
+        "latest_status.key",
+        "latest_status.label",
+    }
+)
+DECISIVE_FIELDS = frozenset(
+    {"automatic_carrier_updates", "exception_statuses", "fulfillments", "statuses"}
+    | {f"fulfillments.{name}" for name in DECISIVE_FIELDS_OF_PARCELS}
+)
+
+
+TRACKTOR = Service(
+    name="Tracktor",
+    address="base_url of the TracktorCredentials block",
+    unknown="this id",
+    check_credentials="Check uuid and api_key of the TracktorCredentials block: both belong to one"
+    " shop.",
+    check_id="Check that it is the Shopify id (not the order's name) and belongs to this shop.",
+    check_value="Correct the value; the shop's statuses are what get_status_options lists.",
+)
+
+
+def get_fulfillment(
+    fulfillment_id: int, *, needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS
+) -> ApiCall[Fulfillment]:
+    """Retrieve the tracking status of a fulfillment [doc].
+
+    Args:
+        fulfillment_id: The Shopify id of the fulfillment.
+        needs: The fields without which the answer is of no use: if one of them is there and cannot
+            be read, nothing is. Any other is `None` then, and in `unreadable_fields`.
+
+    Returns:
+        The call; its result is the `Fulfillment`.
+
+    Raises:
+        InvalidInput: The id is not a positive whole number.
+
+    Example:
+        >>> get_fulfillment(7).path
+        'fulfillments/7.json'
+    """
+    valid_id = checked_id(fulfillment_id, field="fulfillment_id")
+
+    def read(answer: Any) -> Fulfillment:
+        fulfillment = Fulfillment.model_validate(_unwrapped(answer, "fulfillment"))
+        return _readable(_same_id(fulfillment, fulfillment.fulfillment_id, valid_id), needs)
+
+    return ApiCall("GET", f"fulfillments/{valid_id}.json", read, TRACKTOR)
+
+
+def get_order(order_id: int, *, needs: Collection[str] = DECISIVE_FIELDS) -> ApiCall[Order]:
+    """Retrieve the tracking statuses of an order [doc].
+
+    Args:
+        order_id: The Shopify id of the order.
+        needs: The fields without which the answer is of no use, as of `get_fulfillment`; those of
+            parcels as `fulfillments.shipment_status`.
+
+    Returns:
+        The call; its result is the `Order`.
+
+    Raises:
+        InvalidInput: The id is not a positive whole number.
+
+    Example:
+        >>> get_order(1001).read({"order": {"order_id": 1001, "order_name": "#1"}}).order_name
+        '#1'
+    """
+    valid_id = checked_id(order_id, field="order_id")
+
+    def read(answer: Any) -> Order:
+        order = Order.model_validate(_unwrapped(answer, "order"))
+        return _readable(_same_id(order, order.order_id, valid_id), needs)
+
+    return ApiCall("GET", f"orders/{valid_id}.json", read, TRACKTOR)
+
+
+def update_order(
+    order_id: int,
+    *,
+    status: str | None = None,
+    automatic_carrier_updates: bool | None = None,
+    force: bool | None = None,
+) -> ApiCall[Order]:
+    """Set an order's manual tracking status, or hand it back to the carrier [doc].
+
+    The body's envelope `{"order": {...}}` is [inferred]. What the answer holds is unpublished: the
+    result has the fields that it does hold, and at least the order's id [inferred].
+
+    Args:
+        order_id: The Shopify id of the order.
+        status: The label of a built-in or custom status, as entered in the dashboard [vendor].
+        automatic_carrier_updates: `False` where custom statuses are used, `True` to hand the order
+            back to the carrier; left out, the order keeps its setting [vendor].
+        force: Whether to set the status in any case; the vendor recommends true [vendor].
+
+    Returns:
+        The call; its result is the `Order` as far as the answer shows it.
+
+    Raises:
+        InvalidInput: The id is not a positive whole number, the status is blank, or nothing is set.
+
+    Example:
+        >>> update_order(1001, status="Sewing").json
+        {'order': {'status': 'Sewing'}}
+    """
+    valid_id = checked_id(order_id, field="order_id")
+    flags = {"automatic_carrier_updates": automatic_carrier_updates, "force": force}
+    _refuse_unwritable(status, flags)
+    given = {"status": status} | flags
+    changes = {name: value for name, value in given.items() if value is not None}
+    if not changes.keys() - {"force"}:
+        raise InvalidInput("nothing to update: give status or automatic_carrier_updates")
+
+    def read(answer: Any) -> Order:
+        unwrapped = _unwrapped(answer, "order")
+        fields = unwrapped if isinstance(unwrapped, dict) else {}
+        order = Order.model_validate({"order_id": valid_id} | fields)
+        return _same_id(order, order.order_id, valid_id)
+
+    return ApiCall(
+        "POST",
+        f"orders/{valid_id}.json",
+        read,
+        TRACKTOR,
+        json={"order": changes},
+        may_be_empty=True,
+    )
+
+
+def _refuse_unwritable(status: object, flags: Mapping[str, object]) -> None:
+    if status is not None and not (isinstance(status, str) and status.strip()):
+        raise InvalidInput("status must be a label; leave it out to keep the order's status")
+    for name, flag in flags.items():
+        if not isinstance(flag, bool | None):
+            raise InvalidInput(f"{name} must be true, false or left out; not {form_of(flag)}")
+
+
+def get_status_options() -> ApiCall[list[StatusOption]]:
+    """List the shop's tracking statuses, built in and its own [doc].
+
+    The answer's shape is unpublished: lists, objects keyed by status and groups of either are read,
+    wrapped or not [inferred].
+
+    Returns:
+        The call; its result is the list of `StatusOption`.
+
+    Example:
+        >>> [option.label for option in get_status_options().read(["Cutting", "Sewing"])]
+        ['Cutting', 'Sewing']
+    """
+
+    def read(answer: Any) -> list[StatusOption]:
+        return [StatusOption.model_validate(option) for option in _status_options(answer)]
+
+    return ApiCall("GET", "status-options.json", read, TRACKTOR)
+
+
+def list_webhooks() -> ApiCall[list[Webhook]]:
+    """List the account's webhooks [doc].
+
+    Returns:
+        The call; its result is the list of `Webhook`.
+
+    Example:
+        >>> list_webhooks().read({"webhooks": []})
+        []
+    """
+
+    def read(answer: Any) -> list[Webhook]:
+        webhooks = _unwrapped(answer, "webhooks")
+        entries = webhooks.values() if isinstance(webhooks, dict) else webhooks or ()
+        return [Webhook.model_validate(_unwrapped(entry, "webhook")) for entry in entries]
+
+    return ApiCall("GET", "webhooks.json", read, TRACKTOR)
+
+
+def create_webhook(*, topic: WebhookTopic | str, address: str) -> ApiCall[Webhook]:
+    """Create a webhook [doc]. The body's form is by analogy with Shopify's [inferred].
+
+    Creating is repeated only when the server surely did not act on it, so that no webhook is made
+    twice.
+
+    Args:
+        topic: One of the ten documented topics.
+        address: Where Tracktor shall post to: https, or http on this machine.
+
+    Returns:
+        The call; its result is the `Webhook`.
+
+    Raises:
+        InvalidInput: The topic is not documented, or the address is not one that may be posted to.
+
+    Example:
+        >>> create_webhook(topic="order/delivered", address="https://shop.example/hook").json
+        {'webhook': {'topic': 'order/delivered', 'address': 'https://shop.example/hook'}}
+    """
+    if str(topic) not in set(WebhookTopic):
+        raise InvalidInput(
+            f"topic must be one of {', '.join(WebhookTopic)}; not {str(topic)[:60]!r}"
+        )
+    body = {"topic": str(topic), "address": checked_address(address, field="address")}
+
+    def read(answer: Any) -> Webhook:
+        fields = _unwrapped(answer, "webhook")
+        return Webhook.model_validate(body | fields if isinstance(fields, dict) else fields)
+
+    return ApiCall(
+        "POST",
+        "webhooks.json",
+        read,
+        TRACKTOR,
+        idempotent=False,
+        json={"webhook": body},
+        # whoever knows the address can post to it
+        secrets=(address, urlsplit(address).path.strip("/")),
+    )
+
+
+def delete_webhook(webhook_id: WebhookId) -> ApiCall[None]:
+    """Delete a webhook [doc].
+
+    Args:
+        webhook_id: The id as `list_webhooks` gives it: a number, or text as of MongoDB [inferred].
+
+    Returns:
+        The call; it has no result.
+
+    Raises:
+        InvalidInput: The id is neither a positive whole number nor letters and digits.
+
+    Example:
+        >>> delete_webhook(3).call
+        'DELETE webhooks/3.json'
+    """
+    if not (isinstance(webhook_id, str) and _TEXT_ID.fullmatch(webhook_id)):
+        checked_id(webhook_id, field="webhook_id")
+    return ApiCall(
+        "DELETE",
+        f"webhooks/{webhook_id}.json",
+        lambda _answer: None,
+        TRACKTOR,
+        may_be_empty=True,
+        missing_ok=True,
+    )
+
+
+def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> ApiCall[Any]:
+    """Make a call that this pack does not know yet, under the same guards as the others.
+
+    Args:
+        method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+        path: The path below the account, such as `orders/1001.json`; a query is allowed.
+        json: The body.
+
+    Returns:
+        The call; its result is the decoded JSON, `None` for an empty answer to a write.
+
+    Raises:
+        InvalidInput: The method or the path is not of that form.
+
+    Example:
+        >>> any_call("GET", "orders/1001/notes.json").idempotent
+        True
+    """
+    if method not in get_args(Method):
+        raise InvalidInput(f"method must be one of {', '.join(get_args(Method))}; not {method!r}")
+    if type(path) is not str or not _PATH.fullmatch(path):
+        raise InvalidInput(
+            "path must be relative to the account, such as 'orders/1001.json'; not"
+            f" {str(path)[:60]!r}"
+        )
+    try:
+        dumps(json)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInput(
+            "json must be what JSON can hold: objects with text as keys, lists, text, numbers"
+        ) from None
+    repeatable = method in {"GET", "PUT", "DELETE"}
+    return ApiCall(
+        method,  # type: ignore[arg-type]  # just compared with the literals
+        path,
+        lambda answer: answer,
+        TRACKTOR,
+        idempotent=repeatable,
+        json=json,
+        may_be_empty=method != "GET",
+    )
+
+
+def _same_id(read: T, found: int, asked: int) -> T:
+    """An answer about another order would become a letter to the wrong customer."""
+    if found != asked:
+        raise UnfitResponse("it is about another id")
+    return read
+
+
+def _readable(read: M, needs: Collection[str]) -> M:
+    """What cannot be read is unknown, and must not pass for something that is not there."""
+    if unknown := read.unreadable_fields.intersection(needs):
+        raise UnfitResponse(f"cannot read {', '.join(sorted(unknown))}")
+    return read
+
+
+def _unwrapped(answer: Any, name: str) -> Any:
+    """`{"order": {...}}` and the bare object alike; envelopes are unpublished [inferred]."""
+    if isinstance(answer, dict) and isinstance(answer.get(name), dict | list):
+        return answer[name]
+    return answer
+
+
+def _status_options(answer: Any) -> Iterator[Any]:
+    """Find the options in whatever nesting they come [inferred]."""
+    if isinstance(answer, list):
+        for entry in answer:
+            yield from [_pair(entry)] if _is_pair(entry) else _status_options(entry)
+    elif isinstance(answer, str):
+        yield from [answer] if answer.strip() else []
+    elif isinstance(answer, dict) and _is_option(answer):
+        yield answer
+    elif isinstance(answer, dict):
+        yield from _options_in(answer)
+
+
+def _options_in(fields: dict[str, Any]) -> Iterator[Any]:
+    nested = any(isinstance(value, dict | list) for value in fields.values())
+    named = any(isinstance(value, str) for value in fields.values())
+    for key, value in fields.items():
+        if isinstance(value, dict | list):
+            yield from _options_under(key, value)
+        elif isinstance(value, str):
+            # beside a list of options, a text is about something else
+            yield from [] if nested or not value.strip() else [{"key": key, "label": value}]
+        elif not (nested or named or key in _ENVELOPE_FIELDS):
+            yield key  # an object of flags or numbers by status
+
+
+def _options_under(key: str, value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    if isinstance(value, dict) and _is_option(value):
+        return [{"key": key} | value]
+    if isinstance(value, dict) and _are_details(value):
+        return [key]
+    return _status_options(value)
+
+
+def _is_option(fields: dict[str, Any]) -> bool:
+    texts = {name for name in _OPTION_FIELDS if _is_text(fields.get(name))}
+    # an envelope may have a name or a status, too
+    is_envelope = any(isinstance(value, dict | list) and value for value in fields.values())
+    return bool(texts & {"key", "label"} or (texts and not is_envelope))
+
+
+def _are_details(fields: dict[str, Any]) -> bool:
+    """Whether they describe the option that they stand under."""
+    is_flat = not any(isinstance(value, dict | list) for value in fields.values())
+    return bool(fields) and is_flat and fields.keys() <= _OPTION_DETAILS
+
+
+def _is_pair(entry: Any) -> bool:
+    """Key and label."""
+    is_two = isinstance(entry, list) and len(entry) == 2 and all(map(_is_text, entry))
+    return is_two and entry[0] == status_key(entry[0]) != entry[1]
+
+
+def _pair(entry: list[str]) -> dict[str, str]:
+    return {"key": entry[0], "label": entry[1]}
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())

@@ -1,0 +1,108 @@
+"""`advance_custom_statuses`: move orders through a shop's own stages as they grow older."""
+
+from datetime import UTC, datetime
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.runs.answers import TO_SET_STATUSES_BY_AGE
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.set_statuses import StatusReport, StatusRun, status_options
+from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
+from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
+from prefect_tracktor.storage.completed_orders import CompletedOrders
+
+
+@flow(name="Advance custom statuses", flow_run_name="advance-custom-statuses")
+def advance_custom_statuses(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    stages: list[StatusStage],
+    *,
+    dry_run: bool = False,
+    max_updates: int = 1000,
+    release_fulfilled: bool = True,
+    allow_empty: bool = False,
+    verify: bool = True,
+    settled: CompletedOrders | None = None,
+    chunk_size: int = 500,
+    chunks_at_once: int = 1,
+) -> StatusReport:
+    """Set each order to the stage that its age has brought it to; only ever forward.
+
+    The age counts from `order_created_at`. An order without a status, or one that is ready and
+    nothing else, stands before the first stage. A shipped order gets no stage any more, and is
+    handed back to the carrier. Left alone are orders that the carrier updates, cancelled ones, and
+    those whose status is none of the stages.
+
+    Args:
+        credentials: The Tracktor account.
+        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
+        stages: The statuses with the days after which they start, in that order.
+        dry_run: Show the plan, and write nothing.
+        max_updates: If more orders than this are to be written, stop before the first.
+        release_fulfilled: Hand orders that were shipped in full, are not delivered and are under a
+            manual status back to the carrier; switched off, they are left alone.
+        allow_empty: Take it for no error if `orders` names none.
+        verify: Read back what was written, and report what did not stick.
+        settled: What remembers the orders that can no longer change, so that these are not read
+            again.
+        chunk_size: How many orders one task run reads or writes.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        InvalidInput: A stage or an argument cannot be right, or `orders` leaves out those that are
+            still being made. Nothing was written.
+        LimitExceeded: More orders than `max_updates` are to be written; none was.
+        IncompleteRun: All that could be done was done, and something is left: orders that could
+            not be read or written, or that do not show what was written. Its `report` says which.
+
+    Example:
+        >>> from prefect_tracktor import StatusStage
+        >>> from prefect_tracktor.flows import advance_custom_statuses
+        >>> report = advance_custom_statuses(
+        ...     credentials,
+        ...     order_ids,
+        ...     [StatusStage("Cutting", 1), StatusStage("Sewing", 3)],
+        ...     dry_run=True,
+        ... )
+        >>> len(report.planned) > 0
+        True
+    """
+    if isinstance(orders, ShopifyOrders) and not orders.finds_unfulfilled:
+        raise InvalidInput(
+            "orders leaves out what is still being made, of which nothing was sent yet: set"
+            " fulfillment of the ShopifyOrders to any or unfulfilled"
+        )
+    if isinstance(orders, OrderFile):
+        # what is still being made is what this is about
+        orders = orders.model_copy(update={"include_unfulfilled": True})
+    options, calls = status_options(credentials)
+    return StatusRun(
+        credentials,
+        Scan(
+            credentials,
+            orders,
+            chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
+            settled=settled,
+            calls=calls,
+            allow_empty=allow_empty,
+            needs=TO_SET_STATUSES_BY_AGE,
+        ),
+        Progression(
+            checked_stages(stages, options),
+            options,
+            now=datetime.now(UTC),
+            release_fulfilled=release_fulfilled,
+        ),
+        title="Advance statuses",
+        dry_run=dry_run,
+        max_updates=max_updates,
+        verify=verify,
+        chunk_size=chunk_size,
+    ).carry_out()

@@ -1,0 +1,299 @@
+"""`email_expired_exceptions`: write to the customers whose parcels' tracking has expired.
+
+Five steps, as in every flow: find, read, choose, act, report.
+"""
+
+from collections.abc import Collection, Container, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput, InvalidResponse
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.models import (
+    NEEDS_ATTENTION,
+    ExceptionStatus,
+    Fulfillment,
+    Order,
+    exception_key,
+)
+from prefect_tracktor.runs.answers import TO_TELL_OF_EXCEPTIONS
+from prefect_tracktor.runs.exception_stats import Trouble
+from prefect_tracktor.runs.notify import (
+    LOOK_AGAIN_AFTER_MINUTES,
+    MailReport,
+    MailRun,
+    Notification,
+    mail_channel,
+)
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.sources import Orders
+from prefect_tracktor.storage.completed_orders import CompletedOrders
+from prefect_tracktor.storage.ledger import NotificationLedger
+
+EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
+
+_ALL = "all"
+
+
+@flow(name="E-mail expired exceptions", flow_run_name="email-expired-exceptions")
+def email_expired_exceptions(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    email_server: EmailServerCredentials,
+    *,
+    sender: str,
+    dry_run: bool = False,
+    redirect_to: str = "",
+    max_emails: int = 500,
+    exception_statuses: frozenset[str] = EXPIRED,
+    template: EmailTemplate | None = None,
+    reply_to: str = "",
+    include_cancelled: bool = False,
+    allow_empty: bool = False,
+    look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
+    messages_per_second: float | None = None,
+    ledger: NotificationLedger | None = None,
+    settled: CompletedOrders | None = None,
+    chunk_size: int = 500,
+    chunks_at_once: int = 1,
+) -> MailReport:
+    """Write once to each customer whose parcel's tracking has expired.
+
+    One message per order names all its parcels that are affected, not delivered, and not yet told
+    about. Nothing is sent before every order is read, every message is rendered, and their number
+    is within the limit. Running it again, or twice at once, writes to nobody twice.
+
+    Args:
+        credentials: The Tracktor account.
+        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
+        email_server: The mail server.
+        sender: Who writes, such as "Your Shop <orders@your-shop.example>".
+        dry_run: Show who would be written to, and send nothing.
+        redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
+            empty to write to these.
+        max_emails: If more messages than this are due, stop before the first.
+        exception_statuses: Which exceptions to write about, by key or label: expired (Tracking
+            Expired), exception (Shipping Exception), not_found (Needs Attention), pending (Pending
+            Details), undelivered (Failed Attempt), cancelled (Cancelled), any other that Tracktor
+            gives, or all.
+        template: What is written; the default speaks of expired tracking only.
+        reply_to: The address for answers; empty for the sender's.
+        include_cancelled: Also write about orders and parcels that are cancelled, voided or
+            refunded; the report counts those that are left out.
+        allow_empty: Take it for no error if `orders` names none.
+        look_again_after_minutes: Read an order again just before its message is sent if it was read
+            longer ago than this.
+        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
+            many as the mail server takes. A server that asks for fewer is waited for either way.
+        ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
+            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
+            it need PostgreSQL.
+        settled: What remembers the orders that can no longer change, so that these are not read
+            again.
+        chunk_size: How many orders one task run reads.
+        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+            task runner has several processes.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        InvalidInput: An argument cannot be right, or `orders` names none; nothing was sent.
+        LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
+        TemplateError: The template fails for an order; nothing was sent.
+        MailServerError: The mail server cannot be used; nothing was sent.
+        InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was sent.
+        IncompleteRun: All that could be done was done, and something is left: orders that could
+            not be read, messages deferred or uncertain. Its `report` says which.
+
+    Example:
+        >>> from prefect_email import EmailServerCredentials
+        >>> from prefect_tracktor.flows import email_expired_exceptions
+        >>> report = email_expired_exceptions(
+        ...     credentials,
+        ...     order_ids,
+        ...     EmailServerCredentials(smtp_server="smtp.example.com"),
+        ...     sender="Your Shop <orders@your-shop.example>",
+        ...     dry_run=True,
+        ... )
+        >>> len(report.due)
+        20
+    """
+    asked = asked_exceptions(exception_statuses)
+    words = _fitting_template(template, asked)
+    trouble = Trouble()
+
+    def choose(order: Order) -> Iterator[Notification]:
+        """One message names all of an order's parcels that are in trouble."""
+        parcels = affected_parcels(order, asked)
+        if parcels:
+            yield Notification(words, [(p, f"exception:{p.exception_status}") for p in parcels])
+
+    run = MailRun(
+        Scan(
+            credentials,
+            orders,
+            chunk_size=chunk_size,
+            chunks_at_once=chunks_at_once,
+            settled=settled,
+            allow_empty=allow_empty,
+            needs=TO_TELL_OF_EXCEPTIONS,
+        ),
+        mail_channel(
+            credentials,
+            email_server,
+            sender=sender,
+            ledger=ledger,
+            redirect_to=redirect_to,
+            reply_to=reply_to,
+            messages_per_second=messages_per_second,
+        ),
+        choose,
+        title="Customers with expired tracking",
+        key="expired-exceptions",
+        dry_run=dry_run,
+        max_emails=max_emails,
+        include_cancelled=include_cancelled,
+        look_again_after_minutes=look_again_after_minutes,
+        watch=trouble.take,
+    )
+    try:
+        return run.carry_out()
+    finally:
+        trouble.publish()
+
+
+@dataclass(frozen=True, slots=True)
+class AskedExceptions:
+    """The exceptions that a flow is to act on.
+
+    Attributes:
+        statuses: Their keys, as parcels have them.
+        all: Whether it is whatever exception there is.
+
+    Example:
+        >>> "expired" in AskedExceptions(frozenset({"expired"}))
+        True
+    """
+
+    statuses: frozenset[str] = frozenset()
+    all: bool = False
+
+    def __contains__(self, exception: object) -> bool:
+        """Whether a parcel's exception is one of them; no exception never is."""
+        return bool(exception) and (self.all or exception in self.statuses)
+
+    def __str__(self) -> str:
+        """The exceptions, for people."""
+        return _ALL if self.all else ", ".join(sorted(self.statuses))
+
+
+def asked_exceptions(names: Collection[str]) -> AskedExceptions:
+    """The exceptions that the parameter of a flow names.
+
+    Args:
+        names: Keys or labels in any spelling, also of exceptions that this version does not know;
+            "all" for whatever there is.
+
+    Returns:
+        The exceptions.
+
+    Raises:
+        InvalidInput: There is none, or a name is blank.
+
+    Example:
+        >>> str(asked_exceptions({"Tracking Expired", "customs_hold"}))
+        'customs_hold, expired'
+    """
+    keys = [_asked(name) for name in names]
+    if not keys:
+        raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
+    return AskedExceptions(frozenset(chain.from_iterable(keys)), all=any(_ALL in k for k in keys))
+
+
+def _asked(name: str) -> Collection[str]:
+    key = exception_key(name)
+    if not key:
+        raise InvalidInput(
+            f"exception_statuses: {name[:40]!r} is none; name one by key or label, such as"
+            " 'expired' or 'Tracking Expired', or 'all'"
+        )
+    if key in {ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION}:
+        return (ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION)
+    return (key,)
+
+
+def affected_parcels(order: Order, exception_statuses: Container[str]) -> tuple[Fulfillment, ...]:
+    """The parcels that their customer should hear about: in trouble, and not delivered.
+
+    Args:
+        order: The order as Tracktor knows it.
+        exception_statuses: Which exceptions count as trouble, by key.
+
+    Returns:
+        The parcels, in the order's order.
+
+    Raises:
+        InvalidResponse: The order names such an exception and none of its parcels has it, or it
+            contradicts its parcels about which of them arrived; or a parcel has a label of the
+            vendor's that means one of them and another one alike.
+
+    Example:
+        >>> order = Order(
+        ...     order_id=1,
+        ...     fulfillments=[
+        ...         {"fulfillment_id": 7, "exception_status": "expired"},
+        ...         {"fulfillment_id": 8, "exception_status": "expired",
+        ...          "shipment_status": "delivered"},
+        ...     ],
+        ... )
+        >>> [parcel.fulfillment_id for parcel in affected_parcels(order, EXPIRED)]
+        [7]
+    """
+    explained = {parcel.exception_status for parcel in order.fulfillments}
+    unexplained = set(order.exception_statuses) - explained
+    if any(name in exception_statuses for name in unexplained) and _is_open(order):
+        raise InvalidResponse(
+            "the order names an exception that none of its parcels has: the answer lacks parcels,"
+            " or a field of them has changed"
+        )
+    for parcel in order.undelivered:
+        _refuse_ambiguous(parcel, exception_statuses)
+    affected = tuple(p for p in order.undelivered if p.exception_status in exception_statuses)
+    if affected and order.contradicts_its_parcels:
+        raise InvalidResponse(
+            "the order's statuses name more deliveries than its parcels do: which of them arrived"
+            " cannot be told"
+        )
+    return affected
+
+
+def _is_open(order: Order) -> bool:
+    """Whether anything of it is still to arrive, as far as can be seen."""
+    if order.is_delivered or order.is_cancelled:
+        return False
+    return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))
+
+
+def _refuse_ambiguous(parcel: Fulfillment, exception_statuses: Container[str]) -> None:
+    asked = parcel.exception_status in exception_statuses
+    may_be_expired = parcel.exception_status == NEEDS_ATTENTION
+    if may_be_expired and not asked and ExceptionStatus.EXPIRED in exception_statuses:
+        raise InvalidResponse(
+            "Tracktor calls a parcel's exception 'Needs Attention', which its vendor uses for"
+            " not_found and expired alike: look at the order in Tracktor's dashboard"
+        )
+
+
+def _fitting_template(template: EmailTemplate | None, asked: AskedExceptions) -> EmailTemplate:
+    if template is None and (asked.all or asked.statuses != EXPIRED):
+        raise InvalidInput(
+            "the default template speaks of expired tracking only: give a template that fits"
+            f" {asked}"
+        )
+    return template or EmailTemplate()

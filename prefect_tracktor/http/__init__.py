@@ -1,0 +1,1 @@
+"""HTTP for any API: calls, connections, retries, rate limits."""

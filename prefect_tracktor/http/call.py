@@ -1,0 +1,344 @@
+"""HTTP calls as plain values: what to send, and how to read what comes back. No I/O."""
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+from prefect_tracktor.errors import (
+    AuthenticationError,
+    InvalidResponse,
+    NotFound,
+    RateLimited,
+    ServerError,
+    TracktorError,
+    UnprocessableValue,
+)
+from prefect_tracktor.text import public_words, redact
+
+T = TypeVar("T")
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+_SAID_AT_MOST = 200
+_ERROR_BODY_LOOKED_AT = 64 * 1024
+_log = logging.getLogger(__name__)
+
+
+class UnfitResponse(ValueError):
+    """The answer is of no use; the message holds ids and names of fields only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Who answers a call, and what to check when it refuses: words for error messages.
+
+    Attributes:
+        name: What the service is called.
+        address: Which field says where it is.
+        unknown: What it does not know when it answers "not found".
+        check_credentials: What to do when it refuses the credentials.
+        check_id: What to do when it does not know something.
+        check_value: What to do when it rejects a value.
+        refuses_with_400: Whether a 400, too, means that it refuses the credentials.
+
+    Example:
+        >>> from prefect_tracktor.api import TRACKTOR
+        >>> TRACKTOR.name
+        'Tracktor'
+    """
+
+    name: str
+    address: str
+    unknown: str
+    check_credentials: str
+    check_id: str
+    check_value: str
+    refuses_with_400: bool = False
+
+
+@dataclass(frozen=True)  # generic: see Batch about slots
+class ApiCall(Generic[T]):
+    """One call: what to send, whether it may be repeated, and how to read the answer.
+
+    Attributes:
+        method: The HTTP method.
+        path: The path below the account, validated.
+        read: Turns the decoded JSON (`None` for an empty body) into the result; raises
+            `ValueError`, `TypeError` or `KeyError` when it is not what was asked for.
+        service: Who answers.
+        idempotent: Whether it can be repeated without harm; if not, it is sent again only where the
+            server surely did not act on it.
+        json: The body, or `None`.
+        may_be_empty: Whether an empty answer is a success.
+        missing_ok: Whether "not found" after a repeated call means that the first one worked.
+        secrets: What was sent and must not be repeated from what the server said.
+
+    Example:
+        >>> from prefect_tracktor.api import get_order
+        >>> get_order(1001).request_line
+        'GET orders/1001.json'
+    """
+
+    method: Method
+    path: str
+    read: Callable[[Any], T]
+    service: Service
+    idempotent: bool = True
+    json: Mapping[str, Any] | None = None
+    may_be_empty: bool = False
+    missing_ok: bool = False
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def request_line(self) -> str:
+        """The call for error messages: method and path below the account."""
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came back from the server: status, headers (lower case) and the whole body.
+
+    Example:
+        >>> Response(200, {}, b'{"order": {"order_id": 7}}').status_code
+        200
+    """
+
+    status_code: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def parse_response(api_call: ApiCall[T], answer: Response, *, secrets: tuple[str, ...] = ()) -> T:
+    """Read an answer, or say what is wrong with it.
+
+    Args:
+        api_call: The call that was made.
+        answer: What came back.
+        secrets: Strings that must not be repeated from what the server said.
+
+    Returns:
+        The call's result.
+
+    Raises:
+        TracktorError: The subclass that fits the status or the body.
+
+    Example:
+        >>> from prefect_tracktor.api import get_order
+        >>> parse_response(get_order(7), Response(404, {}, b""))
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.NotFound: GET orders/7.json: Tracktor does not know this id ...
+    """
+    if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+        raise _refusal(api_call, answer, (*secrets, *api_call.secrets))
+    if not answer.body.strip() and api_call.may_be_empty:
+        return api_call.read(None)
+    try:
+        decoded = from_json(answer.body)
+    except ValueError:
+        raise truncated(api_call, answer.status_code, "its answer was not JSON") from None
+    try:
+        return api_call.read(decoded)
+    except ValidationError as invalid:
+        problem = "; ".join(
+            f"{'.'.join(map(str, error['loc']))}: {error['type']}" for error in invalid.errors()[:3]
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as unexpected:
+        # the words of our own checks only: those of a library may quote the customer's data
+        problem = str(unexpected) if isinstance(unexpected, UnfitResponse) else "unexpected form"
+    raise InvalidResponse(
+        f"{api_call.request_line}: the answer is not what was asked for ({problem}). Nothing was"
+        " taken from it. If it persists, the API has changed: see the inferred details in the"
+        " README.",
+        call=api_call.request_line,
+        status_code=answer.status_code,
+    )
+
+
+def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError:
+    """The error for an answer that began well and cannot be read to its end.
+
+    Args:
+        api_call: The call that was made.
+        status_code: The status that the answer began with.
+        how: What is wrong with it, for the message.
+
+    Returns:
+        The error to raise.
+
+    Example:
+        >>> from prefect_tracktor.api import get_order
+        >>> str(truncated(get_order(7), 200, "its answer was cut off"))[:59]
+        'GET orders/7.json: Tracktor had trouble (200, its answer wa'
+    """
+    advice = (
+        "The webhook or record may exist all the same: list before creating again."
+        if not api_call.idempotent
+        else "Try again later."
+    )
+    return ServerError(
+        f"{api_call.request_line}: {api_call.service.name} had trouble ({status_code}, {how})."
+        f" {advice}",
+        call=api_call.request_line,
+        status_code=status_code,
+    )
+
+
+def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> timedelta | None:
+    """How long the server asks to be left alone, in either form of the header.
+
+    Args:
+        headers: The answer's headers, lower case.
+        now: The present, for tests; an aware time.
+
+    Returns:
+        The time to wait, never negative; `None` without a header or with an unreadable one.
+
+    Example:
+        >>> retry_after({"retry-after": "7"})
+        datetime.timedelta(seconds=7)
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        return max(timedelta(0), timedelta(seconds=float(value)))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        date = parsedate_to_datetime(value)
+        aware = date if date.tzinfo else date.replace(tzinfo=UTC)
+        return max(timedelta(0), aware - (now or datetime.now(UTC)))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _refusal(api_call: ApiCall[Any], answer: Response, secrets: tuple[str, ...]) -> TracktorError:
+    kind, meaning, advice = _meaning(api_call.service, answer.status_code)
+    wait = retry_after(answer.headers)
+    said = _what_the_server_said(answer, secrets)
+    parts = [
+        f"{api_call.request_line}: {meaning} ({answer.status_code}).",
+        quoted(said, call=api_call.request_line),
+        f"It asks to wait {wait.total_seconds():.0f} seconds." if wait else "",
+        advice,
+    ]
+    unavailable = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+    return kind(
+        " ".join(filter(None, parts)),
+        call=api_call.request_line,
+        status_code=answer.status_code,
+        retry_after=wait,
+        may_have_arrived=answer.status_code not in unavailable,
+        server_said=said,
+    )
+
+
+def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], str, str]:
+    """What a status means, and what to do about it [inferred: Tracktor documents no error]."""
+    name = service.name
+    match status_code:
+        case HTTPStatus.BAD_REQUEST if not service.refuses_with_400:
+            return UnprocessableValue, f"{name} rejected a value", service.check_value
+        case HTTPStatus.BAD_REQUEST | HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            return AuthenticationError, f"{name} refused the credentials", service.check_credentials
+        case HTTPStatus.NOT_FOUND | HTTPStatus.GONE:
+            return NotFound, f"{name} does not know {service.unknown}", service.check_id
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            return (
+                RateLimited,
+                f"{name} asks for fewer requests",
+                "Lower max_concurrency or set requests_per_second in the block's limits.",
+            )
+        case HTTPStatus.REQUEST_TIMEOUT:
+            return ServerError, f"{name} gave up waiting for the request", "Try again later."
+        case _ if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return ServerError, f"{name} had trouble", "Try again later."
+        case _ if status_code >= HTTPStatus.BAD_REQUEST:
+            return UnprocessableValue, f"{name} rejected a value", service.check_value
+        case _:
+            return (
+                InvalidResponse,
+                f"{name} answered with a redirect or an unknown status",
+                f"Check {service.address}.",
+            )
+
+
+def _what_the_server_said(answer: Response, secrets: tuple[str, ...]) -> str:
+    """The server's own words on an error, from the fields that are meant for messages.
+
+    Cut before anything searches it: a body may be large.
+    """
+    body = answer.body[:_ERROR_BODY_LOOKED_AT]
+    try:
+        words = " ".join(_messages(from_json(body, allow_partial="trailing-strings")))
+    except ValueError:
+        title = re.search(rb"<title>([^<]{1,200})</title>", body[:10_000], re.IGNORECASE)
+        words = title.group(1).decode("utf-8", "replace") if title else ""
+    return in_short(words, secrets=secrets)
+
+
+def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
+    r"""Somebody else's words on one line, short, without secrets, e-mail addresses and phones.
+
+    Names and streets are left: this is for an error's `server_said`, not for its message.
+
+    Args:
+        words: For example what a server said about an error.
+        secrets: Strings that must not be repeated.
+
+    Returns:
+        At most some 200 characters.
+
+    Example:
+        >>> in_short("no such  customer:\n ada@example.com")
+        'no such customer: [e-mail]'
+    """
+    looked_at = words[: 10 * _SAID_AT_MOST]
+    folded = " ".join(redact(looked_at, secrets=secrets).split())
+    return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"
+
+
+def quoted(said: str, *, call: str, ours: str = "") -> str:
+    """Quote a server in an error message: public words only, and where the rest is.
+
+    Args:
+        said: What the server said, without secrets; written whole to the DEBUG log.
+        call: The call that it answered.
+        ours: Text that was sent; its words may be repeated.
+
+    Returns:
+        A sentence, or nothing if the server said nothing that may be stored.
+
+    Example:
+        >>> quoted("status is invalid for Ada Lovelace", call="POST orders/1.json")
+        "It said: 'status is invalid for …'."
+    """
+    if said:
+        _log.debug("%s: the server said %r", call, said)
+    public = public_words(said, ours=ours)
+    return f"It said: {public!r}." if public else ""
+
+
+def _messages(body: Any) -> Iterator[str]:
+    if not isinstance(body, dict):
+        return
+    for name in ("error", "error_description", "errors", "message", "detail"):
+        yield from _strings(body.get(name))
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _strings(entry)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield f"{key}: {' '.join(_strings(entry))}"

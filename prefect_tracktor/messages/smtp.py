@@ -1,0 +1,511 @@
+"""One session with a mail server for many messages, and a plain word on what became of each."""
+
+import logging
+import random
+import re
+import smtplib
+import ssl
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from enum import StrEnum
+from functools import cached_property
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self
+
+from prefect_email import EmailServerCredentials, SMTPServer, SMTPType
+
+from prefect_tracktor.errors import InvalidInput, MailServerError
+from prefect_tracktor.http.rate_limit import rate_limiter
+from prefect_tracktor.messages.connection import Connection
+from prefect_tracktor.messages.email import validated_address, wire_form
+from prefect_tracktor.messages.replies import About, Reply
+from prefect_tracktor.text import hide_login, redact
+
+_logger = logging.getLogger(__name__)
+
+_SAID_AT_MOST = 200
+_LOOKED_AT_AT_MOST = 2_000
+_SHORTEST_HIDDEN_NAME = 3
+
+_OK = range(200, 300)
+_NOT_NOW = range(400, 500)
+_NO = range(500, 600)
+_CLOSING = 421
+_SEND_CONTENT = 354
+
+_LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 30.0
+_PAUSES_IN_ALL_SECONDS = 1800.0
+_FAREWELL_SECONDS = 5.0
+
+_NO_PASSWORDS = (
+    "The provider takes no login with a password from this account: allow it there, or use its SMTP"
+    " relay or another provider; XOAUTH2 is not supported."
+)
+_OF_BLOCK = " (EmailServerCredentials block)"
+_CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one per app."
+
+
+class DeliveryOutcome(StrEnum):
+    """What the mail server did with a message.
+
+    Example:
+        >>> DeliveryOutcome("sent") is DeliveryOutcome.SENT
+        True
+    """
+
+    SENT = "sent"
+    REFUSED = "refused"
+    DEFERRED = "deferred"
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message's outcome.
+
+    Attributes:
+        outcome: `SENT`: the server took it. `REFUSED`: the address does not exist, never try again.
+            `DEFERRED`: surely not sent, a later try may succeed. `UNCERTAIN`: the connection broke
+            when the server may already have taken it.
+        reason: What the server said, without addresses; empty when it was sent.
+        about: What the server's answer is about.
+        kind: What is the same in equal answers.
+
+    Example:
+        >>> Delivery(DeliveryOutcome.SENT).reason
+        ''
+    """
+
+    outcome: DeliveryOutcome
+    reason: str = ""
+    about: About = field(default=About.OTHER, compare=False, repr=False)
+    kind: str = field(default="", compare=False, repr=False)
+
+
+class _Patience:
+    """Pauses before further tries, each longer than the last, and bounded in total."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._in_all = _PAUSES_IN_ALL_SECONDS
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, as the server takes messages again."""
+        self._left = self._seconds
+        self._next = _FIRST_PAUSE_SECONDS
+
+    def pause(self) -> bool:
+        """Wait, or say that it has been waited long enough."""
+        jitter = random.uniform(1, 1.5)  # noqa: S311  # not a secret
+        seconds = min(self._next * jitter, self._left, self._in_all)
+        if seconds <= 0:
+            return False
+        time.sleep(seconds)
+        self._left -= seconds
+        self._in_all -= seconds
+        self._next = min(2 * self._next, _LONGEST_PAUSE_SECONDS)
+        return True
+
+
+class MailSession:
+    """A connection to a mail server that is kept for many messages, and made anew when it drops.
+
+    Not to be shared between threads.
+
+    A server that asks for fewer messages at a time is waited for, and the message sent again.
+
+    Args:
+        server: The mail server; the block is used as configuration only, as its own `get_server`
+            waits for ever on a server that does not speak.
+        timeout_seconds: How long each operation may take: connecting, a command with its answer,
+            a message with its answer.
+        messages_per_second: How many messages may be sent in any second; below 1 the time between
+            two grows accordingly. `None` for as many as the server takes.
+        patience_seconds: How long to wait while the server takes nothing and asks to slow down.
+
+    Raises:
+        InvalidInput: The time-out or the rate is not positive.
+        MailServerError: On entering: the server cannot be reached, or refuses the login.
+
+    Example:
+        >>> from prefect_tracktor.sandbox import MailServer
+        >>> message = EmailMessage()
+        >>> message["Subject"] = "Hello"
+        >>> with MailServer() as server:
+        ...     block = EmailServerCredentials(
+        ...         smtp_server=server.host, smtp_port=server.port, smtp_type="INSECURE"
+        ...     )
+        ...     with MailSession(block) as session:
+        ...         session.send(message, sender="a@example.com", recipient="b@example.com")
+        Delivery(outcome=<DeliveryOutcome.SENT: 'sent'>, reason='')
+    """
+
+    def __init__(
+        self,
+        server: EmailServerCredentials,
+        *,
+        timeout_seconds: float = 30,
+        messages_per_second: float | None = None,
+        patience_seconds: float = 90,
+    ) -> None:
+        if timeout_seconds <= 0:
+            raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
+        check_rate(messages_per_second)
+        self._server = server
+        self._timeout = timeout_seconds
+        self._rate = messages_per_second
+        self._patience = _Patience(patience_seconds)
+        self._told_of_pauses = False
+        self._smtp: Connection | None = None
+
+    def __enter__(self) -> Self:
+        self._warn_of_readable_password()
+        while self._smtp is None:
+            try:
+                self._connect()
+            except MailServerError as unusable:
+                if not self._wait(unusable.about):
+                    raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._smtp is not None:
+            self._smtp.timeout = min(self._timeout, _FAREWELL_SECONDS)
+            with suppress(OSError):
+                self._smtp.quit()
+        self._drop()
+
+    def send(self, message: EmailMessage, *, sender: str, recipient: str) -> Delivery:
+        """Send one message to one address.
+
+        Args:
+            message: The message.
+            sender: The bare address for the envelope.
+            recipient: The bare address for the envelope.
+
+        Returns:
+            What became of it.
+
+        Raises:
+            InvalidInput: Sender or recipient is not exactly one address.
+            MailServerError: The server cannot be reached any more, or refuses the sender: nobody
+                can be written to, and this message was surely not sent.
+        """
+        sender = validated_address(sender, field="sender")
+        recipient = validated_address(recipient, field="recipient")
+        while True:
+            if self._rate:
+                rate_limiter(f"mail {self._host}", self._rate).try_acquire("message")
+            try:
+                delivery = self._try(message, sender, recipient)
+            except MailServerError as unusable:
+                if not self._wait(unusable.about):
+                    raise
+                continue
+            if delivery.outcome is DeliveryOutcome.SENT:
+                self._patience.renew()
+            if delivery.outcome is not DeliveryOutcome.DEFERRED or not self._wait(delivery.about):
+                return delivery
+
+    def _wait(self, about: str) -> bool:
+        """Before a further try, if it is worth one."""
+        if about != About.RATE:
+            return False
+        if not self._told_of_pauses:
+            self._told_of_pauses = True
+            _logger.warning(
+                "The mail server asks for fewer messages at a time: waiting, and going on. Set"
+                " messages_per_second to what the provider allows."
+            )
+        return self._patience.pause()
+
+    def _try(self, message: EmailMessage, sender: str, recipient: str) -> Delivery:
+        """Over the connection there is, and if that has broken, over a new one."""
+        while True:
+            is_new = self._smtp is None
+            smtp = self._smtp or self._reconnect()
+            try:
+                return self._offer(smtp, message, sender, recipient)
+            except OSError as error:  # all errors of smtplib are
+                # before any of the content was sent: it is safe to try again
+                self._drop()
+                if is_new:
+                    return self._broken(error, recipient)
+
+    def _broken(self, error: OSError, recipient: str) -> Delivery:
+        reason = self._private(f"the connection broke: {self._words(error)}", recipient)
+        reply = _reply_in(error)
+        return Delivery(
+            DeliveryOutcome.DEFERRED,
+            reason,
+            about=reply.about if reply else About.OTHER,
+            kind=reply.kind if reply else "broken",
+        )
+
+    def _offer(
+        self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
+    ) -> Delivery:
+        beyond_ascii = not (sender + recipient).isascii()
+        if beyond_ascii and not smtp.has_extn("smtputf8"):
+            return Delivery(
+                DeliveryOutcome.DEFERRED,
+                "the mail server does not take addresses beyond ASCII (SMTPUTF8); one that does is"
+                " needed, or the customer's other address",
+                about=About.RECIPIENT,
+            )
+        content = _dot_stuffed(wire_form(message, utf8=beyond_ascii))
+        options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
+        if refusal := _refusal(smtp.mail(sender, options)):
+            if refusal.code in _NO and refusal.about != About.RATE and not beyond_ascii:
+                raise self._sender_refused(smtp, refusal, recipient)
+            return self._not_taken(smtp, refusal, recipient)
+        if refusal := _refusal(smtp.rcpt(recipient), to_recipient=True):
+            if refusal.blames_sender:
+                raise self._sender_refused(smtp, refusal, recipient)
+            return self._not_taken(smtp, refusal, recipient)
+        if refusal := _refusal(smtp.docmd("DATA"), wanted=range(_SEND_CONTENT, _SEND_CONTENT + 1)):
+            return self._not_taken(smtp, refusal, recipient)
+        return self._hand_over(smtp, content, recipient)
+
+    def _hand_over(self, smtp: Connection, content: bytes, recipient: str) -> Delivery:
+        """From here on the server may have taken the message, unless it says that it has not."""
+        try:
+            smtp.send(content)
+            code, said = smtp.getreply()
+        except OSError as error:
+            self._drop()
+            reason = f"the connection broke while sending: {self._words(error)}"
+            return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
+        if code in _OK:
+            return Delivery(DeliveryOutcome.SENT)
+        reply = Reply(code, _text(said))
+        if code in _NOT_NOW or code in _NO:
+            return self._not_taken(smtp, reply, recipient)
+        self._drop()
+        reason = f"the server's answer to the message is no SMTP: {reply}"
+        return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
+
+    def _not_taken(self, smtp: Connection, reply: Reply, recipient: str) -> Delivery:
+        self._start_afresh(smtp, closing=reply.code == _CLOSING)
+        return Delivery(
+            DeliveryOutcome.REFUSED if reply.is_final else DeliveryOutcome.DEFERRED,
+            self._private(str(reply), recipient),
+            about=reply.about,
+            kind=reply.kind,
+        )
+
+    def _sender_refused(self, smtp: Connection, reply: Reply, recipient: str) -> MailServerError:
+        self._start_afresh(smtp)
+        about = About.SENDER if reply.about is About.OTHER else reply.about
+        whom = "the sender" if about is About.SENDER else "this account"
+        said = self._private(str(reply), recipient).rstrip(".")
+        return MailServerError(
+            f"the mail server refuses {whom}: {said}. {about.remedy}",
+            about=about,
+        )
+
+    def _start_afresh(self, smtp: Connection, *, closing: bool = False) -> None:
+        """Make the server forget the message at hand; if it cannot, leave it."""
+        try:
+            if closing or smtp.rset()[0] not in _OK:
+                self._drop()
+        except OSError:
+            self._drop()
+
+    def _drop(self) -> None:
+        smtp, self._smtp = self._smtp, None
+        if smtp is not None:
+            smtp.close()
+
+    def _reconnect(self) -> Connection:
+        """A server that is away for a moment is given one."""
+        try:
+            return self._connect()
+        except MailServerError as unusable:
+            if unusable.about == About.RATE:
+                raise
+        time.sleep(_FIRST_PAUSE_SECONDS)
+        return self._connect()
+
+    def _connect(self) -> Connection:
+        step, remedy = (
+            "connecting",
+            f"Check smtp_server, smtp_port and smtp_type{_OF_BLOCK}, and the network.",
+        )
+        try:
+            self._smtp = smtp = self._open()
+            smtp.ehlo_or_helo_if_needed()
+            if self._server.smtp_type is SMTPType.STARTTLS:
+                step, remedy = (
+                    "STARTTLS",
+                    f"Check smtp_type{_OF_BLOCK}, and the server's certificate.",
+                )
+                smtp.starttls(context=self._tls)
+                smtp.ehlo_or_helo_if_needed()
+            if self._server.username:
+                step, remedy = "the login", _CHECK_LOGIN
+                smtp.login(self._server.username, self._server.password.get_secret_value())
+        except (OSError, ValueError) as error:  # ValueError: what smtplib cannot write or decode
+            self._drop()
+            raise self._unusable(step, remedy, error) from None
+        return smtp
+
+    def _unusable(self, step: str, remedy: str, error: Exception) -> MailServerError:
+        reply = _reply_in(error)
+        about = reply.about if reply else About.OTHER
+        if about in (About.RATE, About.LIMIT):
+            remedy = about.remedy
+        elif _takes_no_passwords(error):
+            remedy = _NO_PASSWORDS
+        words = self._words(error).rstrip(".")
+        return MailServerError(
+            f"the mail server cannot be used: {step} failed: {words}. {remedy}", about=about
+        )
+
+    def _open(self) -> Connection:
+        kind = self._server.smtp_type
+        return Connection(
+            self._host,
+            self._server.smtp_port or kind.value,
+            timeout_seconds=self._timeout,
+            tls=self._tls if kind is SMTPType.SSL else None,
+        )
+
+    @property
+    def _host(self) -> str:
+        server = self._server.smtp_server
+        return str(server.value) if isinstance(server, SMTPServer) else str(server)
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        context = ssl.create_default_context()
+        if not self._server.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+    def _warn_of_readable_password(self) -> None:
+        safe = self._server.smtp_type is not SMTPType.INSECURE and self._server.verify
+        if self._server.username and not safe and not _is_loopback(self._host):
+            _logger.warning(
+                "The password for the mail server can be read on its way: in the"
+                " EmailServerCredentials block, set smtp_type to STARTTLS or SSL, and verify."
+            )
+
+    def _words(self, error: Exception) -> str:
+        """What went wrong, in words that show no password and no address."""
+        if isinstance(error, TimeoutError):
+            return f"no answer within {self._timeout:g} s"
+        if isinstance(error, UnicodeError):
+            return "it holds characters beyond ASCII"  # the error itself quotes them
+        return self._private(str(_reply_in(error) or error))
+
+    def _private(self, words: str, recipient: str = "") -> str:
+        """What a server said, without the login, addresses, or the name in the recipient's."""
+        words = hide_login(
+            words[:_LOOKED_AT_AT_MOST],
+            username=self._server.username or "",
+            password=self._server.password.get_secret_value(),
+        )
+        name = recipient.rpartition("@")[0].strip('"')
+        hidden = [recipient]
+        if len(name) >= _SHORTEST_HIDDEN_NAME:
+            hidden += [name, name.lower()]
+        return redact(words, secrets=tuple(hidden))[:_SAID_AT_MOST]
+
+
+def check_rate(messages_per_second: float | None) -> None:
+    """Refuse a rate that nothing can be sent at.
+
+    Args:
+        messages_per_second: The rate; `None` for none.
+
+    Raises:
+        InvalidInput: It is not a positive number.
+
+    Example:
+        >>> check_rate(0)
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidInput: messages_per_second must be more than 0 and at ...
+    """
+    if messages_per_second is not None and not 0.001 <= messages_per_second <= 10_000:
+        raise InvalidInput(
+            "messages_per_second must be more than 0 and at most 10000, or left out, not"
+            f" {messages_per_second:g}"
+        )
+
+
+def verify_login(server: EmailServerCredentials, *, timeout_seconds: float = 10) -> None:
+    """Connect to a mail server and log in, to see that it can be used; nothing is sent.
+
+    Args:
+        server: The mail server.
+        timeout_seconds: How long each operation may take.
+
+    Raises:
+        MailServerError: It cannot be reached, or refuses the login; the message says what to do.
+
+    Example:
+        >>> from prefect_tracktor.sandbox import MailServer
+        >>> with MailServer() as server:
+        ...     verify_login(
+        ...         EmailServerCredentials(
+        ...             smtp_server=server.host, smtp_port=server.port, smtp_type="INSECURE"
+        ...         )
+        ...     )
+    """
+    with MailSession(server, timeout_seconds=timeout_seconds, patience_seconds=0):
+        pass
+
+
+def _dot_stuffed(content: bytes) -> bytes:
+    """The content as SMTP carries it: dots at line starts doubled, a dot at the end."""
+    lines = _LEADING_DOT.sub(b"..", content)
+    return (lines if lines.endswith(b"\r\n") else lines + b"\r\n") + b".\r\n"
+
+
+def _text(said: bytes | str) -> str:
+    text = said if isinstance(said, str) else said.decode("utf-8", "replace")
+    return " ".join(text.split())
+
+
+def _refusal(
+    answer: tuple[int, bytes], *, wanted: range = _OK, to_recipient: bool = False
+) -> Reply | None:
+    """The answer, if it is no yes; raised if the server is about to close, or speaks no SMTP."""
+    code, said = answer
+    if code == _CLOSING or code < _OK.start:
+        raise smtplib.SMTPResponseException(code, said)
+    return None if code in wanted else Reply(code, _text(said), to_recipient=to_recipient)
+
+
+def _reply_in(error: Exception) -> Reply | None:
+    if isinstance(error, smtplib.SMTPResponseException):
+        return Reply(error.smtp_code, _text(error.smtp_error))
+    return None
+
+
+def _takes_no_passwords(error: Exception) -> bool:
+    """No method that smtplib has, or Microsoft's word for passwords being switched off."""
+    words = str(error)
+    return "5.7.139" in words or "No suitable authentication method" in words
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""The engine of the flows: find, read, choose, act, report."""

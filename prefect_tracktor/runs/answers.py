@@ -1,0 +1,174 @@
+"""What a flow needs of Tracktor's answers, and what all answers of a run lacked.
+
+A field that one answer lacks may be empty; one that every answer lacks was renamed or taken away. A
+flow that needs it would find nothing to do and say that all is well.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from prefect_tracktor.api import DECISIVE_FIELDS
+from prefect_tracktor.errors import InvalidResponse
+from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order, exception_label
+from prefect_tracktor.reporting import in_list
+
+_EXCEPTION = "fulfillments.exception_status"
+_LONGEST_EXCEPTION = 40
+# the reference has the one "only set when there is an issue", and does not name the other
+_MAY_BE_ABSENT = {_EXCEPTION, "fulfillments.tracking_url"}
+_DOCUMENTED = {
+    *Order.model_fields,
+    *(f"fulfillments.{name}" for name in Fulfillment.model_fields),
+} - _MAY_BE_ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """The fields without which a flow cannot decide; those of parcels begin with `fulfillments.`.
+
+    Attributes:
+        in_each: If one of these is there and cannot be read, the order counts as not read.
+        in_some: Of each of these groups, some answer of the run must have a field.
+
+    Example:
+        >>> Needs().in_some
+        ()
+    """
+
+    in_each: frozenset[str] = DECISIVE_FIELDS
+    in_some: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def of_each_order(self) -> Self:
+        """The same for a look at a few of the orders that were read before."""
+        return replace(self, in_some=())
+
+    @property
+    def of_each_parcel(self) -> frozenset[str]:
+        """What must be readable where a parcel is looked up alone."""
+        parts = (name.partition(".") for name in self.in_each)
+        return frozenset(name for whole, _, name in parts if whole == "fulfillments" and name)
+
+
+_EXCEPTIONS = frozenset({"exception_statuses", _EXCEPTION})
+_CARRIER_UPDATES = frozenset({"automatic_carrier_updates", "fulfillments.is_automatic"})
+_PARCELS = (
+    ("fulfillments",),
+    ("fulfillments.shipment_status", "fulfillments.latest_status"),
+)
+_TIMES = ("fulfillments.latest_status.datetime", "fulfillments.status.datetime")
+
+TO_FIND_EXCEPTIONS = Needs(
+    DECISIVE_FIELDS - _CARRIER_UPDATES, (*_PARCELS, (_EXCEPTION, "exception_statuses"))
+)
+TO_TELL_OF_EXCEPTIONS = Needs(
+    TO_FIND_EXCEPTIONS.in_each | {"order_email"}, (*TO_FIND_EXCEPTIONS.in_some, ("order_email",))
+)
+TO_TELL_OF_ONE_STATUS = Needs(
+    TO_TELL_OF_EXCEPTIONS.in_each - _EXCEPTIONS, (*_PARCELS, ("order_email",))
+)
+TO_TELL_OF_STATUSES = replace(
+    TO_TELL_OF_ONE_STATUS, in_some=(*TO_TELL_OF_ONE_STATUS.in_some, _TIMES)
+)
+TO_SET_STATUSES = Needs(
+    DECISIVE_FIELDS - _EXCEPTIONS,
+    (
+        ("fulfillments",),
+        ("fulfillments.shipment_status",),
+        ("statuses", "fulfillments.shipment_status"),
+    ),
+)
+TO_SET_STATUSES_BY_AGE = replace(
+    TO_SET_STATUSES, in_some=(*TO_SET_STATUSES.in_some, ("order_created_at",))
+)
+
+
+@dataclass(slots=True)
+class AnswerCheck:
+    """Looks at all orders of a run for what they lack, and for what this version does not know.
+
+    Attributes:
+        needs: What the flow needs.
+        orders: How many orders were looked at.
+
+    Example:
+        >>> check = AnswerCheck(TO_TELL_OF_EXCEPTIONS)
+        >>> check.take([Order(order_id=7)])
+        >>> check.refuse_lost()
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.InvalidResponse: none of the 1 answers has fulfillments, ...
+    """
+
+    needs: Needs
+    orders: int = 0
+    _read: set[str] = field(default_factory=set)
+    _unreadable: Counter[str] = field(default_factory=Counter)
+    _unknown: Counter[str] = field(default_factory=Counter)
+
+    def take(self, orders: Iterable[Order]) -> None:
+        """Look at orders, each once."""
+        for order in orders:
+            self.orders += 1
+            if not self._seen_all:
+                self._read |= order.fields_read
+            self._unreadable.update(order.unreadable_fields)
+            self._unknown.update(
+                str(parcel.exception_status)[:_LONGEST_EXCEPTION]
+                for parcel in order.fulfillments
+                if parcel.exception_status
+                and not isinstance(parcel.exception_status, ExceptionStatus)
+                and not parcel.is_delivered
+            )
+
+    @property
+    def _seen_all(self) -> bool:
+        """Whether nothing can be lost any more."""
+        return self._read >= _DOCUMENTED.union(*self.needs.in_some)
+
+    def refuse_lost(self) -> None:
+        """Stop a flow that would act on answers without what it needs.
+
+        Raises:
+            InvalidResponse: No answer has a readable field of one of the groups that are needed.
+        """
+        lost = [" or ".join(group) for group in self.needs.in_some if self._is_lost(group)]
+        if lost:
+            raise InvalidResponse(
+                f"none of the {self.orders:,} answers has {in_list(lost)}, which this flow needs:"
+                " nothing was sent or changed. Tracktor's API has changed: look at an answer with"
+                " the task call, and open an issue."
+            )
+
+    def notes(self) -> tuple[str, ...]:
+        """What is worth knowing of the answers, a sentence each; no value of a field."""
+        return tuple(self._notes())
+
+    def _notes(self) -> Iterator[str]:
+        lost = [name for name in sorted(_DOCUMENTED) if self._is_lost([name])]
+        if lost:
+            yield (
+                f"None of the {self.orders:,} answers has {in_list(lost)}: Tracktor's API documents"
+                " this and may have changed."
+            )
+        for name, count in sorted(self._unreadable.items()):
+            yield f"{name} could not be read in {count:,} of {self.orders:,} orders."
+        if self._unknown and _EXCEPTION in self.needs.in_each:
+            found = [f"{exception_label(e)} ({n:,})" for e, n in self._unknown.most_common(10)]
+            yield (
+                "Parcels have exceptions that this version does not know:"
+                f" {in_list(found)}. To have them acted on, name them in exception_statuses."
+            )
+
+    def _is_lost(self, group: Iterable[str]) -> bool:
+        """Whether no answer has any of the fields, though some has what they would be part of."""
+        names = list(group)
+        return any(map(self._could_be_there, names)) and self._read.isdisjoint(names)
+
+    def _could_be_there(self, name: str) -> bool:
+        whole, _, _ = name.rpartition(".")
+        if not whole:
+            return self.orders > 0
+        return any(seen.startswith(f"{whole}.") for seen in (*self._read, *self._unreadable))

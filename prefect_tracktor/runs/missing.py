@@ -1,0 +1,96 @@
+"""Order ids that Tracktor does not know: when they are too many to be taken for granted."""
+
+import httpx
+from prefect import get_run_logger
+from prefect.exceptions import PrefectException
+from prefect.runtime import deployment, flow_run
+from prefect.variables import Variable
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import AuthenticationError, NotFound, TracktorError
+from prefect_tracktor.models import status_key
+
+_MANY = 5
+_REASONS = {
+    True: "the account exists, so the ids are probably another shop's (look at the export), or the"
+    " uuid is another account's",
+    False: "it does not know the account either: check base_url and uuid of the credentials",
+    None: "base_url or uuid of the credentials may be wrong, or the ids another shop's",
+}
+
+
+def suspicion_about(
+    credentials: TracktorCredentials, *, found: int, missing: int, dry_run: bool
+) -> tuple[str, int]:
+    """Say what is suspicious about the ids that a run asked for.
+
+    That Tracktor knows none of many is suspicious each time, and none of a few where it does not
+    know the account either. That it does not know most of them is suspicious the first time in a
+    row only: an export may hold orders from before Tracktor was installed.
+
+    Args:
+        credentials: The account.
+        found: How many ids Tracktor knows.
+        missing: How many it does not know.
+        dry_run: Whether the next run is to be told the same again.
+
+    Returns:
+        What is suspicious and why it may be so, empty if nothing is; and how many requests it took.
+
+    Example:
+        >>> suspicion_about(credentials, found=0, missing=4, dry_run=True)
+        ('', 1)
+    """
+    if missing and not found:
+        known, reason, calls = _why_none(credentials)
+        is_suspicious = missing >= _MANY or known is False
+        return (
+            f"Tracktor knows none of the {missing} orders: {reason}" if is_suspicious else "",
+            calls,
+        )
+    if found + missing < _MANY:
+        return "", 0
+    if _is_new(_variable(credentials), most=missing > found, dry_run=dry_run):
+        return (
+            f"Tracktor does not know most of the orders, {missing} of {found + missing}, which is"
+            " new: the export may hold another shop's orders, or the uuid may be another account's."
+            " If it is right, leave it: it is said once"
+        ), 0
+    return "", 0
+
+
+def _why_none(credentials: TracktorCredentials) -> tuple[bool | None, str, int]:
+    """Ask for something that every account has: whether there is one, what is wrong, the calls."""
+    with credentials.get_client() as client:
+        try:
+            known: bool | None = bool(client.get_status_options())
+        except (NotFound, AuthenticationError):
+            known = False
+        except TracktorError:
+            known = None
+        return known, _REASONS[known], client.requests_sent
+
+
+def _variable(credentials: TracktorCredentials) -> str:
+    """A name of its own for each account, flow and deployment."""
+    flow_name, name = flow_run.get_flow_name() or "", deployment.get_name() or ""
+    return status_key(f"tracktor missing {credentials.account} {flow_name} {name}")
+
+
+def _is_new(name: str, *, most: bool, dry_run: bool) -> bool:
+    """Whether it was otherwise in the run before; remembered in a Prefect variable."""
+    try:
+        before = bool(Variable.get(name, default=None))
+        if most != before and not dry_run:
+            _remember(name, most=most)
+    except (httpx.HTTPError, PrefectException) as error:
+        get_run_logger().warning("The variable %s cannot be used: %s", name, type(error).__name__)
+        return True
+    return most and not before
+
+
+def _remember(name: str, *, most: bool) -> None:
+    if most:
+        Variable.set(name, "most of the orders are unknown", overwrite=True)
+    else:
+        Variable.unset(name)

@@ -1,0 +1,304 @@
+"""The first two steps of every flow that scans a shop: find the orders, read them in bulk."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from prefect import get_run_logger
+from prefect.context import FlowRunContext
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import DatabaseError, InvalidInput
+from prefect_tracktor.models import Order
+from prefect_tracktor.reporting import Progress, shown
+from prefect_tracktor.runs.answers import AnswerCheck, Needs
+from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.sources import OrderIds, OrderSource, chunked, iter_order_ids
+from prefect_tracktor.storage.completed_orders import CompletedOrders, arrived_at
+from prefect_tracktor.tasks import batch_of, get_orders
+
+_LARGEST_CHUNK = 10_000
+_MOST_CHUNKS = 64
+
+
+class Scan:
+    """Reads a shop's orders, one task run per chunk, on the task runner of the flow it is used in.
+
+    One chunk is read at a time, as a chunk is concurrent in itself. Where the task runner has
+    several processes, more chunks can be under way: each then has its share of what the
+    credentials allow, so that their limits hold for the whole. Outcomes are taken in the order of
+    the chunks, and memory is that of the chunks under way. Iterate over it once, to get the
+    outcome of each chunk. When Tracktor does not answer, no further chunk is begun: the orders of
+    those that are left are among the failed.
+
+    Args:
+        credentials: The account.
+        orders: Order ids, or a source of them.
+        chunk_size: How many orders a task run reads.
+        chunks_at_once: How many task runs may be under way.
+        settled: What remembers the orders that can no longer change; these are not read again.
+        may_skip: Whether a settled order may be left out, by its id.
+        calls: How many requests were sent before, to find the orders.
+        allow_empty: Whether `orders` may name none.
+        needs: The fields of an order without which the flow cannot decide.
+
+    Attributes:
+        credentials: The account.
+        begun: When the reading of the latest chunk began, in seconds as `time.time` gives it.
+        calls: How many requests were sent so far.
+        read: The orders that were read so far.
+        settled: Those that were left out so far.
+        missing: The ids that Tracktor did not know.
+        failed: Those that could not be read, and why; among them those whose answer holds parcels
+            of another order.
+        left_out: How many orders the source left out so far, by reason.
+        notes: What was odd about the answers so far.
+        gave_up: Whether no further orders are asked for, because Tracktor does not answer.
+
+    Raises:
+        InvalidInput: The size of a chunk or the number of chunks is out of its range; while
+            reading: an order id is none, and the message says where it stands, or there is none at
+            all.
+        InvalidResponse: After reading: no answer had a field that is needed.
+        AuthenticationError: While reading: Tracktor refuses the credentials.
+
+    Example:
+        >>> from prefect import flow
+        >>> @flow
+        ... def count(credentials: TracktorCredentials, orders: list[int]) -> int:
+        ...     return sum(len(batch.found) for batch in Scan(credentials, orders, chunk_size=2))
+        >>> count(credentials, order_ids[:5])
+        5
+    """
+
+    def __init__(
+        self,
+        credentials: TracktorCredentials,
+        orders: Sequence[int] | OrderSource,
+        *,
+        chunk_size: int,
+        chunks_at_once: int = 1,
+        settled: CompletedOrders | None = None,
+        may_skip: Callable[[int], bool] = lambda _order_id: True,
+        calls: int = 0,
+        allow_empty: bool = False,
+        needs: Needs = Needs(),  # noqa: B008 - immutable
+    ) -> None:
+        if not 1 <= chunk_size <= _LARGEST_CHUNK:
+            raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
+        self.credentials = credentials
+        self._credentials = _share(credentials, chunks_at_once)
+        self._orders = orders
+        self._chunk_size = chunk_size
+        self._chunks_at_once = chunks_at_once
+        self._memory = settled
+        self._may_skip = may_skip
+        self._allow_empty = allow_empty
+        self._all_read = False
+        self.begun = 0.0
+        self._answers = AnswerCheck(needs)
+        self.needs = needs
+        self.calls = calls
+        self.read: list[int] = []
+        self.settled: list[int] = []
+        self.missing: list[int] = []
+        self.failed: list[Failure] = []
+        self.left_out: Mapping[str, int] = {}
+        self.gave_up = False
+        self._arrivals: dict[int, datetime] = {}
+
+    def __iter__(self) -> Iterator[Batch[Order]]:
+        """Read chunk by chunk."""
+        total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
+        with Progress("tracktor-scan", description="Orders read", total=total) as progress:
+            for chunk in self._in_order():
+                batch = self._take(chunk)
+                yield batch
+                progress.advance(chunk.size - len(batch.failed))
+        if self.needs.in_some:
+            self._conclude()
+        self._all_read = True
+
+    def found(self, *, dry_run: bool, calls: int = 0) -> dict[str, Any]:
+        """What all reports have in common.
+
+        Args:
+            dry_run: Whether nothing was to be sent or changed.
+            calls: How many requests were sent beside the scan.
+
+        Returns:
+            The fields of a `RunReport`.
+        """
+        suspicion, calls_for_it = "", 0
+        if self._all_read:
+            suspicion, calls_for_it = suspicion_about(
+                self.credentials,
+                found=len(self.read) + len(self.settled) + len(self.failed),
+                missing=len(self.missing),
+                dry_run=dry_run,
+            )
+        return {
+            "dry_run": dry_run,
+            "calls": self.calls + calls + calls_for_it,
+            "read": tuple(self.read),
+            "left_out": dict(self.left_out),
+            "settled": tuple(self.settled),
+            "missing": tuple(self.missing),
+            "failed": tuple(self.failed),
+            "suspicion": suspicion,
+            "notes": self.notes,
+        }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was odd about the answers so far."""
+        return self._answers.notes()
+
+    def _conclude(self) -> None:
+        """Say what all answers lacked, before anything is done about them."""
+        for note in self.notes:
+            get_run_logger().warning(note)
+        self._answers.refuse_lost()
+
+    def remember_completed(self, *, unless: Collection[int] = ()) -> None:
+        """Keep in mind which orders need not be read again, after all was done about them.
+
+        Args:
+            unless: Orders about which something is left to be done.
+        """
+        open_orders = set(unless)
+        arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}
+        if self._memory is not None:
+            try:
+                self._memory.remember(self.credentials.account, arrivals)
+            except DatabaseError as trouble:
+                self._go_without_memory(trouble)
+
+    def _without_completed(self, chunk: list[int]) -> list[int]:
+        if self._memory is None:
+            return chunk
+        skippable = filter(self._may_skip, chunk)
+        try:
+            settled = self._memory.among(self.credentials.account, skippable)
+        except DatabaseError as trouble:
+            self._go_without_memory(trouble)
+            return chunk
+        self.settled += (order_id for order_id in chunk if order_id in settled)
+        return [order_id for order_id in chunk if order_id not in settled]
+
+    def _go_without_memory(self, trouble: DatabaseError) -> None:
+        """Without it orders are looked up that need not be; nothing else is lost."""
+        self._memory = None
+        get_run_logger().warning("All orders are read, and none is remembered: %s", trouble)
+
+    def _in_order(self) -> Iterator["_Chunk"]:
+        """The chunks as they come, each when its turn is to be waited for."""
+        ids = iter_order_ids(self._orders)
+        self.left_out = ids.left_out
+        chunks = chunked(self._named(ids), self._chunk_size)
+        under_way = deque(map(self._start, islice(chunks, self._chunks_at_once)))
+        while under_way:
+            yield under_way.popleft()
+            under_way.extend(map(self._start, islice(chunks, 1)))
+        if ids.note:
+            get_run_logger().info("Orders %s.", ids.note)
+
+    def _named(self, ids: OrderIds) -> Iterator[int]:
+        empty = True
+        for order_id in ids:
+            empty = False
+            yield order_id
+        if empty and not self._allow_empty:
+            raise InvalidInput(
+                f"orders names no order at all: {ids.why_none}. If there may be none, set"
+                " allow_empty of the flow"
+            )
+
+    def _start(self, order_ids: list[int]) -> "_Chunk":
+        wanted = self._without_completed(order_ids)
+        if self.gave_up or not wanted:
+            return _Chunk(len(order_ids), time.time(), not_tried=wanted)
+        begun = time.time()
+        reading = get_orders.submit(self._credentials, wanted, needs=self.needs.in_each)
+        return _Chunk(len(order_ids), begun, reading)
+
+    def _take(self, chunk: "_Chunk") -> Batch[Order]:
+        self.begun = chunk.begun
+        batch = _of_one_order_each(batch_of(chunk.reading)) if chunk.reading else chunk.left_out
+        if batch.gave_up and not self.gave_up:
+            self.gave_up = True
+            get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
+        self.calls += batch.requests
+        self._answers.take(batch.found)
+        self.read += (order.order_id for order in batch.found)
+        self.missing += batch.missing
+        self.failed += batch.failed
+        if self._memory is not None:
+            times = {order.order_id: arrived_at(order) for order in batch.found}
+            self._arrivals |= {i: time for i, time in times.items() if time is not None}
+        return batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    size: int
+    begun: float
+    reading: PrefectFuture[Batch[Order]] | None = None
+    not_tried: Sequence[int] = ()
+
+    @property
+    def left_out(self) -> Batch[Order]:
+        return Batch(failed=[Failure(order_id, NOT_TRIED) for order_id in self.not_tried])
+
+
+def _of_one_order_each(batch: Batch[Order]) -> Batch[Order]:
+    """Whose parcels they are cannot be told where an answer mixes orders up."""
+    mixed = {
+        order.order_id: Failure(order.order_id, _mixed_up(order))
+        for order in batch.found
+        if order.foreign_parcels
+    }
+    if not mixed:
+        return batch
+    return Batch(
+        found=[order for order in batch.found if order.order_id not in mixed],
+        missing=batch.missing,
+        failed=[*batch.failed, *mixed.values()],
+        requests=batch.requests,
+        gave_up=batch.gave_up,
+    )
+
+
+def _mixed_up(order: Order) -> str:
+    ids = [parcel.fulfillment_id for parcel in order.foreign_parcels]
+    return f"the answer holds parcels of another order: fulfillments {shown(ids)}"
+
+
+def _share(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:
+    """What each of several chunks may ask for, so that together they keep to the limits."""
+    limits = credentials.limits
+    if not 1 <= chunks_at_once <= _MOST_CHUNKS:
+        raise InvalidInput(f"chunks_at_once must be from 1 to {_MOST_CHUNKS}, not {chunks_at_once}")
+    if chunks_at_once > limits.max_concurrency:
+        raise InvalidInput(
+            f"chunks_at_once is {chunks_at_once}, and the credentials allow"
+            f" {limits.max_concurrency} requests at once: each chunk needs one at least"
+        )
+    if chunks_at_once == 1:
+        return credentials
+    run = FlowRunContext.get()
+    in_one_process = run is None or isinstance(run.task_runner, ThreadPoolTaskRunner)
+    # within a process there is one limiter for the account, whatever the number of chunks
+    processes = 1 if in_one_process else chunks_at_once
+    shares = {
+        "max_concurrency": limits.max_concurrency // chunks_at_once,
+        "requests_per_second": limits.requests_per_second / processes,
+    }
+    return credentials.model_copy(update={"limits": limits.model_copy(update=shares)})

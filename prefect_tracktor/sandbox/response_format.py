@@ -1,0 +1,113 @@
+"""The shapes in which the API may answer, for all that its vendor has not published."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+_TIMES = {"datetime", "order_created_at"}
+_WITHOUT_OFFSET = len("2026-06-01T12:00:00")
+
+
+class ResponseFormat(BaseModel):
+    """How the sandbox writes its answers. Every combination is one that a client ought to read.
+
+    Attributes:
+        wrapped: `{"order": {...}}` instead of the bare object.
+        status_as_object: A parcel's `status` is an object keyed by status instead of a list.
+        numbers_as_strings: Ids, quantities and prices are strings.
+        empty_strings_for_null: What is missing is the empty string.
+        times_without_offset: Times end after the seconds.
+        keyed_status_options: The status options are an object of labels by key.
+        status_options_as_labels: The status options are a list of labels.
+        webhooks_with_url: A webhook's address is called `url`.
+        empty_after_writing: Updates and deletions are answered with an empty body.
+        wrapped_deliveries: What webhooks post is wrapped too.
+
+    Example:
+        >>> ResponseFormat(wrapped=False, numbers_as_strings=True).shaped("order", {"order_id": 7})
+        {'order_id': '7'}
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wrapped: bool = True
+    status_as_object: bool = False
+    numbers_as_strings: bool = False
+    empty_strings_for_null: bool = False
+    times_without_offset: bool = False
+    keyed_status_options: bool = False
+    status_options_as_labels: bool = False
+    webhooks_with_url: bool = False
+    empty_after_writing: bool = False
+    wrapped_deliveries: bool = False
+
+    def shaped(self, name: str, value: Any) -> Any:
+        """Bring an answer into this shape.
+
+        Args:
+            name: What wraps it, such as `order`.
+            value: The answer in the default shape, bare.
+
+        Returns:
+            The JSON value to send.
+
+        Example:
+            >>> ResponseFormat().shaped("webhooks", [])
+            {'webhooks': []}
+        """
+        plain = value if self._changes_nothing else self._reshaped(value)
+        return {name: plain} if self.wrapped else plain
+
+    def shaped_options(self, options: list[dict[str, str]]) -> Any:
+        """Bring the status options into this shape.
+
+        Args:
+            options: Each with `key` and `label`.
+
+        Returns:
+            The JSON value to send.
+
+        Example:
+            >>> ResponseFormat(status_options_as_labels=True).shaped_options(
+            ...     [{"key": "delivered", "label": "Delivered"}]
+            ... )
+            {'status_options': ['Delivered']}
+        """
+        value: Any = options
+        if self.keyed_status_options:
+            value = {option["key"]: option["label"] for option in options}
+        elif self.status_options_as_labels:
+            value = [option["label"] for option in options]
+        return self.shaped("status_options", value)
+
+    @property
+    def _changes_nothing(self) -> bool:
+        return not (
+            self.status_as_object
+            or self.numbers_as_strings
+            or self.empty_strings_for_null
+            or self.times_without_offset
+            or self.webhooks_with_url
+        )
+
+    def _reshaped(self, value: Any) -> Any:
+        match value:
+            case dict():
+                return dict(self._field(name, entry) for name, entry in value.items())
+            case list():
+                return [self._reshaped(entry) for entry in value]
+            case None if self.empty_strings_for_null:
+                return ""
+            case int() | float() if self.numbers_as_strings and not isinstance(value, bool):
+                return str(value)
+            case _:
+                return value
+
+    def _field(self, name: str, value: Any) -> tuple[str, Any]:
+        if name == "status" and self.status_as_object and isinstance(value, list):
+            value = {step["key"]: step for step in value}
+        elif name in _TIMES and self.times_without_offset and value:
+            value = value[:_WITHOUT_OFFSET]
+        elif name == "address" and self.webhooks_with_url:
+            name = "url"
+        return name, self._reshaped(value)

@@ -1,0 +1,106 @@
+"""Where a shop's block documents are found: under its own name, or shared by all shops."""
+
+from prefect.blocks.core import Block
+from prefect.exceptions import ObjectNotFound
+from prefect_email import EmailServerCredentials
+from pydantic import ValidationError
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.storage.completed_orders import CompletedOrders
+from prefect_tracktor.storage.ledger import NotificationLedger
+
+# what documents are called where there is one shop, and those that several shops share
+SHARED = "tracktor"
+
+# what Prefect lets a document be called
+NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
+
+# what may serve several shops; an account, its orders and its webhooks are a shop's own
+SHAREABLE: tuple[type[Block], ...] = (
+    EmailServerCredentials,
+    EmailTemplate,
+    NotificationLedger,
+    CompletedOrders,
+)
+
+
+def find_document(block: type[Block], name: str, *, validate: bool = True) -> Block | None:
+    """A block document, if there is one.
+
+    Args:
+        block: The block's class.
+        name: The document's name.
+        validate: Whether its values are checked.
+
+    Returns:
+        The saved block; `None` if there is no such document.
+
+    Raises:
+        InvalidInput: The document holds something that cannot be right, say as it was edited.
+
+    Example:
+        >>> find_document(NotificationLedger, "no-shop-of-mine") is None
+        True
+    """
+    try:
+        return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
+    except ValueError as error:
+        # an answer that cannot be read is a ValueError, too, and does not say that there is none
+        if isinstance(error.__cause__, ObjectNotFound):
+            return None
+        raise
+    except (RuntimeError, KeyError, TypeError) as error:
+        # a KeyError (Prefect 3.8) or a TypeError (3.9) without validation; another RuntimeError
+        # says that Prefect does not answer
+        if isinstance(error, RuntimeError) and not isinstance(error.__cause__, ValidationError):
+            raise
+        raise InvalidInput(
+            f"the block {block.get_block_type_slug()}/{name} holds something that cannot be right;"
+            " mend it in Prefect's UI, or delete it, run prefect-tracktor blocks, and serve or"
+            " deploy anew"
+        ) from None
+
+
+def shared_ledger() -> NotificationLedger:
+    """The ledger of whoever names none, so that flows called by hand know what deployments sent.
+
+    Returns:
+        The document `tracktor`; if there is none, a SQLite file in the Prefect home.
+
+    Raises:
+        InvalidInput: The document holds something that cannot be right.
+
+    Example:
+        >>> _ = NotificationLedger(url=ledger.url).save("tracktor", overwrite=True)
+        >>> shared_ledger().url == ledger.url
+        True
+    """
+    document = find_document(NotificationLedger, SHARED)
+    return NotificationLedger() if document is None else NotificationLedger.model_validate(document)
+
+
+def document_of_shop(block: type[Block], shop: str) -> Block | None:
+    """A shop's own document of a block; for what may serve several shops, else the shared one.
+
+    Deployments and sweeps both go by this, so that one ledger knows what either has sent.
+
+    Args:
+        block: The block's class.
+        shop: The shop's name.
+
+    Returns:
+        The saved block; `None` if there is none.
+
+    Raises:
+        InvalidInput: The document holds something that cannot be right.
+
+    Example:
+        >>> _ = NotificationLedger(url=ledger.url).save("tracktor", overwrite=True)
+        >>> document_of_shop(NotificationLedger, "dresden").url == ledger.url
+        True
+    """
+    own = find_document(block, shop)
+    if own is None and block in SHAREABLE:
+        return find_document(block, SHARED)
+    return own

@@ -1,0 +1,378 @@
+"""The calls that are made to Shopify, as plain values: what to send, how to read it. No I/O."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+
+from prefect_tracktor.errors import (
+    AuthenticationError,
+    RateLimited,
+    ServerError,
+    TracktorError,
+    UnprocessableValue,
+)
+from prefect_tracktor.http.call import ApiCall, Service, in_short, quoted
+from prefect_tracktor.validation import checked_id
+
+T = TypeVar("T")
+
+READ_ORDERS = "read_orders"
+READ_ALL_ORDERS = "read_all_orders"
+
+# An order that has as many parcels may have more: it does not count as delivered. The number is
+# low because Shopify weighs a page by the most that it might hold.
+PARCELS_LOOKED_AT = 10
+
+_ACCESS_REMEDY = (
+    f"In the Dev Dashboard, release a version of the app with the scope {READ_ORDERS}, and let the"
+    " store accept it; an app made in the Shopify admin gets it under Settings, Apps."
+)
+
+SHOPIFY = Service(
+    name="Shopify",
+    address="shop of the ShopifyCredentials block",
+    unknown="this shop or API version",
+    check_credentials="Check the ShopifyCredentials block: its token, or its client id and secret,"
+    " belong to one app that is installed on this shop.",
+    check_id="Check shop and api_version of the ShopifyCredentials block.",
+    check_value="See what it said; a shop that is frozen or locked has to be opened by its owner.",
+)
+_GRANT = replace(
+    SHOPIFY,
+    unknown="this shop",
+    check_credentials="Check client_id and client_secret of the ShopifyCredentials block. The app"
+    " must be installed on this shop, and both must belong to one organization in the Dev"
+    " Dashboard.",
+    refuses_with_400=True,
+)
+
+_SCOPES = "query GrantedScopes { currentAppInstallation { accessScopes { handle } } }"
+_ORDERS = """
+query ListedOrders($search: String!, $first: Int!, $after: String, $parcels: Int!) {
+  orders(first: $first, after: $after, query: $search, sortKey: CREATED_AT) {
+    nodes { legacyResourceId createdAt fulfillments(first: $parcels) { displayStatus } }
+    pageInfo { hasNextPage endCursor }
+  }
+}
+"""
+
+
+class TooCostly(UnprocessableValue):
+    """A single query asks for more than Shopify gives at once; a smaller page will do.
+
+    Example:
+        >>> issubclass(TooCostly, UnprocessableValue)
+        True
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """An access token, and how long it is good for.
+
+    Example:
+        >>> Grant("s3cret", timedelta(hours=24))
+        Grant(lifetime=datetime.timedelta(days=1))
+    """
+
+    token: str = field(repr=False)
+    lifetime: timedelta
+
+
+@dataclass(frozen=True)  # generic: see Batch about slots
+class Reply(Generic[T]):
+    """What a query gave, and how long to pause before as much may be asked for again.
+
+    Example:
+        >>> Reply("data").pause
+        datetime.timedelta(0)
+    """
+
+    data: T
+    pause: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedOrder:
+    """An order in a list: its id, when it was created, and whether all its parcels arrived.
+
+    Example:
+        >>> from datetime import UTC
+        >>> ListedOrder(7, datetime(2026, 6, 1, tzinfo=UTC), delivered=True).delivered
+        True
+    """
+
+    order_id: int
+    created_at: datetime
+    delivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPage:
+    """One page of a list of orders, and where the next begins; empty on the last.
+
+    Example:
+        >>> OrderPage(()).next_cursor
+        ''
+    """
+
+    orders: tuple[ListedOrder, ...]
+    next_cursor: str = ""
+
+
+def grant() -> ApiCall[Grant]:
+    """Exchange an app's client id and secret, sent as form fields, for an access token.
+
+    Returns:
+        The call; its result is the `Grant`.
+
+    Example:
+        >>> grant().read({"access_token": "s3cret", "scope": "read_orders", "expires_in": 86399})
+        Grant(lifetime=datetime.timedelta(seconds=86399))
+    """
+
+    def read(answer: Any) -> Grant:
+        given = _Granted.model_validate(answer)
+        return Grant(given.access_token, timedelta(seconds=given.expires_in))
+
+    return ApiCall("POST", "oauth/access_token", read, service=_GRANT)
+
+
+def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
+    """Ask which access scopes the app has been granted on this shop.
+
+    Args:
+        api_version: The version of Shopify's API.
+
+    Returns:
+        The call; its result is the scopes. Reading it raises `AuthenticationError` if orders cannot
+        be read with them.
+
+    Example:
+        >>> granted_scopes("2026-10").call
+        'POST api/2026-10/graphql.json'
+    """
+
+    def read(data: Any) -> frozenset[str]:
+        installation = _Scopes.model_validate(data).current_app_installation
+        scopes = frozenset(scope.handle for scope in installation.access_scopes)
+        if not scopes & {READ_ORDERS, "write_orders"}:  # who may write may read
+            raise AuthenticationError(
+                f"Shopify has not granted the app the scope {READ_ORDERS}. {_ACCESS_REMEDY}"
+            )
+        return scopes
+
+    return _query(_SCOPES, {}, read, api_version=api_version)
+
+
+def list_orders(
+    search: str, *, after: str = "", first: int, api_version: str
+) -> ApiCall[Reply[OrderPage]]:
+    """List the orders that match a search, oldest first.
+
+    Args:
+        search: What to look for, in Shopify's search syntax.
+        after: The cursor that the page before gave.
+        first: How many orders a page has, 250 at most.
+        api_version: The version of Shopify's API.
+
+    Returns:
+        The call; its result is the `OrderPage`.
+
+    Example:
+        >>> list_orders("tag:vip", first=250, api_version="2026-10").json["variables"]["search"]
+        'tag:vip'
+    """
+    variables = {
+        "search": search,
+        "first": first,
+        "after": after or None,
+        "parcels": PARCELS_LOOKED_AT,
+    }
+    return _query(_ORDERS, variables, _page, api_version=api_version)
+
+
+def _query(
+    document: str, variables: Mapping[str, Any], read: Callable[[Any], T], *, api_version: str
+) -> ApiCall[Reply[T]]:
+    path = f"api/{api_version}/graphql.json"
+
+    def read_reply(answer: Any) -> Reply[T]:
+        reply = _Answer.model_validate(answer)
+        pause = reply.extensions.cost.pause
+        if reply.errors:
+            raise _trouble(f"POST {path}", reply.errors, pause)
+        search = str(variables.get("search", ""))
+        _refuse_ignored_filters(f"POST {path}", reply.extensions, search)
+        return Reply(read(reply.data), pause)
+
+    body = {"query": document, "variables": variables}
+    return ApiCall("POST", path, read_reply, json=body, service=SHOPIFY)
+
+
+def _page(data: Any) -> OrderPage:
+    found = _Orders.model_validate(data).orders
+    if found.page_info.has_next_page and not found.page_info.end_cursor:
+        raise ValueError("there is a next page, and no cursor for it")
+    return OrderPage(
+        tuple(
+            ListedOrder(
+                checked_id(order.legacy_resource_id, field="legacyResourceId"),
+                order.created_at,
+                delivered=_all_delivered([parcel.display_status for parcel in order.fulfillments]),
+            )
+            for order in found.nodes
+        ),
+        next_cursor=found.page_info.end_cursor or "" if found.page_info.has_next_page else "",
+    )
+
+
+def _all_delivered(statuses: list[str | None]) -> bool:
+    if len(statuses) >= PARCELS_LOOKED_AT:
+        return False
+    # a fulfillment that was cancelled is no parcel
+    return {status for status in statuses if status != "CANCELED"} == {"DELIVERED"}
+
+
+def _trouble(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorError:
+    """The error for an answer that says 200 and means otherwise."""
+    found = [entry for entry in errors if isinstance(entry, dict)]
+    codes = {_at(entry, "extensions", "code") for entry in found}
+    said = in_short(" ".join(str(entry.get("message", "")) for entry in found) or str(errors))
+    if "THROTTLED" in codes:
+        return RateLimited(
+            f"{call}: Shopify asks for fewer requests (THROTTLED). Another program may use the same"
+            " app; try again later.",
+            call=call,
+            retry_after=pause or None,
+            may_have_arrived=False,
+        )
+    kind, advice = _meaning(codes)
+    machine_words = sorted(code for code in codes if isinstance(code, str))
+    quote = quoted(" ".join([*machine_words, said]), call=call)
+    parts = (f"{call}: Shopify refused the query.", quote, advice)
+    return kind(" ".join(filter(None, parts)), call=call, server_said=said)
+
+
+def _meaning(codes: set[Any]) -> tuple[type[TracktorError], str]:
+    if "MAX_COST_EXCEEDED" in codes:
+        return TooCostly, "Ask for a smaller page."
+    if "ACCESS_DENIED" in codes:
+        return AuthenticationError, _ACCESS_REMEDY
+    if codes & {"INTERNAL_SERVER_ERROR", "TIMEOUT"}:
+        return ServerError, "Try again later."
+    return UnprocessableValue, "Check api_version of the ShopifyCredentials block, and the search."
+
+
+def _refuse_ignored_filters(call: str, extensions: "_Extensions", search: str) -> None:
+    """Shopify leaves out a filter that it does not understand, and so finds too many orders."""
+    warnings = [warning for search in extensions.search for warning in search.warnings]
+    if warnings:
+        said = in_short("; ".join(f"{warning.field}: {warning.message}" for warning in warnings))
+        raise UnprocessableValue(
+            f"{call}: Shopify would ignore a part of the search."
+            f" {quoted(said, call=call, ours=search)} Correct the search; its filters are those of"
+            " Shopify's `orders` query.",
+            call=call,
+            server_said=said,
+        )
+
+
+def _at(value: Any, *path: str) -> Any:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+class _Read(BaseModel):
+    """What Shopify answers; more fields than these are none of our business."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
+    )
+
+
+class _Granted(BaseModel):
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    access_token: str
+    expires_in: float
+
+
+class _Throttle(_Read):
+    currently_available: float = 0
+    restore_rate: float = 0
+
+
+class _Cost(_Read):
+    requested_query_cost: float | None = None
+    throttle_status: _Throttle = _Throttle()
+
+    @property
+    def pause(self) -> timedelta:
+        """The time until there are enough points for the same query again."""
+        throttle = self.throttle_status
+        lacking = (self.requested_query_cost or 0) - throttle.currently_available
+        if lacking <= 0 or throttle.restore_rate <= 0:
+            return timedelta(0)
+        return timedelta(seconds=lacking / throttle.restore_rate)
+
+
+class _Warning(_Read):
+    field: str | None = None
+    message: str = ""
+
+
+class _Search(_Read):
+    warnings: list[_Warning] = []
+
+
+class _Extensions(_Read):
+    cost: _Cost = _Cost()
+    search: list[_Search] = []
+
+
+class _Answer(_Read):
+    data: Any = None
+    errors: list[Any] | str = []
+    extensions: _Extensions = _Extensions()
+
+
+class _Scope(_Read):
+    handle: str
+
+
+class _Installation(_Read):
+    access_scopes: list[_Scope]
+
+
+class _Scopes(_Read):
+    current_app_installation: _Installation
+
+
+class _Parcel(_Read):
+    display_status: str | None = None
+
+
+class _Order(_Read):
+    legacy_resource_id: int
+    created_at: AwareDatetime
+    fulfillments: list[_Parcel]
+
+
+class _PageInfo(_Read):
+    has_next_page: bool
+    end_cursor: str | None = None
+
+
+class _Connection(_Read):
+    nodes: list[_Order]
+    page_info: _PageInfo
+
+
+class _Orders(_Read):
+    orders: _Connection

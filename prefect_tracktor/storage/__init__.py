@@ -1,0 +1,1 @@
+"""What is kept between runs: the ledger and the completed orders."""

@@ -1,0 +1,187 @@
+"""Orders about which nothing can change any more, so that they need not be read again.
+
+A look-up may cost the merchant money, and most of a shop's orders were delivered long ago. What is
+remembered is one row for each of these, in the database where the ledger may be, too: on machines
+that are thrown away after a run it has to be PostgreSQL. To lose it costs look-ups, nothing else.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from pydantic import Field, HttpUrl
+from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, delete, select
+
+from prefect_tracktor.block import logo
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.storage.database import DatabaseBlock, by_statement, insert_into, storable_id
+from prefect_tracktor.validation import checked_id
+
+COMPLETED = Table(
+    "tracktor_completed_orders",
+    MetaData(),
+    Column("shop", String(64), primary_key=True),
+    Column("order_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("arrived_at", DateTime(timezone=True), nullable=False),
+)
+
+# years that come before Shopify are no arrivals, and some cannot be written in UTC
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+class CompletedOrders(DatabaseBlock):
+    """Remembers the orders that were delivered long ago, so that they are not read again.
+
+    Attributes:
+        url: Where they are kept; empty for a SQLite file in the Prefect home.
+        after_days: How long ago the last parcel of an order must have arrived.
+
+    Example:
+        Have everything read again, say after parcels were sent a second time:
+        ```python
+        from prefect_tracktor import CompletedOrders, TracktorCredentials
+
+        completed_orders = CompletedOrders.load("BLOCK_NAME")
+        completed_orders.forget(TracktorCredentials.load("BLOCK_NAME").account)
+        ```
+    """
+
+    _block_type_name = "Tracktor Completed Orders"
+    _block_type_slug = "tracktor-completed-orders"
+    _logo_url = logo("archive-check")
+    _description = (
+        "Remembers the orders that were delivered long ago, so that they are not read again."
+    )
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    tables: ClassVar[tuple[Table, ...]] = (COMPLETED,)
+
+    after_days: int = Field(
+        default=30,
+        ge=0,
+        le=3650,
+        title="Settled after (days)",
+        description="How many days ago the last parcel of an order must have arrived for the order"
+        " not to be read again.",
+    )
+
+    def among(self, account: str, order_ids: Iterable[int]) -> set[int]:
+        """Which of these orders are settled.
+
+        Args:
+            account: The account's name, as its credentials give it.
+            order_ids: The candidates.
+
+        Returns:
+            Those that need not be read.
+
+        Raises:
+            DatabaseError: The database cannot be used.
+
+        Example:
+            >>> CompletedOrders(url=ledger.url).among("shop", [1001])
+            set()
+        """
+        settled: set[int] = set()
+        with self.transaction(COMPLETED) as database:
+            for some in by_statement(filter(storable_id, order_ids)):
+                query = select(COMPLETED.c.order_id).where(
+                    COMPLETED.c.shop == account,
+                    COMPLETED.c.order_id.in_(some),
+                    COMPLETED.c.arrived_at <= self._before(),
+                )
+                settled |= set(database.scalars(query))
+        return settled
+
+    def remember(self, account: str, arrivals: Mapping[int, datetime]) -> None:
+        """Take in which orders have arrived: those long ago need not be read again.
+
+        Args:
+            account: The account's name.
+            arrivals: When the last parcel of each order arrived, by order id, as `arrived_at`
+                gives it.
+
+        Raises:
+            DatabaseError: The database cannot be used.
+
+        Example:
+            >>> settled = CompletedOrders(url=ledger.url)
+            >>> settled.remember("shop", {1002: datetime(2026, 1, 31, tzinfo=UTC)})
+            >>> settled.among("shop", [1001, 1002])
+            {1002}
+        """
+        before = self._before()
+        rows = [
+            {"shop": account, "order_id": order_id, "arrived_at": arrived.astimezone(UTC)}
+            for order_id, arrived in arrivals.items()
+            if _EARLIEST <= arrived <= before and storable_id(order_id)
+        ]
+        if not rows:
+            return
+        with self.transaction(COMPLETED) as database:
+            for some in by_statement(rows):
+                insert = insert_into(COMPLETED, database).values(some)
+                database.execute(insert.on_conflict_do_nothing())
+
+    def _before(self) -> datetime:
+        return datetime.now(UTC) - timedelta(days=self.after_days)
+
+    def forget(self, account: str, order_ids: Iterable[int] | None = None) -> int:
+        """Have orders read again.
+
+        Args:
+            account: The account's name.
+            order_ids: Which; all of the account's if left out.
+
+        Returns:
+            How many of them were remembered.
+
+        Raises:
+            InvalidInput: An id is none, say an order's name; nothing was forgotten.
+            DatabaseError: The database cannot be used.
+
+        Example:
+            >>> CompletedOrders(url=ledger.url).forget("shop", [1001])
+            0
+        """
+        of_the_account = delete(COMPLETED).where(COMPLETED.c.shop == account)
+        which = [of_the_account]
+        if order_ids is not None:
+            ids = [checked_id(i, field=f"order_ids[{n}]") for n, i in enumerate(order_ids)]
+            which = [of_the_account.where(COMPLETED.c.order_id.in_(s)) for s in by_statement(ids)]
+        with self.transaction(COMPLETED) as database:
+            return sum(database.execute(statement).rowcount for statement in which)
+
+
+def arrived_at(order: Order) -> datetime | None:
+    """When all of an order had arrived.
+
+    Args:
+        order: The order as Tracktor knows it.
+
+    Returns:
+        The time of its last parcel; `None` in any doubt: no parcels, a part not sent yet, a parcel
+        that was not delivered or of which it is not known when.
+
+    Example:
+        >>> parcel = {
+        ...     "fulfillment_id": 7,
+        ...     "fulfillment_status": "fulfilled",
+        ...     "shipment_status": "delivered",
+        ...     "latest_status": {"key": "delivered", "datetime": "2026-01-31T10:00:00Z"},
+        ... }
+        >>> arrived_at(Order(order_id=1002, fulfillments=[parcel])).isoformat()
+        '2026-01-31T10:00:00+00:00'
+    """
+    parcels = order.fulfillments
+    sent = sum(item.quantity or 1 for parcel in parcels for item in parcel.line_items)
+    if order.line_item_count and sent < order.line_item_count:
+        return None
+    times = [_arrival(parcel) for parcel in parcels]
+    known = [time for time in times if time is not None]
+    return max(known, default=None) if len(known) == len(times) else None
+
+
+def _arrival(parcel: Fulfillment) -> datetime | None:
+    whole = parcel.fulfillment_status == "fulfilled"
+    return parcel.reached_at if whole and parcel.is_delivered else None

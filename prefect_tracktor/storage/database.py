@@ -1,0 +1,418 @@
+"""Where flows remember things between runs: a table in SQLite on one machine, or in PostgreSQL."""
+
+import logging
+import os
+import re
+import sqlite3
+import threading
+from abc import ABC
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import stamina
+from prefect.blocks.core import Block
+from prefect.settings import PREFECT_HOME
+from pydantic import Field, SecretStr, field_validator
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.schema import CreateTable
+
+from prefect_tracktor.block import BLOCK_CONFIG
+from prefect_tracktor.errors import DatabaseError, InvalidInput
+from prefect_tracktor.text import public_words, redact, refuse_masked
+
+T = TypeVar("T")
+
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "sqlite+aiosqlite": "sqlite",
+    "postgres": "postgresql+psycopg",
+    "postgresql": "postgresql+psycopg",
+    "postgresql+asyncpg": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+}
+_ROWS_A_STATEMENT = 500
+_LITERAL = re.compile(r"'[^']*'")
+_LOOKED_AT = 2_000
+_SAID_AT_MOST = 200
+
+_log = logging.getLogger(__name__)
+_SQLITE_LOCK_SECONDS = 30
+_POOL_SECONDS = 30
+_LARGEST_ID = 2**63 - 1
+# SQLSTATE: lock not available, query canceled
+_LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
+
+
+class DatabaseBlock(Block, ABC):
+    """What the blocks that keep something in a database have in common.
+
+    Attributes:
+        url: Where it is kept; empty for a SQLite file in the Prefect home.
+
+    Raises:
+        pydantic.ValidationError: The URL is none, or of a database that is not supported; the
+            message does not repeat it.
+
+    Example:
+        >>> DatabaseBlock(url="sqlite:////tmp/tracktor.sqlite3").url
+        SecretStr('**********')
+    """
+
+    model_config = BLOCK_CONFIG
+    tables: ClassVar[tuple[Table, ...]] = ()
+
+    url: SecretStr = Field(
+        default=SecretStr(""),
+        title="Database URL",
+        description=(
+            "Where it is kept, such as postgresql://user:password@host/database, which several"
+            " machines need; empty for a SQLite file in the Prefect home of the one machine that"
+            " runs the flow."
+        ),
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_usable(cls, value: SecretStr) -> SecretStr:
+        refuse_masked(value.get_secret_value(), field="url")
+        if value.get_secret_value():
+            database_url(value.get_secret_value())
+        return value
+
+    def verify(self) -> None:
+        """Open the database, and make the tables if need be, to see that it can be used.
+
+        Raises:
+            DatabaseError: It cannot be used; the message says why, without secrets.
+
+        Example:
+            >>> ledger.verify()
+        """
+        for table in self.tables:
+            with self.transaction(table):
+                pass
+
+    @property
+    def place(self) -> str:
+        """Where it is kept, without user and password: a file's path, or a database on a host."""
+        url = database_url(self.url.get_secret_value() or _default_url())
+        if url.drivername == "sqlite":
+            return str(url.database)
+        return f"{url.database or ''} at {url.host or 'this machine'}"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is kept in a file, which ends with the machine that it is on."""
+        url = self.url.get_secret_value()
+        return not url or database_url(url).drivername == "sqlite"
+
+    @contextmanager
+    def transaction(self, *tables: Table) -> Iterator[Connection]:
+        """A transaction in which the tables are there; committed when the block ends well.
+
+        Args:
+            *tables: What is read or written; they are made if need be.
+
+        Yields:
+            The connection.
+
+        Raises:
+            DatabaseError: The database cannot be used; the message says why, without secrets.
+
+        Example:
+            >>> from prefect_tracktor.storage.completed_orders import COMPLETED
+            >>> with ledger.transaction(COMPLETED) as database:
+            ...     database.execute(COMPLETED.select()).all()
+            []
+        """
+        url = self.url.get_secret_value() or _default_url()
+        try:
+            with _engine(url, tables).begin() as connection:
+                yield connection
+        except ModuleNotFoundError:
+            problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
+        except (OverflowError, UnicodeError) as error:
+            problem = f"{type(error).__name__}: it cannot hold one of the values"
+        except (SQLAlchemyError, OSError) as error:
+            problem = _waited_for(error, tables) or said_without_secrets(error, url)
+        else:
+            return
+        # raised outside of the handlers, whose errors may hold the URL
+        raise DatabaseError(
+            f"the database of the {type(self).__name__} block cannot be used ({problem}). Check the"
+            " block's url, and whether its database runs.",
+            may_have_arrived=False,
+        )
+
+
+def database_url(text: str) -> URL:
+    """Read the URL of a database that can be used, whichever of its drivers it names.
+
+    Args:
+        text: The URL.
+
+    Returns:
+        The URL with the driver that is used here.
+
+    Raises:
+        InvalidInput: It is none, of another database, of one in memory, or of a file whose path is
+            relative: in each directory that would be another file.
+
+    Example:
+        >>> database_url("postgresql://user:secret@host/shop").drivername
+        'postgresql+psycopg'
+    """
+    try:
+        url = make_url(text)
+        driver = _DRIVERS[url.drivername]
+    except (ArgumentError, KeyError, ValueError):
+        raise InvalidInput(
+            "url must be that of a PostgreSQL (postgresql:// with user, password, host and"
+            " database) or of a SQLite file (sqlite:////absolute/path.sqlite3)"
+        ) from None
+    if driver == "sqlite":
+        _check_file(url.database or "")
+    return url.set(drivername=driver)
+
+
+def _check_file(path: str) -> None:
+    if path in {"", ":memory:"}:
+        raise InvalidInput("url names a SQLite database in memory, which forgets at once")
+    if not Path(path).is_absolute():
+        raise InvalidInput(
+            "url has a relative path, which is another file in each directory: give the whole path"
+            " with four slashes, such as sqlite:////srv/shop/tracktor.sqlite3"
+        )
+
+
+def storable_id(value: int) -> bool:
+    """Whether a database can hold an id; Shopify's are far smaller.
+
+    Args:
+        value: The id.
+
+    Returns:
+        Whether it fits into 64 bits.
+
+    Example:
+        >>> storable_id(5000000001001), storable_id(2**70)
+        (True, False)
+    """
+    return -_LARGEST_ID <= value <= _LARGEST_ID
+
+
+def now_in(database: Connection) -> datetime:
+    """What time it is by the database's clock, which all machines that share it go by.
+
+    Args:
+        database: The connection.
+
+    Returns:
+        The time; aware.
+
+    Example:
+        >>> from prefect_tracktor.storage.completed_orders import COMPLETED
+        >>> with ledger.transaction(COMPLETED) as database:
+        ...     now_in(database).tzinfo is not None
+        True
+    """
+    if database.dialect.name == "sqlite":
+        return datetime.now(UTC)  # SQLite runs in this process
+    now: datetime = database.execute(select(func.clock_timestamp())).scalar_one()
+    return now.astimezone(UTC)
+
+
+def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
+    """What a database said about an error, in a line without its URL, password or anybody's data.
+
+    Its own words are in the DEBUG log.
+
+    Args:
+        error: What SQLAlchemy raised.
+        url: The database's URL.
+        ours: What the database was asked; words of it may be repeated.
+
+    Returns:
+        The kind of error, and what was said in public words.
+
+    Example:
+        >>> said_without_secrets(OSError("no s3cret for you"), "postgresql://me:s3cret@host/shop")
+        'OSError: no [hidden] for you'
+    """
+    cause = getattr(error, "orig", None) or error
+    kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
+    password = make_url(url).password or ""
+    said = redact(" ".join(str(cause)[:_LOOKED_AT].split()), secrets=(url, str(password)))
+    if isinstance(cause, OSError):
+        return f"{kind}: {said[:_SAID_AT_MOST]}"  # this machine's words: paths, not rows
+    _log.debug("%s: the database said %r", kind, said)
+    public = public_words(said[:_SAID_AT_MOST], ours=_LITERAL.sub("", ours))
+    return f"{kind}: {public}" if public else kind
+
+
+def _waited_for(error: Exception, tables: Iterable[Table]) -> str:
+    """On what a statement waited too long, if that is what went wrong."""
+    cause = getattr(error, "orig", None) or error
+    names = ", ".join(table.name for table in tables)
+    state = getattr(cause, "sqlstate", None)
+    if isinstance(error, PoolTimeout):
+        return f"all connections of this process were in use for {_POOL_SECONDS} s"
+    if state == _LOCKED:
+        return (
+            f"another session holds a lock on {names} and did not give it up in time: look at"
+            " pg_stat_activity"
+        )
+    if state == _TOOK_TOO_LONG:
+        return f"a statement on {names} took too long and was ended"
+    if "database is locked" in str(cause):
+        return (
+            f"another program has held the file locked for {_SQLITE_LOCK_SECONDS} s; close what has"
+            " it open for writing"
+        )
+    return ""
+
+
+def insert_into(table: Table, database: Connection) -> Any:
+    """An INSERT that knows what to do on conflict, in the dialect of the database.
+
+    Args:
+        table: Where to.
+        database: The connection that will execute it.
+
+    Returns:
+        SQLAlchemy's statement.
+
+    Example:
+        >>> from prefect_tracktor.storage.completed_orders import COMPLETED
+        >>> with ledger.transaction(COMPLETED) as database:
+        ...     hasattr(insert_into(COMPLETED, database), "on_conflict_do_nothing")
+        True
+    """
+    dialect = sqlite if database.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table)
+
+
+def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
+    """Cut what is looked up or written into as much as one statement should hold.
+
+    Args:
+        entries: Keys or rows.
+
+    Yields:
+        Some of them at a time.
+
+    Example:
+        >>> [len(some) for some in by_statement(range(1200))]
+        [500, 500, 200]
+    """
+    remaining = iter(entries)
+    while some := list(islice(remaining, _ROWS_A_STATEMENT)):
+        yield some
+
+
+def _default_url() -> str:
+    # the ledger's first name: under another it would have forgotten whom it wrote to
+    return f"sqlite:///{PREFECT_HOME.value().absolute() / 'tracktor-notifications.sqlite3'}"
+
+
+@dataclass(slots=True)
+class _Open:
+    engine: Engine
+    file: tuple[int, int] | None = None
+    tables: set[str] = field(default_factory=set)
+
+
+_open: dict[tuple[int, str], _Open] = {}
+_lock = threading.Lock()
+
+
+def _engine(url: str, tables: Iterable[Table]) -> Engine:
+    """One engine per database and process: connections do not survive a fork."""
+    key = (os.getpid(), url)
+    with _lock:
+        known = _open.get(key)
+        if known is None or known.file != _file_of(url):
+            # a file that was replaced is another database, though old connections still work
+            known = _open[key] = _Open(_opened(database_url(url)))
+        for table in tables:
+            if table.name not in known.tables:
+                _make(table, known.engine)
+                known.tables.add(table.name)
+        known.file = _file_of(url)
+        return known.engine
+
+
+def _file_of(url: str) -> tuple[int, int] | None:
+    """Which file a SQLite URL stands for now; `None` for a PostgreSQL, or where there is none."""
+    parsed = database_url(url)
+    if parsed.drivername != "sqlite":
+        return None
+    try:
+        found = Path(str(parsed.database)).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _opened(url: URL) -> Engine:
+    if url.drivername != "sqlite":
+        return _opened_postgresql(url)
+    folder = Path(str(url.database)).parent
+    if folder == PREFECT_HOME.value().absolute():
+        folder.mkdir(parents=True, exist_ok=True)
+    if not folder.is_dir():
+        # a mistyped path must not become a new ledger, by which nobody was ever told
+        raise FileNotFoundError(f"there is no directory {folder}; make it, or mend the path")
+    engine = create_engine(
+        url, hide_parameters=True, connect_args={"timeout": _SQLITE_LOCK_SECONDS}
+    )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin_immediately)
+    return engine
+
+
+def _opened_postgresql(url: URL) -> Engine:
+    from prefect_tracktor.storage.postgresql import connect
+
+    engine = create_engine(
+        url, hide_parameters=True, pool_pre_ping=True, pool_timeout=_POOL_SECONDS
+    )
+    event.listen(
+        engine, "do_connect", lambda _dialect, _record, args, options: connect(*args, **options)
+    )
+    return engine
+
+
+def _make(table: Table, engine: Engine) -> None:
+    # several processes may make the table at the same moment; one wins, the others look again
+    for attempt in stamina.retry_context(
+        on=_may_be_a_race, attempts=5, wait_initial=0.05, timeout=20
+    ):
+        with attempt, engine.begin() as connection:
+            connection.execute(CreateTable(table, if_not_exists=True))
+
+
+def _may_be_a_race(error: Exception) -> bool:
+    if isinstance(error, OperationalError):  # of a PostgreSQL: it is away
+        return isinstance(error.orig, sqlite3.OperationalError)
+    return isinstance(error, DBAPIError)
+
+
+def _set_up_sqlite(connection: Any, _record: Any) -> None:
+    # transactions are begun by _begin_immediately, not by the driver
+    connection.isolation_level = None
+    connection.execute(f"PRAGMA busy_timeout = {_SQLITE_LOCK_SECONDS * 1000}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+
+
+def _begin_immediately(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,0 +1,163 @@
+"""Which ledger each account goes by, kept in a Prefect Variable.
+
+A ledger that is new, replaced or emptied knows of nobody, and everybody would be written to again.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from prefect.exceptions import ObjectAlreadyExists, PrefectException
+from prefect.variables import Variable
+
+from prefect_tracktor.errors import LedgerReplaced, TracktorError
+
+# what a person may write instead of a ledger's identity
+_ANY = "accept"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerStanding:
+    """A ledger, and what it knows of an account.
+
+    Attributes:
+        ledger: The ledger's identity, which it was given when it was made.
+        place: Where it is kept.
+        account: The account.
+        sent: How many notices of the account it holds as sent.
+
+    Example:
+        >>> LedgerStanding("0f3a", "/srv/ledger.sqlite3", "shop", 12).sent
+        12
+    """
+
+    ledger: str
+    place: str
+    account: str
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerMemory:
+    """What Prefect remembers of an account's ledger.
+
+    Attributes:
+        variable: The name of the Prefect Variable.
+        server: The Tracktor that the account is of: a rehearsal's tells nothing about the real one.
+
+    Example:
+        >>> memory = LedgerMemory.of("shop")
+        >>> first = LedgerStanding("0f3a", "/srv/ledger.sqlite3", "shop", 12)
+        >>> memory.keep(first)
+        >>> memory.check(first)
+        False
+        >>> memory.check(LedgerStanding("77b1", "/srv/another.sqlite3", "shop", 0))
+        Traceback (most recent call last):
+        ...
+        prefect_tracktor.errors.LedgerReplaced: the ledger /srv/another.sqlite3 is
+        not ...
+    """
+
+    variable: str
+    server: str = ""
+
+    @classmethod
+    def of(cls, account: str, *, base_url: str = "", purpose: str = "") -> "LedgerMemory":
+        """The memory of an account.
+
+        Args:
+            account: The account's name.
+            base_url: Where its Tracktor is.
+            purpose: What else than mail the ledger is kept for, such as `events`.
+
+        Returns:
+            The memory.
+        """
+        server = hashlib.sha256(base_url.encode()).hexdigest()[:12] if base_url else ""
+        name = "_".join(filter(None, ("tracktor_ledger", account, purpose)))
+        return cls(name, server)
+
+    def check(self, standing: LedgerStanding) -> bool:
+        """Refuse a ledger that is not the account's, or that has lost a part of what it held.
+
+        Args:
+            standing: The ledger at hand.
+
+        Returns:
+            Whether a person has accepted this ledger.
+
+        Raises:
+            LedgerReplaced: It is another one, or it knows less than it did.
+            TracktorError: Prefect's API does not answer.
+        """
+        known = self._read()
+        if known.get("ledger", _ANY) == _ANY:
+            return bool(known)
+        if known.get("ledger") != standing.ledger:
+            raise LedgerReplaced(
+                f"the ledger {standing.place} is not the one that this account was written to by"
+                f" before; it holds {standing.sent} of its notices. {self._remedy}"
+            )
+        held = int(known.get("sent", 0))
+        if standing.sent < held:
+            raise LedgerReplaced(
+                f"the ledger {standing.place} has forgotten: it holds {standing.sent} notices of"
+                f" this account, and held {held}. It was emptied, restored from an older copy, or"
+                f" copied without its -wal file. {self._remedy}"
+            )
+        return bool(known.get("accepted"))
+
+    def keep(self, standing: LedgerStanding, *, accepted: bool = False) -> None:
+        """Remember the ledger as the account's.
+
+        Args:
+            standing: The ledger at hand.
+            accepted: Whether a person has accepted it.
+
+        Raises:
+            LedgerReplaced: Another run has just begun to go by another ledger.
+            TracktorError: Prefect's API does not answer.
+        """
+        value: dict[str, Any] = {"ledger": standing.ledger, "sent": standing.sent}
+        value |= {"server": self.server} if self.server else {}
+        value |= {"accepted": True} if accepted else {}
+        try:
+            try:
+                Variable.set(self.variable, value, overwrite=True)  # not in a loop
+            except ObjectAlreadyExists:  # by another run, since we looked
+                self.check(standing)
+                Variable.set(self.variable, value, overwrite=True)
+        except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+            raise _no_answer(error) from error
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            known: Any = Variable.get(self.variable)  # not in a loop
+        except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+            raise _no_answer(error) from error
+        if isinstance(known, str):  # as a person types it
+            return {"ledger": known.strip(), "accepted": True}
+        if not isinstance(known, dict):
+            return {}
+        of_another = self.server and known.get("server") and known["server"] != self.server
+        return {} if of_another else known
+
+    @property
+    def _remedy(self) -> str:
+        return (
+            "Nothing was sent, as everybody might be written to again. See that the block Tracktor"
+            " Notification Ledger has the right URL, on the machine where it is kept. If this"
+            " ledger is to be used from now on, accept it:"
+            f" prefect variable set {self.variable} accept --overwrite (or set that variable to"
+            " that word in Prefect's UI, or call the block's accept())"
+        )
+
+
+def _no_answer(error: Exception) -> TracktorError:
+    return TracktorError(
+        "which ledger this account goes by is kept in a Prefect Variable, and Prefect's API does"
+        f" not give or take it ({type(error).__name__}): see that it can be reached, and that the"
+        " API key may read and write variables",
+        may_have_arrived=False,
+    )

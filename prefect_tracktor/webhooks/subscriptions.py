@@ -1,0 +1,296 @@
+"""Which webhooks an account ought to have. The planning compares and decides, and does no I/O."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import httpx
+from prefect.blocks.core import Block
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+
+from prefect_tracktor.block import BLOCK_CONFIG, in_order, logo
+from prefect_tracktor.errors import APIConnectionError
+from prefect_tracktor.http.deadline import ends_within
+from prefect_tracktor.http.transport import TransportLimits, sync_transport
+from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
+from prefect_tracktor.text import public_words, refuse_masked
+from prefect_tracktor.validation import checked_address
+
+_SECONDS_FOR_A_CHECK = 10
+
+
+def _usable(address: SecretStr) -> SecretStr:
+    refuse_masked(address.get_secret_value(), field="address")
+    checked_address(address.get_secret_value(), field="address")
+    return address
+
+
+Address = Annotated[
+    SecretStr,
+    AfterValidator(_usable),
+    Field(
+        title="Address",
+        description="Where Tracktor shall post to: an https address, such as that of the receiver"
+        " or of a Prefect Cloud webhook. Whoever knows it can post to it, so it is kept secret.",
+    ),
+]
+
+
+class WantedWebhook(BaseModel):
+    """A webhook that an account ought to have.
+
+    Attributes:
+        topic: One of the ten documented topics.
+        address: Where Tracktor shall post to: https, or http on this machine.
+
+    Raises:
+        pydantic.ValidationError: The topic is not documented, or the address is not one that may
+            be posted to; the message does not repeat it.
+
+    Example:
+        >>> WantedWebhook(topic="order/delivered", address="https://shop.example/hook").topic.value
+        'order/delivered'
+    """
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, json_schema_extra=in_order)
+
+    topic: WebhookTopic = Field(title="Topic")
+    address: Address
+
+
+class WebhookSubscription(Block):
+    """The webhooks that an account ought to have at one address.
+
+    Attributes:
+        address: Where Tracktor shall post to: https, or http on this machine.
+        topics: What it shall tell of.
+
+    Raises:
+        pydantic.ValidationError: A topic is not documented, or the address is not one that may be
+            posted to; the message does not repeat it.
+
+    Example:
+        What `sync_webhooks` is to see to:
+        ```python
+        from prefect_tracktor import WebhookSubscription
+
+        webhook_subscription = WebhookSubscription.load("BLOCK_NAME")
+        for webhook in webhook_subscription.wanted():
+            print(webhook.topic)
+        ```
+    """
+
+    _block_type_name = "Tracktor Webhook Subscription"
+    _block_type_slug = "tracktor-webhook-subscription"
+    _logo_url = logo("webhook")
+    _description = "The webhooks that an account ought to have at one address."
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    model_config = BLOCK_CONFIG
+
+    address: Address
+    topics: list[WebhookTopic] = Field(
+        default=[WebhookTopic.FULFILLMENT_ALL],
+        min_length=1,
+        title="Topics",
+        description="What Tracktor shall tell of; fulfillment/all is enough for all events of"
+        " parcels.",
+    )
+
+    def wanted(self) -> list[WantedWebhook]:
+        """The webhooks, one for each topic.
+
+        Returns:
+            What `sync_webhooks` wants.
+
+        Example:
+            >>> subscription = WebhookSubscription(address="https://shop.example/hook")
+            >>> [webhook.topic.value for webhook in subscription.wanted()]
+            ['fulfillment/all']
+        """
+        return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
+
+    def verify(self) -> None:
+        """Ask the address's host for its root page, to see that somebody answers over https.
+
+        Nothing is posted and no webhook is made. Any answer will do: what is behind the whole
+        address, only a delivery can show.
+
+        Raises:
+            APIConnectionError: Nobody answers, or not with a valid certificate; the message names
+                the host alone.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox
+            >>> with Sandbox() as tracktor:
+            ...     WebhookSubscription(address=f"{tracktor.base_url}/hook").verify()
+        """
+        host = host_of(self.address.get_secret_value())
+        try:
+            with (
+                ends_within(_SECONDS_FOR_A_CHECK),
+                httpx.Client(transport=sync_transport(host, TransportLimits())) as client,
+            ):
+                client.head(host, timeout=_SECONDS_FOR_A_CHECK)
+        except httpx.HTTPError as error:
+            said = f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")
+            raise APIConnectionError(
+                f"{host} does not answer this machine ({said})."
+                " Check the address, the receiver behind it and its certificate.",
+                may_have_arrived=False,
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookPlan:
+    """What is to be done, and what is not; each webhook of the account is in one of the lists.
+
+    Attributes:
+        create: What is wanted and not there.
+        remove: Doubles of what is wanted, and what else points to an own host if that is pruned.
+        kept: What is wanted and there.
+        surplus: What else points to an own host, and stays.
+        foreign: What points to other hosts; never touched.
+
+    Example:
+        >>> WebhookPlan().is_done
+        True
+    """
+
+    create: tuple[WantedWebhook, ...] = ()
+    remove: tuple[Webhook, ...] = ()
+    kept: tuple[Webhook, ...] = ()
+    surplus: tuple[Webhook, ...] = ()
+    foreign: tuple[Webhook, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is to be done."""
+        return not (self.create or self.remove)
+
+
+def plan_webhooks(
+    wanted: Iterable[WantedWebhook],
+    existing: Iterable[Webhook],
+    *,
+    prune: bool = False,
+    made: Mapping[WebhookId, WantedWebhook] | None = None,
+) -> WebhookPlan:
+    """Compare what is wanted with what there is.
+
+    A host is the list's own if any wanted address has the same scheme, host and port. Of several
+    webhooks with the same topic and address that with the lowest id is kept, so that runs which
+    clean up at the same time keep the same one.
+
+    Args:
+        wanted: What the account ought to have; doubles count once.
+        existing: What it has.
+        prune: Whether what else points to an own host is to be removed. Where several share a host,
+            as at Prefect Cloud, that may be somebody else's.
+        made: What was created just now, by id, in whatever form its address is listed.
+
+    Returns:
+        The plan. Carried out, it leads to one with nothing to be done.
+
+    Example:
+        >>> there = Webhook(id=1, topic="order/all", address="https://shop.example/hook")
+        >>> double = there.model_copy(update={"id": 2})
+        >>> wanted = [WantedWebhook(topic="order/all", address="https://shop.example/hook")]
+        >>> [webhook.id for webhook in plan_webhooks(wanted, [double, there]).remove]
+        [2]
+    """
+    asked = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
+    own_hosts = {host_of(address) for _, address in asked}
+    kept: dict[tuple[str, str], Webhook] = {}
+    doubles: list[Webhook] = []
+    others: list[Webhook] = []
+    for webhook in sorted(existing, key=_age):
+        known = (made or {}).get(webhook.id, webhook)
+        key = (_topic(known), _address(known))
+        if key not in asked:
+            others.append(webhook)
+        elif key in kept:
+            doubles.append(webhook)
+        else:
+            kept[key] = webhook
+    own = [webhook for webhook in others if host_of(webhook.address) in own_hosts]
+    return WebhookPlan(
+        create=tuple(webhook for key, webhook in asked.items() if key not in kept),
+        remove=(*doubles, *(own if prune else ())),
+        kept=tuple(kept.values()),
+        surplus=() if prune else tuple(own),
+        foreign=tuple(webhook for webhook in others if webhook not in own),
+    )
+
+
+def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) -> bool:
+    """Whether two have the same topic and address, in whatever form.
+
+    Args:
+        one: A webhook.
+        other: Another one.
+
+    Returns:
+        Whether they are the same but for their ids.
+
+    Example:
+        >>> wanted = WantedWebhook(topic="order/all", address="https://shop.example/hook")
+        >>> there = Webhook(id=1, topic="order/all", address="HTTPS://Shop.example/hook/")
+        >>> is_the_same(wanted, there)
+        True
+    """
+    return (_topic(one), _address(one)) == (_topic(other), _address(other))
+
+
+def host_of(address: str) -> str:
+    """Scheme, host and port of an address: what may be shown of it, as its path may be a secret.
+
+    Args:
+        address: A web address.
+
+    Returns:
+        Such as "https://shop.example"; the port only if it is not the scheme's own; an empty
+        string for what is no address.
+
+    Example:
+        >>> host_of("HTTPS://Shop.example:443/hook/s3cret")
+        'https://shop.example'
+    """
+    url = _read(address)
+    if url is None:
+        return ""
+    host = url.raw_host.decode("ascii")
+    name = f"[{host}]" if ":" in host else host
+    return f"{url.scheme}://{name}" + (f":{url.port}" if url.port else "")
+
+
+def _read(address: str) -> httpx.URL | None:
+    """Httpx brings hosts with other letters, usual ports and escapes in paths to one form."""
+    scheme, mark, rest = address.strip().partition("://")
+    try:
+        url = httpx.URL(f"{scheme.lower()}{mark}{rest}")
+    except httpx.InvalidURL:
+        return None
+    return url if url.host else None
+
+
+def _age(webhook: Webhook) -> tuple[bool, int, str]:
+    """Numbers in their order; MongoDB's ids begin with the time that they were made at."""
+    if isinstance(webhook.id, str):
+        return True, 0, webhook.id
+    return False, webhook.id, ""
+
+
+def _topic(webhook: WantedWebhook | Webhook) -> str:
+    return str(webhook.topic).casefold()
+
+
+def _address(webhook: WantedWebhook | Webhook) -> str:
+    """The address in one form; neither letter case nor a slash at its end makes another."""
+    address = webhook.address
+    text = address if isinstance(address, str) else address.get_secret_value()
+    url = _read(text)
+    if url is None:
+        return text
+    path, _, query = url.raw_path.decode("ascii").partition("?")
+    return f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()

@@ -1,0 +1,190 @@
+"""What becomes of many emails when the server gives all of them the same answer."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from prefect_tracktor import NotificationLedger
+from prefect_tracktor.messages.email import compose, parse_mailbox
+from prefect_tracktor.messages.sending import OutgoingEmail, SendResult, post
+from prefect_tracktor.messages.smtp import MailSession
+from prefect_tracktor.messages.template import RenderedEmail
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from tests.integration.messages.scripted import HANG_UP, SILENCE, Response, ScriptedServer, scripted
+
+SENDER = parse_mailbox("Your Shop <orders@your-shop.example>", field="sender")
+UNKNOWN = "550 5.1.1 User unknown"
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> NotificationLedger:
+    """An empty ledger."""
+    return NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+
+
+def emails(count: int, *, first: int = 0, name: str = "c") -> Iterator[OutgoingEmail]:
+    for number in range(first, first + count):
+        key = NoticeKey("shop", 1000 + number, 7000 + number, "exception:expired")
+        to = f"{name}{number}@example.com"
+        message = compose(
+            RenderedEmail("Hi", "Hello.", "<p>Hello.</p>"),
+            sender=SENDER,
+            recipient=to,
+            reply_to=None,
+            message_key=str(key),
+        )
+        yield OutgoingEmail(1000 + number, SENDER.addr_spec, to, message, (key,))
+
+
+def posted_to(
+    server: ScriptedServer, ledger: NotificationLedger, count: int = 30, *, first: int = 0
+) -> list[SendResult]:
+    with MailSession(server.block, timeout_seconds=0.5, patience_seconds=1) as session:
+        return list(post(emails(count, first=first), session=session, ledger=ledger, run="run"))
+
+
+def counts(result: list[SendResult]) -> dict[str, int]:
+    return Counter(one.outcome.value for one in result)
+
+
+def states(ledger: NotificationLedger, result: list[SendResult]) -> list[NoticeState | None]:
+    keys = [one.email.keys[0] for one in result]
+    known = ledger.states(keys)
+    return [known.get(key) for key in keys]
+
+
+class TestOneAnswerForEverybody:
+    @pytest.mark.parametrize(
+        ("command", "answer", "remedy"),
+        [
+            (".", "554 5.2.252 SendAsDenied; not allowed to send as", "sender address"),
+            (".", "554 Message rejected: Email address is not verified.", "verified"),
+            (".", "550 5.7.26 Unauthenticated mail", "SPF and DKIM"),
+            (".", "550 5.4.5 Daily user sending limit exceeded.", "next run goes on"),
+            (".", "452 Maximum credits exceeded", "reached a limit"),
+            (".", "454 Throttling failure: Maximum sending rate exceeded.", "messages_per_second"),
+            (".", "554 5.7.1 Looks like spam", "ask the provider"),
+            ("DATA", "451 4.3.0 Not now", "ask the provider"),
+            ("MAIL", "452 4.3.1 Insufficient storage", "ask the provider"),
+            ("RCPT", "554 5.7.1 Relay access denied", "It wants a login"),
+            ("RCPT", "553 5.7.1 Sender address rejected: not owned by user", "sender address"),
+            ("MAIL", "421 4.7.0 Try again later, closing connection.", "ask the provider"),
+            ("MAIL", HANG_UP, "connection broke"),
+            ("RCPT", SILENCE, "connection broke"),
+        ],
+    )
+    def test_stops_after_a_few_with_the_servers_words_and_what_helps(
+        self, ledger: NotificationLedger, command: str, answer: str, remedy: str
+    ) -> None:
+        with scripted(**{command: [lambda: answer]}) as server:
+            result = posted_to(server, ledger)
+            assert counts(result) == {"deferred": 30}
+            assert server.heard["CONNECT"] <= 6
+            assert len(server.contents) <= 3 or "rate" in answer
+        assert states(ledger, result) == [None] * 30
+        assert result[-1].reason.startswith("not tried")
+        advice = result[2].advice
+        assert remedy in advice
+        assert "3 messages in a row" in advice
+        assert answer in (HANG_UP, SILENCE) or answer.rstrip(".") in advice
+        assert "@" not in advice
+
+    def test_that_changes_in_a_number_is_still_the_same(self, ledger: NotificationLedger) -> None:
+        numbers = iter(range(100))
+        answer: Response = lambda: f"550 5.7.26 Not accepted, see {next(numbers)}-gsmtp"  # noqa: E731
+        with scripted(**{".": [answer]}) as server:
+            posted_to(server, ledger)
+            assert len(server.contents) == 3
+
+    def test_for_two_messages_alone_is_told_too(self, ledger: NotificationLedger) -> None:
+        with scripted(**{".": [lambda: "550 5.4.5 Daily limit exceeded"]}) as server:
+            result = posted_to(server, ledger, 2)
+        assert "reached a limit" in result[-1].advice
+
+    def test_about_its_recipient_only_stops_nothing(self, ledger: NotificationLedger) -> None:
+        with scripted(RCPT=["450 4.2.0 Greylisted"] * 20) as server:
+            assert counts(posted_to(server, ledger)) == {"deferred": 20, "sent": 10}
+
+    def test_now_and_then_stops_nothing(self, ledger: NotificationLedger) -> None:
+        answers = cycle(["554 5.7.1 Spam", "554 5.7.1 Spam", "250 fine"])
+        with scripted(**{".": [lambda: next(answers)]}) as server:
+            assert counts(posted_to(server, ledger)) == {"deferred": 20, "sent": 10}
+
+
+class TestAnAddressThatDoesNotExist:
+    def test_is_given_up_where_the_server_takes_others(self, ledger: NotificationLedger) -> None:
+        answers = [UNKNOWN, "250 fine", UNKNOWN, UNKNOWN, "250 fine", UNKNOWN]
+        with scripted(RCPT=answers) as server:
+            result = posted_to(server, ledger, 6)
+        assert [one.outcome.value for one in result] == [
+            *("refused", "sent", "refused", "refused", "sent", "refused")
+        ]
+        assert states(ledger, result) == [one.outcome.value for one in result]
+
+    @pytest.mark.parametrize("count", [1, 2, 10, 30])
+    def test_like_nobodys_else_is_not_believed(
+        self, ledger: NotificationLedger, count: int
+    ) -> None:
+        with scripted(RCPT=[lambda: UNKNOWN]) as server:
+            result = posted_to(server, ledger, count)
+            assert server.heard["RCPT"] <= 10
+        assert counts(result) == {"deferred": count}
+        assert states(ledger, result) == [None] * count
+        assert "not taken as final" in result[0].reason
+        if count >= 10:
+            assert "only receives" in result[9].advice
+
+    def test_is_not_believed_of_a_server_that_lost_its_directory(
+        self, ledger: NotificationLedger
+    ) -> None:
+        with scripted(RCPT=["250 fine"] * 5 + [UNKNOWN] * 8 + ["250 fine"] * 5) as server:
+            result = posted_to(server, ledger, 18)
+        assert counts(result) == {"sent": 10, "deferred": 8}
+
+    def test_alone_in_its_run_is_given_up_once_at_most(self, ledger: NotificationLedger) -> None:
+        with scripted(RCPT=["250 fine", UNKNOWN, UNKNOWN, "250 fine", UNKNOWN]) as server:
+            result = [posted_to(server, ledger, 1, first=number)[0] for number in range(5)]
+        assert [one.outcome.value for one in result] == [
+            *("sent", "refused", "deferred", "sent", "refused")
+        ]
+
+    def test_is_not_given_up_if_another_run_wrote_to_it(self, ledger: NotificationLedger) -> None:
+        """While it was not certain, its claim was open to others."""
+        keys = [email.keys for email in emails(1)]
+
+        def others_turn() -> str:
+            ledger.settle(keys[0], NoticeState.SENT, run="other")
+            return "250 fine"
+
+        with scripted(RCPT=[UNKNOWN, others_turn]) as server:
+            result = posted_to(server, ledger, 2)
+        assert [one.outcome.value for one in result] == ["already_told", "sent"]
+
+
+class TestAConnectionThatIsCutAfterTheMessage:
+    def test_each_time_stops_after_a_few(self, ledger: NotificationLedger) -> None:
+        with scripted(**{".": [lambda: HANG_UP]}) as server:
+            result = posted_to(server, ledger, 40)
+        assert counts(result) == {"uncertain": 3, "deferred": 37}
+        assert "mail filter" in result[2].advice
+
+    def test_every_second_time_stops_after_a_few_more(self, ledger: NotificationLedger) -> None:
+        answers = cycle([HANG_UP, "250 fine"])
+        with scripted(**{".": [lambda: next(answers)]}) as server:
+            result = posted_to(server, ledger, 40)
+        assert counts(result) == {"uncertain": 5, "sent": 4, "deferred": 31}
+
+
+def test_an_address_beyond_ascii_waits_for_a_server_that_takes_it(
+    ledger: NotificationLedger,
+) -> None:
+    with scripted() as server, MailSession(server.block) as session:
+        [first] = post(emails(1, name="zoë"), session=session, ledger=ledger, run="run")
+    able = "250-scripted.example\r\n250 SMTPUTF8"
+    with scripted(EHLO=[able]) as server, MailSession(server.block) as session:
+        [second] = post(emails(1, name="zoë"), session=session, ledger=ledger, run="run")
+    assert (first.outcome.value, second.outcome.value) == ("deferred", "sent")
+    assert "SMTPUTF8" in first.reason

@@ -1,0 +1,584 @@
+"""One session for many messages, with servers of all tempers."""
+
+import logging
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect_email import EmailServerCredentials, SMTPType
+from pydantic import SecretStr
+
+from prefect_tracktor.errors import InvalidInput, MailServerError
+from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome, MailSession
+from prefect_tracktor.sandbox import MailFaults, MailServer
+from tests.integration.messages.scripted import (
+    DRIP,
+    FLOOD,
+    HANG_UP,
+    SILENCE,
+    ScriptedServer,
+    scripted,
+)
+
+SENDER = "orders@shop.example"
+ADA = "ada@example.com"
+SENT = Delivery(DeliveryOutcome.SENT)
+
+
+def letter(text: str = "Hello.\n") -> EmailMessage:
+    message = EmailMessage()
+    message["From"] = f"Shop <{SENDER}>"
+    message["To"] = ADA
+    message["Subject"] = "Où est ton colis, 李?"
+    message.set_content(text)
+    return message
+
+
+def send(session: MailSession, recipient: str = ADA, *, text: str = "Hello.\n") -> Delivery:
+    return session.send(letter(text), sender=SENDER, recipient=recipient)
+
+
+def sent_through(server: ScriptedServer, *, timeout_seconds: float = 5) -> list[Delivery]:
+    """A message, and another one to see that the first one's fate stops nothing."""
+    with MailSession(server.block, timeout_seconds=timeout_seconds) as session:
+        return [send(session), send(session)]
+
+
+class TestAServerThatIsWell:
+    def test_takes_many_messages_in_one_connection(self) -> None:
+        with scripted() as server, MailSession(server.block) as session:
+            assert [send(session) for _ in range(20)] == [SENT] * 20
+            assert server.heard["CONNECT"] == 1
+            assert server.heard["RSET"] == 0
+            assert len(server.contents) == 20
+
+    def test_gets_each_message_whole_with_its_envelope(
+        self, mail_server: MailServer, server_block: EmailServerCredentials
+    ) -> None:
+        text = ".\n..\nGrüße\nFrom here\n.\nRCPT TO:<eve@example.com>\n"
+        with MailSession(server_block) as session:
+            assert send(session, text=text) == SENT
+        [received] = mail_server.messages
+        assert (received.sender, received.recipients) == (SENDER, (ADA,))
+        assert received.message["Subject"] == "Où est ton colis, 李?"
+        # base64 or quoted-printable: apprise, once imported, changes what Python's library takes
+        assert received.message.get_content().splitlines() == text.splitlines()
+        assert received.raw.isascii()
+
+    def test_is_sent_no_bare_line_breaks(self) -> None:
+        message = EmailMessage()
+        message["Subject"] = "Hello"
+        message.set_payload("a\n.\nb\r.\rMAIL FROM:<eve@example.com>")
+        with scripted() as server, MailSession(server.block) as session:
+            assert session.send(message, sender=SENDER, recipient=ADA) == SENT
+        [content] = server.contents
+        assert content.endswith(b"a\r\n..\r\nb\r\n..\r\nMAIL FROM:<eve@example.com>\r\n")
+
+    def test_is_left_politely(self) -> None:
+        with scripted() as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["QUIT"] == 1
+
+
+class TestARecipient:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "550 5.1.1 <ada@example.com>: Recipient address rejected: User unknown",
+            "550 5.1.2 Bad destination system",
+            "556 5.1.10 Recipient address has null MX",
+            "550 5.2.1 The mailbox is disabled",
+            "550-5.1.1 No such user ada\r\n550 5.1.1 here",
+            "550 No such user here",
+            "550 sorry, no mailbox here by that name. (#5.1.1)",
+            "551 User not local",
+            "553 Mailbox name invalid",
+            "501 Bad recipient address syntax",
+        ],
+    )
+    def test_that_does_not_exist_is_refused_for_good(self, reply: str) -> None:
+        with scripted(RCPT=[reply]) as server:
+            refused, following = sent_through(server)
+            assert refused.outcome is DeliveryOutcome.REFUSED
+            assert refused.reason.startswith(reply[:3])
+            assert "ada" not in refused.reason
+            assert following == SENT
+            assert server.heard["RSET"] == 1
+            assert server.heard["CONNECT"] == 1
+
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "450 4.2.0 Greylisted, try again later",
+            "451 Try again later",
+            "452 4.2.2 Mailbox full",
+            "550 5.7.1 Relaying denied",
+            "550 5.7.26 Unauthenticated mail",
+            "552 5.2.2 Mailbox full",
+            "550 5.4.5 Daily sending quota exceeded",
+            "550 5.4.1 Recipient address rejected: Access denied",
+            "550 5.0.0 Something else",
+            "550 relay not permitted",
+            "550 Message rejected as spam, blocked 5.1.1.7",
+            "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)",
+            "554 Transaction failed",
+            "530 Authentication required",
+        ],
+    )
+    def test_that_is_not_to_blame_is_written_to_later(self, reply: str) -> None:
+        with scripted(RCPT=[reply]) as server:
+            deferred, following = sent_through(server)
+        assert deferred.outcome is DeliveryOutcome.DEFERRED
+        assert deferred.reason.startswith(reply[:3])
+        assert following == SENT
+        assert len(server.contents) == 1
+
+    def test_is_never_quoted(self) -> None:
+        reply = "550 5.1.1 No Ada@Example.com here; ada is unknown, mail +49 30 1234567"
+        with scripted(RCPT=[reply]) as server:
+            reason = sent_through(server)[0].reason
+        assert reason == "550 5.1.1 No [e-mail] here; [hidden] is unknown, mail [phone]"
+
+    def test_beyond_ascii_is_written_to_where_the_server_can(
+        self, mail_server: MailServer, server_block: EmailServerCredentials
+    ) -> None:
+        with MailSession(server_block) as session:
+            assert send(session, "zoë@münchen.example") == SENT
+        assert mail_server.messages[0].recipients == ("zoë@xn--mnchen-3ya.example",)
+
+    def test_beyond_ascii_waits_for_a_server_that_can(self) -> None:
+        with scripted() as server, MailSession(server.block) as session:
+            delivery = send(session, "zoë@example.com")
+            assert delivery.outcome is DeliveryOutcome.DEFERRED
+            assert "SMTPUTF8" in delivery.reason
+            assert send(session) == SENT
+        assert server.heard["MAIL"] == 1
+
+    def test_with_dots_where_no_rfc_wants_them_is_written_to(
+        self, mail_server: MailServer, server_block: EmailServerCredentials
+    ) -> None:
+        with MailSession(server_block) as session:
+            assert send(session, "ada..lovelace.@docomo.example.com") == SENT
+        [received] = mail_server.messages
+        assert [r.replace('"', "") for r in received.recipients] == [
+            "ada..lovelace.@docomo.example.com"
+        ]
+
+    @pytest.mark.parametrize(
+        "recipient", ["a@example.com, b@example.com", "Ada <a@example.com>", ""]
+    )
+    def test_is_exactly_one_address(self, recipient: str) -> None:
+        with (
+            scripted() as server,
+            MailSession(server.block) as session,
+            pytest.raises(InvalidInput, match="recipient"),
+        ):
+            send(session, recipient)
+        assert server.heard["MAIL"] == 0
+
+
+class TestALaterTryIsLeftToTheNextRun:
+    @pytest.mark.parametrize(
+        "script",
+        [
+            {"MAIL": ["452 4.3.1 Insufficient storage"]},
+            {"DATA": ["451 4.3.0 Not now"]},
+            {"DATA": ["554 5.5.1 No valid recipients"]},
+            {"END": ["451 4.3.0 Not now"]},
+            {"END": ["421 4.3.0 Not now"]},
+            {"END": ["554 5.7.1 Looks like spam"]},
+            {"END": ["550 5.1.1 No such user"]},
+        ],
+    )
+    def test_when_the_server_does_not_take_the_message(self, script: dict[str, list[str]]) -> None:
+        reply = next(iter(script.values()))[0]
+        with scripted(**script) as server:
+            assert sent_through(server) == [Delivery(DeliveryOutcome.DEFERRED, reply), SENT]
+
+    @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
+    @pytest.mark.parametrize("trouble", [HANG_UP, "421 4.7.0 Too many", "nonsense", "250" * 5000])
+    def test_only_if_it_breaks_again_before_the_content(self, command: str, trouble: str) -> None:
+        with scripted(**{command: [trouble]}) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["CONNECT"] == 2
+        with scripted(**{command: [trouble, trouble]}) as server:
+            deferred, following = sent_through(server)
+            assert deferred.outcome is DeliveryOutcome.DEFERRED
+            assert following == SENT
+            assert len(server.contents) == 1
+
+    def test_also_when_the_server_falls_silent_before_the_content(self) -> None:
+        with scripted(RCPT=[SILENCE, SILENCE]) as server:
+            deferred, following = sent_through(server, timeout_seconds=0.2)
+        assert deferred.outcome is DeliveryOutcome.DEFERRED
+        assert following == SENT
+
+
+class TestWhatMayHaveBeenTakenIsNotSentAgain:
+    @pytest.mark.parametrize("trouble", [HANG_UP, SILENCE, "nonsense", "250" * 5000])
+    def test_when_the_answer_to_the_content_is_missing(self, trouble: str) -> None:
+        with scripted(END=[trouble]) as server:
+            uncertain, following = sent_through(server, timeout_seconds=0.5)
+        assert uncertain.outcome is DeliveryOutcome.UNCERTAIN
+        assert following == SENT
+        assert len(server.contents) == 2
+
+    @pytest.mark.parametrize(("fault", "kept"), [("drop_in_data", 1), ("drop_after_data", 2)])
+    def test_when_the_connection_breaks_around_the_content(
+        self,
+        mail_server: MailServer,
+        server_block: EmailServerCredentials,
+        fault: str,
+        kept: int,
+    ) -> None:
+        mail_server.faults = MailFaults.model_validate({fault: 2})
+        with MailSession(server_block) as session:
+            outcomes = [send(session).outcome for _ in range(2)]
+            assert outcomes == [DeliveryOutcome.SENT, DeliveryOutcome.UNCERTAIN]
+            assert len(mail_server.messages) == kept
+            assert send(session) == SENT
+
+
+class TestAServerThatNeverComesToAnEnd:
+    """Each operation has its time as a whole; the server would go on for 20 seconds."""
+
+    @pytest.mark.parametrize("without_end", [DRIP, FLOOD])
+    @pytest.mark.parametrize("step", ["CONNECT", "EHLO", "AUTH"])
+    def test_cannot_be_used(self, step: str, without_end: str) -> None:
+        began = time.monotonic()
+        with scripted(**{step: [without_end]}, HELO=[without_end]) as server:
+            block = server.block.model_copy(
+                update={"username": "shop", "password": SecretStr("s3cret")}
+            )
+            with pytest.raises(MailServerError, match=r"timed out|longer than 65536 bytes"):
+                MailSession(block, timeout_seconds=0.5).__enter__()
+            assert time.monotonic() - began < 10
+
+    @pytest.mark.parametrize("without_end", [DRIP, FLOOD])
+    @pytest.mark.parametrize(
+        ("step", "outcome"),
+        [
+            ("MAIL", DeliveryOutcome.DEFERRED),
+            ("RCPT", DeliveryOutcome.DEFERRED),
+            ("DATA", DeliveryOutcome.DEFERRED),
+            (".", DeliveryOutcome.UNCERTAIN),
+        ],
+    )
+    def test_delays_a_message_no_longer_than_the_time_out(
+        self, step: str, outcome: DeliveryOutcome, without_end: str
+    ) -> None:
+        began = time.monotonic()
+        with scripted(**{step: [without_end] * (1 if step == "." else 2)}) as server:
+            first, following = sent_through(server, timeout_seconds=0.5)
+            assert time.monotonic() - began < 10
+        assert first.outcome is outcome
+        assert following == SENT
+
+    def test_is_left_without_its_farewell(self) -> None:
+        began = time.monotonic()
+        with scripted(QUIT=[DRIP]) as server:
+            assert sent_through(server, timeout_seconds=0.5) == [SENT, SENT]
+            assert time.monotonic() - began < 10
+
+    def test_may_also_take_nothing_in(self) -> None:
+        began = time.monotonic()
+        with scripted(DATA=["354 go on, " + SILENCE]) as server:
+            with MailSession(server.block, timeout_seconds=0.5) as session:
+                outcome = send(session, text="x" * 60_000_000).outcome
+            assert time.monotonic() - began < 15
+        assert outcome is DeliveryOutcome.UNCERTAIN
+
+
+class TestAServerThatAsksToSlowDown:
+    @pytest.mark.parametrize(
+        "reply",
+        [
+            "454 Throttling failure: Maximum sending rate exceeded.",
+            "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded",
+            "450 4.2.1 Peak SMTP relay limit exceeded for customer",
+            "452 4.4.5 Messages per second limit exceeded",
+            "421 4.4.5 Server busy, try again later",
+            "550 5.7.0 Requested action not taken: too many emails per second",
+        ],
+    )
+    @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "."])
+    def test_is_waited_for_and_the_message_sent(
+        self, command: str, reply: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with scripted(**{command: [reply, reply]}) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert len(server.contents) == 2 + 2 * (command == ".")
+        if not reply.startswith("421"):  # a new connection may be all it takes
+            assert caplog.text.count("fewer messages at a time") == 1
+
+    def test_is_waited_for_before_the_login_too(self) -> None:
+        busy = "421 4.7.0 Too many concurrent SMTP connections"
+        with scripted(CONNECT=[busy, "220 x", busy, "220 x"], MAIL=["250 fine", HANG_UP]) as server:
+            assert sent_through(server) == [SENT, SENT]
+
+    def test_for_good_is_not_waited_for_any_longer(self) -> None:
+        reply = "454 Throttling failure: Maximum sending rate exceeded."
+        with (
+            scripted(RCPT=[lambda: reply]) as server,
+            MailSession(server.block, patience_seconds=1.5) as session,
+        ):
+            began = time.monotonic()
+            assert [send(session) for _ in range(3)] == [
+                Delivery(DeliveryOutcome.DEFERRED, reply)
+            ] * 3
+            assert time.monotonic() - began < 15
+
+    def test_gets_no_more_messages_a_second_than_were_asked_for(self) -> None:
+        with scripted() as server, MailSession(server.block, messages_per_second=2) as session:
+            began = time.monotonic()
+            assert [send(session) for _ in range(5)] == [SENT] * 5
+            assert time.monotonic() - began >= 1.9
+
+    @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
+    def test_cannot_be_sent_to_at_no_rate_at_all(self, rate: float) -> None:
+        with pytest.raises(InvalidInput, match="messages_per_second"):
+            MailSession(EmailServerCredentials(), messages_per_second=rate)
+
+
+def test_a_dropped_connection_costs_no_message(
+    mail_server: MailServer, server_block: EmailServerCredentials
+) -> None:
+    mail_server.faults = MailFaults(drop_every=3)
+    with MailSession(server_block) as session:
+        assert {send(session, f"a{number}@example.com") for number in range(10)} == {SENT}
+    addressed = [received.recipients for received in mail_server.messages]
+    assert addressed == [(f"a{number}@example.com",) for number in range(10)]
+
+
+class TestAServerThatCannotBeUsed:
+    @pytest.mark.parametrize(
+        ("script", "complaint"),
+        [
+            ({"CONNECT": ["554 5.7.1 Go away"]}, "connecting failed: 554 5.7.1 Go away"),
+            ({"CONNECT": [HANG_UP]}, "connecting failed: Connection unexpectedly closed"),
+            ({"CONNECT": [SILENCE]}, "connecting failed: .*timed out"),
+            ({"EHLO": [SILENCE]}, "connecting failed: .*timed out"),
+            ({"EHLO": ["502 what?"], "HELO": ["502 what?"]}, "connecting failed: 502 what?"),
+        ],
+    )
+    def test_is_known_before_anything_is_sent(
+        self, script: dict[str, list[str]], complaint: str
+    ) -> None:
+        with (
+            scripted(**script) as server,
+            pytest.raises(MailServerError, match=complaint),
+            MailSession(server.block, timeout_seconds=0.2),
+        ):
+            pass
+        assert server.heard["MAIL"] == 0
+
+    def test_because_it_is_silent_where_encryption_should_begin(self) -> None:
+        with scripted(CONNECT=[SILENCE]) as server:
+            block = server.block.model_copy(update={"smtp_type": SMTPType.SSL})
+            with pytest.raises(MailServerError, match=r"connecting failed: no answer within 0.2 s"):
+                MailSession(block, timeout_seconds=0.2).__enter__()
+
+    def test_because_nobody_listens(self) -> None:
+        with scripted() as server:
+            block = server.block
+        with pytest.raises(MailServerError, match=r"refused.*Check smtp_server, smtp_port"):
+            MailSession(block).__enter__()
+
+    def test_any_more_stops_the_run(self) -> None:
+        with (
+            scripted(MAIL=["250 fine", HANG_UP], CONNECT=["220 x", HANG_UP, HANG_UP]) as server,
+            MailSession(server.block) as session,
+        ):
+            assert send(session) == SENT
+            with pytest.raises(MailServerError, match="connecting failed"):
+                send(session)
+            assert server.heard["CONNECT"] == 3
+            assert send(session) == SENT
+
+    def test_for_one_moment_is_tried_again(self) -> None:
+        with scripted(MAIL=[HANG_UP], CONNECT=["220 x", "421 busy"]) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["CONNECT"] == 3
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            {"MAIL": ["550 5.7.1 orders@shop.example may not"]},
+            {"RCPT": ["550 5.1.8 <orders@shop.example>: Sender address rejected"]},
+            {"RCPT": ["553 5.1.7 Bad sender"]},
+        ],
+    )
+    def test_in_the_senders_name_stops_the_run(self, script: dict[str, list[str]]) -> None:
+        with scripted(**script) as server, MailSession(server.block) as session:
+            with pytest.raises(MailServerError, match="refuses the sender: 55") as refused:
+                send(session)
+            assert "@" not in str(refused.value)
+            assert send(session) == SENT
+
+    @pytest.mark.parametrize(
+        ("reply", "remedy"),
+        [
+            ("530 5.7.0 Must issue a STARTTLS command first.", "smtp_type"),
+            ("530 5.7.57 Client not authenticated to send mail.", "username, password"),
+            (
+                "550 5.7.60 Client does not have permissions to send as this sender",
+                "sender address",
+            ),
+            ("550 5.4.5 Daily user sending limit exceeded.", "reached a limit"),
+        ],
+    )
+    def test_for_anybody_is_told_with_what_helps(self, reply: str, remedy: str) -> None:
+        with (
+            scripted(MAIL=[reply]) as server,
+            MailSession(server.block) as session,
+            pytest.raises(MailServerError, match=remedy) as refused,
+        ):
+            send(session)
+        assert ("sender address" in str(refused.value)) is (remedy == "sender address")
+
+    def test_without_a_time_out_is_not_tried(self) -> None:
+        with pytest.raises(InvalidInput, match="timeout_seconds"):
+            MailSession(EmailServerCredentials(), timeout_seconds=0)
+
+
+class TestTheLogin:
+    def block(self, server: MailServer | ScriptedServer, **values: Any) -> EmailServerCredentials:
+        address = (
+            (server.host, server.port) if isinstance(server, MailServer) else server.server_address
+        )
+        return EmailServerCredentials.model_validate(
+            {
+                "smtp_server": address[0],
+                "smtp_port": address[1],
+                "smtp_type": "INSECURE",
+                "username": "shop",
+                "password": "s3cret",
+            }
+            | values
+        )
+
+    def test_is_done_again_on_each_connection(self) -> None:
+        with scripted(MAIL=[HANG_UP]) as server:
+            with MailSession(self.block(server)) as session:
+                assert send(session) == SENT
+            assert server.heard["AUTH"] == 2
+
+    @pytest.mark.parametrize(
+        ("reply", "password"),
+        [("535 5.7.8 s3cret is wrong for shop@shop.example", "s3cret"), ("235 in", "pässword")],
+    )
+    def test_that_fails_is_known_at_once_and_shows_nothing(self, reply: str, password: str) -> None:
+        with (
+            scripted(AUTH=[reply]) as server,
+            pytest.raises(MailServerError, match=r"the login failed.*Check username") as failed,
+        ):
+            MailSession(self.block(server, password=password)).__enter__()
+        assert password not in str(failed.value)
+        assert "@" not in str(failed.value)
+        assert server.heard["MAIL"] == 0
+
+    @pytest.mark.parametrize(
+        "repeat",
+        [
+            "AHNob3AAczNjcmV0LXBhc3M=",
+            "AHNOB3AACZNJCMV0LXBHC3M=",
+            "AHNob3AAczNjcmV0LX",
+            "czNjcmV0LXBhc3M=",
+            "s3cret-pass",
+            "S3CRET-PASS",
+        ],
+    )
+    @pytest.mark.parametrize("command", ["AUTH", "MAIL"])
+    def test_is_not_shown_where_the_server_repeats_it(self, command: str, repeat: str) -> None:
+        with (
+            scripted(
+                **{command: [f"500 5.5.1 Unrecognized command: AUTH PLAIN {repeat}"]}
+            ) as server,
+            pytest.raises(MailServerError) as failed,
+            MailSession(self.block(server, password="s3cret-pass")) as session,
+        ):
+            send(session)
+        assert "Unrecognized command: AUTH PLAIN [hidden]" in str(failed.value)
+        assert repeat not in str(failed.value)
+
+    @pytest.mark.parametrize(
+        ("script", "remedy"),
+        [
+            ({"EHLO": ["250-x\r\n250 AUTH XOAUTH2"]}, "no login with a password"),
+            (
+                {"AUTH": ["535 5.7.139 basic authentication is disabled"]},
+                "no login with a password",
+            ),
+            ({"AUTH": ["451 Authentication failed: Maximum credits exceeded"]}, "reached a limit"),
+            ({"AUTH": ["534 5.7.9 Application-specific password required"]}, "want one per app"),
+        ],
+    )
+    def test_that_fails_is_told_with_what_helps(
+        self, script: dict[str, list[str]], remedy: str
+    ) -> None:
+        with scripted(**script) as server, pytest.raises(MailServerError, match=remedy):
+            MailSession(self.block(server)).__enter__()
+
+    @pytest.mark.parametrize("from_the_start", [True, False])
+    def test_travels_encrypted(
+        self, certificate: Path, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+    ) -> None:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with running(certificate, from_the_start=from_the_start) as (server, kind):
+            with MailSession(self.block(server, smtp_type=kind)) as session:
+                assert send(session) == SENT
+            assert len(server.messages) == 1
+
+    @pytest.mark.parametrize("from_the_start", [True, False])
+    def test_is_not_told_to_a_stranger(self, certificate: Path, from_the_start: bool) -> None:
+        with running(certificate, from_the_start=from_the_start) as (server, kind):
+            with pytest.raises(MailServerError, match="CERTIFICATE_VERIFY_FAILED"):
+                MailSession(self.block(server, smtp_type=kind)).__enter__()
+            with MailSession(self.block(server, smtp_type=kind, verify=False)) as session:
+                assert send(session) == SENT
+
+    def test_is_not_told_where_encryption_was_asked_for_and_is_not_offered(self) -> None:
+        with (
+            scripted() as server,
+            pytest.raises(MailServerError, match=r"STARTTLS failed.*Check smtp_type"),
+        ):
+            MailSession(self.block(server, smtp_type="STARTTLS")).__enter__()
+        assert server.heard["AUTH"] == 0
+
+    @pytest.mark.parametrize(
+        ("values", "warned"),
+        [
+            ({"smtp_server": "mail.invalid"}, 1),
+            ({"smtp_server": "mail.invalid", "smtp_type": "SSL", "verify": False}, 1),
+            ({"smtp_server": "mail.invalid", "smtp_type": "SSL"}, 0),
+            ({"smtp_server": "mail.invalid", "username": None}, 0),
+            ({"smtp_server": "localhost"}, 0),
+            ({}, 0),
+        ],
+    )
+    def test_over_a_readable_connection_is_warned_of(
+        self, values: dict[str, Any], warned: int, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with scripted(CONNECT=["554 no"]) as server:
+            session = MailSession(self.block(server, **values), timeout_seconds=2)
+            with caplog.at_level(logging.WARNING), pytest.raises(MailServerError):
+                session.__enter__()
+        assert caplog.text.count("can be read on its way") == warned
+
+
+@contextmanager
+def running(certificate: Path, *, from_the_start: bool) -> Iterator[tuple[MailServer, str]]:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    login = ("shop", "s3cret")
+    if from_the_start:
+        with MailServer(tls=context, login=login) as server:
+            yield server, "SSL"
+    else:
+        with MailServer(starttls=context, login=login) as server:
+            yield server, "STARTTLS"

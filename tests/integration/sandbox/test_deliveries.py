@@ -1,0 +1,291 @@
+"""Webhooks are really delivered, to this machine only, and nobody waits for them."""
+
+import json
+import logging
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from prefect_tracktor.sandbox import (
+    DeliveryFault,
+    DeliveryFaults,
+    Movement,
+    ResponseFormat,
+    Sandbox,
+    Shop,
+)
+
+
+class Receiver:
+    """A web server that keeps what is posted to it, after failing as often as it is told."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.posts: list[tuple[str, Any]] = []
+        self.failures = 0
+        self.gate = threading.Event()
+        self.gate.set()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.gate.wait(10)
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                failing, receiver.failures = receiver.failures > 0, receiver.failures - 1
+                if not failing:
+                    receiver.posts.append((self.path, json.loads(body)))
+                self.send_response(500 if failing else 204)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # inherited
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 64
+
+        self.server = Server(("127.0.0.1", port), Handler)
+        self.address = f"http://127.0.0.1:{self.server.server_port}"
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield
+        finally:
+            self.gate.set()
+            self.server.shutdown()
+            self.server.server_close()
+            thread.join()
+
+    def told(self) -> Counter[tuple[int, str]]:
+        """How often it was told of which parcel's which status."""
+        return Counter((body["fulfillment_id"], body["shipment_status"]) for _, body in self.posts)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    with receiver.serving():
+        yield receiver
+
+
+@pytest.fixture
+def moving_shop() -> Iterator[Sandbox]:
+    with Sandbox(Shop(orders=100, just_ready=100)) as sandbox:
+        yield sandbox
+
+
+def move_all(tracktor: Sandbox, receiver: Receiver) -> None:
+    """Tell the receiver of every step of every parcel, as fast as it goes."""
+    tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
+    assert tracktor.move(Movement(speed=float("inf"), exception_rate=0)).wait()
+    tracktor.settle()
+
+
+def order_in_transit(tracktor: Sandbox) -> dict[str, Any]:
+    orders = map(tracktor.shop.order, tracktor.shop.order_ids)
+    return next(order for order in orders if order["statuses"] == ["in_transit"])
+
+
+def test_a_status_change_is_posted_to_the_webhooks_whose_topic_fits(
+    tracktor: Sandbox, api: httpx.Client, receiver: Receiver
+) -> None:
+    for topic in ("order/all", "order/delivered", "order/in_transit", "fulfillment/delivered"):
+        address = f"{receiver.address}/{topic}"
+        api.post("webhooks.json", json={"webhook": {"topic": topic, "address": address}})
+    order_id = order_in_transit(tracktor)["order_id"]
+    order = api.post(f"orders/{order_id}.json", json={"status": "Delivered"}).json()["order"]
+    tracktor.settle()
+    assert sorted(receiver.posts, key=str) == sorted(
+        [
+            ("/order/all", order),
+            ("/order/delivered", order),
+            ("/fulfillment/delivered", order["fulfillments"][0]),
+        ],
+        key=str,
+    )
+    assert {delivery.status for delivery in tracktor.deliveries} == {204}
+
+
+def test_a_ready_order_is_pre_transit_and_a_custom_status_only_all(
+    tracktor: Sandbox, receiver: Receiver
+) -> None:
+    for topic in ("order/pre_transit", "fulfillment/all"):
+        tracktor.shop.create_webhook(topic=topic, address=f"{receiver.address}/{topic}")
+    order_id = order_in_transit(tracktor)["order_id"]
+    tracktor.shop.set_status(order_id, status="order_ready")
+    tracktor.shop.set_status(order_id, status="Sewing")
+    tracktor.settle()
+    assert [path for path, _ in receiver.posts if "pre_transit" in path] == ["/order/pre_transit"]
+    told = [body["shipment_status"] for path, body in receiver.posts if "fulfillment" in path]
+    assert told == ["order_ready", "Sewing"]
+
+
+def test_what_changes_nothing_is_not_posted(tracktor: Sandbox, receiver: Receiver) -> None:
+    tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
+    order_id = order_in_transit(tracktor)["order_id"]
+    tracktor.shop.set_status(order_id, status="in_transit")
+    tracktor.shop.set_status(order_id, automatic_carrier_updates=False)
+    tracktor.settle()
+    assert receiver.posts == []
+
+
+def test_a_parcel_moved_by_its_carrier_is_posted_alone(
+    tracktor: Sandbox, receiver: Receiver
+) -> None:
+    tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
+    tracktor.answers = ResponseFormat(wrapped_deliveries=True)
+    orders = map(tracktor.shop.order, tracktor.shop.order_ids)
+    parcel = next(order for order in orders if len(order["fulfillments"]) > 1)["fulfillments"][1]
+    moved = tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="out_for_delivery")
+    tracktor.settle()
+    assert receiver.posts == [("/", {"fulfillment": moved})]
+
+
+def test_a_failed_delivery_is_tried_again(tracktor: Sandbox, receiver: Receiver) -> None:
+    receiver.failures = 2
+    tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
+    tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
+    tracktor.settle()
+    assert len(receiver.posts) == 1
+
+
+def test_a_receiver_that_is_not_there_is_given_up(tracktor: Sandbox) -> None:
+    tracktor.delivery_faults = DeliveryFaults(patience_seconds=0.2)
+    tracktor.shop.create_webhook(topic="order/all", address="http://127.0.0.1:9/")
+    tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
+    tracktor.settle()
+    [delivery] = tracktor.deliveries
+    assert (delivery.status, delivery.taken, delivery.attempts) == (None, False, 2)
+
+
+def test_the_answer_does_not_wait_for_the_delivery(
+    tracktor: Sandbox, api: httpx.Client, receiver: Receiver
+) -> None:
+    receiver.gate.clear()
+    tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
+    order_id = tracktor.shop.order_ids[0]
+    assert api.post(f"orders/{order_id}.json", json={"status": "Sewing"}).status_code == 200
+    assert receiver.posts == []
+    receiver.gate.set()
+    tracktor.settle()
+    assert len(receiver.posts) == 1
+
+
+def test_nothing_is_posted_to_other_machines(
+    tracktor: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracktor.shop.create_webhook(topic="order/all", address="https://shop.example/hook")
+    with caplog.at_level(logging.WARNING):
+        tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
+        tracktor.settle()
+    assert "this machine only" in caplog.text
+    assert tracktor.deliveries == []
+
+
+def test_a_deleted_webhook_is_not_told(tracktor: Sandbox, receiver: Receiver) -> None:
+    webhook = tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
+    tracktor.shop.delete_webhook(webhook["id"])
+    tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
+    tracktor.settle()
+    assert receiver.posts == []
+
+
+def test_every_step_of_every_parcel_is_delivered_once_and_each_parcels_in_order(
+    moving_shop: Sandbox, receiver: Receiver
+) -> None:
+    move_all(moving_shop, receiver)
+    ways: dict[int, list[str]] = {}
+    for _, body in receiver.posts:
+        ways.setdefault(body["fulfillment_id"], []).append(body["shipment_status"])
+    assert len(ways) == 100
+    assert set(map(tuple, ways.values())) == {("in_transit", "out_for_delivery", "delivered")}
+    assert all(delivery.taken and not delivery.fault for delivery in moving_shop.deliveries)
+    assert len({delivery.message for delivery in moving_shop.deliveries}) == 300
+
+
+def test_a_lost_message_is_never_sent_and_recorded_as_lost(
+    moving_shop: Sandbox, receiver: Receiver
+) -> None:
+    moving_shop.delivery_faults = DeliveryFaults(lost=0.2)
+    move_all(moving_shop, receiver)
+    lost = [d for d in moving_shop.deliveries if d.fault is DeliveryFault.LOST]
+    assert 30 < len(lost) < 90
+    assert {(delivery.status, delivery.attempts) for delivery in lost} == {(None, 0)}
+    told = receiver.told()
+    assert len(receiver.posts) == 300 - len(lost) == len(told)
+    assert not told.keys() & {(d.fulfillment_id, d.status_key) for d in lost}
+
+
+def test_a_duplicated_message_is_sent_twice_and_both_are_recorded(
+    moving_shop: Sandbox, receiver: Receiver
+) -> None:
+    moving_shop.delivery_faults = DeliveryFaults(duplicated=0.2, held_back_seconds=0.2)
+    move_all(moving_shop, receiver)
+    twice = {message for message, n in receiver.told().items() if n == 2}
+    copies = [d for d in moving_shop.deliveries if d.fault is DeliveryFault.DUPLICATED]
+    assert 30 < len(copies) < 90
+    assert twice == {(copy.fulfillment_id, copy.status_key) for copy in copies}
+    assert len(receiver.posts) == 300 + len(copies)
+    originals = {d.message for d in moving_shop.deliveries if d.fault is None}
+    assert {copy.message for copy in copies} < originals
+
+
+def test_a_reordered_message_is_overtaken_by_later_ones_about_the_same_parcel(
+    moving_shop: Sandbox, receiver: Receiver
+) -> None:
+    moving_shop.delivery_faults = DeliveryFaults(reordered=0.2, held_back_seconds=0.8)
+    move_all(moving_shop, receiver)
+    assert set(receiver.told().values()) == {1}
+    assert len(receiver.posts) == 300
+    last = {body["fulfillment_id"]: body["shipment_status"] for _, body in receiver.posts}
+    superseded = [parcel for parcel, status in last.items() if status != "delivered"]
+    assert 10 < len(superseded) < 70
+    late = {d.fulfillment_id for d in moving_shop.deliveries if d.fault is DeliveryFault.REORDERED}
+    assert set(superseded) < late
+
+
+def test_the_same_seed_draws_the_same_trouble_and_it_can_be_replaced(
+    tracktor: Sandbox, receiver: Receiver
+) -> None:
+    tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
+    met = []
+    for status in ("Sewing", "Cutting"):
+        tracktor.delivery_faults = DeliveryFaults(lost=0.5, seed=3)
+        before = len(tracktor.deliveries)
+        for order_id in tracktor.shop.order_ids[:20]:
+            tracktor.shop.set_status(order_id, status=status)
+        tracktor.settle()
+        met.append({d.order_id for d in tracktor.deliveries[before:] if d.fault})
+    assert met[0] == met[1]
+    assert 0 < len(met[0]) < 20
+
+
+def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as away:
+        port = away.getsockname()[1]
+        tracktor.shop.create_webhook(topic="order/all", address=f"http://127.0.0.1:{port}/")
+        tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
+        # it takes the connection, and dies
+        away.accept()[0].close()
+    receiver = Receiver(port)
+    with receiver.serving():
+        tracktor.settle()
+    [delivery] = tracktor.deliveries
+    assert delivery.taken
+    assert delivery.attempts > 1
+    assert len(receiver.posts) == 1
+
+
+def test_impossible_delivery_faults_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"add up to 1\.1"):
+        DeliveryFaults(lost=0.6, reordered=0.5)
+    with pytest.raises(ValueError, match="patience_seconds"):
+        DeliveryFaults(patience_seconds=-1)

@@ -1,0 +1,343 @@
+"""The Shopify client: its token, its patience, and what it makes of answers."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import stamina
+
+from prefect_tracktor import (
+    APIConnectionError,
+    AuthenticationError,
+    InvalidResponse,
+    NotFound,
+    RateLimited,
+    ServerError,
+    ShopifyCredentials,
+    TracktorError,
+    TransportLimits,
+    UnprocessableValue,
+)
+from prefect_tracktor.sandbox import Sandbox, ShopifyRules
+from prefect_tracktor.shopify.api import TooCostly
+from prefect_tracktor.shopify.client import ShopifyClient
+from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
+
+TOKEN = "t0ken-that-nobody-may-see"
+SCOPES = {"currentAppInstallation": {"accessScopes": [{"handle": "read_orders"}]}}
+
+
+def data(value: Any, **more: Any) -> bytes:
+    return answer(body=json.dumps({"data": value} | more))
+
+
+def refused(code: str, message: str = "no", **more: Any) -> bytes:
+    errors = [{"message": message, "extensions": {"code": code}}]
+    return answer(body=json.dumps({"errors": errors, "data": None} | more))
+
+
+def client_of(server: ScriptedServer, **options: Any) -> ShopifyClient:
+    return ShopifyClient(shop="your-store", access_token=TOKEN, base_url=server.address, **options)
+
+
+def page(nodes: list[Any] | None = None, **page_info: Any) -> dict[str, Any]:
+    info = {"hasNextPage": False, "endCursor": None} | page_info
+    return {"orders": {"nodes": nodes or [], "pageInfo": info}}
+
+
+def node(**fields: Any) -> dict[str, Any]:
+    usual = {"legacyResourceId": "7", "createdAt": "2026-06-01T12:00:00Z", "fulfillments": []}
+    return usual | fields
+
+
+@pytest.fixture
+def _without_pauses() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=8, cap=True):
+        yield
+
+
+def test_a_query_carries_the_token_and_goes_to_the_version() -> None:
+    with ScriptedServer([data(SCOPES)]) as server, client_of(server) as client:
+        assert client.granted_scopes() == {"read_orders"}
+    [request] = server.requests
+    assert request.line == "POST /admin/api/2026-10/graphql.json"
+    assert f"x-shopify-access-token: {TOKEN}" in request.headers
+    assert "shopify-search-query-debug: 1" in request.headers
+
+
+def test_an_app_exchanges_its_secret_as_a_form_once_for_all_its_clients() -> None:
+    granted = answer(body=f'{{"access_token": "{TOKEN}", "scope": "", "expires_in": 86399}}')
+    with ScriptedServer([granted, data(SCOPES)]) as server:
+        for _ in range(2):
+            with ShopifyClient(
+                shop="your-store", client_id="abc", client_secret="x&y", base_url=server.address
+            ) as client:
+                client.granted_scopes()
+    grant, *queries = server.requests
+    assert grant.line == "POST /admin/oauth/access_token"
+    assert grant.body == "grant_type=client_credentials&client_id=abc&client_secret=x%26y"
+    assert "content-type: application/x-www-form-urlencoded" in grant.headers.lower()
+    assert len(queries) == 2
+    assert all(f"x-shopify-access-token: {TOKEN}" in query.headers for query in queries)
+
+
+def test_many_threads_get_one_token(
+    shopify_credentials: ShopifyCredentials, tracktor: Sandbox
+) -> None:
+    begin = threading.Barrier(8)
+
+    def ask(_number: int) -> None:
+        begin.wait()
+        shopify_credentials.verify()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(ask, range(8)))
+    assert tracktor.shopify.grants == 1
+
+
+def test_a_token_is_renewed_before_its_end(
+    shopify_credentials: ShopifyCredentials, tracktor: Sandbox
+) -> None:
+    tracktor.shopify.rules = ShopifyRules(token_seconds=299)
+    with shopify_credentials.get_client() as client:
+        for _ in range(3):
+            client.granted_scopes()
+    assert tracktor.shopify.grants == 3
+    tracktor.shopify.rules = ShopifyRules(token_seconds=400)
+    with shopify_credentials.get_client() as client:
+        for _ in range(3):
+            client.granted_scopes()
+    assert tracktor.shopify.grants == 4
+
+
+def test_a_token_that_is_refused_is_renewed_once(
+    shopify_credentials: ShopifyCredentials, tracktor: Sandbox
+) -> None:
+    with shopify_credentials.get_client() as client:
+        client.granted_scopes()
+        tracktor.shopify.revoke_tokens()
+        client.granted_scopes()
+        assert tracktor.shopify.grants == 2
+        tracktor.shopify.rules = ShopifyRules(token_seconds=0)
+        tracktor.shopify.revoke_tokens()
+        with pytest.raises(AuthenticationError):
+            client.granted_scopes()
+    assert tracktor.shopify.grants == 3
+
+
+TROUBLE = {
+    "dropped": DROP,
+    "cut off": answer(body='{"data": {"cur', length=500),
+    "half JSON": answer(body='{"data": {"cur'),
+    "HTML page": answer(body="<html>Something went wrong</html>"),
+    "empty": answer(body=""),
+    "502": answer(502, "<html>"),
+    "503": answer(503),
+    "429": answer(429),
+    "internal error": refused("INTERNAL_SERVER_ERROR"),
+    "throttled": refused("THROTTLED"),
+}
+
+
+@pytest.mark.usefixtures("_without_pauses")
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
+def test_a_query_is_repeated_until_the_trouble_has_passed(trouble: bytes) -> None:
+    with ScriptedServer([trouble, trouble, data(SCOPES)]) as server, client_of(server) as client:
+        client.granted_scopes()
+    assert len(server.requests) == 3
+
+
+REFUSALS: dict[str, tuple[bytes, type[TracktorError], str]] = {
+    "401": (
+        answer(401, '{"errors": "[API] Invalid API key"}'),
+        AuthenticationError,
+        "Invalid API key",
+    ),
+    "404": (answer(404, "<title>Not here</title>"), NotFound, "this shop or API version"),
+    "402": (answer(402), UnprocessableValue, "frozen"),
+    "302": (answer(302, headers="Location: https://evil.example\r\n"), InvalidResponse, "shop of"),
+    "denied": (
+        refused("ACCESS_DENIED", "no access"),
+        AuthenticationError,
+        "no access.*Dev Dashboard",
+    ),
+    "costly": (refused("MAX_COST_EXCEEDED"), TooCostly, "smaller page"),
+    "undefined": (refused("undefinedField", "no such field"), UnprocessableValue, "no such field"),
+    "words": (
+        answer(body='{"errors": "ask ada@example.com"}'),
+        UnprocessableValue,
+        r"query\. Check",
+    ),
+    "null": (answer(body="null"), InvalidResponse, "not what was asked for"),
+    "list": (answer(body="[]"), InvalidResponse, "not what was asked for"),
+    "no data": (answer(body="{}"), InvalidResponse, "not what was asked for"),
+}
+
+
+@pytest.mark.parametrize(("reply", "kind", "words"), REFUSALS.values(), ids=REFUSALS.keys())
+def test_what_waiting_cannot_help_is_said_at_once(
+    reply: bytes, kind: type[TracktorError], words: str
+) -> None:
+    with (
+        ScriptedServer([reply]) as server,
+        client_of(server) as client,
+        pytest.raises(kind, match=words),
+    ):
+        client.granted_scopes()
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, '{"error": "invalid_client"}'),
+        (400, "<title>Oauth error shop_not_permitted</title>"),
+        (403, "{}"),
+    ],
+)
+def test_a_refused_grant_says_what_to_check(status: int, body: str) -> None:
+    with (
+        ScriptedServer([answer(status, body)]) as server,
+        ShopifyClient(
+            shop="your-store", client_id="abc", client_secret=TOKEN, base_url=server.address
+        ) as client,
+        pytest.raises(AuthenticationError, match="one organization in the Dev Dashboard") as caught,
+    ):
+        client.granted_scopes()
+    assert TOKEN not in str(caught.value)
+
+
+def test_data_beside_errors_is_not_taken() -> None:
+    errors = [{"message": "not all data available", "extensions": {}}]
+    with (
+        ScriptedServer([data(SCOPES, errors=errors)]) as server,
+        client_of(server) as client,
+        pytest.raises(UnprocessableValue, match="not all data …"),
+    ):
+        client.granted_scopes()
+
+
+@pytest.mark.parametrize(
+    "orders",
+    [
+        page([node(legacyResourceId="-7")]),
+        page([node(legacyResourceId="seven")]),
+        page([node(createdAt="yesterday")]),
+        page([node(createdAt="2026-06-01T12:00:00")]),
+        page([{"legacyResourceId": "7"}]),
+        page(hasNextPage=True),
+        {"orders": None},
+    ],
+)
+def test_an_unreadable_page_is_refused_as_a_whole(orders: Any) -> None:
+    with (
+        ScriptedServer([data(orders)]) as server,
+        client_of(server) as client,
+        pytest.raises(InvalidResponse),
+    ):
+        client.list_orders("")
+
+
+@pytest.mark.parametrize(
+    ("statuses", "delivered"),
+    [
+        ([], False),
+        (["DELIVERED"], True),
+        (["DELIVERED", "DELIVERED"], True),
+        (["DELIVERED", "IN_TRANSIT"], False),
+        (["DELIVERED", None], False),
+        (["DELIVERED", "CANCELED"], True),
+        (["CANCELED"], False),
+        (["PICKED_UP"], False),
+        (["DELIVERED"] * 9, True),
+        (["DELIVERED"] * 10, False),
+    ],
+)
+def test_an_order_is_delivered_when_every_parcel_surely_is(
+    statuses: list[str | None], delivered: bool
+) -> None:
+    parcels = [{"displayStatus": status} for status in statuses]
+    with (
+        ScriptedServer([data(page([node(fulfillments=parcels)]))]) as server,
+        client_of(server) as client,
+    ):
+        [order] = client.list_orders("").orders
+    assert order.delivered is delivered
+
+
+def test_a_throttled_query_waits_until_there_are_enough_points() -> None:
+    throttle = {"maximumAvailable": 1000, "currentlyAvailable": 5, "restoreRate": 100}
+    cost = {"cost": {"requestedQueryCost": 25, "actualQueryCost": None, "throttleStatus": throttle}}
+    with (
+        ScriptedServer([refused("THROTTLED", extensions=cost), data(SCOPES)]) as server,
+        client_of(server) as client,
+    ):
+        client.granted_scopes()
+    first, second = server.requests
+    assert second.at - first.at >= 0.2
+
+
+def test_a_wait_beyond_the_budget_is_said_at_once_instead() -> None:
+    throttle = {"currentlyAvailable": 0, "restoreRate": 0.01}
+    cost = {"cost": {"requestedQueryCost": 500, "throttleStatus": throttle}}
+    with (
+        ScriptedServer([refused("THROTTLED", extensions=cost)]) as server,
+        client_of(server) as client,
+        pytest.raises(RateLimited, match="THROTTLED"),
+    ):
+        client.granted_scopes()
+    assert len(server.requests) == 1
+
+
+def test_pages_are_asked_for_no_faster_than_points_come_back(
+    shopify_credentials: ShopifyCredentials, tracktor: Sandbox
+) -> None:
+    tracktor.shopify.rules = ShopifyRules(bucket_points=200, restored_per_second=2000)
+    with shopify_credentials.get_client() as client:
+        for _ in range(12):
+            client.list_orders("tag:vip OR name:1001")
+    assert tracktor.shopify.throttled == 0
+
+
+@pytest.mark.parametrize("drop", [b"HTTP/1.1 100 Continue\r\n\r\n", b"x"])
+def test_an_answer_that_never_begins_is_given_up_on(drop: bytes) -> None:
+    limits = TransportLimits(call_timeout_seconds=0.3, max_attempts=1)
+    with (
+        DrippingServer(b"", drop) as server,
+        client_of(server, limits=limits) as client,
+        pytest.raises(APIConnectionError, match="in time"),
+    ):
+        client.granted_scopes()
+
+
+def test_a_server_that_is_not_there_is_named_as_such() -> None:
+    with ScriptedServer([]) as gone:
+        pass
+    with (
+        client_of(gone, limits=TransportLimits(max_attempts=1)) as client,
+        pytest.raises(APIConnectionError, match=r"Shopify could not .*shop of the Shopify"),
+    ):
+        client.granted_scopes()
+
+
+@pytest.mark.usefixtures("_without_pauses")
+@pytest.mark.parametrize("trouble", [*TROUBLE.values(), answer(401, f'{{"errors": "{TOKEN}"}}')])
+def test_no_error_and_no_log_line_holds_the_token(
+    trouble: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with (
+        ScriptedServer([trouble]) as server,
+        client_of(server) as client,
+        pytest.raises(TracktorError) as caught,
+    ):
+        client.granted_scopes()
+    error = caught.value
+    seen = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
+    seen += "".join(str(vars(record)) for record in caplog.records)
+    assert TOKEN not in seen
+    assert isinstance(error, AuthenticationError | ServerError | RateLimited | APIConnectionError)

@@ -1,0 +1,174 @@
+"""The Shopify credentials: what is accepted and refused, what is hidden, and their way on."""
+
+import pickle
+import string
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.client.orchestration import get_client
+from pydantic import ValidationError
+
+from prefect_tracktor import AuthenticationError, InvalidInput, ShopifyCredentials
+from prefect_tracktor.sandbox import Sandbox, ShopifyRules
+from prefect_tracktor.shopify.client import checked_shop
+
+SECRET = "s3cret-that-nobody-may-see"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "your-store.myshopify.com",
+        "your-store",
+        " Your-Store.MyShopify.com ",
+        "https://your-store.myshopify.com",
+        "http://your-store.myshopify.com/",
+        "https://your-store.myshopify.com/admin/orders?status=open#top",
+        "https://admin.shopify.com/store/your-store/settings/domains",
+        "admin.shopify.com/store/your-store",
+    ],
+)
+def test_what_people_paste_is_understood(pasted: str) -> None:
+    assert checked_shop(pasted) == "your-store.myshopify.com"
+
+
+@pytest.mark.parametrize(
+    "pasted",
+    [
+        "",
+        "www.your-store.com",
+        "your-store.myshopify.com.evil.example",
+        "evil.example/your-store.myshopify.com",
+        "https://evil.example#.myshopify.com",
+        "https://user:password@your-store.myshopify.com",
+        "https://your-store.myshopify.com:8443",
+        "ftp://your-store.myshopify.com",
+        "your-store.myshopify.com\\@evil.example",
+        "your-store\n.myshopify.com",
+        "-your-store",
+        "your_store",
+        "a.b.myshopify.com",
+        "https://admin.shopify.com/",
+    ],
+)
+def test_another_host_is_refused_as_a_secret_would_go_there(pasted: str) -> None:
+    with pytest.raises(InvalidInput, match="such as your-store"):
+        checked_shop(pasted)
+
+
+PIECES = ("your-store", ".myshopify.com", "https://", "admin.shopify.com/store/", "evil.example")
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.text(max_size=2), max_size=6).map("".join))
+def test_whatever_is_pasted_the_secret_goes_to_shopify_only(pasted: str) -> None:
+    try:
+        shop = checked_shop(pasted)
+    except InvalidInput:
+        return
+    handle, _, rest = shop.partition(".")
+    assert rest == "myshopify.com"
+    assert set(handle) <= set(string.ascii_lowercase + string.digits + "-")
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({}, "neither is given here"),
+        ({"access_token": SECRET, "client_secret": SECRET}, "both are given here"),
+        ({"client_secret": SECRET}, "client_id is empty"),
+        ({"client_id": "abc"}, "client_secret is empty"),
+        ({"client_id": "a b", "client_secret": SECRET}, "client_id is empty or not one"),
+        ({"access_token": "********"}, "access_token is asterisks only"),
+        ({"access_token": "shpss_" + SECRET}, "access_token is a client secret"),
+        ({"client_id": "abc", "client_secret": "shpat_" + SECRET}, "client_secret is an access"),
+        ({"client_id": "abc", "client_secret": SECRET + "\n"}, "client_secret has characters"),
+        ({"access_token": SECRET, "api_version": "latest"}, "api_version must be a year"),
+        ({"access_token": SECRET, "api_version": "2026-13"}, "api_version must be a year"),
+        ({"access_token": SECRET, "api_version": "2026-10/../x"}, "api_version must be a year"),
+        ({"access_token": SECRET, "base_url": "http://shop.example"}, "base_url must be an https"),
+        ({"access_token": SECRET, "shop": "shop.example"}, "shop must be the shop's own domain"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_without_repeating_it(
+    values: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValidationError, match=problem) as caught:
+        ShopifyCredentials.model_validate({"shop": "your-store"} | values)
+    assert SECRET not in str(caught.value)
+
+
+def test_no_secret_shows() -> None:
+    for values in (
+        {"access_token": SECRET},
+        {"client_id": SECRET, "client_secret": SECRET},
+    ):
+        credentials = ShopifyCredentials.model_validate({"shop": "your-store"} | values)
+        assert SECRET not in f"{credentials!r} {credentials} {credentials.get_client()!r}"
+
+
+def test_the_token_is_no_part_of_the_block(
+    shopify_credentials: ShopifyCredentials, tracktor: Sandbox
+) -> None:
+    before = pickle.dumps(shopify_credentials)
+    shopify_credentials.verify()
+    assert tracktor.shopify.grants == 1
+    assert pickle.dumps(shopify_credentials) == before
+    copy = pickle.loads(before)  # noqa: S301  # our own block
+    assert copy == shopify_credentials
+
+
+@pytest.mark.parametrize("scope", ["read_orders", "write_orders"])
+def test_right_credentials_are_verified(
+    shopify_credentials: ShopifyCredentials, tracktor: Sandbox, scope: str
+) -> None:
+    tracktor.shopify.rules = ShopifyRules(scopes=frozenset({scope}))
+    shopify_credentials.verify()
+    assert tracktor.shopify.searches == []
+
+
+def test_a_missing_scope_is_named_with_what_to_do(
+    shopify_credentials: ShopifyCredentials, tracktor: Sandbox
+) -> None:
+    tracktor.shopify.rules = ShopifyRules(scopes=frozenset({"read_products"}))
+    with pytest.raises(AuthenticationError, match=r"the scope read_orders\. In the Dev Dashboard"):
+        shopify_credentials.verify()
+
+
+def test_a_wrong_app_is_named_as_such(tracktor: Sandbox) -> None:
+    wrong = ShopifyCredentials.model_validate(
+        {
+            "shop": "sandbox-shop",
+            "client_id": tracktor.shopify_client_id,
+            "client_secret": SECRET,
+            "base_url": tracktor.shopify_url,
+        }
+    )
+    with pytest.raises(AuthenticationError, match="Check client_id and client_secret") as caught:
+        wrong.verify()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_wrong_token_is_named_as_such_and_not_tried_twice(tracktor: Sandbox) -> None:
+    wrong = ShopifyCredentials.model_validate(
+        {"shop": "sandbox-shop", "access_token": SECRET, "base_url": tracktor.shopify_url}
+    )
+    with pytest.raises(AuthenticationError, match="Check the ShopifyCredentials block"):
+        wrong.verify()
+    assert len(tracktor.calls) == 1
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.anyio
+async def test_a_saved_block_keeps_its_secret_to_itself_and_works_when_loaded(
+    shopify_credentials: ShopifyCredentials,
+) -> None:
+    await shopify_credentials.asave("shopify-test")
+    async with get_client() as client:
+        document = await client.read_block_document_by_name(
+            "shopify-test", "tracktor-shopify-credentials", include_secrets=False
+        )
+    assert shopify_credentials.client_secret.get_secret_value() not in str(document.data)
+    loaded: ShopifyCredentials = await ShopifyCredentials.aload("shopify-test")
+    loaded.verify()

@@ -1,0 +1,348 @@
+"""Orders found in Shopify: the right ones, each once, and none that nobody asked for."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Any
+
+import pytest
+import stamina
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor import (
+    AuthenticationError,
+    InvalidInput,
+    InvalidResponse,
+    ShopifyCredentials,
+    ShopifyOrders,
+    UnprocessableValue,
+)
+from prefect_tracktor.sandbox import Faults, Sandbox, Shop, ShopifyRules
+from prefect_tracktor.sandbox.search import MalformedSearch, parse_search
+from prefect_tracktor.sources import OrderSource, iter_order_ids, shopify
+from tests.support.scripted import ScriptedServer, answer
+
+NOW = datetime.now(UTC)
+EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
+
+Orders = Callable[..., ShopifyOrders]
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    with Sandbox(Shop(orders=600, now=NOW), shopify=EVERYTHING) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def orders(tracktor: Sandbox) -> Orders:
+    credentials = ShopifyCredentials.model_validate(
+        {
+            "shop": "sandbox-shop",
+            "client_id": tracktor.shopify_client_id,
+            "client_secret": tracktor.shopify_client_secret,
+            "base_url": tracktor.shopify_url,
+        }
+    )
+
+    def orders(**fields: Any) -> ShopifyOrders:
+        return ShopifyOrders.model_validate({"credentials": credentials} | fields)
+
+    return orders
+
+
+def expected(
+    shop: Shop, wanted: Callable[[dict[str, Any]], bool], *, days: float = 10_000
+) -> list[int]:
+    since = shop.now - timedelta(days=days)
+    return [
+        order_id
+        for order_id in shop.order_ids
+        if datetime.fromisoformat((order := shop.order(order_id))["order_created_at"]) >= since
+        and wanted(order)
+    ]
+
+
+def under_way(order: dict[str, Any]) -> bool:
+    return any(parcel["shipment_status"] != "delivered" for parcel in order["fulfillments"])
+
+
+def is_incomplete(order: dict[str, Any]) -> bool:
+    return int(order["order_id"]) % 3 == 0
+
+
+def test_it_is_a_source_of_orders(orders: Orders) -> None:
+    assert isinstance(orders(), OrderSource)
+    assert list(iter_order_ids(orders())) == list(orders().order_ids())
+
+
+def test_by_default_orders_of_45_days_of_which_a_parcel_has_not_arrived(
+    tracktor: Sandbox, orders: Orders
+) -> None:
+    ids = orders().order_ids()
+    found = list(ids)
+    assert found == expected(tracktor.shop, under_way, days=45)
+    assert len(found) > 100
+    sent = expected(tracktor.shop, lambda order: bool(order["fulfillments"]), days=45)
+    assert ids.note == f"left out: {len(sent) - len(found)} delivered"
+
+
+def test_whoever_is_to_be_written_to_is_found(tracktor: Sandbox, orders: Orders) -> None:
+    found = set(orders(created_within_days=0).order_ids())
+    assert found >= tracktor.shop.customers_to_write_to().keys()
+    assert len(found) < len(tracktor.shop.order_ids)
+
+
+@pytest.mark.parametrize(
+    ("fulfillment", "wanted"),
+    [
+        ("fulfilled", lambda order: bool(order["fulfillments"]) and not is_incomplete(order)),
+        ("partial", lambda order: bool(order["fulfillments"]) and is_incomplete(order)),
+        ("fulfilled or partial", lambda order: bool(order["fulfillments"])),
+        ("unfulfilled", lambda order: not order["fulfillments"]),
+        ("any", lambda _order: True),
+    ],
+)
+def test_orders_are_chosen_by_how_far_they_are_fulfilled(
+    tracktor: Sandbox,
+    orders: Orders,
+    fulfillment: str,
+    wanted: Callable[[dict[str, Any]], bool],
+) -> None:
+    for order_id in tracktor.shop.order_ids:
+        if is_incomplete(tracktor.shop.order(order_id)):
+            tracktor.shopify.hold_back(order_id)
+    source = orders(fulfillment=fulfillment, created_within_days=0, include_delivered=True)
+    found = list(source.order_ids())
+    assert found == expected(tracktor.shop, wanted)
+    assert found
+
+
+def test_by_default_orders_are_found_of_which_a_part_is_still_to_be_sent(
+    tracktor: Sandbox, orders: Orders
+) -> None:
+    half_sent = next(iter(orders().order_ids()))
+    tracktor.shopify.hold_back(half_sent)
+    assert half_sent in set(orders().order_ids())
+    assert half_sent not in set(orders(fulfillment="fulfilled").order_ids())
+
+
+def test_a_window_of_changes_narrows_that_of_creations(tracktor: Sandbox, orders: Orders) -> None:
+    since = NOW - timedelta(days=10)
+
+    def changed(order: dict[str, Any]) -> bool:
+        times = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
+        return under_way(order) and max(map(datetime.fromisoformat, times)) >= since
+
+    found = list(orders(created_within_days=30, updated_within_days=10).order_ids())
+    assert found == expected(tracktor.shop, changed, days=30)
+    assert 0 < len(found) < len(expected(tracktor.shop, under_way, days=30))
+
+
+def test_cancelled_orders_are_left_out_unless_asked_for(tracktor: Sandbox, orders: Orders) -> None:
+    cancelled = next(iter(orders().order_ids()))
+    tracktor.shopify.cancel(cancelled)
+    assert cancelled not in set(orders().order_ids())
+    assert cancelled in set(orders(include_cancelled=True).order_ids())
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "vip",
+        "vip OR status:any",
+        'vip" OR "',
+        "vip' OR tag:'x",
+        "\\",
+        'a\\" OR b',
+        "(",
+        "-x",
+        "é 🎁",
+    ],
+)
+def test_a_tag_is_a_tag_whatever_it_looks_like(tracktor: Sandbox, orders: Orders, tag: str) -> None:
+    tagged = list(orders().order_ids())[3]
+    tracktor.shopify.tag(tagged, tag)
+    assert list(orders(tag=tag).order_ids()) == [tagged]
+    none = orders(tag=tag + "x").order_ids()
+    assert list(none) == []
+    assert none.why_none.startswith("Shopify finds no order of the last 45 days that meets")
+
+
+def test_an_own_search_narrows_and_never_widens(tracktor: Sandbox, orders: Orders) -> None:
+    usual = list(orders().order_ids())
+    tracktor.shopify.tag(usual[5], "vip")
+    tracktor.shopify.tag(tracktor.shop.order_ids[0], "vip")  # too old
+    assert list(orders(search="tag:vip OR tag:gold").order_ids()) == [usual[5]]
+    assert list(orders(search="-tag:vip").order_ids()) == [*usual[:5], *usual[6:]]
+
+
+@pytest.mark.parametrize(
+    ("search", "problem"),
+    [
+        ("tag:vip) OR (status:cancelled", "the parentheses do not match"),
+        ("(tag:vip", "the parentheses do not match"),
+        ("tag:'vip", "the ' has no counterpart"),
+        ('tag:"vip', 'the " has no counterpart'),
+        ("tag:vip\\", r"the \\ has no counterpart"),
+        ("tag:vip\nOR tag:x", "one line of printable characters"),
+    ],
+)
+def test_a_search_that_reaches_out_of_its_place_is_refused(
+    orders: Orders, search: str, problem: str
+) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        orders(search=search)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.sampled_from(["tag:x", " ", "(", ")", '"', "'", "\\", " OR ", " AND ", "-", "vip"]),
+        max_size=12,
+    ).map("".join)
+)
+def test_no_search_that_is_accepted_finds_what_the_other_conditions_exclude(
+    orders: Orders, search: str
+) -> None:
+    try:
+        source = orders(search=search)
+    except ValidationError:
+        return
+    order = {"name": "#1", "tags": ["x", "vip"], "cancelledAt": None}
+    try:
+        within = parse_search(f"tag:nobody ({source.search})")
+    except MalformedSearch:
+        return
+    assert not within.matches(order)
+
+
+@pytest.mark.parametrize("days", [0, 61])
+def test_a_window_beyond_what_the_app_may_see_is_refused_with_what_to_do(
+    tracktor: Sandbox, orders: Orders, days: int
+) -> None:
+    tracktor.shopify.rules = ShopifyRules()
+    with pytest.raises(InvalidInput, match=r"read_all_orders .* 60 or less, or request"):
+        list(orders(created_within_days=days).order_ids())
+    assert tracktor.shopify.searches == []
+    assert list(orders(created_within_days=60).order_ids())
+
+
+def test_a_missing_scope_is_named_before_anything_is_listed(
+    tracktor: Sandbox, orders: Orders
+) -> None:
+    tracktor.shopify.rules = ShopifyRules(scopes=frozenset())
+    with pytest.raises(AuthenticationError, match="read_orders"):
+        list(orders().order_ids())
+    assert tracktor.shopify.searches == []
+
+
+def test_a_filter_that_shopify_would_ignore_is_an_error(orders: Orders) -> None:
+    with pytest.raises(UnprocessableValue, match=r"ignore a part of the search.*colour"):
+        list(orders(search="colour:blue").order_ids())
+
+
+def test_no_more_is_read_than_asked_for(tracktor: Sandbox, orders: Orders) -> None:
+    reading = orders(created_within_days=0).order_ids()
+    assert tracktor.shopify.searches == []
+    next(reading)
+    assert len(tracktor.shopify.searches) == 1
+
+
+def test_a_list_longer_than_shopify_shows_is_read_in_stretches(
+    tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 260})
+    every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
+    assert len(list(orders(**every).order_ids())) == 260, "Shopify says nothing of the rest"
+    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 200)
+    assert list(orders(**every).order_ids()) == list(tracktor.shop.order_ids)
+    assert len(set(tracktor.shopify.searches)) > 3
+
+
+def test_a_page_that_costs_too_much_is_made_smaller(tracktor: Sandbox, orders: Orders) -> None:
+    usual = list(orders().order_ids())
+    tracktor.shopify.rules = EVERYTHING.model_copy(
+        update={"points_per_object": 1.0, "restored_per_second": 100_000}
+    )
+    assert list(orders().order_ids()) == usual
+
+
+def test_every_order_is_found_while_twenty_per_cent_of_requests_fail(
+    tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
+    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 20)
+    tracktor.faults = Faults.everything(rate=0.2, seed=3, retry_after_seconds=0)
+    with stamina.set_testing(True, attempts=20):
+        assert list(orders(**every).order_ids()) == list(tracktor.shop.order_ids)
+    assert sum(tracktor.faults_met.values()) > 2
+
+
+def _page(*order_ids: int, after: str, at: str = "2026-06-01T12:00:00Z") -> bytes:
+    nodes = ",".join(
+        f'{{"legacyResourceId": "{order_id}", "createdAt": "{at}", "fulfillments": []}}'
+        for order_id in order_ids
+    )
+    info = f'{{"hasNextPage": true, "endCursor": "{after}"}}'
+    return answer(body=f'{{"data": {{"orders": {{"nodes": [{nodes}], "pageInfo": {info}}}}}}}')
+
+
+SCOPES = answer(
+    body='{"data": {"currentAppInstallation": {"accessScopes": [{"handle": "read_orders"}]}}}'
+)
+
+
+def scripted(server: ScriptedServer) -> ShopifyOrders:
+    return ShopifyOrders.model_validate(
+        {
+            "credentials": ShopifyCredentials.model_validate(
+                {"shop": "your-store", "access_token": "t0ken", "base_url": server.address}
+            )
+        }
+    )
+
+
+def test_a_cursor_that_comes_again_is_an_error_and_no_endless_loop() -> None:
+    pages = [_page(1, after="a"), _page(2, after="b"), _page(1, 3, after="a")]
+    found: list[int] = []
+    with (
+        ScriptedServer([SCOPES, *pages]) as server,
+        pytest.raises(InvalidResponse, match="the same cursor twice"),
+    ):
+        found.extend(scripted(server).order_ids())
+    assert len(server.requests) == 4
+
+
+def test_no_order_comes_twice_though_pages_overlap() -> None:
+    pages = [_page(1, 2, after="a"), _page(2, 3, after="b"), _page(3, 4, after="b")]
+    with ScriptedServer([SCOPES, *pages]) as server:
+        reading = scripted(server).order_ids()
+        assert list(islice(reading, 4)) == [1, 2, 3, 4]
+        reading.close()
+
+
+def test_too_many_orders_of_one_second_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 2)
+    with (
+        ScriptedServer([SCOPES, _page(1, 2, 3, after="a")]) as server,
+        pytest.raises(InvalidResponse, match="of the same second"),
+    ):
+        list(scripted(server).order_ids())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"created_within_days": -1},
+        {"fulfillment": "done"},
+        {"tag": "x" * 256},
+        {"tag": "vip\n"},
+        {"credentials": None},
+    ],
+)
+def test_what_cannot_be_right_is_refused(orders: Orders, fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        orders(**fields)

@@ -1,0 +1,116 @@
+"""Orders about which nothing can change: recognised without doubt, remembered per account."""
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from prefect_tracktor import CompletedOrders, InvalidInput, Order
+from prefect_tracktor.errors import DatabaseError
+from prefect_tracktor.storage.completed_orders import arrived_at
+
+LONG_AGO, RECENTLY = "2026-09-01T10:00:00Z", "2026-10-02T10:00:00Z"
+ARRIVED = dt.datetime(2026, 9, 1, 10, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def settled(database_url: str) -> CompletedOrders:
+    return CompletedOrders(url=database_url)
+
+
+def parcel(time: str | None = LONG_AGO, **fields: Any) -> dict[str, Any]:
+    delivered = {"key": "delivered", "datetime": time}
+    usual = {
+        "fulfillment_id": 1,
+        "fulfillment_status": "fulfilled",
+        "shipment_status": "delivered",
+        "latest_status": delivered,
+        "line_items": [{"id": 1, "quantity": 1}],
+    }
+    return usual | fields
+
+
+def order(*parcels: dict[str, Any], **fields: Any) -> Order:
+    return Order.model_validate({"order_id": 7, "fulfillments": parcels} | fields)
+
+
+def test_an_order_has_arrived_with_its_last_parcel() -> None:
+    assert arrived_at(order(parcel())) == ARRIVED
+    last = arrived_at(order(parcel(), parcel(RECENTLY)))
+    assert last == dt.datetime(2026, 10, 2, 10, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize("status", ["delivered", "Delivered", "DELIVERED"])
+def test_a_status_may_be_shown_by_label(status: str) -> None:
+    latest = {"label": status, "datetime": LONG_AGO}
+    assert arrived_at(order(parcel(shipment_status=status, latest_status=latest))) == ARRIVED
+
+
+@pytest.mark.parametrize(
+    "doubtful",
+    [
+        order(),
+        order(parcel(None)),
+        order(parcel(), parcel(shipment_status="in_transit", latest_status=None)),
+        order(parcel(fulfillment_status="partial")),
+        order(parcel(fulfillment_status=None)),
+        order(parcel(), line_item_count=2),
+    ],
+)
+def test_any_doubt_leaves_an_order_open(doubtful: Order) -> None:
+    assert arrived_at(doubtful) is None
+
+
+def test_settled_orders_are_remembered_and_others_are_not(settled: CompletedOrders) -> None:
+    settled.remember("shop", {1: ARRIVED, 2: dt.datetime.now(dt.UTC)})
+    assert settled.among("shop", [1, 2, 3]) == {1}
+
+
+def test_who_wants_to_wait_longer_has_more_read_again(
+    settled: CompletedOrders, database_url: str
+) -> None:
+    settled.remember("shop", {1: ARRIVED})
+    patient = CompletedOrders(url=SecretStr(database_url), after_days=3650)
+    assert patient.among("shop", [1]) == set()
+
+
+def test_accounts_do_not_share_what_is_settled(settled: CompletedOrders) -> None:
+    settled.remember("one", {1: ARRIVED})
+    assert settled.among("another", [1]) == set()
+
+
+def test_to_remember_twice_does_no_harm(settled: CompletedOrders) -> None:
+    for _ in range(2):
+        settled.remember("shop", {1: ARRIVED})
+    assert settled.among("shop", [1]) == {1}
+
+
+def test_many_orders_are_looked_up_at_once(settled: CompletedOrders) -> None:
+    settled.remember("shop", dict.fromkeys(range(1, 1801), ARRIVED))
+    assert settled.among("shop", range(1, 4001)) == set(range(1, 1801))
+
+
+def test_forgetting_some_keeps_the_rest(settled: CompletedOrders) -> None:
+    settled.remember("shop", dict.fromkeys((1, 2, 3), ARRIVED))
+    assert settled.forget("shop", [2, 77]) == 1
+    assert settled.among("shop", [1, 2, 3]) == {1, 3}
+    with pytest.raises(InvalidInput, match=r"order_ids\[1\]"):
+        settled.forget("shop", [1, "#1003"])  # type: ignore[list-item]  # a person may
+    assert settled.forget("shop") == 2
+    assert settled.among("shop", [1, 2, 3]) == set()
+
+
+def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'settled.sqlite3'}")
+    with pytest.raises(DatabaseError, match="CompletedOrders block cannot be used"):
+        broken.among("shop", [1])
+
+
+def test_a_mistyped_path_is_no_new_database(tmp_path: Path) -> None:
+    mistyped = CompletedOrders(url=f"sqlite:///{tmp_path / 'dta' / 'settled.sqlite3'}")
+    with pytest.raises(DatabaseError, match=r"there is no directory .*dta; make it, or mend"):
+        mistyped.verify()
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,122 @@
+"""Every wait for a database ends, and the error says on what it waited."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from sqlalchemy import create_engine
+
+from prefect_tracktor import CompletedOrders, NotificationLedger, postgresql
+from prefect_tracktor.errors import DatabaseError, LedgerError
+from prefect_tracktor.storage.ledger import NoticeKey
+
+KEY = NoticeKey("shop", 1, 7, "exception:expired")
+AN_END_SECONDS = 60
+
+
+@contextmanager
+def ends() -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < AN_END_SECONDS
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str:
+    postgresql_url: str = request.getfixturevalue("postgresql_url")
+    return postgresql_url
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 3)
+    monkeypatch.setattr(postgresql, "CONNECT_SECONDS", 3)
+    monkeypatch.setattr(postgresql, "LOCK_SECONDS", 1)
+
+
+@contextmanager
+def frozen(url: str) -> Iterator[None]:
+    """The server with all its processes stands still, and its sockets stay open."""
+    with psycopg.connect(url) as connection:
+        pids = [pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity")]
+        pids.append(_parent(pids[0]))
+    for pid in pids:
+        _signal(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+
+
+def _signal(pid: int, what: signal.Signals) -> None:
+    try:
+        os.kill(pid, what)
+    except ProcessLookupError:
+        return
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def test_a_frozen_server_is_given_up_with_open_connections_and_with_new_ones(
+    short: None, url: str
+) -> None:
+    known = NotificationLedger(url=f"{url}&application_name=known")
+    new = NotificationLedger(url=f"{url}&application_name=new")
+    known.states([KEY])
+    with frozen(url):
+        with ends(), pytest.raises(LedgerError, match=r"no answer|timeout"):
+            known.claim([KEY], run="first")
+        with ends(), pytest.raises(LedgerError, match="timeout"):
+            new.states([KEY])
+    assert new.states([KEY]) == {}
+
+
+def test_a_server_that_freezes_within_a_transaction_is_given_up(short: None, url: str) -> None:
+    ledger = NotificationLedger(url=f"{url}&application_name=within")
+
+    def look_twice() -> None:
+        with ledger.transaction(*ledger.tables) as database:
+            database.exec_driver_sql("SELECT 1")
+            with frozen(url):
+                database.exec_driver_sql("SELECT 1")
+
+    with ends(), pytest.raises(DatabaseError, match="no answer from the server within 3 s"):
+        look_twice()
+
+
+def test_a_locked_table_is_named(short: None, url: str) -> None:
+    ledger = NotificationLedger(url=f"{url}&application_name=locked")
+    ledger.states([KEY])
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE tracktor_notifications IN ACCESS EXCLUSIVE MODE")
+        with ends(), pytest.raises(LedgerError, match="lock on tracktor_notifications"):
+            ledger.claim([KEY], run="first")
+    assert ledger.claim([KEY], run="first") == {KEY}
+    ledger.release([KEY], run="first")
+
+
+def test_a_locked_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefect_tracktor.storage.database._SQLITE_LOCK_SECONDS", 1)
+    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
+    settled.verify()
+    with create_engine(settled.url.get_secret_value()).connect() as other:
+        other.exec_driver_sql("BEGIN EXCLUSIVE")
+        with ends(), pytest.raises(DatabaseError, match="has held the file locked"):
+            settled.among("shop", [1])
+        other.exec_driver_sql("ROLLBACK")
+    assert settled.among("shop", [1]) == set()
+
+
+def test_where_it_is_kept_is_said_without_the_password() -> None:
+    ledger = NotificationLedger(url="postgresql://me:s3cret@db.example/shop")
+    assert ledger.place == "shop at db.example"
+    assert not ledger.is_file
+    assert NotificationLedger().is_file

@@ -1,0 +1,326 @@
+"""The ledger in SQLite and in PostgreSQL: nobody wins a key twice, nothing is forgotten."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, tzinfo
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from pydantic import ValidationError
+
+from prefect_tracktor import InvalidInput, NotificationLedger
+from prefect_tracktor.errors import LedgerError
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+
+NOW = timedelta(0)
+
+
+def keys(count: int) -> list[NoticeKey]:
+    return [NoticeKey("shop", number, 7, "exception:expired") for number in range(1, count + 1)]
+
+
+@pytest.fixture
+def ledger(database_url: str) -> NotificationLedger:
+    return NotificationLedger(url=database_url)
+
+
+def test_a_claim_is_won_once(ledger: NotificationLedger) -> None:
+    assert ledger.claim(keys(2), run="first") == set(keys(2))
+    assert ledger.claim(keys(3), run="second") == set(keys(3)) - set(keys(2))
+
+
+def test_keys_that_differ_in_anything_are_different(ledger: NotificationLedger) -> None:
+    different = [
+        NoticeKey("shop", 1, 7, "a"),
+        NoticeKey("other shop", 1, 7, "a"),
+        NoticeKey("shop", 2, 7, "a"),
+        NoticeKey("shop", 1, 8, "a"),
+        NoticeKey("shop", 1, 7, "b"),
+    ]
+    assert ledger.claim(different, run="run") == set(different)
+
+
+@pytest.mark.parametrize("state", [NoticeState.SENT, NoticeState.REFUSED])
+def test_what_is_settled_is_never_won_again(ledger: NotificationLedger, state: NoticeState) -> None:
+    ledger.claim(keys(1), run="first")
+    ledger.settle(keys(1), state, run="first")
+    assert ledger.claim(keys(1), run="second") == set()
+    assert ledger.states(keys(1)) == {keys(1)[0]: state}
+    assert ledger.uncertain(older_than=NOW) == []
+
+
+def test_what_is_given_back_can_be_won_again(ledger: NotificationLedger) -> None:
+    ledger.claim(keys(1), run="first")
+    ledger.release(keys(1), run="first")
+    assert ledger.claim(keys(1), run="second") == set(keys(1))
+
+
+def test_nobody_gives_back_what_another_run_holds_or_has_sent(ledger: NotificationLedger) -> None:
+    ledger.claim(keys(2), run="first")
+    ledger.settle(keys(2)[:1], NoticeState.SENT, run="first")
+    ledger.release(keys(2), run="second")
+    ledger.release(keys(2)[:1], run="first")
+    assert ledger.claim(keys(2), run="second") == set()
+
+
+def test_open_claims_are_listed_with_their_run_and_time(ledger: NotificationLedger) -> None:
+    before = datetime.now(UTC)
+    ledger.claim(keys(1), run="killed")
+    [notice] = ledger.uncertain(older_than=NOW)
+    assert (notice.key, notice.state, notice.run) == (keys(1)[0], NoticeState.CLAIMED, "killed")
+    assert before <= notice.claimed_at <= datetime.now(UTC)
+    assert notice.settled_at is None
+
+
+def test_claims_of_a_run_that_may_still_be_sending_are_left_alone(
+    ledger: NotificationLedger,
+) -> None:
+    ledger.claim(keys(1), run="working")
+    assert ledger.uncertain() == []
+    assert ledger.clear_uncertain(keys(1)) == 0
+    assert ledger.confirm_uncertain(keys(1)) == 0
+    assert ledger.states(keys(1)) == {keys(1)[0]: NoticeState.CLAIMED}
+
+
+def test_a_person_clears_open_claims_only(ledger: NotificationLedger) -> None:
+    ledger.claim(keys(3), run="killed")
+    ledger.settle(keys(1), NoticeState.SENT, run="killed")
+    assert ledger.clear_uncertain(keys(3), older_than=NOW) == 2
+    assert ledger.claim(keys(3), run="next") == set(keys(3)) - set(keys(1))
+
+
+def test_a_person_confirms_that_a_message_arrived(ledger: NotificationLedger) -> None:
+    ledger.claim(keys(1), run="killed")
+    assert ledger.confirm_uncertain(keys(1), older_than=NOW) == 1
+    assert ledger.states(keys(1)) == {keys(1)[0]: NoticeState.SENT}
+
+
+def test_a_message_that_went_out_is_recorded_even_if_its_claim_was_cleared(
+    ledger: NotificationLedger,
+) -> None:
+    ledger.claim(keys(1), run="slow")
+    ledger.clear_uncertain(keys(1), older_than=NOW)
+    ledger.settle(keys(1), NoticeState.SENT, run="slow")
+    assert ledger.claim(keys(1), run="next") == set()
+
+
+def test_thousands_of_keys_are_handled(ledger: NotificationLedger) -> None:
+    assert ledger.claim(keys(2100), run="run") == set(keys(2100))
+    assert len(ledger.states(iter(keys(3000)))) == 2100
+    assert ledger.clear_uncertain(keys(2100), older_than=NOW) == 2100
+
+
+def test_no_keys_are_no_trouble(ledger: NotificationLedger) -> None:
+    assert ledger.claim([], run="run") == set()
+    assert ledger.states([]) == {}
+    ledger.settle([], NoticeState.SENT, run="run")
+
+
+def test_threads_never_share_a_key(ledger: NotificationLedger) -> None:
+    def claim_all(run: str) -> list[NoticeKey]:
+        return [key for key in keys(60) for key in ledger.claim([key], run=run)]
+
+    with ThreadPoolExecutor(4) as threads:
+        won = [key for share in threads.map(claim_all, "abcd") for key in share]
+    assert sorted(won) == keys(60)
+
+
+CLAIMER = textwrap.dedent("""
+    import sys
+    from prefect_tracktor.storage.ledger import NoticeKey, NotificationLedger
+
+    ledger = NotificationLedger(url=sys.argv[1])
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for number in range(1, int(sys.argv[2]) + 1):
+        for key in ledger.claim([NoticeKey("shop", number, 7, "a")], run=sys.argv[3]):
+            print(key.order_id, flush=True)
+""")
+
+
+def claimer(url: str, count: int, run: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CLAIMER, url, str(count), run],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_processes_that_start_at_the_same_moment_never_share_a_key(database_url: str) -> None:
+    processes = [claimer(database_url, 300, run) for run in "ab"]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    won = [int(number) for process in processes for number in process.communicate()[0].split()]
+    assert sorted(won) == list(range(1, 301))
+
+
+def test_a_killed_process_holds_up_nobody(database_url: str) -> None:
+    process = claimer(database_url, 100_000, "killed")
+    assert process.stdout is not None
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "ready\n"
+    claimed = [int(process.stdout.readline()) for _ in range(20)]
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    ledger = NotificationLedger(url=database_url)
+    told = [NoticeKey("shop", number, 7, "a") for number in claimed]
+    assert ledger.claim(told, run="next") == set()
+    assert {notice.key for notice in ledger.uncertain(older_than=NOW)} >= set(told)
+
+
+def test_the_default_is_a_file_in_the_prefect_home(prefect_home: Path) -> None:
+    NotificationLedger().claim(keys(1), run="run")
+    assert (prefect_home / "tracktor-notifications.sqlite3").exists()
+
+
+@pytest.fixture
+def prefect_home(tmp_path: Path) -> Iterator[Path]:
+    from prefect.settings import PREFECT_HOME, temporary_settings
+
+    with temporary_settings(updates={PREFECT_HOME: tmp_path}):
+        yield tmp_path
+
+
+def test_a_ledger_travels_to_other_processes(ledger: NotificationLedger) -> None:
+    ledger.claim(keys(1), run="here")
+    copy = pickle.loads(pickle.dumps(ledger))  # noqa: S301  # our own block
+    assert copy.claim(keys(1), run="there") == set()
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me:geheim@host/db", "geheim", "sqlite://", "sqlite:///:memory:", "http://x"]
+)
+def test_a_url_that_cannot_hold_a_ledger_is_refused_without_being_repeated(url: str) -> None:
+    with pytest.raises(ValidationError, match="url ") as caught:
+        NotificationLedger(url=url)
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_database_that_is_away_is_named_as_such_without_its_password() -> None:
+    away = NotificationLedger(url="postgresql+asyncpg://me:geheim@127.0.0.1:1/db")
+    with pytest.raises(LedgerError, match="Without it nothing is sent") as caught:
+        away.claim(keys(1), run="run")
+    assert "geheim" not in f"{caught.value!r} {away!r}"
+
+
+class TwoRuns(RuleBasedStateMachine):
+    """Whatever two runs and a person do, in whatever order, the ledger is as this model is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.ledger = NotificationLedger(url=f"sqlite:///{self.folder.name}/ledger.sqlite3")
+        self.owner: str | None = None
+        self.settled = False
+
+    def teardown(self) -> None:
+        self.folder.cleanup()
+
+    @rule(run=st.sampled_from("ab"))
+    def claim(self, run: str) -> None:
+        won = bool(self.ledger.claim(keys(1), run=run))
+        assert won == (self.owner is None and not self.settled)
+        if won:
+            self.owner = run
+
+    @rule(run=st.sampled_from("ab"))
+    def release(self, run: str) -> None:
+        self.ledger.release(keys(1), run=run)
+        if self.owner == run:
+            self.owner = None
+
+    @rule(state=st.sampled_from([NoticeState.SENT, NoticeState.REFUSED]))
+    def settle(self, state: NoticeState) -> None:
+        if self.owner:
+            self.ledger.settle(keys(1), state, run=self.owner)
+            self.owner, self.settled = None, True
+
+    @rule()
+    def clear(self) -> None:
+        cleared = self.ledger.clear_uncertain(keys(1), older_than=NOW)
+        assert cleared == (self.owner is not None)
+        self.owner = None
+
+
+TestTwoRuns = TwoRuns.TestCase
+TestTwoRuns.settings = settings(max_examples=20, stateful_step_count=15, deadline=None)
+
+
+AHEAD_SECONDS = 7200
+
+
+def test_a_claim_of_a_run_at_work_is_nobody_elses_to_clear(ledger: NotificationLedger) -> None:
+    with ledger.at_work("working"):
+        ledger.claim(keys(1), run="working")
+        assert ledger.uncertain(older_than=NOW) == []
+        assert ledger.clear_uncertain(keys(1), older_than=NOW) == 0
+        assert ledger.in_progress(keys(1), run="other") == set(keys(1))
+        assert ledger.in_progress(keys(1), run="working") == set()
+    assert ledger.clear_uncertain(keys(1), older_than=NOW) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_claim_is_as_old_as_the_databases_clock_says(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine whose own clock is two hours ahead."""
+
+    class Ahead(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=AHEAD_SECONDS)
+
+    ledger = NotificationLedger(url=database_url)
+    ledger.claim(keys(1), run="working")
+    for module in ("prefect_tracktor.storage.ledger", "prefect_tracktor.storage.database"):
+        monkeypatch.setattr(f"{module}.datetime", Ahead)
+    assert ledger.uncertain() == []
+    assert ledger.clear_uncertain(keys(1)) == 0
+
+
+def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) -> None:
+    with ledger.at_work("killed"):
+        ledger.claim(keys(1), run="killed")
+        with ledger.transaction(*ledger.tables) as database:
+            tomorrow = datetime.now(UTC) + timedelta(days=1)
+            _notices, _, runs, _ = ledger.tables
+            database.execute(_notices.update().values(claimed_at=tomorrow))
+            database.execute(runs.update().values(heard_of_at=tomorrow))
+        assert [notice.key for notice in ledger.uncertain()] == keys(1)
+        assert ledger.clear_uncertain(keys(1)) == 1
+
+
+@pytest.mark.parametrize(
+    "unfit",
+    [
+        ("s" * 65, 1, 7, "a"),
+        ("s", 2**63, 7, "a"),
+        ("s", 1, -(2**70), "a"),
+        ("s", 1, 7, "a" * 201),
+        ("s", 1, 7, "a\0"),
+        ("s", 1, 7, "\udfff"),
+    ],
+)
+def test_a_key_that_no_database_holds_is_refused_as_it_is_made(
+    unfit: tuple[str, int, int, str],
+) -> None:
+    with pytest.raises(InvalidInput):
+        NoticeKey(*unfit)

@@ -1,0 +1,232 @@
+"""`prefect-tracktor`: what it writes, which folders it uses, what it says when a thing is wrong."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+import prefect_tracktor
+from prefect_tracktor.cli import app, main
+from prefect_tracktor.errors import Unusable
+from prefect_tracktor.setup.project import built_in, folder_of, write_project
+from tests.support.programs import PROJECT, free_port
+
+COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory that one works in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """What was printed, whatever width it was broken to."""
+    return lambda: " ".join("".join(capsys.readouterr()).replace("│", "").split())
+
+
+def python(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """Run a module as in a shell that stands in a directory."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(PROJECT), "PREFECT_API_URL": "http://127.0.0.1:9/api"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def files_of(folder: Path) -> dict[str, str]:
+    found = [*folder.glob("flows/*.py"), *folder.glob("blocks/*.py")]
+    return {str(file.relative_to(folder)): file.read_text() for file in found}
+
+
+# ---- help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_and_its_options(
+    command: str, said: Callable[[], str]
+) -> None:
+    try:
+        assert main([command, "--help"]) == 0
+    except SystemExit as end:  # the sandbox's
+        assert end.code == 0
+    help_text = said()
+    assert f"prefect-tracktor {command}" in help_text.partition(".")[0]
+    assert len(help_text) > 80
+
+
+def test_the_command_alone_lists_all_with_a_sentence_each(said: Callable[[], str]) -> None:
+    assert main([]) == 0
+    listed = said()
+    assert [name for name in COMMANDS if f" {name} " not in listed] == []
+    assert "To see them work, run demo; to set up your own shop, run init." in listed
+
+
+def test_the_version_is_that_of_the_installed_package(said: Callable[[], str]) -> None:
+    assert main(["--version"]) == 0
+    assert said() == prefect_tracktor.__version__
+
+
+# ---- init
+
+
+def test_init_writes_all_that_one_edits_and_says_what_comes_next(
+    project: Path, said: Callable[[], str]
+) -> None:
+    assert main(["init"]) == 0
+    assert files_of(project) == files_of(PROJECT)
+    words = said()
+    assert all(f"wrote {name}" in words for name in files_of(PROJECT))
+    assert "Next: prefect-tracktor blocks" in words
+    assert sorted(path.name for path in project.iterdir()) == ["blocks", "flows"]
+
+
+def test_init_leaves_what_is_there_and_writes_the_rest(
+    project: Path, said: Callable[[], str]
+) -> None:
+    own = "# of my own\n"
+    (project / "flows").mkdir()
+    (project / "flows" / "shops.py").write_text(own)
+    (project / "flows" / "my_pipeline.py").write_text(own)
+    assert main(["init"]) == 0
+    assert "kept flows/shops.py" in said()
+    written = files_of(PROJECT)
+    mine = {"flows/shops.py": own, "flows/my_pipeline.py": own}
+    assert files_of(project) == written | mine
+    assert main(["init"]) == 0
+    assert "wrote" not in said()
+    assert files_of(project) == written | mine
+
+
+def test_init_writes_into_a_folder_that_is_named(project: Path, said: Callable[[], str]) -> None:
+    assert main(["init", "a/shop"]) == 0
+    assert files_of(project / "a/shop") == files_of(PROJECT)
+    assert "Next: cd a/shop prefect-tracktor blocks" in said()
+
+
+@pytest.mark.parametrize("in_the_way", ["flows", "flows/shops.py"])
+def test_what_is_in_the_way_of_init_is_named(project: Path, in_the_way: str) -> None:
+    if in_the_way == "flows":
+        (project / "flows").write_text("a list of flows")
+    else:
+        (project / in_the_way).mkdir(parents=True)
+    with pytest.raises(Unusable, match=r"cannot be written .*: move what is in its way"):
+        list(write_project(project))
+
+
+def test_a_link_that_leads_nowhere_is_not_written_through(project: Path) -> None:
+    (project / "flows").mkdir()
+    (project / "flows" / "shops.py").symlink_to(project / "elsewhere.py")
+    with pytest.raises(Unusable, match=r"shops\.py cannot be written"):
+        list(write_project(project))
+    assert not (project / "elsewhere.py").exists()
+
+
+# ---- which folders are used
+
+
+def test_the_built_in_folders_are_in_the_wheel_or_beside_the_package(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout" / "prefect_tracktor"
+    wheel = tmp_path / "site-packages" / "prefect_tracktor"
+    checkout.mkdir(parents=True)
+    (wheel / "project").mkdir(parents=True)
+    assert built_in(checkout) == tmp_path / "checkout"
+    assert built_in(wheel) == wheel / "project"
+    assert (built_in() / "flows" / "shops.py").is_file()
+
+
+def test_the_folders_of_the_working_directory_go_before_the_built_in_ones(project: Path) -> None:
+    assert folder_of("flows") == built_in() / "flows"
+    # many projects have a folder of this name; without a list of shops it is none of ours
+    (project / "flows").mkdir()
+    assert folder_of("flows") == built_in() / "flows"
+    list(write_project(project))
+    assert folder_of("flows") == project / "flows"
+    assert folder_of("blocks") == project / "blocks"
+
+
+@pytest.mark.parametrize("module", ["prefect_tracktor", "flows"])
+def test_a_file_of_the_users_own_is_found(project: Path, module: str) -> None:
+    list(write_project(project))
+    (project / "flows" / "of_my_own.py").write_text("def deployment(shop): ...\n")
+    told = python(module, "serve", "--only", "nothing", cwd=project)
+    assert told.returncode == 2
+    assert "of_my_own" in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+def test_an_edited_list_of_blocks_is_used(project: Path) -> None:
+    list(write_project(project))
+    (project / "blocks" / "documents.py").write_text("DOCUMENTS = ()\n")
+    told = python("blocks", "--only", "tracktor-credentials", cwd=project)
+    assert told.returncode == 2
+    assert "no block in blocks/documents.py of the name 'tracktor-credentials'" in told.stderr
+
+
+def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
+    told = python("prefect_tracktor", "serve", cwd=project)
+    assert "these are the built-in deployments" in told.stdout
+    list(write_project(project))
+    assert "built-in" not in python("prefect_tracktor", "serve", cwd=project).stdout
+
+
+# ---- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["serve", "--wrong"], "Unknown option"),
+        (["srve"], 'Did you mean "serve"?'),
+        (["deploy"], "parameter --work-pool requires an argument"),
+        (["serve", "--only", "expired"], "but advance, exceptions, expired_exceptions"),
+        (["serve", "--shop", "berlin"], "no shop in flows/shops.py of the name 'berlin', but"),
+        (["blocks", "--name", "My Shop"], "use lowercase letters and digits"),
+        (["blocks", "--only", "credentials"], "but tracktor-credentials,"),
+        (["blocks", "--env-file", "absent.env"], "there is no file absent.env; give its path"),
+        (["receive", "--port", "many"], "--port"),
+        (["receive"], "set TRACKTOR_UUID; prefect-tracktor receive --help"),
+    ],
+)
+def test_what_cannot_be_right_is_told_with_what_to_do(
+    arguments: list[str], problem: str, said: Callable[[], str], project: Path
+) -> None:
+    assert main(arguments) == 2
+    assert problem in said()
+
+
+@pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])
+def test_a_prefect_that_does_not_answer_is_named(
+    command: list[str], said: Callable[[], str], project: Path
+) -> None:
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
+        assert main(command) == 2
+    assert "Prefect's API does not answer" in said()
+
+
+@pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"]])
+def test_nothing_is_served_by_a_temporary_server(
+    command: list[str], said: Callable[[], str], project: Path
+) -> None:
+    with temporary_settings({PREFECT_API_URL: None}):
+        assert main(command) == 2
+    assert "run prefect server start in another shell" in said()
+
+
+def test_a_missing_extra_is_named_with_what_installs_it(
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], str]
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("prefect_tracktor.sandbox")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "aiosmtpd", None)
+    assert main(["sandbox", "--orders", "3"]) == 2
+    assert "the sandbox needs aiosmtpd: pip install" in said()

@@ -1,0 +1,164 @@
+"""What is in the queue stays until it is done, and no news is told twice."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pydantic import SecretStr
+
+from prefect_tracktor.errors import QueueFull
+from prefect_tracktor.events import Kind, Subject, fulfillment_event, order_event
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.webhooks import WebhookQueue
+from prefect_tracktor.webhooks.queue import Waiting
+
+SHOP = "shop"
+PARCEL, ORDER = Subject(Kind.FULFILLMENT, 7), Subject(Kind.ORDER, 7)
+
+
+@pytest.fixture
+def queue(database_url: str) -> WebhookQueue:
+    """An empty queue in each database."""
+    queue = WebhookQueue(url=SecretStr(database_url))
+    queue.prepare()
+    return queue
+
+
+def due(queue: WebhookQueue) -> list[Waiting]:
+    return queue.due(SHOP, known=100, new=100, unknown=100)
+
+
+def read(queue: WebhookQueue, status: str = "delivered") -> set[str]:
+    """Have a parcel delivered and read."""
+    queue.add(SHOP, [PARCEL])
+    [waiting] = due(queue)
+    parcel = Fulfillment(fulfillment_id=7, shipment_status=status)
+    event = fulfillment_event(parcel, account=SHOP, received=waiting.received)
+    return queue.settle(SHOP, read=[(waiting, event)])
+
+
+def test_deliveries_of_one_parcel_wait_as_one_and_apart_from_an_orders(
+    queue: WebhookQueue,
+) -> None:
+    queue.add(SHOP, [PARCEL, PARCEL, ORDER])
+    queue.add(SHOP, [PARCEL])
+    assert {(one.subject, one.deliveries) for one in due(queue)} == {(PARCEL, 3), (ORDER, 1)}
+
+
+def test_another_account_has_its_own(queue: WebhookQueue) -> None:
+    queue.add("another", [PARCEL])
+    assert due(queue) == []
+    assert queue.waiting("another") == (1, 0)
+
+
+def test_what_is_delivered_while_it_is_read_stays_due(queue: WebhookQueue) -> None:
+    queue.add(SHOP, [PARCEL])
+    [waiting] = due(queue)
+    queue.add(SHOP, [PARCEL])
+    queue.settle(SHOP, dropped=[waiting])
+    assert [one.subject for one in due(queue)] == [PARCEL]
+
+
+def test_what_is_postponed_is_due_later_and_a_new_delivery_does_not_hurry_it(
+    queue: WebhookQueue,
+) -> None:
+    queue.add(SHOP, [PARCEL])
+    [waiting] = due(queue)
+    queue.settle(SHOP, postponed=[(waiting, datetime.now(UTC) + timedelta(hours=1))])
+    queue.add(SHOP, [PARCEL])
+    assert due(queue) == []
+    queue.settle(SHOP, postponed=[(waiting, datetime.now(UTC))])
+    assert [one.failures for one in due(queue)] == [1]
+
+
+def test_news_is_told_once_before_and_after_it_was_confirmed(queue: WebhookQueue) -> None:
+    [event_id] = read(queue)
+    assert read(queue) == set()
+    events = queue.claim(SHOP, limit=10)
+    assert [event.event_id for event in events] == [event_id]
+    queue.confirm(SHOP, events)
+    assert read(queue) == set()
+    assert queue.waiting(SHOP) == (0, 0)
+    assert len(read(queue, "in_transit")) == 1
+
+
+def test_events_are_claimed_once_and_in_their_order(queue: WebhookQueue) -> None:
+    ids = list(range(1, 8))
+    queue.add(SHOP, [Subject(Kind.ORDER, order_id) for order_id in ids])
+    for waiting in sorted(due(queue), key=lambda one: -one.subject.id):
+        event = order_event(
+            Order(order_id=waiting.subject.id), account=SHOP, received=waiting.received
+        )
+        queue.settle(SHOP, read=[(waiting, event)])
+    first, rest = queue.claim(SHOP, limit=3), queue.claim(SHOP, limit=10)
+    assert [event.subject.id for event in [*first, *rest]] == sorted(ids, reverse=True)
+    assert queue.claim(SHOP, limit=10) == []
+    queue.release(first)
+    assert queue.claim(SHOP, limit=10) == first
+
+
+def test_what_was_sent_is_unconfirmed_until_it_is_confirmed(queue: WebhookQueue) -> None:
+    read(queue)
+    now = datetime.now(UTC)
+
+    def unconfirmed(sent_before: datetime) -> int:
+        return len(queue.unconfirmed(SHOP, after=0, sent_before=sent_before, limit=10))
+
+    assert unconfirmed(now + timedelta(hours=1)) == 0
+    events = queue.claim(SHOP, limit=10)
+    assert (unconfirmed(now), unconfirmed(now + timedelta(hours=1))) == (0, 1)
+    queue.confirm(SHOP, events)
+    assert unconfirmed(now + timedelta(hours=1)) == 0
+
+
+def test_a_parcel_is_known_once_prefect_has_an_event_of_it(queue: WebhookQueue) -> None:
+    read(queue)
+    queue.confirm(SHOP, queue.claim(SHOP, limit=10))
+    queue.add(SHOP, [PARCEL, ORDER])
+    assert {one.subject: one.confirmed for one in due(queue)} == {PARCEL: True, ORDER: False}
+
+
+def test_old_news_is_forgotten(queue: WebhookQueue) -> None:
+    read(queue)
+    queue.confirm(SHOP, queue.claim(SHOP, limit=10))
+    assert queue.prune(SHOP, before=datetime.now(UTC) - timedelta(days=30)) == 0
+    assert queue.prune(SHOP, before=datetime.now(UTC) + timedelta(seconds=1)) == 1
+    assert len(read(queue)) == 1
+
+
+def test_a_full_queue_takes_no_more(queue: WebhookQueue) -> None:
+    small = WebhookQueue(url=queue.url, max_waiting=2)
+    small.add(SHOP, [PARCEL, ORDER])
+    with pytest.raises(QueueFull, match="2 parcels and orders wait to be read already"):
+        small.add(SHOP, [Subject(Kind.ORDER, 8)])
+    assert small.waiting(SHOP) == (2, 0)
+
+
+def test_what_tracktor_does_not_know_takes_no_room_from_the_rest(queue: WebhookQueue) -> None:
+    small = WebhookQueue(url=queue.url, max_waiting=2)
+    small.add(SHOP, [PARCEL, ORDER])
+    small.settle(SHOP, missed=[(one, datetime.now(UTC)) for one in due(small)])
+    assert [one.misses for one in due(small)] == [1, 1]
+    small.add(SHOP, [Subject(Kind.ORDER, 8)])
+    assert [one.subject.id for one in small.due(SHOP, known=9, new=9)] == [8]
+
+
+def test_a_known_parcel_stays_known_when_tracktor_once_does_not_know_it(
+    queue: WebhookQueue,
+) -> None:
+    read(queue)
+    queue.confirm(SHOP, queue.claim(SHOP, limit=10))
+    queue.add(SHOP, [PARCEL])
+    queue.settle(SHOP, missed=[(one, datetime.now(UTC)) for one in due(queue)])
+    assert [one.subject for one in queue.due(SHOP, known=1)] == [PARCEL]
+
+
+def test_the_latest_and_the_longest_due_of_the_new_come_first(queue: WebhookQueue) -> None:
+    for order_id in range(1, 10):
+        queue.add(SHOP, [Subject(Kind.ORDER, order_id)])
+    assert [one.subject.id for one in queue.due(SHOP, new=4)] == [9, 8, 1, 2]
+    assert [one.subject.id for one in queue.due(SHOP, new=1)] == [9]
+
+
+def test_the_block_shows_no_password() -> None:
+    queue = WebhookQueue(url="postgresql://user:s3cret@host/shop")
+    assert "s3cret" not in repr(queue)

@@ -1,0 +1,245 @@
+"""The receiver over real sockets: what it takes, what it refuses, and what it says meanwhile."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn, TypeVar
+
+import httpx
+import pytest
+
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.errors import DatabaseError, InvalidInput
+from prefect_tracktor.events import Kind, Subject
+from prefect_tracktor.sandbox import Sandbox
+from prefect_tracktor.webhooks import WebhookQueue
+from prefect_tracktor.webhooks.processor import SingleWriter
+from prefect_tracktor.webhooks.receiver import InboxWriter, ReceiverOptions
+from tests.support.webhooks import TOKEN, Listening, eventually
+
+pytestmark = pytest.mark.usefixtures("no_prefect")
+
+T = TypeVar("T")
+
+PERSONAL = {"order_email": "ada@example.com", "order_phone": "+49 30 1234567"}
+
+
+def raw(address: str, *parts: bytes) -> bytes:
+    """Send bytes as they are, and read until the receiver hangs up."""
+    host, port = address.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        answer = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+            while received := connection.recv(65_536):
+                answer += received
+        except ConnectionError:
+            pass  # the rest of what we send is not wanted
+        return answer
+
+
+def head(path: str, *fields: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", "Host: receiver", *fields, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def waiting(queue: WebhookQueue, account: str) -> int:
+    return queue.waiting(account)[0]
+
+
+def test_a_delivery_is_answered_when_it_is_on_disk(
+    listening: Listening, queue: WebhookQueue, credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    tracktor.stop()  # so that it stays in the queue
+    with listening() as address:
+        answer = httpx.post(f"{address}/{TOKEN}", json={"order_id": 7} | PERSONAL)
+        assert answer.status_code == 200
+        assert waiting(queue, credentials.account) == 1
+
+
+def test_a_wrong_token_and_an_unknown_path_get_the_same_answer(listening: Listening) -> None:
+    with listening() as address:
+        paths = ["/", f"/{TOKEN}x", f"/{TOKEN[:-1]}", "/x" * 40, "/docs", f"/{TOKEN}/", "/%ff"]
+        answers = [httpx.post(address + path, json={"order_id": 7}) for path in paths]
+        answers += [httpx.get(address + path) for path in paths]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({(answer.content, str(answer.headers)) for answer in answers}) == 1
+
+
+def test_health_says_nothing_but_that_it_runs(listening: Listening) -> None:
+    with listening() as address:
+        answer = httpx.get(f"{address}/health")
+    assert (answer.status_code, answer.text) == (200, "OK")
+    assert set(answer.headers) == {"content-type", "content-length"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b"not json", 400),
+        (b"[1, 2]", 400),
+        (b"[" * 200_000, 400),
+        (b'{"order_id": true}', 400),
+        (b'{"order_id": -7}', 400),
+        (b'{"order_id": 99999999999999999999}', 400),
+        (b'{"order_id": {"order_id": 7}}', 400),
+        (b'{"fulfillment_id": null, "order_id": 7}', 400),
+        (b"\x00" * 500, 400),
+        (b" " * 1_000_001, 413),
+    ],
+)
+def test_a_hostile_body_changes_nothing_and_is_not_repeated(
+    listening: Listening,
+    queue: WebhookQueue,
+    credentials: TracktorCredentials,
+    caplog: pytest.LogCaptureFixture,
+    body: bytes,
+    status: int,
+) -> None:
+    caplog.set_level(logging.INFO, logger="prefect_tracktor")
+    with listening() as address:
+        assert httpx.post(f"{address}/{TOKEN}", content=body).status_code == status
+    assert waiting(queue, credentials.account) == 0
+    assert f"refused ({status})" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+def test_neither_the_token_nor_a_customers_data_is_logged(
+    listening: Listening, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    order = tracktor.shop.order(tracktor.shop.order_ids[0]) | PERSONAL
+    order["order_name"] = "<script>alert(1)</script>"
+    with listening() as address:
+        httpx.post(f"{address}/{TOKEN}", json=order)
+        httpx.post(f"{address}/{TOKEN}", json={"order_id": "ada@example.com"})
+        httpx.post(f"{address}/{TOKEN}?email=ada@example.com", json={"order_id": 77})
+        for attempt in eventually():
+            with attempt:
+                assert "event tracktor.order." in caplog.text
+                assert "order 77: Tracktor does not know it" in caplog.text
+    ours = [
+        entry.getMessage()
+        for entry in caplog.records
+        if entry.name.startswith(("prefect_tracktor", "uvicorn"))
+    ]
+    assert ours
+    for word in (TOKEN, "ada@", "30 1234567", "<script>", tracktor.api_key, tracktor.uuid):
+        assert not [line for line in ours if word in line]
+
+
+def test_a_large_body_is_refused_before_it_is_sent(listening: Listening) -> None:
+    with listening() as address:
+        answer = raw(address, head(f"/{TOKEN}", "Content-Length: 50000000"))
+    assert answer.startswith(b"HTTP/1.1 413 ")
+
+
+def test_an_endless_body_is_cut_off(listening: Listening) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    with listening(max_body_bytes=100_000) as address:
+        start = head(f"/{TOKEN}", "Transfer-Encoding: chunked")
+        answer = raw(address, start, chunk, chunk)
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        raw(address, start, *[chunk] * 800)  # 50 MB, of which most is not read
+        assert httpx.get(f"{address}/health").status_code == 200
+
+
+def test_who_is_slow_is_disconnected(
+    listening: Listening, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listening(read_seconds=1) as address, ThreadPoolExecutor() as senders:
+        silent = senders.submit(raw, address)
+        half_a_head = senders.submit(raw, address, b"POST / HT")
+        second_half = senders.submit(raw, address, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /h")
+        half_a_body = senders.submit(raw, address, head(f"/{TOKEN}", "Content-Length: 100"), b"{")
+    assert silent.result() == half_a_head.result() == b""
+    assert second_half.result().startswith(b"HTTP/1.1 200 OK")
+    assert half_a_body.result().startswith(b"HTTP/1.1 408 ")
+    assert "a sender took too long to ask" in caplog.text
+
+
+def test_only_posts_are_deliveries(listening: Listening) -> None:
+    with listening() as address:
+        answer = httpx.get(f"{address}/{TOKEN}")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+def test_more_senders_than_allowed_are_told_to_come_back(listening: Listening) -> None:
+    with listening(max_connections=2) as address:
+        host, port = address.removeprefix("http://").split(":")
+        with (
+            socket.create_connection((host, int(port))),
+            socket.create_connection((host, int(port))),
+        ):
+            assert httpx.get(f"{address}/health").status_code == 503
+
+
+def test_a_full_queue_asks_to_try_again(
+    listening: Listening, queue: WebhookQueue, tracktor: Sandbox
+) -> None:
+    tracktor.stop()
+    queue.max_waiting = 1
+    with listening() as address:
+        first, second = (
+            httpx.post(f"{address}/{TOKEN}", json={"order_id": order_id}) for order_id in (7, 8)
+        )
+    assert (first.status_code, second.status_code) == (200, 503)
+    assert second.headers["retry-after"] == "30"
+
+
+class CountingLane(SingleWriter):
+    """Counts the transactions."""
+
+    commits = 0
+
+    async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
+        self.commits += 1
+        return await super().run(function, *arguments, **options)
+
+
+@pytest.mark.anyio
+async def test_deliveries_that_come_together_share_a_commit(queue: WebhookQueue) -> None:
+    writer = CountingLane()
+    inbox_writer = InboxWriter("shop", queue, writer, written=lambda: None)
+    await asyncio.gather(*(inbox_writer.take(Subject(Kind.ORDER, n)) for n in range(1, 301)))
+    assert queue.waiting("shop") == (300, 0)
+    assert writer.commits <= 3
+
+
+class BrokenLane(SingleWriter):
+    """No statement gets through."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
+        return await super().run(self._fail, function, *arguments, **options)
+
+    def _fail(self, *_: object, **__: object) -> NoReturn:
+        raise self._error
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), DatabaseError("full")])
+async def test_nobody_is_told_that_a_delivery_is_written_when_none_is(
+    queue: WebhookQueue, error: Exception
+) -> None:
+    inbox_writer = InboxWriter("shop", queue, BrokenLane(error), written=lambda: None)
+    takes = (inbox_writer.take(Subject(Kind.ORDER, n)) for n in range(1, 6))
+    outcomes = await asyncio.gather(*takes, return_exceptions=True)
+    assert outcomes.count(error) >= 1
+    assert all(isinstance(outcome, type(error) | DatabaseError) for outcome in outcomes)
+
+
+@pytest.mark.parametrize("token", ["", "short", "with a blank in it, and long", "ü" * 30])
+def test_a_token_that_could_be_guessed_is_refused(token: str) -> None:
+    with pytest.raises(InvalidInput, match="the token must have at least 22"):
+        ReceiverOptions(token=token)
+
+
+def test_the_options_do_not_show_the_token() -> None:
+    assert TOKEN not in repr(ReceiverOptions(token=TOKEN))

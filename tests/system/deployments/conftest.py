@@ -1,0 +1,218 @@
+"""A shop with all its blocks made, and what Prefect's server keeps of its deployments."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.events.schemas.automations import Automation
+
+from blocks.documents import DOCUMENTS
+from flows import shops
+from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop
+from prefect_tracktor.deploy.shops import makers_of
+from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.setup.blocks import save_blocks
+from prefect_tracktor.setup.project import modules_of
+from tests.support.programs import waiting
+from tests.support.serving import served
+
+DEPLOYMENTS = makers_of(modules_of("flows"))
+SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
+# none of these may be kept anywhere but in block documents
+SECRETS = {
+    "TRACKTOR_API_KEY": "tr4ckt0r-k3y",
+    "SMTP_PASSWORD": "pa55-word",
+    "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook-s3cret",
+}
+VARIABLES = SECRETS | {
+    "TRACKTOR_UUID": "a" * 32,
+    "TRACKTOR_ORDERS": "orders.csv",
+    "TRACKTOR_STATUSES": "plan.csv",
+    "SMTP_SERVER": "127.0.0.1",
+    "SMTP_TYPE": "INSECURE",
+    "SMTP_USERNAME": "shop",
+}
+ALPINE_SECRETS = {"api_key": "a1p1ne-k3y", "address": "https://alpine.example/hook-s3cret"}
+
+
+@pytest.fixture(scope="module")
+def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def no_deployments(client: SyncPrefectClient) -> None:
+    """Nothing of an earlier test is left."""
+    remove_deployments(client)
+
+
+def remove_deployments(client: SyncPrefectClient) -> None:
+    for deployment in client.read_deployments():
+        client.delete_deployment(deployment.id)
+
+
+@pytest.fixture(scope="session")
+def blocks(prefect_api: None) -> None:
+    """The block documents, as `prefect-tracktor blocks` makes them."""
+    assert save_blocks(VARIABLES, DOCUMENTS) == 0
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture
+def open_for_business(
+    environment: None, tracktor: Sandbox, mail: MailServer, tmp_path: Path
+) -> list[str]:
+    """The documents are those of a shop that answers; and whom its flow has to write to."""
+    tracktor.shop.write_orders_csv(tmp_path / "orders.csv")
+    working = {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_ORDERS": str(tmp_path / "orders.csv"),
+        "TRACKTOR_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}",
+        "SMTP_SERVER": mail.host,
+        "SMTP_PORT": str(mail.port),
+    }
+    assert save_blocks(VARIABLES | working, DOCUMENTS) == 0
+    return sorted(tracktor.shop.customers_to_write_to().values())
+
+
+@pytest.fixture(scope="session")
+def alpine(prefect_api: None) -> None:
+    """The documents that a second shop has of its own; the others it shares."""
+    key, hook = ALPINE_SECRETS["api_key"], ALPINE_SECRETS["address"]
+    documents = [
+        TracktorCredentials.model_validate({"uuid": "b" * 32, "api_key": key}),
+        WebhookSubscription.model_validate({"address": hook}),
+        OrderFile(path="alpine.csv"),
+        StatusFile(path="plan.csv"),
+    ]
+    for document in documents:
+        document.save("alpine", overwrite=True)
+
+
+@pytest.fixture
+def environment(blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blocks made, and the variables set that `prefect-tracktor serve` wants."""
+    for name in ("DRY_RUN", "NOTIFY", "TIMEZONE", "ANNOUNCE_EXCEPTIONS"):
+        monkeypatch.delenv(f"TRACKTOR_{name}", raising=False)
+    monkeypatch.setenv("TRACKTOR_SENDER", SENDER)
+
+
+class Server:
+    """What the server keeps, by the deployments' names."""
+
+    def __init__(self, client: SyncPrefectClient) -> None:
+        self.client = client
+
+    def __getitem__(self, name: str) -> DeploymentResponse:
+        return self.client.read_deployment_by_name(name)
+
+    def automation_of(self, name: str) -> Automation:
+        """The one automation that a deployment has."""
+        resource = f"prefect.deployment.{self[name].id}"
+        [automation] = self.client.read_resource_related_automations(resource)
+        return automation
+
+    def names(self) -> list[str]:
+        flows = {flow.id: flow.name for flow in self.client.read_flows()}
+        found = self.client.read_deployments()
+        return sorted(f"{flows[made.flow_id]}/{made.name}" for made in found)
+
+    def records(self, *kinds: str) -> str:
+        """All that it keeps of some kinds of things, as it would tell anybody."""
+        return "".join(
+            httpx.post(f"{self.client.api_url}{kind}/filter", json={}).raise_for_status().text
+            for kind in kinds
+        )
+
+
+@pytest.fixture(scope="module")
+def server(client: SyncPrefectClient) -> Server:
+    return Server(client)
+
+
+@pytest.fixture(scope="module")
+def pool(client: SyncPrefectClient) -> str:
+    """A process work pool."""
+    make_pool(client, "here", "process")
+    return "here"
+
+
+def make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
+    """Make a work pool with the template that Prefect knows for its type."""
+    known = httpx.get(f"{client.api_url}collections/views/aggregate-worker-metadata").json()
+    workers = {kind: worker for package in known.values() for kind, worker in package.items()}
+    template = workers[kind]["default_base_job_configuration"]
+    pool = WorkPoolCreate(name=name, type=kind, base_job_template=template)
+    client.create_work_pool(pool, overwrite=True)
+
+
+def deploy_all(*options: str) -> int:
+    """`prefect-tracktor deploy` to that pool."""
+    return main(["deploy", "--work-pool", "here", *options])
+
+
+@pytest.fixture
+def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put other rows into `flows/shops.py`."""
+
+    def put(*rows: Shop) -> None:
+        monkeypatch.setattr(shops, "shops", lambda: rows)
+
+    return put
+
+
+def terminate(process: Popen[bytes]) -> None:
+    """End a process alone, as Docker does."""
+    process.terminate()
+
+
+def terminate_all(process: Popen[bytes]) -> None:
+    """End a process and its children at once, as systemd does."""
+    os.killpg(process.pid, signal.SIGTERM)
+
+
+def press_ctrl_c(process: Popen[bytes]) -> None:
+    """Interrupt a process and its children at once, as a terminal does."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
+@contextmanager
+def serving(
+    *options: str, folder: Path, end: Callable[[Popen[bytes]], None] = terminate
+) -> Iterator[None]:
+    """`prefect-tracktor serve`, from when it is ready until it has ended as it was told to."""
+    with served("-m", "prefect_tracktor", "serve", *options, folder=folder) as process:
+        yield
+        end(process)
+        assert process.wait(60) == 0
+
+
+def ended(client: SyncPrefectClient, run_id: UUID) -> State:
+    """The final state of a run, when it has one."""
+    for attempt in waiting():
+        with attempt:
+            state = client.read_flow_run(run_id).state
+            assert state is not None
+            assert state.is_final()
+            return state
+    raise AssertionError  # not reached: the last attempt raises

@@ -1,0 +1,163 @@
+"""A list of shops: each is served or deployed on its own account, and fails on its own."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prefect.deployments.runner import RunnerDeployment
+
+from prefect_tracktor import EmailTemplate, OrderFile, TracktorCredentials
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop, commands, shop_of_the_environment
+from prefect_tracktor.setup.project import write_project
+from tests.system.deployments.conftest import DEPLOYMENTS, SENDER, Server, deploy_all
+
+MAIL = "E-mail expired exceptions"
+DEPLOY = ["deploy", "--work-pool", "here", "--only", "expired_exceptions"]
+
+Put = Callable[..., None]
+Output = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def two_shops_and_one_without_blocks(
+    environment: None, alpine: None, no_deployments: None, pool: str, shops_are: Put
+) -> None:
+    shops_are(Shop("alpine", sender=SENDER), Shop("bay", sender=SENDER), shop_of_the_environment())
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, capsys: Output) -> None:
+    assert main(DEPLOY) == 2
+    assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    said = capsys.readouterr().out
+    assert "bay: NOT SET UP" in said
+    assert (
+        "there is no block tracktor-order-file/bay. Run prefect-tracktor blocks --name bay" in said
+    )
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
+    server: Server, capsys: Output
+) -> None:
+    own = (TracktorCredentials, OrderFile)
+    for block in own:
+        block.model_validate(block.load("alpine")).save("bay", overwrite=True)
+    try:
+        assert main(DEPLOY) == 2
+    finally:
+        for block in own:
+            block.delete("bay")
+    assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    assert "bay: NOT SET UP, nothing of it is served or changed: its documents are" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
+    list(write_project(tmp_path))
+    shutil.copy(tmp_path / "flows" / "webhooks.py", tmp_path / "flows" / "of_my_own.py")
+    told = subprocess.run(
+        [sys.executable, "-m", "flows", "serve", "--only", "nothing"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 2
+    assert "exceptions, expired_exceptions, of_my_own, reconcile, status_change," in told.stderr
+
+
+@pytest.mark.usefixtures("environment", "no_deployments", "pool")
+@pytest.mark.parametrize("only", [["of_my_own"], ["expired_exceptions", "of_my_own"]])
+def test_a_copy_must_not_replace_what_the_first_file_makes(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
+) -> None:
+    makers = DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]}
+    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
+    assert deploy_all("--only", *only) == 2
+    assert f"make the same deployment {MAIL + '/daily'!r}" in capsys.readouterr().out
+    assert not server.names()
+
+
+@pytest.mark.usefixtures("environment", "no_deployments", "pool")
+def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    def of_my_own(_shop: Shop) -> RunnerDeployment:
+        EmailTemplate.load("nobody-made-this")
+        raise AssertionError
+
+    makers = {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]}
+    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
+    assert deploy_all() == 0
+    assert server.names() == [f"{MAIL}/daily"]
+    assert "left out of_my_own: Unable to find block document named nobody-made-this" in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
+    assert main([*DEPLOY, "--shop", "alpine"]) == 0
+    assert server.names() == [f"{MAIL}/alpine-daily"]
+    assert "bay" not in capsys.readouterr().out
+    assert main([*DEPLOY, "--shop", "cove"]) == 2
+    refused = capsys.readouterr().err
+    assert "no shop in flows/shops.py of the name 'cove', but alpine, bay, tracktor" in refused
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_the_others_are_served(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    served: list[str] = []
+    monkeypatch.setattr(
+        "prefect_tracktor.deploy.serve.serve",
+        lambda *made, **_: served.extend(d.full_name for d in made),
+    )
+    assert main(["serve", "--only", "expired_exceptions"]) == 0
+    assert served == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    assert "bay: NOT SET UP" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("two_shops_and_one_without_blocks")
+def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_over(
+    server: Server, shops_are: Put, capsys: Output
+) -> None:
+    assert main([*DEPLOY, "--shop", "alpine"]) == 0
+    shops_are(Shop("alpine", sender="nobody"), shop_of_the_environment())
+    assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 2
+    assert "left over" not in capsys.readouterr().out
+    shops_are(shop_of_the_environment())
+    assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 0
+    assert f"left over  {MAIL}/alpine-daily" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("environment", "alpine", "pool")
+@pytest.mark.parametrize(
+    ("shop", "problem"),
+    [
+        (Shop("Alpine Ltd", sender=SENDER), "lowercase letters, digits and single dashes"),
+        (Shop("alpine", sender=SENDER, timezone="Europe/Zuric"), "no time zone 'Europe/Zuric'"),
+        (Shop("alpine", sender="nobody"), "sender"),
+        (Shop("alpine", sender=SENDER, notify="delivered"), "write a list, such as ['delivered']"),
+        (Shop("alpine"), "give the shop alpine its sender in flows/shops.py"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_is_named(
+    shop: Shop, problem: str, shops_are: Put, capsys: Output
+) -> None:
+    shops_are(shop)
+    assert main(DEPLOY) == 2
+    assert problem in capsys.readouterr().out
+
+
+def test_two_shops_of_one_name_are_refused(shops_are: Put, capsys: Output) -> None:
+    shops_are(Shop("alpine"), Shop("alpine"))
+    assert main(DEPLOY) == 2
+    assert "two shops of the name alpine" in capsys.readouterr().err

@@ -1,0 +1,206 @@
+"""Each kind of work pool is told of images and packages in its own way, or refuses them."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from packaging.requirements import Requirement
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import WorkPool
+from prefect.deployments.runner import RunnerDeployment
+
+from prefect_tracktor import CompletedOrders, NotificationLedger
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
+from prefect_tracktor.errors import Unusable
+from prefect_tracktor.flows import announce_exceptions
+from tests.system.deployments.conftest import Server, make_pool
+
+WHEEL = "prefect-tracktor[postgresql]@https://files.shop.example/prefect_tracktor-0.1.0-py3-none-any.whl"
+PACKAGES = [WHEEL, "psycopg"]
+
+
+def place(
+    client: SyncPrefectClient, kind: str, image: str = "", packages: Sequence[str] = ()
+) -> Place:
+    make_pool(client, f"a-{kind}", kind)
+    return place_in(client, f"a-{kind}", image, packages)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "docker",
+        "kubernetes",
+        "ecs",
+        "azure-container-instance",
+        "cloud-run",
+        "cloud-run-v2",
+        "vertex-ai",
+    ],
+)
+def test_containers_take_an_image_and_install_packages_as_they_start(
+    client: SyncPrefectClient, kind: str
+) -> None:
+    assert place(client, kind, "registry.example/shop:1", PACKAGES).job_variables == {
+        "image": "registry.example/shop:1",
+        "env": {"EXTRA_PIP_PACKAGES": f"{WHEEL} psycopg"},
+    }
+
+
+def test_managed_infrastructure_has_a_setting_for_packages(client: SyncPrefectClient) -> None:
+    # of Prefect Cloud alone: this server knows no such type, so the setting is made by hand
+    variables = {"image": {"type": "string"}, "env": {}, "pip_packages": {"type": "array"}}
+    template: dict[str, Any] = {
+        "job_configuration": {"env": "{{ env }}"},
+        "variables": {"properties": variables},
+    }
+    pool = WorkPoolCreate(name="managed", type="process", base_job_template=template)
+    client.create_work_pool(pool, overwrite=True)
+    assert place_in(client, "managed", "", PACKAGES).job_variables == {"pip_packages": PACKAGES}
+
+
+def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:
+    assert place(client, "process").job_variables == {}
+    with pytest.raises(Unusable, match=r"of type process knows no images: leave out --image"):
+        place(client, "process", "registry.example/shop:1")
+    with pytest.raises(Unusable, match=r"installs no packages.*pip install psycopg"):
+        place(client, "process", packages=["psycopg"])
+
+
+def test_what_is_still_missing_is_said(client: SyncPrefectClient) -> None:
+    without, worker = place(client, "docker").remarks
+    assert "image that the work pool 'a-docker' uses must have prefect-tracktor" in without
+    assert "prefect worker start --pool 'a-docker'" in worker
+    assert place(client, "docker", "registry.example/shop:1").remarks == [worker]
+    assert place(client, "process").remarks == [worker.replace("docker", "process")]
+
+
+def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
+    client: SyncPrefectClient, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["deploy", "--work-pool", "nowhere"]) == 2
+    said = capsys.readouterr().err
+    assert "there is no work pool 'nowhere'" in said
+    assert "prefect work-pool create --type process nowhere" in said
+
+
+@pytest.mark.parametrize("package", ["", "psycopg pandas", "prefect-tracktor >= 0.1"])
+def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
+    with pytest.raises(Unusable, match="without blanks"):
+        place(client, "docker", packages=[package])
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        "prefect-tracktor",
+        "prefect-tracktor[postgresql]>=0.1",
+        "Prefect_Tracktor==0.1",
+        "prefect.tracktor",
+    ],
+)
+@pytest.mark.parametrize("kind", ["docker", "process"])
+def test_our_package_is_not_asked_for_by_its_name_alone(
+    client: SyncPrefectClient, kind: str, package: str
+) -> None:
+    with pytest.raises(Unusable, match=r"published on no package index.*@https://.*@git\+https://"):
+        place(client, kind, packages=[package])
+
+
+@pytest.mark.parametrize(
+    "package",
+    [
+        WHEEL,
+        "prefect-tracktor[postgresql]@git+https://git.shop.example/prefect-tracktor@v0.1.0",
+        "https://files.shop.example/prefect_tracktor-0.1.0-py3-none-any.whl",
+        "/opt/prefect_tracktor-0.1.0-py3-none-any.whl",
+        "tracktor-of-somebody-else",
+    ],
+)
+def test_an_address_says_where_a_package_comes_from(
+    client: SyncPrefectClient, package: str
+) -> None:
+    told = {"env": {"EXTRA_PIP_PACKAGES": package}}
+    assert place(client, "docker", packages=[package]).job_variables == told
+
+
+def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
+    with pytest.raises(Unusable) as refusal:
+        place(client, "docker", packages=["prefect-tracktor"])
+    shown = re.findall(r"prefect-tracktor\S*@\w[^,\s]+", str(refusal.value))
+    assert [Requirement(package).extras for package in shown] == [{"postgresql"}] * 2
+    assert place(client, "docker", packages=shown).job_variables["env"]
+
+
+def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:
+    with pytest.raises(Unusable, match="plain text") as refusal:
+        place(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
+    assert "t0ken" not in str(refusal.value)
+    over_ssh = "shop@git+ssh://git@git.example/shop.git"
+    told = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
+    assert place(client, "docker", packages=[over_ssh]).job_variables == told
+
+
+def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
+    ours = Place("docker", {"image": "new", "env": {"EXTRA_PIP_PACKAGES": "psycopg"}})
+    held = {"image": "old", "mem_limit": "2g", "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "x"}}
+    assert ours.job_variables_beside(held) == {
+        "image": "new",
+        "mem_limit": "2g",
+        "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "psycopg"},
+    }
+    assert Place("docker").job_variables_beside(held) == {"mem_limit": "2g", "env": {"TZ": "UTC"}}
+
+
+def with_ledger(url: str) -> RunnerDeployment:
+    parameters = {"ledger": NotificationLedger(url=url), "settled": CompletedOrders(url=url)}
+    for block in parameters.values():
+        block.save("of-pools", overwrite=True)
+    deployment: Any = announce_exceptions.to_deployment("hourly", parameters=parameters)
+    assert isinstance(deployment, RunnerDeployment)
+    return deployment
+
+
+THROWN_AWAY = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]
+
+
+@pytest.mark.parametrize("kind", [*THROWN_AWAY, "cloud-run", "vertex-ai"])
+def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
+    client: SyncPrefectClient, kind: str
+) -> None:
+    somewhere = place(client, kind)
+    for url in ("", "sqlite:////data/ledger.sqlite3"):
+        refusal = somewhere.refusal_of(with_ledger(url))
+        assert "thrown away after each run" in refusal
+        assert "TRACKTOR_LEDGER_URL" in refusal
+        assert "all orders are read" in "".join(somewhere.remarks_on([with_ledger(url)]))
+    shared = with_ledger("postgresql://host/ledger")
+    assert somewhere.refusal_of(shared) == ""
+    assert not list(somewhere.remarks_on([shared]))
+
+
+@pytest.mark.parametrize("kind", ["modal:push", "prefect:managed", "somebodys-own"])
+def test_so_it_is_in_pools_without_workers_and_in_those_of_unknown_types(kind: str) -> None:
+    pool = WorkPool(name="away", type=kind, default_queue_id=uuid4(), base_job_template={})
+    assert not keeps_files(pool)
+
+
+def test_the_worker_of_a_process_pool_keeps_its_files(client: SyncPrefectClient) -> None:
+    assert place(client, "process").refusal_of(with_ledger("")) == ""
+    assert Place().refusal_of(with_ledger("")) == ""
+
+
+@pytest.mark.usefixtures("environment", "no_deployments")
+def test_what_is_refused_is_named_and_the_others_are_deployed(
+    client: SyncPrefectClient, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_pool(client, "containers", "docker")
+    assert main(["deploy", "--work-pool", "containers", "--image", "shop:1"]) == 2
+    said = capsys.readouterr().out
+    assert "REFUSED    E-mail expired exceptions/daily: its ledger is a SQLite file" in said
+    assert "left over" not in said
+    assert server.names() == ["Reconcile manual statuses/nightly", "Sync webhooks/hourly"]

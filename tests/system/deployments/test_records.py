@@ -1,0 +1,123 @@
+"""What the server keeps of all deployments of a fleet, and who can read it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from pydantic import SecretStr
+
+from flows import shops
+from prefect_tracktor import NotificationLedger, StatusStage
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop
+from tests.system.deployments.conftest import (
+    ALPINE_SECRETS,
+    DEPLOYMENTS,
+    SECRETS,
+    SENDER,
+    Server,
+    make_pool,
+    remove_deployments,
+)
+
+DEPLOY = ["deploy", "--work-pool", "containers", "--image", "registry.example/shop:1"]
+PACKAGE = "prefect-tracktor[postgresql]@https://files.example/prefect_tracktor-0.1-py3-none-any.whl"
+DEPLOY += ["--pip-package", PACKAGE]
+
+
+@pytest.fixture(scope="module")
+def fleet(
+    client: SyncPrefectClient, blocks: None, alpine: None, postgresql_url: str
+) -> Iterator[None]:
+    """Two shops with everything wished for, deployed to containers; each has been run once."""
+    ours = Shop(
+        sender=SENDER,
+        notify=["delivered", "in_transit"],
+        announce_exceptions=True,
+        stages=[StatusStage("Cutting", 1)],
+    )
+    rows = [ours, replace(ours, name="alpine", timezone="Europe/Zurich")]
+    remove_deployments(client)
+    make_pool(client, "containers", "docker")
+    # one in a file is refused for machines that are thrown away
+    ledger = NotificationLedger.load("tracktor")
+    assert isinstance(ledger, NotificationLedger)
+    NotificationLedger(url=SecretStr(postgresql_url)).save("tracktor", overwrite=True)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shops, "shops", lambda: rows)
+        assert main(DEPLOY) == 0
+        for deployment in client.read_deployments():
+            client.create_flow_run_from_deployment(deployment.id)
+        yield
+    ledger.save("tracktor", overwrite=True)
+
+
+def test_each_shop_has_each_deployment_under_its_name(fleet: None, server: Server) -> None:
+    names = server.names()
+    assert len(names) == 2 * len(DEPLOYMENTS)
+    assert "E-mail expired exceptions/daily" in names
+    assert "E-mail expired exceptions/alpine-daily" in names
+    assert server["E-mail expired exceptions/daily"].tags == ["tracktor"]
+    assert server["E-mail expired exceptions/alpine-daily"].tags == ["alpine", "tracktor"]
+
+
+def test_each_reads_its_own_account_and_they_share_the_ledger(fleet: None, server: Server) -> None:
+    ours = server["E-mail expired exceptions/daily"].parameters
+    alpine = server["E-mail expired exceptions/alpine-daily"].parameters
+    assert ours["credentials"] != alpine["credentials"]
+    assert ours["orders"] != alpine["orders"]
+    for shared in ("ledger", "email_server", "template", "settled"):
+        assert ours[shared] == alpine[shared]
+        assert ours[shared].keys() == {"$ref"}
+
+
+def test_each_reacts_to_the_events_of_its_own_account(
+    fleet: None, server: Server, client: SyncPrefectClient
+) -> None:
+    related = {}
+    for name in ("on-event", "alpine-on-event"):
+        found = server[f"Notify status change/{name}"]
+        resource = f"prefect.deployment.{found.id}"
+        [automation] = client.read_resource_related_automations(resource)
+        related[automation.name] = str(automation.trigger.model_dump()["match_related"])
+    assert related.keys() == {"A parcel reached a status", "alpine-A parcel reached a status"}
+    assert len({*related.values()}) == 2
+
+
+def test_they_are_told_their_image_and_packages(fleet: None, server: Server) -> None:
+    assert server["Sync webhooks/alpine-hourly"].job_variables == {
+        "image": "registry.example/shop:1",
+        "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
+    }
+
+
+def test_no_secret_is_in_any_deployment_run_or_automation(fleet: None, server: Server) -> None:
+    kept = server.records("deployments", "automations", "flow_runs", "flows", "work_pools")
+    assert "{{ event.payload.shipment_status }}" in kept
+    assert kept.count('"state_type":"SCHEDULED"') >= 2 * len(DEPLOYMENTS)
+    for secret in (*ALPINE_SECRETS.values(), *SECRETS.values()):
+        assert secret not in kept
+
+
+def test_each_says_in_a_sentence_what_it_does(fleet: None, server: Server) -> None:
+    for name in server.names():
+        first, *_ = str(server[name].description).splitlines()
+        assert first.startswith(("Every ", "When "))
+        assert first.endswith(".")
+
+
+def test_a_worker_needs_the_installed_package_only(fleet: None, server: Server) -> None:
+    for name in server.names():
+        made = server[name]
+        assert str(made.entrypoint).startswith("prefect_tracktor.flows.")
+        assert (made.path, made.pull_steps) == (None, [])
+
+
+def test_a_second_time_changes_nothing(
+    fleet: None, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = server.records("deployments", "automations")
+    assert main(DEPLOY) == 0
+    assert capsys.readouterr().out.count("unchanged ") == 2 * len(DEPLOYMENTS)
+    assert server.records("deployments", "automations") == before

@@ -1,0 +1,51 @@
+"""Runs that are started at the server, and done by the process that serves.
+
+Those that a worker does, with the wheel and no checkout, are seen in `.ci/deploy_to_a_worker.py`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from prefect_tracktor.sandbox import Faults, MailServer, Sandbox
+from tests.support.programs import waiting
+from tests.system.deployments.conftest import (
+    Server,
+    ended,
+    press_ctrl_c,
+    serving,
+    terminate,
+    terminate_all,
+)
+
+MAIL = "E-mail expired exceptions/daily"
+
+pytestmark = pytest.mark.usefixtures("no_deployments")
+
+
+@pytest.mark.parametrize("end", [terminate, terminate_all, press_ctrl_c])
+def test_a_run_that_its_process_breaks_off_as_it_ends_is_done_when_it_is_served_again(
+    end: Callable[[Popen[bytes]], None],
+    open_for_business: list[str],
+    server: Server,
+    tracktor: Sandbox,
+    mail: MailServer,
+    tmp_path: Path,
+) -> None:
+    tracktor.faults = Faults(latency_seconds=60)
+    with serving("--only", "expired_exceptions", folder=tmp_path, end=end):
+        assert not server[MAIL].paused
+        run = server.client.create_flow_run_from_deployment(server[MAIL].id)
+        for attempt in waiting():
+            with attempt:
+                assert tracktor.calls
+    broken_off = server.client.read_flow_run(run.id).state
+    assert broken_off is not None
+    assert broken_off.is_scheduled()
+    assert server[MAIL].paused
+    tracktor.faults = Faults()
+    with serving("--only", "expired_exceptions", folder=tmp_path):
+        assert ended(server.client, run.id).is_completed()
+    assert sorted(received.recipients[0] for received in mail.messages) == open_for_business

@@ -1,0 +1,256 @@
+"""`prefect-tracktor serve`: what is served, what it says, and what a pause is worth."""
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Crashed, Pending, Running
+
+from prefect_tracktor import (
+    CompletedOrders,
+    OrderFile,
+    ShopifyCredentials,
+    ShopifyOrders,
+    TracktorCredentials,
+)
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import Shop, saved, shop_of_the_environment
+from prefect_tracktor.deploy.apply import STOPPED
+from prefect_tracktor.deploy.builders import for_scanning
+from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
+from prefect_tracktor.errors import NotSetUp, Unusable
+from tests.system.deployments.conftest import SENDER, Server
+
+MAIL = "E-mail expired exceptions/daily"
+HOURLY = "Sync webhooks/hourly"
+
+Output = pytest.CaptureFixture[str]
+
+pytestmark = pytest.mark.usefixtures("environment", "no_deployments")
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Serve until the deployments are registered, and stop."""
+    served: list[str] = []
+    monkeypatch.setattr(
+        "prefect_tracktor.deploy.serve.serve",
+        lambda *made, **_: served.extend(d.full_name for d in made),
+    )
+
+    def serve(*options: str) -> list[str]:
+        assert main(["serve", *options]) == 0
+        return served
+
+    return serve
+
+
+def test_what_is_not_wished_for_is_left_out_and_says_how(
+    serve: Callable[..., list[str]], capsys: Output
+) -> None:
+    assert serve() == [MAIL, "Reconcile manual statuses/nightly", "Sync webhooks/hourly"]
+    said = capsys.readouterr().out
+    assert "left out status_change: set TRACKTOR_NOTIFY" in said
+    assert "Orders come from the block tracktor-order-file/tracktor." in said
+    assert main(["serve", "--only", "exceptions"]) == 2
+    assert "exceptions cannot be served yet: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        (
+            "TRACKTOR_DRY_RUN",
+            "maybe",
+            "TRACKTOR_DRY_RUN: text with letters that is neither true nor false",
+        ),
+        ("TRACKTOR_NOTIFY", "delivered,Ready for pickup", "no default words for ready_for_pickup"),
+        ("TRACKTOR_SENDER", "", "set TRACKTOR_SENDER, such as 'Your Shop <orders@"),
+        ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
+    ],
+)
+def test_a_setting_that_cannot_be_right_serves_nothing(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+    name: str,
+    value: str,
+    problem: str,
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert main(["serve"]) == 2
+    assert problem in "".join(capsys.readouterr())
+    assert server.names() == []
+
+
+@pytest.mark.parametrize("value", ["on", "Y", " True ", "1"])
+def test_a_dry_run_may_be_wished_for_in_many_words(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("TRACKTOR_DRY_RUN", value)
+    assert shop_of_the_environment().dry_run
+
+
+def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("TRACKTOR_TIMEZONE=Europe/Berlin\nTRACKTOR_SENDER=a@b.example\n")
+    monkeypatch.chdir(tmp_path)
+    shop = shop_of_the_environment()
+    assert (shop.timezone, shop.sender) == ("Europe/Berlin", SENDER)
+
+
+def test_a_dry_run_in_the_file_holds_for_all_shops_and_a_misspelt_one_is_told(
+    server: Server,
+    alpine: None,
+    shops_are: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    serve: Callable[..., list[str]],
+    capsys: Output,
+) -> None:
+    shops_are(Shop("alpine", sender=SENDER))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("TRACKTOR_DRY_RUN=1\nTRACKTOR_DRYRUN=1\n")
+    serve("--only", "expired_exceptions")
+    assert server["E-mail expired exceptions/alpine-daily"].parameters["dry_run"] is True
+    assert "unknown variable TRACKTOR_DRYRUN; did you mean TRACKTOR_DRY_RUN?" in (
+        capsys.readouterr().out
+    )
+
+
+def test_missing_blocks_are_named_with_what_makes_them() -> None:
+    with pytest.raises(
+        Unusable, match=r"tials/not-made. Run prefect-tracktor blocks --name not-made"
+    ):
+        saved(TracktorCredentials, Shop("not-made"))
+
+
+def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> None:
+    shop = Shop("order-sources")
+    TracktorCredentials.model_validate({"uuid": "c" * 32, "api_key": "k"}).save(shop.name)
+    CompletedOrders().save(shop.name, overwrite=True)
+    OrderFile(path="orders.csv").save(shop.name, overwrite=True)
+    assert isinstance(for_scanning(shop)["orders"], OrderFile)
+    credentials = ShopifyCredentials.model_validate({"shop": "your-store", "access_token": "t0ken"})
+    ShopifyOrders(credentials=credentials).save(shop.name, overwrite=True)
+    assert isinstance(for_scanning(shop)["orders"], ShopifyOrders)
+    with pytest.raises(
+        NotSetUp, match="set SHOPIFY_FULFILLMENT=any and run prefect-tracktor blocks"
+    ):
+        for_scanning(shop, unfulfilled=True)
+    with pytest.raises(NotSetUp, match="set SHOPIFY_INCLUDE_DELIVERED=1 and run"):
+        for_scanning(shop, delivered=True)
+
+
+def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
+    serve: Callable[..., list[str]], server: Server, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    assert server[MAIL].paused
+    assert STOPPED in server[MAIL].tags
+    capsys.readouterr()
+    serve("--only", "expired_exceptions")
+    assert f"updated    {MAIL} (tags, resumed)" in capsys.readouterr().out
+
+
+def test_whoever_serves_it_too_is_named_until_it_has_ended(
+    serve: Callable[..., list[str]], server: Server, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    assert "Also served by" not in capsys.readouterr().out
+    claim(server.client, [server[MAIL].id], print)
+    serve("--only", "expired_exceptions")
+    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in (
+        capsys.readouterr().out
+    )
+    serve("--only", "expired_exceptions")
+    assert "Also served by" not in capsys.readouterr().out
+
+
+def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paused(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "prefect_tracktor.deploy.serve.serve",
+        lambda *_made, **_options: server.client.delete_deployment(server[MAIL].id),
+    )
+    assert main(["serve", "--only", "expired_exceptions", "webhooks"]) == 0
+    assert server.names() == [HOURLY]
+    assert server[HOURLY].paused
+
+
+def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def until_another_takes_over(*_made: object, **_options: object) -> None:
+        claim(server.client, [server[MAIL].id], print)
+
+    monkeypatch.setattr("prefect_tracktor.deploy.serve.serve", until_another_takes_over)
+    assert main(["serve", "--only", "expired_exceptions"]) == 0
+    assert not server[MAIL].paused
+
+
+def test_each_process_breaks_off_its_own_runs(
+    serve: Callable[..., list[str]], server: Server, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    mail, client = server[MAIL], server.client
+
+    def run_in(state: State[None]) -> UUID:
+        return client.create_flow_run_from_deployment(mail.id, state=state).id
+
+    first = claim(client, [mail.id], print)
+    # the signal that ended the process reached the third one, too
+    of_first = [run_in(Running()), run_in(Pending()), run_in(Crashed())]
+    over = run_in(Completed())
+    second = claim(client, [mail.id], print)
+    of_second = run_in(Running())
+    stop(client, [mail.id], first, print)
+    assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
+    assert [name_of_state(client, run) for run in (over, of_second)] == ["Completed", "Running"]
+    assert capsys.readouterr().out.count("broken off ") == 3
+    stop(client, [mail.id], second, print)
+    assert name_of_state(client, of_second) == "AwaitingRetry"
+    assert server[MAIL].paused
+    assert SERVED_BY not in server[MAIL].job_variables
+
+
+def name_of_state(client: SyncPrefectClient, run_id: UUID) -> str | None:
+    return client.read_flow_run(run_id).state_name
+
+
+def test_a_run_that_waits_holds_up_no_other_deployment(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = []
+    monkeypatch.setattr(
+        "prefect_tracktor.deploy.serve.serve", lambda *_made, limit, **_: limits.append(limit)
+    )
+    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
+    assert main(["serve", "--only", "expired_exceptions", "status_change"]) == 0
+    assert limits == [1 + 4]
+
+
+def test_what_somebody_paused_stays_paused_through_stop_and_start(
+    serve: Callable[..., list[str]], server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    serve("--only", "expired_exceptions")
+    by_hand = DeploymentUpdate(paused=True, tags=["tracktor"])
+    server.client.update_deployment(server[MAIL].id, by_hand)
+    [schedule] = server[MAIL].schedules
+    server.client.update_deployment_schedule(server[MAIL].id, schedule.id, active=False)
+    monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
+    capsys.readouterr()
+    serve("--only", "expired_exceptions")
+    assert f"updated    {MAIL} (parameters dry_run, paused)" in capsys.readouterr().out
+    made = server[MAIL]
+    assert made.paused
+    assert made.tags == ["tracktor"]
+    assert not made.schedules[0].active

@@ -1,0 +1,141 @@
+"""Prefect Cloud answers no event query of more than 14 days, and events are found nonetheless."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+import anyio
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.events import Event
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from prefect_tracktor.events import Kind, Subject, send_events, sending
+from prefect_tracktor.events.queries import EARLIER_WINDOWS, WINDOW
+from prefect_tracktor.webhooks import WebhookQueue
+from prefect_tracktor.webhooks.emitter import Emitter
+from prefect_tracktor.webhooks.processor import SingleWriter
+from tests.support.webhooks import eventually
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+NOW = datetime.now(UTC)
+LONGEST = timedelta(days=14)
+
+
+class LikeCloud(BaseHTTPRequestHandler):
+    """Passes everything on to a real server, but for queries that span too much time."""
+
+    protocol_version = "HTTP/1.1"
+    behind: ClassVar[str]
+    spans: ClassVar[list[timedelta]]
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        if self.path.endswith("/events/filter") and self._span(body) > LONGEST:
+            self._give(422, b'{"detail": "more than 14 days"}')
+            return
+        headers = {"content-type": self.headers.get("content-type") or "application/json"}
+        answer = httpx.request(
+            self.command, f"{self.behind}{self.path}", content=body, headers=headers
+        )
+        self._give(answer.status_code, answer.content)
+
+    def _span(self, body: bytes) -> timedelta:
+        occurred = json.loads(body)["filter"]["occurred"]
+        since, until = (datetime.fromisoformat(occurred[end]) for end in ("since", "until"))
+        self.spans.append(until - since)
+        return until - since
+
+    def _give(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def spans() -> Iterator[list[timedelta]]:
+    """Be connected to a Prefect like Cloud; how much time each query spanned."""
+    with like_cloud(PREFECT_API_URL.value() or "") as spans:
+        yield spans
+
+
+@contextmanager
+def like_cloud(url: str) -> Iterator[list[timedelta]]:
+    asked: list[timedelta] = []
+    fields = {"behind": url.removesuffix("/api"), "spans": asked}
+    methods = {"do_GET": LikeCloud.answer, "do_POST": LikeCloud.answer}
+    handler = type("Handler", (LikeCloud,), fields | methods)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/api"
+        with temporary_settings(updates={PREFECT_API_URL: address}):
+            yield asked
+        server.shutdown()
+
+
+def event(*, days_ago: float, event_id: UUID | None = None) -> Event:
+    subject = Subject(Kind.FULFILLMENT, uuid4().int % 10**15)
+    return Event(
+        id=event_id or uuid4(),
+        event="tracktor.fulfillment.delivered",
+        resource={"prefect.resource.id": subject.resource_id},
+        occurred=NOW - timedelta(days=days_ago),
+    )
+
+
+def test_events_are_confirmed_however_far_apart_they_occurred(spans: list[timedelta]) -> None:
+    events = [event(days_ago=days) for days in (0, 0.5, 12, 13, 14, 15, 40, 400, 5000)]
+    assert send_events(events) == {one.id for one in events}
+    assert max(spans) <= WINDOW
+
+
+def test_an_event_that_prefect_has_had_for_long_is_found_as_what_it_is(
+    spans: list[timedelta], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = event(days_ago=60)
+    assert send_events([first]) == {first.id}
+    monkeypatch.setattr(sending, "_STORED_WITHIN_SECONDS", 0)
+    assert send_events([event(days_ago=0, event_id=first.id)]) == {first.id}
+    assert max(spans) <= WINDOW
+
+
+def test_the_outbox_is_emptied_of_events_new_and_old(
+    spans: list[timedelta], queue: WebhookQueue
+) -> None:
+    first = event(days_ago=30)
+    assert send_events([first]) == {first.id}
+    news = [event(days_ago=days) for days in (0, 20, 300)]
+    news.append(event(days_ago=0, event_id=first.id))
+    for number, one in enumerate(news, start=1):
+        subject = Subject(Kind.FULFILLMENT, number)
+        queue.add("shop", [subject])
+        [waiting] = queue.due("shop", new=10)
+        queue.settle("shop", read=[(waiting, one)])
+    emitter = Emitter(
+        "shop", queue, SingleWriter(), confirm_after=timedelta(0), resend_after=timedelta(0)
+    )
+
+    async def until_all_are_confirmed() -> None:
+        async with get_client() as client:
+            await emitter.send_some(client)
+            for attempt in eventually():
+                with attempt:
+                    await emitter.confirm_all(client)
+                    await emitter.send_some(client)
+                    assert queue.waiting("shop") == (0, 0)
+
+    anyio.run(until_all_are_confirmed)
+    assert max(spans) <= WINDOW
+    assert len(EARLIER_WINDOWS) * WINDOW > timedelta(days=90)

@@ -1,0 +1,116 @@
+"""What the tests run in processes of their own, to kill them or to race them."""
+
+import random
+import signal
+import time
+from contextlib import suppress
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import (
+    DesiredStatus,
+    EmailTemplate,
+    NotificationLedger,
+    TracktorCredentials,
+    TransportLimits,
+)
+from prefect_tracktor.errors import IncompleteRun
+from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
+from prefect_tracktor.messages.email import parse_mailbox
+from prefect_tracktor.messages.sending import MailChannel, SendResult
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.sandbox import MailServer
+
+SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
+
+# children are forked from a process that has imported this module and runs no threads
+processes = get_context("forkserver")
+processes.set_forkserver_preload([__name__])
+
+
+def start(target: Any, *arguments: Any) -> ForkServerProcess:
+    """Run a function of this module in a process of its own."""
+    process = processes.Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def kill_while_sending(
+    process: ForkServerProcess, mail: MailServer, *, chance: random.Random
+) -> bool:
+    """Kill -9 at a random moment after some further messages; whether it was still at work."""
+    enough = len(mail.messages) + chance.randrange(4)
+    while process.is_alive() and len(mail.messages) < enough:
+        time.sleep(0.001)
+    time.sleep(chance.uniform(0, 0.02))
+    process.kill()
+    process.join()
+    return process.exitcode == -signal.SIGKILL
+
+
+def channel(ledger_url: str, mail_port: int, *, run: str) -> MailChannel:
+    """A run's channel with the test's mail server."""
+    return MailChannel(
+        account="shop",
+        run=run,
+        server=EmailServerCredentials(
+            smtp_server="127.0.0.1", smtp_port=mail_port, smtp_type="INSECURE"
+        ),
+        ledger=NotificationLedger(url=ledger_url),
+        sender=parse_mailbox(SENDER, field="sender"),
+    )
+
+
+def send_all(ledger_url: str, mail_port: int, count: int, run: str) -> list[SendResult]:
+    """Write to `count` customers, each about one parcel."""
+    desk = channel(ledger_url, mail_port, run=run)
+    emails = []
+    for number in range(1, count + 1):
+        order = Order(
+            order_id=number, order_name=f"#{number}", order_email=f"c{number}@example.com"
+        )
+        parcel = Fulfillment(fulfillment_id=number, exception_status="expired")
+        notices = {desk.key(order, parcel, "exception:expired"): parcel}
+        emails.append(desk.email(order, notices, EmailTemplate()))
+    return list(desk.post(emails))
+
+
+def run_flow(
+    api_url: str, base: dict[str, str], order_ids: list[int], ledger_url: str, mail_port: int
+) -> None:
+    """Run the flow against the test's Prefect API."""
+    # the tests look at the mailbox, and at a last run's report
+    with suppress(IncompleteRun):
+        run_flow_to_a_good_end(api_url, base, order_ids, ledger_url, mail_port)
+
+
+def run_flow_to_a_good_end(
+    api_url: str, base: dict[str, str], order_ids: list[int], ledger_url: str, mail_port: int
+) -> None:
+    """Run the flow; the process fails if anything is left."""
+    settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(updates=settings):
+        email_expired_exceptions(
+            TracktorCredentials.model_validate(base),
+            order_ids,
+            EmailServerCredentials(
+                smtp_server="127.0.0.1", smtp_port=mail_port, smtp_type="INSECURE"
+            ),
+            sender=SENDER,
+            ledger=NotificationLedger(url=ledger_url),
+        )
+
+
+def reconcile_all(api_url: str, base: dict[str, str], order_ids: list[int]) -> None:
+    """Have all orders show "Sewing"."""
+    settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    limits = TransportLimits(max_concurrency=1)
+    with temporary_settings(updates=settings):
+        reconcile_manual_statuses(
+            TracktorCredentials.model_validate({**base, "limits": limits}),
+            [DesiredStatus(order_id, "Sewing") for order_id in order_ids],
+        )

@@ -1,0 +1,164 @@
+"""Automations hear once of each parcel that gets into trouble, though no webhook tells of it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from prefect_tracktor import (
+    IncompleteRun,
+    InvalidInput,
+    LimitExceeded,
+    NotificationLedger,
+    TracktorCredentials,
+)
+from prefect_tracktor.events import send_events
+from prefect_tracktor.flows import announce, announce_exceptions
+from prefect_tracktor.sandbox import Sandbox
+from tests.support.webhooks import events_at_prefect, eventually
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@pytest.fixture
+def usual(
+    credentials: TracktorCredentials, tracktor: Sandbox, ledger: NotificationLedger
+) -> dict[str, Any]:
+    return {
+        "credentials": credentials,
+        "orders": list(tracktor.shop.order_ids),
+        "ledger": ledger,
+    }
+
+
+@pytest.fixture
+def troubled(tracktor: Sandbox) -> list[dict[str, Any]]:
+    """The parcels in trouble, found by looking at every order."""
+    return [
+        parcel
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+        if parcel["exception_status"] and parcel["shipment_status"] != "delivered"
+    ]
+
+
+def events_of(parcel: dict[str, Any]) -> list[str]:
+    resource_id = f"tracktor.fulfillment.{parcel['fulfillment_id']}"
+    return [event.event for event in events_at_prefect(resource_id)]
+
+
+def test_each_parcel_in_trouble_is_announced_once(
+    usual: dict[str, Any], tracktor: Sandbox, troubled: list[dict[str, Any]]
+) -> None:
+    first = announce_exceptions(**usual)
+    second = announce_exceptions(**usual)
+    assert set(first.announced) == {parcel["order_id"] for parcel in troubled}
+    assert second.due == second.announced == ()
+    assert second.in_trouble == first.in_trouble
+    # the other tests' shop has the same ids
+    for parcel in troubled:
+        name = f"tracktor.fulfillment.exception.{parcel['exception_status']}"
+        for attempt in eventually():
+            with attempt:
+                assert events_of(parcel).count(name) >= 1
+
+
+def test_news_alone_is_announced(
+    usual: dict[str, Any], tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce_exceptions(**usual, remember_only=True)
+    parcel = next(
+        parcel
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+        if not parcel["exception_status"] and parcel["shipment_status"] != "delivered"
+    )
+    tracktor.shop.set_parcel(parcel["fulfillment_id"], exception_status="undelivered")
+    report = announce_exceptions(**usual)
+    assert report.announced == (parcel["order_id"],)
+    for attempt in eventually():
+        with attempt:
+            events = events_at_prefect(f"tracktor.fulfillment.{parcel['fulfillment_id']}")
+            names = [event.event for event in events]
+            assert names[-1:] == ["tracktor.fulfillment.exception.undelivered"]
+    [event] = events[-1:]
+    assert event.payload["order_id"] == parcel["order_id"]
+    customer = tracktor.shop.order(parcel["order_id"])
+    assert customer["customer_full_name"] not in event.model_dump_json()
+
+
+def test_the_first_run_may_remember_without_a_word(
+    usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(announce, "send_events")
+    assert announce_exceptions(**usual, remember_only=True, max_events=0).announced
+    assert announce_exceptions(**usual).due == ()
+
+
+def test_a_dry_run_announces_and_remembers_nothing(
+    usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(announce, "send_events")
+    first = announce_exceptions(**usual, dry_run=True)
+    assert first.due
+    assert first.announced == ()
+    assert announce_exceptions(**usual, dry_run=True).due == first.due
+
+
+def test_more_events_than_allowed_stop_the_run_before_the_first(
+    usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(announce, "send_events")
+    with pytest.raises(LimitExceeded, match="max_events is 1"):
+        announce_exceptions(**usual, max_events=1)
+    assert announce_exceptions(**usual, dry_run=True).due
+
+
+def test_only_the_chosen_exceptions_are_announced(
+    usual: dict[str, Any], troubled: list[dict[str, Any]]
+) -> None:
+    expired = frozenset({"Tracking Expired"})
+    report = announce_exceptions(**usual, exception_statuses=expired)
+    assert set(report.announced) == {
+        parcel["order_id"] for parcel in troubled if parcel["exception_status"] == "expired"
+    }
+    assert 0 < len(report.announced) < len(troubled)
+
+
+def test_what_prefect_did_not_take_is_announced_by_the_next_run(
+    usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send_to_nobody(events: Any) -> Any:
+        with temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+            return send_events(events)
+
+    def send(events: Any) -> Any:
+        # in a thread of its own, as a flow run has a client with the right address at hand
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(send_to_nobody, events).result()
+
+    monkeypatch.setattr(announce, "send_events", send)
+    with pytest.raises(IncompleteRun, match="could not be announced") as caught:
+        announce_exceptions(**usual)
+    report = caught.value.report
+    assert report.announced == ()
+    assert report.unannounced == report.due
+    monkeypatch.undo()
+    assert announce_exceptions(**usual).announced == report.due
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"exception_statuses": frozenset()}, "exception_statuses is empty"),
+        ({"max_events": -1}, "max_events"),
+        ({"chunk_size": 0}, "chunk_size"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(
+    usual: dict[str, Any], tracktor: Sandbox, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        announce_exceptions(**(usual | options))
+    assert tracktor.calls == []

@@ -1,0 +1,386 @@
+"""What Tracktor's answers lack or hold oddly is never taken for "nothing to do"."""
+
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import (
+    EmailTemplate,
+    ExceptionStatus,
+    IncompleteRun,
+    InvalidInput,
+    InvalidResponse,
+    NotificationLedger,
+    StatusStage,
+    WantedWebhook,
+)
+from prefect_tracktor.flows import (
+    advance_custom_statuses,
+    announce_exceptions,
+    email_expired_exceptions,
+    email_status_changes,
+    notify_status_change,
+    reconcile_manual_statuses,
+    sync_webhooks,
+)
+from prefect_tracktor.flows.email_expired_exceptions import asked_exceptions
+from prefect_tracktor.sandbox import MailServer
+from prefect_tracktor.statuses.desired import DesiredStatus
+from tests.support.odd_tracktor import OddTracktor, order, parcel
+from tests.system.flows.conftest import SENDER, written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+Response = dict[str, Any]
+
+
+@pytest.fixture
+def odd() -> Iterator[OddTracktor]:
+    with OddTracktor() as tracktor:
+        yield tracktor
+
+
+@pytest.fixture
+def mailing(mail: MailServer, ledger: NotificationLedger) -> dict[str, Any]:
+    server = EmailServerCredentials(
+        smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+    )
+    return {"email_server": server, "sender": SENDER, "ledger": ledger}
+
+
+def expired(number: int, /, **fields: Any) -> Response:
+    return order(number, parcel(number, exception_status="expired"), **fields)
+
+
+def without(answer: Response, *names: str) -> Response:
+    """The answer without a field; one of all parcels begins with `fulfillments.`."""
+    parcels = [
+        {n: v for n, v in one.items() if f"fulfillments.{n}" not in names}
+        for one in answer["fulfillments"]
+    ]
+    left = answer | {"fulfillments": parcels}
+    return {name: value for name, value in left.items() if name not in names}
+
+
+def summary(key: str) -> str:
+    with get_client(sync_client=True) as client:
+        [artifact] = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])),
+            sort=ArtifactSort.UPDATED_DESC,
+            limit=1,
+        )
+    return str(artifact.data)
+
+
+SPELLINGS = ["expired", "Expired", "EXPIRED", "Tracking Expired", "tracking_expired", " expired",
+             "trackingExpired", {"key": "expired", "label": "Tracking Expired"}]  # fmt: skip
+
+
+def test_an_exception_counts_however_it_is_spelled_and_is_told_once(
+    odd: OddTracktor, mailing: dict[str, Any], mail: MailServer
+) -> None:
+    spelled = dict(enumerate(SPELLINGS, 1))
+    ids = odd.put(*(order(n, parcel(n, exception_status=text)) for n, text in spelled.items()))
+    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    assert set(report.sent) == set(ids)
+    odd.put(*map(expired, ids))
+    again = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    assert again.already_told == report.sent
+    assert len(written_to(mail)) == len(ids)
+
+
+@pytest.mark.parametrize("name", ["expired", " Tracking expired", "TRACKING_EXPIRED"])
+def test_an_exception_may_be_asked_for_in_any_spelling(
+    odd: OddTracktor, mailing: dict[str, Any], name: str
+) -> None:
+    ids = odd.put(expired(1), order(2))
+    report: Any = email_expired_exceptions(
+        odd.credentials(), ids, **mailing, exception_statuses=frozenset({name}), dry_run=True
+    )
+    assert report.due == (1,)
+
+
+@pytest.mark.parametrize("status", ExceptionStatus)
+def test_key_and_label_ask_for_the_same(status: ExceptionStatus) -> None:
+    assert asked_exceptions({status.value}) == asked_exceptions([status.label])
+    assert status in asked_exceptions({status.label})
+    assert status in asked_exceptions({"all"})
+    assert None not in asked_exceptions({"all"})
+
+
+@pytest.mark.parametrize("names", [set(), {""}, {"expired", " "}, {"none"}])
+def test_no_exception_cannot_be_asked_for(names: set[str]) -> None:
+    with pytest.raises(InvalidInput, match="exception_statuses"):
+        asked_exceptions(names)
+
+
+def test_the_sixth_alert_and_new_ones_are_exceptions_like_all_others(odd: OddTracktor) -> None:
+    ids = odd.put(
+        order(1, parcel(1, exception_status="Cancelled")),
+        order(2, parcel(2, exception_status="Customs hold")),
+        order(3),
+    )
+    report = announce_exceptions(odd.credentials(), ids, dry_run=True)
+    assert report.due == (1, 2)
+    asked = announce_exceptions(
+        odd.credentials(), ids, dry_run=True, exception_statuses=frozenset({"customs-hold"})
+    )
+    assert asked.due == (2,)
+
+
+def test_an_exception_that_is_not_known_is_shown_and_can_be_asked_for(
+    odd: OddTracktor, mailing: dict[str, Any]
+) -> None:
+    ids = odd.put(expired(1), order(2, parcel(2, exception_status="Customs hold")))
+    report: Any = email_expired_exceptions(odd.credentials(), ids, **mailing, dry_run=True)
+    assert report.due == (1,)
+    assert "Customs hold (1)" in str(report.notes)
+    assert "Customs hold" in summary("expired-exceptions-summary")
+    asked = email_expired_exceptions(
+        odd.credentials(),
+        ids,
+        **mailing,
+        dry_run=True,
+        exception_statuses=frozenset({"customs_hold"}),
+        template=EmailTemplate(),
+    )
+    assert asked.due == (2,)
+
+
+def test_a_label_that_means_two_exceptions_is_a_question_for_a_person(
+    odd: OddTracktor, mailing: dict[str, Any], mail: MailServer
+) -> None:
+    ids = odd.put(expired(1), order(2, parcel(2, exception_status="Needs Attention")))
+    with pytest.raises(IncompleteRun, match="Needs Attention") as incomplete:
+        email_expired_exceptions(odd.credentials(), ids, **mailing)
+    assert [failure.id for failure in incomplete.value.report.failed] == [2]
+    assert written_to(mail) == ["customer-1@example.com"]
+    report = announce_exceptions(
+        odd.credentials(), ids, dry_run=True, exception_statuses=frozenset({"Needs Attention"})
+    )
+    assert report.due == (2,)
+
+
+RENAMED = {
+    "order_email": ("order_email",),
+    "fulfillments": ("fulfillments",),
+    "all but the id": tuple(name for name in order(1) if name != "order_id"),
+    "where a parcel is": ("fulfillments.shipment_status", "fulfillments.latest_status"),
+    "exceptions": ("fulfillments.exception_status", "exception_statuses"),
+}
+
+
+@pytest.mark.parametrize("lost", RENAMED.values(), ids=RENAMED)
+def test_a_field_that_all_answers_lost_stops_the_flow_that_needs_it(
+    odd: OddTracktor, mailing: dict[str, Any], mail: MailServer, lost: tuple[str, ...]
+) -> None:
+    ids = odd.put(*(without(expired(number), *lost) for number in range(1, 11)))
+    with pytest.raises(InvalidResponse, match="none of the 10 answers has") as stopped:
+        email_expired_exceptions(odd.credentials(), ids, **mailing)
+    assert any(name in str(stopped.value) for name in lost)
+    assert not written_to(mail)
+    assert "None of the 10 answers has" in summary("expired-exceptions-summary").replace("&#", "")
+
+
+Flow = Callable[[OddTracktor, list[int], dict[str, Any]], Any]
+
+NEEDING: dict[str, tuple[Flow, tuple[str, ...]]] = {
+    "announce": (
+        lambda odd, ids, _: announce_exceptions(odd.credentials(), ids),
+        ("fulfillments.exception_status", "exception_statuses"),
+    ),
+    "status changes": (
+        lambda odd, ids, mailing: email_status_changes(
+            odd.credentials(), ids, **mailing, statuses=frozenset({"in_transit"})
+        ),
+        ("fulfillments.shipment_status", "fulfillments.latest_status"),
+    ),
+    "reconcile": (
+        lambda odd, ids, _: reconcile_manual_statuses(
+            odd.credentials(), [DesiredStatus(number, "Sewing") for number in ids]
+        ),
+        ("fulfillments",),
+    ),
+    "advance": (
+        lambda odd, ids, _: advance_custom_statuses(
+            odd.credentials(), ids, [StatusStage("Sewing", 1)]
+        ),
+        ("order_created_at",),
+    ),
+}
+
+
+@pytest.mark.parametrize(("flow", "lost"), NEEDING.values(), ids=NEEDING)
+def test_every_flow_stops_without_what_it_needs(
+    odd: OddTracktor, mailing: dict[str, Any], mail: MailServer, flow: Flow, lost: tuple[str, ...]
+) -> None:
+    ids = odd.put(*(without(expired(number), *lost) for number in (1, 2, 3)))
+    with pytest.raises(InvalidResponse, match="none of the 3 answers has"):
+        flow(odd, ids, mailing)
+    assert not written_to(mail)
+    assert not odd.writes
+
+
+def test_times_that_no_answer_has_or_shows_readably_are_lost(
+    odd: OddTracktor, mailing: dict[str, Any], mail: MailServer
+) -> None:
+    step = {"key": "delivered", "datetime": "a while ago"}
+    delivered = {"shipment_status": "delivered", "latest_status": step}
+    ids = odd.put(*(order(n, parcel(n, **delivered)) for n in (1, 2, 3)))
+    with pytest.raises(InvalidResponse, match=r"latest_status\.datetime"):
+        email_status_changes(odd.credentials(), ids, **mailing)
+    assert not written_to(mail)
+
+
+def test_one_order_is_enough_to_see_that_a_field_is_lost(
+    odd: OddTracktor, mailing: dict[str, Any]
+) -> None:
+    step = {"key": "delivered", "datetime": datetime.now(UTC).isoformat()}
+    arrived = parcel(1, shipment_status="delivered", latest_status=step)
+    odd.put(without(order(1, arrived), "order_email"))
+    with pytest.raises(InvalidResponse, match="order_email"):
+        notify_status_change(
+            odd.credentials(), 70_001, **mailing, status="delivered", order_id=1,
+            retry_delays_seconds=[],
+        )  # fmt: skip
+
+
+def test_a_field_that_some_answers_have_is_not_lost(
+    odd: OddTracktor, mailing: dict[str, Any]
+) -> None:
+    ids = odd.put(expired(1), without(expired(2), "order_email"))
+    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    assert (report.sent, report.no_email, report.notes) == ((1,), (2,), ())
+
+
+def test_a_shop_without_exceptions_need_not_name_any(
+    odd: OddTracktor, mailing: dict[str, Any]
+) -> None:
+    # "only set when there is an issue"
+    ids = odd.put(*(without(order(n), "fulfillments.exception_status") for n in (1, 2)))
+    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    assert (report.complete, report.notes) == (True, ())
+
+
+def test_a_field_that_the_flow_does_not_need_is_said_once_and_stops_nothing(
+    odd: OddTracktor, mailing: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    ids = odd.put(*(without(expired(number), "total_price", "order_phone") for number in (1, 2, 3)))
+    with caplog.at_level(logging.WARNING):
+        report = email_expired_exceptions(odd.credentials(), ids, **mailing, chunk_size=1)
+    assert report.sent == (1, 2, 3)
+    said = "None of the 3 answers has order_phone and total_price"
+    assert [said in note for note in report.notes] == [True]
+    assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
+
+
+ODD = {
+    "tracking_number": {"a": 1},
+    "line_items": "two mugs",
+    "carrier": 7,
+    "latest_status": {"key": "in_transit", "datetime": "N/A"},
+}
+
+
+def test_what_a_flow_does_not_need_is_a_note_and_blinds_nobody(
+    odd: OddTracktor, mailing: dict[str, Any]
+) -> None:
+    strange = parcel(1, exception_status="expired", **ODD)
+    ids = odd.put(order(1, strange, total_price="a lot", days_since_ordered="N/A"), expired(2))
+    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    assert report.sent == (1, 2)
+    for name in ("total_price", "days_since_ordered", "fulfillments.latest_status.datetime"):
+        assert f"{name} could not be read in 1 of 2 orders." in report.notes
+
+
+@pytest.mark.parametrize(
+    ("of_order", "of_parcel"),
+    [
+        ({"order_email": {"a": "customer-1@example.com"}}, {}),
+        ({"order_email": ["customer-1@example.com"]}, {}),
+        ({}, {"shipment_status": 4}),
+        ({}, {"shipment_status": {"code": 4}}),
+        ({}, {"latest_status": ["delivered", "in_transit"]}),
+        ({}, {"fulfillment_status": {"cancelled": True}}),
+        ({}, {"exception_status": True}),
+        ({}, {"fulfillment_id": 2**70}),
+        ({}, {"fulfillment_id": None}),
+        ({}, {"order_id": "of another"}),
+    ],
+)
+def test_what_a_flow_needs_and_cannot_read_fails_that_order_alone(
+    odd: OddTracktor,
+    mailing: dict[str, Any],
+    mail: MailServer,
+    of_order: Response,
+    of_parcel: Response,
+) -> None:
+    strange = order(1, parcel(1, **{"exception_status": "expired"} | of_parcel))
+    ids = odd.put(strange | of_order, expired(2))
+    with pytest.raises(IncompleteRun) as incomplete:
+        email_expired_exceptions(odd.credentials(), ids, **mailing)
+    [failure] = incomplete.value.report.failed
+    assert failure.id == 1
+    assert "cannot read" in failure.reason
+    assert "customer-1" not in failure.reason
+    assert written_to(mail) == ["customer-2@example.com"]
+
+
+def test_what_only_mail_needs_does_not_blind_what_sets_statuses(odd: OddTracktor) -> None:
+    manual = parcel(1, shipment_status="Cutting", exception_status=17, is_automatic=False)
+    odd.put(order(1, manual, order_email=["?"], automatic_carrier_updates=False))
+    report = reconcile_manual_statuses(
+        odd.credentials(), [DesiredStatus(1, "Sewing")], dry_run=True
+    )
+    assert report.planned == (1,)
+
+
+def test_who_updates_an_order_must_be_readable_to_set_its_status(odd: OddTracktor) -> None:
+    odd.put(order(1, automatic_carrier_updates="who knows"))
+    with pytest.raises(IncompleteRun, match="automatic_carrier_updates"):
+        reconcile_manual_statuses(odd.credentials(), [DesiredStatus(1, "Sewing")])
+    assert not odd.writes
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Australia/Sydney", "UTC"])
+def test_times_without_an_offset_are_those_of_the_accounts_zone(
+    odd: OddTracktor, mailing: dict[str, Any], zone: str
+) -> None:
+    now = datetime.now(ZoneInfo(zone)).replace(tzinfo=None)
+
+    def arrived(number: int, hours: int) -> Response:
+        reached = (now - timedelta(hours=hours)).isoformat(sep=" ", timespec="seconds")
+        step = {"key": "delivered", "label": "Delivered", "datetime": reached}
+        return order(number, parcel(number, shipment_status="delivered", latest_status=step))
+
+    # with a change of clocks in between, three hours might be two or four
+    ids = odd.put(arrived(1, 1), arrived(2, 5), arrived(3, 20))
+    report = email_status_changes(
+        odd.credentials(time_zone=zone), ids, **mailing, within_hours=3, dry_run=True
+    )
+    assert report.due == (1,)
+
+
+def test_webhooks_whose_ids_are_text_are_kept_in_order(odd: OddTracktor) -> None:
+    address = "https://shop.example/hook"
+    wanted = [
+        WantedWebhook(topic=topic, address=address) for topic in ("order/all", "fulfillment/all")
+    ]
+    first = sync_webhooks(odd.credentials(), wanted)
+    assert set(first.created) == set(odd.webhooks)
+    [oldest, *_] = odd.webhooks
+    double = {"id": "f" * 24, "topic": "order/all", "address": address}
+    odd.webhooks |= {"f" * 24: double, "7": double | {"id": 7, "topic": "order/delivered"}}
+    second = sync_webhooks(odd.credentials(), wanted, prune=True)
+    assert set(second.removed) == {"f" * 24, 7}
+    assert oldest in odd.webhooks
+    assert len(odd.webhooks) == 2
+    assert not sync_webhooks(odd.credentials(), wanted).planned

@@ -1,0 +1,153 @@
+"""Whatever one order brings, the others are written to; and no address gets too much in a day."""
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import CompletedOrders, IncompleteRun, NotificationLedger, TracktorCredentials
+from prefect_tracktor.flows import (
+    MailReport,
+    announce_exceptions,
+    email_expired_exceptions,
+    email_status_changes,
+)
+from prefect_tracktor.messages.template import status_template
+from prefect_tracktor.sandbox import MailServer
+from tests.support.stub_tracktor import StubTracktor, order
+from tests.system.flows.conftest import SENDER, written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+NOW = dt.datetime.now(dt.UTC).isoformat()
+
+
+@pytest.fixture
+def ledger(database_url: str) -> NotificationLedger:
+    return NotificationLedger(url=database_url)
+
+
+def written(
+    flow: Any, stub: StubTracktor, mail: MailServer, ledger: NotificationLedger, **more: Any
+) -> MailReport:
+    server = EmailServerCredentials(
+        smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+    )
+    fixed: dict[str, Any] = {"sender": SENDER, "ledger": ledger} | more
+    try:
+        report: MailReport = flow(stub.credentials, list(stub.orders), server, **fixed)
+    except IncompleteRun as incomplete:
+        report = incomplete.report
+    return report
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"fulfillment_id": 2**70},
+        {"fulfillment_id": -(2**70)},
+        {"exception_status": "x" * 300},
+        {"exception_status": "e\0pired"},
+        {"exception_status": "e\ud800pired"},
+        {"shipment_status": "\0" * 300},
+    ],
+    ids=lambda odd: next(iter(odd)),
+)
+def test_only_the_order_with_an_odd_value_is_left_out(
+    odd: dict[str, Any], mail: MailServer, ledger: NotificationLedger
+) -> None:
+    orders = [order(number) for number in range(1, 10)]
+    with StubTracktor(*orders[:4], order(77, **odd), *orders[4:]) as stub:
+        settled = CompletedOrders(url=ledger.url)
+        report = written(email_expired_exceptions, stub, mail, ledger, settled=settled)
+    assert set(written_to(mail)) >= {f"c{number}@example.com" for number in range(1, 10)}
+    assert {failure.id for failure in report.failed} <= {77}
+
+
+@pytest.mark.parametrize("name", ["#\0", "#\ud800", "#" * 10_000], ids=["nul", "half", "long"])
+def test_nor_does_an_odd_name_stop_the_others(
+    name: str, mail: MailServer, ledger: NotificationLedger
+) -> None:
+    with StubTracktor(order(1), order(77) | {"order_name": name}, order(2)) as stub:
+        report = written(email_expired_exceptions, stub, mail, ledger)
+    assert {1, 2} <= set(report.sent)
+
+
+def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
+    mail: MailServer, ledger: NotificationLedger
+) -> None:
+    long = "x" * 250
+    step: dict[str, Any] = {"latest_status": {"key": "delivered", "datetime": NOW}}
+    orders = [order(n, shipment_status="delivered", **step) for n in range(1, 6)]
+    with StubTracktor(
+        *orders,
+        order(77, shipment_status=long, latest_status={"key": long, "datetime": NOW}),
+        order(78, shipment_status="delivered", fulfillment_id=2**70, **step),
+    ) as stub:
+        report = written(
+            email_status_changes,
+            stub,
+            mail,
+            ledger,
+            statuses=frozenset({"delivered", long}),
+            templates={long: status_template()},
+        )
+    assert {failure.id for failure in report.failed} == {77, 78}
+    assert len(written_to(mail)) == 5
+    assert any("reason has 257 characters" in failure.reason for failure in report.failed)
+
+
+def test_events_of_the_other_orders_are_emitted(ledger: NotificationLedger) -> None:
+    with (
+        StubTracktor(order(1), order(77, fulfillment_id=2**70), order(2)) as stub,
+        pytest.raises(IncompleteRun) as incomplete,
+    ):
+        announce_exceptions(stub.credentials, [1, 77, 2], ledger=ledger)
+    report = incomplete.value.report
+    assert report.announced == (1, 2)
+    assert [failure.id for failure in report.failed] == [77]
+
+
+def test_ids_beyond_64_bits_are_simply_not_settled(database_url: str) -> None:
+    settled = CompletedOrders(url=database_url)
+    long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    far_east = dt.timezone(dt.timedelta(hours=14))
+    settled.remember(
+        "shop", {2**70: long_ago, 1: long_ago, 2: dt.datetime.min.replace(tzinfo=far_east)}
+    )
+    assert settled.among("shop", [2**70, 1, 2]) == {1}
+
+
+def test_one_customer_gets_three_messages_a_day_whatever_run_sends_them(
+    mail: MailServer, ledger: NotificationLedger
+) -> None:
+    many = [order(number, email="ada@example.com") for number in range(1, 31)]
+    with StubTracktor(*many, order(99)) as stub:
+        first = written(email_expired_exceptions, stub, mail, ledger)
+        second = written(email_expired_exceptions, stub, mail, ledger)
+    assert len(first.sent) == 4
+    assert len(first.deferred) == len(second.deferred) == 27
+    assert second.sent == ()
+    assert written_to(mail).count("ada@example.com") == 3
+    assert written_to(mail).count("c99@example.com") == 1
+
+
+def test_the_limit_is_a_setting_and_the_address_is_not_stored(
+    mail: MailServer, ledger: NotificationLedger
+) -> None:
+    generous = ledger.model_copy(update={"messages_a_day": 7})
+    many = [order(n, email=("Ada@example.com", "ada@EXAMPLE.com")[n % 2]) for n in range(1, 11)]
+    with StubTracktor(*many) as stub:
+        assert len(written(email_expired_exceptions, stub, mail, generous).sent) == 7
+    with ledger.transaction(*ledger.tables) as database:
+        for table in ledger.tables:
+            assert "ada" not in str(database.execute(table.select()).all()).lower()
+
+
+def test_a_message_that_was_not_taken_does_not_count(
+    mail: MailServer, ledger: NotificationLedger, credentials: TracktorCredentials
+) -> None:
+    assert [ledger.admit("shop", "hash") for _ in range(3)] == [True] * 3
+    ledger.discount("shop", "hash")
+    assert [ledger.admit("shop", "hash") for _ in range(2)] == [True, False]

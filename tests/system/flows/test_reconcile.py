@@ -1,0 +1,448 @@
+"""Tracktor agrees with the shop's own records: what was planned is written, and nothing else."""
+
+import csv
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stamina
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.settings import PREFECT_API_URL
+
+from prefect_tracktor import (
+    AuthenticationError,
+    CompletedOrders,
+    DesiredStatus,
+    IncompleteRun,
+    InvalidInput,
+    LimitExceeded,
+    StatusFile,
+    StatusQuery,
+    TracktorCredentials,
+    TransportLimits,
+)
+from prefect_tracktor.flows import reconcile_manual_statuses
+from prefect_tracktor.sandbox import Faults, Sandbox, Shop
+from tests.system.flows.interrupted import reconcile_all, start
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+Reconcile = Callable[..., Any]
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A shop in which the first forty orders are in production."""
+    shop = Shop(orders=60, expired=6)
+    for order_id in shop.order_ids[:40]:
+        shop.set_status(order_id, status="Cutting", automatic_carrier_updates=False)
+    with Sandbox(shop) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def ids(tracktor: Sandbox) -> list[int]:
+    """The orders in production."""
+    return list(tracktor.shop.order_ids[:40])
+
+
+@pytest.fixture
+def reconcile(credentials: TracktorCredentials) -> Reconcile:
+    def reconcile(desired: Any, **options: Any) -> Any:
+        return reconcile_manual_statuses(
+            **({"credentials": credentials} | options), desired=desired
+        )
+
+    return reconcile
+
+
+def writes(tracktor: Sandbox) -> list[str]:
+    """The orders that were written, as the paths of the requests."""
+    return [path for method, path in tracktor.calls if method == "POST"]
+
+
+def statuses(tracktor: Sandbox, order_ids: list[int]) -> list[list[str]]:
+    return [tracktor.shop.order(order_id)["statuses"] for order_id in order_ids]
+
+
+def moved(ids: list[int], status: str = "Sewing") -> list[DesiredStatus]:
+    return [DesiredStatus(order_id, status) for order_id in ids]
+
+
+def carriers(tracktor: Sandbox) -> int:
+    """An order that the carrier updates, and that has not arrived."""
+    return next(
+        order_id
+        for order_id in tracktor.shop.order_ids[40:]
+        if (order := tracktor.shop.order(order_id))["automatic_carrier_updates"]
+        and order["statuses"]
+        and "delivered" not in order["statuses"]
+    )
+
+
+def test_only_what_differs_is_written_and_a_second_run_writes_nothing(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    desired = moved(ids[:4]) + moved(ids[4:], "Cutting")
+    first = reconcile(desired)
+    assert first.planned == first.written == tuple(ids[:4])
+    assert first.right == tuple(ids[4:])
+    assert [status for shown in statuses(tracktor, ids[:4]) for status in set(shown)] == [
+        "Sewing"
+    ] * 4
+    tracktor.reset_calls()
+    second = reconcile(desired)
+    assert second.right == tuple(ids)
+    assert second.complete
+    assert writes(tracktor) == []
+
+
+def test_a_report_counts_every_call(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    tracktor.reset_calls()
+    report = reconcile(moved(ids[:4]) + moved(ids[4:], "Cutting"))
+    # the options, all orders, and each change three times: looked at again, written, read back
+    assert report.calls == len(tracktor.calls) == 1 + 40 + 3 * 4
+
+
+def test_statuses_may_be_given_by_key_in_any_letter_case(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    report = reconcile([DesiredStatus(ids[0], "cutting"), DesiredStatus(ids[1], "gravur_läuft")])
+    assert report.right == (ids[0],)
+    assert report.written == (ids[1],)
+    assert reconcile([DesiredStatus(ids[1], "Gravur läuft")]).right == (ids[1],)
+
+
+def test_typos_are_named_with_their_rows_before_anything_is_read(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.csv"
+    plan.write_text(
+        f"order_id,status\n{ids[0]},Sewing\n{ids[1]},Sowing\n{ids[2]},Cutting\n{ids[3]},Cuting\n"
+    )
+    with pytest.raises(InvalidInput) as caught:
+        reconcile(StatusFile(path=str(plan)))
+    message = str(caught.value)
+    none = "text of 6 characters is none of the shop's statuses; meant"
+    assert f"plan.csv, line 3: {none}: 'Sewing'?" in message
+    assert f"plan.csv, line 5: {none}: 'Cutting'?" in message
+    assert tracktor.calls == [("GET", "status-options.json")]
+
+
+def test_rows_that_disagree_are_named_with_both_lines(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.csv"
+    plan.write_text(f"order_id,status\n{ids[0]},Sewing\n{ids[1]},Sewing\n{ids[0]},Cutting\n")
+    with pytest.raises(InvalidInput, match=r"plan\.csv, line 2 and plan\.csv, line 4 disagree"):
+        reconcile(StatusFile(path=str(plan)))
+    assert tracktor.calls == [("GET", "status-options.json")]
+
+
+def test_a_query_says_what_orders_ought_to_show(
+    reconcile: Reconcile, ids: list[int], tmp_path: Path
+) -> None:
+    rows = " UNION ALL ".join(f"SELECT {order_id}, 'Sewing'" for order_id in ids[:3])
+    query = StatusQuery(
+        url=f"sqlite:///{tmp_path / 'erp.sqlite3'}",
+        query=f"WITH plan(order_id, status) AS ({rows}) SELECT * FROM plan",  # noqa: S608  # ours
+    )
+    assert reconcile(query).written == tuple(ids[:3])
+
+
+def test_unknown_orders_are_reported_and_end_nothing(reconcile: Reconcile, ids: list[int]) -> None:
+    report = reconcile(moved([ids[0], 1, 2]))
+    assert report.missing == (1, 2)
+    assert report.written == (ids[0],)
+    assert report.complete
+
+
+def test_the_carriers_and_delivered_orders_are_left_alone_unless_taken_over(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    on_its_way = carriers(tracktor)
+    delivered = ids[0]
+    tracktor.shop.set_status(delivered, status="Delivered")
+    tracktor.reset_calls()
+    desired = moved([on_its_way, delivered])
+    report = reconcile(desired)
+    assert report.protected == (on_its_way, delivered)
+    assert writes(tracktor) == []
+    taken = reconcile(desired, takeover=True)
+    assert taken.written == (on_its_way, delivered)
+    assert tracktor.shop.order(on_its_way)["automatic_carrier_updates"] is False
+
+
+def test_fulfilled_orders_go_back_to_the_carrier(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    fulfilled = {
+        order_id
+        for order_id in ids
+        if (parcels := tracktor.shop.order(order_id)["fulfillments"])
+        and all(parcel["fulfillment_status"] == "fulfilled" for parcel in parcels)
+    }
+    assert 0 < len(fulfilled) < len(ids)
+    rows = [DesiredStatus(order_id) for order_id in ids]
+    report = reconcile(rows, release_fulfilled=True)
+    assert set(report.written) == fulfilled
+    assert all(
+        tracktor.shop.order(order_id)["automatic_carrier_updates"] == (order_id in fulfilled)
+        for order_id in ids
+    )
+    assert reconcile(rows, release_fulfilled=True).written == ()
+
+
+def test_orders_for_which_nothing_is_asked_are_not_read(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    report = reconcile([DesiredStatus(ids[0]), DesiredStatus(ids[1], "Cutting")])
+    assert report.skipped == (ids[0],)
+    assert report.read == (ids[1],)
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    report = reconcile(moved(ids), dry_run=True)
+    assert report.planned == tuple(ids)
+    assert report.written == ()
+    assert report.complete
+    assert writes(tracktor) == []
+
+
+def test_more_writes_than_allowed_stop_the_run_before_the_first(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    with pytest.raises(LimitExceeded, match="40 orders are to be written and max_updates is 39"):
+        reconcile(moved(ids), max_updates=39)
+    assert writes(tracktor) == []
+    assert len(reconcile(moved(ids), max_updates=40).written) == 40
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [({"max_updates": -1}, "max_updates"), ({"chunk_size": 0}, "chunk_size")],
+)
+def test_numbers_out_of_range_are_refused(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], options: dict[str, int], problem: str
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        reconcile(moved(ids), **options)
+    assert writes(tracktor) == []
+
+
+def test_wrong_credentials_stop_the_run(
+    reconcile: Reconcile, credentials: TracktorCredentials, ids: list[int]
+) -> None:
+    wrong = TracktorCredentials(
+        uuid=credentials.uuid, api_key="wrong", base_url=credentials.base_url
+    )
+    with pytest.raises(AuthenticationError):
+        reconcile(moved(ids), credentials=wrong)
+
+
+def test_settled_orders_are_not_read_again(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
+) -> None:
+    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}", after_days=0)
+    for order_id in ids[:10]:
+        tracktor.shop.set_status(order_id, status="Delivered")
+    with_parcels = tuple(
+        order_id for order_id in ids[:10] if tracktor.shop.order(order_id)["fulfillments"]
+    )
+    desired = moved(ids, "Cutting")
+    first = reconcile(desired, settled=settled)
+    second = reconcile(desired, settled=settled)
+    assert first.settled == ()
+    assert second.settled == with_parcels
+    assert second.calls == first.calls - len(with_parcels)
+    assert reconcile(desired, settled=settled, dry_run=True, takeover=True).settled == ()
+
+
+def test_what_does_not_stick_is_reported(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    stubborn = ids[1]
+
+    def undo(changed: Any) -> None:
+        if changed.order["order_id"] == stubborn and changed.status_key == "sewing":
+            tracktor.shop.set_status(stubborn, status="Ready for pickup")
+
+    tracktor.shop.add_listener(undo)
+    with pytest.raises(IncompleteRun, match=r"1 orders .* do not show what was written") as caught:
+        reconcile(moved(ids[:3]))
+    [failure] = caught.value.report.not_persisted
+    assert failure.id == stubborn
+    assert failure.reason == "it shows Ready for pickup"
+
+
+def test_what_is_sent_off_after_it_was_read_is_left_alone(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    superseded = ids[1]
+
+    def deliver(changed: Any) -> None:
+        if changed.order["order_id"] == ids[0] and changed.status_key == "sewing":
+            tracktor.shop.set_status(superseded, status="Delivered")
+
+    tracktor.shop.add_listener(deliver)
+    report = reconcile(moved(ids[:2]), chunk_size=1)
+    assert report.written == (ids[0],)
+    assert report.superseded == (superseded,)
+    assert set(tracktor.shop.order(superseded)["statuses"]) <= {"delivered"}
+
+
+def test_a_dry_run_remembers_nothing_as_settled(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
+) -> None:
+    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}", after_days=0)
+    tracktor.shop.set_status(ids[0], status="Delivered")
+    for _ in range(2):
+        report = reconcile(moved(ids, "Cutting"), settled=settled, dry_run=True)
+        assert report.settled == ()
+
+
+def test_without_its_memory_a_run_reads_everything(
+    reconcile: Reconcile, ids: list[int], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'settled.sqlite3'}")
+    assert len(reconcile(moved(ids[:3]), settled=broken).written) == 3
+
+
+def test_without_verification_nothing_is_read_twice(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    tracktor.reset_calls()
+    reconcile(moved(ids[:3]), verify=False)
+    assert len(tracktor.calls) == 1 + 3 + 3 + 3
+
+
+def test_faults_end_in_the_desired_state_and_write_only_what_was_planned(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], credentials: TracktorCredentials
+) -> None:
+    tracktor.faults = Faults.everything(rate=0.2, seed=3, retry_after_seconds=0)
+    before = len(tracktor.shop.status_changes)
+    with stamina.set_testing(True, attempts=20):
+        report = reconcile(moved(ids[:30]) + moved(ids[30:], "Cutting"))
+    assert report.complete
+    changes = tracktor.shop.status_changes[before:]
+    assert sorted(change.order_id for change in changes) == ids[:30]
+    assert sum(tracktor.faults_met.values()) > 5
+
+
+def test_what_could_not_be_written_is_left_to_the_next_run(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], credentials: TracktorCredentials
+) -> None:
+    limits = TransportLimits(max_attempts=1, max_concurrency=1)
+    hasty = credentials.model_copy(update={"limits": limits})
+    tracktor.faults = Faults(server_error=0.3, seed=2)  # the status options are read
+    with pytest.raises(IncompleteRun) as caught:
+        reconcile(moved(ids), credentials=hasty)
+    report = caught.value.report
+    assert report.failed or report.not_written
+    tracktor.faults = Faults()
+    assert reconcile(moved(ids)).complete
+    assert all(set(shown) == {"Sewing"} for shown in statuses(tracktor, ids))
+
+
+def test_a_run_that_is_killed_is_finished_by_the_next(
+    reconcile: Reconcile, tracktor: Sandbox, credentials: TracktorCredentials, ids: list[int]
+) -> None:
+    tracktor.faults = Faults(latency_seconds=0.03)
+    base = {
+        "uuid": tracktor.uuid,
+        "api_key": tracktor.api_key,
+        "base_url": credentials.base_url,
+    }
+    before = len(tracktor.shop.status_changes)
+    some_written = threading.Event()
+    tracktor.shop.add_listener(lambda _changed: some_written.set())
+    run = start(reconcile_all, PREFECT_API_URL.value(), base, ids)
+    assert some_written.wait(120)
+    run.kill()
+    run.join()
+    tracktor.faults = Faults()
+    by_the_killed = len(tracktor.shop.status_changes) - before
+    assert 0 < by_the_killed < len(ids)
+    report = reconcile(moved(ids))
+    assert len(report.right) >= by_the_killed
+    assert sorted(change.order_id for change in tracktor.shop.status_changes[before:]) == ids
+
+
+def artifacts(key: str) -> list[Artifact]:
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])),
+            sort=ArtifactSort.UPDATED_DESC,
+            limit=1,
+        )
+
+
+def test_the_plan_is_shown_before_it_is_carried_out(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    seen: list[Artifact] = []
+    tracktor.shop.add_listener(lambda _changed: seen.extend(artifacts("reconcile-statuses-plan")))
+    on_its_way = carriers(tracktor)
+    reconcile(moved([ids[0], 1, on_its_way]))
+    assert seen, "the plan must be there when the first order is written"
+    rows = {row["Order id"]: row for row in table(seen[0])}
+    assert rows[str(ids[0])]["From"] == "Cutting"
+    assert rows[str(ids[0])]["To"] == "Sewing"
+    assert rows[str(ids[0])]["Outcome"] == "To be written"
+    assert rows["1"]["Outcome"] == "Not found"
+    assert rows[str(on_its_way)]["Reason"] == "the carrier updates it"
+    [outcome] = artifacts("reconcile-statuses-outcome")
+    assert {row["Outcome"] for row in table(outcome)} == {"Written", "Left alone", "Not found"}
+
+
+def table(artifact: Artifact) -> list[dict[str, str]]:
+    """A table artifact's rows."""
+    rows: list[dict[str, str]] = json.loads(str(artifact.data))
+    return rows
+
+
+def test_no_customer_stands_in_the_tables(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+) -> None:
+    reconcile(moved(ids))
+    shown = "".join(
+        str(artifact.data)
+        for kind in ("plan", "outcome", "summary")
+        for artifact in artifacts(f"reconcile-statuses-{kind}")
+    )
+    for order_id in ids:
+        order = tracktor.shop.order(order_id)
+        assert not order["order_email"] or order["order_email"] not in shown
+        assert not order["customer_full_name"] or order["customer_full_name"] not in shown
+
+
+def test_three_hundred_rows_with_forty_changes(
+    credentials: TracktorCredentials, reconcile: Reconcile, tmp_path: Path
+) -> None:
+    plan = tmp_path / "plan.csv"
+    with Sandbox(Shop(orders=400)) as big, plan.open("w", newline="") as file:
+        ids = list(big.shop.order_ids[:297])
+        for order_id in ids:
+            big.shop.set_status(order_id, status="Cutting", automatic_carrier_updates=False)
+        rows = csv.writer(file)
+        rows.writerow(["order_id", "status"])
+        rows.writerows([order_id, "Sewing"] for order_id in ids[:40])
+        rows.writerows([order_id, "Cutting"] for order_id in [*ids[40:], 1, 2, 3])
+        file.flush()
+        shop = credentials.model_copy(update={"base_url": big.base_url})
+        report = reconcile(StatusFile(path=str(plan)), credentials=shop, chunk_size=100)
+        assert len(report.written) == 40
+        assert report.missing == (1, 2, 3)
+        assert len(report.right) == 257
+        assert len(writes(big)) == 40

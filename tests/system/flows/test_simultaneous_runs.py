@@ -1,0 +1,85 @@
+"""Runs at the same moment share the work, and none calls another's claim uncertain."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+from prefect_tracktor import NotificationLedger, TracktorCredentials
+from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox, Shop
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from tests.system.flows.conftest import Run, written_to
+from tests.system.flows.interrupted import run_flow_to_a_good_end, start
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+AT_ONCE = 4
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    """A mail server slow enough for runs to meet at the same letter."""
+    with MailServer(faults=MailFaults(delay_seconds=0.1)) as server:
+        yield server
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    with Sandbox(Shop(orders=100, expired=30)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def ledger(database_url: str) -> NotificationLedger:
+    return NotificationLedger(url=database_url)
+
+
+def test_all_end_green_and_every_customer_has_one_message(
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    mail: MailServer,
+    ledger: NotificationLedger,
+) -> None:
+    base: dict[str, Any] = {
+        "uuid": tracktor.uuid,
+        "api_key": tracktor.api_key,
+        "base_url": credentials.base_url,
+    }
+    runs = [
+        start(
+            run_flow_to_a_good_end,
+            PREFECT_API_URL.value(),
+            base,
+            list(tracktor.shop.order_ids),
+            ledger.url.get_secret_value(),
+            mail.port,
+        )
+        for _ in range(AT_ONCE)
+    ]
+    for process in runs:
+        process.join()
+    assert [process.exitcode for process in runs] == [0] * AT_ONCE
+    assert sorted(written_to(mail)) == sorted(tracktor.shop.customers_to_write_to().values())
+
+
+def test_a_live_claim_that_is_never_settled_is_told_as_what_it_is(
+    run: Run,
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    ledger: NotificationLedger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.messages.sending._WAIT_FOR_OTHERS_SECONDS", 1)
+    order_id = next(iter(tracktor.shop.customers_to_write_to()))
+    keys = [
+        NoticeKey(credentials.account, order_id, parcel["fulfillment_id"], "exception:expired")
+        for parcel in tracktor.shop.order(order_id)["fulfillments"]
+    ]
+    ledger.claim(keys, run="other")
+    with ledger.at_work("other"):
+        report = run()
+        assert report.in_progress == (order_id,)
+        assert report.complete
+        ledger.settle(keys, NoticeState.SENT, run="other")
+    assert order_id in run().already_told

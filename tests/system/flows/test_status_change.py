@@ -1,0 +1,283 @@
+"""Customers hear once of each status that their parcel reaches, and never of one that is over."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from prefect_email import EmailServerCredentials
+
+from prefect_tracktor import (
+    CompletedOrders,
+    EmailTemplate,
+    IncompleteRun,
+    InvalidInput,
+    NotificationLedger,
+    ShopifyCredentials,
+    ShopifyOrders,
+    TracktorCredentials,
+    TransportLimits,
+)
+from prefect_tracktor.errors import MailServerError, TemplateError
+from prefect_tracktor.flows import email_status_changes, notify_status_change
+from prefect_tracktor.sandbox import Faults, MailFaults, MailServer, Sandbox
+from tests.system.flows.conftest import SENDER, written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+Notify = Callable[..., Any]
+
+
+@pytest.fixture
+def usual(
+    credentials: TracktorCredentials, mail: MailServer, ledger: NotificationLedger
+) -> dict[str, Any]:
+    return {
+        "credentials": credentials,
+        "email_server": EmailServerCredentials(
+            smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+        ),
+        "sender": SENDER,
+        "ledger": ledger,
+    }
+
+
+@pytest.fixture
+def parcel(tracktor: Sandbox) -> dict[str, Any]:
+    """A parcel that has just been delivered, of a customer with an e-mail address."""
+    shop = tracktor.shop
+    order = shop.order(next(iter(shop.customers_to_write_to())))
+    fulfillment_id = order["fulfillments"][0]["fulfillment_id"]
+    return shop.set_parcel(fulfillment_id, shipment_status="delivered", exception_status="")
+
+
+@pytest.fixture
+def customer(tracktor: Sandbox, parcel: dict[str, Any]) -> str:
+    return str(tracktor.shop.order(parcel["order_id"])["order_email"])
+
+
+@pytest.fixture
+def notify(usual: dict[str, Any], parcel: dict[str, Any]) -> Notify:
+    def notify(**options: Any) -> Any:
+        event = {"fulfillment_id": parcel["fulfillment_id"], "status": "delivered"}
+        return notify_status_change(**(usual | event | options))
+
+    return notify
+
+
+def test_the_customer_hears_of_it_once(
+    notify: Notify, mail: MailServer, customer: str, parcel: dict[str, Any]
+) -> None:
+    first, second = notify(), notify()
+    assert first.sent == (parcel["order_id"],)
+    assert second.already_told == (parcel["order_id"],)
+    assert written_to(mail) == [customer]
+    assert "has been delivered" in mail.messages[0].message["Subject"]
+
+
+def test_knowing_the_order_spares_a_look_up(notify: Notify, parcel: dict[str, Any]) -> None:
+    assert notify(dry_run=True).calls == 2
+    assert notify(dry_run=True, order_id=parcel["order_id"]).calls == 1
+
+
+def test_a_parcel_that_has_moved_on_is_left_alone(
+    notify: Notify, mail: MailServer, parcel: dict[str, Any]
+) -> None:
+    assert notify(status="in_transit").affected == ()
+    assert notify(status="in_transit", order_id=parcel["order_id"]).affected == ()
+    assert not mail.messages
+
+
+def test_old_news_is_none(
+    notify: Notify, mail: MailServer, tracktor: Sandbox, usual: dict[str, Any]
+) -> None:
+    old = next(
+        parcel
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+        if parcel["shipment_status"] == "delivered"
+        and order["order_email"]
+        and parcel["latest_status"]["datetime"] < "2026-06-01"
+    )
+    assert notify(fulfillment_id=old["fulfillment_id"]).affected == ()
+    assert notify(fulfillment_id=old["fulfillment_id"], within_hours=8000, dry_run=True).due
+
+
+@pytest.mark.parametrize("delays", [[-1], [float("nan")], [1] * 51])
+def test_delays_that_cannot_be_meant_are_refused(notify: Notify, delays: list[float]) -> None:
+    with pytest.raises(InvalidInput, match="retry_delays_seconds"):
+        notify(retry_delays_seconds=delays)
+
+
+def test_each_status_has_its_own_message(
+    notify: Notify, mail: MailServer, tracktor: Sandbox, parcel: dict[str, Any]
+) -> None:
+    for status in ("in_transit", "out_for_delivery", "delivered"):
+        tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status=status)
+        notify(status=status)
+    subjects = [str(received.message["Subject"]) for received in mail.messages]
+    assert [
+        subject.partition(" ")[2].partition(" ")[2].partition(" ")[2] for subject in subjects
+    ] == [
+        "is on its way",
+        "is out for delivery",
+        "has been delivered",
+    ]
+
+
+def test_a_shops_own_status_needs_words_of_its_own(
+    notify: Notify, mail: MailServer, tracktor: Sandbox, parcel: dict[str, Any]
+) -> None:
+    tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="Ready for pickup")
+    with pytest.raises(InvalidInput, match="no words for 'ready_for_pickup'"):
+        notify(status="Ready for pickup")
+    words = EmailTemplate(subject="Come and get it", text="T", html="H")
+    notify(status="ready_for_pickup", templates={"Ready for pickup": words})
+    assert [received.message["Subject"] for received in mail.messages] == ["Come and get it"]
+
+
+def test_a_dry_run_sends_nothing_and_a_rehearsal_goes_to_staff(
+    notify: Notify, mail: MailServer, customer: str
+) -> None:
+    assert notify(dry_run=True).due
+    assert not mail.messages
+    notify(redirect_to="staff@sandbox-shop.example")
+    notify()
+    assert written_to(mail) == ["staff@sandbox-shop.example", customer]
+
+
+def test_an_unknown_parcel_writes_to_nobody(notify: Notify, mail: MailServer) -> None:
+    assert notify(fulfillment_id=1).sent == ()
+    assert not mail.messages
+
+
+def test_a_parcel_of_another_order_writes_to_nobody(
+    notify: Notify, mail: MailServer, tracktor: Sandbox, parcel: dict[str, Any]
+) -> None:
+    another = next(i for i in tracktor.shop.order_ids if i != parcel["order_id"])
+    assert notify(order_id=another).affected == ()
+    assert not mail.messages
+
+
+def test_trouble_that_may_pass_is_tried_again(
+    notify: Notify, mail: MailServer, customer: str
+) -> None:
+    mail.faults = MailFaults(deferred=frozenset({customer}), deferrals=2)
+    report = notify(retry_delays_seconds=[0, 0])
+    assert report.sent
+    assert written_to(mail) == [customer]
+
+
+def test_a_mail_server_that_is_away_is_waited_for(
+    notify: Notify, mail: MailServer, customer: str
+) -> None:
+    mail.stop()
+    with pytest.raises(MailServerError):
+        notify(retry_delays_seconds=[])
+    again = threading.Timer(1, mail.start)
+    again.start()
+    notify(retry_delays_seconds=[0.5] * 20)
+    again.join()
+    assert written_to(mail) == [customer]
+
+
+def test_trouble_to_the_end_fails_the_run(
+    notify: Notify, tracktor: Sandbox, usual: dict[str, Any]
+) -> None:
+    tracktor.faults = Faults(server_error=1)
+    hasty = usual["credentials"].model_copy(update={"limits": TransportLimits(max_attempts=1)})
+    with pytest.raises(IncompleteRun, match="could not be read"):
+        notify(credentials=hasty, retry_delays_seconds=[0])
+    assert len(tracktor.calls) == 2
+
+
+def test_what_waiting_does_not_mend_is_not_tried_again(
+    notify: Notify, mail: MailServer, tracktor: Sandbox
+) -> None:
+    with pytest.raises(TemplateError):
+        notify(templates={"delivered": EmailTemplate(subject="{{ 1 // 0 }}")})
+    assert len([path for _, path in tracktor.calls if path.startswith("orders/")]) == 1
+
+
+def scan(usual: dict[str, Any], tracktor: Sandbox, **options: Any) -> Any:
+    return email_status_changes(**(usual | {"orders": list(tracktor.shop.order_ids)} | options))
+
+
+def test_a_look_through_the_shop_finds_what_is_new_and_leaves_what_is_old(
+    usual: dict[str, Any],
+    tracktor: Sandbox,
+    mail: MailServer,
+    parcel: dict[str, Any],
+    customer: str,
+) -> None:
+    report = scan(usual, tracktor)
+    assert report.sent == (parcel["order_id"],)
+    assert written_to(mail) == [customer]
+    assert scan(usual, tracktor).already_told == report.sent
+
+
+def test_an_event_and_a_look_through_the_shop_tell_it_once(
+    notify: Notify, usual: dict[str, Any], tracktor: Sandbox, mail: MailServer, customer: str
+) -> None:
+    notify()
+    scan(usual, tracktor)
+    assert written_to(mail) == [customer]
+
+
+def test_an_order_whose_parcels_differ_gets_a_message_for_each_status(
+    usual: dict[str, Any], tracktor: Sandbox, mail: MailServer
+) -> None:
+    shop = tracktor.shop
+    order = next(
+        order
+        for order in map(shop.order, shop.order_ids)
+        if len(order["fulfillments"]) == 3 and order["order_email"]
+    )
+    statuses = ("delivered", "in_transit", "delivered")
+    for entry, status in zip(order["fulfillments"], statuses, strict=True):
+        for step in ("Ready for pickup", status):
+            shop.set_parcel(entry["fulfillment_id"], shipment_status=step)
+    both = frozenset({"delivered", "In transit"})
+    report = scan(usual, tracktor, orders=[order["order_id"]], statuses=both)
+    assert report.sent == (order["order_id"],)
+    subjects = sorted(str(received.message["Subject"]) for received in mail.messages)
+    assert [subject.endswith("delivered") for subject in subjects] == [True, False]
+
+
+def test_how_long_ago_is_the_owners_choice(
+    usual: dict[str, Any], tracktor: Sandbox, parcel: dict[str, Any]
+) -> None:
+    old = datetime.now(UTC) - datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+    everything = scan(usual, tracktor, within_hours=old / timedelta(hours=1), dry_run=True)
+    assert len(everything.due) > 10
+
+
+def test_orders_without_the_delivered_ones_do_not_fit(
+    usual: dict[str, Any], tracktor: Sandbox, shopify: ShopifyCredentials
+) -> None:
+    with pytest.raises(InvalidInput, match="set include_delivered of the ShopifyOrders"):
+        scan(usual, tracktor, orders=ShopifyOrders(credentials=shopify))
+    every = ShopifyOrders(credentials=shopify, include_delivered=True)
+    assert scan(usual, tracktor, orders=every, allow_empty=True, dry_run=True).complete
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"within_hours": 0}, "within_hours"),
+        ({"within_hours": float("inf")}, "within_hours"),
+        ({"within_hours": 72, "settled": CompletedOrders(after_days=3)}, "must be less than the 3"),
+        ({"statuses": frozenset()}, "name at least one status"),
+        ({"statuses": frozenset({" "})}, "name at least one status"),
+        ({"statuses": frozenset({"Sewing"})}, "no words for 'sewing'"),
+        ({"max_emails": -1}, "max_emails"),
+        ({"sender": "nobody"}, "sender"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anything_is_read(
+    usual: dict[str, Any], tracktor: Sandbox, options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        scan(usual, tracktor, **options)
+    assert tracktor.calls == []

@@ -1,0 +1,299 @@
+"""One flow for many shops: each with its own documents, and none in the way of another."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, get_args
+
+import pytest
+from prefect import Flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ParameterTypeError
+from prefect_email import EmailServerCredentials
+from pydantic import ValidationError
+
+from prefect_tracktor import (
+    IncompleteRun,
+    InvalidInput,
+    NotificationLedger,
+    OrderFile,
+    ShopifyCredentials,
+    ShopifyOrders,
+    TracktorCredentials,
+    flows,
+)
+from prefect_tracktor.flows import ShopOutcome, SweepReport, SweptShop, sweep_shops
+from prefect_tracktor.flows.sweep_shops import SweepableFlow
+from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox, Shop
+from tests.system.flows.conftest import written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+NAMES = ("berlin", "paris", "rome")
+EMAILS: SweepableFlow = "email_expired_exceptions"
+PASSWORD = "pa55-word-that-nobody-may-see"
+
+Sweep = Callable[..., SweepReport]
+
+
+@pytest.fixture(scope="module")
+def mail() -> Iterator[MailServer]:
+    """One mail server for all shops."""
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def accounts(
+    prefect_api: None, mail: MailServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Sandbox]]:
+    """A Tracktor account for each shop, and the documents that are saved for it."""
+    folder = tmp_path_factory.mktemp("orders")
+    with ExitStack() as running:
+        accounts = {}
+        for number, name in enumerate(NAMES, start=1):
+            uuid = f"00000000-0000-4000-8000-00000000000{number}"
+            shop = Shop(orders=30, expired=3, seed=number)
+            tracktor = running.enter_context(Sandbox(shop, uuid=uuid))
+            shop.write_orders_csv(folder / f"{name}.csv")
+            credentials_of(tracktor).save(name, overwrite=True)
+            OrderFile(path=str(folder / f"{name}.csv")).save(name, overwrite=True)
+            EmailServerCredentials(
+                smtp_server=mail.host,
+                smtp_port=mail.port,
+                smtp_type="INSECURE",
+                password=PASSWORD,
+            ).save(name, overwrite=True)
+            NotificationLedger(url=f"sqlite:///{folder / name}.sqlite3").save(name, overwrite=True)
+            accounts[name] = tracktor
+        yield accounts
+
+
+@pytest.fixture
+def tracktors(accounts: dict[str, Sandbox], mail: MailServer) -> dict[str, Sandbox]:
+    """The same accounts, of which nobody has asked anything yet."""
+    mail.clear()
+    for tracktor in accounts.values():
+        tracktor.reset_calls()
+        tracktor.faults = Faults()
+    return accounts
+
+
+def credentials_of(tracktor: Sandbox, **further: Any) -> TracktorCredentials:
+    fields = {"uuid": tracktor.uuid, "api_key": tracktor.api_key, "base_url": tracktor.base_url}
+    return TracktorCredentials.model_validate(fields | further)
+
+
+def three(**own: dict[str, Any]) -> list[SweptShop]:
+    """The shops, each with a sender; and what a shop has of its own."""
+    return [
+        SweptShop(name, {"sender": f"{name} <orders@{name}.example>"} | own.get(name, {}))
+        for name in NAMES
+    ]
+
+
+def swept(*arguments: Any, **options: Any) -> SweepReport:
+    """The report of a sweep that leaves something undone."""
+    with pytest.raises(IncompleteRun) as caught:
+        sweep_shops(*arguments, **options)
+    report: SweepReport = caught.value.report
+    return report
+
+
+def outcome_of(report: SweepReport, shop: str) -> ShopOutcome:
+    return next(entry for entry in report.shops if entry.shop == shop)
+
+
+@pytest.mark.parametrize("shops_at_once", [1, 3])
+def test_every_shop_writes_to_its_own_customers_in_its_own_name(
+    tracktors: dict[str, Sandbox], mail: MailServer, ledger: NotificationLedger, shops_at_once: int
+) -> None:
+    common = {"ledger": ledger}
+    report = sweep_shops(EMAILS, three(), parameters=common, shops_at_once=shops_at_once)
+    assert report.done == NAMES
+    for name, tracktor in tracktors.items():
+        customers = tracktor.shop.customers_to_write_to()
+        assert set(report.reports[name].sent) == set(customers)
+        own = [message for message in mail.messages if message.sender == f"orders@{name}.example"]
+        recipients = [recipient for message in own for recipient in message.recipients]
+        assert sorted(recipients) == sorted(customers.values())
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents that other tests made for all shops are none of these tests'."""
+    monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "all-shops")
+
+
+def test_what_goes_wrong_in_one_shop_does_not_touch_the_others(
+    tracktors: dict[str, Sandbox], mail: MailServer, ledger: NotificationLedger
+) -> None:
+    tracktors["berlin"].faults = Faults(not_json=1)
+    hasty = credentials_of(tracktors["berlin"], limits={"max_attempts": 1})
+    wrong = credentials_of(tracktors["paris"], api_key="wrong")
+    shops = three(berlin={"credentials": hasty}, paris={"credentials": wrong})
+
+    report = swept(EMAILS, shops, parameters={"ledger": ledger})
+
+    assert report.incomplete == ("berlin",)
+    berlin = report.reports["berlin"]
+    assert len(berlin.failed) + sum(berlin.left_out.values()) == 30
+    assert report.failed == ("paris",)
+    assert "refused the" in outcome_of(report, "paris").reason
+    assert report.done == ("rome",)
+    rome = tracktors["rome"].shop.customers_to_write_to()
+    assert sorted(written_to(mail)) == sorted(rome.values())
+
+
+def test_a_shop_without_documents_fails_and_says_which_are_missing(
+    tracktors: dict[str, Sandbox],
+) -> None:
+    shops = [SweptShop("oslo"), three()[0]]
+    report = swept(EMAILS, shops, parameters={"dry_run": True})
+    reason = outcome_of(report, "oslo").reason
+    assert "credentials: there is no document tracktor-credentials/oslo" in reason
+    assert "tracktor-shopify-orders/oslo or tracktor-order-file/oslo" in reason
+    assert "sender is given neither for all shops nor for this one" in reason
+    assert report.failed == ("oslo",)
+    assert report.done == ("berlin",)
+
+
+def test_a_parameter_of_another_type_fails_its_shop_alone(tracktors: dict[str, Sandbox]) -> None:
+    shops = three(berlin={"max_emails": "many"})[:2]
+    report = swept(EMAILS, shops, parameters={"dry_run": True})
+    assert outcome_of(report, "berlin").reason == "ParameterTypeError; its run says more"
+    assert report.done == ("paris",)
+
+
+def test_orders_come_from_shopify_where_a_shop_has_that_document(
+    tracktors: dict[str, Sandbox],
+) -> None:
+    tracktor = tracktors["rome"]
+    shopify = ShopifyCredentials(
+        shop="rome", access_token=tracktor.shopify_access_token, base_url=tracktor.shopify_url
+    )
+    ShopifyOrders(credentials=shopify).save("rome")
+    try:
+        parameters = {"dry_run": True, "allow_empty": True}
+        sweep_shops("announce_exceptions", [SweptShop("rome")], parameters=parameters)
+    finally:
+        ShopifyOrders.delete("rome")
+    assert any(path.startswith("admin/") for _, path in tracktor.calls)
+
+
+def test_a_document_of_another_name_can_be_named_for_all_shops(
+    tracktors: dict[str, Sandbox], ledger: NotificationLedger
+) -> None:
+    ledger.save("common", overwrite=True)
+    paris = three()[1:2]
+    report = sweep_shops(EMAILS, paris, parameters={"ledger": "common"})
+    assert report.reports["paris"].sent
+    again = sweep_shops(EMAILS, paris, parameters={"ledger": ledger})
+    assert again.reports["paris"].already_told == report.reports["paris"].sent
+    missing = swept(EMAILS, paris, parameters={"ledger": "nowhere"})
+    assert "ledger: there is no document" in outcome_of(missing, "paris").reason
+
+
+def test_a_common_parameter_gives_way_to_a_shops_own(
+    tracktors: dict[str, Sandbox], ledger: NotificationLedger
+) -> None:
+    shops = three(paris={"max_emails": 0})[:2]
+    report = swept(EMAILS, shops, parameters={"max_emails": 10, "ledger": ledger})
+    assert report.done == ("berlin",)
+    assert "max_emails is 0" in outcome_of(report, "paris").reason
+
+
+@pytest.mark.parametrize(
+    ("shops", "options", "problem"),
+    [
+        ([], {}, "shops is empty"),
+        (
+            [SweptShop("berlin"), SweptShop("rome"), SweptShop("berlin")],
+            {},
+            r"shops\[2\]: 'berlin' is named twice",
+        ),
+        (
+            [SweptShop("berlin")],
+            {"parameters": {"max_mails": 1}},
+            "parameters: .*no parameter 'max_mai",
+        ),
+        (
+            [SweptShop("rome", {"x": 1})],
+            {},
+            r"shops\[0\].parameters: .*no parameter 'x'; it has cred",
+        ),
+        (
+            [SweptShop("berlin"), SweptShop("rome", {"dry_run": False})],
+            {"parameters": {"dry_run": True}},
+            r"shops\[1\].parameters: dry_run differs from that in parameters, which is for all",
+        ),
+        (
+            [SweptShop("rome", {"redirect_to": ""})],
+            {"parameters": {"redirect_to": "me@shop.example"}},
+            r"shops\[0\].parameters: redirect_to differs",
+        ),
+        ([SweptShop("rome")], {"shops_at_once": 0}, "shops_at_once must be from 1 to 32, not 0"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_before_anything_runs(
+    tracktors: dict[str, Sandbox], shops: list[SweptShop], options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidInput, match=problem):
+        sweep_shops(EMAILS, shops, **options)
+    assert not any(tracktor.calls for tracktor in tracktors.values())
+
+
+def test_an_unknown_flow_is_refused_before_anything_runs(tracktors: dict[str, Sandbox]) -> None:
+    with pytest.raises(ParameterTypeError, match="flow_name"):
+        sweep_shops("email_everybody", three())  # type: ignore[call-overload]  # that is the test
+    assert not any(tracktor.calls for tracktor in tracktors.values())
+
+
+def test_the_same_account_under_two_names_is_refused(tracktors: dict[str, Sandbox]) -> None:
+    credentials = {"credentials": credentials_of(tracktors["berlin"])}
+    with pytest.raises(InvalidInput, match="'berlin' and 'paris' have the same Tracktor account"):
+        sweep_shops(EMAILS, three(paris=credentials))
+    assert not any(tracktor.calls for tracktor in tracktors.values())
+
+
+@pytest.mark.parametrize("name", ["", "Berlin", "berlin shop", "berlin_1", "../berlin", "-berlin"])
+def test_a_name_that_no_document_can_have_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        SweptShop(name)
+
+
+def test_every_flow_that_scans_or_syncs_can_be_swept() -> None:
+    ready_made = {name for name in flows.__all__ if isinstance(getattr(flows, name), Flow)}
+    # an event is of one shop; and a sweep of sweeps is none
+    assert set(get_args(SweepableFlow)) == ready_made - {"notify_status_change", "sweep_shops"}
+
+
+def runs_of(sweep: str) -> tuple[FlowRun, list[FlowRun]]:
+    """The latest run of this name, and its subflow runs."""
+    with get_client(sync_client=True) as prefect:
+        [run] = prefect.read_flow_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [sweep]}}),
+            limit=1,
+            sort=FlowRunSort.EXPECTED_START_TIME_DESC,
+        )
+        return run, prefect.read_flow_runs(
+            flow_run_filter=FlowRunFilter(
+                parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run.id])
+            )
+        )
+
+
+def test_each_shop_has_a_run_of_its_own_and_no_record_holds_a_secret(
+    tracktors: dict[str, Sandbox],
+) -> None:
+    given = {"credentials": credentials_of(tracktors["rome"])}
+    sweep_shops(EMAILS, three(rome=given), parameters={"dry_run": True}, shops_at_once=3)
+    sweep, runs = runs_of(f"sweep-{EMAILS}")
+    assert {run.name for run in runs} == set(NAMES)
+    assert {run.state_name for run in runs} == {"Completed"}
+    record = "".join(run.model_dump_json() for run in (sweep, *runs))
+    assert "orders@berlin.example" in record
+    assert PASSWORD not in record
+    assert API_KEY not in record

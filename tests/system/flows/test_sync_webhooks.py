@@ -1,0 +1,180 @@
+"""An account gets the webhooks that it ought to have, whoever else is at work."""
+
+import json
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import stamina
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
+
+from prefect_tracktor import (
+    AuthenticationError,
+    IncompleteRun,
+    TracktorClient,
+    TracktorCredentials,
+    TransportLimits,
+    WantedWebhook,
+    Webhook,
+    WebhookSubscription,
+)
+from prefect_tracktor.flows import sync_webhooks
+from prefect_tracktor.sandbox import Faults, Sandbox
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+SECRET = "https://shop.example/hook/s3cret"
+WANTED = [
+    WantedWebhook(topic="fulfillment/all", address=SECRET),
+    WantedWebhook(topic="order/delivered", address=SECRET),
+]
+
+
+def pairs(tracktor: Sandbox) -> Counter[tuple[str, str]]:
+    return Counter((webhook["topic"], webhook["address"]) for webhook in tracktor.shop.webhooks)
+
+
+def writes(tracktor: Sandbox) -> list[tuple[str, str]]:
+    return [call for call in tracktor.calls if call[0] != "GET"]
+
+
+def test_what_is_missing_is_created_and_a_second_run_changes_nothing(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    first = sync_webhooks(credentials, WANTED)
+    assert len(first.created) == 2
+    assert pairs(tracktor) == {("fulfillment/all", SECRET): 1, ("order/delivered", SECRET): 1}
+    tracktor.reset_calls()
+    second = sync_webhooks(credentials, WANTED)
+    assert second.kept == first.created
+    assert tracktor.calls == [("GET", "webhooks.json")]
+    assert second.calls == 1
+
+
+def test_a_subscription_is_a_list_at_one_address(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    sync_webhooks(credentials, WebhookSubscription(address=SECRET))
+    assert pairs(tracktor) == {("fulfillment/all", SECRET): 1}
+
+
+def test_the_surplus_goes_only_when_asked_for_and_only_at_own_hosts(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    theirs, old = "https://other.example/hook", "https://shop.example/old"
+    for address in (theirs, old):
+        tracktor.shop.create_webhook(topic="order/all", address=address)
+    assert len(sync_webhooks(credentials, WANTED).surplus) == 1
+    assert pairs(tracktor)["order/all", old] == 1
+    report = sync_webhooks(credentials, WANTED, prune=True)
+    assert len(report.removed) == len(report.foreign) == 1
+    assert pairs(tracktor)["order/all", old] == 0
+    assert pairs(tracktor)["order/all", theirs] == 1
+
+
+def test_doubles_are_removed(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+    for _ in range(3):
+        tracktor.shop.create_webhook(topic="fulfillment/all", address=SECRET)
+    report = sync_webhooks(credentials, WANTED)
+    assert report.removed == (2, 3)
+    assert set(pairs(tracktor).values()) == {1}
+
+
+def test_a_dry_run_changes_nothing(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+    report = sync_webhooks(credentials, WANTED, dry_run=True)
+    assert report.planned == 2
+    assert report.complete
+    assert writes(tracktor) == []
+
+
+def test_runs_at_the_same_moment_leave_no_doubles(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    all_have_looked = threading.Barrier(4, timeout=60)
+    looked = threading.local()
+    list_webhooks = TracktorClient.list_webhooks
+
+    def look_together(client: TracktorClient) -> list[Webhook]:
+        webhooks = list_webhooks(client)
+        if not getattr(looked, "once", False):
+            looked.once = True
+            all_have_looked.wait()
+        return webhooks
+
+    monkeypatch.setattr(TracktorClient, "list_webhooks", look_together)
+    with ThreadPoolExecutor(4) as threads:
+        runs = [threads.submit(sync_webhooks, credentials, WANTED) for _ in range(4)]
+    assert all(run.result().complete for run in runs)
+    assert len({created for run in runs for created in run.result().created}) == 8
+    assert pairs(tracktor) == {("fulfillment/all", SECRET): 1, ("order/delivered", SECRET): 1}
+
+
+def test_faults_end_in_what_is_wanted(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
+    wanted = [
+        WantedWebhook(topic="order/all", address=f"https://shop.example/{n}") for n in range(30)
+    ]
+    tracktor.faults = Faults.everything(rate=0.2, seed=9, retry_after_seconds=0)
+    with stamina.set_testing(True, attempts=20):
+        assert sync_webhooks(credentials, wanted).complete
+    assert set(pairs(tracktor).values()) == {1}
+    assert len(pairs(tracktor)) == 30
+    assert sum(tracktor.faults_met.values()) > 5
+
+
+def test_what_could_not_be_done_is_named_without_the_address(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = TransportLimits(max_attempts=1)
+    hasty = credentials.model_copy(update={"limits": limits})
+    monkeypatch.setattr("prefect_tracktor.sandbox.shop.WebhookTopic", ["fulfillment/all"])
+    with pytest.raises(IncompleteRun, match=r"POST webhooks\.json") as caught:
+        sync_webhooks(hasty, WANTED)
+    report = caught.value.report
+    assert len(report.created) == len(report.failed) == 1
+    assert "s3cret" not in str(caught.value)
+
+
+def test_wrong_credentials_stop_the_run(credentials: TracktorCredentials) -> None:
+    wrong = TracktorCredentials(
+        uuid=credentials.uuid, api_key="wrong", base_url=credentials.base_url
+    )
+    with pytest.raises(AuthenticationError):
+        sync_webhooks(wrong, WANTED)
+
+
+def test_the_plan_shows_hosts_and_no_secret_path(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    sync_webhooks(credentials, WANTED)
+    with get_client(sync_client=True) as client:
+        [plan] = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["webhooks-plan"])),
+            sort=ArtifactSort.UPDATED_DESC,
+            limit=1,
+        )
+        runs = client.read_flow_runs()
+    rows: list[dict[str, Any]] = json.loads(str(plan.data))
+    assert {row["Host"] for row in rows} == {"https://shop.example"}
+    assert {row["Plan"] for row in rows} == {"To be created"}
+    assert "s3cret" not in str(plan.data)
+    assert not any("s3cret" in run.model_dump_json() for run in runs)
+
+
+def test_what_cannot_be_recognised_again_is_taken_back_and_named(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_webhooks = TracktorClient.list_webhooks
+
+    def masked(client: TracktorClient) -> list[Webhook]:
+        masked_address = {"address": "https://shop.example/hook/***"}
+        return [webhook.model_copy(update=masked_address) for webhook in list_webhooks(client)]
+
+    monkeypatch.setattr(TracktorClient, "list_webhooks", masked)
+    for _ in range(2):
+        with pytest.raises(IncompleteRun, match="lists the fulfillment/all webhook at https://sho"):
+            sync_webhooks(credentials, WANTED)
+        assert tracktor.shop.webhooks == []

@@ -1,0 +1,218 @@
+"""A ledger that is new, replaced or emptied stops a run before its first message."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import run as run_program
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from pydantic import ValidationError
+from sqlalchemy import create_engine
+
+from prefect_tracktor import CompletedOrders, IncompleteRun, NotificationLedger, TracktorCredentials
+from prefect_tracktor.errors import LedgerReplaced
+from prefect_tracktor.flows import announce_exceptions
+from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox
+from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from tests.system.flows.conftest import Run, written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+def path_of(ledger: NotificationLedger) -> Path:
+    return Path(ledger.place)
+
+
+def another(ledger: NotificationLedger) -> NotificationLedger:
+    """A mistyped file name."""
+    return NotificationLedger(url=f"sqlite:///{path_of(ledger).with_name('legder.sqlite3')}")
+
+
+def deleted(ledger: NotificationLedger) -> NotificationLedger:
+    for file in path_of(ledger).parent.glob("ledger.sqlite3*"):
+        file.unlink()
+    return ledger
+
+
+def emptied(ledger: NotificationLedger) -> NotificationLedger:
+    with create_engine(ledger.url.get_secret_value()).begin() as database:
+        database.exec_driver_sql("DELETE FROM tracktor_notifications")
+    return ledger
+
+
+def older(ledger: NotificationLedger) -> NotificationLedger:
+    """A copy from which the last notices are missing, as they were in the -wal file."""
+    copy = path_of(ledger).with_name("copy.sqlite3")
+    with create_engine(ledger.url.get_secret_value()).begin() as database:
+        database.exec_driver_sql(f"VACUUM INTO '{copy}'")
+    with create_engine(f"sqlite:///{copy}").begin() as database:
+        database.exec_driver_sql(
+            "DELETE FROM tracktor_notifications WHERE order_id ="
+            " (SELECT max(order_id) FROM tracktor_notifications)"
+        )
+    return NotificationLedger(url=f"sqlite:///{copy}")
+
+
+@pytest.mark.parametrize("lose", [another, deleted, emptied, older])
+def test_a_ledger_that_forgot_stops_the_run_before_the_first_message(
+    run: Run,
+    mail: MailServer,
+    ledger: NotificationLedger,
+    lose: Callable[[NotificationLedger], NotificationLedger],
+) -> None:
+    told = written_to(mail) if run().sent else []
+    with pytest.raises(LedgerReplaced, match=r"Nothing was sent.*prefect variable set"):
+        run(ledger=lose(ledger))
+    assert written_to(mail) == told
+
+
+def test_the_fallback_is_no_other_ledger_in_silence(
+    run: Run,
+    mail: MailServer,
+    ledger: NotificationLedger,
+    monkeypatch: pytest.MonkeyPatch,
+    prefect_home: Path,
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "deleted-later")
+    ledger.save("deleted-later", overwrite=True)
+    told = written_to(mail) if run(ledger=None).sent else []
+    NotificationLedger.delete("deleted-later")
+    assert Path(shared_ledger().place).parent == prefect_home
+    with pytest.raises(LedgerReplaced, match=str(prefect_home)):
+        run(ledger=None)
+    assert written_to(mail) == told
+
+
+def accepted_in_code(ledger: NotificationLedger, credentials: TracktorCredentials) -> None:
+    ledger.accept(credentials.account)
+
+
+def accepted_by_command(_ledger: NotificationLedger, credentials: TracktorCredentials) -> None:
+    name = f"tracktor_ledger_{credentials.account}"
+    run_program(
+        [sys.executable, "-m", "prefect", "variable", "set", name, "accept", "--overwrite"],
+        check=True,
+        env={"PREFECT_API_URL": str(PREFECT_API_URL.value())},
+    )
+
+
+@pytest.mark.parametrize("accept", [accepted_in_code, accepted_by_command])
+def test_a_person_accepts_another_ledger(
+    run: Run,
+    ledger: NotificationLedger,
+    credentials: TracktorCredentials,
+    accept: Callable[[NotificationLedger, TracktorCredentials], None],
+) -> None:
+    first = run()
+    new = another(ledger)
+    accept(new, credentials)
+    assert run(ledger=new).sent == first.sent
+    with pytest.raises(LedgerReplaced):
+        run(ledger=ledger)
+
+
+def test_dry_runs_and_rehearsals_say_so_and_go_on(
+    run: Run, ledger: NotificationLedger, mail: MailServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent = run().sent
+    new = another(ledger)
+    with caplog.at_level(logging.WARNING):
+        assert run(ledger=new, dry_run=True).due == sent
+        assert run(ledger=new, redirect_to="me@shop.example").rehearsed == sent
+    assert caplog.text.count("A run that sends would stop") == 2
+    assert run().already_told == sent
+
+
+def test_a_first_run_has_nothing_to_compare_and_later_ones_go_on(
+    run: Run,
+    credentials: TracktorCredentials,
+    caplog: pytest.LogCaptureFixture,
+    ledger: NotificationLedger,
+) -> None:
+    with caplog.at_level(logging.INFO):
+        report = run()
+        sent = ledger.standing(credentials.account).sent
+        run()
+    assert sent >= len(report.sent)
+    assert f"The ledger is {ledger.place}; it holds 0 notices" in caplog.text
+    assert f"The ledger is {ledger.place}; it holds {sent} notices" in caplog.text
+
+
+def test_an_account_with_a_new_uuid_writes_to_nobody_again(
+    run: Run, tracktor: Sandbox, mail: MailServer, ledger: NotificationLedger
+) -> None:
+    sent = run().sent
+    told = written_to(mail)
+    with Sandbox(tracktor.shop, uuid="00000000-0000-4000-8000-00000000000b") as moved:
+        new = TracktorCredentials(uuid=moved.uuid, api_key=moved.api_key, base_url=moved.base_url)
+        with pytest.raises(LedgerReplaced, match=r"another account.*take_over\('") as stopped:
+            run(credentials=new)
+        old = str(stopped.value).split("take_over('")[1].split("'")[0]
+        assert ledger.take_over(old, new.account) >= len(told)
+        assert run(credentials=new).already_told == sent
+    assert written_to(mail) == told
+
+
+def test_events_are_not_repeated_by_a_new_ledger(
+    tracktor: Sandbox, credentials: TracktorCredentials, ledger: NotificationLedger
+) -> None:
+    ids = list(tracktor.shop.order_ids)
+    assert announce_exceptions(credentials, ids, ledger=ledger).announced
+    with pytest.raises(LedgerReplaced):
+        announce_exceptions(credentials, ids, ledger=another(ledger))
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite:///ledger.sqlite3", "sqlite:///../x/ledger.sqlite3", "sqlite:///~/ledger.db"]
+)
+def test_a_relative_path_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="whole path with four slashes"):
+        NotificationLedger(url=url)
+
+
+def test_a_rehearsal_remembers_no_settled_orders(
+    run: Run, tracktor: Sandbox, tmp_path: Path
+) -> None:
+    run()
+    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
+    assert not run(settled=settled, redirect_to="me@shop.example").rehearsed
+    assert run(settled=settled, dry_run=True).settled == ()
+    assert len(run(settled=settled).read) == 60
+    assert run(settled=settled).settled
+
+
+def test_a_refusal_is_shown_and_opened_again(
+    run: Run, mail: MailServer, ledger: NotificationLedger
+) -> None:
+    sent = run().sent
+    key = NoticeKey("shop", 1, 7, "exception:expired")
+    ledger.settle([key], NoticeState.REFUSED, run="first")
+    assert [notice.key for notice in ledger.refused()] == [key]
+    assert ledger.clear_refused([key]) == 1
+    assert ledger.refused() == []
+    assert run().already_told == sent
+
+
+def test_sending_has_an_end_and_what_is_left_is_deferred(
+    run: Run, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.messages.sending._SECONDS_TO_BEGIN", 1)
+    monkeypatch.setattr("prefect_tracktor.messages.sending._SECONDS_A_LETTER", 0)
+    mail.faults = MailFaults(delay_seconds=0.6)
+    with pytest.raises(IncompleteRun) as stopped:
+        run()
+    report = stopped.value.report
+    assert 1 <= len(report.sent) < 6
+    assert len(report.sent) + len(report.deferred) == 6
+    mail.faults = MailFaults()
+    monkeypatch.undo()
+    assert set(run().sent) == set(report.deferred)
+
+
+@pytest.fixture
+def prefect_home(tmp_path: Path) -> Iterator[Path]:
+    with temporary_settings(updates={PREFECT_HOME: tmp_path / "home"}):
+        yield tmp_path / "home"

@@ -1,0 +1,137 @@
+"""The handbook leaves out nothing that is public, and points to nothing that is not there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect import Task
+from prefect.blocks.core import Block as PrefectBlock
+from prefect.flows import Flow
+
+import prefect_tracktor
+from prefect_tracktor import TracktorError, events, flows, sandbox, tasks
+from prefect_tracktor.cli import app
+from prefect_tracktor.deploy.shops import makers_of
+from prefect_tracktor.setup.project import modules_of
+from tests.support.programs import PROJECT
+from tests.system.handbook.pages import PAGES, name_of
+
+REFERENCE = PROJECT / "docs" / "reference"
+TROUBLESHOOT = (PROJECT / "docs/how-to/troubleshoot.md").read_text("utf-8")
+FLOWS = (REFERENCE / "flows.md").read_text("utf-8")
+
+_DIRECTIVE = re.compile(r"^::: ([\w.]+)\n((?:    .*\n|\n(?=    ))*)", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def documented() -> Iterator[str]:
+    """The last parts of the names that mkdocstrings puts on the reference's pages."""
+    for page in REFERENCE.glob("*.md"):
+        for path, options in _DIRECTIVE.findall(page.read_text("utf-8") + "\n"):
+            # the last of the options
+            members = re.findall(r"\w+", options.partition("members:")[2])
+            yield from members or [path.rpartition(".")[2]]
+            if path == "prefect_tracktor.tasks":
+                yield from task_names()
+
+
+def task_names() -> list[str]:
+    return [name for name, value in vars(tasks).items() if isinstance(value, Task)]
+
+
+def public_names() -> list[str]:
+    names = [
+        *prefect_tracktor.__all__,
+        *events.__all__,
+        *flows.__all__,
+        *(name for name in sandbox.__all__ if not isinstance(getattr(sandbox, name), str)),
+        *task_names(),
+    ]
+    return sorted(set(names))
+
+
+def errors(family: type[TracktorError] = TracktorError) -> Iterator[str]:
+    yield family.__name__
+    for child in family.__subclasses__():
+        yield from errors(child)
+
+
+def flow_names() -> list[str]:
+    return [name for name in flows.__all__ if isinstance(getattr(flows, name), Flow)]
+
+
+def anchor_of(heading: str) -> str:
+    return re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_the_reference_has_every_public_name(name: str) -> None:
+    assert name in set(documented())
+
+
+@pytest.mark.parametrize("name", sorted(set(errors())))
+def test_every_error_says_what_to_do(name: str) -> None:
+    assert re.search(rf"^\| `{name}` \|.+\|.*\|$", TROUBLESHOOT, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", flow_names())
+def test_every_flow_has_a_how_to_that_speaks_of_it(name: str) -> None:
+    [row] = [line for line in FLOWS.splitlines() if line.startswith(f"| [`{name}`]")]
+    found = re.search(r"\]\(\.\./(how-to/[\w-]+\.md)", row)
+    assert found
+    assert f"`{name}`" in (PROJECT / "docs" / found[1]).read_text("utf-8")
+    assert f"| `{name}` |" in (PROJECT / "README.md").read_text("utf-8")
+
+
+def test_the_table_of_blocks_has_all() -> None:
+    public = {name: getattr(prefect_tracktor, name) for name in prefect_tracktor.__all__}
+    blocks = [
+        name
+        for name, value in public.items()
+        if isinstance(value, type) and issubclass(value, PrefectBlock)
+    ]
+    page = (REFERENCE / "blocks.md").read_text("utf-8")
+    assert [name for name in blocks if f"`{name}`" not in page] == []
+
+
+def test_every_command_line_is_shown() -> None:
+    page = (REFERENCE / "commands.md").read_text("utf-8")
+    commands = [name for name in app if not name.startswith("-")]
+    assert len(commands) >= 7
+    missing = [
+        c for c in commands if f"<!-- output of: prefect-tracktor {c} --help -->" not in page
+    ]
+    assert missing == []
+
+
+def test_every_target_of_make_is_told() -> None:
+    makefile = (PROJECT / "Makefile").read_text("utf-8")
+    page = (REFERENCE / "commands.md").read_text("utf-8")
+    targets = re.findall(r"^([a-z-]+):.*##", makefile, re.MULTILINE)
+    assert [t for t in targets if t != "help" and f"make {t}" not in page] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_only_deployments_that_exist_are_served(page: Path) -> None:
+    for names in re.findall(r"prefect-tracktor serve --only ((?:\w+ ?)+)", page.read_text("utf-8")):
+        assert set(names.split()) <= makers_of(modules_of("flows")).keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_page_installs_whatever_somebody_uploads_under_our_name(page: Path) -> None:
+    by_name = r"(?:pip install|--pip-package)[ '\"`]*prefect-tracktor(?:\[[\w,]*\])?(?!\S*@)"
+    assert re.findall(by_name, page.read_text("utf-8")) == []
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    readme = PROJECT / "README.md"
+    links = [link for link in _LINK.findall(readme.read_text("utf-8")) if "://" not in link]
+    assert len(links) > 20
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = PROJECT / path if path else readme
+        assert target.is_file(), link
+        if anchor:
+            assert anchor in map(anchor_of, _HEADING.findall(target.read_text("utf-8"))), link

@@ -1,0 +1,223 @@
+"""The charts of parcels in trouble: every parcel counted once, and none of its customer's data."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterKey,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.client.schemas.objects import Artifact
+
+from prefect_tracktor import AuthenticationError, NotificationLedger, Order, TracktorCredentials
+from prefect_tracktor.flows import announce_exceptions
+from prefect_tracktor.runs.exception_stats import Trouble
+from prefect_tracktor.sandbox import Sandbox
+from tests.system.flows.conftest import Run
+
+CHARTS = ("By exception", "By carrier", "By time since the parcel's last news")
+
+
+def order(*parcels: dict[str, Any]) -> Order:
+    numbered = [{"fulfillment_id": number} | parcel for number, parcel in enumerate(parcels, 1)]
+    return Order.model_validate({"order_id": 1, "fulfillments": numbered})
+
+
+def in_trouble(exception: str = "expired", /, **fields: Any) -> dict[str, Any]:
+    return {"exception_status": exception, "shipment_status": "in_transit"} | fields
+
+
+def news(**ago: float) -> dict[str, Any]:
+    return {
+        "latest_status": {"key": "in_transit", "datetime": datetime.now(UTC) - timedelta(**ago)}
+    }
+
+
+def counts_of(*orders: Order) -> list[dict[str, int]]:
+    trouble = Trouble()
+    trouble.take(orders)
+    charts = trouble.charts()
+    assert tuple(chart.title for chart in charts) in {CHARTS, ()}
+    return [dict(chart.counts) for chart in charts]
+
+
+def test_parcels_are_counted_by_exception_as_the_dashboard_names_it() -> None:
+    first = order(in_trouble("expired"), in_trouble("undelivered"), in_trouble("expired"))
+    by_exception, *_ = counts_of(first, order(in_trouble("brand new")))
+    assert by_exception == {"Tracking Expired": 2, "Failed Attempt": 1, "Brand new": 1}
+
+
+def test_parcels_are_counted_by_carrier_as_far_as_it_is_known() -> None:
+    _, by_carrier, _ = counts_of(
+        order(
+            in_trouble(carrier={"slug": "ups", "name": "UPS"}),
+            in_trouble(carrier={"name": "UPS"}),
+            in_trouble(carrier={"slug": "dpd"}),
+            in_trouble(shopify_carrier="Canada Post"),
+            in_trouble(),
+        )
+    )
+    assert by_carrier == {"UPS": 2, "dpd": 1, "Canada Post": 1, "Unknown": 1}
+
+
+@pytest.mark.parametrize(
+    ("ago", "bucket"),
+    [
+        ({"days": -1}, "0 to 3 days"),
+        ({"days": 0}, "0 to 3 days"),
+        ({"days": 3, "hours": 23}, "0 to 3 days"),
+        ({"days": 4}, "4 to 7 days"),
+        ({"days": 7, "hours": 23}, "4 to 7 days"),
+        ({"days": 8}, "8 to 14 days"),
+        ({"days": 15}, "15 to 30 days"),
+        ({"days": 30, "hours": 23}, "15 to 30 days"),
+        ({"days": 31}, "More than 30 days"),
+    ],
+)
+def test_an_age_is_the_whole_days_since_the_last_news(ago: dict[str, float], bucket: str) -> None:
+    *_, by_age = counts_of(order(in_trouble(**news(**ago))))
+    assert by_age.pop(bucket) == 1
+    assert set(by_age.values()) == {0}, "the other ages are shown, with nothing in them"
+
+
+def test_the_last_news_may_stand_among_the_steps() -> None:
+    old, fresh = (news(days=days)["latest_status"] for days in (40, 5))
+    *_, by_age = counts_of(order(in_trouble(status=[old, fresh], latest_status=old)))
+    assert by_age["4 to 7 days"] == 1
+
+
+def test_an_age_that_nothing_tells_is_unknown() -> None:
+    *_, by_age = counts_of(order(in_trouble(), in_trouble(latest_status={"key": "in_transit"})))
+    assert by_age["Unknown"] == 2
+
+
+def test_delivered_parcels_and_those_without_an_exception_are_in_no_trouble() -> None:
+    fine: list[dict[str, Any]] = [
+        {"shipment_status": "in_transit"},
+        in_trouble(shipment_status="delivered"),
+        in_trouble(latest_status={"key": "delivered"}),
+        in_trouble(""),
+    ]
+    assert counts_of(order(*fine)) == []
+
+
+def test_beyond_ten_the_smallest_are_taken_together() -> None:
+    parcels = [in_trouble(carrier=f"Carrier {n}") for n in range(12) for _ in range(20 - n)]
+    _, by_carrier, _ = counts_of(order(*parcels))
+    assert len(by_carrier) == 10
+    assert next(iter(by_carrier.items())) == ("Carrier 0", 20)
+    assert list(by_carrier.items())[-1] == ("3 others", 11 + 10 + 9)
+
+
+PARCEL = st.fixed_dictionaries(
+    {
+        "fulfillment_id": st.integers(1, 10**12),
+        "exception_status": st.one_of(st.sampled_from(["expired", "pending", "", None]), st.text()),
+        "shipment_status": st.sampled_from(["in_transit", "delivered", "Sewing", None]),
+        "carrier": st.one_of(st.none(), st.text(), st.sampled_from(["UPS", "2 others"])),
+        "latest_status": st.one_of(
+            st.none(), st.builds(lambda days: news(days=days)["latest_status"], st.integers(-9, 99))
+        ),
+    }
+)
+
+
+@given(st.lists(st.lists(PARCEL, max_size=20), max_size=5))
+def test_each_chart_counts_each_parcel_in_trouble_once(parcels: list[list[dict[str, Any]]]) -> None:
+    orders = [
+        Order.model_validate({"order_id": number, "fulfillments": some})
+        for number, some in enumerate(parcels, 1)
+    ]
+    expected = sum(
+        bool(parcel.exception_status) and not parcel.is_delivered
+        for order in orders
+        for parcel in order.fulfillments
+    )
+    trouble = Trouble()
+    trouble.take(orders)
+    assert trouble.orders == len(orders)
+    assert trouble.parcels == sum(map(len, parcels))
+    assert len(trouble.charts()) == (3 if expected else 0)
+    assert all(sum(chart.counts.values()) == expected for chart in trouble.charts())
+
+
+def charts_of_all_runs() -> list[Artifact]:
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["parcels-in-trouble"]))
+        )
+
+
+def charts_of(flow_run_id: Any) -> list[Artifact]:
+    with get_client(sync_client=True) as client:
+        return client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["parcels-in-trouble"])),
+            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+        )
+
+
+def expected_rows(tracktor: Sandbox) -> Counter[str]:
+    """The parcels in trouble by exception, found by looking at every order."""
+    return Counter(
+        str(parcel["exception_status"])
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+        if parcel["exception_status"] and parcel["shipment_status"] != "delivered"
+    )
+
+
+def check_chart(state: Any, tracktor: Sandbox) -> None:
+    [chart] = charts_of(state.state_details.flow_run_id)
+    expected = expected_rows(tracktor)
+    assert chart.description == "Charts of all exceptions."
+    markdown = str(chart.data)
+    assert f"{expected.total()} of " in markdown
+    assert f"| Tracking Expired | {expected['expired']} | █" in markdown
+    for order in map(tracktor.shop.order, tracktor.shop.order_ids):
+        assert str(order["order_email"] or "no address") not in markdown
+        assert str(order["customer_last_name"] or "no name") not in markdown
+
+
+def test_the_e_mail_flow_shows_all_exceptions_and_looks_nothing_up_for_it(
+    run: Run, tracktor: Sandbox
+) -> None:
+    check_chart(run(return_state=True, dry_run=True), tracktor)
+    assert len(tracktor.calls) == len(tracktor.shop.order_ids)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_the_announcing_flow_shows_all_exceptions_and_looks_nothing_up_for_it(
+    tracktor: Sandbox, credentials: TracktorCredentials, ledger: NotificationLedger
+) -> None:
+    state: Any = announce_exceptions(
+        credentials,
+        list(tracktor.shop.order_ids),
+        ledger=ledger,
+        dry_run=True,
+        return_state=True,
+    )
+    check_chart(state, tracktor)
+    assert len(tracktor.calls) == len(tracktor.shop.order_ids)
+
+
+def test_a_run_that_stops_at_its_limit_shows_the_charts_all_the_same(
+    run: Run, tracktor: Sandbox
+) -> None:
+    check_chart(run(return_state=True, max_emails=0), tracktor)
+
+
+def test_a_run_that_could_read_nothing_claims_nothing(
+    run: Run, credentials: TracktorCredentials
+) -> None:
+    wrong = TracktorCredentials(uuid=credentials.uuid, api_key="x", base_url=credentials.base_url)
+    before = len(charts_of_all_runs())
+    with pytest.raises(AuthenticationError):
+        run(credentials=wrong)
+    assert len(charts_of_all_runs()) == before

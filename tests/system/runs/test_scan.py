@@ -1,0 +1,223 @@
+"""Reading a shop chunk by chunk, several chunks at once: the order, the limits, the end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import stamina
+from prefect import State, flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter
+from prefect.client.schemas.sorting import TaskRunSort
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import SecretStr
+
+from prefect_tracktor import (
+    AuthenticationError,
+    CompletedOrders,
+    InvalidInput,
+    TracktorCredentials,
+    TransportLimits,
+)
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.sandbox import Faults, Sandbox
+from tests.support.counting import CountingServer
+from tests.support.programs import free_port, waiting
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@flow
+def scan_all(
+    credentials: TracktorCredentials, orders: list[int], options: dict[str, Any]
+) -> list[list[int]]:
+    scan = Scan(credentials, orders, **options)
+    return [[order.order_id for order in batch.found] for batch in scan]
+
+
+@pytest.mark.parametrize("chunks_at_once", [1, 3, 8])
+def test_chunks_come_in_their_order_whatever_the_number_under_way(
+    tracktor: Sandbox, credentials: TracktorCredentials, chunks_at_once: int
+) -> None:
+    ids = list(tracktor.shop.order_ids)
+    batches = scan_all(credentials, ids, {"chunk_size": 8, "chunks_at_once": chunks_at_once})
+    assert batches == [ids[start : start + 8] for start in range(0, len(ids), 8)]
+    assert len(tracktor.calls) == len(ids)
+
+
+def test_settled_orders_are_left_out_of_every_chunk(
+    tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Any
+) -> None:
+    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
+
+    @flow
+    def scan_twice() -> tuple[Scan, Scan]:
+        scans = []
+        for _ in range(2):
+            scan = Scan(
+                credentials,
+                list(tracktor.shop.order_ids),
+                chunk_size=7,
+                chunks_at_once=3,
+                settled=settled,
+            )
+            list(scan)
+            scan.remember_completed()
+            scans.append(scan)
+        return scans[0], scans[1]
+
+    first, second = scan_twice()
+    assert second.settled
+    assert sorted(second.settled + second.read) == sorted(first.read)
+    assert first.calls + second.calls == len(tracktor.calls)
+
+
+def test_no_more_chunks_are_begun_than_may_be_under_way(
+    tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    ids = list(tracktor.shop.order_ids)
+    begun: list[int] = []
+
+    class Source:
+        def order_ids(self) -> Iterator[int]:
+            for order_id in ids:
+                begun.append(order_id)
+                yield order_id
+
+    @flow
+    def look_at_the_first_chunk() -> None:
+        next(iter(Scan(credentials, Source(), chunk_size=5, chunks_at_once=3)))
+
+    look_at_the_first_chunk()
+    assert begun == ids[:15]
+    assert len(tracktor.calls) <= 15
+
+
+def test_refused_credentials_end_the_scan_at_once(
+    tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    wrong = TracktorCredentials(
+        uuid=credentials.uuid, api_key="wrong", base_url=credentials.base_url
+    )
+    ids = list(tracktor.shop.order_ids)
+    with pytest.raises(AuthenticationError):
+        scan_all(wrong, ids, {"chunk_size": 10, "chunks_at_once": 2})
+    # the chunks that were under way, and of these no more than was under way in them
+    assert {path for _, path in tracktor.calls} <= {f"orders/{i}.json" for i in ids[:20]}
+
+
+@pytest.mark.parametrize("chunks_at_once", [1, 3])
+def test_all_chunks_together_keep_to_the_requests_at_once(chunks_at_once: int) -> None:
+    with CountingServer() as server:
+        credentials = server.credentials(max_concurrency=7)
+        options = {"chunk_size": 20, "chunks_at_once": chunks_at_once}
+        batches = scan_all(credentials, list(range(1, 121)), options)
+    assert sum(map(len, batches)) == 120
+    assert 7 // chunks_at_once <= server.most_at_once <= 7
+
+
+@pytest.mark.parametrize(
+    ("chunks_at_once", "problem"),
+    [
+        (0, "chunks_at_once must be from 1 to 64, not 0"),
+        (65, "chunks_at_once must be from 1 to 64, not 65"),
+        (5, "chunks_at_once is 5, and the credentials allow 4 requests at once"),
+    ],
+)
+def test_a_number_of_chunks_that_cannot_be_is_refused_before_anything_is_read(
+    tracktor: Sandbox, credentials: TracktorCredentials, chunks_at_once: int, problem: str
+) -> None:
+    limited = credentials.model_copy(update={"limits": TransportLimits(max_concurrency=4)})
+    with pytest.raises(InvalidInput, match=problem):
+        Scan(limited, [1], chunk_size=5, chunks_at_once=chunks_at_once)
+    assert not tracktor.calls
+
+
+def test_a_task_runner_with_fewer_workers_than_chunks_reads_them_all_the_same(
+    tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    one_thread: Any = ThreadPoolTaskRunner(max_workers=1)
+    narrow = scan_all.with_options(task_runner=one_thread)
+    ids = list(tracktor.shop.order_ids)
+    batches = narrow(credentials, ids, {"chunk_size": 8, "chunks_at_once": 4})
+    assert [order_id for batch in batches for order_id in batch] == ids
+
+
+def nowhere() -> TracktorCredentials:
+    """Credentials for a port where nobody listens."""
+    return TracktorCredentials(
+        uuid="0" * 32, api_key=SecretStr("k3y"), base_url=f"http://127.0.0.1:{free_port()}"
+    )
+
+
+def test_a_tracktor_that_cannot_be_reached_ends_the_scan_after_its_first_chunk(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ids = list(range(1, 1001))
+
+    @flow
+    def read() -> Scan:
+        scan = Scan(nowhere(), ids, chunk_size=100)
+        assert [len(batch.failed) for batch in scan] == [100] * 10
+        return scan
+
+    with stamina.set_testing(True, attempts=3, cap=True):
+        state = read(return_state=True)
+    scan = state.result()
+    assert [failure.id for failure in scan.failed] == ids
+    assert scan.calls <= 4 * 3
+    assert (scan.read, scan.missing) == ([], [])
+    wait_for_task_states(state, ["Failed"])
+    assert progress_of(state) == 0
+    assert sum("Waiting" in entry.getMessage() for entry in caplog.records) == 1
+    assert not any("retry_scheduled" in entry.getMessage() for entry in caplog.records)
+
+
+def test_an_outage_in_the_middle_of_a_scan_ends_it_and_keeps_what_was_read(
+    tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    ids = list(tracktor.shop.order_ids)
+
+    @flow
+    def read() -> Scan:
+        scan = Scan(credentials, ids, chunk_size=10)
+        for _ in scan:
+            tracktor.faults = Faults(dropped=1.0)
+        return scan
+
+    with stamina.set_testing(True, attempts=2, cap=True):
+        state = read(return_state=True)
+    scan = state.result()
+    assert scan.read == ids[:10]
+    assert [failure.id for failure in scan.failed] == ids[10:]
+    wait_for_task_states(state, ["Completed", "Failed"])
+    assert progress_of(state) == 100 * 10 // len(ids)
+
+
+def test_progress_counts_a_repeated_id_once(
+    tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    @flow
+    def read() -> None:
+        list(Scan(credentials, [tracktor.shop.order_ids[0]] * 5, chunk_size=10))
+
+    assert progress_of(read(return_state=True)) == 100
+
+
+def wait_for_task_states(state: State[Any], names: list[str]) -> None:
+    """Prefect hears of task runs a little later."""
+    for attempt in waiting():
+        with attempt, get_client(sync_client=True) as prefect:
+            runs = prefect.read_task_runs(
+                flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]}),
+                sort=TaskRunSort.EXPECTED_START_TIME_ASC,
+            )
+            assert [run.state_name for run in runs] == names
+
+
+def progress_of(state: State[Any]) -> Any:
+    with get_client(sync_client=True) as prefect:
+        [artifact] = prefect.read_artifacts(
+            flow_run_filter=FlowRunFilter(id={"any_": [state.state_details.flow_run_id]})
+        )
+    return artifact.data

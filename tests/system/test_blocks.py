@@ -1,0 +1,628 @@
+"""`prefect-tracktor blocks`: block documents from variables, and a plain word on each of them."""
+
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from prefect.blocks.core import Block
+from prefect.settings import (
+    PREFECT_API_KEY,
+    PREFECT_API_TLS_INSECURE_SKIP_VERIFY,
+    PREFECT_API_URL,
+    temporary_settings,
+)
+
+from blocks.documents import DOCUMENTS
+from prefect_tracktor import (
+    EmailTemplate,
+    NotificationLedger,
+    OrderFile,
+    ShopifyCredentials,
+    ShopifyOrders,
+    TracktorCredentials,
+    cli,
+)
+from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.saved_blocks import SHAREABLE
+from prefect_tracktor.setup.blocks import save_blocks
+from prefect_tracktor.setup.environment import READ_ELSEWHERE, SHOWN
+from prefect_tracktor.setup.project import variables_of
+
+pytestmark = pytest.mark.usefixtures("prefect_api", "plain_http")
+
+ROOT = Path(__file__).parent.parent
+SECRETS = {"TRACKTOR_API_KEY": "k3y-that-nobody-may-see", "SMTP_PASSWORD": "pa55-word"}
+SHOPIFY = {
+    "SHOPIFY_SHOP": "your-store",
+    "SHOPIFY_CLIENT_ID": "abc",
+    "SHOPIFY_CLIENT_SECRET": "s3cret-that-nobody-may-see",
+}
+READ_BY = ("setup", "deploy", "events")
+ACCOUNT = "tracktor-credentials"
+MAIL = "email-server-credentials"
+LEDGER = "tracktor-notification-ledger"
+TEMPLATE = "tracktor-email-template"
+ORDERS = ("tracktor-order-file", "tracktor-shopify-credentials", "tracktor-shopify-orders")
+KNOWN = variables_of(DOCUMENTS) | set(READ_ELSEWHERE)
+
+
+@pytest.fixture(scope="module")
+def plain_http() -> Iterator[None]:
+    """Our server needs none of the certificates that Prefect reads anew for each block."""
+    with temporary_settings({PREFECT_API_TLS_INSECURE_SKIP_VERIFY: True}):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents that other tests made for all shops are none of these tests'."""
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
+
+
+@pytest.fixture
+def environment(tracktor: Sandbox, tmp_path: Path) -> dict[str, str]:
+    return SECRETS | {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_MAX_CONCURRENCY": "4",
+        "SMTP_SERVER": "smtp.your-provider.example",
+        "SMTP_TYPE": "STARTTLS",
+        "TRACKTOR_ORDERS": str(tmp_path / "orders.csv"),
+    }
+
+
+@pytest.fixture(scope="module")
+def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Every variable, and behind each a server, file or database that works."""
+    folder = tmp_path_factory.mktemp("working")
+    (folder / "plan.csv").write_text("order_id,status\n5001,Sewing\n")
+    with sqlite3.connect(folder / "erp.sqlite3") as erp:
+        erp.execute("CREATE TABLE plan (order_id, status)")
+    with Sandbox() as tracktor, MailServer(login=("shop", SECRETS["SMTP_PASSWORD"])) as mail:
+        tracktor.shop.write_orders_csv(folder / "orders.csv")
+        yield {
+            "TRACKTOR_UUID": tracktor.uuid,
+            "TRACKTOR_API_KEY": tracktor.api_key,
+            "TRACKTOR_BASE_URL": tracktor.base_url,
+            "TRACKTOR_MAX_CONCURRENCY": "4",
+            "TRACKTOR_TIME_ZONE": "Europe/Berlin",
+            "TRACKTOR_REQUESTS_PER_SECOND": "0",
+            "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+            "TRACKTOR_COMPLETED_AFTER_DAYS": "30",
+            "TRACKTOR_ORDERS": str(folder / "orders.csv"),
+            "TRACKTOR_ORDERS_COLUMN": "Id",
+            "TRACKTOR_ORDERS_INCLUDE_CANCELLED": "1",
+            "TRACKTOR_ORDERS_INCLUDE_UNFULFILLED": "1",
+            "TRACKTOR_STATUSES": str(folder / "plan.csv"),
+            "TRACKTOR_STATUSES_ORDER_ID_COLUMN": "order_id",
+            "TRACKTOR_STATUSES_STATUS_COLUMN": "status",
+            "TRACKTOR_STATUS_URL": f"sqlite:///{folder / 'erp.sqlite3'}",
+            "TRACKTOR_STATUS_QUERY": "SELECT order_id, status FROM plan",
+            "TRACKTOR_WEBHOOK_ADDRESS": f"{tracktor.base_url}/hook/5ecret-path",
+            "TRACKTOR_WEBHOOK_TOPICS": "fulfillment/all, order/delivered",
+            "SMTP_SERVER": mail.host,
+            "SMTP_PORT": str(mail.port),
+            "SMTP_TYPE": "INSECURE",
+            "SMTP_USERNAME": "shop",
+            "SMTP_PASSWORD": SECRETS["SMTP_PASSWORD"],
+            "SHOPIFY_SHOP": "sandbox-shop",
+            "SHOPIFY_CLIENT_ID": tracktor.shopify_client_id,
+            "SHOPIFY_CLIENT_SECRET": tracktor.shopify_client_secret,
+            "SHOPIFY_API_VERSION": "2026-10",
+            "SHOPIFY_BASE_URL": tracktor.shopify_url,
+            "SHOPIFY_INCLUDE_DELIVERED": "1",
+        }
+
+
+@pytest.fixture
+def said(capfd: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """All that was printed since the last time, wherever to."""
+    return lambda: "".join(capfd.readouterr())
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes a file of variables into the working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(variables: dict[str, str] | str, name: str = ".env", mode: int = 0o600) -> Path:
+        if isinstance(variables, dict):
+            variables = "".join(f"{key}='{value}'\n" for key, value in variables.items())
+        file = tmp_path / name
+        file.write_text(variables, encoding="utf-8")
+        file.chmod(mode)
+        return file
+
+    return write
+
+
+def loaded(block: type[Block], name: str = "tracktor") -> SimpleNamespace:
+    """The fields of a document."""
+    document: Block = block.load(name)  # type: ignore[assignment]  # not in a loop
+    return SimpleNamespace(**dict(document))
+
+
+def exists(block: type[Block], name: str) -> bool:
+    try:
+        block.load(name)
+    except ValueError:
+        return False
+    return True
+
+
+def main(environment: Mapping[str, str], **options: Any) -> int:
+    return save_blocks(environment, DOCUMENTS, **options)
+
+
+def command(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """`prefect-tracktor blocks` in a shell that has these variables and no other."""
+    with patch.dict(os.environ, environment, clear=True):
+        return cli.main(["blocks", *arguments])
+
+
+# ---- what is made
+
+
+def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) -> None:
+    assert main({}, name="nothing-yet") == 1
+    words = said()
+    for name in (
+        "TRACKTOR_UUID",
+        "TRACKTOR_API_KEY",
+        "SMTP_SERVER",
+        "TRACKTOR_ORDERS",
+        "SHOPIFY_SHOP",
+    ):
+        assert f"{name}: " in words
+    assert "made     tracktor-notification-ledger/nothing-yet" in words
+
+
+def test_all_documents_are_made_from_the_environment(environment: dict[str, str]) -> None:
+    assert main(environment) == 0
+    credentials = loaded(TracktorCredentials)
+    assert credentials.api_key.get_secret_value() == SECRETS["TRACKTOR_API_KEY"]
+    assert credentials.limits.max_concurrency == 4
+    assert loaded(OrderFile).path == environment["TRACKTOR_ORDERS"]
+
+
+def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> None:
+    only = [ACCOUNT, *ORDERS]
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "7"}, name="by-the-sea", only=only) == 0
+    assert main(environment | SHOPIFY, name="vienna", only=only) == 0
+    assert loaded(TracktorCredentials, "by-the-sea").limits.max_concurrency == 7
+    assert loaded(TracktorCredentials, "vienna").limits.max_concurrency == 4
+    assert loaded(ShopifyOrders, "vienna").credentials.shop == "your-store.myshopify.com"
+    assert not exists(ShopifyCredentials, "by-the-sea")
+
+
+def test_only_what_is_asked_for_is_made_and_asked_for(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    del environment["SMTP_SERVER"]
+    assert main(environment, name="part", only=[ACCOUNT]) == 0
+    assert said().strip() == "made     tracktor-credentials/part"
+    assert not exists(NotificationLedger, "part")
+
+
+def test_a_rehearsal_saves_nothing_and_says_what_would_be_saved(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    assert main(environment | SHOPIFY, name="rehearsed", dry_run=True) == 0
+    assert "make     tracktor-shopify-orders/rehearsed" in said()
+    assert not any(exists(document.block, "rehearsed") for document in DOCUMENTS)
+    only = [ACCOUNT, MAIL]
+    main(environment, name="rehearsed", only=only)
+    said()
+    changed = environment | {"SMTP_PORT": "2525"}
+    assert main(changed, name="rehearsed", only=only, dry_run=True) == 0
+    words = said()
+    assert "update   email-server-credentials/rehearsed (smtp_port)" in words
+    assert "keep     tracktor-credentials/rehearsed" in words
+
+
+def test_a_second_run_updates_and_keeps_what_people_edited(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    only = [ACCOUNT, MAIL, TEMPLATE]
+    main(environment, only=only)
+    EmailTemplate(subject="Our own words").save("tracktor", overwrite=True)
+    said()
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "2"}, only=only) == 0
+    words = said()
+    assert "updated  tracktor-credentials/tracktor (limits)" in words
+    assert "kept     email-server-credentials/tracktor" in words
+    assert "kept     tracktor-email-template/tracktor" in words
+    assert loaded(EmailTemplate).subject == "Our own words"
+
+
+def test_what_a_document_keeps_of_the_account_before_is_told(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    rehearsal = environment | {"SMTP_SERVER": "127.0.0.1", "SMTP_PORT": "2525"}
+    main(rehearsal, name="moved", only=[ACCOUNT, MAIL])
+    own = {
+        "TRACKTOR_UUID": "d" * 32,
+        "TRACKTOR_API_KEY": "key-of-my-own",
+        "SMTP_SERVER": "a.example",
+    }
+    said()
+    main(own, name="moved", only=[ACCOUNT, MAIL])
+    words = said()
+    assert "as it was for the uuid before: base_url, limits;" in words
+    assert "to begin anew: prefect block delete tracktor-credentials/moved" in words
+    assert "as it was for the smtp_server before: password, smtp_type, smtp_port;" in words
+    main(own, name="moved", only=[ACCOUNT, MAIL])
+    assert "before" not in said()
+
+
+def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    main(environment, only=[ACCOUNT])
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "many"}, only=[ACCOUNT]) == 1
+    assert "limits.max_concurrency" in said()
+    assert loaded(TracktorCredentials).limits.max_concurrency == 4
+
+
+def test_the_time_zone_is_kept_in_the_account_and_a_wrong_one_is_shown(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    assert main(environment | {"TRACKTOR_TIME_ZONE": "Europe/Berlin"}, only=[ACCOUNT]) == 0
+    assert main(environment | {"TRACKTOR_TIME_ZONE": "Berlin time"}, only=[ACCOUNT]) == 1
+    assert "time_zone: 'Berlin time' is not the name of a time zone: write it as" in said()
+    assert loaded(TracktorCredentials).time_zone == "Europe/Berlin"
+
+
+def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str]) -> None:
+    EmailTemplate.model_construct(text="{{ oder }}").save("spoiled", overwrite=True)
+    assert main({}, name="spoiled", only=[TEMPLATE], verify=True) == 1
+    words = said()
+    assert "invalid  tracktor-email-template/spoiled" in words
+    assert "mend it in Prefect's UI" in words
+
+
+def test_what_exists_is_kept_when_its_variables_are_gone(environment: dict[str, str]) -> None:
+    main(environment, only=[ACCOUNT])
+    assert main({}, only=[ACCOUNT]) == 0
+    assert loaded(TracktorCredentials).limits.max_concurrency == 4
+
+
+def test_what_no_variable_names_stays_as_it_is(environment: dict[str, str]) -> None:
+    ledger_url = "sqlite:////tmp/a-ledger-that-must-not-be-forgotten.sqlite3"
+    only = [ACCOUNT, LEDGER]
+    first = {"TRACKTOR_LEDGER_URL": ledger_url, "TRACKTOR_REQUESTS_PER_SECOND": "5"}
+    main(environment | first, only=only)
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "3"}, only=only) == 0
+    assert loaded(NotificationLedger).url.get_secret_value() == ledger_url
+    limits = loaded(TracktorCredentials).limits
+    assert (limits.max_concurrency, limits.requests_per_second) == (3, 5)
+
+
+def test_orders_come_from_a_file_or_from_shopify_and_one_of_them_is_enough(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    assert main(environment, name="file-only", only=ORDERS) == 0
+    assert "shopify" not in said()
+    del environment["TRACKTOR_ORDERS"]
+    assert main(environment, name="shopify-only", only=ORDERS) == 1
+    assert "or else what tracktor-shopify-orders needs" in said()
+    assert main(environment | SHOPIFY, name="shopify-only", only=ORDERS) == 0
+    words = said()
+    assert "order-file" not in words
+    assert SHOPIFY["SHOPIFY_CLIENT_SECRET"] not in words
+    assert loaded(ShopifyOrders, "shopify-only").credentials.shop == "your-store.myshopify.com"
+
+
+def test_new_shopify_credentials_reach_the_orders_that_people_edited(
+    environment: dict[str, str],
+) -> None:
+    assert main(environment | SHOPIFY, name="edited", only=ORDERS) == 0
+    orders: ShopifyOrders = ShopifyOrders.load("edited")  # type: ignore[assignment]  # not in a loop
+    orders.tag = "vip"
+    orders.save("edited", overwrite=True)
+    changed = environment | SHOPIFY | {"SHOPIFY_CLIENT_SECRET": "new"}
+    assert main(changed, name="edited", only=ORDERS) == 0
+    edited = loaded(ShopifyOrders, "edited")
+    assert edited.tag == "vip"
+    assert edited.credentials.client_secret.get_secret_value() == "new"
+
+
+def test_half_a_way_into_shopify_is_invalid_even_beside_a_file(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    half = environment | {"SHOPIFY_SHOP": "your-store"}
+    assert main(half, name="half", only=ORDERS) == 1
+    words = said()
+    assert "invalid  tracktor-shopify-credentials/half" in words
+    assert "neither is given here" in words
+    assert main(half | {"SHOPIFY_ACCESS_TOKEN": "t0ken"}, name="half", only=ORDERS) == 0
+    assert loaded(ShopifyCredentials, "half").access_token.get_secret_value() == "t0ken"
+
+
+# ---- where variables are read from
+
+
+def test_variables_are_read_from_the_file_that_is_here_and_the_environment_wins(
+    environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
+) -> None:
+    env_file(environment | {"SMTP_PASSWORD": 'a b#c"${d}$e', "TRACKTOR_SENDER": "a@b.example"})
+    outside = {"TRACKTOR_MAX_CONCURRENCY": "9", "TRACKTOR_API_KEY": "  "}
+    assert command(["--only", ACCOUNT, MAIL], outside) == 0
+    assert "Read .env; what the environment sets wins." in said()
+    credentials = loaded(TracktorCredentials, "tracktor")
+    assert credentials.limits.max_concurrency == 9
+    assert credentials.api_key.get_secret_value() == SECRETS["TRACKTOR_API_KEY"]
+    document = next(document for document in DOCUMENTS if document.slug.startswith("email"))
+    password = loaded(document.block, "tracktor").password
+    assert password.get_secret_value() == 'a b#c"${d}$e'
+
+
+def test_the_file_that_is_here_is_of_no_shop_with_another_name(
+    environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
+) -> None:
+    env_file(environment)
+    assert command(["--name", "another", "--only", ACCOUNT], {}) == 1
+    assert "missing  tracktor-credentials/another" in said()
+
+
+def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    said: Callable[[], str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", SHAREABLE)
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHARED", "all-shops")
+    own = {"TRACKTOR_LEDGER_URL": f"sqlite:///{tmp_path / 'own.sqlite3'}"}
+    assert main({}, name="all-shops", only=[LEDGER]) == 0
+    assert main(environment, name="one", only=[LEDGER]) == 0
+    assert "shared   tracktor-notification-ledger/all-shops" in said()
+    assert main(environment | own, name="one", only=[LEDGER]) == 0
+    assert "made     tracktor-notification-ledger/one" in said()
+
+
+def test_the_file_that_is_named_is_read_instead_of_the_one_that_is_here(
+    environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
+) -> None:
+    env_file({"TRACKTOR_MAX_CONCURRENCY": "1"})
+    named = env_file(environment, "berlin.env")
+    arguments = ["--env-file", str(named), "--name", "named", "--only", ACCOUNT]
+    assert command(arguments, {"TRACKTOR_MAX_CONCURRENCY": "9"}) == 0
+    assert f"Read {named}; what it sets wins." in said()
+    assert loaded(TracktorCredentials, "named").limits.max_concurrency == 4
+
+
+def test_a_file_that_is_not_there_or_no_text_is_refused_before_anything_is_made(
+    environment: dict[str, str], tmp_path: Path, said: Callable[[], str]
+) -> None:
+    arguments = ["--name", "unread", "--env-file"]
+    assert command([*arguments, str(tmp_path / "absent.env")], environment) == 2
+    assert f"there is no file {tmp_path / 'absent.env'}" in said()
+    binary = tmp_path / "binary.env"
+    binary.write_bytes(b"TRACKTOR_UUID=\xff\xfe\n")
+    assert command([*arguments, str(binary)], environment) == 2
+    assert "must be a UTF-8 text file" in said()
+    assert not exists(NotificationLedger, "unread")
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_file_that_others_can_read_is_told_of(
+    env_file: Callable[..., Path], said: Callable[[], str], mode: int, warned: bool
+) -> None:
+    env_file({}, mode=mode)
+    command(["--dry-run", "--only", ACCOUNT], {})
+    assert ("Warning: other users of this machine can read .env: run chmod 600" in said()) is warned
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("TRACKTOR_APIKEY", "did you mean TRACKTOR_API_KEY?"),
+        ("tracktor_uuid", "did you mean TRACKTOR_UUID?"),
+        ("SMTP_PASSWRD", "did you mean SMTP_PASSWORD?"),
+        ("TRACKTOR_SENDR", "did you mean TRACKTOR_SENDER?"),
+        ("SHOPIFY_FLAG_STORE", "nothing reads it"),
+    ],
+)
+def test_a_name_that_nothing_reads_is_told_with_the_nearest(
+    env_file: Callable[..., Path], said: Callable[[], str], name: str, hint: str
+) -> None:
+    env_file({name: "s3cret-value"})
+    command(["--dry-run", "--only", ACCOUNT], {})
+    words = said()
+    assert f"unknown variable {name}; {hint}" in words
+    assert "s3cret-value" not in words
+
+
+def test_no_variable_that_is_read_is_called_unknown(
+    env_file: Callable[..., Path], said: Callable[[], str]
+) -> None:
+    env_file("")
+    command(
+        ["--dry-run", "--only", ACCOUNT],
+        dict.fromkeys(KNOWN, "1") | {"PATH": "/bin", "PREFECT_API_URL": "x"},
+    )
+    assert "unknown" not in said()
+
+
+def test_the_list_knows_every_variable_that_the_code_reads() -> None:
+    read = {
+        name
+        for folder in ("blocks", "flows", *(f"prefect_tracktor/{part}" for part in READ_BY))
+        for file in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r'"((?:TRACKTOR|SMTP|SHOPIFY)_[A-Z_]*[A-Z])"', file.read_text())
+    }
+    assert read == KNOWN
+
+
+def test_the_handbook_has_a_row_for_every_variable_and_no_other() -> None:
+    page = (ROOT / "docs/how-to/configure.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(KNOWN)
+
+
+def test_a_name_that_prefect_would_refuse_is_refused_at_once(said: Callable[[], str]) -> None:
+    assert command(["--name", "Berlin Mitte"], {}) == 2
+    assert "is no name for blocks" in said()
+
+
+def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
+    env_file: Callable[..., Path], said: Callable[[], str], working: dict[str, str]
+) -> None:
+    env_file("")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        assert command([], {}) == 2
+    assert "Prefect's API does not answer" in said()
+    # something else answers at that address
+    somewhere = f"{working['SHOPIFY_BASE_URL']}/api"
+    with temporary_settings({PREFECT_API_URL: somewhere, PREFECT_API_KEY: "pnu_s3cret"}):
+        assert command([], {}) == 2
+    words = said()
+    assert "Prefect's API refuses this" in words
+    assert "pnu_s3cret" not in words
+
+
+# ---- whether it works
+
+
+def test_all_that_is_there_is_seen_to_work(
+    working: dict[str, str], said: Callable[[], str]
+) -> None:
+    assert main(working, name="works", verify=True) == 0
+    words = said()
+    for document in DOCUMENTS:
+        assert f"works    {document.slug}/works" in words
+
+
+def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:
+    with Sandbox() as tracktor, MailServer() as mail:
+        account = {
+            "TRACKTOR_UUID": tracktor.uuid,
+            "TRACKTOR_API_KEY": tracktor.api_key,
+            "TRACKTOR_BASE_URL": tracktor.base_url,
+            "TRACKTOR_WEBHOOK_ADDRESS": f"{tracktor.base_url}/hook",
+        }
+        server = {"SMTP_SERVER": mail.host, "SMTP_PORT": str(mail.port), "SMTP_TYPE": "INSECURE"}
+        main(environment | account | server, name="quiet", verify=True, dry_run=True)
+        assert {method for method, _ in tracktor.calls} <= {"GET", "HEAD"}
+        assert not mail.messages
+
+
+BREAKS = {
+    "tracktor-credentials": ({"TRACKTOR_API_KEY": "wr0ng-key-of-mine"}, "Check uuid and api_key"),
+    "email-server-credentials": ({"SMTP_PASSWORD": "wr0ng-password"}, "Check username and pass"),
+    "tracktor-notification-ledger": (
+        {"TRACKTOR_LEDGER_URL": "postgresql://me:pa55word-of-db@127.0.0.1:9/shop"},
+        "Check the block's url",
+    ),
+    "tracktor-order-file": ({"TRACKTOR_ORDERS_COLUMN": "no-such-column"}, "name one of those"),
+    "tracktor-shopify-credentials": (
+        {"SHOPIFY_CLIENT_SECRET": "wr0ng-app-secret"},
+        "Check client_id and client_secret",
+    ),
+    "tracktor-status-file": ({"TRACKTOR_STATUSES": "/nowhere/plan.csv"}, "check `path`"),
+    "tracktor-status-query": ({"TRACKTOR_STATUS_QUERY": "SELECT 1"}, "name one so with AS"),
+    "tracktor-webhook-subscription": (
+        {"TRACKTOR_WEBHOOK_ADDRESS": "https://127.0.0.1:9/s3cret-path"},
+        "Check the address",
+    ),
+}
+
+
+def test_what_fails_is_named_with_a_remedy_and_hides_no_other(
+    working: dict[str, str], said: Callable[[], str]
+) -> None:
+    broken = working | {
+        name: value for variables, _ in BREAKS.values() for name, value in variables.items()
+    }
+    assert main(broken, name="breaks", verify=True, dry_run=True) == 1
+    words = said()
+    for slug, (variables, remedy) in BREAKS.items():
+        assert f"fails    {slug}/breaks" in words
+        assert remedy in words
+        assert not any(value in words for value in variables.values())
+    assert "works    tracktor-email-template/breaks" in words
+
+
+def test_one_that_fails_is_enough_for_the_exit_status(
+    working: dict[str, str], said: Callable[[], str]
+) -> None:
+    broken = working | {"TRACKTOR_STATUSES": "/nowhere/plan.csv"}
+    assert main(broken, name="one", verify=True, dry_run=True) == 1
+    assert said().count("fails") == 1
+
+
+def test_a_template_that_was_edited_wrong_is_found(
+    working: dict[str, str], said: Callable[[], str]
+) -> None:
+    EmailTemplate(subject="{{ order.order_name.shout() }}").save("edited-wrong", overwrite=True)
+    only = ["tracktor-email-template"]
+    assert main(working, name="edited-wrong", only=only, verify=True) == 1
+    words = said()
+    assert "kept     tracktor-email-template/edited-wrong" in words
+    assert "the e-mail template's subject fails" in words
+
+
+# ---- no secret is ever printed
+
+
+def test_no_secret_is_printed_while_documents_are_made(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    for name, value in (
+        ("TRACKTOR_UUID", SECRETS["TRACKTOR_API_KEY"]),
+        ("TRACKTOR_API_KEY", "with blank " + SECRETS["TRACKTOR_API_KEY"]),
+        ("TRACKTOR_LEDGER_URL", f"mysql://me:{SECRETS['SMTP_PASSWORD']}@host/db"),
+        ("SMTP_PORT", SECRETS["SMTP_PASSWORD"]),
+        ("SMTP_TYPE", SECRETS["SMTP_PASSWORD"]),
+    ):
+        assert main(environment | {name: value}, name="secret", only=[ACCOUNT, MAIL, LEDGER]) == 1
+    words = said()
+    assert words.count("invalid  ") == 5
+    assert not any(secret in words for secret in SECRETS.values())
+
+
+def test_the_command_that_makes_a_missing_limit_can_be_copied(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    limited = environment | {"TRACKTOR_SHARED_LIMIT": "nobody-made-this"}
+    assert main(limited, name="limited", only=[ACCOUNT], verify=True) == 1
+    assert "make it: prefect gcl create nobody-made-this --limit 10" in said()
+
+
+# what nobody else's words happen to hold
+cores = st.text("abcdefghjkmnpqrstuvwxyz23456789", min_size=14, max_size=14)
+# where a whole secret may stand, and where it is a part of the value
+FORMS = ("{}", "{}", "x {}'\"\\%é$", "postgresql://me:{}@127.0.0.1:9/db", "http://127.0.0.1:9/{}")
+# parts of these are no secrets: errors name the file, quote the query, say which host it was
+WHOLE_ONLY = {"TRACKTOR_ORDERS", "TRACKTOR_STATUSES", "TRACKTOR_STATUS_QUERY", "SMTP_SERVER"}
+
+
+@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    hostile=st.dictionaries(
+        st.sampled_from(sorted(KNOWN - SHOWN)),
+        st.tuples(cores, st.sampled_from(FORMS)),
+        max_size=10,
+    )
+)
+def test_no_secret_is_printed_whatever_is_given_and_whatever_fails(
+    working: dict[str, str], said: Callable[[], str], hostile: dict[str, tuple[str, str]]
+) -> None:
+    secrets = [core for core, _ in hostile.values()]
+    given_so = {
+        name: core if name in WHOLE_ONLY else form.format(core)
+        for name, (core, form) in hostile.items()
+    }
+    command(["--name", "property", "--verify", "--dry-run"], working | given_so)
+    words = said().lower()
+    assert "does it work?" in words
+    assert not [secret for secret in secrets if secret in words]

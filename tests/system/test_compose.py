@@ -1,0 +1,267 @@
+"""The model pipeline of the handbook: this pack's tasks, own ones, and a chat."""
+
+import asyncio
+import csv
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import exceptions_digest as example
+import pytest
+from apprise.plugins.slack import NotifySlack
+from apprise.plugins.workflows import NotifyWorkflows
+from exceptions_digest import Channel, exceptions_digest
+from exceptions_digest_async import aexceptions_digest
+from prefect.blocks.notifications import (
+    CustomWebhookNotificationBlock,
+    MicrosoftTeamsWebhook,
+    SlackWebhook,
+)
+from prefect.client.schemas.objects import FlowRun
+from prefect.deployments import run_deployment
+from pydantic import SecretStr
+
+from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials, TransportLimits
+from prefect_tracktor.sandbox import Faults, Sandbox, Shop
+from tests.support.chat import SLACK, TEAMS, ChatServer
+from tests.support.serving import make_blocks_of, served
+
+EXAMPLES = Path(example.__file__).parent
+
+Run = Callable[..., int]
+
+CHANNELS: dict[str, Callable[[ChatServer], Channel]] = {
+    SLACK: lambda _: SlackWebhook(url=SecretStr(f"https://{SLACK}/services/T0001/B0001/t0ken")),
+    TEAMS: lambda _: MicrosoftTeamsWebhook(
+        url=SecretStr(
+            f"https://{TEAMS}/workflows/abc/triggers/manual/paths/invoke"
+            "?api-version=2016-06-01&sp=%2Ftriggers%2Fmanual%2Frun&sv=1.0&sig=t0ken"
+        )
+    ),
+    "127.0.0.1": lambda chat: CustomWebhookNotificationBlock(
+        name="a chat", url=f"{chat.url}/t0ken", json_data={"text": "{{subject}}\n{{body}}"}
+    ),
+}
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A small shop; some of its parcels are in trouble."""
+    with Sandbox(Shop(orders=60, expired=6)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> NotificationLedger:
+    return NotificationLedger(url=SecretStr(f"sqlite:///{tmp_path / 'ledger.sqlite3'}"))
+
+
+@pytest.fixture
+def export(tracktor: Sandbox, tmp_path: Path) -> OrderFile:
+    tracktor.shop.write_orders_csv(tmp_path / "orders.csv")
+    return OrderFile(path=str(tmp_path / "orders.csv"))
+
+
+@pytest.fixture(params=["sync", "async"])
+def run(
+    request: pytest.FixtureRequest,
+    prefect_api: None,
+    credentials: TracktorCredentials,
+    chat: ChatServer,
+    ledger: NotificationLedger,
+    export: OrderFile,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Run:
+    """Run the pipeline in either version; options go to it."""
+    monkeypatch.setattr(example.post, "retry_delay_seconds", 0)
+    for plugin in (NotifySlack, NotifyWorkflows):  # they leave seconds between two messages
+        monkeypatch.setattr(plugin, "request_rate_per_sec", 0)
+    usual: dict[str, Any] = {
+        "credentials": credentials,
+        "orders": export,
+        "channel": CHANNELS["127.0.0.1"](chat),
+        "ledger": ledger,
+        "export": export,
+        "shop": "your-store",
+    }
+
+    def run(**options: Any) -> int:
+        count: int
+        if request.param == "sync":
+            count = exceptions_digest(**(usual | options))
+        else:
+            count = asyncio.run(aexceptions_digest(**(usual | options)))
+        return count
+
+    return run
+
+
+def in_trouble(tracktor: Sandbox) -> set[str]:
+    """The names of the orders that the team ought to hear of, as the shop itself knows them."""
+    orders = map(tracktor.shop.order, tracktor.shop.order_ids)
+    return {
+        order["order_name"]
+        for order in orders
+        for parcel in order["fulfillments"]
+        if parcel["exception_status"] and parcel["shipment_status"] != "delivered"
+    }
+
+
+def lines(chat: ChatServer) -> list[list[str]]:
+    """Each parcel that was posted, in parts."""
+    return [
+        line.removeprefix("- ").split(", ")
+        for text in chat.texts
+        for line in text.splitlines()
+        if line.startswith("- ")
+    ]
+
+
+@pytest.mark.parametrize("host", CHANNELS)
+def test_the_team_reads_of_each_parcel_in_trouble_at(
+    host: str, run: Run, chat: ChatServer, tracktor: Sandbox
+) -> None:
+    count = run(channel=CHANNELS[host](chat))
+    assert {posted.host for posted in chat.posted} == {host}
+    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert count == len(lines(chat)) >= len(in_trouble(tracktor)) > 6
+
+
+def test_each_line_says_what_is_wrong_who_carries_it_its_worth_and_where_to_look(
+    run: Run, chat: ChatServer, tracktor: Sandbox, export: OrderFile
+) -> None:
+    run()
+    with Path(export.path).open(newline="", encoding="utf-8") as file:
+        worth = {row["Name"]: float(row["Total"]) for row in csv.DictReader(file) if row["Total"]}
+    orders = {
+        order["order_name"]: order for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+    }
+    for name, status, carrier, value, link in lines(chat):
+        [parcel, *_] = orders[name]["fulfillments"]
+        assert status in {
+            "Tracking Expired",
+            "Needs Attention",
+            "Shipping Exception",
+            "Failed Attempt",
+            "Pending Details",
+        }
+        assert carrier == parcel["carrier"]["name"]
+        assert float(value) == worth[name]
+        assert (
+            link == f"https://admin.shopify.com/store/your-store/orders/{orders[name]['order_id']}"
+        )
+    values = [float(parts[3]) for parts in lines(chat)]
+    assert values == sorted(values, reverse=True)
+
+
+def test_nothing_of_a_customer_is_posted(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
+    run()
+    posted = "".join(chat.texts)
+    for order in map(tracktor.shop.order, tracktor.shop.order_ids):
+        private = {order["order_email"], order["order_phone"], order["customer_last_name"]}
+        assert not [value for value in private - {None} if value in posted]
+
+
+def test_a_parcel_is_posted_once_and_without_news_nothing_is(
+    run: Run, chat: ChatServer, tracktor: Sandbox
+) -> None:
+    run()
+    before = len(lines(chat))
+    chat.posted.clear()
+    assert run() == 0
+    assert not chat.posted
+
+    [parcel, *_] = next(
+        order["fulfillments"]
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        if order["statuses"] == ["in_transit"] and not order["exception_statuses"]
+    )
+    tracktor.shop.set_parcel(parcel["fulfillment_id"], exception_status="undelivered")
+    assert run() == 1
+    assert [parts[:2] for parts in lines(chat)] == [[parcel["order_name"], "Failed Attempt"]]
+    assert before > 1
+
+
+def test_a_long_list_goes_out_in_several_messages(
+    run: Run, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, tracktor: Sandbox
+) -> None:
+    monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
+    count = run()
+    assert len(chat.posted) == -(-count // 4) > 2
+    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+
+
+def test_orders_that_cannot_be_read_are_said_and_read_the_next_time(
+    run: Run,
+    chat: ChatServer,
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    export: OrderFile,
+) -> None:
+    impatient = credentials.model_copy(update={"limits": TransportLimits(max_attempts=1)})
+    tracktor.faults = Faults(server_error=1)
+    assert run(credentials=impatient) == 0
+    [text] = chat.texts
+    assert f"{len(list(export.order_ids()))} orders could not be read" in text
+    tracktor.faults = Faults()
+    assert run() > 6
+
+
+def test_a_post_that_fails_once_is_repeated(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
+    chat.statuses = [503]
+    run()
+    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+
+
+@pytest.mark.parametrize("host", [SLACK, "127.0.0.1"])
+def test_a_chat_that_takes_nothing_fails_the_run_and_the_next_run_posts_it(
+    host: str,
+    run: Run,
+    chat: ChatServer,
+    tracktor: Sandbox,
+) -> None:
+    channel = CHANNELS[host](chat)
+    chat.statuses = [503] * 3
+    with pytest.raises(RuntimeError, match="the message was not taken") as caught:
+        run(channel=channel)
+    assert "t0ken" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    run(channel=channel)
+    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+
+
+def test_when_only_the_first_message_was_taken_the_next_run_posts_the_rest(
+    run: Run, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, tracktor: Sandbox
+) -> None:
+    monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
+    chat.statuses = [200, 503, 503, 503]
+    with pytest.raises(RuntimeError, match="the message was not taken"):
+        run()
+    run()
+    posted = [parts[0] for parts in lines(chat)]
+    assert set(posted) == in_trouble(tracktor)
+    assert len(chat.posted) == -(-len(posted) // 4)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_served_as_the_handbook_shows_it_posts_when_it_is_run(
+    tracktor: Sandbox, chat: ChatServer, tmp_path: Path
+) -> None:
+    make_blocks_of(tracktor, tmp_path)
+    CHANNELS[SLACK](chat).save("parcels", overwrite=True)
+    with served(str(EXAMPLES / "serve_digest.py"), folder=tmp_path):
+        run = run_deployment("Exceptions digest/daily", poll_interval=1)
+    assert isinstance(run, FlowRun)
+    assert run.state is not None
+    assert run.state.is_completed(), run.state.message
+    assert run.parameters["channel"].keys() == {"$ref"}
+    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+
+
+@pytest.mark.parametrize(
+    "name", ["exceptions_digest.py", "exceptions_digest_async.py", "serve_digest.py"]
+)
+def test_the_handbook_shows_the_pipeline_as_it_is(name: str) -> None:
+    page = (EXAMPLES.parent / "how-to" / "compose.md").read_text(encoding="utf-8")
+    code = (EXAMPLES / name).read_text(encoding="utf-8")
+    assert f'```python title="{name}"\n{code}```' in page

@@ -1,0 +1,103 @@
+"""From a parcel that arrives to its customer's mailbox, with every part a real one.
+
+A sandbox whose parcels move, its webhooks doubled and in the wrong order, the receiver, a Prefect
+server, a served deployment with its trigger, and SMTP; the receiver is killed in the middle.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from prefect.settings import PREFECT_API_URL
+
+from prefect_tracktor import TracktorCredentials, WantedWebhook
+from prefect_tracktor.flows import sync_webhooks
+from prefect_tracktor.sandbox import DeliveryFaults, MailServer, Movement, Sandbox, Shop
+from tests.support.programs import free_port, running, waiting
+from tests.support.webhooks import TOKEN
+
+PARCELS = 4
+
+Start = Callable[..., Popen[bytes]]
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A shop whose parcels are all ready to be sent, with webhooks as unreliable as they may be."""
+    faults = DeliveryFaults(duplicated=0.3, reordered=0.3, patience_seconds=60)
+    with Sandbox(Shop(orders=PARCELS, just_ready=PARCELS), delivery_faults=faults) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a module of Python's in a process of its own, with a Prefect home of the test's."""
+    own = {
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    }
+    with ExitStack() as programs:
+
+        def start(*arguments: str, **environment: str) -> Popen[bytes]:
+            log = tmp_path / f"{arguments[0]}.log"
+            program = running("-m", *arguments, log=log, environment=os.environ | own | environment)
+            return programs.enter_context(program)
+
+        yield start
+
+
+def test_each_customer_hears_once_that_the_parcel_arrived(
+    prefect_api: None, start: Start, tracktor: Sandbox, mail: MailServer, tmp_path: Path
+) -> None:
+    port = free_port()
+    environment = {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_ORDERS": str(tmp_path / "orders.csv"),
+        "TRACKTOR_RECEIVER_TOKEN": TOKEN,
+        "TRACKTOR_NOTIFY": "delivered",
+        "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
+        "SMTP_SERVER": mail.host,
+        "SMTP_PORT": str(mail.port),
+        "SMTP_TYPE": "INSECURE",
+    }
+    receiver = ("prefect_tracktor.events", "--port", str(port))
+    assert start("blocks", **environment).wait() == 0
+    start("flows", "serve", "--only", "status_change", **environment)
+    first = start(*receiver, **environment)
+    credentials = TracktorCredentials(
+        uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+    )
+    wanted = WantedWebhook(topic="fulfillment/all", address=f"http://127.0.0.1:{port}/{TOKEN}")
+    sync_webhooks(credentials, [wanted])
+    for attempt in waiting():
+        with attempt:
+            assert b"being served" in (tmp_path / "flows.log").read_bytes()
+
+    arriving = tracktor.move(Movement(speed=100_000, exception_rate=0))
+    for attempt in waiting():
+        with attempt:
+            assert tracktor.shop.arrivals
+    first.kill()
+    start(*receiver, **environment)
+    arriving.wait()
+
+    customers = sorted(str(event.order_email) for event in tracktor.shop.arrivals)
+    assert len(customers) == PARCELS
+    for attempt in waiting():
+        with attempt:
+            assert len(mail.messages) >= PARCELS
+    tracktor.settle()
+    assert sorted(message.recipients[0] for message in mail.messages) == customers
+    assert all("has been delivered" in message.message["Subject"] for message in mail.messages)

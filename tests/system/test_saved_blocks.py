@@ -1,0 +1,68 @@
+"""A shop's documents are its own; what may serve several shops is shared where it has none."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from prefect_tracktor import EmailTemplate, InvalidInput, NotificationLedger, OrderFile
+from prefect_tracktor.saved_blocks import document_of_shop, find_document, shared_ledger
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A ledger and orders of all shops, and a ledger that Oslo has for itself."""
+    monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-all-shops")
+    NotificationLedger(url="sqlite:////data/all.sqlite3").save("of-all-shops", overwrite=True)
+    OrderFile(path="all.csv").save("of-all-shops", overwrite=True)
+    NotificationLedger(url="sqlite:////data/oslo.sqlite3").save("oslo", overwrite=True)
+    yield
+    NotificationLedger.delete("of-all-shops")
+    OrderFile.delete("of-all-shops")
+    NotificationLedger.delete("oslo")
+
+
+def address_of(shop: str) -> str:
+    ledger = document_of_shop(NotificationLedger, shop)
+    assert isinstance(ledger, NotificationLedger)
+    return ledger.url.get_secret_value()
+
+
+def test_a_shop_without_a_ledger_goes_by_that_of_all(shared: None) -> None:
+    assert address_of("bergen") == "sqlite:////data/all.sqlite3"
+
+
+def test_a_shop_with_a_ledger_goes_by_its_own(shared: None) -> None:
+    assert address_of("oslo") == "sqlite:////data/oslo.sqlite3"
+
+
+def test_whoever_names_no_ledger_goes_by_that_of_all(shared: None) -> None:
+    assert shared_ledger().url.get_secret_value() == "sqlite:////data/all.sqlite3"
+    NotificationLedger.delete("of-all-shops")
+    try:
+        assert shared_ledger() == NotificationLedger()
+    finally:
+        NotificationLedger().save("of-all-shops")
+
+
+def test_orders_are_never_those_of_another_shop(shared: None) -> None:
+    assert document_of_shop(OrderFile, "bergen") is None
+
+
+@pytest.mark.parametrize("validate", [True, False])
+def test_a_document_that_holds_something_wrong_is_named(validate: bool) -> None:
+    EmailTemplate.model_construct(subject="{{ oder.order_name }}").save("edited", overwrite=True)
+    with pytest.raises(InvalidInput, match="tracktor-email-template/edited holds something"):
+        find_document(EmailTemplate, "edited", validate=validate)
+
+
+def test_an_answer_that_cannot_be_read_does_not_say_that_there_is_no_document(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unreadable(*_: object, **__: object) -> None:
+        raise ValueError("Expecting value: line 1 column 1 (char 0)")
+
+    monkeypatch.setattr(NotificationLedger, "load", unreadable)
+    with pytest.raises(ValueError, match="Expecting value"):
+        find_document(NotificationLedger, "tracktor")

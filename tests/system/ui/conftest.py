@@ -1,0 +1,219 @@
+"""A shop's whole installation, as a person meets it: Prefect's server and UI, blocks, deployments.
+
+`make test-ui` runs these tests; `UI_PICTURES=docs/images make test-ui` keeps what they saw.
+"""
+
+import csv
+import datetime as dt
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import Popen
+from typing import Any, Literal
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from tests.support.programs import PROJECT, prefect_server, running, waiting
+
+NAMES = ("chromium", "google-chrome", "chromium-browser")
+PICTURES = "UI_PICTURES"
+SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
+SECRET_PATH = "0123456789abcdef0123456789abcdef"  # of a host that does not exist
+DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+
+# logos come from the internet, which a test may not have
+HIDE_BROKEN_IMAGES = """() => [...document.images]
+    .filter(image => !image.naturalWidth)
+    .forEach(image => image.style.visibility = "hidden")"""
+
+Picture = Callable[..., None]
+ColorScheme = Literal["light", "dark"]
+
+# a busy machine is no fault
+expect.set_options(timeout=30_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """What a shop runs, and where it can be looked at.
+
+    Attributes:
+        url: The server's address; people open it as it is.
+        tracktor: The account.
+        mail: Where messages arrive.
+        log: What the served deployments have printed.
+    """
+
+    url: str
+    tracktor: Sandbox
+    mail: MailServer
+    log: Path
+
+    def ask(self, path: str, **content: Any) -> Any:
+        """Ask Prefect's API.
+
+        Args:
+            path: Below `/api/`.
+            **content: What to post; without any, it is read.
+
+        Returns:
+            The answer.
+        """
+        method = "POST" if content else "GET"
+        address = f"{self.url}/api/{path}"
+        answer = httpx.request(method, address, json=content or None, timeout=30)
+        return answer.raise_for_status().json()
+
+    def deployment(self, name: str) -> dict[str, Any]:
+        """A deployment's record.
+
+        Args:
+            name: Flow and deployment, such as `Sync webhooks/hourly`.
+
+        Returns:
+            What the server knows of it.
+        """
+        found: dict[str, Any] = self.ask(f"deployments/name/{name}")
+        return found
+
+    def artifacts(self, flow_run_id: str) -> dict[str, dict[str, Any]]:
+        """A run's artifacts by key.
+
+        Args:
+            flow_run_id: The run.
+
+        Returns:
+            What the server knows of each.
+        """
+        found = self.ask("artifacts/filter", flow_runs={"id": {"any_": [flow_run_id]}})
+        return {artifact["key"]: artifact for artifact in found}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser that is installed."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if found is None:
+        pytest.skip(f"there is no browser: install one of {', '.join(NAMES)}")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, installation: Installation) -> Iterator[Page]:
+    """A browser that was never here: it gets the UI that people get by default."""
+    context = browser.new_context(
+        base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
+    )
+    context.set_default_timeout(30_000)
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
+    """Keep what is seen: in a temporary directory, or where `UI_PICTURES` says."""
+    wanted = os.environ.get(PICTURES)
+    folder = PROJECT / wanted if wanted else tmp_path_factory.mktemp("pictures")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def picture(seen: Page | Locator, name: str, **options: Any) -> None:
+        page = seen if isinstance(seen, Page) else seen.page
+        page.evaluate(HIDE_BROKEN_IMAGES)
+        seen.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide", **options)
+
+    return picture
+
+
+@pytest.fixture(scope="session")
+def installation(
+    chromium: str, prefect_database_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """A Prefect server, a sandbox shop of today, the block documents, all deployments served."""
+    folder = tmp_path_factory.mktemp("installation")
+    database = {"PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url}
+    with ExitStack() as parts:
+        api = parts.enter_context(prefect_server(folder, database))
+        shop = Shop(orders=400, expired=12, now=dt.datetime.now(dt.UTC))
+        tracktor = parts.enter_context(Sandbox(shop))
+        mail = parts.enter_context(MailServer())
+        _write_files(folder, shop)
+        environment = {
+            "PREFECT_HOME": str(folder / "home"),
+            "PREFECT_API_URL": api,
+            "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+            "PREFECT_API_LOG_RETRYABLE_ERRORS": "true",
+            "TRACKTOR_UUID": tracktor.uuid,
+            "TRACKTOR_API_KEY": tracktor.api_key,
+            "TRACKTOR_BASE_URL": tracktor.base_url,
+            "TRACKTOR_ORDERS": "orders_export.csv",
+            "TRACKTOR_STATUSES": "production_plan.csv",
+            "TRACKTOR_SENDER": SENDER,
+            "TRACKTOR_NOTIFY": "in_transit,out_for_delivery,delivered",
+            "TRACKTOR_ANNOUNCE_EXCEPTIONS": "yes",
+            "TRACKTOR_DRY_RUN": "yes",
+            "TRACKTOR_WEBHOOK_ADDRESS": f"https://hooks.sandbox-shop.example/{SECRET_PATH}",
+            "SMTP_SERVER": mail.host,
+            "SMTP_PORT": str(mail.port),
+            "SMTP_TYPE": "INSECURE",
+        }
+
+        def start(module: str, *arguments: str, says: str = "") -> Popen[bytes]:
+            program = running(
+                "-m",
+                module,
+                *arguments,
+                log=folder / f"{module}.log",
+                says=says,
+                environment=os.environ | {"PYTHONPATH": str(PROJECT)} | environment,
+                # where the files are, so that no picture shows a path of this machine
+                cwd=folder,
+            )
+            return parts.enter_context(program)
+
+        assert start("blocks").wait() == 0, (folder / "blocks.log").read_text()
+        start("flows", "serve", says="being served")
+        yield Installation(api.removesuffix("/api"), tracktor, mail, folder / "flows.log")
+
+
+def _write_files(folder: Path, shop: Shop) -> None:
+    shop.write_orders_csv(folder / "orders_export.csv")
+    with (folder / "production_plan.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = ((order_id, "Sewing") for order_id in shop.order_ids[:60])
+        csv.writer(file).writerows([("order_id", "status"), *rows])
+
+
+def in_order(page: Page, words: Sequence[str]) -> None:
+    """Check that a page comes to say all of these, one below the other.
+
+    Args:
+        page: The page.
+        words: In their order; the UI shows markdown in help texts as it was written.
+    """
+    for attempt in waiting():
+        with attempt:
+            _check_order(" ".join(page.get_by_role("main").inner_text().split()), words)
+
+
+def _check_order(said: str, words: Sequence[str]) -> None:
+    place = 0
+    for some in words:
+        shown = " ".join(some.split())
+        found = said.find(shown, place)
+        assert found >= 0, f"{shown!r} is not shown after {said[max(0, place - 60) : place]!r}"
+        place = found + len(shown)

@@ -1,0 +1,309 @@
+"""Deployments in Prefect's UI: started from their forms, watched at work, looked at after."""
+
+import datetime as dt
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from prefect_tracktor.sandbox import MailFaults
+from tests.support.programs import waiting
+from tests.system.ui.conftest import DESKTOP, SECRET_PATH, SENDER, Installation, Picture, in_order
+
+pytestmark = pytest.mark.ui
+
+PROGRESS = re.compile(r"Progress: (\d+)%")
+SECONDS_A_MESSAGE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What a person saw of a run that was started from its form.
+
+    Attributes:
+        run_id: The run.
+        progress: The percentages that were seen while it worked, in this order.
+    """
+
+    run_id: str
+    progress: tuple[int, ...]
+
+
+def open_form(page: Page, flow: str, deployment: str) -> None:
+    """Click from the list of deployments to the custom-run form."""
+    page.goto("deployments")
+    row = page.get_by_role("row").filter(has_text=flow)
+    row.get_by_role("link", name=deployment, exact=True).click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    expect(page.get_by_role("switch", name="dry_run")).to_be_visible()
+
+
+def submit(page: Page) -> str:
+    """Start the run of a form, and go to its page."""
+    for attempt in waiting():
+        with attempt:
+            page.get_by_role("button", name="Submit").click()
+            # the UI does not try again by itself where the server was busy
+            expect(page.get_by_role("link", name="View run")).to_be_visible(timeout=10_000)
+    page.get_by_role("link", name="View run").click()
+    expect(page).to_have_url(re.compile("/runs/flow-run/"))
+    return page.url.rpartition("/")[2].partition("?")[0]
+
+
+def open_artifact(page: Page, installation: Installation, run_id: str, key: str) -> None:
+    """Click from a run to one of its artifacts."""
+    page.goto(f"runs/flow-run/{run_id}?tab=Artifacts")
+    page.get_by_role("heading", name=key, exact=True).click()
+    short_id = installation.artifacts(run_id)[key]["id"].partition("-")[0]
+    page.get_by_role("link", name=short_id).click()
+    expect(page.get_by_role("tab", name="Raw")).to_be_visible()
+
+
+@pytest.fixture(scope="module")
+def mail_walk(browser: Browser, installation: Installation, picture: Picture) -> Walk:
+    """The e-mail flow started from its form, for customers in earnest, and watched to its end."""
+    context = browser.new_context(
+        base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
+    )
+    page = context.new_page()
+    # slow until it was watched
+    installation.mail.faults = MailFaults(delay_seconds=SECONDS_A_MESSAGE)
+    open_form(page, "E-mail expired exceptions", "daily")
+    dry_run = page.get_by_role("switch", name="dry_run")
+    expect(dry_run).to_be_checked()
+    dry_run.click()
+    page.get_by_role("spinbutton", name="max_emails").fill("40")
+    expect(dry_run).not_to_be_checked()
+    # six blocks are chosen
+    expect(page.get_by_role("button", name="Select a block")).to_have_count(6)
+    page.set_viewport_size({"width": 1280, "height": 1150})
+    page.mouse.wheel(0, -10_000)
+    picture(page, "run-form")
+    page.set_viewport_size(DESKTOP)
+    run_id = submit(page)
+    for attempt in waiting(LookupError):
+        with attempt:
+            progress = installation.artifacts(run_id)["tracktor-messages"]
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_role("heading", name="tracktor-messages")).to_be_visible()
+    picture(page, "run-at-work")
+    page.goto(f"artifacts/artifact/{progress['id']}")
+    seen = []
+    for percent in watch(page):
+        seen.append(percent)
+        if len(seen) == 3:
+            installation.mail.faults = MailFaults()
+    page.goto(f"runs/flow-run/{run_id}")
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    # the last lines reach the server after the state, upon which the page looks for no more
+    for attempt in waiting():
+        with attempt:
+            page.reload()
+            expect(page.get_by_text("12 sent")).to_be_visible(timeout=3_000)
+    picture(page.get_by_role("tabpanel", name="Logs"), "run-log")
+    context.close()
+    return Walk(run_id, tuple(seen))
+
+
+def watch(page: Page) -> Iterator[int]:
+    """The percentages that a progress artifact shows to who reloads it, until it is done."""
+    shown = page.get_by_text(PROGRESS)
+    percent = -1
+    while percent < 100:
+        before = percent
+        for attempt in waiting():
+            with attempt:
+                page.reload()
+                expect(shown).to_be_visible()
+                percent = int(PROGRESS.sub(r"\1", shown.inner_text()))
+                assert percent != before
+        yield percent
+
+
+def rows_of(page: Page) -> list[list[str]]:
+    """The cells that a page's table shows, line by line."""
+    rows = page.get_by_role("row")
+    expect(rows.nth(1)).to_be_visible()
+    return [
+        [cell.strip() for cell in row.locator("th, td").all_inner_texts()] for row in rows.all()
+    ]
+
+
+def test_each_form_names_every_parameter_and_says_what_it_does(
+    page: Page, installation: Installation
+) -> None:
+    deployments = installation.ask("deployments/filter", sort="NAME_ASC")
+    assert len(deployments) >= 6
+    for deployment in deployments:
+        page.goto(f"deployments/deployment/{deployment['id']}/run")
+        parameters = deployment["parameter_openapi_schema"]["properties"].values()
+        in_place = sorted(parameters, key=lambda parameter: parameter["position"])
+        in_order(page, [words for p in in_place for words in (p["title"], p["description"])])
+        expect(page.get_by_role("switch", name="dry_run")).to_be_checked()
+
+
+def test_what_people_decide_comes_before_what_they_leave_alone(page: Page) -> None:
+    open_form(page, "E-mail expired exceptions", "daily")
+    in_order(page, ["sender", "dry_run", "redirect_to", "max_emails", "ledger", "chunk_size"])
+    expect(page.get_by_role("textbox", name="sender")).to_have_value(SENDER)
+    expect(page.get_by_role("textbox", name="redirect_to")).to_be_empty()
+    expect(page.get_by_role("spinbutton", name="max_emails")).to_have_value("500")
+
+
+def test_a_run_from_the_form_writes_to_exactly_the_right_customers(
+    installation: Installation, mail_walk: Walk
+) -> None:
+    run = installation.ask(f"flow_runs/{mail_walk.run_id}")
+    assert run["state"]["type"] == "COMPLETED"
+    assert run["parameters"]["dry_run"] is False
+    assert run["parameters"]["max_emails"] == 40
+    received = [message.recipients for message in installation.mail.messages]
+    expected = installation.tracktor.shop.customers_to_write_to().values()
+    assert sorted(received) == sorted((address,) for address in expected)
+
+
+def test_blocks_chosen_in_a_form_stay_references(
+    installation: Installation, mail_walk: Walk
+) -> None:
+    run = installation.ask(f"flow_runs/{mail_walk.run_id}")
+    blocks = {"credentials", "orders", "email_server", "template", "ledger", "settled"}
+    for name in blocks:
+        assert list(run["parameters"][name]) == ["$ref"], name
+    records = [run, *installation.ask("deployments/filter", sort="NAME_ASC")]
+    kept = json.dumps(records)
+    assert installation.tracktor.api_key not in kept
+    assert SECRET_PATH not in kept
+
+
+def test_progress_is_seen_while_a_run_works(mail_walk: Walk) -> None:
+    first, *later = mail_walk.progress
+    assert first < 100
+    assert later == sorted(later)
+    assert later[-1] == 100
+    assert len(later) > 2, "it moves, and does not jump"
+
+
+def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
+    page: Page, mail_walk: Walk, picture: Picture
+) -> None:
+    page.goto(f"runs/flow-run/{mail_walk.run_id}?tab=Artifacts")
+    for key, says in {
+        "expired-exceptions": "Who was concerned; outcomes.",
+        "expired-exceptions-summary": "The run in numbers.",
+        "parcels-in-trouble": "Charts of all exceptions.",
+        "tracktor-messages": "Messages sent",
+    }.items():
+        expect(page.get_by_role("heading", name=key, exact=True)).to_be_visible()
+        expect(page.get_by_text(says)).to_be_visible()
+    page.get_by_text("Messages sent").scroll_into_view_if_needed()
+    picture(page.get_by_role("tabpanel", name="Artifacts"), "run-artifacts")
+
+
+def test_the_table_shows_whom_it_concerned_by_masked_addresses(
+    page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+) -> None:
+    open_artifact(page, installation, mail_walk.run_id, "expired-exceptions")
+    headers, *rows = rows_of(page)
+    assert headers[:4] == ["Order", "To", "Outcome", "Reason"]
+    assert {row[2] for row in rows} <= {"Sent", "No e-mail address"}
+    assert all(re.fullmatch(r"(\w?\*{3}@\*{3}\.\w+)?", row[1]) for row in rows)
+    assert any(row[1] for row in rows)
+    assert {row[4] for row in rows} == {"Tracking Expired"}
+    picture(page.get_by_role("tabpanel"), "table")
+
+
+def test_the_summary_shows_what_there_was_and_says_what_there_was_not(
+    page: Page, installation: Installation, mail_walk: Walk, picture: Picture
+) -> None:
+    open_artifact(page, installation, mail_walk.run_id, "expired-exceptions-summary")
+    heading = page.get_by_role("heading", name="Customers with expired tracking", exact=True)
+    expect(heading).to_be_visible()
+    shown = {row[0]: row[1] for row in rows_of(page)[1:]}
+    assert int(shown["read"]) + int(shown["left out as unfulfilled"]) == 400
+    assert shown["sent"] == "12"
+    assert "refused" not in shown
+    expect(
+        page.get_by_role("paragraph").filter(has_text=re.compile("None: .*refused"))
+    ).to_be_visible()
+    picture(page.get_by_role("tabpanel"), "summary")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_charts_show_how_much_is_in_trouble(
+    page: Page, installation: Installation, mail_walk: Walk, picture: Picture, scheme: Any
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    open_artifact(page, installation, mail_walk.run_id, "parcels-in-trouble")
+    expect(page.get_by_role("heading", name="By exception")).to_be_visible()
+    tables = [[]]  # type: list[list[list[str]]]
+    for row in rows_of(page):
+        if row[1:] == ["Parcels", "Share"]:
+            tables.append([])
+        else:
+            tables[-1].append(row)
+    _, by_exception, by_carrier, by_age = tables
+    troubled = sum(
+        bool(parcel["exception_status"]) and parcel["shipment_status"] != "delivered"
+        for order in map(installation.tracktor.shop.order, installation.tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+    )
+    for table in (by_exception, by_carrier, by_age):
+        assert sum(int(count) for _, count, _ in table) == troubled
+        longest = max(table, key=lambda row: int(row[1]))
+        assert max(bar.count("█") for *_, bar in table) == longest[2].count("█") > 10
+    assert "Tracking Expired" in {name for name, *_ in by_exception}
+    overflow = "e => e.scrollWidth - e.clientWidth"
+    assert [table.evaluate(overflow) for table in page.get_by_role("table").all()] == [0, 0, 0]
+    page.set_viewport_size({"width": 1280, "height": 1010})
+    page.mouse.wheel(0, -10_000)
+    picture(page, f"charts-{scheme}")
+
+
+def test_the_event_feed_lists_what_was_announced(
+    page: Page, installation: Installation, picture: Picture
+) -> None:
+    deployment = installation.deployment("Announce exceptions/every-four-hours")
+    run = installation.ask(
+        f"deployments/{deployment['id']}/create_flow_run", parameters={"dry_run": False}
+    )
+    for attempt in waiting():
+        with attempt:
+            found = installation.ask(f"flow_runs/{run['id']}")
+            assert found["state"]["type"] == "COMPLETED"
+            ours = {"event": {"prefix": ["tracktor."]}}
+            assert installation.ask("events/filter", filter=ours)["total"] > 0
+    # the feed goes to the last full minute: so somebody looks who comes a little later
+    page.clock.set_fixed_time(dt.datetime.now(dt.UTC) + dt.timedelta(minutes=2))
+    page.goto("events")
+    page.get_by_role("button", name="Filter by event type").click()
+    page.get_by_role("option", name="tracktor.*", exact=True).click()
+    page.keyboard.press("Escape")
+    feed = page.get_by_role("listitem").filter(has_text="tracktor.fulfillment.exception.")
+    expect(feed.first).to_be_visible()
+    expect(page.get_by_text("tracktor.fulfillment.exception.expired").first).to_be_visible()
+    expect(page.get_by_text("prefect.flow-run.Completed")).to_have_count(0)
+    picture(page, "events")
+    open_artifact(page, installation, run["id"], "exceptions")
+    headers, *rows = rows_of(page)
+    assert headers == ["Order", "Exception", "Carrier", "Outcome", "Order id", "Fulfillment id"]
+    assert {row[3] for row in rows} == {"Announced"}
+    picture(page.get_by_role("tabpanel"), "announced")
+
+
+def test_a_plan_is_shown_before_the_first_status_is_written(
+    page: Page, installation: Installation, picture: Picture
+) -> None:
+    open_form(page, "Reconcile manual statuses", "nightly")
+    run_id = submit(page)
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
+    open_artifact(page, installation, run_id, "reconcile-statuses-plan")
+    headers, *rows = rows_of(page)
+    assert headers == ["Order", "From", "To", "Outcome", "Reason", "Order id"]
+    assert rows
+    assert {row[1] for row in rows} >= {"In transit", "Cutting"}
+    picture(page.get_by_role("tabpanel"), "plan")

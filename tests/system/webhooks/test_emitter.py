@@ -1,0 +1,313 @@
+"""Events get to a real Prefect server, once, whatever happens on the way."""
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+import pytest
+from anyio.from_thread import start_blocking_portal
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.events import Kind, Subject, fulfillment_event
+from prefect_tracktor.models import Fulfillment
+from prefect_tracktor.sandbox import Sandbox
+from prefect_tracktor.webhooks import WebhookQueue
+from prefect_tracktor.webhooks.emitter import Emitter
+from prefect_tracktor.webhooks.processor import SingleWriter
+from tests.support.webhooks import TOKEN, Listening, events_at_prefect, eventually
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+AT_ONCE = timedelta(0)
+
+
+class Bench:
+    """One account's outbox, a round at a time."""
+
+    def __init__(self, queue: WebhookQueue, account: str) -> None:
+        self.queue = queue
+        self.account = account
+        self.emitter = Emitter(
+            account, queue, SingleWriter(), confirm_after=AT_ONCE, resend_after=timedelta(hours=1)
+        )
+
+    def news(self, fulfillment_id: int, status: str = "delivered", *, name: str = "") -> None:
+        """Put an event into the outbox."""
+        subject = Subject(Kind.FULFILLMENT, fulfillment_id)
+        self.queue.add(self.account, [subject])
+        [waiting] = self.queue.due(self.account, known=10, new=10)
+        parcel = Fulfillment(fulfillment_id=fulfillment_id, shipment_status=status)
+        event = fulfillment_event(parcel, account=self.account, received=waiting.received)
+        event.event = name or event.event
+        self.queue.settle(self.account, read=[(waiting, event)])
+
+    def do(self, action: Callable[[PrefectClient], Awaitable[object]]) -> None:
+        async def act() -> None:
+            async with get_client() as client:
+                await action(client)
+
+        anyio.run(act)
+
+    def send(self) -> None:
+        self.do(self.emitter.send_some)
+
+    def confirm(self) -> None:
+        self.do(self.emitter.confirm_all)
+
+    @property
+    def outbox(self) -> int:
+        return self.queue.waiting(self.account)[1]
+
+
+ids = iter(range(10_001, 20_000))
+
+
+@pytest.fixture
+def fulfillment_id() -> int:
+    """One of the test's own: the server is everybody's."""
+    return next(ids)
+
+
+@pytest.fixture
+def bench(queue: WebhookQueue, fulfillment_id: int) -> Bench:
+    """An emitter with an empty outbox."""
+    return Bench(queue, f"shop-{fulfillment_id}")
+
+
+def names_at_prefect(fulfillment_id: int) -> list[str]:
+    return [event.event for event in events_at_prefect(f"tracktor.fulfillment.{fulfillment_id}")]
+
+
+def test_an_event_is_kept_until_prefect_has_stored_it(bench: Bench, fulfillment_id: int) -> None:
+    bench.news(fulfillment_id)
+    bench.send()
+    assert bench.outbox == 1
+    for attempt in eventually():
+        with attempt:
+            bench.confirm()
+            assert bench.outbox == 0
+    [event] = events_at_prefect(f"tracktor.fulfillment.{fulfillment_id}")
+    assert event.event == "tracktor.fulfillment.delivered"
+    assert event.payload["fulfillment_id"] == fulfillment_id
+
+
+def test_an_event_that_did_not_arrive_is_sent_again(
+    bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.news(fulfillment_id)
+    bench.queue.claim(bench.account, limit=10)  # killed before it was sent
+    bench.send()
+    assert names_at_prefect(fulfillment_id) == []
+    bench.confirm()  # too early to say
+    assert bench.outbox == 1
+    bench.emitter = Emitter(
+        bench.account, bench.queue, SingleWriter(), confirm_after=AT_ONCE, resend_after=AT_ONCE
+    )
+    bench.confirm()
+    assert "1 events did not get to Prefect and are sent again" in caplog.text
+    bench.send()
+    for attempt in eventually():
+        with attempt:
+            assert names_at_prefect(fulfillment_id) == ["tracktor.fulfillment.delivered"]
+
+
+def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
+    bench: Bench, fulfillment_id: int
+) -> None:
+    bench.news(fulfillment_id)
+    bench.send()  # and killed before it was confirmed
+    for attempt in eventually():
+        with attempt:
+            assert len(names_at_prefect(fulfillment_id)) == 1
+    restarted = Bench(bench.queue, bench.account)
+    restarted.send()
+    restarted.confirm()
+    assert restarted.outbox == 0
+    restarted.news(fulfillment_id)  # Tracktor delivers it once more
+    assert restarted.outbox == 0
+
+
+def test_the_server_keeps_one_event_of_an_id_that_is_sent_twice(
+    bench: Bench, fulfillment_id: int
+) -> None:
+    bench.news(fulfillment_id)
+    bench.send()
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    sent = bench.queue.unconfirmed(bench.account, after=0, sent_before=soon, limit=10)
+    bench.queue.release([event for event, _ in sent])
+    bench.send()
+    bench.news(fulfillment_id, "in_transit")
+    bench.send()
+    for attempt in eventually():
+        with attempt:
+            assert sorted(names_at_prefect(fulfillment_id)) == [
+                "tracktor.fulfillment.delivered",
+                "tracktor.fulfillment.in_transit",
+            ]
+
+
+def test_events_wait_in_their_order_while_prefect_is_away(
+    bench: Bench, fulfillment_id: int
+) -> None:
+    statuses = ["Cutting", "Sewing", "in_transit"]
+    for status in statuses:
+        bench.news(fulfillment_id, status)
+    with (
+        temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(httpx.ConnectError),
+    ):
+        bench.send()
+    told = [json.loads(event.body) for event in bench.queue.claim(bench.account, limit=10)]
+    assert [event["payload"]["shipment_status"] for event in told] == statuses
+
+
+def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
+    bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.news(fulfillment_id, "in_transit")
+    bench.news(fulfillment_id, "delivered", name="x" * 5000)
+    bench.news(fulfillment_id, "out_for_delivery")
+    bench.send()
+    assert caplog.text.count("Prefect does not accept event") == 1
+    assert bench.outbox == 2
+    for attempt in eventually():
+        with attempt:
+            assert sorted(names_at_prefect(fulfillment_id)) == [
+                "tracktor.fulfillment.in_transit",
+                "tracktor.fulfillment.out_for_delivery",
+            ]
+
+
+def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
+    queue: WebhookQueue, fulfillment_id: int
+) -> None:
+    bench = Bench(queue, f"shop-{fulfillment_id}")
+    bench.emitter = Emitter(
+        bench.account, queue, SingleWriter(), confirm_after=AT_ONCE, resend_after=AT_ONCE
+    )
+    statuses = [f"status {number}" for number in range(12)]
+    for status in statuses:
+        bench.news(fulfillment_id, status)
+    taken: list[str] = []
+
+    class Moody(PrefectClient):
+        """Prefect, but for one event that it always fails of."""
+
+        async def request(self, method: Any, path: Any, *args: Any, **options: Any) -> Any:
+            sent = options.get("content", b"").decode()
+            if path == "/events" and "status_0" in sent:
+                request = httpx.Request(method, "http://127.0.0.1/events")
+                answer = httpx.Response(500, request=request)
+                raise httpx.HTTPStatusError("trouble", request=request, response=answer)
+            taken.append(sent)
+            return await super().request(method, path, *args, **options)
+
+    async def rounds() -> None:
+        async with Moody(str(PREFECT_API_URL.value())) as client:
+            with pytest.raises(httpx.HTTPStatusError):
+                await bench.emitter.send_some(client)
+            await bench.emitter.confirm_all(client)
+            for _ in statuses:
+                with suppress(httpx.HTTPStatusError):
+                    await bench.emitter.send_some(client)
+
+    anyio.run(rounds)
+    assert all(f".{status.replace(' ', '_')}" in "".join(taken) for status in statuses[1:])
+
+
+def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillment_id: int) -> None:
+    for status in ("in_transit", "delivered"):
+        bench.news(fulfillment_id, status, name="x" * 5000 + status)
+    with pytest.raises(httpx.HTTPStatusError):
+        bench.send()
+    assert len(bench.queue.claim(bench.account, limit=10)) == 2
+
+
+def test_a_change_in_the_shop_becomes_an_event_at_prefect(
+    listening: Listening,
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    queue: WebhookQueue,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, logger="prefect_tracktor")
+    order_id = tracktor.shop.order_ids[0]
+    with listening(confirm_after=AT_ONCE) as address:
+        for topic in ("order/all", "fulfillment/all", "order/delivered"):
+            tracktor.shop.create_webhook(topic=topic, address=f"{address}/{TOKEN}")
+        order = tracktor.shop.set_status(order_id, status="delivered")
+        tracktor.settle()
+        assert {delivery.status for delivery in tracktor.deliveries} == {200}
+        for attempt in eventually():
+            with attempt:
+                assert queue.waiting(credentials.account) == (0, 0)
+    [event] = events_at_prefect(f"tracktor.order.{order_id}")
+    assert event.event == "tracktor.order.delivered"
+    for parcel in order["fulfillments"]:
+        [event] = events_at_prefect(f"tracktor.fulfillment.{parcel['fulfillment_id']}")
+        assert event.related[0].id == f"tracktor.order.{order_id}"
+
+
+def test_deliveries_become_events_when_prefect_is_back(
+    listening: Listening,
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    queue: WebhookQueue,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    order_id = tracktor.shop.order_ids[1]
+    real = urlsplit(PREFECT_API_URL.value() or "")
+    with start_blocking_portal() as portal:
+        door = Door(real.hostname or "", real.port or 0)
+        elsewhere = {PREFECT_API_URL: f"http://127.0.0.1:{door.port}/api"}
+        with temporary_settings(updates=elsewhere), listening(confirm_after=AT_ONCE) as address:
+            answer = httpx.post(f"{address}/{TOKEN}", json={"order_id": order_id})
+            assert answer.status_code == 200
+            for attempt in eventually():
+                with attempt:
+                    assert "events wait, and are sent later" in caplog.text
+            assert queue.waiting(credentials.account) == (0, 1)
+            with portal.wrap_async_context_manager(door.open()):
+                for attempt in eventually():
+                    with attempt:
+                        assert queue.waiting(credentials.account) == (0, 0)
+    assert len(events_at_prefect(f"tracktor.order.{order_id}")) == 1
+
+
+class Door:
+    """A port that leads to Prefect's server while it is open."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        with socket.create_server(("127.0.0.1", 0)) as reserved:
+            self.port: int = reserved.getsockname()[1]
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._lead, "127.0.0.1", self.port)
+        try:
+            yield
+        finally:
+            server.close()
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(*self._target)
+        await asyncio.gather(_pass_on(reader, back), _pass_on(there, writer))
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()

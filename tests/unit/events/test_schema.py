@@ -1,0 +1,244 @@
+"""What Tracktor's objects become in Prefect."""
+
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.events import (
+    Kind,
+    Subject,
+    event_name,
+    exception_event,
+    exception_event_name,
+    fulfillment_event,
+    order_event,
+    status_slug,
+)
+from prefect_tracktor.events.schema import least_advanced, read_delivery
+from prefect_tracktor.models import Fulfillment, Order
+
+ACCOUNT = "b6ef35fe18ed39251365"
+NOW = dt.datetime(2026, 11, 24, 12, tzinfo=dt.UTC)
+DELIVERED = {"key": "delivered", "label": "Delivered", "datetime": "2026-11-20T10:00:00+01:00"}
+
+
+def parcel(**fields: Any) -> Fulfillment:
+    usual = {
+        "fulfillment_id": 7,
+        "order_id": 1001,
+        "order_name": "#1001",
+        "shipment_status": "delivered",
+        "tracking_number": "1Z999",
+        "carrier": {"slug": "ups", "name": "UPS"},
+        "latest_status": DELIVERED,
+    }
+    return Fulfillment.model_validate(usual | fields)
+
+
+def order(*parcels: dict[str, Any], **fields: Any) -> Order:
+    return Order.model_validate({"order_id": 1001, "fulfillments": parcels} | fields)
+
+
+def step(key: str, day: int) -> dict[str, str]:
+    return {"key": key, "datetime": f"2026-11-{day:02}T10:00:00Z"}
+
+
+def of_parcel(**fields: Any) -> Any:
+    return fulfillment_event(parcel(**fields), account=ACCOUNT, received=NOW)
+
+
+def of_order(*parcels: dict[str, Any], **fields: Any) -> Any:
+    return order_event(order(*parcels, **fields), account=ACCOUNT, received=NOW)
+
+
+def test_a_parcels_event_names_its_status_its_order_and_its_shop() -> None:
+    event = of_parcel()
+    assert event.event == "tracktor.fulfillment.delivered"
+    assert event.resource.root == {
+        "prefect.resource.id": "tracktor.fulfillment.7",
+        "prefect.resource.name": "#1001, parcel 7",
+    }
+    assert [(related.role, related.id) for related in event.related] == [
+        ("order", "tracktor.order.1001"),
+        ("shop", f"tracktor.shop.{ACCOUNT}"),
+    ]
+    assert event.payload == {
+        "order_id": 1001,
+        "fulfillment_id": 7,
+        "order_name": "#1001",
+        "shipment_status": "delivered",
+        "exception_status": None,
+        "carrier": "ups",
+    }
+    assert event.occurred == dt.datetime(2026, 11, 20, 9, tzinfo=dt.UTC)
+
+
+def test_a_bare_parcel_is_enough() -> None:
+    event = fulfillment_event(Fulfillment(fulfillment_id=7), account=ACCOUNT, received=NOW)
+    assert event.event == "tracktor.fulfillment.pre_transit"
+    assert event.resource.name == "tracktor.fulfillment.7"
+    assert [related.role for related in event.related] == ["shop"]
+    assert event.occurred == NOW
+
+
+def test_the_same_news_has_the_same_id_whenever_and_however_it_comes() -> None:
+    later = fulfillment_event(parcel(), account=ACCOUNT, received=NOW + dt.timedelta(days=3))
+    in_utc = of_parcel(latest_status=DELIVERED | {"datetime": "2026-11-20T09:00:00Z"})
+    assert of_parcel().id == later.id == in_utc.id == of_parcel(order_name="#1").id
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"fulfillment_id": 8},
+        {"shipment_status": "in_transit", "latest_status": step("in_transit", 20)},
+        {"latest_status": DELIVERED | {"datetime": "2026-11-21T10:00:00+01:00"}},
+    ],
+)
+def test_other_news_has_another_id(changed: dict[str, Any]) -> None:
+    assert of_parcel(**changed).id != of_parcel().id
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"shipment_status": None, "latest_status": step("in_transit", 20)},
+        {"shipment_status": None, "latest_status": {"label": "In transit"}},
+        {"shipment_status": "In transit", "latest_status": None},
+        {"shipment_status": "in_transit", "latest_status": DELIVERED},
+        {"shipment_status": None, "latest_status": {"label": "Delivered"}},
+    ],
+)
+def test_events_and_flows_see_the_same_status(fields: dict[str, Any]) -> None:
+    assert of_parcel(**fields).event == f"tracktor.fulfillment.{parcel(**fields).current_status}"
+
+
+def test_an_id_belongs_to_one_account_and_one_kind() -> None:
+    elsewhere = fulfillment_event(parcel(), account="another", received=NOW)
+    trouble = exception_event(parcel(exception_status="delivered"), account=ACCOUNT, received=NOW)
+    of_an_order = of_order(order_id=7, statuses=["delivered"])
+    assert len({of_parcel().id, elsewhere.id, trouble.id, of_an_order.id}) == 4
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-12-24T10:00:00Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"]
+)
+def test_no_event_occurs_at_a_time_that_cannot_be(time: str) -> None:
+    assert of_parcel(latest_status=DELIVERED | {"datetime": time}).occurred == NOW
+
+
+def test_a_step_is_found_by_its_label_for_a_custom_status() -> None:
+    own = {"key": "c-17", "label": "Ready for pickup", "datetime": "2026-11-19T08:00:00Z"}
+    event = of_parcel(shipment_status="Ready for pickup", status=[own], latest_status=own)
+    assert event.event == "tracktor.fulfillment.ready_for_pickup"
+    assert event.occurred == dt.datetime(2026, 11, 19, 8, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("status", "slug"),
+    [
+        ("in_transit", "in_transit"),
+        ("Out for Delivery", "out_for_delivery"),
+        ("  Sewing / Cutting!  ", "sewing_cutting"),
+        ("準備中", "準備中"),
+        ("a.b*[c]?", "a_b_c"),
+        ("🚚", "custom"),
+        ("", "pre_transit"),
+        (None, "pre_transit"),
+        ("x" * 500, "x" * 60),
+    ],
+)
+def test_a_status_becomes_part_of_a_name(status: str | None, slug: str) -> None:
+    assert status_slug(status) == slug
+
+
+@given(st.text())
+def test_no_status_has_dots_blanks_or_wildcards_in_a_name(status: str) -> None:
+    slug = status_slug(status)
+    assert slug
+    assert slug == status_slug(slug)
+    assert not set(slug) & set(". *?[]!{}\"'\n")
+
+
+def test_names_for_triggers_can_stand_for_all() -> None:
+    assert event_name(Kind.ORDER, "*") == "tracktor.order.*"
+    assert exception_event_name("*") == "tracktor.fulfillment.exception.*"
+
+
+@pytest.mark.parametrize(
+    ("statuses", "status"),
+    [
+        (["delivered", "delivered"], "delivered"),
+        (["delivered", "in_transit"], "in_transit"),
+        (["out_for_delivery", "order_ready"], "order_ready"),
+        (["delivered", "Sewing", "Cutting"], "Sewing"),
+        ([], None),
+    ],
+)
+def test_an_order_is_as_far_as_its_last_parcel(statuses: list[str], status: str | None) -> None:
+    assert least_advanced(statuses) == status
+
+
+def test_an_order_reached_a_status_when_its_last_parcel_did() -> None:
+    first = {"fulfillment_id": 1, "status": [step("in_transit", 1), step("delivered", 5)]}
+    second = {"fulfillment_id": 2, "status": [step("in_transit", 3), step("delivered", 9)]}
+    event = of_order(first, second, statuses=["delivered", "delivered"])
+    assert event.event == "tracktor.order.delivered"
+    assert event.occurred == dt.datetime(2026, 11, 9, 10, tzinfo=dt.UTC)
+
+
+def test_an_orders_news_is_no_other_because_one_of_its_parcels_moved_on() -> None:
+    moved = {"fulfillment_id": 1, "status": [step("in_transit", 1), step("delivered", 5)]}
+    behind = {"fulfillment_id": 2, "status": [step("in_transit", 3)]}
+    before = {"fulfillment_id": 1, "status": [step("in_transit", 1)]}
+    then = of_order(before, behind, statuses=["in_transit", "in_transit"])
+    now = of_order(moved, behind, statuses=["delivered", "in_transit"])
+    assert then.id == now.id
+
+
+def test_trouble_is_an_event_with_the_time_at_which_it_was_found() -> None:
+    event = exception_event(parcel(exception_status="expired"), account=ACCOUNT, received=NOW)
+    assert event.event == "tracktor.fulfillment.exception.expired"
+    assert event.occurred == NOW
+    again = exception_event(
+        parcel(exception_status="expired"), account=ACCOUNT, received=NOW + dt.timedelta(hours=6)
+    )
+    assert again.id == event.id
+    with pytest.raises(InvalidInput, match="fulfillment 7 has no exception_status"):
+        exception_event(parcel(), account=ACCOUNT, received=NOW)
+
+
+@pytest.mark.parametrize(
+    ("body", "subject"),
+    [
+        ({"fulfillment_id": 7, "order_id": 1}, Subject(Kind.FULFILLMENT, 7)),
+        ({"fulfillment": {"fulfillment_id": "7"}}, Subject(Kind.FULFILLMENT, 7)),
+        ({"order_id": "1001", "fulfillments": []}, Subject(Kind.ORDER, 1001)),
+        ({"order": {"order_id": 1001}}, Subject(Kind.ORDER, 1001)),
+    ],
+)
+def test_a_delivery_names_a_parcel_or_an_order(body: Any, subject: Subject) -> None:
+    assert read_delivery(json.dumps(body).encode()) == subject
+
+
+@pytest.mark.parametrize("value", [True, -1, 0, 7.5, 2**63, "٣", "7x", "9" * 5000, [7], None])
+def test_what_is_no_id_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="no usable order_id"):
+        read_delivery(json.dumps({"order_id": value}).encode())
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'"x"', b"\xff", b"[" * 100_000, b'{"a":' * 9999])
+def test_what_is_no_json_object_is_refused(body: bytes) -> None:
+    with pytest.raises(InvalidInput, match="the body is not"):
+        read_delivery(body)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_body_makes_the_reading_fail_otherwise(body: bytes) -> None:
+    with pytest.raises(InvalidInput):
+        read_delivery(body)

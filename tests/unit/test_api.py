@@ -1,0 +1,416 @@
+"""What is sent, and how answers are read: no server needed."""
+
+import json
+import logging
+import pickle
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor import api
+from prefect_tracktor.errors import (
+    AuthenticationError,
+    InvalidInput,
+    InvalidResponse,
+    NotFound,
+    RateLimited,
+    ServerError,
+    TracktorError,
+    UnprocessableValue,
+)
+from prefect_tracktor.http.call import ApiCall, Response, parse_response, retry_after
+from prefect_tracktor.validation import checked_address
+
+HOOK = "https://shop.example/hook"
+
+PERSONAL = [
+    "Ada Lovelace",
+    "Maria Green",
+    "Will Page",
+    "Grant Price",
+    "Tim O'Brien",
+    "李雷",
+    "12 Main Street",
+    "Hauptstraße 17",
+    "1Z999AA10123456784",
+    "ada.lovelace@example.com",
+    "ada-lovelace",
+    "+49 30 1234567",
+    "555-0199",
+]
+
+
+class LikeNumpys:
+    def __index__(self) -> int:
+        return 7
+
+
+def answered(body: Any, status: int = 200) -> Response:
+    return Response(status, {}, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("api_call", "call", "body"),
+    [
+        (api.get_fulfillment(7), "GET fulfillments/7.json", None),
+        (api.get_status_options(), "GET status-options.json", None),
+        (api.get_order(1001), "GET orders/1001.json", None),
+        (
+            api.update_order(1001, status="Sewing", automatic_carrier_updates=False, force=True),
+            "POST orders/1001.json",
+            {"order": {"status": "Sewing", "automatic_carrier_updates": False, "force": True}},
+        ),
+        (api.list_webhooks(), "GET webhooks.json", None),
+        (
+            api.create_webhook(topic="order/all", address=HOOK),
+            "POST webhooks.json",
+            {"webhook": {"topic": "order/all", "address": HOOK}},
+        ),
+        (api.delete_webhook(3), "DELETE webhooks/3.json", None),
+    ],
+)
+def test_each_call_is_sent_as_the_reference_says(
+    api_call: ApiCall[Any], call: str, body: Any
+) -> None:
+    assert api_call.request_line == call
+    assert api_call.json == body
+
+
+def test_an_order_can_be_handed_back_to_the_carrier_without_a_status() -> None:
+    api_call = api.update_order(1, automatic_carrier_updates=True)
+    assert api_call.json == {"order": {"automatic_carrier_updates": True}}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        api.get_order,
+        api.get_fulfillment,
+        lambda value: api.update_order(value, status="Sewing"),
+    ],
+)
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, True, "", "07", "-7", "٣", "7.5", "../7", "9" * 20, 7.5, 2.0**53, None, [7], 2**63],
+)
+def test_what_is_no_id_never_becomes_part_of_a_path(
+    make: Callable[[Any], ApiCall[Any]], value: Any
+) -> None:
+    with pytest.raises(InvalidInput, match="must be a positive whole number"):
+        make(value)
+
+
+@pytest.mark.parametrize("value", [0, -1, True, "", "../7", "7/8", 7.5, None, [7], "x" * 65])
+def test_nor_does_what_is_no_id_of_a_webhook(value: Any) -> None:
+    with pytest.raises(InvalidInput, match="webhook_id"):
+        api.delete_webhook(value)
+
+
+@pytest.mark.parametrize("value", [7, "7", " 7 ", 7.0, LikeNumpys()])
+def test_what_is_plainly_an_id_is_one(value: Any) -> None:
+    assert api.get_order(value).path == "orders/7.json"
+
+
+@pytest.mark.parametrize("values", [{}, {"force": True}, {"status": " "}, {"status": 5}])
+def test_an_update_that_sets_nothing_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        api.update_order(1, **values)
+
+
+def test_a_flag_that_is_no_flag_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="automatic_carrier_updates"):
+        api.update_order(1, automatic_carrier_updates="no")  # type: ignore[arg-type]
+
+
+def test_only_documented_topics_can_be_subscribed_to() -> None:
+    with pytest.raises(InvalidInput, match="order/delivered"):
+        api.create_webhook(topic="order/ordered", address=HOOK)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://shop.example/hook",
+        "ftp://shop.example",
+        "https://user:password@shop.example",
+        "https://shop.example/#part",
+        "https://shop.example/a b",
+        "https://shop.example\\@evil.example",
+        "https://",
+        "https://[::1",
+        "//shop.example",
+        "https://shop.example/\n",
+        "http://127.0.0.1.evil.example",
+        "",
+    ],
+)
+def test_an_address_that_nothing_should_be_posted_to_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInput, match="address must be"):
+        api.create_webhook(topic="order/all", address=address)
+
+
+@pytest.mark.parametrize("address", ["http://localhost:1/a", "http://127.0.0.1", "http://[::1]:8/"])
+def test_this_machine_may_be_reached_without_tls(address: str) -> None:
+    assert checked_address(address, field="address") == address
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "../../other"),
+        ("GET", "/orders"),
+        ("GET", "https://evil.example"),
+        ("GET", "orders/%2e%2e/x"),
+        ("GET", "orders//x"),
+        ("GET", "orders/1.json\n"),
+        ("get", "orders"),
+        ("TRACE", "orders"),
+    ],
+)
+def test_an_unknown_call_stays_within_the_account(method: str, path: str) -> None:
+    with pytest.raises(InvalidInput):
+        api.any_call(method, path)
+
+
+def test_an_unknown_write_is_not_repeated_lightly() -> None:
+    assert not api.any_call("POST", "notes.json", {"a": 1}).idempotent
+    assert api.any_call("GET", "notes.json?page=2").idempotent
+
+
+@pytest.mark.parametrize("body", [{"order": {"order_id": 7}}, {"order_id": "7"}])
+def test_an_order_is_read_wrapped_or_bare(body: Any) -> None:
+    assert parse_response(api.get_order(7), answered(body)).order_id == 7
+
+
+def test_an_answer_about_another_order_is_refused() -> None:
+    with pytest.raises(InvalidResponse, match="about another id"):
+        parse_response(api.get_order(7), answered({"order_id": 8, "order_email": "a@example.com"}))
+
+
+def test_an_answer_about_another_fulfillment_is_refused() -> None:
+    with pytest.raises(InvalidResponse, match="about another id"):
+        parse_response(api.get_fulfillment(7), answered({"fulfillment": {"fulfillment_id": 8}}))
+
+
+@pytest.mark.parametrize("body", [b"", b"   ", b'{"success": true}', b'{"order": {"order_id": 7}}'])
+def test_an_update_is_done_whatever_the_success_looks_like(body: bytes) -> None:
+    api_call = api.update_order(7, status="Sewing")
+    assert parse_response(api_call, Response(200, {}, body)).order_id == 7
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        ["Cutting", "Sewing"],
+        {"status_options": ["Cutting", "Sewing"]},
+        {"status_options": [{"label": "Cutting"}, {"name": "Sewing"}]},
+        [{"key": "cutting", "label": "Cutting"}, {"key": "sewing", "label": "Sewing"}],
+        {"cutting": "Cutting", "sewing": "Sewing"},
+        {"cutting": {"label": "Cutting"}, "sewing": {"name": "Sewing"}},
+        {"built_in": [{"label": "Cutting"}], "custom": {"sewing": {"label": "Sewing"}}},
+        {"success": True, "options": {"0": {"label": "Cutting"}, "1": {"label": "Sewing"}}},
+        {"data": {"default": {"cutting": "Cutting"}, "custom": ["Sewing"]}},
+    ],
+)
+def test_status_options_are_found_in_any_shape(body: Any) -> None:
+    options = parse_response(api.get_status_options(), answered(body))
+    assert [option.label for option in options] == ["Cutting", "Sewing"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"webhooks": [{"id": 3, "topic": "order/all", "address": HOOK}]},
+        [{"id": "3", "topic": "order/all", "url": HOOK}],
+        [{"webhook": {"webhook_id": 3, "topic": "order/all", "address": HOOK}}],
+        {"webhooks": {"3": {"id": 3, "topic": "order/all", "address": HOOK}}},
+    ],
+)
+def test_webhooks_are_found_in_any_shape(body: Any) -> None:
+    [webhook] = parse_response(api.list_webhooks(), answered(body))
+    assert (webhook.id, webhook.topic, webhook.address) == (3, "order/all", HOOK)
+
+
+def test_a_topic_that_is_not_documented_can_be_read() -> None:
+    body = [{"id": 3, "topic": "order/ordered", "address": HOOK}]
+    assert parse_response(api.list_webhooks(), answered(body))[0].topic == "order/ordered"
+
+
+def test_a_created_webhook_needs_only_an_id_in_the_answer() -> None:
+    api_call = api.create_webhook(topic="order/all", address=HOOK)
+    webhook = parse_response(api_call, answered({"webhook": {"id": 9}}))
+    assert (webhook.id, webhook.topic, webhook.address) == (9, "order/all", HOOK)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (301, InvalidResponse),
+        (400, UnprocessableValue),
+        (401, AuthenticationError),
+        (403, AuthenticationError),
+        (404, NotFound),
+        (408, ServerError),
+        (409, UnprocessableValue),
+        (422, UnprocessableValue),
+        (429, RateLimited),
+        (500, ServerError),
+        (503, ServerError),
+        (599, ServerError),
+    ],
+)
+def test_each_refusal_has_its_error(status: int, kind: type[TracktorError]) -> None:
+    with pytest.raises(kind, match=rf"GET orders/7\.json.*{status}") as caught:
+        parse_response(api.get_order(7), answered({"error": "no such luck"}, status))
+    assert "It said: 'no such …'" in str(caught.value)
+    assert caught.value.status_code == status
+
+
+@pytest.mark.parametrize("body", [b'{"order": {"order_id": 7, "or', b"<html>", b"", b"[" * 100_000])
+def test_a_success_that_is_no_json_is_the_servers_trouble(body: bytes) -> None:
+    with pytest.raises(ServerError, match="not JSON"):
+        parse_response(api.get_order(7), Response(200, {}, body))
+
+
+@pytest.mark.parametrize("body", [[], "text", 5, {"order": []}, {"order": {"order_id": "x"}}, None])
+def test_json_of_another_form_is_unreadable_and_not_repeated(body: Any) -> None:
+    with pytest.raises(InvalidResponse, match=r"GET orders/7\.json"):
+        parse_response(api.get_order(7), answered(body))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_whatever_json_comes_the_error_is_ours_and_holds_none_of_it(body: Any) -> None:
+    secret = "Zoë Secret"
+    calls: list[ApiCall[Any]] = [
+        api.get_order(7),
+        api.get_fulfillment(7),
+        api.get_status_options(),
+        api.list_webhooks(),
+        api.update_order(7, status="Sewing"),
+    ]
+    for api_call in calls:
+        try:
+            parse_response(api_call, answered({"order": body, "order_email": secret}))
+        except TracktorError as error:
+            assert secret not in repr(error)
+
+
+def test_a_servers_own_words_are_on_the_error_object_only() -> None:
+    said = {"errors": {"email": ["unknown: ada@example.com, Ada Lovelace, +49 30 1234567, s3cret"]}}
+    with pytest.raises(UnprocessableValue) as caught:
+        parse_response(api.get_order(7), answered(said, 422), secrets=("s3cret",))
+    error = caught.value
+    assert "It said: 'email: unknown: …'" in str(error)
+    assert error.server_said == "email: unknown: [e-mail], Ada Lovelace, [phone], [hidden]"
+    assert "Ada" not in f"{error} {error!r} {pickle.dumps(error)!r}"
+
+
+def test_a_servers_own_words_are_in_the_debug_log_and_in_no_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "prefect_tracktor")
+    with pytest.raises(UnprocessableValue):
+        parse_response(api.get_order(7), answered({"error": "ask Ada Lovelace"}, 422))
+    assert [(entry.levelname, "Ada" in entry.getMessage()) for entry in caplog.records] == [
+        ("DEBUG", True)
+    ]
+
+
+@pytest.mark.parametrize("field", ["error", "errors", "message", "detail", "error_description"])
+@given(words=st.lists(st.sampled_from(PERSONAL), min_size=1))
+def test_nothing_personal_that_a_server_says_is_in_a_message(field: str, words: list[str]) -> None:
+    said = "Error for " + " ".join(words)
+    with pytest.raises(TracktorError) as caught:
+        parse_response(api.get_order(7), answered({field: said}, 400))
+    for word in " ".join(words).split():
+        assert word.strip(",") not in str(caught.value)
+
+
+def test_what_the_server_said_is_cut_short() -> None:
+    with pytest.raises(ServerError) as caught:
+        parse_response(api.get_order(7), answered({"message": "invalid " * 5000}, 500))
+    assert len(str(caught.value)) < 400
+    assert len(caught.value.server_said) < 400
+
+
+def test_a_large_error_body_is_cut_before_it_is_searched() -> None:
+    body = b'{"message": "' + b"1 " * 30_000_000 + b'"}'
+    started = time.monotonic()
+    with pytest.raises(ServerError):
+        parse_response(api.get_order(7), Response(500, {}, body))
+    assert time.monotonic() - started < 5
+
+
+def test_a_body_that_is_no_message_is_not_repeated() -> None:
+    with pytest.raises(ServerError) as caught:
+        parse_response(api.get_order(7), answered({"customer": "Ada Lovelace"}, 500))
+    assert "Ada" not in str(caught.value)
+
+
+def test_the_title_of_an_html_page_is_repeated() -> None:
+    page = b"<html><head><title>502 Bad Gateway</title></head><body>Ada</body></html>"
+    with pytest.raises(ServerError, match="502 Bad Gateway") as caught:
+        parse_response(api.get_order(7), Response(502, {}, page))
+    assert "Ada" not in str(caught.value)
+
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        ("7", timedelta(seconds=7)),
+        ("0", timedelta(0)),
+        ("1.5", timedelta(seconds=1.5)),
+        ("-3", timedelta(0)),
+        (format_datetime(NOW + timedelta(seconds=90), usegmt=True), timedelta(seconds=90)),
+        (format_datetime(NOW - timedelta(seconds=90), usegmt=True), timedelta(0)),
+        ("soon", None),
+        ("", None),
+        ("nan", None),
+        ("inf", None),
+        ("1e400", None),
+        ("9" * 20, None),
+        ("9" * 5000, None),
+        (f"Sun, 06 Nov {'9' * 20} 08:49:37 GMT", None),
+        (f"Sun, {'9' * 20} Nov 2026 08:49:37 GMT", None),
+        (f"Sun, 06 Nov 2026 08:49:{'9' * 20} GMT", None),
+        (f"Sun, 06 Nov 2026 08:49:37 +{'9' * 20}", None),
+        (
+            "Fri, 31 Dec 9999 23:59:59 -2359",
+            datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - NOW + timedelta(hours=23, minutes=59),
+        ),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(value: str, wait: timedelta | None) -> None:
+    assert retry_after({"retry-after": value}, now=NOW) == wait
+
+
+@given(st.text())
+def test_no_retry_after_is_too_odd_to_read(value: str) -> None:
+    wait = retry_after({"retry-after": value})
+    assert wait is None or wait >= timedelta(0)
+
+
+@pytest.mark.parametrize(
+    ("status", "acted"), [(429, False), (503, False), (500, True), (504, True)]
+)
+def test_only_a_clear_refusal_means_that_nothing_was_done(status: int, acted: bool) -> None:
+    with pytest.raises(TracktorError) as caught:
+        parse_response(
+            api.create_webhook(topic="order/all", address=HOOK), Response(status, {}, b"")
+        )
+    assert caught.value.may_have_arrived is acted

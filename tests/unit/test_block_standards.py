@@ -1,0 +1,147 @@
+"""Prefect's own standard for blocks, and ours for their forms, for every block of the pack."""
+
+import re
+from importlib.resources import files
+from typing import Any
+
+import pytest
+from prefect.blocks.core import Block
+from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
+from prefect.utilities.dispatch import get_registry_for_type
+from pydantic import SecretStr
+
+import prefect_tracktor
+from prefect_tracktor.webhooks import WebhookQueue
+
+OF_THE_PACK = sorted(
+    (
+        value
+        for value in vars(prefect_tracktor).values()
+        if isinstance(value, type) and issubclass(value, Block)
+    ),
+    key=lambda block: block.__name__,
+)
+BLOCKS: list[type[Block]] = [*OF_THE_PACK, WebhookQueue]
+
+# Prefect's form takes descriptions for markdown, and links addresses
+SWALLOWED = re.compile(r"[`*<>]|\bhttps?://|\b_\w+_\b")
+ICON = re.compile(r"https://api\.iconify\.design/mdi/(?P<name>[a-z0-9-]+)\.svg\?[\w=&%]+")
+
+
+def fields(block: type[Block]) -> list[tuple[str, dict[str, Any]]]:
+    """The form's fields from top to bottom, those of nested objects after their own."""
+    schema = block.model_json_schema()
+    shown = list(schema["properties"].items())
+    for definition in schema.get("definitions", {}).values():
+        if "block_type_slug" not in definition:
+            shown += definition.get("properties", {}).items()
+    return shown
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+class TestBlocks(BlockStandardTestSuite):
+    """Prefect's suite."""
+
+    @pytest.fixture
+    def block(self, request: pytest.FixtureRequest) -> type[Block]:
+        return request.param  # type: ignore[no-any-return]
+
+    def test_has_a_valid_image(self, block: type[Block]) -> None:
+        """Instead of downloading it: it is an icon that there is, each block its own."""
+        assert (files("material") / f"templates/.icons/material/{icon(block)}.svg").is_file()
+        assert [icon(other) for other in BLOCKS].count(icon(block)) == 1
+
+
+def icon(block: type[Block]) -> str:
+    found = ICON.fullmatch(str(block._logo_url))  # noqa: SLF001  # so Prefect has blocks declare it
+    assert found is not None
+    return found["name"]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_form_keeps_its_order_on_a_database_that_keeps_none(block: type[Block]) -> None:
+    schema = block.model_json_schema()
+    forms = [schema, *schema.get("definitions", {}).values()]
+    positions = [
+        [field["position"] for field in form["properties"].values()]
+        for form in forms
+        if "properties" in form
+    ]
+    assert positions
+    assert positions == [list(range(len(numbers))) for numbers in positions]
+
+
+def test_every_block_is_found() -> None:
+    assert [block.__name__ for block in OF_THE_PACK] == [
+        "CompletedOrders",
+        "EmailTemplate",
+        "NotificationLedger",
+        "OrderFile",
+        "ShopifyCredentials",
+        "ShopifyOrders",
+        "StatusFile",
+        "StatusQuery",
+        "TracktorCredentials",
+        "WebhookSubscription",
+    ]
+
+
+def test_what_blocks_have_in_common_is_no_block_of_its_own_in_the_catalog() -> None:
+    registered = (get_registry_for_type(Block) or {}).values()
+    ours = {block for block in registered if block.__module__.startswith("prefect_tracktor")}
+    assert ours == set(BLOCKS)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_names_are_of_one_family(block: type[Block]) -> None:
+    name = block.get_block_type_name()
+    assert name.startswith("Tracktor ")
+    assert block.get_block_type_slug() == name.lower().replace(" ", "-")
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_title_is_the_classs_name_by_which_the_server_finds_a_block_in_another(
+    block: type[Block],
+) -> None:
+    assert block.model_json_schema()["title"] == block.__name__
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_catalog_says_in_a_sentence_what_a_block_is_for(block: type[Block]) -> None:
+    description = block.get_description() or ""
+    assert description.endswith(".")
+    assert "\n" not in description
+    assert not SWALLOWED.search(description)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_field_has_its_title_and_a_sentence_in_the_form(block: type[Block]) -> None:
+    definitions = block.model_json_schema().get("definitions", {})
+    for name, field in fields(block):
+        shown = field
+        if "$ref" in field:  # the form says what the object says of itself
+            shown = definitions[field["$ref"].rpartition("/")[2]]
+        elif set(field) & {"allOf", "anyOf"}:
+            pytest.fail(f"{name} makes people choose between types")
+        assert shown["title"] != name
+        assert shown["description"].endswith("."), name
+        assert not SWALLOWED.search(shown["description"]), name
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_has_to_be_given_comes_first(block: type[Block]) -> None:
+    needed = [field.is_required() for field in block.model_fields.values()]
+    assert needed == sorted(needed, reverse=True)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_what_has_to_be_written_has_an_example_unless_it_is_secret(block: type[Block]) -> None:
+    for name, field in block.model_fields.items():
+        if field.is_required() and field.annotation is not SecretStr:
+            is_block = isinstance(field.annotation, type) and issubclass(field.annotation, Block)
+            assert is_block or field.examples, name
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_every_block_can_be_verified(block: type[Block]) -> None:
+    assert callable(vars(block).get("verify") or getattr(block, "verify", None))

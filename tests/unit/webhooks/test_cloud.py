@@ -1,0 +1,174 @@
+"""The template for Prefect Cloud says what the receiver would say, whatever is delivered."""
+
+import asyncio
+import datetime as dt
+import json
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from jinja2 import ChainableUndefined
+from prefect.events import Event
+from prefect.server.utilities.user_templates import (
+    UserTemplateEnvironment,
+    render_user_template,
+    render_user_template_sync,
+    validate_user_template,
+)
+from pydantic_core import to_json
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.events import fulfillment_event, order_event
+from prefect_tracktor.events.schema import read_delivery
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.sandbox import ResponseFormat, Shop
+from prefect_tracktor.webhooks import cloud_webhook_template
+
+ACCOUNT = "b6ef35fe18ed39251365"
+TEMPLATE = cloud_webhook_template(ACCOUNT)
+# as Prefect makes it, but compiled once
+COMPILED = UserTemplateEnvironment(undefined=ChainableUndefined).from_string(TEMPLATE)
+NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
+HOSTILE = (
+    '"',
+    "\\",
+    "\n}",
+    "{{ body }}",
+    "{% raw %}",
+    "</script><script>alert(1)</script>",
+    "\x00\u2028\u202e",
+    "a*[?]",
+    "🚚",
+    "İI ß ﬁ",
+    "x" * 10_000,
+)
+
+texts = st.text(max_size=300) | st.sampled_from(HOSTILE)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=8,
+)
+ids = st.integers(min_value=1, max_value=2**63 - 1)
+statuses = st.sampled_from(["order_ready", "in_transit", "out_for_delivery", "delivered"]) | texts
+# in other spellings the receiver says their key, and the template what was delivered
+exceptions = st.sampled_from(["expired", "not_found", "cancelled", "customs_hold", ""])
+steps = st.fixed_dictionaries({}, optional={"key": statuses, "label": texts})
+
+
+def optional_fields(**fields: st.SearchStrategy[Any]) -> dict[str, st.SearchStrategy[Any]]:
+    return {name: st.none() | value for name, value in fields.items()}
+
+
+parcels = st.fixed_dictionaries(
+    {"fulfillment_id": ids | ids.map(str)},
+    optional=optional_fields(
+        order_id=ids | ids.map(str),
+        order_name=texts,
+        shipment_status=statuses,
+        exception_status=exceptions,
+        carrier=st.fixed_dictionaries({}, optional={"slug": texts}) | texts,
+        latest_status=steps,
+    ),
+)
+orders = st.fixed_dictionaries(
+    {"order_id": ids | ids.map(str)},
+    optional=optional_fields(
+        order_name=texts,
+        order_email=texts,
+        statuses=st.lists(statuses, max_size=60) | st.dictionaries(texts, statuses, max_size=3),
+        exception_statuses=st.lists(exceptions, max_size=60),
+    ),
+)
+fields = st.sampled_from(
+    ["order", "fulfillment", "order_id", "fulfillment_id", "statuses", "carrier", "latest_status"]
+)
+
+
+def rendered(body: Any) -> Any:
+    text = COMPILED.render({"body": body, "headers": {}, "method": "POST"})
+    return json.loads(text, parse_constant=pytest.fail)
+
+
+def said(event: Event) -> dict[str, Any]:
+    return event.model_dump(mode="json", include={"event", "resource", "related", "payload"})
+
+
+def wrapped_or_not(kind: str, delivery: Any) -> list[Any]:
+    return [delivery, {kind: delivery}]
+
+
+@given(parcel=parcels)
+@example(parcel={"fulfillment_id": 7, "shipment_status": "{{ 7 * 7 }}", "order_name": '"}'})
+def test_a_parcel_gives_what_the_receiver_gives(parcel: dict[str, Any]) -> None:
+    event = fulfillment_event(Fulfillment.model_validate(parcel), account=ACCOUNT, received=NOW)
+    for body in wrapped_or_not("fulfillment", parcel):
+        assert rendered(body) == said(event)
+
+
+@given(order=orders)
+@example(order={"order_id": 7, "statuses": ["delivered", "in_transit", "delivered"]})
+@example(order={"order_id": 7, "statuses": ["delivered", "Sewing"]})
+def test_an_order_gives_what_the_receiver_gives(order: dict[str, Any]) -> None:
+    event = order_event(Order.model_validate(order), account=ACCOUNT, received=NOW)
+    for body in wrapped_or_not("order", order):
+        assert rendered(body) == said(event)
+
+
+@given(body=st.dictionaries(fields | texts, anything, max_size=6) | anything)
+def test_anything_gives_valid_json_and_a_valid_event(body: Any) -> None:
+    event = Event.model_validate(rendered(body))
+    try:
+        subject = read_delivery(to_json(body))
+    except InvalidInput:
+        assert event.event == "tracktor.delivery.unreadable"
+        assert event.resource.id == f"tracktor.shop.{ACCOUNT}"
+        assert event.payload == {}
+    else:
+        assert event.resource.id == subject.resource_id
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        ResponseFormat(),
+        ResponseFormat(wrapped=False, numbers_as_strings=True, empty_strings_for_null=True),
+        ResponseFormat(status_as_object=True, times_without_offset=True),
+    ],
+)
+def test_what_the_sandbox_delivers_gives_what_the_receiver_gives(shape: ResponseFormat) -> None:
+    shop = Shop(orders=60, expired=10)
+    for order_id in shop.order_ids:
+        order = shop.order(order_id)
+        expected = order_event(Order.model_validate(order), account=ACCOUNT, received=NOW)
+        assert rendered(shape.shaped("order", order)) == said(expected)
+        for parcel in order["fulfillments"]:
+            read = Fulfillment.model_validate(parcel)
+            expected = fulfillment_event(read, account=ACCOUNT, received=NOW)
+            assert rendered(shape.shaped("fulfillment", parcel)) == said(expected)
+
+
+def test_no_customers_data_gets_into_an_event() -> None:
+    shop = Shop(orders=30)
+    for order_id in shop.order_ids:
+        order = shop.order(order_id)
+        text = json.dumps([rendered(order), *map(rendered, order["fulfillments"])])
+        personal = [order["order_email"], order["order_phone"], order["customer_last_name"]]
+        personal += [parcel["tracking_number"] for parcel in order["fulfillments"]]
+        assert not [value for value in personal if value and value in text]
+
+
+def test_it_keeps_prefects_rules_for_templates_and_renders_as_prefect_renders() -> None:
+    validate_user_template(TEMPLATE)
+    body = {"fulfillment_id": 7, "shipment_status": "Gravur läuft"}
+    sync = render_user_template_sync(TEMPLATE, {"body": body})
+    assert asyncio.run(render_user_template(TEMPLATE, {"body": body})) == sync
+    assert json.loads(sync) == rendered(body)
+    assert json.loads(sync)["event"] == "tracktor.fulfillment.gravur_läuft"
+
+
+def test_what_is_no_account_name_does_not_get_into_the_template() -> None:
+    with pytest.raises(InvalidInput, match="account must be the name"):
+        cloud_webhook_template("'}}{{ body }}")

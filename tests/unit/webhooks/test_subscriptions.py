@@ -1,0 +1,147 @@
+"""The planner of webhooks: what it plans leads to what is wanted, and touches nobody else's."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor import WantedWebhook, Webhook, WebhookSubscription, WebhookTopic
+from prefect_tracktor.webhooks.subscriptions import WebhookPlan, host_of, plan_webhooks
+
+OURS, OURS_TOO, THEIRS = (
+    "https://shop.example/hook",
+    "https://shop.example/old",
+    "https://other.example/hook",
+)
+
+topics = st.sampled_from(["order/all", "fulfillment/all", "fulfillment/delivered"])
+addresses = st.sampled_from([OURS, OURS_TOO, THEIRS, "https://shop.example:8443/hook"])
+wanted_webhooks = st.lists(st.builds(WantedWebhook, topic=topics, address=addresses), max_size=6)
+accounts = st.lists(st.tuples(topics | st.just("order/ordered"), addresses), max_size=12).map(
+    lambda entries: [
+        Webhook(id=number, topic=topic, address=address)
+        for number, (topic, address) in enumerate(entries, start=1)
+    ]
+)
+
+
+def carried_out(plan: WebhookPlan, account: list[Webhook]) -> list[Webhook]:
+    removed = {webhook.id for webhook in plan.remove}
+    made = [
+        Webhook(id=number, topic=wanted.topic, address=wanted.address.get_secret_value())
+        for number, wanted in enumerate(plan.create, start=100)
+    ]
+    return [webhook for webhook in account if webhook.id not in removed] + made
+
+
+@given(wanted_webhooks, accounts, st.booleans())
+def test_a_plan_that_was_carried_out_leaves_nothing_to_do(
+    wanted: list[WantedWebhook], account: list[Webhook], prune: bool
+) -> None:
+    after = carried_out(plan_webhooks(wanted, account, prune=prune), account)
+    assert plan_webhooks(wanted, after, prune=prune).is_done
+    pairs = [(webhook.topic, webhook.address) for webhook in after]
+    for webhook in wanted:
+        assert pairs.count((webhook.topic, webhook.address.get_secret_value())) == 1
+
+
+@given(wanted_webhooks, accounts, st.booleans())
+def test_other_hosts_are_never_touched(
+    wanted: list[WantedWebhook], account: list[Webhook], prune: bool
+) -> None:
+    own = {host_of(webhook.address.get_secret_value()) for webhook in wanted}
+    plan = plan_webhooks(wanted, account, prune=prune)
+    assert all(host_of(webhook.address) in own for webhook in plan.remove)
+
+
+@given(wanted_webhooks, accounts, st.booleans())
+def test_each_webhook_has_one_place_in_the_plan(
+    wanted: list[WantedWebhook], account: list[Webhook], prune: bool
+) -> None:
+    plan = plan_webhooks(wanted, account, prune=prune)
+    places = [*plan.remove, *plan.kept, *plan.surplus, *plan.foreign]
+    assert sorted(webhook.id for webhook in places) == [webhook.id for webhook in account]
+
+
+@given(wanted_webhooks, accounts)
+def test_without_prune_only_doubles_are_removed(
+    wanted: list[WantedWebhook], account: list[Webhook]
+) -> None:
+    plan = plan_webhooks(wanted, account)
+    kept = {(webhook.topic, webhook.address): webhook.id for webhook in plan.kept}
+    order = [webhook.id for webhook in account]
+    assert all(
+        order.index(kept[webhook.topic, webhook.address]) < order.index(webhook.id)
+        for webhook in plan.remove
+    )
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "HTTPS://SHOP.example/hook",
+        "HTTPS://shop.example:443/hook",
+        f" {OURS} ",
+        f"{OURS}/",
+        OURS.upper(),
+    ],
+)
+def test_an_address_is_the_same_however_its_host_is_written(address: str) -> None:
+    there = Webhook(id=1, topic="order/all", address=address)
+    assert plan_webhooks([WantedWebhook(topic="order/all", address=OURS)], [there]).is_done
+
+
+def test_names_with_other_letters_are_the_same_in_either_form() -> None:
+    there = Webhook(id=1, topic="order/all", address="https://xn--mnchen-3ya.example/hook")
+    wanted = [WantedWebhook(topic="order/all", address="https://münchen.example/hook")]
+    assert plan_webhooks(wanted, [there]).is_done
+
+
+def test_what_was_just_made_is_not_pruned_in_whatever_form_it_is_listed() -> None:
+    wanted = WantedWebhook(topic="order/all", address=OURS)
+    listed = Webhook(id=7, topic="order/all", address="https://shop.example/hook#1")
+    assert plan_webhooks([wanted], [listed], prune=True, made={7: wanted}).is_done
+
+
+@pytest.mark.parametrize(
+    "address", ["https://shop.example/hooks", "https://shop.example/hook?a=1", "no address"]
+)
+def test_another_path_is_another_address(address: str) -> None:
+    there = Webhook(id=1, topic="order/all", address=address)
+    assert len(plan_webhooks([WantedWebhook(topic="order/all", address=OURS)], [there]).create) == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["http://shop.example/hook", "ftp://shop.example", "https://me:pw@shop.example/", ""]
+)
+def test_addresses_that_must_not_be_posted_to_are_refused(address: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        WantedWebhook(topic="order/all", address=address)
+    assert "pw" not in str(caught.value)
+    with pytest.raises(ValidationError):
+        WebhookSubscription(address=address)
+
+
+def test_this_machine_may_be_posted_to_in_plain_http() -> None:
+    assert (
+        WantedWebhook(topic="order/all", address="http://127.0.0.1:8080/hook").topic
+        is WebhookTopic.ORDER_ALL
+    )
+
+
+def test_an_undocumented_topic_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        WantedWebhook(topic="order/ordered", address=OURS)
+
+
+def test_no_address_is_shown() -> None:
+    secret = "https://shop.example/hook/s3cret"
+    shown = repr(
+        [WantedWebhook(topic="order/all", address=secret), WebhookSubscription(address=secret)]
+    )
+    assert "s3cret" not in shown
+
+
+@given(st.text(max_size=30))
+def test_whatever_stands_for_an_address_has_a_host_or_none(text: str) -> None:
+    assert host_of(text) == "" or "://" in host_of(text)
