@@ -28,6 +28,7 @@ DOCUMENTS = (
             "api_key": "TRACKTOR_API_KEY",
             "base_url": "TRACKTOR_BASE_URL",
             "time_zone": "TRACKTOR_TIME_ZONE",
+            "read_only": "TRACKTOR_READ_ONLY",
             "limits.max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
             "limits.requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
             "limits.shared_limit": "TRACKTOR_SHARED_LIMIT",

@@ -16,7 +16,7 @@ import anyio
 import httpx
 
 from prefect_tracktor import api
-from prefect_tracktor.errors import InvalidInput, NotFound, TracktorError
+from prefect_tracktor.errors import InvalidInput, NotFound, ReadOnlyAccount, TracktorError
 from prefect_tracktor.http.call import ApiCall, Response, parse_response
 from prefect_tracktor.http.rate_limit import rate_limiter_for
 from prefect_tracktor.http.transport import (
@@ -173,9 +173,11 @@ class _Account:
         base_url: str = BASE_URL,
         limits: TransportLimits | None = None,
         time_zone: str = "UTC",
+        read_only: bool = False,
     ) -> None:
         self.limits = limits or TransportLimits()
         self._time_zone = parse_zone(checked_time_zone(time_zone))
+        self._read_only = read_only
         self.requests_sent = 0
         self._secrets = (checked_api_key(api_key), checked_uuid(uuid))
         self._base_url = f"{checked_address(base_url, field='base_url').rstrip('/')}/{uuid}/"
@@ -196,6 +198,12 @@ class _Account:
         return f"<{type(self).__name__}>"
 
     def _request(self, api_call: ApiCall[Any]) -> httpx.Request:
+        if self._read_only and api_call.method != "GET":
+            raise ReadOnlyAccount(
+                f"{api_call.request_line}: not sent, as the credentials are read-only. To change"
+                " something in Tracktor, turn off Read only in the TracktorCredentials block.",
+                call=api_call.request_line,
+            )
         self.requests_sent += 1
         # handed to the transport without an httpx client between: redirects, cookies and proxies of
         # its own are not wanted, and it takes a third of a call's time
@@ -223,6 +231,9 @@ class TracktorClient(_Account):
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs, retries.
         time_zone: The IANA name of the zone of times without an offset.
+        read_only: Whether to refuse every call that would change something.
+        transport: What sends the requests, such as an `httpx.MockTransport` in a test; it is closed
+            with the client.
 
     Raises:
         InvalidInput: The uuid, the key, the address or the time zone cannot be one.
@@ -244,11 +255,18 @@ class TracktorClient(_Account):
         base_url: str = BASE_URL,
         limits: TransportLimits | None = None,
         time_zone: str = "UTC",
+        read_only: bool = False,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         super().__init__(
-            uuid=uuid, api_key=api_key, base_url=base_url, limits=limits, time_zone=time_zone
+            uuid=uuid,
+            api_key=api_key,
+            base_url=base_url,
+            limits=limits,
+            time_zone=time_zone,
+            read_only=read_only,
         )
-        self._transport = sync_transport(self._base_url, self.limits)
+        self._transport = transport or sync_transport(self._base_url, self.limits)
 
     def __enter__(self) -> Self:
         return self
@@ -361,6 +379,9 @@ class AsyncTracktorClient(_Account):
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs, retries.
         time_zone: The IANA name of the zone of times without an offset.
+        read_only: Whether to refuse every call that would change something.
+        transport: What sends the requests, such as an `httpx.MockTransport` in a test; it is closed
+            with the client.
 
     Raises:
         InvalidInput: The uuid, the key, the address or the time zone cannot be one.
@@ -385,11 +406,18 @@ class AsyncTracktorClient(_Account):
         base_url: str = BASE_URL,
         limits: TransportLimits | None = None,
         time_zone: str = "UTC",
+        read_only: bool = False,
+        transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(
-            uuid=uuid, api_key=api_key, base_url=base_url, limits=limits, time_zone=time_zone
+            uuid=uuid,
+            api_key=api_key,
+            base_url=base_url,
+            limits=limits,
+            time_zone=time_zone,
+            read_only=read_only,
         )
-        self._transport = async_transport(self._base_url, self.limits)
+        self._transport = transport or async_transport(self._base_url, self.limits)
         self._turns = anyio.Semaphore(self.limits.max_concurrency, fast_acquire=True)
 
     async def __aenter__(self) -> Self:

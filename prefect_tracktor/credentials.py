@@ -2,7 +2,7 @@
 
 from inspect import iscoroutine
 
-from prefect.blocks.core import Block
+from prefect.blocks.abstract import CredentialsBlock
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG, logo
@@ -26,7 +26,7 @@ _NOT_A_BLOCK = (
 )
 
 
-class TracktorCredentials(Block):
+class TracktorCredentials(CredentialsBlock):
     """The uuid and API key of one Tracktor account, and how hard it may be asked.
 
     Both are in Tracktor's settings in the Shopify admin, and belong to one shop.
@@ -37,6 +37,8 @@ class TracktorCredentials(Block):
         base_url: Where the API is; for rehearsals, the sandbox's address.
         limits: Concurrency, rate, time-outs and retries.
         time_zone: The zone of times that Tracktor gives without an offset, by its IANA name.
+        read_only: Whether nothing may be changed: whoever starts what, tasks that write fail, and
+            flows show what they would do. Read when a run starts.
 
     Raises:
         pydantic.ValidationError: A value cannot be right; the message never repeats it.
@@ -87,6 +89,12 @@ class TracktorCredentials(Block):
         " America/New_York: the shop's, as the Shopify admin shows it under Settings, General."
         " Times with an offset do not need it.",
         examples=["America/New_York", "Europe/Berlin", "UTC"],
+    )
+    read_only: bool = Field(
+        default=False,
+        title="Read only",
+        description="Change nothing: flows show which statuses, webhooks and events they would set,"
+        " create or emit, whoever starts them. It does not stop e-mails to customers.",
     )
 
     @model_validator(mode="before")
@@ -144,6 +152,7 @@ class TracktorCredentials(Block):
             base_url=self.base_url,
             limits=self.limits,
             time_zone=self.time_zone,
+            read_only=self.read_only,
         )
 
     def get_async_client(self) -> AsyncTracktorClient:
@@ -165,6 +174,7 @@ class TracktorCredentials(Block):
             base_url=self.base_url,
             limits=self.limits,
             time_zone=self.time_zone,
+            read_only=self.read_only,
         )
 
     def verify(self) -> None:

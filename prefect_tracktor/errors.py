@@ -79,6 +79,18 @@ class AuthenticationError(TracktorError):
     """
 
 
+class ReadOnlyAccount(TracktorError):
+    """The credentials are read-only, and the call would have changed something. It was not sent.
+
+    Example:
+        >>> ReadOnlyAccount("POST orders/1.json: read-only").may_have_arrived
+        False
+    """
+
+    def __init__(self, message: str, *, call: str = "") -> None:
+        super().__init__(message, call=call, may_have_arrived=False)
+
+
 class NotFound(TracktorError):
     """Tracktor does not know the id (404).
 

@@ -25,7 +25,6 @@ from prefect_tracktor.errors import (
     InvalidInput,
     RateLimited,
     ServerError,
-    TracktorError,
 )
 from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.models import (
@@ -58,13 +57,17 @@ Updates = (
 # be a coroutine; `state.data` is the error in both kinds.
 def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Whether waiting may help."""
-    return isinstance(state.data, RateLimited | ServerError | APIConnectionError)
+    return _is_passing(state.data)
+
+
+def _is_passing(error: Any) -> bool:
+    return isinstance(error, RateLimited | ServerError | APIConnectionError)
 
 
 def _was_not_received(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Whether waiting may help, and nothing can be done twice."""
-    error = state.data
-    return isinstance(error, TracktorError) and not error.may_have_arrived
+    error: Any = state.data
+    return _is_passing(error) and not error.may_have_arrived
 
 
 def _tracktor_task(

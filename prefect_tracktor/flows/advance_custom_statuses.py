@@ -39,7 +39,7 @@ def advance_custom_statuses(
         credentials: The Tracktor account.
         orders: Shopify order ids, or where to find them: in a file, or in Shopify.
         stages: The statuses with the days after which they start, in that order.
-        dry_run: Show the plan, and write nothing.
+        dry_run: Show the plan, and write nothing; read-only credentials do the same.
         max_updates: If more orders than this are to be written, stop before the first.
         release_fulfilled: Hand orders that were shipped in full, are not delivered and are under a
             manual status back to the carrier; switched off, they are left alone.
@@ -101,7 +101,7 @@ def advance_custom_statuses(
             release_fulfilled=release_fulfilled,
         ),
         title="Advance statuses",
-        dry_run=dry_run,
+        dry_run=dry_run or credentials.read_only,
         max_updates=max_updates,
         verify=verify,
         chunk_size=chunk_size,

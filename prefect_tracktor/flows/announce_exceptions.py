@@ -89,7 +89,8 @@ def announce_exceptions(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, or where to find them: in a file, or in Shopify.
-        dry_run: Show what would be announced, and emit and remember nothing.
+        dry_run: Show what would be announced, and emit and remember nothing; read-only credentials
+            do the same.
         remember_only: Take all that is in trouble now as known, and emit nothing: for the very
             first run.
         max_events: If more events than this are due, stop before the first.
@@ -148,6 +149,7 @@ def announce_exceptions(
         include_cancelled=include_cancelled,
     )
     memory = LedgerMemory.of(credentials.account, base_url=credentials.base_url, purpose="events")
+    dry_run = dry_run or credentials.read_only
     accepted = _recognised(memory, news, dry_run=dry_run)
     trouble = Trouble()
     try:

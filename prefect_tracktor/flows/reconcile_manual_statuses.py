@@ -35,7 +35,7 @@ def reconcile_manual_statuses(
     Args:
         credentials: The Tracktor account.
         desired: What the orders ought to show: a list, a file or a query.
-        dry_run: Show the plan, and write nothing.
+        dry_run: Show the plan, and write nothing; read-only credentials do the same.
         max_updates: If more orders than this are to be written, stop before the first.
         takeover: Also set orders that the carrier updates, and delivered ones.
         release_fulfilled: Hand orders that are fulfilled, not delivered and under a manual status
@@ -100,7 +100,7 @@ def reconcile_manual_statuses(
             release_fulfilled=release_fulfilled,
         ),
         title="Reconcile statuses",
-        dry_run=dry_run,
+        dry_run=dry_run or credentials.read_only,
         max_updates=max_updates,
         verify=verify,
         chunk_size=chunk_size,

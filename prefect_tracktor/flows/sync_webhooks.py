@@ -90,7 +90,7 @@ def sync_webhooks(
         prune: Also remove what else points to the same scheme, host and port as a wanted address.
             Where several share a host, as at Prefect Cloud, that may be somebody else's: look at
             the plan of a dry run first.
-        dry_run: Show the plan, and change nothing.
+        dry_run: Show the plan, and change nothing; read-only credentials do the same.
 
     Returns:
         What was found and done.
@@ -110,6 +110,7 @@ def sync_webhooks(
         (1, 0)
     """
     asked = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
+    dry_run = dry_run or credentials.read_only
     with credentials.get_client() as client:
         report = _Sync(client, asked, prune=prune).carry_out(dry_run=dry_run)
     counts = {name: count for name, count in report.counts.items() if count}

@@ -25,6 +25,7 @@ from prefect_tracktor.errors import (
     APIConnectionError,
     AuthenticationError,
     RateLimited,
+    ReadOnlyAccount,
     ServerError,
     UnprocessableValue,
 )
@@ -281,6 +282,12 @@ def test_only_trouble_that_may_pass_is_worth_another_task_run(
 ) -> None:
     condition: Any = tasks.get_order.retry_condition_fn
     assert condition(None, None, failed(error)) is repeated
+
+
+def test_what_was_refused_before_it_was_sent_is_not_tried_again() -> None:
+    condition: Any = tasks.create_webhook.retry_condition_fn
+    for refused in (InvalidInput("no topic"), ReadOnlyAccount("read-only")):
+        assert not condition(None, None, failed(refused))
 
 
 @pytest.mark.parametrize(("may_have_arrived", "repeated"), [(True, False), (False, True)])
