@@ -151,9 +151,3 @@ def _log_to_standard_error() -> None:
         logger.addHandler(handler)
         logger.propagate = False
     logging.getLogger("prefect_tracktor").setLevel(logging.INFO)
-
-
-if __name__ == "__main__":
-    from prefect_tracktor.cli import run
-
-    run("receive")
