@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_tracktor.events import Kind, Subject, send_events, sending
+from prefect_tracktor.events import Kind, Subject, prefect_api, send_events
 from prefect_tracktor.events.queries import EARLIER_WINDOWS, WINDOW
 from prefect_tracktor.webhooks import WebhookQueue
 from prefect_tracktor.webhooks.emitter import Emitter
@@ -106,7 +106,7 @@ def test_an_event_that_prefect_has_had_for_long_is_found_as_what_it_is(
 ) -> None:
     first = event(days_ago=60)
     assert send_events([first]) == {first.id}
-    monkeypatch.setattr(sending, "_STORED_WITHIN_SECONDS", 0)
+    monkeypatch.setattr(prefect_api, "_STORED_WITHIN_SECONDS", 0)
     assert send_events([event(days_ago=0, event_id=first.id)]) == {first.id}
     assert max(spans) <= WINDOW
 

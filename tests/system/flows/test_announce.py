@@ -14,9 +14,12 @@ from prefect_tracktor import (
     TracktorCredentials,
 )
 from prefect_tracktor.events import send_events
-from prefect_tracktor.flows import announce, announce_exceptions
+from prefect_tracktor.flows import announce_exceptions
 from prefect_tracktor.sandbox import Sandbox
 from tests.support.webhooks import events_at_prefect, eventually
+
+# the module, which is called like its flow
+ANNOUNCE = import_module("prefect_tracktor.flows.announce_exceptions")
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -91,7 +94,7 @@ def test_news_alone_is_announced(
 def test_the_first_run_may_remember_without_a_word(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(announce, "send_events")
+    monkeypatch.delattr(ANNOUNCE, "send_events")
     assert announce_exceptions(**usual, remember_only=True, max_events=0).announced
     assert announce_exceptions(**usual).due == ()
 
@@ -99,7 +102,7 @@ def test_the_first_run_may_remember_without_a_word(
 def test_a_dry_run_announces_and_remembers_nothing(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(announce, "send_events")
+    monkeypatch.delattr(ANNOUNCE, "send_events")
     first = announce_exceptions(**usual, dry_run=True)
     assert first.due
     assert first.announced == ()
@@ -109,7 +112,7 @@ def test_a_dry_run_announces_and_remembers_nothing(
 def test_more_events_than_allowed_stop_the_run_before_the_first(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(announce, "send_events")
+    monkeypatch.delattr(ANNOUNCE, "send_events")
     with pytest.raises(LimitExceeded, match="max_events is 1"):
         announce_exceptions(**usual, max_events=1)
     assert announce_exceptions(**usual, dry_run=True).due
@@ -138,7 +141,7 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(send_to_nobody, events).result()
 
-    monkeypatch.setattr(announce, "send_events", send)
+    monkeypatch.setattr(ANNOUNCE, "send_events", send)
     with pytest.raises(IncompleteRun, match="could not be announced") as caught:
         announce_exceptions(**usual)
     report = caught.value.report

@@ -1,0 +1,5 @@
+"""What tests of the receiver ask for."""
+
+from tests.support.webhooks import listening, no_prefect, queue, tracktor
+
+__all__ = ["listening", "no_prefect", "queue", "tracktor"]
