@@ -1,6 +1,7 @@
 """Automations hear once of each parcel that gets into trouble, though no webhook tells of it."""
 
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from typing import Any
 
 import pytest
