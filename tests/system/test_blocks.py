@@ -38,7 +38,7 @@ from prefect_tracktor.setup.project import variables_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api", "plain_http")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SECRETS = {"TRACKTOR_API_KEY": "k3y-that-nobody-may-see", "SMTP_PASSWORD": "pa55-word"}
 SHOPIFY = {
     "SHOPIFY_SHOP": "your-store",
