@@ -57,7 +57,7 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
             raise
         raise InvalidInput(
             f"the block {block.get_block_type_slug()}/{name} holds something that cannot be right;"
-            " mend it in Prefect's UI, or delete it, run prefect-tracktor blocks, and serve or"
+            " correct it in Prefect's UI, or delete it, run prefect-tracktor blocks, and serve or"
             " deploy anew"
         ) from None
 

@@ -370,7 +370,7 @@ def _opened(url: URL) -> Engine:
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
         # a mistyped path must not become a new ledger, by which nobody was ever told
-        raise FileNotFoundError(f"there is no directory {folder}; make it, or mend the path")
+        raise FileNotFoundError(f"there is no directory {folder}; create it, or correct the path")
     engine = create_engine(
         url, hide_parameters=True, connect_args={"timeout": _SQLITE_LOCK_SECONDS}
     )

@@ -286,7 +286,7 @@ def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str])
     assert main({}, name="spoiled", only=[TEMPLATE], verify=True) == 1
     words = said()
     assert "invalid  tracktor-email-template/spoiled" in words
-    assert "mend it in Prefect's UI" in words
+    assert "correct it in Prefect's UI" in words
 
 
 def test_what_exists_is_kept_when_its_variables_are_gone(environment: dict[str, str]) -> None:
