@@ -27,7 +27,7 @@ _NOT_A_BLOCK = (
 
 
 class TracktorCredentials(Block):
-    """The uuid and API key of one Tracktor account, and how hard it may be asked.
+    """The uuid and API key of a Tracktor account, and its request limits.
 
     Both are in Tracktor's settings in the Shopify admin, and belong to one shop.
 
@@ -55,7 +55,7 @@ class TracktorCredentials(Block):
     _block_type_name = "Tracktor Credentials"
     _block_type_slug = "tracktor-credentials"
     _logo_url = logo("truck-delivery")
-    _description = "The uuid and API key of one Tracktor account, and how hard it may be asked."
+    _description = "The uuid and API key of a Tracktor account, and its request limits."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     model_config = BLOCK_CONFIG
@@ -73,12 +73,12 @@ class TracktorCredentials(Block):
     base_url: str = Field(
         default=BASE_URL,
         title="Address of the API",
-        description="Leave it as it is; for a rehearsal give the sandbox's address.",
+        description="Keep the default; for a rehearsal use the sandbox's address.",
     )
     limits: TransportLimits = Field(
         default_factory=TransportLimits,
         title="Limits",
-        description="How many requests at once and per second, time-outs, and retries.",
+        description="Concurrent requests, requests per second, timeouts and retries.",
     )
     time_zone: str = Field(
         default="UTC",

@@ -74,8 +74,8 @@ class Place:
         settled = [value for value in values if isinstance(value, CompletedOrders)]
         if not self.keeps_files and any(memory.is_file for memory in settled):
             yield (
-                "Completed orders are kept in a SQLite file, which each run throws away: every run reads"
-                " all orders. To keep them, set TRACKTOR_LEDGER_URL to a PostgreSQL."
+                "Completed orders are kept in a SQLite file, which each run discards: every run"
+                " reads all orders. To keep them, set TRACKTOR_LEDGER_URL to a PostgreSQL."
             )
 
     def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:

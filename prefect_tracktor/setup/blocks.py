@@ -72,7 +72,7 @@ def save_blocks(
     valid = [maker.make(document) for document in chosen]
     complete = [maker.ask_for(document) for document in chosen]
     if maker.has_two_sources_of_orders:
-        print("\nThe deployments find orders in Shopify; delete that document to go by the file.")
+        print("\nThe deployments find orders in Shopify; to use the file, delete that block.")
     if not all(valid + complete):
         print("\nSet the variables named above and run this again; what is there stays.")
     if verify:

@@ -84,7 +84,7 @@ class OrderFile(TableFile):
     include_unfulfilled: bool = Field(
         default=False,
         title="Include unfulfilled orders",
-        description="Also name orders of which, as the file says, nothing was sent yet.",
+        description="Include orders that are not shipped yet according to the file.",
     )
 
     def order_ids(self) -> OrderIds:

@@ -90,7 +90,7 @@ class ShopifyOrders(Block):
     _block_type_name = "Tracktor Shopify Orders"
     _block_type_slug = "tracktor-shopify-orders"
     _logo_url = logo("package-variant-closed")
-    _description = "Finds the orders in Shopify that Tracktor is to be asked about."
+    _description = "Finds the orders in Shopify that flows read in Tracktor."
     _documentation_url = HttpUrl("https://shopify.dev/docs/api/admin-graphql/latest/queries/orders")
 
     model_config = BLOCK_CONFIG
@@ -103,8 +103,8 @@ class ShopifyOrders(Block):
         Field(
             default="fulfilled or partial",
             title="Fulfillment",
-            description="How far the order has been fulfilled. Orders of which nothing was sent yet"
-            " are found with unfulfilled or any only; statuses such as Cutting need them.",
+            description="Which orders to find. Only unfulfilled and any include orders without a"
+            " shipped part; statuses such as Cutting need these.",
         )
     )
     created_within_days: int = Field(
@@ -112,8 +112,8 @@ class ShopifyOrders(Block):
         ge=0,
         le=10_000,
         title="Created within (days)",
-        description="Orders created in so many periods of 24 hours before the run reads them; 0 for"
-        " no limit. Beyond 60 days the app needs the scope read_all_orders beside read_orders.",
+        description="Orders created in this many periods of 24 hours before the run; 0 for"
+        " no limit. Beyond 60 days the app also needs the scope read_all_orders.",
     )
     updated_within_days: int = Field(
         default=0,
@@ -140,7 +140,7 @@ class ShopifyOrders(Block):
     include_delivered: bool = Field(
         default=False,
         title="Include delivered orders",
-        description="Also name orders of which Shopify knows every parcel as delivered.",
+        description="Include orders whose parcels are all delivered according to Shopify.",
     )
     include_cancelled: bool = Field(
         default=False,

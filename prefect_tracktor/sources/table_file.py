@@ -106,7 +106,7 @@ class TableFile(Block, ABC):
     format: Literal["auto", "csv", "jsonl"] = Field(
         default="auto",
         title="Format",
-        description="How to read the file; auto goes by the suffix of its name, such as .csv, .txt,"
+        description="How to read the file; auto uses the suffix of its name, such as .csv, .txt,"
         " .jsonl or .json, also within .zip, .gz, .bz2 or .xz.",
     )
     encoding: Text = Field(
@@ -120,8 +120,8 @@ class TableFile(Block, ABC):
     storage_options: SecretStr = Field(
         default=SecretStr(""),
         title="Storage options",
-        description='What the storage asks for, as a JSON object, such as {"key": "...", "secret":'
-        ' "..."} for S3; empty where it asks for nothing.',
+        description='What the storage needs, as a JSON object, such as {"key": "...", "secret":'
+        ' "..."} for S3; empty if it needs nothing.',
     )
 
     @field_validator("encoding")

@@ -73,8 +73,8 @@ class DatabaseBlock(Block, ABC):
         default=SecretStr(""),
         title="Database URL",
         description=(
-            "Where it is kept, such as postgresql://user:password@host/database, which several"
-            " machines need; empty for a SQLite file in the Prefect home of the one machine that"
+            "The database, such as postgresql://user:password@host/database, if several"
+            " machines share it; empty for a SQLite file in the Prefect home of the machine that"
             " runs the flow."
         ),
     )

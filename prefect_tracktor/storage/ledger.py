@@ -204,7 +204,9 @@ class NotificationLedger(DatabaseBlock):
     _block_type_name = "Tracktor Notification Ledger"
     _block_type_slug = "tracktor-notification-ledger"
     _logo_url = logo("book-check")
-    _description = "Remembers which customer was told what, so that nobody is told twice."
+    _description = (
+        "Remembers which customer was emailed about what, so that no email is sent twice."
+    )
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     tables: ClassVar[tuple[Table, ...]] = (_notices, _identity, _runs, _today)
@@ -214,8 +216,8 @@ class NotificationLedger(DatabaseBlock):
         ge=1,
         le=1000,
         title="Messages a day to one address",
-        description="How many messages one customer gets in a day (UTC) at most, from all flows"
-        " together; the others are deferred to the next days.",
+        description="How many messages one address gets in a day (UTC) at most, from all flows"
+        " together; further ones are deferred.",
     )
 
     def standing(self, account: str) -> LedgerStanding:

@@ -59,7 +59,7 @@ class WantedWebhook(BaseModel):
 
 
 class WebhookSubscription(Block):
-    """The webhooks that an account ought to have at one address.
+    """The webhooks that an account should have at one address.
 
     Attributes:
         address: Where Tracktor shall post to: https, or http on this machine.
@@ -83,7 +83,7 @@ class WebhookSubscription(Block):
     _block_type_name = "Tracktor Webhook Subscription"
     _block_type_slug = "tracktor-webhook-subscription"
     _logo_url = logo("webhook")
-    _description = "The webhooks that an account ought to have at one address."
+    _description = "The webhooks that an account should have at one address."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     model_config = BLOCK_CONFIG
