@@ -33,8 +33,8 @@ class Selection:
         only: Deployments by the names of their files in flows/, such as expired_exceptions; left
             out, all that are set up.
         shop: Shops of flows/shops.py; left out, all.
-        live: Let deployments act that the server holds to be dry runs or rehearsals; without it
-            they stay so.
+        live: End dry runs and rehearsals; without this option, deployments that are dry runs or
+            rehearsals on the server stay so.
     """
 
     only: Names = ()

@@ -471,7 +471,7 @@ def test_the_handbook_has_a_row_for_every_variable_and_no_other() -> None:
 
 def test_a_name_that_prefect_would_refuse_is_refused_at_once(said: Callable[[], str]) -> None:
     assert command(["--name", "Berlin Mitte"], {}) == 2
-    assert "is no name for blocks" in said()
+    assert "is not a name for blocks" in said()
 
 
 def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
