@@ -257,7 +257,7 @@ def test_what_a_document_keeps_of_the_account_before_is_told(
     main(own, name="moved", only=[ACCOUNT, MAIL])
     words = said()
     assert "as it was for the uuid before: base_url, limits;" in words
-    assert "to begin anew: prefect block delete tracktor-credentials/moved" in words
+    assert "to start again: prefect block delete tracktor-credentials/moved" in words
     assert "as it was for the smtp_server before: password, smtp_type, smtp_port;" in words
     main(own, name="moved", only=[ACCOUNT, MAIL])
     assert "before" not in said()

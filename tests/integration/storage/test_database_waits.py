@@ -11,8 +11,9 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine
 
-from prefect_tracktor import CompletedOrders, NotificationLedger, postgresql
+from prefect_tracktor import CompletedOrders, NotificationLedger
 from prefect_tracktor.errors import DatabaseError, LedgerError
+from prefect_tracktor.storage import postgresql
 from prefect_tracktor.storage.ledger import NoticeKey
 
 KEY = NoticeKey("shop", 1, 7, "exception:expired")
