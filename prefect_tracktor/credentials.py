@@ -39,7 +39,7 @@ class TracktorCredentials(Block):
         time_zone: The zone of times that Tracktor gives without an offset, by its IANA name.
 
     Raises:
-        pydantic.ValidationError: A value cannot be right; the message never repeats it.
+        pydantic.ValidationError: A value is invalid; the message never repeats it.
 
     Example:
         Load stored credentials and read an order:
@@ -168,7 +168,7 @@ class TracktorCredentials(Block):
         )
 
     def verify(self) -> None:
-        """Make one call that costs no tracking look-up, to see that the credentials work.
+        """Make one call that counts as no look-up, to check that the credentials work.
 
         Raises:
             AuthenticationError: Tracktor refuses the uuid or the key.

@@ -43,8 +43,8 @@ class ExceptionsReport(RunReport):
 
     Attributes:
         in_trouble: Those with an undelivered parcel in one of the exception statuses.
-        due: Those with a parcel of which this was not announced yet.
-        announced: Those of which it was announced, or only remembered.
+        due: Those with a parcel whose exception was not announced yet.
+        announced: Those whose exception was announced, or only recorded.
         unannounced: Those whose event Prefect did not take; the next run sends it again.
         cancelled: Those that were passed over, since they or the parcel are cancelled or refunded.
 
@@ -111,7 +111,7 @@ def announce_exceptions(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, or `orders` names none; nothing was emitted.
+        InvalidInput: An argument is invalid, or `orders` names none; nothing was emitted.
         LimitExceeded: More than `max_events` events are due; none was emitted.
         LedgerError: The ledger cannot be used.
         InvalidResponse: No answer of Tracktor's had a field that is needed; none was emitted.

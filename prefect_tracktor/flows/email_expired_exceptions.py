@@ -101,9 +101,9 @@ def email_expired_exceptions(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, or `orders` names none; nothing was sent.
+        InvalidInput: An argument is invalid, or `orders` names none; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
+        LedgerReplaced: The account used another ledger before; nothing was sent.
         TemplateError: The template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was sent.

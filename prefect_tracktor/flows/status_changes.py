@@ -107,7 +107,7 @@ def notify_status_change(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, or there are no words for the status; nothing
+        InvalidInput: An argument is invalid, or there is no template for the status; nothing
             was read or sent.
         LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
         TemplateError: The template fails for the order; nothing was sent.
@@ -236,10 +236,10 @@ def email_status_changes(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, `orders` names none, or there are no words for a
+        InvalidInput: An argument is invalid, `orders` names none, or there is no template for a
             status; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
+        LedgerReplaced: The account used another ledger before; nothing was sent.
         TemplateError: A template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left.

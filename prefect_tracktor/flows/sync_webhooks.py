@@ -61,7 +61,7 @@ class WebhookReport(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """Whether the account has what it ought to have; always true of a dry run."""
+        """Whether the account has all desired webhooks; always true for a dry run."""
         return not self.failed
 
     @property

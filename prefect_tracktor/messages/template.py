@@ -274,7 +274,7 @@ class EmailTemplate(Block):
         return rendered
 
     def verify(self) -> None:
-        """Write the message for made-up orders: one of which all is known, and one of which little.
+        """Render the message for two made-up orders, one with all details and one with few.
 
         Raises:
             TemplateError: A template fails; the message names field and line.

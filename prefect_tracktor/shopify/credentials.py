@@ -34,7 +34,7 @@ class ShopifyCredentials(Block):
         limits: Rate, time-outs and retries.
 
     Raises:
-        pydantic.ValidationError: A value cannot be right; the message never repeats it.
+        pydantic.ValidationError: A value is invalid; the message never repeats it.
 
     Example:
         Load stored credentials and see that they work:

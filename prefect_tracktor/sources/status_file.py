@@ -58,7 +58,7 @@ class StatusFile(TableFile):
         r"""Read the rows, while they are asked for.
 
         Returns:
-            What each order ought to show, with the place of the row.
+            The desired statuses, with the place of each row.
 
         Raises:
             InvalidInput: The file, its header or a row cannot be read for sure. The message names

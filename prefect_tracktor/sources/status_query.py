@@ -112,7 +112,7 @@ class StatusQuery(Block):
         """Run the query, and read its rows while they are asked for.
 
         Returns:
-            What each order ought to show, with the number of the row.
+            The desired statuses, with the number of each row.
 
         Raises:
             InvalidInput: The query fails, its columns are others, or a row cannot be read for

@@ -66,7 +66,7 @@ class CompletedOrders(DatabaseBlock):
     )
 
     def among(self, account: str, order_ids: Iterable[int]) -> set[int]:
-        """Which of these orders are settled.
+        """Return which of these orders are completed.
 
         Args:
             account: The account's name, as its credentials give it.
@@ -94,7 +94,7 @@ class CompletedOrders(DatabaseBlock):
         return settled
 
     def remember(self, account: str, arrivals: Mapping[int, datetime]) -> None:
-        """Take in which orders have arrived: those long ago need not be read again.
+        """Remember orders that were delivered long ago, so that they are not read again.
 
         Args:
             account: The account's name.

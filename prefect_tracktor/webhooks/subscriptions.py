@@ -37,7 +37,7 @@ Address = Annotated[
 
 
 class WantedWebhook(BaseModel):
-    """A webhook that an account ought to have.
+    """A webhook that an account should have.
 
     Attributes:
         topic: One of the ten documented topics.
@@ -111,13 +111,13 @@ class WebhookSubscription(Block):
         return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
 
     def verify(self) -> None:
-        """Ask the address's host for its root page, to see that somebody answers over https.
+        """Request the root page of the address's host, to check that it answers over https.
 
         Nothing is posted and no webhook is made. Any answer will do: what is behind the whole
         address, only a delivery can show.
 
         Raises:
-            APIConnectionError: Nobody answers, or not with a valid certificate; the message names
+            APIConnectionError: No answer, or no valid certificate; the message names
                 the host alone.
 
         Example:
