@@ -1,1 +1,1 @@
-"""What you configure: the block documents that the deployments in `flows/` refer to, as code."""
+"""The blocks that the deployments in `flows/` refer to, as code."""

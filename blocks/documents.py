@@ -1,6 +1,6 @@
-"""The block documents that `prefect-tracktor blocks` saves, and the variables they come from.
+"""The blocks that `prefect-tracktor blocks` saves, and the variables they are read from.
 
-Edit the list: each entry names a block, the variable of each of its fields, and those it needs.
+Edit the list: each entry names a block, a variable for each field, and the required variables.
 """
 
 from prefect_email import EmailServerCredentials
@@ -107,7 +107,7 @@ DOCUMENTS = (
     ),
     Document(
         CompletedOrders,
-        # beside the ledger: workers that share one share the other
+        # in the same database as the ledger, for workers that share it
         {"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_COMPLETED_AFTER_DAYS"},
     ),
     Document(

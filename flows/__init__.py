@@ -1,4 +1,4 @@
-"""What you deploy: each ready-made flow with its schedule and parameters, as code.
+"""Deployments of the ready-made flows as code: schedules, blocks and parameters.
 
 `shops.py` lists the shops; the other files say, one flow each, when and how it runs for a shop.
 """

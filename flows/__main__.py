@@ -1,4 +1,4 @@
-"""`python -m flows serve` is `prefect-tracktor serve`; all its commands work so."""
+"""`python -m flows serve` is the same as `prefect-tracktor serve`, for all commands."""
 
 from prefect_tracktor.cli import run
 

@@ -1,4 +1,4 @@
-"""Every morning: move orders through the shop's own stages as they grow older."""
+"""Every morning: move orders through the shop's own stages by age."""
 
 from prefect.deployments.runner import RunnerDeployment
 

@@ -1,4 +1,4 @@
-"""Every four hours: emit an event for each parcel that has newly got into trouble."""
+"""Every four hours: emit an event for each parcel with a new exception."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
         shop,
         name="every-four-hours",
         description=__doc__,
-        # each run looks up every order that is not settled: mind what your plan counts
+        # each run reads every order that is not completed: check what your plan counts
         schedule=every(timedelta(hours=4)),
         parameters=for_scanning(shop)
         | {"ledger": saved(NotificationLedger, shop), "max_events": 500},

@@ -1,4 +1,4 @@
-"""Every morning: write to the customers whose parcels' tracking has expired, once to each."""
+"""Every morning: email customers whose parcel's tracking has expired, once each."""
 
 from prefect.deployments.runner import RunnerDeployment
 

@@ -1,4 +1,4 @@
-"""Every night: make Tracktor's manual statuses agree with the shop's own records."""
+"""Every night: set Tracktor's manual statuses from the shop's own records."""
 
 from prefect.deployments.runner import RunnerDeployment
 

@@ -1,8 +1,8 @@
-"""The shops whose flows run, one a row. Edit the list.
+"""The shops whose flows run, one on each line. Edit the list.
 
-As it stands there is one shop, set up by the variables TRACKTOR_SENDER, TRACKTOR_TIMEZONE,
-TRACKTOR_DRY_RUN, TRACKTOR_NOTIFY and TRACKTOR_ANNOUNCE_EXCEPTIONS. For several shops write a row
-for each in its place; the first word is the name of the shop's block documents:
+By default there is one shop, configured by the variables TRACKTOR_SENDER, TRACKTOR_TIMEZONE,
+TRACKTOR_DRY_RUN, TRACKTOR_NOTIFY and TRACKTOR_ANNOUNCE_EXCEPTIONS. For several shops, write one
+line for each; the first argument is the name of the shop's blocks:
 
     return [
         Shop("alpine", sender="Alpine <hello@alpine.example>", timezone="Europe/Zurich"),

@@ -1,6 +1,6 @@
-"""When an event tells of it: write to the customer that the parcel has reached a status, once.
+"""On an event: email the customer once that the parcel has reached a status.
 
-What no event told of, the deployment `every-six-hours` of "E-mail status changes" makes up for.
+The deployment `every-six-hours` of "E-mail status changes" finds what no event reported.
 """
 
 # The events come from `prefect-tracktor receive`, or from a webhook in Prefect Cloud.

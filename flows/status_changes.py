@@ -1,4 +1,4 @@
-"""Every six hours: write to the customers whose parcels arrived lately, if no event told of it."""
+"""Every six hours: email customers about deliveries for which no event arrived."""
 
 from datetime import timedelta
 
@@ -23,7 +23,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
         shop,
         name="every-six-hours",
         description=__doc__,
-        # each run looks up every order that is not settled: mind what your plan counts
+        # each run reads every order that is not completed: check what your plan counts
         schedule=every(timedelta(hours=6)),
         parameters=for_scanning(shop, delivered="delivered" in statuses)
         | for_writing_to_customers(shop)

@@ -1,4 +1,4 @@
-"""Every hour: see to it that the account has its webhooks."""
+"""Every hour: create the account's missing webhooks."""
 
 from datetime import timedelta
 

@@ -43,8 +43,8 @@ def init(folder: Path = Path(), /) -> None:
     """Write flows/ and blocks/ into your project, to edit and to commit.
 
     The files in flows/ say which flow runs when, for which shops and with which parameters;
-    blocks/ lists the settings that are saved in Prefect. A file that is there already is left as
-    it is.
+    blocks/ lists the settings that are saved in Prefect. Existing files are not
+    changed.
 
     Args:
         folder: Your project; left out, the working directory.
@@ -69,22 +69,22 @@ def blocks(
 ) -> int:
     """Save your settings as Prefect blocks, which the deployments refer to.
 
-    It reads environment variables, and names those that are missing and where to get them. A field
-    whose variable is not set stays as it is in a block that is there. The exit status is 0 if all
-    blocks are there (and work, with --verify), 2 for an option that is wrong, and else 1.
+    The settings are read from environment variables. Missing variables are listed, with where to
+    get their values. A field whose variable is not set keeps its value in an existing block. The
+    exit status is 0 if all blocks exist (and work, with --verify), 2 for a wrong option, else 1.
 
     Args:
-        env_file: Read variables from this file, too; what it sets wins over the environment. Left
-            out, .env is read if it is here and the name is tracktor; the environment wins over it.
-        name: The name that the blocks are saved under; another one for each of several shops.
+        env_file: Read variables from this file, which overrides the environment. Left out, .env is
+            read if it exists and the name is tracktor; the environment overrides it.
+        name: The name to save the blocks under; use another one for each of several shops.
         only: The types of the blocks to save, such as tracktor-credentials; left out, all.
-        verify: See whether the blocks work; nothing is sent.
-        dry_run: Say what would be saved, and save nothing.
+        verify: Test the blocks; nothing is sent.
+        dry_run: Show what would be saved, and save nothing.
     """
     if not re.fullmatch(NAME_PATTERN, name):
         raise Unusable(
-            f"--name: {name!r} is no name for blocks: use lowercase letters and digits, with single"
-            " dashes between them"
+            f"--name: {name!r} is not a name for blocks: use lowercase letters and digits, with"
+            " single dashes between them"
         )
     listed = documents()
     check_names(only, [document.slug for document in listed], "block in blocks/documents.py")
@@ -115,16 +115,15 @@ def deploy(
 ) -> int:
     """Register the deployments of flows/ with a work pool, whose workers run them.
 
-    What differs from what the server holds is changed, and nothing else; what was paused stays
-    paused.
+    Only what differs from the server is changed; what was paused stays paused.
 
     Args:
         selection: Which deployments of which shops.
-        work_pool: A work pool that exists.
-        image: The image that runs are carried out in, with prefect-tracktor in it.
-        pip_package: What is installed before each run, such as the address of a wheel as
-            NAME[EXTRA]@https://...whl; may be given several times.
-        dry_run: Say what would be done, and change nothing.
+        work_pool: The name of an existing work pool.
+        image: The image for the runs; it must contain prefect-tracktor.
+        pip_package: A package to install before each run, such as a wheel's address as
+            NAME[EXTRA]@https://...whl; you can repeat this option.
+        dry_run: Show what would change, and change nothing.
     """
     return commands.deploy(
         selection, work_pool=work_pool, image=image, pip_packages=pip_package, dry_run=dry_run

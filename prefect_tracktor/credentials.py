@@ -27,7 +27,7 @@ _NOT_A_BLOCK = (
 
 
 class TracktorCredentials(CredentialsBlock):
-    """The uuid and API key of one Tracktor account, and how hard it may be asked.
+    """The uuid and API key of a Tracktor account, and its request limits.
 
     Both are in Tracktor's settings in the Shopify admin, and belong to one shop.
 
@@ -41,7 +41,7 @@ class TracktorCredentials(CredentialsBlock):
             flows show what they would do. Read when a run starts.
 
     Raises:
-        pydantic.ValidationError: A value cannot be right; the message never repeats it.
+        pydantic.ValidationError: A value is invalid; the message never repeats it.
 
     Example:
         Load stored credentials and read an order:
@@ -57,7 +57,7 @@ class TracktorCredentials(CredentialsBlock):
     _block_type_name = "Tracktor Credentials"
     _block_type_slug = "tracktor-credentials"
     _logo_url = logo("truck-delivery")
-    _description = "The uuid and API key of one Tracktor account, and how hard it may be asked."
+    _description = "The uuid and API key of a Tracktor account, and its request limits."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     model_config = BLOCK_CONFIG
@@ -75,12 +75,12 @@ class TracktorCredentials(CredentialsBlock):
     base_url: str = Field(
         default=BASE_URL,
         title="Address of the API",
-        description="Leave it as it is; for a rehearsal give the sandbox's address.",
+        description="Keep the default; for a rehearsal use the sandbox's address.",
     )
     limits: TransportLimits = Field(
         default_factory=TransportLimits,
         title="Limits",
-        description="How many requests at once and per second, time-outs, and retries.",
+        description="Concurrent requests, requests per second, timeouts and retries.",
     )
     time_zone: str = Field(
         default="UTC",
@@ -178,7 +178,7 @@ class TracktorCredentials(CredentialsBlock):
         )
 
     def verify(self) -> None:
-        """Make one call that costs no tracking look-up, to see that the credentials work.
+        """Make one call that counts as no look-up, to check that the credentials work.
 
         Raises:
             AuthenticationError: Tracktor refuses the uuid or the key.

@@ -114,9 +114,9 @@ def _first_act(
         _count(report.counts)
         print(f"  -> {len(post_office.messages) - messages} messages in the mail server")
 
-    run("First run: find the expired parcels, write to their customers")
+    run("First run: find the expired parcels, email their customers")
     _show(post_office.messages[0].message)
-    run("Second run: nobody is written to twice")
+    run("Second run: no customer gets a second email")
     run("Dry run: shows what it would do, sends nothing", dry_run=True)
 
     written_to = sorted(message.recipients[0] for message in post_office.messages)

@@ -9,7 +9,7 @@ from typing import Any
 
 
 class TracktorError(Exception):
-    """Anything that went wrong between this pack and Tracktor.
+    """The base class of all errors of this package.
 
     Attributes:
         call: The call as method and path below the account, such as `GET orders/1001.json`;
@@ -110,7 +110,7 @@ class UnprocessableValue(TracktorError):
 
 
 class RateLimited(TracktorError):
-    """Tracktor asked for fewer requests (429), and went on asking until the retries ran out.
+    """Tracktor asked for fewer requests (429) until the retries ran out.
 
     Example:
         >>> RateLimited("slow down", retry_after=timedelta(seconds=7)).retry_after.seconds
@@ -119,7 +119,7 @@ class RateLimited(TracktorError):
 
 
 class ServerError(TracktorError):
-    """Tracktor failed (5xx), or its answer was cut off or was not JSON.
+    """Tracktor failed (5xx), or its response was truncated or not JSON.
 
     Example:
         >>> ServerError("bad gateway", status_code=502).status_code
@@ -137,7 +137,7 @@ class APIConnectionError(TracktorError):
 
 
 class InvalidResponse(TracktorError):
-    """The answer was JSON, but not what was asked for: a missing field, another order.
+    """The response was JSON, but not as expected: a missing field, another order.
 
     Example:
         >>> issubclass(InvalidResponse, TracktorError)
@@ -146,7 +146,7 @@ class InvalidResponse(TracktorError):
 
 
 class BatchFailed(TracktorError):
-    """None of the ids of a bulk task could be served; what became of each is in the batch.
+    """Every id of a bulk task failed; the batch has the reasons.
 
     Attributes:
         batch: The `Batch`, as the task would have returned it.
@@ -171,7 +171,7 @@ class LimitExceeded(TracktorError):
 
 
 class IncompleteRun(TracktorError):
-    """A flow did what it could, and something is left that a person should know of.
+    """A flow did what it could, and something is left to do.
 
     Attributes:
         report: The flow's typed report, as it would have been returned.
@@ -205,7 +205,7 @@ class LedgerError(DatabaseError):
 
 
 class LedgerReplaced(TracktorError):
-    """The ledger is not the one that this account was last written to by. Nothing was sent.
+    """The account used another ledger before, or this one lost notices. Nothing was sent.
 
     Example:
         >>> issubclass(LedgerReplaced, TracktorError)
@@ -217,7 +217,7 @@ class LedgerReplaced(TracktorError):
 
 
 class MailServerError(TracktorError):
-    """The mail server cannot be used for anybody: unreachable, wrong login, sender refused.
+    """The mail server cannot be used for any message: unreachable, wrong login, sender refused.
 
     Attributes:
         about: What its refusal is about, such as `rate` or `login`, as `messages.replies` reads it.

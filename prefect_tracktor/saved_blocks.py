@@ -56,8 +56,8 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, ValidationError):
             raise
         raise InvalidInput(
-            f"the block {block.get_block_type_slug()}/{name} holds something that cannot be right;"
-            " mend it in Prefect's UI, or delete it, run prefect-tracktor blocks, and serve or"
+            f"the block {block.get_block_type_slug()}/{name} has an invalid value;"
+            " correct it in Prefect's UI, or delete it, run prefect-tracktor blocks, and serve or"
             " deploy anew"
         ) from None
 

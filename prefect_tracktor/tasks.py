@@ -494,7 +494,7 @@ def update_orders(
 
     Args:
         credentials: The account.
-        updates: What each order ought to show, or who updates it: a list of `DesiredStatus`, of
+        updates: The desired status of each order, or who updates it: a list of `DesiredStatus`, of
             pairs or of dictionaries with its fields, or a dictionary of statuses by order id.
         force: Whether to set the status in any case, as the vendor recommends.
 

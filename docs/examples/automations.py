@@ -1,4 +1,4 @@
-"""Automations as code; running it again replaces them."""
+"""Automations as code."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -15,15 +15,15 @@ from prefect.client.orchestration import get_client
 
 from prefect_tracktor.events import shop_resource_id
 
-FAILED_RUNS = "Tell the team of failed Tracktor runs"
-MANY_RUN = "Many parcels in trouble: run"
-MANY_PAUSE = "Many parcels in trouble: pause"
+FAILED_RUNS = "Notify the team of failed Tracktor runs"
+MANY_RUN = "Many new exceptions: run"
+MANY_PAUSE = "Many new exceptions: pause"
 
 
-def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
-    """Notify a channel when a run of this pack's deployments fails, crashes or does not start.
+def notify_of_failed_runs(channel_id: UUID) -> AutomationCore:
+    """Notify a channel when a run with the tag `tracktor` fails, crashes or does not start.
 
-    An `IncompleteRun` is a failed run; its message says what is left to be done. A run is late
+    An `IncompleteRun` is a failed run; its message says what is left. A run is late
     if nothing serves its deployment, and no worker is there.
     """
     return AutomationCore(
@@ -50,21 +50,21 @@ def tell_of_failed_runs(channel_id: UUID) -> AutomationCore:
     )
 
 
-def run_when_many_get_into_trouble(
+def run_on_many_exceptions(
     deployment_id: UUID, account: str, *, parcels: int = 20, within: timedelta = timedelta(hours=1)
 ) -> AutomationCore:
-    """Run a deployment at once when many parcels newly get into trouble, say of one carrier.
+    """Run a deployment at once when many parcels have a new exception.
 
     The events are those of `announce_exceptions` for the account, as credentials name it.
     """
     return AutomationCore(
         name=MANY_RUN,
-        trigger=_many_in_trouble(account, parcels, within),
+        trigger=_many_exceptions(account, parcels, within),
         actions=[RunDeployment(deployment_id=deployment_id, parameters={"dry_run": True})],
     )
 
 
-def pause_when_many_get_into_trouble(
+def pause_on_many_exceptions(
     deployment_id: UUID,
     account: str,
     channel_id: UUID,
@@ -72,36 +72,36 @@ def pause_when_many_get_into_trouble(
     parcels: int = 20,
     within: timedelta = timedelta(hours=1),
 ) -> AutomationCore:
-    """Pause a deployment instead, and say so: a person looks before customers are written to."""
+    """Pause a deployment and notify a channel, so that a person looks before emails go out."""
     return AutomationCore(
         name=MANY_PAUSE,
-        trigger=_many_in_trouble(account, parcels, within),
+        trigger=_many_exceptions(account, parcels, within),
         actions=[
             PauseDeployment(deployment_id=deployment_id),
             SendNotification(
                 block_document_id=channel_id,
-                subject="Many parcels in trouble",
-                body="A deployment was paused. Look at the parcels, then switch it on again.",
+                subject="Many new exceptions",
+                body="A deployment was paused. Check the parcels, then turn it on again.",
             ),
         ],
     )
 
 
 def replace(automation: AutomationCore) -> UUID:
-    """Make an automation in place of those that have its name."""
+    """Create an automation, and delete others with its name."""
     remove(automation.name)
     with get_client(sync_client=True) as client:
         return client.create_automation(automation)
 
 
 def remove(name: str) -> None:
-    """Remove the automations of this name."""
+    """Delete the automations with this name."""
     with get_client(sync_client=True) as client:
         for automation in client.read_automations_by_name(name):
             client.delete_automation(automation.id)
 
 
-def _many_in_trouble(account: str, parcels: int, within: timedelta) -> EventTrigger:
+def _many_exceptions(account: str, parcels: int, within: timedelta) -> EventTrigger:
     return EventTrigger(
         expect={"tracktor.fulfillment.exception.*"},
         # of one account, where several shops send their events to the same Prefect

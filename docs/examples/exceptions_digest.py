@@ -1,4 +1,4 @@
-"""Tell the team's channel which parcels have newly got into trouble, and what they are worth."""
+"""Post parcels with a new exception, and what their orders are worth, to the team's channel."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,8 +33,8 @@ LINES_A_MESSAGE = 25
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """A parcel in trouble, and the key by which the ledger remembers that the team was told."""
+class ParcelException:
+    """A parcel with an exception, and the key under which the ledger remembers the post."""
 
     order: Order
     parcel: Fulfillment
@@ -43,7 +43,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Message:
-    """A text for the channel, and what it tells of."""
+    """A text for the channel, and the keys of what it contains."""
 
     text: str
     keys: Sequence[NoticeKey]
@@ -61,51 +61,57 @@ def read_values(export: OrderFile) -> dict[int, Decimal]:
 
 @task(name="Post", retries=2, retry_delay_seconds=30, cache_policy=NO_CACHE, persist_result=False)
 def post(channel: Channel, text: str) -> None:
-    """Post to the channel; a message that is not taken fails the run."""
+    """Post to the channel; the run fails if the message is rejected."""
     try:
         with channel.raise_on_failure():  # without it Prefect's blocks only log a failure
-            channel.notify(text, subject="Parcels in trouble")
+            channel.notify(text, subject="Parcels with an exception")
     except NotificationError as refused:
-        raise RuntimeError(f"the message was not taken: {refused.log}") from None
+        raise RuntimeError(f"the message was rejected: {refused.log}") from None
     except httpx.HTTPError as refused:  # its own words may hold the webhook's address
-        raise RuntimeError(f"the message was not taken ({type(refused).__name__})") from None
+        raise RuntimeError(f"the message was rejected ({type(refused).__name__})") from None
 
 
-def new_troubles(
+def new_exceptions(
     account: str, orders: Sequence[Order], ledger: NotificationLedger
-) -> list[Trouble]:
-    """Choose the parcels in trouble that the team was not told about yet."""
-    troubles = [
-        Trouble(order, parcel, NoticeKey(account, order.order_id, parcel.fulfillment_id, reason))
+) -> list[ParcelException]:
+    """Choose the parcels whose exception was not posted yet."""
+    exceptions = [
+        ParcelException(
+            order, parcel, NoticeKey(account, order.order_id, parcel.fulfillment_id, reason)
+        )
         for order in orders
         for parcel in order.undelivered
         if parcel.exception_status and not order.has_cancelled(parcel)
         for reason in [f"digest:{parcel.exception_status}"]
     ]
-    told = ledger.states(trouble.key for trouble in troubles)
-    return [trouble for trouble in troubles if trouble.key not in told]
+    told = ledger.states(found.key for found in exceptions)
+    return [found for found in exceptions if found.key not in told]
 
 
 def lacks_its_parcels(order: Order) -> bool:
-    """Whether an answer names an exception and holds no parcel that it could be about."""
+    """Whether a response names an exception and contains no parcel."""
     return bool(order.exception_statuses) and not order.fulfillments
 
 
 def messages(
-    troubles: Sequence[Trouble], values: Mapping[int, Decimal], *, unreadable: int, shop: str
+    exceptions: Sequence[ParcelException],
+    values: Mapping[int, Decimal],
+    *,
+    unreadable: int,
+    shop: str,
 ) -> Iterator[Message]:
-    """Write the messages, the most valuable orders first; none if there is nothing to say."""
-    dearest_first = sorted(troubles, key=lambda t: values.get(t.order.order_id, 0), reverse=True)
+    """Write the messages, the most valuable orders first; none if there is no news."""
+    dearest_first = sorted(exceptions, key=lambda t: values.get(t.order.order_id, 0), reverse=True)
     for some in chunked(dearest_first, LINES_A_MESSAGE):
-        lines = [line(trouble, values.get(trouble.order.order_id), shop) for trouble in some]
-        yield Message("\n".join(lines), [trouble.key for trouble in some])
+        lines = [line(found, values.get(found.order.order_id), shop) for found in some]
+        yield Message("\n".join(lines), [found.key for found in some])
     if unreadable:
         yield Message(f"{unreadable} orders could not be read; the next run tries again.", [])
 
 
-def line(trouble: Trouble, value: Decimal | None, shop: str) -> str:
-    """One parcel in words; nothing of the customer."""
-    order, parcel = trouble.order, trouble.parcel
+def line(found: ParcelException, value: Decimal | None, shop: str) -> str:
+    """Describe a parcel without customer data."""
+    order, parcel = found.order, found.parcel
     status = parcel.exception_status
     parts = [
         order.order_name or str(order.order_id),
@@ -127,13 +133,13 @@ def exceptions_digest(
     export: OrderFile,
     shop: str = "",
 ) -> int:
-    """Post the parcels that have newly got into trouble, each once.
+    """Post each parcel with a new exception once.
 
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, or where to find them.
         channel: Where to post.
-        ledger: What remembers which parcels the team was told about.
+        ledger: What remembers which exceptions were posted.
         export: The shop's orders export, for what each order is worth.
         shop: The shop's handle in the Shopify admin, for links to its orders.
 
@@ -141,13 +147,13 @@ def exceptions_digest(
         How many parcels were posted.
     """
     values = read_values(export)
-    troubles: list[Trouble] = []
+    exceptions: list[ParcelException] = []
     unreadable = 0
     for ids in chunked(iter_order_ids(orders), ORDERS_A_TASK):
         batch = batch_of(get_orders.submit(credentials, ids))
-        troubles += new_troubles(credentials.account, batch.found, ledger)
+        exceptions += new_exceptions(credentials.account, batch.found, ledger)
         unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
-    for message in messages(troubles, values, unreadable=unreadable, shop=shop):
+    for message in messages(exceptions, values, unreadable=unreadable, shop=shop):
         post(channel, message.text)
         ledger.settle(message.keys, NoticeState.SENT, run="exceptions digest")
-    return len(troubles)
+    return len(exceptions)

@@ -6,10 +6,10 @@ from decimal import Decimal
 from exceptions_digest import (
     ORDERS_A_TASK,
     Channel,
-    Trouble,
+    ParcelException,
     lacks_its_parcels,
     messages,
-    new_troubles,
+    new_exceptions,
     post,
     read_values,
 )
@@ -24,9 +24,9 @@ from prefect_tracktor.tasks import aget_orders
 
 async def find(
     credentials: TracktorCredentials, orders: Orders, ledger: NotificationLedger
-) -> tuple[list[Trouble], int]:
-    """Read the orders: what is newly in trouble, and how many could not be read."""
-    troubles: list[Trouble] = []
+) -> tuple[list[ParcelException], int]:
+    """Read the orders: the new exceptions, and how many could not be read."""
+    exceptions: list[ParcelException] = []
     unreadable = 0
     order_ids = await asyncio.to_thread(lambda: list(iter_order_ids(orders)))
     for ids in chunked(order_ids, ORDERS_A_TASK):
@@ -34,9 +34,11 @@ async def find(
             batch = await aget_orders(credentials, ids)
         except BatchFailed as failed:  # not one of them could be read
             batch = failed.batch
-        troubles += await asyncio.to_thread(new_troubles, credentials.account, batch.found, ledger)
+        exceptions += await asyncio.to_thread(
+            new_exceptions, credentials.account, batch.found, ledger
+        )
         unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
-    return troubles, unreadable
+    return exceptions, unreadable
 
 
 @flow(name="Exceptions digest (async)")
@@ -50,12 +52,12 @@ async def aexceptions_digest(
 ) -> int:
     """`exceptions_digest` for async code: the same arguments and result."""
     values: dict[int, Decimal]
-    (troubles, unreadable), values = await asyncio.gather(
+    (exceptions, unreadable), values = await asyncio.gather(
         find(credentials, orders, ledger), asyncio.to_thread(read_values, export)
     )
-    for message in messages(troubles, values, unreadable=unreadable, shop=shop):
+    for message in messages(exceptions, values, unreadable=unreadable, shop=shop):
         await asyncio.to_thread(post, channel, message.text)
         await asyncio.to_thread(
             ledger.settle, message.keys, NoticeState.SENT, run="exceptions digest"
         )
-    return len(troubles)
+    return len(exceptions)

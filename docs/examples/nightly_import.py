@@ -1,4 +1,4 @@
-"""A pipeline of your own that ends with a run of one of this pack's deployments."""
+"""A pipeline that ends with a run of a ready-made deployment."""
 
 from prefect import flow
 from prefect.client.schemas.objects import FlowRun
@@ -9,7 +9,7 @@ DEPLOYMENT = "E-mail expired exceptions/daily"
 
 @flow(name="Nightly import")
 def nightly_import(order_ids: list[int], deployment: str = DEPLOYMENT) -> None:
-    """Import orders, then look after the customers of just these."""
+    """Import orders, then email the customers of these orders."""
     run = run_deployment(deployment, parameters={"orders": order_ids, "dry_run": True})
     refuse_unless_completed(run)  # type: ignore[arg-type]  # a coroutine in async code only
 

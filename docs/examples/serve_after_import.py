@@ -1,4 +1,4 @@
-"""When an event tells that orders were imported, look after the customers of just these."""
+"""When an event says that orders were imported, email the customers of these orders."""
 
 from prefect.events import DeploymentEventTrigger
 from prefect.types.entrypoint import EntrypointType

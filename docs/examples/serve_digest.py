@@ -1,4 +1,4 @@
-"""Every morning: post the parcels that have newly got into trouble."""
+"""Every morning: post the parcels with a new exception."""
 
 from exceptions_digest import exceptions_digest
 from prefect.blocks.notifications import SlackWebhook

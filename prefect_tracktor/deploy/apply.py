@@ -118,14 +118,14 @@ def registration_of(
     braked = not live and keep_brakes(deployment, existing, triggers, held)
     changes = dict(_field_changes(client, deployment, place, existing))
     if staying := schedules_at_odds(deployment, existing, live=live):
-        words = f"brakes of {len(staying)} schedules"
+        words = f"dry-run settings of {len(staying)} schedules"
         changes[words] = _bound(_leave_to_schedules, client, existing.id, staying)
     changes |= _schedule_changes(client, deployment, existing, staying)
     changes |= _trigger_changes(client, triggers, held)
     # last, and once more when it comes to it: no run is made without them any more then
     brake = _bound(brake_waiting_runs, client, existing.id, deployment.parameters)
     if waiting := waiting_to_act(client, existing.id, deployment.parameters):
-        changes[f"brakes of {len(waiting)} waiting runs"] = brake
+        changes[f"dry-run settings of {len(waiting)} waiting runs"] = brake
     return Registration(deployment, place, existing, changes, brake, braked=braked)
 
 

@@ -181,7 +181,7 @@ def for_writing_to_customers(shop: Shop) -> dict[str, Any]:
     """
     if not shop.sender:
         example = shop.setting("sender", "'Your Shop <orders@your-shop.example>'")
-        raise Unusable(f"there is no address that customers see: {example}")
+        raise Unusable(f"there is no sender for the emails: {example}")
     return {
         "email_server": saved(EmailServerCredentials, shop),
         "ledger": saved(NotificationLedger, shop),

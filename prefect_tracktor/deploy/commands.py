@@ -33,8 +33,8 @@ class Selection:
         only: Deployments by the names of their files in flows/, such as expired_exceptions; left
             out, all that are set up.
         shop: Shops of flows/shops.py; left out, all.
-        live: Let deployments act that the server holds to be dry runs or rehearsals; without it
-            they stay so.
+        live: End dry runs and rehearsals; without this option, deployments that are dry runs or
+            rehearsals on the server stay so.
     """
 
     only: Names = ()
@@ -164,10 +164,8 @@ def _tell_what_is_left_over(
         return  # what was not looked at may well be wished for
     wished = {registration.deployment.full_name for registration in registrations} | {*refused}
     for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
-        print(
-            f"left over  {name}: as things are set here, no file in flows/ wishes for it. Workers"
-        )
-        print("           go on running it; if nobody else made it or needs it, remove it:")
+        print(f"left over  {name}: no file in flows/ makes it with the current settings.")
+        print("           Workers still run it. If you do not need it, delete it:")
         print(f"           prefect deployment delete '{name}'")
 
 

@@ -64,8 +64,8 @@ class Shop:
         """Refuse a setting that cannot be right; the message says which and what to do."""
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise Unusable(
-                f"a shop's name has lowercase letters, digits and single dashes, as those of block"
-                f" documents: {self.name!r}"
+                f"a shop's name has lowercase letters, digits and single dashes, like the names of"
+                f" blocks: {self.name!r}"
             )
         try:
             ZoneInfo(self.timezone)

@@ -78,7 +78,7 @@ def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
     first = accounts.setdefault(account(shop), shop.name)
     if first != shop.name:
         raise Unusable(
-            f"its documents are of the same Tracktor account as those of {first}; mend"
+            f"its blocks are for the same Tracktor account as those of {first}; correct"
             f" tracktor-credentials/{shop.name}"
         )
 

@@ -57,7 +57,7 @@ class Place:
             return ""
         return (
             f"its ledger is a SQLite file, and the machines of the work pool {self.work_pool!r} are"
-            " thrown away after each run: every run would write to everybody again. Set"
+            " discarded after each run: every run would email all these customers again. Set"
             " TRACKTOR_LEDGER_URL to a PostgreSQL, and run prefect-tracktor blocks"
         )
 
@@ -74,8 +74,8 @@ class Place:
         settled = [value for value in values if isinstance(value, CompletedOrders)]
         if not self.keeps_files and any(memory.is_file for memory in settled):
             yield (
-                "Settled orders are kept in a SQLite file, which each run throws away: all orders"
-                " are read in every run. A PostgreSQL (TRACKTOR_LEDGER_URL) keeps them."
+                "Completed orders are kept in a SQLite file, which each run discards: every run"
+                " reads all orders. To keep them, set TRACKTOR_LEDGER_URL to a PostgreSQL."
             )
 
     def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def place_in(
         pool = client.read_work_pool(work_pool)
     except ObjectNotFound:
         raise Unusable(
-            f"there is no work pool {work_pool!r}; make it, such as"
+            f"there is no work pool {work_pool!r}; create it, such as with"
             f" prefect work-pool create --type process {work_pool}"
         ) from None
     job_variables: dict[str, Any] = {}
@@ -134,7 +134,7 @@ def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:
 def _image(pool: WorkPool, image: str) -> str:
     if "image" not in _variables(pool):
         raise Unusable(
-            f"the work pool {pool.name!r} of type {pool.type} knows no images: leave out --image"
+            f"the work pool {pool.name!r} of type {pool.type} uses no images: leave out --image"
         )
     return image
 
@@ -168,7 +168,7 @@ def _check(package: str) -> None:
     if _is_ours_by_name_alone(package):
         raise Unusable(
             f"--pip-package {package!r}: prefect-tracktor is published on no package index, and pip"
-            " would install whatever somebody uploads under this name. Give the address of a wheel,"
+            " would install whatever anyone uploads under this name. Give the address of a wheel,"
             f" such as {_AS_A_WHEEL}, or of a tag, such as {_AS_A_TAG}"
         )
 

@@ -136,7 +136,7 @@ def event_name(kind: Kind, status: str | None) -> str:
 
 
 def exception_event_name(exception_status: str) -> str:
-    """The name of the event that a parcel got into trouble.
+    """Return the name of the event for an exception.
 
     Args:
         exception_status: Such as `expired`; `*` for all in a trigger.
@@ -233,18 +233,18 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
 
 
 def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
-    """The event that a parcel got into trouble. No webhook tells of it: a scan finds it.
+    """Return the event for a parcel's exception, which a scan found; there is no webhook for it.
 
     Args:
         parcel: The parcel as the API knows it, with its exception status.
         account: The account's name, as its credentials give it.
-        received: When it was found, aware. Since when it is in trouble, the API does not say.
+        received: When it was found, with a time zone. The API does not say when it began.
 
     Returns:
         The event, with the same id for the same parcel, exception status and latest step.
 
     Raises:
-        InvalidInput: The parcel is in no trouble.
+        InvalidInput: The parcel has no exception.
 
     Example:
         >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")

@@ -28,27 +28,26 @@ def advance_custom_statuses(
     chunk_size: int = 500,
     chunks_at_once: int = 1,
 ) -> StatusReport:
-    """Set each order to the stage that its age has brought it to; only ever forward.
+    """Set each order to the stage for its age; orders never move back.
 
-    The age counts from `order_created_at`. An order without a status, or one that is ready and
-    nothing else, stands before the first stage. A shipped order gets no stage any more, and is
-    handed back to the carrier. Left alone are orders that the carrier updates, cancelled ones, and
-    those whose status is none of the stages.
+    The age counts from `order_created_at`. An order without a status, or with the status ready
+    only, is before the first stage. A shipped order gets no stage and is returned to the carrier.
+    Orders that the carrier updates, cancelled orders, and orders whose status is not a stage are
+    left alone.
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
+        orders: Shopify order ids, a file with them, or a search in Shopify.
         stages: The statuses with the days after which they start, in that order.
-        dry_run: Show the plan, and write nothing; read-only credentials do the same.
-        max_updates: If more orders than this are to be written, stop before the first.
-        release_fulfilled: Hand orders that were shipped in full, are not delivered and are under a
-            manual status back to the carrier; switched off, they are left alone.
-        allow_empty: Take it for no error if `orders` names none.
-        verify: Read back what was written, and report what did not stick.
-        settled: What remembers the orders that can no longer change, so that these are not read
-            again.
+        dry_run: Show the plan, and write nothing. Read-only credentials do the same.
+        max_updates: If more orders than this need a change, none is written.
+        release_fulfilled: Return orders that are fully shipped, not delivered and under a manual
+            status to the carrier; switched off, they are left alone.
+        allow_empty: Do not fail if `orders` contains no order.
+        verify: Read the written orders back, and report those that do not show it.
+        settled: Completed orders, which are not read again.
         chunk_size: How many orders one task run reads or writes.
-        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
             task runner has several processes.
 
     Returns:
@@ -75,8 +74,8 @@ def advance_custom_statuses(
     """
     if isinstance(orders, ShopifyOrders) and not orders.finds_unfulfilled:
         raise InvalidInput(
-            "orders leaves out what is still being made, of which nothing was sent yet: set"
-            " fulfillment of the ShopifyOrders to any or unfulfilled"
+            "orders leaves out unfulfilled orders, which the stages are for: set fulfillment of"
+            " the ShopifyOrders to any or unfulfilled"
         )
     if isinstance(orders, OrderFile):
         # what is still being made is what this is about

@@ -43,8 +43,8 @@ class ExceptionsReport(RunReport):
 
     Attributes:
         in_trouble: Those with an undelivered parcel in one of the exception statuses.
-        due: Those with a parcel of which this was not announced yet.
-        announced: Those of which it was announced, or only remembered.
+        due: Those with a parcel whose exception was not announced yet.
+        announced: Those whose exception was announced, or only recorded.
         unannounced: Those whose event Prefect did not take; the next run sends it again.
         cancelled: Those that were passed over, since they or the parcel are cancelled or refunded.
 
@@ -81,40 +81,38 @@ def announce_exceptions(
     chunk_size: int = 500,
     chunks_at_once: int = 1,
 ) -> ExceptionsReport:
-    """Emit an event for each parcel that has newly got into trouble, once.
+    """Emit an event, once, for each parcel with a new exception.
 
     The event is `tracktor.fulfillment.exception.<status>` about `tracktor.fulfillment.<id>`, so
     that automations and deployments can react to it; its payload holds ids and statuses.
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
-        dry_run: Show what would be announced, and emit and remember nothing; read-only credentials
-            do the same.
-        remember_only: Take all that is in trouble now as known, and emit nothing: for the very
-            first run.
-        max_events: If more events than this are due, stop before the first.
+        orders: Shopify order ids, a file with them, or a search in Shopify.
+        dry_run: Show what would be announced, and emit and record nothing. Read-only
+            credentials do the same.
+        remember_only: Record the current exceptions and emit nothing; use it for the first
+            run.
+        max_events: If more events than this are due, none is emitted.
         exception_statuses: Which exceptions to announce, by key or label: all, or some of expired
             (Tracking Expired), exception (Shipping Exception), not_found (Needs Attention), pending
             (Pending Details), undelivered (Failed Attempt), cancelled (Cancelled), and any other
             that Tracktor gives.
-        include_cancelled: Also announce parcels that are cancelled, voided or refunded, or whose
-            order is; the report counts those that are left out.
-        allow_empty: Take it for no error if `orders` names none.
-        ledger: Where it is kept what was announced; by default the document `tracktor`, or else a
-            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
-            it need PostgreSQL.
-        settled: What remembers the orders that can no longer change, so that these are not read
-            again.
+        include_cancelled: Include parcels that are cancelled, voided or refunded, or whose order
+            is; the report counts those that are left out.
+        allow_empty: Do not fail if `orders` contains no order.
+        ledger: Records what was announced. Default: the block `tracktor`, or else a SQLite file in
+            the Prefect home of the machine that runs the flow. Several machines need PostgreSQL.
+        settled: Completed orders, which are not read again.
         chunk_size: How many orders one task run reads.
-        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
             task runner has several processes.
 
     Returns:
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, or `orders` names none; nothing was emitted.
+        InvalidInput: An argument is invalid, or `orders` names none; nothing was emitted.
         LimitExceeded: More than `max_events` events are due; none was emitted.
         LedgerError: The ledger cannot be used.
         InvalidResponse: No answer of Tracktor's had a field that is needed; none was emitted.
@@ -282,7 +280,7 @@ def _publish(report: ExceptionsReport, news: _News) -> None:
         }
         for key, event in news.due.items()
     ]
-    publish_table("exceptions", rows, description="Parcels newly in trouble.")
+    publish_table("exceptions", rows, description="Parcels with a new exception.")
     notes = [*([] if report.complete else [_what_is_left(report)]), *report.notes]
     if report.dry_run:
         notes.append("This was a dry run: nothing was announced.")

@@ -61,50 +61,49 @@ def email_expired_exceptions(
     chunk_size: int = 500,
     chunks_at_once: int = 1,
 ) -> MailReport:
-    """Write once to each customer whose parcel's tracking has expired.
+    """Email each customer once when a parcel's tracking has expired.
 
-    One message per order names all its parcels that are affected, not delivered, and not yet told
-    about. Nothing is sent before every order is read, every message is rendered, and their number
-    is within the limit. Running it again, or twice at once, writes to nobody twice.
+    One message for each order names all its affected parcels that are not delivered. Nothing is
+    sent before every order is read, every message is rendered, and their number is within the
+    limit. However often it runs, also at the same time, no customer gets the same message twice.
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
+        orders: Shopify order ids, a file with them, or a search in Shopify.
         email_server: The mail server.
-        sender: Who writes, such as "Your Shop <orders@your-shop.example>".
-        dry_run: Show who would be written to, and send nothing.
+        sender: The sender, such as "Your Shop <orders@your-shop.example>".
+        dry_run: Show who would get an email, and send nothing.
         redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
-            empty to write to these.
-        max_emails: If more messages than this are due, stop before the first.
-        exception_statuses: Which exceptions to write about, by key or label: expired (Tracking
+            empty to email the customers.
+        max_emails: If more messages than this are due, none is sent.
+        exception_statuses: Which exceptions to email about, by key or label: expired (Tracking
             Expired), exception (Shipping Exception), not_found (Needs Attention), pending (Pending
             Details), undelivered (Failed Attempt), cancelled (Cancelled), any other that Tracktor
             gives, or all.
-        template: What is written; the default speaks of expired tracking only.
-        reply_to: The address for answers; empty for the sender's.
-        include_cancelled: Also write about orders and parcels that are cancelled, voided or
-            refunded; the report counts those that are left out.
-        allow_empty: Take it for no error if `orders` names none.
-        look_again_after_minutes: Read an order again just before its message is sent if it was read
+        template: The text of the email; the default is about expired tracking only.
+        reply_to: The address for replies; empty for the sender's.
+        include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
+            report counts those that are left out.
+        allow_empty: Do not fail if `orders` contains no order.
+        look_again_after_minutes: Read an order again before its message is sent if it was read
             longer ago than this.
-        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
-            many as the mail server takes. A server that asks for fewer is waited for either way.
-        ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
-            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
-            it need PostgreSQL.
-        settled: What remembers the orders that can no longer change, so that these are not read
-            again.
+        messages_per_second: How many messages are sent in a second at most, such as 5; left out, as
+            many as the mail server accepts. The flow always slows down if the server asks for it.
+        ledger: Records which customer was emailed about what. Default: the block `tracktor`, or
+            else a SQLite file in the Prefect home of the machine that runs the flow. Several
+            machines need PostgreSQL.
+        settled: Completed orders, which are not read again.
         chunk_size: How many orders one task run reads.
-        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
             task runner has several processes.
 
     Returns:
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, or `orders` names none; nothing was sent.
+        InvalidInput: An argument is invalid, or `orders` names none; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
+        LedgerReplaced: The account used another ledger before; nothing was sent.
         TemplateError: The template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was sent.

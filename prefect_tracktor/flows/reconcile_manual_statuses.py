@@ -26,26 +26,25 @@ def reconcile_manual_statuses(
     chunk_size: int = 500,
     chunks_at_once: int = 1,
 ) -> StatusReport:
-    """Make Tracktor's manual statuses agree with the shop's own records.
+    """Set manual statuses from the shop's own records.
 
-    All rows are checked, all orders read and compared, and the plan is shown, before the first
-    order is written. An order that the carrier updates, or of which anything is delivered, is left
-    alone. What is right already is not written, so that a second run writes nothing.
+    All rows are checked, all orders are read and compared, and the plan is shown before the first
+    order is written. An order that the carrier updates, or that has a delivered parcel, is left
+    alone. Orders that are right already are not written, so a second run writes nothing.
 
     Args:
         credentials: The Tracktor account.
-        desired: What the orders ought to show: a list, a file or a query.
-        dry_run: Show the plan, and write nothing; read-only credentials do the same.
-        max_updates: If more orders than this are to be written, stop before the first.
+        desired: The desired statuses: a list, a file or a query.
+        dry_run: Show the plan, and write nothing. Read-only credentials do the same.
+        max_updates: If more orders than this need a change, none is written.
         takeover: Also set orders that the carrier updates, and delivered ones.
-        release_fulfilled: Hand orders that are fulfilled, not delivered and under a manual status
-            back to the carrier, whatever status is desired for them.
-        allow_empty: Take it for no error if `desired` has no row.
-        verify: Read back what was written, and report what did not stick.
-        settled: What remembers the orders that can no longer change, so that these are not read
-            again; with takeover all are read.
+        release_fulfilled: Return orders that are fulfilled, not delivered and under a manual
+            status to the carrier, whatever their desired status.
+        allow_empty: Do not fail if `desired` has no row.
+        verify: Read the written orders back, and report those that do not show it.
+        settled: Completed orders, which are not read again; with takeover all are read.
         chunk_size: How many orders one task run reads or writes.
-        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
             task runner has several processes.
 
     Returns:

@@ -73,43 +73,41 @@ def notify_status_change(
     ledger: NotificationLedger | None = None,
     retry_delays_seconds: list[float] = RETRY_DELAYS_SECONDS,
 ) -> MailReport:
-    """Write once to the customer of a parcel that has reached a status.
+    """Email the customer of one parcel once when it has reached a status.
 
-    The parcel is read again first; if it has moved on, nobody is written to. However often it is
-    run for a parcel and a status, at whatever time, one message goes out.
+    The parcel is read again first; if it has moved on, no email is sent. However often this runs
+    for a parcel and a status, the customer gets one message.
 
     Args:
         credentials: The Tracktor account.
         fulfillment_id: The Shopify id of the parcel's fulfillment.
         email_server: The mail server.
-        status: The status to write about, by key or label, such as "delivered".
-        sender: Who writes, such as "Your Shop <orders@your-shop.example>".
-        dry_run: Show who would be written to, and send nothing.
+        status: The status to email about, by key or label, such as "delivered".
+        sender: The sender, such as "Your Shop <orders@your-shop.example>".
+        dry_run: Show who would get an email, and send nothing.
         redirect_to: For a rehearsal: the address that gets the message instead of the customer;
-            empty to write to this one.
-        max_emails: If within an hour more messages than this would go out about statuses, send
-            none: a burst of events may be a fault. What it leaves out, `email_status_changes`
-            finds.
-        order_id: The order that the parcel belongs to; left out, it takes one more look-up.
-        within_hours: How long ago the parcel may have reached the status, at most: events may be
-            sent again long after. Where this is not known, or is still to come, nobody is written
-            to; the summary counts the order as undated.
-        templates: The words by status; there are default ones for in_transit, out_for_delivery and
-            delivered.
-        reply_to: The address for answers; empty for the sender's.
-        include_cancelled: Also write about orders and parcels that are cancelled, voided or
-            refunded; the report counts those that are left out.
-        ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
-            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
-            it need PostgreSQL.
-        retry_delays_seconds: How long to wait before each further try, while the trouble may pass:
-            no next run comes to make up for it.
+            empty to email the customer.
+        max_emails: If more messages about statuses than this would go out within an hour, send
+            none: a burst of events may be an error. `email_status_changes` finds what is left out.
+        order_id: The order that the parcel belongs to; left out, it takes one more API call.
+        within_hours: How long ago the parcel may have reached the status at most, because events
+            may be late. If the time is unknown or in the future, no email is sent, and the summary
+            counts the order as undated.
+        templates: The template for each status; there are defaults for in_transit, out_for_delivery
+            and delivered.
+        reply_to: The address for replies; empty for the sender's.
+        include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
+            report counts those that are left out.
+        ledger: Records which customer was emailed about what. Default: the block `tracktor`, or
+            else a SQLite file in the Prefect home of the machine that runs the flow. Several
+            machines need PostgreSQL.
+        retry_delays_seconds: How long to wait before each retry after a temporary error.
 
     Returns:
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, or there are no words for the status; nothing
+        InvalidInput: An argument is invalid, or there is no template for the status; nothing
             was read or sent.
         LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
         TemplateError: The template fails for the order; nothing was sent.
@@ -199,51 +197,49 @@ def email_status_changes(
     chunk_size: int = 500,
     chunks_at_once: int = 1,
 ) -> MailReport:
-    """Write once to each customer whose parcel has reached a status lately.
+    """Email each customer once when a parcel has recently reached a status.
 
-    For shops without webhooks; and beside `notify_status_change`, for what no webhook told of.
+    Use it without webhooks, or with `notify_status_change` for webhooks that did not arrive.
 
     Args:
         credentials: The Tracktor account.
-        orders: Shopify order ids, or where to find them: in a file, or in Shopify.
+        orders: Shopify order ids, a file with them, or a search in Shopify.
         email_server: The mail server.
-        sender: Who writes, such as "Your Shop <orders@your-shop.example>".
-        dry_run: Show who would be written to, and send nothing.
+        sender: The sender, such as "Your Shop <orders@your-shop.example>".
+        dry_run: Show who would get an email, and send nothing.
         redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
-            empty to write to these.
-        max_emails: If more messages than this are due, stop before the first.
-        statuses: Which statuses to write about, such as delivered, out_for_delivery or one of your
+            empty to email the customers.
+        max_emails: If more messages than this are due, none is sent.
+        statuses: Which statuses to email about, such as delivered, out_for_delivery or one of your
             own; by key or label.
-        within_hours: How long ago a parcel may have reached its status, at most. Where this is not
-            known, or is still to come, nobody is written to; the summary counts these orders as
-            undated.
-        templates: The words by status; there are default ones for in_transit, out_for_delivery and
-            delivered.
-        reply_to: The address for answers; empty for the sender's.
-        include_cancelled: Also write about orders and parcels that are cancelled, voided or
-            refunded; the report counts those that are left out.
-        allow_empty: Take it for no error if `orders` names none.
-        look_again_after_minutes: Read an order again just before its message is sent if it was read
+        within_hours: How long ago a parcel may have reached its status at most. If the time is
+            unknown or in the future, no email is sent, and the summary counts the order as undated.
+        templates: The template for each status; there are defaults for in_transit, out_for_delivery
+            and delivered.
+        reply_to: The address for replies; empty for the sender's.
+        include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
+            report counts those that are left out.
+        allow_empty: Do not fail if `orders` contains no order.
+        look_again_after_minutes: Read an order again before its message is sent if it was read
             longer ago than this.
-        messages_per_second: How many messages may be sent in any second, such as 5; left out, as
-            many as the mail server takes. A server that asks for fewer is waited for either way.
-        ledger: Where it is kept who was told what; by default the document `tracktor`, or else a
-            SQLite file in the Prefect home of the machine that runs this. Workers that do not share
-            it need PostgreSQL.
-        settled: What remembers the orders that can no longer change, so that these are not read
-            again.
+        messages_per_second: How many messages are sent in a second at most, such as 5; left out, as
+            many as the mail server accepts. The flow always slows down if the server asks for it.
+        ledger: Records which customer was emailed about what. Default: the block `tracktor`, or
+            else a SQLite file in the Prefect home of the machine that runs the flow. Several
+            machines need PostgreSQL.
+        settled: Completed orders, which are not read again.
         chunk_size: How many orders one task run reads.
-        chunks_at_once: How many chunks may be under way; more than one helps only where the flow's
+        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
             task runner has several processes.
 
     Returns:
         What was found and done.
 
     Raises:
-        InvalidInput: An argument cannot be right, `orders` names none, or there are no words for a
+        InvalidInput: An argument is invalid, `orders` names none, or there is no template for a
             status; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-        LedgerReplaced: The account was written to by another ledger before; nothing was sent.
+        LedgerReplaced: The account used another ledger before; nothing was sent.
         TemplateError: A template fails for an order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left.
@@ -266,7 +262,7 @@ def email_status_changes(
     if settled is not None and within_hours >= settled.after_days * 24:
         raise InvalidInput(
             f"within_hours ({within_hours:g}) must be less than the {settled.after_days} days after"
-            " which `settled` has orders not read any more"
+            " which completed orders are not read any more (`settled`)"
         )
     if isinstance(orders, ShopifyOrders) and not orders.include_delivered and "delivered" in words:
         raise InvalidInput(
@@ -368,7 +364,7 @@ def _notifications(
             yield Notification(words, [(parcel, _reason(wanted))])
     if not parcels:
         get_run_logger().warning(
-            "Order %s has no fulfillment %s: nobody is written to.", order.order_id, fulfillment_id
+            "Order %s has no fulfillment %s: no email is sent.", order.order_id, fulfillment_id
         )
 
 
@@ -404,7 +400,7 @@ def _ask(wanted: str, since: datetime, undated: list[int], parcel: Fulfillment) 
     log = get_run_logger()
     if parcel.current_status != wanted:
         log.info(
-            "Fulfillment %s is %s by now, not %s: nobody is written to.",
+            "Fulfillment %s is %s by now, not %s: no email is sent.",
             parcel.fulfillment_id,
             parcel.current_status or "without a status",
             wanted,
@@ -412,14 +408,13 @@ def _ask(wanted: str, since: datetime, undated: list[int], parcel: Fulfillment) 
     elif _is_undated(parcel):
         undated += [parcel.order_id] if parcel.order_id is not None else []
         log.warning(
-            "Fulfillment %s does not say when it got %s, or that time is still to come: nobody is"
-            " written to.",
+            "Fulfillment %s does not say when it got %s, or gives a future time: no email is sent.",
             parcel.fulfillment_id,
             wanted,
         )
     elif not _is_recent(parcel, since):
         log.warning(
-            "Fulfillment %s has been %s for long: nobody is written to.",
+            "Fulfillment %s has been %s for too long: no email is sent.",
             parcel.fulfillment_id,
             wanted,
         )

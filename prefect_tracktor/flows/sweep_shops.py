@@ -159,22 +159,20 @@ def sweep_shops(
 ) -> SweepReport:
     """Run a ready-made flow for each of many shops, in a run of its own with its own blocks.
 
-    Every parameter that takes a block gets the document that is called like the shop; of several
-    kinds the first that has one. Mail server, template, ledger and settled orders are those called
-    `tracktor` where a shop has none of its own, as in deployments. A parameter that need not be
-    given is left out if there is none.
-    What goes wrong in one shop does not touch the others: all are tried.
+    Every parameter that takes a block gets the block with the shop's name; of several kinds the
+    first that exists. A shop without its own mail server, template, ledger or completed orders
+    uses those named `tracktor`, as in deployments. An optional parameter without a block is left
+    out. A failure in one shop does not affect the others.
 
     Args:
-        flow_name: Which flow.
-        shops: For which shops.
-        parameters: Parameters of the flow for all shops; what a shop names itself goes before, but
-            for a dry run or a rehearsal of all shops. For one that takes a block, the name of
-            another document will do.
-        shops_at_once: How many shops may be under way. Limits such as `max_emails` hold for each.
+        flow_name: The flow to run.
+        shops: The shops, each with its own parameters.
+        parameters: Parameters of the flow for all shops. Those of a shop override them, except a
+            dry run or a rehearsal of all shops. For a block, give its name.
+        shops_at_once: How many shops run at once. Limits such as `max_emails` apply to each.
 
     Returns:
-        What came of each shop.
+        The outcome of each shop.
 
     Raises:
         InvalidInput: There are no shops, one is named twice, two are the same Tracktor account, the
@@ -300,7 +298,7 @@ def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
         look = find_document if named else document_of_shop
         document = next(filter(None, (look(block, value) for block in one.blocks)), None)
         if document is None and (named or one.required):
-            raise InvalidInput(f"{one.name}: there is no document {_either(one.blocks, value)}")
+            raise InvalidInput(f"{one.name}: there is no block {_either(one.blocks, value)}")
         return {} if document is None else {one.name: document}
     if one.required and not named:
         raise InvalidInput(f"{one.name} is given neither for all shops nor for this one")
@@ -382,7 +380,7 @@ def _publish(report: SweepReport, flow_name: str) -> None:
         }
         for entry in report.shops
     ]
-    publish_table("sweep", rows, description=f"What came of each shop: {flow_name}.")
+    publish_table("sweep", rows, description=f"The outcome of each shop: {flow_name}.")
     notes = [] if report.complete else [_what_is_left(report)]
     publish_summary("sweep-summary", title="Sweep", counts=report.counts, notes=notes)
 

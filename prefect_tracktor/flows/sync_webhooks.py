@@ -61,7 +61,7 @@ class WebhookReport(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """Whether the account has what it ought to have; always true of a dry run."""
+        """Whether the account has all desired webhooks; always true for a dry run."""
         return not self.failed
 
     @property
@@ -79,18 +79,18 @@ def sync_webhooks(
     prune: bool = False,
     dry_run: bool = False,
 ) -> WebhookReport:
-    """Create the webhooks that are missing, and remove doubles; with `prune` also the surplus.
+    """Create missing webhooks and remove duplicates; with `prune` also the surplus.
 
-    What points to a host that no wanted address has is never touched. What was done is read back;
-    a second run changes nothing, and two runs at once leave no doubles.
+    Webhooks to other hosts than those of the wanted addresses are never changed. The result is
+    read back; a second run changes nothing, and two concurrent runs leave no duplicates.
 
     Args:
         credentials: The Tracktor account.
-        wanted: The topics and addresses that the account ought to have.
-        prune: Also remove what else points to the same scheme, host and port as a wanted address.
-            Where several share a host, as at Prefect Cloud, that may be somebody else's: look at
-            the plan of a dry run first.
-        dry_run: Show the plan, and change nothing; read-only credentials do the same.
+        wanted: The topics and addresses that the account should have.
+        prune: Also remove other webhooks to the same scheme, host and port as a wanted address. On
+            a shared host, such as Prefect Cloud, they may belong to another account: check the plan
+            of a dry run first.
+        dry_run: Show the plan, and change nothing. Read-only credentials do the same.
 
     Returns:
         What was found and done.
@@ -104,7 +104,8 @@ def sync_webhooks(
     Example:
         >>> from prefect_tracktor import WantedWebhook
         >>> from prefect_tracktor.flows import sync_webhooks
-        >>> wanted = [WantedWebhook(topic="fulfillment/delivered", address="https://shop.example/hook")]
+        >>> wanted = [WantedWebhook(topic="fulfillment/delivered",
+            address="https://shop.example/hook")]
         >>> report = sync_webhooks(credentials, wanted)
         >>> len(report.created), len(sync_webhooks(credentials, wanted).created)
         (1, 0)
@@ -119,7 +120,7 @@ def sync_webhooks(
     publish_summary("webhooks-summary", title="Webhooks", counts=report.counts, notes=notes)
     if not report.complete:
         raise IncompleteRun(
-            f"the account does not have the webhooks that it ought to have: {report.failed[0]}",
+            f"the account does not have all desired webhooks: {report.failed[0]}",
             report=report,
         )
     return report
@@ -143,8 +144,8 @@ class _Sync:
         publish_table(
             "webhooks-plan",
             list(_rows(plan)),
-            description="What this run is to create and to remove, before its first change; of an"
-            " address the host only, as its path may be a secret.",
+            description="The plan: webhooks to create and to remove. Of an address only the host is"
+            " shown, because its path may be a secret.",
         )
         for _ in range(0 if dry_run else _ROUNDS):
             if plan.is_done:

@@ -185,8 +185,7 @@ def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError
         else "Try again later."
     )
     return ServerError(
-        f"{api_call.request_line}: {api_call.service.name} had trouble ({status_code}, {how})."
-        f" {advice}",
+        f"{api_call.request_line}: {api_call.service.name} failed ({status_code}, {how}). {advice}",
         call=api_call.request_line,
         status_code=status_code,
     )
@@ -259,7 +258,7 @@ def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], s
         case HTTPStatus.REQUEST_TIMEOUT:
             return ServerError, f"{name} gave up waiting for the request", "Try again later."
         case _ if status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return ServerError, f"{name} had trouble", "Try again later."
+            return ServerError, f"{name} failed", "Try again later."
         case _ if status_code >= HTTPStatus.BAD_REQUEST:
             return UnprocessableValue, f"{name} rejected a value", service.check_value
         case _:

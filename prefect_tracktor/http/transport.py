@@ -85,7 +85,7 @@ class TransportLimits(BaseModel):
         ge=1,
         le=256,
         title="Requests at once",
-        description="How many requests may be under way at once.",
+        description="How many requests may run at once.",
     )
     requests_per_second: float = Field(
         default=0,
@@ -104,19 +104,19 @@ class TransportLimits(BaseModel):
     connect_timeout_seconds: float = Field(
         default=10,
         gt=0,
-        title="Connect time-out (seconds)",
+        title="Connect timeout (seconds)",
         description="How long to wait for a connection.",
     )
     read_timeout_seconds: float = Field(
         default=30,
         gt=0,
-        title="Read time-out (seconds)",
-        description="How long to wait for the next part of an answer.",
+        title="Read timeout (seconds)",
+        description="How long to wait for the next part of a response.",
     )
     call_timeout_seconds: float = Field(
         default=60,
         gt=0,
-        title="Call time-out (seconds)",
+        title="Call timeout (seconds)",
         description="How long one attempt may take as a whole.",
     )
     max_attempts: int = Field(
@@ -124,13 +124,13 @@ class TransportLimits(BaseModel):
         ge=1,
         le=50,
         title="Attempts",
-        description="How often a call is sent at most, while trouble may pass.",
+        description="How often a call is sent at most if it fails with a temporary error.",
     )
     retry_budget_seconds: float = Field(
         default=120,
         ge=0,
         title="Retry budget (seconds)",
-        description="After this time no further attempt of a call begins.",
+        description="After this time a call is not retried any more.",
     )
 
     @property

@@ -37,8 +37,8 @@ class About(StrEnum):
 
 
 _REMEDIES = {
-    About.RECIPIENT: "If it says this of everybody, smtp_server in the EmailServerCredentials block"
-    " may be a server that only receives: use the one that your provider names for sending.",
+    About.RECIPIENT: "If it says this for every address, smtp_server in the EmailServerCredentials"
+    " block may be a server that only receives: use the one that your provider names for sending.",
     About.LOGIN: "It wants a login, or encryption before it: set username, password and smtp_type"
     " (STARTTLS or SSL) in the EmailServerCredentials block.",
     About.SENDER: "Use a sender address that this account may write from: one that is verified at"

@@ -520,7 +520,7 @@ def _judged(
         elif believed:
             yield _refused_for_good(result, ledger, run)
         else:
-            doubt = "the server takes mail for nobody else, so this is not taken as final"
+            doubt = "the server accepts no other message either, so the address is tried again"
             yield replace(result, outcome=Outcome.DEFERRED, reason=f"{result.reason} ({doubt})")
 
 

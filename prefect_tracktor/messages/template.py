@@ -171,7 +171,7 @@ def _body(kind: str, form: str) -> str:
 
 
 class EmailTemplate(Block):
-    """What customers are written: subject, plain text and HTML, as Jinja templates.
+    """The text of an email: subject, plain text and HTML, as Jinja templates.
 
     They may use `order`, `fulfillments` (the order's parcels that the message is about), `is_part`
     (whether the order has more than these, or is still to be sent in part), `shop` (`name`, `url`)
@@ -203,7 +203,7 @@ class EmailTemplate(Block):
     _block_type_name = "Tracktor Email Template"
     _block_type_slug = "tracktor-email-template"
     _logo_url = logo("email-edit")
-    _description = "What customers are written: subject, plain text and HTML, as Jinja templates."
+    _description = "The text of an email: subject, plain text and HTML, as Jinja templates."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
@@ -274,7 +274,7 @@ class EmailTemplate(Block):
         return rendered
 
     def verify(self) -> None:
-        """Write the message for made-up orders: one of which all is known, and one of which little.
+        """Render the message for two made-up orders, one with all details and one with few.
 
         Raises:
             TemplateError: A template fails; the message names field and line.

@@ -91,7 +91,7 @@ class Trouble:
         publish_charts(
             "parcels-in-trouble",
             self.charts(),
-            title="Parcels in trouble",
+            title="Parcels with exceptions",
             lead=f"{in_trouble:,} of {self.parcels:,} parcels have an exception and have not been"
             f" delivered. This run read {self.orders:,} orders.",
             description="Charts of all exceptions.",

@@ -68,8 +68,8 @@ class MailReport(RunReport):
 
     Attributes:
         affected: Those with a parcel that its customer should hear about.
-        due: Those whose customer was to be written to in this run.
-        sent: Those whose customer was written to.
+        due: Those whose customer was due to get an email in this run.
+        sent: Those whose customer got an email.
         rehearsed: Those whose message went to `redirect_to` instead.
         already_told: Those whose customer an earlier or simultaneous run wrote to.
         no_email: Those without a usable e-mail address.
@@ -290,7 +290,7 @@ class MailRun:
         Raises:
             InvalidInput: `max_emails` or `look_again_after_minutes` is negative; nothing was read.
             LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-            LedgerReplaced: The account was written to by another ledger before; nothing was sent.
+            LedgerReplaced: The account used another ledger before; nothing was sent.
             TemplateError: A template fails for an order; nothing was sent.
             MailServerError: The mail server cannot be used; nothing was sent.
             IncompleteRun: All that could be done was done, and something is left.

@@ -16,7 +16,7 @@ class RunReport(BaseModel):
         calls: How many requests were sent to Tracktor, repetitions included.
         read: Orders that were read.
         left_out: How many orders the source left out, by reason, such as cancelled.
-        settled: Orders that were not read, because nothing can change about them any more.
+        settled: Completed orders, which were not read again.
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run tries again.
         suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of

@@ -295,7 +295,7 @@ class Shop:
         return self._revisions.get(order_id, 0)
 
     def customers_to_write_to(self, status: str = "expired") -> dict[int, str]:
-        """Whom a flow ought to write to: the answer that a test compares with.
+        """Return whom a flow should email, for tests to compare with.
 
         Args:
             status: The exception status of the parcels that did not arrive.
@@ -364,12 +364,12 @@ class Shop:
         exception_status: str | None = None,
         if_automatic: bool = False,
     ) -> dict[str, Any]:
-        """Do what a carrier does: move one parcel, or report that it is in trouble.
+        """Move one parcel, or report an exception, as a carrier does.
 
         Args:
             fulfillment_id: The parcel's id.
             shipment_status: The label or key of one of `status_options`; left out, it stays.
-            exception_status: What is wrong; the empty string ends the trouble; left out, it stays.
+            exception_status: The exception; the empty string ends it; left out, it stays.
             if_automatic: Change nothing if the order's automatic carrier updates are off.
 
         Returns:
@@ -448,7 +448,7 @@ class Shop:
                 raise UnknownId(f"no webhook with the id {webhook_id}")
 
     def add_listener(self, listener: Listener) -> None:
-        """Be told whenever an order's status changes.
+        """Add a function that is called when an order's status changes.
 
         Args:
             listener: What to call, from the thread that makes the change.
@@ -463,7 +463,7 @@ class Shop:
             self._listeners.append(listener)
 
     def remove_listener(self, listener: Listener) -> None:
-        """Not be told any more.
+        """Remove a listener.
 
         Args:
             listener: What was given to `add_listener`.

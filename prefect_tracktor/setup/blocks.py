@@ -72,7 +72,7 @@ def save_blocks(
     valid = [maker.make(document) for document in chosen]
     complete = [maker.ask_for(document) for document in chosen]
     if maker.has_two_sources_of_orders:
-        print("\nThe deployments find orders in Shopify; delete that document to go by the file.")
+        print("\nThe deployments find orders in Shopify; to use the file, delete that block.")
     if not all(valid + complete):
         print("\nSet the variables named above and run this again; what is there stays.")
     if verify:
@@ -186,7 +186,7 @@ class Maker:
         ]
         if stays:
             self._say(f"         as it was for the {document.identity} before: {', '.join(stays)};")
-            self._say(f"         to begin anew: prefect block delete {document.slug}/{self._name}")
+            self._say(f"         to start again: prefect block delete {document.slug}/{self._name}")
 
     def ask_for(self, document: Document) -> bool:
         """Say what is missing for a document that could not be made; tell whether it may be."""
@@ -266,4 +266,4 @@ def _reasons(error: Exception) -> list[str]:
     if isinstance(error, TracktorError):
         return [str(error)]
     # other libraries' words may hold an address with its password
-    return [f"{type(error).__name__}; look at the fields of this document"]
+    return [f"{type(error).__name__}; check the fields of this block"]

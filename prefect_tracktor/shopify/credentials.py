@@ -34,7 +34,7 @@ class ShopifyCredentials(Block):
         limits: Rate, time-outs and retries.
 
     Raises:
-        pydantic.ValidationError: A value cannot be right; the message never repeats it.
+        pydantic.ValidationError: A value is invalid; the message never repeats it.
 
     Example:
         Load stored credentials and see that they work:
@@ -49,7 +49,7 @@ class ShopifyCredentials(Block):
     _block_type_name = "Tracktor Shopify Credentials"
     _block_type_slug = "tracktor-shopify-credentials"
     _logo_url = logo("storefront")
-    _description = "A Shopify shop, and the app that may read its orders."
+    _description = "A Shopify shop, and an app that can read its orders."
     _documentation_url = HttpUrl(
         "https://shopify.dev/docs/apps/build/dev-dashboard/get-api-access-tokens"
     )
@@ -58,15 +58,15 @@ class ShopifyCredentials(Block):
 
     shop: str = Field(
         title="Shop",
-        description="The shop's domain at Shopify; its handle, or an address copied from the"
-        " Shopify admin, will do.",
+        description="The shop's domain at Shopify. You can also use its handle, or an address"
+        " from the Shopify admin.",
         examples=["your-store.myshopify.com"],
     )
     client_id: str = Field(
         default="",
         title="Client id",
         description="The app's client id, from its settings in the Dev Dashboard; empty if you"
-        " give an access token.",
+        " use an access token.",
         repr=False,
     )
     client_secret: SecretStr = Field(
@@ -78,7 +78,7 @@ class ShopifyCredentials(Block):
         default=SecretStr(""),
         title="Access token",
         description="Instead of client id and secret: the Admin API access token (shpat_…) of an"
-        " app that was made in the Shopify admin before 2026.",
+        " app that was created in the Shopify admin before 2026.",
     )
     api_version: str = Field(
         default=API_VERSION,
@@ -89,12 +89,12 @@ class ShopifyCredentials(Block):
     base_url: str = Field(
         default="",
         title="Address instead of the shop's",
-        description="Leave it empty; for a rehearsal give the sandbox's address.",
+        description="Leave it empty; for a rehearsal use the sandbox's address.",
     )
     limits: TransportLimits = Field(
         default_factory=TransportLimits,
         title="Limits",
-        description="How many requests at once and per second, time-outs, and retries.",
+        description="Concurrent requests, requests per second, timeouts and retries.",
     )
 
     @field_validator("shop")

@@ -51,7 +51,7 @@ class OrderFile(TableFile):
         storage_options: What the storage needs to be opened, such as keys: a JSON object.
         column: The CSV column, or the key in JSON Lines, that holds the order id.
         include_cancelled: Also orders that were cancelled, refunded in full or voided.
-        include_unfulfilled: Also orders of which nothing was sent yet.
+        include_unfulfilled: Whether to include orders that are not shipped yet.
 
     Example:
         Read the orders of an export:
@@ -84,7 +84,7 @@ class OrderFile(TableFile):
     include_unfulfilled: bool = Field(
         default=False,
         title="Include unfulfilled orders",
-        description="Also name orders of which, as the file says, nothing was sent yet.",
+        description="Include orders that are not shipped yet according to the file.",
     )
 
     def order_ids(self) -> OrderIds:

@@ -58,23 +58,23 @@ def _self_contained(search: str) -> str:
 class ShopifyOrders(Block):
     """Finds orders in Shopify. The conditions below must all be met.
 
-    By default these are the orders of the last 45 days of which something was sent, not cancelled,
-    and of which some parcel has not arrived: Tracktor is asked about each order that is found, and
-    that may count towards its plan.
+    By default these are orders of the last 45 days that have a shipped part, are not cancelled, and
+    have a parcel that is not delivered. Each order costs one API call to Tracktor, which may count
+    for its plan.
 
     Attributes:
         credentials: The shop.
         fulfillment: How far the order has been fulfilled.
-        created_within_days: Orders created in so many periods of 24 hours before the reading
-            begins; 0 for no limit.
-        updated_within_days: The same of their last change; 0 for no limit.
+        created_within_days: Orders created in this many periods of 24 hours before the run;
+            0 for no limit.
+        updated_within_days: The same for their last change; 0 for no limit.
         tag: Orders with this tag.
         search: A search of your own, in Shopify's syntax.
-        include_delivered: Also orders of which Shopify knows every parcel as delivered.
-        include_cancelled: Also cancelled orders.
+        include_delivered: Whether to include orders whose parcels are all delivered.
+        include_cancelled: Whether to include cancelled orders.
 
     Raises:
-        pydantic.ValidationError: A value cannot be right.
+        pydantic.ValidationError: A value is invalid.
 
     Example:
         Load a stored block and name the orders:
@@ -90,7 +90,7 @@ class ShopifyOrders(Block):
     _block_type_name = "Tracktor Shopify Orders"
     _block_type_slug = "tracktor-shopify-orders"
     _logo_url = logo("package-variant-closed")
-    _description = "Finds the orders in Shopify that Tracktor is to be asked about."
+    _description = "Finds the orders in Shopify that flows read in Tracktor."
     _documentation_url = HttpUrl("https://shopify.dev/docs/api/admin-graphql/latest/queries/orders")
 
     model_config = BLOCK_CONFIG
@@ -103,8 +103,8 @@ class ShopifyOrders(Block):
         Field(
             default="fulfilled or partial",
             title="Fulfillment",
-            description="How far the order has been fulfilled. Orders of which nothing was sent yet"
-            " are found with unfulfilled or any only; statuses such as Cutting need them.",
+            description="Which orders to find. Only unfulfilled and any include orders without a"
+            " shipped part; statuses such as Cutting need these.",
         )
     )
     created_within_days: int = Field(
@@ -112,8 +112,8 @@ class ShopifyOrders(Block):
         ge=0,
         le=10_000,
         title="Created within (days)",
-        description="Orders created in so many periods of 24 hours before the run reads them; 0 for"
-        " no limit. Beyond 60 days the app needs the scope read_all_orders beside read_orders.",
+        description="Orders created in this many periods of 24 hours before the run; 0 for"
+        " no limit. Beyond 60 days the app also needs the scope read_all_orders.",
     )
     updated_within_days: int = Field(
         default=0,
@@ -140,7 +140,7 @@ class ShopifyOrders(Block):
     include_delivered: bool = Field(
         default=False,
         title="Include delivered orders",
-        description="Also name orders of which Shopify knows every parcel as delivered.",
+        description="Include orders whose parcels are all delivered according to Shopify.",
     )
     include_cancelled: bool = Field(
         default=False,
@@ -150,7 +150,7 @@ class ShopifyOrders(Block):
 
     @property
     def finds_unfulfilled(self) -> bool:
-        """Whether orders are among them of which nothing was sent yet."""
+        """Whether orders without a shipped part are found."""
         return self.fulfillment in {"unfulfilled", "any"}
 
     def order_ids(self) -> OrderIds:

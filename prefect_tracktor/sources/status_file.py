@@ -17,7 +17,7 @@ from prefect_tracktor.statuses.desired import DesiredRow
 
 
 class StatusFile(TableFile):
-    """What a shop's orders ought to show, read from a CSV file or JSON Lines.
+    """Desired statuses of orders, from a CSV or JSON Lines file.
 
     Each row names an order and its status; the label or the key of one of the shop's status
     options, in any letter case. A blank status asks for none. Whatever cannot be read for sure is
@@ -47,7 +47,7 @@ class StatusFile(TableFile):
     _block_type_name = "Tracktor Status File"
     _block_type_slug = "tracktor-status-file"
     _logo_url = logo("file-table")
-    _description = "What a shop's orders ought to show, read from a CSV file or JSON Lines."
+    _description = "Desired statuses of orders, from a CSV or JSON Lines file."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     order_id_column: OrderIdColumn = "order_id"
@@ -58,7 +58,7 @@ class StatusFile(TableFile):
         r"""Read the rows, while they are asked for.
 
         Returns:
-            What each order ought to show, with the place of the row.
+            The desired statuses, with the place of each row.
 
         Raises:
             InvalidInput: The file, its header or a row cannot be read for sure. The message names

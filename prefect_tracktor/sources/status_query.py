@@ -30,7 +30,7 @@ _ROWS_AT_ONCE = 1000
 
 
 class StatusQuery(Block):
-    """What a shop's orders ought to show, read with a query from its own database.
+    """Desired statuses of orders, from a query of your own database.
 
     The query gives a row for each order, with the same columns as a `StatusFile`. SQLite and
     PostgreSQL are asked to let it change nothing; elsewhere its transaction is rolled back, and a
@@ -61,7 +61,7 @@ class StatusQuery(Block):
     _block_type_name = "Tracktor Status Query"
     _block_type_slug = "tracktor-status-query"
     _logo_url = logo("database-search")
-    _description = "What a shop's orders ought to show, read with a query from its own database."
+    _description = "Desired statuses of orders, from a query of your own database."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     model_config = BLOCK_CONFIG
@@ -70,7 +70,7 @@ class StatusQuery(Block):
         title="Database URL",
         description="Where the database is, in SQLAlchemy's form, such as"
         " postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow"
-        " runs. A user who may only read is best.",
+        " runs. Use a database user with read access only.",
     )
     query: Text = Field(
         title="Query",
@@ -112,7 +112,7 @@ class StatusQuery(Block):
         """Run the query, and read its rows while they are asked for.
 
         Returns:
-            What each order ought to show, with the number of the row.
+            The desired statuses, with the number of each row.
 
         Raises:
             InvalidInput: The query fails, its columns are others, or a row cannot be read for

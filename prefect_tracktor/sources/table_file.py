@@ -106,7 +106,7 @@ class TableFile(Block, ABC):
     format: Literal["auto", "csv", "jsonl"] = Field(
         default="auto",
         title="Format",
-        description="How to read the file; auto goes by the suffix of its name, such as .csv, .txt,"
+        description="How to read the file; auto uses the suffix of its name, such as .csv, .txt,"
         " .jsonl or .json, also within .zip, .gz, .bz2 or .xz.",
     )
     encoding: Text = Field(
@@ -120,8 +120,8 @@ class TableFile(Block, ABC):
     storage_options: SecretStr = Field(
         default=SecretStr(""),
         title="Storage options",
-        description='What the storage asks for, as a JSON object, such as {"key": "...", "secret":'
-        ' "..."} for S3; empty where it asks for nothing.',
+        description='What the storage needs, as a JSON object, such as {"key": "...", "secret":'
+        ' "..."} for S3; empty if it needs nothing.',
     )
 
     @field_validator("encoding")
@@ -253,7 +253,7 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     last_row = _LastRow()
     for line, record in records:
         if any(map(str.strip, record[len(header) :])):
-            problem = f"{len(record)} cells, but the header has {len(header)}; mend the line"
+            problem = f"{len(record)} cells, but the header has {len(header)}; correct the line"
             raise lines.refusal(line, problem)
         # in a row with fewer cells than these, or in which it is the last, the id may be cut off
         id_at = indices[wanted.columns[0]]
@@ -294,7 +294,7 @@ def _csv_records(first: str, others: Lines, delimiter: str) -> Iterator[tuple[in
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"not well-formed CSV from here on ({error}); mend the quotes"
+            problem = f"not well-formed CSV from here on ({error}); correct the quotes"
             raise others.refusal(line, problem) from None
         if any(map(str.strip, row)):
             yield line, row

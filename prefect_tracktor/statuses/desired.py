@@ -37,7 +37,7 @@ def _blank_as_none(value: object) -> object:
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
 class DesiredStatus:
-    """What one order ought to show, and who ought to update it.
+    """The desired status of an order, and whether the carrier updates it.
 
     A row that asks for neither still names an order that may be handed back to its carrier.
 

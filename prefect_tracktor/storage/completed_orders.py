@@ -50,7 +50,7 @@ class CompletedOrders(DatabaseBlock):
     _block_type_slug = "tracktor-completed-orders"
     _logo_url = logo("archive-check")
     _description = (
-        "Remembers the orders that were delivered long ago, so that they are not read again."
+        "Remembers orders that were delivered long ago, so that flows do not read them again."
     )
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
@@ -60,13 +60,13 @@ class CompletedOrders(DatabaseBlock):
         default=30,
         ge=0,
         le=3650,
-        title="Settled after (days)",
-        description="How many days ago the last parcel of an order must have arrived for the order"
-        " not to be read again.",
+        title="Completed after (days)",
+        description="An order is not read again when its last parcel was delivered more than this"
+        " many days ago.",
     )
 
     def among(self, account: str, order_ids: Iterable[int]) -> set[int]:
-        """Which of these orders are settled.
+        """Return which of these orders are completed.
 
         Args:
             account: The account's name, as its credentials give it.
@@ -94,7 +94,7 @@ class CompletedOrders(DatabaseBlock):
         return settled
 
     def remember(self, account: str, arrivals: Mapping[int, datetime]) -> None:
-        """Take in which orders have arrived: those long ago need not be read again.
+        """Remember orders that were delivered long ago, so that they are not read again.
 
         Args:
             account: The account's name.

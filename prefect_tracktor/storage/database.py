@@ -73,8 +73,8 @@ class DatabaseBlock(Block, ABC):
         default=SecretStr(""),
         title="Database URL",
         description=(
-            "Where it is kept, such as postgresql://user:password@host/database, which several"
-            " machines need; empty for a SQLite file in the Prefect home of the one machine that"
+            "The database, such as postgresql://user:password@host/database, if several"
+            " machines share it; empty for a SQLite file in the Prefect home of the machine that"
             " runs the flow."
         ),
     )
@@ -370,7 +370,7 @@ def _opened(url: URL) -> Engine:
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
         # a mistyped path must not become a new ledger, by which nobody was ever told
-        raise FileNotFoundError(f"there is no directory {folder}; make it, or mend the path")
+        raise FileNotFoundError(f"there is no directory {folder}; create it, or correct the path")
     engine = create_engine(
         url, hide_parameters=True, connect_args={"timeout": _SQLITE_LOCK_SECONDS}
     )

@@ -204,7 +204,9 @@ class NotificationLedger(DatabaseBlock):
     _block_type_name = "Tracktor Notification Ledger"
     _block_type_slug = "tracktor-notification-ledger"
     _logo_url = logo("book-check")
-    _description = "Remembers which customer was told what, so that nobody is told twice."
+    _description = (
+        "Remembers which customer was emailed about what, so that no email is sent twice."
+    )
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     tables: ClassVar[tuple[Table, ...]] = (_notices, _identity, _runs, _today)
@@ -214,8 +216,8 @@ class NotificationLedger(DatabaseBlock):
         ge=1,
         le=1000,
         title="Messages a day to one address",
-        description="How many messages one customer gets in a day (UTC) at most, from all flows"
-        " together; the others are deferred to the next days.",
+        description="How many messages one address gets in a day (UTC) at most, from all flows"
+        " together; further ones are deferred.",
     )
 
     def standing(self, account: str) -> LedgerStanding:
@@ -243,9 +245,9 @@ class NotificationLedger(DatabaseBlock):
         return LedgerStanding(identity, self.place, account, count)
 
     def accept(self, account: str) -> None:
-        """Let flows go by this ledger from now on, though the account had another one.
+        """Accept this ledger for an account that used another one before.
 
-        Whoever is still affected and not in this ledger is written to again.
+        Customers who are still affected and not in this ledger get an email again.
 
         Args:
             account: The account's name, as its credentials give it.
@@ -343,7 +345,7 @@ class NotificationLedger(DatabaseBlock):
         return found
 
     def count_since(self, shop: str, *, kind: str, within: timedelta) -> int:
-        """Count the messages that customers were sent lately, or may have been sent.
+        """Count the messages that were sent recently, or may have been.
 
         Args:
             shop: The Tracktor account's name.
@@ -378,7 +380,7 @@ class NotificationLedger(DatabaseBlock):
             run: A name for this run, so that a person finds it again.
 
         Returns:
-            The keys that are now this run's; the others were claimed or settled before.
+            The keys that this run has claimed; the others were claimed or completed before.
 
         Raises:
             LedgerError: The database cannot be used; nothing was claimed.
@@ -508,7 +510,7 @@ class NotificationLedger(DatabaseBlock):
             database.execute(insert.on_conflict_do_update(index_elements=["run"], set_=heard_of))
 
     def in_progress(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
-        """Which open claims belong to another run that is at work, and will settle them.
+        """Return the open claims of other runs that are at work, which will complete them.
 
         Args:
             keys: Any number of keys.
@@ -662,7 +664,7 @@ class NotificationLedger(DatabaseBlock):
         return NoticeState(state) if state else None
 
     def uncertain(self, *, older_than: timedelta = _STILL_AT_WORK) -> list[Notice]:
-        """List the claims of which nobody knows whether the message went out.
+        """List the claims for which it is unknown whether the message was sent.
 
         Args:
             older_than: A younger claim may be one that a run is working on, and is left out.
@@ -718,7 +720,7 @@ class NotificationLedger(DatabaseBlock):
             older_than: A younger claim may be one that a run is working on, and stays.
 
         Returns:
-            How many claims are now settled as sent.
+            How many claims are now completed as sent.
 
         Raises:
             LedgerError: The database cannot be used.

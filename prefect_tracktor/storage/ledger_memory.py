@@ -146,9 +146,9 @@ class LedgerMemory:
     @property
     def _remedy(self) -> str:
         return (
-            "Nothing was sent, as everybody might be written to again. See that the block Tracktor"
-            " Notification Ledger has the right URL, on the machine where it is kept. If this"
-            " ledger is to be used from now on, accept it:"
+            "Nothing was sent, because customers might get the same email again. Check that the"
+            " block Tracktor Notification Ledger has the right URL, on the machine of that"
+            " database. To use this ledger from now on, accept it:"
             f" prefect variable set {self.variable} accept --overwrite (or set that variable to"
             " that word in Prefect's UI, or call the block's accept())"
         )
@@ -156,8 +156,8 @@ class LedgerMemory:
 
 def _no_answer(error: Exception) -> TracktorError:
     return TracktorError(
-        "which ledger this account goes by is kept in a Prefect Variable, and Prefect's API does"
-        f" not give or take it ({type(error).__name__}): see that it can be reached, and that the"
-        " API key may read and write variables",
+        "the ledger of this account is remembered in a Prefect Variable, and Prefect's API cannot"
+        f" read or write it ({type(error).__name__}): check that the API is available, and that"
+        " the API key may read and write variables",
         may_have_arrived=False,
     )

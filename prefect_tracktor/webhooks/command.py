@@ -20,10 +20,10 @@ from prefect_tracktor.webhooks.receiver import ReceiverOptions, serve
 
 app: App = App(
     name="receive",
-    help="Take Tracktor's webhooks and emit Prefect events, until it is stopped.",
+    help="Receive Tracktor's webhooks and emit Prefect events, until you stop it.",
     help_epilogue="""\
-Tracktor has to reach the address over https: put a reverse proxy in front, which also keeps slow
-senders away and leaves the path out of its log; the handbook ("React to events") has one for nginx.
+Tracktor must reach the address over https: put a reverse proxy in front, which also handles slow
+senders and keeps the path out of its log; "React to events" in the documentation has one for nginx.
 GET /health answers 200 while the receiver runs.
 
 It reads these environment variables:
@@ -32,9 +32,9 @@ It reads these environment variables:
 - TRACKTOR_CREDENTIALS: the name of a saved TracktorCredentials block; or instead of it
   TRACKTOR_UUID and TRACKTOR_API_KEY, for rehearsals TRACKTOR_BASE_URL, and TRACKTOR_TIME_ZONE for
   times without an offset
-- TRACKTOR_QUEUE_URL: the database for deliveries and events that are not done yet, such as
+- TRACKTOR_QUEUE_URL: the database of the webhook queue, such as
   postgresql://user:password@host/database; left out, a SQLite file in the Prefect home
-- PREFECT_API_URL: where events go to; in Prefect Cloud with PREFECT_API_KEY
+- PREFECT_API_URL: where events are sent; for Prefect Cloud with PREFECT_API_KEY
 """,
     sort_key=4,
     version_flags=[],
@@ -56,19 +56,19 @@ def receive(
     resend_after_seconds: float = 120,
     keep_days: float = 30,
 ) -> None:
-    """Take deliveries and emit events, until it is stopped.
+    """Receive deliveries and emit events, until you stop it.
 
     Args:
         credentials: The name of a saved TracktorCredentials block.
-        host: Where to listen.
-        port: The port; 0 takes a free one.
-        max_body_bytes: The largest delivery that is taken.
+        host: The address to listen on.
+        port: The port; 0 chooses a free one.
+        max_body_bytes: The largest delivery to accept.
         read_seconds: How long a sender may take.
         max_connections: How many senders may be connected at once.
-        misses_per_hour: How many look-ups of unknown ids are allowed.
-        confirm_after_seconds: When events are read back from Prefect.
-        resend_after_seconds: When an event is sent again that Prefect does not have.
-        keep_days: How long repeated news is recognised.
+        misses_per_hour: How many API calls for unknown ids are allowed.
+        confirm_after_seconds: When to check that Prefect has an event.
+        resend_after_seconds: When to send an event again that Prefect does not have.
+        keep_days: How long duplicate deliveries are recognized.
     """
     account = _credentials(credentials)
     _check_prefect()

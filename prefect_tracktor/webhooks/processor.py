@@ -276,9 +276,9 @@ class DeliveryProcessor:
         if scarce and time.monotonic() - self._warned_at > _WARN_EVERY_SECONDS:
             self._warned_at = time.monotonic()
             _log.warning(
-                "too many deliveries are of parcels and orders that Tracktor does not know: others"
-                " that were never seen before wait for their turn, the latest least. If this goes"
-                " on, somebody else knows the receiver's address: change its token"
+                "too many deliveries are about ids that Tracktor does not know: other new ids have"
+                " to wait. If this continues, the receiver's address is known to others: change"
+                " its token"
             )
 
     def _worth_reading(self, due: Sequence[Waiting], outcomes: _Outcomes) -> list[Waiting]:

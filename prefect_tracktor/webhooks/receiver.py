@@ -254,7 +254,7 @@ class Receiver:
         if scope["path"] == _HEALTH_PATH:
             return _Answer(HTTPStatus.OK)
         if not compare_digest(_digest(scope["path"]), self._address):
-            raise _Refusal(HTTPStatus.NOT_FOUND, "somebody asked for an unknown address")
+            raise _Refusal(HTTPStatus.NOT_FOUND, "a request for an unknown path")
         if scope["method"] != "POST":
             allowed = [(b"allow", b"POST")]
             raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "it was not posted", allowed)

@@ -37,7 +37,7 @@ Address = Annotated[
 
 
 class WantedWebhook(BaseModel):
-    """A webhook that an account ought to have.
+    """A webhook that an account should have.
 
     Attributes:
         topic: One of the ten documented topics.
@@ -59,7 +59,7 @@ class WantedWebhook(BaseModel):
 
 
 class WebhookSubscription(Block):
-    """The webhooks that an account ought to have at one address.
+    """The webhooks that an account should have at one address.
 
     Attributes:
         address: Where Tracktor shall post to: https, or http on this machine.
@@ -83,7 +83,7 @@ class WebhookSubscription(Block):
     _block_type_name = "Tracktor Webhook Subscription"
     _block_type_slug = "tracktor-webhook-subscription"
     _logo_url = logo("webhook")
-    _description = "The webhooks that an account ought to have at one address."
+    _description = "The webhooks that an account should have at one address."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     model_config = BLOCK_CONFIG
@@ -111,13 +111,13 @@ class WebhookSubscription(Block):
         return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
 
     def verify(self) -> None:
-        """Ask the address's host for its root page, to see that somebody answers over https.
+        """Request the root page of the address's host, to check that it answers over https.
 
         Nothing is posted and no webhook is made. Any answer will do: what is behind the whole
         address, only a delivery can show.
 
         Raises:
-            APIConnectionError: Nobody answers, or not with a valid certificate; the message names
+            APIConnectionError: No answer, or no valid certificate; the message names
                 the host alone.
 
         Example:

@@ -88,7 +88,7 @@ def test_lasting_trouble_is_told_for_each_id(read: Read, tracktor: Sandbox) -> N
     with stamina.set_testing(True, attempts=1):
         batch = read(tracktor.shop.order_ids[:3])
     assert [failure.id for failure in batch.failed] == list(tracktor.shop.order_ids[:3])
-    assert all("Tracktor had trouble" in failure.reason for failure in batch.failed)
+    assert all("Tracktor failed" in failure.reason for failure in batch.failed)
     assert not batch.complete
 
 

@@ -257,7 +257,7 @@ def test_what_a_document_keeps_of_the_account_before_is_told(
     main(own, name="moved", only=[ACCOUNT, MAIL])
     words = said()
     assert "as it was for the uuid before: base_url, limits;" in words
-    assert "to begin anew: prefect block delete tracktor-credentials/moved" in words
+    assert "to start again: prefect block delete tracktor-credentials/moved" in words
     assert "as it was for the smtp_server before: password, smtp_type, smtp_port;" in words
     main(own, name="moved", only=[ACCOUNT, MAIL])
     assert "before" not in said()
@@ -286,7 +286,7 @@ def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str])
     assert main({}, name="spoiled", only=[TEMPLATE], verify=True) == 1
     words = said()
     assert "invalid  tracktor-email-template/spoiled" in words
-    assert "mend it in Prefect's UI" in words
+    assert "correct it in Prefect's UI" in words
 
 
 def test_what_exists_is_kept_when_its_variables_are_gone(environment: dict[str, str]) -> None:
@@ -471,7 +471,7 @@ def test_the_handbook_has_a_row_for_every_variable_and_no_other() -> None:
 
 def test_a_name_that_prefect_would_refuse_is_refused_at_once(said: Callable[[], str]) -> None:
     assert command(["--name", "Berlin Mitte"], {}) == 2
-    assert "is no name for blocks" in said()
+    assert "is not a name for blocks" in said()
 
 
 def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(

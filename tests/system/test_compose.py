@@ -222,7 +222,7 @@ def test_a_chat_that_takes_nothing_fails_the_run_and_the_next_run_posts_it(
 ) -> None:
     channel = CHANNELS[host](chat)
     chat.statuses = [503] * 3
-    with pytest.raises(RuntimeError, match="the message was not taken") as caught:
+    with pytest.raises(RuntimeError, match="the message was rejected") as caught:
         run(channel=channel)
     assert "t0ken" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -235,7 +235,7 @@ def test_when_only_the_first_message_was_taken_the_next_run_posts_the_rest(
 ) -> None:
     monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
     chat.statuses = [200, 503, 503, 503]
-    with pytest.raises(RuntimeError, match="the message was not taken"):
+    with pytest.raises(RuntimeError, match="the message was rejected"):
         run()
     run()
     posted = [parts[0] for parts in lines(chat)]

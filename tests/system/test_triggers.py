@@ -160,7 +160,7 @@ class TestAPipeline:
         chat: ChatServer,
         automated: Automated,
     ) -> None:
-        automated(automations.tell_of_failed_runs(channel_to(chat)))
+        automated(automations.notify_of_failed_runs(channel_to(chat)))
         orders = list(shop.shop.order_ids[4:5])
         shop.reset_calls()
         credentials = credentials_of(shop)
@@ -219,10 +219,10 @@ class TestWithoutAPipeline:
         paused_id = to_be_paused.apply()
         assert isinstance(paused_id, UUID)
         account, channel = credentials_of(shop).account, channel_to(chat)
-        automated(automations.run_when_many_get_into_trouble(deployment.id, account))
-        automated(automations.pause_when_many_get_into_trouble(paused_id, account, channel))
+        automated(automations.run_on_many_exceptions(deployment.id, account))
+        automated(automations.pause_on_many_exceptions(paused_id, account, channel))
         # made again, it replaces itself
-        automated(automations.run_when_many_get_into_trouble(deployment.id, account))
+        automated(automations.run_on_many_exceptions(deployment.id, account))
         report = announce_exceptions(
             credentials_of(shop),
             list(shop.shop.order_ids),
@@ -233,7 +233,7 @@ class TestWithoutAPipeline:
         for attempt in waiting():
             with attempt:
                 assert client.read_deployment(paused_id).paused
-                assert any(text.startswith("Many parcels in trouble\n") for text in chat.texts)
+                assert any(text.startswith("Many new exceptions\n") for text in chat.texts)
 
     def test_the_command_starts_a_run_with_its_own_parameters(
         self, client: SyncPrefectClient, deployment: DeploymentResponse

@@ -111,6 +111,6 @@ def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 def test_a_mistyped_path_is_no_new_database(tmp_path: Path) -> None:
     mistyped = CompletedOrders(url=f"sqlite:///{tmp_path / 'dta' / 'settled.sqlite3'}")
-    with pytest.raises(DatabaseError, match=r"there is no directory .*dta; make it, or mend"):
+    with pytest.raises(DatabaseError, match=r"there is no directory .*dta; create it, or correct"):
         mistyped.verify()
     assert not any(tmp_path.iterdir())

@@ -37,14 +37,17 @@ def test_runs_that_wait_already_become_dry_too(
     assert deploy_all(*only, "--dry-run") == 0
     assert not server.client.read_flow_run(run.id).parameters["dry_run"]
     assert deploy_all(*only) == 0
-    assert f"{MAIL} (parameters dry_run, brakes of 1 waiting runs)" in capsys.readouterr().out
+    assert (
+        f"{MAIL} (parameters dry_run, dry-run settings of 1 waiting runs)"
+        in capsys.readouterr().out
+    )
     braked = server.client.read_flow_run(run.id).parameters
     assert (braked["dry_run"], braked["max_emails"]) == (True, 7)
     assert server.client.read_flow_run(rehearsal.id).parameters == rehearsal.parameters
     # also those that came to wait later, say as they were broken off
     older = create(server[MAIL].id, parameters={"dry_run": False}, state=late)
     assert deploy_all(*only) == 0
-    assert f"updated    {MAIL} (brakes of 1 waiting runs)" in capsys.readouterr().out
+    assert f"updated    {MAIL} (dry-run settings of 1 waiting runs)" in capsys.readouterr().out
     assert server.client.read_flow_run(older.id).parameters["dry_run"]
 
 

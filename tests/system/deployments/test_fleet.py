@@ -53,7 +53,7 @@ def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
         for block in own:
             block.delete("bay")
     assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
-    assert "bay: NOT SET UP, nothing of it is served or changed: its documents are" in (
+    assert "bay: NOT SET UP, nothing of it is served or changed: its blocks are" in (
         capsys.readouterr().out
     )
 

@@ -65,7 +65,7 @@ def test_managed_infrastructure_has_a_setting_for_packages(client: SyncPrefectCl
 
 def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:
     assert place(client, "process").job_variables == {}
-    with pytest.raises(Unusable, match=r"of type process knows no images: leave out --image"):
+    with pytest.raises(Unusable, match=r"of type process uses no images: leave out --image"):
         place(client, "process", "registry.example/shop:1")
     with pytest.raises(Unusable, match=r"installs no packages.*pip install psycopg"):
         place(client, "process", packages=["psycopg"])
@@ -175,7 +175,7 @@ def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
     somewhere = place(client, kind)
     for url in ("", "sqlite:////data/ledger.sqlite3"):
         refusal = somewhere.refusal_of(with_ledger(url))
-        assert "thrown away after each run" in refusal
+        assert "discarded after each run" in refusal
         assert "TRACKTOR_LEDGER_URL" in refusal
         assert "all orders are read" in "".join(somewhere.remarks_on([with_ledger(url)]))
     shared = with_ledger("postgresql://host/ledger")

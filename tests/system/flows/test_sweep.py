@@ -153,7 +153,7 @@ def test_a_shop_without_documents_fails_and_says_which_are_missing(
     shops = [SweptShop("oslo"), three()[0]]
     report = swept(EMAILS, shops, parameters={"dry_run": True})
     reason = outcome_of(report, "oslo").reason
-    assert "credentials: there is no document tracktor-credentials/oslo" in reason
+    assert "credentials: there is no block tracktor-credentials/oslo" in reason
     assert "tracktor-shopify-orders/oslo or tracktor-order-file/oslo" in reason
     assert "sender is given neither for all shops nor for this one" in reason
     assert report.failed == ("oslo",)
@@ -193,7 +193,7 @@ def test_a_document_of_another_name_can_be_named_for_all_shops(
     again = sweep_shops(EMAILS, paris, parameters={"ledger": ledger})
     assert again.reports["paris"].already_told == report.reports["paris"].sent
     missing = swept(EMAILS, paris, parameters={"ledger": "nowhere"})
-    assert "ledger: there is no document" in outcome_of(missing, "paris").reason
+    assert "ledger: there is no block" in outcome_of(missing, "paris").reason
 
 
 def test_a_common_parameter_gives_way_to_a_shops_own(

@@ -155,6 +155,7 @@ class Reader:
         return self._assigned | {
             "SHOPIFY_SHOP": "your-store",
             "SHOPIFY_INCLUDE_DELIVERED": "1",
+            "TRACKTOR_LEDGER_URL": f"sqlite:///{self.home / 'tracktor.sqlite3'}",
             "TRACKTOR_SENDER": "Your Shop <orders@your-shop.example>",
             "TRACKTOR_WEBHOOK_ADDRESS": f"http://127.0.0.1:{self.receiver_port}/t0ken",
         }
@@ -168,7 +169,6 @@ class Reader:
             "TRACKTOR_BASE_URL": self.tracktor.base_url,
             "TRACKTOR_ORDERS": str(self.folder / "orders_export.csv"),
             "TRACKTOR_STATUSES": str(self.folder / "production_plan.csv"),
-            "TRACKTOR_LEDGER_URL": f"sqlite:///{self.home / 'tracktor.sqlite3'}",
             "TRACKTOR_RECEIVER_TOKEN": "t0ken-of-the-readers-receiver",
             "SMTP_SERVER": self.mail.host,
             "SMTP_PORT": str(self.mail.port),
