@@ -395,7 +395,7 @@ class LenientModel(TracktorModel):
 
     # the parts of which a single field may be left out, as none is required
     _lenient_parts: ClassVar[frozenset[str]] = frozenset()
-    _unreadable: frozenset[str] = PrivateAttr(default=frozenset())
+    _unreadable: frozenset[str] = PrivateAttr(default_factory=frozenset)  # a default is copied
 
     @model_validator(mode="wrap")
     @classmethod
