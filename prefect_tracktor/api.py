@@ -5,19 +5,23 @@ Every choice that the vendor has not published is made here or in `models`, and 
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from json import dumps
 from typing import Any, TypeVar, get_args
 from urllib.parse import urlsplit
 
-from prefect_tracktor.errors import (
-    InvalidInput,
-)
+from pydantic import BaseModel
+
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.http.call import ApiCall, Method, Service, UnfitResponse
 from prefect_tracktor.models import (
+    Carrier,
     Fulfillment,
     LenientModel,
+    LineItem,
     Order,
     StatusOption,
+    TrackingStatus,
     Webhook,
     WebhookId,
     WebhookTopic,
@@ -31,6 +35,7 @@ M = TypeVar("M", bound=LenientModel)
 
 
 _PATH = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*(\.json)?(\?[A-Za-z0-9_.~%&=+-]*)?")
+_LONGEST_PATH = 2_000
 _TEXT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 _ENVELOPE_FIELDS = {"success", "ok", "error", "errors", "count", "total", "page", "message"}
@@ -59,6 +64,13 @@ DECISIVE_FIELDS = frozenset(
     | {f"fulfillments.{name}" for name in DECISIVE_FIELDS_OF_PARCELS}
 )
 
+_PARTS: dict[str, type[BaseModel]] = {
+    "fulfillments": Fulfillment,
+    "carrier": Carrier,
+    "line_items": LineItem,
+    "latest_status": TrackingStatus,
+    "status": TrackingStatus,
+}
 
 TRACKTOR = Service(
     name="Tracktor",
@@ -85,17 +97,18 @@ def get_fulfillment(
         The call; its result is the `Fulfillment`.
 
     Raises:
-        InvalidInput: The id is not a positive whole number.
+        InvalidInput: The id is not a positive whole number, or `needs` names no field.
 
     Example:
         >>> get_fulfillment(7).path
         'fulfillments/7.json'
     """
     valid_id = checked_id(fulfillment_id, field="fulfillment_id")
+    needed = _checked_needs(needs, Fulfillment)
 
     def read(answer: Any) -> Fulfillment:
         fulfillment = Fulfillment.model_validate(_unwrapped(answer, "fulfillment"))
-        return _readable(_same_id(fulfillment, fulfillment.fulfillment_id, valid_id), needs)
+        return _readable(_same_id(fulfillment, fulfillment.fulfillment_id, valid_id), needed)
 
     return ApiCall("GET", f"fulfillments/{valid_id}.json", read, TRACKTOR)
 
@@ -112,17 +125,18 @@ def get_order(order_id: int, *, needs: Collection[str] = DECISIVE_FIELDS) -> Api
         The call; its result is the `Order`.
 
     Raises:
-        InvalidInput: The id is not a positive whole number.
+        InvalidInput: The id is not a positive whole number, or `needs` names no field.
 
     Example:
         >>> get_order(1001).read({"order": {"order_id": 1001, "order_name": "#1"}}).order_name
         '#1'
     """
     valid_id = checked_id(order_id, field="order_id")
+    needed = _checked_needs(needs, Order)
 
     def read(answer: Any) -> Order:
         order = Order.model_validate(_unwrapped(answer, "order"))
-        return _readable(_same_id(order, order.order_id, valid_id), needs)
+        return _readable(_same_id(order, order.order_id, valid_id), needed)
 
     return ApiCall("GET", f"orders/{valid_id}.json", read, TRACKTOR)
 
@@ -286,7 +300,7 @@ def delete_webhook(webhook_id: WebhookId) -> ApiCall[None]:
         'DELETE webhooks/3.json'
     """
     if not (isinstance(webhook_id, str) and _TEXT_ID.fullmatch(webhook_id)):
-        checked_id(webhook_id, field="webhook_id")
+        webhook_id = checked_id(webhook_id, field="webhook_id")
     return ApiCall(
         "DELETE",
         f"webhooks/{webhook_id}.json",
@@ -315,15 +329,16 @@ def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> A
         >>> any_call("GET", "orders/1001/notes.json").idempotent
         True
     """
-    if method not in get_args(Method):
-        raise InvalidInput(f"method must be one of {', '.join(get_args(Method))}; not {method!r}")
-    if type(path) is not str or not _PATH.fullmatch(path):
+    if type(method) is not str or method not in get_args(Method):
         raise InvalidInput(
-            "path must be relative to the account, such as 'orders/1001.json'; not"
-            f" {str(path)[:60]!r}"
+            f"method must be one of {', '.join(get_args(Method))}; not {form_of(method)}"
+        )
+    if type(path) is not str or len(path) > _LONGEST_PATH or not _PATH.fullmatch(path):
+        raise InvalidInput(
+            f"path must be relative to the account, such as 'orders/1001.json'; not {form_of(path)}"
         )
     try:
-        dumps(json)
+        dumps(json, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise InvalidInput(
             "json must be what JSON can hold: objects with text as keys, lists, text, numbers"
@@ -345,6 +360,31 @@ def _same_id(read: T, found: int, asked: int) -> T:
     if found != asked:
         raise UnfitResponse("it is about another id")
     return read
+
+
+def _checked_needs(needs: object, model: type[BaseModel]) -> frozenset[str]:
+    """Refuse what names no field: nothing would be needed, and nobody would know."""
+    if isinstance(needs, str | Mapping) or not isinstance(needs, Collection):
+        raise InvalidInput(f"needs must be a set of names of fields, not {form_of(needs)}")
+    try:
+        return _names_of_fields(frozenset(needs), model)
+    except TypeError:
+        raise InvalidInput("needs must be a set of names of fields") from None
+
+
+@lru_cache(maxsize=64)  # it is asked for each id
+def _names_of_fields(names: frozenset[str], model: type[BaseModel]) -> frozenset[str]:
+    for name in names:
+        if not (isinstance(name, str) and _is_field(name, model)):
+            raise InvalidInput(f"needs: an answer has no field {form_of(name)}")
+    return names
+
+
+def _is_field(name: str, model: type[BaseModel]) -> bool:
+    whole, dot, part = name.partition(".")
+    return whole in model.model_fields and (
+        not dot or (whole in _PARTS and _is_field(part, _PARTS[whole]))
+    )
 
 
 def _readable(read: M, needs: Collection[str]) -> M:

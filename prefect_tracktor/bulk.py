@@ -117,16 +117,19 @@ def calls_for(api_call: Callable[[int], ApiCall[T]], ids: Iterable[int]) -> dict
     calls: dict[int, ApiCall[T]] = {}
     for position, wanted in enumerate(_each(ids)):
         try:
-            calls[checked_id(wanted, field="an id")] = api_call(wanted)
+            valid_id = checked_id(wanted, field="an id")
         except InvalidInput as invalid:
             raise InvalidInput(f"item {position} of the ids: {invalid}") from None
+        calls[valid_id] = api_call(valid_id)
     return calls
 
 
 def _each(ids: object) -> Iterable[Any]:
     if isinstance(ids, int | str):
         return [ids]
-    if isinstance(ids, Iterable) and not isinstance(ids, Mapping | bytes | BaseModel):
+    if isinstance(ids, Iterable) and not isinstance(
+        ids, Mapping | bytes | bytearray | memoryview | BaseModel
+    ):
         return ids
     raise InvalidInput(
         f"the ids must be a list of Shopify ids, not {form_of(ids)}; of a source of orders, such as"

@@ -246,8 +246,7 @@ def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
     for name, value in fields:
         words = _words_of(name)
         if words & {"status", "statuses", "state"}:
-            texts = [value] if isinstance(value, str) else parse_list(value)
-            if _all_say_cancelled(texts):
+            if _all_say_cancelled(value):
                 return True
         elif _tells_of_cancellation(words) and _is_yes(value, dated=bool(words & {"at", "date"})):
             return True
@@ -259,8 +258,10 @@ def _words_of(name: str) -> frozenset[str]:
     return frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
 
 
-def _all_say_cancelled(texts: Any) -> bool:
-    given = [text for text in texts if text] if isinstance(texts, list | tuple) else []
+def _all_say_cancelled(value: Any) -> bool:
+    texts = list(value.values()) if isinstance(value, dict) else value
+    texts = texts if isinstance(texts, list | tuple) else [texts]
+    given = [text for text in texts if text]
     return bool(given) and all(isinstance(text, str) and says_cancelled(text) for text in given)
 
 
@@ -277,7 +278,7 @@ def _is_yes(value: Any, *, dated: bool) -> bool:
     text = str(value).strip().lower()
     if text in _NO or text.startswith(("0000-00-00", "partial", "not ")):
         return False
-    is_number = text.replace(".", "", 1).isdigit()
+    is_number = re.fullmatch(r"[0-9]+(\.[0-9]*)?", text)
     return dated or not is_number or float(text) == 1
 
 
@@ -394,7 +395,7 @@ class LenientModel(TracktorModel):
 
     # the parts of which a single field may be left out, as none is required
     _lenient_parts: ClassVar[frozenset[str]] = frozenset()
-    _unreadable: frozenset[str] = PrivateAttr(default=frozenset())
+    _unreadable: frozenset[str] = PrivateAttr(default_factory=frozenset)  # a default is copied
 
     @model_validator(mode="wrap")
     @classmethod

@@ -107,6 +107,11 @@ def parse_time(value: Any) -> datetime | None:
         >>> [str(parse_time(t)) for t in ("2026-11-02 10:00:00 -0500", {"$date": 1793613600000})]
         ['2026-11-02 10:00:00-05:00', '2026-11-02 10:00:00+00:00']
     """
+    if type(value) is str and value[:3] == "202" and value[4:5] == "-":  # nearly always
+        try:
+            return _aware(datetime.fromisoformat(value))
+        except ValueError:
+            pass  # there is more to it
     if is_nothing(value) or value is False or value == 0:
         return None
     try:
@@ -157,7 +162,7 @@ def _time_of_number(number: float) -> datetime | None:
 def _time_of_text(text: str) -> datetime | None:
     if text.startswith(_NEVER):
         return None
-    if text[4:5] == "-":  # nearly always
+    if text[4:5] == "-":
         try:
             return _aware(datetime.fromisoformat(text))
         except ValueError:

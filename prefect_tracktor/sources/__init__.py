@@ -40,7 +40,9 @@ def _order_ids(orders: object) -> object:
         )
     if isinstance(orders, int | str):
         orders = [orders]
-    if isinstance(orders, Mapping | bytes | BaseModel) or not isinstance(orders, Iterable):
+    if isinstance(orders, Mapping | bytes | bytearray | memoryview | BaseModel) or not isinstance(
+        orders, Iterable
+    ):
         return orders
     return [checked_id(entry, field=f"orders[{index}]") for index, entry in enumerate(orders)]
 

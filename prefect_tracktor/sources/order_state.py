@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from prefect_tracktor.models import says_cancelled, status_key
 from prefect_tracktor.sources.table_file import folded
 
 CANCELLED, REFUNDED, VOIDED, UNFULFILLED = "cancelled", "refunded", "voided", "unfulfilled"
@@ -11,8 +12,11 @@ _CANCELLATION = frozenset(
     f"{prefix}{word}{suffix}"
     for word in ("cancelled", "canceled")
     for prefix in ("", "order", "is", "date")
-    for suffix in ("", "at", "on", "date")
-) | {"cancellationdate", "dateofcancellation"}
+    for suffix in ("", "at", "on", "date", "reason")
+) | {
+    *("canceldate", "cancelreason", "ordercancelreason", "dateofcancellation"),
+    *("cancellationdate", "cancellationreason", "ordercancellationreason", "reasonforcancellation"),
+}
 _ORDER = frozenset({"status", "orderstatus"})
 _PAYMENT = frozenset(
     {
@@ -50,6 +54,7 @@ _NO = frozenset(
     {"", "no", "n", "false", "0", "none", "null", "nil", "na", "nan", "-", "notcancelled"}
 )
 _NO_DATE = "00000000"
+_DASHES = " \t-\u2010\u2011\u2012\u2013\u2014\u2212./_'\"\u2717\u2718\u00d7"
 
 
 def tells_state(column: str) -> bool:
@@ -87,19 +92,33 @@ def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
         >>> states_in({"Financial Status": "paid"}), states_in({"Financial Status": ""})
         (frozenset(), None)
     """
-    words = {folded(column): _word(value) for column, value in cells.items()}
-    found = {_STATES[column].get(word) for column, word in words.items() if column in _STATES}
-    if any(_is_said(word) for column, word in words.items() if column in _CANCELLATION):
+    texts = {folded(column): _text(value) for column, value in cells.items()}
+    found = {_state_of(column, text) for column, text in texts.items() if column in _STATES}
+    if any(_is_said(text) for column, text in texts.items() if column in _CANCELLATION):
         found.add(CANCELLED)
     states = frozenset(filter(None, found))
-    if not states and found and not any(words.values()):
+    if not states and found and not any(map(_word, texts.values())):
         return None
     return states
 
 
-def _word(value: object) -> str:
-    return "" if value is None else "".join(filter(str.isalnum, str(value).casefold()))
+def _text(value: object) -> str:
+    return "" if value is None or value in ([], {}) else str(value)
 
 
-def _is_said(word: str) -> bool:
-    return word not in _NO and not word.startswith(_NO_DATE)
+def _word(text: str) -> str:
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
+def _state_of(column: str, text: str) -> str | None:
+    state = _STATES[column].get(_word(text))
+    if state or column in _FULFILLMENT or not says_cancelled(text):
+        return state
+    # such as "Cancelled by customer"
+    return next((_ENDED[word] for word in status_key(text).split("_") if word in _ENDED), CANCELLED)
+
+
+def _is_said(text: str) -> bool:
+    word = _word(text)
+    is_mark = not word and bool(text.strip(_DASHES))  # such as a tick
+    return is_mark or (word not in _NO and not word.startswith(_NO_DATE))

@@ -368,6 +368,7 @@ NOT_IDS: list[Any] = [
     "tracktor",
     "#1001",
     b"7",
+    bytearray(b"7"),
     {1: "Sewing"},
     [None],
     [["7"]],

@@ -414,3 +414,51 @@ def test_only_a_clear_refusal_means_that_nothing_was_done(status: int, acted: bo
             api.create_webhook(topic="order/all", address=HOOK), Response(status, {}, b"")
         )
     assert caught.value.may_have_arrived is acted
+
+
+NO_NEEDS: list[Any] = [
+    "fulfillments", b"fulfillments", None, 5, {"fulfillments": 1}, {"fulfilments"},
+    {"order_id", "fulfillments.shipment_state"}, {"order_name.first"}, [["order_id"]], [None],
+    iter(["fulfillments"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("needs", NO_NEEDS)
+def test_needs_that_name_no_field_are_refused(needs: Any) -> None:
+    # a text would be looked at letter by letter, and nothing be needed
+    with pytest.raises(InvalidInput, match="needs"):
+        api.get_order(1, needs=needs)
+
+
+def test_what_is_needed_may_be_a_part_of_a_part() -> None:
+    parcel = {"fulfillment_id": 7, "latest_status": {"datetime": "soon"}}
+    answer = {"order_id": 1, "fulfillments": [parcel]}
+    assert api.get_order(1).read(answer).order_id == 1
+    for needs in (["fulfillments.latest_status.datetime"], {"fulfillments.latest_status.datetime"}):
+        with pytest.raises(ValueError, match="datetime"):
+            api.get_order(1, needs=needs).read(answer)
+
+
+@pytest.mark.parametrize("webhook_id", [" 3 ", 3.0, LikeNumpys()])
+def test_a_webhooks_id_is_sent_as_it_was_understood(webhook_id: Any) -> None:
+    expected = 7 if isinstance(webhook_id, LikeNumpys) else 3
+    assert api.delete_webhook(webhook_id).path == f"webhooks/{expected}.json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "json"),
+    [
+        ("GET", "orders/" + "7" * 70_000, None),
+        (["GET"], "webhooks.json", None),
+        ("POST", "webhooks.json", {"price": float("nan")}),
+        ("POST", "webhooks.json", [float("inf")]),
+        ("GET", ["ada@example.com"], None),
+        ("ada@example.com", "webhooks.json", None),
+    ],
+)
+def test_a_call_that_cannot_be_sent_is_refused_and_not_repeated(
+    method: Any, path: Any, json: Any
+) -> None:
+    with pytest.raises(InvalidInput) as refusal:
+        api.any_call(method, path, json)
+    assert "ada@" not in str(refusal.value)

@@ -602,3 +602,24 @@ def test_whether_an_order_was_shipped_does_not_depend_on_its_manual_status(
 ) -> None:
     order = Order.model_validate({"order_id": 1, "statuses": ["Cutting"]} | fields)
     assert (order.has_shipped, order.has_shipped_in_full) == (shipped, in_full)
+
+
+@pytest.mark.parametrize("field", ["status", "financial_status", "state", "cancelled", "voided"])
+@pytest.mark.parametrize(
+    "value", [True, 0, 2, -1.5, float("nan"), 10**30, "²", [[]], [3], {"a": {"b": 1}}, [None, {}]]
+)
+def test_an_undocumented_field_of_any_type_hinders_nothing(field: str, value: Any) -> None:
+    # `Fulfillment.status` is a documented one
+    odd = Order.model_validate({"order_id": 1, field: value, "fulfillments": [FULFILLMENT]})
+    parcel = Fulfillment.model_validate({"fulfillment_id": 7, f"order_{field}": value})
+    assert odd.is_cancelled in {True, False}
+    assert parcel.is_cancelled in {True, False}
+    assert parcel.has_shipped is False
+
+
+@pytest.mark.parametrize(
+    ("status", "cancelled"),
+    [("voided", True), ({"key": "voided"}, True), (["voided"], True), (["paid", "voided"], False)],
+)
+def test_a_status_says_cancelled_in_any_form(status: Any, cancelled: bool) -> None:
+    assert Order.model_validate({"order_id": 1, "status": status}).is_cancelled is cancelled
