@@ -216,18 +216,16 @@ class MailChannel:
             f" prefect variable set {self.memory.variable} accept --overwrite"
         )
 
-    def keep_in_mind(self, standing: LedgerStanding, *, accepted: bool = False) -> None:
-        """Remember the ledger as the account's.
-
-        Args:
-            standing: The ledger.
-            accepted: Whether a person has accepted it.
+    def keep_in_mind(self) -> None:
+        """Remember the ledger, with what it knows by now, as the account's.
 
         Raises:
+            LedgerReplaced: Another run has begun to write to the account by another ledger.
+            LedgerError: The ledger cannot be reached.
             TracktorError: Prefect's API does not answer.
         """
         if self.memory is not None:
-            self.memory.keep(standing, accepted=accepted)
+            self.memory.keep(self.standing())
 
     def check(self) -> None:
         """See that ledger and mail server can be used, before anything is spent on reading.
