@@ -31,7 +31,7 @@ from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
-from prefect_tracktor.storage.ledger_memory import LedgerMemory
+from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
 
 Row = dict[str, str | int]
 
@@ -144,11 +144,11 @@ def announce_exceptions(
         credentials.account,
         asked,
         ledger or shared_ledger(),
+        LedgerMemory.of(credentials.account, base_url=credentials.base_url, purpose="events"),
         include_cancelled=include_cancelled,
     )
-    memory = LedgerMemory.of(credentials.account, base_url=credentials.base_url, purpose="events")
     dry_run = dry_run or credentials.read_only
-    accepted = _recognised(memory, news, dry_run=dry_run)
+    _recognise(news, dry_run=dry_run)
     trouble = Trouble()
     try:
         for batch in scan:
@@ -161,23 +161,21 @@ def announce_exceptions(
         trouble.publish()
     if not dry_run:
         if report.announced:
-            memory.keep(news.ledger.standing(credentials.account), accepted=accepted)
+            news.memory.keep(news.standing())
         scan.remember_completed(unless=report.unannounced)
     if not report.complete:
         raise IncompleteRun(_what_is_left(report), report=report)
     return report
 
 
-def _recognised(memory: LedgerMemory, news: "_News", *, dry_run: bool) -> bool:
-    """Stop where the ledger is new or has forgotten; whether a person has accepted it."""
-    standing = news.ledger.standing(news.account)
+def _recognise(news: "_News", *, dry_run: bool) -> None:
+    """Stop where the ledger is new or has forgotten."""
     try:
-        return memory.check(standing)
+        news.memory.check(news.standing())
     except LedgerReplaced as replaced:
         if not dry_run:
             raise
         get_run_logger().warning("A run that announces would stop: %s", replaced)
-        return False
 
 
 @dataclass(slots=True)
@@ -187,12 +185,17 @@ class _News:
     account: str
     exception_statuses: Container[str]
     ledger: NotificationLedger
+    memory: LedgerMemory
     include_cancelled: bool = False
     cancelled: list[int] = field(default_factory=list)
     in_trouble: list[int] = field(default_factory=list)
     unreadable: list[Failure] = field(default_factory=list)
     due: dict[NoticeKey, Event] = field(default_factory=dict)
     announced: list[NoticeKey] = field(default_factory=list)
+
+    def standing(self) -> LedgerStanding:
+        """Which ledger it is, and how much it knows of the account."""
+        return self.ledger.standing(self.account)
 
     def take(self, orders: Iterable[Order]) -> None:
         """Take in a chunk."""
@@ -230,6 +233,7 @@ class _News:
             self._refuse_more_than(max_events)
         if dry_run or not self.due:
             return
+        self.memory.keep(self.standing())
         if remember_only:
             self._remember(list(self.due))
             return

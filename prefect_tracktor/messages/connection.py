@@ -40,6 +40,7 @@ class Connection(smtplib.SMTP):
         self._tls = tls
         self._ends = 0.0
         self._received = 0
+        self._waits = True
         super().__init__(host, port, timeout=timeout_seconds)
 
     def connect(
@@ -68,6 +69,27 @@ class Connection(smtplib.SMTP):
             self.close()
             raise smtplib.SMTPServerDisconnected(f"Connection lost: {error}") from error
 
+    def putcmd(self, cmd: str, args: str = "") -> None:
+        """Send a command, unless the server has said more than it was asked."""
+        self.check_in_step()
+        super().putcmd(cmd, args)
+
+    def check_in_step(self) -> None:
+        """See that every reply has been read: the next one would be taken for another's.
+
+        Raises:
+            OSError: The server has said more than it was asked, or the connection broke.
+        """
+        if self.file is None:
+            return
+        self._waits = False
+        try:
+            unasked = bool(self.file.peek(1))
+        finally:
+            self._waits = True
+        if unasked:
+            raise smtplib.SMTPServerDisconnected("the server sent a reply that was not asked for")
+
     def getreply(self) -> tuple[int, bytes]:
         """Read a reply."""
         if self.file is None and self.sock is not None:
@@ -81,19 +103,21 @@ class Connection(smtplib.SMTP):
             self.sock.settimeout(self.timeout)
         return super().starttls(*args, **options)
 
-    def receive_into(self, buffer: Any) -> int:
-        """Wait for more of a reply, and read it.
+    def receive_into(self, buffer: Any) -> int | None:
+        """Wait for more of a reply, and read it; `None` where there is none and none is waited for.
 
         Raises:
             OSError: The connection broke, the time is up, or the reply is longer than any is.
         """
         if self.sock is None or self._received > _LONGEST_REPLY:
             raise ConnectionError(f"the answer is longer than {_LONGEST_REPLY} bytes")
-        self.sock.settimeout(self._left())
+        self.sock.settimeout(self._left() if self._waits else 0)
         try:
             count = self.sock.recv_into(buffer)
         except TimeoutError:
             raise self._too_slow() from None
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
         self._received += count
         return count
 
@@ -136,5 +160,5 @@ class _Replies(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
         return self._connection.receive_into(buffer)

@@ -62,10 +62,14 @@ _CONGESTED = re.compile(r"4\.5|7\.28")
 
 # in this order: a day's limit is often called a rate
 _BY_WORDS = {
-    About.LIMIT: r"""daily | per[ ](day|hour|month) | 24[ -]?h | hourly | monthly | credits?\b
+    About.LIMIT: r"""daily | per[ -](day|hour|month) | 24[ -]?h | hourly | monthly | credits?\b
         | message[ ]quota | sending[ ](limit|quota)""",
-    About.RATE: r"""throttl | rate[ -]?limit | (sending|connection)[ ]rate | rate[ ]exceeded
-        | per[ ](second|minute) | too[ ](fast|quickly) | concurrent | thread[ ]limit | relay[ ]limit
+    About.RATE: r"""throttl | rate[ -](limit|control|is[ ]too|too|exceeded)
+        | (sending|connection|message|mail|unusual)[ ]rate
+        | frequen(t|cy) | velocity | burst | flood
+        | per[ ](\d+[ ])?(sec|min) | /[ ]?(s|sec|seconds?|min|minutes?)\b | too[ ](fast|quickly)
+        | concurren | number[ ]of[ ](connections|sessions|messages) | thread[ ]limit | relay[ ]limit
+        | excessive | (unexpected|high)[ ]volume
         | too[ ](many|much)[ ](\w+[ ]){0,3}(e?-?mails?|messages|connections|sessions)
         | slow(er)?[ ]?down | send[ ].*slow | server[ ]busy""",
     About.LOGIN: r"""authenticat\w+[ ](is[ ])?(required|needed|first) | not[ ]authenticated
@@ -82,9 +86,20 @@ _WORDS = {
 _BAD_SENDER = re.compile(r"1\.[78]")
 _NO_SUCH_MAILBOX = re.compile(r"1\.([1-6]|9|10)|2\.1")
 _PERHAPS_NO_SUCH_MAILBOX = {501, 550, 551, 553}
+# without a status only these words are believed, as what is given up is never tried again
+_WORDS_FOR_NO_SUCH_MAILBOX = re.compile(
+    r"""(no[ ]such | unknown | invalid | bad | non-?existent | unrout\w+ | undeliverable | illegal)
+        \b [^.;]{0,20} \b (user | recipient | mailbox | address | account | domain | host | person)
+    | (user | recipient | mailbox | addressee? | account | domain | host | local[ -]part)
+        \b [^.;]{0,40} \b (unknown | invalid | unavailable | disabled | inactive
+        | not[ ](found | known | local | valid | exist) | does[ ]?n[o']t[ ]exist | no[ ]longer)
+    | no[ ](user | mailbox | valid[ ]recipient)s? \b | no[ ]such | does[ ]?n[o']t[ ]exist
+    | not[ ]our[ ]customer""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _ABOUT_US = re.compile(
     r"relay|sender|helo|polic|spam|auth|block|black|denied|prohibit|not allowed|rcpthosts|rate"
-    r"|quota|limit|too many|reputation|\bip\b",
+    r"|quota|limit|too m|reputation|\bip\b|\bdns\b|tempora|later|try again|gr[ae]y",
     re.IGNORECASE,
 )
 
@@ -125,7 +140,9 @@ class Reply:
             return False
         if self._statuses:
             return all(map(_NO_SUCH_MAILBOX.fullmatch, self._statuses))
-        return self.code in _PERHAPS_NO_SUCH_MAILBOX and not _ABOUT_US.search(self.said)
+        if self.code not in _PERHAPS_NO_SUCH_MAILBOX or _ABOUT_US.search(self.said):
+            return False
+        return _WORDS_FOR_NO_SUCH_MAILBOX.search(self.said) is not None
 
     @property
     def blames_sender(self) -> bool:

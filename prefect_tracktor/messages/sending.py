@@ -30,6 +30,8 @@ _SECONDS_A_LETTER = 10
 
 # equal answers in a row after which the next email would get the same one
 _EQUAL_ANSWERS = 3
+# different ones in a row that are about no recipient
+_ANSWERS_IN_A_ROW = 10
 # addresses in a row that do not exist: more than these are not believed, and then it is enough
 _BELIEVED_IN_A_ROW = 4
 _REFUSALS_IN_A_ROW = 10
@@ -216,18 +218,16 @@ class MailChannel:
             f" prefect variable set {self.memory.variable} accept --overwrite"
         )
 
-    def keep_in_mind(self, standing: LedgerStanding, *, accepted: bool = False) -> None:
-        """Remember the ledger as the account's.
-
-        Args:
-            standing: The ledger.
-            accepted: Whether a person has accepted it.
+    def keep_in_mind(self) -> None:
+        """Remember the ledger, with what it knows by now, as the account's.
 
         Raises:
+            LedgerReplaced: Another run has begun to write to the account by another ledger.
+            LedgerError: The ledger cannot be reached.
             TracktorError: Prefect's API does not answer.
         """
         if self.memory is not None:
-            self.memory.keep(standing, accepted=accepted)
+            self.memory.keep(self.standing())
 
     def check(self) -> None:
         """See that ledger and mail server can be used, before anything is spent on reading.
@@ -439,6 +439,7 @@ class _Answers:
 
     kind: str = ""
     equal: int = 0
+    in_a_row: int = 0
     refusals: int = 0
     uncertain: int = 0
 
@@ -447,25 +448,31 @@ class _Answers:
         if delivery is None:
             return ""
         if delivery.outcome is DeliveryOutcome.SENT:
-            self.kind, self.equal, self.refusals = "", 0, 0
+            self.kind, self.equal, self.in_a_row, self.refusals = "", 0, 0, 0
             return ""
-        if delivery.outcome is DeliveryOutcome.REFUSED:
+        of_recipient = delivery.about is About.RECIPIENT
+        if delivery.outcome is DeliveryOutcome.REFUSED or (
+            of_recipient and delivery.kind.startswith("5")
+        ):
             return self._refused(delivery)
         if delivery.outcome is DeliveryOutcome.UNCERTAIN:
             self.uncertain += 1
-        elif delivery.about is About.RECIPIENT:
+        elif of_recipient:
             return ""
         self._count(f"{delivery.outcome} {delivery.kind}")
         if delivery.outcome is DeliveryOutcome.UNCERTAIN:
             return self._uncertain(delivery)
-        if self.equal < _EQUAL_ANSWERS:
+        if self.equal < _EQUAL_ANSWERS and self.in_a_row < _ANSWERS_IN_A_ROW:
             return ""
-        return (
-            f"the mail server gave {self.equal} messages in a row the same answer:"
-            f" {delivery.reason.rstrip('.')}. {delivery.about.remedy}"
+        answered = (
+            f"gave {self.equal} messages in a row the same answer"
+            if self.equal >= _EQUAL_ANSWERS
+            else f"took none of {self.in_a_row} messages in a row, and answered the last"
         )
+        return f"the mail server {answered}: {delivery.reason.rstrip('.')}. {delivery.about.remedy}"
 
     def _count(self, kind: str) -> None:
+        self.in_a_row += 1
         self.equal = self.equal + 1 if kind == self.kind else 1
         self.kind = kind
 
@@ -474,7 +481,7 @@ class _Answers:
         if self.refusals < _REFUSALS_IN_A_ROW:
             return ""
         return (
-            f"the mail server says of {self.refusals} addresses in a row that they do not exist:"
+            f"the mail server says of {self.refusals} addresses in a row that they take no mail:"
             f" {delivery.reason.rstrip('.')}. {About.RECIPIENT.remedy}"
         )
 

@@ -277,6 +277,7 @@ class MailSession:
             return self._not_taken(smtp, refusal, recipient)
         if refusal := _refusal(smtp.docmd("DATA"), wanted=range(_SEND_CONTENT, _SEND_CONTENT + 1)):
             return self._not_taken(smtp, refusal, recipient)
+        smtp.check_in_step()
         return self._hand_over(smtp, content, recipient)
 
     def _hand_over(self, smtp: Connection, content: bytes, recipient: str) -> Delivery:
@@ -485,11 +486,13 @@ def _text(said: bytes | str) -> str:
 def _refusal(
     answer: tuple[int, bytes], *, wanted: range = _OK, to_recipient: bool = False
 ) -> Reply | None:
-    """The answer, if it is no yes; raised if the server is about to close, or speaks no SMTP."""
+    """The answer, if it is a no; raised if the server is about to close, or speaks no SMTP."""
     code, said = answer
-    if code == _CLOSING or code < _OK.start:
+    if code in wanted:
+        return None
+    if code == _CLOSING or code < _NOT_NOW.start:
         raise smtplib.SMTPResponseException(code, said)
-    return None if code in wanted else Reply(code, _text(said), to_recipient=to_recipient)
+    return Reply(code, _text(said), to_recipient=to_recipient)
 
 
 def _reply_in(error: Exception) -> Reply | None:

@@ -44,7 +44,7 @@ from prefect_tracktor.runs.report import RunReport, in_words, sentences
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
-from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
+from prefect_tracktor.storage.ledger_memory import LedgerMemory
 from prefect_tracktor.text import mask_email, refuse_masked
 
 Row = dict[str, str | int]
@@ -296,7 +296,7 @@ class MailRun:
             IncompleteRun: All that could be done was done, and something is left.
         """
         self._check()
-        standing = self._recognised()
+        self._recognise()
         if not self.dry_run:
             self.channel.check()
         try:
@@ -305,7 +305,7 @@ class MailRun:
                 self._take(batch)
             self._refuse_too_many()
             if not self.dry_run:
-                self._send(standing)
+                self._send()
             self._finished = True
         except LedgerError:
             self._ledger_is_gone = True
@@ -334,8 +334,8 @@ class MailRun:
         """Whether customers are written to, and what was done is remembered."""
         return not self.dry_run and not self.channel.redirect_to
 
-    def _recognised(self) -> LedgerStanding:
-        """The ledger, if it is the one that the account was written to by before."""
+    def _recognise(self) -> None:
+        """See that the ledger is the one that the account was written to by before."""
         standing = self.channel.standing()
         get_run_logger().info(
             "The ledger is %s; it holds %s notices of this account as sent.",
@@ -348,7 +348,6 @@ class MailRun:
             if self._acts:
                 raise
             get_run_logger().warning("A run that sends would stop: %s", replaced)
-        return standing
 
     def _take(self, batch: Batch[Order]) -> None:
         """Take in a chunk: who is affected, who was told before, whom to write to."""
@@ -432,7 +431,7 @@ class MailRun:
                 " max_emails."
             )
 
-    def _send(self, standing: LedgerStanding) -> None:
+    def _send(self) -> None:
         if not self._emails:
             return
         emails = [email for email, _ in self._emails]
@@ -442,7 +441,7 @@ class MailRun:
             if not self._accepted:
                 keys = [key for email in emails for key in email.keys]
                 self.channel.refuse_told_elsewhere(keys)
-            self.channel.keep_in_mind(standing, accepted=self._accepted)
+            self.channel.keep_in_mind()
         with Progress("tracktor-messages", description="Messages sent", total=total) as progress:
             for result in self.channel.post(emails):
                 _, row = self._rows_of[id(result.email)]
@@ -455,8 +454,7 @@ class MailRun:
 
     def _remember_how_much_was_sent(self) -> None:
         try:
-            standing = self.channel.standing()
-            self.channel.keep_in_mind(standing, accepted=self._accepted)
+            self.channel.keep_in_mind()
         except TracktorError as trouble:
             get_run_logger().warning("The next run knows less of this ledger: %s", trouble)
 

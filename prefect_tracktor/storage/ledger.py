@@ -261,7 +261,7 @@ class NotificationLedger(DatabaseBlock):
         """
         standing = self.standing(account)
         for purpose in ("", "events"):
-            LedgerMemory.of(account, purpose=purpose).keep(standing, accepted=True)
+            LedgerMemory.of(account, purpose=purpose).accept(standing)
 
     def take_over(self, old_account: str, account: str) -> int:
         """Carry notices over to the same shop's new account, as its uuid has changed.

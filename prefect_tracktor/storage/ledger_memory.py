@@ -95,10 +95,7 @@ class LedgerMemory:
         if known.get("ledger", _ANY) == _ANY:
             return bool(known)
         if known.get("ledger") != standing.ledger:
-            raise LedgerReplaced(
-                f"the ledger {standing.place} is not the one that this account was written to by"
-                f" before; it holds {standing.sent} of its notices. {self._remedy}"
-            )
+            raise self._replaced(standing)
         held = int(known.get("sent", 0))
         if standing.sent < held:
             raise LedgerReplaced(
@@ -108,27 +105,47 @@ class LedgerMemory:
             )
         return bool(known.get("accepted"))
 
-    def keep(self, standing: LedgerStanding, *, accepted: bool = False) -> None:
+    def keep(self, standing: LedgerStanding) -> None:
         """Remember the ledger as the account's.
 
         Args:
             standing: The ledger at hand.
-            accepted: Whether a person has accepted it.
 
         Raises:
-            LedgerReplaced: Another run has just begun to go by another ledger.
+            LedgerReplaced: Another run has begun to go by another ledger since `check`.
             TracktorError: Prefect's API does not answer.
         """
+        try:
+            self._write(standing, overwrite=False)
+        except (ObjectAlreadyExists, ValueError):  # of an earlier run, or of one at this moment
+            known = self._read()
+            accepted = known.get("ledger") == _ANY or bool(known.get("accepted"))
+            if known.get("ledger", _ANY) not in (_ANY, standing.ledger):
+                raise self._replaced(standing) from None
+            self._write(standing, accepted=accepted)
+
+    def accept(self, standing: LedgerStanding) -> None:
+        """Remember the ledger as the one that a person has accepted.
+
+        Args:
+            standing: The ledger.
+
+        Raises:
+            TracktorError: Prefect's API does not answer.
+        """
+        self._write(standing, accepted=True)
+
+    def _write(
+        self, standing: LedgerStanding, *, accepted: bool = False, overwrite: bool = True
+    ) -> None:
         value: dict[str, Any] = {"ledger": standing.ledger, "sent": standing.sent}
         value |= {"server": self.server} if self.server else {}
         value |= {"accepted": True} if accepted else {}
         try:
-            try:
-                Variable.set(self.variable, value, overwrite=True)  # not in a loop
-            except ObjectAlreadyExists:  # by another run, since we looked
-                self.check(standing)
-                Variable.set(self.variable, value, overwrite=True)
+            Variable.set(self.variable, value, overwrite=overwrite)  # not in a loop
         except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+            if isinstance(error, ObjectAlreadyExists) and not overwrite:
+                raise
             raise _no_answer(error) from error
 
     def _read(self) -> dict[str, Any]:
@@ -142,6 +159,12 @@ class LedgerMemory:
             return {}
         of_another = self.server and known.get("server") and known["server"] != self.server
         return {} if of_another else known
+
+    def _replaced(self, standing: LedgerStanding) -> LedgerReplaced:
+        return LedgerReplaced(
+            f"the ledger {standing.place} is not the one that this account was written to by"
+            f" before; it holds {standing.sent} of its notices. {self._remedy}"
+        )
 
     @property
     def _remedy(self) -> str:

@@ -99,6 +99,24 @@ class TestOneAnswerForEverybody:
             posted_to(server, ledger)
             assert len(server.contents) == 3
 
+    def test_in_other_words_each_time_stops_it_too(self, ledger: NotificationLedger) -> None:
+        answers = cycle(["554 5.7.1 Spam", "451 4.3.0 Not now", "550 5.4.5 Daily limit exceeded"])
+        with scripted(**{".": [lambda: next(answers)]}) as server:
+            result = posted_to(server, ledger)
+            assert counts(result) == {"deferred": 30}
+            assert len(server.contents) == 10
+        assert "none of 10 messages in a row" in result[9].advice
+
+    @pytest.mark.parametrize("answer", ["550 5.1.1 User unknown", "552 5.2.2 Mailbox full"])
+    def test_about_each_recipient_stops_it_when_it_comes_after_the_content(
+        self, ledger: NotificationLedger, answer: str
+    ) -> None:
+        with scripted(**{".": [lambda: answer]}) as server:
+            result = posted_to(server, ledger)
+            assert counts(result) == {"deferred": 30}
+            assert len(server.contents) == 10
+        assert "only receives" in result[9].advice
+
     def test_for_two_messages_alone_is_told_too(self, ledger: NotificationLedger) -> None:
         with scripted(**{".": [lambda: "550 5.4.5 Daily limit exceeded"]}) as server:
             result = posted_to(server, ledger, 2)

@@ -14,6 +14,8 @@ from prefect_email import EmailServerCredentials, SMTPType
 from pydantic import SecretStr
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
+from prefect_tracktor.messages import smtp
+from prefect_tracktor.messages.connection import Connection
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome, MailSession
 from prefect_tracktor.sandbox import MailFaults, MailServer
 from tests.integration.messages.scripted import (
@@ -217,6 +219,39 @@ class TestALaterTryIsLeftToTheNextRun:
             deferred, following = sent_through(server, timeout_seconds=0.2)
         assert deferred.outcome is DeliveryOutcome.DEFERRED
         assert following == SENT
+
+
+class TestAReplyThatWasNotAskedFor:
+    @pytest.mark.parametrize(
+        "more", ["451 4.3.0 After all, no", "550 5.1.1 User unknown", "250 ok\r\n550 5.1.1 Unknown"]
+    )
+    def test_is_not_taken_for_that_of_the_next_message(self, more: str) -> None:
+        with scripted(END=[f"250 queued\r\n{more}"] * 2) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["."] == 2
+
+    @pytest.mark.parametrize("from_the_start", [True, False])
+    def test_is_not_seen_in_what_encryption_exchanges(
+        self, certificate: Path, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+    ) -> None:
+        made: list[Connection] = []
+
+        class Counted(Connection):
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                made.append(self)
+                super().__init__(*arguments, **options)
+
+        monkeypatch.setattr(smtp, "Connection", Counted)
+        with running(certificate, from_the_start=from_the_start) as (server, kind):
+            block = TestTheLogin().block(server, smtp_type=kind, verify=False)
+            with MailSession(block) as session:
+                assert [send(session) for _ in range(3)] == [SENT] * 3
+        assert len(made) == 1
+
+    def test_to_the_start_of_the_content_stops_it(self) -> None:
+        with scripted(DATA=["250 fine"]) as server:
+            assert sent_through(server) == [SENT, SENT]
+            assert server.heard["."] == 2
 
 
 class TestWhatMayHaveBeenTakenIsNotSentAgain:

@@ -14,6 +14,7 @@ from sqlalchemy import create_engine
 from prefect_tracktor import CompletedOrders, IncompleteRun, NotificationLedger, TracktorCredentials
 from prefect_tracktor.errors import LedgerReplaced
 from prefect_tracktor.flows import announce_exceptions
+from prefect_tracktor.messages.sending import MailChannel
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
@@ -84,6 +85,23 @@ def test_the_fallback_is_no_other_ledger_in_silence(
     with pytest.raises(LedgerReplaced, match=str(prefect_home)):
         run(ledger=None)
     assert written_to(mail) == told
+
+
+def test_of_two_first_runs_at_once_with_a_ledger_each_one_writes(
+    run: Run, mail: MailServer, ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = another(ledger)
+    keep_in_mind = MailChannel.keep_in_mind
+
+    def after_the_other(self: MailChannel) -> None:
+        monkeypatch.setattr(MailChannel, "keep_in_mind", keep_in_mind)
+        assert run(ledger=other).sent
+        keep_in_mind(self)
+
+    monkeypatch.setattr(MailChannel, "keep_in_mind", after_the_other)
+    with pytest.raises(LedgerReplaced):
+        run()
+    assert len(written_to(mail)) == len(set(written_to(mail)))
 
 
 def accepted_in_code(ledger: NotificationLedger, credentials: TracktorCredentials) -> None:
