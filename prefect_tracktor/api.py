@@ -373,7 +373,7 @@ def _checked_needs(needs: object, model: type[BaseModel]) -> frozenset[str]:
 
 
 @lru_cache(maxsize=64)  # it is asked for each id
-def _names_of_fields(names: frozenset[str], model: type[BaseModel]) -> frozenset[str]:
+def _names_of_fields(names: frozenset[Any], model: type[BaseModel]) -> frozenset[str]:
     for name in names:
         if not (isinstance(name, str) and _is_field(name, model)):
             raise InvalidInput(f"needs: an answer has no field {form_of(name)}")
