@@ -244,18 +244,24 @@ def says_cancelled(status: str) -> bool:
 def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
     """Whether a field says so: a status, or a flag, time or reason such as `cancelled_at`."""
     for name, value in fields:
-        words = _words_of(name)
-        if words & {"status", "statuses", "state"}:
+        told = _told_by(name)
+        if told == "status":
             if _all_say_cancelled(value):
                 return True
-        elif _tells_of_cancellation(words) and _is_yes(value, dated=bool(words & {"at", "date"})):
+        elif told and _is_yes(value, dated=told == "time"):
             return True
     return False
 
 
-@lru_cache(maxsize=1024)
-def _words_of(name: str) -> frozenset[str]:
-    return frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
+@lru_cache(maxsize=1024)  # it is asked for every field of every order
+def _told_by(name: str) -> str:
+    """How a field of this name would tell of a cancellation; empty if it does not."""
+    words = frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
+    if words & {"status", "statuses", "state"}:
+        return "status"
+    if not _tells_of_cancellation(words):
+        return ""
+    return "time" if words & {"at", "date"} else "flag"
 
 
 def _all_say_cancelled(value: Any) -> bool:
@@ -688,11 +694,6 @@ class Order(LenientModel):
     def status_keys(self) -> list[str]:
         """The keys of the order's own statuses, one per parcel."""
         return [status_key(status) for status in self.statuses]
-
-    @property
-    def exception_keys(self) -> set[str]:
-        """The keys of the order's own exceptions."""
-        return {status_key(status) for status in self.exception_statuses}
 
     @property
     def is_delivered(self) -> bool:

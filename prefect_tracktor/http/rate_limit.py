@@ -1,7 +1,7 @@
 """How often requests may start: within this process, and among all that share a limit.
 
 Within a process a library's limiter holds the rate. Many processes share one through a global
-concurrency limit of Prefect's: each takes permits from it in packets, as a call to Prefect's API
+concurrency limit of Prefect's: each takes permits from it in batches, as a call to Prefect's API
 takes longer than many a call to Tracktor.
 """
 
@@ -24,7 +24,7 @@ from pyrate_limiter import Limiter, Rate
 from prefect_tracktor.errors import APIConnectionError, InvalidInput
 from prefect_tracktor.http.transport import TransportLimits
 
-# a packet is what may be sent in this time, and is not kept for longer
+# a batch is what may be sent in this time, and is not kept for longer
 _BATCH_SECONDS = 1.0
 _LONGEST_NAP_SECONDS = 1.0
 
@@ -74,14 +74,14 @@ class RateLimiter:
 
 
 def rate_limiter_for(account: str, limits: TransportLimits) -> RateLimiter | None:
-    """How a client has to rate_limiter itself.
+    """Make the rate limiter of a client.
 
     Args:
         account: A name for the account.
         limits: What it is allowed.
 
     Returns:
-        The rate_limiter; `None` if requests may start at any time.
+        The rate limiter; `None` if requests may start at any time.
 
     Example:
         >>> rate_limiter_for("shop", TransportLimits()) is None
@@ -184,7 +184,7 @@ class SharedRateLimit:
                     self._good_until.extend(self._batch(still_wanted))
 
     def take_if_any(self) -> bool:
-        """Take a permit from the last packet.
+        """Take a permit from the last batch.
 
         Returns:
             Whether there was one.

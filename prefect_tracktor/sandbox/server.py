@@ -310,7 +310,7 @@ class Sandbox(BackgroundServer):
             return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors).reply
 
     def _act(self, method: str, path: str, body: bytes) -> Reply:
-        """Find the api_call by its path and do what the method asks for."""
+        """Find the endpoint by its path and do what the method asks for."""
         if order := _ORDER.fullmatch(path):
             return self._on_order(method, int(order[1]), body)
         if fulfillment := _FULFILLMENT.fullmatch(path):

@@ -33,6 +33,7 @@ _DELIMITERS = ",;\t|"
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
 _MOST_COLUMNS = 10_000
+_MOST_STATES = 100
 _COLUMNS_SHOWN = 100
 _WORDS_OF_HEADERS = frozenset(
     re.findall(
@@ -221,20 +222,31 @@ class _LastRow:
     def __init__(self) -> None:
         self._fewest = 0
         self._shortest = 0
+        self._states: set[str] = set()
 
-    def problem(self, cells: int, header: int, last: object) -> str:
+    def problem(self, cells: int, header: int, last: object, state: str = "") -> str:
         """Why the row seems to be cut off; empty if it does not.
 
-        A row that is cut off has fewer cells than all others, or ends in an id with fewer digits.
+        A row that is cut off has fewer cells than all others, or ends in an id with fewer digits or
+        in a state that no other has. Of a date the beginning says enough.
         """
+        if (
+            state
+            and self._states
+            and state not in self._states
+            and not any(map(str.isdigit, state))
+        ):
+            return _CUT_OFF.format("it ends in a state that no other line has")
         if cells < (self._fewest or header):
             return _CUT_OFF.format("it has fewer cells than the others")
         if isinstance(last, str) and is_order_id(last) and len(last) < self._shortest:
             return _CUT_OFF.format("its id is shorter than all others")
         return ""
 
-    def remember(self, cells: int, id_cell: object) -> None:
+    def remember(self, cells: int, id_cell: object, state: str = "") -> None:
         """Take a whole row into account."""
+        if state and len(self._states) < _MOST_STATES:
+            self._states.add(state)
         self._fewest = min(self._fewest or cells, cells)
         if isinstance(id_cell, str) and is_order_id(id_cell):
             self._shortest = min(self._shortest or len(id_cell), len(id_cell))
@@ -250,6 +262,7 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     if len(header) > _MOST_COLUMNS:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = wanted.indices(header, lines, at, may_be_values=not _is_header(header))
+    tells = {index for column, index in indices.items() if wanted.also(column)}
     last_row = _LastRow()
     for line, record in records:
         if any(map(str.strip, record[len(header) :])):
@@ -257,11 +270,12 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
             raise lines.refusal(line, problem)
         # in a row with fewer cells than these, or in which it is the last, the id may be cut off
         id_at = indices[wanted.columns[0]]
+        state = record[-1].strip() if len(record) - 1 in tells else ""
         if lines.unended:
             last = record[id_at].strip() if id_at == len(record) - 1 else None
-            if problem := last_row.problem(len(record), len(header), last):
+            if problem := last_row.problem(len(record), len(header), last, state):
                 raise lines.refusal(line, problem)
-        last_row.remember(len(record), _cell(record, id_at))
+        last_row.remember(len(record), _cell(record, id_at), state)
         yield {
             column: Cell(
                 lines.place(line + _line_breaks(record[:index]), column), _cell(record, index)

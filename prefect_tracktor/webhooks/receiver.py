@@ -234,7 +234,7 @@ class Receiver:
         self._address = _digest(f"/{options.token}")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Response a request.
+        """Respond to a request.
 
         Args:
             scope: Its head.

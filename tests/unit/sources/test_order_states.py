@@ -231,3 +231,13 @@ def test_states_are_read_by_name_and_by_word() -> None:
     assert not tells_state("Cancelled items")
     assert states_in({"Status": None}) is None
     assert states_in({}) == frozenset()
+
+
+def test_a_state_that_was_cut_off_is_not_taken_for_another() -> None:
+    whole = "Id,Financial Status\n1001,paid\n1002,refunded\n"
+    for end in range(len("efunded")):
+        with pytest.raises(InvalidInput, match="cut off"):
+            ids_of(whole[: -2 - end])
+    assert ids_of("Id,Financial Status\n1001,paid\n1002,paid") == [1001, 1002]
+    assert ids_of("Id,Financial Status\n1001,paid") == [1001]
+    assert ids_of("Id,Cancelled at\n1001,\n1003,2026-10-01\n1002,2026-") == [1001]
