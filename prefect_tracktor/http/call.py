@@ -155,8 +155,8 @@ def parse_response(api_call: ApiCall[T], answer: Response, *, secrets: tuple[str
         # the words of our own checks only: those of a library may quote the customer's data
         problem = str(unexpected) if isinstance(unexpected, UnfitResponse) else "unexpected form"
     raise InvalidResponse(
-        f"{api_call.request_line}: the answer is not what was asked for ({problem}). Nothing was"
-        " taken from it. If it persists, the API has changed: see the inferred details in the"
+        f"{api_call.request_line}: unexpected response ({problem}). It was ignored."
+        " If it persists, the API has changed: see the inferred details in the"
         " README.",
         call=api_call.request_line,
         status_code=answer.status_code,
