@@ -282,7 +282,7 @@ def delete_webhook(webhook_id: WebhookId) -> ApiCall[None]:
         InvalidInput: The id is neither a positive whole number nor letters and digits.
 
     Example:
-        >>> delete_webhook(3).call
+        >>> delete_webhook(3).request_line
         'DELETE webhooks/3.json'
     """
     if not (isinstance(webhook_id, str) and _TEXT_ID.fullmatch(webhook_id)):

@@ -176,8 +176,8 @@ def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError
 
     Example:
         >>> from prefect_tracktor.api import get_order
-        >>> str(truncated(get_order(7), 200, "its answer was cut off"))[:59]
-        'GET orders/7.json: Tracktor had trouble (200, its answer wa'
+        >>> str(truncated(get_order(7), 200, "its answer was cut off"))[:52]
+        'GET orders/7.json: Tracktor failed (200, its answer '
     """
     advice = (
         "The webhook or record may exist all the same: list before creating again."

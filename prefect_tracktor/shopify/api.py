@@ -153,7 +153,7 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
         be read with them.
 
     Example:
-        >>> granted_scopes("2026-10").call
+        >>> granted_scopes("2026-10").request_line
         'POST api/2026-10/graphql.json'
     """
 
