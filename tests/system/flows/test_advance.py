@@ -141,7 +141,7 @@ def test_an_unknown_stage_is_refused_before_an_order_is_read(
 def test_orders_from_shopify_must_hold_those_that_are_still_being_made(
     credentials: TracktorCredentials, tracktor: Sandbox, shopify: ShopifyCredentials
 ) -> None:
-    with pytest.raises(InvalidInput, match="orders leaves out what is still being made"):
+    with pytest.raises(InvalidInput, match="orders leaves out unfulfilled orders"):
         advance(credentials, tracktor, orders=ShopifyOrders(credentials=shopify))
     assert not tracktor.calls
     being_made = ShopifyOrders(credentials=shopify, fulfillment="unfulfilled")

@@ -132,8 +132,8 @@ def test_typos_are_named_with_their_rows_before_anything_is_read(
         reconcile(StatusFile(path=str(plan)))
     message = str(caught.value)
     none = "text of 6 characters is not one of the account's statuses; did you mean"
-    assert f"plan.csv, line 3: {none}: 'Sewing'?" in message
-    assert f"plan.csv, line 5: {none}: 'Cutting'?" in message
+    assert f"plan.csv, line 3: {none} 'Sewing'?" in message
+    assert f"plan.csv, line 5: {none} 'Cutting'?" in message
     assert tracktor.calls == [("GET", "status-options.json")]
 
 
