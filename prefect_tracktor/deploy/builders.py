@@ -122,12 +122,12 @@ def notified_statuses(shop: Shop) -> list[str]:
 
     Raises:
         NotSetUp: There is none.
-        Unusable: There are no words for one.
+        Unusable: There is no template for one.
     """
     statuses = [key for status in shop.notify if (key := status_key(status))]
     if without := sorted(set(statuses) - WITH_DEFAULT_WORDS):
         raise Unusable(
-            f"notify: there are no default words for {', '.join(without)}; there are for"
+            f"notify: there is no default template for {', '.join(without)}; there are for"
             f" {', '.join(sorted(WITH_DEFAULT_WORDS))}. For others give the parameter templates in"
             " flows/status_change.py and flows/status_changes.py"
         )

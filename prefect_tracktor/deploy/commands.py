@@ -177,7 +177,7 @@ def _refuse_a_temporary_server() -> None:
     """
     if not PREFECT_API_URL.value():
         raise Unusable(
-            "PREFECT_API_URL is not set, and nothing would run by the clock: run prefect server"
+            "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
             " start in another shell, then here: export"
             " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
         )

@@ -219,7 +219,7 @@ def _asked(name: str) -> Collection[str]:
     key = exception_key(name)
     if not key:
         raise InvalidInput(
-            f"exception_statuses: {name[:40]!r} is none; name one by key or label, such as"
+            f"exception_statuses: {name[:40]!r} is not an exception; use a key or label, such as"
             " 'expired' or 'Tracking Expired', or 'all'"
         )
     if key in {ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION}:
@@ -292,7 +292,7 @@ def _refuse_ambiguous(parcel: Fulfillment, exception_statuses: Container[str]) -
 def _fitting_template(template: EmailTemplate | None, asked: AskedExceptions) -> EmailTemplate:
     if template is None and (asked.all or asked.statuses != EXPIRED):
         raise InvalidInput(
-            "the default template speaks of expired tracking only: give a template that fits"
+            "the default template is about expired tracking only: give a template that fits"
             f" {asked}"
         )
     return template or EmailTemplate()

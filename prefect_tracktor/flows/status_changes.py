@@ -321,7 +321,7 @@ def _words(
     without = sorted(set(statuses) - words.keys())
     if without:
         raise InvalidInput(
-            f"there are no words for {', '.join(map(repr, without))}: give `templates` an"
+            f"there is no template for {', '.join(map(repr, without))}: give `templates` an"
             " EmailTemplate for each"
         )
     return {status: words[status] for status in statuses}

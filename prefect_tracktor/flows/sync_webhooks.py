@@ -104,8 +104,8 @@ def sync_webhooks(
     Example:
         >>> from prefect_tracktor import WantedWebhook
         >>> from prefect_tracktor.flows import sync_webhooks
-        >>> wanted = [WantedWebhook(topic="fulfillment/delivered",
-            address="https://shop.example/hook")]
+        >>> address = "https://shop.example/hook"
+        >>> wanted = [WantedWebhook(topic="fulfillment/delivered", address=address)]
         >>> report = sync_webhooks(credentials, wanted)
         >>> len(report.created), len(sync_webhooks(credentials, wanted).created)
         (1, 0)

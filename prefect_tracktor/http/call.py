@@ -155,8 +155,8 @@ def parse_response(api_call: ApiCall[T], answer: Response, *, secrets: tuple[str
         # the words of our own checks only: those of a library may quote the customer's data
         problem = str(unexpected) if isinstance(unexpected, UnfitResponse) else "unexpected form"
     raise InvalidResponse(
-        f"{api_call.request_line}: the answer is not what was asked for ({problem}). Nothing was"
-        " taken from it. If it persists, the API has changed: see the inferred details in the"
+        f"{api_call.request_line}: unexpected response ({problem}). It was ignored."
+        " If it persists, the API has changed: see the inferred details in the"
         " README.",
         call=api_call.request_line,
         status_code=answer.status_code,
@@ -176,8 +176,8 @@ def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError
 
     Example:
         >>> from prefect_tracktor.api import get_order
-        >>> str(truncated(get_order(7), 200, "its answer was cut off"))[:59]
-        'GET orders/7.json: Tracktor had trouble (200, its answer wa'
+        >>> str(truncated(get_order(7), 200, "its answer was cut off"))[:52]
+        'GET orders/7.json: Tracktor failed (200, its answer '
     """
     advice = (
         "The webhook or record may exist all the same: list before creating again."

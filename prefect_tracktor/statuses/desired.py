@@ -226,7 +226,7 @@ def checked_statuses(
     if unknown:
         labels = ", ".join(repr(option.label) for option in options[:_OPTIONS_NAMED])
         raise InvalidInput(
-            _listed(unknown, f"The shop's statuses are {labels}. Nothing was written.")
+            _listed(unknown, f"The account's statuses are {labels}. Nothing was written.")
         )
     return checked
 
@@ -251,7 +251,7 @@ def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
         >>> option_for("Sowing", options)
         Traceback (most recent call last):
         ...
-        prefect_tracktor.errors.InvalidInput: text of 6 characters is none of ... meant: 'Sewing'?
+        prefect_tracktor.errors.InvalidInput: text of 6 characters is not one of ...'Sewing'?
     """
     meant = options_meant(status, options)
     if len(meant) == 1:
@@ -261,7 +261,7 @@ def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
         raise InvalidInput(f"the status may be {labels}; write the label exactly")
     nearest = _nearest(status, options)
     # not the text itself: from a wrong column it is a customer's
-    raise InvalidInput(f"{form_of(status)} is none of the shop's statuses{nearest}")
+    raise InvalidInput(f"{form_of(status)} is not one of the account's statuses{nearest}")
 
 
 def options_meant(status: str, options: Sequence[StatusOption]) -> list[StatusOption]:
@@ -307,7 +307,7 @@ def _nearest(status: str, options: Sequence[StatusOption]) -> str:
         if name
     }
     nearest = get_close_matches(status.casefold(), names, n=1, cutoff=0.5)
-    return f"; meant: {names[nearest[0]]!r}?" if nearest else ""
+    return f"; did you mean {names[nearest[0]]!r}?" if nearest else ""
 
 
 def _differing(one: DesiredStatus, other: DesiredStatus) -> str:

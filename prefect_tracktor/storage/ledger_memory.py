@@ -99,7 +99,7 @@ class LedgerMemory:
         held = int(known.get("sent", 0))
         if standing.sent < held:
             raise LedgerReplaced(
-                f"the ledger {standing.place} has forgotten: it holds {standing.sent} notices of"
+                f"the ledger {standing.place} has lost notices: it holds {standing.sent} notices of"
                 f" this account, and held {held}. It was emptied, restored from an older copy, or"
                 f" copied without its -wal file. {self._remedy}"
             )
@@ -162,8 +162,8 @@ class LedgerMemory:
 
     def _replaced(self, standing: LedgerStanding) -> LedgerReplaced:
         return LedgerReplaced(
-            f"the ledger {standing.place} is not the one that this account was written to by"
-            f" before; it holds {standing.sent} of its notices. {self._remedy}"
+            f"the ledger {standing.place} is not the one that this account used before;"
+            f" it holds {standing.sent} of its notices. {self._remedy}"
         )
 
     @property

@@ -151,7 +151,7 @@ class TestAnAddressThatDoesNotExist:
             assert server.heard["RCPT"] <= 10
         assert counts(result) == {"deferred": count}
         assert states(ledger, result) == [None] * count
-        assert "not taken as final" in result[0].reason
+        assert "the address is tried again" in result[0].reason
         if count >= 10:
             assert "only receives" in result[9].advice
 

@@ -172,9 +172,9 @@ REFUSALS: dict[str, tuple[bytes, type[TracktorError], str]] = {
         UnprocessableValue,
         r"query\. Check",
     ),
-    "null": (answer(body="null"), InvalidResponse, "not what was asked for"),
-    "list": (answer(body="[]"), InvalidResponse, "not what was asked for"),
-    "no data": (answer(body="{}"), InvalidResponse, "not what was asked for"),
+    "null": (answer(body="null"), InvalidResponse, "unexpected response"),
+    "list": (answer(body="[]"), InvalidResponse, "unexpected response"),
+    "no data": (answer(body="{}"), InvalidResponse, "unexpected response"),
 }
 
 

@@ -275,7 +275,7 @@ def test_without_an_api_nothing_is_served_as_nothing_would_run_by_the_clock(
     with temporary_settings(restore_defaults={PREFECT_API_URL}):
         assert main(command) == 2
     said = capsys.readouterr().err
-    assert said.startswith("PREFECT_API_URL is not set, and nothing would run by the clock")
+    assert said.startswith("PREFECT_API_URL is not set, so no schedule would run")
 
 
 def test_an_api_that_is_down_is_said_before_anything_is_tried(capsys: Output) -> None:

@@ -70,7 +70,11 @@ def test_what_is_not_wished_for_is_left_out_and_says_how(
             "maybe",
             "TRACKTOR_DRY_RUN: text with letters that is neither true nor false",
         ),
-        ("TRACKTOR_NOTIFY", "delivered,Ready for pickup", "no default words for ready_for_pickup"),
+        (
+            "TRACKTOR_NOTIFY",
+            "delivered,Ready for pickup",
+            "no default template for ready_for_pickup",
+        ),
         ("TRACKTOR_SENDER", "", "set TRACKTOR_SENDER, such as 'Your Shop <orders@"),
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],

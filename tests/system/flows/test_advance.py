@@ -133,7 +133,7 @@ def test_more_writes_than_allowed_stop_the_run_before_the_first(
 def test_an_unknown_stage_is_refused_before_an_order_is_read(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
-    with pytest.raises(InvalidInput, match=r"stages\[0\] \('Sowing'\): .* meant: 'Sewing'\?"):
+    with pytest.raises(InvalidInput, match=r"stages\[0\] \('Sowing'\): .* did you mean 'Sewing'\?"):
         advance(credentials, tracktor, stages=[StatusStage("Sowing", 1)])
     assert tracktor.calls == [("GET", "status-options.json")]
 
@@ -141,7 +141,7 @@ def test_an_unknown_stage_is_refused_before_an_order_is_read(
 def test_orders_from_shopify_must_hold_those_that_are_still_being_made(
     credentials: TracktorCredentials, tracktor: Sandbox, shopify: ShopifyCredentials
 ) -> None:
-    with pytest.raises(InvalidInput, match="orders leaves out what is still being made"):
+    with pytest.raises(InvalidInput, match="orders leaves out unfulfilled orders"):
         advance(credentials, tracktor, orders=ShopifyOrders(credentials=shopify))
     assert not tracktor.calls
     being_made = ShopifyOrders(credentials=shopify, fulfillment="unfulfilled")

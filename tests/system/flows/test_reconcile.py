@@ -131,9 +131,9 @@ def test_typos_are_named_with_their_rows_before_anything_is_read(
     with pytest.raises(InvalidInput) as caught:
         reconcile(StatusFile(path=str(plan)))
     message = str(caught.value)
-    none = "text of 6 characters is none of the shop's statuses; meant"
-    assert f"plan.csv, line 3: {none}: 'Sewing'?" in message
-    assert f"plan.csv, line 5: {none}: 'Cutting'?" in message
+    none = "text of 6 characters is not one of the account's statuses; did you mean"
+    assert f"plan.csv, line 3: {none} 'Sewing'?" in message
+    assert f"plan.csv, line 5: {none} 'Cutting'?" in message
     assert tracktor.calls == [("GET", "status-options.json")]
 
 

@@ -130,7 +130,7 @@ def test_a_shops_own_status_needs_words_of_its_own(
     notify: Notify, mail: MailServer, tracktor: Sandbox, parcel: dict[str, Any]
 ) -> None:
     tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="Ready for pickup")
-    with pytest.raises(InvalidInput, match="no words for 'ready_for_pickup'"):
+    with pytest.raises(InvalidInput, match="no template for 'ready_for_pickup'"):
         notify(status="Ready for pickup")
     words = EmailTemplate(subject="Come and get it", text="T", html="H")
     notify(status="ready_for_pickup", templates={"Ready for pickup": words})
@@ -270,7 +270,7 @@ def test_orders_without_the_delivered_ones_do_not_fit(
         ({"within_hours": 72, "settled": CompletedOrders(after_days=3)}, "must be less than the 3"),
         ({"statuses": frozenset()}, "name at least one status"),
         ({"statuses": frozenset({" "})}, "name at least one status"),
-        ({"statuses": frozenset({"Sewing"})}, "no words for 'sewing'"),
+        ({"statuses": frozenset({"Sewing"})}, "no template for 'sewing'"),
         ({"max_emails": -1}, "max_emails"),
         ({"sender": "nobody"}, "sender"),
     ],

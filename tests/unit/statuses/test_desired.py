@@ -92,7 +92,9 @@ def test_a_status_is_found_by_label_or_key(status: str, label: str) -> None:
 
 @pytest.mark.parametrize("data", ["ada.lovelace@example.com", "Ada Lovelace", "12 Main Street"])
 def test_a_customers_data_in_the_wrong_column_is_not_repeated(data: str) -> None:
-    with pytest.raises(InvalidInput, match=r"line 2: .* is none of the shop's statuses") as caught:
+    with pytest.raises(
+        InvalidInput, match=r"line 2: .* is not one of the account's statuses"
+    ) as caught:
         checked_statuses(rows(DesiredStatus(7, data)), OPTIONS)
     with pytest.raises(InvalidInput, match="disagree") as doubled:
         agreed(rows(DesiredStatus(7, data), DesiredStatus(7, "Sewing")))

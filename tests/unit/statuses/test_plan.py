@@ -419,7 +419,7 @@ def test_a_carriers_status_that_is_a_stage_is_no_sign_of_a_carrier() -> None:
         ),
         (
             [StatusStage("Cutting", 1), StatusStage("Sowing", 2)],
-            r"stages\[1\] \('Sowing'\): .* is none of the shop's statuses; meant: 'Sewing'\?",
+            r"stages\[1\] \('Sowing'\): .* is not one of the .*; did you mean 'Sewing'\?",
         ),
         (
             [StatusStage("Cutting", 1), StatusStage("Sewing", 2), StatusStage("cutting", 3)],
