@@ -26,6 +26,7 @@ from prefect_tracktor.errors import (
     LedgerError,
     LedgerReplaced,
     LimitExceeded,
+    TemplateError,
     TracktorError,
 )
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
@@ -526,11 +527,17 @@ class MailRun:
         }
         if len(self._unreadable) > unreadable:
             return SendResult(email, Outcome.DEFERRED, self._unreadable[-1].reason)
+        if _lacks_what_it_had(order, due.keys - notices.keys()):
+            reason = _not_again("the answer lacks what it had before")
+            return SendResult(email, Outcome.DEFERRED, reason)
         if not notices:
             reason = "its parcels moved on before the message was sent"
             return SendResult(email, Outcome.SUPERSEDED, reason)
         due.row["To"] = mask_email(order.order_email)
-        renewed = self._letter(_Case(order, due.template, notices), notices, due.row)
+        try:
+            renewed = self._letter(_Case(order, due.template, notices), notices, due.row)
+        except TemplateError as fails:
+            return SendResult(email, Outcome.DEFERRED, str(fails))
         if renewed is None:
             return SendResult(email, Outcome.SUPERSEDED, "there is no usable address any more")
         return renewed
@@ -614,6 +621,14 @@ def _later_of(keys: Iterable[Iterable[NoticeKey]]) -> set[NoticeKey]:
 def _is_told(key: NoticeKey, states: Mapping[NoticeKey, NoticeState]) -> bool:
     """Whether something later was told, or may have been."""
     return not _TOLD.isdisjoint(map(states.get, _later(key)))
+
+
+def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
+    """Whether an answer says nothing of parcels that are no news any more, or has no address."""
+    shown = {parcel.fulfillment_id for parcel in order.fulfillments if parcel.current_status}
+    return not shown.issuperset(key.fulfillment_id for key in gone) or (
+        "order_email" not in order.fields_read
+    )
 
 
 def _not_again(reason: str) -> str:

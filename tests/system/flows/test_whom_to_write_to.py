@@ -358,6 +358,42 @@ def test_what_cannot_be_read_again_waits_for_the_next_run(
     assert not mail.messages
 
 
+def without(*fields: str) -> Callable[[dict[str, Any]], None]:
+    def change(answer: dict[str, Any]) -> None:
+        for field in fields:
+            answer.pop(field, None)
+            answer["fulfillments"][0].pop(field, None)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without("order_email"),
+        without("exception_status", "exception_statuses", "shipment_status", "latest_status"),
+        lambda answer: answer.update(fulfillments=[], statuses=[], exception_statuses=[]),
+        lambda answer: answer.update(order_name=""),
+    ],
+)
+def test_an_answer_that_lacks_something_by_then_waits_for_the_next_run(
+    server: OrderServer, write: Flow, mail: MailServer, change: Callable[[dict[str, Any]], None]
+) -> None:
+    for number in (1, 2, 3):
+        server.orders[number] = order(number, expired(number))
+    template = EmailTemplate(subject="{{ order.order_name }}")
+
+    def lose(_path: str) -> None:
+        if len(server.calls) == 3:
+            change(server.orders[2])
+
+    server.before_answer = lose
+    with pytest.raises(IncompleteRun) as raised:
+        write(orders=[1, 2, 3], template=template, look_again_after_minutes=0)
+    assert raised.value.report.deferred == (2,)
+    assert raised.value.report.sent == (1, 3)
+
+
 def test_a_delivery_that_another_run_tells_of_in_between_is_the_last_word(
     server: OrderServer, tell: Flow, ledger: NotificationLedger, mail: MailServer
 ) -> None:
