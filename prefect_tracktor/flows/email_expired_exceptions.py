@@ -104,7 +104,7 @@ def email_expired_exceptions(
         InvalidInput: An argument is invalid, or `orders` names none; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
         LedgerReplaced: The account used another ledger before; nothing was sent.
-        TemplateError: The template fails for an order; nothing was sent.
+        TemplateError: The template fails for every order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left: orders that could

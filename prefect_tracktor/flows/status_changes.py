@@ -240,7 +240,7 @@ def email_status_changes(
             status; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
         LedgerReplaced: The account used another ledger before; nothing was sent.
-        TemplateError: A template fails for an order; nothing was sent.
+        TemplateError: A template fails for every order; nothing was sent.
         MailServerError: The mail server cannot be used; nothing was sent.
         IncompleteRun: All that could be done was done, and something is left.
 

@@ -264,6 +264,7 @@ class MailRun:
     watch: Watch = lambda _orders: None
     undated: list[int] = field(default_factory=list)
     _rows_of: dict[int, tuple[OutgoingEmail, Row]] = field(default_factory=dict)
+    _template_error: TemplateError | None = None
     _accepted: bool = False
     _finished: bool = False
     _ledger_is_gone: bool = False
@@ -292,7 +293,7 @@ class MailRun:
             InvalidInput: `max_emails` or `look_again_after_minutes` is negative; nothing was read.
             LimitExceeded: More than `max_emails` messages are due; nothing was sent.
             LedgerReplaced: The account used another ledger before; nothing was sent.
-            TemplateError: A template fails for an order; nothing was sent.
+            TemplateError: A template fails for every order; nothing was sent.
             MailServerError: The mail server cannot be used; nothing was sent.
             IncompleteRun: All that could be done was done, and something is left.
         """
@@ -304,6 +305,7 @@ class MailRun:
             for batch in self.scan:
                 self.watch(batch.found)
                 self._take(batch)
+            self._refuse_what_no_order_fits()
             self._refuse_too_many()
             if not self.dry_run:
                 self._send()
@@ -396,7 +398,13 @@ class MailRun:
             self._known.append((order.order_id, known, row))
         if not news:
             return
-        email = self._letter(case, news, row)
+        try:
+            email = self._letter(case, news, row)
+        except TemplateError as fails:
+            self._template_error = self._template_error or fails
+            self._unreadable.append(Failure(order.order_id, str(fails)))
+            _describe(row, "Not rendered", str(fails))
+            return
         if email:
             due = _Due(
                 order.order_id,
@@ -420,6 +428,11 @@ class MailRun:
             self._no_email.append(case.order.order_id)
             _describe(row, "No e-mail address", str(unusable) if case.order.order_email else "")
         return None
+
+    def _refuse_what_no_order_fits(self) -> None:
+        """An odd order fails alone; a template that fails for each of them is at fault itself."""
+        if self._template_error is not None and not self._emails:
+            raise self._template_error
 
     def _refuse_too_many(self) -> None:
         due = len(self._due)

@@ -155,12 +155,21 @@ def test_other_exceptions_need_words_of_their_own(run: Run, mail: MailServer) ->
     assert len(run(exception_statuses=statuses, template=template).sent) > 6
 
 
-def test_a_template_that_fails_for_one_order_stops_the_run_before_the_first(
-    run: Run, mail: MailServer
+def test_an_order_that_the_template_fails_for_fails_alone(
+    run: Run, mail: MailServer, tracktor: Sandbox, right: list[str]
 ) -> None:
-    unlucky = EmailTemplate(subject="{{ 1 // (fulfillments | length - 1) }}")
+    first = next(iter(tracktor.shop.customers_to_write_to()))
+    name = tracktor.shop.order(first)["order_name"]
+    template = EmailTemplate(subject=f"{{{{ 1 // (0 if order.order_name == '{name}' else 1) }}}}")
+    with pytest.raises(IncompleteRun, match="subject") as incomplete:
+        run(template=template)
+    assert [failure.id for failure in incomplete.value.report.failed] == [first]
+    assert len(mail.messages) == len(right) - 1
+
+
+def test_a_template_that_fails_for_every_order_stops_the_run(run: Run, mail: MailServer) -> None:
     with pytest.raises(TemplateError, match="subject"):
-        run(template=unlucky)
+        run(template=EmailTemplate(subject="{{ 1 // (order.order_id - order.order_id) }}"))
     assert not mail.messages
 
 
