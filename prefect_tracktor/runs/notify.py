@@ -60,6 +60,8 @@ _GONE = "Tracktor does not know the order any more"
 # what a customer may be told of a parcel, in the order in which it happens
 _STEPS = tuple(map(str, ShipmentStatus))
 _TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
+# so many orders without an address are suspicious, if no other has one
+_MANY = 5
 
 
 class MailReport(RunReport):
@@ -563,7 +565,11 @@ class MailRun:
         rehearsal = bool(self.channel.redirect_to)
         found = self.scan.found(dry_run=self.dry_run, calls=self._calls)
         return MailReport(
-            **found | {"failed": (*found["failed"], *self._unreadable)},
+            **found
+            | {
+                "failed": (*found["failed"], *self._unreadable),
+                "suspicion": found["suspicion"] or self._suspicion(),
+            },
             affected=tuple(dict.fromkeys(self._affected)),
             due=tuple(dict.fromkeys(self._due)),
             sent=() if rehearsal else sent,
@@ -577,6 +583,16 @@ class MailRun:
             undated=tuple(dict.fromkeys(self.undated)),
             cancelled=tuple(dict.fromkeys(self._cancelled)),
             superseded=outcomes.get(Outcome.SUPERSEDED, ()),
+        )
+
+    def _suspicion(self) -> str:
+        """Where no address is left at all, it is seldom the customers who have none."""
+        orders = set(self._no_email)
+        if len(orders) < _MANY or orders != set(self._affected):
+            return ""
+        return (
+            f"none of the {len(orders)} orders to write about has a usable email address: check in"
+            " Shopify that Tracktor may still read customers' data"
         )
 
     def _add_told_before(self) -> None:

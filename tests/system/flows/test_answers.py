@@ -384,3 +384,14 @@ def test_webhooks_whose_ids_are_text_are_kept_in_order(odd: OddTracktor) -> None
     assert oldest in odd.webhooks
     assert len(odd.webhooks) == 2
     assert not sync_webhooks(odd.credentials(), wanted).planned
+
+
+@pytest.mark.parametrize("address", [None, "", "not an address"])
+def test_that_no_order_has_an_address_is_not_passed_over(
+    odd: OddTracktor, mailing: dict[str, Any], address: str | None
+) -> None:
+    ids = odd.put(*(expired(number, order_email=address) for number in range(1, 6)))
+    with pytest.raises(IncompleteRun, match="none of the 5 orders to write about has a usable"):
+        email_expired_exceptions(odd.credentials(), ids, **mailing)
+    some = odd.put(*(expired(n, order_email=address) for n in range(11, 16)), expired(16))
+    assert len(email_expired_exceptions(odd.credentials(), some, **mailing).no_email) == 5
