@@ -53,7 +53,7 @@ def test_orders_are_never_those_of_another_shop(shared: None) -> None:
 @pytest.mark.parametrize("validate", [True, False])
 def test_a_document_that_holds_something_wrong_is_named(validate: bool) -> None:
     EmailTemplate.model_construct(subject="{{ oder.order_name }}").save("edited", overwrite=True)
-    with pytest.raises(InvalidInput, match="tracktor-email-template/edited holds something"):
+    with pytest.raises(InvalidInput, match="tracktor-email-template/edited has an invalid value"):
         find_document(EmailTemplate, "edited", validate=validate)
 
 
