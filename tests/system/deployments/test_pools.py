@@ -177,7 +177,7 @@ def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
         refusal = somewhere.refusal_of(with_ledger(url))
         assert "discarded after each run" in refusal
         assert "TRACKTOR_LEDGER_URL" in refusal
-        assert "all orders are read" in "".join(somewhere.remarks_on([with_ledger(url)]))
+        assert "reads all orders" in "".join(somewhere.remarks_on([with_ledger(url)]))
     shared = with_ledger("postgresql://host/ledger")
     assert somewhere.refusal_of(shared) == ""
     assert not list(somewhere.remarks_on([shared]))

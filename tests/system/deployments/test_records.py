@@ -103,7 +103,7 @@ def test_no_secret_is_in_any_deployment_run_or_automation(fleet: None, server: S
 def test_each_says_in_a_sentence_what_it_does(fleet: None, server: Server) -> None:
     for name in server.names():
         first, *_ = str(server[name].description).splitlines()
-        assert first.startswith(("Every ", "When "))
+        assert first.startswith(("Every ", "When ", "On an event: "))
         assert first.endswith(".")
 
 
