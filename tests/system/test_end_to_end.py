@@ -72,10 +72,13 @@ def test_each_customer_hears_once_that_the_parcel_arrived(
         "SMTP_PORT": str(mail.port),
         "SMTP_TYPE": "INSECURE",
     }
-    receiver = ("prefect_tracktor.events", "--port", str(port))
+    receiver = ("prefect_tracktor", "receive", "--port", str(port))
     assert start("blocks", **environment).wait() == 0
     start("flows", "serve", "--only", "status_change", **environment)
     first = start(*receiver, **environment)
+    for attempt in waiting():
+        with attempt:
+            assert b"listening" in (tmp_path / "prefect_tracktor.log").read_bytes()
     credentials = TracktorCredentials(
         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
     )
