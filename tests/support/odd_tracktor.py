@@ -1,12 +1,8 @@
 """A Tracktor over real sockets whose answers are whatever JSON a test puts into it."""
 
-import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from prefect_tracktor import TracktorCredentials
+from tests.support.json_server import JsonServer
 
 
 def parcel(number: int, **fields: Any) -> dict[str, Any]:
@@ -54,50 +50,28 @@ def order(number: int, *parcels: dict[str, Any], **fields: Any) -> dict[str, Any
     } | fields
 
 
-class OddTracktor:
+class OddTracktor(JsonServer):
     """Answers with the orders, status options and webhooks that a test gives it.
 
     A webhook that is created gets the next of the ids.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.orders: dict[int, Any] = {}
         self.options: Any = ["Cutting", "Sewing"]
         self.webhooks: dict[str, dict[str, Any]] = {}
         self.webhook_ids = [f"{number:024x}" for number in range(0xA0, 0xFF)]
         self.writes: list[str] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = Thread(target=self._server.serve_forever, daemon=True)
 
     def put(self, *orders: dict[str, Any]) -> list[int]:
         """Know these orders and no other."""
         self.orders = {one["order_id"]: one for one in orders}
         return list(self.orders)
 
-    def credentials(self, **fields: Any) -> TracktorCredentials:
-        """The way in."""
-        address = f"http://127.0.0.1:{self._server.server_port}/api/admin"
-        known = {"uuid": "0" * 32, "api_key": "k" * 24, "base_url": address}
-        return TracktorCredentials.model_validate(known | fields)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def _answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
-        kind, _, name = (
-            path.removesuffix(".json").rpartition("/admin/")[2].partition("/")[2].partition("/")
-        )
+    def respond(self, method: str, path: str, body: Any, /) -> tuple[int, Any]:
+        """What the API answers; writes are noted."""
+        kind, _, name = path.partition("/")
         if method != "GET":
             self.writes.append(f"{method} {kind}/{name}")
         match method, kind:
@@ -114,27 +88,3 @@ class OddTracktor:
             case "DELETE", "webhooks" if self.webhooks.pop(name, None):
                 return 200, {}
         return 404, {}
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        tracktor = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def _serve(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                status, answer = tracktor._answer(
-                    self.command, self.path, json.loads(body or b"null")
-                )
-                content = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            do_GET = do_POST = do_DELETE = _serve  # noqa: N815 - the library's names
-
-            def log_message(self, *_: object) -> None:
-                """Say nothing."""
-
-        return Handler

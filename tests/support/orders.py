@@ -1,54 +1,30 @@
 """A Tracktor that answers with exactly the orders that a test gives it, over real sockets."""
 
-import json
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from prefect_tracktor import TracktorCredentials
+from tests.support.json_server import JsonServer
 
 _AUTOMATIC = "automatic_carrier_updates"
 OPTIONS = ["Order ready", "In transit", "Out for delivery", "Delivered", "Cutting", "Sewing"]
 
 
-class OrderServer:
+class OrderServer(JsonServer):
     """Answers with what stands in `orders`, by id; `gone` makes the whole account unknown."""
 
-    def __init__(self) -> None:
-        self.orders: dict[int, dict[str, Any]] = {}
+    def __init__(self, *orders: dict[str, Any]) -> None:
+        super().__init__()
+        self.orders: dict[int, dict[str, Any]] = {order["order_id"]: order for order in orders}
         self.calls: list[str] = []
         self.options = OPTIONS
         self.gone = False
         self.before_answer: Callable[[str], None] = lambda _path: None
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever)
 
-    @property
-    def credentials(self) -> TracktorCredentials:
-        """An account at this server."""
-        return TracktorCredentials(
-            uuid="00000000-0000-4000-8000-000000000001",
-            api_key="k3y",
-            base_url=f"http://127.0.0.1:{self._server.server_port}",
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+    def respond(self, method: str, path: str, body: Any, /) -> tuple[int, Any]:
+        """What stands at a path, or becomes of it."""
+        found = self.answer(path) if method == "GET" else self.update(path, body["order"])
+        return (404, {}) if found is None else (200, found)
 
     def answer(self, path: str) -> Any:
         """The object at a path; `None` if there is none."""
@@ -75,34 +51,6 @@ class OrderServer:
             for parcel in order["fulfillments"]:
                 parcel["shipment_status"] = update["status"]
         return order
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                self._reply(server.answer(self._name()))
-
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-                self._reply(server.update(self._name(), body["order"]))
-
-            def _name(self) -> str:
-                return "/".join(self.path.removesuffix(".json").split("/")[2:])
-
-            def _reply(self, found: Any) -> None:
-                body = json.dumps(found if found is not None else {}).encode()
-                self.send_response(200 if found is not None else 404)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                """Nothing."""
-
-        return Handler
 
 
 def parcel(number: int, status: str = "in_transit", /, **fields: Any) -> dict[str, Any]:

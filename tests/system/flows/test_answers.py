@@ -89,10 +89,10 @@ def test_an_exception_counts_however_it_is_spelled_and_is_told_once(
 ) -> None:
     spelled = dict(enumerate(SPELLINGS, 1))
     ids = odd.put(*(order(n, parcel(n, exception_status=text)) for n, text in spelled.items()))
-    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert set(report.sent) == set(ids)
     odd.put(*map(expired, ids))
-    again = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    again = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert again.already_told == report.sent
     assert len(written_to(mail)) == len(ids)
 
@@ -103,7 +103,7 @@ def test_an_exception_may_be_asked_for_in_any_spelling(
 ) -> None:
     ids = odd.put(expired(1), order(2))
     report: Any = email_expired_exceptions(
-        odd.credentials(), ids, **mailing, exception_statuses=frozenset({name}), dry_run=True
+        odd.credentials, ids, **mailing, exception_statuses=frozenset({name}), dry_run=True
     )
     assert report.due == (1,)
 
@@ -128,10 +128,10 @@ def test_the_sixth_alert_and_new_ones_are_exceptions_like_all_others(odd: OddTra
         order(2, parcel(2, exception_status="Customs hold")),
         order(3),
     )
-    report = announce_exceptions(odd.credentials(), ids, dry_run=True)
+    report = announce_exceptions(odd.credentials, ids, dry_run=True)
     assert report.due == (1, 2)
     asked = announce_exceptions(
-        odd.credentials(), ids, dry_run=True, exception_statuses=frozenset({"customs-hold"})
+        odd.credentials, ids, dry_run=True, exception_statuses=frozenset({"customs-hold"})
     )
     assert asked.due == (2,)
 
@@ -140,12 +140,12 @@ def test_an_exception_that_is_not_known_is_shown_and_can_be_asked_for(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     ids = odd.put(expired(1), order(2, parcel(2, exception_status="Customs hold")))
-    report: Any = email_expired_exceptions(odd.credentials(), ids, **mailing, dry_run=True)
+    report: Any = email_expired_exceptions(odd.credentials, ids, **mailing, dry_run=True)
     assert report.due == (1,)
     assert "Customs hold (1)" in str(report.notes)
     assert "Customs hold" in summary("expired-exceptions-summary")
     asked = email_expired_exceptions(
-        odd.credentials(),
+        odd.credentials,
         ids,
         **mailing,
         dry_run=True,
@@ -160,11 +160,11 @@ def test_a_label_that_means_two_exceptions_is_a_question_for_a_person(
 ) -> None:
     ids = odd.put(expired(1), order(2, parcel(2, exception_status="Needs Attention")))
     with pytest.raises(IncompleteRun, match="Needs Attention") as incomplete:
-        email_expired_exceptions(odd.credentials(), ids, **mailing)
+        email_expired_exceptions(odd.credentials, ids, **mailing)
     assert [failure.id for failure in incomplete.value.report.failed] == [2]
     assert written_to(mail) == ["customer-1@example.com"]
     report = announce_exceptions(
-        odd.credentials(), ids, dry_run=True, exception_statuses=frozenset({"Needs Attention"})
+        odd.credentials, ids, dry_run=True, exception_statuses=frozenset({"Needs Attention"})
     )
     assert report.due == (2,)
 
@@ -184,7 +184,7 @@ def test_a_field_that_all_answers_lost_stops_the_flow_that_needs_it(
 ) -> None:
     ids = odd.put(*(without(expired(number), *lost) for number in range(1, 11)))
     with pytest.raises(InvalidResponse, match="none of the 10 answers has") as stopped:
-        email_expired_exceptions(odd.credentials(), ids, **mailing)
+        email_expired_exceptions(odd.credentials, ids, **mailing)
     assert any(name in str(stopped.value) for name in lost)
     assert not written_to(mail)
     assert "None of the 10 answers has" in summary("expired-exceptions-summary").replace("&#", "")
@@ -194,24 +194,24 @@ Flow = Callable[[OddTracktor, list[int], dict[str, Any]], Any]
 
 NEEDING: dict[str, tuple[Flow, tuple[str, ...]]] = {
     "announce": (
-        lambda odd, ids, _: announce_exceptions(odd.credentials(), ids),
+        lambda odd, ids, _: announce_exceptions(odd.credentials, ids),
         ("fulfillments.exception_status", "exception_statuses"),
     ),
     "status changes": (
         lambda odd, ids, mailing: email_status_changes(
-            odd.credentials(), ids, **mailing, statuses=frozenset({"in_transit"})
+            odd.credentials, ids, **mailing, statuses=frozenset({"in_transit"})
         ),
         ("fulfillments.shipment_status", "fulfillments.latest_status"),
     ),
     "reconcile": (
         lambda odd, ids, _: reconcile_manual_statuses(
-            odd.credentials(), [DesiredStatus(number, "Sewing") for number in ids]
+            odd.credentials, [DesiredStatus(number, "Sewing") for number in ids]
         ),
         ("fulfillments",),
     ),
     "advance": (
         lambda odd, ids, _: advance_custom_statuses(
-            odd.credentials(), ids, [StatusStage("Sewing", 1)]
+            odd.credentials, ids, [StatusStage("Sewing", 1)]
         ),
         ("order_created_at",),
     ),
@@ -236,7 +236,7 @@ def test_times_that_no_answer_has_or_shows_readably_are_lost(
     delivered = {"shipment_status": "delivered", "latest_status": step}
     ids = odd.put(*(order(n, parcel(n, **delivered)) for n in (1, 2, 3)))
     with pytest.raises(InvalidResponse, match=r"latest_status\.datetime"):
-        email_status_changes(odd.credentials(), ids, **mailing)
+        email_status_changes(odd.credentials, ids, **mailing)
     assert not written_to(mail)
 
 
@@ -248,7 +248,7 @@ def test_one_order_is_enough_to_see_that_a_field_is_lost(
     odd.put(without(order(1, arrived), "order_email"))
     with pytest.raises(InvalidResponse, match="order_email"):
         notify_status_change(
-            odd.credentials(), 70_001, **mailing, status="delivered", order_id=1,
+            odd.credentials, 70_001, **mailing, status="delivered", order_id=1,
             retry_delays_seconds=[],
         )  # fmt: skip
 
@@ -257,7 +257,7 @@ def test_a_field_that_some_answers_have_is_not_lost(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
     ids = odd.put(expired(1), without(expired(2), "order_email"))
-    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert (report.sent, report.no_email, report.notes) == ((1,), (2,), ())
 
 
@@ -266,7 +266,7 @@ def test_a_shop_without_exceptions_need_not_name_any(
 ) -> None:
     # "only set when there is an issue"
     ids = odd.put(*(without(order(n), "fulfillments.exception_status") for n in (1, 2)))
-    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert (report.complete, report.notes) == (True, ())
 
 
@@ -275,7 +275,7 @@ def test_a_field_that_the_flow_does_not_need_is_said_once_and_stops_nothing(
 ) -> None:
     ids = odd.put(*(without(expired(number), "total_price", "order_phone") for number in (1, 2, 3)))
     with caplog.at_level(logging.WARNING):
-        report = email_expired_exceptions(odd.credentials(), ids, **mailing, chunk_size=1)
+        report = email_expired_exceptions(odd.credentials, ids, **mailing, chunk_size=1)
     assert report.sent == (1, 2, 3)
     said = "None of the 3 answers has order_phone and total_price"
     assert [said in note for note in report.notes] == [True]
@@ -295,7 +295,7 @@ def test_what_a_flow_does_not_need_is_a_note_and_blinds_nobody(
 ) -> None:
     strange = parcel(1, exception_status="expired", **ODD)
     ids = odd.put(order(1, strange, total_price="a lot", days_since_ordered="N/A"), expired(2))
-    report = email_expired_exceptions(odd.credentials(), ids, **mailing)
+    report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert report.sent == (1, 2)
     for name in ("total_price", "days_since_ordered", "fulfillments.latest_status.datetime"):
         assert f"{name} could not be read in 1 of 2 orders." in report.notes
@@ -326,7 +326,7 @@ def test_what_a_flow_needs_and_cannot_read_fails_that_order_alone(
     strange = order(1, parcel(1, **{"exception_status": "expired"} | of_parcel))
     ids = odd.put(strange | of_order, expired(2))
     with pytest.raises(IncompleteRun) as incomplete:
-        email_expired_exceptions(odd.credentials(), ids, **mailing)
+        email_expired_exceptions(odd.credentials, ids, **mailing)
     [failure] = incomplete.value.report.failed
     assert failure.id == 1
     assert "cannot read" in failure.reason
@@ -337,16 +337,14 @@ def test_what_a_flow_needs_and_cannot_read_fails_that_order_alone(
 def test_what_only_mail_needs_does_not_blind_what_sets_statuses(odd: OddTracktor) -> None:
     manual = parcel(1, shipment_status="Cutting", exception_status=17, is_automatic=False)
     odd.put(order(1, manual, order_email=["?"], automatic_carrier_updates=False))
-    report = reconcile_manual_statuses(
-        odd.credentials(), [DesiredStatus(1, "Sewing")], dry_run=True
-    )
+    report = reconcile_manual_statuses(odd.credentials, [DesiredStatus(1, "Sewing")], dry_run=True)
     assert report.planned == (1,)
 
 
 def test_who_updates_an_order_must_be_readable_to_set_its_status(odd: OddTracktor) -> None:
     odd.put(order(1, automatic_carrier_updates="who knows"))
     with pytest.raises(IncompleteRun, match="automatic_carrier_updates"):
-        reconcile_manual_statuses(odd.credentials(), [DesiredStatus(1, "Sewing")])
+        reconcile_manual_statuses(odd.credentials, [DesiredStatus(1, "Sewing")])
     assert not odd.writes
 
 
@@ -364,7 +362,7 @@ def test_times_without_an_offset_are_those_of_the_accounts_zone(
     # with a change of clocks in between, three hours might be two or four
     ids = odd.put(arrived(1, 1), arrived(2, 5), arrived(3, 20))
     report = email_status_changes(
-        odd.credentials(time_zone=zone), ids, **mailing, within_hours=3, dry_run=True
+        odd.credentials_with(time_zone=zone), ids, **mailing, within_hours=3, dry_run=True
     )
     assert report.due == (1,)
 
@@ -374,16 +372,16 @@ def test_webhooks_whose_ids_are_text_are_kept_in_order(odd: OddTracktor) -> None
     wanted = [
         WantedWebhook(topic=topic, address=address) for topic in ("order/all", "fulfillment/all")
     ]
-    first = sync_webhooks(odd.credentials(), wanted)
+    first = sync_webhooks(odd.credentials, wanted)
     assert set(first.created) == set(odd.webhooks)
     [oldest, *_] = odd.webhooks
     double = {"id": "f" * 24, "topic": "order/all", "address": address}
     odd.webhooks |= {"f" * 24: double, "7": double | {"id": 7, "topic": "order/delivered"}}
-    second = sync_webhooks(odd.credentials(), wanted, prune=True)
+    second = sync_webhooks(odd.credentials, wanted, prune=True)
     assert set(second.removed) == {"f" * 24, 7}
     assert oldest in odd.webhooks
     assert len(odd.webhooks) == 2
-    assert not sync_webhooks(odd.credentials(), wanted).planned
+    assert not sync_webhooks(odd.credentials, wanted).planned
 
 
 @pytest.mark.parametrize("address", [None, "", "not an address"])
@@ -392,6 +390,6 @@ def test_that_no_order_has_an_address_is_not_passed_over(
 ) -> None:
     ids = odd.put(*(expired(number, order_email=address) for number in range(1, 6)))
     with pytest.raises(IncompleteRun, match="none of the 5 orders to write about has a usable"):
-        email_expired_exceptions(odd.credentials(), ids, **mailing)
+        email_expired_exceptions(odd.credentials, ids, **mailing)
     some = odd.put(*(expired(n, order_email=address) for n in range(11, 16)), expired(16))
-    assert len(email_expired_exceptions(odd.credentials(), some, **mailing).no_email) == 5
+    assert len(email_expired_exceptions(odd.credentials, some, **mailing).no_email) == 5

@@ -21,6 +21,7 @@ from prefect_tracktor import (
     IncompleteRun,
     NotificationLedger,
     TracktorCredentials,
+    TransportLimits,
 )
 from prefect_tracktor.flows import MailReport, email_expired_exceptions
 from prefect_tracktor.sandbox import MailServer, Sandbox
@@ -121,7 +122,7 @@ def test_chunks_in_processes_keep_to_the_rate_together() -> None:
     ids = list(range(1, 61))
     pool: Any = ProcessPoolTaskRunner(max_workers=2)
     with CountingServer() as server:
-        credentials = server.credentials(requests_per_second=20)
+        credentials = server.credentials_with(limits=TransportLimits(requests_per_second=20))
         batches = scan_all.with_options(task_runner=pool)(
             credentials, ids, {"chunk_size": 15, "chunks_at_once": 2}
         )

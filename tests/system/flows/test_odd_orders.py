@@ -15,7 +15,7 @@ from prefect_tracktor.flows import (
 )
 from prefect_tracktor.messages.template import status_template
 from prefect_tracktor.sandbox import MailServer
-from tests.support.stub_tracktor import StubTracktor, order
+from tests.support.orders import OrderServer
 from tests.system.flows.conftest import SENDER, written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -28,8 +28,24 @@ def ledger(database_url: str) -> NotificationLedger:
     return NotificationLedger(url=database_url)
 
 
+def order(order_id: int, *, email: str = "", **parcel: Any) -> dict[str, Any]:
+    """An order with one parcel whose tracking has expired, unless a field says otherwise."""
+    usual = {
+        "fulfillment_id": order_id + 70_000,
+        "shipment_status": "in_transit",
+        "exception_status": "expired",
+    }
+    return {
+        "order_id": order_id,
+        "order_name": f"#{order_id}",
+        "order_email": email or f"c{order_id}@example.com",
+        "exception_statuses": ["expired"],
+        "fulfillments": [usual | parcel],
+    }
+
+
 def written(
-    flow: Any, stub: StubTracktor, mail: MailServer, ledger: NotificationLedger, **more: Any
+    flow: Any, stub: OrderServer, mail: MailServer, ledger: NotificationLedger, **more: Any
 ) -> MailReport:
     server = EmailServerCredentials(
         smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
@@ -58,7 +74,7 @@ def test_only_the_order_with_an_odd_value_is_left_out(
     odd: dict[str, Any], mail: MailServer, ledger: NotificationLedger
 ) -> None:
     orders = [order(number) for number in range(1, 10)]
-    with StubTracktor(*orders[:4], order(77, **odd), *orders[4:]) as stub:
+    with OrderServer(*orders[:4], order(77, **odd), *orders[4:]) as stub:
         settled = CompletedOrders(url=ledger.url)
         report = written(email_expired_exceptions, stub, mail, ledger, settled=settled)
     assert set(written_to(mail)) >= {f"c{number}@example.com" for number in range(1, 10)}
@@ -69,7 +85,7 @@ def test_only_the_order_with_an_odd_value_is_left_out(
 def test_nor_does_an_odd_name_stop_the_others(
     name: str, mail: MailServer, ledger: NotificationLedger
 ) -> None:
-    with StubTracktor(order(1), order(77) | {"order_name": name}, order(2)) as stub:
+    with OrderServer(order(1), order(77) | {"order_name": name}, order(2)) as stub:
         report = written(email_expired_exceptions, stub, mail, ledger)
     assert {1, 2} <= set(report.sent)
 
@@ -80,7 +96,7 @@ def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
     long = "x" * 250
     step: dict[str, Any] = {"latest_status": {"key": "delivered", "datetime": NOW}}
     orders = [order(n, shipment_status="delivered", **step) for n in range(1, 6)]
-    with StubTracktor(
+    with OrderServer(
         *orders,
         order(77, shipment_status=long, latest_status={"key": long, "datetime": NOW}),
         order(78, shipment_status="delivered", fulfillment_id=2**70, **step),
@@ -100,7 +116,7 @@ def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
 
 def test_events_of_the_other_orders_are_emitted(ledger: NotificationLedger) -> None:
     with (
-        StubTracktor(order(1), order(77, fulfillment_id=2**70), order(2)) as stub,
+        OrderServer(order(1), order(77, fulfillment_id=2**70), order(2)) as stub,
         pytest.raises(IncompleteRun) as incomplete,
     ):
         announce_exceptions(stub.credentials, [1, 77, 2], ledger=ledger)
@@ -123,7 +139,7 @@ def test_one_customer_gets_three_messages_a_day_whatever_run_sends_them(
     mail: MailServer, ledger: NotificationLedger
 ) -> None:
     many = [order(number, email="ada@example.com") for number in range(1, 31)]
-    with StubTracktor(*many, order(99)) as stub:
+    with OrderServer(*many, order(99)) as stub:
         first = written(email_expired_exceptions, stub, mail, ledger)
         second = written(email_expired_exceptions, stub, mail, ledger)
     assert len(first.sent) == 4
@@ -138,7 +154,7 @@ def test_the_limit_is_a_setting_and_the_address_is_not_stored(
 ) -> None:
     generous = ledger.model_copy(update={"messages_a_day": 7})
     many = [order(n, email=("Ada@example.com", "ada@EXAMPLE.com")[n % 2]) for n in range(1, 11)]
-    with StubTracktor(*many) as stub:
+    with OrderServer(*many) as stub:
         assert len(written(email_expired_exceptions, stub, mail, generous).sent) == 7
     with ledger.transaction(*ledger.tables) as database:
         for table in ledger.tables:

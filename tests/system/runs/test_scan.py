@@ -109,7 +109,7 @@ def test_refused_credentials_end_the_scan_at_once(
 @pytest.mark.parametrize("chunks_at_once", [1, 3])
 def test_all_chunks_together_keep_to_the_requests_at_once(chunks_at_once: int) -> None:
     with CountingServer() as server:
-        credentials = server.credentials(max_concurrency=7)
+        credentials = server.credentials_with(limits=TransportLimits(max_concurrency=7))
         options = {"chunk_size": 20, "chunks_at_once": chunks_at_once}
         batches = scan_all(credentials, list(range(1, 121)), options)
     assert sum(map(len, batches)) == 120
