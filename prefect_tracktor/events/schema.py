@@ -32,7 +32,6 @@ from prefect_tracktor.models import (
 )
 from prefect_tracktor.validation import checked_id
 
-UNREADABLE_EVENT = "tracktor.delivery.unreadable"
 # a parcel of which no status is known has not been handed over yet [inferred]
 NO_STATUS = "pre_transit"
 UNSPEAKABLE_STATUS = "custom"

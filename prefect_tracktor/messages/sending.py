@@ -39,7 +39,7 @@ _UNCERTAIN_IN_ALL = 5
 
 
 class Outcome(StrEnum):
-    """What became of a email.
+    """What became of an email.
 
     Example:
         >>> Outcome("deferred").label
@@ -444,7 +444,7 @@ class _Answers:
     uncertain: int = 0
 
     def reason_to_stop(self, delivery: Delivery | None) -> str:
-        """Take in a email's answer: why no further email should be tried, or nothing."""
+        """Take in an email's answer: why no further email should be tried, or nothing."""
         if delivery is None:
             return ""
         if delivery.outcome is DeliveryOutcome.SENT:
