@@ -230,6 +230,22 @@ def now_in(database: Connection) -> datetime:
     return now.astimezone(UTC)
 
 
+def aware(time: datetime) -> datetime:
+    """A time as it was stored: SQLite gives back the UTC that was written, without saying so.
+
+    Args:
+        time: What a query gave.
+
+    Returns:
+        The time; aware.
+
+    Example:
+        >>> aware(datetime(2026, 11, 2)).isoformat()
+        '2026-11-02T00:00:00+00:00'
+    """
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+
+
 def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
     """What a database said about an error, in a line without its URL, password or anybody's data.
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import uuid4
@@ -40,6 +40,7 @@ from prefect_tracktor.block import logo
 from prefect_tracktor.errors import DatabaseError, InvalidInput, LedgerError
 from prefect_tracktor.storage.database import (
     DatabaseBlock,
+    aware,
     by_statement,
     insert_into,
     now_in,
@@ -802,11 +803,6 @@ def _notice(row: Any) -> Notice:
         key=NoticeKey(row.shop, row.order_id, row.fulfillment_id, row.reason),
         state=NoticeState(row.state),
         run=row.run,
-        claimed_at=_aware(row.claimed_at),
-        settled_at=_aware(row.settled_at) if row.settled_at else None,
+        claimed_at=aware(row.claimed_at),
+        settled_at=aware(row.settled_at) if row.settled_at else None,
     )
-
-
-def _aware(time: datetime) -> datetime:
-    """SQLite gives back the UTC that was stored, without saying so."""
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -37,7 +37,7 @@ from sqlalchemy import (
 from prefect_tracktor.block import logo
 from prefect_tracktor.errors import QueueFull
 from prefect_tracktor.events.schema import Kind, Subject
-from prefect_tracktor.storage.database import DatabaseBlock, by_statement, insert_into
+from prefect_tracktor.storage.database import DatabaseBlock, aware, by_statement, insert_into
 
 _INBOX = Table(
     "tracktor_inbox",
@@ -429,7 +429,7 @@ class WebhookQueue(DatabaseBlock):
             .limit(limit)
         )
         with self.transaction(_OUTBOX) as database:
-            return [(_stored(row), _aware(row.sent_at)) for row in database.execute(query)]
+            return [(_stored(row), aware(row.sent_at)) for row in database.execute(query)]
 
     def confirm(self, account: str, events: Sequence[StoredEvent]) -> None:
         """Note that events need not be sent any more.
@@ -521,7 +521,7 @@ def _waiting(row: Any) -> Waiting:
         deliveries=row.deliveries,
         failures=row.failures,
         misses=row.misses,
-        received=_aware(row.received_at),
+        received=aware(row.received_at),
         confirmed=row.had_event,
     )
 
@@ -540,11 +540,6 @@ def _subject(row: Any) -> Subject:
 
 def _stored(row: Any) -> StoredEvent:
     return StoredEvent(row.seq, _subject(row), row.event_id, row.body)
-
-
-def _aware(time: datetime) -> datetime:
-    """SQLite gives times back without their offset; they are written in UTC."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
 def _emitted(
