@@ -167,7 +167,7 @@ class Notice:
         settled_at: When it was settled; aware, or `None` for an open claim.
 
     Example:
-        >>> now = datetime(2026, 11, 24, tzinfo=UTC)
+        >>> now = datetime.fromisoformat("2026-11-24T12:00:00Z")
         >>> key = NoticeKey("shop", 1, 7, "exception:expired")
         >>> Notice(key, NoticeState.CLAIMED, "run", now, None).settled_at is None
         True
