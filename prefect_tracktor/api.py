@@ -86,23 +86,7 @@ TRACKTOR = Service(
 def get_fulfillment(
     fulfillment_id: int, *, needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS
 ) -> ApiCall[Fulfillment]:
-    """Retrieve the tracking status of a fulfillment [doc].
-
-    Args:
-        fulfillment_id: The Shopify id of the fulfillment.
-        needs: The fields without which the answer is of no use: if one of them is there and cannot
-            be read, nothing is. Any other is `None` then, and in `unreadable_fields`.
-
-    Returns:
-        The call; its result is the `Fulfillment`.
-
-    Raises:
-        InvalidInput: The id is not a positive whole number, or `needs` names no field.
-
-    Example:
-        >>> get_fulfillment(7).path
-        'fulfillments/7.json'
-    """
+    """Retrieve the tracking status of a fulfillment [doc]."""
     valid_id = checked_id(fulfillment_id, field="fulfillment_id")
     needed = _checked_needs(needs, Fulfillment)
 
@@ -114,23 +98,7 @@ def get_fulfillment(
 
 
 def get_order(order_id: int, *, needs: Collection[str] = DECISIVE_FIELDS) -> ApiCall[Order]:
-    """Retrieve the tracking statuses of an order [doc].
-
-    Args:
-        order_id: The Shopify id of the order.
-        needs: The fields without which the answer is of no use, as of `get_fulfillment`; those of
-            parcels as `fulfillments.shipment_status`.
-
-    Returns:
-        The call; its result is the `Order`.
-
-    Raises:
-        InvalidInput: The id is not a positive whole number, or `needs` names no field.
-
-    Example:
-        >>> get_order(1001).read({"order": {"order_id": 1001, "order_name": "#1"}}).order_name
-        '#1'
-    """
+    """Retrieve the tracking statuses of an order [doc]."""
     valid_id = checked_id(order_id, field="order_id")
     needed = _checked_needs(needs, Order)
 
@@ -148,28 +116,7 @@ def update_order(
     automatic_carrier_updates: bool | None = None,
     force: bool | None = None,
 ) -> ApiCall[Order]:
-    """Set an order's manual tracking status, or hand it back to the carrier [doc].
-
-    The body's envelope `{"order": {...}}` is [inferred]. What the answer holds is unpublished: the
-    result has the fields that it does hold, and at least the order's id [inferred].
-
-    Args:
-        order_id: The Shopify id of the order.
-        status: The label of a built-in or custom status, as entered in the dashboard [vendor].
-        automatic_carrier_updates: `False` where custom statuses are used, `True` to hand the order
-            back to the carrier; left out, the order keeps its setting [vendor].
-        force: Whether to set the status in any case; the vendor recommends true [vendor].
-
-    Returns:
-        The call; its result is the `Order` as far as the answer shows it.
-
-    Raises:
-        InvalidInput: The id is not a positive whole number, the status is blank, or nothing is set.
-
-    Example:
-        >>> update_order(1001, status="Sewing").json
-        {'order': {'status': 'Sewing'}}
-    """
+    """Set an order's manual tracking status, or hand it back to the carrier [doc]."""
     valid_id = checked_id(order_id, field="order_id")
     flags = {"automatic_carrier_updates": automatic_carrier_updates, "force": force}
     _refuse_unwritable(status, flags)
@@ -203,18 +150,7 @@ def _refuse_unwritable(status: object, flags: Mapping[str, object]) -> None:
 
 
 def get_status_options() -> ApiCall[list[StatusOption]]:
-    """List the shop's tracking statuses, built in and its own [doc].
-
-    The answer's shape is unpublished: lists, objects keyed by status and groups of either are read,
-    wrapped or not [inferred].
-
-    Returns:
-        The call; its result is the list of `StatusOption`.
-
-    Example:
-        >>> [option.label for option in get_status_options().read(["Cutting", "Sewing"])]
-        ['Cutting', 'Sewing']
-    """
+    """List the shop's tracking statuses, built in and its own [doc]."""
 
     def read(answer: Any) -> list[StatusOption]:
         return [StatusOption.model_validate(option) for option in _status_options(answer)]
@@ -223,15 +159,7 @@ def get_status_options() -> ApiCall[list[StatusOption]]:
 
 
 def list_webhooks() -> ApiCall[list[Webhook]]:
-    """List the account's webhooks [doc].
-
-    Returns:
-        The call; its result is the list of `Webhook`.
-
-    Example:
-        >>> list_webhooks().read({"webhooks": []})
-        []
-    """
+    """List the account's webhooks [doc]."""
 
     def read(answer: Any) -> list[Webhook]:
         webhooks = _unwrapped(answer, "webhooks")
@@ -242,25 +170,7 @@ def list_webhooks() -> ApiCall[list[Webhook]]:
 
 
 def create_webhook(*, topic: WebhookTopic | str, address: str) -> ApiCall[Webhook]:
-    """Create a webhook [doc]. The body's form is by analogy with Shopify's [inferred].
-
-    Creating is repeated only when the server surely did not act on it, so that no webhook is made
-    twice.
-
-    Args:
-        topic: One of the ten documented topics.
-        address: Where Tracktor shall post to: https, or http on this machine.
-
-    Returns:
-        The call; its result is the `Webhook`.
-
-    Raises:
-        InvalidInput: The topic is not documented, or the address is not one that may be posted to.
-
-    Example:
-        >>> create_webhook(topic="order/delivered", address="https://shop.example/hook").json
-        {'webhook': {'topic': 'order/delivered', 'address': 'https://shop.example/hook'}}
-    """
+    """Create a webhook [doc]. The body's form is by analogy with Shopify's [inferred]."""
     if str(topic) not in set(WebhookTopic):
         raise InvalidInput(
             f"topic must be one of {', '.join(WebhookTopic)}; not {str(topic)[:60]!r}"
@@ -284,21 +194,7 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> ApiCall[Webhoo
 
 
 def delete_webhook(webhook_id: WebhookId) -> ApiCall[None]:
-    """Delete a webhook [doc].
-
-    Args:
-        webhook_id: The id as `list_webhooks` gives it: a number, or text as of MongoDB [inferred].
-
-    Returns:
-        The call; it has no result.
-
-    Raises:
-        InvalidInput: The id is neither a positive whole number nor letters and digits.
-
-    Example:
-        >>> delete_webhook(3).request_line
-        'DELETE webhooks/3.json'
-    """
+    """Delete a webhook [doc]."""
     if not (isinstance(webhook_id, str) and _TEXT_ID.fullmatch(webhook_id)):
         webhook_id = checked_id(webhook_id, field="webhook_id")
     return ApiCall(
@@ -312,23 +208,7 @@ def delete_webhook(webhook_id: WebhookId) -> ApiCall[None]:
 
 
 def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> ApiCall[Any]:
-    """Make a call that this pack does not know yet, under the same guards as the others.
-
-    Args:
-        method: `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
-        path: The path below the account, such as `orders/1001.json`; a query is allowed.
-        json: The body.
-
-    Returns:
-        The call; its result is the decoded JSON, `None` for an empty answer to a write.
-
-    Raises:
-        InvalidInput: The method or the path is not of that form.
-
-    Example:
-        >>> any_call("GET", "orders/1001/notes.json").idempotent
-        True
-    """
+    """Make a call that this pack does not know yet, under the same guards as the others."""
     if type(method) is not str or method not in get_args(Method):
         raise InvalidInput(
             f"method must be one of {', '.join(get_args(Method))}; not {form_of(method)}"

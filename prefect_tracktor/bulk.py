@@ -97,23 +97,7 @@ class Batch(Generic[T]):
 
 
 def calls_for(api_call: Callable[[int], ApiCall[T]], ids: Iterable[int]) -> dict[int, ApiCall[T]]:
-    """Make the same call for many ids.
-
-    Args:
-        api_call: Makes the call for an id.
-        ids: For what, or a single one; a repeated id is called for once.
-
-    Returns:
-        The calls by id.
-
-    Raises:
-        InvalidInput: An id is none, and the message gives its position; or these are no ids.
-
-    Example:
-        >>> from prefect_tracktor import api
-        >>> [call.path for call in calls_for(api.get_order, [7, 8, 7]).values()]
-        ['orders/7.json', 'orders/8.json']
-    """
+    """Make the same call for many ids."""
     calls: dict[int, ApiCall[T]] = {}
     for position, wanted in enumerate(_each(ids)):
         try:
@@ -138,34 +122,7 @@ def _each(ids: object) -> Iterable[Any]:
 
 
 async def send_all(client: AsyncTracktorClient, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
-    """Make many calls at once, as many under way as the client's limits allow.
-
-    One bad id never ends the rest. A few calls go first: when Tracktor answers none of these, or
-    later many in a row fail, the rest is not tried, and is among the failed.
-
-    Args:
-        client: An open client.
-        calls: What to send, by the id that it is about.
-
-    Returns:
-        The outcome of every id.
-
-    Raises:
-        AuthenticationError: Tracktor refuses the credentials, which concerns all ids alike.
-        InvalidInput: The limit that is shared with other workers cannot be used.
-
-    Example:
-        >>> from prefect_tracktor import api
-        >>> from prefect_tracktor.sandbox import Sandbox
-        >>> async def read(tracktor):
-        ...     async with AsyncTracktorClient(
-        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
-        ...     ) as client:
-        ...         return await send_all(client, calls_for(api.get_order, [1, 1]))
-        >>> with Sandbox() as tracktor:
-        ...     anyio.run(read, tracktor)
-        Batch(0 found, 1 missing, 0 failed)
-    """
+    """Make many calls at once, as many under way as the client's limits allow."""
     sending = _Sending(client, calls)
     await sending.run()
     return sending.batch()
@@ -257,30 +214,7 @@ def _is_away(error: TracktorError) -> bool:
 def send_all_from_anywhere(
     connect: Callable[[], AsyncTracktorClient], calls: Mapping[int, ApiCall[T]]
 ) -> Batch[T]:
-    """`send_all` for sync code, with or without an event loop running in the thread.
-
-    Args:
-        connect: Makes a client.
-        calls: What to send, by the id that it is about.
-
-    Returns:
-        The outcome of every id.
-
-    Raises:
-        AuthenticationError: Tracktor refuses the credentials.
-
-    Example:
-        >>> from prefect_tracktor import TracktorCredentials, api
-        >>> from prefect_tracktor.sandbox import Sandbox
-        >>> with Sandbox() as tracktor:
-        ...     credentials = TracktorCredentials(
-        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
-        ...     )
-        ...     calls = calls_for(api.get_order, tracktor.shop.order_ids[:3])
-        ...     batch = send_all_from_anywhere(credentials.get_async_client, calls)
-        >>> [order.order_name for order in batch.found]
-        ['#1001', '#1002', '#1003']
-    """
+    """`send_all` for sync code, with or without an event loop running in the thread."""
     from anyio.from_thread import start_blocking_portal
 
     async def send() -> Batch[T]:

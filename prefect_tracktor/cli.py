@@ -40,15 +40,7 @@ app.command(receive)
 
 @app.command(sort_key=0)
 def init(folder: Path = Path(), /) -> None:
-    """Write flows/ and blocks/ into your project, to edit and to commit.
-
-    The files in flows/ say which flow runs when, for which shops and with which parameters;
-    blocks/ lists the settings that are saved in Prefect. Existing files are not
-    changed.
-
-    Args:
-        folder: Your project; left out, the working directory.
-    """
+    """Write flows/ and blocks/ into your project, to edit and to commit."""
     for path, written in write_project(folder):
         print(f"{'wrote' if written else 'kept '} {path}")
     enter = "" if folder.resolve() == Path.cwd() else f"  cd {folder}\n"
@@ -67,20 +59,7 @@ def blocks(
     verify: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Save your settings as Prefect blocks, which the deployments refer to.
-
-    The settings are read from environment variables. Missing variables are listed, with where to
-    get their values. A field whose variable is not set keeps its value in an existing block. The
-    exit status is 0 if all blocks exist (and work, with --verify), 2 for a wrong option, else 1.
-
-    Args:
-        env_file: Read variables from this file, which overrides the environment. Left out, .env is
-            read if it exists and the name is tracktor; the environment overrides it.
-        name: The name to save the blocks under; use another one for each of several shops.
-        only: The types of the blocks to save, such as tracktor-credentials; left out, all.
-        verify: Test the blocks; nothing is sent.
-        dry_run: Show what would be saved, and save nothing.
-    """
+    """Save your settings as Prefect blocks, which the deployments refer to."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise Unusable(
             f"--name: {name!r} is not a name for blocks: use lowercase letters and digits, with"
@@ -113,18 +92,7 @@ def deploy(
     pip_package: tuple[str, ...] = (),
     dry_run: bool = False,
 ) -> int:
-    """Register the deployments of flows/ with a work pool, whose workers run them.
-
-    Only what differs from the server is changed; what was paused stays paused.
-
-    Args:
-        selection: Which deployments of which shops.
-        work_pool: The name of an existing work pool.
-        image: The image for the runs; it must contain prefect-tracktor.
-        pip_package: A package to install before each run, such as a wheel's address as
-            NAME[EXTRA]@https://...whl; you can repeat this option.
-        dry_run: Show what would change, and change nothing.
-    """
+    """Register the deployments of flows/ with a work pool, whose workers run them."""
     return commands.deploy(
         selection, work_pool=work_pool, image=image, pip_packages=pip_package, dry_run=dry_run
     )

@@ -50,21 +50,7 @@ _UUID = re.compile(
 
 
 def checked_uuid(value: str) -> str:
-    """Refuse what is not an account's uuid, before it becomes part of an address.
-
-    Args:
-        value: The candidate, with or without dashes.
-
-    Returns:
-        The same value.
-
-    Raises:
-        InvalidInput: It is not 32 hexadecimal digits; the message does not repeat it.
-
-    Example:
-        >>> checked_uuid("00000000-0000-4000-8000-000000000001")[:8]
-        '00000000'
-    """
+    """Refuse what is not an account's uuid, before it becomes part of an address."""
     if not _UUID.fullmatch(value):
         raise InvalidInput(
             "uuid must be 32 hexadecimal digits, with dashes or without, as Tracktor's settings"
@@ -74,44 +60,12 @@ def checked_uuid(value: str) -> str:
 
 
 def checked_api_key(value: str) -> str:
-    """Refuse what cannot be an API key, before it becomes a header.
-
-    Args:
-        value: The candidate.
-
-    Returns:
-        The same value.
-
-    Raises:
-        InvalidInput: It is empty, has characters that no header may have, or is asterisks only;
-            the message does not repeat it.
-
-    Example:
-        >>> checked_api_key("s3cret")
-        's3cret'
-    """
+    """Refuse what cannot be an API key, before it becomes a header."""
     return checked_secret(value, field="api_key", source="Tracktor's settings")
 
 
 def checked_secret(value: str, *, field: str, source: str) -> str:
-    """Refuse what cannot be a key or a token, before it is sent.
-
-    Args:
-        value: The candidate.
-        field: What to call it in the error.
-        source: Where to get the right one.
-
-    Returns:
-        The same value.
-
-    Raises:
-        InvalidInput: It is empty, has characters that no header may have, or is asterisks only;
-            the message does not repeat it.
-
-    Example:
-        >>> checked_secret("s3cret", field="client_secret", source="the app's settings")
-        's3cret'
-    """
+    """Refuse what cannot be a key or a token, before it is sent."""
     if not value:
         raise InvalidInput(f"{field} is empty; copy it from {source}")
     refuse_masked(value, field=field)
@@ -121,21 +75,7 @@ def checked_secret(value: str, *, field: str, source: str) -> str:
 
 
 def checked_time_zone(value: str) -> str:
-    """Refuse what is not the name of a time zone.
-
-    Args:
-        value: The candidate.
-
-    Returns:
-        The same value.
-
-    Raises:
-        InvalidInput: There is no such zone; the message says how one is written.
-
-    Example:
-        >>> checked_time_zone("America/New_York")
-        'America/New_York'
-    """
+    """Refuse what is not the name of a time zone."""
     try:
         parse_zone(value)
     except ValueError as unknown:
@@ -144,26 +84,12 @@ def checked_time_zone(value: str) -> str:
 
 
 def account_name(uuid: str) -> str:
-    """A name for an account that does not give its uuid away.
-
-    Args:
-        uuid: The account's uuid, in any letter case, with dashes or without.
-
-    Returns:
-        Twenty hexadecimal digits, the same for the same account.
-
-    Example:
-        >>> account_name("00000000-0000-4000-8000-000000000001")
-        'b6ef35fe18ed39251365'
-    """
+    """A name for an account that does not give its uuid away."""
     return hashlib.sha256(uuid.lower().replace("-", "").encode()).hexdigest()[:20]
 
 
 class _Account:
-    """What both clients share: the account, its address and its limits.
-
-    `requests_sent` counts what was sent so far, repetitions included: look-ups may cost money.
-    """
+    """What both clients share: the account, its address and its limits."""
 
     def __init__(
         self,

@@ -215,23 +215,7 @@ class TracktorCredentials(CredentialsBlock):
 
 
 def checked_credentials(value: object) -> TracktorCredentials:
-    """Refuse what is no credentials block, such as its name, before it is used as one.
-
-    Args:
-        value: The candidate.
-
-    Returns:
-        The same value.
-
-    Raises:
-        InvalidInput: It is none; the message says how to load one.
-
-    Example:
-        >>> checked_credentials("tracktor")
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: credentials must be a TracktorCredentials block; ...
-    """
+    """Refuse what is no credentials block, such as its name, before it is used as one."""
     if not isinstance(value, TracktorCredentials):
         if iscoroutine(value):
             value.close()  # of a `load` in async code, which nothing will await

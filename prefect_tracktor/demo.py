@@ -25,12 +25,7 @@ _MARK = ".made-by-prefect-tracktor"
 
 
 def main() -> int:
-    """Run the demo and print what happened.
-
-    Returns:
-        The exit status: 0 if every customer concerned got exactly one message, and Tracktor
-        agrees with the plan.
-    """
+    """Run the demo and print what happened."""
     home = str((FOLDER / "prefect").resolve())
     if os.environ.get("PREFECT_HOME") == home:
         return _play()

@@ -127,36 +127,13 @@ _EXCEPTIONS: dict[str, ExceptionStatus | None] = (
 
 
 def exception_key(exception: str) -> str | None:
-    """An exception as its key, however it is written: by key or by one of the vendor's labels.
-
-    Args:
-        exception: Such as "expired", "EXPIRED" or "Tracking Expired".
-
-    Returns:
-        The `ExceptionStatus`; for one that is not known, the key of its words; `None` where the
-        words say that there is none.
-
-    Example:
-        >>> exception_key("Tracking Expired"), exception_key("Customs hold"), exception_key("None")
-        (<ExceptionStatus.EXPIRED: 'expired'>, 'customs_hold', None)
-    """
+    """An exception as its key, however it is written: by key or by one of the vendor's labels."""
     key = status_key(exception)
     return _EXCEPTIONS.get(key.replace("_", ""), key or exception.strip() or None)
 
 
 def exception_label(exception: str) -> str:
-    """An exception in words, for people.
-
-    Args:
-        exception: Its key.
-
-    Returns:
-        The dashboard's name for it; for one that is not known, the words of its key.
-
-    Example:
-        >>> exception_label("expired"), exception_label("customs_hold")
-        ('Tracking Expired', 'Customs hold')
-    """
+    """An exception in words, for people."""
     known = _EXCEPTION_LABELS.get(exception)  # type: ignore[call-overload]  # equal to its text
     return known or exception.replace("_", " ").capitalize()
 
@@ -182,18 +159,7 @@ class WebhookTopic(StrEnum):
 
 
 def status_key(status: str) -> str:
-    """A status as a key, however it is written: by key or label, in any letter case.
-
-    Args:
-        status: Such as "In transit" or "in_transit".
-
-    Returns:
-        Its letters and digits in lower case, with one underscore for whatever is between them.
-
-    Example:
-        >>> status_key("In transit"), status_key("OUT_FOR-DELIVERY!")
-        ('in_transit', 'out_for_delivery')
-    """
+    """A status as a key, however it is written: by key or label, in any letter case."""
     letters = "".join(c if c.isalnum() else "_" for c in status.lower())
     return "_".join(filter(None, letters.split("_")))
 
@@ -224,18 +190,7 @@ _SHIPPED_FULFILLMENTS = frozenset(
 
 
 def says_cancelled(status: str) -> bool:
-    """Whether a status means that nothing more is to come: cancelled, voided, refunded in full.
-
-    Args:
-        status: The status, in any spelling.
-
-    Returns:
-        False for what holds for a part only.
-
-    Example:
-        >>> says_cancelled("REFUNDED"), says_cancelled("partially_refunded")
-        (True, False)
-    """
+    """Whether a status means that nothing more is to come: cancelled, voided, refunded in full."""
     words = status_key(status).split("_")
     in_part = any(word.startswith("partial") or word == "not" for word in words)
     return not (in_part or _CANCELLED_WORDS.isdisjoint(words))
@@ -313,12 +268,7 @@ OpenTopic = Annotated[WebhookTopic | str, Field(union_mode="left_to_right")]
 
 
 class TracktorModel(BaseModel):
-    """What all objects of the API have in common: immutable, unknown fields kept.
-
-    Example:
-        >>> Carrier.model_validate({"slug": "ups", "colour": "brown"}).model_dump()
-        {'slug': 'ups', 'name': None, 'colour': 'brown'}
-    """
+    """What all objects of the API have in common: immutable, unknown fields kept."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -391,13 +341,7 @@ class TrackingStatus(TracktorModel):
 
 
 class LenientModel(TracktorModel):
-    """An object of which a field that cannot be read has its default, unless it is required.
-
-    Example:
-        >>> parcel = Fulfillment.model_validate({"fulfillment_id": 7, "is_automatic": "perhaps"})
-        >>> parcel.is_automatic, sorted(parcel.unreadable_fields)
-        (None, ['is_automatic'])
-    """
+    """An object of which a field that cannot be read has its default, unless it is required."""
 
     # the parts of which a single field may be left out, as none is required
     _lenient_parts: ClassVar[frozenset[str]] = frozenset()

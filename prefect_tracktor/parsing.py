@@ -35,12 +35,7 @@ def unwrapped(value: Any) -> Any:
 
 
 def parse_text(value: Any) -> str | None:
-    """Read text; numbers become text.
-
-    Example:
-        >>> parse_text({"$numberLong": "1001"}), parse_text(False)
-        ('1001', None)
-    """
+    """Read text; numbers become text."""
     if value is None or (type(value) is str and value and not value.isspace()):
         return value
     value = unwrapped(value)
@@ -54,25 +49,13 @@ def parse_text(value: Any) -> str | None:
 
 
 def parse_texts(value: Any) -> str | None:
-    """Read text that may be a list of texts; they are joined with commas.
-
-    Example:
-        >>> parse_texts(["1Z1", "1Z2"])
-        '1Z1, 1Z2'
-    """
+    """Read text that may be a list of texts; they are joined with commas."""
     entries = value if isinstance(value, list) else [value]
     return ", ".join(filter(None, map(parse_text, entries))) or None
 
 
 def parse_status(value: Any) -> str | None:
-    """Read a status: text, or an object with a key or label.
-
-    A number is not one: nobody knows which of them means delivered.
-
-    Example:
-        >>> parse_status({"key": "in_transit", "label": "In transit"}), parse_status(False)
-        ('in_transit', None)
-    """
+    """Read a status: text, or an object with a key or label."""
     if value is None or type(value) is str:
         return value or None
     if isinstance(value, list) and len(value) == 1:
@@ -88,24 +71,14 @@ def parse_status(value: Any) -> str | None:
 
 
 def parse_statuses(value: Any) -> list[str]:
-    """Read a list of statuses, or a single one; blank ones are left out.
-
-    Example:
-        >>> parse_statuses(["in_transit", None, {"label": "Sewing"}])
-        ['in_transit', 'Sewing']
-    """
+    """Read a list of statuses, or a single one; blank ones are left out."""
     if isinstance(value, str):
         value = [value]
     return [status for status in map(parse_status, parse_list(value)) if status]
 
 
 def parse_list(value: Any) -> list[Any]:
-    """Read a list, or an object keyed by number or name; nulls are left out.
-
-    Example:
-        >>> parse_list({"0": "a", "1": None}), parse_list(None)
-        (['a'], [])
-    """
+    """Read a list, or an object keyed by number or name; nulls are left out."""
     if is_nothing(value) or value is False:
         return []
     entries = list(value.values()) if isinstance(value, dict) else value
@@ -115,12 +88,7 @@ def parse_list(value: Any) -> list[Any]:
 
 
 def parse_whole_number(value: Any) -> int | None:
-    """Read a whole number.
-
-    Example:
-        >>> parse_whole_number("1001"), parse_whole_number(2.0)
-        (1001, 2)
-    """
+    """Read a whole number."""
     value = unwrapped(value)
     if is_nothing(value):
         return None
@@ -134,12 +102,7 @@ def parse_whole_number(value: Any) -> int | None:
 
 
 def parse_id(value: Any) -> int | None:
-    """Read an id: a positive whole number of at most 63 bits, as databases take it.
-
-    Example:
-        >>> parse_id({"$numberLong": "5000000001001"})
-        5000000001001
-    """
+    """Read an id: a positive whole number of at most 63 bits, as databases take it."""
     if value is None or (type(value) is int and 0 < value <= LARGEST_ID):
         return value
     number = parse_whole_number(value)
@@ -149,17 +112,7 @@ def parse_id(value: Any) -> int | None:
 
 
 def parse_any_id(value: Any) -> int | str:
-    """Read an id that may be text, such as the 24 hexadecimal digits of MongoDB.
-
-    Digits become a number only where the number is written in the same way.
-
-    Raises:
-        ValueError: It is neither, or cannot stand in an address.
-
-    Example:
-        >>> parse_any_id("7"), parse_any_id({"$oid": "5f2b6c9e8a1b2c3d4e5f6a7b"})
-        (7, '5f2b6c9e8a1b2c3d4e5f6a7b')
-    """
+    """Read an id that may be text, such as the 24 hexadecimal digits of MongoDB."""
     value = unwrapped(value)
     if isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
         is_number = re.fullmatch(r"[1-9][0-9]{0,18}", value) and int(value) <= LARGEST_ID
@@ -170,12 +123,7 @@ def parse_any_id(value: Any) -> int | str:
 
 
 def parse_flag(value: Any) -> bool | None:
-    """Read a flag: true or false, also as a number or in words.
-
-    Example:
-        >>> parse_flag("Yes"), parse_flag(0), parse_flag("")
-        (True, False, None)
-    """
+    """Read a flag: true or false, also as a number or in words."""
     if value is None or isinstance(value, bool):
         return value
     value = unwrapped(value)
@@ -189,14 +137,7 @@ def parse_flag(value: Any) -> bool | None:
 
 
 def parse_price(value: Any) -> Decimal | None:
-    """Read an amount of money, with or without currency and marks between thousands.
-
-    A point is a decimal point, as in JSON, and a comma one too unless three digits follow.
-
-    Example:
-        >>> [str(parse_price(price)) for price in ("1,059.90", "1.059,90 €", "59,90", 59.9)]
-        ['1059.90', '1059.90', '59.90', '59.9']
-    """
+    """Read an amount of money, with or without currency and marks between thousands."""
     value = unwrapped(value)
     if isinstance(value, dict):
         value = next((value[name] for name in ("amount", "value") if name in value), value)

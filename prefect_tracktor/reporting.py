@@ -51,41 +51,14 @@ _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 
 
 def plain(text: object) -> str:
-    """Write text so that markdown shows it as it is: no markup, HTML, link or line break.
-
-    Args:
-        text: Text that may come from customers or from the shop; or a number.
-
-    Returns:
-        One line of markdown.
-
-    Example:
-        >>> plain("<b>[Click](https://shop.example)")[:18]
-        '&#60;b&#62;&#91;Cl'
-    """
+    """Write text so that markdown shows it as it is: no markup, HTML, link or line break."""
     # a reader turns even escaped addresses into links; an unseen character inside prevents it
     return _INSIDE_A_LINK.sub(_WORD_JOINER, _clean(text).translate(_ENTITIES))
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One bar chart: how many of what, each bar with its number and its share.
-
-    Attributes:
-        title: What is counted by what.
-        header: What the names are, such as "Carrier".
-        unit: What is counted, such as "Parcels".
-        counts: How many by name, in the order of the bars.
-
-    Example:
-        >>> print(Chart("By carrier", "Carrier", "Parcels", {"UPS": 6, "DPD": 2}).markdown())
-        ## By carrier
-        <BLANKLINE>
-        | Carrier | Parcels | Share |
-        | --- | ---: | --- |
-        | UPS | 6 | ██████████████ 75% |
-        | DPD | 2 | ████▋ 25% |
-    """
+    """One bar chart: how many of what, each bar with its number and its share."""
 
     title: str
     header: str
@@ -93,11 +66,7 @@ class Chart:
     counts: Mapping[str, int]
 
     def markdown(self) -> str:
-        """Write the chart as a table, which every theme, text browser and screen reader can show.
-
-        Returns:
-            A heading and a table; the longest bar belongs to the largest count.
-        """
+        """Write the chart as a table, which every theme and screen reader can show."""
         total, most = sum(self.counts.values()), max(self.counts.values(), default=0)
         rows: list[list[str | int]] = [
             [name, count, f"{_bar(count, most)} {count / total:.0%}".strip() if total else ""]
@@ -117,40 +86,12 @@ def _bar(count: int, most: int) -> str:
 
 
 def label_of(status: str) -> str:
-    """A status as people know it.
-
-    Args:
-        status: A shipment or exception status, by its key.
-
-    Returns:
-        The name that Tracktor's dashboard shows; a shop's own status as it is.
-
-    Example:
-        >>> label_of("expired"), label_of("out_for_delivery"), label_of("Sewing")
-        ('Tracking Expired', 'Out for delivery', 'Sewing')
-    """
+    """A status as people know it."""
     return _LABELS.get(status, status)
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
-    """Write a markdown table whose cells are shown as they are, whatever they hold.
-
-    Args:
-        headers: The titles of the columns.
-        rows: The cells of each row; numbers get commas, and stand on the right.
-
-    Returns:
-        The table.
-
-    Raises:
-        ValueError: A row has more or fewer cells than there are columns.
-
-    Example:
-        >>> print(markdown_table(["Order", "Parcels"], [["#1 | <b>", 2]]))
-        | Order | Parcels |
-        | --- | ---: |
-        | &#35;1 &#124; &#60;b&#62; | 2 |
-    """
+    """Write a markdown table whose cells are shown as they are, whatever they hold."""
     if any(len(row) != len(headers) for row in rows):
         raise ValueError(f"each row must have {len(headers)} cells, one for each header")
     numeric = [
@@ -167,37 +108,14 @@ def _cell(cell: str | int) -> str:
 
 
 def shown(ids: Sequence[int], limit: int = 20) -> str:
-    """Name ids in a sentence, the first few of them if there are many.
-
-    Args:
-        ids: For example order ids.
-        limit: How many to name.
-
-    Returns:
-        The ids in words.
-
-    Example:
-        >>> shown([1, 2, 3, 4, 5], limit=3)
-        '1, 2, 3 and 2 more'
-    """
+    """Name ids in a sentence, the first few of them if there are many."""
     named = ", ".join(map(str, ids[:limit]))
     more = len(ids) - limit
     return f"{named} and {more:,} more" if more > 0 else named or "none"
 
 
 def in_list(words: Sequence[str]) -> str:
-    """Write words as a list in a sentence.
-
-    Args:
-        words: The words.
-
-    Returns:
-        Them with commas, and an "and" before the last.
-
-    Example:
-        >>> in_list(["one", "two", "three"])
-        'one, two and three'
-    """
+    """Write words as a list in a sentence."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last
 
@@ -209,21 +127,7 @@ def publish_table(
     description: str,
     limit: int = 1000,
 ) -> None:
-    """Show rows as a table artifact, as many as Prefect takes.
-
-    Args:
-        key: What to find the artifact by; brought to lowercase letters, digits and dashes.
-        rows: The cells of each row by column. Personal data must be masked by now.
-        description: What the table shows, in markdown. How many rows were left out is added.
-        limit: The most rows to show.
-
-    Example:
-        >>> from prefect import flow
-        >>> @flow
-        ... def late_parcels() -> None:
-        ...     rows = [{"order": 1001, "days": 20}, {"order": 1002, "days": 31}]
-        ...     publish_table("late-parcels", rows, description="Too long in transit.")
-    """
+    """Show rows as a table artifact, as many as Prefect takes."""
     # the UI takes the columns from the first row
     columns = list(dict.fromkeys(column for row in rows for column in row))
     table = _within_bytes([_cells(row, columns) for row in rows[:limit]])
@@ -236,20 +140,7 @@ def publish_table(
 def publish_summary(
     key: str, *, title: str, counts: Mapping[str, int], notes: Sequence[str] = ()
 ) -> None:
-    """Show what a run did as a markdown artifact: its counts, and what else is worth knowing.
-
-    Args:
-        key: What to find the artifact by; brought to lowercase letters, digits and dashes.
-        title: What was done.
-        counts: How many of what.
-        notes: Sentences, shown as they are.
-
-    Example:
-        >>> from prefect import flow
-        >>> @flow
-        ... def late_parcels() -> None:
-        ...     publish_summary("late-parcels", title="Late parcels", counts={"written to": 2})
-    """
+    """Show what a run did as a markdown artifact: its counts, and what else is worth knowing."""
     parts = [f"# {plain(title)}"]
     if notes:
         parts.append("\n".join(f"- {plain(note)}" for note in notes))
@@ -269,28 +160,7 @@ def publish_summary(
 def publish_charts(
     key: str, charts: Sequence[Chart], *, title: str, lead: str, description: str
 ) -> None:
-    """Show bar charts one below the other, as one markdown artifact.
-
-    Args:
-        key: What to find the artifact by; brought to lowercase letters, digits and dashes.
-        charts: The charts.
-        title: What they are about.
-        lead: What they show, in a sentence or two.
-        description: The same in the few words that fit on a card.
-
-    Example:
-        >>> from prefect import flow
-        >>> @flow
-        ... def late_parcels() -> None:
-        ...     chart = Chart("By carrier", "Carrier", "Parcels", {"UPS": 6, "DPD": 2})
-        ...     publish_charts(
-        ...         "late-parcels",
-        ...         [chart],
-        ...         title="Late parcels",
-        ...         lead="8 parcels are late.",
-        ...         description="Late parcels by carrier.",
-        ...     )
-    """
+    """Show bar charts one below the other, as one markdown artifact."""
     parts = [f"# {plain(title)}", plain(lead), *(chart.markdown() for chart in charts)]
     _attempt(
         create_markdown_artifact,
@@ -301,25 +171,7 @@ def publish_charts(
 
 
 class Progress:
-    """How far a run is: a progress artifact, or counts in the log when the total is unknown.
-
-    It is shown anew when some time has passed or five percent were done; it ends at 100 when all
-    steps were done and the block ends without an exception. One thread at a time may use it.
-
-    Args:
-        key: What to find the artifact by; brought to lowercase letters, digits and dashes.
-        description: What is being done.
-        total: How many steps there are, if known.
-        at_most_every: How long to leave Prefect alone between two updates.
-
-    Example:
-        >>> from prefect import flow
-        >>> @flow
-        ... def read_all(ids: list[int]) -> None:
-        ...     with Progress("reading", description="Orders read", total=len(ids)) as progress:
-        ...         for order_id in ids:
-        ...             progress.advance()
-    """
+    """How far a run is: a progress artifact, or counts in the log when the total is unknown."""
 
     def __init__(
         self,
@@ -361,11 +213,7 @@ class Progress:
         self._show(100.0 if everything else self._percent)
 
     def advance(self, steps: int = 1) -> None:
-        """Count steps as done.
-
-        Args:
-            steps: How many.
-        """
+        """Count steps as done."""
         self._done += steps
         gained = self._percent - self._shown_percent
         waited = time.monotonic() - self._shown_at

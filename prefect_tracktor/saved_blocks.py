@@ -26,23 +26,7 @@ SHAREABLE: tuple[type[Block], ...] = (
 
 
 def find_document(block: type[Block], name: str, *, validate: bool = True) -> Block | None:
-    """A block document, if there is one.
-
-    Args:
-        block: The block's class.
-        name: The document's name.
-        validate: Whether its values are checked.
-
-    Returns:
-        The saved block; `None` if there is no such document.
-
-    Raises:
-        InvalidInput: The document holds something that cannot be right, say as it was edited.
-
-    Example:
-        >>> find_document(NotificationLedger, "no-shop-of-mine") is None
-        True
-    """
+    """A block document, if there is one."""
     try:
         return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
     except ValueError as error:
@@ -63,43 +47,13 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
 
 
 def shared_ledger() -> NotificationLedger:
-    """The ledger of whoever names none, so that flows called by hand know what deployments sent.
-
-    Returns:
-        The document `tracktor`; if there is none, a SQLite file in the Prefect home.
-
-    Raises:
-        InvalidInput: The document holds something that cannot be right.
-
-    Example:
-        >>> _ = NotificationLedger(url=ledger.url).save("tracktor", overwrite=True)
-        >>> shared_ledger().url == ledger.url
-        True
-    """
+    """The ledger of whoever names none, so that flows called by hand know what deployments sent."""
     document = find_document(NotificationLedger, SHARED)
     return NotificationLedger() if document is None else NotificationLedger.model_validate(document)
 
 
 def document_of_shop(block: type[Block], shop: str) -> Block | None:
-    """A shop's own document of a block; for what may serve several shops, else the shared one.
-
-    Deployments and sweeps both go by this, so that one ledger knows what either has sent.
-
-    Args:
-        block: The block's class.
-        shop: The shop's name.
-
-    Returns:
-        The saved block; `None` if there is none.
-
-    Raises:
-        InvalidInput: The document holds something that cannot be right.
-
-    Example:
-        >>> _ = NotificationLedger(url=ledger.url).save("tracktor", overwrite=True)
-        >>> document_of_shop(NotificationLedger, "dresden").url == ledger.url
-        True
-    """
+    """A shop's own document of a block; for what may serve several shops, else the shared one."""
     own = find_document(block, shop)
     if own is None and block in SHAREABLE:
         return find_document(block, SHARED)

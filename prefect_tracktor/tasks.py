@@ -536,25 +536,7 @@ async def aupdate_orders(
 
 
 def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
-    """Wait for a bulk task and take its outcome, even if all of it failed.
-
-    Args:
-        future: What `submit` gave.
-
-    Returns:
-        The outcome of every id.
-
-    Raises:
-        TracktorError: Whatever else the task raised.
-
-    Example:
-        >>> from prefect import flow
-        >>> @flow
-        ... def count(credentials: TracktorCredentials, ids: list[int]) -> int:
-        ...     return len(batch_of(get_orders.submit(credentials, ids)).found)
-        >>> count(credentials, order_ids[:3])
-        3
-    """
+    """Wait for a bulk task and take its outcome, even if all of it failed."""
     try:
         return future.result()
     except BatchFailed as failed:

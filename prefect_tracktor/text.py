@@ -97,21 +97,7 @@ _TOP_LEVEL_DOMAIN = re.compile(r".*\.([a-z0-9-]{2,24})", re.IGNORECASE | re.DOTA
 
 
 def mask_email(address: str | None) -> str:
-    """Keep of an e-mail address what lets its owner's order be recognised, and no more.
-
-    Args:
-        address: An e-mail address, or nothing.
-
-    Returns:
-        The first letter and the top-level domain; only asterisks for what is no address, and an
-        empty string for nothing.
-
-    Example:
-        >>> mask_email("ada@example.com")
-        'a***@***.com'
-        >>> mask_email("Ada Lovelace")
-        '***'
-    """
+    """Keep of an e-mail address what lets its owner's order be recognised, and no more."""
     if not address:
         return ""
     local, _, domain = address.strip().rpartition("@")
@@ -123,19 +109,7 @@ def mask_email(address: str | None) -> str:
 
 
 def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
-    """Take e-mail addresses, phone numbers and the given secrets out of somebody else's words.
-
-    Args:
-        text: For example what a server said about an error.
-        secrets: Strings that must not be seen, such as the API key.
-
-    Returns:
-        The text with each find replaced by a word for it. Plain digits stay: they may be an id.
-
-    Example:
-        >>> redact("no ada@example.com, no +49 30 1234567, no s3cret", secrets=("s3cret",))
-        'no [e-mail], no [phone], no [hidden]'
-    """
+    """Take e-mail addresses, phone numbers and the given secrets out of somebody else's words."""
     # the longest first: one secret may be a part of another
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "[hidden]")
@@ -143,24 +117,7 @@ def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
 
 
 def public_words(text: str, *, ours: str = "") -> str:
-    """Keep of a server's words those that cannot be anybody's data, for messages that are stored.
-
-    What remains are the words of a fixed vocabulary, machine words made of these, the reply code at
-    the beginning, and enhanced status codes of mail servers.
-
-    Args:
-        text: What a server said; of a long text only the beginning is looked at.
-        ours: Text that was ours to begin with, such as a query; its words may be repeated.
-
-    Returns:
-        The text with an ellipsis for what was left out; empty if nothing remains.
-
-    Example:
-        >>> public_words("550 5.1.1 <ada@example.com>: User unknown, ask Ada Lovelace")
-        '550 5.1.1 … User unknown, …'
-        >>> public_words("MAX_COST_EXCEEDED"), public_words("Ada Lovelace, 12 Main Street")
-        ('MAX_COST_EXCEEDED', '')
-    """
+    """Keep of a server's words those that cannot be anybody's data, for stored messages."""
     known = frozenset(re.findall(r"\w+", ours.casefold()))
     shown: list[str] = []
     for place, token in enumerate(text[:_LOOKED_AT].split()):
@@ -187,18 +144,7 @@ def _is_public(word: str, known: frozenset[str]) -> bool:
 
 
 def form_of(value: object) -> str:
-    """Show a value that cannot be anybody's data, and say of any other what it looks like.
-
-    Args:
-        value: Any value, such as what stood where an order id was expected.
-
-    Returns:
-        The value in quotes, or its form in words.
-
-    Example:
-        >>> form_of("12x"), form_of("ada@example.com"), form_of("Ada Lovelace")
-        ("'12x'", 'an e-mail address', 'text of 12 characters')
-    """
+    """Show a value that cannot be anybody's data, and say of any other what it looks like."""
     if value is None:
         return "nothing"
     if isinstance(value, float) or type(value) is int:
@@ -231,20 +177,7 @@ def _is_harmless(text: str) -> bool:
 
 
 def hide_login(text: str, *, username: str, password: str) -> str:
-    """Take a login out of somebody else's words, also as SMTP writes it.
-
-    Args:
-        text: For example a mail server's reply, which may repeat the command that it refuses.
-        username: The user name; it stays where it stands in plain text.
-        password: The password.
-
-    Returns:
-        The text without the password, and without any piece of the base64 that a login sends.
-
-    Example:
-        >>> hide_login("AUTH PLAIN AHNob3AAczNjcmV0 is wrong", username="shop", password="s3cret")
-        'AUTH PLAIN [hidden] is wrong'
-    """
+    """Take a login out of somebody else's words, also as SMTP writes it."""
     if not password:
         return text
     user, secret = username.encode(), password.encode("utf-8", "surrogatepass")
@@ -269,21 +202,7 @@ def _as_sent(user: bytes, secret: bytes) -> tuple[bytes, ...]:
 
 
 def refuse_masked(secret: str, *, field: str) -> None:
-    """Refuse the asterisks that Prefect puts in place of a secret.
-
-    Args:
-        secret: The candidate; an empty one is not refused.
-        field: What to call it in the error.
-
-    Raises:
-        InvalidInput: It is asterisks only.
-
-    Example:
-        >>> refuse_masked("**********", field="api_key")
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: api_key is asterisks only: Prefect sends these ...
-    """
+    """Refuse the asterisks that Prefect puts in place of a secret."""
     if secret and not secret.strip("*"):
         raise InvalidInput(
             f"{field} is asterisks only: Prefect sends these in place of a secret when a block"

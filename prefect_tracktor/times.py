@@ -54,16 +54,7 @@ _naive_times_in: ContextVar[tzinfo] = ContextVar("naive_times_in", default=UTC)
 
 @contextmanager
 def naive_times_in(zone: tzinfo) -> Iterator[None]:
-    """Read times without an offset as times in this zone, within the block.
-
-    Args:
-        zone: The time zone; outside of such a block it is UTC.
-
-    Example:
-        >>> with naive_times_in(ZoneInfo("Australia/Sydney")):
-        ...     str(parse_time("2026-11-02 10:00:00"))
-        '2026-11-01 23:00:00+00:00'
-    """
+    """Read times without an offset as times in this zone, within the block."""
     token = _naive_times_in.set(zone)
     try:
         yield
@@ -72,21 +63,7 @@ def naive_times_in(zone: tzinfo) -> Iterator[None]:
 
 
 def parse_zone(name: str) -> tzinfo:
-    """The time zone of an IANA name.
-
-    Args:
-        name: Such as "America/New_York".
-
-    Returns:
-        The zone.
-
-    Raises:
-        ValueError: There is no such zone; the message says what one looks like.
-
-    Example:
-        >>> parse_zone("America/New_York").key
-        'America/New_York'
-    """
+    """The time zone of an IANA name."""
     try:
         return UTC if name.upper() in {"UTC", "Z"} else ZoneInfo(name)
     except (ValueError, OSError, KeyError):
@@ -97,16 +74,7 @@ def parse_zone(name: str) -> tzinfo:
 
 
 def parse_time(value: Any) -> datetime | None:
-    """Read a time; it is aware.
-
-    One without an offset is in the time zone of `naive_times_in`. In the hour that does not exist
-    when clocks are set forward, it is what the clock shows that was not set yet; in the hour that
-    comes twice, the first.
-
-    Example:
-        >>> [str(parse_time(t)) for t in ("2026-11-02 10:00:00 -0500", {"$date": 1793613600000})]
-        ['2026-11-02 10:00:00-05:00', '2026-11-02 10:00:00+00:00']
-    """
+    """Read a time; it is aware."""
     if type(value) is str and value[:3] == "202" and value[4:5] == "-":  # nearly always
         try:
             return _aware(datetime.fromisoformat(value))

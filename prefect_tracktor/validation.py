@@ -17,24 +17,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def checked_id(value: object, *, field: str) -> int:
-    """Refuse what is not an id, before it becomes part of an address.
-
-    Args:
-        value: The candidate. Digits as text are an id, as CSV gives them, and so is a float
-            without a fraction, as tables with gaps give it.
-        field: What to call it in the error.
-
-    Returns:
-        The id as a whole number.
-
-    Raises:
-        InvalidInput: It is not a positive whole number of at most 63 bits; the message does not
-            repeat it, as it may be a customer's phone number or name.
-
-    Example:
-        >>> checked_id(1001, field="order_id"), checked_id("1001", field="order_id")
-        (1001, 1001)
-    """
+    """Refuse what is not an id, before it becomes part of an address."""
     number = _whole_number(value)
     if number is None or not 0 < number <= LARGEST_ID:
         raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
@@ -58,23 +41,7 @@ def _whole_number(value: object) -> int | None:
 
 
 def checked_address(value: str, *, field: str) -> str:
-    """Refuse an address that keys or customers' data must not travel to.
-
-    Args:
-        value: The candidate.
-        field: What to call it in the error.
-
-    Returns:
-        The same value.
-
-    Raises:
-        InvalidInput: It is not https (plain http is allowed to this machine itself), or holds a
-            user name, a fragment or white space.
-
-    Example:
-        >>> checked_address("http://127.0.0.1:8080/hook", field="address")
-        'http://127.0.0.1:8080/hook'
-    """
+    """Refuse an address that keys or customers' data must not travel to."""
     remedy = f"{field} must be an https address such as https://shop.example/path"
     if type(value) is not str:
         raise InvalidInput(f"{remedy}, not {form_of(value)}")

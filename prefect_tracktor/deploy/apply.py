@@ -52,16 +52,7 @@ Change = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What has to be done for the server to hold a deployment as it is wished.
-
-    Attributes:
-        deployment: The deployment.
-        place: Where its runs are carried out.
-        existing: What the server holds of it.
-        changes: Each difference in words, with what mends it.
-        brake: What has the runs that wait be dry runs, if the deployment is one; not of a new one.
-        braked: Whether it stays a dry run or a rehearsal, as the server holds it to be one.
-    """
+    """What has to be done for the server to hold a deployment as it is wished."""
 
     deployment: RunnerDeployment
     place: Place
@@ -105,10 +96,7 @@ class Registration:
 def registration_of(
     client: SyncPrefectClient, deployment: RunnerDeployment, place: Place, *, live: bool = False
 ) -> Registration:
-    """Compare a deployment with what the server holds; nothing is changed.
-
-    A dry run or a rehearsal, whoever made it one, stays so unless `live`.
-    """
+    """Compare a deployment with what the server holds; nothing is changed."""
     try:
         existing = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:

@@ -27,15 +27,7 @@ Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What `serve` and `deploy` have in common.
-
-    Attributes:
-        only: Deployments by the names of their files in flows/, such as expired_exceptions; left
-            out, all that are set up.
-        shop: Shops of flows/shops.py; left out, all.
-        live: End dry runs and rehearsals; without this option, deployments that are dry runs or
-            rehearsals on the server stay so.
-    """
+    """What `serve` and `deploy` have in common."""
 
     only: Names = ()
     shop: Names = ()
@@ -170,11 +162,7 @@ def _tell_what_is_left_over(
 
 
 def _refuse_a_temporary_server() -> None:
-    """Without an address Prefect starts a server of its own, on which no schedule ever runs.
-
-    Raises:
-        Unusable: No address is set.
-    """
+    """Without an address Prefect starts a server of its own, on which no schedule ever runs."""
     if not PREFECT_API_URL.value():
         raise Unusable(
             "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
@@ -184,11 +172,7 @@ def _refuse_a_temporary_server() -> None:
 
 
 def _check(client: SyncPrefectClient) -> None:
-    """See to it that Prefect's API answers, before anything is asked of it.
-
-    Raises:
-        Unusable: It does not.
-    """
+    """See to it that Prefect's API answers, before anything is asked of it."""
     if problem := client.api_healthcheck():
         raise Unusable(
             f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is the"

@@ -37,13 +37,7 @@ _BROKEN_OFF = "The process that served it has ended; it begins again when it is 
 
 
 class AsRegistered(RunnerDeployment):
-    """A deployment that the server holds already: being served changes nothing about it.
-
-    Prefect's `serve` applies what it is given, and with that takes back every pause.
-
-    Attributes:
-        deployment_id: Its id.
-    """
+    """A deployment that the server holds already: being served changes nothing about it."""
 
     deployment_id: UUID
 
@@ -53,10 +47,7 @@ class AsRegistered(RunnerDeployment):
 
 
 class _Runner(Runner):
-    """Prefect's runner, ended in the same way by every version.
-
-    On SIGTERM, Prefect 3.9 cancels the runs that are under way: they would never begin again.
-    """
+    """Prefect's runner, ended in the same way by every version."""
 
     def handle_sigterm(self, *_arguments: Any, **_options: Any) -> NoReturn:
         sys.exit(0)
@@ -75,12 +66,7 @@ def serve(*deployments: RunnerDeployment, limit: int, say: Say) -> None:
 
 
 def serve_registered(registered: Mapping[UUID, RunnerDeployment], say: Say) -> None:
-    """Serve deployments until the process is told to stop; nothing about them is changed.
-
-    Args:
-        registered: The deployments, by the id that the server gave them.
-        say: Is told that they are served.
-    """
+    """Serve deployments until the process is told to stop; nothing about them is changed."""
     serve(
         *(
             AsRegistered(name=made.name, flow_name=made.flow_name, deployment_id=deployment_id)
@@ -108,18 +94,7 @@ def claim(client: SyncPrefectClient, deployments: Iterable[UUID], say: Say) -> s
 
 
 def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str, say: Say) -> None:
-    """Pause deployments whose process ends, so that no runs pile up; those paused already stay so.
-
-    The runs that were under way ended with the process: they begin again when it is served again,
-    as doing one twice does no harm. Not paused are deployments that somebody else runs by now: a
-    process that was started to take over, or the workers of a work pool.
-
-    Args:
-        client: Prefect's API.
-        deployments: Their ids.
-        claimed: What was noted on them when they were served.
-        say: Is told what was broken off, and what could not be paused.
-    """
+    """Pause deployments whose process ends, so that no runs pile up."""
     for deployment_id in deployments:
         try:
             _stop(client, deployment_id, claimed, say)
@@ -153,10 +128,7 @@ def _break_off(
     taken_over: datetime | None,
     say: Say,
 ) -> None:
-    """Have the runs wait that were started while this process was the one that served.
-
-    Prefect does not say which process has a run; those of workers have a work pool.
-    """
+    """Have the runs wait that were started while this process was the one that served."""
     ending = datetime.now(UTC) - _ENDING
     for run in _under_way(client, deployment, begun, taken_over):
         now = client.read_flow_run(run.id).state

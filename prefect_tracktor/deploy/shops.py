@@ -22,12 +22,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Fleet:
-    """What could be made of the shops.
-
-    Attributes:
-        deployments: Those of the shops that are set up.
-        failed: The shops that are not.
-    """
+    """What could be made of the shops."""
 
     deployments: list[RunnerDeployment] = field(default_factory=list)
     failed: list[Shop] = field(default_factory=list)

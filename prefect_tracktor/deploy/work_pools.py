@@ -29,14 +29,7 @@ _AS_A_TAG = "prefect-tracktor[postgresql]@git+https://git.your-shop.example/pref
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the runs of deployments are carried out.
-
-    Attributes:
-        work_pool: The work pool; empty for the process that serves them.
-        job_variables: What the pool is told beside its own settings.
-        remarks: What is still missing for runs to be carried out.
-        keeps_files: Whether files outlast a run: containers and managed machines are thrown away.
-    """
+    """Where the runs of deployments are carried out."""
 
     work_pool: str = ""
     job_variables: Mapping[str, Any] = field(default_factory=dict)
@@ -44,14 +37,7 @@ class Place:
     keeps_files: bool = True
 
     def refusal_of(self, deployment: RunnerDeployment) -> str:
-        """Why a deployment must not run here: with a new ledger in each run it writes to all again.
-
-        Args:
-            deployment: The deployment.
-
-        Returns:
-            The reason, with what to do; empty if it may run.
-        """
+        """Why a deployment must not run here: a ledger that is new in each run prevents nothing."""
         ledgers = [v for v in deployment.parameters.values() if isinstance(v, NotificationLedger)]
         if self.keeps_files or not any(ledger.is_file for ledger in ledgers):
             return ""
@@ -62,14 +48,7 @@ class Place:
         )
 
     def remarks_on(self, deployments: Sequence[RunnerDeployment]) -> Iterator[str]:
-        """What is of no use here, though it does no harm.
-
-        Args:
-            deployments: The deployments.
-
-        Yields:
-            The remarks.
-        """
+        """What is of no use here, though it does no harm."""
         values = [value for made in deployments for value in made.parameters.values()]
         settled = [value for value in values if isinstance(value, CompletedOrders)]
         if not self.keeps_files and any(memory.is_file for memory in settled):
@@ -109,14 +88,7 @@ def place_in(
 
 
 def keeps_files(pool: WorkPool) -> bool:
-    """Whether files outlast a run: only a process runs on its worker's own machine.
-
-    Args:
-        pool: The work pool.
-
-    Returns:
-        Whether they do.
-    """
+    """Whether files outlast a run: only a process runs on its worker's own machine."""
     return pool.type == "process" and _OURS.isdisjoint(_variables(pool))
 
 

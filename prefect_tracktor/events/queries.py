@@ -14,23 +14,7 @@ _CLOCKS_DIFFER_BY = timedelta(hours=1)
 
 
 def queries_for(events: Sequence[Event], *, earlier: int = 0) -> Iterator[EventFilter]:
-    """Queries that find events by id, in windows that end just after they occurred.
-
-    Args:
-        events: The events, not more than Prefect's API gives back at once.
-        earlier: How many windows before that to look.
-
-    Yields:
-        As few queries as there are windows with events in them.
-
-    Example:
-        >>> from datetime import UTC, datetime
-        >>> resource = {"prefect.resource.id": "tracktor.order.1"}
-        >>> times = [datetime(2026, month, 1, tzinfo=UTC) for month in (3, 11)]
-        >>> events = [Event(event="e", resource=resource, occurred=time) for time in times]
-        >>> [query.occurred.since.month for query in queries_for(events)]
-        [10, 2]
-    """
+    """Queries that find events by id, in windows that end just after they occurred."""
     rest = sorted(events, key=lambda event: event.occurred, reverse=True)
     while rest:
         until = rest[0].occurred + _CLOCKS_DIFFER_BY

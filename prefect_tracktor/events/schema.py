@@ -152,23 +152,7 @@ def exception_event_name(exception_status: str) -> str:
 
 
 def read_delivery(body: bytes) -> Subject:
-    """Read what a webhook's message is about. Nothing else in it is believed.
-
-    A message is a fulfillment or an order [vendor], bare or wrapped [inferred].
-
-    Args:
-        body: The message's body.
-
-    Returns:
-        The parcel or order that it names.
-
-    Raises:
-        InvalidInput: It is not a JSON object, or names neither; the error repeats nothing of it.
-
-    Example:
-        >>> read_delivery(b'{"fulfillment_id": 7, "order_id": 1001, "shipment_status": "lost"}')
-        Subject(kind=<Kind.FULFILLMENT: 'fulfillment'>, id=7)
-    """
+    """Read what a webhook's message is about. Nothing else in it is believed."""
     try:
         message = from_json(body)
     except ValueError:
@@ -311,18 +295,7 @@ def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
 
 
 def least_advanced(statuses: Sequence[str]) -> str | None:
-    """The status of an order by those of its parcels.
-
-    Args:
-        statuses: The parcels' statuses.
-
-    Returns:
-        The first custom status, or else the least advanced of the built-in ones; `None` for none.
-
-    Example:
-        >>> least_advanced(["delivered", "out_for_delivery"]), least_advanced([])
-        ('out_for_delivery', None)
-    """
+    """The status of an order by those of its parcels."""
     own = [status for status in statuses if status not in KNOWN_STATUSES]
     return next(iter([*own, *(known for known in KNOWN_STATUSES if known in statuses)]), None)
 

@@ -169,16 +169,7 @@ def email_expired_exceptions(
 
 @dataclass(frozen=True, slots=True)
 class AskedExceptions:
-    """The exceptions that a flow is to act on.
-
-    Attributes:
-        statuses: Their keys, as parcels have them.
-        all: Whether it is whatever exception there is.
-
-    Example:
-        >>> "expired" in AskedExceptions(frozenset({"expired"}))
-        True
-    """
+    """The exceptions that a flow is to act on."""
 
     statuses: frozenset[str] = frozenset()
     all: bool = False
@@ -193,22 +184,7 @@ class AskedExceptions:
 
 
 def asked_exceptions(names: Collection[str]) -> AskedExceptions:
-    """The exceptions that the parameter of a flow names.
-
-    Args:
-        names: Keys or labels in any spelling, also of exceptions that this version does not know;
-            "all" for whatever there is.
-
-    Returns:
-        The exceptions.
-
-    Raises:
-        InvalidInput: There is none, or a name is blank.
-
-    Example:
-        >>> str(asked_exceptions({"Tracking Expired", "customs_hold"}))
-        'customs_hold, expired'
-    """
+    """The exceptions that the parameter of a flow names."""
     keys = [_asked(name) for name in names]
     if not keys:
         raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
@@ -228,32 +204,7 @@ def _asked(name: str) -> Collection[str]:
 
 
 def affected_parcels(order: Order, exception_statuses: Container[str]) -> tuple[Fulfillment, ...]:
-    """The parcels that their customer should hear about: in trouble, and not delivered.
-
-    Args:
-        order: The order as Tracktor knows it.
-        exception_statuses: Which exceptions count as trouble, by key.
-
-    Returns:
-        The parcels, in the order's order.
-
-    Raises:
-        InvalidResponse: The order names such an exception and none of its parcels has it, or it
-            contradicts its parcels about which of them arrived; or a parcel has a label of the
-            vendor's that means one of them and another one alike.
-
-    Example:
-        >>> order = Order(
-        ...     order_id=1,
-        ...     fulfillments=[
-        ...         {"fulfillment_id": 7, "exception_status": "expired"},
-        ...         {"fulfillment_id": 8, "exception_status": "expired",
-        ...          "shipment_status": "delivered"},
-        ...     ],
-        ... )
-        >>> [parcel.fulfillment_id for parcel in affected_parcels(order, EXPIRED)]
-        [7]
-    """
+    """The parcels that their customer should hear about: in trouble, and not delivered."""
     explained = {parcel.exception_status for parcel in order.fulfillments}
     unexplained = set(order.exception_statuses) - explained
     if any(name in exception_statuses for name in unexplained) and _is_open(order):

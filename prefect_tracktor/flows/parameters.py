@@ -19,30 +19,12 @@ R = TypeVar("R")
 
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
-    """Make a `BlockFlow`.
-
-    Args:
-        **options: Those of Prefect's `flow`.
-
-    Returns:
-        The decorator.
-
-    Example:
-        >>> @flow(name="Count", flow_run_name="count")
-        ... def count(orders: list[int]) -> int:
-        ...     return len(orders)
-        >>> count([1001, 1002])
-        2
-    """
+    """Make a `BlockFlow`."""
     return lambda function: BlockFlow(function, **options)
 
 
 class BlockFlow(Flow[P, R]):
-    """A flow whose runs store no field of a block, and name the saved block that is wrong.
-
-    Prefect stores all that is not a `SecretStr` of the blocks that a flow is called with; it checks
-    no block that is saved in its UI, and says only in the log what is wrong with it.
-    """
+    """A flow whose runs store no field of a block, and name the saved block that is wrong."""
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Resolve and check the parameters."""

@@ -451,10 +451,7 @@ def _check_delays(retry_delays_seconds: list[float]) -> None:
 
 
 def _parcels(order: Order, statuses: Collection[str]) -> list[Fulfillment]:
-    """The parcels in one of the statuses, by their own fields and by the order's.
-
-    What the order says must not be overlooked if its parcels do not say it.
-    """
+    """The parcels in one of the statuses, by their own fields and by the order's."""
     named = set(order.status_keys) & set(statuses)
     shown = set().union(*(parcel.status_keys for parcel in order.fulfillments))
     silent = not all(parcel.current_status for parcel in order.fulfillments)

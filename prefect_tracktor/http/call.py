@@ -37,22 +37,7 @@ class UnfitResponse(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Who answers a call, and what to check when it refuses: words for error messages.
-
-    Attributes:
-        name: What the service is called.
-        address: Which field says where it is.
-        unknown: What it does not know when it answers "not found".
-        check_credentials: What to do when it refuses the credentials.
-        check_id: What to do when it does not know something.
-        check_value: What to do when it rejects a value.
-        refuses_with_400: Whether a 400, too, means that it refuses the credentials.
-
-    Example:
-        >>> from prefect_tracktor.api import TRACKTOR
-        >>> TRACKTOR.name
-        'Tracktor'
-    """
+    """Who answers a call, and what to check when it refuses: words for error messages."""
 
     name: str
     address: str
@@ -65,26 +50,7 @@ class Service:
 
 @dataclass(frozen=True)  # generic: see Batch about slots
 class ApiCall(Generic[T]):
-    """One call: what to send, whether it may be repeated, and how to read the answer.
-
-    Attributes:
-        method: The HTTP method.
-        path: The path below the account, validated.
-        read: Turns the decoded JSON (`None` for an empty body) into the result; raises
-            `ValueError`, `TypeError` or `KeyError` when it is not what was asked for.
-        service: Who answers.
-        idempotent: Whether it can be repeated without harm; if not, it is sent again only where the
-            server surely did not act on it.
-        json: The body, or `None`.
-        may_be_empty: Whether an empty answer is a success.
-        missing_ok: Whether "not found" after a repeated call means that the first one worked.
-        secrets: What was sent and must not be repeated from what the server said.
-
-    Example:
-        >>> from prefect_tracktor.api import get_order
-        >>> get_order(1001).request_line
-        'GET orders/1001.json'
-    """
+    """One call: what to send, whether it may be repeated, and how to read the answer."""
 
     method: Method
     path: str
@@ -104,12 +70,7 @@ class ApiCall(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back from the server: status, headers (lower case) and the whole body.
-
-    Example:
-        >>> Response(200, {}, b'{"order": {"order_id": 7}}').status_code
-        200
-    """
+    """What came back from the server: status, headers (lower case) and the whole body."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -117,26 +78,7 @@ class Response:
 
 
 def parse_response(api_call: ApiCall[T], answer: Response, *, secrets: tuple[str, ...] = ()) -> T:
-    """Read an answer, or say what is wrong with it.
-
-    Args:
-        api_call: The call that was made.
-        answer: What came back.
-        secrets: Strings that must not be repeated from what the server said.
-
-    Returns:
-        The call's result.
-
-    Raises:
-        TracktorError: The subclass that fits the status or the body.
-
-    Example:
-        >>> from prefect_tracktor.api import get_order
-        >>> parse_response(get_order(7), Response(404, {}, b""))
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.NotFound: GET orders/7.json: Tracktor does not know this id ...
-    """
+    """Read an answer, or say what is wrong with it."""
     if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
         raise _refusal(api_call, answer, (*secrets, *api_call.secrets))
     if not answer.body.strip() and api_call.may_be_empty:
@@ -164,21 +106,7 @@ def parse_response(api_call: ApiCall[T], answer: Response, *, secrets: tuple[str
 
 
 def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError:
-    """The error for an answer that began well and cannot be read to its end.
-
-    Args:
-        api_call: The call that was made.
-        status_code: The status that the answer began with.
-        how: What is wrong with it, for the message.
-
-    Returns:
-        The error to raise.
-
-    Example:
-        >>> from prefect_tracktor.api import get_order
-        >>> str(truncated(get_order(7), 200, "its answer was cut off"))[:52]
-        'GET orders/7.json: Tracktor failed (200, its answer '
-    """
+    """The error for an answer that began well and cannot be read to its end."""
     advice = (
         "The webhook or record may exist all the same: list before creating again."
         if not api_call.idempotent
@@ -192,19 +120,7 @@ def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> timedelta | None:
-    """How long the server asks to be left alone, in either form of the header.
-
-    Args:
-        headers: The answer's headers, lower case.
-        now: The present, for tests; an aware time.
-
-    Returns:
-        The time to wait, never negative; `None` without a header or with an unreadable one.
-
-    Example:
-        >>> retry_after({"retry-after": "7"})
-        datetime.timedelta(seconds=7)
-    """
+    """How long the server asks to be left alone, in either form of the header."""
     value = headers.get("retry-after", "").strip()
     try:
         return max(timedelta(0), timedelta(seconds=float(value)))
@@ -270,10 +186,7 @@ def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], s
 
 
 def _what_the_server_said(answer: Response, secrets: tuple[str, ...]) -> str:
-    """The server's own words on an error, from the fields that are meant for messages.
-
-    Cut before anything searches it: a body may be large.
-    """
+    """The server's own words on an error, from the fields that are meant for messages."""
     body = answer.body[:_ERROR_BODY_LOOKED_AT]
     try:
         words = " ".join(_messages(from_json(body, allow_partial="trailing-strings")))
@@ -284,41 +197,14 @@ def _what_the_server_said(answer: Response, secrets: tuple[str, ...]) -> str:
 
 
 def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
-    r"""Somebody else's words on one line, short, without secrets, e-mail addresses and phones.
-
-    Names and streets are left: this is for an error's `server_said`, not for its message.
-
-    Args:
-        words: For example what a server said about an error.
-        secrets: Strings that must not be repeated.
-
-    Returns:
-        At most some 200 characters.
-
-    Example:
-        >>> in_short("no such  customer:\n ada@example.com")
-        'no such customer: [e-mail]'
-    """
+    r"""Somebody else's words on one line, short, without secrets, e-mail addresses and phones."""
     looked_at = words[: 10 * _SAID_AT_MOST]
     folded = " ".join(redact(looked_at, secrets=secrets).split())
     return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"
 
 
 def quoted(said: str, *, call: str, ours: str = "") -> str:
-    """Quote a server in an error message: public words only, and where the rest is.
-
-    Args:
-        said: What the server said, without secrets; written whole to the DEBUG log.
-        call: The call that it answered.
-        ours: Text that was sent; its words may be repeated.
-
-    Returns:
-        A sentence, or nothing if the server said nothing that may be stored.
-
-    Example:
-        >>> quoted("status is invalid for Ada Lovelace", call="POST orders/1.json")
-        "It said: 'status is invalid for …'."
-    """
+    """Quote a server in an error message: public words only, and where the rest is."""
     if said:
         _log.debug("%s: the server said %r", call, said)
     public = public_words(said, ours=ours)

@@ -20,15 +20,7 @@ _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 @contextmanager
 def ends_within(seconds: float) -> Iterator[None]:
-    """Give all network operations of `DeadlineTransport` in this block one deadline.
-
-    Args:
-        seconds: How long the block may wait for the network in total.
-
-    Example:
-        >>> with ends_within(60):
-        ...     pass
-    """
+    """Give all network operations of `DeadlineTransport` in this block one deadline."""
     token = _deadline.set(time.monotonic() + seconds)
     try:
         yield
@@ -37,16 +29,7 @@ def ends_within(seconds: float) -> Iterator[None]:
 
 
 class DeadlineTransport(httpx.BaseTransport):
-    """A pool of connections that keeps to the deadline of `ends_within`.
-
-    Args:
-        ssl_context: How to check certificates.
-        proxy: The proxy's address, if there is one.
-        connections: How many connections there may be.
-
-    Example:
-        >>> DeadlineTransport(httpx.create_ssl_context(), proxy=None, connections=4).close()
-    """
+    """A pool of connections that keeps to the deadline of `ends_within`."""
 
     def __init__(self, ssl_context: ssl.SSLContext, *, proxy: str | None, connections: int) -> None:
         self._pool = httpcore.ConnectionPool(

@@ -30,15 +30,7 @@ _LONGEST_NAP_SECONDS = 1.0
 
 
 class RateLimiter:
-    """Waits until the next request of a client may start.
-
-    Args:
-        limiter: What holds the rate within this process, if anything does.
-        permits: What is shared with other processes, if anything is.
-
-    Example:
-        >>> RateLimiter(rate_limiter("shop", 5), None).wait("orders/1.json")
-    """
+    """Waits until the next request of a client may start."""
 
     def __init__(self, limiter: Limiter | None, permits: "SharedRateLimit | None") -> None:
         self._limiter = limiter
@@ -46,15 +38,7 @@ class RateLimiter:
         self._in_turn = anyio.CapacityLimiter(1)
 
     def wait(self, path: str) -> None:
-        """Wait for one's turn.
-
-        Args:
-            path: The call that is to be sent, for the limiter's books.
-
-        Raises:
-            InvalidInput: Prefect has no such shared limit, or it cannot hold a rate.
-            APIConnectionError: Prefect's API does not answer, so that nothing may be sent.
-        """
+        """Wait for one's turn."""
         if self._limiter:
             self._limiter.try_acquire(path)
         if self._permits:
@@ -74,19 +58,7 @@ class RateLimiter:
 
 
 def rate_limiter_for(account: str, limits: TransportLimits) -> RateLimiter | None:
-    """Make the rate limiter of a client.
-
-    Args:
-        account: A name for the account.
-        limits: What it is allowed.
-
-    Returns:
-        The rate limiter; `None` if requests may start at any time.
-
-    Example:
-        >>> rate_limiter_for("shop", TransportLimits()) is None
-        True
-    """
+    """Make the rate limiter of a client."""
     rate, name = limits.requests_per_second, limits.shared_limit
     if not rate and not name:
         return None
@@ -101,20 +73,7 @@ _lock = threading.Lock()  # a cache decorator would let two threads make two of 
 
 
 def rate_limiter(account: str, requests_per_second: float) -> Limiter:
-    """The one limiter of an account in this process, whatever the number of its clients.
-
-    Args:
-        account: A name for the account.
-        requests_per_second: How many requests may start in any second; below 1 the time between
-            two requests grows accordingly.
-
-    Returns:
-        The same limiter for the same arguments.
-
-    Example:
-        >>> rate_limiter("shop", 5) is rate_limiter("shop", 5)
-        True
-    """
+    """The one limiter of an account in this process, whatever the number of its clients."""
     key = (account, requests_per_second)
     with _lock:
         if key not in _limiters:
@@ -125,43 +84,13 @@ def rate_limiter(account: str, requests_per_second: float) -> Limiter:
 
 
 def shared_rate_limit(name: str) -> "SharedRateLimit":
-    """This process's part of a shared limit, whatever the number of its clients.
-
-    Args:
-        name: The name of the global concurrency limit in Prefect.
-
-    Returns:
-        The same permits for the same name.
-
-    Example:
-        >>> shared_rate_limit("tracktor-berlin") is shared_rate_limit("tracktor-berlin")
-        True
-    """
+    """This process's part of a shared limit, whatever the number of its clients."""
     with _lock:
         return _permits.setdefault(name, SharedRateLimit(name))
 
 
 class SharedRateLimit:
-    """Permits to send one request each, taken from a global concurrency limit of Prefect's.
-
-    The limit's slots come back at its slot decay, which is the rate that all processes keep to
-    together; its size is how many requests may start at once after a rest. What a process does not
-    use within a second of what it took is lost. A limit that is switched off in Prefect holds
-    nobody up.
-
-    Args:
-        name: The limit's name.
-
-    Example:
-        >>> from prefect.client.orchestration import get_client
-        >>> from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
-        >>> with get_client(sync_client=True) as prefect:
-        ...     limit = GlobalConcurrencyLimitCreate(
-        ...         name="tracktor-example", limit=10, slot_decay_per_second=5
-        ...     )
-        ...     _ = prefect.create_global_concurrency_limit(limit)
-        >>> SharedRateLimit("tracktor-example").take()
-    """
+    """Permits to send one request each, taken from a global concurrency limit of Prefect's."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -169,26 +98,14 @@ class SharedRateLimit:
         self._good_until: deque[float] = deque()
 
     def take(self, still_wanted: Callable[[], None] = lambda: None) -> None:
-        """Wait for a permit.
-
-        Args:
-            still_wanted: Called now and then; what it raises ends the waiting.
-
-        Raises:
-            InvalidInput: Prefect has no such limit, or it cannot hold a rate.
-            APIConnectionError: Prefect's API does not answer.
-        """
+        """Wait for a permit."""
         while not self.take_if_any():
             with self._asking:  # one asks Prefect, for all that wait
                 if not self._good_until:
                     self._good_until.extend(self._batch(still_wanted))
 
     def take_if_any(self) -> bool:
-        """Take a permit from the last batch.
-
-        Returns:
-            Whether there was one.
-        """
+        """Take a permit from the last batch."""
         now = time.monotonic()
         try:
             # one that is too old would add to what others send now

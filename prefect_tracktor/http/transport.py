@@ -151,26 +151,7 @@ class TransportLimits(BaseModel):
 def attempts(
     limits: TransportLimits, *, repeat: Callable[[Exception], bool], account: str = ""
 ) -> Any:
-    """The attempts that a call may have: iterate with `for` or `async for`, enter each with `with`.
-
-    An attempt that ends in an error which may pass is followed by another, after a pause that
-    grows and is spread at random; a server's `Retry-After` is never undercut. When it is longer
-    than what is left of the budget, the error is raised at once.
-
-    Args:
-        limits: The number of attempts and the budget.
-        repeat: Whether the call may be sent again after an error.
-        account: Whose calls these are: what is waited for is logged once a minute for each.
-
-    Returns:
-        An iterable of `stamina.Attempt`, sync and async.
-
-    Example:
-        >>> for attempt in attempts(TransportLimits(), repeat=lambda error: True):
-        ...     with attempt:
-        ...         print("attempt", attempt.num)
-        attempt 1
-    """
+    """The attempts that a call may have: iterate over them, enter each with `with`."""
     give_up_at = time.monotonic() + limits.retry_budget_seconds
 
     def pause(error: Exception) -> bool | float:
@@ -234,41 +215,14 @@ logging.getLogger("stamina").addFilter(_is_told_by_us)
 
 
 def is_retryable(api_call: ApiCall[Any], error: Exception) -> bool:
-    """Whether a call may be sent again after this error.
-
-    Args:
-        api_call: The call.
-        error: What the last attempt ended in.
-
-    Returns:
-        True for trouble that may pass, if a repetition cannot do a thing twice.
-
-    Example:
-        >>> from prefect_tracktor.api import create_webhook
-        >>> hook = create_webhook(topic="order/all", address="https://shop.example/hook")
-        >>> is_retryable(hook, ServerError("502", may_have_arrived=True))
-        False
-    """
+    """Whether a call may be sent again after this error."""
     if not isinstance(error, RateLimited | ServerError | APIConnectionError):
         return False
     return api_call.idempotent or not error.may_have_arrived
 
 
 def connection_error(api_call: ApiCall[Any], error: httpx.HTTPError) -> APIConnectionError:
-    """Translate httpx's errors; its words name hosts only, but its objects hold the API key.
-
-    Args:
-        api_call: The call that failed.
-        error: What httpx raised.
-
-    Returns:
-        The error to raise.
-
-    Example:
-        >>> from prefect_tracktor.api import get_order
-        >>> connection_error(get_order(1), httpx.ConnectError("refused")).may_have_arrived
-        False
-    """
+    """Translate httpx's errors; its words name hosts only, but its objects hold the API key."""
     service = api_call.service
     not_sent = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
     slow = isinstance(error, httpx.TimeoutException)
@@ -283,33 +237,12 @@ def connection_error(api_call: ApiCall[Any], error: httpx.HTTPError) -> APIConne
 
 @lru_cache(maxsize=1)
 def tls_context() -> ssl.SSLContext:
-    """The shared TLS settings; building them takes as long as a request.
-
-    Returns:
-        httpx's default context, which honours `SSL_CERT_FILE` and `SSL_CERT_DIR`.
-
-    Example:
-        >>> tls_context() is tls_context()
-        True
-    """
+    """The shared TLS settings; building them takes as long as a request."""
     return httpx.create_ssl_context()
 
 
 def proxy_for(address: str) -> str | None:
-    """The proxy that the environment names for an address.
-
-    httpx looks at the environment only where no transport of one's own is given.
-
-    Args:
-        address: The address to be reached.
-
-    Returns:
-        The proxy's address, or `None`.
-
-    Example:
-        >>> proxy_for("http://127.0.0.1:8000") is None or "a proxy for everything is set"
-        True
-    """
+    """The proxy that the environment names for an address."""
     url = httpx.URL(address)
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
@@ -317,18 +250,7 @@ def proxy_for(address: str) -> str | None:
 
 
 def sync_transport(base_url: str, limits: TransportLimits) -> DeadlineTransport:
-    """One pool, as large as the concurrency allowed.
-
-    Args:
-        base_url: Where the requests will go.
-        limits: The concurrency.
-
-    Returns:
-        The transport.
-
-    Example:
-        >>> sync_transport("https://shop.example", TransportLimits()).close()
-    """
+    """One pool, as large as the concurrency allowed."""
     return DeadlineTransport(
         ssl_context=tls_context(),
         proxy=proxy_for(base_url),
@@ -337,19 +259,7 @@ def sync_transport(base_url: str, limits: TransportLimits) -> DeadlineTransport:
 
 
 class SmallPools(httpx.AsyncBaseTransport):
-    """Many connection pools of one connection each, instead of a large one.
-
-    httpx's async pool looks at every connection for every request, so that a large one is slow:
-    with 64 requests at once a tenth of the speed of small ones.
-
-    Args:
-        make_pool: Makes a pool.
-        connections: How many pools there are.
-
-    Example:
-        >>> len(SmallPools(httpx.AsyncHTTPTransport, connections=16))
-        16
-    """
+    """Many connection pools of one connection each, instead of a large one."""
 
     def __init__(
         self, make_pool: Callable[[], httpx.AsyncBaseTransport], *, connections: int
@@ -403,19 +313,7 @@ class _CountedStream(httpx.AsyncByteStream):
 
 
 def async_transport(base_url: str, limits: TransportLimits) -> SmallPools:
-    """Small pools, together as large as the concurrency allowed.
-
-    Args:
-        base_url: Where the requests will go.
-        limits: The concurrency.
-
-    Returns:
-        The transport; it belongs to one event loop.
-
-    Example:
-        >>> len(async_transport("https://shop.example", TransportLimits(max_concurrency=16)))
-        16
-    """
+    """Small pools, together as large as the concurrency allowed."""
     proxy = proxy_for(base_url)
 
     def pool() -> httpx.AsyncBaseTransport:
@@ -429,25 +327,7 @@ def async_transport(base_url: str, limits: TransportLimits) -> SmallPools:
 
 
 class Body:
-    """An answer's body while it is received: never more of it is held than an answer may have.
-
-    Of an error only the beginning is kept, as no more of it is looked at.
-
-    Args:
-        api_call: The call, for error messages.
-        response: The answer, of which nothing was read yet.
-
-    Raises:
-        InvalidResponse: The body is larger than any answer ought to be, or compressed otherwise
-            than once with gzip or deflate.
-        httpx.DecodingError: It is not what its compression says.
-
-    Example:
-        >>> from prefect_tracktor.api import get_order
-        >>> body = Body(get_order(1), httpx.Response(200))
-        >>> body.add(b"{"), body.add(b"}"), body.whole()
-        (True, True, b'{}')
-    """
+    """An answer's body while it is received: never more of it is held than an answer may have."""
 
     def __init__(self, api_call: ApiCall[Any], response: httpx.Response) -> None:
         self._api_call = api_call
@@ -501,24 +381,7 @@ class Body:
 
 @contextmanager
 def translated(api_call: ApiCall[Any], response: httpx.Response | None) -> Iterator[None]:
-    """Give httpx's errors as ours: before an answer began, and while its body was read.
-
-    Args:
-        api_call: The call.
-        response: The answer whose body is being read; `None` before it began.
-
-    Raises:
-        APIConnectionError: There was no answer.
-        ServerError: It was cut off.
-
-    Example:
-        >>> from prefect_tracktor.api import get_order
-        >>> with translated(get_order(1), None):
-        ...     raise httpx.ConnectError("refused")
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.APIConnectionError: GET orders/1.json: Tracktor could not ...
-    """
+    """Give httpx's errors as ours: before an answer began, and while its body was read."""
     try:
         yield
     except httpx.HTTPError as error:
@@ -539,29 +402,7 @@ def exchange(
     api_call: ApiCall[Any],
     limits: TransportLimits,
 ) -> Response:
-    """Send a request once, and read the whole answer.
-
-    Args:
-        transport: What sends it.
-        request: What to send.
-        api_call: The call that it is, for error messages.
-        limits: How long it may take.
-
-    Returns:
-        The answer, whatever its status.
-
-    Raises:
-        APIConnectionError: There was no answer.
-        ServerError: It was cut off.
-        InvalidResponse: It is larger than any answer ought to be.
-
-    Example:
-        >>> from prefect_tracktor.api import get_order
-        >>> there = httpx.MockTransport(lambda request: httpx.Response(404))
-        >>> request = httpx.Request("GET", "https://shop.example/orders/1.json")
-        >>> exchange(there, request, get_order(1), TransportLimits()).status_code
-        404
-    """
+    """Send a request once, and read the whole answer."""
     with ends_within(limits.call_timeout_seconds):
         with translated(api_call, None):
             response = transport.handle_request(request)
@@ -584,16 +425,7 @@ async def aexchange(
     api_call: ApiCall[Any],
     limits: TransportLimits,
 ) -> Response:
-    """`exchange` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import anyio
-        >>> from prefect_tracktor.api import get_order
-        >>> there = httpx.MockTransport(lambda request: httpx.Response(404))
-        >>> request = httpx.Request("GET", "https://shop.example/orders/1.json")
-        >>> anyio.run(aexchange, there, request, get_order(1), TransportLimits()).status_code
-        404
-    """
+    """`exchange` for async code: the same arguments, result and errors."""
     response: httpx.Response | None = None
     try:
         with anyio.fail_after(limits.call_timeout_seconds):

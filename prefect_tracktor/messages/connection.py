@@ -12,27 +12,7 @@ _AT_ONCE = 64 * 1024
 
 
 class Connection(smtplib.SMTP):
-    """`smtplib.SMTP`, with a time limit for a whole operation instead of for each single byte.
-
-    An operation is a command with its reply, the content with its reply, or connecting with
-    everything up to the greeting.
-
-    Args:
-        host: The server's name.
-        port: Its port.
-        timeout_seconds: How long an operation may take.
-        tls: Speak TLS from the start with this context.
-
-    Raises:
-        OSError: The server cannot be reached, or does not greet; all errors of smtplib are one.
-
-    Example:
-        >>> from prefect_tracktor.sandbox import MailServer
-        >>> with MailServer() as server:
-        ...     with Connection(server.host, server.port, timeout_seconds=5) as connection:
-        ...         connection.noop()[0]
-        250
-    """
+    """`smtplib.SMTP`, with a time limit for a whole operation instead of for each single byte."""
 
     def __init__(
         self, host: str, port: int, *, timeout_seconds: float, tls: ssl.SSLContext | None = None
@@ -75,11 +55,7 @@ class Connection(smtplib.SMTP):
         super().putcmd(cmd, args)
 
     def check_in_step(self) -> None:
-        """See that every reply has been read: the next one would be taken for another's.
-
-        Raises:
-            OSError: The server has said more than it was asked, or the connection broke.
-        """
+        """See that every reply has been read: the next one would be taken for another's."""
         if self.file is None:
             return
         self._waits = False
@@ -104,11 +80,7 @@ class Connection(smtplib.SMTP):
         return super().starttls(*args, **options)
 
     def receive_into(self, buffer: Any) -> int | None:
-        """Wait for more of a reply, and read it; `None` where there is none and none is waited for.
-
-        Raises:
-            OSError: The connection broke, the time is up, or the reply is longer than any is.
-        """
+        """Wait for more of a reply, and read it; `None` where none is waited for."""
         if self.sock is None or self._received > _LONGEST_REPLY:
             raise ConnectionError(f"the answer is longer than {_LONGEST_REPLY} bytes")
         self.sock.settimeout(self._left() if self._waits else 0)

@@ -43,25 +43,7 @@ _MAILBOX = re.compile(r'(?P<quote>"?)(?P<name>[^"<>@]*)(?P=quote)\s*<(?P<address
 
 
 def validated_address(value: str, *, field: str) -> str:
-    """Check that a text is exactly one e-mail address, and nothing else.
-
-    Args:
-        value: The candidate, without a display name.
-        field: What to call it in the error.
-
-    Returns:
-        The address in its normal form: a domain beyond ASCII in its ASCII form, a name with dots
-        that only quotes allow in quotes.
-
-    Raises:
-        InvalidInput: It is none, or more than one; the message does not repeat it.
-
-    Example:
-        >>> validated_address("Ada@Example.COM", field="order_email")
-        'Ada@example.com'
-        >>> validated_address("ada..lovelace.@docomo.example.com", field="order_email")
-        '"ada..lovelace."@docomo.example.com'
-    """
+    """Check that a text is exactly one e-mail address, and nothing else."""
     text = value.strip(_AROUND)
     if not text:
         raise InvalidInput(f"{field} is empty: it must be one e-mail address")
@@ -95,22 +77,7 @@ def _with_odd_dots_quoted(text: str) -> str:
 
 
 def parse_mailbox(value: str, *, field: str) -> Address:
-    """Read a sender: an address, with or without a name before it.
-
-    Args:
-        value: Such as `Your Shop <orders@your-shop.example>`.
-        field: What to call it in the error.
-
-    Returns:
-        The address with its display name.
-
-    Raises:
-        InvalidInput: It is not one address of that form.
-
-    Example:
-        >>> str(parse_mailbox("Your Shop <orders@your-shop.example>", field="sender"))
-        'Your Shop <orders@your-shop.example>'
-    """
+    """Read a sender: an address, with or without a name before it."""
     mailbox = _MAILBOX.fullmatch(value.strip(" "))
     name, address = (mailbox["name"].strip(), mailbox["address"]) if mailbox else ("", value)
     if not name.isprintable() or len(name) > _LONGEST_NAME:
@@ -135,32 +102,7 @@ def compose(
     reply_to: Address | None,
     message_key: str,
 ) -> EmailMessage:
-    """Put a message together: both parts, and headers that no customer's text gets into.
-
-    Args:
-        rendered: Subject, text and HTML.
-        sender: Who writes.
-        recipient: The one address that it goes to.
-        reply_to: Where answers go; the sender by default.
-        message_key: What the message is about; the same key gives the same Message-ID.
-
-    Returns:
-        The message.
-
-    Raises:
-        InvalidInput: The recipient is not exactly one address.
-
-    Example:
-        >>> message = compose(
-        ...     RenderedEmail(subject="Hello", text="Hello.", html="<p>Hello.</p>"),
-        ...     sender=Address("Your Shop", "orders", "your-shop.example"),
-        ...     recipient="ada@example.com",
-        ...     reply_to=None,
-        ...     message_key="order 1",
-        ... )
-        >>> message["To"], message["Auto-Submitted"], message["Message-ID"][:10]
-        ('ada@example.com', 'auto-generated', '<tracktor.')
-    """
+    """Put a message together: both parts, and headers that no customer's text gets into."""
     to = validated_address(recipient, field="recipient")
     digest = hashlib.sha256(message_key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     message = EmailMessage(policy=_POLICY.clone(utf8=not to.isascii()))
@@ -179,21 +121,7 @@ def compose(
 
 
 def wire_form(message: EmailMessage, *, utf8: bool) -> bytes:
-    r"""The message's bytes as they are sent.
-
-    Args:
-        message: The message.
-        utf8: Whether headers may hold UTF-8, for an address beyond ASCII.
-
-    Returns:
-        The bytes, with CRLF line ends.
-
-    Example:
-        >>> message = EmailMessage()
-        >>> message["Subject"] = "Hello"
-        >>> wire_form(message, utf8=False)
-        b'Subject: Hello\r\n\r\n'
-    """
+    r"""The message's bytes as they are sent."""
     return message.as_bytes(policy=_POLICY.clone(utf8=utf8))
 
 
@@ -218,11 +146,7 @@ def _mailbox(mailbox: Address) -> str:
 
 
 def _check(message: EmailMessage, rendered: RenderedEmail, addresses: dict[str, str]) -> None:
-    """Read the finished message as its receiver will, whatever was put into it.
-
-    Raises:
-        InvalidInput: It holds anything but our headers, one recipient and our two parts.
-    """
+    """Read the finished message as its receiver will, whatever was put into it."""
     raw = wire_form(message, utf8=not addresses["To"].isascii())
     read = message_from_string(raw.decode(), policy=SMTP)
     parts = list(read.walk())

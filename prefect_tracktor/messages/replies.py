@@ -16,12 +16,7 @@ _ENHANCED_STATUS = re.compile(r"(?<![\d.])[45]\.(\d{1,3}\.\d{1,3})(?!\.?\d)")
 
 
 class About(StrEnum):
-    """What a refusal is about.
-
-    Example:
-        >>> About("rate") is About.RATE
-        True
-    """
+    """What a refusal is about."""
 
     RECIPIENT = "recipient"
     LOGIN = "login"
@@ -106,20 +101,7 @@ _ABOUT_US = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply that is no yes.
-
-    Attributes:
-        code: The three digits.
-        said: The text, in one line.
-        to_recipient: Whether it answers RCPT.
-
-    Example:
-        >>> reply = Reply(454, "Throttling failure: Maximum sending rate exceeded.")
-        >>> reply.about.value, reply.kind
-        ('rate', '454')
-        >>> Reply(550, "5.1.1 User unknown", to_recipient=True).is_final
-        True
-    """
+    """A reply that is no yes."""
 
     code: int
     said: str

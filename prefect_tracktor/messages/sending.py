@@ -39,12 +39,7 @@ _UNCERTAIN_IN_ALL = 5
 
 
 class Outcome(StrEnum):
-    """What became of an email.
-
-    Example:
-        >>> Outcome("deferred").label
-        'Deferred to the next run'
-    """
+    """What became of an email."""
 
     SENT = "sent"
     ALREADY_TOLD = "already_told"
@@ -73,23 +68,7 @@ _LABELS = {
 
 @dataclass(frozen=True, slots=True)
 class OutgoingEmail:
-    """A message ready to go, and what it tells about.
-
-    Attributes:
-        order_id: The order it is about.
-        sender: The sender's bare address.
-        recipient: The one address it goes to.
-        message: The message itself.
-        keys: What the customer will have been told once it is sent; empty for a rehearsal, which
-            tells the customer nothing and may be repeated.
-        look_again: What is asked just before it is sent: the email as it must be by then, or what
-            became of it instead.
-        customer: A keyed hash of the customer's address, for the day's limit.
-
-    Example:
-        >>> OutgoingEmail(1, "shop@example.com", "ada@example.com", EmailMessage(), ()).order_id
-        1
-    """
+    """A message ready to go, and what it tells about."""
 
     order_id: int
     sender: str
@@ -102,19 +81,7 @@ class OutgoingEmail:
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """A email's outcome.
-
-    Attributes:
-        email: The email.
-        outcome: What became of it.
-        reason: Why, in words without personal data; empty where all went well.
-        advice: What a person should know and do, where it is not about this customer alone.
-
-    Example:
-        >>> email = OutgoingEmail(1, "shop@example.com", "ada@example.com", EmailMessage(), ())
-        >>> SendResult(email, Outcome.SENT).reason
-        ''
-    """
+    """A email's outcome."""
 
     email: OutgoingEmail
     outcome: Outcome
@@ -132,37 +99,7 @@ _OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class MailChannel:
-    """How one run writes to customers: in whose name, and through which server.
-
-    Attributes:
-        account: The Tracktor account's name, for the ledger's keys.
-        run: The run's name, so that a person finds it again.
-        server: The mail server.
-        ledger: Who was told what.
-        sender: Who writes.
-        reply_to: Where answers go, if not to the sender.
-        redirect_to: The address that gets all messages in a rehearsal.
-        messages_per_second: How many messages may be sent in any second; `None` for as many as the
-            server takes.
-        memory: What Prefect remembers of the account's ledger; `None` outside of flows.
-        address_key: What addresses are hashed with, so that the ledger does not give them away.
-
-    Example:
-        >>> from prefect_email import EmailServerCredentials
-        >>> from prefect_tracktor import EmailTemplate
-        >>> channel = MailChannel(
-        ...     account="shop",
-        ...     run="first",
-        ...     server=EmailServerCredentials(smtp_server="smtp.example.com"),
-        ...     ledger=ledger,
-        ...     sender=Address("Your Shop", "orders", "shop.example"),
-        ... )
-        >>> order = Order(order_id=1, order_name="#1001", order_email="ada@example.com")
-        >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")
-        >>> key = channel.key(order, parcel, "exception:expired")
-        >>> channel.email(order, {key: parcel}, EmailTemplate()).recipient
-        'ada@example.com'
-    """
+    """How one run writes to customers: in whose name, and through which server."""
 
     account: str
     run: str
@@ -176,37 +113,15 @@ class MailChannel:
     address_key: bytes = b""
 
     def standing(self) -> LedgerStanding:
-        """Which ledger this is, and how much it knows of the account.
-
-        Raises:
-            LedgerError: The ledger cannot be reached.
-        """
+        """Which ledger this is, and how much it knows of the account."""
         return self.ledger.standing(self.account)
 
     def recognise(self, standing: LedgerStanding) -> bool:
-        """See that this is the ledger that the account was written to by before.
-
-        Args:
-            standing: The ledger.
-
-        Returns:
-            Whether a person has accepted it.
-
-        Raises:
-            LedgerReplaced: It is another one, or has forgotten; the message says what to do.
-            TracktorError: Prefect's API does not answer.
-        """
+        """See that this is the ledger that the account was written to by before."""
         return self.memory is not None and self.memory.check(standing)
 
     def refuse_told_elsewhere(self, keys: Sequence[NoticeKey]) -> None:
-        """See that no other account has told the same: a parcel belongs to one.
-
-        Args:
-            keys: What is about to be sent.
-
-        Raises:
-            LedgerReplaced: The account's uuid seems to have changed; the message says what to do.
-        """
+        """See that no other account has told the same: a parcel belongs to one."""
         if self.memory is None or not (told := self.ledger.known_elsewhere(keys)):
             return
         key, other = next(iter(told.items()))
@@ -219,57 +134,24 @@ class MailChannel:
         )
 
     def keep_in_mind(self) -> None:
-        """Remember the ledger, with what it knows by now, as the account's.
-
-        Raises:
-            LedgerReplaced: Another run has begun to write to the account by another ledger.
-            LedgerError: The ledger cannot be reached.
-            TracktorError: Prefect's API does not answer.
-        """
+        """Remember the ledger, with what it knows by now, as the account's."""
         if self.memory is not None:
             self.memory.keep(self.standing())
 
     def check(self) -> None:
-        """See that ledger and mail server can be used, before anything is spent on reading.
-
-        Raises:
-            LedgerError: The ledger cannot be reached.
-            MailServerError: The mail server cannot be reached, or refuses the login.
-        """
+        """See that ledger and mail server can be used, before anything is spent on reading."""
         self.ledger.states(())
         with MailSession(self.server):
             pass
 
     def key(self, order: Order, parcel: Fulfillment, reason: str) -> NoticeKey:
-        """What the ledger remembers a notice by.
-
-        Args:
-            order: The order.
-            parcel: The parcel that the customer is told about.
-            reason: What the customer is told, such as `exception:expired`.
-
-        Returns:
-            The key.
-        """
+        """What the ledger remembers a notice by."""
         return NoticeKey(self.account, order.order_id, parcel.fulfillment_id, reason)
 
     def email(
         self, order: Order, parcels: Mapping[NoticeKey, Fulfillment], template: EmailTemplate
     ) -> OutgoingEmail:
-        """Render the message to an order's customer.
-
-        Args:
-            order: The order.
-            parcels: The parcels to tell about, by key.
-            template: The words.
-
-        Returns:
-            The email, ready to be result.
-
-        Raises:
-            InvalidInput: The order has no usable e-mail address.
-            TemplateError: The template fails for this order.
-        """
+        """Render the message to an order's customer."""
         customer = validated_address(order.order_email or "", field="order_email")
         fulfillments = list(parcels.values())
         shop_url = next((parcel.shop_url for parcel in fulfillments if parcel.shop_url), "")
@@ -300,19 +182,7 @@ class MailChannel:
         return hmac.new(key, address.casefold().encode(), hashlib.sha256).hexdigest()
 
     def post(self, emails: Iterable[OutgoingEmail]) -> Iterator[SendResult]:
-        """Send emails in one session, each only if nobody else has sent or is sending it.
-
-        Args:
-            emails: What to send.
-
-        Yields:
-            Each email's outcome, as it becomes known: those that other runs were sending at the
-            same time come last.
-
-        Raises:
-            MailServerError: The mail server cannot be used; nothing was sent.
-            LedgerError: The ledger is gone; the email in hand was not sent, or is uncertain.
-        """
+        """Send emails in one session, each only if nobody else has sent or is sending it."""
         waiting = list(emails)
         contested = []
         connected = MailSession(self.server, messages_per_second=self.messages_per_second)
@@ -331,18 +201,7 @@ class MailChannel:
     def outcomes_elsewhere(
         self, told: Sequence[Iterable[NoticeKey]], *, wait: bool = True
     ) -> list[Outcome]:
-        """What became of notices that other runs had claimed or settled.
-
-        Args:
-            told: The notices of each order.
-            wait: Whether to wait, for a minute at most, for what others are sending at the moment.
-
-        Returns:
-            The outcome of each order: uncertain only where a claim's run is not at work any more.
-
-        Raises:
-            LedgerError: The ledger cannot be reached.
-        """
+        """What became of notices that other runs had claimed or settled."""
         deadline = time.monotonic() + (_WAIT_FOR_OTHERS_SECONDS if wait else 0)
         keys = {key for keys in told for key in keys}
         while others := self.ledger.in_progress(keys, run=self.run):
@@ -377,42 +236,7 @@ class _InTime:
 def post(
     emails: Iterable[OutgoingEmail], *, session: MailSession, ledger: NotificationLedger, run: str
 ) -> Iterator[SendResult]:
-    """Send emails one after another, each only if nobody else has sent or is sending it.
-
-    A email is claimed in the ledger just before it is sent and settled right after, so that a
-    process which is killed leaves one email uncertain, never one sent twice.
-
-    Where the server gives one email after the other the same answer, the rest is not tried. That
-    an address does not exist is believed of a server that takes somebody else's email.
-
-    Args:
-        emails: What to send.
-        session: An open session with the mail server.
-        ledger: Who was told what.
-        run: A name for this run, so that a person finds it again.
-
-    Yields:
-        Each email's outcome, as it becomes known.
-
-    Raises:
-        LedgerError: The ledger cannot be reached; the email in hand was not sent, or is uncertain.
-
-    Example:
-        >>> from prefect_email import EmailServerCredentials
-        >>> from prefect_tracktor.sandbox import MailServer
-        >>> message = EmailMessage()
-        >>> message["Subject"] = "Hello"
-        >>> key = NoticeKey("shop", 1, 7, "exception:expired")
-        >>> email = OutgoingEmail(1, "shop@example.com", "ada@example.com", message, (key,))
-        >>> with MailServer() as server:
-        ...     block = EmailServerCredentials(
-        ...         smtp_server=server.host, smtp_port=server.port, smtp_type="INSECURE"
-        ...     )
-        ...     with MailSession(block) as session:
-        ...         first, again = post([email] * 2, session=session, ledger=ledger, run="r")
-        >>> first.outcome.value, again.outcome.value
-        ('sent', 'already_told')
-    """
+    """Send emails one after another, each only if nobody else has sent or is sending it."""
     return _proven(_until_stopped(emails, session, ledger, run), ledger, run)
 
 
@@ -596,20 +420,7 @@ def _told_by_others(email: OutgoingEmail, ledger: NotificationLedger, run: str) 
 
 
 def outcome_of(states: Iterable[NoticeState | None], *, live: bool = False) -> Outcome:
-    """What the ledger's states of an order's parcels mean for the order as a whole.
-
-    Args:
-        states: The state of each parcel's notice; `None` where nobody has claimed it.
-        live: Whether open claims belong to a run that is at work.
-
-    Returns:
-        `UNCERTAIN` if any claim is open, or `IN_PROGRESS` if these are live, else `DEFERRED` if any
-        parcel is not told about, else `ALREADY_TOLD` if anything was sent, else `REFUSED`.
-
-    Example:
-        >>> outcome_of([NoticeState.SENT, NoticeState.CLAIMED]).value
-        'uncertain'
-    """
+    """What the ledger's states of an order's parcels mean for the order as a whole."""
     found = set(states)
     if NoticeState.CLAIMED in found:
         return Outcome.IN_PROGRESS if live else Outcome.UNCERTAIN

@@ -52,12 +52,7 @@ _CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one
 
 
 class DeliveryOutcome(StrEnum):
-    """What the mail server did with a message.
-
-    Example:
-        >>> DeliveryOutcome("sent") is DeliveryOutcome.SENT
-        True
-    """
+    """What the mail server did with a message."""
 
     SENT = "sent"
     REFUSED = "refused"
@@ -67,20 +62,7 @@ class DeliveryOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message's outcome.
-
-    Attributes:
-        outcome: `SENT`: the server took it. `REFUSED`: the address does not exist, never try again.
-            `DEFERRED`: surely not sent, a later try may succeed. `UNCERTAIN`: the connection broke
-            when the server may already have taken it.
-        reason: What the server said, without addresses; empty when it was sent.
-        about: What the server's answer is about.
-        kind: What is the same in equal answers.
-
-    Example:
-        >>> Delivery(DeliveryOutcome.SENT).reason
-        ''
-    """
+    """A message's outcome."""
 
     outcome: DeliveryOutcome
     reason: str = ""
@@ -115,37 +97,7 @@ class _Patience:
 
 
 class MailSession:
-    """A connection to a mail server that is kept for many messages, and made anew when it drops.
-
-    Not to be shared between threads.
-
-    A server that asks for fewer messages at a time is waited for, and the message sent again.
-
-    Args:
-        server: The mail server; the block is used as configuration only, as its own `get_server`
-            waits for ever on a server that does not speak.
-        timeout_seconds: How long each operation may take: connecting, a command with its answer,
-            a message with its answer.
-        messages_per_second: How many messages may be sent in any second; below 1 the time between
-            two grows accordingly. `None` for as many as the server takes.
-        patience_seconds: How long to wait while the server takes nothing and asks to slow down.
-
-    Raises:
-        InvalidInput: The time-out or the rate is not positive.
-        MailServerError: On entering: the server cannot be reached, or refuses the login.
-
-    Example:
-        >>> from prefect_tracktor.sandbox import MailServer
-        >>> message = EmailMessage()
-        >>> message["Subject"] = "Hello"
-        >>> with MailServer() as server:
-        ...     block = EmailServerCredentials(
-        ...         smtp_server=server.host, smtp_port=server.port, smtp_type="INSECURE"
-        ...     )
-        ...     with MailSession(block) as session:
-        ...         session.send(message, sender="a@example.com", recipient="b@example.com")
-        Delivery(outcome=<DeliveryOutcome.SENT: 'sent'>, reason='')
-    """
+    """A connection to a mail server that is kept for many messages, and made anew when it drops."""
 
     def __init__(
         self,
@@ -188,21 +140,7 @@ class MailSession:
         self._drop()
 
     def send(self, message: EmailMessage, *, sender: str, recipient: str) -> Delivery:
-        """Send one message to one address.
-
-        Args:
-            message: The message.
-            sender: The bare address for the envelope.
-            recipient: The bare address for the envelope.
-
-        Returns:
-            What became of it.
-
-        Raises:
-            InvalidInput: Sender or recipient is not exactly one address.
-            MailServerError: The server cannot be reached any more, or refuses the sender: nobody
-                can be written to, and this message was surely not sent.
-        """
+        """Send one message to one address."""
         sender = validated_address(sender, field="sender")
         recipient = validated_address(recipient, field="recipient")
         while True:
@@ -428,20 +366,7 @@ class MailSession:
 
 
 def check_rate(messages_per_second: float | None) -> None:
-    """Refuse a rate that nothing can be sent at.
-
-    Args:
-        messages_per_second: The rate; `None` for none.
-
-    Raises:
-        InvalidInput: It is not a positive number.
-
-    Example:
-        >>> check_rate(0)
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: messages_per_second must be more than 0 and at ...
-    """
+    """Refuse a rate that nothing can be sent at."""
     if messages_per_second is not None and not 0.001 <= messages_per_second <= 10_000:
         raise InvalidInput(
             "messages_per_second must be more than 0 and at most 10000, or left out, not"
@@ -450,24 +375,7 @@ def check_rate(messages_per_second: float | None) -> None:
 
 
 def verify_login(server: EmailServerCredentials, *, timeout_seconds: float = 10) -> None:
-    """Connect to a mail server and log in, to see that it can be used; nothing is sent.
-
-    Args:
-        server: The mail server.
-        timeout_seconds: How long each operation may take.
-
-    Raises:
-        MailServerError: It cannot be reached, or refuses the login; the message says what to do.
-
-    Example:
-        >>> from prefect_tracktor.sandbox import MailServer
-        >>> with MailServer() as server:
-        ...     verify_login(
-        ...         EmailServerCredentials(
-        ...             smtp_server=server.host, smtp_port=server.port, smtp_type="INSECURE"
-        ...         )
-        ...     )
-    """
+    """Connect to a mail server and log in, to see that it can be used; nothing is sent."""
     with MailSession(server, timeout_seconds=timeout_seconds, patience_seconds=0):
         pass
 

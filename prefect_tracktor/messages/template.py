@@ -38,16 +38,7 @@ _QUOTED = re.compile(r"'(\w+)'")
 
 @dataclass(frozen=True, slots=True)
 class ShopInfo:
-    """The shop, as a template sees it.
-
-    Attributes:
-        name: What the shop is called.
-        url: The shop's address; may be empty.
-
-    Example:
-        >>> ShopInfo(name="Your Shop").url
-        ''
-    """
+    """The shop, as a template sees it."""
 
     name: str
     url: str = ""
@@ -55,17 +46,7 @@ class ShopInfo:
 
 @dataclass(frozen=True, slots=True)
 class RenderedEmail:
-    r"""A message's words, without anything that a mail cannot carry.
-
-    Attributes:
-        subject: A single line of bounded length.
-        text: The plain text part.
-        html: The HTML part.
-
-    Example:
-        >>> RenderedEmail("Hello\r\nBcc: eve@example.com", "Hello.", "<p>Hello.</p>").subject
-        'Hello Bcc: eve@example.com'
-    """
+    r"""A message's words, without anything that a mail cannot carry."""
 
     subject: str
     text: str
@@ -81,18 +62,7 @@ class RenderedEmail:
 
 
 def one_line(value: str | None) -> str:
-    r"""A text with all white space folded to single blanks, and without control characters.
-
-    Args:
-        value: Any text, or nothing.
-
-    Returns:
-        The text in one line.
-
-    Example:
-        >>> one_line("Ada\r\nBcc:\x00 Eve")
-        'Ada Bcc: Eve'
-    """
+    r"""A text with all white space folded to single blanks, and without control characters."""
     return " ".join(_clean(value or "").split())
 
 
@@ -103,18 +73,7 @@ def _clean(text: str) -> str:
 
 
 def web_address(value: str | None) -> str:
-    """An address as a link may have it: http or https, or nothing.
-
-    Args:
-        value: An address from the shop or the carrier; a bare host name counts as https.
-
-    Returns:
-        The address, or an empty string for anything that should not be followed.
-
-    Example:
-        >>> web_address("shop.example"), web_address("javascript:alert(1)")
-        ('https://shop.example', '')
-    """
+    """An address as a link may have it: http or https, or nothing."""
     text = (value or "").strip()
     if " " in text or not text.isprintable():
         return ""
@@ -130,21 +89,7 @@ def web_address(value: str | None) -> str:
 
 
 def tracking_page_address(shop_url: str | None, order: Order) -> str:
-    """The customer's own tracking page for an order [vendor].
-
-    Args:
-        shop_url: The shop's address, as fulfillments hold it.
-        order: The order.
-
-    Returns:
-        The address; an empty string where the shop's address, the order's name or the e-mail
-        address is unknown.
-
-    Example:
-        >>> order = Order(order_id=1, order_name="#1001", order_email="ada@example.com")
-        >>> tracking_page_address("shop.example", order)
-        'https://shop.example/apps/tracktor/track?order=%231001&email=ada%40example.com'
-    """
+    """The customer's own tracking page for an order [vendor]."""
     shop = urlsplit(web_address(shop_url))
     if not (shop.netloc and order.order_name and order.order_email):
         return ""
@@ -331,17 +276,7 @@ def _made_up_orders() -> list[Order]:
 
 
 def status_template() -> EmailTemplate:
-    """The default words about a parcel that is in transit, out for delivery or delivered.
-
-    Returns:
-        The template; the parcels of one message have the same status.
-
-    Example:
-        >>> parcel = Fulfillment(fulfillment_id=7, shipment_status="delivered")
-        >>> order = Order(order_id=1, order_name="#1001", fulfillments=[parcel])
-        >>> status_template().render(order, [parcel], shop=ShopInfo("Your Shop")).subject
-        'Your order #1001 has been delivered'
-    """
+    """The default words about a parcel that is in transit, out for delivery or delivered."""
     return EmailTemplate(
         subject=_subject("status"), text=_body("status", "txt"), html=_body("status", "html")
     )

@@ -26,16 +26,7 @@ _DOCUMENTED = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The fields without which a flow cannot decide; those of parcels begin with `fulfillments.`.
-
-    Attributes:
-        in_each: If one of these is there and cannot be read, the order counts as not read.
-        in_some: Of each of these groups, some answer of the run must have a field.
-
-    Example:
-        >>> Needs().in_some
-        ()
-    """
+    """The fields that a flow needs to decide; those of parcels begin with `fulfillments.`."""
 
     in_each: frozenset[str] = DECISIVE_FIELDS
     in_some: tuple[tuple[str, ...], ...] = ()
@@ -87,20 +78,7 @@ TO_SET_STATUSES_BY_AGE = replace(
 
 @dataclass(slots=True)
 class AnswerCheck:
-    """Looks at all orders of a run for what they lack, and for what this version does not know.
-
-    Attributes:
-        needs: What the flow needs.
-        orders: How many orders were looked at.
-
-    Example:
-        >>> check = AnswerCheck(TO_TELL_OF_EXCEPTIONS)
-        >>> check.take([Order(order_id=7)])
-        >>> check.refuse_lost()
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidResponse: none of the 1 answers has fulfillments, ...
-    """
+    """Looks at all orders of a run for what they lack, and for what this version does not know."""
 
     needs: Needs
     orders: int = 0
@@ -129,11 +107,7 @@ class AnswerCheck:
         return self._read >= _DOCUMENTED.union(*self.needs.in_some)
 
     def refuse_lost(self) -> None:
-        """Stop a flow that would act on answers without what it needs.
-
-        Raises:
-            InvalidResponse: No answer has a readable field of one of the groups that are needed.
-        """
+        """Stop a flow that would act on answers without what it needs."""
         lost = [" or ".join(group) for group in self.needs.in_some if self._is_lost(group)]
         if lost:
             raise InvalidResponse(

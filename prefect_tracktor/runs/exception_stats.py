@@ -18,27 +18,7 @@ _OLDER = "More than 30 days"
 
 @dataclass(slots=True)
 class Trouble:
-    """Counts the parcels of the orders that a scan reads, and those of them that are in trouble.
-
-    In trouble is a parcel with any exception status that has not been delivered or cancelled,
-    whichever of them the flow acts on. Only counts are kept.
-
-    Attributes:
-        orders: How many orders were looked at.
-        parcels: How many parcels these have.
-        by_exception: How many parcels are in trouble, by exception status.
-        by_carrier: The same by carrier.
-        by_age: The same by how long ago the parcel's last news was.
-
-    Example:
-        >>> trouble = Trouble()
-        >>> trouble.take([Order(order_id=1, fulfillments=[
-        ...     {"fulfillment_id": 7, "exception_status": "expired", "carrier": {"name": "UPS"}},
-        ...     {"fulfillment_id": 8, "shipment_status": "in_transit"},
-        ... ])])
-        >>> trouble.parcels, trouble.by_exception, trouble.by_carrier, trouble.by_age
-        (2, Counter({'Tracking Expired': 1}), Counter({'UPS': 1}), Counter({'Unknown': 1}))
-    """
+    """Counts the parcels of the orders that a scan reads, and those of them that are in trouble."""
 
     orders: int = 0
     parcels: int = 0
@@ -48,11 +28,7 @@ class Trouble:
     _now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def take(self, orders: Iterable[Order]) -> None:
-        """Count the parcels of orders.
-
-        Args:
-            orders: Orders as Tracktor knows them, each once.
-        """
+        """Count the parcels of orders."""
         for order in orders:
             self.orders += 1
             self.parcels += len(order.fulfillments)
@@ -69,11 +45,7 @@ class Trouble:
             self.by_age[_age(parcel, self._now)] += 1
 
     def charts(self) -> list[Chart]:
-        """The counts as charts, the largest first; ages from the youngest to the oldest.
-
-        Returns:
-            By exception, by carrier, by age; none if no parcel is in trouble.
-        """
+        """The counts as charts, the largest first; ages from the youngest to the oldest."""
         if not self.by_exception:
             return []
         ages = {age: self.by_age[age] for age in (*_AGES.values(), _OLDER, _UNKNOWN)}

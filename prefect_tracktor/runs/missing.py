@@ -22,25 +22,7 @@ _REASONS = {
 def suspicion_about(
     credentials: TracktorCredentials, *, found: int, missing: int, dry_run: bool
 ) -> tuple[str, int]:
-    """Say what is suspicious about the ids that a run asked for.
-
-    That Tracktor knows none of many is suspicious each time, and none of a few where it does not
-    know the account either. That it does not know most of them is suspicious the first time in a
-    row only: an export may hold orders from before Tracktor was installed.
-
-    Args:
-        credentials: The account.
-        found: How many ids Tracktor knows.
-        missing: How many it does not know.
-        dry_run: Whether the next run is to be told the same again.
-
-    Returns:
-        What is suspicious and why it may be so, empty if nothing is; and how many requests it took.
-
-    Example:
-        >>> suspicion_about(credentials, found=0, missing=4, dry_run=True)
-        ('', 1)
-    """
+    """Say what is suspicious about the ids that a run asked for."""
     if missing and not found:
         known, reason, calls = _why_none(credentials)
         is_suspicious = missing >= _MANY or known is False

@@ -116,17 +116,7 @@ class MailReport(RunReport):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one message is about.
-
-    Attributes:
-        template: Its words.
-        reasons: What the customer is told, by parcel; the ledger remembers it by these words.
-
-    Example:
-        >>> parcel = Fulfillment(fulfillment_id=7, exception_status="expired")
-        >>> Notification(EmailTemplate(), [(parcel, "exception:expired")]).reasons[0][1]
-        'exception:expired'
-    """
+    """What one message is about."""
 
     template: EmailTemplate
     reasons: Sequence[tuple[Fulfillment, str]]
@@ -167,36 +157,7 @@ def mail_channel(
     reply_to: str,
     messages_per_second: float | None = None,
 ) -> MailChannel:
-    """How a flow run writes to customers, from the flow's parameters.
-
-    Args:
-        credentials: The Tracktor account.
-        email_server: The mail server.
-        sender: Who writes.
-        ledger: Who was told what; the shared one if left out.
-        redirect_to: The address that gets all messages in a rehearsal; empty in earnest.
-        reply_to: The address for answers; empty for the sender's.
-        messages_per_second: How many messages may be sent in any second.
-
-    Returns:
-        The channel.
-
-    Raises:
-        InvalidInput: An address or the rate cannot be right, or the mail server's password was
-            masked.
-
-    Example:
-        >>> from prefect_email import EmailServerCredentials
-        >>> mail_channel(
-        ...     credentials,
-        ...     EmailServerCredentials(smtp_server="smtp.example.com"),
-        ...     sender="Your Shop <orders@your-shop.example>",
-        ...     ledger=ledger,
-        ...     redirect_to="",
-        ...     reply_to="",
-        ... ).sender.addr_spec
-        'orders@your-shop.example'
-    """
+    """How a flow run writes to customers, from the flow's parameters."""
     check_rate(messages_per_second)
     refuse_masked(email_server.password.get_secret_value(), field="email_server.password")
     return MailChannel(
@@ -215,43 +176,7 @@ def mail_channel(
 
 @dataclass(slots=True)
 class MailRun:
-    """One run of a flow that writes to customers.
-
-    Attributes:
-        scan: Reads the orders that are concerned.
-        channel: How it writes.
-        choose: What the customer of an order should hear about.
-        title: What the run does, for people.
-        key: What its artifacts are found by.
-        dry_run: Show who would be written to, and send nothing.
-        max_emails: If more messages than this are due, stop before the first.
-        sent_lately: How many messages count towards `max_emails` beside those that are due.
-        include_cancelled: Whether cancelled and refunded orders are written to.
-        look_again_after_minutes: How old a reading may be when its message is sent.
-        watch: What else looks at the orders that were read, such as for a chart.
-        undated: What `choose` notes of orders with a parcel that it passes over, since it is not
-            known when it reached its status.
-
-    Example:
-        >>> from prefect import flow
-        >>> from prefect_email import EmailServerCredentials
-        >>> @flow
-        ... def nobody(credentials: TracktorCredentials, orders: list[int]) -> int:
-        ...     scan = Scan(credentials, orders, chunk_size=500)
-        ...     channel = mail_channel(
-        ...         credentials,
-        ...         EmailServerCredentials(smtp_server="smtp.example.com"),
-        ...         sender="Your Shop <orders@your-shop.example>",
-        ...         ledger=ledger,
-        ...         redirect_to="",
-        ...         reply_to="",
-        ...     )
-        ...     nothing = lambda order: []
-        ...     run = MailRun(scan, channel, nothing, title="No", key="no", dry_run=True)
-        ...     return len(run.carry_out().read)
-        >>> nobody(credentials, order_ids[:5])
-        5
-    """
+    """One run of a flow that writes to customers."""
 
     scan: Scan
     channel: MailChannel
@@ -286,19 +211,7 @@ class MailRun:
     _advice: str = ""
 
     def carry_out(self) -> MailReport:
-        """Choose, render and count all messages; unless it is a dry run, send them.
-
-        Returns:
-            What was found and done.
-
-        Raises:
-            InvalidInput: `max_emails` or `look_again_after_minutes` is negative; nothing was read.
-            LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-            LedgerReplaced: The account used another ledger before; nothing was sent.
-            TemplateError: A template fails for every order; nothing was sent.
-            MailServerError: The mail server cannot be used; nothing was sent.
-            IncompleteRun: All that could be done was done, and something is left.
-        """
+        """Choose, render and count all messages; unless it is a dry run, send them."""
         self._check()
         self._recognise()
         if not self.dry_run:

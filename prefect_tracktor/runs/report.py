@@ -58,36 +58,14 @@ class RunReport(BaseModel):
 
 
 def in_words(left: Mapping[str, Sequence[int]]) -> str:
-    """Say what a run has left to be done.
-
-    Args:
-        left: The orders, by what is the matter with them.
-
-    Returns:
-        How many and which; empty if there are none.
-
-    Example:
-        >>> in_words({"could not be read": [7, 8], "could not be written": []})
-        '2 orders (7, 8) could not be read'
-    """
+    """Say what a run has left to be done."""
     return "; ".join(
         f"{len(ids)} orders ({shown(ids)}) {what}" for what, ids in left.items() if ids
     )
 
 
 def sentences(*parts: str) -> str:
-    """Join what there is to say.
-
-    Args:
-        parts: Sentences, with or without their full stop; empty ones are left out.
-
-    Returns:
-        One text.
-
-    Example:
-        >>> sentences("", "2 orders (7, 8) could not be read", "Try again.")
-        '2 orders (7, 8) could not be read. Try again.'
-    """
+    """Join what there is to say."""
     return ". ".join(part.rstrip(".") for part in parts if part) + (
         "." if parts and parts[-1].endswith(".") else ""
     )

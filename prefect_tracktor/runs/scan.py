@@ -29,54 +29,7 @@ _MOST_CHUNKS = 64
 
 
 class Scan:
-    """Reads a shop's orders, one task run per chunk, on the task runner of the flow it is used in.
-
-    One chunk is read at a time, as a chunk is concurrent in itself. Where the task runner has
-    several processes, more chunks can be under way: each then has its share of what the
-    credentials allow, so that their limits hold for the whole. Outcomes are taken in the order of
-    the chunks, and memory is that of the chunks under way. Iterate over it once, to get the
-    outcome of each chunk. When Tracktor does not answer, no further chunk is begun: the orders of
-    those that are left are among the failed.
-
-    Args:
-        credentials: The account.
-        orders: Order ids, or a source of them.
-        chunk_size: How many orders a task run reads.
-        chunks_at_once: How many task runs may be under way.
-        settled: What remembers the orders that can no longer change; these are not read again.
-        may_skip: Whether a settled order may be left out, by its id.
-        calls: How many requests were sent before, to find the orders.
-        allow_empty: Whether `orders` may name none.
-        needs: The fields of an order without which the flow cannot decide.
-
-    Attributes:
-        credentials: The account.
-        begun: When the reading of the latest chunk began, in seconds as `time.time` gives it.
-        calls: How many requests were sent so far.
-        read: The orders that were read so far.
-        settled: Those that were left out so far.
-        missing: The ids that Tracktor did not know.
-        failed: Those that could not be read, and why; among them those whose answer holds parcels
-            of another order.
-        left_out: How many orders the source left out so far, by reason.
-        notes: What was odd about the answers so far.
-        gave_up: Whether no further orders are asked for, because Tracktor does not answer.
-
-    Raises:
-        InvalidInput: The size of a chunk or the number of chunks is out of its range; while
-            reading: an order id is none, and the message says where it stands, or there is none at
-            all.
-        InvalidResponse: After reading: no answer had a field that is needed.
-        AuthenticationError: While reading: Tracktor refuses the credentials.
-
-    Example:
-        >>> from prefect import flow
-        >>> @flow
-        ... def count(credentials: TracktorCredentials, orders: list[int]) -> int:
-        ...     return sum(len(batch.found) for batch in Scan(credentials, orders, chunk_size=2))
-        >>> count(credentials, order_ids[:5])
-        5
-    """
+    """Reads a shop's orders, one task run per chunk, on the flow's task runner."""
 
     def __init__(
         self,
@@ -127,15 +80,7 @@ class Scan:
         self._all_read = True
 
     def found(self, *, dry_run: bool, calls: int = 0) -> dict[str, Any]:
-        """What all reports have in common.
-
-        Args:
-            dry_run: Whether nothing was to be sent or changed.
-            calls: How many requests were sent beside the scan.
-
-        Returns:
-            The fields of a `RunReport`.
-        """
+        """What all reports have in common."""
         suspicion, calls_for_it = "", 0
         if self._all_read:
             suspicion, calls_for_it = suspicion_about(
@@ -168,11 +113,7 @@ class Scan:
         self._answers.refuse_lost()
 
     def remember_completed(self, *, unless: Collection[int] = ()) -> None:
-        """Keep in mind which orders need not be read again, after all was done about them.
-
-        Args:
-            unless: Orders about which something is left to be done.
-        """
+        """Keep in mind which orders need not be read again, after all was done about them."""
         open_orders = set(unless)
         arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}
         if self._memory is not None:

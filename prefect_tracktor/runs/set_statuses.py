@@ -64,29 +64,7 @@ class StatusReport(RunReport):
 
 @dataclass(slots=True)
 class StatusRun:
-    """One run of a flow that sets statuses.
-
-    Attributes:
-        credentials: The account.
-        scan: Reads the orders that are concerned.
-        decide: Decides about an order.
-        title: What the run does, for people; artifacts are named after it.
-        dry_run: Show the plan, and write nothing.
-        max_updates: If more orders than this are to be written, stop before the first.
-        verify: Read back what was written.
-        chunk_size: How many orders one task run writes or reads back.
-        skipped: Orders for which nothing was asked.
-
-    Example:
-        >>> from prefect import flow
-        >>> @flow
-        ... def look(credentials: TracktorCredentials, orders: list[int]) -> int:
-        ...     scan = Scan(credentials, orders, chunk_size=500)
-        ...     run = StatusRun(credentials, scan, lambda order: None, title="Look")
-        ...     return len(run.carry_out().right)
-        >>> look(credentials, order_ids[:5])
-        5
-    """
+    """One run of a flow that sets statuses."""
 
     credentials: TracktorCredentials
     scan: Scan
@@ -106,16 +84,7 @@ class StatusRun:
     _not_kept: list[Failure] = field(default_factory=list)
 
     def carry_out(self) -> StatusReport:
-        """Plan and show it; unless it is a dry run, apply the plan and read back.
-
-        Returns:
-            What was found and done.
-
-        Raises:
-            InvalidInput: `max_updates` is negative; nothing was written.
-            LimitExceeded: More orders than `max_updates` are to be written; none was.
-            IncompleteRun: All that could be done was done, and something is left.
-        """
+        """Plan and show it; unless it is a dry run, apply the plan and read back."""
         if self.max_updates < 0:
             raise InvalidInput(f"max_updates must be 0 or more, not {self.max_updates}")
         try:
@@ -263,22 +232,7 @@ class StatusRun:
 
 
 def status_options(credentials: TracktorCredentials) -> tuple[list[StatusOption], int]:
-    """Read the shop's status options once.
-
-    Args:
-        credentials: The account.
-
-    Returns:
-        The options, and how many requests it took.
-
-    Raises:
-        TracktorError: They cannot be read.
-
-    Example:
-        >>> options, calls = status_options(credentials)
-        >>> options[0].label, calls
-        ('Order ready', 1)
-    """
+    """Read the shop's status options once."""
     with credentials.get_client() as client:
         return client.get_status_options(), client.requests_sent
 

@@ -30,20 +30,7 @@ from prefect_tracktor.sandbox import (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM.
-
-    Args:
-        arguments: The command line, without the command.
-
-    Returns:
-        The exit code.
-
-    Example:
-        >>> main(["--orders", "-1"])
-        Traceback (most recent call last):
-        ...
-        SystemExit: 2
-    """
+    """Serve until Ctrl-C or SIGTERM."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:

@@ -9,17 +9,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 
 class BackgroundServer(ABC):
-    """A server that runs in a background thread with an event loop of its own.
-
-    Attributes:
-        thread_name: What the thread is called.
-
-    Example:
-        >>> from prefect_tracktor.sandbox import MailServer
-        >>> with MailServer() as server:
-        ...     server.port > 0
-        True
-    """
+    """A server that runs in a background thread with an event loop of its own."""
 
     thread_name: ClassVar[str]
 
@@ -28,19 +18,7 @@ class BackgroundServer(ABC):
         self._running = ExitStack()
 
     def start(self) -> None:
-        """Start to listen; the server then knows its port.
-
-        Raises:
-            OSError: The port is taken.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import MailServer
-            >>> server = MailServer()
-            >>> server.start()
-            >>> server.port > 0
-            True
-            >>> server.stop()
-        """
+        """Start to listen; the server then knows its port."""
         with ExitStack() as starting:
             portal = starting.enter_context(start_blocking_portal(name=self.thread_name))
             starting.enter_context(portal.wrap_async_context_manager(self._serving()))
@@ -48,12 +26,7 @@ class BackgroundServer(ABC):
             self._running = starting.pop_all()
 
     def stop(self) -> None:
-        """Close all connections and stop; what the server knows and keeps stays.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import MailServer
-            >>> MailServer().stop()
-        """
+        """Close all connections and stop; what the server knows and keeps stays."""
         self._portal = None
         self._running.close()
 

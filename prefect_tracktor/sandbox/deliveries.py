@@ -62,19 +62,7 @@ class _Post(NamedTuple):
 
 
 class Deliveries:
-    """Posts to webhooks' addresses, several messages at once to each; nobody waits for them.
-
-    The messages about one order are sent one after another. Belongs to the event loop in which it
-    was made.
-
-    Example:
-        >>> async def deliver() -> list[Delivery]:
-        ...     deliveries = Deliveries()
-        ...     await deliveries.close()
-        ...     return deliveries.done
-        >>> asyncio.run(deliver())
-        []
-    """
+    """Posts to webhooks' addresses, several messages at once to each; nobody waits for them."""
 
     def __init__(self) -> None:
         self.done: list[Delivery] = []
@@ -99,25 +87,7 @@ class Deliveries:
         injector: FaultInjector[DeliveryFault] | None = None,
         patience_seconds: float = DeliveryFaults().patience_seconds,
     ) -> None:
-        """Queue what each webhook is to be told about a change.
-
-        Args:
-            changed: The change.
-            webhooks: All webhooks there are.
-            shape: How to write the objects.
-            injector: Draws what each message meets; by default nothing goes wrong.
-            patience_seconds: For how long a message that is not taken is sent again.
-
-        Example:
-            >>> async def post() -> list[Delivery]:
-            ...     deliveries = Deliveries()
-            ...     deliveries.post(ChangedOrder({}, [], "delivered"), [], ResponseFormat())
-            ...     await deliveries.settle()
-            ...     await deliveries.close()
-            ...     return deliveries.done
-            >>> asyncio.run(post())
-            []
-        """
+        """Queue what each webhook is to be told about a change."""
         injector = injector or FaultInjector(DeliveryFaults())
         shaped = shape.model_copy(update={"wrapped": shape.wrapped_deliveries})
         for webhook in webhooks:
@@ -133,25 +103,11 @@ class Deliveries:
                     )
 
     async def settle(self) -> None:
-        """Wait until nothing is left to deliver.
-
-        Example:
-            >>> async def settle() -> None:
-            ...     deliveries = Deliveries()
-            ...     await deliveries.settle()
-            ...     await deliveries.close()
-            >>> asyncio.run(settle())
-        """
+        """Wait until nothing is left to deliver."""
         await self._settled.wait()
 
     async def close(self) -> None:
-        """Give up what is not delivered yet.
-
-        Example:
-            >>> async def close() -> None:
-            ...     await Deliveries().close()
-            >>> asyncio.run(close())
-        """
+        """Give up what is not delivered yet."""
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
@@ -242,18 +198,7 @@ class Deliveries:
 
 
 def is_on_this_machine(address: str) -> bool:
-    """Whether the sandbox posts to an address.
-
-    Args:
-        address: A web address.
-
-    Returns:
-        Whether its host is `localhost` or a loopback address.
-
-    Example:
-        >>> is_on_this_machine("http://127.0.0.1:8080/hook"), is_on_this_machine("https://a.example")
-        (True, False)
-    """
+    """Whether the sandbox posts to an address."""
     try:
         host = urlsplit(address).hostname or ""
         return host == "localhost" or ip_address(host).is_loopback

@@ -13,19 +13,7 @@ K = TypeVar("K", bound=StrEnum)
 
 @dataclass(frozen=True)
 class InjectedFault(Generic[K]):
-    """What one request or message meets.
-
-    Attributes:
-        kind: The fault, or `None`.
-        acts: Whether the sandbox does what a request asks for.
-        variant: A number from 0 to 1 to choose among a fault's forms.
-        delay_seconds: How long a request's answer takes, or how long a message or its second copy
-            is held back.
-
-    Example:
-        >>> InjectedFault(Fault.DROPPED).acts
-        True
-    """
+    """What one request or message meets."""
 
     kind: K | None
     acts: bool = True
@@ -67,17 +55,7 @@ class _Faults(BaseModel, Generic[K]):
 
 
 class FaultInjector(Generic[K]):
-    """Draws what each request or message meets, one after another, from the faults' seed.
-
-    Args:
-        faults: `Faults` or `DeliveryFaults`.
-
-    Example:
-        >>> FaultInjector(Faults(too_many_requests=1)).next().acts
-        False
-        >>> FaultInjector(DeliveryFaults(lost=1)).next().kind
-        <DeliveryFault.LOST: 'lost'>
-    """
+    """Draws what each request or message meets, one after another, from the faults' seed."""
 
     def __init__(self, faults: "_Faults[K]") -> None:
         self._faults = faults

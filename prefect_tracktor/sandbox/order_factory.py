@@ -63,12 +63,7 @@ _HOURS_TO_DELIVERY = _STEPS[-1][2]
 
 
 class Kind(Enum):
-    """What an order is there for.
-
-    Example:
-        >>> Kind.UNFULFILLED.value
-        'has no parcels yet'
-    """
+    """What an order is there for."""
 
     WRITE_TO = "has an e-mail address and an expired parcel that has not arrived"
     JUST_READY = "has an e-mail address and one parcel, which has all its way before it"
@@ -98,12 +93,7 @@ _SCENARIOS = (
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A parcel's condition.
-
-    Example:
-        >>> Parcel("in_transit", "expired").exception_status
-        'expired'
-    """
+    """A parcel's condition."""
 
     shipment_status: str
     exception_status: str | None = None
@@ -111,12 +101,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A line of an order.
-
-    Example:
-        >>> Item(1, "Blue mug", 2, 14.9).quantity
-        2
-    """
+    """A line of an order."""
 
     id: int
     name: str
@@ -126,12 +111,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class OrderSpec:
-    """What was drawn for one order, before it is written out as JSON or CSV.
-
-    Example:
-        >>> OrderFactory(orders=5, seed=1, expired=5, now=dt.datetime(2026, 6, 1)).spec(0).name
-        '#1001'
-    """
+    """What was drawn for one order, before it is written out as JSON or CSV."""
 
     index: int
     order_id: int
@@ -173,21 +153,7 @@ class OrderSpec:
 
 
 class OrderFactory:
-    """All orders of a shop, as they were made up.
-
-    Args:
-        orders: How many there are.
-        seed: What they are drawn from.
-        expired: How many have a customer to write to.
-        now: The shop's present.
-        just_ready: How many others have one parcel that is ready, and a customer's e-mail address.
-
-    Example:
-        >>> now = dt.datetime(2026, 6, 1)
-            >>> order_factory = OrderFactory(orders=40, seed=3, expired=2, now=now)
-        >>> sum(order_factory.kind(index) is Kind.WRITE_TO for index in range(40))
-        2
-    """
+    """All orders of a shop, as they were made up."""
 
     def __init__(
         self, *, orders: int, seed: int, expired: int, now: dt.datetime, just_ready: int = 0
@@ -207,18 +173,7 @@ class OrderFactory:
         return len(self.order_ids)
 
     def kind(self, index: int) -> Kind:
-        """What an order is there for.
-
-        Args:
-            index: Its place.
-
-        Returns:
-            Its kind.
-
-        Example:
-            >>> OrderFactory(orders=1, seed=3, expired=1, now=dt.datetime(2026, 6, 1)).kind(0).name
-            'WRITE_TO'
-        """
+        """What an order is there for."""
         if index in self._to_write_to:
             return Kind.WRITE_TO
         if index in self._just_ready:
@@ -226,39 +181,13 @@ class OrderFactory:
         return _scenarios(self._seed, index // len(_SCENARIOS))[index % len(_SCENARIOS)]
 
     def in_trouble(self, status: str) -> Iterator[int]:
-        """Where to look for orders with an exception, and an e-mail address to write to.
-
-        Args:
-            status: The exception status.
-
-        Returns:
-            The places of all orders that may qualify as they were made up.
-
-        Example:
-            >>> now = dt.datetime(2026, 6, 1)
-            >>> order_factory = OrderFactory(orders=40, seed=3, expired=2, now=now)
-            >>> len(list(order_factory.in_trouble("expired")))
-            2
-        """
+        """Where to look for orders with an exception, and an e-mail address to write to."""
         if status == ExceptionStatus.EXPIRED:
             return iter(self._to_write_to)
         return (index for index in range(len(self)) if self.kind(index).value == status)
 
     def spec(self, index: int) -> OrderSpec:
-        """Draw an order.
-
-        Args:
-            index: Its place.
-
-        Returns:
-            The spec, the same each time.
-
-        Example:
-            >>> now = dt.datetime(2026, 6, 1)
-            >>> order_factory = OrderFactory(orders=9, seed=3, expired=2, now=now)
-            >>> order_factory.spec(8) == order_factory.spec(8)
-            True
-        """
+        """Draw an order."""
         random = Random(f"{self._seed}/order/{index}")
         kind = self.kind(index)
         first_name, last_name, local_part = random.choice(_CUSTOMERS)
@@ -283,20 +212,7 @@ class OrderFactory:
         )
 
     def written_out(self, spec: OrderSpec) -> dict[str, Any]:
-        """An order as the API shows it.
-
-        Args:
-            spec: The order.
-
-        Returns:
-            The JSON object.
-
-        Example:
-            >>> now = dt.datetime(2026, 6, 1)
-            >>> order_factory = OrderFactory(orders=9, seed=3, expired=9, now=now)
-            >>> order_factory.written_out(order_factory.spec(0))["exception_statuses"][0]
-            'expired'
-        """
+        """An order as the API shows it."""
         times = [self._time(spec, hours) for _, _, hours in _STEPS]
         fulfillments = [
             self._fulfillment(spec, number, times) for number in range(len(spec.parcels))
@@ -381,50 +297,18 @@ class OrderFactory:
 
 
 def index_of_fulfillment(fulfillment_id: int) -> int:
-    """The place of the order that a parcel would belong to.
-
-    Args:
-        fulfillment_id: The parcel's id.
-
-    Returns:
-        The place; whether there are such an order and such a parcel is not looked up.
-
-    Example:
-        >>> index_of_fulfillment(4_000_000_020_000)
-        1
-    """
+    """The place of the order that a parcel would belong to."""
     slot = (fulfillment_id - _FIRST_FULFILLMENT_ID) // _FULFILLMENT_ID_STEP
     return slot // _FULFILLMENT_IDS_PER_ORDER
 
 
 def key_of(label: str) -> str:
-    """The key of one of the shop's own statuses.
-
-    Args:
-        label: Its label.
-
-    Returns:
-        The key.
-
-    Example:
-        >>> key_of("Ready for pickup")
-        'ready_for_pickup'
-    """
+    """The key of one of the shop's own statuses."""
     return label.casefold().replace(" ", "_")
 
 
 def summarise(order: dict[str, Any]) -> None:
-    """Write what an order says about its parcels, in place.
-
-    Args:
-        order: The order; one without parcels keeps what it says.
-
-    Example:
-        >>> order = {"fulfillments": [{"shipment_status": "delivered", "exception_status": None}]}
-        >>> summarise(order)
-        >>> order["statuses"], order["exception_statuses"]
-        (['delivered'], [])
-    """
+    """Write what an order says about its parcels, in place."""
     parcels = order["fulfillments"]
     if parcels:
         order["statuses"] = [parcel["shipment_status"] for parcel in parcels]

@@ -6,12 +6,7 @@ from pydantic_core import to_json
 
 
 class Reply(NamedTuple):
-    """An HTTP answer.
-
-    Example:
-        >>> Reply(200, b"{}").content_type
-        'application/json'
-    """
+    """An HTTP answer."""
 
     status: int
     body: bytes
@@ -19,12 +14,7 @@ class Reply(NamedTuple):
 
 
 class Refusal(Exception):
-    """A request that is answered with an error.
-
-    Example:
-        >>> Refusal(404, "no such page").reply.body
-        b'{"errors":"no such page"}'
-    """
+    """A request that is answered with an error."""
 
     def __init__(self, status: int, errors: Any) -> None:
         super().__init__(status)

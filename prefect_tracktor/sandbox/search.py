@@ -42,23 +42,11 @@ _FULFILLMENT = {
 
 
 class MalformedSearch(ValueError):
-    """The search breaks the syntax. Shopify itself is more lenient.
-
-    Example:
-        >>> parse_search("(tag:vip")
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.sandbox.search.MalformedSearch: a ) is missing
-    """
+    """The search breaks the syntax. Shopify itself is more lenient."""
 
 
 class Search(NamedTuple):
-    """Which orders match, and which filters were ignored, as `field` and `message` of each.
-
-    Example:
-        >>> Search(lambda order: True, []).warnings
-        []
-    """
+    """Which orders match, and which filters were ignored, as `field` and `message` of each."""
 
     matches: Matches
     warnings: list[dict[str, str]]
@@ -72,28 +60,7 @@ class _Token(NamedTuple):
 
 
 def parse_search(text: str) -> Search:
-    """Read a search.
-
-    Filters by `created_at`, `updated_at`, `fulfillment_status`, `status`, `tag`, `name`, `id` and
-    by plain words; with quotes, parentheses, `AND`, `OR`, `NOT` and `-`. As in Shopify, a filter
-    that is not known is ignored with a warning.
-
-    Args:
-        text: The search.
-
-    Returns:
-        Its meaning.
-
-    Raises:
-        MalformedSearch: The syntax is broken.
-
-    Example:
-        >>> search = parse_search("tag:vip -status:cancelled colour:blue")
-        >>> search.matches({"tags": ["VIP"], "cancelledAt": None})
-        True
-        >>> search.warnings[0]["field"]
-        'colour'
-    """
+    """Read a search."""
     reader = _Reader(list(_tokens(text)))
     matches = reader.alternatives() if reader.tokens else lambda _order: True
     if reader.tokens:

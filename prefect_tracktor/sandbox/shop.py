@@ -97,12 +97,7 @@ class TrackingEvent(NamedTuple):
 
 
 class ChangedOrder(NamedTuple):
-    """What listeners are told: the order as it is now, which parcels moved, and to which status.
-
-    Example:
-        >>> ChangedOrder({"order_id": 7, "fulfillments": []}, [], "delivered").status_key
-        'delivered'
-    """
+    """What listeners are told: the order as it is now, which parcels moved, and to which status."""
 
     order: dict[str, Any]
     moved: list[dict[str, Any]]

@@ -54,19 +54,7 @@ def save_blocks(
     verify: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Save every document that can be made; say of the others what is missing.
-
-    Args:
-        environment: The variables; nothing of their values is printed.
-        documents: The list in `blocks/documents.py`.
-        name: What the documents are called.
-        only: The slugs of the block types to be made; left out, all.
-        verify: Whether to see if what is there works.
-        dry_run: Whether to say only what would be made.
-
-    Returns:
-        The exit status: 0 if all documents are there that are not optional, and work.
-    """
+    """Save every document that can be made; say of the others what is missing."""
     maker = Maker(environment, documents, name=name, dry_run=dry_run, say=print)
     chosen = [document for document in documents if only is None or document.slug in only]
     valid = [maker.make(document) for document in chosen]
@@ -82,15 +70,7 @@ def save_blocks(
 
 
 class Maker:
-    """Makes documents of one name, and remembers the blocks that are in them.
-
-    Args:
-        environment: The variables; nothing of their values is printed.
-        documents: The whole list.
-        name: What the documents are called.
-        dry_run: Whether to say only what would be made.
-        say: Takes the lines.
-    """
+    """Makes documents of one name, and remembers the blocks that are in them."""
 
     def __init__(
         self,
@@ -139,10 +119,7 @@ class Maker:
         self._tell(document, existing, block)
 
     def _is_shared(self, document: Document) -> bool:
-        """Whether a shop of another name goes by a document that all share, as nothing is its own.
-
-        A ledger of its own that nobody asked for would know of no message that was sent before.
-        """
+        """Whether a shop of another name uses a document that all share."""
         if self._name == SHARED or document.block not in SHAREABLE:
             return False
         if document.values(self._environment) or _existing(document.block, SHARED) is None:

@@ -53,21 +53,7 @@ def file_of(named: Path | None) -> Path | None:
 
 
 def read(file: Path | None, environment: Environment, *, file_wins: bool = False) -> dict[str, str]:
-    """Put the variables of a file and of the environment together.
-
-    Values are taken as they are written, without filling in others: a password may hold anything.
-
-    Args:
-        file: Lines of the form NAME=value.
-        environment: The variables of the process.
-        file_wins: Whether the file goes before the environment, as somebody named it.
-
-    Returns:
-        All that are set to more than blanks, without blanks around them.
-
-    Raises:
-        Unusable: The file cannot be opened, or is no text.
-    """
+    """Put the variables of a file and of the environment together."""
     of_the_file: dict[str, str | None] = {}
     if file is not None:
         try:

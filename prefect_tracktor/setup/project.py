@@ -48,10 +48,7 @@ def variables_of(documents: Iterable[Document]) -> frozenset[str]:
 
 
 def write_project(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Write `flows/` and `blocks/` into a folder, never over what is there.
-
-    Yields each file's path, and whether it was written.
-    """
+    """Write `flows/` and `blocks/` into a folder, never over what is there."""
     for source in sorted(file for name in _LISTS for file in (built_in() / name).glob("*.py")):
         target = folder / source.parent.name / source.name
         try:

@@ -62,22 +62,12 @@ query ListedOrders($search: String!, $first: Int!, $after: String, $parcels: Int
 
 
 class TooCostly(UnprocessableValue):
-    """A single query asks for more than Shopify gives at once; a smaller page will do.
-
-    Example:
-        >>> issubclass(TooCostly, UnprocessableValue)
-        True
-    """
+    """A single query asks for more than Shopify gives at once; a smaller page will do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """An access token, and how long it is good for.
-
-    Example:
-        >>> Grant("s3cret", timedelta(hours=24))
-        Grant(lifetime=datetime.timedelta(days=1))
-    """
+    """An access token, and how long it is good for."""
 
     token: str = field(repr=False)
     lifetime: timedelta
@@ -85,12 +75,7 @@ class Grant:
 
 @dataclass(frozen=True)  # generic: see Batch about slots
 class Reply(Generic[T]):
-    """What a query gave, and how long to pause before as much may be asked for again.
-
-    Example:
-        >>> Reply("data").pause
-        datetime.timedelta(0)
-    """
+    """What a query gave, and how long to pause before as much may be asked for again."""
 
     data: T
     pause: timedelta = timedelta(0)
@@ -98,13 +83,7 @@ class Reply(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ListedOrder:
-    """An order in a list: its id, when it was created, and whether all its parcels arrived.
-
-    Example:
-        >>> from datetime import UTC
-        >>> ListedOrder(7, datetime(2026, 6, 1, tzinfo=UTC), delivered=True).delivered
-        True
-    """
+    """An order in a list: its id, when it was created, and whether all its parcels arrived."""
 
     order_id: int
     created_at: datetime
@@ -113,27 +92,14 @@ class ListedOrder:
 
 @dataclass(frozen=True, slots=True)
 class OrderPage:
-    """One page of a list of orders, and where the next begins; empty on the last.
-
-    Example:
-        >>> OrderPage(()).next_cursor
-        ''
-    """
+    """One page of a list of orders, and where the next begins; empty on the last."""
 
     orders: tuple[ListedOrder, ...]
     next_cursor: str = ""
 
 
 def grant() -> ApiCall[Grant]:
-    """Exchange an app's client id and secret, sent as form fields, for an access token.
-
-    Returns:
-        The call; its result is the `Grant`.
-
-    Example:
-        >>> grant().read({"access_token": "s3cret", "scope": "read_orders", "expires_in": 86399})
-        Grant(lifetime=datetime.timedelta(seconds=86399))
-    """
+    """Exchange an app's client id and secret, sent as form fields, for an access token."""
 
     def read(answer: Any) -> Grant:
         given = _Granted.model_validate(answer)
@@ -143,19 +109,7 @@ def grant() -> ApiCall[Grant]:
 
 
 def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
-    """Ask which access scopes the app has been granted on this shop.
-
-    Args:
-        api_version: The version of Shopify's API.
-
-    Returns:
-        The call; its result is the scopes. Reading it raises `AuthenticationError` if orders cannot
-        be read with them.
-
-    Example:
-        >>> granted_scopes("2026-10").request_line
-        'POST api/2026-10/graphql.json'
-    """
+    """Ask which access scopes the app has been granted on this shop."""
 
     def read(data: Any) -> frozenset[str]:
         installation = _Scopes.model_validate(data).current_app_installation
@@ -172,21 +126,7 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
 def list_orders(
     search: str, *, after: str = "", first: int, api_version: str
 ) -> ApiCall[Reply[OrderPage]]:
-    """List the orders that match a search, oldest first.
-
-    Args:
-        search: What to look for, in Shopify's search syntax.
-        after: The cursor that the page before gave.
-        first: How many orders a page has, 250 at most.
-        api_version: The version of Shopify's API.
-
-    Returns:
-        The call; its result is the `OrderPage`.
-
-    Example:
-        >>> list_orders("tag:vip", first=250, api_version="2026-10").json["variables"]["search"]
-        'tag:vip'
-    """
+    """List the orders that match a search, oldest first."""
     variables = {
         "search": search,
         "first": first,

@@ -43,23 +43,7 @@ _RENEWED_BEFORE_ITS_END = timedelta(minutes=5)
 
 
 def checked_shop(value: str) -> str:
-    """Bring what people paste into the form that Shopify knows the shop by.
-
-    Secrets are sent there, so that nothing but a host below myshopify.com comes out.
-
-    Args:
-        value: The domain, the shop's handle, or an address copied from the Shopify admin.
-
-    Returns:
-        The domain, such as `your-store.myshopify.com`.
-
-    Raises:
-        InvalidInput: It is none of these.
-
-    Example:
-        >>> checked_shop("https://your-store.myshopify.com/admin")
-        'your-store.myshopify.com'
-    """
+    """Bring what people paste into the form that Shopify knows the shop by."""
     found = _SHOP.fullmatch(value.strip().lower())
     if found is None:
         raise InvalidInput(
@@ -70,21 +54,7 @@ def checked_shop(value: str) -> str:
 
 
 def checked_api_version(value: str) -> str:
-    """Refuse what is no version of Shopify's API, before it becomes part of an address.
-
-    Args:
-        value: The candidate.
-
-    Returns:
-        The same value.
-
-    Raises:
-        InvalidInput: It is neither a year with a month nor `unstable`.
-
-    Example:
-        >>> checked_api_version("2026-10")
-        '2026-10'
-    """
+    """Refuse what is no version of Shopify's API, before it becomes part of an address."""
     if not _API_VERSION.fullmatch(value):
         raise InvalidInput(
             f"api_version must be a year and a month, such as {API_VERSION}, or unstable"
@@ -93,23 +63,7 @@ def checked_api_version(value: str) -> str:
 
 
 def refuse_unless_one_way_in(*, access_token: str, client_id: str, client_secret: str) -> None:
-    """Refuse anything but one way to get into a shop.
-
-    Args:
-        access_token: The Admin API access token of an app made in the Shopify admin.
-        client_id: The client id of a Dev Dashboard app.
-        client_secret: Its secret.
-
-    Raises:
-        InvalidInput: None or both are given, or only a half, or a value cannot be what it is
-            given as; the message repeats no value.
-
-    Example:
-        >>> refuse_unless_one_way_in(access_token="", client_id="", client_secret="")
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: give client_id and client_secret of a Dev ...
-    """
+    """Refuse anything but one way to get into a shop."""
     if bool(access_token) == bool(client_id or client_secret):
         raise InvalidInput(
             "give client_id and client_secret of a Dev Dashboard app, or the access_token of an app"
@@ -130,34 +84,7 @@ def refuse_unless_one_way_in(*, access_token: str, client_id: str, client_secret
 
 
 class ShopifyClient:
-    """What is asked of Shopify, for sync code. Use it with `with`; it may be shared by threads.
-
-    With a client id and secret it gets its own token, keeps that in this process's memory for all
-    clients of the same app and shop, and renews it before its end, and once when it is refused.
-
-    Args:
-        shop: The shop's domain below myshopify.com.
-        access_token: The token of an app that was made in the Shopify admin; or else
-        client_id: The client id of a Dev Dashboard app, and
-        client_secret: its secret.
-        api_version: The version of Shopify's API.
-        base_url: Where Shopify is instead of the shop's domain; for rehearsals.
-        limits: Concurrency, rate, time-outs, retries.
-
-    Raises:
-        InvalidInput: An argument cannot be one.
-
-    Example:
-        >>> from prefect_tracktor.sandbox import Sandbox
-        >>> with Sandbox() as tracktor, ShopifyClient(
-        ...     shop="sandbox-shop.myshopify.com",
-        ...     client_id=tracktor.shopify_client_id,
-        ...     client_secret=tracktor.shopify_client_secret,
-        ...     base_url=tracktor.shopify_url,
-        ... ) as client:
-        ...     len(client.list_orders("fulfillment_status:fulfilled").orders)
-        250
-    """
+    """What is asked of Shopify, for sync code. Use it with `with`; it may be shared by threads."""
 
     def __init__(
         self,
@@ -204,11 +131,7 @@ class ShopifyClient:
         self._transport.close()
 
     def granted_scopes(self) -> frozenset[str]:
-        """The access scopes that the app has been granted on this shop.
-
-        Raises:
-            AuthenticationError: Orders cannot be read with them.
-        """
+        """The access scopes that the app has been granted on this shop."""
         return self.send(api.granted_scopes(self._api_version))
 
     def list_orders(self, search: str, *, after: str = "", first: int = 250) -> OrderPage:
@@ -218,17 +141,7 @@ class ShopifyClient:
         )
 
     def send(self, query: ApiCall[Reply[T]]) -> T:
-        """Send a query, again if need be, and read its answer.
-
-        Args:
-            query: The query.
-
-        Returns:
-            What it gave.
-
-        Raises:
-            TracktorError: The subclass that says what went wrong in the last attempt.
-        """
+        """Send a query, again if need be, and read its answer."""
         token = self._token()
         try:
             reply = self._ask(query, token)

@@ -53,12 +53,7 @@ Orders = Annotated[list[int] | OrderFile | ShopifyOrders, BeforeValidator(_order
 
 @runtime_checkable
 class OrderSource(Protocol):
-    """Anything that can name orders, such as an `OrderFile`.
-
-    Example:
-        >>> isinstance(OrderFile(path="orders.csv"), OrderSource)
-        True
-    """
+    """Anything that can name orders, such as an `OrderFile`."""
 
     def order_ids(self) -> Iterator[int]:
         """The Shopify ids of the orders, each once."""
@@ -67,12 +62,7 @@ class OrderSource(Protocol):
 
 @runtime_checkable
 class StatusSource(Protocol):
-    """Anything that can say what orders ought to show, such as a `StatusFile`.
-
-    Example:
-        >>> isinstance(StatusFile(path="plan.csv"), StatusSource)
-        True
-    """
+    """Anything that can say what orders ought to show, such as a `StatusFile`."""
 
     def desired(self) -> Iterator[DesiredRow]:
         """The desired statuses, each with its place."""
@@ -80,45 +70,14 @@ class StatusSource(Protocol):
 
 
 def iter_desired(desired: Sequence[DesiredStatus] | StatusSource) -> Iterator[DesiredRow]:
-    """Name the desired statuses of a list or of a source, each with its place.
-
-    Args:
-        desired: The desired statuses, or where to read them.
-
-    Returns:
-        The rows, while they are asked for.
-
-    Raises:
-        InvalidInput: From a source: whatever its `desired` raises, while reading.
-
-    Example:
-        >>> next(iter_desired([DesiredStatus(1001, "Sewing")])).place
-        'desired[0]'
-    """
+    """Name the desired statuses of a list or of a source, each with its place."""
     if isinstance(desired, StatusSource):
         return desired.desired()
     return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
 
 
 def iter_order_ids(orders: Sequence[int] | OrderSource) -> OrderIds:
-    """Name the orders of a list or of a source, each once and in their order.
-
-    A list is checked as a whole before its first id comes out; a source is streamed.
-
-    Args:
-        orders: Order ids, or where to read them.
-
-    Returns:
-        The ids; they know how many orders a source left out, and why there is none.
-
-    Raises:
-        InvalidInput: An entry of the list is not an order id; the message gives its position.
-            From a source: whatever its `order_ids` raises, while reading.
-
-    Example:
-        >>> list(iter_order_ids([1001, 1002, 1001]))
-        [1001, 1002]
-    """
+    """Name the orders of a list or of a source, each once and in their order."""
     if isinstance(orders, OrderSource):
         found = orders.order_ids()
         if isinstance(found, OrderIds):
@@ -129,22 +88,7 @@ def iter_order_ids(orders: Sequence[int] | OrderSource) -> OrderIds:
 
 
 def chunked(entries: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Cut a stream into lists of at most `size`, reading no further than asked.
-
-    Args:
-        entries: For example order ids, in any number.
-        size: How many belong into one list.
-
-    Returns:
-        The lists; only the last can be shorter.
-
-    Raises:
-        InvalidInput: The size is below one.
-
-    Example:
-        >>> list(chunked(range(1, 6), 2))
-        [[1, 2], [3, 4], [5]]
-    """
+    """Cut a stream into lists of at most `size`, reading no further than asked."""
     if size < 1:
         raise InvalidInput(f"the size of a chunk must be 1 or more, not {size}")
     remaining = iter(entries)

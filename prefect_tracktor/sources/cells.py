@@ -21,38 +21,12 @@ _READ_OF_A_VALUE = 200
 
 
 def is_order_id(text: str) -> bool:
-    """Whether a text is a number that can be an order id.
-
-    Args:
-        text: The text, without blanks around it.
-
-    Returns:
-        Whether it is.
-
-    Example:
-        >>> is_order_id("gid://shopify/Order/5001"), is_order_id("#1001")
-        (True, False)
-    """
+    """Whether a text is a number that can be an order id."""
     return _ORDER_ID.fullmatch(text) is not None
 
 
 def order_id_of(value: object, *, empty: str) -> int:
-    """Read what is surely an order id; never guess.
-
-    Args:
-        value: Text, as it stands in a file, or a whole number.
-        empty: What to say of an empty value.
-
-    Returns:
-        The id.
-
-    Raises:
-        InvalidInput: It is none; the message says why and what to do, not where.
-
-    Example:
-        >>> order_id_of("gid://shopify/Order/5001", empty="no order id")
-        5001
-    """
+    """Read what is surely an order id; never guess."""
     text = str(value).strip() if isinstance(value, str | int) else ""
     match = _ORDER_ID.fullmatch(text)
     if match is None:
@@ -78,18 +52,7 @@ def _why_not(value: object, text: str, empty: str) -> str:
 
 
 def kind_of(value: object) -> str:
-    """Say what a value is without repeating it: it may be a customer's name or phone number.
-
-    Args:
-        value: The value.
-
-    Returns:
-        Its kind, with an article.
-
-    Example:
-        >>> kind_of("Ada Lovelace"), kind_of("ada@example.com"), kind_of("+49 30 123456")
-        ('text with letters', 'an e-mail address', 'digits with other characters')
-    """
+    """Say what a value is without repeating it: it may be a customer's name or phone number."""
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
     text = value.strip()
@@ -107,38 +70,13 @@ def kind_of(value: object) -> str:
 
 
 def shortened(text: str) -> str:
-    """Show of a name what fits into a message, without a customer's data.
-
-    Args:
-        text: The value.
-
-    Returns:
-        Its beginning.
-
-    Example:
-        >>> shortened("ada@example.com")
-        '[e-mail]'
-    """
+    """Show of a name what fits into a message, without a customer's data."""
     shown = redact(text[:_READ_OF_A_VALUE])
     return shown if len(shown) <= _SHOWN_AT_MOST else shown[:_SHOWN_AT_MOST] + "…"
 
 
 def status_of(value: object) -> str | None:
-    """Read a status.
-
-    Args:
-        value: Text, or nothing.
-
-    Returns:
-        The text without blanks around it; `None` for nothing.
-
-    Raises:
-        InvalidInput: It is no text.
-
-    Example:
-        >>> status_of(" Sewing ")
-        'Sewing'
-    """
+    """Read a status."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -147,21 +85,7 @@ def status_of(value: object) -> str | None:
 
 
 def flag_of(value: object) -> bool | None:
-    """Read yes or no.
-
-    Args:
-        value: A boolean, 0 or 1, text such as "yes" or "false", or nothing.
-
-    Returns:
-        The boolean; `None` for nothing.
-
-    Raises:
-        InvalidInput: It is neither.
-
-    Example:
-        >>> flag_of("TRUE"), flag_of("0"), flag_of("")
-        (True, False, None)
-    """
+    """Read yes or no."""
     if value is None or isinstance(value, bool):
         return value
     text = str(value).strip() if isinstance(value, str | int) else "?"

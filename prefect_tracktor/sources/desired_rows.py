@@ -39,26 +39,7 @@ _NO_CELL = Cell("", None)
 def desired_rows(
     rows: Iterable[Row], *, order_id: str, status: str, automatic: str
 ) -> Iterator[DesiredRow]:
-    """Read each row of a table as a desired status.
-
-    Args:
-        rows: The rows, with the columns named next.
-        order_id: The column of the order id.
-        status: The column of the status.
-        automatic: The column that says who updates the order; it may be missing.
-
-    Returns:
-        The desired statuses with their places, while they are asked for.
-
-    Raises:
-        InvalidInput: A cell cannot be read for sure; the message says where it is.
-
-    Example:
-        >>> row = {"id": Cell("line 2, column id", "7"), "s": Cell("line 2, column s", "Sewing")}
-        >>> [desired] = desired_rows([row], order_id="id", status="s", automatic="")
-        >>> desired.place, desired.desired.order_id, desired.desired.status
-        ('line 2', 7, 'Sewing')
-    """
+    """Read each row of a table as a desired status."""
     for row in rows:
         yield _desired_row(row[order_id], row[status], row.get(automatic, _NO_CELL))
 

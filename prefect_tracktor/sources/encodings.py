@@ -25,25 +25,7 @@ _ESCAPES = (b"u0041", b"\\u0041"), (b"xn--9ca", b"xn--9ca")
 
 
 def checked_encoding(encoding: str) -> str:
-    """Refuse what is no encoding of text files.
-
-    Args:
-        encoding: A name such as utf-8 or cp1252.
-
-    Returns:
-        The same name.
-
-    Raises:
-        ValueError: Python knows none of this name, or it is none for files, such as punycode.
-
-    Example:
-        >>> checked_encoding("cp1252")
-        'cp1252'
-        >>> checked_encoding("punycode")
-        Traceback (most recent call last):
-        ...
-        ValueError: not a text encoding for files; try utf-8-sig, cp1252 or utf-16
-    """
+    """Refuse what is no encoding of text files."""
     if not _is_for_files(encoding):
         raise ValueError("not a text encoding for files; try utf-8-sig, cp1252 or utf-16")
     return encoding
@@ -62,39 +44,12 @@ def _is_for_files(encoding: str) -> bool:
 
 
 def is_wide(encoding: str) -> bool:
-    """Whether the characters of an encoding have two or four bytes.
-
-    Args:
-        encoding: Its name.
-
-    Returns:
-        Whether they have.
-
-    Raises:
-        LookupError: There is no encoding of this name.
-
-    Example:
-        >>> is_wide("UTF16"), is_wide("cp1252")
-        (True, False)
-    """
+    """Whether the characters of an encoding have two or four bytes."""
     return codecs.lookup(encoding).name.startswith(_WIDE)
 
 
 def encoding_of(head: bytes) -> str:
-    r"""Tell the encoding of a file by its first bytes.
-
-    Args:
-        head: The first bytes.
-
-    Returns:
-        The encoding; empty if the bytes do not tell it.
-
-    Example:
-        >>> encoding_of("Id;Name".encode("utf-16-le")), encoding_of(b"\xef\xbb\xbfId")
-        ('utf-16-le', 'utf-8-sig')
-        >>> encoding_of(b"Id;Name")
-        ''
-    """
+    r"""Tell the encoding of a file by its first bytes."""
     marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
     wide = (name for name, (width, at) in _WITHOUT_A_MARK.items() if _fits(head, width, at))
     return next(marked, "") or next(wide, "")

@@ -16,26 +16,7 @@ _WEB = ("http://", "https://")
 
 @contextmanager
 def opened(path: str, options: str, block: str) -> Iterator[tuple[str, BinaryIO]]:
-    """Open a file.
-
-    Args:
-        path: Its path or address; one with an asterisk must match one file.
-        options: What the storage needs, as a JSON object, or empty.
-        block: The block that has both, for messages.
-
-    Yields:
-        The file's name, and its bytes.
-
-    Raises:
-        InvalidInput: It cannot be opened; the message says what to do, and holds no secret.
-
-    Example:
-        >>> import fsspec
-        >>> fsspec.filesystem("memory").pipe("/export_7.csv", b"Id")
-        >>> with opened("memory://export_*.csv", "", "OrderFile") as (name, stream):
-        ...     print(name, stream.read())
-        export_7.csv b'Id'
-    """
+    """Open a file."""
     try:
         storage, inner = url_to_fs(path, **json.loads(options or "{}"))
         name = name_of(path)
@@ -81,20 +62,7 @@ def _not_opened(error: Exception, path: str, block: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """Tell a file's name, without what an address may hold of secrets.
-
-    Args:
-        path: A path or an address; of a chain of addresses the first one names the file.
-
-    Returns:
-        The name.
-
-    Example:
-        >>> name_of("https://storage.example/orders.csv?signature=s3cret")
-        'orders.csv'
-        >>> name_of("zip://*.csv::simplecache::s3://bucket/export.zip")
-        '*.csv'
-    """
+    """Tell a file's name, without what an address may hold of secrets."""
     *links, last = path.split("::")
     addresses = [link for link in links if "://" in link]
     return next(filter(None, map(_name_in, [*addresses, last])), "the file")

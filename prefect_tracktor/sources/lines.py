@@ -18,26 +18,7 @@ _MOST_BLANK = 2_000_000
 
 @contextmanager
 def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[TextIO]:
-    r"""Decode a file.
-
-    Args:
-        content: Its bytes.
-        name: Its name, for messages.
-        encoding: Its encoding, unless its first bytes tell another one for sure.
-        block: The block that names the encoding, for messages.
-
-    Yields:
-        The text, with line ends as they are.
-
-    Raises:
-        InvalidInput: The file is in another encoding.
-
-    Example:
-        >>> content = Peeked(io.BytesIO("Id\n5001\n".encode("utf-16-le")))
-        >>> with text_of(content, "orders.csv", "utf-8-sig", "OrderFile") as text:
-        ...     text.read()
-        'Id\n5001\n'
-    """
+    r"""Decode a file."""
     found = encoding_of(content.head)
     if not found and content.head and is_wide(encoding):
         is_ascii = content.head.isascii() and b"\0" not in content.head
@@ -55,25 +36,7 @@ def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[T
 
 
 class Lines(Iterator[str]):
-    r"""The lines of a text file, and the errors that point at one.
-
-    Args:
-        stream: The text.
-        name: The file's name.
-        block: The block that names the file, for messages.
-
-    Attributes:
-        number: The number of the last line that was read.
-        unended: Whether that one has no line end, as only a file's last line can.
-
-    Raises:
-        InvalidInput: While reading: a line cannot be read; the message says why.
-
-    Example:
-        >>> lines = Lines(io.StringIO("Id\n5001"), "orders.csv", block="OrderFile")
-        >>> list(lines), lines.number, lines.unended
-        (['Id\n', '5001'], 2, True)
-    """
+    r"""The lines of a text file, and the errors that point at one."""
 
     def __init__(self, stream: TextIO, name: str, *, block: str) -> None:
         self.block = block
@@ -123,29 +86,14 @@ class Lines(Iterator[str]):
         self._length_of_row = 0
 
     def skip_blank(self) -> None:
-        """Pass over a blank row.
-
-        Raises:
-            InvalidInput: There are more of them than any export has.
-        """
+        """Pass over a blank row."""
         self._blank += 1
         if self._blank > _MOST_BLANK:
             problem = f"more than {_MOST_BLANK:,} blank lines; export it again"
             raise self.refusal(self.number, problem)
 
     def first_that_is_not_blank(self, *, empty: str, blank: str) -> str:
-        """Read up to the first line that holds something.
-
-        Args:
-            empty: What is wrong if the file has no line.
-            blank: What is wrong if all lines are blank.
-
-        Returns:
-            The line.
-
-        Raises:
-            InvalidInput: There is none.
-        """
+        """Read up to the first line that holds something."""
         for line in self:
             if line.strip(_OF_BLANK_ROWS):
                 return line
@@ -154,28 +102,11 @@ class Lines(Iterator[str]):
         raise self.refusal(1, blank if self.number else empty)
 
     def refusal(self, line: int, problem: str, column: str = "") -> InvalidInput:
-        """Make the error for a line.
-
-        Args:
-            line: The line's number.
-            problem: What is wrong, and what to do.
-            column: The column, if it is one cell.
-
-        Returns:
-            The error, ready to be raised.
-        """
+        """Make the error for a line."""
         return InvalidInput(f"{self.place(line, column)}: {problem}")
 
     def place(self, line: int, column: str = "") -> str:
-        """Name a line, or a cell in it.
-
-        Args:
-            line: The line's number.
-            column: The column of the cell.
-
-        Returns:
-            The place, for messages.
-        """
+        """Name a line, or a cell in it."""
         return f"{self._name}, line {line}" + (f", column {column}" if column else "")
 
 

@@ -6,21 +6,7 @@ _NOTHING: Mapping[str, int] = {}
 
 
 class OrderIds(Iterator[int]):
-    """The ids of orders, read while they are asked for.
-
-    Args:
-        ids: The ids, each once.
-        why_none: Says why there is none; asked only after the end.
-        left_out: How many orders were left out, by reason; it may grow while `ids` is read.
-
-    Attributes:
-        left_out: How many orders were left out so far, by reason.
-
-    Example:
-        >>> ids = OrderIds([5001], why_none=lambda: "no order", left_out={"cancelled": 2})
-        >>> list(ids), ids.note
-        ([5001], 'left out: 2 cancelled')
-    """
+    """The ids of orders, read while they are asked for."""
 
     def __init__(
         self,

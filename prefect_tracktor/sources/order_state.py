@@ -58,40 +58,12 @@ _DASHES = " \t-\u2010\u2011\u2012\u2013\u2014\u2212./_'\"\u2717\u2718\u00d7"
 
 
 def tells_state(column: str) -> bool:
-    """Whether a column of an orders export says that nobody waits for an order.
-
-    Args:
-        column: Its name.
-
-    Returns:
-        Whether it does.
-
-    Example:
-        >>> tells_state("Cancelled at"), tells_state("financial_status"), tells_state("Notes")
-        (True, True, False)
-    """
+    """Whether a column of an orders export says that nobody waits for an order."""
     return folded(column) in _CANCELLATION or folded(column) in _STATES
 
 
 def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
-    """Read what a row of an orders export says of its order.
-
-    Args:
-        cells: The row's values, by the columns that `tells_state`.
-
-    Returns:
-        The states; `None` if the row leaves all statuses blank, as the further rows of an order
-        do in Shopify's exports.
-
-    Example:
-        >>> states_in({"Financial Status": "voided", "Cancelled at": "2026-10-03"}) == {
-        ...     "cancelled",
-        ...     "voided",
-        ... }
-        True
-        >>> states_in({"Financial Status": "paid"}), states_in({"Financial Status": ""})
-        (frozenset(), None)
-    """
+    """Read what a row of an orders export says of its order."""
     texts = {folded(column): _text(value) for column, value in cells.items()}
     found = {_state_of(column, text) for column, text in texts.items() if column in _STATES}
     if any(_is_said(text) for column, text in texts.items() if column in _CANCELLATION):

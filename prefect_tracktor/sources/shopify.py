@@ -271,21 +271,7 @@ class ShopifyOrders(Block):
 
 
 def quoted(value: str) -> str:
-    r"""Write a value so that nothing in it can be taken for a part of the search.
-
-    Shopify documents quotes around a value and the backslash before a special character; that the
-    latter also holds for quotes within quotes is [inferred].
-
-    Args:
-        value: Any text.
-
-    Returns:
-        The value in quotes.
-
-    Example:
-        >>> quoted('vip" OR status:any')
-        '"vip\\" OR status:any"'
-    """
+    r"""Write a value so that nothing in it can be taken for a part of the search."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -301,11 +287,7 @@ def _written(time: datetime) -> str:
 def _listed(
     client: ShopifyClient, conditions: list[str], since: datetime | None
 ) -> Iterator[ListedOrder]:
-    """All orders that match, oldest first; some of them twice.
-
-    A long list is read in stretches, each a search of its own that begins with the time at which
-    the one before ended.
-    """
+    """All orders that match, oldest first; some of them twice."""
     while True:
         created = [f"created_at:>='{_written(since)}'"] if since else []
         stretch = islice(_paged(client, " ".join([*created, *conditions])), LONGEST_STRETCH)

@@ -60,15 +60,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Cell(NamedTuple):
-    """A value of a table, and where it stands.
-
-    In CSV it is text without blanks around it; in JSON Lines anything, with numbers as the text
-    that was written, since a float could lose digits of an id.
-
-    Example:
-        >>> Cell("plan.csv, line 2, column status", "Sewing").value
-        'Sewing'
-    """
+    """A value of a table, and where it stands."""
 
     place: str
     value: object
@@ -78,22 +70,7 @@ Row = dict[str, Cell]
 
 
 class TableFile(Block, ABC):
-    r"""What the blocks that read a table from a file have in common.
-
-    Attributes:
-        path: Where the file is.
-        format: How to read the file.
-        encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys: a JSON object.
-
-    Example:
-        >>> import fsspec
-        >>> storage = fsspec.filesystem("memory")
-        >>> storage.pipe("/plan.csv", b"order_id;status\n5001;Sewing")
-        >>> for row in TableFile(path="memory://plan.csv").rows(["status"]):
-        ...     print(row["status"])
-        Cell(place='plan.csv, line 2, column status', value='Sewing')
-    """
+    r"""What the blocks that read a table from a file have in common."""
 
     model_config = BLOCK_CONFIG
 
@@ -161,21 +138,7 @@ class TableFile(Block, ABC):
         *,
         also: Callable[[str], bool] = lambda _column: False,
     ) -> Iterator[Row]:
-        """Read the table row by row.
-
-        Args:
-            columns: The columns, or keys in JSON Lines, that must be there.
-            optional: Those that may be there.
-            also: Tells of any other column whether it is wanted, too.
-
-        Returns:
-            Each row's cells by column, while they are asked for; a JSON line that is no object is
-            the cell of the one column asked for.
-
-        Raises:
-            InvalidInput: The file, its header or a line cannot be read for sure. The message
-                names the file, the line, and what to do.
-        """
+        """Read the table row by row."""
         block = type(self).__name__
         wanted = _Wanted(columns, optional, also)
         with opened(self.path, self.storage_options.get_secret_value(), block) as (name, stream):
@@ -225,11 +188,7 @@ class _LastRow:
         self._states: set[str] = set()
 
     def problem(self, cells: int, header: int, last: object, state: str = "") -> str:
-        """Why the row seems to be cut off; empty if it does not.
-
-        A row that is cut off has fewer cells than all others, or ends in an id with fewer digits or
-        in a state that no other has. Of a date the beginning says enough.
-        """
+        """Why the row seems to be cut off; empty if it does not."""
         if (
             state
             and self._states
@@ -419,19 +378,7 @@ def _without_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def column_positions(wanted: str, names: Sequence[str]) -> list[int]:
-    """Find a column by its exact name, else by its letters and digits, in any letter case.
-
-    Args:
-        wanted: The column's name.
-        names: The names that there are.
-
-    Returns:
-        Its positions: one if it is there, more if it is not clear which is meant.
-
-    Example:
-        >>> column_positions("order_id", ["Name", "Order Id"]), column_positions("Id", ["Name"])
-        ([1], [])
-    """
+    """Find a column by its exact name, else by its letters and digits, in any letter case."""
     stripped = [name.strip() for name in names]
     exact = [index for index, name in enumerate(stripped) if name == wanted]
     return exact or [index for index, name in enumerate(stripped) if folded(name) == folded(wanted)]
@@ -439,18 +386,7 @@ def column_positions(wanted: str, names: Sequence[str]) -> list[int]:
 
 @lru_cache(maxsize=4096)
 def folded(name: str) -> str:
-    """Give a column's name the form by which it is compared.
-
-    Args:
-        name: The name.
-
-    Returns:
-        Its letters and digits in lower case; the name itself if it has none.
-
-    Example:
-        >>> folded("cancelledAt") == folded("Cancelled at") == folded("cancelled_at")
-        True
-    """
+    """Give a column's name the form by which it is compared."""
     return "".join(filter(str.isalnum, name.casefold())) or name
 
 

@@ -94,26 +94,7 @@ class Peeked(io.RawIOBase):
 def tables_in(
     stream: BinaryIO, name: str, *, any_suffix: bool = False
 ) -> Iterator[tuple[str, Peeked]]:
-    r"""Unpack a file.
-
-    Args:
-        stream: The file's bytes.
-        name: The file's name, for messages.
-        any_suffix: Whether a table in an archive may have any suffix.
-
-    Returns:
-        Name and bytes of each table in it: of the file itself, or of those in an archive, in their
-        natural order.
-
-    Raises:
-        InvalidInput: The file holds no table, or far more than a table would; the message says
-            what it is and what to do.
-
-    Example:
-        >>> [(name, table)] = tables_in(io.BytesIO(gzip.compress(b"Id\n5001\n")), "orders.csv.gz")
-        >>> name, table.read()
-        ('orders.csv.gz', b'Id\n5001\n')
-    """
+    r"""Unpack a file."""
     try:
         yield from _tables_in(stream, name, any_suffix=any_suffix)
     except InvalidInput:
@@ -141,19 +122,7 @@ def _tables_in(stream: BinaryIO, name: str, *, any_suffix: bool) -> Iterator[tup
 
 
 def refusal(error: Exception, place: str) -> InvalidInput:
-    """Say why a file cannot be read further.
-
-    Args:
-        error: What its storage or its compression raised; its words may hold secrets.
-        place: Where in the file.
-
-    Returns:
-        The error to raise.
-
-    Example:
-        >>> refusal(EOFError(), "orders.csv.gz, line 2")
-        InvalidInput('orders.csv.gz, line 2: the file is damaged or cut off here (EOFError); ...')
-    """
+    """Say why a file cannot be read further."""
     kind = type(error).__name__
     if isinstance(error, NotImplementedError):
         problem = "packed in a way that Python cannot read; pack it again as an ordinary .zip"

@@ -86,35 +86,14 @@ class DesiredStatus:
 
 
 class DesiredRow(NamedTuple):
-    """A desired status with the place it was read from, for messages.
-
-    Example:
-        >>> DesiredRow("plan.csv, line 2", DesiredStatus(1001, "Sewing")).place
-        'plan.csv, line 2'
-    """
+    """A desired status with the place it was read from, for messages."""
 
     place: str
     desired: DesiredStatus
 
 
 def desired_rows_of(desired: object, *, field: str) -> Iterator[DesiredRow]:
-    """Read what people write for desired statuses, each with its place.
-
-    Args:
-        desired: Desired statuses, pairs or dictionaries with their fields; a dictionary of statuses
-            by order id; or a single `DesiredStatus`.
-        field: What to call it in an error.
-
-    Returns:
-        The rows, while they are asked for.
-
-    Raises:
-        InvalidInput: It is something else, or a value in it cannot be right.
-
-    Example:
-        >>> [row.place for row in desired_rows_of({1001: "Sewing"}, field="updates")]
-        ['updates[0]']
-    """
+    """Read what people write for desired statuses, each with its place."""
     if isinstance(desired, DesiredStatus):
         entries: Iterable[object] = [desired]
     elif isinstance(desired, Mapping):
@@ -151,25 +130,7 @@ def _desired_of(entry: object, place: str) -> DesiredStatus:
 
 
 def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
-    """Give each order one row; the same row twice is one.
-
-    Args:
-        rows: The rows.
-
-    Returns:
-        The rows by order id, in the order of their first appearance.
-
-    Raises:
-        InvalidInput: Rows for the same order disagree; the message gives the places of both.
-
-    Example:
-        >>> rows = [DesiredRow("line 2", DesiredStatus(7, "Cutting")),
-        ...         DesiredRow("line 9", DesiredStatus(7, "Sewing"))]
-        >>> agreed(rows)
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: line 2 and line 9 disagree about order 7: ...
-    """
+    """Give each order one row; the same row twice is one."""
     by_order: dict[int, DesiredRow] = {}
     disagreements: list[str] = []
     for row in rows:
@@ -188,25 +149,7 @@ def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
 def checked_statuses(
     rows: Iterable[DesiredRow], options: Sequence[StatusOption]
 ) -> list[DesiredRow]:
-    """Give each wanted status the label that the shop has for it.
-
-    Args:
-        rows: The rows.
-        options: The shop's status options.
-
-    Returns:
-        The same rows; a status given by key, or in other letter case, as its option's label.
-
-    Raises:
-        InvalidInput: A status is none of the options; the message gives each place, and the
-            nearest option.
-
-    Example:
-        >>> options = [StatusOption(key="in_transit", label="In transit")]
-        >>> [row] = checked_statuses([DesiredRow("", DesiredStatus(7, "IN_TRANSIT"))], options)
-        >>> row.desired.status
-        'In transit'
-    """
+    """Give each wanted status the label that the shop has for it."""
     checked: list[DesiredRow] = []
     unknown: list[str] = []
     # a shop has a few statuses and many orders
@@ -232,27 +175,7 @@ def checked_statuses(
 
 
 def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
-    """Find the status option that is meant.
-
-    Args:
-        status: A label or key.
-        options: The shop's status options.
-
-    Returns:
-        The option with this very label, else the one that it means.
-
-    Raises:
-        InvalidInput: None is meant, or more than one.
-
-    Example:
-        >>> options = [StatusOption(label="Cutting"), StatusOption(label="Sewing")]
-        >>> option_for("sewing", options).label
-        'Sewing'
-        >>> option_for("Sowing", options)
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: text of 6 characters is not one of ...'Sewing'?
-    """
+    """Find the status option that is meant."""
     meant = options_meant(status, options)
     if len(meant) == 1:
         return meant[0]
@@ -265,23 +188,7 @@ def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
 
 
 def options_meant(status: str, options: Sequence[StatusOption]) -> list[StatusOption]:
-    """Find the status options that may be meant.
-
-    Args:
-        status: A label or key, as people write it or as an order shows it.
-        options: The status options.
-
-    Returns:
-        The one with this very label, else that with this very key, else all that have it in other
-        letter case or with other marks between its words.
-
-    Example:
-        >>> options = [StatusOption(label="Ready"), StatusOption(label="READY")]
-        >>> [option.label for option in options_meant("READY", options)]
-        ['READY']
-        >>> len(options_meant("ready", options))
-        2
-    """
+    """Find the status options that may be meant."""
     exact = [option for option in options if option.label == status] or [
         option for option in options if option.key == status
     ]

@@ -29,18 +29,7 @@ HANDED_BACK = "back to the carrier"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An order that is to be written.
-
-    Attributes:
-        update: What is written.
-        order_name: How the shop calls the order.
-        old: Its statuses as they are.
-        new: The status it gets, or that the carrier gets it back.
-
-    Example:
-        >>> Change(DesiredStatus(1001, "Sewing"), "#1001", "Cutting", "Sewing").order_id
-        1001
-    """
+    """An order that is to be written."""
 
     update: DesiredStatus
     order_name: str
@@ -55,19 +44,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """An order that differs from what is wanted, and is left alone.
-
-    Attributes:
-        order_id: The order's id.
-        order_name: How the shop calls it.
-        old: Its statuses as they are.
-        new: What was wanted.
-        reason: Why it is left alone.
-
-    Example:
-        >>> Protected(1001, "#1001", "in_transit", "Sewing", "the carrier updates it").reason
-        'the carrier updates it'
-    """
+    """An order that differs from what is wanted, and is left alone."""
 
     order_id: int
     order_name: str
@@ -82,21 +59,7 @@ Decide = Callable[[Order], Decision]
 
 @dataclass(slots=True)
 class StatusPlan:
-    """What is to become of many orders: each id is in exactly one of the lists.
-
-    Attributes:
-        changes: What is to be written.
-        right: The orders that need no change.
-        protected: Those that differ and are left alone.
-        missing: The ids that Tracktor does not know.
-        failed: The ids that could not be read, and why.
-
-    Example:
-        >>> plan = StatusPlan()
-        >>> plan.add(Batch(found=[Order(order_id=7)], missing=[8]), lambda order: None)
-        >>> plan.right, plan.missing
-        ([7], [8])
-    """
+    """What is to become of many orders: each id is in exactly one of the lists."""
 
     changes: list[Change] = field(default_factory=list)
     right: list[int] = field(default_factory=list)
@@ -105,12 +68,7 @@ class StatusPlan:
     failed: list[Failure] = field(default_factory=list)
 
     def add(self, batch: Batch[Order], decide: Decide) -> None:
-        """Decide about the orders of a batch; of the orders themselves nothing is kept.
-
-        Args:
-            batch: What was read.
-            decide: Decides about an order.
-        """
+        """Decide about the orders of a batch; of the orders themselves nothing is kept."""
         self.missing += batch.missing
         self.failed += batch.failed
         for order in batch.found:
@@ -125,22 +83,7 @@ class StatusPlan:
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Decides what makes an order agree with the shop's own records.
-
-    Attributes:
-        wishes: What the shop wants, by order id; statuses are labels of `options`.
-        options: The shop's status options.
-        takeover: Whether orders that the carrier updates, or that are delivered, may be set.
-        release_fulfilled: Whether fulfilled orders under a manual status go back to the carrier.
-
-    Example:
-        >>> sewing = StatusOption(label="Sewing")
-        >>> decide = Reconciliation({7: DesiredStatus(7, "Sewing")}, [sewing])
-        >>> decide(Order(order_id=7, statuses=["Cutting"])).update.status
-        'Sewing'
-        >>> decide(Order(order_id=7, statuses=["Sewing"])) is None
-        True
-    """
+    """Decides what makes an order agree with the shop's own records."""
 
     wishes: Mapping[int, DesiredStatus]
     options: Sequence[StatusOption]
@@ -189,24 +132,7 @@ class StatusStage:
 
 @dataclass(frozen=True, slots=True)
 class Progression:
-    """Decides which stage an order's age has brought it to; only ever forward.
-
-    An order without a status, or one that is ready and nothing else, stands before the first stage.
-    One that was shipped is past all of them: it goes back to its carrier, and no stage is set.
-
-    Attributes:
-        stages: The stages, youngest first, each with its status option.
-        options: All status options of the shop.
-        now: The present; aware.
-        release_fulfilled: Whether shipped orders under a manual status go back to the carrier.
-
-    Example:
-        >>> options = [StatusOption(label="Cutting")]
-        >>> stages = checked_stages([StatusStage("Cutting", 1)], options)
-        >>> decide = Progression(stages, options, now=dt.datetime(2026, 11, 24, tzinfo=dt.UTC))
-        >>> decide(Order(order_id=7, order_created_at="2026-11-20T08:00:00Z")).new
-        'Cutting'
-    """
+    """Decides which stage an order's age has brought it to; only ever forward."""
 
     stages: Sequence[tuple[StatusStage, StatusOption]]
     options: Sequence[StatusOption]
@@ -281,26 +207,7 @@ class Progression:
 def checked_stages(
     stages: Sequence[StatusStage], options: Sequence[StatusOption]
 ) -> list[tuple[StatusStage, StatusOption]]:
-    """Find each stage's status option, and refuse stages that are no progression.
-
-    Args:
-        stages: The stages.
-        options: The shop's status options.
-
-    Returns:
-        The stages, each with its option.
-
-    Raises:
-        InvalidInput: There is none, a status is none of the shop's or stands twice, or the ages do
-            not rise.
-
-    Example:
-        >>> options = [StatusOption(label="Cutting"), StatusOption(label="Sewing")]
-        >>> checked_stages([StatusStage("Cutting", 2), StatusStage("Sewing", 1)], options)
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: stages[1] ('Sewing') must start later than ...
-    """
+    """Find each stage's status option, and refuse stages that are no progression."""
     if not stages:
         raise InvalidInput("stages is empty: name at least one status and the days it starts after")
     for place, (before, stage) in enumerate(pairwise(stages), start=1):
@@ -331,90 +238,31 @@ def _with_options(
 
 
 def statuses_of(order: Order) -> tuple[str, ...]:
-    """What an order shows: the status of each parcel, or its own while there is none.
-
-    Args:
-        order: The order.
-
-    Returns:
-        The statuses; empty strings for parcels without one.
-
-    Example:
-        >>> statuses_of(Order(order_id=7, statuses=["Cutting"]))
-        ('Cutting',)
-    """
+    """What an order shows: the status of each parcel, or its own while there is none."""
     if order.fulfillments:
         return tuple(parcel.shipment_status or "" for parcel in order.fulfillments)
     return order.statuses
 
 
 def current(order: Order) -> str:
-    """An order's statuses for people.
-
-    Args:
-        order: The order.
-
-    Returns:
-        The different ones, with commas between them.
-
-    Example:
-        >>> current(Order(order_id=7, statuses=["Cutting", "Cutting", "Sewing"]))
-        'Cutting, Sewing'
-    """
+    """An order's statuses for people."""
     return ", ".join(dict.fromkeys(filter(None, statuses_of(order))))
 
 
 def name_of(order: Order) -> str:
-    """How the shop calls an order.
-
-    Args:
-        order: The order.
-
-    Returns:
-        Its name, or else its id.
-
-    Example:
-        >>> name_of(Order(order_id=7))
-        '7'
-    """
+    """How the shop calls an order."""
     return order.order_name or str(order.order_id)
 
 
 def is_carriers(order: Order) -> bool:
-    """Whether a carrier updates the order, or may do so; one without parcels has none yet.
-
-    Args:
-        order: The order.
-
-    Returns:
-        False if that is surely not so. An order that shows what only carriers report has one, even
-        if its parcels are not in the answer.
-
-    Example:
-        >>> is_carriers(Order(order_id=7, automatic_carrier_updates=True))
-        False
-        >>> is_carriers(Order(order_id=7, statuses=["in_transit"]))
-        True
-    """
+    """Whether a carrier updates the order, or may do so; one without parcels has none yet."""
     if carrier_updates(order) is False:
         return False
     return bool(order.fulfillments) or not CARRIER_STATUSES.isdisjoint(order.status_keys)
 
 
 def carrier_updates(order: Order) -> bool | None:
-    """Whether the carrier's reports count for an order.
-
-    Args:
-        order: The order.
-
-    Returns:
-        The order's own setting; where it says nothing, that of its parcels if they agree; `None`
-        if it is not known.
-
-    Example:
-        >>> carrier_updates(Order(order_id=7, automatic_carrier_updates=False))
-        False
-    """
+    """Whether the carrier's reports count for an order."""
     if order.automatic_carrier_updates is not None:
         return order.automatic_carrier_updates
     settings = {parcel.is_automatic for parcel in order.fulfillments}
@@ -422,18 +270,7 @@ def carrier_updates(order: Order) -> bool | None:
 
 
 def is_fulfilled(order: Order) -> bool:
-    """Whether everything has been handed to a carrier.
-
-    Args:
-        order: The order.
-
-    Returns:
-        True if there are parcels and each says so.
-
-    Example:
-        >>> is_fulfilled(Order(order_id=7))
-        False
-    """
+    """Whether everything has been handed to a carrier."""
     return bool(order.fulfillments) and all(
         status_key(parcel.fulfillment_status or "") == "fulfilled" for parcel in order.fulfillments
     )

@@ -154,25 +154,7 @@ class CompletedOrders(DatabaseBlock):
 
 
 def arrived_at(order: Order) -> datetime | None:
-    """When all of an order had arrived.
-
-    Args:
-        order: The order as Tracktor knows it.
-
-    Returns:
-        The time of its last parcel; `None` in any doubt: no parcels, a part not sent yet, a parcel
-        that was not delivered or of which it is not known when.
-
-    Example:
-        >>> parcel = {
-        ...     "fulfillment_id": 7,
-        ...     "fulfillment_status": "fulfilled",
-        ...     "shipment_status": "delivered",
-        ...     "latest_status": {"key": "delivered", "datetime": "2026-01-31T10:00:00Z"},
-        ... }
-        >>> arrived_at(Order(order_id=1002, fulfillments=[parcel])).isoformat()
-        '2026-01-31T10:00:00+00:00'
-    """
+    """When all of an order had arrived."""
     parcels = order.fulfillments
     sent = sum(item.quantity or 1 for parcel in parcels for item in parcel.line_items)
     if order.line_item_count and sent < order.line_item_count:

@@ -52,19 +52,7 @@ _LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
 
 
 class DatabaseBlock(Block, ABC):
-    """What the blocks that keep something in a database have in common.
-
-    Attributes:
-        url: Where it is kept; empty for a SQLite file in the Prefect home.
-
-    Raises:
-        pydantic.ValidationError: The URL is none, or of a database that is not supported; the
-            message does not repeat it.
-
-    Example:
-        >>> DatabaseBlock(url="sqlite:////tmp/tracktor.sqlite3").url
-        SecretStr('**********')
-    """
+    """What the blocks that keep something in a database have in common."""
 
     model_config = BLOCK_CONFIG
     tables: ClassVar[tuple[Table, ...]] = ()
@@ -88,14 +76,7 @@ class DatabaseBlock(Block, ABC):
         return value
 
     def verify(self) -> None:
-        """Open the database, and make the tables if need be, to see that it can be used.
-
-        Raises:
-            DatabaseError: It cannot be used; the message says why, without secrets.
-
-        Example:
-            >>> ledger.verify()
-        """
+        """Open the database, and make the tables if need be, to see that it can be used."""
         for table in self.tables:
             with self.transaction(table):
                 pass
@@ -116,23 +97,7 @@ class DatabaseBlock(Block, ABC):
 
     @contextmanager
     def transaction(self, *tables: Table) -> Iterator[Connection]:
-        """A transaction in which the tables are there; committed when the block ends well.
-
-        Args:
-            *tables: What is read or written; they are made if need be.
-
-        Yields:
-            The connection.
-
-        Raises:
-            DatabaseError: The database cannot be used; the message says why, without secrets.
-
-        Example:
-            >>> from prefect_tracktor.storage.completed_orders import COMPLETED
-            >>> with ledger.transaction(COMPLETED) as database:
-            ...     database.execute(COMPLETED.select()).all()
-            []
-        """
+        """A transaction in which the tables are there; committed when the block ends well."""
         url = self.url.get_secret_value() or _default_url()
         try:
             with _engine(url, tables).begin() as connection:
@@ -154,22 +119,7 @@ class DatabaseBlock(Block, ABC):
 
 
 def database_url(text: str) -> URL:
-    """Read the URL of a database that can be used, whichever of its drivers it names.
-
-    Args:
-        text: The URL.
-
-    Returns:
-        The URL with the driver that is used here.
-
-    Raises:
-        InvalidInput: It is none, of another database, of one in memory, or of a file whose path is
-            relative: in each directory that would be another file.
-
-    Example:
-        >>> database_url("postgresql://user:secret@host/shop").drivername
-        'postgresql+psycopg'
-    """
+    """Read the URL of a database that can be used, whichever of its drivers it names."""
     try:
         url = make_url(text)
         driver = _DRIVERS[url.drivername]
@@ -194,36 +144,12 @@ def _check_file(path: str) -> None:
 
 
 def storable_id(value: int) -> bool:
-    """Whether a database can hold an id; Shopify's are far smaller.
-
-    Args:
-        value: The id.
-
-    Returns:
-        Whether it fits into 64 bits.
-
-    Example:
-        >>> storable_id(5000000001001), storable_id(2**70)
-        (True, False)
-    """
+    """Whether a database can hold an id; Shopify's are far smaller."""
     return -_LARGEST_ID <= value <= _LARGEST_ID
 
 
 def now_in(database: Connection) -> datetime:
-    """What time it is by the database's clock, which all machines that share it go by.
-
-    Args:
-        database: The connection.
-
-    Returns:
-        The time; aware.
-
-    Example:
-        >>> from prefect_tracktor.storage.completed_orders import COMPLETED
-        >>> with ledger.transaction(COMPLETED) as database:
-        ...     now_in(database).tzinfo is not None
-        True
-    """
+    """What time it is by the database's clock, which all machines that share it go by."""
     if database.dialect.name == "sqlite":
         return datetime.now(UTC)  # SQLite runs in this process
     now: datetime = database.execute(select(func.clock_timestamp())).scalar_one()
@@ -231,38 +157,12 @@ def now_in(database: Connection) -> datetime:
 
 
 def aware(time: datetime) -> datetime:
-    """A time as it was stored: SQLite gives back the UTC that was written, without saying so.
-
-    Args:
-        time: What a query gave.
-
-    Returns:
-        The time; aware.
-
-    Example:
-        >>> aware(datetime(2026, 11, 2)).isoformat()
-        '2026-11-02T00:00:00+00:00'
-    """
+    """A time as it was stored: SQLite gives back the UTC that was written, without saying so."""
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time
 
 
 def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
-    """What a database said about an error, in a line without its URL, password or anybody's data.
-
-    Its own words are in the DEBUG log.
-
-    Args:
-        error: What SQLAlchemy raised.
-        url: The database's URL.
-        ours: What the database was asked; words of it may be repeated.
-
-    Returns:
-        The kind of error, and what was said in public words.
-
-    Example:
-        >>> said_without_secrets(OSError("no s3cret for you"), "postgresql://me:s3cret@host/shop")
-        'OSError: no [hidden] for you'
-    """
+    """What a database said about an error, in one line without its URL, password or any data."""
     cause = getattr(error, "orig", None) or error
     kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
     password = make_url(url).password or ""
@@ -297,38 +197,13 @@ def _waited_for(error: Exception, tables: Iterable[Table]) -> str:
 
 
 def insert_into(table: Table, database: Connection) -> Any:
-    """An INSERT that knows what to do on conflict, in the dialect of the database.
-
-    Args:
-        table: Where to.
-        database: The connection that will execute it.
-
-    Returns:
-        SQLAlchemy's statement.
-
-    Example:
-        >>> from prefect_tracktor.storage.completed_orders import COMPLETED
-        >>> with ledger.transaction(COMPLETED) as database:
-        ...     hasattr(insert_into(COMPLETED, database), "on_conflict_do_nothing")
-        True
-    """
+    """An INSERT that knows what to do on conflict, in the dialect of the database."""
     dialect = sqlite if database.dialect.name == "sqlite" else postgresql
     return dialect.insert(table)
 
 
 def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
-    """Cut what is looked up or written into as much as one statement should hold.
-
-    Args:
-        entries: Keys or rows.
-
-    Yields:
-        Some of them at a time.
-
-    Example:
-        >>> [len(some) for some in by_statement(range(1200))]
-        [500, 500, 200]
-    """
+    """Cut what is looked up or written into as much as one statement should hold."""
     remaining = iter(entries)
     while some := list(islice(remaining, _ROWS_A_STATEMENT)):
         yield some

@@ -103,21 +103,7 @@ _key_columns = (
 
 @dataclass(frozen=True, order=True, slots=True)
 class NoticeKey:
-    """What a customer is told at most once.
-
-    Attributes:
-        shop: A name for the Tracktor account.
-        order_id: The Shopify id of the order.
-        fulfillment_id: The Shopify id of the parcel's fulfillment.
-        reason: What the customer is told about it, such as `exception:expired`.
-
-    Raises:
-        InvalidInput: A database cannot hold one of them, and the message says which.
-
-    Example:
-        >>> NoticeKey("shop", 1001, 7, "exception:expired").reason
-        'exception:expired'
-    """
+    """What a customer is told at most once."""
 
     shop: str
     order_id: int
@@ -143,12 +129,7 @@ def _check_text(text: str, *, field: str, at_most: int) -> None:
 
 
 class NoticeState(StrEnum):
-    """How far a notice has got.
-
-    Example:
-        >>> NoticeState("sent") is NoticeState.SENT
-        True
-    """
+    """How far a notice has got."""
 
     CLAIMED = "claimed"
     SENT = "sent"
@@ -157,21 +138,7 @@ class NoticeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A row of the ledger. It holds ids and times, no personal data.
-
-    Attributes:
-        key: What the customer was told, or was to be told.
-        state: How far it got.
-        run: The run that claimed it, usually a Prefect flow run's id.
-        claimed_at: When it was claimed; aware.
-        settled_at: When it was settled; aware, or `None` for an open claim.
-
-    Example:
-        >>> now = datetime.fromisoformat("2026-11-24T12:00:00Z")
-        >>> key = NoticeKey("shop", 1, 7, "exception:expired")
-        >>> Notice(key, NoticeState.CLAIMED, "run", now, None).settled_at is None
-        True
-    """
+    """A row of the ledger. It holds ids and times, no personal data."""
 
     key: NoticeKey
     state: NoticeState

@@ -19,18 +19,7 @@ _ANY = "accept"
 
 @dataclass(frozen=True, slots=True)
 class LedgerStanding:
-    """A ledger, and what it knows of an account.
-
-    Attributes:
-        ledger: The ledger's identity, which it was given when it was made.
-        place: Where it is kept.
-        account: The account.
-        sent: How many notices of the account it holds as sent.
-
-    Example:
-        >>> LedgerStanding("0f3a", "/srv/ledger.sqlite3", "shop", 12).sent
-        12
-    """
+    """A ledger, and what it knows of an account."""
 
     ledger: str
     place: str
@@ -40,57 +29,20 @@ class LedgerStanding:
 
 @dataclass(frozen=True, slots=True)
 class LedgerMemory:
-    """What Prefect remembers of an account's ledger.
-
-    Attributes:
-        variable: The name of the Prefect Variable.
-        server: The Tracktor that the account is of: a rehearsal's tells nothing about the real one.
-
-    Example:
-        >>> memory = LedgerMemory.of("shop")
-        >>> first = LedgerStanding("0f3a", "/srv/ledger.sqlite3", "shop", 12)
-        >>> memory.keep(first)
-        >>> memory.check(first)
-        False
-        >>> memory.check(LedgerStanding("77b1", "/srv/another.sqlite3", "shop", 0))
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.LedgerReplaced: the ledger /srv/another.sqlite3 is
-        not ...
-    """
+    """What Prefect remembers of an account's ledger."""
 
     variable: str
     server: str = ""
 
     @classmethod
     def of(cls, account: str, *, base_url: str = "", purpose: str = "") -> "LedgerMemory":
-        """The memory of an account.
-
-        Args:
-            account: The account's name.
-            base_url: Where its Tracktor is.
-            purpose: What else than mail the ledger is kept for, such as `events`.
-
-        Returns:
-            The memory.
-        """
+        """The memory of an account."""
         server = hashlib.sha256(base_url.encode()).hexdigest()[:12] if base_url else ""
         name = "_".join(filter(None, ("tracktor_ledger", account, purpose)))
         return cls(name, server)
 
     def check(self, standing: LedgerStanding) -> bool:
-        """Refuse a ledger that is not the account's, or that has lost a part of what it held.
-
-        Args:
-            standing: The ledger at hand.
-
-        Returns:
-            Whether a person has accepted this ledger.
-
-        Raises:
-            LedgerReplaced: It is another one, or it knows less than it did.
-            TracktorError: Prefect's API does not answer.
-        """
+        """Refuse a ledger that is not the account's, or that has lost a part of what it held."""
         known = self._read()
         if known.get("ledger", _ANY) == _ANY:
             return bool(known)
@@ -106,15 +58,7 @@ class LedgerMemory:
         return bool(known.get("accepted"))
 
     def keep(self, standing: LedgerStanding) -> None:
-        """Remember the ledger as the account's.
-
-        Args:
-            standing: The ledger at hand.
-
-        Raises:
-            LedgerReplaced: Another run has begun to go by another ledger since `check`.
-            TracktorError: Prefect's API does not answer.
-        """
+        """Remember the ledger as the account's."""
         try:
             self._write(standing, overwrite=False)
         except (ObjectAlreadyExists, ValueError):  # of an earlier run, or of one at this moment
@@ -125,14 +69,7 @@ class LedgerMemory:
             self._write(standing, accepted=accepted)
 
     def accept(self, standing: LedgerStanding) -> None:
-        """Remember the ledger as the one that a person has accepted.
-
-        Args:
-            standing: The ledger.
-
-        Raises:
-            TracktorError: Prefect's API does not answer.
-        """
+        """Remember the ledger as the one that a person has accepted."""
         self._write(standing, accepted=True)
 
     def _write(

@@ -16,16 +16,7 @@ ANSWER_SECONDS = 20
 
 
 class PatientConnection(Connection[Any]):
-    """A connection that gives up on a server which does not answer, be it frozen or cut off.
-
-    The server's own time limits end nothing then, and TCP may wait for a quarter of an hour.
-
-    Example:
-        >>> PatientConnection.connect("postgresql://nobody@127.0.0.1:1/x", connect_timeout=1)
-        Traceback (most recent call last):
-        ...
-        psycopg.OperationalError: ...
-    """
+    """A connection that gives up on a server which does not answer, be it frozen or cut off."""
 
     def wait(self, gen: Generator[Any, Any, T], *arguments: Any, **options: Any) -> T:
         """Wait for an answer, for so long and no longer."""
@@ -37,12 +28,7 @@ class PatientConnection(Connection[Any]):
 
 
 class NoAnswer(OperationalError, TimeoutError):
-    """The server did not answer in time.
-
-    Example:
-        >>> issubclass(NoAnswer, OperationalError)
-        True
-    """
+    """The server did not answer in time."""
 
 
 def _in_time(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
@@ -61,24 +47,7 @@ def _in_time(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
 
 
 def connect(*arguments: Any, **options: Any) -> PatientConnection:
-    """Open a connection whose every wait ends.
-
-    Args:
-        *arguments: As psycopg takes them.
-        **options: As psycopg takes them.
-
-    Returns:
-        The connection.
-
-    Raises:
-        psycopg.OperationalError: The server cannot be reached.
-
-    Example:
-        >>> connect("postgresql://nobody@127.0.0.1:1/nothing")
-        Traceback (most recent call last):
-        ...
-        psycopg.OperationalError: ...
-    """
+    """Open a connection whose every wait ends."""
     limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": ANSWER_SECONDS * 1000}
     connection = PatientConnection.connect(*arguments, **(limits | options))
     # not as startup options, which connection poolers refuse

@@ -56,20 +56,7 @@ def receive(
     resend_after_seconds: float = 120,
     keep_days: float = 30,
 ) -> None:
-    """Receive deliveries and emit events, until you stop it.
-
-    Args:
-        credentials: The name of a saved TracktorCredentials block.
-        host: The address to listen on.
-        port: The port; 0 chooses a free one.
-        max_body_bytes: The largest delivery to accept.
-        read_seconds: How long a sender may take.
-        max_connections: How many senders may be connected at once.
-        misses_per_hour: How many API calls for unknown ids are allowed.
-        confirm_after_seconds: When to check that Prefect has an event.
-        resend_after_seconds: When to send an event again that Prefect does not have.
-        keep_days: How long duplicate deliveries are recognized.
-    """
+    """Receive deliveries and emit events, until you stop it."""
     account = _credentials(credentials)
     _check_prefect()
     try:
@@ -96,11 +83,7 @@ def receive(
 
 @app.command
 def template(*, credentials: str = "") -> None:
-    """Print the template for a webhook in Prefect Cloud, which needs no receiver.
-
-    Args:
-        credentials: The name of a saved TracktorCredentials block.
-    """
+    """Print the template for a webhook in Prefect Cloud, which needs no receiver."""
     print(cloud_webhook_template(_credentials(credentials).account))
 
 

@@ -48,20 +48,7 @@ _log = logging.getLogger(__name__)
 
 
 class Emitter:
-    """Sends events in their order, confirms them, and forgets them in the end.
-
-    Args:
-        account: The account's name.
-        queue: Where the outbox is.
-        writer: The way into the queue.
-        confirm_after: How long Prefect's server gets to store an event before it is asked.
-        resend_after: How long after sending an event is sent again if Prefect does not have it.
-        keep_for: How long to remember events, to recognise the same news.
-
-    Example:
-        >>> Emitter("shop", WebhookQueue(), SingleWriter()).account
-        'shop'
-    """
+    """Sends events in their order, confirms them, and forgets them in the end."""
 
     def __init__(
         self,
@@ -88,11 +75,7 @@ class Emitter:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send and confirm events, for ever.
-
-        Raises:
-            Exception: Something is wrong that waiting does not mend.
-        """
+        """Send and confirm events, for ever."""
         async with get_client() as client, anyio.create_task_group() as group:
             group.start_soon(self._keep_sending, client)
             group.start_soon(self._keep_confirming, client)
@@ -126,18 +109,7 @@ class Emitter:
             await anyio.sleep(max(_LOOK_AGAIN_SECONDS, _pause(failures)))
 
     async def send_some(self, client: PrefectClient) -> bool:
-        """Send the next events.
-
-        Args:
-            client: An open client.
-
-        Returns:
-            Whether there were any.
-
-        Raises:
-            httpx.HTTPError: Prefect cannot be reached, or did not take them; they wait.
-            DatabaseError: The queue cannot be used.
-        """
+        """Send the next events."""
         events = await self._writer.run(self._queue.claim, self.account, limit=self._at_once)
         try:
             if events:
@@ -199,16 +171,7 @@ class Emitter:
         await self._writer.run(self._queue.give_up, refused)
 
     async def confirm_all(self, client: PrefectClient) -> None:
-        """Ask Prefect for the events that were sent a while ago.
-
-        Args:
-            client: An open client.
-
-        Raises:
-            httpx.HTTPError: Prefect cannot be reached.
-            ValueError: Prefect's answer cannot be read.
-            DatabaseError: The queue cannot be used.
-        """
+        """Ask Prefect for the events that were sent a while ago."""
         now = datetime.now(UTC)
         after = 0
         while True:

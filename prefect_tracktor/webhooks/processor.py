@@ -48,53 +48,19 @@ _log = logging.getLogger(__name__)
 
 
 class SingleWriter:
-    """Lets one statement at a time into the queue's database, and keeps the event loop free.
-
-    SQLite has one writer; in a writer nobody waits by polling for it.
-
-    Example:
-        >>> async def count() -> int:
-        ...     return await SingleWriter().run(len, [1, 2])
-        >>> anyio.run(count)
-        2
-    """
+    """Lets one statement at a time into the queue's database, and keeps the event loop free."""
 
     def __init__(self) -> None:
         self._limiter = CapacityLimiter(1)
 
     async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Call a function in a thread, when it is its turn.
-
-        Args:
-            function: What to call.
-            *arguments: Its positional arguments.
-            **options: Its keyword arguments.
-
-        Returns:
-            What it returns.
-
-        Example:
-            >>> async def count() -> int:
-            ...     return await SingleWriter().run(len, "abc")
-            >>> anyio.run(count)
-            3
-        """
+        """Call a function in a thread, when it is its turn."""
         call = partial(function, *arguments, **options)
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
 
 class MissAllowance:
-    """How many look-ups of unknown ids somebody who knows the address may cause.
-
-    Args:
-        per_hour: How many become allowed in an hour; as many are kept in stock.
-
-    Example:
-        >>> allowance = MissAllowance(per_hour=100)
-        >>> allowance.spend(40)
-        >>> allowance.left
-        60
-    """
+    """How many look-ups of unknown ids somebody who knows the address may cause."""
 
     def __init__(self, *, per_hour: int) -> None:
         self._per_hour = per_hour
@@ -111,14 +77,7 @@ class MissAllowance:
         return max(0, int(self._stock))
 
     def spend(self, misses: int) -> None:
-        """Take some out of the stock.
-
-        Args:
-            misses: How many ids turned out to be unknown.
-
-        Example:
-            >>> MissAllowance(per_hour=1).spend(0)
-        """
+        """Take some out of the stock."""
         self._stock -= misses
 
 
@@ -146,30 +105,7 @@ def _in_seconds(seconds: float) -> datetime:
 
 
 class DeliveryProcessor:
-    """Reads, round by round, what is due, and puts the events into the outbox.
-
-    Args:
-        credentials: The account.
-        queue: Where deliveries wait and events go.
-        writer: The way into the queue.
-        news: What to call when there are new events.
-        misses_per_hour: How many look-ups of ids that turn out to be unknown are allowed, and as
-            many again for looking once more whether Tracktor knows them by now. They hold up no id
-            that had an event before.
-
-    Example:
-        >>> async def read_once() -> int:
-        ...     queue = WebhookQueue(url=ledger.url)
-        ...     queue.prepare()
-        ...     queue.add(credentials.account, [Subject(Kind.ORDER, order_ids[0])])
-        ...     lookups = DeliveryProcessor(credentials, queue, SingleWriter(), news=print)
-        ...     async with lookups.get_client() as client:
-        ...         await lookups.round(client)
-        ...     return len(queue.claim(credentials.account, limit=10))
-        >>> anyio.run(read_once)
-        <BLANKLINE>
-        1
-    """
+    """Reads, round by round, what is due, and puts the events into the outbox."""
 
     def __init__(
         self,
@@ -198,11 +134,7 @@ class DeliveryProcessor:
         self._wake = anyio.Event()
 
     def get_client(self) -> AsyncTracktorClient:
-        """A client that tries each call once.
-
-        Returns:
-            A new client; use it with `async with`.
-        """
+        """A client that tries each call once."""
         return self._credentials.get_async_client()
 
     def wake(self) -> None:
@@ -210,11 +142,7 @@ class DeliveryProcessor:
         self._wake.set()
 
     async def run(self) -> None:
-        """Read what is due, for ever.
-
-        Raises:
-            Exception: Something is wrong that waiting does not mend.
-        """
+        """Read what is due, for ever."""
         async with self.get_client() as client:
             while True:
                 try:
@@ -233,17 +161,7 @@ class DeliveryProcessor:
         self._wake = anyio.Event()
 
     async def round(self, client: AsyncTracktorClient) -> bool:
-        """Read some of what is due.
-
-        Args:
-            client: An open client, as `get_client` gives it.
-
-        Returns:
-            Whether anything was due.
-
-        Raises:
-            DatabaseError: The queue cannot be used; nothing was settled.
-        """
+        """Read some of what is due."""
         due = await self._writer.run(
             self._queue.due,
             self._account,

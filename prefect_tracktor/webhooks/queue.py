@@ -86,21 +86,7 @@ class _State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A parcel or order of which there was a delivery, and which has to be read.
-
-    Attributes:
-        subject: Which.
-        deliveries: How many deliveries of it came together since it was last read.
-        failures: How often reading it has failed.
-        misses: How often Tracktor did not know it.
-        received: When the last delivery came; aware.
-        confirmed: Whether it is known to be the account's, as there was an event of it.
-
-    Example:
-        >>> now = datetime(2026, 11, 24, tzinfo=UTC)
-        >>> Waiting(Subject(Kind.ORDER, 1001), 2, 0, 0, now, confirmed=True).deliveries
-        2
-    """
+    """A parcel or order of which there was a delivery, and which has to be read."""
 
     subject: Subject
     deliveries: int
@@ -112,18 +98,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """An event on its way to Prefect.
-
-    Attributes:
-        seq: Its place in the order of events.
-        subject: What it is about.
-        event_id: Its id.
-        body: The event as JSON.
-
-    Example:
-        >>> StoredEvent(1, Subject(Kind.ORDER, 1001), "…", "{}").seq
-        1
-    """
+    """An event on its way to Prefect."""
 
     seq: int
     subject: Subject

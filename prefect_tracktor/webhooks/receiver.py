@@ -41,23 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 def checked_token(token: str) -> str:
-    """Refuse a token that could be guessed, or that does not fit into an address.
-
-    Args:
-        token: The candidate.
-
-    Returns:
-        The same token.
-
-    Raises:
-        InvalidInput: It is too short or has other characters; the message does not repeat it.
-
-    Example:
-        >>> checked_token("guess me")
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.InvalidInput: the token must have at least 22 letters, digits, ...
-    """
+    """Refuse a token that could be guessed, or that does not fit into an address."""
     if len(token) < MIN_TOKEN_LENGTH or not _TOKEN_CHARACTERS.issuperset(token):
         raise InvalidInput(
             f"the token must have at least {MIN_TOKEN_LENGTH} letters, digits, - or _, drawn by"
@@ -69,28 +53,7 @@ def checked_token(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverOptions:
-    """How the receiver listens, and what it takes.
-
-    Attributes:
-        token: The secret part of the address: deliveries are posted to `/<token>`.
-        host: Where to listen.
-        port: The port; 0 takes a free one.
-        max_body_bytes: The largest delivery that is taken.
-        read_seconds: How long a sender may take for the head of a request, and for its body.
-        max_connections: How many senders may be connected at once; more are told to come back.
-        misses_per_hour: How many look-ups of ids that turn out to be unknown are allowed, and as
-            many again for looking once more.
-        confirm_after: How long Prefect gets to store an event before it is asked for it.
-        resend_after: When an event is sent again that Prefect does not have.
-        keep_for: How long events are remembered, to recognise the same news.
-
-    Raises:
-        InvalidInput: The token could be guessed.
-
-    Example:
-        >>> ReceiverOptions(token="x" * 43).port
-        8484
-    """
+    """How the receiver listens, and what it takes."""
 
     token: str = field(repr=False)
     host: str = "127.0.0.1"
@@ -117,23 +80,7 @@ class _Entry:
 
 
 class InboxWriter:
-    """Writes deliveries into the queue; those that come together share one commit.
-
-    Args:
-        account: The account's name.
-        queue: Where deliveries wait.
-        writer: The way into the queue.
-        written: What to call after each commit.
-
-    Example:
-        >>> async def take() -> int:
-        ...     queue = WebhookQueue(url=ledger.url)
-        ...     inbox_writer = InboxWriter("shop", queue, SingleWriter(), written=lambda: None)
-        ...     await inbox_writer.take(read_delivery(b'{"order_id": 1001}'))
-        ...     return queue.waiting("shop")[0]
-        >>> anyio.run(take)
-        1
-    """
+    """Writes deliveries into the queue; those that come together share one commit."""
 
     def __init__(
         self,
@@ -151,14 +98,7 @@ class InboxWriter:
         self._turn = anyio.Lock()
 
     async def take(self, subject: Subject) -> None:
-        """Write a delivery.
-
-        Args:
-            subject: What it is about.
-
-        Raises:
-            DatabaseError: It is not written, since the queue is full or cannot be used.
-        """
+        """Write a delivery."""
         entry = _Entry(subject)
         self._entries.append(entry)
         async with self._turn:
@@ -216,17 +156,7 @@ class _Refusal(Exception):
 
 
 class Receiver:
-    """The ASGI application. It holds no request in memory beyond the largest body allowed.
-
-    Args:
-        inbox_writer: Where deliveries go.
-        options: The token and the limits.
-
-    Example:
-        >>> inbox_writer = InboxWriter("shop", WebhookQueue(), SingleWriter(), written=lambda: None)
-        >>> callable(Receiver(inbox_writer, ReceiverOptions(token="x" * 43)))
-        True
-    """
+    """The ASGI application. It holds no request in memory beyond the largest body allowed."""
 
     def __init__(self, inbox_writer: InboxWriter, options: ReceiverOptions) -> None:
         self._intake = inbox_writer
@@ -234,13 +164,7 @@ class Receiver:
         self._address = _digest(f"/{options.token}")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Respond to a request.
-
-        Args:
-            scope: Its head.
-            receive: Gives its body.
-            send: Takes the answer.
-        """
+        """Respond to a request."""
         try:
             answer = await self._answer(scope, receive)
         except _Refusal as refusal:
@@ -308,10 +232,7 @@ def _digest(path: str) -> bytes:
 
 
 class _ImpatientProtocol(H11Protocol):
-    """HTTP that hangs up on senders who take too long for the head of a request.
-
-    Uvicorn's own time-out is for the time between requests only; the same one is used here.
-    """
+    """HTTP that hangs up on senders who take too long for the head of a request."""
 
     _patience: asyncio.TimerHandle | None = None
 
@@ -356,21 +277,7 @@ async def serve(
     *,
     task_status: TaskStatus[tuple[uvicorn.Server, int]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Take deliveries, read what they are about and emit events, until told to stop.
-
-    SIGTERM and SIGINT end it well: what was begun is answered; the rest is on disk.
-
-    Args:
-        credentials: The account whose webhooks are taken.
-        queue: Where deliveries and events wait. One receiver uses it at a time; a second one for
-            the same account would make look-ups twice, and no event twice.
-        options: Where to listen, and the limits.
-        task_status: Told the server, whose `should_exit` stops it, and the port.
-
-    Raises:
-        DatabaseError: The queue cannot be used from the beginning.
-        OSError: The port is taken.
-    """
+    """Take deliveries, read what they are about and emit events, until told to stop."""
     writer = SingleWriter()
     await writer.run(queue.prepare)
     emitter = Emitter(

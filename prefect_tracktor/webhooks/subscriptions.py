@@ -143,19 +143,7 @@ class WebhookSubscription(Block):
 
 @dataclass(frozen=True, slots=True)
 class WebhookPlan:
-    """What is to be done, and what is not; each webhook of the account is in one of the lists.
-
-    Attributes:
-        create: What is wanted and not there.
-        remove: Doubles of what is wanted, and what else points to an own host if that is pruned.
-        kept: What is wanted and there.
-        surplus: What else points to an own host, and stays.
-        foreign: What points to other hosts; never touched.
-
-    Example:
-        >>> WebhookPlan().is_done
-        True
-    """
+    """What is to be done, and what is not; each webhook of the account is in one of the lists."""
 
     create: tuple[WantedWebhook, ...] = ()
     remove: tuple[Webhook, ...] = ()
@@ -176,29 +164,7 @@ def plan_webhooks(
     prune: bool = False,
     made: Mapping[WebhookId, WantedWebhook] | None = None,
 ) -> WebhookPlan:
-    """Compare what is wanted with what there is.
-
-    A host is the list's own if any wanted address has the same scheme, host and port. Of several
-    webhooks with the same topic and address that with the lowest id is kept, so that runs which
-    clean up at the same time keep the same one.
-
-    Args:
-        wanted: What the account ought to have; doubles count once.
-        existing: What it has.
-        prune: Whether what else points to an own host is to be removed. Where several share a host,
-            as at Prefect Cloud, that may be somebody else's.
-        made: What was created just now, by id, in whatever form its address is listed.
-
-    Returns:
-        The plan. Carried out, it leads to one with nothing to be done.
-
-    Example:
-        >>> there = Webhook(id=1, topic="order/all", address="https://shop.example/hook")
-        >>> double = there.model_copy(update={"id": 2})
-        >>> wanted = [WantedWebhook(topic="order/all", address="https://shop.example/hook")]
-        >>> [webhook.id for webhook in plan_webhooks(wanted, [double, there]).remove]
-        [2]
-    """
+    """Compare what is wanted with what there is."""
     asked = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
     own_hosts = {host_of(address) for _, address in asked}
     kept: dict[tuple[str, str], Webhook] = {}
@@ -224,38 +190,12 @@ def plan_webhooks(
 
 
 def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) -> bool:
-    """Whether two have the same topic and address, in whatever form.
-
-    Args:
-        one: A webhook.
-        other: Another one.
-
-    Returns:
-        Whether they are the same but for their ids.
-
-    Example:
-        >>> wanted = WantedWebhook(topic="order/all", address="https://shop.example/hook")
-        >>> there = Webhook(id=1, topic="order/all", address="HTTPS://Shop.example/hook/")
-        >>> is_the_same(wanted, there)
-        True
-    """
+    """Whether two have the same topic and address, in whatever form."""
     return (_topic(one), _address(one)) == (_topic(other), _address(other))
 
 
 def host_of(address: str) -> str:
-    """Scheme, host and port of an address: what may be shown of it, as its path may be a secret.
-
-    Args:
-        address: A web address.
-
-    Returns:
-        Such as "https://shop.example"; the port only if it is not the scheme's own; an empty
-        string for what is no address.
-
-    Example:
-        >>> host_of("HTTPS://Shop.example:443/hook/s3cret")
-        'https://shop.example'
-    """
+    """Scheme, host and port of an address: what may be shown of it, as its path may be a secret."""
     url = _read(address)
     if url is None:
         return ""
