@@ -21,6 +21,7 @@ from prefect_tracktor.errors import (
     UnprocessableValue,
 )
 from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import (
     Carrier,
@@ -34,6 +35,7 @@ from prefect_tracktor.models import (
     Webhook,
     WebhookTopic,
 )
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
 from prefect_tracktor.sources import OrderFile, ShopifyOrders, StatusFile, StatusQuery
 from prefect_tracktor.statuses.desired import DesiredStatus
@@ -62,12 +64,15 @@ __all__ = [
     "InvalidResponse",
     "LimitExceeded",
     "LineItem",
+    "Mailer",
+    "Mode",
     "NotFound",
     "NotificationLedger",
     "Order",
     "OrderFile",
     "RateLimited",
     "ReadOnlyAccount",
+    "ReadingOptions",
     "ServerError",
     "ShipmentStatus",
     "ShopifyCredentials",

@@ -15,6 +15,9 @@ def in_order(schema: dict[str, Any]) -> None:
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
     schema_extra(schema, block)
     in_order(schema)
+    # Prefect takes a reference to a block for the block itself if no field is required
+    defaults = {name: field.get("default") for name, field in schema["properties"].items()}
+    schema.setdefault("required", [name for name, default in defaults.items() if default][:1])
 
 
 # of all our blocks: a form in order, and errors that do not repeat a secret

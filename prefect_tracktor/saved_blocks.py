@@ -2,10 +2,10 @@
 
 from prefect.blocks.core import Block
 from prefect.exceptions import ObjectNotFound
-from prefect_email import EmailServerCredentials
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
@@ -18,7 +18,7 @@ NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
 # what may serve several shops; an account, its orders and its webhooks are a shop's own
 SHAREABLE: tuple[type[Block], ...] = (
-    EmailServerCredentials,
+    Mailer,
     EmailTemplate,
     NotificationLedger,
     CompletedOrders,

@@ -6,11 +6,11 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.runs.answers import TO_SET_STATUSES_BY_AGE
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.set_statuses import StatusReport, StatusRun, status_options
 from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
-from prefect_tracktor.storage.completed_orders import CompletedOrders
 
 
 @flow(name="Advance custom statuses", flow_run_name="advance-custom-statuses")
@@ -22,11 +22,8 @@ def advance_custom_statuses(
     dry_run: bool = False,
     max_updates: int = 1000,
     release_fulfilled: bool = True,
-    allow_empty: bool = False,
     verify: bool = True,
-    settled: CompletedOrders | None = None,
-    chunk_size: int = 500,
-    chunks_at_once: int = 1,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> StatusReport:
     """Set each order to the stage for its age; orders never move back.
 
@@ -43,12 +40,8 @@ def advance_custom_statuses(
         max_updates: If more orders than this need a change, none is written.
         release_fulfilled: Return orders that are fully shipped, not delivered and under a manual
             status to the carrier; switched off, they are left alone.
-        allow_empty: Do not fail if `orders` contains no order.
         verify: Read the written orders back, and report those that do not show it.
-        settled: Completed orders, which are not read again.
-        chunk_size: How many orders one task run reads or writes.
-        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
-            task runner has several processes.
+        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.
@@ -86,11 +79,8 @@ def advance_custom_statuses(
         Scan(
             credentials,
             orders,
-            chunk_size=chunk_size,
-            chunks_at_once=chunks_at_once,
-            settled=settled,
+            reading,
             calls=calls,
-            allow_empty=allow_empty,
             needs=TO_SET_STATUSES_BY_AGE,
         ),
         Progression(
@@ -103,5 +93,4 @@ def advance_custom_statuses(
         dry_run=dry_run or credentials.read_only,
         max_updates=max_updates,
         verify=verify,
-        chunk_size=chunk_size,
     ).carry_out()

@@ -25,11 +25,11 @@ from prefect_tracktor.models import Fulfillment, Order, exception_label
 from prefect_tracktor.reporting import publish_summary, publish_table
 from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS
 from prefect_tracktor.runs.exception_stats import Trouble
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import RunReport, in_words, sentences
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
-from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
 
@@ -75,11 +75,8 @@ def announce_exceptions(
     max_events: int = 500,
     exception_statuses: frozenset[str] = ALL_EXCEPTIONS,
     include_cancelled: bool = False,
-    allow_empty: bool = False,
     ledger: NotificationLedger | None = None,
-    settled: CompletedOrders | None = None,
-    chunk_size: int = 500,
-    chunks_at_once: int = 1,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> ExceptionsReport:
     """Emit an event, once, for each parcel with a new exception.
 
@@ -100,13 +97,9 @@ def announce_exceptions(
             that Tracktor gives.
         include_cancelled: Include parcels that are cancelled, voided or refunded, or whose order
             is; the report counts those that are left out.
-        allow_empty: Do not fail if `orders` contains no order.
         ledger: Records what was announced. Default: the block `tracktor`, or else a SQLite file in
             the Prefect home of the machine that runs the flow. Several machines need PostgreSQL.
-        settled: Completed orders, which are not read again.
-        chunk_size: How many orders one task run reads.
-        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
-            task runner has several processes.
+        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.
@@ -134,10 +127,7 @@ def announce_exceptions(
     scan = Scan(
         credentials,
         orders,
-        chunk_size=chunk_size,
-        chunks_at_once=chunks_at_once,
-        settled=settled,
-        allow_empty=allow_empty,
+        reading,
         needs=TO_FIND_EXCEPTIONS,
     )
     news = _News(

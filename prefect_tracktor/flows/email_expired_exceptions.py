@@ -7,11 +7,10 @@ from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from prefect_email import EmailServerCredentials
-
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
 from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import (
     NEEDS_ATTENTION,
@@ -23,16 +22,14 @@ from prefect_tracktor.models import (
 from prefect_tracktor.runs.answers import TO_TELL_OF_EXCEPTIONS
 from prefect_tracktor.runs.exception_stats import Trouble
 from prefect_tracktor.runs.notify import (
-    LOOK_AGAIN_AFTER_MINUTES,
     MailReport,
     MailRun,
     Notification,
     mail_channel,
 )
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sources import Orders
-from prefect_tracktor.storage.completed_orders import CompletedOrders
-from prefect_tracktor.storage.ledger import NotificationLedger
 
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
 
@@ -43,23 +40,14 @@ _ALL = "all"
 def email_expired_exceptions(
     credentials: TracktorCredentials,
     orders: Orders,
-    email_server: EmailServerCredentials,
+    mailer: Mailer,
     *,
-    sender: str,
     dry_run: bool = False,
-    redirect_to: str = "",
     max_emails: int = 500,
     exception_statuses: frozenset[str] = EXPIRED,
     template: EmailTemplate | None = None,
-    reply_to: str = "",
     include_cancelled: bool = False,
-    allow_empty: bool = False,
-    look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
-    messages_per_second: float | None = None,
-    ledger: NotificationLedger | None = None,
-    settled: CompletedOrders | None = None,
-    chunk_size: int = 500,
-    chunks_at_once: int = 1,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> MailReport:
     """Email each customer once when a parcel's tracking has expired.
 
@@ -70,32 +58,17 @@ def email_expired_exceptions(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
-        email_server: The mail server.
-        sender: The sender, such as "Your Shop <orders@your-shop.example>".
+        mailer: The mail server, the sender, and whether e-mails go to customers.
         dry_run: Show who would get an email, and send nothing.
-        redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
-            empty to email the customers.
         max_emails: If more messages than this are due, none is sent.
         exception_statuses: Which exceptions to email about, by key or label: expired (Tracking
             Expired), exception (Shipping Exception), not_found (Needs Attention), pending (Pending
             Details), undelivered (Failed Attempt), cancelled (Cancelled), any other that Tracktor
             gives, or all.
         template: The text of the email; the default is about expired tracking only.
-        reply_to: The address for replies; empty for the sender's.
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
             report counts those that are left out.
-        allow_empty: Do not fail if `orders` contains no order.
-        look_again_after_minutes: Read an order again before its message is sent if it was read
-            longer ago than this.
-        messages_per_second: How many messages are sent in a second at most, such as 5; left out, as
-            many as the mail server accepts. The flow always slows down if the server asks for it.
-        ledger: Records which customer was emailed about what. Default: the block `tracktor`, or
-            else a SQLite file in the Prefect home of the machine that runs the flow. Several
-            machines need PostgreSQL.
-        settled: Completed orders, which are not read again.
-        chunk_size: How many orders one task run reads.
-        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
-            task runner has several processes.
+        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.
@@ -111,13 +84,11 @@ def email_expired_exceptions(
             not be read, messages deferred or uncertain. Its `report` says which.
 
     Example:
-        >>> from prefect_email import EmailServerCredentials
         >>> from prefect_tracktor.flows import email_expired_exceptions
         >>> report = email_expired_exceptions(
         ...     credentials,
         ...     order_ids,
-        ...     EmailServerCredentials(smtp_server="smtp.example.com"),
-        ...     sender="Your Shop <orders@your-shop.example>",
+        ...     mailer,
         ...     dry_run=True,
         ... )
         >>> len(report.due)
@@ -137,28 +108,16 @@ def email_expired_exceptions(
         Scan(
             credentials,
             orders,
-            chunk_size=chunk_size,
-            chunks_at_once=chunks_at_once,
-            settled=settled,
-            allow_empty=allow_empty,
+            reading,
             needs=TO_TELL_OF_EXCEPTIONS,
         ),
-        mail_channel(
-            credentials,
-            email_server,
-            sender=sender,
-            ledger=ledger,
-            redirect_to=redirect_to,
-            reply_to=reply_to,
-            messages_per_second=messages_per_second,
-        ),
+        mail_channel(credentials, mailer),
         choose,
         title="Customers with expired tracking",
         key="expired-exceptions",
-        dry_run=dry_run,
+        dry_run=dry_run or mailer.mode is Mode.DRY_RUN,
         max_emails=max_emails,
         include_cancelled=include_cancelled,
-        look_again_after_minutes=look_again_after_minutes,
         watch=trouble.take,
     )
     try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
 from prefect.blocks.core import Block
@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
 from prefect.futures import PrefectFuture
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
 P = ParamSpec("P")
@@ -20,7 +20,24 @@ R = TypeVar("R")
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
     """Make a `BlockFlow`."""
-    return lambda function: BlockFlow(function, **options)
+    return lambda function: BlockFlow(_titled(function), **options)
+
+
+def _titled(function: Callable[P, R]) -> Callable[P, R]:
+    """Give parameters titles for people; Prefect would show their names, such as `dry_run`."""
+    function.__annotations__ = {
+        name: hint
+        if name == "return"
+        else Annotated[
+            hint, Field(json_schema_extra={"title": name.replace("_", " ").capitalize()})
+        ]
+        for name, hint in function.__annotations__.items()
+    }
+    return function
+
+
+def _title_of(name: str) -> str:
+    return name.replace("_", " ").capitalize()
 
 
 class BlockFlow(Flow[P, R]):

@@ -3,12 +3,12 @@
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.runs.answers import TO_SET_STATUSES
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.set_statuses import StatusReport, StatusRun, status_options
 from prefect_tracktor.sources import StatusFile, StatusQuery, iter_desired
 from prefect_tracktor.statuses.desired import DesiredStatus, agreed, checked_statuses
 from prefect_tracktor.statuses.plan import Reconciliation
-from prefect_tracktor.storage.completed_orders import CompletedOrders
 
 
 @flow(name="Reconcile manual statuses", flow_run_name="reconcile-manual-statuses")
@@ -20,11 +20,8 @@ def reconcile_manual_statuses(
     max_updates: int = 1000,
     takeover: bool = False,
     release_fulfilled: bool = False,
-    allow_empty: bool = False,
     verify: bool = True,
-    settled: CompletedOrders | None = None,
-    chunk_size: int = 500,
-    chunks_at_once: int = 1,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> StatusReport:
     """Set manual statuses from the shop's own records.
 
@@ -40,12 +37,8 @@ def reconcile_manual_statuses(
         takeover: Also set orders that the carrier updates, and delivered ones.
         release_fulfilled: Return orders that are fulfilled, not delivered and under a manual
             status to the carrier, whatever their desired status.
-        allow_empty: Do not fail if `desired` has no row.
         verify: Read the written orders back, and report those that do not show it.
-        settled: Completed orders, which are not read again; with takeover all are read.
-        chunk_size: How many orders one task run reads or writes.
-        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
-            task runner has several processes.
+        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.
@@ -82,14 +75,16 @@ def reconcile_manual_statuses(
         Scan(
             credentials,
             asked,
-            chunk_size=chunk_size,
-            chunks_at_once=chunks_at_once,
-            settled=None if takeover else settled,
+            reading.model_copy(
+                update={
+                    "completed_orders": None if takeover else reading.completed_orders,
+                    # rows that ask for nothing are rows all the same
+                    "allow_empty": reading.allow_empty or bool(rows),
+                }
+            ),
             # what is asked about the carrier's updates can be done for delivered orders too
             may_skip=asks_for_a_status_only,
             calls=calls,
-            # rows that ask for nothing are rows all the same
-            allow_empty=allow_empty or bool(rows),
             needs=TO_SET_STATUSES,
         ),
         Reconciliation(
@@ -102,6 +97,5 @@ def reconcile_manual_statuses(
         dry_run=dry_run or credentials.read_only,
         max_updates=max_updates,
         verify=verify,
-        chunk_size=chunk_size,
         skipped=tuple(wishes.keys() - set(asked)),
     ).carry_out()

@@ -13,7 +13,6 @@ from typing import Any
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
@@ -24,21 +23,20 @@ from prefect_tracktor.errors import (
     MailServerError,
 )
 from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.template import EmailTemplate, status_template
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS, TO_TELL_OF_STATUSES
 from prefect_tracktor.runs.missing import suspicion_about
 from prefect_tracktor.runs.notify import (
-    LOOK_AGAIN_AFTER_MINUTES,
     MailReport,
     MailRun,
     Notification,
     mail_channel,
 )
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sources import Orders, ShopifyOrders
-from prefect_tracktor.storage.completed_orders import CompletedOrders
-from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 
 _HOURS_AT_MOST = 24 * 366
@@ -58,19 +56,15 @@ WITH_DEFAULT_WORDS = frozenset({"in_transit", "out_for_delivery", "delivered"})
 def notify_status_change(
     credentials: TracktorCredentials,
     fulfillment_id: int,
-    email_server: EmailServerCredentials,
+    mailer: Mailer,
     *,
     status: str,
-    sender: str,
     dry_run: bool = False,
-    redirect_to: str = "",
     max_emails: int = 500,
     order_id: int | None = None,
     within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
-    reply_to: str = "",
     include_cancelled: bool = False,
-    ledger: NotificationLedger | None = None,
     retry_delays_seconds: list[float] = RETRY_DELAYS_SECONDS,
 ) -> MailReport:
     """Email the customer of one parcel once when it has reached a status.
@@ -81,12 +75,9 @@ def notify_status_change(
     Args:
         credentials: The Tracktor account.
         fulfillment_id: The Shopify id of the parcel's fulfillment.
-        email_server: The mail server.
+        mailer: The mail server, the sender, and whether e-mails go to customers.
         status: The status to email about, by key or label, such as "delivered".
-        sender: The sender, such as "Your Shop <orders@your-shop.example>".
         dry_run: Show who would get an email, and send nothing.
-        redirect_to: For a rehearsal: the address that gets the message instead of the customer;
-            empty to email the customer.
         max_emails: If more messages about statuses than this would go out within an hour, send
             none: a burst of events may be an error. `email_status_changes` finds what is left out.
         order_id: The order that the parcel belongs to; left out, it takes one more API call.
@@ -95,12 +86,8 @@ def notify_status_change(
             counts the order as undated.
         templates: The template for each status; there are defaults for in_transit, out_for_delivery
             and delivered.
-        reply_to: The address for replies; empty for the sender's.
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
             report counts those that are left out.
-        ledger: Records which customer was emailed about what. Default: the block `tracktor`, or
-            else a SQLite file in the Prefect home of the machine that runs the flow. Several
-            machines need PostgreSQL.
         retry_delays_seconds: How long to wait before each retry after a temporary error.
 
     Returns:
@@ -116,14 +103,12 @@ def notify_status_change(
             is uncertain whether it was sent.
 
     Example:
-        >>> from prefect_email import EmailServerCredentials
         >>> from prefect_tracktor.flows import notify_status_change
         >>> report = notify_status_change(
         ...     credentials,
         ...     fulfillment_id,
-        ...     EmailServerCredentials(smtp_server="smtp.example.com"),
+        ...     mailer,
         ...     status="delivered",
-        ...     sender="Your Shop <orders@your-shop.example>",
         ...     dry_run=True,
         ... )
         >>> report.sent
@@ -132,14 +117,7 @@ def notify_status_change(
     wanted = status_key(status)
     words = _words({wanted}, templates)
     _check_delays(retry_delays_seconds)
-    channel = mail_channel(
-        credentials,
-        email_server,
-        sender=sender,
-        ledger=ledger,
-        redirect_to=redirect_to,
-        reply_to=reply_to,
-    )
+    channel = mail_channel(credentials, mailer)
     since = _since(within_hours)
 
     def write() -> MailReport:
@@ -154,7 +132,7 @@ def notify_status_change(
             Scan(
                 credentials,
                 [of_order],
-                chunk_size=1,
+                ReadingOptions(chunk_size=1),
                 calls=looked_up.calls,
                 needs=TO_TELL_OF_ONE_STATUS,
             ),
@@ -162,7 +140,7 @@ def notify_status_change(
             partial(_notifications, fulfillment_id, wanted, ask, words[wanted]),
             title=f"Customer of a parcel that is {wanted}",
             key="status-change",
-            dry_run=dry_run,
+            dry_run=dry_run or mailer.mode is Mode.DRY_RUN,
             max_emails=max_emails,
             sent_lately=lambda: channel.ledger.count_since(
                 credentials.account, kind="status", within=_BURST
@@ -178,24 +156,15 @@ def notify_status_change(
 def email_status_changes(
     credentials: TracktorCredentials,
     orders: Orders,
-    email_server: EmailServerCredentials,
+    mailer: Mailer,
     *,
-    sender: str,
     dry_run: bool = False,
-    redirect_to: str = "",
     max_emails: int = 500,
     statuses: frozenset[str] = DELIVERED,
     within_hours: float = 72,
     templates: dict[str, EmailTemplate] | None = None,
-    reply_to: str = "",
     include_cancelled: bool = False,
-    allow_empty: bool = False,
-    look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES,
-    messages_per_second: float | None = None,
-    ledger: NotificationLedger | None = None,
-    settled: CompletedOrders | None = None,
-    chunk_size: int = 500,
-    chunks_at_once: int = 1,
+    reading: ReadingOptions = DEFAULT_READING,
 ) -> MailReport:
     """Email each customer once when a parcel has recently reached a status.
 
@@ -204,11 +173,8 @@ def email_status_changes(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
-        email_server: The mail server.
-        sender: The sender, such as "Your Shop <orders@your-shop.example>".
+        mailer: The mail server, the sender, and whether e-mails go to customers.
         dry_run: Show who would get an email, and send nothing.
-        redirect_to: For a rehearsal: the address that gets all messages instead of the customers;
-            empty to email the customers.
         max_emails: If more messages than this are due, none is sent.
         statuses: Which statuses to email about, such as delivered, out_for_delivery or one of your
             own; by key or label.
@@ -216,21 +182,9 @@ def email_status_changes(
             unknown or in the future, no email is sent, and the summary counts the order as undated.
         templates: The template for each status; there are defaults for in_transit, out_for_delivery
             and delivered.
-        reply_to: The address for replies; empty for the sender's.
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
             report counts those that are left out.
-        allow_empty: Do not fail if `orders` contains no order.
-        look_again_after_minutes: Read an order again before its message is sent if it was read
-            longer ago than this.
-        messages_per_second: How many messages are sent in a second at most, such as 5; left out, as
-            many as the mail server accepts. The flow always slows down if the server asks for it.
-        ledger: Records which customer was emailed about what. Default: the block `tracktor`, or
-            else a SQLite file in the Prefect home of the machine that runs the flow. Several
-            machines need PostgreSQL.
-        settled: Completed orders, which are not read again.
-        chunk_size: How many orders one task run reads.
-        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
-            task runner has several processes.
+        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.
@@ -245,13 +199,11 @@ def email_status_changes(
         IncompleteRun: All that could be done was done, and something is left.
 
     Example:
-        >>> from prefect_email import EmailServerCredentials
         >>> from prefect_tracktor.flows import email_status_changes
         >>> report = email_status_changes(
         ...     credentials,
         ...     order_ids,
-        ...     EmailServerCredentials(smtp_server="smtp.example.com"),
-        ...     sender="Your Shop <orders@your-shop.example>",
+        ...     mailer,
         ...     dry_run=True,
         ... )
         >>> len(report.read)
@@ -259,10 +211,11 @@ def email_status_changes(
     """
     words = _words({status_key(status) for status in statuses}, templates)
     since = _since(within_hours)
-    if settled is not None and within_hours >= settled.after_days * 24:
+    completed = reading.completed_orders
+    if completed is not None and within_hours >= completed.after_days * 24:
         raise InvalidInput(
-            f"within_hours ({within_hours:g}) must be less than the {settled.after_days} days after"
-            " which completed orders are not read any more (`settled`)"
+            f"within_hours ({within_hours:g}) must be less than the {completed.after_days} days"
+            " after which completed orders are not read any more (`reading.completed_orders`)"
         )
     if isinstance(orders, ShopifyOrders) and not orders.include_delivered and "delivered" in words:
         raise InvalidInput(
@@ -284,28 +237,16 @@ def email_status_changes(
         Scan(
             credentials,
             orders,
-            chunk_size=chunk_size,
-            chunks_at_once=chunks_at_once,
-            settled=settled,
-            allow_empty=allow_empty,
+            reading,
             needs=TO_TELL_OF_STATUSES,
         ),
-        mail_channel(
-            credentials,
-            email_server,
-            sender=sender,
-            ledger=ledger,
-            redirect_to=redirect_to,
-            reply_to=reply_to,
-            messages_per_second=messages_per_second,
-        ),
+        mail_channel(credentials, mailer),
         choose,
         title="Customers with news of their parcels",
         key="status-changes",
-        dry_run=dry_run,
+        dry_run=dry_run or mailer.mode is Mode.DRY_RUN,
         max_emails=max_emails,
         include_cancelled=include_cancelled,
-        look_again_after_minutes=look_again_after_minutes,
         undated=undated,
     ).carry_out()
 

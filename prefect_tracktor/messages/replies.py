@@ -32,10 +32,10 @@ class About(StrEnum):
 
 
 _REMEDIES = {
-    About.RECIPIENT: "If it says this for every address, smtp_server in the EmailServerCredentials"
-    " block may be a server that only receives: use the one that your provider names for sending.",
-    About.LOGIN: "It wants a login, or encryption before it: set username, password and smtp_type"
-    " (STARTTLS or SSL) in the EmailServerCredentials block.",
+    About.RECIPIENT: "If it says this for every address, host of the Mailer block may be a server"
+    " that only receives: use the one that your provider names for sending.",
+    About.LOGIN: "It wants a login, or encryption before it: set username, password and security"
+    " (starttls or tls) of the Mailer block.",
     About.SENDER: "Use a sender address that this account may write from: one that is verified at"
     " the provider, with SPF and DKIM set up for its domain.",
     About.LIMIT: "The account has reached a limit of the provider's: wait until it is over, or have"

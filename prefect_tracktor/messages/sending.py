@@ -5,14 +5,12 @@ import hmac
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from email.headerregistry import Address
 from email.message import EmailMessage
 from enum import StrEnum
 
-from prefect_email import EmailServerCredentials
-
 from prefect_tracktor.errors import LedgerReplaced, MailServerError
 from prefect_tracktor.messages.email import compose, validated_address
+from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome, MailSession
 from prefect_tracktor.messages.template import EmailTemplate, ShopInfo
@@ -103,14 +101,15 @@ class MailChannel:
 
     account: str
     run: str
-    server: EmailServerCredentials
+    mailer: Mailer
     ledger: NotificationLedger
-    sender: Address
-    reply_to: Address | None = None
-    redirect_to: str | None = None
-    messages_per_second: float | None = None
     memory: LedgerMemory | None = None
     address_key: bytes = b""
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether all messages go to the rehearsal address."""
+        return self.mailer.mode is Mode.REHEARSAL
 
     def standing(self) -> LedgerStanding:
         """Which ledger this is, and how much it knows of the account."""
@@ -141,7 +140,7 @@ class MailChannel:
     def check(self) -> None:
         """See that ledger and mail server can be used, before anything is spent on reading."""
         self.ledger.states(())
-        with MailSession(self.server):
+        with MailSession(self.mailer.server):
             pass
 
     def key(self, order: Order, parcel: Fulfillment, reason: str) -> NoticeKey:
@@ -153,28 +152,29 @@ class MailChannel:
     ) -> OutgoingEmail:
         """Render the message to an order's customer."""
         customer = validated_address(order.order_email or "", field="order_email")
-        fulfillments = list(parcels.values())
+        sender, fulfillments = self.mailer.sender_mailbox, list(parcels.values())
+        recipient = self.mailer.rehearsal_address if self.is_rehearsal else customer
         shop_url = next((parcel.shop_url for parcel in fulfillments if parcel.shop_url), "")
-        shop = ShopInfo(name=self.sender.display_name or self.sender.domain, url=shop_url)
+        shop = ShopInfo(name=sender.display_name or sender.domain, url=shop_url)
         rendered = template.render(order, fulfillments, shop=shop)
         keys = tuple(sorted(parcels))
-        if self.redirect_to:
+        if self.is_rehearsal:
             rendered = replace(rendered, subject=f"[Rehearsal] {rendered.subject}")
         message = compose(
             rendered,
-            sender=self.sender,
-            recipient=self.redirect_to or customer,
-            reply_to=self.reply_to,
-            message_key=f"{self.run if self.redirect_to else ''}{keys}",
+            sender=sender,
+            recipient=recipient,
+            reply_to=self.mailer.reply_to_mailbox,
+            message_key=f"{self.run if self.is_rehearsal else ''}{keys}",
         )
         return OutgoingEmail(
             order_id=order.order_id,
-            sender=self.sender.addr_spec,
-            recipient=self.redirect_to or customer,
+            sender=sender.addr_spec,
+            recipient=recipient,
             message=message,
             # a rehearsal tells the customer nothing
-            keys=() if self.redirect_to else keys,
-            customer="" if self.redirect_to else self._hashed(customer),
+            keys=() if self.is_rehearsal else keys,
+            customer="" if self.is_rehearsal else self._hashed(customer),
         )
 
     def _hashed(self, address: str) -> str:
@@ -185,9 +185,10 @@ class MailChannel:
         """Send emails in one session, each only if nobody else has sent or is sending it."""
         waiting = list(emails)
         contested = []
-        connected = MailSession(self.server, messages_per_second=self.messages_per_second)
+        rate = self.mailer.messages_per_second
+        connected = MailSession(self.mailer.server, messages_per_second=rate)
         with self.ledger.at_work(self.run), connected as session:
-            in_time = _InTime(waiting, self.messages_per_second)
+            in_time = _InTime(waiting, rate)
             for result in post(in_time, session=session, ledger=self.ledger, run=self.run):
                 if result.outcome is Outcome.IN_PROGRESS:
                     contested.append(result.email)

@@ -15,8 +15,6 @@ from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
-from prefect_email import EmailServerCredentials, SMTPServer, SMTPType
-
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.http.rate_limit import rate_limiter
 from prefect_tracktor.messages.connection import Connection
@@ -47,8 +45,28 @@ _NO_PASSWORDS = (
     "The provider takes no login with a password from this account: allow it there, or use its SMTP"
     " relay or another provider; XOAUTH2 is not supported."
 )
-_OF_BLOCK = " (EmailServerCredentials block)"
+_OF_BLOCK = " of the Mailer block"
 _CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one per app."
+
+
+class Security(StrEnum):
+    """How the connection to a mail server is encrypted."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class SmtpServer:
+    """A mail server and how to log in."""
+
+    host: str
+    port: int
+    security: Security = Security.STARTTLS
+    username: str = ""
+    password: str = field(default="", repr=False)
+    verify_certificate: bool = True
 
 
 class DeliveryOutcome(StrEnum):
@@ -101,7 +119,7 @@ class MailSession:
 
     def __init__(
         self,
-        server: EmailServerCredentials,
+        server: SmtpServer,
         *,
         timeout_seconds: float = 30,
         messages_per_second: float | None = None,
@@ -109,7 +127,6 @@ class MailSession:
     ) -> None:
         if timeout_seconds <= 0:
             raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
-        check_rate(messages_per_second)
         self._server = server
         self._timeout = timeout_seconds
         self._rate = messages_per_second
@@ -145,7 +162,7 @@ class MailSession:
         recipient = validated_address(recipient, field="recipient")
         while True:
             if self._rate:
-                rate_limiter(f"mail {self._host}", self._rate).try_acquire("message")
+                rate_limiter(f"mail {self._server.host}", self._rate).try_acquire("message")
             try:
                 delivery = self._try(message, sender, recipient)
             except MailServerError as unusable:
@@ -281,21 +298,21 @@ class MailSession:
     def _connect(self) -> Connection:
         step, remedy = (
             "connecting",
-            f"Check smtp_server, smtp_port and smtp_type{_OF_BLOCK}, and the network.",
+            f"Check host, port and security{_OF_BLOCK}, and the network.",
         )
         try:
             self._smtp = smtp = self._open()
             smtp.ehlo_or_helo_if_needed()
-            if self._server.smtp_type is SMTPType.STARTTLS:
+            if self._server.security is Security.STARTTLS:
                 step, remedy = (
                     "STARTTLS",
-                    f"Check smtp_type{_OF_BLOCK}, and the server's certificate.",
+                    f"Check security{_OF_BLOCK}, and the server's certificate.",
                 )
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
             if self._server.username:
                 step, remedy = "the login", _CHECK_LOGIN
-                smtp.login(self._server.username, self._server.password.get_secret_value())
+                smtp.login(self._server.username, self._server.password)
         except (OSError, ValueError) as error:  # ValueError: what smtplib cannot write or decode
             self._drop()
             raise self._unusable(step, remedy, error) from None
@@ -314,33 +331,27 @@ class MailSession:
         )
 
     def _open(self) -> Connection:
-        kind = self._server.smtp_type
         return Connection(
-            self._host,
-            self._server.smtp_port or kind.value,
+            self._server.host,
+            self._server.port,
             timeout_seconds=self._timeout,
-            tls=self._tls if kind is SMTPType.SSL else None,
+            tls=self._tls if self._server.security is Security.TLS else None,
         )
-
-    @property
-    def _host(self) -> str:
-        server = self._server.smtp_server
-        return str(server.value) if isinstance(server, SMTPServer) else str(server)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
-        if not self._server.verify:
+        if not self._server.verify_certificate:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
 
     def _warn_of_readable_password(self) -> None:
-        safe = self._server.smtp_type is not SMTPType.INSECURE and self._server.verify
-        if self._server.username and not safe and not _is_loopback(self._host):
+        safe = self._server.security is not Security.NONE and self._server.verify_certificate
+        if self._server.username and not safe and not _is_loopback(self._server.host):
             _logger.warning(
-                "The password for the mail server can be read on its way: in the"
-                " EmailServerCredentials block, set smtp_type to STARTTLS or SSL, and verify."
+                "The password for the mail server can be read on its way: in the Mailer block, set"
+                " security to starttls or tls, and verify_certificate."
             )
 
     def _words(self, error: Exception) -> str:
@@ -355,29 +366,14 @@ class MailSession:
         """What a server said, without the login, addresses, or the name in the recipient's."""
         words = hide_login(
             words[:_LOOKED_AT_AT_MOST],
-            username=self._server.username or "",
-            password=self._server.password.get_secret_value(),
+            username=self._server.username,
+            password=self._server.password,
         )
         name = recipient.rpartition("@")[0].strip('"')
         hidden = [recipient]
         if len(name) >= _SHORTEST_HIDDEN_NAME:
             hidden += [name, name.lower()]
         return redact(words, secrets=tuple(hidden))[:_SAID_AT_MOST]
-
-
-def check_rate(messages_per_second: float | None) -> None:
-    """Refuse a rate that nothing can be sent at."""
-    if messages_per_second is not None and not 0.001 <= messages_per_second <= 10_000:
-        raise InvalidInput(
-            "messages_per_second must be more than 0 and at most 10000, or left out, not"
-            f" {messages_per_second:g}"
-        )
-
-
-def verify_login(server: EmailServerCredentials, *, timeout_seconds: float = 10) -> None:
-    """Connect to a mail server and log in, to see that it can be used; nothing is sent."""
-    with MailSession(server, timeout_seconds=timeout_seconds, patience_seconds=0):
-        pass
 
 
 def _dot_stuffed(content: bytes) -> bytes:

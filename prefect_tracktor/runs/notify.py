@@ -15,7 +15,6 @@ from uuid import uuid4
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
@@ -29,7 +28,7 @@ from prefect_tracktor.errors import (
     TemplateError,
     TracktorError,
 )
-from prefect_tracktor.messages.email import parse_mailbox, validated_address
+from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.sending import (
     MailChannel,
     Outcome,
@@ -37,21 +36,19 @@ from prefect_tracktor.messages.sending import (
     SendResult,
     outcome_of,
 )
-from prefect_tracktor.messages.smtp import check_rate
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
 from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import RunReport, in_words, sentences
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import shared_ledger
-from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 from prefect_tracktor.storage.ledger_memory import LedgerMemory
-from prefect_tracktor.text import mask_email, refuse_masked
+from prefect_tracktor.text import mask_email
 
 Row = dict[str, str | int]
 
-LOOK_AGAIN_AFTER_MINUTES = 5.0
-_MINUTES_AT_MOST = 24 * 60
 # orders are read again some at a time, which are then good for so long
 _LOOKED_AT_TOGETHER = 50
 _TOGETHER_SECONDS = 60
@@ -73,7 +70,7 @@ class MailReport(RunReport):
         affected: Those with a parcel that its customer should hear about.
         due: Those whose customer was due to get an email in this run.
         sent: Those whose customer got an email.
-        rehearsed: Those whose message went to `redirect_to` instead.
+        rehearsed: Those whose message went to the rehearsal address instead.
         already_told: Those whose customer an earlier or simultaneous run wrote to.
         no_email: Those without a usable e-mail address.
         refused: Those whose address the mail server refused, now or earlier; not tried again.
@@ -149,28 +146,16 @@ Watch = Callable[[Iterable[Order]], None]
 
 def mail_channel(
     credentials: TracktorCredentials,
-    email_server: EmailServerCredentials,
-    *,
-    sender: str,
-    ledger: NotificationLedger | None,
-    redirect_to: str,
-    reply_to: str,
-    messages_per_second: float | None = None,
+    mailer: Mailer,
 ) -> MailChannel:
     """How a flow run writes to customers, from the flow's parameters."""
-    check_rate(messages_per_second)
-    refuse_masked(email_server.password.get_secret_value(), field="email_server.password")
     return MailChannel(
         account=credentials.account,
         run=str(flow_run.get_id() or uuid4()),
-        server=email_server,
-        ledger=ledger or shared_ledger(),
-        sender=parse_mailbox(sender, field="sender"),
-        reply_to=parse_mailbox(reply_to, field="reply_to") if reply_to else None,
-        redirect_to=validated_address(redirect_to, field="redirect_to") if redirect_to else None,
+        mailer=mailer,
+        ledger=mailer.ledger or shared_ledger(),
         memory=LedgerMemory.of(credentials.account, base_url=credentials.base_url),
         address_key=credentials.uuid.lower().encode(),
-        messages_per_second=messages_per_second,
     )
 
 
@@ -187,7 +172,6 @@ class MailRun:
     max_emails: int = 500
     sent_lately: Callable[[], int] = lambda: 0
     include_cancelled: bool = False
-    look_again_after_minutes: float = LOOK_AGAIN_AFTER_MINUTES
     watch: Watch = lambda _orders: None
     undated: list[int] = field(default_factory=list)
     _rows_of: dict[int, tuple[OutgoingEmail, Row]] = field(default_factory=dict)
@@ -241,16 +225,11 @@ class MailRun:
     def _check(self) -> None:
         if self.max_emails < 0:
             raise InvalidInput(f"max_emails must be 0 or more, not {self.max_emails}")
-        if not 0 <= self.look_again_after_minutes <= _MINUTES_AT_MOST:
-            raise InvalidInput(
-                f"look_again_after_minutes must be from 0 to {_MINUTES_AT_MOST}, not"
-                f" {self.look_again_after_minutes}"
-            )
 
     @property
     def _acts(self) -> bool:
         """Whether customers are written to, and what was done is remembered."""
-        return not self.dry_run and not self.channel.redirect_to
+        return not self.dry_run and not self.channel.is_rehearsal
 
     def _recognise(self) -> None:
         """See that the ledger is the one that the account was written to by before."""
@@ -413,7 +392,8 @@ class MailRun:
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
         # a clock that was set back says nothing about a reading
-        return not 0 <= age <= max(self.look_again_after_minutes * 60, at_least_seconds)
+        seconds = self.scan.reading.read_again_after_minutes * 60
+        return not 0 <= age <= max(seconds, at_least_seconds)
 
     def _order_by_now(self, due: _Due) -> Order | tuple[Outcome, str]:
         """The order, read again with those whose turn comes next; or why it is not there."""
@@ -429,7 +409,7 @@ class MailRun:
         again = Scan(
             self.scan.credentials,
             order_ids,
-            chunk_size=_LOOKED_AT_TOGETHER,
+            ReadingOptions(chunk_size=_LOOKED_AT_TOGETHER),
             needs=self.scan.needs.of_each_order,
         )
         now: dict[int, Order | tuple[Outcome, str]] = {}
@@ -475,7 +455,7 @@ class MailRun:
         self._add_told_before()
         outcomes = {outcome: tuple(dict.fromkeys(ids)) for outcome, ids in self._outcomes.items()}
         sent = outcomes.get(Outcome.SENT, ())
-        rehearsal = bool(self.channel.redirect_to)
+        rehearsal = self.channel.is_rehearsal
         found = self.scan.found(dry_run=self.dry_run, calls=self._calls)
         return MailReport(
             **found

@@ -16,7 +16,7 @@ class RunReport(BaseModel):
         calls: How many requests were sent to Tracktor, repetitions included.
         read: Orders that were read.
         left_out: How many orders the source left out, by reason, such as cancelled.
-        settled: Completed orders, which were not read again.
+        completed: Completed orders, which were not read again.
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run tries again.
         suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of
@@ -26,7 +26,7 @@ class RunReport(BaseModel):
 
     Example:
         >>> RunReport(calls=3, read=(1, 2), missing=(3,)).counts
-        {'calls': 3, 'read': 2, 'settled': 0, 'missing': 1, 'failed': 0}
+        {'calls': 3, 'read': 2, 'completed': 0, 'missing': 1, 'failed': 0}
     """
 
     model_config = ConfigDict(frozen=True)
@@ -35,7 +35,7 @@ class RunReport(BaseModel):
     calls: int = 0
     read: tuple[int, ...] = ()
     left_out: dict[str, int] = {}
-    settled: tuple[int, ...] = ()
+    completed: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
     suspicion: str = ""

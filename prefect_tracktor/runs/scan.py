@@ -20,12 +20,10 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, shown
 from prefect_tracktor.runs.answers import AnswerCheck, Needs
 from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.sources import OrderIds, OrderSource, chunked, iter_order_ids
-from prefect_tracktor.storage.completed_orders import CompletedOrders, arrived_at
+from prefect_tracktor.storage.completed_orders import arrived_at
 from prefect_tracktor.tasks import batch_of, get_orders
-
-_LARGEST_CHUNK = 10_000
-_MOST_CHUNKS = 64
 
 
 class Scan:
@@ -35,32 +33,25 @@ class Scan:
         self,
         credentials: TracktorCredentials,
         orders: Sequence[int] | OrderSource,
+        reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - immutable
         *,
-        chunk_size: int,
-        chunks_at_once: int = 1,
-        settled: CompletedOrders | None = None,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
-        allow_empty: bool = False,
         needs: Needs = Needs(),  # noqa: B008 - immutable
     ) -> None:
-        if not 1 <= chunk_size <= _LARGEST_CHUNK:
-            raise InvalidInput(f"chunk_size must be from 1 to {_LARGEST_CHUNK}, not {chunk_size}")
         self.credentials = credentials
-        self._credentials = _share(credentials, chunks_at_once)
+        self._credentials = _share(credentials, reading.chunks_at_once)
         self._orders = orders
-        self._chunk_size = chunk_size
-        self._chunks_at_once = chunks_at_once
-        self._memory = settled
+        self.reading = reading
+        self._memory = reading.completed_orders
         self._may_skip = may_skip
-        self._allow_empty = allow_empty
         self._all_read = False
         self.begun = 0.0
         self._answers = AnswerCheck(needs)
         self.needs = needs
         self.calls = calls
         self.read: list[int] = []
-        self.settled: list[int] = []
+        self.completed: list[int] = []
         self.missing: list[int] = []
         self.failed: list[Failure] = []
         self.left_out: Mapping[str, int] = {}
@@ -85,7 +76,7 @@ class Scan:
         if self._all_read:
             suspicion, calls_for_it = suspicion_about(
                 self.credentials,
-                found=len(self.read) + len(self.settled) + len(self.failed),
+                found=len(self.read) + len(self.completed) + len(self.failed),
                 missing=len(self.missing),
                 dry_run=dry_run,
             )
@@ -94,7 +85,7 @@ class Scan:
             "calls": self.calls + calls + calls_for_it,
             "read": tuple(self.read),
             "left_out": dict(self.left_out),
-            "settled": tuple(self.settled),
+            "completed": tuple(self.completed),
             "missing": tuple(self.missing),
             "failed": tuple(self.failed),
             "suspicion": suspicion,
@@ -131,7 +122,7 @@ class Scan:
         except DatabaseError as trouble:
             self._go_without_memory(trouble)
             return chunk
-        self.settled += (order_id for order_id in chunk if order_id in settled)
+        self.completed += (order_id for order_id in chunk if order_id in settled)
         return [order_id for order_id in chunk if order_id not in settled]
 
     def _go_without_memory(self, trouble: DatabaseError) -> None:
@@ -143,8 +134,8 @@ class Scan:
         """The chunks as they come, each when its turn is to be waited for."""
         ids = iter_order_ids(self._orders)
         self.left_out = ids.left_out
-        chunks = chunked(self._named(ids), self._chunk_size)
-        under_way = deque(map(self._start, islice(chunks, self._chunks_at_once)))
+        chunks = chunked(self._named(ids), self.reading.chunk_size)
+        under_way = deque(map(self._start, islice(chunks, self.reading.chunks_at_once)))
         while under_way:
             yield under_way.popleft()
             under_way.extend(map(self._start, islice(chunks, 1)))
@@ -156,10 +147,10 @@ class Scan:
         for order_id in ids:
             empty = False
             yield order_id
-        if empty and not self._allow_empty:
+        if empty and not self.reading.allow_empty:
             raise InvalidInput(
                 f"orders names no order at all: {ids.why_none}. If there may be none, set"
-                " allow_empty of the flow"
+                " allow_empty of the flow's reading options"
             )
 
     def _start(self, order_ids: list[int]) -> "_Chunk":
@@ -225,8 +216,6 @@ def _mixed_up(order: Order) -> str:
 def _share(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:
     """What each of several chunks may ask for, so that together they keep to the limits."""
     limits = credentials.limits
-    if not 1 <= chunks_at_once <= _MOST_CHUNKS:
-        raise InvalidInput(f"chunks_at_once must be from 1 to {_MOST_CHUNKS}, not {chunks_at_once}")
     if chunks_at_once > limits.max_concurrency:
         raise InvalidInput(
             f"chunks_at_once is {chunks_at_once}, and the credentials allow"

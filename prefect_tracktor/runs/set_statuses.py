@@ -15,6 +15,7 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import RunReport, in_words, sentences
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sources import chunked
@@ -73,7 +74,6 @@ class StatusRun:
     dry_run: bool = False
     max_updates: int = 1000
     verify: bool = True
-    chunk_size: int = 500
     skipped: tuple[int, ...] = ()
     _calls: int = 0
     _gave_up: bool = False
@@ -118,7 +118,7 @@ class StatusRun:
             return
         total = len(changes)
         with Progress("tracktor-updates", description="Orders written", total=total) as progress:
-            for some in chunked(changes, self.chunk_size):
+            for some in chunked(changes, self.scan.reading.chunk_size):
                 if self._gave_up:
                     self._not_written += (Failure(change.order_id, NOT_TRIED) for change in some)
                     continue
@@ -132,7 +132,7 @@ class StatusRun:
         now = Scan(
             self.credentials,
             [change.order_id for change in changes],
-            chunk_size=self.chunk_size,
+            self._few,
             needs=self.scan.needs.of_each_order,
         )
         plan = StatusPlan()
@@ -150,6 +150,11 @@ class StatusRun:
             self._written += (order.order_id for order in written.found)
             self._take_up(written.missing, written.failed)
 
+    @property
+    def _few(self) -> ReadingOptions:
+        """How orders are read that were read before."""
+        return ReadingOptions(chunk_size=self.scan.reading.chunk_size, allow_empty=True)
+
     def _take_up(self, missing: list[int], failed: list[Failure]) -> None:
         self._not_written += failed
         self._not_written += (Failure(order_id, _GONE) for order_id in missing)
@@ -158,9 +163,8 @@ class StatusRun:
         written = Scan(
             self.credentials,
             self._written,
-            chunk_size=self.chunk_size,
+            self._few,
             needs=self.scan.needs.of_each_order,
-            allow_empty=True,
         )
         for batch in written:
             self._not_kept += (

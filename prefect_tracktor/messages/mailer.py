@@ -1,0 +1,228 @@
+"""The block `Mailer`: the one way by which e-mails leave, and the switch that keeps them in."""
+
+from email.headerregistry import Address
+from enum import StrEnum
+from typing import Self
+
+from prefect.blocks.core import Block
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+
+from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.messages.email import parse_mailbox, validated_address
+from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
+from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.text import refuse_masked
+
+_PORT_OF_TLS = 465
+_CHECK_SECONDS = 10
+
+
+class Mode(StrEnum):
+    """Whether anything leaves: to customers, to the rehearsal address, or not at all.
+
+    Example:
+        >>> Mode("dry run") is Mode.DRY_RUN
+        True
+    """
+
+    LIVE = "live"
+    REHEARSAL = "rehearsal"
+    DRY_RUN = "dry_run"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        key = str(value).strip().casefold().replace(" ", "_").replace("-", "_")
+        return next((mode for mode in cls if mode == key), None)
+
+    @property
+    def label(self) -> str:
+        """The mode for people."""
+        return self.value.replace("_", " ")
+
+
+class Mailer(Block):
+    """A mail server, the sender, the ledger, and whether e-mails go to customers.
+
+    A new mailer is in dry run: nothing is sent before somebody sets its mode to live. The mode is
+    read when a run starts, so that it holds for every run that waits, is scheduled or triggered.
+
+    Attributes:
+        host: The host name of the provider's SMTP server.
+        sender: Who writes, such as "Your Shop <orders@your-shop.example>".
+        mode: `live`: to the customers; `rehearsal`: all to `rehearsal_address`; `dry_run`: nothing
+            is sent.
+        rehearsal_address: Who gets all messages in a rehearsal.
+        port: 587 with STARTTLS, 465 with TLS.
+        security: How the connection is encrypted.
+        username: For the login; empty for none.
+        password: For the login.
+        reply_to: Where replies go, if not to the sender.
+        messages_per_second: How many messages are sent in a second at most; `None` for as many as
+            the server takes.
+        ledger: Records which customer was told what. By default the block `tracktor`, or else a
+            SQLite file in the Prefect home of the machine that runs the flow.
+        verify_certificate: Whether the server's certificate must be valid.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid; the message never repeats it.
+
+    Example:
+        See that the server takes the login:
+        ```python
+        from prefect_tracktor import Mailer
+
+        mailer = Mailer.load("BLOCK_NAME")
+        print(mailer.mode)
+        ```
+    """
+
+    _block_type_name = "Tracktor Mailer"
+    _block_type_slug = "tracktor-mailer"
+    _logo_url = logo("email-fast")
+    _description = "A mail server, the sender, the ledger, and whether e-mails go to customers."
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    model_config = BLOCK_CONFIG
+
+    host: str = Field(
+        title="SMTP server",
+        description="The host name of the provider's server for sending, without a port.",
+        examples=["smtp.your-provider.example"],
+    )
+    sender: str = Field(
+        title="Sender",
+        description="Who writes; the provider must let this address send.",
+        examples=["Your Shop <orders@your-shop.example>"],
+    )
+    mode: Mode = Field(
+        default=Mode.DRY_RUN,
+        title="Mode",
+        description="live: to the customers. rehearsal: every message to the rehearsal address"
+        " instead. dry_run: nothing is sent. Read when a run starts, whoever starts it.",
+    )
+    rehearsal_address: str = Field(
+        default="",
+        title="Rehearsal address",
+        description="Who gets all messages in a rehearsal.",
+        examples=["you@your-shop.example"],
+    )
+    port: int = Field(
+        default=587, ge=1, le=65535, title="Port", description="587 with STARTTLS, 465 with TLS."
+    )
+    security: Security = Field(
+        default=Security.STARTTLS,
+        title="Encryption",
+        description="starttls: encrypted after a first greeting. tls: from the start. none: only"
+        " for a server on this machine or a trusted network.",
+    )
+    username: str = Field(
+        default="", title="User name", description="For the login; empty if the server wants none."
+    )
+    password: SecretStr = Field(
+        default=SecretStr(""),
+        title="Password",
+        description="For the login; many providers want one made for this application.",
+    )
+    reply_to: str = Field(
+        default="", title="Reply to", description="Where replies go, if not to the sender."
+    )
+    messages_per_second: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=10_000,
+        title="Messages per second",
+        description="The most that the provider allows, such as 5. Without it, as many as the"
+        " server takes; a run always slows down if the server asks for it.",
+    )
+    ledger: NotificationLedger | None = Field(
+        default=None,
+        title="Ledger",
+        description="Records which customer was told what, so that nobody is told twice. Without"
+        " it: the block tracktor, or else a file on the machine that runs the flow.",
+    )
+    verify_certificate: bool = Field(
+        default=True,
+        title="Verify certificate",
+        description="Switch off only for a server of your own with a self-made certificate.",
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_one(cls, value: str) -> str:
+        host = value.strip()
+        if not host or any(character in "/@ " for character in host) or host.count(":") == 1:
+            raise InvalidInput(
+                "host must be the name of the provider's SMTP server, without https:// or a port,"
+                " such as smtp.your-provider.example"
+            )
+        return host
+
+    @field_validator("sender", "reply_to")
+    @classmethod
+    def _mailbox_is_one(cls, value: str, info: object) -> str:
+        field = str(getattr(info, "field_name", ""))
+        if value or field == "sender":
+            parse_mailbox(value, field=field)
+        return value
+
+    @field_validator("rehearsal_address")
+    @classmethod
+    def _address_is_one(cls, value: str) -> str:
+        return validated_address(value, field="rehearsal_address") if value else ""
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.mode is Mode.REHEARSAL and not self.rehearsal_address:
+            raise InvalidInput(
+                "rehearsal_address is empty, and mode is rehearsal: say who gets the messages"
+            )
+        if self.port == _PORT_OF_TLS and self.security is Security.STARTTLS:
+            raise InvalidInput(
+                "port 465 is encrypted from the start: set security to tls, or port to 587"
+            )
+        return self
+
+    @property
+    def sender_mailbox(self) -> Address:
+        """Who writes."""
+        return parse_mailbox(self.sender, field="sender")
+
+    @property
+    def reply_to_mailbox(self) -> Address | None:
+        """Where replies go, if not to the sender."""
+        return parse_mailbox(self.reply_to, field="reply_to") if self.reply_to else None
+
+    @property
+    def server(self) -> SmtpServer:
+        """What a session with the mail server needs to know."""
+        password = self.password.get_secret_value()
+        refuse_masked(password, field="password")
+        return SmtpServer(
+            self.host,
+            self.port,
+            security=self.security,
+            username=self.username,
+            password=password,
+            verify_certificate=self.verify_certificate,
+        )
+
+    def verify(self) -> None:
+        """Connect and log in, to see that the server can be used; nothing is sent.
+
+        Raises:
+            MailServerError: The server cannot be reached, or refuses the login.
+            InvalidInput: The password is one that Prefect has masked.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import MailServer
+            >>> with MailServer() as server:
+            ...     Mailer(
+            ...         host=server.host,
+            ...         port=server.port,
+            ...         security="none",
+            ...         sender="Your Shop <orders@your-shop.example>",
+            ...     ).verify()
+        """
+        with MailSession(self.server, timeout_seconds=_CHECK_SECONDS, patience_seconds=0):
+            pass

@@ -1,0 +1,65 @@
+"""The options with which flows read orders: one value, the same for all."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_tracktor.block import in_order
+from prefect_tracktor.storage.completed_orders import CompletedOrders
+
+
+class ReadingOptions(BaseModel):
+    """How a flow reads orders. The defaults fit most shops.
+
+    Attributes:
+        completed_orders: Remembers delivered orders, which are then not read again.
+        allow_empty: Whether the flow may be given no order at all.
+        read_again_after_minutes: An order that was read longer ago than this is read again before
+            its customer is told anything.
+        chunk_size: How many orders one task run reads.
+        chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
+            task runner has several processes.
+
+    Raises:
+        pydantic.ValidationError: A number is out of its range.
+
+    Example:
+        >>> ReadingOptions(chunk_size=200).chunks_at_once
+        1
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+
+    completed_orders: CompletedOrders | None = Field(
+        default=None,
+        title="Completed orders",
+        description="Remembers delivered orders, which are then not read again.",
+    )
+    allow_empty: bool = Field(
+        default=False,
+        title="Allow empty",
+        description="Do not fail if there is no order at all.",
+    )
+    read_again_after_minutes: float = Field(
+        default=5,
+        ge=0,
+        le=24 * 60,
+        title="Read again after (minutes)",
+        description="An order that was read longer ago is read again before its customer is told"
+        " anything.",
+    )
+    chunk_size: int = Field(
+        default=500,
+        ge=1,
+        le=10_000,
+        title="Chunk size",
+        description="How many orders one task run reads.",
+    )
+    chunks_at_once: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        title="Chunks at once",
+        description="More than one helps only if the flow's task runner has several processes.",
+    )
+
+
+DEFAULT_READING = ReadingOptions()
