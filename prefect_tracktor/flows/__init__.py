@@ -3,13 +3,12 @@
 from prefect_tracktor.flows.advance_custom_statuses import advance_custom_statuses
 from prefect_tracktor.flows.announce_exceptions import ExceptionsReport, announce_exceptions
 from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
+from prefect_tracktor.flows.email_status_changes import email_status_changes
+from prefect_tracktor.flows.notify_status_change import notify_status_change
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
-from prefect_tracktor.flows.status_changes import email_status_changes, notify_status_change
 from prefect_tracktor.flows.sweep_shops import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
-from prefect_tracktor.runs.notify import MailReport
-from prefect_tracktor.runs.report import RunReport
-from prefect_tracktor.runs.set_statuses import StatusReport
+from prefect_tracktor.runs.report import MailReport, RunReport, StatusReport
 
 __all__ = [
     "ExceptionsReport",

@@ -6,9 +6,11 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.runs.answers import TO_SET_STATUSES_BY_AGE
+from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.set_statuses import StatusReport, StatusRun, status_options
+from prefect_tracktor.runs.set_statuses import StatusJob, status_options
 from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
@@ -74,23 +76,23 @@ def advance_custom_statuses(
         # what is still being made is what this is about
         orders = orders.model_copy(update={"include_unfulfilled": True})
     options, calls = status_options(credentials)
-    return StatusRun(
-        credentials,
-        Scan(
+    decide = Progression(
+        checked_stages(stages, options),
+        options,
+        now=datetime.now(UTC),
+        release_fulfilled=release_fulfilled,
+    )
+    return carry_out(
+        Scan(credentials, orders, reading, calls=calls, needs=TO_SET_STATUSES_BY_AGE),
+        StatusJob(
             credentials,
-            orders,
-            reading,
-            calls=calls,
+            decide,
+            title="Advance statuses",
+            key="advance-statuses",
+            dry_run=dry_run,
+            max_updates=max_updates,
+            verify=verify,
             needs=TO_SET_STATUSES_BY_AGE,
+            reading=reading,
         ),
-        Progression(
-            checked_stages(stages, options),
-            options,
-            now=datetime.now(UTC),
-            release_fulfilled=release_fulfilled,
-        ),
-        title="Advance statuses",
-        dry_run=dry_run or credentials.read_only,
-        max_updates=max_updates,
-        verify=verify,
-    ).carry_out()
+    )

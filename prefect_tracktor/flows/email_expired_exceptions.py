@@ -1,7 +1,4 @@
-"""`email_expired_exceptions`: write to the customers whose parcels' tracking has expired.
-
-Five steps, as in every flow: find, read, choose, act, report.
-"""
+"""`email_expired_exceptions`: write to the customers whose parcels' tracking has expired."""
 
 from collections.abc import Collection, Container, Iterator
 from dataclasses import dataclass
@@ -10,7 +7,7 @@ from itertools import chain
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.messages.mailer import Mailer, Mode
+from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import (
     NEEDS_ATTENTION,
@@ -20,14 +17,11 @@ from prefect_tracktor.models import (
     exception_key,
 )
 from prefect_tracktor.runs.answers import TO_TELL_OF_EXCEPTIONS
-from prefect_tracktor.runs.exception_stats import Trouble
-from prefect_tracktor.runs.notify import (
-    MailReport,
-    MailRun,
-    Notification,
-    mail_channel,
-)
+from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.exception_stats import ExceptionStats
+from prefect_tracktor.runs.notify import Notification, mail_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sources import Orders
 
@@ -95,35 +89,30 @@ def email_expired_exceptions(
         20
     """
     asked = asked_exceptions(exception_statuses)
-    words = _fitting_template(template, asked)
-    trouble = Trouble()
+    template = _fitting_template(template, asked)
 
     def choose(order: Order) -> Iterator[Notification]:
         """One message names all of an order's parcels that are in trouble."""
         parcels = affected_parcels(order, asked)
         if parcels:
-            yield Notification(words, [(p, f"exception:{p.exception_status}") for p in parcels])
+            yield Notification(template, [(p, f"exception:{p.exception_status}") for p in parcels])
 
-    run = MailRun(
-        Scan(
+    return carry_out(
+        Scan(credentials, orders, reading, needs=TO_TELL_OF_EXCEPTIONS),
+        mail_job(
             credentials,
-            orders,
-            reading,
+            mailer,
+            choose,
+            title="Customers with expired tracking",
+            key="expired-exceptions",
+            dry_run=dry_run,
+            max_emails=max_emails,
+            include_cancelled=include_cancelled,
             needs=TO_TELL_OF_EXCEPTIONS,
+            reading=reading,
         ),
-        mail_channel(credentials, mailer),
-        choose,
-        title="Customers with expired tracking",
-        key="expired-exceptions",
-        dry_run=dry_run or mailer.mode is Mode.DRY_RUN,
-        max_emails=max_emails,
-        include_cancelled=include_cancelled,
-        watch=trouble.take,
+        watchers=[ExceptionStats()],
     )
-    try:
-        return run.carry_out()
-    finally:
-        trouble.publish()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,11 @@
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.runs.answers import TO_SET_STATUSES
+from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.set_statuses import StatusReport, StatusRun, status_options
+from prefect_tracktor.runs.set_statuses import StatusJob, status_options
 from prefect_tracktor.sources import StatusFile, StatusQuery, iter_desired
 from prefect_tracktor.statuses.desired import DesiredStatus, agreed, checked_statuses
 from prefect_tracktor.statuses.plan import Reconciliation
@@ -68,34 +70,32 @@ def reconcile_manual_statuses(
     ]
 
     def asks_for_a_status_only(order_id: int) -> bool:
+        # what is asked about the carrier's updates can be done for delivered orders too
         return wishes[order_id].automatic_carrier_updates is None
 
-    return StatusRun(
-        credentials,
+    # rows that ask for nothing are rows all the same
+    reading = reading.model_copy(update={"allow_empty": reading.allow_empty or bool(rows)})
+    if takeover:
+        reading = reading.model_copy(update={"completed_orders": None})
+    return carry_out(
         Scan(
             credentials,
             asked,
-            reading.model_copy(
-                update={
-                    "completed_orders": None if takeover else reading.completed_orders,
-                    # rows that ask for nothing are rows all the same
-                    "allow_empty": reading.allow_empty or bool(rows),
-                }
-            ),
-            # what is asked about the carrier's updates can be done for delivered orders too
+            reading,
             may_skip=asks_for_a_status_only,
             calls=calls,
             needs=TO_SET_STATUSES,
         ),
-        Reconciliation(
-            wishes,
-            options,
-            takeover=takeover,
-            release_fulfilled=release_fulfilled,
+        StatusJob(
+            credentials,
+            Reconciliation(wishes, options, takeover=takeover, release_fulfilled=release_fulfilled),
+            title="Reconcile statuses",
+            key="reconcile-statuses",
+            dry_run=dry_run,
+            max_updates=max_updates,
+            verify=verify,
+            needs=TO_SET_STATUSES,
+            reading=reading,
+            skipped=tuple(wishes.keys() - set(asked)),
         ),
-        title="Reconcile statuses",
-        dry_run=dry_run or credentials.read_only,
-        max_updates=max_updates,
-        verify=verify,
-        skipped=tuple(wishes.keys() - set(asked)),
-    ).carry_out()
+    )

@@ -18,9 +18,9 @@ from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
 from prefect_tracktor.flows.advance_custom_statuses import advance_custom_statuses
 from prefect_tracktor.flows.announce_exceptions import announce_exceptions
 from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
+from prefect_tracktor.flows.email_status_changes import email_status_changes
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
-from prefect_tracktor.flows.status_changes import email_status_changes
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document

@@ -17,7 +17,7 @@ _OLDER = "More than 30 days"
 
 
 @dataclass(slots=True)
-class Trouble:
+class ExceptionStats:
     """Counts the parcels of the orders that a scan reads, and those of them that are in trouble."""
 
     orders: int = 0

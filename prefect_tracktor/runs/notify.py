@@ -1,53 +1,46 @@
-"""Choose, show, send, settle: what all flows that write to customers do once they can choose.
+"""The job of telling somebody about an order's parcels, once each, through one channel.
 
 Everything is read, chosen and rendered before the first message goes out; the ledger keeps any
-other run, at any time, from telling a customer the same again.
+other run, at any time, from telling the same again.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 
-from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
-    IncompleteRun,
     InvalidInput,
     InvalidResponse,
     LedgerError,
     LedgerReplaced,
-    LimitExceeded,
+    MailServerError,
     TemplateError,
     TracktorError,
 )
-from prefect_tracktor.messages.mailer import Mailer
-from prefect_tracktor.messages.sending import (
-    MailChannel,
-    Outcome,
-    OutgoingEmail,
-    SendResult,
-    outcome_of,
-)
-from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.messages.channel import Channel, MailChannel
+from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
-from prefect_tracktor.reporting import Progress, label_of, publish_summary, publish_table
+from prefect_tracktor.reporting import label_of
+from prefect_tracktor.runs.answers import Needs
+from prefect_tracktor.runs.cases import Case, Outcome, Row
+from prefect_tracktor.runs.engine import Job, Limit
 from prefect_tracktor.runs.reading import ReadingOptions
-from prefect_tracktor.runs.report import RunReport, in_words, sentences
+from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
 from prefect_tracktor.saved_blocks import shared_ledger
-from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger_memory import LedgerMemory
-from prefect_tracktor.text import mask_email
 
-Row = dict[str, str | int]
+R = TypeVar("R", bound=RunReport)
 
 # orders are read again some at a time, which are then good for so long
 _LOOKED_AT_TOGETHER = 50
@@ -61,357 +54,338 @@ _TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
 _MANY = 5
 
 
-class MailReport(RunReport):
-    """What a run that writes to customers found and did; order ids throughout.
-
-    An order stands in several lists where its parcels fared differently.
-
-    Attributes:
-        affected: Those with a parcel that its customer should hear about.
-        due: Those whose customer was due to get an email in this run.
-        sent: Those whose customer got an email.
-        rehearsed: Those whose message went to the rehearsal address instead.
-        already_told: Those whose customer an earlier or simultaneous run wrote to.
-        no_email: Those without a usable e-mail address.
-        refused: Those whose address the mail server refused, now or earlier; not tried again.
-        deferred: Those whose message could not be sent now; the next run tries again.
-        uncertain: Those whose message may or may not have been sent by a run that was
-            interrupted; never sent again unless a person clears the claim in the ledger.
-        in_progress: Those whom another run was still writing to when this one ended; that run
-            reports what became of them.
-        undated: Those with a parcel that was passed over, since it is not known when it reached
-            its status, or that time is still to come.
-        cancelled: Those with a parcel that was passed over, since it or the order is cancelled,
-            voided or refunded.
-        superseded: Those whose message was not sent, since something happened to their parcels
-            after they were read.
-
-    Example:
-        >>> MailReport(read=(1, 2), affected=(2,), sent=(2,)).complete
-        True
-    """
-
-    affected: tuple[int, ...] = ()
-    due: tuple[int, ...] = ()
-    sent: tuple[int, ...] = ()
-    rehearsed: tuple[int, ...] = ()
-    already_told: tuple[int, ...] = ()
-    no_email: tuple[int, ...] = ()
-    refused: tuple[int, ...] = ()
-    deferred: tuple[int, ...] = ()
-    uncertain: tuple[int, ...] = ()
-    in_progress: tuple[int, ...] = ()
-    undated: tuple[int, ...] = ()
-    cancelled: tuple[int, ...] = ()
-    superseded: tuple[int, ...] = ()
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left to be done, by a later run or by a person."""
-        return super().complete and not (self.deferred or self.uncertain)
-
-
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one message is about."""
+    """What one message is about: its content, and what is told of which parcel.
 
-    template: EmailTemplate
+    The ledger remembers it by the reasons, such as `exception:expired`.
+    """
+
+    content: Any
     reasons: Sequence[tuple[Fulfillment, str]]
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """What an order's customer may be told in one message: the parcels by the ledger's keys."""
+# an outcome says that something was passed over, and why
+Choose = Callable[[Order], Iterable[Notification | Outcome]]
 
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
     order: Order
-    template: EmailTemplate
+    content: Any
     notices: dict[NoticeKey, Fulfillment]
 
 
 @dataclass(frozen=True, slots=True)
-class _Due:
-    """A message that is to be sent, and when the order that it speaks of was read."""
+class LedgerOfAccount:
+    """A ledger as one account uses it, with what Prefect remembers of it."""
 
-    order_id: int
-    place: int
-    template: EmailTemplate
-    keys: frozenset[NoticeKey]
-    read_at: float
-    row: Row
+    ledger: NotificationLedger
+    account: str
+    memory: LedgerMemory
+    run: str = field(default_factory=lambda: str(flow_run.get_id() or uuid4()))
 
+    @classmethod
+    def of(
+        cls, credentials: TracktorCredentials, ledger: NotificationLedger, *, purpose: str = ""
+    ) -> "LedgerOfAccount":
+        """The ledger for an account."""
+        memory = LedgerMemory.of(
+            credentials.account, base_url=credentials.base_url, purpose=purpose
+        )
+        return cls(ledger, credentials.account, memory)
 
-Choose = Callable[[Order], Iterable[Notification]]
-Watch = Callable[[Iterable[Order]], None]
-
-
-def mail_channel(
-    credentials: TracktorCredentials,
-    mailer: Mailer,
-) -> MailChannel:
-    """How a flow run writes to customers, from the flow's parameters."""
-    return MailChannel(
-        account=credentials.account,
-        run=str(flow_run.get_id() or uuid4()),
-        mailer=mailer,
-        ledger=mailer.ledger or shared_ledger(),
-        memory=LedgerMemory.of(credentials.account, base_url=credentials.base_url),
-        address_key=credentials.uuid.lower().encode(),
-    )
-
-
-@dataclass(slots=True)
-class MailRun:
-    """One run of a flow that writes to customers."""
-
-    scan: Scan
-    channel: MailChannel
-    choose: Choose
-    title: str
-    key: str
-    dry_run: bool = False
-    max_emails: int = 500
-    sent_lately: Callable[[], int] = lambda: 0
-    include_cancelled: bool = False
-    watch: Watch = lambda _orders: None
-    undated: list[int] = field(default_factory=list)
-    _rows_of: dict[int, tuple[OutgoingEmail, Row]] = field(default_factory=dict)
-    _template_error: TemplateError | None = None
-    _accepted: bool = False
-    _finished: bool = False
-    _ledger_is_gone: bool = False
-    _affected: list[int] = field(default_factory=list)
-    _due: list[int] = field(default_factory=list)
-    _no_email: list[int] = field(default_factory=list)
-    _unreadable: list[Failure] = field(default_factory=list)
-    _waiting: list[_Due] = field(default_factory=list)
-    _emails: list[tuple[OutgoingEmail, Row]] = field(default_factory=list)
-    _now: dict[int, Order | tuple[Outcome, str]] = field(default_factory=dict)
-    _now_read_at: float = 0.0
-    _cancelled: list[int] = field(default_factory=list)
-    _calls: int = 0
-    _known: list[tuple[int, dict[NoticeKey, NoticeState], Row]] = field(default_factory=list)
-    _outcomes: dict[Outcome, list[int]] = field(default_factory=lambda: defaultdict(list))
-    _rows: list[Row] = field(default_factory=list)
-    _advice: str = ""
-
-    def carry_out(self) -> MailReport:
-        """Choose, render and count all messages; unless it is a dry run, send them."""
-        self._check()
-        self._recognise()
-        if not self.dry_run:
-            self.channel.check()
-        try:
-            for batch in self.scan:
-                self.watch(batch.found)
-                self._take(batch)
-            self._refuse_what_no_order_fits()
-            self._refuse_too_many()
-            if not self.dry_run:
-                self._send()
-            self._finished = True
-        except LedgerError:
-            self._ledger_is_gone = True
-            raise
-        finally:
-            report = self._report()
-            self._publish(report)
-        if self._acts:
-            left = (*report.deferred, *report.uncertain, *report.in_progress)
-            self.scan.remember_completed(unless=left)
-        if not report.complete:
-            raise IncompleteRun(self._what_is_left(report), report=report)
-        return report
-
-    def _check(self) -> None:
-        if self.max_emails < 0:
-            raise InvalidInput(f"max_emails must be 0 or more, not {self.max_emails}")
-
-    @property
-    def _acts(self) -> bool:
-        """Whether customers are written to, and what was done is remembered."""
-        return not self.dry_run and not self.channel.is_rehearsal
-
-    def _recognise(self) -> None:
-        """See that the ledger is the one that the account was written to by before."""
-        standing = self.channel.standing()
+    def recognise(self) -> bool:
+        """See that it is the one that the account used before; say whether a person accepted it."""
+        standing = self.ledger.standing(self.account)
         get_run_logger().info(
             "The ledger is %s; it holds %s notices of this account as sent.",
             standing.place,
             standing.sent,
         )
+        return self.memory.check(standing)
+
+    def refuse_told_elsewhere(self, keys: Sequence[NoticeKey]) -> None:
+        """See that no other account has told the same: a parcel belongs to one."""
+        if not (told := self.ledger.known_elsewhere(keys)):
+            return
+        key, other = next(iter(told.items()))
+        raise LedgerReplaced(
+            f"{len(told)} of {len(keys)} parcels were told about in the name of another account"
+            f" ({other}), such as one of order {key.order_id}: has the account's uuid changed?"
+            " Nothing was sent. To carry over what the ledger knows, call its"
+            f" take_over({other!r}, {self.account!r}); to write to these customers again:"
+            f" prefect variable set {self.memory.variable} accept --overwrite"
+        )
+
+    def keep_in_mind(self) -> None:
+        """Remember the ledger, with what it knows by now, as the account's."""
+        self.memory.keep(self.ledger.standing(self.account))
+
+
+class NotifyJob(Job[Notice, R], Generic[R]):
+    """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
+
+    acting = "Messages sent"
+    table = "Who is concerned, and what became of it."
+
+    def __init__(
+        self,
+        credentials: TracktorCredentials,
+        ledger: LedgerOfAccount,
+        channel: Channel,
+        choose: Choose,
+        *,
+        title: str,
+        key: str,
+        limit: Limit,
+        dry_run: bool,
+        needs: Needs,
+        reading: ReadingOptions,
+        report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
+        include_cancelled: bool = False,
+        record_only: bool = False,
+        sent_lately: Callable[[], int] = lambda: 0,
+        alone: bool = False,
+    ) -> None:
+        super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
+        self.report_type = report_type
+        self._credentials = credentials
+        self._of_account = ledger
+        self._ledger = ledger.ledger
+        self._channel = channel
+        self._choose = choose
+        self._needs = needs.of_each_order
+        self._reading = reading
+        self._include_cancelled = include_cancelled
+        self._record_only = record_only
+        self._sent_lately = sent_lately
+        self._alone = alone
+        self._accepted = False
+        self._ledger_is_gone = False
+        self._template_error: TemplateError | None = None
+        self._known: list[tuple[Case, dict[NoticeKey, NoticeState]]] = []
+        self._waiting: list[Notice] = []
+        self._now: dict[int, Order | tuple[Outcome, str]] = {}
+        self._now_read_at = 0.0
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether customers are told, and what was done is remembered."""
+        return self._channel.reaches_customers or self._record_only
+
+    def prepare(self) -> None:
+        """See that the ledger is the account's, and that the channel can be used."""
         try:
-            self._accepted = self.channel.recognise(standing)
+            self._accepted = self._of_account.recognise()
         except LedgerReplaced as replaced:
-            if self._acts:
+            if self.leaves_traces and not self.dry_run:
                 raise
-            get_run_logger().warning("A run that sends would stop: %s", replaced)
+            self._note(f"A run that sends would stop: {replaced}")
+        if self._alone or self._record_only:
+            return  # it connects when it sends
+        try:
+            self._channel.check()
+        except MailServerError as unusable:
+            if not self.dry_run:
+                raise
+            self._note(f"A run that sends would stop: {unusable}")
 
-    def _take(self, batch: Batch[Order]) -> None:
-        """Take in a chunk: who is affected, who was told before, whom to write to."""
-        cases = list(self._cases(batch.found))
-        states = self._states(cases)
-        for case in cases:
-            self._decide(case, states)
-        if len(self._due) > self.max_emails:
-            self._emails.clear()  # none will be sent, and memory is not endless
+    def _note(self, note: str) -> None:
+        get_run_logger().warning(note)
+        self.notes.append(note)
 
-    def _cases(self, orders: Iterable[Order]) -> Iterator[_Case]:
+    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
+        """Take in a chunk: who is affected, who was told before, what is to be sent."""
+        chosen = list(self._chosen(orders))
+        keys = set(chain.from_iterable(one.notices for one in chosen))
+        states = self._ledger.states(keys | _later_of([keys]))
+        for one in chosen:
+            self._decide(one, states, read_at)
+        if len(self._waiting) > self.limit.most:
+            for notice in self._waiting:
+                notice.message = None  # none will be sent, and memory is not endless
+
+    def _chosen(self, orders: Iterable[Order]) -> Iterator[_Chosen]:
         for order in orders:
             try:
-                yield from list(self._cases_of(order))
+                yield from list(self._chosen_of(order))
             except (InvalidResponse, InvalidInput) as unreadable:
-                self._unreadable.append(Failure(order.order_id, str(unreadable)))
+                self._add(order.order_id, Outcome.UNREADABLE, str(unreadable))
 
-    def _cases_of(self, order: Order) -> Iterator[_Case]:
-        for notification in self.choose(order):
-            reasons = [told for told in notification.reasons if self._is_open(order, *told)]
-            if len(reasons) < len(notification.reasons):
-                self._cancelled.append(order.order_id)
+    def _chosen_of(self, order: Order) -> Iterator[_Chosen]:
+        for one in self._choose(order):
+            if isinstance(one, Outcome):
+                self._add(order.order_id, one)
+                continue
+            reasons = [told for told in one.reasons if self._is_open(order, *told)]
+            if len(reasons) < len(one.reasons):
+                self._add(order.order_id, Outcome.CANCELLED)
             if reasons:
-                key = partial(self.channel.key, order)
-                notices = {key(parcel, reason): parcel for parcel, reason in reasons}
-                yield _Case(order, notification.template, notices)
+                account = self._of_account.account
+                notices = {
+                    NoticeKey(account, order.order_id, parcel.fulfillment_id, reason): parcel
+                    for parcel, reason in reasons
+                }
+                yield _Chosen(order, one.content, notices)
 
     def _is_open(self, order: Order, parcel: Fulfillment, reason: str) -> bool:
         """Whether there is still something to tell; a cancellation itself may be the news."""
         kind, _, status = reason.partition(":")
         is_the_news = kind == "status" and says_cancelled(status)
-        return self.include_cancelled or is_the_news or not order.has_cancelled(parcel)
+        return self._include_cancelled or is_the_news or not order.has_cancelled(parcel)
 
-    def _states(self, cases: Iterable[_Case]) -> Mapping[NoticeKey, NoticeState]:
-        keys = set(chain.from_iterable(case.notices for case in cases))
-        return self.channel.ledger.states(keys | _later_of([keys]))
+    def _add(
+        self, order_id: int, outcome: Outcome, reason: str = "", columns: Row | None = None
+    ) -> Notice:
+        columns = columns or {"Order": str(order_id)}
+        case = Notice(id=order_id, columns=columns, outcome=outcome, reason=reason)
+        self.cases.append(case)
+        return case
 
-    def _decide(self, case: _Case, states: Mapping[NoticeKey, NoticeState]) -> None:
-        order = case.order
-        row = _row(order, case.notices)
-        self._rows.append(row)
-        self._affected.append(order.order_id)
-        known, news = _known_and_new(case.notices, states)
+    def _decide(
+        self, chosen: _Chosen, states: Mapping[NoticeKey, NoticeState], read_at: float
+    ) -> None:
+        order = chosen.order
+        known, news = _known_and_new(chosen.notices, states)
         if known:
-            self._known.append((order.order_id, known, row))
+            told = self._add(
+                order.order_id, Outcome.ALREADY_TOLD, columns=self._columns(order, known)
+            )
+            self._known.append((told, known))
         if not news:
             return
+        due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
+        due.keys, due.content, due.read_at = tuple(sorted(news)), chosen.content, read_at
         try:
-            email = self._letter(case, news, row)
+            self._render(due, order, news)
         except TemplateError as fails:
             self._template_error = self._template_error or fails
-            self._unreadable.append(Failure(order.order_id, str(fails)))
-            _describe(row, "Not rendered", str(fails))
+            due.end(Outcome.UNREADABLE, str(fails))
             return
-        if email:
-            due = _Due(
-                order.order_id,
-                len(self._waiting),
-                case.template,
-                frozenset(news),
-                self.scan.begun,
-                row,
-            )
-            self._due.append(order.order_id)
+        if due.outcome is Outcome.DUE:
+            due.planned, due.place = True, len(self._waiting)
             self._waiting.append(due)
-            self._emails.append((replace(email, look_again=partial(self._again, due, email)), row))
-            _describe(row, "Due, not sent")
 
-    def _letter(
-        self, case: _Case, news: Mapping[NoticeKey, Fulfillment], row: Row
-    ) -> OutgoingEmail | None:
+    def _render(self, due: Notice, order: Order, notices: Mapping[NoticeKey, Fulfillment]) -> None:
+        run = self._of_account.run
         try:
-            return self.channel.email(case.order, news, case.template)
+            due.message = self._channel.message(order, notices, due.content, run=run)
         except InvalidInput as unusable:
-            self._no_email.append(case.order.order_id)
-            _describe(row, "No e-mail address", str(unusable) if case.order.order_email else "")
-        return None
+            due.end(Outcome.NO_ADDRESS, str(unusable) if order.order_email else "")
 
-    def _refuse_what_no_order_fits(self) -> None:
-        """An odd order fails alone; a template that fails for each of them is at fault itself."""
-        if self._template_error is not None and not self._emails:
+    def _columns(self, order: Order, keys: Iterable[NoticeKey]) -> Row:
+        keys = list(keys)
+        to = self._channel.to(order)
+        return {
+            "Order": order.order_name or str(order.order_id),
+            **({"To": to} if to else {}),
+            "About": ", ".join(sorted({label_of(key.reason.rpartition(":")[2]) for key in keys})),
+            "Parcels": len({key.fulfillment_id for key in keys}),
+            "Order id": str(order.order_id),
+        }
+
+    def refuse(self) -> None:
+        """Stop before the first message, if a template fits no order or too many are due."""
+        if self._template_error is not None and not self._waiting:
+            # an odd order fails alone; a template that fails for each is at fault itself
             raise self._template_error
+        if not self._record_only:
+            lately = self._sent_lately() if self._waiting else 0
+            self.limit.check(len(self._waiting), lately=lately)
 
-    def _refuse_too_many(self) -> None:
-        due = len(self._due)
-        before = self.sent_lately() if due else 0
-        if due + before > self.max_emails:
-            lately = f" and {before} were sent within the last hour," if before else ""
-            raise LimitExceeded(
-                f"{due} messages are due{lately} and max_emails is {self.max_emails}: nothing"
-                " was sent. Look at this run's table; if it is right, run again with a higher"
-                " max_emails."
-            )
-
-    def _send(self) -> None:
-        if not self._emails:
-            return
-        emails = [email for email, _ in self._emails]
-        self._rows_of = {id(email): (email, row) for email, row in self._emails}
-        total = len(emails)
-        if self._acts:
+    def act(self) -> Iterator[Notice]:
+        """Send all that is due."""
+        if self.leaves_traces:
             if not self._accepted:
-                keys = [key for email in emails for key in email.keys]
-                self.channel.refuse_told_elsewhere(keys)
-            self.channel.keep_in_mind()
-        with Progress("tracktor-messages", description="Messages sent", total=total) as progress:
-            for result in self.channel.post(emails):
-                _, row = self._rows_of[id(result.email)]
-                self._outcomes[result.outcome].append(result.email.order_id)
-                _describe(row, result.outcome.label, result.reason)
-                self._advice = result.advice or self._advice
-                progress.advance(1)
-        if self._acts:
-            self._remember_how_much_was_sent()
-
-    def _remember_how_much_was_sent(self) -> None:
+                keys = [key for due in self._waiting for key in due.keys]
+                self._of_account.refuse_told_elsewhere(keys)
+            self._of_account.keep_in_mind()
         try:
-            self.channel.keep_in_mind()
-        except TracktorError as trouble:
-            get_run_logger().warning("The next run knows less of this ledger: %s", trouble)
+            yield from self._recorded() if self._record_only else self._sent()
+        except LedgerError:
+            self._ledger_is_gone = True
+            raise
+        if self.leaves_traces:
+            try:
+                self._of_account.keep_in_mind()
+            except TracktorError as trouble:
+                get_run_logger().warning("The next run knows less of this ledger: %s", trouble)
 
-    def _again(self, due: _Due, email: OutgoingEmail) -> OutgoingEmail | SendResult:
-        """The message as it must be when its turn has come."""
-        by_now = self._by_now(due, email) if self._is_old(due.read_at) else email
-        if isinstance(by_now, OutgoingEmail) and self._is_overtaken(due):
-            by_now = SendResult(
-                email, Outcome.SUPERSEDED, "the customer was told of a later status"
-            )
-        told = by_now.email if isinstance(by_now, SendResult) else by_now
-        self._rows_of[id(told)] = (told, due.row)
-        return by_now
+    def _recorded(self) -> Iterator[Notice]:
+        for due in self._waiting:
+            self._ledger.settle(due.keys, NoticeState.SENT, run=self._of_account.run)
+            due.end(Outcome.RECORDED)
+            yield due
 
-    def _is_overtaken(self, due: _Due) -> bool:
+    def _sent(self) -> Iterator[Notice]:
+        account, run = self._of_account.account, self._of_account.run
+        sending = Sending(self._channel, self._ledger, run, account, self._renew)
+        for notice in sending.send(self._waiting):
+            self.advice = sending.advice
+            yield notice
+        self.advice = sending.advice
+
+    def _renew(self, due: Notice) -> None:
+        """Make a message as it must be when its turn has come."""
+        if self._is_old(due.read_at):
+            self._read_anew(due)
+        if due.outcome is Outcome.DUE and self._is_overtaken(due):
+            due.end(Outcome.SUPERSEDED, "the customer was told of a later status")
+
+    def _is_overtaken(self, due: Notice) -> bool:
         later = _later_of([due.keys])
-        states = self.channel.ledger.states(later) if later else {}
+        states = self._ledger.states(later) if later else {}
         return any(_is_told(key, states) for key in due.keys)
-
-    def _by_now(self, due: _Due, email: OutgoingEmail) -> OutgoingEmail | SendResult:
-        now = self._order_by_now(due)
-        if isinstance(now, Order):
-            return self._renewed(due, email, now)
-        outcome, reason = now
-        return SendResult(email, outcome, reason)
 
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
         # a clock that was set back says nothing about a reading
-        seconds = self.scan.reading.read_again_after_minutes * 60
+        seconds = self._reading.read_again_after_minutes * 60
         return not 0 <= age <= max(seconds, at_least_seconds)
 
-    def _order_by_now(self, due: _Due) -> Order | tuple[Outcome, str]:
+    def _read_anew(self, due: Notice) -> None:
+        now = self._order_by_now(due)
+        if not isinstance(now, Order):
+            due.end(*now)
+            return
+        try:
+            chosen = [one.notices for one in self._chosen_of(now)]
+        except (InvalidResponse, InvalidInput) as unreadable:
+            due.end(Outcome.DEFERRED, str(unreadable))
+            return
+        notices = {key: one[key] for one in chosen for key in one if key in due.keys}
+        if _lacks_what_it_had(now, set(due.keys) - notices.keys()):
+            due.end(Outcome.DEFERRED, _not_again("the answer lacks what it had before"))
+        elif not notices:
+            due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
+        else:
+            self._render_anew(due, now, notices)
+
+    def _render_anew(
+        self, due: Notice, order: Order, notices: Mapping[NoticeKey, Fulfillment]
+    ) -> None:
+        due.columns["To"] = self._channel.to(order)
+        due.keys = tuple(sorted(notices))
+        try:
+            self._render(due, order, notices)
+        except TemplateError as fails:
+            due.end(Outcome.DEFERRED, str(fails))
+        if due.outcome is Outcome.NO_ADDRESS:
+            due.end(Outcome.SUPERSEDED, "there is no usable address any more")
+
+    def _order_by_now(self, due: Notice) -> Order | tuple[Outcome, str]:
         """The order, read again with those whose turn comes next; or why it is not there."""
         is_fresh = not self._is_old(self._now_read_at, at_least_seconds=_TOGETHER_SECONDS)
-        if due.order_id not in self._now or not is_fresh:
+        if due.id not in self._now or not is_fresh:
             some = self._waiting[due.place : due.place + _LOOKED_AT_TOGETHER]
             self._now_read_at = time.time()
-            old = [d.order_id for d in some if self._is_old(d.read_at)]
-            self._now = self._read_now([due.order_id, *old])
-        return self._now[due.order_id]
+            self._now = self._read_now([due.id, *(d.id for d in some if self._is_old(d.read_at))])
+        return self._now[due.id]
 
     def _read_now(self, order_ids: list[int]) -> dict[int, Order | tuple[Outcome, str]]:
-        again = Scan(
-            self.scan.credentials,
-            order_ids,
-            ReadingOptions(chunk_size=_LOOKED_AT_TOGETHER),
-            needs=self.scan.needs.of_each_order,
-        )
+        reading = ReadingOptions(chunk_size=_LOOKED_AT_TOGETHER)
+        again = Scan(self._credentials, order_ids, reading, needs=self._needs)
         now: dict[int, Order | tuple[Outcome, str]] = {}
         try:
             for batch in again:
@@ -421,115 +395,39 @@ class MailRun:
         except TracktorError as error:
             return dict.fromkeys(order_ids, (Outcome.DEFERRED, _not_again(str(error))))
         finally:
-            self._calls += again.calls
+            self.calls += again.calls
         return now
 
-    def _renewed(self, due: _Due, email: OutgoingEmail, order: Order) -> OutgoingEmail | SendResult:
-        """The message about what is left of the news; what is new is for the next run."""
-        unreadable = len(self._unreadable)
-        notices = {
-            key: parcel
-            for case in self._cases([order])
-            for key, parcel in case.notices.items()
-            if key in due.keys
-        }
-        if len(self._unreadable) > unreadable:
-            return SendResult(email, Outcome.DEFERRED, self._unreadable[-1].reason)
-        if _lacks_what_it_had(order, due.keys - notices.keys()):
-            reason = _not_again("the answer lacks what it had before")
-            return SendResult(email, Outcome.DEFERRED, reason)
-        if not notices:
-            reason = "its parcels moved on before the message was sent"
-            return SendResult(email, Outcome.SUPERSEDED, reason)
-        due.row["To"] = mask_email(order.order_email)
-        try:
-            renewed = self._letter(_Case(order, due.template, notices), notices, due.row)
-        except TemplateError as fails:
-            return SendResult(email, Outcome.DEFERRED, str(fails))
-        if renewed is None:
-            return SendResult(email, Outcome.SUPERSEDED, "there is no usable address any more")
-        return renewed
-
-    def _report(self) -> MailReport:
-        """All that is known now, with a last look at what other runs did."""
-        self._add_told_before()
-        outcomes = {outcome: tuple(dict.fromkeys(ids)) for outcome, ids in self._outcomes.items()}
-        sent = outcomes.get(Outcome.SENT, ())
-        rehearsal = self.channel.is_rehearsal
-        found = self.scan.found(dry_run=self.dry_run, calls=self._calls)
-        return MailReport(
-            **found
-            | {
-                "failed": (*found["failed"], *self._unreadable),
-                "suspicion": found["suspicion"] or self._suspicion(),
-            },
-            affected=tuple(dict.fromkeys(self._affected)),
-            due=tuple(dict.fromkeys(self._due)),
-            sent=() if rehearsal else sent,
-            rehearsed=sent if rehearsal else (),
-            already_told=outcomes.get(Outcome.ALREADY_TOLD, ()),
-            no_email=tuple(dict.fromkeys(self._no_email)),
-            refused=outcomes.get(Outcome.REFUSED, ()),
-            deferred=outcomes.get(Outcome.DEFERRED, ()),
-            uncertain=outcomes.get(Outcome.UNCERTAIN, ()),
-            in_progress=outcomes.get(Outcome.IN_PROGRESS, ()),
-            undated=tuple(dict.fromkeys(self.undated)),
-            cancelled=tuple(dict.fromkeys(self._cancelled)),
-            superseded=outcomes.get(Outcome.SUPERSEDED, ()),
-        )
-
-    def _suspicion(self) -> str:
-        """Where no address is left at all, it is seldom the customers who have none."""
-        orders = set(self._no_email)
-        if len(orders) < _MANY or orders != set(self._affected):
-            return ""
-        return (
-            f"none of the {len(orders)} orders to write about has a usable email address: check in"
-            " Shopify that Tracktor may still read customers' data"
-        )
-
-    def _add_told_before(self) -> None:
-        outcomes = [outcome_of(states.values()) for _, states, _ in self._known]
+    def look_back(self, *, acted: bool) -> None:
+        """Say of what was known before what other runs made of it since."""
+        outcomes = [outcome_of(states.values()) for _, states in self._known]
         if not self._ledger_is_gone:
-            wait = self._acts and self._finished
             with suppress(LedgerError):
                 # a claim that was open when we looked may have been settled since by its run
-                told = [tuple(states) for _, states, _ in self._known]
-                outcomes = self.channel.outcomes_elsewhere(told, wait=wait)
-        for (order_id, _, row), outcome in zip(self._known, outcomes, strict=True):
-            self._outcomes[outcome].append(order_id)
-            if not row["Outcome"]:
-                _describe(row, outcome.label)
+                told = [tuple(states) for _, states in self._known]
+                wait = acted and self.leaves_traces
+                outcomes = outcomes_elsewhere(self._ledger, self._of_account.run, told, wait=wait)
+        for (case, _), outcome in zip(self._known, outcomes, strict=True):
+            case.end(outcome)
 
-    def _publish(self, report: MailReport) -> None:
-        counts = report.counts
-        get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
-        publish_table(
-            self.key,
-            self._rows,
-            description="Who was concerned; outcomes.",
-        )
-        notes = [*([] if report.complete else [self._what_is_left(report)]), *report.notes]
-        if report.dry_run:
-            notes.append("This was a dry run: nothing was sent.")
-        publish_summary(f"{self.key}-summary", title=self.title, counts=counts, notes=notes)
-
-    def _what_is_left(self, report: MailReport) -> str:
-        left = {
-            "could not be read; the next run reads them again": [f.id for f in report.failed],
-            "could not be written to now; the next run tries again": report.deferred,
-            "may or may not have been written to by a run that was interrupted; look at"
-            " NotificationLedger.uncertain()": report.uncertain,
+    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Where no address is left at all, it is seldom the customers who have none."""
+        without = {case.id for case in self.cases if case.outcome is Outcome.NO_ADDRESS}
+        affected = {case.id for case in self.cases if case.outcome.is_shown}
+        if found["suspicion"] or len(without) < _MANY or without != affected:
+            return {}
+        return {
+            "suspicion": f"none of the {len(without)} orders to write about has a usable email"
+            " address: check in Shopify that Tracktor may still read customers' data"
         }
-        advice = f"{self._advice[:1].upper()}{self._advice[1:]}".rstrip(".")
-        first = f"The first failed as: {report.failed[0].reason}" if report.failed else ""
-        return sentences(report.suspicion, in_words(left), advice, first)
 
 
 def _later(key: NoticeKey) -> Iterator[NoticeKey]:
     """What a customer must not have been told of a parcel before this is told."""
     kind, _, subject = key.reason.partition(":")
-    if kind == "status":
+    if kind == "event":
+        after: Sequence[str] = ()
+    elif kind == "status":
         after = _STEPS[_STEPS.index(subject) + 1 :] if subject in _STEPS else ()
     else:
         after = _STEPS[-1:]
@@ -573,22 +471,22 @@ def _known_and_new(
     return known, news
 
 
-def _row(order: Order, notices: Mapping[NoticeKey, Fulfillment]) -> Row:
-    return {
-        "Order": order.order_name or str(order.order_id),
-        "To": mask_email(order.order_email),
-        "Outcome": "",
-        "Reason": "",
-        "About": ", ".join(sorted({_subject(key) for key in notices})),
-        "Parcels": len(notices),
-        "Order id": str(order.order_id),
-    }
-
-
-def _subject(key: NoticeKey) -> str:
-    """What a notice is about, for people."""
-    return label_of(key.reason.partition(":")[2])
-
-
-def _describe(row: Row, outcome: str, reason: str = "") -> None:
-    row |= {"Outcome": outcome, "Reason": reason}
+def mail_job(
+    credentials: TracktorCredentials,
+    mailer: Mailer,
+    choose: Choose,
+    *,
+    dry_run: bool,
+    max_emails: int,
+    **options: Any,
+) -> NotifyJob[MailReport]:
+    """Tell customers by e-mail, as a mailer does and as its mode lets it."""
+    return NotifyJob(
+        credentials,
+        LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
+        MailChannel(mailer, credentials.uuid.lower().encode()),
+        choose,
+        dry_run=dry_run or mailer.mode is Mode.DRY_RUN,
+        limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
+        **options,
+    )

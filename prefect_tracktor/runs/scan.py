@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -38,6 +39,7 @@ class Scan:
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
         needs: Needs = Needs(),  # noqa: B008 - immutable
+        alone: bool = False,
     ) -> None:
         self.credentials = credentials
         self._credentials = _share(credentials, reading.chunks_at_once)
@@ -45,6 +47,7 @@ class Scan:
         self.reading = reading
         self._memory = reading.completed_orders
         self._may_skip = may_skip
+        self._alone = alone
         self._all_read = False
         self.begun = 0.0
         self._answers = AnswerCheck(needs)
@@ -61,11 +64,13 @@ class Scan:
     def __iter__(self) -> Iterator[Batch[Order]]:
         """Read chunk by chunk."""
         total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
-        with Progress("tracktor-scan", description="Orders read", total=total) as progress:
+        progress = Progress("tracktor-scan", description="Orders read", total=total)
+        with nullcontext() if self._alone else progress as shown:
             for chunk in self._in_order():
                 batch = self._take(chunk)
                 yield batch
-                progress.advance(chunk.size - len(batch.failed))
+                if shown:
+                    shown.advance(chunk.size - len(batch.failed))
         if self.needs.in_some:
             self._conclude()
         self._all_read = True
@@ -103,7 +108,7 @@ class Scan:
             get_run_logger().warning(note)
         self._answers.refuse_lost()
 
-    def remember_completed(self, *, unless: Collection[int] = ()) -> None:
+    def remember_completed(self, *, unless: Iterable[int] = ()) -> None:
         """Keep in mind which orders need not be read again, after all was done about them."""
         open_orders = set(unless)
         arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}

@@ -6,14 +6,13 @@ change does to the order makes it right, so that a second run changes nothing.
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import (
     CARRIER_STATUSES,
@@ -55,30 +54,6 @@ class Protected:
 
 Decision = Change | Protected | None
 Decide = Callable[[Order], Decision]
-
-
-@dataclass(slots=True)
-class StatusPlan:
-    """What is to become of many orders: each id is in exactly one of the lists."""
-
-    changes: list[Change] = field(default_factory=list)
-    right: list[int] = field(default_factory=list)
-    protected: list[Protected] = field(default_factory=list)
-    missing: list[int] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-
-    def add(self, batch: Batch[Order], decide: Decide) -> None:
-        """Decide about the orders of a batch; of the orders themselves nothing is kept."""
-        self.missing += batch.missing
-        self.failed += batch.failed
-        for order in batch.found:
-            match decide(order):
-                case Change() as change:
-                    self.changes.append(change)
-                case Protected() as protected:
-                    self.protected.append(protected)
-                case None:
-                    self.right.append(order.order_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,59 @@
+"""Prefect events as a channel: automations and deployments are told, and not customers."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect_tracktor.events.prefect_api import send_events
+from prefect_tracktor.events.schema import exception_event
+from prefect_tracktor.messages.channel import Message, Session
+from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.storage.ledger import NoticeKey
+
+
+@dataclass(frozen=True, slots=True)
+class EventChannel:
+    """One event for each parcel, sent again until Prefect has it: an event's id is its own."""
+
+    account: str
+    server: str = "Prefect"
+    lot_size: int = 50
+    seconds_a_message: float = 2
+    reaches_customers: bool = True
+    may_repeat: bool = True
+
+    def check(self) -> None:
+        """Prefect's API has just answered: it remembers the account's ledger."""
+
+    def to(self, order: Order) -> str:  # noqa: ARG002
+        """Nobody in particular."""
+        return ""
+
+    def message(
+        self,
+        order: Order,  # noqa: ARG002
+        notices: Mapping[NoticeKey, Fulfillment],
+        content: Any,  # noqa: ARG002
+        *,
+        run: str,  # noqa: ARG002
+    ) -> Message:
+        """The event about a parcel."""
+        [parcel] = notices.values()
+        return Message(exception_event(parcel, account=self.account, received=datetime.now(UTC)))
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Each lot is a request of its own."""
+        yield _EventSession()
+
+
+class _EventSession:
+    def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
+        """Send events, and see that they are stored."""
+        stored = send_events([message.content for message in messages])
+        missing = Delivery(DeliveryOutcome.DEFERRED, "Prefect has no such event", kind="missing")
+        sent = Delivery(DeliveryOutcome.SENT)
+        return [sent if message.content.id in stored else missing for message in messages]

@@ -1,0 +1,261 @@
+"""`notify_status_change`: write to the customer of one parcel, as an event tells of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from prefect import Task, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import (
+    DatabaseError,
+    IncompleteRun,
+    InvalidInput,
+    InvalidResponse,
+    MailServerError,
+)
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.mailer import Mailer
+from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.models import Fulfillment, Order, status_key
+from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS
+from prefect_tracktor.runs.cases import Ended, Outcome
+from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.runs.notify import Notification, mail_job
+from prefect_tracktor.runs.reading import ReadingOptions
+from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.status_news import (
+    is_recent,
+    is_undated,
+    parcels_in,
+    reason,
+    since,
+    templates_for,
+)
+from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.tasks import batch_of, get_fulfillments
+
+# events come one by one; what comes within this time counts as one burst
+_BURST = timedelta(hours=1)
+_TRIES_AT_MOST = 50
+_DELAY_AT_MOST = 24 * 3600
+
+RETRY_DELAYS_SECONDS = [30.0, 120.0, 600.0, 1800.0]
+
+
+@flow(name="Notify status change", flow_run_name="notify-{status}-{fulfillment_id}")
+def notify_status_change(
+    credentials: TracktorCredentials,
+    fulfillment_id: int,
+    mailer: Mailer,
+    *,
+    status: str,
+    dry_run: bool = False,
+    max_emails: int = 500,
+    order_id: int | None = None,
+    within_hours: float = 72,
+    templates: dict[str, EmailTemplate] | None = None,
+    retry_delays_seconds: list[float] = RETRY_DELAYS_SECONDS,
+) -> MailReport:
+    """Email the customer of one parcel once when it has reached a status.
+
+    The parcel is read again first; if it has moved on, no email is sent. However often this runs
+    for a parcel and a status, the customer gets one message.
+
+    Args:
+        credentials: The Tracktor account.
+        fulfillment_id: The Shopify id of the parcel's fulfillment.
+        mailer: The mail server, the sender, and whether e-mails go to customers.
+        status: The status to email about, by key or label, such as "delivered".
+        dry_run: Show who would get an email, and send nothing.
+        max_emails: If more messages about statuses than this would go out within an hour, send
+            none: a burst of events may be an error. `email_status_changes` finds what is left out.
+        order_id: The order that the parcel belongs to; left out, it takes one more API call.
+        within_hours: How long ago the parcel may have reached the status at most, because events
+            may be late. If the time is unknown or in the future, no email is sent, and the summary
+            counts the order as undated.
+        templates: The template for each status; there are defaults for in_transit, out_for_delivery
+            and delivered.
+        retry_delays_seconds: How long to wait before each retry after a temporary error.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        InvalidInput: An argument is invalid, or there is no template for the status; nothing
+            was read or sent.
+        LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
+        TemplateError: The template fails for the order; nothing was sent.
+        MailServerError: The mail server cannot be used; nothing was sent.
+        IncompleteRun: To the end the parcel could not be read or the message was deferred; or it
+            is uncertain whether it was sent.
+
+    Example:
+        >>> from prefect_tracktor.flows import notify_status_change
+        >>> report = notify_status_change(
+        ...     credentials,
+        ...     fulfillment_id,
+        ...     mailer,
+        ...     status="delivered",
+        ...     dry_run=True,
+        ... )
+        >>> report.sent
+        ()
+    """
+    key = status_key(status)
+    [template] = templates_for({key}, templates).values()
+    parcel = _OneParcel(fulfillment_id, key, since(within_hours))
+    _check_delays(retry_delays_seconds)
+
+    def write() -> MailReport:
+        looked_up, of_order = MailReport(), order_id
+        if of_order is None:
+            looked_up, of_order = _look_up(credentials, parcel)
+        if of_order is None:
+            return looked_up
+        ledger = mailer.ledger or shared_ledger()
+        scan = Scan(
+            credentials,
+            [of_order],
+            ReadingOptions(chunk_size=1),
+            calls=looked_up.calls,
+            needs=TO_TELL_OF_ONE_STATUS,
+            alone=True,
+        )
+        job = mail_job(
+            credentials,
+            mailer,
+            lambda order: parcel.choose(order, template),
+            title=f"Customer of a parcel that is {key}",
+            key="status-change",
+            dry_run=dry_run,
+            max_emails=max_emails,
+            sent_lately=lambda: ledger.count_since(
+                credentials.account, kind="status", within=_BURST
+            ),
+            needs=TO_TELL_OF_ONE_STATUS,
+            reading=scan.reading,
+            alone=True,
+        )
+        return carry_out(scan, job, alone=True)
+
+    return _with_retries(write, retry_delays_seconds)()
+
+
+@dataclass(frozen=True, slots=True)
+class _OneParcel:
+    """The parcel that the event is about, and the status that its customer is to hear of."""
+
+    fulfillment_id: int
+    status: str
+    begin: datetime
+
+    def choose(self, order: Order, template: EmailTemplate) -> Iterator[Notification | Outcome]:
+        """The one message, if it is still news."""
+        parcels = [p for p in order.fulfillments if p.fulfillment_id == self.fulfillment_id]
+        if not parcels:
+            get_run_logger().warning(
+                "Order %s has no fulfillment %s: no email is sent.",
+                order.order_id,
+                self.fulfillment_id,
+            )
+        in_status = parcels_in(order, [self.status])
+        for parcel in parcels:
+            passed_over = self.why_not(parcel)
+            if passed_over is Outcome.UNDATED:
+                yield passed_over
+            elif passed_over is None and parcel in in_status:
+                yield Notification(template, [(parcel, reason(self.status))])
+
+    def why_not(self, parcel: Fulfillment) -> Outcome | None:
+        """Why its customer is not told, if so; said in the log."""
+        log, which = get_run_logger(), parcel.fulfillment_id
+        if parcel.current_status != self.status:
+            log.info(
+                "Fulfillment %s is %s by now, not %s: no email is sent.",
+                which,
+                parcel.current_status or "without a status",
+                self.status,
+            )
+            return Outcome.SUPERSEDED
+        if is_undated(parcel):
+            log.warning(
+                "Fulfillment %s does not say when it got %s, or gives a future time: no email is"
+                " sent.",
+                which,
+                self.status,
+            )
+            return Outcome.UNDATED
+        if not is_recent(parcel, self.begin):
+            log.warning(
+                "Fulfillment %s has been %s for too long: no email is sent.", which, self.status
+            )
+            return Outcome.SUPERSEDED
+        return None
+
+
+def _look_up(credentials: TracktorCredentials, parcel: _OneParcel) -> tuple[MailReport, int | None]:
+    """The order of the parcel; `None` where there is nobody to be written to."""
+    fulfillment_id = parcel.fulfillment_id
+    needs = TO_TELL_OF_ONE_STATUS.of_each_parcel
+    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id], needs=needs))
+    report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
+    if batch.failed:
+        raise IncompleteRun(
+            f"fulfillment {fulfillment_id} could not be read: {batch.failed[0].reason}",
+            report=report,
+        )
+    if batch.missing:
+        get_run_logger().warning("Tracktor does not know fulfillment %s.", fulfillment_id)
+        suspicion, calls = suspicion_about(credentials, found=0, missing=1, dry_run=True)
+        report = report.model_copy(update={"calls": report.calls + calls, "suspicion": suspicion})
+        if suspicion:
+            raise IncompleteRun(suspicion, report=report)
+        return report, None
+    [found] = batch.found
+    passed_over = parcel.why_not(found)
+    if passed_over is not None:
+        undated = passed_over is Outcome.UNDATED and found.order_id is not None
+        cases = (Ended(found.order_id or 0, passed_over, planned=False),) if undated else ()
+        return report.model_copy(update={"cases": cases}), None
+    if found.order_id is None:
+        raise InvalidResponse(f"fulfillment {fulfillment_id} does not say which order it is of")
+    return report, found.order_id
+
+
+def _with_retries(
+    write: Callable[[], MailReport], retry_delays_seconds: list[float]
+) -> Task[[], MailReport]:
+    """The work as a task that is repeated for trouble that may pass."""
+    # without the tag of the tasks inside: it would wait for itself where one may run at a time
+    return task(
+        name="Write to the customer",
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(retry_delays_seconds),
+        retry_delay_seconds=retry_delays_seconds,
+        retry_condition_fn=_may_pass,
+    )(write)
+
+
+# Prefect calls conditions only if they are plain functions; `state.data` is the error
+def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    error = state.data
+    if isinstance(error, IncompleteRun):
+        return bool(error.report.failed or error.report.deferred)
+    return isinstance(error, MailServerError | DatabaseError)
+
+
+def _check_delays(retry_delays_seconds: list[float]) -> None:
+    if len(retry_delays_seconds) > _TRIES_AT_MOST:
+        raise InvalidInput(f"retry_delays_seconds has more than {_TRIES_AT_MOST} entries")
+    for place, seconds in enumerate(retry_delays_seconds):
+        if not 0 <= seconds <= _DELAY_AT_MOST:
+            raise InvalidInput(
+                f"retry_delays_seconds[{place}] must be from 0 to {_DELAY_AT_MOST}, not {seconds}"
+            )

@@ -1,0 +1,174 @@
+"""Channels: the ways by which somebody is told something; e-mail is one of them."""
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from email.message import EmailMessage
+from typing import Any, Protocol
+
+from prefect_tracktor.messages.email import compose, validated_address
+from prefect_tracktor.messages.mailer import Mailer, Mode
+from prefect_tracktor.messages.smtp import Delivery, MailSession
+from prefect_tracktor.messages.template import EmailTemplate, ShopInfo
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.storage.ledger import NoticeKey
+from prefect_tracktor.text import mask_email
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message ready to go: what its channel sends, and a keyed hash of who gets it."""
+
+    content: Any
+    recipient: str = ""
+
+
+class Session(Protocol):
+    """An open connection of a channel."""
+
+    def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
+        """Send messages, and say what became of each."""
+        ...
+
+
+class Channel(Protocol):
+    """A way to tell somebody something."""
+
+    @property
+    def server(self) -> str:
+        """What it speaks to, for people."""
+        ...
+
+    @property
+    def reaches_customers(self) -> bool:
+        """Whether those are told who are meant; in a rehearsal they are not."""
+        ...
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether the same message does no harm if it is sent again, so that none is claimed."""
+        ...
+
+    @property
+    def lot_size(self) -> int:
+        """How many messages are sent at a time."""
+        ...
+
+    @property
+    def seconds_a_message(self) -> float:
+        """What one may take at most, beside the sending itself."""
+        ...
+
+    def check(self) -> None:
+        """See that it can be used, before anything is spent on reading."""
+        ...
+
+    def to(self, order: Order) -> str:
+        """Who is told, as people may see it in tables: masked, or empty."""
+        ...
+
+    def message(
+        self, order: Order, notices: Mapping[NoticeKey, Fulfillment], content: Any, *, run: str
+    ) -> Message:
+        """Render what an order's customer is told."""
+        ...
+
+    def session(self) -> AbstractContextManager[Session]:
+        """Connect."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Envelope:
+    sender: str
+    recipient: str
+    message: EmailMessage
+
+
+@dataclass(frozen=True, slots=True)
+class MailChannel:
+    """E-mail, as a mailer sends it."""
+
+    mailer: Mailer
+    # what addresses are hashed with, so that the ledger does not give them away
+    address_key: bytes
+    server: str = "the mail server"
+    lot_size: int = 1
+    may_repeat: bool = False
+
+    @property
+    def reaches_customers(self) -> bool:
+        """Whether the customers get the messages."""
+        return self.mailer.mode is not Mode.REHEARSAL
+
+    @property
+    def seconds_a_message(self) -> float:
+        """What the provider's rate makes of it."""
+        rate = self.mailer.messages_per_second
+        return 1 / rate if rate else 0
+
+    def check(self) -> None:
+        """See that the mail server takes the login."""
+        with MailSession(self.mailer.server):
+            pass
+
+    def to(self, order: Order) -> str:
+        """The customer's address, masked."""
+        return mask_email(order.order_email)
+
+    def message(
+        self,
+        order: Order,
+        notices: Mapping[NoticeKey, Fulfillment],
+        content: EmailTemplate,
+        *,
+        run: str,
+    ) -> Message:
+        """Render the e-mail to an order's customer."""
+        customer = validated_address(order.order_email or "", field="order_email")
+        sender, fulfillments = self.mailer.sender_mailbox, list(notices.values())
+        shop_url = next((parcel.shop_url for parcel in fulfillments if parcel.shop_url), "")
+        shop = ShopInfo(name=sender.display_name or sender.domain, url=shop_url)
+        rendered = content.render(order, fulfillments, shop=shop)
+        recipient, message_key = customer, str(tuple(sorted(notices)))
+        if not self.reaches_customers:
+            recipient, message_key = self.mailer.rehearsal_address, run + message_key
+            rendered = replace(rendered, subject=f"[Rehearsal] {rendered.subject}")
+        message = compose(
+            rendered,
+            sender=sender,
+            recipient=recipient,
+            reply_to=self.mailer.reply_to_mailbox,
+            message_key=message_key,
+        )
+        return Message(
+            _Envelope(sender.addr_spec, recipient, message),
+            self._hashed(customer) if self.reaches_customers else "",
+        )
+
+    def _hashed(self, address: str) -> str:
+        return hmac.new(self.address_key, address.casefold().encode(), hashlib.sha256).hexdigest()
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Log in, once for all messages."""
+        rate = self.mailer.messages_per_second
+        with MailSession(self.mailer.server, messages_per_second=rate) as session:
+            yield _MailSession(session)
+
+
+@dataclass(frozen=True, slots=True)
+class _MailSession:
+    _session: MailSession
+
+    def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
+        return [
+            self._session.send(
+                message.content.message,
+                sender=message.content.sender,
+                recipient=message.content.recipient,
+            )
+            for message in messages
+        ]

@@ -1,0 +1,150 @@
+"""Cases: one thing to be done about one order or parcel, from the choice to the outcome."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from prefect_tracktor.reporting import shown
+
+Row = dict[str, str | int]
+
+
+class Outcome(StrEnum):
+    """What became of a case.
+
+    Example:
+        >>> Outcome.SENT.label, Outcome.SENT.left
+        ('Sent', '')
+        >>> Outcome.DEFERRED.left
+        'could not be told now; the next run tries again'
+    """
+
+    DUE = "due"
+    UNCERTAIN = "uncertain"
+    UNREADABLE = "unreadable"
+    DEFERRED = "deferred"
+    NOT_DONE = "not_done"
+    NOT_PERSISTED = "not_persisted"
+    REFUSED = "refused"
+    NO_ADDRESS = "no_address"
+    SENT = "sent"
+    REHEARSED = "rehearsed"
+    RECORDED = "recorded"
+    DONE = "done"
+    SUPERSEDED = "superseded"
+    IN_PROGRESS = "in_progress"
+    ALREADY_TOLD = "already_told"
+    PROTECTED = "protected"
+    UNDATED = "undated"
+    CANCELLED = "cancelled"
+
+    @property
+    def label(self) -> str:
+        """The outcome for people."""
+        return _WORDS[self].label
+
+    @property
+    def left(self) -> str:
+        """What is left to be done about cases that ended so; empty if nothing is."""
+        return _WORDS[self].left
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether tables show the case; what was passed over is only counted."""
+        return self not in {Outcome.UNDATED, Outcome.CANCELLED}
+
+
+class _Words(NamedTuple):
+    label: str
+    left: str = ""
+
+
+_WORDS = {
+    Outcome.DUE: _Words("Due"),
+    Outcome.UNCERTAIN: _Words(
+        "Uncertain: a person must look",
+        "may or may not have been told by a run that was interrupted; look at"
+        " NotificationLedger.uncertain()",
+    ),
+    Outcome.UNREADABLE: _Words("Not read", "could not be read; the next run reads them again"),
+    Outcome.DEFERRED: _Words(
+        "Deferred to the next run", "could not be told now; the next run tries again"
+    ),
+    Outcome.NOT_DONE: _Words("Not done", "could not be changed; the next run tries again"),
+    Outcome.NOT_PERSISTED: _Words("Changed, not kept", "do not show what was written"),
+    Outcome.REFUSED: _Words("Refused for good"),
+    Outcome.NO_ADDRESS: _Words("No e-mail address"),
+    Outcome.SENT: _Words("Sent"),
+    Outcome.REHEARSED: _Words("Sent to the rehearsal address"),
+    Outcome.RECORDED: _Words("Recorded, not sent"),
+    Outcome.DONE: _Words("Changed"),
+    Outcome.SUPERSEDED: _Words("Superseded"),
+    Outcome.IN_PROGRESS: _Words("Another run is at it"),
+    Outcome.ALREADY_TOLD: _Words("Already told"),
+    Outcome.PROTECTED: _Words("Left alone"),
+    Outcome.UNDATED: _Words("Passed over: no usable time"),
+    Outcome.CANCELLED: _Words("Passed over: cancelled"),
+}
+_RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Case:
+    """One thing to be done about an order or webhook; it carries its outcome to the end."""
+
+    id: int
+    columns: Row
+    outcome: Outcome = Outcome.DUE
+    reason: str = ""
+    planned: bool = False
+
+    def end(self, outcome: Outcome, reason: str = "") -> None:
+        """Note what became of the case."""
+        self.outcome, self.reason = outcome, reason
+
+    @property
+    def row(self) -> Row:
+        """The case as a row of a table."""
+        said = {"Outcome": self.outcome.label, "Reason": self.reason}
+        first, *others = self.columns
+        return {first: self.columns[first]} | said | {name: self.columns[name] for name in others}
+
+
+def rows_of(cases: Iterable[Case]) -> list[Row]:
+    """The cases that people see, those first that a person must act on."""
+    visible = (case for case in cases if case.outcome.is_shown)
+    return [case.row for case in sorted(visible, key=lambda case: _RANK[case.outcome])]
+
+
+class Ended(NamedTuple):
+    """A case as a report keeps it.
+
+    Attributes:
+        id: The order's or webhook's id.
+        outcome: What became of it.
+        reason: Why, without personal data; empty where all went well.
+        planned: Whether the run was to act on it.
+
+    Example:
+        >>> Ended(1001, Outcome.SENT).outcome.label
+        'Sent'
+    """
+
+    id: int
+    outcome: Outcome
+    reason: str = ""
+    planned: bool = True
+
+
+def what_is_left(ended: Iterable[Ended]) -> str:
+    """Say what is left to be done, with the reason of the first that went wrong."""
+    left: dict[str, dict[int, str]] = defaultdict(dict)
+    for case in ended:
+        if case.outcome.left:
+            left[case.outcome.left].setdefault(case.id, case.reason)
+    said = "; ".join(f"{len(ids)} orders ({shown(list(ids))}) {what}" for what, ids in left.items())
+    reasons = (reason for ids in left.values() for reason in ids.values() if reason)
+    first = next(reasons, "")
+    return ". ".join(filter(None, (said, first and f"The first because: {first}")))

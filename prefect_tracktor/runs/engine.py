@@ -1,0 +1,256 @@
+"""The engine of all flows: find, read, choose, show the plan, refuse too many, act, report.
+
+A job says what is to be done about the orders that are read, and does it. One reading of a shop can
+feed several jobs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from prefect import get_run_logger
+
+from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.errors import IncompleteRun, InvalidInput, LedgerError, LimitExceeded
+from prefect_tracktor.models import Order
+from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
+from prefect_tracktor.runs.report import RunReport
+
+C = TypeVar("C", bound=Case)
+R = TypeVar("R", bound=RunReport)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The most cases that a run acts on; if more are due, it stops before the first."""
+
+    parameter: str
+    most: int
+    due: str
+    undone: str
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise InvalidInput(f"{self.parameter} must be 0 or more, not {self.most}")
+
+    def check(self, count: int, *, lately: int = 0) -> None:
+        """Refuse more than the limit."""
+        if count and count + lately > self.most:
+            before = f" and {lately} were sent within the last hour," if lately else ""
+            raise LimitExceeded(
+                f"{count} {self.due}{before} and {self.parameter} is {self.most}: {self.undone}."
+                " Look at this run's table; if it is right, run again with a higher"
+                f" {self.parameter}."
+            )
+
+
+class Reading(Protocol):
+    """Where orders come from: all of a shop, or one."""
+
+    @property
+    def begun(self) -> float:
+        """When the reading of the latest orders began."""
+        ...
+
+    def __iter__(self) -> Iterator[Batch[Order]]:
+        """Read."""
+        ...
+
+    def found(self, *, dry_run: bool) -> dict[str, Any]:
+        """What all reports have in common."""
+        ...
+
+    def remember_completed(self, *, unless: Iterable[int]) -> None:
+        """Keep in mind which orders need not be read again."""
+        ...
+
+
+class Watcher(Protocol):
+    """What looks at all orders that are read, and shows something of them in the end."""
+
+    def take(self, orders: Iterable[Order]) -> None:
+        """Look at some."""
+        ...
+
+    def publish(self) -> None:
+        """Show it."""
+        ...
+
+
+class Job(ABC, Generic[C, R]):
+    """What is done about the orders that are read."""
+
+    acting: ClassVar[str]  # what the progress counts
+    table: ClassVar[str]  # what the table shows
+    report_type: type[R]
+
+    def __init__(self, *, title: str, key: str, limit: Limit, dry_run: bool) -> None:
+        self.title = title
+        self.key = key
+        self.limit = limit
+        self.dry_run = dry_run
+        self.cases: list[C] = []
+        self.calls = 0
+        self.advice = ""
+        self.notes: list[str] = []
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether what it does counts as done, unlike in a rehearsal."""
+        return True
+
+    def prepare(self) -> None:
+        """See, before anything is read, that it can act."""
+
+    @abstractmethod
+    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
+        """Add a case for all that is to be done about some orders."""
+
+    def refuse(self) -> None:
+        """Stop before the first act, if not all is as it should be."""
+        self.limit.check(len(self.planned))
+
+    @abstractmethod
+    def act(self) -> Iterator[C]:
+        """Act on all planned cases; give each back when it has its outcome."""
+
+    def look_back(self, *, acted: bool) -> None:
+        """Complete the cases by what is known in the end."""
+
+    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """What the report says beside the cases."""
+        return {}
+
+    @property
+    def planned(self) -> list[C]:
+        """The cases to act on."""
+        return [case for case in self.cases if case.planned]
+
+
+def carry_out(
+    reading: Reading,
+    job: Job[Any, R],
+    *,
+    watchers: Sequence[Watcher] = (),
+    alone: bool = False,
+) -> R:
+    """Do one job; see `carry_out_all`."""
+    [report] = carry_out_all(reading, [job], watchers=watchers, alone=alone)
+    return report  # type: ignore[return-value]  # a job makes reports of its own type
+
+
+def carry_out_all(
+    reading: Reading,
+    jobs: Sequence[Job[Any, Any]],
+    *,
+    watchers: Sequence[Watcher] = (),
+    alone: bool = False,
+) -> list[RunReport]:
+    """Read once, and do all jobs; a job that fails does not keep the others from theirs.
+
+    With `alone` it is about one order: no plan, no progress, one artifact.
+    """
+    for job in jobs:
+        job.prepare()
+    run = _Run(reading, jobs, alone=alone)
+    try:
+        run.read(watchers)
+        run.act()
+    finally:
+        reports = run.report()
+        for watcher in watchers:
+            watcher.publish()
+    run.conclude(reports)
+    return reports
+
+
+class _Run:
+    def __init__(self, reading: Reading, jobs: Sequence[Job[Any, Any]], *, alone: bool) -> None:
+        self._reading = reading
+        self._jobs = jobs
+        self._alone = alone
+        self._errors: dict[Job[Any, Any], Exception] = {}
+        self._acted: list[Job[Any, Any]] = []
+
+    def read(self, watchers: Iterable[Watcher]) -> None:
+        for batch in self._reading:
+            for watcher in watchers:
+                watcher.take(batch.found)
+            for job in self._jobs:
+                job.choose(batch.found, read_at=self._reading.begun)
+
+    def act(self) -> None:
+        for job in self._jobs:
+            try:
+                job.refuse()
+                if job.planned and not job.dry_run:
+                    self._act(job)
+                self._acted.append(job)
+            except Exception as error:
+                if len(self._jobs) == 1 or isinstance(error, LedgerError):
+                    raise
+                get_run_logger().error("%s: %s", job.title, error)
+                self._errors[job] = error
+
+    def _act(self, job: Job[Any, Any]) -> None:
+        if not self._alone:
+            publish_table(job.key, rows_of(job.cases), description=f"The plan. {job.table}")
+        name, total = f"tracktor-{job.key}", len(job.planned)
+        progress = Progress(name, description=job.acting, total=total)
+        with nullcontext() if self._alone else progress as shown:
+            for _ in job.act():
+                if shown:
+                    shown.advance(1)
+
+    def report(self) -> list[RunReport]:
+        found: dict[str, Any] | None = None
+        reports = []
+        for job in self._jobs:
+            job.look_back(acted=job in self._acted and not job.dry_run)
+            if found is None:
+                found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
+            reports.append(_report_of(job, found))
+            _publish(job, reports[-1], alone=self._alone)
+        return reports
+
+    def conclude(self, reports: Sequence[RunReport]) -> None:
+        acts = all(job.leaves_traces and not job.dry_run for job in self._jobs)
+        if acts and not self._errors:
+            left = {id_ for report in reports for id_ in report.left}
+            self._reading.remember_completed(unless=left)
+        for error in self._errors.values():
+            raise error
+        incomplete = [report for report in reports if not report.complete]
+        if incomplete:
+            said = [report.what_is_left for report in incomplete]
+            found = incomplete[0] if len(reports) == 1 else list(reports)
+            raise IncompleteRun(" ".join(said), report=found)
+
+
+def _report_of(job: Job[Any, R], found: Mapping[str, Any]) -> R:
+    unreadable = [case for case in job.cases if case.outcome is Outcome.UNREADABLE]
+    unread = [Failure(case.id, case.reason) for case in unreadable]
+    cases = [case for case in job.cases if case.outcome is not Outcome.UNREADABLE]
+    said = {
+        "dry_run": job.dry_run,
+        "calls": found["calls"] + job.calls,
+        "failed": (*found["failed"], *unread),
+        "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
+        "advice": job.advice,
+        "notes": (*found["notes"], *job.notes),
+    }
+    return job.report_type(**dict(found) | said | job.facts(found))
+
+
+def _publish(job: Job[Any, Any], report: RunReport, *, alone: bool) -> None:
+    counts = report.counts
+    get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
+    if not alone:
+        publish_table(job.key, rows_of(job.cases), description=job.table)
+    notes = [*filter(None, [report.what_is_left]), *report.notes]
+    if report.dry_run:
+        notes.append(f"This was a dry run: {job.limit.undone}.")
+    publish_summary(f"{job.key}-summary", title=job.title, counts=counts, notes=notes)
