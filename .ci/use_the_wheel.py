@@ -3,10 +3,8 @@
 import sys
 from pathlib import Path
 
-from prefect_email import EmailServerCredentials
-
 import prefect_tracktor
-from prefect_tracktor import OrderFile, TracktorCredentials
+from prefect_tracktor import Mailer, Mode, OrderFile, TracktorCredentials
 from prefect_tracktor.flows import email_expired_exceptions
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
@@ -18,11 +16,17 @@ with Sandbox(Shop(orders=60, expired=5)) as tracktor, MailServer() as mail:
     )
     credentials.verify()
     tracktor.shop.write_orders_csv(Path("orders.csv"))
+    mailer = Mailer(
+        host=mail.host,
+        port=mail.port,
+        security="none",
+        sender="Shop <orders@shop.example>",
+        mode=Mode.LIVE,
+    )
     report = email_expired_exceptions(
         credentials,
         OrderFile(path="orders.csv"),
-        EmailServerCredentials(smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"),
-        sender="Shop <orders@shop.example>",
+        mailer,
     )
     assert len(report.read) + sum(report.left_out.values()) == 60, report
     assert len(report.sent) == len(mail.messages) == 5, report

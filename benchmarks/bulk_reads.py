@@ -25,7 +25,7 @@ PAUSE_SECONDS = 30
 
 def in_bulk(credentials: TracktorCredentials, orders: Sequence[int]) -> int:
     """One task run per 500 orders, as the ready-made flows read."""
-    return sum(len(batch.found) for batch in Scan(credentials, orders, chunk_size=500))
+    return sum(len(batch.found) for batch in Scan(credentials, orders))
 
 
 def one_by_one(credentials: TracktorCredentials, orders: Sequence[int]) -> int:

@@ -30,7 +30,7 @@ STAGES = ("Cutting", "Sewing")
 
 def read(credentials: TracktorCredentials, orders: Sequence[int]) -> None:
     """Read all orders, as the flow does."""
-    for _ in Scan(credentials, orders, chunk_size=500):
+    for _ in Scan(credentials, orders):
         pass
 
 

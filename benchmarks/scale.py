@@ -20,7 +20,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from prefect.testing.utilities import prefect_test_harness
 from prefect_dask.task_runners import DaskTaskRunner
 
-from prefect_tracktor import TracktorCredentials, TransportLimits
+from prefect_tracktor import ReadingOptions, TracktorCredentials, TransportLimits
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sandbox import sandbox_process
 
@@ -108,7 +108,8 @@ def read(
     Returns:
         How many were found.
     """
-    batches = Scan(credentials, orders, chunk_size=chunk_size, chunks_at_once=chunks_at_once)
+    reading = ReadingOptions(chunk_size=chunk_size, chunks_at_once=chunks_at_once)
+    batches = Scan(credentials, orders, reading)
     return sum(len(batch.found) for batch in batches)
 
 

@@ -85,24 +85,25 @@ def _first_act(
     credentials: "TracktorCredentials", tracktor: "Sandbox", post_office: "MailServer"
 ) -> bool:
     """Write to the customers with expired tracking; whether each got exactly one message."""
-    from prefect_email import EmailServerCredentials
-
-    from prefect_tracktor import OrderFile
+    from prefect_tracktor import Mailer, Mode, OrderFile
     from prefect_tracktor.flows import email_expired_exceptions
+    from prefect_tracktor.messages.smtp import Security
 
     tracktor.shop.write_orders_csv(EXPORT)
+    mailer = Mailer(
+        host=post_office.host,
+        port=post_office.port,
+        security=Security.NONE,
+        sender="Sandbox Shop <orders@sandbox-shop.example>",
+        mode=Mode.LIVE,
+    )
 
     def run(title: str, *, dry_run: bool = False) -> None:
         start, messages = time.perf_counter(), len(post_office.messages)
         report = email_expired_exceptions(
             credentials=credentials,
             orders=OrderFile(path=str(EXPORT)),
-            email_server=EmailServerCredentials(
-                smtp_server=post_office.host,
-                smtp_port=post_office.port,
-                smtp_type="INSECURE",
-            ),
-            sender="Sandbox Shop <orders@sandbox-shop.example>",
+            mailer=mailer,
             dry_run=dry_run,
         )
         _say(title, f"{time.perf_counter() - start:.1f} seconds")

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from prefect_email import EmailServerCredentials
 from sqlalchemy import create_engine, inspect, make_url
 
 from prefect_tracktor import (
@@ -25,11 +24,11 @@ from prefect_tracktor import (
     WebhookSubscription,
 )
 from prefect_tracktor.errors import DatabaseError, MailServerError, TemplateError
-from prefect_tracktor.messages.smtp import verify_login
 from prefect_tracktor.messages.template import status_template
 from prefect_tracktor.sandbox import Faults, MailServer, Sandbox, Shop
 from prefect_tracktor.storage.database import DatabaseBlock
 from prefect_tracktor.webhooks import WebhookQueue
+from tests.support.mailers import mailer_of
 
 
 @pytest.fixture
@@ -148,17 +147,11 @@ def test_words_that_fail_for_an_order_are_found_before_one_comes(words: str, pro
 
 def test_a_login_is_tried_and_nothing_sent() -> None:
     with MailServer(login=("shop", "pa55-word")) as server:
-        block = EmailServerCredentials(
-            smtp_server=server.host,
-            smtp_port=server.port,
-            smtp_type="INSECURE",
-            username="shop",
-            password="pa55-word",
-        )
-        verify_login(block)
-        wrong = block.model_copy(update={"username": "other"})
+        mailer = mailer_of(server, username="shop", password="pa55-word", mode="dry_run")
+        mailer.verify()
+        wrong = mailer.model_copy(update={"username": "other"})
         with pytest.raises(MailServerError, match="Check username and password"):
-            verify_login(wrong)
+            wrong.verify()
         assert not server.messages
 
 

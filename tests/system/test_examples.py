@@ -17,6 +17,7 @@ import prefect_tracktor
 from prefect_tracktor import (
     CompletedOrders,
     EmailTemplate,
+    Mailer,
     NotificationLedger,
     OrderFile,
     ShopifyCredentials,
@@ -65,7 +66,7 @@ def public_names() -> dict[str, Any]:
 
 @pytest.fixture
 def names(credentials: TracktorCredentials, tracktor: Sandbox, tmp_path: Path) -> dict[str, Any]:
-    """What an example may take for granted: an account, some ids, a ledger."""
+    """What an example may take for granted: an account, some ids, a ledger, a mailer."""
     order_ids = list(tracktor.shop.order_ids)
     return {
         "credentials": credentials,
@@ -78,6 +79,9 @@ def names(credentials: TracktorCredentials, tracktor: Sandbox, tmp_path: Path) -
             base_url=tracktor.shopify_url,
         ),
         "ledger": NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}"),
+        "mailer": Mailer(
+            host="smtp.shop.example", sender="Sandbox Shop <orders@sandbox-shop.example>"
+        ),
     }
 
 
@@ -113,6 +117,7 @@ def test_every_public_name_has_an_example(name: str) -> None:
         lambda names: names["credentials"],
         lambda names: names["ledger"],
         lambda names: webhooks.WebhookQueue(url=names["ledger"].url),
+        lambda names: names["mailer"],
         lambda _names: EmailTemplate(),
         lambda _names: OrderFile(path="orders.csv"),
         lambda names: CompletedOrders(url=names["ledger"].url),

@@ -75,6 +75,7 @@ def test_every_block_is_found() -> None:
     assert [block.__name__ for block in OF_THE_PACK] == [
         "CompletedOrders",
         "EmailTemplate",
+        "Mailer",
         "NotificationLedger",
         "OrderFile",
         "ShopifyCredentials",

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from prefect_email import EmailServerCredentials
 
+from prefect_tracktor.messages.smtp import Security, SmtpServer
 from prefect_tracktor.sandbox import MailServer
 
 
@@ -22,8 +22,6 @@ def mail_server() -> Iterator[MailServer]:
 
 
 @pytest.fixture
-def server_block(mail_server: MailServer) -> EmailServerCredentials:
-    """Its block."""
-    return EmailServerCredentials(
-        smtp_server=mail_server.host, smtp_port=mail_server.port, smtp_type="INSECURE"
-    )
+def server(mail_server: MailServer) -> SmtpServer:
+    """The way to it."""
+    return SmtpServer(mail_server.host, mail_server.port, security=Security.NONE)

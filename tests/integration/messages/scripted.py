@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from prefect_email import EmailServerCredentials
+from prefect_tracktor.messages.smtp import Security, SmtpServer
 
 HANG_UP = "hang up"
 SILENCE = "silence"
@@ -49,9 +49,9 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         return answer() if callable(answer) else answer
 
     @property
-    def block(self) -> EmailServerCredentials:
+    def address(self) -> SmtpServer:
         host, port = self.server_address[:2]
-        return EmailServerCredentials(smtp_server=host, smtp_port=port, smtp_type="INSECURE")
+        return SmtpServer(str(host), port, security=Security.NONE)
 
 
 class _Conversation(socketserver.StreamRequestHandler):

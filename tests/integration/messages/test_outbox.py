@@ -42,7 +42,7 @@ def emails(count: int, *, first: int = 0, name: str = "c") -> Iterator[OutgoingE
 def posted_to(
     server: ScriptedServer, ledger: NotificationLedger, count: int = 30, *, first: int = 0
 ) -> list[SendResult]:
-    with MailSession(server.block, timeout_seconds=0.5, patience_seconds=1) as session:
+    with MailSession(server.address, timeout_seconds=0.5, patience_seconds=1) as session:
         return list(post(emails(count, first=first), session=session, ledger=ledger, run="run"))
 
 
@@ -199,10 +199,10 @@ class TestAConnectionThatIsCutAfterTheMessage:
 def test_an_address_beyond_ascii_waits_for_a_server_that_takes_it(
     ledger: NotificationLedger,
 ) -> None:
-    with scripted() as server, MailSession(server.block) as session:
+    with scripted() as server, MailSession(server.address) as session:
         [first] = post(emails(1, name="zoë"), session=session, ledger=ledger, run="run")
     able = "250-scripted.example\r\n250 SMTPUTF8"
-    with scripted(EHLO=[able]) as server, MailSession(server.block) as session:
+    with scripted(EHLO=[able]) as server, MailSession(server.address) as session:
         [second] = post(emails(1, name="zoë"), session=session, ledger=ledger, run="run")
     assert (first.outcome.value, second.outcome.value) == ("deferred", "sent")
     assert "SMTPUTF8" in first.reason

@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_email import EmailServerCredentials
 
-from prefect_tracktor import NotificationLedger, ShopifyCredentials, TracktorCredentials
+from prefect_tracktor import Mailer, NotificationLedger, ShopifyCredentials, TracktorCredentials
 from prefect_tracktor.flows import email_expired_exceptions
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from tests.support.mailers import changed, mailer_of
 
 Run = Callable[..., Any]
-
-SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 
 
 @pytest.fixture
@@ -37,6 +35,12 @@ def ledger(tmp_path: Path) -> NotificationLedger:
 
 
 @pytest.fixture
+def mailer(mail: MailServer, ledger: NotificationLedger) -> Mailer:
+    """A mailer that writes to customers, and remembers in the ledger that it did."""
+    return mailer_of(mail, ledger=ledger)
+
+
+@pytest.fixture
 def shopify(tracktor: Sandbox) -> ShopifyCredentials:
     """The way into the sandbox's Shopify."""
     return ShopifyCredentials.model_validate(
@@ -53,23 +57,17 @@ def run(
     prefect_api: None,
     tracktor: Sandbox,
     credentials: TracktorCredentials,
-    mail: MailServer,
-    ledger: NotificationLedger,
+    mailer: Mailer,
 ) -> Run:
-    """Run the flow over the whole shop; options go to it."""
-    server = EmailServerCredentials(
-        smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
-    )
+    """Run the flow over the whole shop; options go to it, to its mailer, or are about reading."""
 
     def run(**options: Any) -> Any:
         usual = {
             "credentials": credentials,
             "orders": list(tracktor.shop.order_ids),
-            "email_server": server,
-            "sender": SENDER,
-            "ledger": ledger,
+            "mailer": mailer,
         }
-        return email_expired_exceptions(**(usual | options))
+        return email_expired_exceptions(**changed(usual, **options))
 
     return run
 

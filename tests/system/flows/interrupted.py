@@ -9,7 +9,6 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
     DesiredStatus,
@@ -20,12 +19,10 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.errors import IncompleteRun
 from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
-from prefect_tracktor.messages.email import parse_mailbox
 from prefect_tracktor.messages.sending import MailChannel, SendResult
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.sandbox import MailServer
-
-SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
+from tests.support.mailers import mailer_at
 
 # children are forked from a process that has imported this module and runs no threads
 processes = get_context("forkserver")
@@ -57,11 +54,8 @@ def channel(ledger_url: str, mail_port: int, *, run: str) -> MailChannel:
     return MailChannel(
         account="shop",
         run=run,
-        server=EmailServerCredentials(
-            smtp_server="127.0.0.1", smtp_port=mail_port, smtp_type="INSECURE"
-        ),
+        mailer=mailer_at(mail_port),
         ledger=NotificationLedger(url=ledger_url),
-        sender=parse_mailbox(SENDER, field="sender"),
     )
 
 
@@ -97,11 +91,7 @@ def run_flow_to_a_good_end(
         email_expired_exceptions(
             TracktorCredentials.model_validate(base),
             order_ids,
-            EmailServerCredentials(
-                smtp_server="127.0.0.1", smtp_port=mail_port, smtp_type="INSECURE"
-            ),
-            sender=SENDER,
-            ledger=NotificationLedger(url=ledger_url),
+            mailer_at(mail_port, ledger=NotificationLedger(url=ledger_url)),
         )
 
 

@@ -157,7 +157,6 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
     [
         ({"exception_statuses": frozenset()}, "exception_statuses is empty"),
         ({"max_events": -1}, "max_events"),
-        ({"chunk_size": 0}, "chunk_size"),
     ],
 )
 def test_what_cannot_be_right_is_refused(

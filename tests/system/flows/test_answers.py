@@ -10,7 +10,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
     EmailTemplate,
@@ -18,7 +17,8 @@ from prefect_tracktor import (
     IncompleteRun,
     InvalidInput,
     InvalidResponse,
-    NotificationLedger,
+    Mailer,
+    ReadingOptions,
     StatusStage,
     WantedWebhook,
 )
@@ -35,7 +35,7 @@ from prefect_tracktor.flows.email_expired_exceptions import asked_exceptions
 from prefect_tracktor.sandbox import MailServer
 from prefect_tracktor.statuses.desired import DesiredStatus
 from tests.support.odd_tracktor import OddTracktor, order, parcel
-from tests.system.flows.conftest import SENDER, written_to
+from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -49,11 +49,8 @@ def odd() -> Iterator[OddTracktor]:
 
 
 @pytest.fixture
-def mailing(mail: MailServer, ledger: NotificationLedger) -> dict[str, Any]:
-    server = EmailServerCredentials(
-        smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
-    )
-    return {"email_server": server, "sender": SENDER, "ledger": ledger}
+def mailing(mailer: Mailer) -> dict[str, Any]:
+    return {"mailer": mailer}
 
 
 def expired(number: int, /, **fields: Any) -> Response:
@@ -275,7 +272,9 @@ def test_a_field_that_the_flow_does_not_need_is_said_once_and_stops_nothing(
 ) -> None:
     ids = odd.put(*(without(expired(number), "total_price", "order_phone") for number in (1, 2, 3)))
     with caplog.at_level(logging.WARNING):
-        report = email_expired_exceptions(odd.credentials, ids, **mailing, chunk_size=1)
+        report = email_expired_exceptions(
+            odd.credentials, ids, **mailing, reading=ReadingOptions(chunk_size=1)
+        )
     assert report.sent == (1, 2, 3)
     said = "None of the 3 answers has order_phone and total_price"
     assert [said in note for note in report.notes] == [True]

@@ -6,10 +6,9 @@ import pytest
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import BlockDocumentUpdate
-from prefect_email import EmailServerCredentials
 from pydantic import SecretStr
 
-from prefect_tracktor import TracktorCredentials
+from prefect_tracktor import Mailer, TracktorCredentials
 from prefect_tracktor.flows import email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox
 
@@ -33,8 +32,7 @@ def run_with(credentials: Any, orders: Any = (1,)) -> State[Any]:
     state: State[Any] = flow(
         credentials,
         orders,
-        EmailServerCredentials(smtp_server="smtp.example.com"),
-        sender="Your Shop <orders@your-shop.example>",
+        Mailer(host="smtp.example.com", sender="Your Shop <orders@your-shop.example>"),
         dry_run=True,
         return_state=True,
     )

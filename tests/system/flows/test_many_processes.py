@@ -13,20 +13,21 @@ from distributed import Client, LocalCluster
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 from prefect.task_runners import ProcessPoolTaskRunner
 from prefect_dask.task_runners import DaskTaskRunner
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
     AuthenticationError,
     CompletedOrders,
     IncompleteRun,
     NotificationLedger,
+    ReadingOptions,
     TracktorCredentials,
     TransportLimits,
 )
 from prefect_tracktor.flows import MailReport, email_expired_exceptions
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.counting import CountingServer
-from tests.system.flows.conftest import SENDER, written_to
+from tests.support.mailers import mailer_of
+from tests.system.flows.conftest import written_to
 from tests.system.runs.test_scan import scan_all
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -55,14 +56,10 @@ def parameters(
     return {
         "credentials": credentials,
         "orders": list(tracktor.shop.order_ids),
-        "email_server": EmailServerCredentials(
-            smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
+        "mailer": mailer_of(mail, ledger=NotificationLedger(url=postgresql_url)),
+        "reading": ReadingOptions(
+            completed_orders=CompletedOrders(url=postgresql_url), chunk_size=10, chunks_at_once=2
         ),
-        "sender": SENDER,
-        "ledger": NotificationLedger(url=postgresql_url),
-        "settled": CompletedOrders(url=postgresql_url),
-        "chunk_size": 10,
-        "chunks_at_once": 2,
     }
 
 
@@ -92,8 +89,8 @@ def test_two_runs_on_dask_at_the_same_moment_write_once(
     assert sorted(written_to(mail)) == sorted(customers.values())
     assert {order_id for report in reports for order_id in report.sent} == set(customers)
     assert set(third.already_told) == set(customers)
-    assert third.settled
-    assert sorted(third.read + third.settled) == sorted(tracktor.shop.order_ids)
+    assert third.completed
+    assert sorted(third.read + third.completed) == sorted(tracktor.shop.order_ids)
     with Client(cluster.scheduler_address) as client:  # type: ignore[no-untyped-call]  # see above
         assert all(client.run(lambda: "prefect_tracktor.tasks" in sys.modules).values())
     spilled = Path(cluster.workers[0].local_directory).parent
@@ -124,7 +121,7 @@ def test_chunks_in_processes_keep_to_the_rate_together() -> None:
     with CountingServer() as server:
         credentials = server.credentials_with(limits=TransportLimits(requests_per_second=20))
         batches = scan_all.with_options(task_runner=pool)(
-            credentials, ids, {"chunk_size": 15, "chunks_at_once": 2}
+            credentials, ids, ReadingOptions(chunk_size=15, chunks_at_once=2)
         )
     assert [order_id for batch in batches for order_id in batch] == ids
     # together they take two seconds, as twenty may start at once; each by itself would take half a

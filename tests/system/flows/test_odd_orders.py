@@ -4,9 +4,14 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from prefect_email import EmailServerCredentials
 
-from prefect_tracktor import CompletedOrders, IncompleteRun, NotificationLedger, TracktorCredentials
+from prefect_tracktor import (
+    CompletedOrders,
+    IncompleteRun,
+    NotificationLedger,
+    ReadingOptions,
+    TracktorCredentials,
+)
 from prefect_tracktor.flows import (
     MailReport,
     announce_exceptions,
@@ -15,8 +20,9 @@ from prefect_tracktor.flows import (
 )
 from prefect_tracktor.messages.template import status_template
 from prefect_tracktor.sandbox import MailServer
+from tests.support.mailers import mailer_of
 from tests.support.orders import OrderServer
-from tests.system.flows.conftest import SENDER, written_to
+from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -47,12 +53,9 @@ def order(order_id: int, *, email: str = "", **parcel: Any) -> dict[str, Any]:
 def written(
     flow: Any, stub: OrderServer, mail: MailServer, ledger: NotificationLedger, **more: Any
 ) -> MailReport:
-    server = EmailServerCredentials(
-        smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
-    )
-    fixed: dict[str, Any] = {"sender": SENDER, "ledger": ledger} | more
+    mailer = mailer_of(mail, ledger=ledger)
     try:
-        report: MailReport = flow(stub.credentials, list(stub.orders), server, **fixed)
+        report: MailReport = flow(stub.credentials, list(stub.orders), mailer, **more)
     except IncompleteRun as incomplete:
         report = incomplete.report
     return report
@@ -75,8 +78,8 @@ def test_only_the_order_with_an_odd_value_is_left_out(
 ) -> None:
     orders = [order(number) for number in range(1, 10)]
     with OrderServer(*orders[:4], order(77, **odd), *orders[4:]) as stub:
-        settled = CompletedOrders(url=ledger.url)
-        report = written(email_expired_exceptions, stub, mail, ledger, settled=settled)
+        reading = ReadingOptions(completed_orders=CompletedOrders(url=ledger.url))
+        report = written(email_expired_exceptions, stub, mail, ledger, reading=reading)
     assert set(written_to(mail)) >= {f"c{number}@example.com" for number in range(1, 10)}
     assert {failure.id for failure in report.failed} <= {77}
 
@@ -125,14 +128,14 @@ def test_events_of_the_other_orders_are_emitted(ledger: NotificationLedger) -> N
     assert [failure.id for failure in report.failed] == [77]
 
 
-def test_ids_beyond_64_bits_are_simply_not_settled(database_url: str) -> None:
-    settled = CompletedOrders(url=database_url)
+def test_ids_beyond_64_bits_are_simply_not_remembered(database_url: str) -> None:
+    completed = CompletedOrders(url=database_url)
     long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     far_east = dt.timezone(dt.timedelta(hours=14))
-    settled.remember(
+    completed.remember(
         "shop", {2**70: long_ago, 1: long_ago, 2: dt.datetime.min.replace(tzinfo=far_east)}
     )
-    assert settled.among("shop", [2**70, 1, 2]) == {1}
+    assert completed.among("shop", [2**70, 1, 2]) == {1}
 
 
 def test_one_customer_gets_three_messages_a_day_whatever_run_sends_them(

@@ -5,11 +5,11 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import NotificationLedger, TracktorCredentials, WantedWebhook
 from prefect_tracktor.flows import email_expired_exceptions, sync_webhooks
 from prefect_tracktor.sandbox import MailServer, Sandbox
+from tests.support.mailers import mailer_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -25,25 +25,18 @@ def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
     credentials: TracktorCredentials, tracktor: Sandbox, ledger: NotificationLedger
 ) -> None:
     with MailServer() as mail:
-        server = EmailServerCredentials(
-            smtp_server=mail.host,
-            smtp_port=mail.port,
-            smtp_type="INSECURE",
-            username="shop@mail.example",
-            password="pa55-word",
-        )
+        mailer = mailer_of(mail, username="shop@mail.example", password="pa55-word", ledger=ledger)
         for flow in (email_expired_exceptions, email_expired_exceptions.with_options(retries=0)):
             report = flow(
                 credentials,
                 list(tracktor.shop.order_ids)[:20],
-                server,
-                sender="Shop <orders@shop.example>",
-                ledger=ledger,
+                mailer,
                 dry_run=True,
             )
             assert report.read
             kept = stored()
             assert kept["credentials"] == "<TracktorCredentials>"
+            assert kept["mailer"] == "<Mailer>"
             assert kept["dry_run"] is True
             assert len(kept["orders"]) == 20
             assert credentials.uuid not in str(kept)

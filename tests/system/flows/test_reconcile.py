@@ -29,6 +29,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.flows import reconcile_manual_statuses
 from prefect_tracktor.sandbox import Faults, Sandbox, Shop
+from tests.support.mailers import changed
 from tests.system.flows.interrupted import reconcile_all, start
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -55,9 +56,8 @@ def ids(tracktor: Sandbox) -> list[int]:
 @pytest.fixture
 def reconcile(credentials: TracktorCredentials) -> Reconcile:
     def reconcile(desired: Any, **options: Any) -> Any:
-        return reconcile_manual_statuses(
-            **({"credentials": credentials} | options), desired=desired
-        )
+        usual = {"credentials": credentials, "desired": desired}
+        return reconcile_manual_statuses(**changed(usual, **options))
 
     return reconcile
 
@@ -228,15 +228,11 @@ def test_more_writes_than_allowed_stop_the_run_before_the_first(
     assert len(reconcile(moved(ids), max_updates=40).written) == 40
 
 
-@pytest.mark.parametrize(
-    ("options", "problem"),
-    [({"max_updates": -1}, "max_updates"), ({"chunk_size": 0}, "chunk_size")],
-)
-def test_numbers_out_of_range_are_refused(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], options: dict[str, int], problem: str
+def test_a_limit_out_of_range_is_refused(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
-    with pytest.raises(InvalidInput, match=problem):
-        reconcile(moved(ids), **options)
+    with pytest.raises(InvalidInput, match="max_updates"):
+        reconcile(moved(ids), max_updates=-1)
     assert writes(tracktor) == []
 
 
@@ -250,22 +246,24 @@ def test_wrong_credentials_stop_the_run(
         reconcile(moved(ids), credentials=wrong)
 
 
-def test_settled_orders_are_not_read_again(
+def test_completed_orders_are_not_read_again(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
-    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}", after_days=0)
+    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}", after_days=0)
     for order_id in ids[:10]:
         tracktor.shop.set_status(order_id, status="Delivered")
     with_parcels = tuple(
         order_id for order_id in ids[:10] if tracktor.shop.order(order_id)["fulfillments"]
     )
     desired = moved(ids, "Cutting")
-    first = reconcile(desired, settled=settled)
-    second = reconcile(desired, settled=settled)
-    assert first.settled == ()
-    assert second.settled == with_parcels
+    first = reconcile(desired, completed_orders=completed)
+    second = reconcile(desired, completed_orders=completed)
+    assert first.completed == ()
+    assert second.completed == with_parcels
     assert second.calls == first.calls - len(with_parcels)
-    assert reconcile(desired, settled=settled, dry_run=True, takeover=True).settled == ()
+    assert (
+        reconcile(desired, completed_orders=completed, dry_run=True, takeover=True).completed == ()
+    )
 
 
 def test_what_does_not_stick_is_reported(
@@ -273,8 +271,8 @@ def test_what_does_not_stick_is_reported(
 ) -> None:
     stubborn = ids[1]
 
-    def undo(changed: Any) -> None:
-        if changed.order["order_id"] == stubborn and changed.status_key == "sewing":
+    def undo(change: Any) -> None:
+        if change.order["order_id"] == stubborn and change.status_key == "sewing":
             tracktor.shop.set_status(stubborn, status="Ready for pickup")
 
     tracktor.shop.add_listener(undo)
@@ -290,8 +288,8 @@ def test_what_is_sent_off_after_it_was_read_is_left_alone(
 ) -> None:
     superseded = ids[1]
 
-    def deliver(changed: Any) -> None:
-        if changed.order["order_id"] == ids[0] and changed.status_key == "sewing":
+    def deliver(change: Any) -> None:
+        if change.order["order_id"] == ids[0] and change.status_key == "sewing":
             tracktor.shop.set_status(superseded, status="Delivered")
 
     tracktor.shop.add_listener(deliver)
@@ -301,22 +299,22 @@ def test_what_is_sent_off_after_it_was_read_is_left_alone(
     assert set(tracktor.shop.order(superseded)["statuses"]) <= {"delivered"}
 
 
-def test_a_dry_run_remembers_nothing_as_settled(
+def test_a_dry_run_remembers_nothing_as_completed(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
-    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}", after_days=0)
+    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}", after_days=0)
     tracktor.shop.set_status(ids[0], status="Delivered")
     for _ in range(2):
-        report = reconcile(moved(ids, "Cutting"), settled=settled, dry_run=True)
-        assert report.settled == ()
+        report = reconcile(moved(ids, "Cutting"), completed_orders=completed, dry_run=True)
+        assert report.completed == ()
 
 
 def test_without_its_memory_a_run_reads_everything(
     reconcile: Reconcile, ids: list[int], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
-    broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'settled.sqlite3'}")
-    assert len(reconcile(moved(ids[:3]), settled=broken).written) == 3
+    broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'completed.sqlite3'}")
+    assert len(reconcile(moved(ids[:3]), completed_orders=broken).written) == 3
 
 
 def test_without_verification_nothing_is_read_twice(

@@ -6,14 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
     CompletedOrders,
     EmailTemplate,
     IncompleteRun,
     InvalidInput,
-    NotificationLedger,
+    Mailer,
     ShopifyCredentials,
     ShopifyOrders,
     TracktorCredentials,
@@ -22,7 +21,8 @@ from prefect_tracktor import (
 from prefect_tracktor.errors import MailServerError, TemplateError
 from prefect_tracktor.flows import email_status_changes, notify_status_change
 from prefect_tracktor.sandbox import Faults, MailFaults, MailServer, Sandbox
-from tests.system.flows.conftest import SENDER, written_to
+from tests.support.mailers import changed
+from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -30,17 +30,8 @@ Notify = Callable[..., Any]
 
 
 @pytest.fixture
-def usual(
-    credentials: TracktorCredentials, mail: MailServer, ledger: NotificationLedger
-) -> dict[str, Any]:
-    return {
-        "credentials": credentials,
-        "email_server": EmailServerCredentials(
-            smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
-        ),
-        "sender": SENDER,
-        "ledger": ledger,
-    }
+def usual(credentials: TracktorCredentials, mailer: Mailer) -> dict[str, Any]:
+    return {"credentials": credentials, "mailer": mailer}
 
 
 @pytest.fixture
@@ -61,7 +52,7 @@ def customer(tracktor: Sandbox, parcel: dict[str, Any]) -> str:
 def notify(usual: dict[str, Any], parcel: dict[str, Any]) -> Notify:
     def notify(**options: Any) -> Any:
         event = {"fulfillment_id": parcel["fulfillment_id"], "status": "delivered"}
-        return notify_status_change(**(usual | event | options))
+        return notify_status_change(**changed(usual | event, **options))
 
     return notify
 
@@ -142,7 +133,9 @@ def test_a_dry_run_sends_nothing_and_a_rehearsal_goes_to_staff(
 ) -> None:
     assert notify(dry_run=True).due
     assert not mail.messages
-    notify(redirect_to="staff@sandbox-shop.example")
+    notify(mode="dry_run")
+    assert not mail.messages
+    notify(mode="rehearsal", rehearsal_address="staff@sandbox-shop.example")
     notify()
     assert written_to(mail) == ["staff@sandbox-shop.example", customer]
 
@@ -201,7 +194,8 @@ def test_what_waiting_does_not_mend_is_not_tried_again(
 
 
 def scan(usual: dict[str, Any], tracktor: Sandbox, **options: Any) -> Any:
-    return email_status_changes(**(usual | {"orders": list(tracktor.shop.order_ids)} | options))
+    orders = list(tracktor.shop.order_ids)
+    return email_status_changes(**changed({**usual, "orders": orders}, **options))
 
 
 def test_a_look_through_the_shop_finds_what_is_new_and_leaves_what_is_old(
@@ -267,12 +261,14 @@ def test_orders_without_the_delivered_ones_do_not_fit(
     [
         ({"within_hours": 0}, "within_hours"),
         ({"within_hours": float("inf")}, "within_hours"),
-        ({"within_hours": 72, "settled": CompletedOrders(after_days=3)}, "must be less than the 3"),
+        (
+            {"within_hours": 72, "completed_orders": CompletedOrders(after_days=3)},
+            "must be less than the 3",
+        ),
         ({"statuses": frozenset()}, "name at least one status"),
         ({"statuses": frozenset({" "})}, "name at least one status"),
         ({"statuses": frozenset({"Sewing"})}, "no template for 'sewing'"),
         ({"max_emails": -1}, "max_emails"),
-        ({"sender": "nobody"}, "sender"),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_anything_is_read(

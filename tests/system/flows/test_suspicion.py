@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
     DesiredStatus,
@@ -15,6 +14,7 @@ from prefect_tracktor import (
     NotFound,
     NotificationLedger,
     OrderFile,
+    ReadingOptions,
     StatusStage,
 )
 from prefect_tracktor.flows import (
@@ -26,13 +26,13 @@ from prefect_tracktor.flows import (
     reconcile_manual_statuses,
 )
 from prefect_tracktor.sandbox import MailServer
+from tests.support.mailers import mailer_at, mailer_of
 from tests.support.orders import OrderServer, order, parcel
-from tests.system.flows.conftest import SENDER
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 STAGES = [StatusStage("Sewing", 3)]
-MAIL = {"email_server": EmailServerCredentials(smtp_server="127.0.0.1"), "sender": SENDER}
+MAIL = {"mailer": mailer_at(25)}
 
 
 @pytest.fixture
@@ -66,13 +66,20 @@ def test_no_orders_at_all_are_an_error_unless_they_may_be(
     orders: Any = [] if source == "list" else OrderFile(path=str(header))
     with pytest.raises(InvalidInput, match="names no order at all"):
         flow(server.credentials, orders, dry_run=True)
-    assert flow(server.credentials, orders, dry_run=True, allow_empty=True).read == ()
+    assert (
+        flow(
+            server.credentials, orders, dry_run=True, reading=ReadingOptions(allow_empty=True)
+        ).read
+        == ()
+    )
 
 
 def test_no_rows_at_all_are_an_error_unless_they_may_be(server: OrderServer) -> None:
     with pytest.raises(InvalidInput, match="names no order at all"):
         reconcile_manual_statuses(server.credentials, [])
-    assert reconcile_manual_statuses(server.credentials, [], allow_empty=True).complete
+    assert reconcile_manual_statuses(
+        server.credentials, [], reading=ReadingOptions(allow_empty=True)
+    ).complete
     # a row that asks for nothing is one all the same
     assert reconcile_manual_statuses(server.credentials, [DesiredStatus(1)]).skipped == (1,)
 
@@ -131,13 +138,9 @@ def test_an_event_that_no_account_knows_of_is_not_green(
         notify_status_change(
             server.credentials,
             70_001,
-            EmailServerCredentials(
-                smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
-            ),
+            mailer_of(mail, ledger=ledger),
             status="in_transit",
-            sender=SENDER,
             order_id=order_id,
-            ledger=ledger,
             retry_delays_seconds=[],
         )
 

@@ -22,6 +22,8 @@ from tests.system.flows.conftest import Run, written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
+REHEARSAL = {"mode": "rehearsal", "rehearsal_address": "me@shop.example"}
+
 
 def path_of(ledger: NotificationLedger) -> Path:
     return Path(ledger.place)
@@ -139,7 +141,7 @@ def test_dry_runs_and_rehearsals_say_so_and_go_on(
     new = another(ledger)
     with caplog.at_level(logging.WARNING):
         assert run(ledger=new, dry_run=True).due == sent
-        assert run(ledger=new, redirect_to="me@shop.example").rehearsed == sent
+        assert run(ledger=new, **REHEARSAL).rehearsed == sent
     assert caplog.text.count("A run that sends would stop") == 2
     assert run().already_told == sent
 
@@ -191,15 +193,16 @@ def test_a_relative_path_is_refused(url: str) -> None:
         NotificationLedger(url=url)
 
 
-def test_a_rehearsal_remembers_no_settled_orders(
+def test_a_rehearsal_remembers_no_completed_orders(
     run: Run, tracktor: Sandbox, tmp_path: Path
 ) -> None:
     run()
-    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
-    assert not run(settled=settled, redirect_to="me@shop.example").rehearsed
-    assert run(settled=settled, dry_run=True).settled == ()
-    assert len(run(settled=settled).read) == 60
-    assert run(settled=settled).settled
+    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}")
+    assert not run(completed_orders=completed, **REHEARSAL).rehearsed
+    for dry_run in ({"dry_run": True}, {"mode": "dry_run"}):
+        assert run(completed_orders=completed, **dry_run).completed == ()
+    assert len(run(completed_orders=completed).read) == 60
+    assert run(completed_orders=completed).completed
 
 
 def test_a_refusal_is_shown_and_opened_again(

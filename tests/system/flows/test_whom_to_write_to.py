@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
     EmailTemplate,
     IncompleteRun,
     InvalidInput,
     LimitExceeded,
+    Mailer,
     NotificationLedger,
 )
 from prefect_tracktor.flows import (
@@ -22,8 +22,9 @@ from prefect_tracktor.flows import (
 )
 from prefect_tracktor.sandbox import MailFaults, MailServer
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from tests.support.mailers import changed
 from tests.support.orders import OrderServer, expired, order, parcel
-from tests.system.flows.conftest import SENDER, written_to
+from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -37,21 +38,16 @@ def server() -> Iterator[OrderServer]:
 
 
 @pytest.fixture
-def usual(server: OrderServer, mail: MailServer, ledger: NotificationLedger) -> dict[str, Any]:
-    return {
-        "credentials": server.credentials,
-        "email_server": EmailServerCredentials(
-            smtp_server=mail.host, smtp_port=mail.port, smtp_type="INSECURE"
-        ),
-        "sender": SENDER,
-        "ledger": ledger,
-    }
+def usual(server: OrderServer, mailer: Mailer) -> dict[str, Any]:
+    return {"credentials": server.credentials, "mailer": mailer}
 
 
 @pytest.fixture
 def write(usual: dict[str, Any], server: OrderServer) -> Flow:
     def write(**options: Any) -> Any:
-        return email_expired_exceptions(**(usual | {"orders": list(server.orders)} | options))
+        return email_expired_exceptions(
+            **changed({**usual, "orders": list(server.orders)}, **options)
+        )
 
     return write
 
@@ -60,7 +56,7 @@ def write(usual: dict[str, Any], server: OrderServer) -> Flow:
 def tell(usual: dict[str, Any], server: OrderServer) -> Flow:
     def tell(*statuses: str, **options: Any) -> Any:
         chosen = {"orders": list(server.orders), "statuses": frozenset(statuses)}
-        return email_status_changes(**(usual | chosen | options))
+        return email_status_changes(**changed(usual | chosen, **options))
 
     return tell
 
@@ -69,7 +65,8 @@ def tell(usual: dict[str, Any], server: OrderServer) -> Flow:
 def notify(usual: dict[str, Any]) -> Flow:
     def notify(order_id: int, status: str, /, **options: Any) -> Any:
         event = {"fulfillment_id": 70_000 + order_id, "order_id": order_id, "status": status}
-        return notify_status_change(**(usual | event | {"retry_delays_seconds": []} | options))
+        options = {"retry_delays_seconds": []} | options
+        return notify_status_change(**changed(usual | event, **options))
 
     return notify
 
@@ -325,7 +322,7 @@ def test_what_happens_between_reading_and_sending_is_obeyed(
 
     server.before_answer = go_on
     with pytest.raises(IncompleteRun) as raised:
-        write(orders=reads, look_again_after_minutes=0)
+        write(orders=reads, read_again_after_minutes=0)
     report = raised.value.report
     assert sorted(written_to(mail)) == ["c7@example.com", "new@example.com"]
     assert report.superseded == (1, 3, 4, 6)
@@ -353,7 +350,7 @@ def test_what_cannot_be_read_again_waits_for_the_next_run(
 
     server.before_answer = lose_track
     with pytest.raises(IncompleteRun, match="could not be written to now") as raised:
-        write(look_again_after_minutes=0)
+        write(read_again_after_minutes=0)
     assert raised.value.report.deferred == (1,)
     assert not mail.messages
 
@@ -389,7 +386,7 @@ def test_an_answer_that_lacks_something_by_then_waits_for_the_next_run(
 
     server.before_answer = lose
     with pytest.raises(IncompleteRun) as raised:
-        write(orders=[1, 2, 3], template=template, look_again_after_minutes=0)
+        write(orders=[1, 2, 3], template=template, read_again_after_minutes=0)
     assert raised.value.report.deferred == (2,)
     assert raised.value.report.sent == (1, 3)
 
@@ -405,7 +402,7 @@ def test_a_delivery_that_another_run_tells_of_in_between_is_the_last_word(
             ledger.settle([key], NoticeState.SENT, run="another")
 
     server.before_answer = another_run
-    report = tell("in_transit", look_again_after_minutes=0)
+    report = tell("in_transit", read_again_after_minutes=0)
     assert report.superseded == (1,)
     assert not mail.messages
 
@@ -417,7 +414,7 @@ def test_for_messages_that_are_not_tried_nothing_is_looked_up(
         server.orders[number] = order(number, expired(number))
     mail.faults = MailFaults(sender_refused=True)
     with pytest.raises(IncompleteRun) as raised:
-        write(look_again_after_minutes=0)
+        write(read_again_after_minutes=0)
     assert len(raised.value.report.deferred) == 60
     assert len(server.calls) == 60 + 50
 
@@ -426,6 +423,6 @@ def test_for_messages_that_are_not_tried_nothing_is_looked_up(
 def test_minutes_that_cannot_be_meant_are_refused(
     server: OrderServer, write: Flow, minutes: float
 ) -> None:
-    with pytest.raises(InvalidInput, match="look_again_after_minutes"):
-        write(orders=[1], look_again_after_minutes=minutes)
+    with pytest.raises(InvalidInput, match="read_again_after_minutes"):
+        write(orders=[1], read_again_after_minutes=minutes)
     assert not server.calls
