@@ -12,6 +12,7 @@ Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inf
 import datetime as dt
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
@@ -514,9 +515,8 @@ class Fulfillment(LenientModel):
     @property
     def status_keys(self) -> set[str]:
         """The keys of all statuses that the parcel names: its own, its latest and earlier ones."""
-        steps = [*self.status, *([self.latest_status] if self.latest_status else [])]
         own = {status_key(self.shipment_status)} if self.shipment_status else set()
-        return own | self._keys_of(steps)
+        return own | self._keys_of(self._all_steps)
 
     @staticmethod
     def _keys_of(steps: Iterable[TrackingStatus]) -> set[str]:
@@ -544,6 +544,15 @@ class Fulfillment(LenientModel):
         """When the parcel got into its current status; `None` if that is not known."""
         return self.last_reached(self.current_status)
 
+    @property
+    def last_news_at(self) -> dt.datetime | None:
+        """The time of the parcel's latest step, whichever it is; `None` if no step has a time."""
+        return max((step.datetime for step in self._all_steps if step.datetime), default=None)
+
+    @property
+    def _all_steps(self) -> list[TrackingStatus]:
+        return [*self.status, *([self.latest_status] if self.latest_status else [])]
+
     def last_reached(self, status: str) -> dt.datetime | None:
         """When the parcel last got into a status, which its steps call by key or by label.
 
@@ -558,14 +567,17 @@ class Fulfillment(LenientModel):
             >>> str(Fulfillment(fulfillment_id=7, status=[step]).last_reached("in_transit"))
             '2026-11-24 08:00:00+00:00'
         """
-        steps = [*self.status, *([self.latest_status] if self.latest_status else [])]
-        times = [
-            step.datetime
-            for step in steps
-            if step.datetime
-            and status_key(status) in {status_key(name) for name in (step.key, step.label) if name}
-        ]
-        return max(times, default=None)
+        return max(self._times_of({status_key(status)}), default=None)
+
+    @property
+    def moved_at(self) -> dt.datetime | None:
+        """When the carrier first reported a step; `None` if no such step has a time."""
+        return min(self._times_of(CARRIER_STATUSES), default=None)
+
+    def _times_of(self, statuses: Collection[str]) -> Iterator[dt.datetime]:
+        for step in self._all_steps:
+            if step.datetime and not self._keys_of([step]).isdisjoint(statuses):
+                yield step.datetime
 
 
 # what tells of the tracking, not of what the shop did
@@ -601,6 +613,52 @@ def _fulfillments_of(value: Any) -> Any:
     return [value] if single else parse_list(value)
 
 
+@dataclass(frozen=True, slots=True)
+class OrderFacts:
+    """What the source of an order knows beside its id; all of it may be unknown.
+
+    `ShopifyOrders` gives all of these, an export what its columns tell. Statuses are keys, as in
+    `partially_refunded`.
+
+    Attributes:
+        created_at: When the order was placed.
+        cancelled: Whether it was cancelled.
+        financial_status: Whether it is paid, refunded, voided, ...
+        fulfillment_status: Whether it is unfulfilled, partially_fulfilled, fulfilled, ...
+        country: The two-letter code of the country that it is sent to.
+        shipping_method: The name of the shipping method that the customer chose.
+        tags: The order's tags in the shop.
+        locale: The customer's language, such as `en` or `pt-BR`.
+
+    Example:
+        >>> OrderFacts(financial_status="refunded").is_cancelled
+        True
+    """
+
+    created_at: dt.datetime | None = None
+    cancelled: bool | None = None
+    financial_status: str | None = None
+    fulfillment_status: str | None = None
+    country: str | None = None
+    shipping_method: str | None = None
+    tags: frozenset[str] = field(default=frozenset(), repr=False)
+    locale: str | None = None
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the order is known to be cancelled, voided or refunded in full."""
+        return bool(self.cancelled) or says_cancelled(self.financial_status or "")
+
+    def __or__(self, others: "OrderFacts") -> "OrderFacts":
+        """These facts, with what is unknown taken from others."""
+        own = {fact.name: getattr(self, fact.name) for fact in fields(self)}
+        known = {name: fact for name, fact in own.items() if fact not in (None, frozenset())}
+        return replace(others, **known)
+
+
+NO_FACTS = OrderFacts()
+
+
 class Order(LenientModel):
     """An order with its customer and its parcels [doc].
 
@@ -633,6 +691,27 @@ class Order(LenientModel):
     days_since_ordered: Count = None
     automatic_carrier_updates: Flag = None
     fulfillments: Annotated[tuple[Fulfillment, ...], BeforeValidator(_fulfillments_of)] = ()
+
+    _facts: OrderFacts = PrivateAttr(default_factory=lambda: NO_FACTS)
+
+    @property
+    def facts(self) -> OrderFacts:
+        """What the source of the order knows about it; no part of Tracktor's answer or of dumps."""
+        return self._facts
+
+    def with_facts(self, facts: OrderFacts) -> Self:
+        """The same order with what its source knows about it.
+
+        Args:
+            facts: The facts.
+
+        Example:
+            >>> Order(order_id=1).with_facts(OrderFacts(country="DE")).facts.country
+            'DE'
+        """
+        order = self.model_copy()
+        order._facts = facts  # noqa: SLF001 - our own, of another instance
+        return order
 
     @property
     def status_keys(self) -> list[str]:
@@ -682,15 +761,19 @@ class Order(LenientModel):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether the order was cancelled, voided or refunded in full, by any field that says so.
+        """Whether the order was cancelled, voided or refunded in full.
+
+        Any field of the answer may say so, or the facts of the order's source.
 
         Example:
             >>> Order.model_validate({"order_id": 1, "financial_status": "refunded"}).is_cancelled
             True
         """
         parcels = self.fulfillments
-        return _any_says_cancelled(self._fields_but(frozenset({"exception_statuses"}))) or (
-            bool(parcels) and all(parcel.is_cancelled for parcel in parcels)
+        return (
+            self.facts.is_cancelled
+            or _any_says_cancelled(self._fields_but(frozenset({"exception_statuses"})))
+            or (bool(parcels) and all(parcel.is_cancelled for parcel in parcels))
         )
 
     def has_cancelled(self, parcel: Fulfillment) -> bool:

@@ -1,21 +1,14 @@
 """`email_expired_exceptions`: write to the customers whose parcels' tracking has expired."""
 
-from collections.abc import Collection, Container, Iterator
-from dataclasses import dataclass
-from itertools import chain
+from collections.abc import Iterator
 
+from prefect_tracktor.conditions import Keys, asked_exceptions, parcels_in_exception
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.errors import InvalidInput, InvalidResponse
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
-from prefect_tracktor.models import (
-    NEEDS_ATTENTION,
-    ExceptionStatus,
-    Fulfillment,
-    Order,
-    exception_key,
-)
+from prefect_tracktor.models import ExceptionStatus, Order
 from prefect_tracktor.runs.answers import TO_TELL_OF_EXCEPTIONS
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.exception_stats import ExceptionStats
@@ -26,8 +19,6 @@ from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sources import Orders
 
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
-
-_ALL = "all"
 
 
 @flow(name="E-mail expired exceptions", flow_run_name="email-expired-exceptions")
@@ -93,7 +84,7 @@ def email_expired_exceptions(
 
     def choose(order: Order) -> Iterator[Notification]:
         """One message names all of an order's parcels that are in trouble."""
-        parcels = affected_parcels(order, asked)
+        parcels = parcels_in_exception(order, asked)
         if parcels:
             yield Notification(template, [(p, f"exception:{p.exception_status}") for p in parcels])
 
@@ -115,81 +106,8 @@ def email_expired_exceptions(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class AskedExceptions:
-    """The exceptions that a flow is to act on."""
-
-    statuses: frozenset[str] = frozenset()
-    all: bool = False
-
-    def __contains__(self, exception: object) -> bool:
-        """Whether a parcel's exception is one of them; no exception never is."""
-        return bool(exception) and (self.all or exception in self.statuses)
-
-    def __str__(self) -> str:
-        """The exceptions, for people."""
-        return _ALL if self.all else ", ".join(sorted(self.statuses))
-
-
-def asked_exceptions(names: Collection[str]) -> AskedExceptions:
-    """The exceptions that the parameter of a flow names."""
-    keys = [_asked(name) for name in names]
-    if not keys:
-        raise InvalidInput("exception_statuses is empty: name at least one, such as 'expired'")
-    return AskedExceptions(frozenset(chain.from_iterable(keys)), all=any(_ALL in k for k in keys))
-
-
-def _asked(name: str) -> Collection[str]:
-    key = exception_key(name)
-    if not key:
-        raise InvalidInput(
-            f"exception_statuses: {name[:40]!r} is not an exception; use a key or label, such as"
-            " 'expired' or 'Tracking Expired', or 'all'"
-        )
-    if key in {ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION}:
-        return (ExceptionStatus.NOT_FOUND, NEEDS_ATTENTION)
-    return (key,)
-
-
-def affected_parcels(order: Order, exception_statuses: Container[str]) -> tuple[Fulfillment, ...]:
-    """The parcels that their customer should hear about: in trouble, and not delivered."""
-    explained = {parcel.exception_status for parcel in order.fulfillments}
-    unexplained = set(order.exception_statuses) - explained
-    if any(name in exception_statuses for name in unexplained) and _is_open(order):
-        raise InvalidResponse(
-            "the order names an exception that none of its parcels has: the answer lacks parcels,"
-            " or a field of them has changed"
-        )
-    for parcel in order.undelivered:
-        _refuse_ambiguous(parcel, exception_statuses)
-    affected = tuple(p for p in order.undelivered if p.exception_status in exception_statuses)
-    if affected and order.contradicts_its_parcels:
-        raise InvalidResponse(
-            "the order's statuses name more deliveries than its parcels do: which of them arrived"
-            " cannot be told"
-        )
-    return affected
-
-
-def _is_open(order: Order) -> bool:
-    """Whether anything of it is still to arrive, as far as can be seen."""
-    if order.is_delivered or order.is_cancelled:
-        return False
-    return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))
-
-
-def _refuse_ambiguous(parcel: Fulfillment, exception_statuses: Container[str]) -> None:
-    asked = parcel.exception_status in exception_statuses
-    may_be_expired = parcel.exception_status == NEEDS_ATTENTION
-    if may_be_expired and not asked and ExceptionStatus.EXPIRED in exception_statuses:
-        raise InvalidResponse(
-            "Tracktor calls a parcel's exception 'Needs Attention', which its vendor uses for"
-            " not_found and expired alike: look at the order in Tracktor's dashboard"
-        )
-
-
-def _fitting_template(template: EmailTemplate | None, asked: AskedExceptions) -> EmailTemplate:
-    if template is None and (asked.all or asked.statuses != EXPIRED):
+def _fitting_template(template: EmailTemplate | None, asked: Keys) -> EmailTemplate:
+    if template is None and (asked.all or asked.keys != EXPIRED):
         raise InvalidInput(
             "the default template is about expired tracking only: give a template that fits"
             f" {asked}"

@@ -22,6 +22,7 @@ from prefect_tracktor import (
     StatusStage,
     WantedWebhook,
 )
+from prefect_tracktor.conditions import asked_exceptions
 from prefect_tracktor.flows import (
     advance_custom_statuses,
     announce_exceptions,
@@ -31,7 +32,6 @@ from prefect_tracktor.flows import (
     reconcile_manual_statuses,
     sync_webhooks,
 )
-from prefect_tracktor.flows.email_expired_exceptions import asked_exceptions
 from prefect_tracktor.sandbox import MailServer
 from prefect_tracktor.statuses.desired import DesiredStatus
 from tests.support.odd_tracktor import OddTracktor, order, parcel

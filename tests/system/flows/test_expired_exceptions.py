@@ -31,8 +31,9 @@ from prefect_tracktor import (
     TracktorCredentials,
     TransportLimits,
 )
+from prefect_tracktor.conditions import parcels_in_exception
 from prefect_tracktor.errors import InvalidResponse, LedgerError, MailServerError, TemplateError
-from prefect_tracktor.flows.email_expired_exceptions import EXPIRED, affected_parcels
+from prefect_tracktor.flows.email_expired_exceptions import EXPIRED
 from prefect_tracktor.models import ExceptionStatus
 from prefect_tracktor.sandbox import Faults, MailFaults, MailServer, ResponseFormat, Sandbox
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
@@ -519,10 +520,10 @@ def test_affected_are_the_parcels_in_trouble_that_have_not_arrived(
         for parcel, arrived in zip(parcels, delivered, strict=True)
         if parcel["exception_status"] == "expired" and not arrived
     ]
-    assert [p.fulfillment_id for p in affected_parcels(order, EXPIRED)] == expected
+    assert [p.fulfillment_id for p in parcels_in_exception(order, EXPIRED)] == expected
 
 
 def test_an_exception_without_any_parcel_is_no_answer() -> None:
     order = Order(order_id=1, exception_statuses=("expired",))
     with pytest.raises(InvalidResponse, match="none of its parcels has"):
-        affected_parcels(order, EXPIRED)
+        parcels_in_exception(order, EXPIRED)

@@ -1,0 +1,232 @@
+"""Thresholds: after how many days, or business days, a parcel or an order is delayed."""
+
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from prefect_tracktor.block import in_order
+from prefect_tracktor.models import Fulfillment, Order, status_key
+from prefect_tracktor.times import parse_zone
+
+_SATURDAY = 5
+_MOST_DAYS = 3650
+
+
+class Delay(StrEnum):
+    """The conditions that begin after a number of days, the most urgent first."""
+
+    STALLED = "stalled"
+    IN_TRANSIT_TOO_LONG = "in_transit_too_long"
+    LABEL_ONLY = "label_only"
+    NOT_SHIPPED = "not_shipped"
+
+
+def _two_letters(country: str) -> str:
+    code = country.strip().upper()
+    if code and not (len(code) == len("DE") and code.isascii() and code.isalpha()):
+        raise ValueError("must be a two-letter country code, such as DE or US")
+    return code
+
+
+def _zone_name(name: str) -> str:
+    parse_zone(name)
+    return name
+
+
+_Key = Annotated[str, AfterValidator(str.strip)]
+_Days = Annotated[float, Field(gt=0, le=_MOST_DAYS, allow_inf_nan=False)]
+_OtherDays = Annotated[
+    float, Field(ge=0, le=_MOST_DAYS, allow_inf_nan=False, description="0 for no change.")
+]
+
+
+class ThresholdOverride(BaseModel):
+    """Other thresholds for a carrier, a country, a shipping method, or a combination of these.
+
+    Attributes:
+        carrier: The carrier's name or key, such as `dhl`; empty for all.
+        country: The two-letter code of the country that the order is sent to; empty for all.
+        shipping_method: The name of the shipping method; empty for all.
+        stalled_days: As in `Thresholds`; 0 for no change.
+        in_transit_too_long_days: Likewise.
+        label_only_days: Likewise.
+        not_shipped_days: Likewise.
+
+    Raises:
+        pydantic.ValidationError: It is for nothing or changes nothing, or a value is invalid.
+
+    Example:
+        >>> ThresholdOverride(country="us", in_transit_too_long_days=20).country
+        'US'
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", title="Override", json_schema_extra=in_order
+    )
+
+    carrier: _Key = Field(
+        default="",
+        title="Carrier",
+        description="The carrier's name or key, such as dhl; empty for all.",
+    )
+    country: Annotated[str, AfterValidator(_two_letters)] = Field(
+        default="",
+        title="Country",
+        description="The two-letter code of the country that the order is sent to; empty for all."
+        " The source must know the country: Shopify, or an export of it.",
+    )
+    shipping_method: _Key = Field(
+        default="",
+        title="Shipping method",
+        description="The name of the shipping method in the shop; empty for all. The source must"
+        " know it: Shopify, or an export of it.",
+    )
+    stalled_days: _OtherDays = 0
+    in_transit_too_long_days: _OtherDays = 0
+    label_only_days: _OtherDays = 0
+    not_shipped_days: _OtherDays = 0
+
+    @model_validator(mode="after")
+    def _is_for_something(self) -> Self:
+        if not (self.carrier or self.country or self.shipping_method):
+            raise ValueError(
+                "carrier, country and shipping_method are all empty: set one of them, or change the"
+                " thresholds themselves"
+            )
+        if not any(_days(self, delay) for delay in Delay):
+            raise ValueError("it changes no threshold: set one of its numbers of days")
+        return self
+
+    def applies_to(self, order: Order, parcel: Fulfillment | None) -> bool:
+        """Whether it is about this parcel, or about the order before it has one."""
+        facts = order.facts
+        return (
+            (not self.carrier or status_key(self.carrier) in _carriers(parcel))
+            and (not self.country or self.country == (facts.country or "").upper())
+            and self.shipping_method.casefold() in {"", (facts.shipping_method or "").casefold()}
+        )
+
+
+def _carriers(parcel: Fulfillment | None) -> set[str]:
+    if parcel is None:
+        return set()
+    names = (parcel.shopify_carrier, *((c.slug, c.name) if (c := parcel.carrier) else ()))
+    return {status_key(name) for name in names if name}
+
+
+class Thresholds(BaseModel):
+    """After how many days a parcel or an order counts as delayed.
+
+    Fractions are allowed: 2.5 days are 60 hours.
+
+    Attributes:
+        stalled_days: Days without news from the carrier, after the parcel moved.
+        in_transit_too_long_days: Days since the carrier's first news, and not delivered.
+        label_only_days: Days since the label was made, and no news from the carrier.
+        not_shipped_days: Days since the order was placed, and nothing was shipped.
+        business_days: Whether Saturdays, Sundays and `holidays` do not count.
+        holidays: Further days that do not count.
+        time_zone: The time zone in which these days begin and end.
+        overrides: Other thresholds for some carriers, countries or shipping methods. The first one
+            that applies and gives the number wins.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid, or there are holidays without business days.
+
+    Example:
+        >>> thresholds = Thresholds(business_days=True, holidays=["2026-12-25"])
+        >>> friday = datetime(2026, 12, 18, 15, tzinfo=UTC)
+        >>> thresholds.later(friday, days=5).isoformat()
+        '2026-12-28T15:00:00+00:00'
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", title="Thresholds", json_schema_extra=in_order
+    )
+
+    stalled_days: _Days = Field(
+        default=7,
+        title="Stalled (days)",
+        description="Days without news from the carrier, after the parcel moved.",
+    )
+    in_transit_too_long_days: _Days = Field(
+        default=20,
+        title="In transit too long (days)",
+        description="Days since the carrier's first news, and not delivered.",
+    )
+    label_only_days: _Days = Field(
+        default=3,
+        title="Label only (days)",
+        description="Days since the label was made, and no news from the carrier.",
+    )
+    not_shipped_days: _Days = Field(
+        default=7,
+        title="Not shipped (days)",
+        description="Days since the order was placed, and nothing was shipped. The source must"
+        " include unfulfilled orders.",
+    )
+    business_days: bool = Field(
+        default=False,
+        title="Business days",
+        description="Leave out Saturdays, Sundays and the holidays below.",
+    )
+    holidays: frozenset[date] = Field(
+        default=frozenset(),
+        title="Holidays",
+        description="Dates that are not business days.",
+        examples=[["2026-12-25", "2027-01-01"]],
+    )
+    time_zone: Annotated[str, AfterValidator(_zone_name)] = Field(
+        default="UTC",
+        title="Time zone",
+        description="The time zone in which business days begin and end, such as Europe/Berlin.",
+    )
+    overrides: tuple[ThresholdOverride, ...] = Field(
+        default=(),
+        title="Overrides",
+        description="Other thresholds for some carriers, countries or shipping methods. The first"
+        " one that applies and gives the number wins.",
+    )
+
+    @model_validator(mode="after")
+    def _holidays_count(self) -> Self:
+        if self.holidays and not self.business_days:
+            raise ValueError("holidays has no effect without business_days: turn it on")
+        return self
+
+    def begins(
+        self, delay: Delay, started: datetime, order: Order, parcel: Fulfillment | None
+    ) -> datetime:
+        """When a delay begins whose clock started at a time."""
+        given = (_days(one, delay) for one in self.overrides if one.applies_to(order, parcel))
+        return self.later(started, days=next(filter(None, given), _days(self, delay)))
+
+    def later(self, start: datetime, *, days: float) -> datetime:
+        """The time that is so many days after another, or so many business days.
+
+        Args:
+            start: The time; it must be aware.
+            days: How many days. Only the hours of business days count: one day after Saturday noon
+                is the end of Monday.
+
+        Returns:
+            The time.
+        """
+        if not self.business_days:
+            return start + timedelta(days=days)
+        zone, left = parse_zone(self.time_zone), timedelta(days=days)
+        clock = start.astimezone(zone).replace(tzinfo=None)
+        while True:
+            midnight = datetime.combine(clock.date() + timedelta(days=1), time.min)
+            if clock.weekday() < _SATURDAY and clock.date() not in self.holidays:
+                if left <= midnight - clock:
+                    return max(start, (clock + left).replace(tzinfo=zone).astimezone(UTC))
+                left -= midnight - clock
+            clock = midnight
+
+
+def _days(thresholds: Thresholds | ThresholdOverride, delay: Delay) -> float:
+    days: float = getattr(thresholds, f"{delay}_days")
+    return days
