@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
+from prefect_tracktor.conditions import Condition, conditions_of, most_urgent
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
     APIConnectionError,
@@ -29,6 +30,7 @@ from prefect_tracktor.models import (
     Fulfillment,
     LineItem,
     Order,
+    OrderFacts,
     ShipmentStatus,
     StatusOption,
     TrackingStatus,
@@ -42,6 +44,7 @@ from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.thresholds import ThresholdOverride, Thresholds
 from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
 
 __version__ = version("prefect-tracktor")
@@ -54,6 +57,7 @@ __all__ = [
     "BatchFailed",
     "Carrier",
     "CompletedOrders",
+    "Condition",
     "DesiredStatus",
     "EmailTemplate",
     "ExceptionStatus",
@@ -69,6 +73,7 @@ __all__ = [
     "NotFound",
     "NotificationLedger",
     "Order",
+    "OrderFacts",
     "OrderFile",
     "RateLimited",
     "ReadOnlyAccount",
@@ -81,6 +86,8 @@ __all__ = [
     "StatusOption",
     "StatusQuery",
     "StatusStage",
+    "ThresholdOverride",
+    "Thresholds",
     "TrackingStatus",
     "TracktorClient",
     "TracktorCredentials",
@@ -91,4 +98,6 @@ __all__ = [
     "Webhook",
     "WebhookSubscription",
     "WebhookTopic",
+    "conditions_of",
+    "most_urgent",
 ]

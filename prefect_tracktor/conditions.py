@@ -213,7 +213,7 @@ def conditions_of(
         ...         ],
         ...     }
         ... )
-        >>> now = datetime(2026, 11, 12, tzinfo=UTC)
+        >>> now = datetime.fromisoformat("2026-11-12T10:00Z")
         >>> [condition.name for condition in conditions_of(order, Thresholds(), now)]
         ['stalled', 'status:in_transit']
     """
