@@ -117,7 +117,7 @@ def _each(ids: object) -> Iterable[Any]:
         return ids
     raise InvalidInput(
         f"the ids must be a list of Shopify ids, not {form_of(ids)}; of a source of orders, such as"
-        " an OrderFile, give list(source.order_ids())"
+        " an OrderFile, give list(source.find_orders().order_ids)"
     )
 
 

@@ -658,6 +658,37 @@ class OrderFacts:
 
 NO_FACTS = OrderFacts()
 
+_LONGEST_FACT = 255
+_COUNTRY = re.compile(r"[A-Za-z]{2}")
+# exports and Shopify's REST API call it so
+_FULFILLMENT_WORDS = {"partial": "partially_fulfilled"}
+
+
+def read_fact(name: str, value: Any) -> Any:
+    """Read one of the `OrderFacts` as a source gives it; `None` if it cannot be read."""
+    text = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_FACT else ""
+    match name:
+        case "created_at":
+            return _time_or_none(value)
+        case "cancelled":
+            return None if value is None else bool(value)
+        case "tags":
+            tags = value.split(",") if isinstance(value, str) else value
+            tags = tags if isinstance(tags, list) else []
+            return frozenset(tag.strip() for tag in tags if isinstance(tag, str) and tag.strip())
+        case "country":
+            return text.upper() if _COUNTRY.fullmatch(text) else None
+        case "financial_status" | "fulfillment_status":
+            return _FULFILLMENT_WORDS.get(status_key(text), status_key(text)) or None
+    return text or None
+
+
+def _time_or_none(value: Any) -> dt.datetime | None:
+    try:
+        return parse_time(value)
+    except ValueError:
+        return None
+
 
 class Order(LenientModel):
     """An order with its customer and its parcels [doc].

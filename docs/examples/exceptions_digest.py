@@ -22,7 +22,7 @@ from prefect_tracktor import (
     OrderFile,
     TracktorCredentials,
 )
-from prefect_tracktor.sources import Orders, chunked, iter_order_ids
+from prefect_tracktor.sources import Orders, chunked, iter_orders
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 from prefect_tracktor.tasks import batch_of, get_orders
 
@@ -149,7 +149,7 @@ def exceptions_digest(
     values = read_values(export)
     exceptions: list[ParcelException] = []
     unreadable = 0
-    for ids in chunked(iter_order_ids(orders), ORDERS_A_TASK):
+    for ids in chunked(iter_orders(orders).order_ids, ORDERS_A_TASK):
         batch = batch_of(get_orders.submit(credentials, ids))
         exceptions += new_exceptions(credentials.account, batch.found, ledger)
         unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))

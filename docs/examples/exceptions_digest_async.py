@@ -17,7 +17,7 @@ from prefect import flow
 
 from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials
 from prefect_tracktor.errors import BatchFailed
-from prefect_tracktor.sources import Orders, chunked, iter_order_ids
+from prefect_tracktor.sources import Orders, chunked, iter_orders
 from prefect_tracktor.storage.ledger import NoticeState
 from prefect_tracktor.tasks import aget_orders
 
@@ -28,7 +28,7 @@ async def find(
     """Read the orders: the new exceptions, and how many could not be read."""
     exceptions: list[ParcelException] = []
     unreadable = 0
-    order_ids = await asyncio.to_thread(lambda: list(iter_order_ids(orders)))
+    order_ids = await asyncio.to_thread(lambda: list(iter_orders(orders).order_ids))
     for ids in chunked(order_ids, ORDERS_A_TASK):
         try:
             batch = await aget_orders(credentials, ids)

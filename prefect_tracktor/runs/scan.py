@@ -4,7 +4,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -17,12 +17,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
-from prefect_tracktor.models import Order
+from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
 from prefect_tracktor.reporting import Progress, shown
 from prefect_tracktor.runs.answers import AnswerCheck, Needs
 from prefect_tracktor.runs.missing import suspicion_about
 from prefect_tracktor.runs.reading import ReadingOptions
-from prefect_tracktor.sources import OrderIds, OrderSource, chunked, iter_order_ids
+from prefect_tracktor.sources import FoundOrder, FoundOrders, OrderSource, chunked, iter_orders
 from prefect_tracktor.storage.completed_orders import arrived_at
 from prefect_tracktor.tasks import batch_of, get_orders
 
@@ -33,7 +33,7 @@ class Scan:
     def __init__(
         self,
         credentials: TracktorCredentials,
-        orders: Sequence[int] | OrderSource,
+        orders: Sequence[int | FoundOrder] | OrderSource,
         reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - immutable
         *,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
@@ -137,38 +137,39 @@ class Scan:
 
     def _in_order(self) -> Iterator["_Chunk"]:
         """The chunks as they come, each when its turn is to be waited for."""
-        ids = iter_order_ids(self._orders)
-        self.left_out = ids.left_out
-        chunks = chunked(self._named(ids), self.reading.chunk_size)
+        orders = iter_orders(self._orders)
+        self.left_out = orders.left_out
+        chunks = chunked(self._named(orders), self.reading.chunk_size)
         under_way = deque(map(self._start, islice(chunks, self.reading.chunks_at_once)))
         while under_way:
             yield under_way.popleft()
             under_way.extend(map(self._start, islice(chunks, 1)))
-        if ids.note:
-            get_run_logger().info("Orders %s.", ids.note)
+        if orders.note:
+            get_run_logger().info("Orders %s.", orders.note)
 
-    def _named(self, ids: OrderIds) -> Iterator[int]:
+    def _named(self, orders: FoundOrders) -> Iterator[FoundOrder]:
         empty = True
-        for order_id in ids:
+        for found in orders:
             empty = False
-            yield order_id
+            yield found
         if empty and not self.reading.allow_empty:
             raise InvalidInput(
-                f"orders names no order at all: {ids.why_none}. If there may be none, set"
+                f"orders names no order at all: {orders.why_none}. If there may be none, set"
                 " allow_empty of the flow's reading options"
             )
 
-    def _start(self, order_ids: list[int]) -> "_Chunk":
-        wanted = self._without_completed(order_ids)
+    def _start(self, orders: list[FoundOrder]) -> "_Chunk":
+        wanted = self._without_completed([found.order_id for found in orders])
         if self.gave_up or not wanted:
-            return _Chunk(len(order_ids), time.time(), not_tried=wanted)
+            return _Chunk(len(orders), time.time(), not_tried=wanted)
         begun = time.time()
         reading = get_orders.submit(self._credentials, wanted, needs=self.needs.in_each)
-        return _Chunk(len(order_ids), begun, reading)
+        facts = {order_id: facts for order_id, facts in orders if facts != NO_FACTS}
+        return _Chunk(len(orders), begun, reading, facts=facts)
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
         self.begun = chunk.begun
-        batch = _of_one_order_each(batch_of(chunk.reading)) if chunk.reading else chunk.left_out
+        batch = chunk.read()
         if batch.gave_up and not self.gave_up:
             self.gave_up = True
             get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
@@ -189,10 +190,18 @@ class _Chunk:
     begun: float
     reading: PrefectFuture[Batch[Order]] | None = None
     not_tried: Sequence[int] = ()
+    facts: Mapping[int, OrderFacts] = field(default_factory=dict)
 
-    @property
-    def left_out(self) -> Batch[Order]:
-        return Batch(failed=[Failure(order_id, NOT_TRIED) for order_id in self.not_tried])
+    def read(self) -> Batch[Order]:
+        """Wait for the orders; each comes with what its source knows about it."""
+        if self.reading is None:
+            return Batch(failed=[Failure(order_id, NOT_TRIED) for order_id in self.not_tried])
+        batch = _of_one_order_each(batch_of(self.reading))
+        if not self.facts:
+            return batch
+        known = (self.facts.get(order.order_id, NO_FACTS) for order in batch.found)
+        found = [order.with_facts(facts) for order, facts in zip(batch.found, known, strict=True)]
+        return replace(batch, found=found)
 
 
 def _of_one_order_each(batch: Batch[Order]) -> Batch[Order]:

@@ -49,6 +49,8 @@ _DISPLAY_STATUS = {
     ShipmentStatus.OUT_FOR_DELIVERY: "OUT_FOR_DELIVERY",
     ShipmentStatus.DELIVERED: "DELIVERED",
 }
+# each with the language of its customers
+_COUNTRIES = (("DE", "de"), ("US", "en"), ("FR", "fr"), ("GB", "en"), ("PL", "pl"))
 _SCHEMA = build_schema("""
     scalar DateTime
     scalar UnsignedInt64
@@ -69,9 +71,15 @@ _SCHEMA = build_schema("""
       updatedAt: DateTime!
       cancelledAt: DateTime
       tags: [String!]!
+      displayFinancialStatus: String
       displayFulfillmentStatus: String!
+      customerLocale: String
+      shippingLine: ShippingLine
+      shippingAddress: MailingAddress
       fulfillments(first: Int): [Fulfillment!]!
     }
+    type ShippingLine { title: String! }
+    type MailingAddress { countryCodeV2: String }
     type Fulfillment { displayStatus: String }
     type AppInstallation { accessScopes: [AccessScope!]! }
     type AccessScope { handle: String! }
@@ -90,6 +98,7 @@ class ShopifyRules(BaseModel):
             weighs is not published in full; this is near what others have measured.
         results_at_most: How many results of one search can be paged through; the rest is silently
             missing.
+        addresses: Whether the app is approved for customers' addresses.
 
     Example:
         >>> sorted(ShopifyRules().scopes)
@@ -104,6 +113,7 @@ class ShopifyRules(BaseModel):
     restored_per_second: float = Field(default=100, gt=0)
     points_per_object: float = Field(default=0.05, gt=0)
     results_at_most: int = Field(default=25_000, gt=0)
+    addresses: bool = True
 
 
 class Shopify:
@@ -139,6 +149,7 @@ class Shopify:
         self._tags: dict[int, tuple[str, ...]] = {}
         self._cancelled: set[int] = set()
         self._incomplete: set[int] = set()
+        self._described: dict[int, dict[str, Any]] = {}
         self._points = rules.bucket_points
         self._counted_at = time.monotonic()
 
@@ -175,6 +186,34 @@ class Shopify:
             >>> Shopify(Shop(orders=1), ShopifyRules()).hold_back(7)
         """
         self._incomplete.add(order_id)
+
+    def describe(
+        self,
+        order_id: int,
+        *,
+        financial_status: str = "PAID",
+        shipping_method: str = "Standard",
+        country: str | None = None,
+        locale: str | None = None,
+    ) -> None:
+        """Set what else Shopify knows of an order; by default it is paid and sent as Standard.
+
+        Args:
+            order_id: One of the shop's.
+            financial_status: Such as PAID or REFUNDED.
+            shipping_method: The shipping method's title.
+            country: A two-letter code; by default one of a few, drawn by the order's id.
+            locale: The customer's language; by default that of the country.
+
+        Example:
+            >>> shopify = Shopify(Shop(orders=1), ShopifyRules())
+            >>> shopify.describe(5_000_000_001_001, shipping_method="Express", country="US")
+            >>> next(shopify.orders(parse_search("")))["shippingLine"]
+            {'title': 'Express'}
+        """
+        self._described[order_id] = _details(
+            order_id, financial_status, shipping_method, country, locale
+        )
 
     def revoke_tokens(self) -> None:
         """Make all tokens invalid that were granted so far.
@@ -312,7 +351,7 @@ class Shopify:
         changes = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
         created = _utc(order["order_created_at"])
         updated = max([created, *map(_utc, filter(None, changes))])
-        return {
+        return (self._described.get(order_id) or _details(order_id)) | {
             "id": f"gid://shopify/Order/{order_id}",
             "legacyResourceId": str(order_id),
             "name": order["order_name"],
@@ -361,10 +400,19 @@ class _Asked:
         last_id, before = _read_cursor(after) if after else (0, 0)
         shown = max(0, min(first, rules.results_at_most - before))
         found = list(islice(self._shopify.orders(search, after=last_id), shown + 1))
-        nodes = found[:shown]
+        nodes = [node | {"shippingAddress": self._address(node)} for node in found[:shown]]
         after = _cursor(nodes[-1], before + shown) if nodes else None
         more = len(found) > shown and before + shown < rules.results_at_most
         return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": after}}
+
+    def _address(self, node: Mapping[str, Any]) -> Callable[..., Any]:
+        def address(_info: Any) -> Any:
+            if self._shopify.rules.addresses:
+                return node["shippingAddress"]
+            message = "This app is not approved to access the MailingAddress object."
+            raise GraphQLError(message, extensions={"code": "ACCESS_DENIED"})
+
+        return address
 
     def _search(self, text: str) -> Search:
         self._shopify.searches.append(text)
@@ -439,6 +487,22 @@ def _objects_in(data: Any) -> int:
             return sum(map(_objects_in, data))
         case _:
             return 0
+
+
+def _details(
+    order_id: int,
+    financial_status: str = "PAID",
+    shipping_method: str = "Standard",
+    country: str | None = None,
+    locale: str | None = None,
+) -> dict[str, Any]:
+    drawn, language = _COUNTRIES[order_id % len(_COUNTRIES)]
+    return {
+        "displayFinancialStatus": financial_status,
+        "customerLocale": locale or dict(_COUNTRIES).get(country or drawn, language),
+        "shippingLine": {"title": shipping_method},
+        "shippingAddress": {"countryCodeV2": country or drawn},
+    }
 
 
 def _first_of(parcels: list[dict[str, str]]) -> Callable[..., list[dict[str, str]]]:

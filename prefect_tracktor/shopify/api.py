@@ -16,6 +16,7 @@ from prefect_tracktor.errors import (
     UnprocessableValue,
 )
 from prefect_tracktor.http.call import ApiCall, Service, in_short, quoted
+from prefect_tracktor.models import OrderFacts, read_fact
 from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
@@ -54,11 +55,29 @@ _SCOPES = "query GrantedScopes { currentAppInstallation { accessScopes { handle 
 _ORDERS = """
 query ListedOrders($search: String!, $first: Int!, $after: String, $parcels: Int!) {
   orders(first: $first, after: $after, query: $search, sortKey: CREATED_AT) {
-    nodes { legacyResourceId createdAt fulfillments(first: $parcels) { displayStatus } }
+    nodes {
+      legacyResourceId
+      createdAt
+      cancelledAt
+      displayFinancialStatus
+      displayFulfillmentStatus
+      tags
+      customerLocale
+      shippingLine { title }
+      shippingAddress { countryCodeV2 }
+      fulfillments(first: $parcels) { displayStatus }
+    }
     pageInfo { hasNextPage endCursor }
   }
 }
 """
+
+
+_WITHOUT_ADDRESSES = _ORDERS.replace("      shippingAddress { countryCodeV2 }\n", "")
+
+
+class AddressesDenied(AuthenticationError):
+    """The app may read orders, and Shopify has not approved it for their addresses."""
 
 
 class TooCostly(UnprocessableValue):
@@ -83,11 +102,12 @@ class Reply(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ListedOrder:
-    """An order in a list: its id, when it was created, and whether all its parcels arrived."""
+    """An order in a list: its id, whether all its parcels arrived, and other facts."""
 
     order_id: int
     created_at: datetime
     delivered: bool
+    facts: OrderFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +144,17 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
 
 
 def list_orders(
-    search: str, *, after: str = "", first: int, api_version: str
+    search: str, *, after: str = "", first: int, addresses: bool = True, api_version: str
 ) -> ApiCall[Reply[OrderPage]]:
-    """List the orders that match a search, oldest first."""
+    """List the orders that match a search, oldest first; `addresses` asks for the country, too."""
+    document = _ORDERS if addresses else _WITHOUT_ADDRESSES
     variables = {
         "search": search,
         "first": first,
         "after": after or None,
         "parcels": PARCELS_LOOKED_AT,
     }
-    return _query(_ORDERS, variables, _page, api_version=api_version)
+    return _query(document, variables, _page, api_version=api_version)
 
 
 def _query(
@@ -164,11 +185,26 @@ def _page(data: Any) -> OrderPage:
                 checked_id(order.legacy_resource_id, field="legacyResourceId"),
                 order.created_at,
                 delivered=_all_delivered([parcel.display_status for parcel in order.fulfillments]),
+                facts=_facts(order),
             )
             for order in found.nodes
         ),
         next_cursor=found.page_info.end_cursor or "" if found.page_info.has_next_page else "",
     )
+
+
+def _facts(order: "_Order") -> OrderFacts:
+    told = {
+        "created_at": order.created_at,
+        "financial_status": order.display_financial_status,
+        "fulfillment_status": order.display_fulfillment_status,
+        "country": _at(order.shipping_address, "countryCodeV2"),
+        "shipping_method": _at(order.shipping_line, "title"),
+        "tags": order.tags,
+        "locale": order.customer_locale,
+    }
+    facts = {name: read_fact(name, value) for name, value in told.items()}
+    return OrderFacts(**facts, cancelled=order.cancelled_at is not None)
 
 
 def _all_delivered(statuses: list[str | None]) -> bool:
@@ -192,6 +228,8 @@ def _trouble(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorEr
             may_have_arrived=False,
         )
     kind, advice = _meaning(codes)
+    if kind is AuthenticationError and all(map(_is_about_addresses, found)):
+        kind = AddressesDenied
     machine_words = sorted(code for code in codes if isinstance(code, str))
     quote = quoted(" ".join([*machine_words, said]), call=call)
     parts = (f"{call}: Shopify refused the query.", quote, advice)
@@ -206,6 +244,12 @@ def _meaning(codes: set[Any]) -> tuple[type[TracktorError], str]:
     if codes & {"INTERNAL_SERVER_ERROR", "TIMEOUT"}:
         return ServerError, "Try again later."
     return UnprocessableValue, "Check api_version of the ShopifyCredentials block, and the search."
+
+
+def _is_about_addresses(error: dict[str, Any]) -> bool:
+    place = error.get("path")
+    in_place = isinstance(place, list) and "shippingAddress" in place
+    return in_place or "MailingAddress" in str(error.get("message"))
 
 
 def _refuse_ignored_filters(call: str, extensions: "_Extensions", search: str) -> None:
@@ -302,6 +346,14 @@ class _Order(_Read):
     legacy_resource_id: int
     created_at: AwareDatetime
     fulfillments: list[_Parcel]
+    # facts: where one is missing or not what it should be, it is unknown
+    cancelled_at: Any = None
+    display_financial_status: Any = None
+    display_fulfillment_status: Any = None
+    tags: Any = None
+    customer_locale: Any = None
+    shipping_line: Any = None
+    shipping_address: Any = None
 
 
 class _PageInfo(_Read):

@@ -134,10 +134,18 @@ class ShopifyClient:
         """The access scopes that the app has been granted on this shop."""
         return self.send(api.granted_scopes(self._api_version))
 
-    def list_orders(self, search: str, *, after: str = "", first: int = 250) -> OrderPage:
+    def list_orders(
+        self, search: str, *, after: str = "", first: int = 250, addresses: bool = True
+    ) -> OrderPage:
         """List the orders that match a search; see `api.list_orders`."""
         return self.send(
-            api.list_orders(search, after=after, first=first, api_version=self._api_version)
+            api.list_orders(
+                search,
+                after=after,
+                first=first,
+                addresses=addresses,
+                api_version=self._api_version,
+            )
         )
 
     def send(self, query: ApiCall[Reply[T]]) -> T:

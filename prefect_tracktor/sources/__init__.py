@@ -1,4 +1,4 @@
-"""Where order ids and desired statuses come from: a list, a file, a query."""
+"""Where orders and desired statuses come from: a list, a file, a query."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -7,8 +7,8 @@ from typing import Annotated, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, BeforeValidator
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.sources.order_file import OrderFile
-from prefect_tracktor.sources.order_ids import OrderIds
 from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
@@ -18,8 +18,9 @@ from prefect_tracktor.validation import checked_id
 T = TypeVar("T")
 
 __all__ = [
+    "FoundOrder",
+    "FoundOrders",
     "OrderFile",
-    "OrderIds",
     "OrderSource",
     "Orders",
     "ShopifyOrders",
@@ -28,7 +29,7 @@ __all__ = [
     "StatusSource",
     "chunked",
     "iter_desired",
-    "iter_order_ids",
+    "iter_orders",
 ]
 
 
@@ -53,10 +54,10 @@ Orders = Annotated[list[int] | OrderFile | ShopifyOrders, BeforeValidator(_order
 
 @runtime_checkable
 class OrderSource(Protocol):
-    """Anything that can name orders, such as an `OrderFile`."""
+    """Anything that finds orders, such as an `OrderFile`."""
 
-    def order_ids(self) -> Iterator[int]:
-        """The Shopify ids of the orders, each once."""
+    def find_orders(self) -> Iterator[FoundOrder]:
+        """Find the orders, each once."""
         ...
 
 
@@ -76,15 +77,23 @@ def iter_desired(desired: Sequence[DesiredStatus] | StatusSource) -> Iterator[De
     return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
 
 
-def iter_order_ids(orders: Sequence[int] | OrderSource) -> OrderIds:
-    """Name the orders of a list or of a source, each once and in their order."""
+def iter_orders(orders: Sequence[int | FoundOrder] | OrderSource) -> FoundOrders:
+    """Find the orders of a list or of a source, each once and in their order."""
     if isinstance(orders, OrderSource):
-        found = orders.order_ids()
-        if isinstance(found, OrderIds):
+        found = orders.find_orders()
+        if isinstance(found, FoundOrders):
             return found
-        return OrderIds(found, why_none=lambda: f"the {type(orders).__name__} names no order")
-    ids = (checked_id(entry, field=f"orders[{index}]") for index, entry in enumerate(orders))
-    return OrderIds(dict.fromkeys(ids), why_none=lambda: "the list `orders` is empty")
+        return FoundOrders(found, why_none=lambda: f"the {type(orders).__name__} finds no order")
+    found = (
+        entry
+        if isinstance(entry, FoundOrder)
+        else FoundOrder(checked_id(entry, field=f"orders[{index}]"))
+        for index, entry in enumerate(orders)
+    )
+    return FoundOrders(
+        {order.order_id: order for order in found}.values(),
+        why_none=lambda: "the list `orders` is empty",
+    )
 
 
 def chunked(entries: Iterable[T], size: int) -> Iterator[list[T]]:

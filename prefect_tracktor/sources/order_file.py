@@ -1,21 +1,24 @@
-"""Order ids from a file: the export of a shop, of a warehouse or of a spreadsheet."""
+"""Orders from a file: the export of a shop, of a warehouse or of a spreadsheet."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from pydantic import Field, HttpUrl
 
 from prefect_tracktor.block import logo
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.models import NO_FACTS, OrderFacts
 from prefect_tracktor.sources.cells import order_id_of
 from prefect_tracktor.sources.files import name_of
-from prefect_tracktor.sources.order_ids import OrderIds
+from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.sources.order_state import (
     CANCELLED,
     REFUNDED,
     UNFULFILLED,
     VOIDED,
+    facts_in,
     states_in,
+    tells_fact,
     tells_state,
 )
 from prefect_tracktor.sources.table_file import Cell, Row, TableFile, Text
@@ -30,7 +33,7 @@ _NO_ID = (
 
 
 class OrderFile(TableFile):
-    """The ids of a shop's orders, read from a file.
+    """The orders of a shop, read from a file.
 
     The file is a CSV file, such as the orders export of Shopify as it comes, or holds JSON Lines.
     It is streamed and each order is named once, so that a file of any length can be read; what
@@ -59,8 +62,8 @@ class OrderFile(TableFile):
         from prefect_tracktor import OrderFile
 
         order_file = OrderFile.load("BLOCK_NAME")
-        for order_id in order_file.order_ids():
-            print(order_id)
+        for found in order_file.find_orders():
+            print(found.order_id, found.facts.shipping_method)
         ```
     """
 
@@ -87,14 +90,15 @@ class OrderFile(TableFile):
         description="Include orders that are not shipped yet according to the file.",
     )
 
-    def order_ids(self) -> OrderIds:
-        r"""Name the orders in the file, each once, in the order of their first line.
+    def find_orders(self) -> FoundOrders:
+        r"""Find the orders in the file, each once, in the order of their first line.
 
         An order of which a line leaves all statuses blank, or calls it unfulfilled, is decided on
         at the end of the file, as another line may say more.
 
         Returns:
-            The ids, read while they are asked for; they know how many orders were left out.
+            The orders, read while they are asked for, each with its id and the facts that the
+            file's columns tell; they know how many orders were left out.
 
         Raises:
             InvalidInput: The file, its header or a line cannot be read for sure. The message
@@ -105,12 +109,12 @@ class OrderFile(TableFile):
             >>> storage = fsspec.filesystem("memory")
             >>> rows = b"Name,Id,Cancelled at\n#1,5001,\n#1,,\n#2,5002,2026-11-02\n#3,5003,\n"
             >>> storage.pipe("/export.csv", rows)
-            >>> ids = OrderFile(path="memory://export.csv").order_ids()
-            >>> list(ids), ids.note
+            >>> orders = OrderFile(path="memory://export.csv").find_orders()
+            >>> [found.order_id for found in orders], orders.note
             ([5001, 5003], 'left out: 1 cancelled')
         """
         left_out: Counter[str] = Counter()
-        return OrderIds(
+        return FoundOrders(
             self._named(left_out), left_out=left_out, why_none=lambda: self._why_none(left_out)
         )
 
@@ -128,42 +132,47 @@ class OrderFile(TableFile):
             ...
             prefect_tracktor.errors.InvalidInput: names.csv, line 1: no column 'Id'; name one of ...
         """
-        next(self.order_ids(), None)
+        next(self.find_orders(), None)
 
-    def _named(self, left_out: Counter[str]) -> Iterator[int]:
+    def _named(self, left_out: Counter[str]) -> Iterator[FoundOrder]:
         decided: set[int] = set()
-        waiting: dict[int, str] = {}
+        waiting: dict[int, tuple[str, OrderFacts]] = {}
         for row in self._orders():
             order_id = _id_in(row[self.column])
             if order_id in decided:
                 continue
-            reason = self._reason(row)
+            cells = {column: cell.value for column, cell in row.items()}
+            reason_before, facts_before = waiting.get(order_id, ("", NO_FACTS))
+            reason, facts = self._reason(cells), facts_in(cells) | facts_before
             if reason is None or reason == UNFULFILLED:
-                waiting[order_id] = reason or waiting.get(order_id, "")
+                reason = reason or reason_before
+                waiting[order_id] = (reason, NO_FACTS if reason else facts)
                 continue
             decided.add(order_id)
             waiting.pop(order_id, None)
             if reason:
                 left_out[reason] += 1
             else:
-                yield order_id
-        for order_id, reason in waiting.items():
+                yield FoundOrder(order_id, facts)
+        for order_id, (reason, facts) in waiting.items():
             if reason:
                 left_out[reason] += 1
             else:
-                yield order_id
+                yield FoundOrder(order_id, facts)
 
     def _orders(self) -> Iterator[Row]:
         """The rows that must hold an id: all but an order's further lines."""
         name = ""
-        for row in self.rows([self.column], optional=[_ORDER_NAME_COLUMN], also=tells_state):
+        rows = self.rows(
+            [self.column], optional=[_ORDER_NAME_COLUMN], also=tells_state, besides=tells_fact
+        )
+        for row in rows:
             name_before, name = name, _name_in(row)
             if row[self.column].value != "" or not name or name != name_before:
                 yield row
 
-    def _reason(self, row: Row) -> str | None:
+    def _reason(self, cells: Mapping[str, object]) -> str | None:
         """Why an order is left out; empty if it is not, `None` if its row does not say."""
-        cells = {column: cell.value for column, cell in row.items() if tells_state(column)}
         states = states_in(cells)
         if states is None:
             return None

@@ -1,8 +1,9 @@
-"""States of an order in somebody's export: cancelled, refunded, voided, unfulfilled."""
+"""What an export tells of an order: whether it is cancelled or unfulfilled, and other facts."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from prefect_tracktor.models import says_cancelled, status_key
+from prefect_tracktor.models import OrderFacts, read_fact, says_cancelled, status_key
 from prefect_tracktor.sources.table_file import folded
 
 CANCELLED, REFUNDED, VOIDED, UNFULFILLED = "cancelled", "refunded", "voided", "unfulfilled"
@@ -32,6 +33,30 @@ _FULFILLMENT = frozenset(
     for prefix in ("", "order", "display")
     for word in ("fulfillment", "fulfilment")
 )
+
+_FACTS = {
+    **dict.fromkeys(("createdat", "ordercreatedat"), "created_at"),
+    **dict.fromkeys(_PAYMENT, "financial_status"),
+    **dict.fromkeys(_FULFILLMENT, "fulfillment_status"),
+    **dict.fromkeys(
+        (
+            *("shippingcountry", "shippingcountrycode", "shippingaddress"),
+            *("shippingaddresscountry", "shippingaddresscountrycode"),
+            "shippingaddresscountrycodev2",
+        ),
+        "country",
+    ),
+    **dict.fromkeys(
+        ("shippingmethod", "shippingline", "shippinglines", "shippinglinetitle"), "shipping_method"
+    ),
+    **dict.fromkeys(("tags", "ordertags"), "tags"),
+    **dict.fromkeys(("customerlocale", "orderlocale", "locale"), "locale"),
+}
+
+_INNER = {
+    "country": ("countryCodeV2", "countryCode", "country_code", "country"),
+    "shipping_method": ("title", "code"),
+}
 
 _ENDED = {
     **dict.fromkeys(("cancelled", "canceled"), CANCELLED),
@@ -64,7 +89,7 @@ def tells_state(column: str) -> bool:
 
 def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
     """Read what a row of an orders export says of its order."""
-    texts = {folded(column): _text(value) for column, value in cells.items()}
+    texts = {folded(c): _text(value) for c, value in cells.items() if tells_state(c)}
     found = {_state_of(column, text) for column, text in texts.items() if column in _STATES}
     if any(_is_said(text) for column, text in texts.items() if column in _CANCELLATION):
         found.add(CANCELLED)
@@ -72,6 +97,32 @@ def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
     if not states and found and not any(map(_word, texts.values())):
         return None
     return states
+
+
+def tells_fact(column: str) -> bool:
+    """Whether a column of an orders export tells one of the `OrderFacts`."""
+    return folded(column) in _FACTS
+
+
+def facts_in(cells: Mapping[str, object]) -> OrderFacts:
+    """Read what a row of an orders export tells of its order, where it can be read."""
+    told: dict[str, Any] = {}
+    for column, value in cells.items():
+        fact = _FACTS.get(folded(column))
+        if fact and fact not in told and (read := read_fact(fact, _inner(fact, value))) is not None:
+            told[fact] = read
+    cancelled = CANCELLED in (states_in(cells) or ()) or None
+    return OrderFacts(cancelled=cancelled, **told)
+
+
+def _inner(fact: str, value: object) -> object:
+    """What an address or a shipping line of Shopify's APIs tells."""
+    if fact == "shipping_method" and isinstance(value, list):
+        value = value[0] if value else None
+    if not isinstance(value, dict):
+        return value
+    named = (value[key] for key in _INNER.get(fact, ()) if value.get(key))
+    return next(named, None)
 
 
 def _text(value: object) -> str:

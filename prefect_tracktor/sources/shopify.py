@@ -12,16 +12,26 @@ from pydantic import AfterValidator, Field, HttpUrl
 
 from prefect_tracktor.block import BLOCK_CONFIG, logo
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
-from prefect_tracktor.shopify.api import READ_ALL_ORDERS, ListedOrder, TooCostly
+from prefect_tracktor.shopify.api import (
+    READ_ALL_ORDERS,
+    AddressesDenied,
+    ListedOrder,
+    OrderPage,
+    TooCostly,
+)
 from prefect_tracktor.shopify.client import ShopifyClient
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
-from prefect_tracktor.sources.order_ids import OrderIds
+from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 
 # Shopify shows 25,000 results of one search at most, and says nothing of the rest.
 LONGEST_STRETCH = 20_000
 
 _LARGEST_PAGE = 250
 _DELIVERED = "delivered"
+_NO_COUNTRIES = (
+    "without their country, as Shopify has not approved the app for addresses (Dev Dashboard: API"
+    " access, protected customer data)"
+)
 _DAYS_WITHOUT_READ_ALL_ORDERS = 60
 _FULFILLMENT = {
     "fulfilled": ("fulfillment_status:fulfilled",),
@@ -77,13 +87,13 @@ class ShopifyOrders(Block):
         pydantic.ValidationError: A value is invalid.
 
     Example:
-        Load a stored block and name the orders:
+        Load a stored block and find the orders:
         ```python
         from prefect_tracktor import ShopifyOrders
 
         shopify_orders = ShopifyOrders.load("BLOCK_NAME")
-        for order_id in shopify_orders.order_ids():
-            print(order_id)
+        for found in shopify_orders.find_orders():
+            print(found.order_id, found.facts.country)
         ```
     """
 
@@ -153,12 +163,12 @@ class ShopifyOrders(Block):
         """Whether orders without a shipped part are found."""
         return self.fulfillment in {"unfulfilled", "any"}
 
-    def order_ids(self) -> OrderIds:
-        """Name the orders, each once, oldest first.
+    def find_orders(self) -> FoundOrders:
+        """Find the orders, each once, oldest first.
 
         Returns:
-            The ids, read page by page while they are asked for; they know how many orders were
-            left out as delivered.
+            The orders, read page by page while they are asked for, each with its id and the facts
+            that Shopify knows; they know how many orders were left out as delivered.
 
         Raises:
             InvalidInput: While reading: the window goes back further than the app may look. The
@@ -179,28 +189,33 @@ class ShopifyOrders(Block):
             ...         ),
             ...         created_within_days=30,
             ...     )
-            ...     found = list(orders.order_ids())
+            ...     found = list(orders.find_orders())
             >>> 0 < len(found) < 25
             True
         """
         left_out: Counter[str] = Counter()
-        return OrderIds(
-            self._named(left_out), left_out=left_out, why_none=lambda: self._why_none(left_out)
+        hints: list[str] = []
+        return FoundOrders(
+            self._named(left_out, hints),
+            left_out=left_out,
+            why_none=lambda: self._why_none(left_out),
+            hints=hints,
         )
 
-    def _named(self, left_out: Counter[str]) -> Iterator[int]:
+    def _named(self, left_out: Counter[str], hints: list[str]) -> Iterator[FoundOrder]:
         now = datetime.now(UTC)
         seen: set[int] = set()
         with self.credentials.get_client() as client:
             self._refuse_to_look_too_far_back(client)
+            pages = _Pages(client, hints)
             for order in _listed(
-                client, self._conditions(now), _back(now, self.created_within_days)
+                pages, self._conditions(now), _back(now, self.created_within_days)
             ):
                 if order.order_id in seen:
                     continue
                 seen.add(order.order_id)
                 if self.include_delivered or not order.delivered:
-                    yield order.order_id
+                    yield FoundOrder(order.order_id, order.facts)
                 else:
                     left_out[_DELIVERED] += 1
 
@@ -242,7 +257,7 @@ class ShopifyOrders(Block):
         """
         shop = self.credentials
         briefly = shop.model_copy(update={"limits": shop.limits.for_a_check})
-        next(self.model_copy(update={"credentials": briefly}).order_ids(), None)
+        next(self.model_copy(update={"credentials": briefly}).find_orders(), None)
 
     def _refuse_to_look_too_far_back(self, client: ShopifyClient) -> None:
         """Shopify would leave out the older orders without a word."""
@@ -285,12 +300,12 @@ def _written(time: datetime) -> str:
 
 
 def _listed(
-    client: ShopifyClient, conditions: list[str], since: datetime | None
+    pages: "_Pages", conditions: list[str], since: datetime | None
 ) -> Iterator[ListedOrder]:
     """All orders that match, oldest first; some of them twice."""
     while True:
         created = [f"created_at:>='{_written(since)}'"] if since else []
-        stretch = islice(_paged(client, " ".join([*created, *conditions])), LONGEST_STRETCH)
+        stretch = islice(pages.orders(" ".join([*created, *conditions])), LONGEST_STRETCH)
         length, last = 0, since
         for length, order in enumerate(stretch, start=1):  # noqa: B007  # it counts them
             last = order.created_at
@@ -305,25 +320,47 @@ def _listed(
         since = last
 
 
-def _paged(client: ShopifyClient, search: str) -> Iterator[ListedOrder]:
-    """All orders that a search finds, page by page."""
-    first, after, cursors = _LARGEST_PAGE, "", {""}
-    while True:
+class _Pages:
+    """Searches page by page, and remembers what Shopify does not give."""
+
+    def __init__(self, client: ShopifyClient, hints: list[str]) -> None:
+        self._client = client
+        self._hints = hints
+        self._first = _LARGEST_PAGE
+        self._addresses = True
+
+    def orders(self, search: str) -> Iterator[ListedOrder]:
+        """All orders that a search finds."""
+        after, cursors = "", {""}
+        while True:
+            page = self._page(search, after)
+            if page is None:
+                continue
+            yield from page.orders
+            if not page.next_cursor:
+                return
+            after = page.next_cursor
+            if after in cursors:
+                raise InvalidResponse(
+                    "Shopify gave the same cursor twice while listing orders, so the list cannot be"
+                    " read to its end. Run it again."
+                )
+            cursors.add(after)
+
+    def _page(self, search: str, after: str) -> OrderPage | None:
+        """A page; `None` if it has to be asked for otherwise."""
         try:
-            page = client.list_orders(search, after=after, first=first)
+            return self._client.list_orders(
+                search, after=after, first=self._first, addresses=self._addresses
+            )
         except TooCostly:
             # how Shopify weighs a query has changed more than once
-            if first == 1:
+            if self._first == 1:
                 raise
-            first //= 2
-            continue
-        yield from page.orders
-        if not page.next_cursor:
-            return
-        after = page.next_cursor
-        if after in cursors:
-            raise InvalidResponse(
-                "Shopify gave the same cursor twice while listing orders, so the list cannot be"
-                " read to its end. Run it again."
-            )
-        cursors.add(after)
+            self._first //= 2
+        except AddressesDenied:
+            if not self._addresses:
+                raise
+            self._addresses = False
+            self._hints.append(_NO_COUNTRIES)
+        return None

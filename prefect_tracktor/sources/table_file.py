@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -67,6 +67,10 @@ class Cell(NamedTuple):
 
 
 Row = dict[str, Cell]
+
+
+def _no_column(_column: str) -> bool:
+    return False
 
 
 class TableFile(Block, ABC):
@@ -136,11 +140,12 @@ class TableFile(Block, ABC):
         columns: Sequence[str],
         optional: Sequence[str] = (),
         *,
-        also: Callable[[str], bool] = lambda _column: False,
+        also: Callable[[str], bool] = _no_column,
+        besides: Callable[[str], bool] = _no_column,
     ) -> Iterator[Row]:
-        """Read the table row by row."""
+        """Read the table row by row; the columns `besides` have no place, and need not be clear."""
         block = type(self).__name__
-        wanted = _Wanted(columns, optional, also)
+        wanted = _Wanted(columns, optional, also, besides)
         with opened(self.path, self.storage_options.get_secret_value(), block) as (name, stream):
             for table, content in tables_in(stream, name, any_suffix=self.format != "auto"):
                 read = _csv_rows if self._format_of(table) == "csv" else _json_rows
@@ -165,6 +170,13 @@ class _Wanted:
     columns: Sequence[str]
     optional: Sequence[str]
     also: Callable[[str], bool]
+    besides: Callable[[str], bool]
+
+    def values(self, names: Sequence[str], indices: Collection[str]) -> dict[str, int]:
+        """Where the columns are whose values are read without being needed."""
+        stripped = dict.fromkeys(map(str.strip, names))
+        wanted = (name for name in stripped if name not in indices and self.besides(name))
+        return {name: column_positions(name, names)[0] for name in wanted}
 
     def indices(
         self, names: Sequence[str], lines: Lines, line: int, *, may_be_values: bool
@@ -221,6 +233,7 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     if len(header) > _MOST_COLUMNS:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = wanted.indices(header, lines, at, may_be_values=not _is_header(header))
+    values = wanted.values(header, indices)
     tells = {index for column, index in indices.items() if wanted.also(column)}
     last_row = _LastRow()
     for line, record in records:
@@ -240,7 +253,7 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
                 lines.place(line + _line_breaks(record[:index]), column), _cell(record, index)
             )
             for column, index in indices.items()
-        }
+        } | {column: Cell("", _cell(record, index)) for column, index in values.items()}
 
 
 def _csv_start(lines: Lines, columns: Sequence[str]) -> tuple[str, str]:
@@ -345,6 +358,9 @@ def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Ro
         return {
             column: Cell(lines.place(line, column), entry[names[index]])
             for column, index in indices.items()
+        } | {
+            column: Cell("", entry[names[index]])
+            for column, index in wanted.values(names, indices).items()
         }
     if len(wanted.columns) > 1:
         problem = f"no JSON object; each line must hold one with the keys {_quoted(wanted.columns)}"

@@ -202,7 +202,7 @@ def test_orders_that_cannot_be_read_are_said_and_read_the_next_time(
     tracktor.faults = Faults(server_error=1)
     assert run(credentials=impatient) == 0
     [text] = chat.texts
-    assert f"{len(list(export.order_ids()))} orders could not be read" in text
+    assert f"{len(list(export.find_orders().order_ids))} orders could not be read" in text
     tracktor.faults = Faults()
     assert run() > 6
 

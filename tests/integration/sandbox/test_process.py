@@ -173,6 +173,6 @@ def test_its_shopify_can_be_asked_for_what_happened_lately() -> None:
                 "base_url": tracktor.shopify_url,
             }
         )
-        found = list(ShopifyOrders(credentials=credentials).order_ids())
+        found = list(ShopifyOrders(credentials=credentials).find_orders().order_ids)
     assert found
     assert set(found) < set(tracktor.order_ids)

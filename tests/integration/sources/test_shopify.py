@@ -21,7 +21,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.sandbox import Faults, Sandbox, Shop, ShopifyRules
 from prefect_tracktor.sandbox.search import MalformedSearch, parse_search
-from prefect_tracktor.sources import OrderSource, iter_order_ids, shopify
+from prefect_tracktor.sources import OrderSource, iter_orders, shopify
 from tests.support.scripted import ScriptedServer, answer
 
 NOW = datetime.now(UTC)
@@ -75,14 +75,14 @@ def is_incomplete(order: dict[str, Any]) -> bool:
 
 def test_it_is_a_source_of_orders(orders: Orders) -> None:
     assert isinstance(orders(), OrderSource)
-    assert list(iter_order_ids(orders())) == list(orders().order_ids())
+    assert list(iter_orders(orders())) == list(orders().find_orders())
 
 
 def test_by_default_orders_of_45_days_of_which_a_parcel_has_not_arrived(
     tracktor: Sandbox, orders: Orders
 ) -> None:
-    ids = orders().order_ids()
-    found = list(ids)
+    ids = orders().find_orders()
+    found = list(ids.order_ids)
     assert found == expected(tracktor.shop, under_way, days=45)
     assert len(found) > 100
     sent = expected(tracktor.shop, lambda order: bool(order["fulfillments"]), days=45)
@@ -90,7 +90,7 @@ def test_by_default_orders_of_45_days_of_which_a_parcel_has_not_arrived(
 
 
 def test_whoever_is_to_be_written_to_is_found(tracktor: Sandbox, orders: Orders) -> None:
-    found = set(orders(created_within_days=0).order_ids())
+    found = set(orders(created_within_days=0).find_orders().order_ids)
     assert found >= tracktor.shop.customers_to_write_to().keys()
     assert len(found) < len(tracktor.shop.order_ids)
 
@@ -115,7 +115,7 @@ def test_orders_are_chosen_by_how_far_they_are_fulfilled(
         if is_incomplete(tracktor.shop.order(order_id)):
             tracktor.shopify.hold_back(order_id)
     source = orders(fulfillment=fulfillment, created_within_days=0, include_delivered=True)
-    found = list(source.order_ids())
+    found = list(source.find_orders().order_ids)
     assert found == expected(tracktor.shop, wanted)
     assert found
 
@@ -123,10 +123,10 @@ def test_orders_are_chosen_by_how_far_they_are_fulfilled(
 def test_by_default_orders_are_found_of_which_a_part_is_still_to_be_sent(
     tracktor: Sandbox, orders: Orders
 ) -> None:
-    half_sent = next(iter(orders().order_ids()))
+    half_sent = next(iter(orders().find_orders().order_ids))
     tracktor.shopify.hold_back(half_sent)
-    assert half_sent in set(orders().order_ids())
-    assert half_sent not in set(orders(fulfillment="fulfilled").order_ids())
+    assert half_sent in set(orders().find_orders().order_ids)
+    assert half_sent not in set(orders(fulfillment="fulfilled").find_orders().order_ids)
 
 
 def test_a_window_of_changes_narrows_that_of_creations(tracktor: Sandbox, orders: Orders) -> None:
@@ -136,16 +136,16 @@ def test_a_window_of_changes_narrows_that_of_creations(tracktor: Sandbox, orders
         times = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
         return under_way(order) and max(map(datetime.fromisoformat, times)) >= since
 
-    found = list(orders(created_within_days=30, updated_within_days=10).order_ids())
+    found = list(orders(created_within_days=30, updated_within_days=10).find_orders().order_ids)
     assert found == expected(tracktor.shop, changed, days=30)
     assert 0 < len(found) < len(expected(tracktor.shop, under_way, days=30))
 
 
 def test_cancelled_orders_are_left_out_unless_asked_for(tracktor: Sandbox, orders: Orders) -> None:
-    cancelled = next(iter(orders().order_ids()))
+    cancelled = next(iter(orders().find_orders().order_ids))
     tracktor.shopify.cancel(cancelled)
-    assert cancelled not in set(orders().order_ids())
-    assert cancelled in set(orders(include_cancelled=True).order_ids())
+    assert cancelled not in set(orders().find_orders().order_ids)
+    assert cancelled in set(orders(include_cancelled=True).find_orders().order_ids)
 
 
 @pytest.mark.parametrize(
@@ -163,20 +163,20 @@ def test_cancelled_orders_are_left_out_unless_asked_for(tracktor: Sandbox, order
     ],
 )
 def test_a_tag_is_a_tag_whatever_it_looks_like(tracktor: Sandbox, orders: Orders, tag: str) -> None:
-    tagged = list(orders().order_ids())[3]
+    tagged = list(orders().find_orders().order_ids)[3]
     tracktor.shopify.tag(tagged, tag)
-    assert list(orders(tag=tag).order_ids()) == [tagged]
-    none = orders(tag=tag + "x").order_ids()
+    assert list(orders(tag=tag).find_orders().order_ids) == [tagged]
+    none = orders(tag=tag + "x").find_orders()
     assert list(none) == []
     assert none.why_none.startswith("Shopify finds no order of the last 45 days that meets")
 
 
 def test_an_own_search_narrows_and_never_widens(tracktor: Sandbox, orders: Orders) -> None:
-    usual = list(orders().order_ids())
+    usual = list(orders().find_orders().order_ids)
     tracktor.shopify.tag(usual[5], "vip")
     tracktor.shopify.tag(tracktor.shop.order_ids[0], "vip")  # too old
-    assert list(orders(search="tag:vip OR tag:gold").order_ids()) == [usual[5]]
-    assert list(orders(search="-tag:vip").order_ids()) == [*usual[:5], *usual[6:]]
+    assert list(orders(search="tag:vip OR tag:gold").find_orders().order_ids) == [usual[5]]
+    assert list(orders(search="-tag:vip").find_orders().order_ids) == [*usual[:5], *usual[6:]]
 
 
 @pytest.mark.parametrize(
@@ -225,9 +225,9 @@ def test_a_window_beyond_what_the_app_may_see_is_refused_with_what_to_do(
 ) -> None:
     tracktor.shopify.rules = ShopifyRules()
     with pytest.raises(InvalidInput, match=r"read_all_orders .* 60 or less, or request"):
-        list(orders(created_within_days=days).order_ids())
+        list(orders(created_within_days=days).find_orders().order_ids)
     assert tracktor.shopify.searches == []
-    assert list(orders(created_within_days=60).order_ids())
+    assert list(orders(created_within_days=60).find_orders().order_ids)
 
 
 def test_a_missing_scope_is_named_before_anything_is_listed(
@@ -235,17 +235,17 @@ def test_a_missing_scope_is_named_before_anything_is_listed(
 ) -> None:
     tracktor.shopify.rules = ShopifyRules(scopes=frozenset())
     with pytest.raises(AuthenticationError, match="read_orders"):
-        list(orders().order_ids())
+        list(orders().find_orders().order_ids)
     assert tracktor.shopify.searches == []
 
 
 def test_a_filter_that_shopify_would_ignore_is_an_error(orders: Orders) -> None:
     with pytest.raises(UnprocessableValue, match=r"ignore a part of the search.*colour"):
-        list(orders(search="colour:blue").order_ids())
+        list(orders(search="colour:blue").find_orders().order_ids)
 
 
 def test_no_more_is_read_than_asked_for(tracktor: Sandbox, orders: Orders) -> None:
-    reading = orders(created_within_days=0).order_ids()
+    reading = orders(created_within_days=0).find_orders()
     assert tracktor.shopify.searches == []
     next(reading)
     assert len(tracktor.shopify.searches) == 1
@@ -256,18 +256,20 @@ def test_a_list_longer_than_shopify_shows_is_read_in_stretches(
 ) -> None:
     tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 260})
     every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
-    assert len(list(orders(**every).order_ids())) == 260, "Shopify says nothing of the rest"
+    assert len(list(orders(**every).find_orders().order_ids)) == 260, (
+        "Shopify says nothing of the rest"
+    )
     monkeypatch.setattr(shopify, "LONGEST_STRETCH", 200)
-    assert list(orders(**every).order_ids()) == list(tracktor.shop.order_ids)
+    assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
     assert len(set(tracktor.shopify.searches)) > 3
 
 
 def test_a_page_that_costs_too_much_is_made_smaller(tracktor: Sandbox, orders: Orders) -> None:
-    usual = list(orders().order_ids())
+    usual = list(orders().find_orders().order_ids)
     tracktor.shopify.rules = EVERYTHING.model_copy(
         update={"points_per_object": 1.0, "restored_per_second": 100_000}
     )
-    assert list(orders().order_ids()) == usual
+    assert list(orders().find_orders().order_ids) == usual
 
 
 def test_every_order_is_found_while_twenty_per_cent_of_requests_fail(
@@ -277,7 +279,7 @@ def test_every_order_is_found_while_twenty_per_cent_of_requests_fail(
     monkeypatch.setattr(shopify, "LONGEST_STRETCH", 20)
     tracktor.faults = Faults.everything(rate=0.2, seed=3, retry_after_seconds=0)
     with stamina.set_testing(True, attempts=20):
-        assert list(orders(**every).order_ids()) == list(tracktor.shop.order_ids)
+        assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
     assert sum(tracktor.faults_met.values()) > 2
 
 
@@ -312,15 +314,15 @@ def test_a_cursor_that_comes_again_is_an_error_and_no_endless_loop() -> None:
         ScriptedServer([SCOPES, *pages]) as server,
         pytest.raises(InvalidResponse, match="the same cursor twice"),
     ):
-        found.extend(scripted(server).order_ids())
+        found.extend(scripted(server).find_orders().order_ids)
     assert len(server.requests) == 4
 
 
 def test_no_order_comes_twice_though_pages_overlap() -> None:
     pages = [_page(1, 2, after="a"), _page(2, 3, after="b"), _page(3, 4, after="b")]
     with ScriptedServer([SCOPES, *pages]) as server:
-        reading = scripted(server).order_ids()
-        assert list(islice(reading, 4)) == [1, 2, 3, 4]
+        reading = scripted(server).find_orders()
+        assert list(islice(reading.order_ids, 4)) == [1, 2, 3, 4]
         reading.close()
 
 
@@ -330,7 +332,7 @@ def test_too_many_orders_of_one_second_are_an_error(monkeypatch: pytest.MonkeyPa
         ScriptedServer([SCOPES, _page(1, 2, 3, after="a")]) as server,
         pytest.raises(InvalidResponse, match="of the same second"),
     ):
-        list(scripted(server).order_ids())
+        list(scripted(server).find_orders().order_ids)
 
 
 @pytest.mark.parametrize(

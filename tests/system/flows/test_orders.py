@@ -91,4 +91,6 @@ def test_a_run_that_prefects_api_creates_with_references_finds_the_orders(
     assert state.is_completed(), state.message
     assert len(tracktor.shopify.searches) == 1
     read = [path for _method, path in tracktor.calls if path.startswith("orders/")]
-    assert sorted(read) == [f"orders/{order_id}.json" for order_id in shopify_orders.order_ids()]
+    assert sorted(read) == [
+        f"orders/{order_id}.json" for order_id in shopify_orders.find_orders().order_ids
+    ]

@@ -37,7 +37,7 @@ def ids_of(content: str | bytes, *, suffix: str = ".csv", column: str = "Id") ->
     """The ids in a file of this content."""
     data = content.encode() if isinstance(content, str) else content
     fsspec.filesystem("memory").pipe(f"/orders{suffix}", data)
-    return list(OrderFile(path=f"memory://orders{suffix}", column=column).order_ids())
+    return list(OrderFile(path=f"memory://orders{suffix}", column=column).find_orders().order_ids)
 
 
 def refusal_of(content: str | bytes, *, suffix: str = ".csv", column: str = "Id") -> str:
@@ -211,7 +211,7 @@ def test_the_line_in_another_encoding_is_right_far_into_a_file() -> None:
 def test_another_encoding_can_be_set(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "orders.csv"
     file.write_text("Id;Note\n5001;café\n", encoding=encoding)
-    assert list(OrderFile(path=str(file), encoding=encoding).order_ids()) == [5001]
+    assert list(OrderFile(path=str(file), encoding=encoding).find_orders().order_ids) == [5001]
 
 
 @pytest.mark.parametrize("encoding", ["base64", "klingon"])
@@ -291,13 +291,13 @@ def test_a_path_may_start_with_the_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     (tmp_path / "orders.csv").write_text("Id\n5001\n")
-    assert list(OrderFile(path="~/orders.csv").order_ids()) == [5001]
+    assert list(OrderFile(path="~/orders.csv").find_orders().order_ids) == [5001]
 
 
 def test_a_path_may_be_an_address(tmp_path: Path) -> None:
     file = tmp_path / "orders.jsonl"
     file.write_text("5001\n")
-    assert list(OrderFile(path=file.as_uri()).order_ids()) == [5001]
+    assert list(OrderFile(path=file.as_uri()).find_orders().order_ids) == [5001]
 
 
 def test_storage_options_reach_the_storage(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_storage_options_reach_the_storage(tmp_path: Path) -> None:
     # as programs give them, as a form does, and as documents of before hold them
     for form in (options, json.dumps(options), SecretDict(options)):
         file = OrderFile.model_validate({"path": "dir://orders.csv", "storage_options": form})
-        assert list(file.order_ids()) == [5001]
+        assert list(file.find_orders().order_ids) == [5001]
 
 
 @pytest.mark.parametrize("options", ["k3y", '["k3y"]', '{"key": "k3y"', {"key": object()}])
@@ -321,26 +321,26 @@ def test_storage_options_that_are_no_json_object_are_refused_and_not_repeated(
 def test_a_missing_file_is_named_in_full(tmp_path: Path) -> None:
     path = str(tmp_path / "orders.csv")
     with pytest.raises(InvalidInput, match=re.escape(f"{path}: cannot be opened")):
-        next(OrderFile(path=path).order_ids())
+        next(OrderFile(path=path).find_orders().order_ids)
 
 
 def test_an_unknown_suffix_asks_for_the_format(tmp_path: Path) -> None:
     file = tmp_path / "orders.dat"
     file.write_text("Id\n5001\n")
     with pytest.raises(InvalidInput, match="set `format` of the OrderFile to csv or jsonl"):
-        next(OrderFile(path=str(file)).order_ids())
-    assert list(OrderFile(path=str(file), format="csv").order_ids()) == [5001]
+        next(OrderFile(path=str(file)).find_orders().order_ids)
+    assert list(OrderFile(path=str(file), format="csv").find_orders().order_ids) == [5001]
 
 
 def test_what_a_signed_address_holds_stays_out_of_the_error() -> None:
     file = OrderFile(path="https://storage.example/orders.dat?signature=s3cret")
     with pytest.raises(InvalidInput, match=r"^orders\.dat: "):
-        next(file.order_ids())
+        next(file.find_orders().order_ids)
 
 
 def test_a_file_is_read_only_as_far_as_asked() -> None:
     fsspec.filesystem("memory").pipe("/orders.csv", b"Id\n5001\n" + b"bad\n" * 100)
-    ids = OrderFile(path="memory://orders.csv").order_ids()
+    ids = OrderFile(path="memory://orders.csv").find_orders().order_ids
     assert next(ids) == 5001
 
 
@@ -397,7 +397,7 @@ def test_a_saved_block_comes_back_whole_and_reads() -> None:
     loaded = OrderFile.load("export")
     assert isinstance(loaded, OrderFile)
     assert loaded.storage_options.get_secret_value() == options
-    assert list(loaded.order_ids()) == [5001]
+    assert list(loaded.find_orders().order_ids) == [5001]
 
 
 def test_the_block_explains_itself() -> None:

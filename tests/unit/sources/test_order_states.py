@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterator
 
 import fsspec  # type: ignore[import-untyped]  # it brings no types
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_tracktor import InvalidInput, OrderFile
-from prefect_tracktor.sources import OrderIds, iter_order_ids
+from prefect_tracktor.sources import FoundOrder, FoundOrders, iter_orders
 from prefect_tracktor.sources.order_state import states_in, tells_state
 
 EXPORT = """\
@@ -26,18 +27,18 @@ Name,Email,Financial Status,Fulfillment Status,Lineitem name,Cancelled at,Id
 """
 
 
-def reading(content: str, suffix: str = ".csv", **fields: bool) -> OrderIds:
+def reading(content: str, suffix: str = ".csv", **fields: bool) -> FoundOrders:
     fsspec.filesystem("memory").pipe(f"/states{suffix}", content.encode())
-    return OrderFile.model_validate({"path": f"memory://states{suffix}"} | fields).order_ids()
+    return OrderFile.model_validate({"path": f"memory://states{suffix}"} | fields).find_orders()
 
 
 def ids_of(content: str, suffix: str = ".csv", **fields: bool) -> list[int]:
-    return list(reading(content, suffix, **fields))
+    return list(reading(content, suffix, **fields).order_ids)
 
 
 def test_orders_that_nobody_waits_for_are_left_out_and_counted() -> None:
     ids = reading(EXPORT)
-    assert list(ids) == [11, 15]
+    assert list(ids.order_ids) == [11, 15]
     assert ids.left_out == {"cancelled": 1, "refunded": 1, "voided": 1, "unfulfilled": 1}
     assert ids.note == "left out: 1 cancelled, 1 refunded, 1 voided, 1 unfulfilled"
 
@@ -156,11 +157,11 @@ def test_a_file_of_blank_lines_is_refused(content: str) -> None:
 
 def test_an_empty_list_and_a_source_of_ones_own_say_why_there_is_none() -> None:
     class Warehouse:
-        def order_ids(self) -> "itertools.chain[int]":
-            return itertools.chain[int]()
+        def find_orders(self) -> Iterator[FoundOrder]:
+            return iter(())
 
-    assert iter_order_ids([]).why_none == "the list `orders` is empty"
-    assert iter_order_ids(Warehouse()).why_none == "the Warehouse names no order"
+    assert iter_orders([]).why_none == "the list `orders` is empty"
+    assert iter_orders(Warehouse()).why_none == "the Warehouse finds no order"
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def tarred(content: bytes) -> bytes:
 
 def ids_of(content: bytes, name: str = "orders.csv", path: str = "", **fields: Any) -> list[int]:
     fsspec.filesystem("memory").pipe(f"/{name}", content)
-    return list(OrderFile(path=path or f"memory://{name}", **fields).order_ids())
+    return list(OrderFile(path=path or f"memory://{name}", **fields).find_orders().order_ids)
 
 
 def refusals_of(content: bytes, name: str = "orders.csv", path: str = "", **fields: Any) -> str:
@@ -313,7 +313,7 @@ def test_a_storage_that_fails_while_it_is_read_is_told_with_the_place(
     storage.pipe("/orders.csv", content)
     monkeypatch.setattr(type(storage), "open", lambda *_args, **_options: Failing(content))
     with pytest.raises(InvalidInput, match=r"^orders.csv, line \d+: the storage failed \(Whole\)"):
-        list(OrderFile(path="memory://orders.csv").order_ids())
+        list(OrderFile(path="memory://orders.csv").find_orders().order_ids)
 
 
 def test_an_archive_that_a_storage_cannot_rewind_is_read_from_a_copy(
@@ -329,4 +329,4 @@ def test_an_archive_that_a_storage_cannot_rewind_is_read_from_a_copy(
     packed = zipped({"orders.csv": EXPORT})
     storage = type(fsspec.filesystem("memory"))
     monkeypatch.setattr(storage, "open", lambda *_args, **_options: Streamed(packed))
-    assert list(OrderFile(path="memory://orders.zip").order_ids()) == [5001, 5002]
+    assert list(OrderFile(path="memory://orders.zip").find_orders().order_ids) == [5001, 5002]

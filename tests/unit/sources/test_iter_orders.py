@@ -9,23 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources import OrderSource, chunked, iter_order_ids
+from prefect_tracktor.models import OrderFacts
+from prefect_tracktor.sources import FoundOrder, OrderSource, chunked, iter_orders
+
+GERMAN = OrderFacts(country="DE")
 
 
 class Warehouse:
     """A source that somebody else wrote."""
 
-    def order_ids(self) -> Iterator[int]:
-        return iter([7, 8])
+    def find_orders(self) -> Iterator[FoundOrder]:
+        return iter([FoundOrder(7), FoundOrder(8, GERMAN)])
 
 
 def test_a_list_is_read_in_its_order_without_duplicates() -> None:
-    assert list(iter_order_ids([3, 1, 3, 2, 1])) == [3, 1, 2]
+    assert list(iter_orders([3, 1, 3, 2, 1]).order_ids) == [3, 1, 2]
+
+
+def test_a_list_may_hold_facts_and_its_ids_have_none() -> None:
+    assert list(iter_orders([7, FoundOrder(8, GERMAN)])) == [(7, OrderFacts()), (8, GERMAN)]
 
 
 def test_anything_that_names_orders_is_a_source() -> None:
     assert isinstance(Warehouse(), OrderSource)
-    assert list(iter_order_ids(Warehouse())) == [7, 8]
+    assert list(iter_orders(Warehouse())) == [FoundOrder(7), (8, GERMAN)]
 
 
 @pytest.mark.parametrize("entry", [True, 0, -1, 2**63, 1.5, "#5001", None])
@@ -34,7 +41,7 @@ def test_a_bad_entry_is_named_with_its_position_before_the_first_id_comes_out(
 ) -> None:
     orders: list[int] = [1001, 1002, entry]  # type: ignore[list-item]  # what callers get wrong
     with pytest.raises(InvalidInput, match=re.escape("orders[2] must be a positive whole number")):
-        iter_order_ids(orders)
+        iter_orders(orders)
 
 
 @given(ids=st.lists(st.integers()), size=st.integers(min_value=1, max_value=20))
