@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import ClassVar
 
+from prefect_tracktor.conditions import asked_exceptions, parcels_in_exception
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.events.channel import EventChannel
-from prefect_tracktor.flows.email_expired_exceptions import affected_parcels, asked_exceptions
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.models import Order
 from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS
@@ -115,7 +115,7 @@ def announce_exceptions(
     asked = asked_exceptions(exception_statuses)
 
     def choose(order: Order) -> Iterator[Notification]:
-        for parcel in affected_parcels(order, asked):
+        for parcel in parcels_in_exception(order, asked):
             yield Notification(None, [(parcel, f"event:exception:{parcel.exception_status}")])
 
     return carry_out(

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
+from prefect_tracktor.conditions import is_undated, parcels_in_status
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
     DatabaseError,
@@ -31,8 +32,6 @@ from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.status_news import (
     is_recent,
-    is_undated,
-    parcels_in,
     reason,
     since,
     templates_for,
@@ -164,7 +163,7 @@ class _OneParcel:
                 order.order_id,
                 self.fulfillment_id,
             )
-        in_status = parcels_in(order, [self.status])
+        in_status = parcels_in_status(order, [self.status])
         for parcel in parcels:
             passed_over = self.why_not(parcel)
             if passed_over is Outcome.UNDATED:
@@ -183,7 +182,7 @@ class _OneParcel:
                 self.status,
             )
             return Outcome.SUPERSEDED
-        if is_undated(parcel):
+        if is_undated(parcel, datetime.now(UTC)):
             log.warning(
                 "Fulfillment %s does not say when it got %s, or gives a future time: no email is"
                 " sent.",
