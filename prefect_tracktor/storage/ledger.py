@@ -222,7 +222,7 @@ class NotificationLedger(DatabaseBlock):
             new = {"row": 1, "id": uuid4().hex, "made_at": now_in(database)}
             database.execute(insert_into(_identity, database).values(new).on_conflict_do_nothing())
             identity = database.execute(select(_identity.c.id)).scalar_one()
-            count = database.scalar(sent) + (database.scalar(forgotten) or 0)
+            count = (database.scalar(sent) or 0) + (database.scalar(forgotten) or 0)
         return LedgerStanding(identity, self.place, account, count)
 
     def accept(self, account: str) -> None:
@@ -276,13 +276,9 @@ class NotificationLedger(DatabaseBlock):
         with self.transaction() as database:
             for some in by_statement(keys):
                 wanted = {astuple(key)[1:]: key for key in some}
-                rows = database.execute(
-                    select(*_key_columns).where(
-                        tuple_(*_key_columns[1:]).in_(list(wanted)),
-                        _notices.c.state == NoticeState.SENT.value,
-                    )
-                )
-                for shop, *same in rows:
+                same_parcel = tuple_(*_key_columns[1:]).in_(list(wanted))
+                query = select(*_key_columns).where(same_parcel, _is(NoticeState.SENT))
+                for shop, *same in database.execute(query):
                     key = wanted[tuple(same)]
                     found |= {key: shop} if shop != key.shop else {}
         return found
@@ -314,9 +310,9 @@ class NotificationLedger(DatabaseBlock):
         """Count the messages with reasons of a kind that were sent lately, or may have been."""
         with self.transaction() as database:
             messages = select(_notices.c.order_id, _notices.c.reason).where(
-                _notices.c.shop == shop,
+                _of(shop),
+                ~_is(NoticeState.REFUSED),
                 _notices.c.reason.startswith(f"{kind}:", autoescape=True),
-                _notices.c.state != NoticeState.REFUSED.value,
                 _notices.c.claimed_at > now_in(database) - within,
             )
             query = select(func.count()).select_from(messages.distinct().subquery())
@@ -373,10 +369,9 @@ class NotificationLedger(DatabaseBlock):
             now = now_in(database)
             settled = {"state": state.value, "run": run, "settled_at": now}
             for some in by_statement(sorted(keys)):
-                # what happened is written even if somebody cleared the claim in the meantime
-                insert = insert_into(_notices, database).values(
-                    [_new_row(key, state, run, now) for key in some]
-                )
+                # what happened is written even if the claim was cleared meanwhile
+                rows = [_new_row(key, state, run, now) for key in some]
+                insert = insert_into(_notices, database).values(rows)
                 database.execute(
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=settled)
                 )
@@ -399,12 +394,9 @@ class NotificationLedger(DatabaseBlock):
             {}
         """
         with self.transaction() as database:
-            for some in by_statement(sorted(keys)):
-                database.execute(
-                    delete(_notices).where(
-                        _among(some), _is(NoticeState.CLAIMED), _notices.c.run == run
-                    )
-                )
+            _change(
+                database, delete(_notices), keys, _is(NoticeState.CLAIMED), _notices.c.run == run
+            )
 
     @contextmanager
     def at_work(self, run: str) -> Iterator[None]:
@@ -516,18 +508,13 @@ class NotificationLedger(DatabaseBlock):
             1
         """
         with self.transaction() as database:
-            return sum(
-                database.execute(
-                    delete(_notices).where(_among(some), _is(NoticeState.REFUSED))
-                ).rowcount
-                for some in by_statement(sorted(keys))
-            )
+            return _change(database, delete(_notices), keys, _is(NoticeState.REFUSED))
 
     def last_settled(self, shop: str) -> NoticeState | None:
         """How the last completed notice of an account ended, if there is one."""
         query = (
             select(_notices.c.state)
-            .where(_notices.c.shop == shop, _notices.c.settled_at.is_not(None))
+            .where(_of(shop), _notices.c.settled_at.is_not(None))
             .order_by(_notices.c.settled_at.desc())
             .limit(1)
         )
@@ -742,12 +729,7 @@ class NotificationLedger(DatabaseBlock):
     ) -> int:
         with self.transaction() as database:
             broken_off = _broken_off(now_in(database), older_than)
-            return sum(
-                database.execute(
-                    change.where(_among(some), _is(NoticeState.CLAIMED), broken_off)
-                ).rowcount
-                for some in by_statement(sorted(keys))
-            )
+            return _change(database, change, keys, _is(NoticeState.CLAIMED), broken_off)
 
 
 def _new_row(key: NoticeKey, state: NoticeState, run: str, now: datetime) -> dict[str, Any]:
@@ -758,6 +740,19 @@ def _new_row(key: NoticeKey, state: NoticeState, run: str, now: datetime) -> dic
 
 def _among(keys: Sequence[NoticeKey]) -> ColumnElement[bool]:
     return tuple_(*_key_columns).in_([astuple(key) for key in keys])
+
+
+def _change(
+    database: Connection,
+    change: Delete | Update,
+    keys: Iterable[NoticeKey],
+    *conditions: ColumnElement[bool],
+) -> int:
+    changed = (
+        database.execute(change.where(_among(some), *conditions))
+        for some in by_statement(sorted(keys))
+    )
+    return sum(result.rowcount for result in changed)
 
 
 def _is(state: NoticeState) -> ColumnElement[bool]:
