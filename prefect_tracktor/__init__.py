@@ -42,6 +42,7 @@ from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.tracking.rows import tracking_rows
 from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
 
 __version__ = version("prefect-tracktor")
@@ -91,4 +92,5 @@ __all__ = [
     "Webhook",
     "WebhookSubscription",
     "WebhookTopic",
+    "tracking_rows",
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 from prefect_tracktor.reporting import publish_table
 from prefect_tracktor.storage.ledger import Notice, NotificationLedger
-from prefect_tracktor.table_files import TableFile, table_files
+from prefect_tracktor.table_files import TableFile, TableFiles
 
 COLUMNS = (
     "account",
@@ -33,10 +33,11 @@ def notice_rows(notices: Iterable[Notice]) -> Iterator[dict[str, Any]]:
 def write_history(notices: Iterable[Notice], address: str) -> int:
     """Write notices to a file, CSV or JSON Lines by its name; how many they were."""
     count = 0
-    with table_files({"history": TableFile(address, COLUMNS)}) as write:
+    with TableFiles({"history": TableFile(address, COLUMNS)}) as files:
         for row in notice_rows(notices):
-            write("history", row)
+            files.write("history", row)
             count += 1
+        files.finish()
     return count
 
 

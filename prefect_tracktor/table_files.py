@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it brings no types
@@ -40,21 +40,37 @@ class TableFile:
     columns: Sequence[str]
 
 
-@contextmanager
-def table_files(
-    files: Mapping[str, TableFile], *, storage_options: str = ""
-) -> Iterator[Callable[[str, Row], None]]:
-    """Write rows into several files, which appear together when all are complete."""
-    with ExitStack() as opened:
-        open_files = {
-            name: opened.enter_context(_open_file(file, storage_options))
-            for name, file in files.items()
-        }
-        yield lambda name, row: open_files[name].write(row)
-        for file in open_files.values():
+class TableFiles:
+    """Files of tables that appear together, once all are complete; else none does."""
+
+    def __init__(self, files: Mapping[str, TableFile], *, storage_options: str = "") -> None:
+        self._stack = ExitStack()
+        self._files: dict[str, _OpenFile] = {}
+        with self._stack:
+            for name, file in files.items():
+                opened = _OpenFile(file, storage_options)
+                self._stack.callback(opened.discard)
+                self._files[name] = opened
+            self._stack = self._stack.pop_all()
+
+    def write(self, name: str, row: Row) -> None:
+        """Write a row into one of the files."""
+        self._files[name].write(row)
+
+    def finish(self) -> None:
+        """Give all files their final names."""
+        for file in self._files.values():
             file.close()
-        for file in open_files.values():
+        for file in self._files.values():
             file.move()
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was not finished."""
+        self._stack.close()
 
 
 class _OpenFile:
@@ -102,15 +118,6 @@ class _OpenFile:
         raise InvalidInput(problem)
 
 
-@contextmanager
-def _open_file(file: TableFile, storage_options: str) -> Iterator[_OpenFile]:
-    opened = _OpenFile(file, storage_options)
-    try:
-        yield opened
-    finally:
-        opened.discard()
-
-
 def _row_writer(stream: io.TextIOWrapper, file: TableFile) -> Callable[[Row], Any]:
     columns = file.columns
     if not file.address.lower().endswith(".csv"):
@@ -144,7 +151,7 @@ def _cell(value: Any) -> Any:
 
 def safe_cell(text: str) -> str:
     """Text that no spreadsheet takes for a formula: an apostrophe stands before what might be."""
-    return _CONTROL.sub("'", _FORMULA.sub(r"\1'\2", text))
+    return _CONTROL.sub("'", _FORMULA.sub(r"\1\2'", text))
 
 
 def _not_written(error: Exception, address: str) -> str:
