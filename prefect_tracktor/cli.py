@@ -15,6 +15,7 @@ from prefect_tracktor import TracktorError, __version__
 from prefect_tracktor.deploy import commands
 from prefect_tracktor.deploy.commands import Names, Selection
 from prefect_tracktor.errors import Unusable
+from prefect_tracktor.ledger_command import app as ledger
 from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
 from prefect_tracktor.setup.blocks import save_from_variables
 from prefect_tracktor.setup.environment import check_names
@@ -36,6 +37,7 @@ app = App(
 )
 app["--help"].group = app["--version"].group = "Options"
 app.command(receive)
+app.command(ledger)
 
 
 @app.command(sort_key=0)

@@ -204,6 +204,15 @@ class LedgerError(DatabaseError):
     """
 
 
+class LedgerInUse(TracktorError):
+    """A run is at work with the ledger, so nothing was forgotten.
+
+    Example:
+        >>> issubclass(LedgerInUse, TracktorError)
+        True
+    """
+
+
 class LedgerReplaced(TracktorError):
     """The account used another ledger before, or this one lost notices. Nothing was sent.
 

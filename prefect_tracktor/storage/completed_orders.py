@@ -1,8 +1,6 @@
-"""Orders about which nothing can change any more, so that they need not be read again.
+"""Completed orders: those delivered long ago, which need not be read again.
 
-A look-up may cost the merchant money, and most of a shop's orders were delivered long ago. What is
-remembered is one row for each of these, in the database where the ledger may be, too: on machines
-that are thrown away after a run it has to be PostgreSQL. To lose it costs look-ups, nothing else.
+Losing them costs API calls, nothing else.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,19 +8,25 @@ from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
 from pydantic import Field, HttpUrl
-from sqlalchemy import BigInteger, Column, DateTime, MetaData, String, Table, delete, select
+from sqlalchemy import BigInteger, Column, MetaData, String, Table, delete, select
 
 from prefect_tracktor.block import logo
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.storage.database import DatabaseBlock, by_statement, insert_into, storable_id
+from prefect_tracktor.storage.database import (
+    DatabaseBlock,
+    UTCTime,
+    by_statement,
+    insert_into,
+    storable_id,
+)
 from prefect_tracktor.validation import checked_id
 
-COMPLETED = Table(
+_completed = Table(
     "tracktor_completed_orders",
     MetaData(),
     Column("shop", String(64), primary_key=True),
     Column("order_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("arrived_at", DateTime(timezone=True), nullable=False),
+    Column("arrived_at", UTCTime, nullable=False),
 )
 
 # years that come before Shopify are no arrivals, and some cannot be written in UTC
@@ -54,7 +58,7 @@ class CompletedOrders(DatabaseBlock):
     )
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    tables: ClassVar[tuple[Table, ...]] = (COMPLETED,)
+    tables: ClassVar[tuple[Table, ...]] = (_completed,)
 
     after_days: int = Field(
         default=30,
@@ -66,61 +70,31 @@ class CompletedOrders(DatabaseBlock):
     )
 
     def among(self, account: str, order_ids: Iterable[int]) -> set[int]:
-        """Return which of these orders are completed.
-
-        Args:
-            account: The account's name, as its credentials give it.
-            order_ids: The candidates.
-
-        Returns:
-            Those that need not be read.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> CompletedOrders(url=ledger.url).among("shop", [1001])
-            set()
-        """
-        settled: set[int] = set()
-        with self.transaction(COMPLETED) as database:
+        """Return which of these orders are completed, so that they need not be read."""
+        found: set[int] = set()
+        with self.transaction() as database:
             for some in by_statement(filter(storable_id, order_ids)):
-                query = select(COMPLETED.c.order_id).where(
-                    COMPLETED.c.shop == account,
-                    COMPLETED.c.order_id.in_(some),
-                    COMPLETED.c.arrived_at <= self._before(),
+                query = select(_completed.c.order_id).where(
+                    _completed.c.shop == account,
+                    _completed.c.order_id.in_(some),
+                    _completed.c.arrived_at <= self._before(),
                 )
-                settled |= set(database.scalars(query))
-        return settled
+                found |= set(database.scalars(query))
+        return found
 
     def remember(self, account: str, arrivals: Mapping[int, datetime]) -> None:
-        """Remember orders that were delivered long ago, so that they are not read again.
-
-        Args:
-            account: The account's name.
-            arrivals: When the last parcel of each order arrived, by order id, as `arrived_at`
-                gives it.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> settled = CompletedOrders(url=ledger.url)
-            >>> settled.remember("shop", {1002: datetime(2026, 1, 31, tzinfo=UTC)})
-            >>> settled.among("shop", [1001, 1002])
-            {1002}
-        """
+        """Remember orders by when their last parcel arrived, those that are completed by now."""
         before = self._before()
         rows = [
-            {"shop": account, "order_id": order_id, "arrived_at": arrived.astimezone(UTC)}
+            {"shop": account, "order_id": order_id, "arrived_at": arrived}
             for order_id, arrived in arrivals.items()
             if _EARLIEST <= arrived <= before and storable_id(order_id)
         ]
         if not rows:
             return
-        with self.transaction(COMPLETED) as database:
+        with self.transaction() as database:
             for some in by_statement(rows):
-                insert = insert_into(COMPLETED, database).values(some)
+                insert = insert_into(_completed, database).values(some)
                 database.execute(insert.on_conflict_do_nothing())
 
     def _before(self) -> datetime:
@@ -144,12 +118,12 @@ class CompletedOrders(DatabaseBlock):
             >>> CompletedOrders(url=ledger.url).forget("shop", [1001])
             0
         """
-        of_the_account = delete(COMPLETED).where(COMPLETED.c.shop == account)
+        of_the_account = delete(_completed).where(_completed.c.shop == account)
         which = [of_the_account]
         if order_ids is not None:
             ids = [checked_id(i, field=f"order_ids[{n}]") for n, i in enumerate(order_ids)]
-            which = [of_the_account.where(COMPLETED.c.order_id.in_(s)) for s in by_statement(ids)]
-        with self.transaction(COMPLETED) as database:
+            which = [of_the_account.where(_completed.c.order_id.in_(s)) for s in by_statement(ids)]
+        with self.transaction() as database:
             return sum(database.execute(statement).rowcount for statement in which)
 
 

@@ -1,4 +1,4 @@
-"""Where flows remember things between runs: a table in SQLite on one machine, or in PostgreSQL."""
+"""Tables that flows keep between runs: SQLite on one machine, or PostgreSQL."""
 
 import logging
 import os
@@ -18,14 +18,27 @@ import stamina
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_HOME
 from pydantic import Field, SecretStr, field_validator
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, func, make_url, select
+from sqlalchemy import (
+    URL,
+    Connection,
+    DateTime,
+    Engine,
+    Table,
+    TypeDecorator,
+    create_engine,
+    event,
+    func,
+    make_url,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.schema import CreateTable
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import DatabaseError, InvalidInput
+from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import public_words, redact, refuse_masked
 
 T = TypeVar("T")
@@ -46,7 +59,6 @@ _SAID_AT_MOST = 200
 _log = logging.getLogger(__name__)
 _SQLITE_LOCK_SECONDS = 30
 _POOL_SECONDS = 30
-_LARGEST_ID = 2**63 - 1
 # SQLSTATE: lock not available, query canceled
 _LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
 
@@ -56,6 +68,8 @@ class DatabaseBlock(Block, ABC):
 
     model_config = BLOCK_CONFIG
     tables: ClassVar[tuple[Table, ...]] = ()
+    error_type: ClassVar[type[DatabaseError]] = DatabaseError
+    without_it: ClassVar[str] = ""
 
     url: SecretStr = Field(
         default=SecretStr(""),
@@ -76,10 +90,9 @@ class DatabaseBlock(Block, ABC):
         return value
 
     def verify(self) -> None:
-        """Open the database, and make the tables if need be, to see that it can be used."""
-        for table in self.tables:
-            with self.transaction(table):
-                pass
+        """Open the database, and create missing tables, to see that it can be used."""
+        with self.transaction():
+            pass
 
     @property
     def place(self) -> str:
@@ -97,8 +110,9 @@ class DatabaseBlock(Block, ABC):
 
     @contextmanager
     def transaction(self, *tables: Table) -> Iterator[Connection]:
-        """A transaction in which the tables are there; committed when the block ends well."""
+        """A transaction on these tables, or on all of the block's; an error rolls it back."""
         url = self.url.get_secret_value() or _default_url()
+        tables = tables or self.tables
         try:
             with _engine(url, tables).begin() as connection:
                 yield connection
@@ -111,9 +125,9 @@ class DatabaseBlock(Block, ABC):
         else:
             return
         # raised outside of the handlers, whose errors may hold the URL
-        raise DatabaseError(
+        raise self.error_type(
             f"the database of the {type(self).__name__} block cannot be used ({problem}). Check the"
-            " block's url, and whether its database runs.",
+            f" block's url, and whether its database runs.{self.without_it}",
             may_have_arrived=False,
         )
 
@@ -144,25 +158,37 @@ def _check_file(path: str) -> None:
 
 
 def storable_id(value: int) -> bool:
-    """Whether a database can hold an id; Shopify's are far smaller."""
-    return -_LARGEST_ID <= value <= _LARGEST_ID
+    """Whether an id fits into a column; Shopify's are far smaller."""
+    return -LARGEST_ID <= value <= LARGEST_ID
 
 
 def now_in(database: Connection) -> datetime:
-    """What time it is by the database's clock, which all machines that share it go by."""
+    """The time by the database's clock, which all machines that use it share."""
     if database.dialect.name == "sqlite":
         return datetime.now(UTC)  # SQLite runs in this process
     now: datetime = database.execute(select(func.clock_timestamp())).scalar_one()
     return now.astimezone(UTC)
 
 
-def aware(time: datetime) -> datetime:
-    """A time as it was stored: SQLite gives back the UTC that was written, without saying so."""
-    return time.replace(tzinfo=UTC) if time.tzinfo is None else time
+class UTCTime(TypeDecorator[datetime]):
+    """A column of aware times; SQLite by itself stores and returns them without an offset."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _dialect: object) -> datetime | None:
+        """Store the time in UTC."""
+        return value.astimezone(UTC) if value else None
+
+    def process_result_value(self, value: datetime | None, _dialect: object) -> datetime | None:
+        """Return the time in UTC."""
+        if value is None or value.tzinfo:
+            return value and value.astimezone(UTC)
+        return value.replace(tzinfo=UTC)
 
 
 def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
-    """What a database said about an error, in one line without its URL, password or any data."""
+    """A database's error in one line, without its URL, password or any data."""
     cause = getattr(error, "orig", None) or error
     kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
     password = make_url(url).password or ""
@@ -231,7 +257,7 @@ def _engine(url: str, tables: Iterable[Table]) -> Engine:
     with _lock:
         known = _open.get(key)
         if known is None or known.file != _file_of(url):
-            # a file that was replaced is another database, though old connections still work
+            # a replaced file is another database, though old connections still work
             known = _open[key] = _Open(_opened(database_url(url)))
         for table in tables:
             if table.name not in known.tables:
@@ -289,6 +315,8 @@ def _make(table: Table, engine: Engine) -> None:
     ):
         with attempt, engine.begin() as connection:
             connection.execute(CreateTable(table, if_not_exists=True))
+            for index in table.indexes:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _may_be_a_race(error: Exception) -> bool:

@@ -1,14 +1,14 @@
-"""Who was told what: the ledger that keeps two runs from writing to a customer twice.
+"""The notification ledger: which customer was told what, so that no message is sent twice.
 
 A notice is claimed before its message goes out and settled after. The claim is a row with a unique
-key in a database, which is the one means that held when two processes raced for the same keys:
-SQLite on one machine, PostgreSQL where several share it.
+key in a database, the one means that held when two processes raced for the same keys.
 """
 
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -21,42 +21,49 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Date,
-    DateTime,
     Delete,
+    Index,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Update,
     delete,
     func,
+    literal,
     or_,
     select,
+    text,
     tuple_,
     update,
 )
 
 from prefect_tracktor.block import logo
-from prefect_tracktor.errors import DatabaseError, InvalidInput, LedgerError
+from prefect_tracktor.errors import InvalidInput, LedgerError, LedgerInUse
 from prefect_tracktor.storage.database import (
     DatabaseBlock,
-    aware,
+    UTCTime,
     by_statement,
     insert_into,
     now_in,
     storable_id,
 )
 from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
+from prefect_tracktor.validation import checked_id
 
 _STILL_AT_WORK = timedelta(hours=1)
 # a run that has not been heard of for so long has ended; a slow one is only called so too early
 _HEARD_OF_WITHIN = timedelta(seconds=15)
 _HEARTBEAT_SECONDS = 3
-# a claim from further ahead was made before somebody set the clock back
+# a claim from further ahead was made before the clock was set back
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
 _SHOP_AT_MOST = 64
 _REASON_AT_MOST = 200
+_NOTICES_A_PAGE = 1000
+_NOTICES_A_DELETE = 10_000
+_DAYS_AT_MOST = 36_500
 
 _notices = Table(
     "tracktor_notifications",
@@ -67,22 +74,30 @@ _notices = Table(
     Column("reason", String(_REASON_AT_MOST), primary_key=True),
     Column("state", String(16), nullable=False),
     Column("run", String(100), nullable=False),
-    Column("claimed_at", DateTime(timezone=True), nullable=False),
-    Column("settled_at", DateTime(timezone=True)),
+    Column("claimed_at", UTCTime, nullable=False),
+    Column("settled_at", UTCTime),
 )
+_key_columns = (
+    _notices.c.shop,
+    _notices.c.order_id,
+    _notices.c.fulfillment_id,
+    _notices.c.reason,
+)
+_newest_first = (_notices.c.claimed_at, *_key_columns)
+Index("tracktor_notifications_by_time", *_newest_first)
 # the one row that tells a ledger from any other
 _identity = Table(
     "tracktor_ledger",
     MetaData(),
     Column("row", Integer, primary_key=True, autoincrement=False),
     Column("id", String(32), nullable=False),
-    Column("made_at", DateTime(timezone=True), nullable=False),
+    Column("made_at", UTCTime, nullable=False),
 )
 _runs = Table(
     "tracktor_runs_at_work",
     MetaData(),
     Column("run", String(100), primary_key=True),
-    Column("heard_of_at", DateTime(timezone=True), nullable=False),
+    Column("heard_of_at", UTCTime, nullable=False),
 )
 # for a day or two: how many messages went to an address, of which it holds a keyed hash
 _today = Table(
@@ -93,11 +108,12 @@ _today = Table(
     Column("day", Date, primary_key=True),
     Column("messages", Integer, nullable=False),
 )
-_key_columns = (
-    _notices.c.shop,
-    _notices.c.order_id,
-    _notices.c.fulfillment_id,
-    _notices.c.reason,
+# how many sent notices of an account were forgotten on purpose: they do not count as lost
+_forgotten = Table(
+    "tracktor_notices_forgotten",
+    MetaData(),
+    Column("shop", String(_SHOP_AT_MOST), primary_key=True),
+    Column("sent", Integer, nullable=False),
 )
 
 
@@ -138,7 +154,15 @@ class NoticeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A row of the ledger. It holds ids and times, no personal data."""
+    """A row of the ledger: who was told what, when, by which run. Ids and times, no names.
+
+    Example:
+        >>> key = NoticeKey("shop", 11, 7, "exception:expired")
+        >>> ledger.settle([key], NoticeState.SENT, run="first")
+        >>> [notice] = ledger.told([11])
+        >>> notice.key.reason, notice.state.value, notice.run
+        ('exception:expired', 'sent', 'first')
+    """
 
     key: NoticeKey
     state: NoticeState
@@ -177,7 +201,9 @@ class NotificationLedger(DatabaseBlock):
     )
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    tables: ClassVar[tuple[Table, ...]] = (_notices, _identity, _runs, _today)
+    tables: ClassVar[tuple[Table, ...]] = (_notices, _identity, _runs, _today, _forgotten)
+    error_type = LedgerError
+    without_it = " Without it nothing is sent."
 
     messages_a_day: int = Field(
         default=3,
@@ -189,27 +215,14 @@ class NotificationLedger(DatabaseBlock):
     )
 
     def standing(self, account: str) -> LedgerStanding:
-        """Which ledger this is, and how much it knows of an account.
-
-        Args:
-            account: The account's name.
-
-        Returns:
-            Its identity, and how many of the account's notices it holds as sent.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> ledger.standing("shop").sent
-            0
-        """
-        sent = select(func.count()).where(_of(account), _notices.c.state == NoticeState.SENT.value)
-        with self._transaction() as database:
+        """Which ledger this is, and how many sent notices it has of an account."""
+        sent = select(func.count()).where(_of(account), _is(NoticeState.SENT))
+        forgotten = select(_forgotten.c.sent).where(_forgotten.c.shop == account)
+        with self.transaction() as database:
             new = {"row": 1, "id": uuid4().hex, "made_at": now_in(database)}
             database.execute(insert_into(_identity, database).values(new).on_conflict_do_nothing())
             identity = database.execute(select(_identity.c.id)).scalar_one()
-            count = database.execute(sent).scalar_one()
+            count = (database.scalar(sent) or 0) + (database.scalar(forgotten) or 0)
         return LedgerStanding(identity, self.place, account, count)
 
     def accept(self, account: str) -> None:
@@ -253,38 +266,19 @@ class NotificationLedger(DatabaseBlock):
         known = _notices.alias()
         same = [known.c[column.name] == column for column in _key_columns[1:]]
         there = select(known.c.shop).where(known.c.shop == account, *same).exists()
-        with self._transaction() as database:
+        with self.transaction() as database:
             moved = update(_notices).where(_of(old_account), ~there).values(shop=account)
             return database.execute(moved).rowcount
 
     def known_elsewhere(self, keys: Iterable[NoticeKey]) -> dict[NoticeKey, str]:
-        """Find notices that were sent in another account's name: a parcel has one account.
-
-        Args:
-            keys: What is about to be sent.
-
-        Returns:
-            The name of the other account, by key.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> ledger.settle([NoticeKey("before", 10, 7, "a")], NoticeState.SENT, run="first")
-            >>> ledger.known_elsewhere([NoticeKey("after", 10, 7, "a")])
-            {NoticeKey(shop='after', order_id=10, fulfillment_id=7, reason='a'): 'before'}
-        """
+        """Find notices sent in another account's name, by key: a parcel has one account."""
         found: dict[NoticeKey, str] = {}
-        with self._transaction() as database:
+        with self.transaction() as database:
             for some in by_statement(keys):
                 wanted = {astuple(key)[1:]: key for key in some}
-                rows = database.execute(
-                    select(*_key_columns).where(
-                        tuple_(*_key_columns[1:]).in_(list(wanted)),
-                        _notices.c.state == NoticeState.SENT.value,
-                    )
-                )
-                for shop, *same in rows:
+                same_parcel = tuple_(*_key_columns[1:]).in_(list(wanted))
+                query = select(*_key_columns).where(same_parcel, _is(NoticeState.SENT))
+                for shop, *same in database.execute(query):
                     key = wanted[tuple(same)]
                     found |= {key: shop} if shop != key.shop else {}
         return found
@@ -306,35 +300,19 @@ class NotificationLedger(DatabaseBlock):
             {}
         """
         found: dict[NoticeKey, NoticeState] = {}
-        with self._transaction() as database:
+        with self.transaction() as database:
             for some in by_statement(keys):
                 rows = database.execute(select(*_key_columns, _notices.c.state).where(_among(some)))
                 found |= {NoticeKey(*row[:4]): NoticeState(row.state) for row in rows}
         return found
 
     def count_since(self, shop: str, *, kind: str, within: timedelta) -> int:
-        """Count the messages that were sent recently, or may have been.
-
-        Args:
-            shop: The Tracktor account's name.
-            kind: The first word of the reasons, such as `status`.
-            within: How long ago, at most.
-
-        Returns:
-            The number of messages; one speaks of all parcels of an order with the same news.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> ledger.count_since("shop", kind="status", within=timedelta(hours=1))
-            0
-        """
-        with self._transaction() as database:
+        """Count the messages with reasons of a kind that were sent lately, or may have been."""
+        with self.transaction() as database:
             messages = select(_notices.c.order_id, _notices.c.reason).where(
-                _notices.c.shop == shop,
+                _of(shop),
+                ~_is(NoticeState.REFUSED),
                 _notices.c.reason.startswith(f"{kind}:", autoescape=True),
-                _notices.c.state != NoticeState.REFUSED.value,
                 _notices.c.claimed_at > now_in(database) - within,
             )
             query = select(func.count()).select_from(messages.distinct().subquery())
@@ -359,7 +337,7 @@ class NotificationLedger(DatabaseBlock):
             (True, set())
         """
         won: set[NoticeKey] = set()
-        with self._transaction() as database:
+        with self.transaction() as database:
             # always in the same order: two runs that want the same keys cannot wait for each other
             for some in by_statement(sorted(set(keys))):
                 now = now_in(database)
@@ -387,14 +365,13 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.states([key])[key].value
             'sent'
         """
-        with self._transaction() as database:
+        with self.transaction() as database:
             now = now_in(database)
             settled = {"state": state.value, "run": run, "settled_at": now}
             for some in by_statement(sorted(keys)):
-                # what happened is written even if somebody cleared the claim in the meantime
-                insert = insert_into(_notices, database).values(
-                    [_new_row(key, state, run, now) for key in some]
-                )
+                # what happened is written even if the claim was cleared meanwhile
+                rows = [_new_row(key, state, run, now) for key in some]
+                insert = insert_into(_notices, database).values(rows)
                 database.execute(
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=settled)
                 )
@@ -416,34 +393,14 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.states([key])
             {}
         """
-        with self._transaction() as database:
-            for some in by_statement(sorted(keys)):
-                database.execute(
-                    delete(_notices).where(_among(some), _open(), _notices.c.run == run)
-                )
+        with self.transaction() as database:
+            _change(
+                database, delete(_notices), keys, _is(NoticeState.CLAIMED), _notices.c.run == run
+            )
 
     @contextmanager
     def at_work(self, run: str) -> Iterator[None]:
-        """Let other runs know that this one is at work, so that they take its claims for live.
-
-        Args:
-            run: The run that will claim notices.
-
-        Yields:
-            Once the ledger knows of it.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> key = NoticeKey("shop", 7, 7, "exception:expired")
-            >>> with ledger.at_work("first"):
-            ...     _ = ledger.claim([key], run="first")
-            ...     ledger.in_progress([key], run="second") == {key}
-            True
-            >>> ledger.in_progress([key], run="second")
-            set()
-        """
+        """Show other runs and `forget` that a run is at work; enter before reading the ledger."""
         self._be_heard_of(run)
         ended = threading.Event()
 
@@ -454,74 +411,36 @@ class NotificationLedger(DatabaseBlock):
 
         thread = threading.Thread(target=beat, name="tracktor-ledger-heartbeat", daemon=True)
         thread.start()
-        gone = False
         try:
             yield
-        except LedgerError:
-            gone = True  # nor can it be told that this run has ended
-            raise
         finally:
             ended.set()
-            if not gone:
-                self._end(run, thread)
-
-    def _end(self, run: str, heartbeat: threading.Thread) -> None:
-        heartbeat.join()
-        with suppress(LedgerError), self._transaction() as database:
-            database.execute(delete(_runs).where(_runs.c.run == run))
+            thread.join()
+            with suppress(LedgerError), self.transaction() as database:
+                database.execute(delete(_runs).where(_runs.c.run == run))
 
     def _be_heard_of(self, run: str) -> None:
-        with self._transaction() as database:
+        with self.transaction() as database:
             now = now_in(database)
             insert = insert_into(_runs, database).values(run=run, heard_of_at=now)
             heard_of = {"heard_of_at": now}
             database.execute(insert.on_conflict_do_update(index_elements=["run"], set_=heard_of))
 
     def in_progress(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
-        """Return the open claims of other runs that are at work, which will complete them.
-
-        Args:
-            keys: Any number of keys.
-            run: This run, whose own claims are not meant.
-
-        Returns:
-            Those keys.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> ledger.in_progress([NoticeKey("shop", 404, 7, "exception:expired")], run="second")
-            set()
-        """
+        """Return the open claims of other runs at work, which will complete them."""
         found: set[NoticeKey] = set()
-        with self._transaction() as database:
+        with self.transaction() as database:
             live = _live(now_in(database))
             for some in by_statement(keys):
                 query = select(*_key_columns).where(
-                    _among(some), _open(), live, _notices.c.run != run
+                    _among(some), _is(NoticeState.CLAIMED), live, _notices.c.run != run
                 )
                 found |= {NoticeKey(*row) for row in database.execute(query)}
         return found
 
     def admit(self, account: str, recipient: str) -> bool:
-        """Count a message to an address, unless it has had as many as it may get today.
-
-        Args:
-            account: The account's name.
-            recipient: The address, as a keyed hash.
-
-        Returns:
-            Whether the message may go out.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> [ledger.admit("shop", "5f0c") for _ in range(4)]
-            [True, True, True, False]
-        """
-        with self._transaction() as database:
+        """Count a message to an address (a keyed hash), unless it had as many as it may today."""
+        with self.transaction() as database:
             today = now_in(database).date()
             database.execute(delete(_today).where(_today.c.day < today - timedelta(days=1)))
             first = {"shop": account, "recipient": recipient, "day": today, "messages": 1}
@@ -538,19 +457,8 @@ class NotificationLedger(DatabaseBlock):
             return database.execute(counted).first() is not None
 
     def discount(self, account: str, recipient: str) -> None:
-        """Take back what `admit` counted, as the message did not go out.
-
-        Args:
-            account: The account's name.
-            recipient: The address, as a keyed hash.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> ledger.discount("shop", "5f0c")
-        """
-        with self._transaction() as database:
+        """Take back what `admit` counted, as the message did not go out."""
+        with self.transaction() as database:
             database.execute(
                 update(_today)
                 .where(
@@ -577,9 +485,9 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.refused()[-1].key == key
             True
         """
-        query = select(_notices).where(_refused()).order_by(_notices.c.settled_at)
-        with self._transaction() as database:
-            return [_notice(row) for row in database.execute(query)]
+        query = select(_notices).where(_is(NoticeState.REFUSED)).order_by(_notices.c.settled_at)
+        with self.transaction() as database:
+            return _read(database, query)
 
     def clear_refused(self, keys: Iterable[NoticeKey]) -> int:
         """Forget refusals, so that the next run tries these customers again.
@@ -599,37 +507,147 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.clear_refused([key])
             1
         """
-        with self._transaction() as database:
-            return sum(
-                database.execute(delete(_notices).where(_among(some), _refused())).rowcount
-                for some in by_statement(sorted(keys))
-            )
+        with self.transaction() as database:
+            return _change(database, delete(_notices), keys, _is(NoticeState.REFUSED))
 
     def last_settled(self, shop: str) -> NoticeState | None:
-        """Look up how the last notice of an account ended.
+        """How the last completed notice of an account ended, if there is one."""
+        query = (
+            select(_notices.c.state)
+            .where(_of(shop), _notices.c.settled_at.is_not(None))
+            .order_by(_notices.c.settled_at.desc())
+            .limit(1)
+        )
+        with self.transaction() as database:
+            state = database.execute(query).scalar()
+        return NoticeState(state) if state else None
+
+    def told(self, order_ids: Iterable[int]) -> list[Notice]:
+        """List what the customers of some orders were told, when, and by which run.
 
         Args:
-            shop: The name of the Tracktor account.
+            order_ids: Shopify's ids of the orders, of any account that uses the ledger.
 
         Returns:
-            `SENT` or `REFUSED`; `None` if none has ended.
+            The notices, the oldest first; open claims and refusals among them.
+
+        Raises:
+            InvalidInput: An id is not an id, such as an order's name.
+            LedgerError: The database cannot be used.
+
+        Example:
+            >>> ledger.settle([NoticeKey("shop", 12, 7, "a")], NoticeState.SENT, run="first")
+            >>> [(notice.key.reason, notice.run) for notice in ledger.told([12, 13])]
+            [('a', 'first')]
+        """
+        found: list[Notice] = []
+        with self.transaction() as database:
+            for some in by_statement(_checked(order_ids)):
+                found += _read(database, select(_notices).where(_notices.c.order_id.in_(some)))
+        return sorted(found, key=lambda notice: (notice.claimed_at, notice.key))
+
+    def history(self, *, account: str | None = None) -> Iterator[Notice]:
+        """Go through all notices, the newest first, with one page of them in memory.
+
+        Args:
+            account: The name of the account whose notices are meant; all accounts if left out.
+
+        Yields:
+            The notices, by the time of their claim.
 
         Raises:
             LedgerError: The database cannot be used.
 
         Example:
-            >>> ledger.last_settled("an account that has never written") is None
-            True
+            >>> ledger.settle([NoticeKey("shop", 14, 7, "a")], NoticeState.SENT, run="last")
+            >>> next(ledger.history()).run
+            'last'
         """
-        query = (
-            select(_notices.c.state)
-            .where(_notices.c.shop == shop, _notices.c.settled_at.is_not(None))
-            .order_by(_notices.c.settled_at.desc())
-            .limit(1)
-        )
-        with self._transaction() as database:
-            state = database.execute(query).scalar()
-        return NoticeState(state) if state else None
+        query = select(_notices).order_by(*(column.desc() for column in _newest_first))
+        if account is not None:
+            query = query.where(_of(account))
+        page = query.limit(_NOTICES_A_PAGE)
+        while True:
+            # a transaction for each page: SQLite lets nobody else write meanwhile
+            with self.transaction() as database:
+                notices = _read(database, page)
+            yield from notices
+            if len(notices) < _NOTICES_A_PAGE:
+                return
+            last = (notices[-1].claimed_at, *astuple(notices[-1].key))
+            before = [literal(v, c.type) for v, c in zip(last, _newest_first, strict=True)]
+            page = query.where(tuple_(*_newest_first) < tuple_(*before)).limit(_NOTICES_A_PAGE)
+
+    def forget(self, order_ids: Iterable[int]) -> int:
+        """Delete the notices of some orders, say when a customer asks for it.
+
+        What the ledger has forgotten it no longer prevents: a later run writes to this customer
+        again if the order still gives a reason to. So first see to it that no source brings the
+        order any more, or that it is delivered. Open claims stay; confirm or clear them first.
+
+        Args:
+            order_ids: Shopify's ids of the orders, of any account that uses the ledger.
+
+        Returns:
+            How many notices were deleted.
+
+        Raises:
+            InvalidInput: An id is not an id, such as an order's name; nothing was deleted.
+            LedgerInUse: A run is at work, which may have looked before; nothing was deleted.
+            LedgerError: The database cannot be used; nothing was deleted.
+
+        Example:
+            >>> ledger.settle([NoticeKey("shop", 15, 7, "a")], NoticeState.SENT, run="first")
+            >>> ledger.forget([15]), ledger.told([15])
+            (1, [])
+        """
+        ids = list(_checked(order_ids))
+        with self._while_none_is_at_work() as database:
+            return sum(
+                _forget(database, _notices.c.order_id.in_(some)) for some in by_statement(ids)
+            )
+
+    def forget_older_than(self, days: int) -> int:
+        """Delete the notices that were completed long ago.
+
+        As with `forget`, a customer is told again if an order that old is still read and still
+        gives a reason to: an expired tracking stays expired. So give more days than your sources
+        look back; `ShopifyOrders` looks back 45 days unless told otherwise.
+
+        Args:
+            days: How old a notice is at least, in days of 24 hours; 1 or more.
+
+        Returns:
+            How many notices were deleted.
+
+        Raises:
+            InvalidInput: `days` is less than 1, or not a whole number; nothing was deleted.
+            LedgerInUse: A run is at work, which may have looked before; nothing was deleted.
+            LedgerError: The database cannot be used; nothing was deleted.
+
+        Example:
+            >>> ledger.settle([NoticeKey("shop", 16, 7, "a")], NoticeState.SENT, run="first")
+            >>> ledger.forget_older_than(365)
+            0
+        """
+        age = timedelta(days=min(checked_id(days, field="days"), _DAYS_AT_MOST))
+        with self._while_none_is_at_work() as database:
+            return _forget(database, _notices.c.settled_at <= now_in(database) - age)
+
+    @contextmanager
+    def _while_none_is_at_work(self) -> Iterator[Connection]:
+        """A transaction during which no run starts; refused while one is at work."""
+        with self.transaction() as database:
+            if database.dialect.name == "postgresql":  # SQLite has one writer at a time
+                database.execute(text(f"LOCK TABLE {_runs.name} IN SHARE MODE"))
+            live = select(_runs.c.run).where(_heard_of_lately(now_in(database))).limit(1)
+            if run := database.scalar(live):
+                raise LedgerInUse(
+                    f"the run {run} is at work with this ledger, and might send again what is"
+                    " forgotten meanwhile: wait until it has ended, or cancel it, and try again",
+                    may_have_arrived=False,
+                )
+            yield database
 
     def uncertain(self, *, older_than: timedelta = _STILL_AT_WORK) -> list[Notice]:
         """List the claims for which it is unknown whether the message was sent.
@@ -648,10 +666,14 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.uncertain(older_than=timedelta(0))[-1].run
             'killed'
         """
-        with self._transaction() as database:
+        with self.transaction() as database:
             broken_off = _broken_off(now_in(database), older_than)
-            query = select(_notices).where(_open(), broken_off).order_by(_notices.c.claimed_at)
-            return [_notice(row) for row in database.execute(query)]
+            query = (
+                select(_notices)
+                .where(_is(NoticeState.CLAIMED), broken_off)
+                .order_by(_notices.c.claimed_at)
+            )
+            return _read(database, query)
 
     def clear_uncertain(
         self, keys: Iterable[NoticeKey], *, older_than: timedelta = _STILL_AT_WORK
@@ -699,64 +721,76 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.confirm_uncertain([key], older_than=timedelta(0))
             1
         """
-        settled = {"state": NoticeState.SENT.value, "settled_at": func.current_timestamp()}
-        return self._change_uncertain(update(_notices).values(**settled), keys, older_than)
+        sent = update(_notices).values(state=NoticeState.SENT.value, settled_at=func.now())
+        return self._change_uncertain(sent, keys, older_than)
 
     def _change_uncertain(
         self, change: Delete | Update, keys: Iterable[NoticeKey], older_than: timedelta
     ) -> int:
-        with self._transaction() as database:
+        with self.transaction() as database:
             broken_off = _broken_off(now_in(database), older_than)
-            return sum(
-                database.execute(change.where(_among(some), _open(), broken_off)).rowcount
-                for some in by_statement(sorted(keys))
-            )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self.transaction(*self.tables) as connection:
-                yield connection
-        except DatabaseError as error:
-            trouble = LedgerError(f"{error} Without it nothing is sent.", may_have_arrived=False)
-        else:
-            return
-        raise trouble
+            return _change(database, change, keys, _is(NoticeState.CLAIMED), broken_off)
 
 
 def _new_row(key: NoticeKey, state: NoticeState, run: str, now: datetime) -> dict[str, Any]:
-    return {
-        "shop": key.shop,
-        "order_id": key.order_id,
-        "fulfillment_id": key.fulfillment_id,
-        "reason": key.reason,
-        "state": state.value,
-        "run": run,
-        "claimed_at": now,
-        "settled_at": None if state is NoticeState.CLAIMED else now,
-    }
+    settled_at = None if state is NoticeState.CLAIMED else now
+    times = {"claimed_at": now, "settled_at": settled_at}
+    return asdict(key) | {"state": state.value, "run": run} | times
 
 
 def _among(keys: Sequence[NoticeKey]) -> ColumnElement[bool]:
     return tuple_(*_key_columns).in_([astuple(key) for key in keys])
 
 
-def _open() -> ColumnElement[bool]:
-    return _notices.c.state == NoticeState.CLAIMED.value
+def _change(
+    database: Connection,
+    change: Delete | Update,
+    keys: Iterable[NoticeKey],
+    *conditions: ColumnElement[bool],
+) -> int:
+    changed = (
+        database.execute(change.where(_among(some), *conditions))
+        for some in by_statement(sorted(keys))
+    )
+    return sum(result.rowcount for result in changed)
 
 
-def _refused() -> ColumnElement[bool]:
-    return _notices.c.state == NoticeState.REFUSED.value
+def _is(state: NoticeState) -> ColumnElement[bool]:
+    return _notices.c.state == state.value
 
 
 def _of(account: str) -> ColumnElement[bool]:
     return _notices.c.shop == account
 
 
+def _checked(order_ids: Iterable[int]) -> Iterator[int]:
+    return (checked_id(entry, field=f"order_ids[{n}]") for n, entry in enumerate(order_ids))
+
+
+def _forget(database: Connection, which: ColumnElement[bool]) -> int:
+    """Delete completed notices, and count the sent ones, which `standing` still knows of."""
+    some = select(*_key_columns).where(which, ~_is(NoticeState.CLAIMED)).limit(_NOTICES_A_DELETE)
+    deletion = delete(_notices).where(tuple_(*_key_columns).in_(some))
+    total = 0
+    while rows := database.execute(deletion.returning(_notices.c.shop, _notices.c.state)).all():
+        total += len(rows)
+        sent = Counter(row.shop for row in rows if row.state == NoticeState.SENT.value)
+        for shop, count in sent.items():
+            insert = insert_into(_forgotten, database).values(shop=shop, sent=count)
+            more = {"sent": _forgotten.c.sent + count}
+            database.execute(insert.on_conflict_do_update(index_elements=["shop"], set_=more))
+    return total
+
+
+def _heard_of_lately(now: datetime) -> ColumnElement[bool]:
+    """Whether a run is at work; one from a future that was set back is not."""
+    return _runs.c.heard_of_at.between(now - _HEARD_OF_WITHIN, now + _CLOCKS_DIFFER)
+
+
 def _live(now: datetime) -> ColumnElement[bool]:
-    """Whether a notice's run has been heard of lately; not in a future that was set back."""
-    lately = _runs.c.heard_of_at.between(now - _HEARD_OF_WITHIN, now + _CLOCKS_DIFFER)
-    return select(_runs.c.run).where(_runs.c.run == _notices.c.run, lately).exists()
+    """Whether a notice's run is at work."""
+    same_run = _runs.c.run == _notices.c.run
+    return select(_runs.c.run).where(same_run, _heard_of_lately(now)).exists()
 
 
 def _broken_off(now: datetime, age: timedelta) -> ColumnElement[bool]:
@@ -765,11 +799,8 @@ def _broken_off(now: datetime, age: timedelta) -> ColumnElement[bool]:
     return or_(claimed <= now - age, claimed > now + _CLOCKS_DIFFER) & ~_live(now)
 
 
-def _notice(row: Any) -> Notice:
-    return Notice(
-        key=NoticeKey(row.shop, row.order_id, row.fulfillment_id, row.reason),
-        state=NoticeState(row.state),
-        run=row.run,
-        claimed_at=aware(row.claimed_at),
-        settled_at=aware(row.settled_at) if row.settled_at else None,
-    )
+def _read(database: Connection, query: Select[Any]) -> list[Notice]:
+    return [
+        Notice(NoticeKey(*row[:4]), NoticeState(row.state), *row[5:])
+        for row in database.execute(query)
+    ]

@@ -1,6 +1,6 @@
-"""Which ledger each account goes by, kept in a Prefect Variable.
+"""The ledger that each account used last, in a Prefect Variable.
 
-A ledger that is new, replaced or emptied knows of nobody, and everybody would be written to again.
+A ledger that is new, replaced or emptied would have every customer written to again.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from prefect.variables import Variable
 
 from prefect_tracktor.errors import LedgerReplaced, TracktorError
 
-# what a person may write instead of a ledger's identity
+# what you may write instead of a ledger's identity
 _ANY = "accept"
 
 
@@ -69,7 +69,7 @@ class LedgerMemory:
             self._write(standing, accepted=accepted)
 
     def accept(self, standing: LedgerStanding) -> None:
-        """Remember the ledger as the one that a person has accepted."""
+        """Remember the ledger as accepted by a person."""
         self._write(standing, accepted=True)
 
     def _write(

@@ -19,7 +19,6 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
-    DateTime,
     Integer,
     MetaData,
     Select,
@@ -37,7 +36,7 @@ from sqlalchemy import (
 from prefect_tracktor.block import logo
 from prefect_tracktor.errors import QueueFull
 from prefect_tracktor.events.schema import Kind, Subject
-from prefect_tracktor.storage.database import DatabaseBlock, aware, by_statement, insert_into
+from prefect_tracktor.storage.database import DatabaseBlock, UTCTime, by_statement, insert_into
 
 _INBOX = Table(
     "tracktor_inbox",
@@ -48,8 +47,8 @@ _INBOX = Table(
     Column("deliveries", Integer, nullable=False),
     Column("failures", Integer, nullable=False),
     Column("misses", Integer, nullable=False),
-    Column("received_at", DateTime(timezone=True), nullable=False),
-    Column("due_at", DateTime(timezone=True), nullable=False),
+    Column("received_at", UTCTime, nullable=False),
+    Column("due_at", UTCTime, nullable=False),
 )
 _OUTBOX = Table(
     "tracktor_outbox",
@@ -66,7 +65,7 @@ _OUTBOX = Table(
     Column("event_id", String(36), nullable=False, unique=True),
     Column("body", Text, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("sent_at", DateTime(timezone=True)),
+    Column("sent_at", UTCTime),
 )
 _EMITTED = Table(
     "tracktor_emitted_events",
@@ -75,7 +74,7 @@ _EMITTED = Table(
     Column("kind", String(16), primary_key=True),
     Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
     Column("event_id", String(36), primary_key=True),
-    Column("emitted_at", DateTime(timezone=True), nullable=False),
+    Column("emitted_at", UTCTime, nullable=False),
 )
 
 
@@ -404,7 +403,7 @@ class WebhookQueue(DatabaseBlock):
             .limit(limit)
         )
         with self.transaction(_OUTBOX) as database:
-            return [(_stored(row), aware(row.sent_at)) for row in database.execute(query)]
+            return [(_stored(row), row.sent_at) for row in database.execute(query)]
 
     def confirm(self, account: str, events: Sequence[StoredEvent]) -> None:
         """Note that events need not be sent any more.
@@ -496,7 +495,7 @@ def _waiting(row: Any) -> Waiting:
         deliveries=row.deliveries,
         failures=row.failures,
         misses=row.misses,
-        received=aware(row.received_at),
+        received=row.received_at,
         confirmed=row.had_event,
     )
 

@@ -301,7 +301,7 @@ def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) ->
         ledger.claim(keys(1), run="killed")
         with ledger.transaction(*ledger.tables) as database:
             tomorrow = datetime.now(UTC) + timedelta(days=1)
-            _notices, _, runs, _ = ledger.tables
+            _notices, _, runs, *_ = ledger.tables
             database.execute(_notices.update().values(claimed_at=tomorrow))
             database.execute(runs.update().values(heard_of_at=tomorrow))
         assert [notice.key for notice in ledger.uncertain()] == keys(1)

@@ -1,0 +1,181 @@
+"""`prefect-tracktor ledger`: look up who was told what, decide what is uncertain, forget."""
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from prefect.settings import PREFECT_API_URL
+
+from prefect_tracktor.errors import InvalidInput, Unusable
+from prefect_tracktor.history import COLUMNS, in_words, notice_rows, write_history
+from prefect_tracktor.saved_blocks import SHARED, find_document
+from prefect_tracktor.storage.ledger import Notice, NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.validation import checked_id
+
+Block = Annotated[str, Parameter(show_default=True)]
+OrderIds = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
+
+# as wide as their values mostly are, so that lines can be printed as they come
+_WIDTHS = (18, 14, 14, 28, 8, 23, 23, 0)
+
+app: App = App(
+    name="ledger",
+    help="Look up who was told what, decide about uncertain messages, forget.",
+    help_epilogue="""\
+It uses the saved block tracktor-notification-ledger of the name --block, or the SQLite file in the
+Prefect home if there is no such block, as the flows do. Without PREFECT_API_URL it uses the
+database of the variable TRACKTOR_LEDGER_URL.
+
+ORDER-IDS are Shopify's: the number at the end of the order's address in the Shopify admin.
+""",
+    sort_key=4,
+    version_flags=[],
+)
+
+
+@app.command
+def history(
+    *, csv: str = "", account: str | None = None, limit: int | None = None, block: Block = SHARED
+) -> None:
+    """List the notices, the newest first: 50 of them, or all with --csv FILE."""
+    notices = _ledger(block).history(account=account)
+    if limit is None and not csv:
+        limit = 50
+    if csv:
+        if not csv.lower().endswith(".csv"):
+            raise Unusable(f"--csv: the name of the file must end in .csv, such as {csv}.csv")
+        print(f"wrote {write_history(islice(notices, limit), csv):,} notices to {csv}")
+    else:
+        _print(islice(notices, limit))
+
+
+@app.command
+def told(*order_ids: str, block: Block = SHARED) -> None:
+    """List what the customers of these orders were told, when, and by which run."""
+    if not order_ids:
+        raise Unusable("name at least one order by its id, such as: ledger told 5000000001001")
+    _print(_ledger(block).told(_ids(order_ids)))
+
+
+@app.command
+def uncertain(*, arrived: OrderIds = (), not_arrived: OrderIds = (), block: Block = SHARED) -> None:
+    """List the messages of which it is unknown whether they arrived; say so when you know.
+
+    Args:
+        arrived: Orders whose customer got the message: it is recorded as sent.
+        not_arrived: Orders whose customer did not get it: the next run sends it.
+        block: The name of the ledger's saved block.
+    """
+    ledger = _ledger(block)
+    open_claims = ledger.uncertain()
+    confirmed = ledger.confirm_uncertain(_keys(open_claims, arrived, "--arrived"))
+    cleared = ledger.clear_uncertain(_keys(open_claims, not_arrived, "--not-arrived"))
+    if arrived or not_arrived:
+        print(f"{confirmed} recorded as sent, {cleared} to be sent by the next run")
+    left = ledger.uncertain()
+    _print(left)
+    if left:
+        print(
+            "Find out whether they arrived, from the mail server's log or the customer, and add"
+            " --arrived ORDER_ID or --not-arrived ORDER_ID."
+        )
+
+
+@app.command
+def forget(
+    *order_ids: str,
+    older_than_days: int | None = None,
+    yes: bool = False,
+    block: Block = SHARED,
+) -> int:
+    """Delete the notices of some orders, or those that are older.
+
+    A later run writes to these customers again if their orders still give a reason to.
+
+    Args:
+        order_ids: The orders.
+        older_than_days: Instead of orders: delete all notices that were completed so many days ago.
+        yes: Delete; without it you only see what would be deleted.
+        block: The name of the ledger's saved block.
+    """
+    if (older_than_days is None) == (not order_ids):
+        raise Unusable("name either orders (ORDER-IDS) or --older-than-days, one of the two")
+    ids = _ids(order_ids)
+    ledger = _ledger(block)
+    if not yes:
+        count = _would_be_deleted(ledger, ids, older_than_days)
+        print(
+            f"{count:,} notices would be deleted. A later run writes to their customers again if"
+            " the orders still give a reason to. Nothing was deleted: add --yes to do it."
+        )
+        return 2
+    count = ledger.forget(ids) if ids else ledger.forget_older_than(older_than_days or 0)
+    print(f"deleted {count:,} notices")
+    if kept := ledger.told(ids):
+        print("These stay, as it is unknown whether they arrived; see ledger uncertain:")
+        _print(kept)
+    return 0
+
+
+def _would_be_deleted(ledger: NotificationLedger, ids: list[int], days: int | None) -> int:
+    if days is None:
+        found = ledger.told(ids)
+        _print(found)
+        return sum(notice.state is not NoticeState.CLAIMED for notice in found)
+    before = datetime.now(UTC) - timedelta(days=checked_id(days, field="--older-than-days"))
+    times = (notice.settled_at for notice in ledger.history())
+    return sum(time is not None and time <= before for time in times)
+
+
+def _ledger(block: str) -> NotificationLedger:
+    if PREFECT_API_URL.value():
+        document = find_document(NotificationLedger, block)
+        if document is None and block != SHARED:
+            raise Unusable(
+                f"there is no block tracktor-notification-ledger/{block}: save it with"
+                " prefect-tracktor blocks, or name another one with --block"
+            )
+        ledger = NotificationLedger.model_validate(document or {})
+    elif url := os.environ.get("TRACKTOR_LEDGER_URL"):
+        ledger = NotificationLedger.model_validate({"url": url})
+    else:
+        raise Unusable(
+            "set PREFECT_API_URL (or log in with prefect cloud login), so that the ledger's block"
+            " is found; or TRACKTOR_LEDGER_URL to the address of its database"
+        )
+    print(f"The ledger is {ledger.place}.")
+    return ledger
+
+
+def _ids(order_ids: Iterable[str]) -> list[int]:
+    return [checked_id(given, field=f"order id {n}") for n, given in enumerate(order_ids, start=1)]
+
+
+def _keys(notices: Iterable[Notice], order_ids: tuple[str, ...], option: str) -> list[NoticeKey]:
+    wanted = set(order_ids)
+    keys = [notice.key for notice in notices if str(notice.key.order_id) in wanted]
+    if missing := wanted - {str(key.order_id) for key in keys}:
+        raise InvalidInput(
+            f"{option}: no message of the order {min(missing)} is uncertain; those that are younger"
+            " than an hour, or of a run at work, are left to it"
+        )
+    return keys
+
+
+def _print(notices: Iterable[Notice]) -> None:
+    """Print notices as a table, one line each as they come."""
+    empty = True
+    for row in notice_rows(notices):
+        if empty:
+            print(_line(COLUMNS))
+        empty = False
+        print(_line([in_words(row[column]) for column in COLUMNS]))
+    if empty:
+        print("No notices.")
+
+
+def _line(cells: Iterable[str | int]) -> str:
+    return "  ".join(str(c).ljust(w) for c, w in zip(cells, _WIDTHS, strict=True)).rstrip()

@@ -1,0 +1,92 @@
+"""The tracking tables as files: CSV or JSON Lines."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.models import Order
+from prefect_tracktor.table_files import TableFile, TableFiles
+from prefect_tracktor.tracking.rows import TABLES, Conditions
+from prefect_tracktor.tracking.writing import TrackingWriter
+
+FileFormat = Literal["csv", "jsonl"]
+
+
+class TrackingFiles(TrackingWriter):
+    """Writes the tables into files of a folder."""
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        file_format: FileFormat = "csv",
+        storage_options: str = "",
+        include_personal_data: bool = False,
+        conditions: Conditions | None = None,
+    ) -> None:
+        super().__init__(include_personal_data=include_personal_data, conditions=conditions)
+        if file_format not in ("csv", "jsonl"):
+            raise InvalidInput(f"file_format must be csv or jsonl, not {file_format!r}")
+        files = {
+            name: TableFile(
+                f"{folder.rstrip('/')}/{name}.{file_format}",
+                tuple(table.all_columns(include_personal_data=include_personal_data)),
+            )
+            for name, table in TABLES.items()
+        }
+        self._files = TableFiles(files, storage_options=storage_options)
+
+    def finish(self) -> None:
+        """Give the files their final names."""
+        self._files.finish()
+
+    def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        self._files.write(table, row)
+
+    def _discard(self) -> None:
+        self._files.__exit__()
+
+
+def write_tracking(
+    orders: Iterable[Order],
+    folder: str,
+    *,
+    file_format: FileFormat = "csv",
+    storage_options: str = "",
+    include_personal_data: bool = False,
+    conditions: Conditions | None = None,
+) -> dict[str, int]:
+    """Write the tables into files of a folder: `orders.csv`, `parcels.csv`, `parcel_steps.csv`.
+
+    Files of an earlier run are replaced when all three are complete; a killed run leaves them.
+
+    Args:
+        orders: The orders; a generator is read once, and one order at a time is kept.
+        folder: A path, or any address that fsspec knows, such as `s3://bucket/tracking`.
+        file_format: `csv`, which is safe to open in a spreadsheet, or `jsonl` (JSON Lines).
+        storage_options: Options for fsspec as JSON.
+        include_personal_data: Also write names, email addresses, phone numbers and tracking
+            numbers.
+        conditions: As of `tracking_rows`.
+
+    Returns:
+        The number of rows, by table.
+
+    Raises:
+        InvalidInput: The folder cannot be written to, or `file_format` is neither of the two.
+
+    Example:
+        >>> from prefect_tracktor import Order
+        >>> write_tracking([Order(order_id=1)], "memory://tracking")
+        {'orders': 1, 'parcels': 0, 'parcel_steps': 0}
+    """
+    with TrackingFiles(
+        folder,
+        file_format=file_format,
+        storage_options=storage_options,
+        include_personal_data=include_personal_data,
+        conditions=conditions,
+    ) as files:
+        files.add(orders)
+        files.finish()
+    return files.counts

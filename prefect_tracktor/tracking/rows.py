@@ -1,0 +1,290 @@
+"""Rows of three tables: orders, their parcels, and the steps of each parcel."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, TrackingStatus, status_key
+from prefect_tracktor.storage.completed_orders import arrived_at
+
+Type = Literal["bigint", "text", "bool", "timestamp", "decimal", "double"]
+# what is the matter with each parcel, by its id, and with the order itself, by `None`
+Conditions = Callable[[Order], Mapping[int | None, str]]
+
+_SECONDS_A_DAY = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table's columns with their types, in order.
+
+    Attributes:
+        columns: The type of each column, by name.
+        personal: Further columns, with data of customers.
+        key: The columns that tell one row from another.
+        parent: The column whose rows are replaced together.
+    """
+
+    columns: Mapping[str, Type]
+    key: tuple[str, ...]
+    parent: str
+    personal: Mapping[str, Type]
+
+    def all_columns(self, *, include_personal_data: bool = False) -> dict[str, Type]:
+        """The columns of a row.
+
+        Args:
+            include_personal_data: Whether those with data of customers are among them.
+
+        Returns:
+            The type of each column, by name.
+
+        Example:
+            >>> "customer_email" in TABLES["orders"].all_columns()
+            False
+        """
+        return {**self.columns, **(self.personal if include_personal_data else {})}
+
+
+TABLES: Mapping[str, Table] = {
+    "orders": Table(
+        columns={
+            "order_id": "bigint",
+            "order_name": "text",
+            "source": "text",
+            "ordered_at": "timestamp",
+            "total_price": "decimal",
+            "line_item_count": "bigint",
+            "parcel_count": "bigint",
+            "statuses": "text",
+            "exceptions": "text",
+            "condition": "text",
+            "is_delivered": "bool",
+            "is_cancelled": "bool",
+            "delivered_at": "timestamp",
+            "days_to_delivery": "double",
+            "unreadable_fields": "text",
+        },
+        key=("order_id",),
+        parent="order_id",
+        personal={
+            "customer_email": "text",
+            "customer_phone": "text",
+            "customer_first_name": "text",
+            "customer_last_name": "text",
+            "customer_full_name": "text",
+        },
+    ),
+    "parcels": Table(
+        columns={
+            "order_id": "bigint",
+            "fulfillment_id": "bigint",
+            "carrier": "text",
+            "carrier_name": "text",
+            "fulfillment_status": "text",
+            "status": "text",
+            "exception": "text",
+            "condition": "text",
+            "is_automatic": "bool",
+            "is_delivered": "bool",
+            "is_cancelled": "bool",
+            "item_count": "bigint",
+            "order_total_price": "decimal",
+            "ordered_at": "timestamp",
+            "order_ready_at": "timestamp",
+            "in_transit_at": "timestamp",
+            "out_for_delivery_at": "timestamp",
+            "delivered_at": "timestamp",
+            "latest_step_at": "timestamp",
+            "days_to_transit": "double",
+            "days_in_transit": "double",
+            "days_to_delivery": "double",
+        },
+        key=("fulfillment_id",),
+        parent="order_id",
+        # whoever knows a parcel's number can look up where it goes
+        personal={"tracking_number": "text", "tracking_url": "text"},
+    ),
+    "parcel_steps": Table(
+        columns={
+            "order_id": "bigint",
+            "fulfillment_id": "bigint",
+            "step": "bigint",
+            "status": "text",
+            "label": "text",
+            "reached_at": "timestamp",
+            "days_since_previous_step": "double",
+        },
+        key=("fulfillment_id", "step"),
+        parent="order_id",
+        personal={},
+    ),
+}
+
+
+def tracking_rows(
+    orders: Iterable[Order],
+    *,
+    include_personal_data: bool = False,
+    conditions: Conditions | None = None,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Make rows of orders, one order after another, for a pipeline of your own.
+
+    Args:
+        orders: The orders, such as the `found` of a batch, or a generator.
+        include_personal_data: Also give names, email addresses, phone numbers, tracking numbers
+            and tracking addresses.
+        conditions: What is the matter with an order's parcels: a condition by fulfillment id, and
+            that of the order itself by `None`.
+
+    Yields:
+        The name of a table (`orders`, `parcels`, `parcel_steps`) and a row of it, with the columns
+        that `TABLES` lists. Times are aware and in UTC, prices are `Decimal`, and what is not
+        known is `None`. Parcels of other orders are left out.
+
+    Example:
+        >>> from prefect_tracktor import Order
+        >>> parcel = {"fulfillment_id": 7, "shipment_status": "in_transit"}
+        >>> order = Order.model_validate({"order_id": 1, "fulfillments": [parcel]})
+        >>> [(table, row["order_id"]) for table, row in tracking_rows([order])]
+        [('orders', 1), ('parcels', 1)]
+    """
+    names = {
+        name: tuple(table.all_columns(include_personal_data=include_personal_data))
+        for name, table in TABLES.items()
+    }
+    for order in orders:
+        for name, row in _rows_of(order, conditions(order) if conditions else {}):
+            yield name, {column: row[column] for column in names[name]}
+
+
+def _rows_of(
+    order: Order, conditions: Mapping[int | None, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    foreign = {id(parcel) for parcel in order.foreign_parcels}
+    own = (parcel for parcel in order.fulfillments if id(parcel) not in foreign)
+    parcels = {parcel.fulfillment_id: parcel for parcel in own}
+    yield "orders", _order_row(order, len(parcels)) | {"condition": conditions.get(None)}
+    for parcel in parcels.values():
+        steps = _steps(parcel)
+        condition = conditions.get(parcel.fulfillment_id)
+        yield "parcels", _parcel_row(order, parcel, steps) | {"condition": condition}
+        for row in _step_rows(order, parcel, steps):
+            yield "parcel_steps", row
+
+
+def _order_row(order: Order, parcel_count: int) -> dict[str, Any]:
+    ordered, delivered = _utc(order.order_created_at), _utc(arrived_at(order))
+    return {
+        "order_id": order.order_id,
+        "order_name": order.order_name,
+        "source": order.order_source_name,
+        "ordered_at": ordered,
+        "total_price": order.total_price,
+        "line_item_count": order.line_item_count,
+        "parcel_count": parcel_count,
+        "statuses": _joined(order.statuses),
+        "exceptions": _joined(order.exception_statuses),
+        "is_delivered": order.is_delivered,
+        "is_cancelled": order.is_cancelled,
+        "delivered_at": delivered,
+        "days_to_delivery": _days(ordered, delivered),
+        "unreadable_fields": _joined(sorted(order.unreadable_fields)),
+        "customer_email": order.order_email,
+        "customer_phone": order.order_phone,
+        "customer_first_name": order.customer_first_name,
+        "customer_last_name": order.customer_last_name,
+        "customer_full_name": order.customer_full_name,
+    }
+
+
+def _parcel_row(
+    order: Order, parcel: Fulfillment, steps: list[tuple[datetime | None, TrackingStatus]]
+) -> dict[str, Any]:
+    carrier = parcel.carrier
+    ordered = _utc(order.order_created_at)
+    times = [time for time, _ in steps if time]
+    reached = {f"{status}_at": _first(steps, status) for status in ShipmentStatus}
+    if parcel.is_delivered:
+        reached["delivered_at"] = _utc(parcel.last_reached(ShipmentStatus.DELIVERED))
+    in_transit, delivered = reached["in_transit_at"], reached["delivered_at"]
+    return reached | {
+        "order_id": order.order_id,
+        "fulfillment_id": parcel.fulfillment_id,
+        "carrier": carrier.slug if carrier and carrier.slug else parcel.shopify_carrier,
+        "carrier_name": carrier.name if carrier else None,
+        "fulfillment_status": parcel.fulfillment_status,
+        "status": _text(parcel.shown_status),
+        "exception": _text(parcel.exception_status),
+        "is_automatic": parcel.is_automatic,
+        "is_delivered": parcel.is_delivered,
+        "is_cancelled": order.has_cancelled(parcel),
+        "item_count": sum(item.quantity or 1 for item in parcel.line_items) or None,
+        "order_total_price": order.total_price,
+        "ordered_at": ordered,
+        "latest_step_at": max(times, default=None),
+        "days_to_transit": _days(ordered, in_transit),
+        "days_in_transit": _days(in_transit, delivered),
+        "days_to_delivery": _days(ordered, delivered),
+        "tracking_number": parcel.tracking_number,
+        "tracking_url": parcel.tracking_url,
+    }
+
+
+def _step_rows(
+    order: Order, parcel: Fulfillment, steps: list[tuple[datetime | None, TrackingStatus]]
+) -> Iterator[dict[str, Any]]:
+    before: datetime | None = None
+    for number, (time, step) in enumerate(steps, start=1):
+        yield {
+            "order_id": order.order_id,
+            "fulfillment_id": parcel.fulfillment_id,
+            "step": number,
+            "status": _key(step),
+            "label": step.label,
+            "reached_at": time,
+            "days_since_previous_step": _days(before, time),
+        }
+        before = time or before
+
+
+def _steps(parcel: Fulfillment) -> list[tuple[datetime | None, TrackingStatus]]:
+    """The steps by time, whatever their order in the answer; each once, undated ones first."""
+    steps = [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
+    named = [(_utc(step.datetime), step) for step in steps if _key(step)]
+    dated = {_key(step) for time, step in named if time}
+    once = {
+        (time, _key(step)): (time, step) for time, step in named if time or _key(step) not in dated
+    }
+    return [once[key] for key in sorted(once, key=lambda key: (key[0] or _LONG_AGO, key[1]))]
+
+
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+def _key(step: TrackingStatus) -> str:
+    return status_key(step.key or step.label or "")
+
+
+def _first(steps: list[tuple[datetime | None, TrackingStatus]], status: str) -> datetime | None:
+    names = ((time, {_key(step), status_key(step.label or "")}) for time, step in steps if time)
+    return next((time for time, keys in names if status in keys), None)
+
+
+def _utc(time: datetime | None) -> datetime | None:
+    return time.astimezone(UTC) if time else None
+
+
+def _days(start: datetime | None, end: datetime | None) -> float | None:
+    if start is None or end is None:
+        return None
+    return round((end - start).total_seconds() / _SECONDS_A_DAY, 2)
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _joined(values: Iterable[str]) -> str | None:
+    return ", ".join(map(str, values)) or None

@@ -1,0 +1,179 @@
+"""The tracking tables in a warehouse, through dlt."""
+
+import os
+import pickle
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
+from itertools import groupby
+from operator import itemgetter
+from tempfile import TemporaryDirectory, TemporaryFile
+from typing import Any
+
+from prefect_tracktor.errors import TracktorError
+from prefect_tracktor.models import Order
+from prefect_tracktor.text import public_words
+from prefect_tracktor.tracking.rows import TABLES, Conditions
+from prefect_tracktor.tracking.writing import TrackingWriter
+
+Rows = list[tuple[str, Mapping[str, Any]]]
+
+_ROWS_AT_ONCE = 5_000
+_LOOKED_AT = 500
+
+
+class TrackingWarehouse(TrackingWriter):
+    """Loads the tables into a destination of dlt's."""
+
+    def __init__(
+        self,
+        destination: Any,
+        *,
+        dataset: str = "tracktor",
+        include_personal_data: bool = False,
+        conditions: Conditions | None = None,
+    ) -> None:
+        super().__init__(include_personal_data=include_personal_data, conditions=conditions)
+        self._dlt = _import_dlt()
+        self._destination = destination
+        self._dataset = dataset
+        # dlt reads all rows in one go, in the end
+        self._spool = TemporaryFile()  # noqa: SIM115  # closed by _discard
+        self._rows: Rows = []
+
+    def finish(self) -> None:
+        """Load all rows, merged by key."""
+        self._flush()
+        self._spool.seek(0)
+        # of its own for each run: what a killed run left behind is not loaded later
+        with TemporaryDirectory(prefix="tracktor-dlt-") as folder:
+            try:
+                pipeline = self._dlt.pipeline(
+                    "tracktor",
+                    pipelines_dir=folder,
+                    destination=self._destination,
+                    dataset_name=self._dataset,
+                )
+                pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
+            except Exception as error:  # noqa: BLE001  # each destination has errors of its own
+                problem = _not_loaded(error)
+            else:
+                return
+        # raised outside of the handler, whose error may quote rows or credentials
+        raise TracktorError(problem)
+
+    def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        self._rows.append((table, row))
+        if len(self._rows) >= _ROWS_AT_ONCE:
+            self._flush()
+
+    def _flush(self) -> None:
+        by_table = sorted(self._rows, key=itemgetter(0))
+        pickle.dump(
+            {t: [row for _, row in rows] for t, rows in groupby(by_table, itemgetter(0))},
+            self._spool,
+        )
+        self._rows.clear()
+
+    def _discard(self) -> None:
+        self._spool.close()
+
+    def _with_hints(self) -> Iterator[Any]:
+        """The rows in batches, each with its table and how that is merged."""
+        mark = self._dlt.mark
+        hints = {
+            name: mark.make_hints(
+                table_name=name,
+                write_disposition={"disposition": "merge", "strategy": "delete-insert"},
+                primary_key=table.key,
+                merge_key=table.parent,
+                columns={
+                    column: {"data_type": kind}
+                    for column, kind in table.all_columns(
+                        include_personal_data=self._personal
+                    ).items()
+                },
+            )
+            for name, table in TABLES.items()
+        }
+        while True:
+            try:
+                by_table = pickle.load(self._spool)  # noqa: S301  # our own
+            except EOFError:
+                return
+            for name, rows in by_table.items():
+                yield mark.with_hints(rows, hints[name], create_table_variant=True)
+
+
+def load_tracking(
+    orders: Iterable[Order],
+    destination: Any,
+    *,
+    dataset: str = "tracktor",
+    include_personal_data: bool = False,
+    conditions: Conditions | None = None,
+) -> dict[str, int]:
+    """Load the tables into any of dlt's destinations, merged by key: twice is the same as once.
+
+    All parcels and steps of an order are replaced by those that it has now. Orders that are not
+    among these stay as they are, so that a run needs to bring only what may have changed.
+    Needs the extra `dlt`. Telemetry of dlt is off unless you switch it on in dlt's configuration.
+
+    Args:
+        orders: The orders; a generator is read once.
+        destination: The name of a dlt destination, such as `duckdb` or `postgres`, whose
+            credentials dlt finds in its configuration (`DESTINATION__POSTGRES__CREDENTIALS`);
+            or a destination of dlt's that has them.
+        dataset: The schema or dataset that the tables are in.
+        include_personal_data: Also load names, email addresses, phone numbers and tracking
+            numbers.
+        conditions: As of `tracking_rows`.
+
+    Returns:
+        The number of rows that were loaded, by table.
+
+    Raises:
+        ImportError: dlt is not installed; the message says how to install it.
+        TracktorError: The destination cannot be used.
+
+    Example:
+        ```python
+        from prefect_tracktor import Order
+        from prefect_tracktor.tracking import load_tracking
+
+        load_tracking([Order(order_id=1)], "duckdb", dataset="tracktor")
+        ```
+    """
+    with TrackingWarehouse(
+        destination,
+        dataset=dataset,
+        include_personal_data=include_personal_data,
+        conditions=conditions,
+    ) as warehouse:
+        warehouse.add(orders)
+        warehouse.finish()
+    return warehouse.counts
+
+
+def _import_dlt() -> Any:
+    # nothing about a run goes to dlt's makers unless you ask for it
+    os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
+    try:
+        return import_module("dlt")
+    except ImportError:
+        raise ImportError(
+            "loading a warehouse needs dlt: pip install 'prefect-tracktor[dlt]', and dlt's extra"
+            " for your destination, such as dlt[postgres]"
+        ) from None
+
+
+def _not_loaded(error: Exception) -> str:
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    said = public_words(str(cause)[:_LOOKED_AT])
+    kinds = " from ".join(dict.fromkeys([type(error).__name__, type(cause).__name__]))
+    return (
+        f"the tables could not be loaded ({kinds}{': ' if said else ''}{said}): check dlt's"
+        " configuration of the destination, its credentials, and that dlt's extra for it is"
+        " installed, such as dlt[postgres]"
+    )

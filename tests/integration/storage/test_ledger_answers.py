@@ -1,0 +1,253 @@
+"""What the ledger tells and forgets, in SQLite and in PostgreSQL."""
+
+import threading
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import islice, pairwise
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from prefect_tracktor import InvalidInput, NotificationLedger
+from prefect_tracktor.errors import LedgerInUse, LedgerReplaced
+from prefect_tracktor.storage.ledger import Notice, NoticeKey, NoticeState
+from prefect_tracktor.storage.ledger_memory import LedgerMemory
+
+NOW = timedelta(0)
+
+
+def key(order_id: int, reason: str = "exception:expired", shop: str = "shop") -> NoticeKey:
+    return NoticeKey(shop, order_id, 10 * order_id, reason)
+
+
+def keys(*order_ids: int) -> list[NoticeKey]:
+    return [key(order_id) for order_id in order_ids]
+
+
+@pytest.fixture
+def ledger(database_url: str) -> NotificationLedger:
+    return NotificationLedger(url=database_url)
+
+
+def sent(ledger: NotificationLedger, *order_ids: int, run: str = "first") -> None:
+    ledger.claim(keys(*order_ids), run=run)
+    ledger.settle(keys(*order_ids), NoticeState.SENT, run=run)
+
+
+def aged(ledger: NotificationLedger, order_ids: list[int], by: timedelta) -> None:
+    notices = ledger.tables[0]
+    then = datetime.now(UTC) - by
+    with ledger.transaction() as database:
+        database.execute(
+            notices.update()
+            .where(notices.c.order_id.in_(order_ids))
+            .values(claimed_at=then, settled_at=then)
+        )
+
+
+# ---- told
+
+
+def test_who_was_told_what_when_and_by_which_run(ledger: NotificationLedger) -> None:
+    before = datetime.now(UTC)
+    sent(ledger, 1, 2, run="first")
+    ledger.claim([key(1, "status:delivered")], run="killed")
+    ledger.settle([key(1, "exception:pending")], NoticeState.REFUSED, run="third")
+    told = ledger.told([1, "404"])  # type: ignore[list-item]  # as a command line gives it
+    assert [(notice.key, notice.state.value, notice.run) for notice in told] == [
+        (key(1), "sent", "first"),
+        (key(1, "status:delivered"), "claimed", "killed"),
+        (key(1, "exception:pending"), "refused", "third"),
+    ]
+    assert all(before <= notice.claimed_at <= datetime.now(UTC) for notice in told)
+    assert [notice.settled_at is None for notice in told] == [False, True, False]
+
+
+def test_orders_of_all_accounts_are_told_about(ledger: NotificationLedger) -> None:
+    ledger.settle([key(1, shop="oslo"), key(1, shop="rome")], NoticeState.SENT, run="first")
+    assert {notice.key.shop for notice in ledger.told([1])} == {"oslo", "rome"}
+
+
+def test_thousands_of_orders_are_told_about(ledger: NotificationLedger) -> None:
+    sent(ledger, *range(1, 1301))
+    assert len(ledger.told(range(1, 3000))) == 1300
+
+
+@pytest.mark.parametrize("method", ["told", "forget"])
+@pytest.mark.parametrize("wrong", ["#1001", -1, 0, 2**63, 1.5, True, None])
+def test_what_is_no_id_is_named_by_its_place(
+    ledger: NotificationLedger, method: str, wrong: object
+) -> None:
+    sent(ledger, 1)
+    with pytest.raises(InvalidInput, match=r"order_ids\[1\] must be a positive whole number"):
+        getattr(ledger, method)([1, wrong])
+    assert len(ledger.told([1])) == 1
+
+
+# ---- history
+
+
+def test_the_history_begins_with_the_newest(ledger: NotificationLedger) -> None:
+    for order_id in (1, 2, 3):
+        sent(ledger, order_id, run=f"run {order_id}")
+    assert [notice.run for notice in ledger.history()] == ["run 3", "run 2", "run 1"]
+
+
+def test_the_history_of_an_account_leaves_out_the_others(ledger: NotificationLedger) -> None:
+    ledger.settle([key(1, shop="oslo"), key(2, shop="rome")], NoticeState.SENT, run="first")
+    assert [notice.key.order_id for notice in ledger.history(account="oslo")] == [1]
+    assert list(ledger.history(account="")) == []
+
+
+def test_no_page_ends_in_the_middle_of_notices_of_one_moment(ledger: NotificationLedger) -> None:
+    """All claims of a statement have the same time, and a page ends somewhere among them."""
+    sent(ledger, *range(1, 2501))
+    history = list(ledger.history())
+    assert sorted(notice.key.order_id for notice in history) == list(range(1, 2501))
+    assert all(first.claimed_at >= second.claimed_at for first, second in pairwise(history))
+
+
+def test_the_ledger_can_be_written_to_while_its_history_is_read(
+    ledger: NotificationLedger,
+) -> None:
+    sent(ledger, *range(1, 1201))
+    history = ledger.history()
+    first = [next(history).key.order_id]
+    sent(ledger, *range(2001, 2101))
+    rest = [notice.key.order_id for notice in history]
+    assert sorted(first + rest) == list(range(1, 1201))
+
+
+def test_a_long_history_needs_the_memory_of_a_page(ledger: NotificationLedger) -> None:
+    sent(ledger, *range(1, 10_001))
+
+    def peak(notices: Iterator[Notice]) -> int:
+        tracemalloc.start()
+        for _ in notices:
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    list(islice(ledger.history(), 1))  # what is imported and compiled once
+    assert peak(ledger.history()) < 2 * peak(islice(ledger.history(), 2000))
+
+
+# ---- forget
+
+
+def test_what_is_forgotten_can_be_told_again(ledger: NotificationLedger) -> None:
+    sent(ledger, 1, 2)
+    assert ledger.forget([1, 3]) == 1
+    assert [notice.key for notice in ledger.history()] == keys(2)
+    assert ledger.claim(keys(1, 2), run="next") == set(keys(1))
+
+
+def test_an_open_claim_is_not_forgotten(ledger: NotificationLedger) -> None:
+    ledger.claim(keys(1), run="killed")
+    ledger.settle([key(1, "status:delivered")], NoticeState.REFUSED, run="first")
+    assert ledger.forget([1]) == 1
+    assert [notice.key for notice in ledger.told([1])] == keys(1)
+    assert ledger.claim(keys(1), run="next") == set()
+
+
+@pytest.mark.parametrize("state", ["claimed", "sent"])
+def test_nothing_is_forgotten_while_a_run_is_at_work(
+    ledger: NotificationLedger, state: str
+) -> None:
+    with ledger.at_work("working"):
+        ledger.claim(keys(1), run="other")
+        if state == "sent":
+            ledger.settle(keys(1), NoticeState.SENT, run="other")
+            aged(ledger, [1], timedelta(days=500))
+        with pytest.raises(LedgerInUse, match=r"the run working is at work .* and try again"):
+            ledger.forget([1])
+        with pytest.raises(LedgerInUse):
+            ledger.forget_older_than(30)
+        assert ledger.claim(keys(1), run="working") == set()
+    assert ledger.forget([1]) == (state == "sent")
+
+
+def test_a_run_that_was_killed_does_not_keep_the_ledger_from_forgetting(
+    ledger: NotificationLedger,
+) -> None:
+    sent(ledger, 1)
+    with ledger.at_work("killed"):
+        with ledger.transaction() as database:
+            runs = ledger.tables[2]
+            database.execute(
+                runs.update().values(heard_of_at=datetime.now(UTC) - timedelta(hours=1))
+            )
+        assert ledger.forget([1]) == 1
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_no_run_starts_in_the_middle_of_forgetting(database_url: str) -> None:
+    """A run that starts meanwhile waits, so that it looks at what is left."""
+    ledger = NotificationLedger(url=database_url)
+    sent(ledger, 1)
+    notices, runs = ledger.tables[0], ledger.tables[2].name
+    locked = text(
+        "SELECT count(*) FROM pg_locks WHERE mode = 'ShareLock' AND relation = to_regclass(:table)"
+    )
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg"))
+    with engine.connect() as blocking, ExitStack() as work:
+        blocking.execute(notices.select().with_for_update())
+        forgetting = threading.Thread(target=ledger.forget, args=([1],))
+        forgetting.start()
+        while not blocking.scalar(locked, {"table": runs}):
+            assert forgetting.is_alive()
+        starting = threading.Thread(target=work.enter_context, args=[ledger.at_work("starting")])
+        starting.start()
+        starting.join(0.5)
+        assert starting.is_alive()
+        blocking.rollback()
+        forgetting.join()
+        starting.join()
+        assert ledger.told([1]) == []
+    engine.dispose()
+
+
+def test_what_is_older_is_forgotten(ledger: NotificationLedger) -> None:
+    sent(ledger, 1, 2, 3)
+    aged(ledger, [1, 2], timedelta(days=31))
+    aged(ledger, [3], timedelta(days=29))
+    ledger.claim(keys(4), run="killed")
+    assert ledger.forget_older_than(30) == 2
+    assert {notice.key for notice in ledger.history()} == set(keys(3, 4))
+
+
+def test_very_many_are_forgotten_at_once(
+    ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.storage.ledger._NOTICES_A_DELETE", 1000)
+    sent(ledger, *range(1, 2501))
+    aged(ledger, list(range(1, 2501)), timedelta(days=31))
+    assert ledger.forget_older_than(30) == 2500
+    assert ledger.standing("shop").sent == 2500
+
+
+@pytest.mark.parametrize("days", [0, -1, "many", 1.5, True])
+def test_days_that_would_forget_all_are_refused(ledger: NotificationLedger, days: object) -> None:
+    sent(ledger, 1)
+    with pytest.raises(InvalidInput, match="days must be a positive whole number"):
+        ledger.forget_older_than(days)  # type: ignore[arg-type]
+    assert ledger.forget_older_than(10**12) == 0
+    assert len(ledger.told([1])) == 1
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_ledger_that_was_told_to_forget_is_not_one_that_lost_notices(
+    ledger: NotificationLedger,
+) -> None:
+    memory = LedgerMemory.of("shop")
+    sent(ledger, 1, 2, 3)
+    memory.keep(ledger.standing("shop"))
+    assert ledger.forget([1, 2]) == 2
+    memory.check(ledger.standing("shop"))
+    with ledger.transaction() as database:
+        database.execute(ledger.tables[0].delete())
+    with pytest.raises(LedgerReplaced, match="has lost notices"):
+        memory.check(ledger.standing("shop"))

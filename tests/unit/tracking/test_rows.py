@@ -1,0 +1,237 @@
+"""The tracking tables: what a row holds, and that it holds nothing of customers unless asked."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prefect_tracktor import Order, tracking_rows
+from prefect_tracktor.tracking import TABLES
+
+PERSONAL = {
+    "order_email": "ada@shop.example",
+    "order_phone": "+49 170 1234567",
+    "customer_first_name": "Ada",
+    "customer_last_name": "Lovelace",
+    "customer_full_name": "Ada Lovelace",
+}
+TRACKING = {
+    "tracking_number": "1Z999AA10123456784",
+    "tracking_url": "https://shop.example/apps/tracktor/track?order=%231001&email=ada@shop.example",
+}
+STEPS = [
+    {"key": "order_ready", "label": "Order ready", "datetime": "2026-11-01T08:00:00Z"},
+    {"key": "in_transit", "label": "In transit", "datetime": "2026-11-02T20:00:00+01:00"},
+    {"key": "out_for_delivery", "label": "Out for delivery", "datetime": "2026-11-05T07:00:00Z"},
+    {"key": "delivered", "label": "Delivered", "datetime": "2026-11-05T19:00:00Z"},
+]
+
+
+def parcel(number: int = 7, **fields: Any) -> dict[str, Any]:
+    usual = {
+        "fulfillment_id": number,
+        "carrier": {"slug": "ups", "name": "UPS"},
+        "fulfillment_status": "fulfilled",
+        "shipment_status": "delivered",
+        "line_items": [{"id": 1, "quantity": 2}, {"id": 2}],
+        "status": STEPS,
+        "latest_status": STEPS[-1],
+    }
+    return usual | TRACKING | fields
+
+
+def order(*parcels: dict[str, Any], **fields: Any) -> Order:
+    usual = {
+        "order_id": 1,
+        "order_name": "#1001",
+        "order_source_name": "web",
+        "order_created_at": "2026-10-31T08:00:00Z",
+        "total_price": "59.90",
+        "line_item_count": 3,
+        "statuses": ["delivered"],
+        "fulfillments": parcels,
+    }
+    return Order.model_validate(usual | PERSONAL | fields)
+
+
+def rows(table: str, *orders: Order, **options: Any) -> list[dict[str, Any]]:
+    return [row for name, row in tracking_rows(orders, **options) if name == table]
+
+
+def utc(day: int, hour: int, month: int = 11) -> datetime:
+    return datetime(2026, month, day, hour, tzinfo=UTC)
+
+
+def test_an_order_is_a_row() -> None:
+    assert rows("orders", order(parcel())) == [
+        {
+            "order_id": 1,
+            "order_name": "#1001",
+            "source": "web",
+            "ordered_at": utc(31, 8, 10),
+            "total_price": Decimal("59.90"),
+            "line_item_count": 3,
+            "parcel_count": 1,
+            "statuses": "delivered",
+            "exceptions": None,
+            "condition": None,
+            "is_delivered": True,
+            "is_cancelled": False,
+            "delivered_at": utc(5, 19),
+            "days_to_delivery": 5.46,
+            "unreadable_fields": None,
+        }
+    ]
+
+
+def test_a_parcel_is_a_row_with_the_time_of_each_step_and_the_days_between() -> None:
+    assert rows("parcels", order(parcel(exception_status="expired"))) == [
+        {
+            "order_id": 1,
+            "fulfillment_id": 7,
+            "carrier": "ups",
+            "carrier_name": "UPS",
+            "fulfillment_status": "fulfilled",
+            "status": "delivered",
+            "exception": "expired",
+            "condition": None,
+            "is_automatic": None,
+            "is_delivered": True,
+            "is_cancelled": False,
+            "item_count": 3,
+            "order_total_price": Decimal("59.90"),
+            "ordered_at": utc(31, 8, 10),
+            "order_ready_at": utc(1, 8),
+            "in_transit_at": utc(2, 19),
+            "out_for_delivery_at": utc(5, 7),
+            "delivered_at": utc(5, 19),
+            "latest_step_at": utc(5, 19),
+            "days_to_transit": 2.46,
+            "days_in_transit": 3.0,
+            "days_to_delivery": 5.46,
+        }
+    ]
+
+
+def test_each_step_is_a_row_in_the_order_of_time() -> None:
+    found = rows("parcel_steps", order(parcel(status=STEPS[::-1])))
+    assert [(row["step"], row["status"], row["label"]) for row in found] == [
+        (1, "order_ready", "Order ready"),
+        (2, "in_transit", "In transit"),
+        (3, "out_for_delivery", "Out for delivery"),
+        (4, "delivered", "Delivered"),
+    ]
+    assert [row["days_since_previous_step"] for row in found] == [None, 1.46, 2.5, 0.5]
+    assert {row["reached_at"].utcoffset() for row in found} == {timedelta(0)}
+
+
+def test_a_custom_status_is_a_step_too() -> None:
+    sewing = {"label": "Sewing", "datetime": "2026-10-31T20:00:00Z"}
+    found = rows("parcel_steps", order(parcel(status=[*STEPS, sewing])))
+    assert found[0]["status"] == "sewing"
+    assert len(found) == 5
+
+
+def test_a_step_without_a_time_stands_first_unless_it_is_known_with_one() -> None:
+    undated = [{"key": "in_transit"}, {"key": "Packed"}]
+    found = rows("parcel_steps", order(parcel(status=[*STEPS, *undated])))
+    assert [(row["status"], row["reached_at"] is None) for row in found[:2]] == [
+        ("packed", True),
+        ("order_ready", False),
+    ]
+    assert len(found) == 5
+    assert found[1]["days_since_previous_step"] is None
+
+
+def test_what_is_not_known_is_none() -> None:
+    bare = Order.model_validate({"order_id": 1, "fulfillments": [{"fulfillment_id": 7}]})
+    [row] = rows("parcels", bare)
+    known = {"order_id", "fulfillment_id", "is_delivered", "is_cancelled"}
+    assert {name for name, value in row.items() if value is not None} == known
+    assert rows("parcel_steps", bare) == []
+
+
+def test_a_field_that_could_not_be_read_is_named() -> None:
+    [row] = rows("orders", order(parcel(is_automatic="perhaps"), total_price="a lot"))
+    assert row["unreadable_fields"] == "fulfillments.is_automatic, total_price"
+
+
+def test_parcels_of_another_order_and_repeated_ones_are_left_out() -> None:
+    mixed = order(parcel(7), parcel(8, order_id=2), parcel(7))
+    assert [row["fulfillment_id"] for row in rows("parcels", mixed)] == [7]
+    assert rows("orders", mixed)[0]["parcel_count"] == 1
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_nothing_of_a_customer_is_in_a_row_unless_asked_for(table: str) -> None:
+    whole = order(parcel())
+    secrets = [*PERSONAL.values(), *TRACKING.values()]
+    text = str(rows(table, whole))
+    assert [secret for secret in secrets if secret in text] == []
+
+
+def test_personal_data_comes_in_columns_of_its_own() -> None:
+    [bought] = rows("orders", order(parcel()), include_personal_data=True)
+    [sent] = rows("parcels", order(parcel()), include_personal_data=True)
+    assert bought["customer_email"] == "ada@shop.example"
+    assert {*PERSONAL.values()} <= {*map(str, bought.values())}
+    assert {*TRACKING.values()} <= {*map(str, sent.values())}
+
+
+@pytest.mark.parametrize("personal", [False, True])
+def test_the_columns_of_a_row_are_those_of_its_table_in_order(personal: bool) -> None:
+    found = tracking_rows([order(parcel())], include_personal_data=personal)
+    for name, row in found:
+        assert list(row) == list(TABLES[name].all_columns(include_personal_data=personal))
+
+
+PYTHON_TYPES = {
+    "bigint": int,
+    "text": str,
+    "bool": bool,
+    "timestamp": datetime,
+    "decimal": Decimal,
+    "double": float,
+}
+
+
+def test_values_have_the_types_of_their_columns() -> None:
+    full = order(parcel(exception_status="expired", is_automatic=False), exception_statuses=["x"])
+    conditions = {None: "not_shipped", 7: "stalled"}
+    for name, row in tracking_rows(
+        [full], include_personal_data=True, conditions=lambda _: conditions
+    ):
+        columns = TABLES[name].all_columns(include_personal_data=True)
+        for column, value in row.items():
+            assert value is None or type(value) is PYTHON_TYPES[columns[column]], column
+
+
+def test_conditions_stand_with_the_parcel_or_the_order() -> None:
+    conditions = {None: "not_shipped", 7: "stalled"}
+    options = {"conditions": lambda _order: conditions}
+    assert rows("orders", order(parcel()), **options)[0]["condition"] == "not_shipped"
+    found = rows("parcels", order(parcel(), parcel(8)), **options)
+    assert [row["condition"] for row in found] == ["stalled", None]
+
+
+def test_orders_are_taken_one_after_another() -> None:
+    taken: list[int] = []
+
+    def endless() -> Any:
+        while True:
+            taken.append(len(taken))
+            yield order(parcel())
+
+    found = tracking_rows(endless())
+    next(found)
+    assert taken == [0]
+
+
+@given(st.permutations(STEPS))
+def test_the_order_of_steps_in_an_answer_does_not_matter(steps: list[dict[str, Any]]) -> None:
+    usual = list(tracking_rows([order(parcel())]))
+    assert list(tracking_rows([order(parcel(status=steps))])) == usual
+    assert list(tracking_rows([order(parcel(status={s["key"]: s for s in steps}))])) == usual
