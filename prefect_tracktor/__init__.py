@@ -44,4 +44,62 @@ from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.thresholds import ThresholdOverride, Thresholds
+from prefect_tracktor.tracking.rows import tracking_rows
+from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
+
+__version__ = version("prefect-tracktor")
+
+__all__ = [
+    "APIConnectionError",
+    "AsyncTracktorClient",
+    "AuthenticationError",
+    "Batch",
+    "BatchFailed",
+    "Carrier",
+    "CompletedOrders",
+    "Condition",
+    "DesiredStatus",
+    "EmailTemplate",
+    "ExceptionStatus",
+    "Failure",
+    "Fulfillment",
+    "IncompleteRun",
+    "InvalidInput",
+    "InvalidResponse",
+    "LimitExceeded",
+    "LineItem",
+    "Mailer",
+    "Mode",
+    "NotFound",
+    "NotificationLedger",
+    "Order",
+    "OrderFacts",
+    "OrderFile",
+    "RateLimited",
+    "ReadOnlyAccount",
+    "ReadingOptions",
+    "ServerError",
+    "ShipmentStatus",
+    "ShopifyCredentials",
+    "ShopifyOrders",
+    "StatusFile",
+    "StatusOption",
+    "StatusQuery",
+    "StatusStage",
+    "ThresholdOverride",
+    "Thresholds",
+    "TrackingStatus",
+    "TracktorClient",
+    "TracktorCredentials",
+    "TracktorError",
+    "TransportLimits",
+    "UnprocessableValue",
+    "WantedWebhook",
+    "Webhook",
+    "WebhookSubscription",
+    "WebhookTopic",
+    "conditions_of",
+    "most_urgent",
     "tracking_rows",
+]

@@ -25,8 +25,8 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp, Unusable
-from prefect_tracktor.runs.status_news import WITH_DEFAULT_TEMPLATE
 from prefect_tracktor.models import status_key
+from prefect_tracktor.runs.status_news import WITH_DEFAULT_TEMPLATE
 from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
 
 Wish = TypeVar("Wish")
