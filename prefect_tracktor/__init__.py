@@ -21,7 +21,7 @@ from prefect_tracktor.errors import (
     UnprocessableValue,
 )
 from prefect_tracktor.http.transport import TransportLimits
-from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.messages.template import Brand, EmailTemplate, Words
 from prefect_tracktor.models import (
     Carrier,
     ExceptionStatus,
@@ -50,6 +50,7 @@ __all__ = [
     "AuthenticationError",
     "Batch",
     "BatchFailed",
+    "Brand",
     "Carrier",
     "CompletedOrders",
     "DesiredStatus",
@@ -86,4 +87,5 @@ __all__ = [
     "Webhook",
     "WebhookSubscription",
     "WebhookTopic",
+    "Words",
 ]

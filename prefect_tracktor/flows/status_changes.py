@@ -24,7 +24,7 @@ from prefect_tracktor.errors import (
     MailServerError,
 )
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.messages.template import EmailTemplate, status_template
+from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS, TO_TELL_OF_STATUSES
 from prefect_tracktor.runs.missing import suspicion_about
@@ -315,7 +315,7 @@ def _words(
 ) -> dict[str, EmailTemplate]:
     """The words for each status; none may be without."""
     given = {status_key(status): template for status, template in (templates or {}).items()}
-    words = dict.fromkeys(WITH_DEFAULT_WORDS, status_template()) | given
+    words = dict.fromkeys(WITH_DEFAULT_WORDS, EmailTemplate(about="status")) | given
     if not statuses or "" in statuses:
         raise InvalidInput("name at least one status, such as 'delivered'; none may be blank")
     without = sorted(set(statuses) - words.keys())
