@@ -75,7 +75,7 @@ def write(
     language = language or language_of(template, order, about)
     sentences, labels = words_for(about, language, template.words)
     brand = template.brand
-    context = {
+    context: dict[str, Any] = {
         "order": order,
         "fulfillments": tuple(fulfillments),
         "is_part": about != "all_delivered" and _is_part(order, fulfillments),
@@ -296,7 +296,7 @@ def _money(amount: Any, labels: dict[str, str], currency: str) -> str:
     if amount is None or not currency or not amount.is_finite():
         return ""
     whole, _, cents = f"{amount:,f}".partition(".")
-    thousands, decimal = labels["separators"]
+    thousands, decimal = tuple(labels["separators"])
     digits = whole.replace(",", thousands) + (decimal + cents.ljust(2, "0") if cents else "")
     return (
         f"{currency}{digits}" if _is_sign_before(currency, labels) else f"{digits}\u00a0{currency}"
