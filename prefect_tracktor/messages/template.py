@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
@@ -28,7 +28,17 @@ _FORMS = {
     "months": (re.compile(r"\S+( \S+){11}"), "twelve words with single blanks between them"),
     "separators": (re.compile(r".."), "two characters: that of thousands, that of decimals"),
 }
-_PART = ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+
+
+def _in_a_form(schema: dict[str, Any]) -> None:
+    schema["description"] = schema["description"].partition("\n")[0]
+    in_order(schema)
+
+
+# of what is a part of the block
+_PART = ConfigDict(
+    extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=_in_a_form
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ class RenderedEmail:
 
 
 class Brand(BaseModel):
-    """How messages look: name, logo, color, and what stands below. All of it is optional.
+    """How messages look: name, logo, color and footer. All of it is optional.
 
     Attributes:
         shop_name: The name; if empty, that of the sender.
@@ -80,7 +90,7 @@ class Brand(BaseModel):
         '#0b6e4f'
     """
 
-    model_config = _PART | ConfigDict(frozen=True)
+    model_config = _PART
 
     shop_name: str = Field(
         default="",
@@ -199,7 +209,7 @@ class Words(BaseModel):
         'Viel Freude damit!'
     """
 
-    model_config = _PART | ConfigDict(frozen=True)
+    model_config = _PART
 
     language: str = Field(
         default="en",
@@ -302,7 +312,7 @@ class EmailTemplate(Block):
     Example:
         Look like your shop, and write a sentence of your own:
         ```python
-        from prefect_tracktor import Brand, EmailTemplate, Words
+        from prefect_tracktor import EmailTemplate, Brand, Words
 
         template = EmailTemplate.load("BLOCK_NAME")
         template.brand = Brand(shop_name="Your Shop", color="#0b6e4f")

@@ -26,7 +26,6 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.errors import DatabaseError, MailServerError, TemplateError
 from prefect_tracktor.messages.smtp import verify_login
-from prefect_tracktor.messages.template import status_template
 from prefect_tracktor.sandbox import Faults, MailServer, Sandbox, Shop
 from prefect_tracktor.storage.database import DatabaseBlock
 from prefect_tracktor.webhooks import WebhookQueue
@@ -130,7 +129,7 @@ def test_of_a_query_the_first_row_is_read_and_nothing_is_changed(tmp_path: Path)
 
 def test_the_default_words_can_be_written_whatever_is_known_of_an_order() -> None:
     EmailTemplate().verify()
-    status_template().verify()
+    EmailTemplate(about="status").verify()
 
 
 @pytest.mark.parametrize(

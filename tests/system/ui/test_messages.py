@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from prefect_tracktor import EmailTemplate, Order
-from prefect_tracktor.messages.template import ShopInfo, status_template
+from prefect_tracktor.messages.template import ShopInfo
 from tests.system.ui.conftest import ColorScheme, Picture
 
 pytestmark = pytest.mark.ui
@@ -99,7 +99,7 @@ def message(kind: str, *, parcels: int = 2) -> str:
             "fulfillments": [parcel | state for parcel in PARCELS[:parcels]],
         }
     )
-    template = EmailTemplate() if kind == "expired" else status_template()
+    template = EmailTemplate() if kind == "expired" else EmailTemplate(about="status")
     return template.render(order, order.fulfillments, shop=SHOP).html
 
 
