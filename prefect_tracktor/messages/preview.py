@@ -8,6 +8,7 @@ from typing import Any
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 
+from prefect_tracktor.errors import TemplateError
 from prefect_tracktor.messages.template import EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.words import KINDS, LANGUAGES, About, missing_words
 from prefect_tracktor.messages.writing import language_of, write
@@ -168,12 +169,17 @@ def _write_template(folder: Path, template: EmailTemplate) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for about in KINDS:
-        cells = []
-        for language in _languages(template, about):
-            email = template.preview(about=about, language=language)
-            file = folder / f"{about}-{language}.html"
-            file.write_text(email.html, encoding="utf-8")
-            link = f'<a href="{folder.name}/{file.name}">{escape(email.subject)}</a>'
-            cells.append(f"<td>{link}</td>")
-        rows.append(f"<tr><th>{about}</th>{''.join(cells)}</tr>")
+        languages = _languages(template, about)
+        cells = "".join(_write(folder, template, about, language) for language in languages)
+        rows.append(f"<tr><th>{about}</th>{cells}</tr>")
     return f"<table>{''.join(rows)}</table>"
+
+
+def _write(folder: Path, template: EmailTemplate, about: About, language: str) -> str:
+    try:
+        email = template.preview(about=about, language=language)
+    except TemplateError as error:
+        return f"<td>{escape(str(error))}</td>"
+    file = folder / f"{about}-{language}.html"
+    file.write_text(email.html, encoding="utf-8")
+    return f'<td><a href="{folder.name}/{file.name}">{escape(email.subject)}</a></td>'
