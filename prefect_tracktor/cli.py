@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -98,6 +99,23 @@ def deploy(
     return commands.deploy(
         selection, work_pool=work_pool, image=image, pip_packages=pip_package, dry_run=dry_run
     )
+
+
+@app.command(sort_key=4)
+def preview(*, out: Path = Path("tracktor-preview"), no_open: bool = False) -> None:
+    """Write your messages to customers as HTML files, in all languages, and open them."""
+    from prefect_tracktor.messages.preview import saved_templates, write_gallery
+    from prefect_tracktor.messages.template import EmailTemplate
+
+    try:
+        saved = saved_templates()
+    except httpx.HTTPError as error:
+        saved = {}
+        print(f"Without your saved templates: Prefect's API does not answer ({error!r})")
+    index = write_gallery(out, {"default": EmailTemplate()} | saved)
+    print(f"wrote {index}")
+    if not no_open:
+        webbrowser.open(index.resolve().as_uri())
 
 
 @app.command(sort_key=5, help_flags=[], version_flags=[])

@@ -14,7 +14,8 @@ from typing import Any
 from email_validator import EmailNotValidError, validate_email
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.messages.template import RenderedEmail, one_line
+from prefect_tracktor.messages.template import RenderedEmail
+from prefect_tracktor.messages.values import one_line
 
 
 class _AsWritten(EmailPolicy):

@@ -7,17 +7,29 @@ ever, doubles a text, or calls itself ends with an error that has its line.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, nodes, pass_context
+from jinja2 import (
+    StrictUndefined,
+    Template,
+    TemplateSyntaxError,
+    UndefinedError,
+    meta,
+    nodes,
+    pass_context,
+)
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 from pydantic import BaseModel
+
+from prefect_tracktor.errors import InvalidInput, TemplateError
+from prefect_tracktor.messages.values import one_line, web_address
 
 LONGEST_PART = 1_000_000
 
@@ -37,6 +49,9 @@ _FILTERS_WITH_WIDTH = frozenset(
 _METHODS_WITH_WIDTH = frozenset(
     {"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"}
 )
+# how Jinja names a template without a file in tracebacks
+_TEMPLATE_FILE = "<template>"
+_QUOTED = re.compile(r"'(\w+)'")
 _WIDE_FORMAT = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\*|\d{4})")
 
 
@@ -271,3 +286,73 @@ def _refuse_large(operator: str, left: Any, right: Any) -> None:
 
 def _too_large() -> TooMuch:
     return TooMuch("it makes a text or a number larger than any message needs")
+
+
+def check_template(field: str, source: str, names: Collection[str], *, escape: bool) -> None:
+    """Refuse a template that has a fault, or uses a name that it is not given."""
+    environment = _environment(escape=escape)
+    try:
+        tree = environment.parse(source)
+        unknown = meta.find_undeclared_variables(tree) - environment.globals.keys() - set(names)
+        _compiled(source, escape=escape)
+    except TemplateSyntaxError as wrong:
+        raise InvalidInput(f"{field}, line {wrong.lineno}: {wrong.message}") from None
+    except (RecursionError, SyntaxError, MemoryError):  # Python's own limits
+        raise InvalidInput(f"{field}: it is nested too deeply: make it simpler") from None
+    if unknown:
+        raise InvalidInput(
+            f"{field}: unknown name {', '.join(sorted(unknown))}; a template may use"
+            f" {', '.join(names)}"
+        )
+    if any(meta.find_referenced_templates(tree)):
+        raise InvalidInput(f"{field}: a template stands alone; write out what it includes")
+
+
+def render_template(field: str, source: str, context: dict[str, Any], *, escape: bool) -> str:
+    """Render a template within limits."""
+    try:
+        with within_limits():
+            part = _compiled(source, escape=escape).render(context)
+            refuse_too_long(part)
+    except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, call a number ...
+        raise failure(field, context["order"].order_id, _diagnosis(wrong, source)) from None
+    return part
+
+
+def failure(field: str, order_id: int, problem: str) -> TemplateError:
+    """The error that a part of a message cannot be written."""
+    return TemplateError(
+        f"the e-mail template's {field} fails for order {order_id}: {problem}. Nothing was sent:"
+        " correct the EmailTemplate block.",
+        may_have_arrived=False,
+    )
+
+
+@lru_cache(maxsize=2)
+def _environment(*, escape: bool) -> LimitedEnvironment:
+    made = environment(escape=escape)
+    made.filters |= {"web_address": web_address, "one_line": one_line}
+    return made
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: str, *, escape: bool) -> Template:
+    return _environment(escape=escape).compiled(source)
+
+
+def _diagnosis(wrong: Exception, source: str) -> str:
+    """Line and cause. Of Jinja's words only names from the template: others may be a customer's."""
+    lines = [
+        line
+        for frame, line in traceback.walk_tb(wrong.__traceback__)
+        if frame.f_code.co_filename == _TEMPLATE_FILE
+    ]
+    place = f"line {lines[-1]}: " if lines and not isinstance(wrong, TooLong) else ""
+    if isinstance(wrong, TooMuch):
+        return f"{place}{wrong}"
+    if isinstance(wrong, SecurityError):
+        return f"{place}it reaches for something that templates may not use"
+    if isinstance(wrong, UndefinedError):
+        names = [name for name in _QUOTED.findall(str(wrong)) if name in source]
+        return f"{place}unknown name {names[-1]}" if names else f"{place}unknown name"
+    return f"{place}{type(wrong).__name__}"

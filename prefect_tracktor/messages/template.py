@@ -1,47 +1,53 @@
-"""What a message says: templates that shops write, rendered so that nothing in them can do harm."""
+"""The block with a shop's messages: how they look, and what they say in which language."""
 
 import re
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.resources import files
-from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from typing import Any, Literal
 
-from jinja2 import Template, TemplateSyntaxError, UndefinedError, meta
-from jinja2.exceptions import SecurityError
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
-from prefect_tracktor.errors import InvalidInput, TemplateError
-from prefect_tracktor.messages.rendering import (
-    LimitedEnvironment,
-    TooLong,
-    TooMuch,
-    environment,
-    refuse_too_long,
-    within_limits,
-)
+from prefect_tracktor.block import BLOCK_CONFIG, in_order, logo
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.messages.values import clean, one_line
+from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
 from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.times import parse_zone
+from prefect_tracktor.validation import checked_address
 
-_CONTEXT = ("order", "fulfillments", "is_part", "shop", "tracking_page")
-
+# what sentences and whole templates may use
+CONTEXT = (
+    *("order", "fulfillments", "is_part", "shop", "tracking_page"),
+    *("language", "your_order", "this_order", "several", "status"),
+)
 _LONGEST_SUBJECT = 200
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_LANGUAGE = re.compile(r"[a-z]{2,3}")
+_FORMS = {
+    "months": (re.compile(r"\S+( \S+){11}"), "twelve words with single blanks between them"),
+    "separators": (re.compile(r".."), "two characters: that of thousands, that of decimals"),
+}
 
-_CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-# how Jinja names a template without a file in tracebacks
-_TEMPLATE_FILE = "<template>"
-_QUOTED = re.compile(r"'(\w+)'")
+
+def _in_a_form(schema: dict[str, Any]) -> None:
+    schema["description"] = schema["description"].partition("\n")[0]
+    in_order(schema)
+
+
+# of what is a part of the block
+_PART = ConfigDict(
+    extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=_in_a_form
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ShopInfo:
-    """The shop, as a template sees it."""
+    """The shop, as a template sees it; `email` is where replies go."""
 
     name: str
     url: str = ""
+    email: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,91 +62,261 @@ class RenderedEmail:
         subject = one_line(self.subject)
         if len(subject) > _LONGEST_SUBJECT:
             subject = f"{subject[: _LONGEST_SUBJECT - 1].rstrip()}…"
-        cleaned = {"subject": subject, "text": _clean(self.text), "html": _clean(self.html)}
+        cleaned = {"subject": subject, "text": clean(self.text), "html": clean(self.html)}
         for part, words in cleaned.items():
             object.__setattr__(self, part, words)
 
 
-def one_line(value: str | None) -> str:
-    r"""A text with all white space folded to single blanks, and without control characters."""
-    return " ".join(_clean(value or "").split())
+class Brand(BaseModel):
+    """How messages look: name, logo, color and footer. All of it is optional.
 
+    Attributes:
+        shop_name: The name; if empty, that of the sender.
+        logo: The logo's https address; if empty, messages show the name and load no picture.
+        logo_width: Its width in pixels.
+        color: Of the button and the progress bar, as #rrggbb.
+        contact: The e-mail address for questions and the reply button.
+        address: The postal address, in lines.
+        imprint: What your law asks for, in lines; a line that is an https address becomes a link.
+        currency: Of order totals, such as EUR or $.
+        time_zone: Of the times in messages, by its IANA name.
 
-def _clean(text: str) -> str:
-    """Without control characters and halves of characters, and with one kind of line break."""
-    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return "\n".join(_CONTROL_CHARACTERS.sub("", line).rstrip() for line in whole.splitlines())
+    Raises:
+        pydantic.ValidationError: A value cannot be used; the message names the field and says how
+            it is written.
 
+    Example:
+        >>> Brand(shop_name="Ada's Mugs", color="#0b6e4f").color
+        '#0b6e4f'
+    """
 
-def web_address(value: str | None) -> str:
-    """An address as a link may have it: http or https, or nothing."""
-    text = (value or "").strip()
-    if " " in text or not text.isprintable():
-        return ""
-    try:
-        parts = urlsplit(text)
-        if not parts.scheme or "." in parts.scheme:
-            text = f"https://{text.removeprefix('//')}"
-            parts = urlsplit(text)
-        plain = parts.hostname and parts.username is None and parts.port != 0
-    except ValueError:
-        return ""
-    return text if plain and parts.scheme in {"http", "https"} else ""
+    model_config = _PART
 
-
-def tracking_page_address(shop_url: str | None, order: Order) -> str:
-    """The customer's own tracking page for an order [vendor]."""
-    shop = urlsplit(web_address(shop_url))
-    if not (shop.netloc and order.order_name and order.order_email):
-        return ""
-    query = urlencode(
-        {"order": order.order_name, "email": order.order_email}, errors="replace", quote_via=quote
+    shop_name: str = Field(
+        default="",
+        max_length=100,
+        title="Shop name",
+        description="Shown above and below each message. Empty: the sender's name.",
+        examples=["Your Shop"],
     )
-    return f"{shop.scheme}://{shop.netloc}{shop.path.rstrip('/')}/apps/tracktor/track?{query}"
+    logo: str = Field(
+        default="",
+        title="Logo",
+        description="The https address of a PNG or JPEG. Empty: the shop's name, and messages load"
+        " no picture.",
+        examples=["https:// ... /logo.png"],
+    )
+    logo_width: int = Field(
+        default=140,
+        ge=16,
+        le=552,
+        title="Width of the logo",
+        description="In pixels, from 16 to 552.",
+    )
+    color: str = Field(
+        default="#1f2430",
+        title="Color",
+        description="Of the button and the progress bar, written as #rrggbb. The text on it turns"
+        " black or white, whichever reads better.",
+        examples=["#0b6e4f"],
+    )
+    contact: str = Field(
+        default="",
+        title="E-mail address for questions",
+        description="Shown in the footer; the reply button writes to it. Empty: the address that"
+        " replies go to, and none in the footer.",
+        examples=["help@your-shop.example"],
+    )
+    address: str = Field(
+        default="",
+        max_length=500,
+        title="Postal address",
+        description="Shown in the footer, line by line.",
+    )
+    imprint: str = Field(
+        default="",
+        max_length=2000,
+        title="Imprint",
+        description="What your law asks for, such as the company's register number, line by line. A"
+        " line that is an https address becomes a link.",
+    )
+    currency: str = Field(
+        default="",
+        max_length=5,
+        title="Currency",
+        description="Of order totals, as a code or a sign. Empty: totals are left out.",
+        examples=["EUR", "$"],
+    )
+    time_zone: str = Field(
+        default="UTC",
+        title="Time zone",
+        description="Of the times in messages, by its IANA name.",
+        examples=["Europe/Berlin"],
+    )
+
+    @field_validator("logo")
+    @classmethod
+    def _logo_is_safe(cls, value: str) -> str:
+        return checked_address(value, field="logo") if value else ""
+
+    @field_validator("color")
+    @classmethod
+    def _color_is_one(cls, value: str) -> str:
+        if not _COLOR.fullmatch(value.strip()):
+            raise InvalidInput("color must be # and six hexadecimal digits, such as #0b6e4f")
+        return value.strip().lower()
+
+    @field_validator("contact")
+    @classmethod
+    def _contact_is_one(cls, value: str) -> str:
+        from prefect_tracktor.messages.email import validated_address
+
+        return validated_address(value, field="contact") if value else ""
+
+    @field_validator("time_zone")
+    @classmethod
+    def _time_zone_is_one(cls, value: str) -> str:
+        parse_zone(value)
+        return value
 
 
-def _packaged(name: str) -> str:
-    return (files(__package__) / "default_template" / f"{name}.jinja").read_text("utf-8").strip()
+class Words(BaseModel):
+    """A shop's own words in a language. What is left empty keeps the default words.
 
+    Sentences are plain text, as Jinja templates; a blank line begins a paragraph. They may use
+    what `EmailTemplate` names, above all `your_order`, which begins a sentence: *Your order #1001*,
+    or *Part of your order #1001* where only some parcels are meant. `this_order` leaves out the
+    number. `{{ "" }}` leaves a sentence out.
 
-def _subject(kind: str) -> str:
-    return _packaged(f"{kind}/subject.txt")
+    Attributes:
+        language: Its code, such as `de`. A language beyond those that are shipped needs `subject`,
+            `opening`, `closing`, `why` and all `labels`.
+        about: What message they are for.
+        subject: The subject.
+        headline: The headline; by default the subject.
+        opening: Above the parcels.
+        advice: Below the parcels: what to do.
+        closing: The last sentence.
+        button: On the button that leads to the order.
+        why: Below the message: why the customer gets it.
+        labels: The small words, by name, such as `{"track": "Where is it?"}`.
 
+    Raises:
+        pydantic.ValidationError: A template has a fault, or a label does not exist.
 
-def _body(kind: str, form: str) -> str:
-    """A whole template, as a person edits it: the frame with the words of its kind."""
-    body = _packaged(f"frame.{form}").replace("[[subject]]", _subject(kind))
-    for slot in ("before", "after", "closing"):
-        body = body.replace(f"[[{slot}]]", _packaged(f"{kind}/{slot}.{form}"))
-    return f"{body}\n"
+    Example:
+        >>> Words(language="de", about="delivered", closing="Viel Freude damit!").closing
+        'Viel Freude damit!'
+    """
+
+    model_config = _PART
+
+    language: str = Field(
+        default="en",
+        title="Language",
+        description="The language of these words, by its code: en, de, fr, es, or another one if"
+        " you write all words.",
+        examples=list(LANGUAGES),
+    )
+    about: Literal["any", About] = Field(
+        default="any",
+        title="For which message",
+        description="What the message is about; any: all messages of this template.",
+    )
+    subject: str = Field(
+        default="",
+        title="Subject",
+        description="Such as: {{ your_order }} is on its way. Empty: the default, as everywhere"
+        " here.",
+    )
+    headline: str = Field(
+        default="",
+        title="Headline",
+        description="The large words. Empty: the same as the subject.",
+    )
+    opening: str = Field(
+        default="", title="Opening", description="What happened, above the parcels."
+    )
+    advice: str = Field(
+        default="", title="Advice", description="What the customer can do, below the parcels."
+    )
+    closing: str = Field(default="", title="Closing", description="The last sentence.")
+    button: str = Field(
+        default="", title="Button", description="The words on the button that shows the order."
+    )
+    why: str = Field(
+        default="",
+        title="Why",
+        description="In the footer: why the customer gets this message.",
+    )
+    labels: dict[str, str] = Field(
+        default={},
+        title="Small words",
+        description="By name, such as track or regards; the handbook lists them.",
+    )
+
+    @field_validator("language")
+    @classmethod
+    def _language_is_a_code(cls, value: str) -> str:
+        return _checked_language(value)
+
+    @field_validator("subject", "headline", "opening", "advice", "closing", "button", "why")
+    @classmethod
+    def _sentence_is_sound(cls, source: str, info: ValidationInfo) -> str:
+        _check(str(info.field_name), source)
+        return source
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_known(cls, labels: dict[str, str]) -> dict[str, str]:
+        known = shipped("en")["labels"]
+        if unknown := sorted(labels.keys() - known.keys()):
+            raise InvalidInput(
+                f"labels: there is no {', '.join(unknown)}; there are {', '.join(known)}"
+            )
+        for name, (form, told) in _FORMS.items():
+            if not form.fullmatch(labels.get(name, known[name])):
+                raise InvalidInput(f"labels.{name} must be {told}")
+        return labels
 
 
 class EmailTemplate(Block):
-    """The text of an email: subject, plain text and HTML, as Jinja templates.
+    """The messages to customers: how they look, and what they say.
 
-    They may use `order`, `fulfillments` (the order's parcels that the message is about), `is_part`
-    (whether the order has more than these, or is still to be sent in part), `shop` (`name`, `url`)
-    and `tracking_page` (an address, or empty). A value that is not known prints as nothing. The
-    filter `web_address` makes any address safe to link to, and `one_line` keeps a text from
-    pretending to be several. In HTML all values are escaped. A template that loops without end, or
-    writes more than any message needs, fails.
+    The words are shipped in English, German, French and Spanish; write your own sentence by
+    sentence in `words`, or a whole part of the message in `subject`, `text` or `html`. All are
+    Jinja templates, and may use `order`, `fulfillments` (the parcels that the message is about),
+    `is_part` (whether the order has more than these, or is still to be sent in part), `several`,
+    `status` (in words), `your_order`, `this_order`, `language`, `shop` (`name`, `url`, `email`) and
+    `tracking_page` (an address, or empty). A value that is not known prints as nothing. The filter
+    `web_address` makes any address safe to link to, and `one_line` keeps a text from pretending to
+    be several. In HTML all values are escaped. A template that loops without end, or writes more
+    than any message needs, fails.
 
     Attributes:
-        subject: The subject; line breaks become blanks.
-        text: The plain text part.
-        html: The HTML part.
+        about: What its messages are about, if the flow does not say: `status` is the status that
+            the parcels are in.
+        brand: Name, logo, color and footer.
+        language: The shop's language, by its code: for customers whose own is not known, or has no
+            words.
+        customers_language: Write in the language of the order, where it is known.
+        words: The shop's own words, by language and message.
+        subject: A subject for all languages; line breaks become blanks.
+        text: A whole plain text part for all languages.
+        html: A whole HTML part for all languages.
 
     Raises:
         pydantic.ValidationError: A template has a syntax error, or uses a name that it is not
             given; the message says which field, line and name.
 
     Example:
-        Write your own words:
+        Look like your shop, and write a sentence of your own:
         ```python
-        from prefect_tracktor import EmailTemplate
+        from prefect_tracktor import EmailTemplate, Brand, Words
 
         template = EmailTemplate.load("BLOCK_NAME")
-        template.subject = "Your order {{ order.order_name }}: we are looking into it"
+        template.brand = Brand(shop_name="Your Shop", color="#0b6e4f")
+        template.words = [Words(about="delivered", closing="Enjoy it!")]
         template.save("BLOCK_NAME", overwrite=True)
         ```
     """
@@ -148,38 +324,89 @@ class EmailTemplate(Block):
     _block_type_name = "Tracktor Email Template"
     _block_type_slug = "tracktor-email-template"
     _logo_url = logo("email-edit")
-    _description = "The text of an email: subject, plain text and HTML, as Jinja templates."
+    _description = "The messages to customers: how they look, and what they say in which language."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
+    about: About = Field(
+        default="expired",
+        title="What it is about",
+        description="Which words are used, where a flow does not say it; status: those for the"
+        " status that the parcels are in.",
+    )
+    brand: Brand = Field(
+        default=Brand(),
+        title="Brand",
+        description="Name, logo, color and footer.",
+    )
+    language: str = Field(
+        default="en",
+        title="The shop's language",
+        description="en, de, fr, es, or a language that has words of yours. For customers whose own"
+        " language is not known, or has no words.",
+        examples=list(LANGUAGES),
+    )
+    customers_language: bool = Field(
+        default=True,
+        title="Write in the customer's language",
+        description="Where the order says which, and there are words in it.",
+    )
+    words: list[Words] = Field(
+        default=[],
+        title="Your own words",
+        description="An entry for each language and message in which you want to say something in"
+        " other words.",
+    )
     subject: str = Field(
-        default=_subject("expired"),
-        title="Subject",
-        description="The subject, as a Jinja template; it may use order, fulfillments, is_part,"
-        " shop and tracking_page.",
+        default="",
+        title="Subject for all languages",
+        description="A Jinja template in place of all subjects. Empty: the words above.",
     )
     text: str = Field(
-        default=_body("expired", "txt"),
-        title="Plain text",
-        description="The plain text part, as a Jinja template; the same names may be used. Drag the"
-        " field's lower right corner to see all of it.",
+        default="",
+        title="Plain text for all languages",
+        description="A Jinja template in place of the whole plain text part. Empty: the words"
+        " above.",
     )
     html: str = Field(
-        default=_body("expired", "html"),
-        title="HTML",
-        description="The HTML part, as a Jinja template; the same names may be used, and all values"
-        " are escaped.",
+        default="",
+        title="HTML for all languages",
+        description="A Jinja template in place of the whole HTML part; all values are escaped."
+        " Empty: the words above.",
     )
+
+    @field_validator("language")
+    @classmethod
+    def _language_is_a_code(cls, value: str) -> str:
+        return _checked_language(value)
+
+    @field_validator("words")
+    @classmethod
+    def _words_are_whole(cls, words: list[Words], info: ValidationInfo) -> list[Words]:
+        for entry in words:
+            about = info.data.get("about", "expired") if entry.about == "any" else entry.about
+            if missing := missing_words(about, entry.language, words):
+                raise InvalidInput(
+                    f"words: {entry.language} is not a language that is shipped"
+                    f" ({', '.join(LANGUAGES)}), and lacks {', '.join(missing)}: write them, too"
+                )
+        return words
 
     @field_validator("subject", "text", "html")
     @classmethod
     def _template_is_sound(cls, source: str, info: ValidationInfo) -> str:
-        _check(str(info.field_name), source)
+        _check(str(info.field_name), source, escape=info.field_name == "html")
         return source
 
     def render(
-        self, order: Order, fulfillments: Sequence[Fulfillment], *, shop: ShopInfo
+        self,
+        order: Order,
+        fulfillments: Sequence[Fulfillment],
+        *,
+        shop: ShopInfo,
+        about: About | None = None,
+        language: str | None = None,
     ) -> RenderedEmail:
         """Write the message for an order.
 
@@ -187,6 +414,8 @@ class EmailTemplate(Block):
             order: The order.
             fulfillments: The parcels that the message is about.
             shop: The shop.
+            about: What it is about; by default what the template is about.
+            language: The language; by default that of the customer or of the shop.
 
         Returns:
             The words.
@@ -199,27 +428,47 @@ class EmailTemplate(Block):
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
             >>> parcels = [Fulfillment(fulfillment_id=7)]
             >>> EmailTemplate().render(order, parcels, shop=ShopInfo("Your Shop")).subject
-            'About the tracking of your order #1001'
+            'Your order #1001: the tracking has stopped'
         """
-        context = {
-            "order": order,
-            "fulfillments": tuple(fulfillments),
-            "is_part": _is_part(order, fulfillments),
-            "shop": ShopInfo(name=shop.name, url=web_address(shop.url)),
-            "tracking_page": tracking_page_address(shop.url, order),
-        }
-        rendered = RenderedEmail(
-            subject=_render("subject", self.subject, context),
-            text=_render("text", self.text, context),
-            html=_render("html", self.html, context),
-        )
-        for field in ("subject", "text", "html"):
-            if not getattr(rendered, field).strip():
-                raise _failure(field, order.order_id, "it comes out empty")
-        return rendered
+        from prefect_tracktor.messages.writing import write
+
+        return write(self, order, fulfillments, shop, about=about or self.about, language=language)
+
+    def preview(
+        self,
+        order: Order | None = None,
+        fulfillments: Sequence[Fulfillment] | None = None,
+        *,
+        shop: ShopInfo | None = None,
+        about: About | None = None,
+        language: str | None = None,
+    ) -> RenderedEmail:
+        """Write the message as it may be shown to others: without personal data.
+
+        Args:
+            order: The order, whose personal data is masked; by default a made-up one.
+            fulfillments: The parcels that the message is about; by default all.
+            shop: The shop; by default a made-up one.
+            about: What it is about; by default what the template is about.
+            language: The language; by default that of the customer or of the shop.
+
+        Returns:
+            The words.
+
+        Raises:
+            TemplateError: As of `render`.
+
+        Example:
+            >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
+            >>> EmailTemplate().preview(order).text.splitlines()[0]
+            'Hello A***,'
+        """
+        from prefect_tracktor.messages.preview import preview
+
+        return preview(self, order, fulfillments, shop, about=about, language=language)
 
     def verify(self) -> None:
-        """Render the message for two made-up orders, one with all details and one with few.
+        """Write each message for two made-up orders, one with all details and one with few.
 
         Raises:
             TemplateError: A template fails; the message names field and line.
@@ -231,121 +480,18 @@ class EmailTemplate(Block):
             prefect_tracktor.errors.TemplateError: the e-mail template's subject fails
             ...
         """
-        for order in _made_up_orders():
-            self.render(
-                order, order.fulfillments, shop=ShopInfo("Your Shop", "https://shop.example")
-            )
+        from prefect_tracktor.messages.preview import verify
+
+        verify(self)
 
 
-def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
-    to_be_sent = any(
-        (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
-    )
-    return to_be_sent or len(fulfillments) < len(order.fulfillments)
+def _checked_language(value: str) -> str:
+    if not _LANGUAGE.fullmatch(value.strip().lower()):
+        raise InvalidInput(f"language must be the code of a language, such as {LANGUAGES[0]}")
+    return value.strip().lower()
 
 
-def _made_up_orders() -> list[Order]:
-    known = {
-        "order_id": 1001,
-        "order_name": "#1001",
-        "order_email": "ada@example.com",
-        "customer_first_name": "Ada",
-        "customer_last_name": "Lovelace",
-        "customer_full_name": "Ada Lovelace",
-        "fulfillments": [
-            {
-                "fulfillment_id": 7,
-                "shop_url": "shop.example",
-                "order_name": "#1001",
-                "carrier": {"slug": "example-post", "name": "Example Post"},
-                "tracking_number": "AB123",
-                "tracking_url": "https://post.example/AB123",
-                "shipment_status": "in_transit",
-                "exception_status": "expired",
-                "latest_status": {
-                    "key": "in_transit",
-                    "label": "In Transit",
-                    "datetime": "2026-01-31T10:00:00Z",
-                },
-                "line_items": [{"name": "Mug", "quantity": 2}],
-            }
-        ],
-    }
-    little = {"order_id": 1002, "fulfillments": [{"fulfillment_id": 8}]}
-    return [Order.model_validate(facts) for facts in (known, little)]
+def _check(field: str, source: str, *, escape: bool = False) -> None:
+    from prefect_tracktor.messages.rendering import check_template
 
-
-def status_template() -> EmailTemplate:
-    """The default words about a parcel that is in transit, out for delivery or delivered."""
-    return EmailTemplate(
-        subject=_subject("status"), text=_body("status", "txt"), html=_body("status", "html")
-    )
-
-
-@lru_cache(maxsize=2)
-def _environment(*, escape: bool) -> LimitedEnvironment:
-    made = environment(escape=escape)
-    made.filters |= {"web_address": web_address, "one_line": one_line}
-    return made
-
-
-@lru_cache(maxsize=64)
-def _compiled(source: str, *, escape: bool) -> Template:
-    return _environment(escape=escape).compiled(source)
-
-
-def _check(field: str, source: str) -> None:
-    environment = _environment(escape=field == "html")
-    try:
-        tree = environment.parse(source)
-        names = meta.find_undeclared_variables(tree) - environment.globals.keys()
-        _compiled(source, escape=field == "html")
-    except TemplateSyntaxError as wrong:
-        raise InvalidInput(f"{field}, line {wrong.lineno}: {wrong.message}") from None
-    except (RecursionError, SyntaxError, MemoryError):  # Python's own limits
-        raise InvalidInput(f"{field}: it is nested too deeply: make it simpler") from None
-    if unknown := names - set(_CONTEXT):
-        raise InvalidInput(
-            f"{field}: unknown name {', '.join(sorted(unknown))}; a template may use"
-            f" {', '.join(_CONTEXT)}"
-        )
-    if any(meta.find_referenced_templates(tree)):
-        raise InvalidInput(f"{field}: a template stands alone; write out what it includes")
-    if not source.strip():
-        raise InvalidInput(f"{field} is empty: write it, or leave it out for the default")
-
-
-def _render(field: str, source: str, context: dict[str, Any]) -> str:
-    try:
-        with within_limits():
-            part = _compiled(source, escape=field == "html").render(context)
-            refuse_too_long(part)
-    except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, call a number ...
-        raise _failure(field, context["order"].order_id, _diagnosis(wrong, source)) from None
-    return part
-
-
-def _failure(field: str, order_id: int, problem: str) -> TemplateError:
-    return TemplateError(
-        f"the e-mail template's {field} fails for order {order_id}: {problem}. Nothing was sent:"
-        " correct the EmailTemplate block.",
-        may_have_arrived=False,
-    )
-
-
-def _diagnosis(wrong: Exception, source: str) -> str:
-    """Line and cause. Of Jinja's words only names from the template: others may be a customer's."""
-    lines = [
-        line
-        for frame, line in traceback.walk_tb(wrong.__traceback__)
-        if frame.f_code.co_filename == _TEMPLATE_FILE
-    ]
-    place = f"line {lines[-1]}: " if lines and not isinstance(wrong, TooLong) else ""
-    if isinstance(wrong, TooMuch):
-        return f"{place}{wrong}"
-    if isinstance(wrong, SecurityError):
-        return f"{place}it reaches for something that templates may not use"
-    if isinstance(wrong, UndefinedError):
-        names = [name for name in _QUOTED.findall(str(wrong)) if name in source]
-        return f"{place}unknown name {names[-1]}" if names else f"{place}unknown name"
-    return f"{place}{type(wrong).__name__}"
+    check_template(field, source, CONTEXT, escape=escape)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import webbrowser
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import prefect_tracktor
+from prefect_tracktor import EmailTemplate, Words
 from prefect_tracktor.cli import app, main
 from prefect_tracktor.errors import Unusable
+from prefect_tracktor.messages.words import KINDS, LANGUAGES
 from prefect_tracktor.setup.project import built_in, folder_of, write_project
 from tests.support.programs import PROJECT, free_port
 
@@ -220,6 +223,43 @@ def test_nothing_is_served_by_a_temporary_server(
     with temporary_settings({PREFECT_API_URL: None}):
         assert main(command) == 2
     assert "run prefect server start in another shell" in said()
+
+
+# ---- preview
+
+
+def test_preview_writes_each_message_of_each_template_in_each_language(
+    prefect_api: None, project: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    EmailTemplate(words=[Words(language="de", about="delivered", subject="Da <ist> es")]).save(
+        "to-be-seen", overwrite=True
+    )
+    fails = EmailTemplate(subject="{{ 1 // 0 }}")
+    fails.save("to-fail", overwrite=True)
+    assert main(["preview"]) == 0
+    assert "wrote tracktor-preview/index.html" in said()
+    assert opened == [(project / "tracktor-preview/index.html").as_uri()]
+    index = (project / "tracktor-preview/index.html").read_text("utf-8")
+    for template in ("default", "to-be-seen"):
+        files = {file.name for file in (project / "tracktor-preview" / template).iterdir()}
+        assert files == {f"{about}-{of}.html" for about in KINDS for of in LANGUAGES}
+        assert all(f'href="{template}/{name}"' in index for name in files)
+    assert "Da &lt;ist&gt; es</a>" in index
+    assert "subject fails for order 1001: line 1: ZeroDivisionError" in index
+    assert "Hello <bdi>" in (project / "tracktor-preview/default/expired-en.html").read_text()
+
+
+def test_preview_shows_the_default_where_prefect_does_not_answer(
+    project: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webbrowser, "open", pytest.fail)
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
+        assert main(["preview", "--no-open", "--out", "here"]) == 0
+    words = said()
+    assert "Without your saved templates: Prefect's API does not answer" in words
+    assert (project / "here/default/delivered-fr.html").is_file()
 
 
 def test_a_missing_extra_is_named_with_what_installs_it(

@@ -18,7 +18,6 @@ from prefect_tracktor.flows import (
     email_expired_exceptions,
     email_status_changes,
 )
-from prefect_tracktor.messages.template import status_template
 from prefect_tracktor.sandbox import MailServer
 from tests.support.mailers import mailer_of
 from tests.support.orders import OrderServer
@@ -110,7 +109,7 @@ def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
             mail,
             ledger,
             statuses=frozenset({"delivered", long}),
-            templates={long: status_template()},
+            templates={long: EmailTemplate(about="status")},
         )
     assert {failure.id for failure in report.failed} == {77, 78}
     assert len(written_to(mail)) == 5

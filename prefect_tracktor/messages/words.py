@@ -1,0 +1,62 @@
+"""The words of messages: those of the shipped languages, with a shop's own put in."""
+
+import tomllib
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, Protocol, get_args
+
+About = Literal[
+    "expired",
+    "exception",
+    "stalled",
+    "not_shipped",
+    "in_transit",
+    "out_for_delivery",
+    "delivered",
+    "all_delivered",
+    "status",
+]
+KINDS: tuple[About, ...] = get_args(About)
+LANGUAGES = ("en", "de", "fr", "es")
+
+SENTENCES = ("subject", "headline", "opening", "advice", "closing", "button", "why")
+_NEEDED = ("subject", "opening", "closing", "why")
+
+
+class OwnWords(Protocol):
+    """What a shop says in its own words."""
+
+    language: str
+    about: Any
+    labels: dict[str, str]
+
+
+@cache
+def shipped(language: str) -> dict[str, dict[str, str]]:
+    """The words of a language by kind, and its labels; none if it is not shipped."""
+    if language not in LANGUAGES:
+        return {}
+    return tomllib.loads((files(__package__) / "languages" / f"{language}.toml").read_text("utf-8"))
+
+
+def words_for(
+    kind: str, language: str, own: Iterable[OwnWords]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The sentences of a message, and the labels around them."""
+    ours = shipped(language)
+    sentences = ours.get("any", {}) | ours.get(kind, {})
+    labels = dict(ours.get("labels", {}))
+    fitting = [w for w in own if w.language == language and w.about in {"any", kind}]
+    for words in sorted(fitting, key=lambda w: w.about != "any"):
+        given = {name: getattr(words, name) for name in SENTENCES}
+        sentences |= {name: sentence for name, sentence in given.items() if sentence}
+        labels |= words.labels
+    return sentences, labels
+
+
+def missing_words(kind: str, language: str, own: Iterable[OwnWords]) -> list[str]:
+    """What a language needs yet before a message can be written in it."""
+    sentences, labels = words_for(kind, language, own)
+    needed = [name for name in _NEEDED if not sentences.get(name)]
+    return [*needed, *(f"labels.{name}" for name in shipped("en")["labels"] if name not in labels)]

@@ -1,0 +1,345 @@
+"""Writing a message: which words, which facts, in which frame."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+from prefect_tracktor.messages.rendering import failure, render_template
+from prefect_tracktor.messages.template import Brand, EmailTemplate, RenderedEmail, ShopInfo
+from prefect_tracktor.messages.values import one_line, tracking_page_address, web_address
+from prefect_tracktor.messages.words import About, missing_words, words_for
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
+from prefect_tracktor.times import parse_zone
+
+# so that no order makes a message that Gmail clips
+_MOST_PARCELS = 20
+_MOST_ITEMS = 10
+_LONGEST_NAME = 120
+_LONGEST_PREHEADER = 150
+
+_STAGES = ("ordered", "shipped", "out_for_delivery", "delivered")
+# how far a parcel has come that a message is about, whatever its status says
+_FROM_STAGE = {"expired": 1, "stalled": 1, "in_transit": 1}
+_AT_STAGE = {"not_shipped": 0, "out_for_delivery": 2, "delivered": 3, "all_delivered": 3}
+_TO_REPLY = frozenset({"expired", "exception"})
+_NOTHING_TO_TRACK = frozenset({"not_shipped", "delivered", "all_delivered", "status"})
+
+_WHITE_CARD, _DARK_CARD = "#ffffff", "#22252c"
+_VISIBLE = 3.0  # WCAG 2.2, 1.4.11
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    label: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    label: str
+    reached: bool
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    quantity: int | None
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    carrier: str
+    number: str
+    link: str
+    update: str
+    items: tuple[_Item, ...]
+    more: str
+
+
+def write(
+    template: EmailTemplate,
+    order: Order,
+    fulfillments: Sequence[Fulfillment],
+    shop: ShopInfo,
+    *,
+    about: About,
+    language: str | None,
+) -> RenderedEmail:
+    """Write the message for an order."""
+    about = _of_status(fulfillments) if about == "status" else about
+    language = language or language_of(template, order, about)
+    sentences, labels = words_for(about, language, template.words)
+    brand = template.brand
+    context: dict[str, Any] = {
+        "order": order,
+        "fulfillments": tuple(fulfillments),
+        "is_part": about != "all_delivered" and _is_part(order, fulfillments),
+        "several": len(fulfillments) > 1,
+        "status": _status(fulfillments[0].shown_status, labels) if fulfillments else "",
+        "language": language,
+        "shop": ShopInfo(
+            one_line(brand.shop_name or shop.name),
+            web_address(shop.url),
+            brand.contact or shop.email,
+        ),
+        "tracking_page": tracking_page_address(shop.url, order),
+    }
+    context |= _naming_the_order(order, labels, is_part=context["is_part"])
+    said = {
+        name: render_template(f"{name} ({language})", source, context, escape=False)
+        for name, source in sentences.items()
+        if not (name == "subject" and template.subject)
+    }
+    if template.subject:
+        said["subject"] = render_template("subject", template.subject, context, escape=False)
+    subject = one_line(said["subject"])
+    framed = context | {
+        "labels": labels,
+        "brand": brand,
+        "look": _look(brand.color),
+        "mail": _mail(subject, said, context, labels, brand, about),
+    }
+    parts = {"subject": subject}
+    for part in ("text", "html"):
+        own = getattr(template, part)
+        source, known = (own, context) if own else (_frame(part), framed)
+        parts[part] = render_template(part, source, known, escape=part == "html")
+    for part, words in parts.items():
+        if not words.strip():
+            raise failure(part, order.order_id, "it comes out empty")
+    return RenderedEmail(**parts)
+
+
+@cache
+def _frame(part: str) -> str:
+    name = "frame.txt.jinja" if part == "text" else "frame.html.jinja"
+    return (files(__package__) / "frames" / name).read_text("utf-8")
+
+
+def language_of(template: EmailTemplate, order: Order, about: str) -> str:
+    """The customer's language, or else the shop's, if there are words in it."""
+    locale = getattr(getattr(order, "facts", None), "locale", None)
+    asked = re.split("[-_]", locale)[0].lower() if isinstance(locale, str) else ""
+    wanted = [asked if template.customers_language else "", template.language]
+    fitting = (one for one in wanted if one and not missing_words(about, one, template.words))
+    return next(fitting, "en")
+
+
+def _of_status(fulfillments: Sequence[Fulfillment]) -> About:
+    """Which words there are for the status that all the parcels are in."""
+    statuses = {parcel.current_status for parcel in fulfillments}
+    for known in ("in_transit", "out_for_delivery", "delivered"):
+        if statuses == {known}:
+            return known
+    return "status"
+
+
+def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
+    to_be_sent = any(
+        (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
+    )
+    return to_be_sent or len(fulfillments) < len(order.fulfillments)
+
+
+def _naming_the_order(order: Order, labels: dict[str, str], *, is_part: bool) -> dict[str, str]:
+    named = labels["part_of_your_order" if is_part else "your_order"]
+    return {
+        "your_order": f"{named} {one_line(order.order_name)}".rstrip(),
+        "this_order": labels["this_part" if is_part else "this_order"],
+    }
+
+
+def _status(status: str | None, labels: dict[str, str]) -> str:
+    """A status in words: ours where there are some, else as the shop calls it."""
+    key = status_key(status or "")
+    return labels[key] if key in tuple(ShipmentStatus) else _short(one_line(status))
+
+
+def _mail(
+    subject: str,
+    said: dict[str, str],
+    context: dict[str, Any],
+    labels: dict[str, str],
+    brand: Brand,
+    about: About,
+) -> dict[str, Any]:
+    """What the frame shows."""
+    order, shop, parcels = context["order"], context["shop"], context["fulfillments"]
+    opening = _paragraphs(said["opening"])
+    parts = [_parcel(parcel, labels, brand) for parcel in parcels[:_MOST_PARCELS]]
+    track = _track_link(said, context, labels, parts, about)
+    reply = _Link(labels["reply"], _mail_address(shop.email, f"Re: {subject}"))
+    buttons = [reply] if shop.email and about in _TO_REPLY else []
+    return {
+        "subject": subject,
+        "headline": one_line(said.get("headline")) or subject,
+        "preheader": one_line(opening[0])[:_LONGEST_PREHEADER] if opening else "",
+        "hello": labels["hello"],
+        "name": one_line(order.customer_first_name),
+        "opening": opening,
+        "stages": _stages(parcels, labels, about),
+        "parcels": parts,
+        "more": _more(parcels, _MOST_PARCELS, labels),
+        "total": _money(order.total_price, labels, brand.currency),
+        "track": track,
+        "buttons": [*buttons, *([track] if track else [])],
+        "advice": _paragraphs(said.get("advice", "")),
+        "closing": _paragraphs(said["closing"]),
+        "footer": [said["why"], *_lines(brand.address), *_lines(brand.imprint)],
+        "contact": brand.contact,
+        "contact_link": _mail_address(brand.contact, f"Re: {subject}"),
+    }
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in map(one_line, text.splitlines()) if line]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1].rstrip()}…"
+
+
+def _mail_address(address: str, subject: str) -> str:
+    subject = subject.encode("utf-8", "replace").decode()
+    return f"mailto:{quote(address, safe='@')}?subject={quote(subject)}"
+
+
+def _track_link(
+    said: dict[str, str],
+    context: dict[str, Any],
+    labels: dict[str, str],
+    parcels: Sequence[_Parcel],
+    about: str,
+) -> _Link | None:
+    links = {parcel.link for parcel in parcels}
+    address = context["tracking_page"] or (links.pop() if len(links) == 1 else "")
+    label = labels["see" if about in _NOTHING_TO_TRACK else "track"]
+    return _Link(one_line(said.get("button")) or label, address) if address else None
+
+
+def _stages(
+    parcels: Iterable[Fulfillment], labels: dict[str, str], about: str
+) -> tuple[_Stage, ...]:
+    """The progress bar: as far as the parcel that has come least far."""
+    known = min(map(_stage_of, parcels), default=0)
+    reached = _AT_STAGE.get(about, max(known, _FROM_STAGE.get(about, 0)))
+    return tuple(
+        _Stage(labels[name], reached=place <= reached, current=place == reached)
+        for place, name in enumerate(_STAGES)
+    )
+
+
+def _stage_of(parcel: Fulfillment) -> int:
+    if parcel.is_delivered:
+        return 3
+    if parcel.current_status == "out_for_delivery":
+        return 2
+    return int(parcel.has_shipped)
+
+
+def _parcel(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> _Parcel:
+    named = [parcel.carrier.name, parcel.carrier.slug] if parcel.carrier else []
+    carrier = next(filter(None, [*named, parcel.shopify_carrier]), "")
+    items = [item for item in parcel.line_items if item.name]
+    return _Parcel(
+        carrier=_short(one_line(carrier)),
+        number=_short(one_line(parcel.tracking_number)),
+        link=web_address(parcel.tracking_url),
+        update=_update(parcel, labels, brand),
+        items=tuple(_Item(i.quantity, _short(one_line(i.name))) for i in items[:_MOST_ITEMS]),
+        more=_more(items, _MOST_ITEMS, labels),
+    )
+
+
+def _more(things: Sequence[Any], most: int, labels: dict[str, str]) -> str:
+    left = len(things) - most
+    return labels["more"].replace("{count}", str(left)) if left > 0 else ""
+
+
+def _update(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
+    """The time of the last scan, and what it said."""
+    latest = [parcel.latest_status] if parcel.latest_status else []
+    dated = [step for step in (*parcel.status, *latest) if step.datetime]
+    if not dated:
+        return ""
+    step = max(dated, key=lambda step: step.datetime or 0)
+    if step.datetime is None:
+        return ""
+    at = step.datetime.astimezone(parse_zone(brand.time_zone))
+    date = labels["date"]
+    for name, value in (
+        ("day", str(at.day)),
+        ("month", labels["months"].split(" ")[at.month - 1]),
+        ("year", str(at.year)),
+        ("time", at.strftime("%H:%M %Z")),
+    ):
+        date = date.replace(f"{{{name}}}", value)
+    status = (
+        _status(step.key, labels)
+        if step.key in tuple(ShipmentStatus)
+        else _status(step.label or step.key, labels)
+    )
+    return f"{date} ({status})" if status else date
+
+
+def _money(amount: Any, labels: dict[str, str], currency: str) -> str:
+    """An amount as its language writes it; nothing without a currency."""
+    if amount is None or not currency or not amount.is_finite():
+        return ""
+    whole, _, cents = f"{amount:,f}".partition(".")
+    thousands, decimal = tuple(labels["separators"])
+    digits = whole.replace(",", thousands) + (decimal + cents.ljust(2, "0") if cents else "")
+    return (
+        f"{currency}{digits}" if _is_sign_before(currency, labels) else f"{digits}\u00a0{currency}"
+    )
+
+
+def _is_sign_before(currency: str, labels: dict[str, str]) -> bool:
+    return labels["separators"] == ",." and not currency[-1].isalpha()
+
+
+def _look(color: str) -> dict[str, str]:
+    """The brand's color where it has to be seen, and the text on it."""
+    ink = max(("#ffffff", "#000000"), key=lambda ink: contrast(ink, color))
+    return {
+        "ink": ink,
+        "on_white": _visible(color, _WHITE_CARD, toward=0),
+        "on_dark": _visible(color, _DARK_CARD, toward=255),
+    }
+
+
+def _visible(color: str, ground: str, *, toward: int) -> str:
+    """A color, mixed with black or white until it can be told from the ground."""
+    for tenth in range(11):
+        mixed = [round(part + (toward - part) * tenth / 10) for part in _parts(color)]
+        seen = "#" + "".join(f"{part:02x}" for part in mixed)
+        if contrast(seen, ground) >= _VISIBLE:
+            break
+    return seen
+
+
+def _parts(color: str) -> list[int]:
+    return [int(color[place : place + 2], 16) for place in (1, 3, 5)]
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colors, from 1 to 21 (WCAG 2.2)."""
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: str) -> float:
+    shares = [part / 255 for part in _parts(color)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return sum(
+        share * weight for share, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True)
+    )

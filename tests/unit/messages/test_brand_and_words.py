@@ -1,0 +1,451 @@
+"""What a shop can change about its messages, and in which language a customer reads them."""
+
+import re
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor.messages.template import (
+    Brand,
+    EmailTemplate,
+    RenderedEmail,
+    ShopInfo,
+    Words,
+)
+from prefect_tracktor.messages.words import KINDS, LANGUAGES, SENTENCES, About, shipped
+from prefect_tracktor.messages.writing import contrast
+from prefect_tracktor.models import Order
+
+SHOP = ShopInfo("Your Shop", "https://shop.example", "orders@shop.example")
+ALL_OF_IT = Brand(
+    shop_name="Ada's Mugs",
+    logo="https://shop.example/logo.png",
+    color="#0b6e4f",
+    contact="help@shop.example",
+    address="1 Mill Lane\nCambridge",
+    imprint="Registered in England 123\nhttps://shop.example/imprint",
+    currency="EUR",
+    time_zone="Europe/Berlin",
+)
+CLIPPED = 102_000  # Gmail
+
+
+def order(parcels: int = 1, *, meant: int | None = None, **values: Any) -> Order:
+    known: dict[str, Any] = {
+        "order_id": 1,
+        "order_name": "#1001",
+        "order_email": "ada@example.com",
+        "customer_first_name": "Ada",
+        "total_price": "1234.5",
+    }
+    parcel = {
+        "carrier": {"name": "Post"},
+        "tracking_number": "1Z9",
+        "tracking_url": "https://post.example/1Z9",
+        "shipment_status": "in_transit",
+        "latest_status": {"key": "in_transit", "datetime": "2026-01-31T23:30:00Z"},
+        "line_items": [{"name": "Blue mug", "quantity": 2}],
+    }
+    listed = [parcel | {"fulfillment_id": number} for number in range(1, parcels + 1)]
+    return Order.model_validate(known | {"fulfillments": listed} | values)
+
+
+def written(
+    given_order: Order | None = None, template: EmailTemplate | None = None, **options: Any
+) -> RenderedEmail:
+    given_order = given_order or order()
+    parcels = options.pop("parcels", given_order.fulfillments)
+    return (template or EmailTemplate()).render(given_order, parcels, shop=SHOP, **options)
+
+
+def in_locale(locale: object) -> Order:
+    """An order as a source that knows the customer's language hands it on."""
+    known = order()
+    return known.model_copy(update={"facts": SimpleNamespace(locale=locale)})
+
+
+class TestTheShippedWords:
+    @pytest.mark.parametrize("language", LANGUAGES)
+    def test_say_all_that_there_is_to_say_in_every_language(self, language: str) -> None:
+        words, english = shipped(language), shipped("en")
+        assert words.keys() == english.keys() == {"labels", "any", *KINDS}
+        for kind, sentences in english.items():
+            assert words[kind].keys() == sentences.keys(), kind
+            blank = {name for name, sentence in words[kind].items() if not sentence.strip()}
+            assert blank == {name for name, sentence in sentences.items() if not sentence.strip()}
+
+    @pytest.mark.parametrize("language", LANGUAGES)
+    @pytest.mark.parametrize("about", KINDS)
+    @pytest.mark.parametrize("is_part", [False, True])
+    def test_name_the_part_of_an_order_in_subject_headline_and_text(
+        self, language: str, about: About, is_part: bool
+    ) -> None:
+        labels = shipped(language)["labels"]
+        two = order(2)
+        email = written(
+            two, parcels=two.fulfillments[: 1 if is_part else 2], about=about, language=language
+        )
+        part = is_part and about != "all_delivered"
+        named = labels["part_of_your_order" if part else "your_order"] + " #1001"
+        assert email.subject.startswith(named)
+        for words in (email.text, email.html):
+            assert named in words
+            assert (labels["this_part"] in words) is part
+            assert "{" not in re.sub(r"<style>.*?</style>", "", words, flags=re.DOTALL)
+
+    def test_no_language_borrows_from_another(self) -> None:
+        for kind in ("labels", *KINDS):
+            said = [tuple(shipped(language)[kind].values()) for language in LANGUAGES]
+            assert len(set(said)) == len(said)
+
+
+class TestTheLanguage:
+    @pytest.mark.parametrize(
+        ("locale", "language"),
+        [
+            ("de", "de"),
+            ("de-AT", "de"),
+            ("FR_ca", "fr"),
+            ("es", "es"),
+            ("it", "en"),
+            ("", "en"),
+            (None, "en"),
+            (7, "en"),
+        ],
+    )
+    def test_is_that_of_the_order_if_there_are_words_in_it(
+        self, locale: object, language: str
+    ) -> None:
+        assert f'<html lang="{language}"' in written(in_locale(locale)).html
+
+    def test_is_else_that_of_the_shop(self) -> None:
+        shop = EmailTemplate(language="fr")
+        assert written(template=shop).subject.startswith("Votre commande")
+        assert written(in_locale("it"), shop).subject.startswith("Votre commande")
+        assert written(in_locale("de"), shop).subject.startswith("Ihre Bestellung")
+
+    def test_is_always_that_of_the_shop_where_it_wants_so(self) -> None:
+        shop = EmailTemplate(language="fr", customers_language=False)
+        assert written(in_locale("de"), shop).subject.startswith("Votre commande")
+
+    def test_can_be_asked_for(self) -> None:
+        assert written(in_locale("de"), language="es").subject.startswith("Tu pedido")
+
+    def test_that_does_not_exist_is_refused(self) -> None:
+        with pytest.raises(ValidationError, match="must be the code of a language, such as en"):
+            EmailTemplate(language="German (Germany)")
+
+
+class TestOwnWords:
+    def test_replace_one_sentence_in_one_language(self) -> None:
+        template = EmailTemplate(words=[Words(language="de", closing="Bis bald!")])
+        german, english = (written(template=template, language=of) for of in ("de", "en"))
+        plain = written(language="de")
+        for part, before in ((german.text, plain.text), (german.html, plain.html)):
+            closing = shipped("de")["expired"]["closing"]
+            assert part == before.replace(closing, "Bis bald!")
+        assert english == written(language="en")
+
+    def test_replace_each_sentence(self) -> None:
+        said = {name: f"My {name} of {{{{ order.order_name }}}}" for name in SENTENCES}
+        email = written(template=EmailTemplate(words=[Words(**said)]))
+        assert email.subject == "My subject of #1001"
+        for name in SENTENCES:
+            assert f"My {name} of #1001" in email.html
+            assert name == "subject" or f"My {name} of #1001" in email.text
+        frame = re.sub(r">[^<]+<", "><", email.html)
+        assert re.sub(r">[^<]+<", "><", written().html).split("<a ")[0] == frame.split("<a ")[0]
+
+    def test_are_for_the_message_that_they_name(self) -> None:
+        words = [Words(about="delivered", closing="Enjoy!"), Words(closing="Yours, truly")]
+        template = EmailTemplate(words=words)
+        assert "Enjoy!" in written(template=template, about="delivered").text
+        assert "Yours, truly" in written(template=template, about="stalled").text
+
+    def test_can_leave_a_sentence_out(self) -> None:
+        email = written(template=EmailTemplate(words=[Words(advice='{{ "" }}')]))
+        assert "Are you still waiting" not in email.text + email.html
+        assert "<p></p>" not in email.html
+
+    def test_make_paragraphs_and_no_markup(self) -> None:
+        words = Words(opening="First <b>bold</b>\nline\n\nSecond {{ order.customer_first_name }}")
+        named = order(customer_first_name="<script>alert(1)</script>")
+        html = written(named, EmailTemplate(words=[words])).html
+        assert "First &lt;b&gt;bold&lt;/b&gt;<br>line</p>" in html
+        assert "Second &lt;script&gt;alert(1)&lt;/script&gt;</p>" in html
+
+    @pytest.mark.parametrize(
+        ("words", "complaint"),
+        [
+            ({"headline": "{{ oder }}"}, r"headline: unknown name oder; a template may use order,"),
+            ({"opening": "\n{% if %}"}, "opening, line 2: Expected an expression"),
+            ({"labels": {"trak": "x"}}, "labels: there is no trak; there are your_order, .*track"),
+            ({"labels": {"months": "Jan Feb"}}, "labels.months must be twelve words"),
+            ({"labels": {"separators": ","}}, "labels.separators must be two characters"),
+            ({"language": "deutsch"}, "language must be the code of a language"),
+            ({"sujet": "x"}, "sujet\n  Extra inputs are not permitted"),
+        ],
+    )
+    def test_with_a_fault_are_refused_by_name(self, words: dict[str, Any], complaint: str) -> None:
+        with pytest.raises(ValidationError, match=complaint):
+            Words.model_validate(words)
+
+    def test_make_another_language_if_there_are_all(self) -> None:
+        labels = {name: f"it-{name}" for name in shipped("en")["labels"]}
+        labels |= {"months": " ".join("abcdefghijkl"), "separators": ".,"}
+        needed = {"subject": "S", "opening": "O", "closing": "C", "why": "W"}
+        italian = Words(language="it", labels=labels, **needed)
+        template = EmailTemplate(words=[italian], language="it")
+        for of in (template, EmailTemplate(words=[italian])):
+            email = written(in_locale("it-IT"), of)
+            assert '<html lang="it"' in email.html
+            assert "Kind regards" not in email.html
+        assert written(template=template).subject == "S"
+
+    def test_of_half_a_language_are_refused_with_what_it_lacks(self) -> None:
+        half = Words(language="it", subject="S", opening="O", closing="C", why="W")
+        with pytest.raises(ValidationError, match=r"it is not .* shipped .* lacks labels.your_or"):
+            EmailTemplate(words=[half])
+
+    def test_that_fail_for_an_order_are_named_with_their_language(self) -> None:
+        template = EmailTemplate(words=[Words(language="de", opening="{{ 1 // 0 }}")])
+        with pytest.raises(Exception, match=r"opening \(de\) fails for order 1: line 1: ZeroDiv"):
+            written(template=template, language="de")
+        assert written(template=template, language="en").subject
+        with pytest.raises(Exception, match=r"opening \(de\) fails"):
+            template.verify()
+
+
+class TestTheBrand:
+    def test_is_seen_in_the_whole_message(self) -> None:
+        email = written(template=EmailTemplate(brand=ALL_OF_IT))
+        for words in (email.text, email.html):
+            for known in (
+                *("Cambridge", "Registered in England 123", "https://shop.example/imprint"),
+                *("help@shop.example", "1,234.50\N{NO-BREAK SPACE}EUR"),
+                "1 February 2026, 00:30 CET (In transit)",
+            ):
+                assert known in words
+        assert "Kind regards,\nAda's Mugs\n" in email.text
+        assert '<img src="https://shop.example/logo.png" width="140" alt="Ada&#39;s Mugs"' in (
+            email.html
+        )
+        assert '<a class="quiet" href="https://shop.example/imprint"' in email.html
+        assert email.html.count("#0b6e4f") > 3
+
+    def test_without_a_logo_loads_nothing(self) -> None:
+        html = written(template=EmailTemplate(brand=Brand(shop_name="Ada's Mugs"))).html
+        assert "<img" not in html
+        assert "Ada&#39;s Mugs" in html
+
+    @pytest.mark.parametrize(
+        ("brand", "complaint"),
+        [
+            ({"color": "green"}, r"color must be # and six hexadecimal digits, such as #0b6e4f"),
+            ({"color": "#fff"}, "color must be"),
+            ({"color": "#000000;background:url(https://x)"}, "color must be"),
+            ({"logo": "http://shop.example/l.png"}, "logo must be an https address"),
+            ({"logo": "javascript:alert(1)"}, "logo must be an https address"),
+            ({"logo": "data:image/svg+xml,<svg onload=alert(1)>"}, "logo must be an https address"),
+            ({"logo": '"><script>'}, "logo must be an https address"),
+            ({"logo_width": 4000}, "logo_width\n  Input should be less than or equal to 552"),
+            ({"contact": "help@shop.example, eve@x.example"}, "contact is not valid: it must be"),
+            ({"time_zone": "Berlin"}, "'Berlin' is not the name of a time zone: write it as"),
+            ({"currency": "dollars"}, "currency\n  String should have at most 5 characters"),
+            ({"colour": "#000000"}, "colour\n  Extra inputs are not permitted"),
+        ],
+    )
+    def test_that_cannot_be_used_is_refused_by_name_with_the_remedy(
+        self, brand: dict[str, Any], complaint: str
+    ) -> None:
+        with pytest.raises(ValidationError, match=complaint):
+            Brand.model_validate(brand)
+
+    @given(st.text(max_size=40), st.text(max_size=40), st.text(max_size=5))
+    def test_is_text_whatever_stands_in_it(self, name: str, lines: str, currency: str) -> None:
+        brand = Brand(shop_name=name, address=lines, imprint=lines, currency=currency)
+        html = written(template=EmailTemplate(brand=brand)).html
+        plain = written(template=EmailTemplate(brand=ALL_OF_IT)).html
+        assert html.count("<td") <= plain.count("<td")
+        assert "<script" not in html
+
+    @given(st.from_regex(r"#[0-9a-f]{6}", fullmatch=True))
+    def test_can_be_seen_in_any_color_on_light_and_dark(self, color: str) -> None:
+        html = written(template=EmailTemplate(brand=Brand(color=color))).html
+        [bar] = set(re.findall(r'class="reached" height="6" bgcolor="(#\w+)"', html))
+        assert contrast(bar, "#ffffff") >= 3
+        [dark] = re.findall(r"\.reached { background: (#\w+) ", html)
+        assert contrast(dark, "#22252c") >= 3
+        [(ground, ink)] = re.findall(r'class="first" bgcolor="(#\w+)".*?;color:(#\w+);', html)
+        assert ground == color
+        assert contrast(ground, ink) >= 4.5
+
+
+class TestTheFrame:
+    @pytest.mark.parametrize("language", LANGUAGES)
+    @pytest.mark.parametrize("about", KINDS)
+    def test_is_made_as_mail_programs_want_it(self, about: About, language: str) -> None:
+        template = EmailTemplate(brand=ALL_OF_IT)
+        html = written(order(3), template, about=about, language=language).html
+        checked = _MailChecker()
+        checked.feed(html)
+        checked.close()
+        assert checked.open == []
+        assert checked.complaints == []
+        assert len(html.encode()) < CLIPPED / 4
+
+    def test_stays_below_what_gmail_clips_whatever_the_order(self) -> None:
+        items = [{"name": f"{n} {'long name ' * 30}", "quantity": n} for n in range(1, 200)]
+        parcel = order().fulfillments[0].model_dump(mode="json") | {"line_items": items}
+        large = order(fulfillments=[parcel | {"fulfillment_id": n} for n in range(1, 120)])
+        email = written(large, EmailTemplate(brand=ALL_OF_IT))
+        assert len(email.html.encode()) < CLIPPED
+        for part in (email.text, email.html):
+            assert "and 99 more" in part  # parcels
+            assert "and 189 more" in part  # items of one
+
+    @pytest.mark.parametrize(
+        ("about", "buttons"),
+        [
+            ("expired", ["Reply to us", "Track your parcel"]),
+            ("exception", ["Reply to us", "Track your parcel"]),
+            ("in_transit", ["Track your parcel"]),
+            ("not_shipped", ["See your order"]),
+            ("delivered", ["See your order"]),
+        ],
+    )
+    def test_has_the_button_first_that_is_wanted_most(
+        self, about: About, buttons: list[str]
+    ) -> None:
+        html = written(about=about).html
+        shown = re.findall(r"<a [^>]*display:inline-block[^>]*>([^<]+)</a>", html)
+        assert shown == buttons
+        if about == "expired":
+            subject = "Re%3A%20Your%20order%20%231001%3A%20the%20tracking%20has%20stopped"
+            assert f'href="mailto:orders@shop.example?subject={subject}"' in html
+
+    def test_has_no_reply_button_where_no_address_is_known(self) -> None:
+        one = order()
+        email = EmailTemplate().render(one, one.fulfillments, shop=ShopInfo("Your Shop"))
+        assert "mailto:" not in email.html
+
+    def test_tracks_at_the_carrier_where_the_shops_page_is_not_known(self) -> None:
+        two = order(2, order_email=None)
+        [first] = re.findall(r'<a href="([^"]+)"', written(two, about="in_transit").html)[:1]
+        assert first == "https://post.example/1Z9"
+        for part in ("tracking_url", "carrier"):
+            assert hasattr(two.fulfillments[0], part)
+
+    @pytest.mark.parametrize(
+        ("about", "parcels", "reached"),
+        [
+            ("not_shipped", [], 1),
+            ("expired", [{}], 2),
+            ("in_transit", [{}], 2),
+            ("out_for_delivery", [{}], 3),
+            ("delivered", [{"shipment_status": "delivered"}], 4),
+            ("status", [{"shipment_status": "Sewing"}], 1),
+            ("exception", [{"shipment_status": "out_for_delivery"}], 3),
+            ("exception", [{"shipment_status": s} for s in ("delivered", "in_transit")], 2),
+        ],
+    )
+    def test_shows_how_far_the_parcel_has_come_that_is_least_far(
+        self, about: About, parcels: list[dict[str, Any]], reached: int
+    ) -> None:
+        listed = [parcel | {"fulfillment_id": n} for n, parcel in enumerate(parcels, start=1)]
+        email = written(order(fulfillments=listed), about=about)
+        assert email.text.count("[x]") == email.html.count("✓") == reached
+        assert email.html.count('class="reached" height="6"') == reached
+
+    def test_gives_the_time_of_the_last_scan_of_all_steps(self) -> None:
+        steps = {
+            "latest_status": {"label": "In a van", "datetime": "2026-03-02T09:00:00Z"},
+            "status": [
+                {"key": "in_transit", "datetime": "2026-03-01T09:00:00Z"},
+                {"key": "delivered"},
+            ],
+        }
+        parcel = {"fulfillment_id": 1} | steps
+        assert "Last update: 2 March 2026, 09:00 UTC (In a van)" in (
+            written(order(fulfillments=[parcel])).text
+        )
+        assert "Last update" not in written(order(fulfillments=[{"fulfillment_id": 1}])).html
+
+    @pytest.mark.parametrize(
+        ("language", "currency", "amount"),
+        [
+            ("en", "$", "$1,234.50"),
+            ("en", "EUR", "1,234.50\N{NO-BREAK SPACE}EUR"),
+            ("de", "€", "1.234,50\N{NO-BREAK SPACE}€"),
+            ("fr", "€", "1\N{NARROW NO-BREAK SPACE}234,50\N{NO-BREAK SPACE}€"),
+            ("es", "€", "1.234,50\N{NO-BREAK SPACE}€"),
+        ],
+    )
+    def test_writes_the_total_as_its_language_does(
+        self, language: str, currency: str, amount: str
+    ) -> None:
+        template = EmailTemplate(brand=Brand(currency=currency))
+        email = written(template=template, language=language)
+        assert f": {amount}\n" in email.text
+        assert f"<strong>{amount}</strong>" in email.html
+
+    def test_leaves_out_a_total_of_which_the_currency_is_not_known(self) -> None:
+        assert "1,234" not in written().html
+
+    def test_keeps_names_that_run_from_right_to_left_to_themselves(self) -> None:
+        named = order(customer_first_name="עדה")
+        assert "Hello <bdi>עדה</bdi>," in written(named).html
+
+
+class _MailChecker(HTMLParser):
+    """What Outlook for Windows and Gmail ask of a message's HTML."""
+
+    VOID = frozenset({"meta", "br", "img"})
+    # Word, which draws messages in Outlook, does not know these
+    UNKNOWN = re.compile(r"flex|grid|position|float|var\(|calc\(|background-image|url\(")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.complaints: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        given = dict(attrs)
+        style = given.get("style") or ""
+        wrong = {
+            f"{tag} draws nothing": tag in {"script", "iframe", "form", "svg", "link", "button"},
+            f"style {style}": bool(self.UNKNOWN.search(style)),
+            "a table that is read aloud as one": tag == "table"
+            and given.get("role") != "presentation",
+            "a link without a color of its own": tag == "a" and "color:" not in style,
+            "a picture without words and width": tag == "img"
+            and not (given.get("alt") and given.get("width")),
+            "words without a font": tag == "td"
+            and (given.get("class") or "") in {"words", "quiet"}
+            and "font-family" not in style,
+        }
+        self.complaints += [complaint for complaint, is_so in wrong.items() if is_so]
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.complaints.append(f"</{tag}> closes nothing")
+
+
+def test_the_checker_finds_what_it_looks_for() -> None:
+    checker = _MailChecker()
+    checker.feed('<table><td style="display:flex"></table><img src="x"><a href="y">z</a>')
+    assert len(checker.complaints) == 5
+
+
+def test_the_times_of_the_tests_are_aware() -> None:
+    step = order().fulfillments[0].latest_status
+    assert step is not None
+    assert step.datetime == datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
