@@ -22,4 +22,88 @@ from prefect_tracktor.errors import (
     UnprocessableValue,
 )
 from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.messages.mailer import Mailer, Mode
+from prefect_tracktor.messages.template import Brand, EmailTemplate, Words
+from prefect_tracktor.models import (
+    Carrier,
+    ExceptionStatus,
+    Fulfillment,
+    LineItem,
+    Order,
+    OrderFacts,
+    ShipmentStatus,
+    StatusOption,
+    TrackingStatus,
+    Webhook,
+    WebhookTopic,
+)
+from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.reading import ReadingOptions
+from prefect_tracktor.shopify.credentials import ShopifyCredentials
+from prefect_tracktor.sources import OrderFile, ShopifyOrders, StatusFile, StatusQuery
+from prefect_tracktor.statuses.desired import DesiredStatus
+from prefect_tracktor.statuses.plan import StatusStage
+from prefect_tracktor.storage.completed_orders import CompletedOrders
+from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.thresholds import ThresholdOverride, Thresholds
+from prefect_tracktor.tracking.rows import tracking_rows
+from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
+
+__version__ = version("prefect-tracktor")
+
+__all__ = [
+    "APIConnectionError",
+    "AsyncTracktorClient",
+    "AuthenticationError",
+    "Batch",
+    "BatchFailed",
+    "Brand",
+    "Carrier",
+    "CompletedOrders",
+    "Condition",
+    "DesiredStatus",
+    "EmailTemplate",
+    "ExceptionStatus",
+    "Failure",
+    "Fulfillment",
+    "IncompleteRun",
+    "InvalidInput",
+    "InvalidResponse",
+    "LimitExceeded",
+    "LineItem",
+    "Mailer",
+    "Mode",
+    "NotFound",
+    "NotificationLedger",
+    "NotificationRule",
+    "Order",
+    "OrderFacts",
+    "OrderFile",
+    "RateLimited",
+    "ReadOnlyAccount",
+    "ReadingOptions",
+    "ServerError",
+    "ShipmentStatus",
+    "ShopifyCredentials",
+    "ShopifyOrders",
+    "StatusFile",
+    "StatusOption",
+    "StatusQuery",
+    "StatusStage",
+    "ThresholdOverride",
+    "Thresholds",
+    "TrackingStatus",
+    "TracktorClient",
+    "TracktorCredentials",
+    "TracktorError",
+    "TransportLimits",
+    "UnprocessableValue",
+    "WantedWebhook",
+    "Webhook",
+    "WebhookSubscription",
+    "WebhookTopic",
     "Words",
+    "conditions_of",
+    "most_urgent",
+    "tracking_rows",
+]

@@ -230,3 +230,6 @@ class Thresholds(BaseModel):
 def _days(thresholds: Thresholds | ThresholdOverride, delay: Delay) -> float:
     days: float = getattr(thresholds, f"{delay}_days")
     return days
+
+
+DEFAULT_THRESHOLDS = Thresholds()

@@ -26,7 +26,6 @@ from prefect_tracktor import (
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp, Unusable
 from prefect_tracktor.models import status_key
-from prefect_tracktor.runs.status_news import WITH_DEFAULT_TEMPLATE
 from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
 
 Wish = TypeVar("Wish")
@@ -125,12 +124,6 @@ def notified_statuses(shop: Shop) -> list[str]:
         Unusable: There is no template for one.
     """
     statuses = [key for status in shop.notify if (key := status_key(status))]
-    if without := sorted(set(statuses) - WITH_DEFAULT_TEMPLATE):
-        raise Unusable(
-            f"notify: there is no default template for {', '.join(without)}; there are for"
-            f" {', '.join(sorted(WITH_DEFAULT_TEMPLATE))}. For others give the parameter templates in"
-            " flows/status_change.py and flows/status_changes.py"
-        )
     return wished(statuses, shop.setting("notify", "delivered or in_transit,delivered"))
 
 

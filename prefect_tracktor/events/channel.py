@@ -1,6 +1,6 @@
 """Prefect events as a channel: automations and deployments are told, and not customers."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,7 +11,6 @@ from prefect_tracktor.events.schema import exception_event
 from prefect_tracktor.messages.channel import Message, Session
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.storage.ledger import NoticeKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +34,13 @@ class EventChannel:
     def message(
         self,
         order: Order,  # noqa: ARG002
-        notices: Mapping[NoticeKey, Fulfillment],
+        parcels: Sequence[Fulfillment],
         content: Any,  # noqa: ARG002
         *,
-        run: str,  # noqa: ARG002
+        key: str,  # noqa: ARG002
     ) -> Message:
         """The event about a parcel."""
-        [parcel] = notices.values()
+        [parcel] = parcels
         return Message(exception_event(parcel, account=self.account, received=datetime.now(UTC)))
 
     @contextmanager

@@ -4,6 +4,7 @@ from prefect_tracktor.flows.advance_custom_statuses import advance_custom_status
 from prefect_tracktor.flows.announce_exceptions import ExceptionsReport, announce_exceptions
 from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
 from prefect_tracktor.flows.email_status_changes import email_status_changes
+from prefect_tracktor.flows.notify_customers import notify_customers
 from prefect_tracktor.flows.notify_status_change import notify_status_change
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
 from prefect_tracktor.flows.sweep_shops import ShopOutcome, SweepReport, SweptShop, sweep_shops
@@ -23,6 +24,7 @@ __all__ = [
     "announce_exceptions",
     "email_expired_exceptions",
     "email_status_changes",
+    "notify_customers",
     "notify_status_change",
     "reconcile_manual_statuses",
     "sweep_shops",

@@ -1,18 +1,19 @@
 """`announce_exceptions`: events for parcels with exceptions, of which no webhook tells."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import ClassVar
 
-from prefect_tracktor.conditions import asked_exceptions, parcels_in_exception
+from prefect_tracktor.conditions import asked_exceptions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.events.channel import EventChannel
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.models import Order
+from prefect_tracktor.rules import NotificationRule, chooser, one_parcel_each
 from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS
 from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.runs.engine import Limit, carry_out
 from prefect_tracktor.runs.exception_stats import ExceptionStats
-from prefect_tracktor.runs.notify import LedgerOfAccount, Notification, NotifyJob
+from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.scan import Scan
@@ -112,19 +113,16 @@ def announce_exceptions(
         >>> len(first.announced) > 20, len(second.due)
         (True, 0)
     """
-    asked = asked_exceptions(exception_statuses)
-
-    def choose(order: Order) -> Iterator[Notification]:
-        for parcel in parcels_in_exception(order, asked):
-            yield Notification(None, [(parcel, f"event:exception:{parcel.exception_status}")])
-
+    asked_exceptions(exception_statuses)
+    rule = NotificationRule(name="event", when=[f"exception:{name}" for name in exception_statuses])
+    found = chooser([rule], datetime.now(UTC), include_cancelled=include_cancelled)
     return carry_out(
         Scan(credentials, orders, reading, needs=TO_FIND_EXCEPTIONS),
         NotifyJob(
             credentials,
             LedgerOfAccount.of(credentials, ledger or shared_ledger(), purpose="events"),
             EventChannel(credentials.account),
-            choose,
+            one_parcel_each(found),
             title="Exceptions",
             key="exceptions",
             dry_run=dry_run or credentials.read_only,
@@ -132,7 +130,6 @@ def announce_exceptions(
             needs=TO_FIND_EXCEPTIONS,
             reading=reading,
             report_type=ExceptionsReport,
-            include_cancelled=include_cancelled,
             record_only=record_only,
         ),
         watchers=[ExceptionStats()],

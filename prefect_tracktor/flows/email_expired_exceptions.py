@@ -1,18 +1,18 @@
 """`email_expired_exceptions`: write to the customers whose parcels' tracking has expired."""
 
-from collections.abc import Iterator
+from datetime import UTC, datetime
 
-from prefect_tracktor.conditions import Keys, asked_exceptions, parcels_in_exception
+from prefect_tracktor.conditions import asked_exceptions
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
-from prefect_tracktor.models import ExceptionStatus, Order
+from prefect_tracktor.models import ExceptionStatus
+from prefect_tracktor.rules import NotificationRule, chooser
 from prefect_tracktor.runs.answers import TO_TELL_OF_EXCEPTIONS
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.exception_stats import ExceptionStats
-from prefect_tracktor.runs.notify import Notification, mail_job
+from prefect_tracktor.runs.notify import mail_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
@@ -50,7 +50,7 @@ def email_expired_exceptions(
             Expired), exception (Shipping Exception), not_found (Needs Attention), pending (Pending
             Details), undelivered (Failed Attempt), cancelled (Cancelled), any other that Tracktor
             gives, or all.
-        template: The text of the email; the default is about expired tracking only.
+        template: The words of the email; by default those for the exception.
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
             report counts those that are left out.
         reading: How orders are read: completed orders, chunk size and the like.
@@ -79,37 +79,24 @@ def email_expired_exceptions(
         >>> len(report.due)
         20
     """
-    asked = asked_exceptions(exception_statuses)
-    template = _fitting_template(template, asked)
-
-    def choose(order: Order) -> Iterator[Notification]:
-        """One message names all of an order's parcels that are in trouble."""
-        parcels = parcels_in_exception(order, asked)
-        if parcels:
-            yield Notification(template, [(p, f"exception:{p.exception_status}") for p in parcels])
-
+    asked_exceptions(exception_statuses)
+    rule = NotificationRule(
+        name="exception",
+        when=[f"exception:{name}" for name in exception_statuses],
+        template=template,
+    )
     return carry_out(
         Scan(credentials, orders, reading, needs=TO_TELL_OF_EXCEPTIONS),
         mail_job(
             credentials,
             mailer,
-            choose,
+            chooser([rule], datetime.now(UTC), include_cancelled=include_cancelled),
             title="Customers with expired tracking",
             key="expired-exceptions",
             dry_run=dry_run,
             max_emails=max_emails,
-            include_cancelled=include_cancelled,
             needs=TO_TELL_OF_EXCEPTIONS,
             reading=reading,
         ),
         watchers=[ExceptionStats()],
     )
-
-
-def _fitting_template(template: EmailTemplate | None, asked: Keys) -> EmailTemplate:
-    if template is None and (asked.all or asked.keys != EXPIRED):
-        raise InvalidInput(
-            "the default template is about expired tracking only: give a template that fits"
-            f" {asked}"
-        )
-    return template or EmailTemplate()

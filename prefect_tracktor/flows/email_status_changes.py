@@ -4,19 +4,22 @@ Together with `notify_status_change`, which reacts to one event, it tells a cust
 a parcel once: both keep the same ledger.
 """
 
+from datetime import UTC, datetime
+
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import ShipmentStatus
+from prefect_tracktor.rules import NotificationRule, chooser
 from prefect_tracktor.runs.answers import TO_TELL_OF_STATUSES
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.notify import mail_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.status_news import recent_changes, since, templates_for
+from prefect_tracktor.runs.status_news import checked_statuses, within_days
 from prefect_tracktor.sources import Orders, ShopifyOrders
 
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
@@ -32,7 +35,7 @@ def email_status_changes(
     max_emails: int = 500,
     statuses: frozenset[str] = DELIVERED,
     within_hours: float = 72,
-    templates: dict[str, EmailTemplate] | None = None,
+    template: EmailTemplate | None = None,
     include_cancelled: bool = False,
     reading: ReadingOptions = DEFAULT_READING,
 ) -> MailReport:
@@ -50,8 +53,7 @@ def email_status_changes(
             own; by key or label.
         within_hours: How long ago a parcel may have reached its status at most. If the time is
             unknown or in the future, no email is sent, and the summary counts the order as undated.
-        templates: The template for each status; there are defaults for in_transit, out_for_delivery
-            and delivered.
+        template: The words of the emails; by default those for each status.
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
             report counts those that are left out.
         reading: How orders are read: completed orders, chunk size and the like.
@@ -60,8 +62,8 @@ def email_status_changes(
         What was found and done.
 
     Raises:
-        InvalidInput: An argument is invalid, `orders` names none, or there is no template for a
-            status; nothing was sent.
+        InvalidInput: An argument is invalid, `orders` names none, or the
+            account has no such status; nothing was sent.
         LimitExceeded: More than `max_emails` messages are due; nothing was sent.
         LedgerReplaced: The account used another ledger before; nothing was sent.
         TemplateError: A template fails for every order; nothing was sent.
@@ -79,29 +81,35 @@ def email_status_changes(
         >>> len(report.read)
         1000
     """
-    words = templates_for(statuses, templates)
+    keys, calls = checked_statuses(credentials, statuses)
+    within = within_days(within_hours)
     completed = reading.completed_orders
     if completed is not None and within_hours >= completed.after_days * 24:
         raise InvalidInput(
             f"within_hours ({within_hours:g}) must be less than the {completed.after_days} days"
             " after which completed orders are not read any more (`reading.completed_orders`)"
         )
-    if isinstance(orders, ShopifyOrders) and not orders.include_delivered and "delivered" in words:
+    if isinstance(orders, ShopifyOrders) and not orders.include_delivered and "delivered" in keys:
         raise InvalidInput(
             "orders leaves out what Shopify knows as delivered, and statuses names delivered: set"
             " include_delivered of the ShopifyOrders"
         )
+    rules = [
+        NotificationRule(
+            name="status", when=[f"status:{key}"], within_days=within, template=template
+        )
+        for key in keys
+    ]
     return carry_out(
-        Scan(credentials, orders, reading, needs=TO_TELL_OF_STATUSES),
+        Scan(credentials, orders, reading, calls=calls, needs=TO_TELL_OF_STATUSES),
         mail_job(
             credentials,
             mailer,
-            recent_changes(words, since(within_hours)),
+            chooser(rules, datetime.now(UTC), include_cancelled=include_cancelled),
             title="Customers with news of their parcels",
             key="status-changes",
             dry_run=dry_run,
             max_emails=max_emails,
-            include_cancelled=include_cancelled,
             needs=TO_TELL_OF_STATUSES,
             reading=reading,
         ),

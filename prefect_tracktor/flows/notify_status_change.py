@@ -9,7 +9,7 @@ from prefect import Task, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 
-from prefect_tracktor.conditions import is_undated, parcels_in_status
+from prefect_tracktor.conditions import Condition, is_undated, parcels_in_status
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
     DatabaseError,
@@ -21,21 +21,17 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
-from prefect_tracktor.models import Fulfillment, Order, status_key
+from prefect_tracktor.models import Fulfillment, Order, says_cancelled, status_key
+from prefect_tracktor.rules import Content, Notification, PassedOver, Reason
 from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS
 from prefect_tracktor.runs.cases import Ended, Outcome
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.missing import suspicion_about
-from prefect_tracktor.runs.notify import Notification, mail_job
+from prefect_tracktor.runs.notify import mail_job
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.status_news import (
-    is_recent,
-    reason,
-    since,
-    templates_for,
-)
+from prefect_tracktor.runs.status_news import within_days
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 
@@ -58,7 +54,7 @@ def notify_status_change(
     max_emails: int = 500,
     order_id: int | None = None,
     within_hours: float = 72,
-    templates: dict[str, EmailTemplate] | None = None,
+    template: EmailTemplate | None = None,
     retry_delays_seconds: list[float] = RETRY_DELAYS_SECONDS,
 ) -> MailReport:
     """Email the customer of one parcel once when it has reached a status.
@@ -78,15 +74,14 @@ def notify_status_change(
         within_hours: How long ago the parcel may have reached the status at most, because events
             may be late. If the time is unknown or in the future, no email is sent, and the summary
             counts the order as undated.
-        templates: The template for each status; there are defaults for in_transit, out_for_delivery
-            and delivered.
+        template: The words of the email; by default those for the status.
         retry_delays_seconds: How long to wait before each retry after a temporary error.
 
     Returns:
         What was found and done.
 
     Raises:
-        InvalidInput: An argument is invalid, or there is no template for the status; nothing
+        InvalidInput: An argument is invalid, or the status is blank; nothing
             was read or sent.
         LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
         TemplateError: The template fails for the order; nothing was sent.
@@ -107,8 +102,10 @@ def notify_status_change(
         ()
     """
     key = status_key(status)
-    [template] = templates_for({key}, templates).values()
-    parcel = _OneParcel(fulfillment_id, key, since(within_hours))
+    if not key:
+        raise InvalidInput("status is blank: name one, such as 'delivered'")
+    begin = datetime.now(UTC) - timedelta(days=within_days(within_hours))
+    parcel = _OneParcel(fulfillment_id, key, begin, template or EmailTemplate())
     _check_delays(retry_delays_seconds)
 
     def write() -> MailReport:
@@ -129,7 +126,7 @@ def notify_status_change(
         job = mail_job(
             credentials,
             mailer,
-            lambda order: parcel.choose(order, template),
+            parcel.choose,
             title=f"Customer of a parcel that is {key}",
             key="status-change",
             dry_run=dry_run,
@@ -153,8 +150,9 @@ class _OneParcel:
     fulfillment_id: int
     status: str
     begin: datetime
+    template: EmailTemplate
 
-    def choose(self, order: Order, template: EmailTemplate) -> Iterator[Notification | Outcome]:
+    def choose(self, order: Order) -> Iterator[Notification | PassedOver]:
         """The one message, if it is still news."""
         parcels = [p for p in order.fulfillments if p.fulfillment_id == self.fulfillment_id]
         if not parcels:
@@ -167,9 +165,17 @@ class _OneParcel:
         for parcel in parcels:
             passed_over = self.why_not(parcel)
             if passed_over is Outcome.UNDATED:
-                yield passed_over
+                yield PassedOver.UNDATED
             elif passed_over is None and parcel in in_status:
-                yield Notification(template, [(parcel, reason(self.status))])
+                yield from self._news(order, parcel)
+
+    def _news(self, order: Order, parcel: Fulfillment) -> Iterator[Notification | PassedOver]:
+        words = f"status:{self.status}"
+        if order.has_cancelled(parcel) and not says_cancelled(self.status):
+            yield PassedOver.CANCELLED
+        else:
+            content = Content(self.template, (Condition(words, parcel, parcel.reached_at),))
+            yield Notification(content, [Reason.of(parcel, words)])
 
     def why_not(self, parcel: Fulfillment) -> Outcome | None:
         """Why its customer is not told, if so; said in the log."""
@@ -190,7 +196,7 @@ class _OneParcel:
                 self.status,
             )
             return Outcome.UNDATED
-        if not is_recent(parcel, self.begin):
+        if parcel.reached_at is None or parcel.reached_at < self.begin:
             log.warning(
                 "Fulfillment %s has been %s for too long: no email is sent.", which, self.status
             )

@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from email.message import EmailMessage
@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.smtp import Delivery, MailSession
-from prefect_tracktor.messages.template import EmailTemplate, ShopInfo
+from prefect_tracktor.messages.template import ShopInfo
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.storage.ledger import NoticeKey
+from prefect_tracktor.rules import Content
 from prefect_tracktor.text import mask_email
 
 
@@ -70,9 +70,9 @@ class Channel(Protocol):
         ...
 
     def message(
-        self, order: Order, notices: Mapping[NoticeKey, Fulfillment], content: Any, *, run: str
+        self, order: Order, parcels: Sequence[Fulfillment], content: Any, *, key: str
     ) -> Message:
-        """Render what an order's customer is told."""
+        """Render what an order's customer is told; a repetition has the same key."""
         ...
 
     def session(self) -> AbstractContextManager[Session]:
@@ -121,27 +121,27 @@ class MailChannel:
     def message(
         self,
         order: Order,
-        notices: Mapping[NoticeKey, Fulfillment],
-        content: EmailTemplate,
+        parcels: Sequence[Fulfillment],
+        content: Content,
         *,
-        run: str,
+        key: str,
     ) -> Message:
         """Render the e-mail to an order's customer."""
         customer = validated_address(order.order_email or "", field="order_email")
-        sender, fulfillments = self.mailer.sender_mailbox, list(notices.values())
-        shop_url = next((parcel.shop_url for parcel in fulfillments if parcel.shop_url), "")
+        sender = self.mailer.sender_mailbox
+        shop_url = next((parcel.shop_url for parcel in parcels if parcel.shop_url), "")
         shop = ShopInfo(name=sender.display_name or sender.domain, url=shop_url)
-        rendered = content.render(order, fulfillments, shop=shop)
-        recipient, message_key = customer, str(tuple(sorted(notices)))
+        rendered = content.template.render(order, parcels, shop=shop, about=content.about)
+        recipient = customer
         if not self.reaches_customers:
-            recipient, message_key = self.mailer.rehearsal_address, run + message_key
+            recipient = self.mailer.rehearsal_address
             rendered = replace(rendered, subject=f"[Rehearsal] {rendered.subject}")
         message = compose(
             rendered,
             sender=sender,
             recipient=recipient,
             reply_to=self.mailer.reply_to_mailbox,
-            message_key=message_key,
+            message_key=key,
         )
         return Message(
             _Envelope(sender.addr_spec, recipient, message),

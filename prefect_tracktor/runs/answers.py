@@ -76,6 +76,20 @@ TO_SET_STATUSES_BY_AGE = replace(
 )
 
 
+def needs_of(conditions: Iterable[str]) -> Needs:
+    """What is needed to tell customers of conditions."""
+    kinds = {name.partition(":")[0].strip().casefold() for name in conditions}
+    statuses, exceptions = TO_TELL_OF_STATUSES, TO_TELL_OF_EXCEPTIONS
+    if kinds == {"exception"}:
+        return exceptions
+    if "exception" not in kinds:
+        return statuses
+    return Needs(
+        statuses.in_each | exceptions.in_each,
+        tuple(dict.fromkeys((*statuses.in_some, *exceptions.in_some))),
+    )
+
+
 @dataclass(slots=True)
 class AnswerCheck:
     """Looks at all orders of a run for what they lack, and for what this version does not know."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -27,8 +27,17 @@ from prefect_tracktor.errors import (
 )
 from prefect_tracktor.messages.channel import Channel, MailChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
+from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.reporting import label_of
+from prefect_tracktor.rules import (
+    Choose,
+    Notification,
+    PassedOver,
+    Reason,
+    is_later,
+    nth,
+    step_of,
+)
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
@@ -37,6 +46,7 @@ from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
 from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.storage.ledger import Notice as ToldNotice
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger_memory import LedgerMemory
 
@@ -47,33 +57,16 @@ _LOOKED_AT_TOGETHER = 50
 _TOGETHER_SECONDS = 60
 _GONE = "Tracktor does not know the order any more"
 
-# what a customer may be told of a parcel, in the order in which it happens
-_STEPS = tuple(map(str, ShipmentStatus))
+_WHOLE_ORDER = 0
 _TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
 # so many orders without an address are suspicious, if no other has one
 _MANY = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
-    """What one message is about: its content, and what is told of which parcel.
-
-    The ledger remembers it by the reasons, such as `exception:expired`.
-    """
-
-    content: Any
-    reasons: Sequence[tuple[Fulfillment, str]]
-
-
-# an outcome says that something was passed over, and why
-Choose = Callable[[Order], Iterable[Notification | Outcome]]
-
-
-@dataclass(frozen=True, slots=True)
 class _Chosen:
     order: Order
-    content: Any
-    notices: dict[NoticeKey, Fulfillment]
+    notification: Notification
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +136,6 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         needs: Needs,
         reading: ReadingOptions,
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
-        include_cancelled: bool = False,
         record_only: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
         alone: bool = False,
@@ -157,7 +149,6 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         self._choose = choose
         self._needs = needs.of_each_order
         self._reading = reading
-        self._include_cancelled = include_cancelled
         self._record_only = record_only
         self._sent_lately = sent_lately
         self._alone = alone
@@ -198,10 +189,9 @@ class NotifyJob(Job[Notice, R], Generic[R]):
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
         """Take in a chunk: who is affected, who was told before, what is to be sent."""
         chosen = list(self._chosen(orders))
-        keys = set(chain.from_iterable(one.notices for one in chosen))
-        states = self._ledger.states(keys | _later_of([keys]))
+        history = self._history(one.order.order_id for one in chosen)
         for one in chosen:
-            self._decide(one, states, read_at)
+            self._decide(one, history.get(one.order.order_id, ()), read_at)
         if len(self._waiting) > self.limit.most:
             for notice in self._waiting:
                 notice.message = None  # none will be sent, and memory is not endless
@@ -209,31 +199,24 @@ class NotifyJob(Job[Notice, R], Generic[R]):
     def _chosen(self, orders: Iterable[Order]) -> Iterator[_Chosen]:
         for order in orders:
             try:
-                yield from list(self._chosen_of(order))
+                found = list(self._choose(order))
             except (InvalidResponse, InvalidInput) as unreadable:
                 self._add(order.order_id, Outcome.UNREADABLE, str(unreadable))
-
-    def _chosen_of(self, order: Order) -> Iterator[_Chosen]:
-        for one in self._choose(order):
-            if isinstance(one, Outcome):
-                self._add(order.order_id, one)
                 continue
-            reasons = [told for told in one.reasons if self._is_open(order, *told)]
-            if len(reasons) < len(one.reasons):
-                self._add(order.order_id, Outcome.CANCELLED)
-            if reasons:
-                account = self._of_account.account
-                notices = {
-                    NoticeKey(account, order.order_id, parcel.fulfillment_id, reason): parcel
-                    for parcel, reason in reasons
-                }
-                yield _Chosen(order, one.content, notices)
+            for one in found:
+                if isinstance(one, PassedOver):
+                    self._add(order.order_id, Outcome(one.value))
+                else:
+                    yield _Chosen(order, one)
 
-    def _is_open(self, order: Order, parcel: Fulfillment, reason: str) -> bool:
-        """Whether there is still something to tell; a cancellation itself may be the news."""
-        kind, _, status = reason.partition(":")
-        is_the_news = kind == "status" and says_cancelled(status)
-        return self._include_cancelled or is_the_news or not order.has_cancelled(parcel)
+    def _history(self, order_ids: Iterable[int]) -> dict[int, list[ToldNotice]]:
+        """What the account's customers were told before, by order."""
+        history: dict[int, list[ToldNotice]] = {}
+        if ids := set(order_ids):
+            for told in self._ledger.told(ids):
+                if told.key.shop == self._of_account.account:
+                    history.setdefault(told.key.order_id, []).append(told)
+        return history
 
     def _add(
         self, order_id: int, outcome: Outcome, reason: str = "", columns: Row | None = None
@@ -243,20 +226,17 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         self.cases.append(case)
         return case
 
-    def _decide(
-        self, chosen: _Chosen, states: Mapping[NoticeKey, NoticeState], read_at: float
-    ) -> None:
-        order = chosen.order
-        known, news = _known_and_new(chosen.notices, states)
+    def _decide(self, chosen: _Chosen, history: Sequence[ToldNotice], read_at: float) -> None:
+        order, notification = chosen.order, chosen.notification
+        known, news = self._known_and_new(order, notification, history)
         if known:
-            told = self._add(
-                order.order_id, Outcome.ALREADY_TOLD, columns=self._columns(order, known)
-            )
+            columns = self._columns(order, known)
+            told = self._add(order.order_id, Outcome.ALREADY_TOLD, columns=columns)
             self._known.append((told, known))
         if not news:
             return
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
-        due.keys, due.content, due.read_at = tuple(sorted(news)), chosen.content, read_at
+        due.keys, due.content, due.read_at = tuple(sorted(news)), notification.content, read_at
         try:
             self._render(due, order, news)
         except TemplateError as fails:
@@ -267,10 +247,36 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             due.planned, due.place = True, len(self._waiting)
             self._waiting.append(due)
 
-    def _render(self, due: Notice, order: Order, notices: Mapping[NoticeKey, Fulfillment]) -> None:
-        run = self._of_account.run
+    def _known_and_new(
+        self, order: Order, notification: Notification, history: Sequence[ToldNotice]
+    ) -> tuple[dict[NoticeKey, NoticeState], dict[NoticeKey, tuple[Fulfillment, ...]]]:
+        """What was told of it, or of something later, before; and what remains to be told."""
+        known: dict[NoticeKey, NoticeState] = {}
+        news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
+        for reason in notification.reasons:
+            key = self._key(order, reason)
+            same, later = told_before(key, history)
+            if later or (same and not _is_again(notification, same)):
+                known |= {told.key: told.state for told in (same or later)}
+            else:
+                news[replace(key, reason=nth(reason.words, len(same) + 1))] = reason.parcels
+        return known, news
+
+    def _key(self, order: Order, reason: Reason) -> NoticeKey:
+        return NoticeKey(
+            self._of_account.account, order.order_id, reason.fulfillment_id, reason.words
+        )
+
+    def _render(
+        self, due: Notice, order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]
+    ) -> None:
+        parcels = {parcel.fulfillment_id: parcel for some in news.values() for parcel in some}
+        # a rehearsal may be repeated, and is a message of its own each time
+        run = "" if self._channel.reaches_customers else self._of_account.run
         try:
-            due.message = self._channel.message(order, notices, due.content, run=run)
+            due.message = self._channel.message(
+                order, [*parcels.values()], due.content, key=f"{run}{tuple(sorted(news))}"
+            )
         except InvalidInput as unusable:
             due.end(Outcome.NO_ADDRESS, str(unusable) if order.order_email else "")
 
@@ -334,9 +340,8 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             due.end(Outcome.SUPERSEDED, "the customer was told of a later status")
 
     def _is_overtaken(self, due: Notice) -> bool:
-        later = _later_of([due.keys])
-        states = self._ledger.states(later) if later else {}
-        return any(_is_told(key, states) for key in due.keys)
+        history = self._history([due.id]).get(due.id, ())
+        return any(told_before(key, history)[1] for key in due.keys)
 
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
@@ -350,25 +355,29 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             due.end(*now)
             return
         try:
-            chosen = [one.notices for one in self._chosen_of(now)]
+            chosen = [one for one in self._choose(now) if isinstance(one, Notification)]
         except (InvalidResponse, InvalidInput) as unreadable:
             due.end(Outcome.DEFERRED, str(unreadable))
             return
-        notices = {key: one[key] for one in chosen for key in one if key in due.keys}
-        if _lacks_what_it_had(now, set(due.keys) - notices.keys()):
+        reasons = [reason for one in chosen for reason in one.reasons]
+        still = {self._key(now, reason): reason.parcels for reason in reasons}
+        base = {key: replace(key, reason=step_of(key.reason)[0]) for key in due.keys}
+        news = {key: still[base[key]] for key in due.keys if base[key] in still}
+        if _lacks_what_it_had(now, set(due.keys) - news.keys()):
             due.end(Outcome.DEFERRED, _not_again("the answer lacks what it had before"))
-        elif not notices:
+        elif not news:
             due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
         else:
-            self._render_anew(due, now, notices)
+            self._render_anew(due, now, news)
 
     def _render_anew(
-        self, due: Notice, order: Order, notices: Mapping[NoticeKey, Fulfillment]
+        self, due: Notice, order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]
     ) -> None:
-        due.columns["To"] = self._channel.to(order)
-        due.keys = tuple(sorted(notices))
+        if to := self._channel.to(order):
+            due.columns["To"] = to
+        due.keys = tuple(sorted(news))
         try:
-            self._render(due, order, notices)
+            self._render(due, order, news)
         except TemplateError as fails:
             due.end(Outcome.DEFERRED, str(fails))
         if due.outcome is Outcome.NO_ADDRESS:
@@ -422,25 +431,32 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         }
 
 
-def _later(key: NoticeKey) -> Iterator[NoticeKey]:
-    """What a customer must not have been told of a parcel before this is told."""
-    kind, _, subject = key.reason.partition(":")
-    if kind == "event":
-        after: Sequence[str] = ()
-    elif kind == "status":
-        after = _STEPS[_STEPS.index(subject) + 1 :] if subject in _STEPS else ()
-    else:
-        after = _STEPS[-1:]
-    return (replace(key, reason=f"status:{step}") for step in after)
+def told_before(
+    key: NoticeKey, history: Iterable[ToldNotice]
+) -> tuple[list[ToldNotice], list[ToldNotice]]:
+    """What was told of the same before, and what of something that happens later."""
+    words, _ = step_of(key.reason)
+    of_parcel = [
+        told
+        for told in history
+        if told.key.fulfillment_id == key.fulfillment_id
+        or _WHOLE_ORDER in (told.key.fulfillment_id, key.fulfillment_id)
+    ]
+    same = [
+        told
+        for told in of_parcel
+        if told.key.fulfillment_id == key.fulfillment_id and step_of(told.key.reason)[0] == words
+    ]
+    later = [told for told in of_parcel if told.state in _TOLD and is_later(told.key.reason, words)]
+    return same, later
 
 
-def _later_of(keys: Iterable[Iterable[NoticeKey]]) -> set[NoticeKey]:
-    return {later for key in chain.from_iterable(keys) for later in _later(key)}
-
-
-def _is_told(key: NoticeKey, states: Mapping[NoticeKey, NoticeState]) -> bool:
-    """Whether something later was told, or may have been."""
-    return not _TOLD.isdisjoint(map(states.get, _later(key)))
+def _is_again(notification: Notification, same: Sequence[ToldNotice]) -> bool:
+    """Whether it is time to tell it once more."""
+    if len(same) >= notification.times or any(t.state is not NoticeState.SENT for t in same):
+        return False
+    times = [told.settled_at for told in same if told.settled_at]
+    return bool(times) and datetime.now(UTC) - max(times) >= notification.repeat_after
 
 
 def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
@@ -453,22 +469,6 @@ def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
 
 def _not_again(reason: str) -> str:
     return f"it could not be read again: {reason}"
-
-
-def _known_and_new(
-    notices: Mapping[NoticeKey, Fulfillment], states: Mapping[NoticeKey, NoticeState]
-) -> tuple[dict[NoticeKey, NoticeState], dict[NoticeKey, Fulfillment]]:
-    """What the ledger knows of the notices or of later ones, and what remains to be told."""
-    known: dict[NoticeKey, NoticeState] = {}
-    news: dict[NoticeKey, Fulfillment] = {}
-    for key, parcel in notices.items():
-        if key in states:
-            known[key] = states[key]
-        elif _is_told(key, states):
-            known |= {later: states[later] for later in _later(key) if later in states}
-        else:
-            news[key] = parcel
-    return known, news
 
 
 def mail_job(

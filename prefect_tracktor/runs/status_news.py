@@ -1,73 +1,54 @@
-"""News of parcels' statuses: which parcels have some, and the words for each status."""
+"""The parameters of the flows about statuses: which statuses, and for how long they are news."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from collections import Counter
+from collections.abc import Collection, Sequence
 
-from prefect_tracktor.conditions import arrived_unseen, is_undated, parcels_in_status
+from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.messages.template import EmailTemplate, status_template
-from prefect_tracktor.models import Fulfillment, Order, status_key
-from prefect_tracktor.runs.cases import Outcome
-from prefect_tracktor.runs.notify import Notification
+from prefect_tracktor.models import ShipmentStatus, status_key
+from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.set_statuses import status_options
+from prefect_tracktor.statuses.desired import option_for
 
 _HOURS_AT_MOST = 24 * 366
-
-WITH_DEFAULT_TEMPLATE = frozenset({"in_transit", "out_for_delivery", "delivered"})
-
-
-def templates_for(
-    statuses: Collection[str], templates: Mapping[str, EmailTemplate] | None
-) -> dict[str, EmailTemplate]:
-    """The template for each status; none may be without."""
-    given = {status_key(status): template for status, template in (templates or {}).items()}
-    known = dict.fromkeys(WITH_DEFAULT_TEMPLATE, status_template()) | given
-    keys = {status_key(status) for status in statuses}
-    if not keys or "" in keys:
-        raise InvalidInput("name at least one status, such as 'delivered'; none may be blank")
-    if without := sorted(keys - known.keys()):
-        raise InvalidInput(
-            f"there is no template for {', '.join(map(repr, without))}: give `templates` an"
-            " EmailTemplate for each"
-        )
-    return {status: known[status] for status in keys}
+_ALL = "all"
 
 
-def since(within_hours: float) -> datetime:
-    """The time before which a status is no news any more."""
+def within_days(within_hours: float) -> float:
+    """For how many days a status is news."""
     if not 0 < within_hours <= _HOURS_AT_MOST:
         raise InvalidInput(
             f"within_hours must be more than 0 and at most {_HOURS_AT_MOST}, not {within_hours}"
         )
-    return datetime.now(UTC) - timedelta(hours=within_hours)
+    return within_hours / 24
 
 
-def recent_changes(
-    templates: Mapping[str, EmailTemplate], begin: datetime
-) -> Callable[[Order], Iterator[Notification | Outcome]]:
-    """Choose the parcels that reached one of some statuses since a time."""
-
-    def choose(order: Order) -> Iterator[Notification | Outcome]:
-        parcels, now = parcels_in_status(order, templates), datetime.now(UTC)
-        if any(is_undated(p, now) for p in parcels) or arrived_unseen(order, templates):
-            yield Outcome.UNDATED
-        recent = sorted((p for p in parcels if is_recent(p, begin)), key=_current_status)
-        for status, same in groupby(recent, key=_current_status):
-            yield Notification(templates[status], [(parcel, reason(status)) for parcel in same])
-
-    return choose
-
-
-def is_recent(parcel: Fulfillment, begin: datetime) -> bool:
-    """Whether the parcel is known to have reached its status since then."""
-    undated = is_undated(parcel, datetime.now(UTC))
-    return not undated and parcel.reached_at is not None and parcel.reached_at >= begin
+def checked_statuses(
+    credentials: TracktorCredentials, statuses: Collection[str]
+) -> tuple[list[str], int]:
+    """The statuses by key, and how many requests it took: the shop's own must exist."""
+    keys = sorted({status_key(status) for status in statuses})
+    if not keys or "" in keys:
+        raise InvalidInput("name at least one status, such as 'delivered'; none may be blank")
+    own = [key for key in keys if key not in set(ShipmentStatus)]
+    if not own:
+        return keys, 0
+    options, calls = status_options(credentials)
+    for key in own:
+        option_for(key, options)
+    return keys, calls
 
 
-def _current_status(parcel: Fulfillment) -> str:
-    return parcel.current_status
-
-
-def reason(status: str) -> str:
-    """What the ledger remembers a status by."""
-    return f"status:{status}"
+def checked_rules(credentials: TracktorCredentials, rules: Sequence[NotificationRule]) -> int:
+    """See that each rule can be right; say how many requests it took."""
+    if not rules:
+        raise InvalidInput("rules is empty: give at least one NotificationRule")
+    twice = [name for name, count in Counter(rule.name for rule in rules).items() if count > 1]
+    if twice:
+        raise InvalidInput(
+            f"rules: {', '.join(twice)} is the name of several rules; the ledger would take their"
+            " notices for one: give each a name of its own"
+        )
+    named = [name.partition(":") for rule in rules for name in rule.when]
+    statuses = [key for kind, _, key in named if status_key(kind) == "status" and key != _ALL]
+    return checked_statuses(credentials, statuses)[1] if statuses else 0

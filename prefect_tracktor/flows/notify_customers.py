@@ -1,0 +1,94 @@
+"""`notify_customers`: tell customers what rules say, all checked on one reading of the shop."""
+
+from datetime import UTC, datetime
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.mailer import Mailer
+from prefect_tracktor.rules import NotificationRule, chooser
+from prefect_tracktor.runs.answers import needs_of
+from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.exception_stats import ExceptionStats
+from prefect_tracktor.runs.notify import mail_job
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.status_news import checked_rules
+from prefect_tracktor.sources import Orders
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+
+
+@flow(name="Notify customers", flow_run_name="notify-customers")
+def notify_customers(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    mailer: Mailer,
+    rules: list[NotificationRule],
+    *,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    dry_run: bool = False,
+    max_emails: int = 500,
+    include_cancelled: bool = False,
+    reading: ReadingOptions = DEFAULT_READING,
+) -> MailReport:
+    """Tell customers what rules say about their orders' conditions, each notice once.
+
+    No notice of an earlier stage is sent after one of a later stage. A customer gets a few messages
+    a day at most, as the ledger says; the rest is deferred.
+
+    Args:
+        credentials: The Tracktor account.
+        orders: Shopify order ids, a file with them, or a search in Shopify.
+        mailer: The mail server, the sender, and whether e-mails go to customers.
+        rules: What to tell, and when.
+        thresholds: After how many days a parcel or an order is late.
+        dry_run: Show who would be told what, and send nothing.
+        max_emails: If more messages than this are due, none is sent.
+        include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
+            report counts those that are left out.
+        reading: How orders are read: completed orders, chunk size and the like.
+
+    Returns:
+        What was found and done.
+
+    Raises:
+        InvalidInput: An argument is invalid, two rules have the same name, the account has no such
+            status, or `orders` names none; nothing was sent.
+        LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+        LedgerReplaced: The account used another ledger before; nothing was sent.
+        TemplateError: A template fails for every order; nothing was sent.
+        MailServerError: The mail server cannot be used; nothing was sent.
+        IncompleteRun: All that could be done was done, and something is left. Its `report` says
+            what.
+
+    Example:
+        >>> from prefect_tracktor import NotificationRule
+        >>> from prefect_tracktor.flows import notify_customers
+        >>> rules = [
+        ...     NotificationRule(name="late", when=["stalled", "in_transit_too_long"]),
+        ...     NotificationRule(name="how-was-it", when=["status:delivered"], after_days=3),
+        ... ]
+        >>> report = notify_customers(credentials, order_ids, mailer, rules, dry_run=True)
+        >>> report.sent
+        ()
+    """
+    calls = checked_rules(credentials, rules)
+    needs = needs_of([name for rule in rules for name in rule.when])
+    choose = chooser(
+        rules, datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
+    )
+    return carry_out(
+        Scan(credentials, orders, reading, calls=calls, needs=needs),
+        mail_job(
+            credentials,
+            mailer,
+            choose,
+            title="Customers to be notified",
+            key="notify-customers",
+            dry_run=dry_run,
+            max_emails=max_emails,
+            needs=needs,
+            reading=reading,
+        ),
+        watchers=[ExceptionStats()],
+    )

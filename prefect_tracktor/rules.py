@@ -1,0 +1,342 @@
+"""Rules: what follows from a condition. Pure: an order and the time in, what is to be told out."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from prefect_tracktor.block import in_order
+from prefect_tracktor.conditions import (
+    AskedConditions,
+    Condition,
+    asked_conditions,
+    conditions_of,
+)
+from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.messages.words import About
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+
+_NAME = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
+_MOST_DAYS = 3650
+_NO_PARCEL = 0
+_NEWS = timedelta(days=3)
+
+# what a customer may be told of a parcel, in the order in which it happens
+_STEPS = tuple(map(str, ShipmentStatus))
+
+
+class NotificationRule(BaseModel):
+    """Whom to tell what, and when: a condition, a time, and the words.
+
+    The name is a part of what the ledger remembers: "delivered" today and "how was it?" three days
+    later are two notices, each sent once. Under a new name everybody is told anew.
+
+    Attributes:
+        name: Its name: lowercase letters, digits, `-` and `_`.
+        when: The conditions, such as `status:delivered`, `exception:expired`, `exception:all`,
+            `stalled`, `in_transit_too_long`, `label_only`, `not_shipped`; one is enough.
+        after_days: How long the condition must have lasted.
+        within_days: A notice that was due longer ago than this is not sent any more. By default 3
+            days for a status, which is news, and any time for what lasts, as an exception does.
+        per: `parcel`: each parcel is news. `order`: once for the whole order, when all of its
+            parcels meet the rule.
+        template: The e-mail's words; by default those for the condition.
+        times: How often to tell, as long as the condition lasts.
+        repeat_after_days: How long after a notice the next one is sent.
+        tags: Only orders with one of these tags, as their source knows them; empty for all.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid; the message names the field.
+
+    Example:
+        >>> rule = NotificationRule(name="how-was-it", when=["status:delivered"], after_days=3)
+        >>> rule.per, rule.times
+        ('parcel', 1)
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+
+    name: str = Field(
+        pattern=_NAME,
+        max_length=60,
+        title="Name",
+        description="A part of what the ledger remembers; do not change it later.",
+    )
+    when: list[str] = Field(
+        title="When",
+        description="Conditions, such as status:delivered, exception:expired, exception:all,"
+        " stalled, in_transit_too_long, label_only, not_shipped.",
+    )
+    after_days: float = Field(
+        default=0,
+        ge=0,
+        le=_MOST_DAYS,
+        title="After (days)",
+        description="How long the condition must have lasted.",
+    )
+    within_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=_MOST_DAYS,
+        title="Within (days)",
+        description="A notice that was due longer ago is not sent any more. Without it: 3 days for"
+        " a status, and any time for an exception or a delay.",
+    )
+    per: Literal["parcel", "order"] = Field(
+        default="parcel",
+        title="Per",
+        description="parcel: each parcel is news. order: once, when all parcels meet the rule.",
+    )
+    template: EmailTemplate | None = Field(
+        default=None,
+        title="Template",
+        description="The e-mail's words; without it those for the condition.",
+    )
+    times: int = Field(
+        default=1,
+        ge=1,
+        le=20,
+        title="Times",
+        description="How often to tell, as long as the condition lasts.",
+    )
+    repeat_after_days: float = Field(
+        default=7,
+        gt=0,
+        le=_MOST_DAYS,
+        title="Repeat after (days)",
+        description="How long after a notice the next one is sent, if it is sent several times.",
+    )
+    tags: frozenset[str] = Field(
+        default=frozenset(),
+        title="Tags",
+        description="Only orders with one of these tags in Shopify. Without any: all orders.",
+    )
+
+    @field_validator("when")
+    @classmethod
+    def _conditions_are_known(cls, value: list[str]) -> list[str]:
+        asked_conditions(value)
+        return value
+
+    @model_validator(mode="after")
+    def _order_has_statuses(self) -> Self:
+        if self.per == "order" and any(name.startswith("exception") for name in self.when):
+            raise ValueError(
+                "per: an exception is about a parcel; write parcel, or name statuses in when"
+            )
+        return self
+
+    def window(self, condition: Condition) -> timedelta | None:
+        """For how long a notice about a condition may be sent; `None` for any time."""
+        if self.within_days is not None:
+            return timedelta(days=self.within_days)
+        return _NEWS if condition.kind == "status" else None
+
+    @property
+    def asked(self) -> AskedConditions:
+        """The conditions as they are asked for."""
+        return asked_conditions(self.when)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What is told of a parcel, or of an order as a whole (fulfillment 0), and its parcels.
+
+    The ledger remembers it by its words: a condition, or the rule's name and a condition.
+    """
+
+    fulfillment_id: int
+    words: str
+    parcels: tuple[Fulfillment, ...]
+
+    @classmethod
+    def of(cls, parcel: Fulfillment, words: str) -> Self:
+        """About one parcel."""
+        return cls(parcel.fulfillment_id, words, (parcel,))
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What one message is about, and how often it may be told."""
+
+    content: Any
+    reasons: Sequence[Reason]
+    times: int = 1
+    repeat_after: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an e-mail says: its template, and the conditions that it is about."""
+
+    template: EmailTemplate
+    conditions: tuple[Condition, ...]
+    per_order: bool = False
+
+    @property
+    def about(self) -> About:
+        """Which of the shipped words fit."""
+        first = self.conditions[0]
+        if first.kind == "exception":
+            expired = all(condition.key == "expired" for condition in self.conditions)
+            return "expired" if expired else "exception"
+        if first.kind != "status":
+            return "not_shipped" if first.kind == "not_shipped" else "stalled"
+        if self.per_order and first.key == ShipmentStatus.DELIVERED:
+            return "all_delivered"
+        return "status"
+
+
+class PassedOver(StrEnum):
+    """Why a condition is not told, where people should know it."""
+
+    UNDATED = "undated"
+    CANCELLED = "cancelled"
+
+
+Choose = Callable[[Order], Iterable[Notification | PassedOver]]
+
+
+def chooser(
+    rules: Sequence[NotificationRule],
+    now: datetime,
+    *,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    include_cancelled: bool = False,
+) -> Choose:
+    """Check all rules on an order."""
+    asked = [(rule, rule.asked) for rule in rules]
+    every = asked_conditions([name for rule in rules for name in rule.when])
+
+    def choose(order: Order) -> Iterator[Notification | PassedOver]:
+        conditions = conditions_of(order, thresholds, now, asked=every)
+        for rule, names in asked:
+            met = [condition for condition in conditions if condition.name in names]
+            if met and (not rule.tags or rule.tags & order.facts.tags):
+                if rule.per == "order":
+                    met = [*_of_order(order, met)]
+                open_ones = [c for c in met if include_cancelled or not _is_cancelled(c)]
+                if len(open_ones) < len(met):
+                    yield PassedOver.CANCELLED
+                yield from _notifications(rule, order, open_ones, now)
+
+    return choose
+
+
+def one_parcel_each(choose: Choose) -> Choose:
+    """Tell of each parcel by itself."""
+
+    def alone(order: Order) -> Iterator[Notification | PassedOver]:
+        for one in choose(order):
+            if isinstance(one, PassedOver):
+                yield one
+            else:
+                yield from (replace(one, reasons=[reason]) for reason in one.reasons)
+
+    return alone
+
+
+def _notifications(
+    rule: NotificationRule, order: Order, met: Sequence[Condition], now: datetime
+) -> Iterator[Notification | PassedOver]:
+    if any(_is_undated(rule, condition) for condition in met):
+        yield PassedOver.UNDATED
+    # one message for all parcels with the same status; an order's exceptions are one news
+    due: dict[str, list[Condition]] = {}
+    for condition in met:
+        if _is_due(rule, condition, now):
+            news = condition.name if condition.kind == "status" else condition.kind
+            due.setdefault(news, []).append(condition)
+    for conditions in due.values():
+        yield Notification(
+            Content(rule.template or EmailTemplate(), tuple(conditions), rule.per == "order"),
+            [_reason(rule, order, condition) for condition in conditions],
+            rule.times,
+            timedelta(days=rule.repeat_after_days),
+        )
+
+
+def _of_order(order: Order, met: Sequence[Condition]) -> Iterator[Condition]:
+    """One condition for the whole order, once all of its parcels meet the rule."""
+    whole = [condition for condition in met if condition.parcel is None]
+    if whole:
+        yield whole[0]
+        return
+    by_parcel = {c.parcel.fulfillment_id: c for c in met if c.parcel is not None}
+    awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
+    is_whole = order.has_shipped_in_full and order.facts.fulfillment_status in (None, "fulfilled")
+    if is_whole and all(parcel.fulfillment_id in by_parcel for parcel in awaited):
+        times = [condition.since for condition in by_parcel.values()]
+        known = [time for time in times if time is not None]
+        last = max(known) if len(known) == len(times) else None
+        yield Condition(met[0].name, None, last, cancelled=order.is_cancelled)
+
+
+def _is_cancelled(condition: Condition) -> bool:
+    """Whether nobody waits for it; a cancellation itself may be the news."""
+    return condition.cancelled and not (
+        condition.kind == "status" and says_cancelled(condition.key)
+    )
+
+
+def _is_undated(rule: NotificationRule, condition: Condition) -> bool:
+    """Whether it would have to be known since when a condition lasts, and is not."""
+    if condition.since is not None:
+        return False
+    is_made_to_order = condition.kind == "status" and condition.parcel is None
+    needs_window = rule.window(condition) is not None and not is_made_to_order
+    return bool(rule.after_days) or needs_window
+
+
+def _is_due(rule: NotificationRule, condition: Condition, now: datetime) -> bool:
+    """Whether it has lasted long enough, and is still news."""
+    if condition.since is None:
+        return not _is_undated(rule, condition)
+    lasted = now - condition.since - timedelta(days=rule.after_days)
+    window = rule.window(condition)
+    return timedelta(0) <= lasted and (window is None or lasted <= window)
+
+
+def _reason(rule: NotificationRule, order: Order, condition: Condition) -> Reason:
+    words = condition.name
+    if rule.name != condition.kind:
+        words = f"{rule.name}:{words}"
+    if condition.parcel is None:
+        return Reason(_NO_PARCEL, words, order.fulfillments)
+    return Reason.of(condition.parcel, words)
+
+
+def is_later(other: str, reason: str) -> bool:
+    """Whether one thing that was told of a parcel happens after another; then it stays untold."""
+    own, kind, key = _parts(reason)
+    _, other_kind, other_key = _parts(other)
+    if own == "event" or other_kind != "status" or other_key not in _STEPS:
+        return False
+    if kind == "status":
+        return key in _STEPS and _STEPS.index(other_key) > _STEPS.index(key)
+    return other_key == _STEPS[-1]
+
+
+def step_of(reason: str) -> tuple[str, int]:
+    """What is told again and again, and the how-manieth time it is."""
+    words, _, number = reason.partition("#")
+    return words, int(number or 1)
+
+
+def nth(words: str, number: int) -> str:
+    """What the ledger remembers the n-th time by."""
+    return words if number == 1 else f"{words}#{number}"
+
+
+def _parts(reason: str) -> tuple[str, str, str]:
+    """Whose rule, the kind of condition, and its key."""
+    words, _ = step_of(reason)
+    *before, last = words.split(":")
+    name, kind = (["", "", *before])[-2:]
+    if kind in {"status", "exception"}:
+        return name, kind, last
+    return kind, last, ""
