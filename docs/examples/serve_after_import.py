@@ -2,9 +2,8 @@
 
 from prefect.events import DeploymentEventTrigger
 from prefect.types.entrypoint import EntrypointType
-from prefect_email import EmailServerCredentials
 
-from prefect_tracktor import NotificationLedger, TracktorCredentials
+from prefect_tracktor import Mailer, TracktorCredentials
 from prefect_tracktor.flows import email_expired_exceptions
 
 if __name__ == "__main__":
@@ -13,9 +12,7 @@ if __name__ == "__main__":
         parameters={
             "credentials": TracktorCredentials.load("tracktor"),
             "orders": [],  # the event's
-            "email_server": EmailServerCredentials.load("tracktor"),
-            "ledger": NotificationLedger.load("tracktor"),
-            "sender": "Your Shop <orders@your-shop.example>",
+            "mailer": Mailer.load("tracktor"),
             "dry_run": True,
         },
         triggers=[

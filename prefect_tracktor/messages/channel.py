@@ -101,7 +101,7 @@ class MailChannel:
     @property
     def reaches_customers(self) -> bool:
         """Whether the customers get the messages."""
-        return self.mailer.mode is not Mode.REHEARSAL
+        return self.mailer.mode != Mode.REHEARSAL
 
     @property
     def seconds_a_message(self) -> float:

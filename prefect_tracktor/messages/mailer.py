@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Self
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG, logo
 from prefect_tracktor.errors import InvalidInput
@@ -83,7 +83,8 @@ class Mailer(Block):
     _description = "A mail server, the sender, the ledger, and whether e-mails go to customers."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    model_config = BLOCK_CONFIG
+    # a mode that is set in code must not be one that nothing recognises
+    model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
     host: str = Field(
         title="SMTP server",

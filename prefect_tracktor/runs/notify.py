@@ -486,7 +486,7 @@ def mail_job(
         LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
         MailChannel(mailer, credentials.uuid.lower().encode()),
         choose,
-        dry_run=dry_run or mailer.mode is Mode.DRY_RUN,
+        dry_run=dry_run or mailer.mode not in {Mode.LIVE, Mode.REHEARSAL},
         limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
         **options,
     )

@@ -1,21 +1,20 @@
 """What becomes of many emails when the server gives all of them the same answer."""
 
 from collections import Counter
-from collections.abc import Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from prefect_tracktor import NotificationLedger
-from prefect_tracktor.messages.email import compose, parse_mailbox
-from prefect_tracktor.messages.sending import OutgoingEmail, SendResult, post
 from prefect_tracktor.messages.smtp import MailSession
-from prefect_tracktor.messages.template import RenderedEmail
-from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from prefect_tracktor.storage.ledger import NoticeState
 from tests.integration.messages.scripted import HANG_UP, SILENCE, Response, ScriptedServer, scripted
+from tests.support.mailers import mailer_at
+from tests.support.sending import Sent, key_of, send
 
-SENDER = parse_mailbox("Your Shop <orders@your-shop.example>", field="sender")
 UNKNOWN = "550 5.1.1 User unknown"
 
 
@@ -25,35 +24,21 @@ def ledger(tmp_path: Path) -> NotificationLedger:
     return NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
 
 
-def emails(count: int, *, first: int = 0, name: str = "c") -> Iterator[OutgoingEmail]:
-    for number in range(first, first + count):
-        key = NoticeKey("shop", 1000 + number, 7000 + number, "exception:expired")
-        to = f"{name}{number}@example.com"
-        message = compose(
-            RenderedEmail("Hi", "Hello.", "<p>Hello.</p>"),
-            sender=SENDER,
-            recipient=to,
-            reply_to=None,
-            message_key=str(key),
-        )
-        yield OutgoingEmail(1000 + number, SENDER.addr_spec, to, message, (key,))
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that wait for a server no longer than the tests do."""
+    session = partial(MailSession, timeout_seconds=0.5, patience_seconds=1)
+    monkeypatch.setattr("prefect_tracktor.messages.channel.MailSession", session)
 
 
 def posted_to(
-    server: ScriptedServer, ledger: NotificationLedger, count: int = 30, *, first: int = 0
-) -> list[SendResult]:
-    with MailSession(server.address, timeout_seconds=0.5, patience_seconds=1) as session:
-        return list(post(emails(count, first=first), session=session, ledger=ledger, run="run"))
+    server: ScriptedServer, ledger: NotificationLedger, count: int = 30, **options: Any
+) -> Sent:
+    return send(mailer_at(server.address.port), ledger, count, **options)
 
 
-def counts(result: list[SendResult]) -> dict[str, int]:
-    return Counter(one.outcome.value for one in result)
-
-
-def states(ledger: NotificationLedger, result: list[SendResult]) -> list[NoticeState | None]:
-    keys = [one.email.keys[0] for one in result]
-    known = ledger.states(keys)
-    return [known.get(key) for key in keys]
+def counts(sent: Sent) -> dict[str, int]:
+    return Counter(sent.outcomes)
 
 
 class TestOneAnswerForEverybody:
@@ -84,9 +69,9 @@ class TestOneAnswerForEverybody:
             assert counts(result) == {"deferred": 30}
             assert server.heard["CONNECT"] <= 6
             assert len(server.contents) <= 3 or "rate" in answer
-        assert states(ledger, result) == [None] * 30
-        assert result[-1].reason.startswith("not tried")
-        advice = result[2].advice
+        assert result.states(ledger) == [None] * 30
+        assert result.notices[-1].reason.startswith("not tried")
+        advice = result.advice
         assert remedy in advice
         assert "3 messages in a row" in advice
         assert answer in (HANG_UP, SILENCE) or answer.rstrip(".") in advice
@@ -105,7 +90,7 @@ class TestOneAnswerForEverybody:
             result = posted_to(server, ledger)
             assert counts(result) == {"deferred": 30}
             assert len(server.contents) == 10
-        assert "none of 10 messages in a row" in result[9].advice
+        assert "none of 10 messages in a row" in result.advice
 
     @pytest.mark.parametrize("answer", ["550 5.1.1 User unknown", "552 5.2.2 Mailbox full"])
     def test_about_each_recipient_stops_it_when_it_comes_after_the_content(
@@ -115,12 +100,12 @@ class TestOneAnswerForEverybody:
             result = posted_to(server, ledger)
             assert counts(result) == {"deferred": 30}
             assert len(server.contents) == 10
-        assert "only receives" in result[9].advice
+        assert "only receives" in result.advice
 
     def test_for_two_messages_alone_is_told_too(self, ledger: NotificationLedger) -> None:
         with scripted(**{".": [lambda: "550 5.4.5 Daily limit exceeded"]}) as server:
             result = posted_to(server, ledger, 2)
-        assert "reached a limit" in result[-1].advice
+        assert "reached a limit" in result.advice
 
     def test_about_its_recipient_only_stops_nothing(self, ledger: NotificationLedger) -> None:
         with scripted(RCPT=["450 4.2.0 Greylisted"] * 20) as server:
@@ -137,10 +122,8 @@ class TestAnAddressThatDoesNotExist:
         answers = [UNKNOWN, "250 fine", UNKNOWN, UNKNOWN, "250 fine", UNKNOWN]
         with scripted(RCPT=answers) as server:
             result = posted_to(server, ledger, 6)
-        assert [one.outcome.value for one in result] == [
-            *("refused", "sent", "refused", "refused", "sent", "refused")
-        ]
-        assert states(ledger, result) == [one.outcome.value for one in result]
+        assert result.outcomes == [*("refused", "sent", "refused", "refused", "sent", "refused")]
+        assert result.states(ledger) == result.outcomes
 
     @pytest.mark.parametrize("count", [1, 2, 10, 30])
     def test_like_nobodys_else_is_not_believed(
@@ -150,10 +133,10 @@ class TestAnAddressThatDoesNotExist:
             result = posted_to(server, ledger, count)
             assert server.heard["RCPT"] <= 10
         assert counts(result) == {"deferred": count}
-        assert states(ledger, result) == [None] * count
-        assert "the address is tried again" in result[0].reason
+        assert result.states(ledger) == [None] * count
+        assert "the address is tried again" in result.notices[0].reason
         if count >= 10:
-            assert "only receives" in result[9].advice
+            assert "only receives" in result.advice
 
     def test_is_not_believed_of_a_server_that_lost_its_directory(
         self, ledger: NotificationLedger
@@ -164,22 +147,19 @@ class TestAnAddressThatDoesNotExist:
 
     def test_alone_in_its_run_is_given_up_once_at_most(self, ledger: NotificationLedger) -> None:
         with scripted(RCPT=["250 fine", UNKNOWN, UNKNOWN, "250 fine", UNKNOWN]) as server:
-            result = [posted_to(server, ledger, 1, first=number)[0] for number in range(5)]
-        assert [one.outcome.value for one in result] == [
-            *("sent", "refused", "deferred", "sent", "refused")
-        ]
+            result = [posted_to(server, ledger, 1, first=n).outcomes[0] for n in range(1, 6)]
+        assert result == [*("sent", "refused", "deferred", "sent", "refused")]
 
     def test_is_not_given_up_if_another_run_wrote_to_it(self, ledger: NotificationLedger) -> None:
         """While it was not certain, its claim was open to others."""
-        keys = [email.keys for email in emails(1)]
 
         def others_turn() -> str:
-            ledger.settle(keys[0], NoticeState.SENT, run="other")
+            ledger.settle([key_of(1)], NoticeState.SENT, run="other")
             return "250 fine"
 
         with scripted(RCPT=[UNKNOWN, others_turn]) as server:
             result = posted_to(server, ledger, 2)
-        assert [one.outcome.value for one in result] == ["already_told", "sent"]
+        assert result.outcomes == ["already_told", "sent"]
 
 
 class TestAConnectionThatIsCutAfterTheMessage:
@@ -187,7 +167,7 @@ class TestAConnectionThatIsCutAfterTheMessage:
         with scripted(**{".": [lambda: HANG_UP]}) as server:
             result = posted_to(server, ledger, 40)
         assert counts(result) == {"uncertain": 3, "deferred": 37}
-        assert "mail filter" in result[2].advice
+        assert "mail filter" in result.advice
 
     def test_every_second_time_stops_after_a_few_more(self, ledger: NotificationLedger) -> None:
         answers = cycle([HANG_UP, "250 fine"])
@@ -199,10 +179,10 @@ class TestAConnectionThatIsCutAfterTheMessage:
 def test_an_address_beyond_ascii_waits_for_a_server_that_takes_it(
     ledger: NotificationLedger,
 ) -> None:
-    with scripted() as server, MailSession(server.address) as session:
-        [first] = post(emails(1, name="zoë"), session=session, ledger=ledger, run="run")
+    with scripted() as server:
+        first = posted_to(server, ledger, 1, name="zoë")
     able = "250-scripted.example\r\n250 SMTPUTF8"
-    with scripted(EHLO=[able]) as server, MailSession(server.address) as session:
-        [second] = post(emails(1, name="zoë"), session=session, ledger=ledger, run="run")
-    assert (first.outcome.value, second.outcome.value) == ("deferred", "sent")
-    assert "SMTPUTF8" in first.reason
+    with scripted(EHLO=[able]) as server:
+        second = posted_to(server, ledger, 1, name="zoë")
+    assert (first.outcomes, second.outcomes) == (["deferred"], ["sent"])
+    assert "SMTPUTF8" in first.notices[0].reason

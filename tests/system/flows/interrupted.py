@@ -12,17 +12,15 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 
 from prefect_tracktor import (
     DesiredStatus,
-    EmailTemplate,
     NotificationLedger,
     TracktorCredentials,
     TransportLimits,
 )
 from prefect_tracktor.errors import IncompleteRun
 from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
-from prefect_tracktor.messages.sending import MailChannel, SendResult
-from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.sandbox import MailServer
 from tests.support.mailers import mailer_at
+from tests.support.sending import Sent, send
 
 # children are forked from a process that has imported this module and runs no threads
 processes = get_context("forkserver")
@@ -49,28 +47,9 @@ def kill_while_sending(
     return process.exitcode == -signal.SIGKILL
 
 
-def channel(ledger_url: str, mail_port: int, *, run: str) -> MailChannel:
-    """A run's channel with the test's mail server."""
-    return MailChannel(
-        account="shop",
-        run=run,
-        mailer=mailer_at(mail_port),
-        ledger=NotificationLedger(url=ledger_url),
-    )
-
-
-def send_all(ledger_url: str, mail_port: int, count: int, run: str) -> list[SendResult]:
+def send_all(ledger_url: str, mail_port: int, count: int, run: str) -> Sent:
     """Write to `count` customers, each about one parcel."""
-    desk = channel(ledger_url, mail_port, run=run)
-    emails = []
-    for number in range(1, count + 1):
-        order = Order(
-            order_id=number, order_name=f"#{number}", order_email=f"c{number}@example.com"
-        )
-        parcel = Fulfillment(fulfillment_id=number, exception_status="expired")
-        notices = {desk.key(order, parcel, "exception:expired"): parcel}
-        emails.append(desk.email(order, notices, EmailTemplate()))
-    return list(desk.post(emails))
+    return send(mailer_at(mail_port), NotificationLedger(url=ledger_url), count, run=run)
 
 
 def run_flow(

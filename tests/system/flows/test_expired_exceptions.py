@@ -25,6 +25,7 @@ from prefect_tracktor import (
     IncompleteRun,
     InvalidInput,
     LimitExceeded,
+    Mailer,
     NotificationLedger,
     Order,
     OrderFile,
@@ -144,6 +145,16 @@ def test_a_rehearsal_goes_to_staff_and_tells_customers_nothing(
     mail.clear()
     run()
     assert sorted(written_to(mail)) == right
+
+
+@pytest.mark.parametrize("mode", ["rehearsal", "dry_run", "Live", "nonsense"])
+def test_a_mode_that_a_copy_never_checked_reaches_no_customer(
+    run: Run, mail: MailServer, mailer: Mailer, mode: str
+) -> None:
+    staff = "staff@sandbox-shop.example"
+    run(mailer=mailer.model_copy(update={"mode": mode, "rehearsal_address": staff}))
+    assert set(written_to(mail)) <= {staff}
+    assert bool(mail.messages) == (mode == "rehearsal")
 
 
 def test_more_messages_than_allowed_stop_the_run_before_the_first(

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import IncompleteRun, NotificationLedger, TracktorCredentials
 from prefect_tracktor.flows import MailReport
-from prefect_tracktor.messages.sending import Outcome
+from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox, Shop
 from tests.system.flows.conftest import Run, written_to
 from tests.system.flows.interrupted import kill_while_sending, run_flow, send_all, start
@@ -48,7 +48,11 @@ def test_twenty_kills_while_sending_give_nobody_two_messages(
     recipients = written_to(mail)
     assert len(recipients) == len(set(recipients))
     without = {f"c{number}@example.com" for number in range(1, 101)} - set(recipients)
-    uncertain = {result.email.recipient for result in last if result.outcome is Outcome.UNCERTAIN}
+    uncertain = {
+        f"c{notice.id}@example.com"
+        for notice in last.notices
+        if notice.outcome is Outcome.UNCERTAIN
+    }
     assert without <= uncertain
     assert len(uncertain) <= 20
     assert len(NotificationLedger(url=ledger_url).uncertain(older_than=timedelta(0))) == len(

@@ -70,7 +70,7 @@ def test_a_live_claim_that_is_never_settled_is_told_as_what_it_is(
     ledger: NotificationLedger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("prefect_tracktor.messages.sending._WAIT_FOR_OTHERS_SECONDS", 1)
+    monkeypatch.setattr("prefect_tracktor.runs.sending._WAIT_FOR_OTHERS_SECONDS", 1)
     order_id = next(iter(tracktor.shop.customers_to_write_to()))
     keys = [
         NoticeKey(credentials.account, order_id, parcel["fulfillment_id"], "exception:expired")

@@ -156,6 +156,7 @@ class Reader:
             "SHOPIFY_SHOP": "your-store",
             "SHOPIFY_INCLUDE_DELIVERED": "1",
             "TRACKTOR_LEDGER_URL": f"sqlite:///{self.home / 'tracktor.sqlite3'}",
+            "TRACKTOR_MODE": "dry_run",
             "TRACKTOR_SENDER": "Your Shop <orders@your-shop.example>",
             "TRACKTOR_WEBHOOK_ADDRESS": f"http://127.0.0.1:{self.receiver_port}/t0ken",
         }
@@ -170,9 +171,9 @@ class Reader:
             "TRACKTOR_ORDERS": str(self.folder / "orders_export.csv"),
             "TRACKTOR_STATUSES": str(self.folder / "production_plan.csv"),
             "TRACKTOR_RECEIVER_TOKEN": "t0ken-of-the-readers-receiver",
-            "SMTP_SERVER": self.mail.host,
+            "SMTP_HOST": self.mail.host,
             "SMTP_PORT": str(self.mail.port),
-            "SMTP_TYPE": "INSECURE",
+            "SMTP_SECURITY": "none",
             "SMTP_USERNAME": "shop",
             "SMTP_PASSWORD": "pa55-word",
             "SHOPIFY_CLIENT_ID": self.tracktor.shopify_client_id,
@@ -189,8 +190,8 @@ class Reader:
             r'api_key="YOUR-KEY"': f'api_key="{tracktor.api_key}", base_url="{tracktor.base_url}"',
             r"YOUR-UUID": tracktor.uuid,
             r"YOUR-KEY": tracktor.api_key,
-            r'smtp_server="smtp\.your-provider\.example"': (
-                f'smtp_server="{mail.host}", smtp_port={mail.port}, smtp_type="INSECURE"'
+            r'host="smtp\.your-provider\.example"': (
+                f'host="{mail.host}", port={mail.port}, security="none"'
             ),
             r'(username|password)="…"': r'\1="shop"',
             r'client_secret="YOUR-CLIENT-SECRET"': (

@@ -16,6 +16,7 @@ from prefect_tracktor import (
     AuthenticationError,
     CompletedOrders,
     InvalidInput,
+    ReadingOptions,
     TracktorCredentials,
     TransportLimits,
 )
@@ -29,9 +30,9 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 @flow
 def scan_all(
-    credentials: TracktorCredentials, orders: list[int], options: dict[str, Any]
+    credentials: TracktorCredentials, orders: list[int], reading: ReadingOptions
 ) -> list[list[int]]:
-    scan = Scan(credentials, orders, **options)
+    scan = Scan(credentials, orders, reading)
     return [[order.order_id for order in batch.found] for batch in scan]
 
 
@@ -40,35 +41,32 @@ def test_chunks_come_in_their_order_whatever_the_number_under_way(
     tracktor: Sandbox, credentials: TracktorCredentials, chunks_at_once: int
 ) -> None:
     ids = list(tracktor.shop.order_ids)
-    batches = scan_all(credentials, ids, {"chunk_size": 8, "chunks_at_once": chunks_at_once})
+    batches = scan_all(
+        credentials, ids, ReadingOptions(chunk_size=8, chunks_at_once=chunks_at_once)
+    )
     assert batches == [ids[start : start + 8] for start in range(0, len(ids), 8)]
     assert len(tracktor.calls) == len(ids)
 
 
-def test_settled_orders_are_left_out_of_every_chunk(
+def test_completed_orders_are_left_out_of_every_chunk(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Any
 ) -> None:
-    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
+    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}")
+    reading = ReadingOptions(chunk_size=7, chunks_at_once=3, completed_orders=completed)
 
     @flow
     def scan_twice() -> tuple[Scan, Scan]:
         scans = []
         for _ in range(2):
-            scan = Scan(
-                credentials,
-                list(tracktor.shop.order_ids),
-                chunk_size=7,
-                chunks_at_once=3,
-                settled=settled,
-            )
+            scan = Scan(credentials, list(tracktor.shop.order_ids), reading)
             list(scan)
             scan.remember_completed()
             scans.append(scan)
         return scans[0], scans[1]
 
     first, second = scan_twice()
-    assert second.settled
-    assert sorted(second.settled + second.read) == sorted(first.read)
+    assert second.completed
+    assert sorted(second.completed + second.read) == sorted(first.read)
     assert first.calls + second.calls == len(tracktor.calls)
 
 
@@ -86,7 +84,7 @@ def test_no_more_chunks_are_begun_than_may_be_under_way(
 
     @flow
     def look_at_the_first_chunk() -> None:
-        next(iter(Scan(credentials, Source(), chunk_size=5, chunks_at_once=3)))
+        next(iter(Scan(credentials, Source(), ReadingOptions(chunk_size=5, chunks_at_once=3))))
 
     look_at_the_first_chunk()
     assert begun == ids[:15]
@@ -101,7 +99,7 @@ def test_refused_credentials_end_the_scan_at_once(
     )
     ids = list(tracktor.shop.order_ids)
     with pytest.raises(AuthenticationError):
-        scan_all(wrong, ids, {"chunk_size": 10, "chunks_at_once": 2})
+        scan_all(wrong, ids, ReadingOptions(chunk_size=10, chunks_at_once=2))
     # the chunks that were under way, and of these no more than was under way in them
     assert {path for _, path in tracktor.calls} <= {f"orders/{i}.json" for i in ids[:20]}
 
@@ -110,26 +108,19 @@ def test_refused_credentials_end_the_scan_at_once(
 def test_all_chunks_together_keep_to_the_requests_at_once(chunks_at_once: int) -> None:
     with CountingServer() as server:
         credentials = server.credentials_with(limits=TransportLimits(max_concurrency=7))
-        options = {"chunk_size": 20, "chunks_at_once": chunks_at_once}
-        batches = scan_all(credentials, list(range(1, 121)), options)
+        reading = ReadingOptions(chunk_size=20, chunks_at_once=chunks_at_once)
+        batches = scan_all(credentials, list(range(1, 121)), reading)
     assert sum(map(len, batches)) == 120
     assert 7 // chunks_at_once <= server.most_at_once <= 7
 
 
-@pytest.mark.parametrize(
-    ("chunks_at_once", "problem"),
-    [
-        (0, "chunks_at_once must be from 1 to 64, not 0"),
-        (65, "chunks_at_once must be from 1 to 64, not 65"),
-        (5, "chunks_at_once is 5, and the credentials allow 4 requests at once"),
-    ],
-)
-def test_a_number_of_chunks_that_cannot_be_is_refused_before_anything_is_read(
-    tracktor: Sandbox, credentials: TracktorCredentials, chunks_at_once: int, problem: str
+def test_more_chunks_than_requests_at_once_are_refused_before_anything_is_read(
+    tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     limited = credentials.model_copy(update={"limits": TransportLimits(max_concurrency=4)})
+    problem = "chunks_at_once is 5, and the credentials allow 4 requests at once"
     with pytest.raises(InvalidInput, match=problem):
-        Scan(limited, [1], chunk_size=5, chunks_at_once=chunks_at_once)
+        Scan(limited, [1], ReadingOptions(chunks_at_once=5))
     assert not tracktor.calls
 
 
@@ -139,7 +130,7 @@ def test_a_task_runner_with_fewer_workers_than_chunks_reads_them_all_the_same(
     one_thread: Any = ThreadPoolTaskRunner(max_workers=1)
     narrow = scan_all.with_options(task_runner=one_thread)
     ids = list(tracktor.shop.order_ids)
-    batches = narrow(credentials, ids, {"chunk_size": 8, "chunks_at_once": 4})
+    batches = narrow(credentials, ids, ReadingOptions(chunk_size=8, chunks_at_once=4))
     assert [order_id for batch in batches for order_id in batch] == ids
 
 
@@ -157,7 +148,7 @@ def test_a_tracktor_that_cannot_be_reached_ends_the_scan_after_its_first_chunk(
 
     @flow
     def read() -> Scan:
-        scan = Scan(nowhere(), ids, chunk_size=100)
+        scan = Scan(nowhere(), ids, ReadingOptions(chunk_size=100))
         assert [len(batch.failed) for batch in scan] == [100] * 10
         return scan
 
@@ -180,7 +171,7 @@ def test_an_outage_in_the_middle_of_a_scan_ends_it_and_keeps_what_was_read(
 
     @flow
     def read() -> Scan:
-        scan = Scan(credentials, ids, chunk_size=10)
+        scan = Scan(credentials, ids, ReadingOptions(chunk_size=10))
         for _ in scan:
             tracktor.faults = Faults(dropped=1.0)
         return scan
@@ -199,7 +190,7 @@ def test_progress_counts_a_repeated_id_once(
 ) -> None:
     @flow
     def read() -> None:
-        list(Scan(credentials, [tracktor.shop.order_ids[0]] * 5, chunk_size=10))
+        list(Scan(credentials, [tracktor.shop.order_ids[0]] * 5))
 
     assert progress_of(read(return_state=True)) == 100
 

@@ -65,6 +65,15 @@ def test_what_cannot_be_right_is_refused_without_repeating_it(
     assert "a@example.com" not in str(refused.value)
 
 
+def test_a_mode_that_is_set_later_is_checked_like_a_first_one() -> None:
+    loaded = mailer(mode="live")
+    with pytest.raises(ValidationError, match="rehearsal_address is empty"):
+        loaded.mode = Mode.REHEARSAL
+    loaded.rehearsal_address = "staff@shop.example"
+    loaded.mode = "Rehearsal"  # type: ignore[assignment]  # as people write it
+    assert loaded.mode is Mode.REHEARSAL
+
+
 def test_the_server_is_what_a_session_needs() -> None:
     made = mailer(host=" smtp.example.com ", port=465, security="tls", username="u", password="p")
     assert made.server == SmtpServer(

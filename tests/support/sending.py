@@ -1,0 +1,57 @@
+"""Messages to made-up customers, sent as a flow run sends them, without a run."""
+
+from dataclasses import dataclass
+
+from prefect_tracktor import EmailTemplate, Mailer, NotificationLedger
+from prefect_tracktor.messages.channel import MailChannel
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.runs.sending import Notice, Sending
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+
+ACCOUNT = "shop"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of the notices, in the order in which they ended, and what the run advises."""
+
+    notices: list[Notice]
+    advice: str
+
+    @property
+    def outcomes(self) -> list[str]:
+        return [notice.outcome.value for notice in self.notices]
+
+    def states(self, ledger: NotificationLedger) -> list[NoticeState | None]:
+        known = ledger.states(key for notice in self.notices for key in notice.keys)
+        return [known.get(notice.keys[0]) for notice in self.notices]
+
+
+def send(
+    mailer: Mailer,
+    ledger: NotificationLedger,
+    count: int,
+    *,
+    first: int = 1,
+    run: str = "run",
+    name: str = "c",
+) -> Sent:
+    """Write to `count` customers, each about one parcel."""
+    channel = MailChannel(mailer, b"key")
+    notices = [_notice(channel, number, name, run) for number in range(first, first + count)]
+    sending = Sending(channel, ledger, run, ACCOUNT, renew=lambda _notice: None)
+    return Sent(list(sending.send(notices)), sending.advice)
+
+
+def key_of(number: int) -> NoticeKey:
+    """What the ledger remembers of a customer's parcel."""
+    return NoticeKey(ACCOUNT, number, number, "exception:expired")
+
+
+def _notice(channel: MailChannel, number: int, name: str, run: str) -> Notice:
+    email = f"{name}{number}@example.com"
+    order = Order(order_id=number, order_name=f"#{number}", order_email=email)
+    told = {key_of(number): Fulfillment(fulfillment_id=number, exception_status="expired")}
+    message = channel.message(order, told, EmailTemplate(), run=run)
+    columns: dict[str, str | int] = {"Order": f"#{number}"}
+    return Notice(id=number, columns=columns, keys=tuple(told), message=message, planned=True)
