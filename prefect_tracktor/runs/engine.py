@@ -16,7 +16,7 @@ from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LedgerError, LimitExceeded
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
-from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
+from prefect_tracktor.runs.cases import Case, Ended, Outcome, Row, rows_of
 from prefect_tracktor.runs.report import RunReport
 
 C = TypeVar("C", bound=Case)
@@ -55,6 +55,16 @@ class Reading(Protocol):
         """When the reading of the latest orders began."""
         ...
 
+    @property
+    def missing(self) -> Sequence[int]:
+        """The ids that Tracktor does not know."""
+        ...
+
+    @property
+    def failed(self) -> Sequence[Failure]:
+        """What could not be read."""
+        ...
+
     def __iter__(self) -> Iterator[Batch[Order]]:
         """Read."""
         ...
@@ -84,6 +94,7 @@ class Job(ABC, Generic[C, R]):
     """What is done about the orders that are read."""
 
     acting: ClassVar[str]  # what the progress counts
+    shows_unread: ClassVar[bool] = False  # whether its table names orders that were not read
     table: ClassVar[str]  # what the table shows
     report_type: type[R]
 
@@ -197,7 +208,8 @@ class _Run:
 
     def _act(self, job: Job[Any, Any]) -> None:
         if not self._alone:
-            publish_table(job.key, rows_of(job.cases), description=f"The plan. {job.table}")
+            rows = _rows(job, self._reading)
+            publish_table(job.key, rows, description=f"The plan. {job.table}")
         name, total = f"tracktor-{job.key}", len(job.planned)
         progress = Progress(name, description=job.acting, total=total)
         with nullcontext() if self._alone else progress as shown:
@@ -213,7 +225,8 @@ class _Run:
             if found is None:
                 found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
             reports.append(_report_of(job, found))
-            _publish(job, reports[-1], alone=self._alone)
+            rows = None if self._alone else _rows(job, self._reading)
+            _publish(job, reports[-1], rows)
         return reports
 
     def conclude(self, reports: Sequence[RunReport]) -> None:
@@ -245,11 +258,22 @@ def _report_of(job: Job[Any, R], found: Mapping[str, Any]) -> R:
     return job.report_type(**dict(found) | said | job.facts(found))
 
 
-def _publish(job: Job[Any, Any], report: RunReport, *, alone: bool) -> None:
+def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
+    rows = rows_of(job.cases)
+    if job.shows_unread:
+        rows += [
+            {"Order": str(failure.id), "Outcome": "Not read", "Reason": failure.reason}
+            for failure in reading.failed
+        ]
+        rows += [{"Order": str(order_id), "Outcome": "Not found"} for order_id in reading.missing]
+    return rows
+
+
+def _publish(job: Job[Any, Any], report: RunReport, rows: list[Row] | None) -> None:
     counts = report.counts
     get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
-    if not alone:
-        publish_table(job.key, rows_of(job.cases), description=job.table)
+    if rows is not None:
+        publish_table(job.key, rows, description=job.table)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
         notes.append(f"This was a dry run: {job.limit.undone}.")

@@ -36,6 +36,7 @@ class StatusJob(Job[_Update, StatusReport]):
     """Writes what `decide` wants changed, and reads it back."""
 
     acting = "Orders written"
+    shows_unread = True
     table = "What differs from what is wanted: what is written, and what is left alone and why."
     report_type = StatusReport
 

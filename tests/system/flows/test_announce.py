@@ -20,7 +20,7 @@ from prefect_tracktor.sandbox import Sandbox
 from tests.support.webhooks import events_at_prefect, eventually
 
 # the module, which is called like its flow
-ANNOUNCE = import_module("prefect_tracktor.flows.announce_exceptions")
+CHANNEL = import_module("prefect_tracktor.events.channel")
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -59,7 +59,7 @@ def test_each_parcel_in_trouble_is_announced_once(
     second = announce_exceptions(**usual)
     assert set(first.announced) == {parcel["order_id"] for parcel in troubled}
     assert second.due == second.announced == ()
-    assert second.in_trouble == first.in_trouble
+    assert second.affected == first.affected
     # the other tests' shop has the same ids
     for parcel in troubled:
         name = f"tracktor.fulfillment.exception.{parcel['exception_status']}"
@@ -71,7 +71,7 @@ def test_each_parcel_in_trouble_is_announced_once(
 def test_news_alone_is_announced(
     usual: dict[str, Any], tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    announce_exceptions(**usual, remember_only=True)
+    announce_exceptions(**usual, record_only=True)
     parcel = next(
         parcel
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -95,15 +95,15 @@ def test_news_alone_is_announced(
 def test_the_first_run_may_remember_without_a_word(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(ANNOUNCE, "send_events")
-    assert announce_exceptions(**usual, remember_only=True, max_events=0).announced
+    monkeypatch.delattr(CHANNEL, "send_events")
+    assert announce_exceptions(**usual, record_only=True, max_events=0).announced
     assert announce_exceptions(**usual).due == ()
 
 
 def test_a_dry_run_announces_and_remembers_nothing(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(ANNOUNCE, "send_events")
+    monkeypatch.delattr(CHANNEL, "send_events")
     first = announce_exceptions(**usual, dry_run=True)
     assert first.due
     assert first.announced == ()
@@ -113,7 +113,7 @@ def test_a_dry_run_announces_and_remembers_nothing(
 def test_more_events_than_allowed_stop_the_run_before_the_first(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(ANNOUNCE, "send_events")
+    monkeypatch.delattr(CHANNEL, "send_events")
     with pytest.raises(LimitExceeded, match="max_events is 1"):
         announce_exceptions(**usual, max_events=1)
     assert announce_exceptions(**usual, dry_run=True).due
@@ -142,7 +142,7 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(send_to_nobody, events).result()
 
-    monkeypatch.setattr(ANNOUNCE, "send_events", send)
+    monkeypatch.setattr(CHANNEL, "send_events", send)
     with pytest.raises(IncompleteRun, match="could not be announced") as caught:
         announce_exceptions(**usual)
     report = caught.value.report

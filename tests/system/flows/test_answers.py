@@ -255,7 +255,7 @@ def test_a_field_that_some_answers_have_is_not_lost(
 ) -> None:
     ids = odd.put(expired(1), without(expired(2), "order_email"))
     report = email_expired_exceptions(odd.credentials, ids, **mailing)
-    assert (report.sent, report.no_email, report.notes) == ((1,), (2,), ())
+    assert (report.sent, report.no_address, report.notes) == ((1,), (2,), ())
 
 
 def test_a_shop_without_exceptions_need_not_name_any(
@@ -391,4 +391,4 @@ def test_that_no_order_has_an_address_is_not_passed_over(
     with pytest.raises(IncompleteRun, match="none of the 5 orders to write about has a usable"):
         email_expired_exceptions(odd.credentials, ids, **mailing)
     some = odd.put(*(expired(n, order_email=address) for n in range(11, 16)), expired(16))
-    assert len(email_expired_exceptions(odd.credentials, some, **mailing).no_email) == 5
+    assert len(email_expired_exceptions(odd.credentials, some, **mailing).no_address) == 5

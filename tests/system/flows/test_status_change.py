@@ -117,14 +117,12 @@ def test_each_status_has_its_own_message(
     ]
 
 
-def test_a_shops_own_status_needs_words_of_its_own(
+def test_a_shops_own_status_may_have_words_of_its_own(
     notify: Notify, mail: MailServer, tracktor: Sandbox, parcel: dict[str, Any]
 ) -> None:
     tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="Ready for pickup")
-    with pytest.raises(InvalidInput, match="no template for 'ready_for_pickup'"):
-        notify(status="Ready for pickup")
     words = EmailTemplate(subject="Come and get it", text="T", html="H")
-    notify(status="ready_for_pickup", templates={"Ready for pickup": words})
+    notify(status="ready_for_pickup", template=words)
     assert [received.message["Subject"] for received in mail.messages] == ["Come and get it"]
 
 
@@ -189,7 +187,7 @@ def test_what_waiting_does_not_mend_is_not_tried_again(
     notify: Notify, mail: MailServer, tracktor: Sandbox
 ) -> None:
     with pytest.raises(TemplateError):
-        notify(templates={"delivered": EmailTemplate(subject="{{ 1 // 0 }}")})
+        notify(template=EmailTemplate(subject="{{ 1 // 0 }}"))
     assert len([path for _, path in tracktor.calls if path.startswith("orders/")]) == 1
 
 
@@ -267,7 +265,6 @@ def test_orders_without_the_delivered_ones_do_not_fit(
         ),
         ({"statuses": frozenset()}, "name at least one status"),
         ({"statuses": frozenset({" "})}, "name at least one status"),
-        ({"statuses": frozenset({"Sewing"})}, "no template for 'sewing'"),
         ({"max_emails": -1}, "max_emails"),
     ],
 )
@@ -277,3 +274,11 @@ def test_what_cannot_be_right_is_refused_before_anything_is_read(
     with pytest.raises(InvalidInput, match=problem):
         scan(usual, tracktor, **options)
     assert tracktor.calls == []
+
+
+def test_a_status_that_the_account_does_not_have_is_refused_before_any_order_is_read(
+    usual: dict[str, Any], tracktor: Sandbox
+) -> None:
+    with pytest.raises(InvalidInput, match="delivred"):
+        scan(usual, tracktor, statuses=frozenset({"delivred"}))
+    assert len(tracktor.calls) == 1

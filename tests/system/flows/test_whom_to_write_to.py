@@ -120,7 +120,7 @@ def test_a_cancelled_parcel_is_no_news_in_any_flow(
     server.orders[1] = order(1, expired(1, fulfillment_status=status))
     announced = announce_exceptions(server.credentials, [1], ledger=ledger)
     assert announced.cancelled == (1,)
-    assert announced.in_trouble == ()
+    assert announced.affected == ()
     for report in (write(), tell("in_transit"), notify(1, "in_transit")):
         assert report.cancelled == (1,)
     assert not mail.messages
@@ -129,7 +129,7 @@ def test_a_cancelled_parcel_is_no_news_in_any_flow(
 def test_a_cancellation_can_be_the_news(server: OrderServer, tell: Flow, mail: MailServer) -> None:
     server.orders[1] = order(1, parcel(1, "Cancelled"))
     words = EmailTemplate(subject="Cancelled", text="T", html="H")
-    assert tell("Cancelled", templates={"Cancelled": words}).sent == (1,)
+    assert tell("Cancelled", template=words).sent == (1,)
     assert written_to(mail) == ["c1@example.com"]
 
 
@@ -244,12 +244,12 @@ def test_an_event_about_another_orders_parcel_is_told_to_nobody(
 def test_after_the_delivery_nothing_before_it_is_told(
     server: OrderServer, tell: Flow, notify: Flow, mail: MailServer, earlier: str
 ) -> None:
-    words = {"order_ready": EmailTemplate(subject="Ready", text="T", html="H")}
+    words = EmailTemplate(about="status")
     server.orders[1] = order(1, parcel(1, "delivered"))
     notify(1, "delivered")
     server.orders[1] = order(1, parcel(1, earlier))
-    assert notify(1, earlier, templates=words).already_told == (1,)
-    assert tell(earlier, templates=words).already_told == (1,)
+    assert notify(1, earlier, template=words).already_told == (1,)
+    assert tell(earlier, template=words).already_told == (1,)
     assert len(mail.messages) == 1
 
 
@@ -326,7 +326,7 @@ def test_what_happens_between_reading_and_sending_is_obeyed(
     report = raised.value.report
     assert sorted(written_to(mail)) == ["c7@example.com", "new@example.com"]
     assert report.superseded == (1, 3, 4, 6)
-    assert report.no_email == (4,)
+    assert report.no_address == (4,)
     assert report.cancelled == (3,)
     # the order still names the exception that its parcel has lost
     assert [failure.id for failure in report.failed] == [5]

@@ -301,7 +301,7 @@ def test_a_plan_is_shown_before_the_first_status_is_written(
     open_form(page, "Reconcile manual statuses", "nightly")
     run_id = submit(page)
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
-    open_artifact(page, installation, run_id, "reconcile-statuses-plan")
+    open_artifact(page, installation, run_id, "reconcile-statuses")
     headers, *rows = rows_of(page)
     assert headers == ["Order", "From", "To", "Outcome", "Reason", "Order id"]
     assert rows
