@@ -198,6 +198,7 @@ def conditions_of(
         The conditions, the most urgent first.
 
     Raises:
+        InvalidInput: `now` has no time zone.
         InvalidResponse: The order does not tell for sure which parcels have an asked condition.
 
     Example:
@@ -217,6 +218,8 @@ def conditions_of(
         >>> [condition.name for condition in conditions_of(order, Thresholds(), now)]
         ['stalled', 'status:in_transit']
     """
+    if now.tzinfo is None:
+        raise InvalidInput("now must be an aware time: give it a tzinfo such as datetime.UTC")
     found = [
         *_exceptions(order, now, asked.exceptions),
         *_delays(order, thresholds, now, asked.delays),
