@@ -268,6 +268,10 @@ def test_a_fact_that_is_missing_or_odd_is_unknown_and_the_order_is_found(fields:
     [
         ([{"path": ["orders", "nodes", 0, "shippingAddress"]}], AddressesDenied),
         ([{"message": "not approved to access the MailingAddress object."}], AddressesDenied),
+        (
+            [{"message": "not approved to use the shippingAddress field.", "extensions": {}}],
+            AddressesDenied,
+        ),
         ([{"path": ["orders"]}], AuthenticationError),
         ([{"path": ["orders"]}, {"path": ["orders", "shippingAddress"]}], AuthenticationError),
     ],
