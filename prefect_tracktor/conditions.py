@@ -376,12 +376,6 @@ def parcels_in_status(order: Order, asked: Container[str]) -> list[Fulfillment]:
     return [p for p in found if p.is_delivered] if order.is_delivered else found
 
 
-def arrived_unseen(order: Order, asked: Container[str]) -> bool:
-    """Whether a delivery is news that only the order tells of, and so without its time."""
-    unseen = order.is_delivered and not all(parcel.is_delivered for parcel in order.fulfillments)
-    return unseen and ShipmentStatus.DELIVERED in asked
-
-
 def is_undated(parcel: Fulfillment, now: datetime) -> bool:
     """Whether it cannot be said how long ago the parcel got into its status."""
     return _unless_to_come(parcel.reached_at, now) is None
