@@ -1,6 +1,8 @@
 """What a source knows of its orders comes with the orders that a scan reads."""
 
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from prefect import flow
@@ -14,10 +16,23 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.sandbox import Sandbox, Shop
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop, ShopifyRules
 from prefect_tracktor.sources import FoundOrder, OrderSource
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    rules = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
+    shop = Shop(orders=60, expired=6, now=datetime.now(UTC))
+    with Sandbox(shop, shopify=rules) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def source(shopify: ShopifyCredentials) -> ShopifyOrders:
+    return ShopifyOrders(credentials=shopify, created_within_days=0)
 
 
 @flow
@@ -28,27 +43,31 @@ def read_all(
     return {order.order_id: order for batch in scan for order in batch.found}
 
 
-def test_orders_from_shopify_come_with_their_facts_and_are_cancelled_by_them() -> None:
-    with Sandbox(Shop(orders=100, now=datetime.now(UTC))) as tracktor:
-        credentials = TracktorCredentials(
-            uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
-        )
-        shopify = ShopifyCredentials(
-            shop="sandbox-shop",
-            access_token=tracktor.shopify_access_token,
-            base_url=tracktor.shopify_url,
-        )
-        source = ShopifyOrders(credentials=shopify)
-        expected = dict(source.find_orders())
-        refunded, *others = expected
-        tracktor.shopify.describe(refunded, financial_status="REFUNDED")
-        read = read_all(credentials, source)
+def test_orders_from_shopify_come_with_their_facts_and_are_cancelled_by_them(
+    tracktor: Sandbox, credentials: TracktorCredentials, source: ShopifyOrders
+) -> None:
+    expected = dict(source.find_orders())
+    refunded, *others = expected
+    tracktor.shopify.describe(refunded, financial_status="REFUNDED")
+    read = read_all(credentials, source)
     assert read.keys() == expected.keys()
     assert read[refunded].is_cancelled
     assert {order_id: read[order_id].facts for order_id in others} == {
         order_id: expected[order_id] for order_id in others
     }
     assert not any(read[order_id].is_cancelled for order_id in others)
+
+
+def test_a_customer_whose_order_was_refunded_in_shopify_is_not_written_to(
+    tracktor: Sandbox, source: ShopifyOrders, run: Callable[..., Any], mail: MailServer
+) -> None:
+    refunded, *others = tracktor.shop.customers_to_write_to()
+    tracktor.shopify.describe(refunded, financial_status="REFUNDED")
+    report = run(orders=source)
+    assert report.cancelled == (refunded,)
+    assert sorted(report.sent) == sorted(others)
+    assert len(mail.messages) == len(others)
+    assert run(orders=source, include_cancelled=True).sent == (refunded,)
 
 
 def test_ids_have_no_facts_unless_they_come_with_them(
