@@ -198,6 +198,7 @@ def conditions_of(
         The conditions, the most urgent first.
 
     Raises:
+        InvalidInput: `now` has no time zone.
         InvalidResponse: The order does not tell for sure which parcels have an asked condition.
 
     Example:
@@ -217,6 +218,8 @@ def conditions_of(
         >>> [condition.name for condition in conditions_of(order, Thresholds(), now)]
         ['stalled', 'status:in_transit']
     """
+    if now.tzinfo is None:
+        raise InvalidInput("now must be an aware time: give it a tzinfo such as datetime.UTC")
     found = [
         *_exceptions(order, now, asked.exceptions),
         *_delays(order, thresholds, now, asked.delays),
@@ -371,12 +374,6 @@ def parcels_in_status(order: Order, asked: Container[str]) -> list[Fulfillment]:
     if not all(parcel.is_delivered for parcel in found):
         _refuse_contradiction(order)
     return [p for p in found if p.is_delivered] if order.is_delivered else found
-
-
-def arrived_unseen(order: Order, asked: Container[str]) -> bool:
-    """Whether a delivery is news that only the order tells of, and so without its time."""
-    unseen = order.is_delivered and not all(parcel.is_delivered for parcel in order.fulfillments)
-    return unseen and ShipmentStatus.DELIVERED in asked
 
 
 def is_undated(parcel: Fulfillment, now: datetime) -> bool:

@@ -159,6 +159,7 @@ class WebhookTopic(StrEnum):
     FULFILLMENT_DELIVERED = "fulfillment/delivered"
 
 
+@lru_cache(maxsize=4096)  # it is asked for every status of every order, and these are few
 def status_key(status: str) -> str:
     """A status as a key, however it is written: by key or label, in any letter case."""
     letters = "".join(c if c.isalnum() else "_" for c in status.lower())

@@ -1,5 +1,6 @@
 """Thresholds: after how many days, or business days, a parcel or an order is delayed."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from typing import Annotated, Self
@@ -97,23 +98,33 @@ class ThresholdOverride(BaseModel):
             )
         if not any(_days(self, delay) for delay in Delay):
             raise ValueError("it changes no threshold: set one of its numbers of days")
+        if self.carrier and self.not_shipped_days:
+            raise ValueError(
+                "not_shipped_days has no effect with a carrier, as an order that is not shipped has"
+                " none: leave one of them out"
+            )
         return self
 
-    def applies_to(self, order: Order, parcel: Fulfillment | None) -> bool:
-        """Whether it is about this parcel, or about the order before it has one."""
+    def applies_to(self, order: Order, parcel: Fulfillment | None) -> bool | None:
+        """Whether it is for this parcel, or for the order before it has one; `None` if unknown."""
         facts = order.facts
-        return (
-            (not self.carrier or status_key(self.carrier) in _carriers(parcel))
-            and (not self.country or self.country == (facts.country or "").upper())
-            and self.shipping_method.casefold() in {"", (facts.shipping_method or "").casefold()}
-        )
+        fits = [
+            _fits(self.carrier, _carriers(parcel)),
+            _fits(self.country, [facts.country]),
+            _fits(self.shipping_method, [facts.shipping_method]),
+        ]
+        return False if False in fits else None if None in fits else True
 
 
-def _carriers(parcel: Fulfillment | None) -> set[str]:
-    if parcel is None:
-        return set()
-    names = (parcel.shopify_carrier, *((c.slug, c.name) if (c := parcel.carrier) else ()))
-    return {status_key(name) for name in names if name}
+def _fits(wanted: str, names: Iterable[str | None]) -> bool | None:
+    known = [status_key(name) for name in names if name]
+    return not wanted or (status_key(wanted) in known if known else None)
+
+
+def _carriers(parcel: Fulfillment | None) -> list[str | None]:
+    carrier = parcel and parcel.carrier
+    names = [carrier.slug, carrier.name] if carrier else []
+    return [*names, parcel.shopify_carrier] if parcel else names
 
 
 class Thresholds(BaseModel):
@@ -130,7 +141,8 @@ class Thresholds(BaseModel):
         holidays: Further days that do not count.
         time_zone: The time zone in which these days begin and end.
         overrides: Other thresholds for some carriers, countries or shipping methods. The first one
-            that applies and gives the number wins.
+            that applies and gives the number wins. Where it is not known whether one applies, the
+            longer time counts.
 
     Raises:
         pydantic.ValidationError: A value is invalid, or there are holidays without business days.
@@ -200,8 +212,15 @@ class Thresholds(BaseModel):
         self, delay: Delay, started: datetime, order: Order, parcel: Fulfillment | None
     ) -> datetime:
         """When a delay begins whose clock started at a time."""
-        given = (_days(one, delay) for one in self.overrides if one.applies_to(order, parcel))
-        return self.later(started, days=next(filter(None, given), _days(self, delay)))
+        at_least, days = 0.0, _days(self, delay)
+        for override in self.overrides:
+            applies, other_days = override.applies_to(order, parcel), _days(override, delay)
+            if applies is None:
+                at_least = max(at_least, other_days)
+            elif applies and other_days:
+                days = other_days
+                break
+        return self.later(started, days=max(at_least, days))
 
     def later(self, start: datetime, *, days: float) -> datetime:
         """The time that is so many days after another, or so many business days.

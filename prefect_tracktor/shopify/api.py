@@ -228,8 +228,8 @@ def _trouble(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorEr
             may_have_arrived=False,
         )
     kind, advice = _meaning(codes)
-    if kind is AuthenticationError and all(map(_is_about_addresses, found)):
-        kind = AddressesDenied
+    if found and all(map(_denies_addresses, found)):
+        kind, advice = AddressesDenied, _ACCESS_REMEDY
     machine_words = sorted(code for code in codes if isinstance(code, str))
     quote = quoted(" ".join([*machine_words, said]), call=call)
     parts = (f"{call}: Shopify refused the query.", quote, advice)
@@ -246,10 +246,10 @@ def _meaning(codes: set[Any]) -> tuple[type[TracktorError], str]:
     return UnprocessableValue, "Check api_version of the ShopifyCredentials block, and the search."
 
 
-def _is_about_addresses(error: dict[str, Any]) -> bool:
-    place = error.get("path")
-    in_place = isinstance(place, list) and "shippingAddress" in place
-    return in_place or "MailingAddress" in str(error.get("message"))
+def _denies_addresses(error: dict[str, Any]) -> bool:
+    place, message = str(error.get("path")), str(error.get("message"))
+    denied = _at(error, "extensions", "code") == "ACCESS_DENIED" or "not approved" in message
+    return denied and ("shippingAddress" in place + message or "MailingAddress" in message)
 
 
 def _refuse_ignored_filters(call: str, extensions: "_Extensions", search: str) -> None:

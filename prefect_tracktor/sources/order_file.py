@@ -1,7 +1,7 @@
 """Orders from a file: the export of a shop, of a warehouse or of a spreadsheet."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from pydantic import Field, HttpUrl
 
@@ -142,8 +142,12 @@ class OrderFile(TableFile):
             if order_id in decided:
                 continue
             cells = {column: cell.value for column, cell in row.items()}
-            reason_before, facts_before = waiting.get(order_id, ("", NO_FACTS))
-            reason, facts = self._reason(cells), facts_in(cells) | facts_before
+            states = states_in(cells)
+            reason, facts = self._reason(states), facts_in(cells, states or ())
+            reason_before = ""
+            if order_id in waiting:
+                reason_before, facts_before = waiting[order_id]
+                facts |= facts_before
             if reason is None or reason == UNFULFILLED:
                 reason = reason or reason_before
                 waiting[order_id] = (reason, NO_FACTS if reason else facts)
@@ -171,9 +175,8 @@ class OrderFile(TableFile):
             if row[self.column].value != "" or not name or name != name_before:
                 yield row
 
-    def _reason(self, cells: Mapping[str, object]) -> str | None:
+    def _reason(self, states: frozenset[str] | None) -> str | None:
         """Why an order is left out; empty if it is not, `None` if its row does not say."""
-        states = states_in(cells)
         if states is None:
             return None
         reasons = [] if self.include_cancelled else [CANCELLED, VOIDED, REFUNDED]

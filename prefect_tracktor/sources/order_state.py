@@ -1,6 +1,6 @@
 """What an export tells of an order: whether it is cancelled or unfulfilled, and other facts."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from prefect_tracktor.models import OrderFacts, read_fact, says_cancelled, status_key
@@ -104,15 +104,14 @@ def tells_fact(column: str) -> bool:
     return folded(column) in _FACTS
 
 
-def facts_in(cells: Mapping[str, object]) -> OrderFacts:
-    """Read what a row of an orders export tells of its order, where it can be read."""
+def facts_in(cells: Mapping[str, object], states: Collection[str]) -> OrderFacts:
+    """Read what a row of an orders export tells of its order beside its states, if readable."""
     told: dict[str, Any] = {}
     for column, value in cells.items():
         fact = _FACTS.get(folded(column))
         if fact and fact not in told and (read := read_fact(fact, _inner(fact, value))) is not None:
             told[fact] = read
-    cancelled = CANCELLED in (states_in(cells) or ()) or None
-    return OrderFacts(cancelled=cancelled, **told)
+    return OrderFacts(cancelled=CANCELLED in states or None, **told)
 
 
 def _inner(fact: str, value: object) -> object:

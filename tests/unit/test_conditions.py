@@ -251,6 +251,11 @@ def test_one_condition_of_each_parcel_is_kept_or_one_of_the_order() -> None:
     assert most_urgent([]) == ()
 
 
+def test_now_needs_a_time_zone() -> None:
+    with pytest.raises(InvalidInput, match="now must be an aware time"):
+        conditions_of(order(), Thresholds(), datetime(2026, 11, 25))  # noqa: DTZ001
+
+
 def test_conditions_have_words_for_people() -> None:
     of = order(parcel(step("Sent again", 1), exception_status="not_found"))
     labels = [condition.label for condition in conditions_of(of, Thresholds(), NOW)]
@@ -327,13 +332,15 @@ OVERRIDES = Thresholds(
     [
         ({"slug": "dhl", "name": "DHL Express"}, OrderFacts(country="US"), 30),
         ({"slug": "dhl", "name": "DHL Express"}, OrderFacts(country="DE"), 12),
-        ({"slug": "dhl", "name": "DHL Express"}, OrderFacts(), 12),
+        ({"slug": "dhl", "name": "DHL Express"}, OrderFacts(), 30),
+        ({"slug": "dpd", "name": "DPD"}, OrderFacts(), 7),
         ({"slug": "ups"}, OrderFacts(country="US"), 7),
         ({"slug": "ups"}, OrderFacts(shipping_method="express"), 1),
-        (None, OrderFacts(), 7),
+        (None, OrderFacts(country="DE", shipping_method="Standard"), 12),
+        (None, OrderFacts(), 30),
     ],
 )
-def test_the_first_override_that_fits_and_gives_the_number_wins(
+def test_the_first_override_that_fits_and_gives_the_number_wins_and_unknown_waits_longer(
     carrier: Any, facts: OrderFacts, days: float
 ) -> None:
     of = order(parcel(step("in_transit", 40), carrier=carrier)).with_facts(facts)
@@ -356,6 +363,7 @@ def test_an_order_without_parcels_has_a_shipping_method_and_no_carrier() -> None
         ({"stall_days": 3}, "stall_days"),
         ({"overrides": [{"carrier": "dhl"}]}, "overrides.0.*set one of its numbers"),
         ({"overrides": [{"carrier": " ", "stalled_days": 3}]}, "carrier, country and shipping_m"),
+        ({"overrides": [{"carrier": "dhl", "not_shipped_days": 3}]}, "leave one of them out"),
         ({"overrides": [{"country": "Germany", "stalled_days": 3}]}, "two-letter country code"),
         ({"overrides": [{"country": "DE", "stalled_days": -3}]}, "overrides.0.stalled_days"),
     ],

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from prefect_tracktor import (
     AuthenticationError,
     InvalidResponse,
     NotFound,
+    OrderFacts,
     RateLimited,
     ServerError,
     ShopifyCredentials,
@@ -23,7 +25,7 @@ from prefect_tracktor import (
     UnprocessableValue,
 )
 from prefect_tracktor.sandbox import Sandbox, ShopifyRules
-from prefect_tracktor.shopify.api import TooCostly
+from prefect_tracktor.shopify.api import AddressesDenied, TooCostly
 from prefect_tracktor.shopify.client import ShopifyClient
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
@@ -240,6 +242,53 @@ def test_an_unreadable_page_is_refused_as_a_whole(orders: Any) -> None:
         pytest.raises(InvalidResponse),
     ):
         client.list_orders("")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"shippingAddress": None, "shippingLine": None, "tags": None, "customerLocale": ""},
+        {"shippingAddress": "x", "shippingLine": ["y"], "tags": "", "displayFinancialStatus": 7},
+        {"shippingAddress": {"countryCodeV2": "ZZZ"}, "shippingLine": {"title": None}},
+    ],
+)
+def test_a_fact_that_is_missing_or_odd_is_unknown_and_the_order_is_found(fields: Any) -> None:
+    with (
+        ScriptedServer([data(page([node(**fields)]))]) as server,
+        client_of(server) as client,
+    ):
+        [order] = client.list_orders("").orders
+    created = datetime.fromisoformat(node()["createdAt"])
+    assert order.facts == OrderFacts(created_at=created, cancelled=False)
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"),
+    [
+        ([{"path": ["orders", "nodes", 0, "shippingAddress"]}], AddressesDenied),
+        ([{"message": "not approved to access the MailingAddress object."}], AddressesDenied),
+        (
+            [{"message": "not approved to use the shippingAddress field.", "extensions": {}}],
+            AddressesDenied,
+        ),
+        ([{"path": ["orders"]}], AuthenticationError),
+        ([{"path": ["orders"]}, {"path": ["orders", "shippingAddress"]}], AuthenticationError),
+    ],
+)
+def test_addresses_that_are_denied_are_told_from_orders_that_are(
+    errors: list[dict[str, Any]], kind: type[Exception]
+) -> None:
+    denied = [
+        {"message": "no", "extensions": {"code": "ACCESS_DENIED"}} | error for error in errors
+    ]
+    with (
+        ScriptedServer([answer(body=json.dumps({"errors": denied}))]) as server,
+        client_of(server) as client,
+        pytest.raises(AuthenticationError) as refused,
+    ):
+        client.list_orders("")
+    assert type(refused.value) is kind
 
 
 @pytest.mark.parametrize(

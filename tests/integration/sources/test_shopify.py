@@ -15,13 +15,14 @@ from prefect_tracktor import (
     AuthenticationError,
     InvalidInput,
     InvalidResponse,
+    OrderFacts,
     ShopifyCredentials,
     ShopifyOrders,
     UnprocessableValue,
 )
 from prefect_tracktor.sandbox import Faults, Sandbox, Shop, ShopifyRules
 from prefect_tracktor.sandbox.search import MalformedSearch, parse_search
-from prefect_tracktor.sources import OrderSource, iter_orders, shopify
+from prefect_tracktor.sources import FoundOrder, OrderSource, iter_orders, shopify
 from tests.support.scripted import ScriptedServer, answer
 
 NOW = datetime.now(UTC)
@@ -242,6 +243,52 @@ def test_a_missing_scope_is_named_before_anything_is_listed(
 def test_a_filter_that_shopify_would_ignore_is_an_error(orders: Orders) -> None:
     with pytest.raises(UnprocessableValue, match=r"ignore a part of the search.*colour"):
         list(orders(search="colour:blue").find_orders().order_ids)
+
+
+def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders: Orders) -> None:
+    first, second = islice(orders().find_orders(), 2)
+    assert first.facts.shipping_method == "Standard"
+    tracktor.shopify.tag(first.order_id, "vip", "gift wrap")
+    tracktor.shopify.describe(
+        first.order_id, shipping_method="Express", country="BR", locale="pt-BR"
+    )
+    tracktor.shopify.describe(second.order_id, financial_status="REFUNDED")
+    tracktor.shopify.hold_back(first.order_id)
+    tracktor.shopify.cancel(second.order_id)
+    told, cancelled = islice(orders(include_cancelled=True).find_orders(), 2)
+    created = datetime.fromisoformat(tracktor.shop.order(first.order_id)["order_created_at"])
+    assert told == FoundOrder(
+        first.order_id,
+        OrderFacts(
+            created_at=created.replace(microsecond=0),
+            cancelled=False,
+            financial_status="paid",
+            fulfillment_status="partially_fulfilled",
+            country="BR",
+            shipping_method="Express",
+            tags=frozenset({"vip", "gift wrap"}),
+            locale="pt-BR",
+        ),
+    )
+    assert not told.facts.is_cancelled
+    assert (cancelled.facts.cancelled, cancelled.facts.financial_status) == (True, "refunded")
+
+
+def test_an_app_that_may_not_see_addresses_finds_all_orders_without_their_country(
+    tracktor: Sandbox, orders: Orders
+) -> None:
+    usual = list(orders().find_orders().order_ids)
+    assert orders().find_orders().note == ""
+    tracktor.shopify.rules = EVERYTHING.model_copy(update={"addresses": False})
+    found = orders().find_orders()
+    refused = len(tracktor.shopify.searches)
+    facts = dict(found)
+    assert list(facts) == usual
+    assert {fact.country for fact in facts.values()} == {None}
+    assert {fact.shipping_method for fact in facts.values()} == {"Standard"}
+    assert "without their country, as Shopify has not approved the app" in found.note
+    assert len(tracktor.shopify.searches) - refused == 2, "it is asked once, not for every page"
+    orders().verify()
 
 
 def test_no_more_is_read_than_asked_for(tracktor: Sandbox, orders: Orders) -> None:

@@ -22,6 +22,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sandbox import Faults, Sandbox
+from prefect_tracktor.sources import FoundOrder
 from tests.support.counting import CountingServer
 from tests.support.programs import free_port, waiting
 
@@ -77,10 +78,10 @@ def test_no_more_chunks_are_begun_than_may_be_under_way(
     begun: list[int] = []
 
     class Source:
-        def order_ids(self) -> Iterator[int]:
+        def find_orders(self) -> Iterator[FoundOrder]:
             for order_id in ids:
                 begun.append(order_id)
-                yield order_id
+                yield FoundOrder(order_id)
 
     @flow
     def look_at_the_first_chunk() -> None:
