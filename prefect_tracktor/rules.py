@@ -1,6 +1,7 @@
 """Rules: what follows from a condition. Pure: an order and the time in, what is to be told out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -15,9 +16,16 @@ from prefect_tracktor.conditions import (
     asked_conditions,
     conditions_of,
 )
+from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.messages.words import About
-from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, says_cancelled
+from prefect_tracktor.models import (
+    NEEDS_ATTENTION,
+    Fulfillment,
+    Order,
+    ShipmentStatus,
+    says_cancelled,
+)
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 _NAME = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
@@ -191,6 +199,13 @@ class Content:
         return "status"
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why nothing sure can be said about an order."""
+
+    reason: str
+
+
 class PassedOver(StrEnum):
     """Why a condition is not told, where people should know it."""
 
@@ -198,7 +213,7 @@ class PassedOver(StrEnum):
     CANCELLED = "cancelled"
 
 
-Choose = Callable[[Order], Iterable[Notification | PassedOver]]
+Choose = Callable[[Order], Iterable[Notification | PassedOver | Unreadable]]
 
 
 def chooser(
@@ -209,33 +224,69 @@ def chooser(
     include_cancelled: bool = False,
 ) -> Choose:
     """Check all rules on an order."""
-    asked = [(rule, rule.asked) for rule in rules]
     every = asked_conditions([name for rule in rules for name in rule.when])
+    asked = tuple((rule, rule.asked) for rule in rules)
+    return _Chooser(asked, every, now, thresholds, include_cancelled)
 
-    def choose(order: Order) -> Iterator[Notification | PassedOver]:
-        conditions = conditions_of(order, thresholds, now, asked=every)
-        for rule, names in asked:
-            met = [condition for condition in conditions if condition.name in names]
-            if met and (not rule.tags or rule.tags & order.facts.tags):
-                if rule.per == "order":
-                    met = [*_of_order(order, met)]
-                open_ones = [c for c in met if include_cancelled or not _is_cancelled(c)]
-                if len(open_ones) < len(met):
-                    yield PassedOver.CANCELLED
-                yield from _notifications(rule, order, open_ones, now)
 
-    return choose
+@dataclass(frozen=True, slots=True)
+class _Chooser:
+    rules: tuple[tuple[NotificationRule, AskedConditions], ...]
+    every: AskedConditions
+    now: datetime
+    thresholds: Thresholds
+    include_cancelled: bool
+
+    def __call__(self, order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
+        unsure: set[str] = set()
+        for rule, found in self._conditions(order):
+            if isinstance(found, Unreadable):
+                if found.reason not in unsure:
+                    yield found
+                unsure.add(found.reason)
+            elif found and (not rule.tags or rule.tags & order.facts.tags):
+                yield from self._told(rule, order, found)
+
+    def _told(
+        self, rule: NotificationRule, order: Order, found: Sequence[Condition]
+    ) -> Iterator[Notification | PassedOver]:
+        met = [*_of_order(order, found)] if rule.per == "order" else found
+        open_ones = [c for c in met if self.include_cancelled or not _is_cancelled(c)]
+        if len(open_ones) < len(met):
+            yield PassedOver.CANCELLED
+        yield from _notifications(rule, order, open_ones, self.now)
+
+    def _conditions(
+        self, order: Order
+    ) -> Iterator[tuple[NotificationRule, Sequence[Condition] | Unreadable]]:
+        """Each rule's conditions; what is unsure about one rule's keeps no other from its own."""
+        with suppress(InvalidResponse):
+            if not _is_ambiguous(order):
+                found = conditions_of(order, self.thresholds, self.now, asked=self.every)
+                for rule, asked in self.rules:
+                    yield rule, [condition for condition in found if condition.name in asked]
+                return
+        for rule, asked in self.rules:
+            try:
+                yield rule, conditions_of(order, self.thresholds, self.now, asked=asked)
+            except InvalidResponse as unsure:
+                yield rule, Unreadable(str(unsure))
+
+
+def _is_ambiguous(order: Order) -> bool:
+    """Whether one rule's exceptions would tell another's what the vendor's label means."""
+    return any(parcel.exception_status == NEEDS_ATTENTION for parcel in order.fulfillments)
 
 
 def one_parcel_each(choose: Choose) -> Choose:
     """Tell of each parcel by itself."""
 
-    def alone(order: Order) -> Iterator[Notification | PassedOver]:
+    def alone(order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
         for one in choose(order):
-            if isinstance(one, PassedOver):
-                yield one
-            else:
+            if isinstance(one, Notification):
                 yield from (replace(one, reasons=[reason]) for reason in one.reasons)
+            else:
+                yield one
 
     return alone
 

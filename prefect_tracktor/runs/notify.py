@@ -27,13 +27,13 @@ from prefect_tracktor.errors import (
 )
 from prefect_tracktor.messages.channel import Channel, MailChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.models import Fulfillment, Order, OrderFacts
 from prefect_tracktor.reporting import label_of
 from prefect_tracktor.rules import (
     Choose,
     Notification,
-    PassedOver,
     Reason,
+    Unreadable,
     is_later,
     nth,
     step_of,
@@ -46,6 +46,7 @@ from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
 from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.sources import FoundOrder
 from prefect_tracktor.storage.ledger import Notice as ToldNotice
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger_memory import LedgerMemory
@@ -204,10 +205,12 @@ class NotifyJob(Job[Notice, R], Generic[R]):
                 self._add(order.order_id, Outcome.UNREADABLE, str(unreadable))
                 continue
             for one in found:
-                if isinstance(one, PassedOver):
-                    self._add(order.order_id, Outcome(one.value))
-                else:
+                if isinstance(one, Notification):
                     yield _Chosen(order, one)
+                elif isinstance(one, Unreadable):
+                    self._add(order.order_id, Outcome.UNREADABLE, one.reason)
+                else:
+                    self._add(order.order_id, Outcome(one.value))
 
     def _history(self, order_ids: Iterable[int]) -> dict[int, list[ToldNotice]]:
         """What the account's customers were told before, by order."""
@@ -237,6 +240,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             return
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
         due.keys, due.content, due.read_at = tuple(sorted(news)), notification.content, read_at
+        due.facts = order.facts
         try:
             self._render(due, order, news)
         except TemplateError as fails:
@@ -355,15 +359,18 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             due.end(*now)
             return
         try:
-            chosen = [one for one in self._choose(now) if isinstance(one, Notification)]
+            found = list(self._choose(now))
         except (InvalidResponse, InvalidInput) as unreadable:
-            due.end(Outcome.DEFERRED, str(unreadable))
-            return
+            found = [Unreadable(str(unreadable))]
+        unsure = next((one.reason for one in found if isinstance(one, Unreadable)), "")
+        chosen = [one for one in found if isinstance(one, Notification)]
         reasons = [reason for one in chosen for reason in one.reasons]
         still = {self._key(now, reason): reason.parcels for reason in reasons}
         base = {key: replace(key, reason=step_of(key.reason)[0]) for key in due.keys}
         news = {key: still[base[key]] for key in due.keys if base[key] in still}
-        if _lacks_what_it_had(now, set(due.keys) - news.keys()):
+        if unsure and not news:
+            due.end(Outcome.DEFERRED, unsure)
+        elif _lacks_what_it_had(now, set(due.keys) - news.keys()):
             due.end(Outcome.DEFERRED, _not_again("the answer lacks what it had before"))
         elif not news:
             due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
@@ -389,12 +396,14 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         if due.id not in self._now or not is_fresh:
             some = self._waiting[due.place : due.place + _LOOKED_AT_TOGETHER]
             self._now_read_at = time.time()
-            self._now = self._read_now([due.id, *(d.id for d in some if self._is_old(d.read_at))])
+            old = [due, *(other for other in some if self._is_old(other.read_at))]
+            self._now = self._read_now({other.id: other.facts for other in old})
         return self._now[due.id]
 
-    def _read_now(self, order_ids: list[int]) -> dict[int, Order | tuple[Outcome, str]]:
+    def _read_now(self, facts: Mapping[int, OrderFacts]) -> dict[int, Order | tuple[Outcome, str]]:
         reading = ReadingOptions(chunk_size=_LOOKED_AT_TOGETHER)
-        again = Scan(self._credentials, order_ids, reading, needs=self._needs)
+        orders = [FoundOrder(order_id, known) for order_id, known in facts.items()]
+        again = Scan(self._credentials, orders, reading, needs=self._needs)
         now: dict[int, Order | tuple[Outcome, str]] = {}
         try:
             for batch in again:
@@ -402,7 +411,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
                 now |= {f.id: (Outcome.DEFERRED, _not_again(f.reason)) for f in batch.failed}
                 now |= dict.fromkeys(batch.missing, (Outcome.SUPERSEDED, _GONE))
         except TracktorError as error:
-            return dict.fromkeys(order_ids, (Outcome.DEFERRED, _not_again(str(error))))
+            return dict.fromkeys(facts, (Outcome.DEFERRED, _not_again(str(error))))
         finally:
             self.calls += again.calls
         return now

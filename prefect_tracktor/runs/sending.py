@@ -10,6 +10,7 @@ from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.messages.channel import Channel, Message, Session
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
+from prefect_tracktor.models import NO_FACTS, OrderFacts
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
 
@@ -45,6 +46,7 @@ class Notice(Case):
     content: Any = None
     keys: tuple[NoticeKey, ...] = ()
     message: Message | None = None
+    facts: OrderFacts = NO_FACTS
     # among those that wait, and when its order was read
     place: int = 0
     read_at: float = 0.0

@@ -7,6 +7,7 @@ import pytest
 
 from prefect_tracktor import (
     CompletedOrders,
+    EmailTemplate,
     IncompleteRun,
     NotificationLedger,
     ReadingOptions,
