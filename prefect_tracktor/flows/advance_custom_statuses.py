@@ -27,7 +27,7 @@ def advance_custom_statuses(
     verify: bool = True,
     reading: ReadingOptions = DEFAULT_READING,
 ) -> StatusReport:
-    """Set each order to the stage for its age; orders never move back.
+    """Set each order to the last stage that it has reached; orders never move back.
 
     The age counts from `order_created_at`. An order without a status, or with the status ready
     only, is before the first stage. A shipped order gets no stage and is returned to the carrier.
@@ -37,7 +37,8 @@ def advance_custom_statuses(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
-        stages: The statuses with the days after which they start, in that order.
+        stages: The statuses, in the order in which they are reached, with the days after which
+            they start, and the tag or shipping method of the orders that they are for.
         dry_run: Show the plan, and write nothing. Read-only credentials do the same.
         max_updates: If more orders than this need a change, none is written.
         release_fulfilled: Return orders that are fully shipped, not delivered and under a manual
@@ -71,6 +72,11 @@ def advance_custom_statuses(
         raise InvalidInput(
             "orders leaves out unfulfilled orders, which the stages are for: set fulfillment of"
             " the ShopifyOrders to any or unfulfilled"
+        )
+    if isinstance(orders, list) and (odd := [s for s in stages if not s.is_for_all]):
+        raise InvalidInput(
+            f"stages: {odd[0].status!r} asks for a tag or a shipping method, which a list of ids"
+            " does not tell: use ShopifyOrders, or an OrderFile with such columns"
         )
     if isinstance(orders, OrderFile):
         # what is still being made is what this is about

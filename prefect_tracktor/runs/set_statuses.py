@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect_tracktor.bulk import NOT_TRIED, Batch
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.models import Order, StatusOption
+from prefect_tracktor.models import NO_FACTS, Order, OrderFacts, StatusOption
 from prefect_tracktor.reporting import label_of
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
@@ -17,7 +17,7 @@ from prefect_tracktor.runs.engine import Job, Limit
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.sources import chunked
+from prefect_tracktor.sources import FoundOrder, chunked
 from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import Change, Decide, Protected, current
 from prefect_tracktor.tasks import batch_of, update_orders
@@ -30,6 +30,7 @@ class _Update(Case):
     """An order that is to be written, or is left alone although it differs."""
 
     update: DesiredStatus | None = None
+    facts: OrderFacts = NO_FACTS
 
 
 class StatusJob(Job[_Update, StatusReport]):
@@ -78,7 +79,7 @@ class StatusJob(Job[_Update, StatusReport]):
             match self._decide(order):
                 case Change() as change:
                     case = _Update(id=order.order_id, columns=_columns(change), planned=True)
-                    case.update = change.update
+                    case.update, case.facts = change.update, order.facts
                     self.cases.append(case)
                 case Protected() as protected:
                     case = _Update(id=order.order_id, columns=_columns(protected))
@@ -103,7 +104,7 @@ class StatusJob(Job[_Update, StatusReport]):
     def _write(self, cases: Mapping[int, _Update]) -> None:
         """Decide once more, as an order may have been sent off since it was read; then write."""
         updates = []
-        for batch in self._read(list(cases)):
+        for batch in self._read(cases):
             _end_failed(batch, cases, Outcome.NOT_DONE)
             for order in batch.found:
                 decision = self._decide(order)
@@ -120,15 +121,16 @@ class StatusJob(Job[_Update, StatusReport]):
             _end_failed(written, cases, Outcome.NOT_DONE)
 
     def _read_back(self, cases: Mapping[int, _Update]) -> None:
-        for batch in self._read(list(cases)):
+        for batch in self._read(cases):
             _end_failed(batch, cases, Outcome.NOT_PERSISTED, "it could not be read back: ")
             for order in batch.found:
                 if self._decide(order) is not None:
                     shows = f"it shows {current(order) or 'no status'}"
                     cases[order.order_id].end(Outcome.NOT_PERSISTED, shows)
 
-    def _read(self, order_ids: list[int]) -> Iterator[Batch[Order]]:
-        scan = Scan(self._credentials, order_ids, self._few, needs=self._needs)
+    def _read(self, cases: Mapping[int, _Update]) -> Iterator[Batch[Order]]:
+        orders = [FoundOrder(case.id, case.facts) for case in cases.values()]
+        scan = Scan(self._credentials, orders, self._few, needs=self._needs)
         yield from scan
         self.calls += scan.calls
         self._gave_up = scan.gave_up

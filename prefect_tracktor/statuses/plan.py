@@ -17,6 +17,7 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import (
     CARRIER_STATUSES,
     Order,
+    OrderFacts,
     ShipmentStatus,
     StatusOption,
     status_key,
@@ -82,11 +83,13 @@ class Reconciliation:
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(str_strip_whitespace=True))
 class StatusStage:
-    """A status that orders reach with age.
+    """A status that orders reach with age, by a tag, or by their shipping method.
 
     Attributes:
         status: The label or key of one of the shop's status options.
         after_days: How many days after it was placed an order reaches it; fractions are allowed.
+        tag: Only orders with this tag in Shopify; empty for all.
+        shipping_method: Only orders with this shipping method; empty for all.
 
     Raises:
         pydantic.ValidationError: The status is blank or the number negative.
@@ -98,11 +101,32 @@ class StatusStage:
 
     status: Annotated[str, Field(min_length=1, title="Status")]
     after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False, title="After days")] = 0
+    tag: Annotated[str, Field(title="Tag")] = ""
+    shipping_method: Annotated[str, Field(title="Shipping method")] = ""
 
     @property
     def age(self) -> dt.timedelta:
         """How old an order is when the stage starts, counted from `order_created_at`."""
         return dt.timedelta(days=self.after_days)
+
+    @property
+    def is_for_all(self) -> bool:
+        """Whether orders reach it by age alone."""
+        return not (self.tag or self.shipping_method)
+
+    def is_for(self, facts: OrderFacts) -> bool:
+        """Whether an order of which the source knows these facts can reach it.
+
+        Args:
+            facts: What the source knows of the order.
+
+        Returns:
+            Whether it has the tag and the shipping method, whatever their case.
+        """
+        tags = {tag.casefold() for tag in facts.tags}
+        method = (facts.shipping_method or "").casefold()
+        has_tag = not self.tag or self.tag.casefold() in tags
+        return has_tag and self.shipping_method.casefold() in {"", method}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +144,18 @@ class Progression:
             return self._shipped(order)
         if order.is_cancelled:
             return _protected(order, "", "it is cancelled")
-        if order.order_created_at is None:
+        placed_at = order.order_created_at or order.facts.created_at
+        if placed_at is None:
             return _protected(order, "", "its age is not known")
-        age = self.now - order.order_created_at
-        due = sum(1 for stage, _ in self.stages if stage.age <= age) - 1
-        if due < 0:
+        age = self.now - placed_at
+        reached = [
+            number
+            for number, (stage, _) in enumerate(self.stages)
+            if stage.age <= age and stage.is_for(order.facts)
+        ]
+        if not reached:
             return None
+        due = reached[-1]
         option = self.stages[due][1]
         update = _update(order, option, self.options)
         if update.status is None:
@@ -185,7 +215,8 @@ def checked_stages(
     """Find each stage's status option, and refuse stages that are no progression."""
     if not stages:
         raise InvalidInput("stages is empty: name at least one status and the days it starts after")
-    for place, (before, stage) in enumerate(pairwise(stages), start=1):
+    by_age = [(place, stage) for place, stage in enumerate(stages) if stage.is_for_all]
+    for (_, before), (place, stage) in pairwise(by_age):
         if stage.after_days <= before.after_days:
             raise InvalidInput(
                 f"stages[{place}] ({stage.status!r}) must start later than the stage before it,"

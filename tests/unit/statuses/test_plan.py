@@ -8,14 +8,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor import DesiredStatus, InvalidInput, Order, StatusOption
-from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor import (
+    DesiredStatus,
+    InvalidInput,
+    Order,
+    OrderFacts,
+    ReadingOptions,
+    StatusOption,
+    TracktorCredentials,
+)
+from prefect_tracktor.runs.answers import TO_SET_STATUSES
+from prefect_tracktor.runs.cases import Outcome
+from prefect_tracktor.runs.set_statuses import StatusJob
 from prefect_tracktor.statuses.plan import (
     Change,
     Progression,
     Protected,
     Reconciliation,
-    StatusPlan,
     StatusStage,
     checked_stages,
     current,
@@ -160,13 +169,20 @@ def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Random) -
         ]
         return decisions[chance.randrange(3)]
 
-    plan = StatusPlan()
-    found = [Order(order_id=order_id) for order_id in ids]
-    plan.add(Batch(found, missing=[98], failed=[Failure(99, "trouble")]), decide)
-    places = [change.order_id for change in plan.changes] + plan.right + plan.missing
-    places += [protected.order_id for protected in plan.protected]
-    places += [failure.id for failure in plan.failed]
-    assert sorted(places) == sorted([*ids, 98, 99])
+    job = StatusJob(
+        TracktorCredentials(uuid="00000000-0000-4000-8000-000000000001", api_key="s3cret"),
+        decide,
+        title="Set",
+        key="set",
+        dry_run=True,
+        max_updates=0,
+        needs=TO_SET_STATUSES,
+        reading=ReadingOptions(),
+    )
+    job.choose([Order(order_id=order_id) for order_id in ids], read_at=0)
+    right = job.facts({})["right"]
+    assert sorted([case.id for case in job.cases] + [*right]) == sorted(ids)
+    assert all(case.planned == (case.outcome is Outcome.DUE) for case in job.cases)
 
 
 def test_a_status_is_written_with_the_carrier_kept_from_changing_it() -> None:
@@ -326,6 +342,36 @@ def test_what_is_not_moved_says_why(fields: dict[str, Any], reason: str) -> None
     decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(order(**(placed | fields)))
     assert isinstance(decision, Protected)
     assert decision.reason == reason
+
+
+def staged(stages: list[StatusStage], facts: OrderFacts) -> str | None:
+    """The status to which a day-old order with these facts is moved."""
+    options = [StatusOption(label=stage.status, key=stage.status.lower()) for stage in stages]
+    placed = NOW - dt.timedelta(days=1)
+    order = Order(order_id=1, order_created_at=placed, statuses=("Order ready",))
+    decide = Progression(checked_stages(stages, options), options, NOW)
+    decision = decide(order.with_facts(facts))
+    return decision.new if isinstance(decision, Change) else None
+
+
+@pytest.mark.parametrize(
+    ("facts", "status"),
+    [
+        (OrderFacts(), "Cutting"),
+        (OrderFacts(tags=frozenset({"Engraved"})), "Engraving"),
+        (OrderFacts(shipping_method="express"), "Priority"),
+        (OrderFacts(tags=frozenset({"engraved"}), shipping_method="Express"), "Priority"),
+    ],
+)
+def test_a_stage_may_be_for_orders_with_a_tag_or_a_shipping_method(
+    facts: OrderFacts, status: str
+) -> None:
+    stages = [
+        StatusStage("Cutting"),
+        StatusStage("Engraving", tag="engraved"),
+        StatusStage("Priority", shipping_method="Express"),
+    ]
+    assert staged(stages, facts) == status
 
 
 def test_an_order_that_is_only_ready_stands_before_the_first_stage() -> None:
