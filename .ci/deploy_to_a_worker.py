@@ -87,9 +87,10 @@ def main(wheel: str, folder: Path) -> None:
             "TRACKTOR_ORDERS": str(folder / "orders.csv"),
             "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
             "TRACKTOR_SENDER": "Shop <orders@shop.example>",
-            "SMTP_SERVER": mail.host,
+            "TRACKTOR_MODE": "live",
+            "SMTP_HOST": mail.host,
             "SMTP_PORT": str(mail.port),
-            "SMTP_TYPE": "INSECURE",
+            "SMTP_SECURITY": "none",
         }
         environment = alone | variables
         prefect("block", "register", "-m", "prefect_tracktor", environment=environment)
