@@ -87,10 +87,9 @@ def main(wheel: str, folder: Path) -> None:
             "TRACKTOR_ORDERS": str(folder / "orders.csv"),
             "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
             "TRACKTOR_SENDER": "Shop <orders@shop.example>",
-            "TRACKTOR_MODE": "live",
-            "SMTP_HOST": mail.host,
+            "SMTP_SERVER": mail.host,
             "SMTP_PORT": str(mail.port),
-            "SMTP_SECURITY": "none",
+            "SMTP_TYPE": "INSECURE",
         }
         environment = alone | variables
         prefect("block", "register", "-m", "prefect_tracktor", environment=environment)
