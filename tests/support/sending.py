@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from prefect_tracktor import EmailTemplate, Mailer, NotificationLedger
+from prefect_tracktor.conditions import Condition
 from prefect_tracktor.messages.channel import MailChannel
 from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.rules import Content
 from prefect_tracktor.runs.sending import Notice, Sending
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 
@@ -38,7 +40,7 @@ def send(
 ) -> Sent:
     """Write to `count` customers, each about one parcel."""
     channel = MailChannel(mailer, b"key")
-    notices = [_notice(channel, number, name, run) for number in range(first, first + count)]
+    notices = [_notice(channel, number, name) for number in range(first, first + count)]
     sending = Sending(channel, ledger, run, ACCOUNT, renew=lambda _notice: None)
     return Sent(list(sending.send(notices)), sending.advice)
 
@@ -48,10 +50,11 @@ def key_of(number: int) -> NoticeKey:
     return NoticeKey(ACCOUNT, number, number, "exception:expired")
 
 
-def _notice(channel: MailChannel, number: int, name: str, run: str) -> Notice:
+def _notice(channel: MailChannel, number: int, name: str) -> Notice:
     email = f"{name}{number}@example.com"
     order = Order(order_id=number, order_name=f"#{number}", order_email=email)
-    told = {key_of(number): Fulfillment(fulfillment_id=number, exception_status="expired")}
-    message = channel.message(order, told, EmailTemplate(), run=run)
+    parcel = Fulfillment(fulfillment_id=number, exception_status="expired")
+    content = Content(EmailTemplate(), (Condition("exception:expired", parcel),))
+    message = channel.message(order, [parcel], content, key=str(key_of(number)))
     columns: dict[str, str | int] = {"Order": f"#{number}"}
-    return Notice(id=number, columns=columns, keys=tuple(told), message=message, planned=True)
+    return Notice(id=number, columns=columns, keys=(key_of(number),), message=message, planned=True)

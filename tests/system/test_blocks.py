@@ -23,6 +23,7 @@ from prefect.settings import (
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import (
     EmailTemplate,
+    Mailer,
     NotificationLedger,
     OrderFile,
     ShopifyCredentials,
@@ -39,6 +40,7 @@ from prefect_tracktor.setup.project import variables_of
 pytestmark = pytest.mark.usefixtures("prefect_api", "plain_http")
 
 ROOT = Path(__file__).parents[2]
+SENDER = "Your Shop <orders@your-shop.example>"
 SECRETS = {"TRACKTOR_API_KEY": "k3y-that-nobody-may-see", "SMTP_PASSWORD": "pa55-word"}
 SHOPIFY = {
     "SHOPIFY_SHOP": "your-store",
@@ -47,7 +49,7 @@ SHOPIFY = {
 }
 READ_BY = ("setup", "deploy", "events")
 ACCOUNT = "tracktor-credentials"
-MAIL = "email-server-credentials"
+MAIL = "tracktor-mailer"
 LEDGER = "tracktor-notification-ledger"
 TEMPLATE = "tracktor-email-template"
 ORDERS = ("tracktor-order-file", "tracktor-shopify-credentials", "tracktor-shopify-orders")
@@ -73,8 +75,9 @@ def environment(tracktor: Sandbox, tmp_path: Path) -> dict[str, str]:
         "TRACKTOR_UUID": tracktor.uuid,
         "TRACKTOR_BASE_URL": tracktor.base_url,
         "TRACKTOR_MAX_CONCURRENCY": "4",
-        "SMTP_SERVER": "smtp.your-provider.example",
-        "SMTP_TYPE": "STARTTLS",
+        "SMTP_HOST": "smtp.your-provider.example",
+        "SMTP_SECURITY": "starttls",
+        "TRACKTOR_SENDER": SENDER,
         "TRACKTOR_ORDERS": str(tmp_path / "orders.csv"),
     }
 
@@ -108,9 +111,14 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             "TRACKTOR_STATUS_QUERY": "SELECT order_id, status FROM plan",
             "TRACKTOR_WEBHOOK_ADDRESS": f"{tracktor.base_url}/hook/5ecret-path",
             "TRACKTOR_WEBHOOK_TOPICS": "fulfillment/all, order/delivered",
-            "SMTP_SERVER": mail.host,
+            "TRACKTOR_SENDER": SENDER,
+            "TRACKTOR_REPLY_TO": "help@your-shop.example",
+            "TRACKTOR_MODE": "rehearsal",
+            "TRACKTOR_REHEARSAL_ADDRESS": "you@your-shop.example",
+            "TRACKTOR_MESSAGES_PER_SECOND": "5",
+            "SMTP_HOST": mail.host,
             "SMTP_PORT": str(mail.port),
-            "SMTP_TYPE": "INSECURE",
+            "SMTP_SECURITY": "none",
             "SMTP_USERNAME": "shop",
             "SMTP_PASSWORD": SECRETS["SMTP_PASSWORD"],
             "SHOPIFY_SHOP": "sandbox-shop",
@@ -177,7 +185,8 @@ def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) 
     for name in (
         "TRACKTOR_UUID",
         "TRACKTOR_API_KEY",
-        "SMTP_SERVER",
+        "SMTP_HOST",
+        "TRACKTOR_SENDER",
         "TRACKTOR_ORDERS",
         "SHOPIFY_SHOP",
     ):
@@ -206,7 +215,7 @@ def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> Non
 def test_only_what_is_asked_for_is_made_and_asked_for(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
-    del environment["SMTP_SERVER"]
+    del environment["SMTP_HOST"]
     assert main(environment, name="part", only=[ACCOUNT]) == 0
     assert said().strip() == "made     tracktor-credentials/part"
     assert not exists(NotificationLedger, "part")
@@ -218,13 +227,13 @@ def test_a_rehearsal_saves_nothing_and_says_what_would_be_saved(
     assert main(environment | SHOPIFY, name="rehearsed", dry_run=True) == 0
     assert "make     tracktor-shopify-orders/rehearsed" in said()
     assert not any(exists(document.block, "rehearsed") for document in DOCUMENTS)
-    only = [ACCOUNT, MAIL]
+    only = [ACCOUNT, LEDGER, MAIL]
     main(environment, name="rehearsed", only=only)
     said()
     changed = environment | {"SMTP_PORT": "2525"}
     assert main(changed, name="rehearsed", only=only, dry_run=True) == 0
     words = said()
-    assert "update   email-server-credentials/rehearsed (smtp_port)" in words
+    assert "update   tracktor-mailer/rehearsed (port)" in words
     assert "keep     tracktor-credentials/rehearsed" in words
 
 
@@ -238,7 +247,7 @@ def test_a_second_run_updates_and_keeps_what_people_edited(
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "2"}, only=only) == 0
     words = said()
     assert "updated  tracktor-credentials/tracktor (limits)" in words
-    assert "kept     email-server-credentials/tracktor" in words
+    assert "kept     tracktor-mailer/tracktor" in words
     assert "kept     tracktor-email-template/tracktor" in words
     assert loaded(EmailTemplate).subject == "Our own words"
 
@@ -246,19 +255,19 @@ def test_a_second_run_updates_and_keeps_what_people_edited(
 def test_what_a_document_keeps_of_the_account_before_is_told(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
-    rehearsal = environment | {"SMTP_SERVER": "127.0.0.1", "SMTP_PORT": "2525"}
-    main(rehearsal, name="moved", only=[ACCOUNT, MAIL])
+    rehearsal = environment | {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525"}
+    main(rehearsal, name="moved", only=[ACCOUNT, LEDGER, MAIL])
     own = {
         "TRACKTOR_UUID": "d" * 32,
         "TRACKTOR_API_KEY": "key-of-my-own",
-        "SMTP_SERVER": "a.example",
+        "SMTP_HOST": "a.example",
     }
     said()
     main(own, name="moved", only=[ACCOUNT, MAIL])
     words = said()
     assert "as it was for the uuid before: base_url, limits;" in words
     assert "to start again: prefect block delete tracktor-credentials/moved" in words
-    assert "as it was for the smtp_server before: password, smtp_type, smtp_port;" in words
+    assert "as it was for the host before: sender, port, password, ledger;" in words
     main(own, name="moved", only=[ACCOUNT, MAIL])
     assert "before" not in said()
 
@@ -353,15 +362,14 @@ def test_half_a_way_into_shopify_is_invalid_even_beside_a_file(
 def test_variables_are_read_from_the_file_that_is_here_and_the_environment_wins(
     environment: dict[str, str], env_file: Callable[..., Path], said: Callable[[], str]
 ) -> None:
-    env_file(environment | {"SMTP_PASSWORD": 'a b#c"${d}$e', "TRACKTOR_SENDER": "a@b.example"})
+    env_file(environment | {"SMTP_PASSWORD": 'a b#c"${d}$e'})
     outside = {"TRACKTOR_MAX_CONCURRENCY": "9", "TRACKTOR_API_KEY": "  "}
-    assert command(["--only", ACCOUNT, MAIL], outside) == 0
+    assert command(["--only", ACCOUNT, LEDGER, MAIL], outside) == 0
     assert "Read .env; what the environment sets wins." in said()
     credentials = loaded(TracktorCredentials, "tracktor")
     assert credentials.limits.max_concurrency == 9
     assert credentials.api_key.get_secret_value() == SECRETS["TRACKTOR_API_KEY"]
-    document = next(document for document in DOCUMENTS if document.slug.startswith("email"))
-    password = loaded(document.block, "tracktor").password
+    password = loaded(Mailer, "tracktor").password
     assert password.get_secret_value() == 'a b#c"${d}$e'
 
 
@@ -510,7 +518,7 @@ def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) 
             "TRACKTOR_BASE_URL": tracktor.base_url,
             "TRACKTOR_WEBHOOK_ADDRESS": f"{tracktor.base_url}/hook",
         }
-        server = {"SMTP_SERVER": mail.host, "SMTP_PORT": str(mail.port), "SMTP_TYPE": "INSECURE"}
+        server = {"SMTP_HOST": mail.host, "SMTP_PORT": str(mail.port), "SMTP_SECURITY": "none"}
         main(environment | account | server, name="quiet", verify=True, dry_run=True)
         assert {method for method, _ in tracktor.calls} <= {"GET", "HEAD"}
         assert not mail.messages
@@ -518,7 +526,7 @@ def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) 
 
 BREAKS = {
     "tracktor-credentials": ({"TRACKTOR_API_KEY": "wr0ng-key-of-mine"}, "Check uuid and api_key"),
-    "email-server-credentials": ({"SMTP_PASSWORD": "wr0ng-password"}, "Check username and pass"),
+    "tracktor-mailer": ({"SMTP_PASSWORD": "wr0ng-password"}, "Check username and pass"),
     "tracktor-notification-ledger": (
         {"TRACKTOR_LEDGER_URL": "postgresql://me:pa55word-of-db@127.0.0.1:9/shop"},
         "Check the block's url",
@@ -582,7 +590,7 @@ def test_no_secret_is_printed_while_documents_are_made(
         ("TRACKTOR_API_KEY", "with blank " + SECRETS["TRACKTOR_API_KEY"]),
         ("TRACKTOR_LEDGER_URL", f"mysql://me:{SECRETS['SMTP_PASSWORD']}@host/db"),
         ("SMTP_PORT", SECRETS["SMTP_PASSWORD"]),
-        ("SMTP_TYPE", SECRETS["SMTP_PASSWORD"]),
+        ("SMTP_SECURITY", SECRETS["SMTP_PASSWORD"]),
     ):
         assert main(environment | {name: value}, name="secret", only=[ACCOUNT, MAIL, LEDGER]) == 1
     words = said()
@@ -603,7 +611,7 @@ cores = st.text("abcdefghjkmnpqrstuvwxyz23456789", min_size=14, max_size=14)
 # where a whole secret may stand, and where it is a part of the value
 FORMS = ("{}", "{}", "x {}'\"\\%é$", "postgresql://me:{}@127.0.0.1:9/db", "http://127.0.0.1:9/{}")
 # parts of these are no secrets: errors name the file, quote the query, say which host it was
-WHOLE_ONLY = {"TRACKTOR_ORDERS", "TRACKTOR_STATUSES", "TRACKTOR_STATUS_QUERY", "SMTP_SERVER"}
+WHOLE_ONLY = {"TRACKTOR_ORDERS", "TRACKTOR_STATUSES", "TRACKTOR_STATUS_QUERY", "SMTP_HOST"}
 
 
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])

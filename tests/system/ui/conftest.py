@@ -166,11 +166,11 @@ def installation(
             "TRACKTOR_SENDER": SENDER,
             "TRACKTOR_NOTIFY": "in_transit,out_for_delivery,delivered",
             "TRACKTOR_ANNOUNCE_EXCEPTIONS": "yes",
-            "TRACKTOR_DRY_RUN": "yes",
+            "TRACKTOR_MODE": "live",
             "TRACKTOR_WEBHOOK_ADDRESS": f"https://hooks.sandbox-shop.example/{SECRET_PATH}",
-            "SMTP_SERVER": mail.host,
+            "SMTP_HOST": mail.host,
             "SMTP_PORT": str(mail.port),
-            "SMTP_TYPE": "INSECURE",
+            "SMTP_SECURITY": "none",
         }
 
         def start(module: str, *arguments: str, says: str = "") -> Popen[bytes]:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from prefect_tracktor.sandbox import MailFaults
 from tests.support.programs import waiting
-from tests.system.ui.conftest import DESKTOP, SECRET_PATH, SENDER, Installation, Picture, in_order
+from tests.system.ui.conftest import DESKTOP, SECRET_PATH, Installation, Picture, in_order
 
 pytestmark = pytest.mark.ui
 
@@ -40,7 +40,7 @@ def open_form(page: Page, flow: str, deployment: str) -> None:
     row.get_by_role("link", name=deployment, exact=True).click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Custom run").click()
-    expect(page.get_by_role("switch", name="dry_run")).to_be_visible()
+    expect(page.get_by_role("switch", name="Dry run")).to_be_visible()
 
 
 def submit(page: Page) -> str:
@@ -74,13 +74,11 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
     # slow until it was watched
     installation.mail.faults = MailFaults(delay_seconds=SECONDS_A_MESSAGE)
     open_form(page, "E-mail expired exceptions", "daily")
-    dry_run = page.get_by_role("switch", name="dry_run")
-    expect(dry_run).to_be_checked()
-    dry_run.click()
-    page.get_by_role("spinbutton", name="max_emails").fill("40")
+    dry_run = page.get_by_role("switch", name="Dry run")
     expect(dry_run).not_to_be_checked()
-    # six blocks are chosen
-    expect(page.get_by_role("button", name="Select a block")).to_have_count(6)
+    page.get_by_role("spinbutton", name="Max emails").fill("40")
+    # credentials, orders, mailer, template, and the completed orders of the reading options
+    expect(page.get_by_role("button", name="Select a block")).to_have_count(5)
     page.set_viewport_size({"width": 1280, "height": 1150})
     page.mouse.wheel(0, -10_000)
     picture(page, "run-form")
@@ -88,9 +86,9 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
     run_id = submit(page)
     for attempt in waiting(LookupError):
         with attempt:
-            progress = installation.artifacts(run_id)["tracktor-messages"]
+            progress = installation.artifacts(run_id)["tracktor-expired-exceptions"]
     page.get_by_role("tab", name="Artifacts").click()
-    expect(page.get_by_role("heading", name="tracktor-messages")).to_be_visible()
+    expect(page.get_by_role("heading", name="tracktor-expired-exceptions")).to_be_visible()
     picture(page, "run-at-work")
     page.goto(f"artifacts/artifact/{progress['id']}")
     seen = []
@@ -144,15 +142,13 @@ def test_each_form_names_every_parameter_and_says_what_it_does(
         parameters = deployment["parameter_openapi_schema"]["properties"].values()
         in_place = sorted(parameters, key=lambda parameter: parameter["position"])
         in_order(page, [words for p in in_place for words in (p["title"], p["description"])])
-        expect(page.get_by_role("switch", name="dry_run")).to_be_checked()
+        expect(page.get_by_role("switch", name="Dry run")).not_to_be_checked()
 
 
 def test_what_people_decide_comes_before_what_they_leave_alone(page: Page) -> None:
     open_form(page, "E-mail expired exceptions", "daily")
-    in_order(page, ["sender", "dry_run", "redirect_to", "max_emails", "ledger", "chunk_size"])
-    expect(page.get_by_role("textbox", name="sender")).to_have_value(SENDER)
-    expect(page.get_by_role("textbox", name="redirect_to")).to_be_empty()
-    expect(page.get_by_role("spinbutton", name="max_emails")).to_have_value("500")
+    in_order(page, ["Mailer", "Dry run", "Max emails", "Template", "Chunk size"])
+    expect(page.get_by_role("spinbutton", name="Max emails")).to_have_value("500")
 
 
 def test_a_run_from_the_form_writes_to_exactly_the_right_customers(
@@ -171,9 +167,9 @@ def test_blocks_chosen_in_a_form_stay_references(
     installation: Installation, mail_walk: Walk
 ) -> None:
     run = installation.ask(f"flow_runs/{mail_walk.run_id}")
-    blocks = {"credentials", "orders", "email_server", "template", "ledger", "settled"}
-    for name in blocks:
+    for name in ("credentials", "orders", "mailer", "template"):
         assert list(run["parameters"][name]) == ["$ref"], name
+    assert list(run["parameters"]["reading"]["completed_orders"]) == ["$ref"]
     records = [run, *installation.ask("deployments/filter", sort="NAME_ASC")]
     kept = json.dumps(records)
     assert installation.tracktor.api_key not in kept
@@ -193,10 +189,10 @@ def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
 ) -> None:
     page.goto(f"runs/flow-run/{mail_walk.run_id}?tab=Artifacts")
     for key, says in {
-        "expired-exceptions": "Who was concerned; outcomes.",
+        "expired-exceptions": "Who is concerned, and what became of it.",
         "expired-exceptions-summary": "The run in numbers.",
         "parcels-in-trouble": "Charts of all exceptions.",
-        "tracktor-messages": "Messages sent",
+        "tracktor-expired-exceptions": "Messages sent",
     }.items():
         expect(page.get_by_role("heading", name=key, exact=True)).to_be_visible()
         expect(page.get_by_text(says)).to_be_visible()
