@@ -123,8 +123,7 @@ def _frame(part: str) -> str:
 
 def language_of(template: EmailTemplate, order: Order, about: str) -> str:
     """The customer's language, or else the shop's, if there are words in it."""
-    locale = getattr(getattr(order, "facts", None), "locale", None)
-    asked = re.split("[-_]", locale)[0].lower() if isinstance(locale, str) else ""
+    asked = re.split("[-_]", order.facts.locale or "")[0].lower()
     wanted = [asked if template.customers_language else "", template.language]
     fitting = (one for one in wanted if one and not missing_words(about, one, template.words))
     return next(fitting, "en")
