@@ -460,7 +460,7 @@ class EmailTemplate(Block):
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
-            >>> EmailTemplate().preview(order).text.splitlines()[0]
+            >>> EmailTemplate().preview(order).text.splitlines()[2]
             'Hello A***,'
         """
         from prefect_tracktor.messages.preview import preview

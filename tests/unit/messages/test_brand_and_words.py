@@ -205,6 +205,14 @@ class TestOwnWords:
             assert "Kind regards" not in email.html
         assert written(template=template).subject == "S"
 
+    def test_of_a_language_that_runs_from_right_to_left_turn_the_message_around(self) -> None:
+        needed = {"subject": "S", "opening": "O", "closing": "C", "why": "W"}
+        hebrew = Words(language="he", labels=shipped("en")["labels"], **needed)
+        html = written(template=EmailTemplate(words=[hebrew]), language="he").html
+        assert '<html lang="he" dir="rtl"' in html
+        assert 'align="left"' not in html
+        assert 'dir="ltr"' in written().html
+
     def test_of_half_a_language_are_refused_with_what_it_lacks(self) -> None:
         half = Words(language="it", subject="S", opening="O", closing="C", why="W")
         with pytest.raises(ValidationError, match=r"it is not .* shipped .* lacks labels.your_or"):
