@@ -88,8 +88,7 @@ def test_the_made_up_order_is_in_the_state_that_the_message_is_about(
     about: About, language: str
 ) -> None:
     order = made_up_order(about)
-    email = EmailTemplate(about=about).preview(language=language)
-    assert email == EmailTemplate().preview(about=about, language=language)
+    email = EmailTemplate().preview(about=about, language=language)
     assert order.is_delivered is (about in {"delivered", "all_delivered"})
     assert "#1001" in email.subject
 
@@ -107,5 +106,4 @@ def test_words_that_fail_where_few_details_are_known_do_not_verify(words: dict[s
 
 
 def test_all_that_is_shipped_verifies() -> None:
-    for about in KINDS:
-        EmailTemplate(about=about, brand=Brand(currency="EUR")).verify()
+    EmailTemplate(brand=Brand(currency="EUR")).verify()
