@@ -130,7 +130,8 @@ class MailChannel:
         customer = validated_address(order.order_email or "", field="order_email")
         sender = self.mailer.sender_mailbox
         shop_url = next((parcel.shop_url for parcel in parcels if parcel.shop_url), "")
-        shop = ShopInfo(name=sender.display_name or sender.domain, url=shop_url)
+        replies = (self.mailer.reply_to_mailbox or sender).addr_spec
+        shop = ShopInfo(sender.display_name or sender.domain, shop_url, replies)
         rendered = content.template.render(order, parcels, shop=shop, about=content.about)
         recipient = customer
         if not self.reaches_customers:

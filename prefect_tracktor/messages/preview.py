@@ -42,7 +42,7 @@ text-align: left; vertical-align: top; }}</style></head>
 """
 
 
-def made_up_order(about: str = "expired") -> Order:
+def made_up_order(about: About) -> Order:
     """An order with all details, in the state that a message is about."""
     state = _STATES[about]
     parcel = {
@@ -113,11 +113,10 @@ def preview(
     fulfillments: Sequence[Fulfillment] | None,
     shop: ShopInfo | None,
     *,
-    about: About | None,
+    about: About,
     language: str | None,
 ) -> RenderedEmail:
     """Write the message for a made-up order, or for one whose personal data is masked."""
-    about = about or template.about
     shown = made_up_order(about) if order is None else masked(order)
     language = language or language_of(template, order or shown, about)
     parcels = shown.fulfillments
@@ -128,8 +127,7 @@ def preview(
 
 def verify(template: EmailTemplate) -> None:
     """Write each message of a template, in each language, with all details and with few."""
-    own = [words.about for words in template.words if words.about != "any"]
-    for about in dict.fromkeys([template.about, *own]):
+    for about in KINDS:
         few = Order.model_validate({"order_id": 1002, "fulfillments": [{"fulfillment_id": 8}]})
         for order in (made_up_order(about), few):
             for language in _languages(template, about):

@@ -310,6 +310,8 @@ def check_template(field: str, source: str, names: Collection[str], *, escape: b
 
 def render_template(field: str, source: str, context: dict[str, Any], *, escape: bool) -> str:
     """Render a template within limits."""
+    if not escape and "{" not in source and len(source) < LONGEST_PART:
+        return source  # nothing to fill in
     try:
         with within_limits():
             part = _compiled(source, escape=escape).render(context)
@@ -335,7 +337,7 @@ def _environment(*, escape: bool) -> LimitedEnvironment:
     return made
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def _compiled(source: str, *, escape: bool) -> Template:
     return _environment(escape=escape).compiled(source)
 

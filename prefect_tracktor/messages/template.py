@@ -221,7 +221,7 @@ class Words(BaseModel):
     about: Literal["any", About] = Field(
         default="any",
         title="For which message",
-        description="What the message is about; any: all messages of this template.",
+        description="What the message is about; any: all messages.",
     )
     subject: str = Field(
         default="",
@@ -294,8 +294,6 @@ class EmailTemplate(Block):
     than any message needs, fails.
 
     Attributes:
-        about: What its messages are about, if the flow does not say: `status` is the status that
-            the parcels are in.
         brand: Name, logo, color and footer.
         language: The shop's language, by its code: for customers whose own is not known, or has no
             words.
@@ -329,12 +327,6 @@ class EmailTemplate(Block):
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
-    about: About = Field(
-        default="expired",
-        title="What it is about",
-        description="Which words are used, where a flow does not say it; status: those for the"
-        " status that the parcels are in.",
-    )
     brand: Brand = Field(
         default=Brand(),
         title="Brand",
@@ -383,10 +375,9 @@ class EmailTemplate(Block):
 
     @field_validator("words")
     @classmethod
-    def _words_are_whole(cls, words: list[Words], info: ValidationInfo) -> list[Words]:
+    def _words_are_whole(cls, words: list[Words]) -> list[Words]:
         for entry in words:
-            about = info.data.get("about", "expired") if entry.about == "any" else entry.about
-            if missing := missing_words(about, entry.language, words):
+            if missing := missing_words(entry.about, entry.language, words):
                 raise InvalidInput(
                     f"words: {entry.language} is not a language that is shipped"
                     f" ({', '.join(LANGUAGES)}), and lacks {', '.join(missing)}: write them, too"
@@ -405,7 +396,7 @@ class EmailTemplate(Block):
         fulfillments: Sequence[Fulfillment],
         *,
         shop: ShopInfo,
-        about: About | None = None,
+        about: About = "status",
         language: str | None = None,
     ) -> RenderedEmail:
         """Write the message for an order.
@@ -414,7 +405,7 @@ class EmailTemplate(Block):
             order: The order.
             fulfillments: The parcels that the message is about.
             shop: The shop.
-            about: What it is about; by default what the template is about.
+            about: What it is about; by default the status that the parcels are in.
             language: The language; by default that of the customer or of the shop.
 
         Returns:
@@ -427,12 +418,13 @@ class EmailTemplate(Block):
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
             >>> parcels = [Fulfillment(fulfillment_id=7)]
-            >>> EmailTemplate().render(order, parcels, shop=ShopInfo("Your Shop")).subject
+            >>> shop = ShopInfo("Your Shop")
+            >>> EmailTemplate().render(order, parcels, shop=shop, about="expired").subject
             'Your order #1001: the tracking has stopped'
         """
         from prefect_tracktor.messages.writing import write
 
-        return write(self, order, fulfillments, shop, about=about or self.about, language=language)
+        return write(self, order, fulfillments, shop, about=about, language=language)
 
     def preview(
         self,
@@ -440,7 +432,7 @@ class EmailTemplate(Block):
         fulfillments: Sequence[Fulfillment] | None = None,
         *,
         shop: ShopInfo | None = None,
-        about: About | None = None,
+        about: About = "status",
         language: str | None = None,
     ) -> RenderedEmail:
         """Write the message as it may be shown to others: without personal data.
@@ -449,7 +441,7 @@ class EmailTemplate(Block):
             order: The order, whose personal data is masked; by default a made-up one.
             fulfillments: The parcels that the message is about; by default all.
             shop: The shop; by default a made-up one.
-            about: What it is about; by default what the template is about.
+            about: What it is about; by default the status that the parcels are in.
             language: The language; by default that of the customer or of the shop.
 
         Returns:
@@ -460,7 +452,7 @@ class EmailTemplate(Block):
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
-            >>> EmailTemplate().preview(order).text.splitlines()[0]
+            >>> EmailTemplate().preview(order).text.splitlines()[2]
             'Hello A***,'
         """
         from prefect_tracktor.messages.preview import preview

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -28,6 +28,14 @@ _AT_STAGE = {"not_shipped": 0, "out_for_delivery": 2, "delivered": 3, "all_deliv
 _TO_REPLY = frozenset({"expired", "exception"})
 _NOTHING_TO_TRACK = frozenset({"not_shipped", "delivered", "all_delivered", "status"})
 
+_FONT = "font-family:-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif;"
+_BREAKS = "word-break:break-word;overflow-wrap:anywhere;"
+_STYLES = {
+    "font": _FONT,
+    "words": f"{_FONT}font-size:16px;line-height:1.5;color:#1f2430;{_BREAKS}",
+    "quiet": f"{_FONT}font-size:13px;line-height:1.5;color:#5b6472;{_BREAKS}",
+    "small": f"{_FONT}font-size:12px;line-height:1.4;color:#5b6472;{_BREAKS}",
+}
 _WHITE_CARD, _DARK_CARD = "#ffffff", "#22252c"
 _VISIBLE = 3.0  # WCAG 2.2, 1.4.11
 
@@ -117,14 +125,17 @@ def write(
 
 @cache
 def _frame(part: str) -> str:
+    """The frame, with its styles put in: mail programs want them at each element."""
     name = "frame.txt.jinja" if part == "text" else "frame.html.jinja"
-    return (files(__package__) / "frames" / name).read_text("utf-8")
+    source = (files(__package__) / "frames" / name).read_text("utf-8")
+    for style, declarations in _STYLES.items():
+        source = source.replace(f"[[{style}]]", declarations)
+    return source
 
 
 def language_of(template: EmailTemplate, order: Order, about: str) -> str:
     """The customer's language, or else the shop's, if there are words in it."""
-    locale = getattr(getattr(order, "facts", None), "locale", None)
-    asked = re.split("[-_]", locale)[0].lower() if isinstance(locale, str) else ""
+    asked = re.split("[-_]", order.facts.locale or "")[0].lower()
     wanted = [asked if template.customers_language else "", template.language]
     fitting = (one for one in wanted if one and not missing_words(about, one, template.words))
     return next(fitting, "en")
@@ -307,6 +318,7 @@ def _is_sign_before(currency: str, labels: dict[str, str]) -> bool:
     return labels["separators"] == ",." and not currency[-1].isalpha()
 
 
+@lru_cache(maxsize=64)
 def _look(color: str) -> dict[str, str]:
     """The brand's color where it has to be seen, and the text on it."""
     ink = max(("#ffffff", "#000000"), key=lambda ink: contrast(ink, color))

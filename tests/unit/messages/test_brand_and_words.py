@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime
 from html.parser import HTMLParser
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from prefect_tracktor.messages.template import (
 )
 from prefect_tracktor.messages.words import KINDS, LANGUAGES, SENTENCES, About, shipped
 from prefect_tracktor.messages.writing import contrast
-from prefect_tracktor.models import Order
+from prefect_tracktor.models import Order, OrderFacts
 
 SHOP = ShopInfo("Your Shop", "https://shop.example", "orders@shop.example")
 ALL_OF_IT = Brand(
@@ -61,13 +60,13 @@ def written(
 ) -> RenderedEmail:
     given_order = given_order or order()
     parcels = options.pop("parcels", given_order.fulfillments)
+    options = {"about": "expired"} | options
     return (template or EmailTemplate()).render(given_order, parcels, shop=SHOP, **options)
 
 
-def in_locale(locale: object) -> Order:
+def in_locale(locale: str | None) -> Order:
     """An order as a source that knows the customer's language hands it on."""
-    known = order()
-    return known.model_copy(update={"facts": SimpleNamespace(locale=locale)})
+    return order().with_facts(OrderFacts(locale=locale))
 
 
 class TestTheShippedWords:
@@ -116,11 +115,10 @@ class TestTheLanguage:
             ("it", "en"),
             ("", "en"),
             (None, "en"),
-            (7, "en"),
         ],
     )
     def test_is_that_of_the_order_if_there_are_words_in_it(
-        self, locale: object, language: str
+        self, locale: str | None, language: str
     ) -> None:
         assert f'<html lang="{language}"' in written(in_locale(locale)).html
 
@@ -207,6 +205,14 @@ class TestOwnWords:
             assert '<html lang="it"' in email.html
             assert "Kind regards" not in email.html
         assert written(template=template).subject == "S"
+
+    def test_of_a_language_that_runs_from_right_to_left_turn_the_message_around(self) -> None:
+        needed = {"subject": "S", "opening": "O", "closing": "C", "why": "W"}
+        hebrew = Words(language="he", labels=shipped("en")["labels"], **needed)
+        html = written(template=EmailTemplate(words=[hebrew]), language="he").html
+        assert '<html lang="he" dir="rtl"' in html
+        assert 'align="left"' not in html
+        assert 'dir="ltr"' in written().html
 
     def test_of_half_a_language_are_refused_with_what_it_lacks(self) -> None:
         half = Words(language="it", subject="S", opening="O", closing="C", why="W")
@@ -332,7 +338,8 @@ class TestTheFrame:
 
     def test_has_no_reply_button_where_no_address_is_known(self) -> None:
         one = order()
-        email = EmailTemplate().render(one, one.fulfillments, shop=ShopInfo("Your Shop"))
+        shop = ShopInfo("Your Shop")
+        email = EmailTemplate().render(one, one.fulfillments, shop=shop, about="expired")
         assert "mailto:" not in email.html
 
     def test_tracks_at_the_carrier_where_the_shops_page_is_not_known(self) -> None:

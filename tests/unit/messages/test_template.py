@@ -56,7 +56,7 @@ def rendered(
 ) -> RenderedEmail:
     given_order = given_order or order()
     return EmailTemplate(**templates).render(
-        given_order, given_order.fulfillments[parcels], shop=shop
+        given_order, given_order.fulfillments[parcels], shop=shop, about="expired"
     )
 
 
@@ -177,9 +177,7 @@ class TestTheDefaultAboutAStatus:
     ) -> None:
         parcel = {"fulfillment_id": 7, "shipment_status": status, "fulfillment_status": sent}
         given_order = order(fulfillments=[parcel, *others])
-        email = EmailTemplate(about="status").render(
-            given_order, given_order.fulfillments[:1], shop=SHOP
-        )
+        email = EmailTemplate().render(given_order, given_order.fulfillments[:1], shop=SHOP)
         is_part = is_part or sent == "partial"
         whose = "Part of your order" if is_part else "Your order"
         assert email.subject == f"{whose} #1001 {words}"
@@ -192,13 +190,13 @@ class TestTheDefaultAboutAStatus:
 
     def test_a_status_of_the_shops_own_is_called_as_the_shop_calls_it(self) -> None:
         sewing = order(fulfillments=[{"fulfillment_id": 7, "shipment_status": "Being sewn"}])
-        email = EmailTemplate(about="status").render(sewing, sewing.fulfillments, shop=SHOP)
+        email = EmailTemplate().render(sewing, sewing.fulfillments, shop=SHOP)
         assert email.subject == "Your order #1001: Being sewn"
         assert "[x] Ordered   [ ] Shipped" in email.text
 
     def test_a_status_is_not_taken_for_another_word_of_ours(self) -> None:
         odd = order(fulfillments=[{"fulfillment_id": 7, "shipment_status": "total"}])
-        email = EmailTemplate(about="status").render(odd, odd.fulfillments, shop=SHOP)
+        email = EmailTemplate().render(odd, odd.fulfillments, shop=SHOP)
         assert email.subject == "Your order #1001: total"
 
     def test_parcels_in_different_statuses_are_not_called_by_one_of_them(self) -> None:
@@ -207,7 +205,7 @@ class TestTheDefaultAboutAStatus:
             for n, status in enumerate(["in_transit", "delivered"], start=7)
         ]
         mixed = order(fulfillments=parcels)
-        email = EmailTemplate(about="status").render(mixed, mixed.fulfillments, shop=SHOP)
+        email = EmailTemplate().render(mixed, mixed.fulfillments, shop=SHOP)
         assert "delivered" not in email.subject
         assert "[x] Shipped   [ ] Out for delivery" in email.text
 
