@@ -35,7 +35,7 @@ def tracktor() -> Iterator[Sandbox]:
 def queue(tmp_path: Path) -> WebhookQueue:
     """An empty queue."""
     queue = WebhookQueue(url=f"sqlite:///{tmp_path / 'queue.sqlite3'}")
-    queue.prepare()
+    queue.verify()
     return queue
 
 
@@ -52,10 +52,9 @@ def listening(credentials: TracktorCredentials, queue: WebhookQueue) -> Listenin
 
     @contextmanager
     def listening(**options: Any) -> Iterator[str]:
-        usual: dict[str, Any] = {"token": TOKEN, "port": 0}
+        settings = ReceiverOptions(**({"port": 0} | options))
         with start_blocking_portal() as portal:
-            settings = ReceiverOptions(**(usual | options))
-            future, (server, port) = portal.start_task(serve, credentials, queue, settings)
+            future, (server, port) = portal.start_task(serve, credentials, queue, TOKEN, settings)
             try:
                 yield f"http://127.0.0.1:{port}"
             finally:
