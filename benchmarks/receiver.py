@@ -59,7 +59,7 @@ class Receiver:
                 self._port = found[1]
                 break
         # what it logs from here on is read and thrown away
-        subprocess.Popen(["/bin/cat"], stdin=self._process.stderr, stdout=subprocess.DEVNULL)  # noqa: S603
+        subprocess.Popen(["/bin/cat"], stdin=self._process.stderr, stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
         """Kill it as `kill -9` does."""

@@ -1,4 +1,4 @@
-"""A delivery proves nothing but an id: events say what Tracktor says, and look-ups are few."""
+"""A delivery proves nothing but an id: events say what Tracktor says, and few calls are made."""
 
 import json
 from contextlib import suppress
@@ -20,7 +20,7 @@ from prefect_tracktor.webhooks.worker import RetryLater, SingleWriter
 
 
 class Bench:
-    """One account's look-ups, a round at a time."""
+    """One account's processor, a batch at a time."""
 
     def __init__(self, credentials: TracktorCredentials, queue: WebhookQueue) -> None:
         self.account = credentials.account
@@ -50,7 +50,7 @@ class Bench:
 
 @pytest.fixture
 def bench(credentials: TracktorCredentials, queue: WebhookQueue) -> Bench:
-    """Look-ups at the sandbox."""
+    """A processor that reads from the sandbox."""
     return Bench(credentials, queue)
 
 
@@ -103,14 +103,14 @@ def test_every_change_that_is_read_in_time_is_an_event(bench: Bench, tracktor: S
     ]
 
 
-def test_deliveries_that_queue_up_cost_one_look_up(bench: Bench, tracktor: Sandbox) -> None:
+def test_deliveries_that_queue_up_cost_one_call(bench: Bench, tracktor: Sandbox) -> None:
     order = tracktor.shop.order(tracktor.shop.order_ids[0])
     bench.deliver(*[order] * 30)
     assert len(bench.read()) == 1
     assert tracktor.calls == [("GET", f"orders/{order['order_id']}.json")]
 
 
-def test_an_unknown_id_is_looked_up_a_few_times_and_gives_no_event(
+def test_an_unknown_id_is_read_a_few_times_and_gives_no_event(
     bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     bench.deliver({"fulfillment_id": 77})
@@ -135,7 +135,7 @@ def forged(count: int, first: int = 1) -> list[dict[str, Any]]:
     return [{"fulfillment_id": number} for number in range(first, first + count)]
 
 
-@pytest.mark.parametrize("count", [400, 4000])
+@pytest.mark.parametrize("count", [400, 1000])
 def test_forged_ids_hold_up_no_new_parcel(bench: Bench, tracktor: Sandbox, count: int) -> None:
     parcels = [
         parcel
@@ -147,8 +147,8 @@ def test_forged_ids_hold_up_no_new_parcel(bench: Bench, tracktor: Sandbox, count
     assert len(bench.read()) == 1
     bench.read(rounds=30)
     bench.make_due()
-    bench.read(rounds=30)  # they are looked up again, as far as that is allowed
-    bench.processor._new_ids._left += 1  # noqa: SLF001 (the next look comes some seconds later)
+    bench.read(rounds=30)  # they are read again, as far as that is allowed
+    bench.processor._new_ids._left += 1  # noqa: SLF001 (the budget grows within seconds)
     bench.deliver(parcels[1])
     assert len(bench.read()) == 1
 
@@ -162,13 +162,13 @@ def test_a_parcel_that_was_delivered_before_the_forged_ones_has_its_turn(
     assert len(bench.read()) == 1
 
 
-def test_forged_ids_run_out_of_look_ups_and_the_shops_own_do_not(
+def test_forged_ids_use_up_their_budget_and_the_shops_own_do_not(
     bench: Bench, tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     own = tracktor.shop.order_ids[0]
     bench.deliver({"order_id": own})
     bench.queue.confirm(event.id for event in bench.read())
-    bench.deliver(*forged(2000))
+    bench.deliver(*forged(1100))
     bench.read(rounds=20)
     assert 500 <= len(tracktor.calls) <= 505
     assert caplog.text.count("change its token") == 1
