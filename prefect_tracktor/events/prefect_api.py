@@ -42,7 +42,7 @@ class PostResult(Enum):
     UNCERTAIN = auto()  # there was no answer, or not the server's
 
 
-_RESULTS = {
+_RESULTS: dict[int, PostResult] = {
     HTTPStatus.BAD_REQUEST: PostResult.REFUSED,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: PostResult.REFUSED,
     HTTPStatus.UNPROCESSABLE_ENTITY: PostResult.REFUSED,
