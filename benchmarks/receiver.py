@@ -35,31 +35,27 @@ A_MINUTE = 2_000
 KILLS = 5
 SENDERS = 50
 TOKEN = "benchmark-0123456789abcdef"
-COMMAND = [sys.executable, "-m", "prefect_tracktor", "receive"]
 
 
 class Receiver:
     """A receiver in its own process, which can be killed and started again at the same port."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
         self._environment = environment
+        self._log = log
         self._port = "0"
         self.start()
 
     def start(self) -> None:
         """Start it and wait until it listens."""
-        self._process = subprocess.Popen(  # noqa: S603  # our own command
-            [*COMMAND, "--port", self._port],
-            env=self._environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for line in self._process.stderr or ():
-            if found := re.search(r"listening on \S+ port (\d+)", line):
-                self._port = found[1]
-                break
-        # what it logs from here on is read and thrown away
-        subprocess.Popen(["/bin/cat"], stdin=self._process.stderr, stdout=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "prefect_tracktor", "receive", "--port", self._port]
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(  # noqa: S603  # our own command
+                command, env=self._environment, stderr=log
+            )
+        while not (listening := re.search(r"listening on \S+ port (\d+)", self._log.read_text())):
+            time.sleep(0.05)
+        self._port = listening[1]
 
     def kill(self) -> None:
         """Kill it as `kill -9` does."""
@@ -166,7 +162,7 @@ def main() -> None:
     ):
         account = TracktorCredentials(uuid=sandbox.uuid, api_key=sandbox.api_key).account
         queue = WebhookQueue(url=f"sqlite:///{Path(folder, 'queue.sqlite3')}")
-        receiver = Receiver(environment_of(sandbox, queue))
+        receiver = Receiver(environment_of(sandbox, queue), Path(folder, "receiver.log"))
         order_ids = list(sandbox.order_ids)
         try:
             took = asyncio.run(at_a_steady_rate(receiver, order_ids[:A_MINUTE]))
