@@ -32,7 +32,7 @@ from prefect_tracktor.models import (
 )
 from prefect_tracktor.validation import checked_id
 
-# a parcel of which no status is known has not been handed over yet [inferred]
+# a parcel without a status has not been handed over yet [inferred]
 NO_STATUS = "pre_transit"
 UNNAMED_STATUS = "custom"
 # from the least to the most advanced; a shop's own statuses come before all of these [inferred]

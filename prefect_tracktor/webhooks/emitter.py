@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 class Emitter:
-    """Sends events in their order, confirms them, and forgets them in the end."""
+    """Sends events in their order, and confirms that Prefect has stored them."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Emitter:
         return False
 
     async def prune(self) -> bool:
-        """Forget the events that Prefect has had for long."""
+        """Delete old events that Prefect has stored."""
         before = datetime.now(UTC) - self._keep_for
         await self._writer.run(self._queue.prune, self._account, before=before)
         return False

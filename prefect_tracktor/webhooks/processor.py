@@ -185,6 +185,6 @@ def _log_event(one: Waiting, event: Event, *, is_new: bool) -> None:
         one.subject.kind,
         one.subject.id,
         one.deliveries,
-        "event" if is_new else "no news since",
+        "event" if is_new else "already emitted:",
         event.event,
     )

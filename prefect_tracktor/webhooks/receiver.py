@@ -102,7 +102,7 @@ class Receiver:
             ],
             exception_handlers={HTTPException: _refuse},
         )
-        # a redirect would tell a path that exists from one that does not
+        # a redirect would reveal which paths exist
         app.router.redirect_slashes = False
         return app
 

@@ -35,7 +35,7 @@ class SingleWriter:
 
 
 async def repeat(step: Callable[[], Awaitable[bool]], *, idle_seconds: float = 0.5) -> None:
-    """Repeat a step for ever: at once if it did something, after growing pauses if it failed."""
+    """Repeat a step until cancelled, with pauses that grow while it fails."""
     failures = 0
     while True:
         try:

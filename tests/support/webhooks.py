@@ -41,7 +41,7 @@ def queue(tmp_path: Path) -> WebhookQueue:
 
 @pytest.fixture
 def no_prefect() -> Iterator[None]:
-    """Prefect's API is away: nobody listens at its address."""
+    """Prefect's API is unavailable: nothing listens at its address."""
     with temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         yield
 

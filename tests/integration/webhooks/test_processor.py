@@ -96,11 +96,11 @@ def test_deliveries_in_the_wrong_order_bring_no_status_back(
 
 def test_every_change_that_is_read_in_time_is_an_event(bench: Bench, tracktor: Sandbox) -> None:
     fulfillment_id = a_parcel(tracktor)["fulfillment_id"]
-    told = []
+    found = []
     for status in ("Cutting", "out_for_delivery", "delivered"):
         bench.deliver(tracktor.shop.set_parcel(fulfillment_id, shipment_status=status))
-        told += names(bench.read())
-    assert told == [
+        found += names(bench.read())
+    assert found == [
         "tracktor.fulfillment.cutting",
         "tracktor.fulfillment.out_for_delivery",
         "tracktor.fulfillment.delivered",

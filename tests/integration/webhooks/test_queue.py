@@ -1,4 +1,4 @@
-"""What is in the queue stays until it is done, and no news is told twice."""
+"""The queue keeps deliveries and events until they are processed, and no event twice."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -77,7 +77,7 @@ def test_what_is_postponed_is_due_later_and_a_new_delivery_does_not_hurry_it(
     assert [one.failures for one in due(queue)] == [1]
 
 
-def test_news_is_told_once_before_and_after_it_was_confirmed(queue: WebhookQueue) -> None:
+def test_an_event_is_new_once_before_and_after_it_was_confirmed(queue: WebhookQueue) -> None:
     [event_id] = read(queue)
     assert read(queue) == set()
     events = queue.claim(SHOP, limit=10)
@@ -126,7 +126,7 @@ def test_a_parcel_is_known_once_prefect_has_an_event_of_it(queue: WebhookQueue) 
     assert {one.subject: one.known for one in due(queue)} == {PARCEL: True, ORDER: False}
 
 
-def test_old_news_is_forgotten(queue: WebhookQueue) -> None:
+def test_old_events_are_pruned(queue: WebhookQueue) -> None:
     read(queue)
     queue.confirm(event.id for event in queue.claim(SHOP, limit=10))
     assert queue.prune(SHOP, before=datetime.now(UTC) - timedelta(days=30)) == 0

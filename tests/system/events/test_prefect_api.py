@@ -117,9 +117,9 @@ def test_the_outbox_is_emptied_of_events_new_and_old(
 ) -> None:
     first = event(days_ago=30)
     assert send_events([first]) == {first.id}
-    news = [event(days_ago=days) for days in (0, 20, 300)]
-    news.append(event(days_ago=0, event_id=first.id))
-    for number, one in enumerate(news, start=1):
+    events = [event(days_ago=days) for days in (0, 20, 300)]
+    events.append(event(days_ago=0, event_id=first.id))
+    for number, one in enumerate(events, start=1):
         queue.add("shop", Subject(Kind.FULFILLMENT, number))
         [waiting] = queue.due("shop", new=10)
         queue.complete("shop", [Outcome(waiting, event=one)])

@@ -48,7 +48,7 @@ class Bench:
             keep_for=timedelta(days=30),
         )
 
-    def news(self, fulfillment_id: int, status: str = "delivered", *, name: str = "") -> None:
+    def add_event(self, fulfillment_id: int, status: str = "delivered", *, name: str = "") -> None:
         """Put an event into the outbox."""
         self.queue.add(self.account, Subject(Kind.FULFILLMENT, fulfillment_id))
         [waiting] = self.queue.due(self.account, known=10, new=10)
@@ -95,7 +95,7 @@ def names_at_prefect(fulfillment_id: int) -> list[str]:
 
 
 def test_an_event_is_kept_until_prefect_has_stored_it(bench: Bench, fulfillment_id: int) -> None:
-    bench.news(fulfillment_id)
+    bench.add_event(fulfillment_id)
     bench.send()
     assert bench.outbox == 1
     for attempt in eventually():
@@ -110,7 +110,7 @@ def test_an_event_is_kept_until_prefect_has_stored_it(bench: Bench, fulfillment_
 def test_an_event_that_did_not_arrive_is_sent_again(
     bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.news(fulfillment_id)
+    bench.add_event(fulfillment_id)
     bench.queue.claim(bench.account, limit=10)  # killed before it was sent
     bench.send()
     assert names_at_prefect(fulfillment_id) == []
@@ -128,7 +128,7 @@ def test_an_event_that_did_not_arrive_is_sent_again(
 def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
     bench: Bench, fulfillment_id: int
 ) -> None:
-    bench.news(fulfillment_id)
+    bench.add_event(fulfillment_id)
     bench.send()  # and killed before it was confirmed
     for attempt in eventually():
         with attempt:
@@ -137,20 +137,20 @@ def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
     restarted.send()
     restarted.confirm()
     assert restarted.outbox == 0
-    restarted.news(fulfillment_id)  # Tracktor delivers it once more
+    restarted.add_event(fulfillment_id)  # Tracktor delivers it once more
     assert restarted.outbox == 0
 
 
 def test_the_server_keeps_one_event_of_an_id_that_is_sent_twice(
     bench: Bench, fulfillment_id: int
 ) -> None:
-    bench.news(fulfillment_id)
+    bench.add_event(fulfillment_id)
     bench.send()
     soon = datetime.now(UTC) + timedelta(hours=1)
     sent = bench.queue.sent(bench.account, before=soon, limit=10)
     bench.queue.release(event.id for event, _ in sent)
     bench.send()
-    bench.news(fulfillment_id, "in_transit")
+    bench.add_event(fulfillment_id, "in_transit")
     bench.send()
     for attempt in eventually():
         with attempt:
@@ -165,22 +165,22 @@ def test_events_wait_in_their_order_while_prefect_is_away(
 ) -> None:
     statuses = ["Cutting", "Sewing", "in_transit"]
     for status in statuses:
-        bench.news(fulfillment_id, status)
+        bench.add_event(fulfillment_id, status)
     with (
         temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}),
         pytest.raises(RetryLater, match="3 events wait"),
     ):
         bench.send()
-    told = bench.queue.claim(bench.account, limit=10)
-    assert [event.payload["shipment_status"] for event in told] == statuses
+    events = bench.queue.claim(bench.account, limit=10)
+    assert [event.payload["shipment_status"] for event in events] == statuses
 
 
 def test_one_event_that_prefect_refuses_does_not_hold_up_the_others(
     bench: Bench, fulfillment_id: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench.news(fulfillment_id, "in_transit")
-    bench.news(fulfillment_id, "delivered", name="x" * 5000)
-    bench.news(fulfillment_id, "out_for_delivery")
+    bench.add_event(fulfillment_id, "in_transit")
+    bench.add_event(fulfillment_id, "delivered", name="x" * 5000)
+    bench.add_event(fulfillment_id, "out_for_delivery")
     bench.send()
     assert caplog.text.count("Prefect does not accept event") == 1
     assert bench.outbox == 2
@@ -198,7 +198,7 @@ def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
     bench = Bench(queue, f"shop-{fulfillment_id}")
     statuses = [f"status {number}" for number in range(12)]
     for status in statuses:
-        bench.news(fulfillment_id, status)
+        bench.add_event(fulfillment_id, status)
 
     class Moody(PrefectClient):
         """Prefect, but for one event that its server always fails on."""
@@ -224,7 +224,7 @@ def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
 
 def test_nothing_is_given_up_when_every_event_is_refused(bench: Bench, fulfillment_id: int) -> None:
     for status in ("in_transit", "delivered"):
-        bench.news(fulfillment_id, status, name="x" * 5000 + status)
+        bench.add_event(fulfillment_id, status, name="x" * 5000 + status)
     with pytest.raises(RetryLater):
         bench.send()
     assert len(bench.queue.claim(bench.account, limit=10)) == 2
