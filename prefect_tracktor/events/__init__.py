@@ -1,7 +1,7 @@
-"""Tracking events: their schema, and how they reach Prefect.
+"""Tracking events: their schema, and sending them to Prefect.
 
-Self-hosted, `prefect-tracktor receive` makes them of Tracktor's webhooks; in Prefect Cloud, one of
-its own webhooks does.
+`prefect-tracktor receive` makes them of Tracktor's webhooks; in Prefect Cloud, one of its own
+webhooks can do so.
 """
 
 from prefect_tracktor.events.prefect_api import send_events

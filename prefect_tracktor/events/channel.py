@@ -1,4 +1,4 @@
-"""Prefect events as a channel: automations and deployments are told, and not customers."""
+"""Prefect events as a channel: they notify automations and deployments, not customers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from prefect_tracktor.models import Fulfillment, Order
 
 @dataclass(frozen=True, slots=True)
 class EventChannel:
-    """One event for each parcel, sent again until Prefect has it: an event's id is its own."""
+    """One event for each parcel, sent again until Prefect has stored it."""
 
     account: str
     server: str = "Prefect"
@@ -25,10 +25,10 @@ class EventChannel:
     may_repeat: bool = True
 
     def check(self) -> None:
-        """Prefect's API has just answered: it remembers the account's ledger."""
+        """Do nothing: the run has just used Prefect's API."""
 
     def to(self, order: Order) -> str:  # noqa: ARG002
-        """Nobody in particular."""
+        """An event has no recipient."""
         return ""
 
     def message(
@@ -39,19 +39,19 @@ class EventChannel:
         *,
         key: str,  # noqa: ARG002
     ) -> Message:
-        """The event about a parcel."""
+        """Return the event about a parcel."""
         [parcel] = parcels
         return Message(exception_event(parcel, account=self.account, received=datetime.now(UTC)))
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Each lot is a request of its own."""
+        """Return a session; each lot is its own request."""
         yield _EventSession()
 
 
 class _EventSession:
     def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
-        """Send events, and see that they are stored."""
+        """Send events, and wait until they are stored."""
         stored = send_events([message.content for message in messages])
         missing = Delivery(DeliveryOutcome.DEFERRED, "Prefect has no such event", kind="missing")
         sent = Delivery(DeliveryOutcome.SENT)

@@ -1,25 +1,59 @@
-"""Events from a flow straight to Prefect, with the certainty that Prefect has them.
+"""Events to Prefect's API, read back until they are stored.
 
-`prefect.events.emit_event` hands an event to a background thread, which loses it where the API
-cannot be reached, and a server that is killed forgets what it has just taken. Whoever remembers
-what was told has to know better: so events are read back.
+Prefect's answer to an event means that its server holds the event in memory; a server that is
+killed in the next seconds forgets it. `prefect.events.emit_event` does not even wait for the
+answer. So the flows and the receiver post events here and look for them in Prefect's database.
 """
 
-import time
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from enum import Enum, auto
 from http import HTTPStatus
 from uuid import UUID
 
+import anyio
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from anyio.from_thread import start_blocking_portal
+from prefect.client.orchestration import PrefectClient, get_client
 from prefect.events import Event
+from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
 
-from prefect_tracktor.events.queries import EARLIER_WINDOWS, queries_for
-
-# the most that Prefect's API gives back at once
-_AT_ONCE = 50
+# the most that Prefect's API returns at once
+BATCH_SIZE = 50
+# Prefect Cloud refuses a query that spans more than 14 days
+WINDOW = timedelta(days=13)
+# Prefect keeps the first of several events with one id, which may have occurred earlier
+EARLIER_WINDOWS = range(1, 8)
+_CLOCK_SKEW = timedelta(hours=1)
 _STORED_WITHIN_SECONDS = 60
-_LOOK_AGAIN_SECONDS = 0.5
+_POLL_SECONDS = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class PostResult(Enum):
+    """What is known about an event that was posted."""
+
+    ACCEPTED = auto()
+    REFUSED = auto()
+    NOT_SENT = auto()
+    FAILED = auto()  # the server failed, and may have it
+    UNCERTAIN = auto()  # there was no answer, or not the server's
+
+
+_RESULTS: dict[int, PostResult] = {
+    HTTPStatus.BAD_REQUEST: PostResult.REFUSED,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: PostResult.REFUSED,
+    HTTPStatus.UNPROCESSABLE_ENTITY: PostResult.REFUSED,
+    HTTPStatus.UNAUTHORIZED: PostResult.NOT_SENT,
+    HTTPStatus.FORBIDDEN: PostResult.NOT_SENT,
+    HTTPStatus.NOT_FOUND: PostResult.NOT_SENT,
+    HTTPStatus.METHOD_NOT_ALLOWED: PostResult.NOT_SENT,
+    HTTPStatus.TOO_MANY_REQUESTS: PostResult.NOT_SENT,
+    HTTPStatus.SERVICE_UNAVAILABLE: PostResult.NOT_SENT,
+    HTTPStatus.INTERNAL_SERVER_ERROR: PostResult.FAILED,
+}
 
 
 def send_events(events: Sequence[Event]) -> set[UUID]:
@@ -29,7 +63,7 @@ def send_events(events: Sequence[Event]) -> set[UUID]:
         events: The events, in the order in which they occurred.
 
     Returns:
-        The ids of those that Prefect has. To send the others again does no harm.
+        The ids of the events that Prefect has stored. The others can be sent again.
 
     Example:
         >>> import datetime as dt
@@ -41,52 +75,104 @@ def send_events(events: Sequence[Event]) -> set[UUID]:
         >>> send_events([event]) == {event.id}
         True
     """
+    # a thread of its own: a flow may be called where an event loop is running
+    with start_blocking_portal() as portal:
+        return portal.call(_send_and_wait, events)
+
+
+async def post_events(client: PrefectClient, events: Sequence[Event]) -> dict[UUID, PostResult]:
+    """Post a batch of events in their order."""
+    result = await _post(client, events)
+    if len(events) == 1 or result not in {PostResult.REFUSED, PostResult.FAILED}:
+        return {event.id: result for event in events}
+    # a single event may be the reason, and must not hold up the others; triggers ignore an event id
+    # that the running server saw in the last half hour
+    results = {event.id: PostResult.NOT_SENT for event in events}
+    for event in events:
+        results[event.id] = await _post(client, [event])
+        if results[event.id] is PostResult.NOT_SENT:
+            break
+    return results
+
+
+async def find_stored(
+    client: PrefectClient, events: Sequence[Event], *, earlier: bool = False
+) -> set[UUID]:
+    """Return the ids of the events that Prefect has stored; `earlier` also searches other times."""
     stored: set[UUID] = set()
-    try:
-        with get_client(sync_client=True) as client:
-            sent = [event for some in _parts(events) for event in _sent(client, some)]
-            for some in _parts(sent):
-                stored |= _stored(client, some)
-    except httpx.HTTPError:
-        return stored
+    for window in (0, *EARLIER_WINDOWS) if earlier else (0,):
+        for query in _queries(_without(events, stored), window):
+            page = await client.read_events(query, limit=BATCH_SIZE)
+            stored |= {event.id for event in page.events}
     return stored
 
 
-def _parts(events: Sequence[Event]) -> list[Sequence[Event]]:
-    return [events[start : start + _AT_ONCE] for start in range(0, len(events), _AT_ONCE)]
+async def _send_and_wait(events: Sequence[Event]) -> set[UUID]:
+    stored: set[UUID] = set()
+    try:
+        async with get_client() as client:
+            posted = await _post_all(client, events)
+            with anyio.move_on_after(_STORED_WITHIN_SECONDS):
+                while missing := _without(posted, stored):
+                    await anyio.sleep(_POLL_SECONDS)
+                    stored |= await find_stored(client, missing)
+            stored |= await find_stored(client, _without(posted, stored), earlier=True)
+    except (httpx.HTTPError, OSError) as error:
+        _log.warning("events cannot be read back from Prefect: %s", reason_of(error))
+    return stored
 
 
-def _sent(client: SyncPrefectClient, events: Sequence[Event]) -> Sequence[Event]:
-    """Those that were taken; one that is refused does not keep the others from it."""
+async def _post_all(client: PrefectClient, events: Sequence[Event]) -> list[Event]:
+    """Post events in batches, and return those that Prefect may have."""
+    results: dict[UUID, PostResult] = {}
+    for start in range(0, len(events), BATCH_SIZE):
+        results |= await post_events(client, events[start : start + BATCH_SIZE])
+        if PostResult.NOT_SENT in results.values():
+            break
+    missing = {PostResult.NOT_SENT, PostResult.REFUSED, None}
+    return [event for event in events if results.get(event.id) not in missing]
+
+
+async def _post(client: PrefectClient, events: Sequence[Event]) -> PostResult:
     body = f"[{','.join(event.model_dump_json() for event in events)}]"
     headers = {"content-type": "application/json"}
     try:
-        client.request("POST", "/events", content=body.encode(), headers=headers)
-    except httpx.HTTPStatusError as refusal:
-        if refusal.response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or len(events) == 1:
-            return []
-        return [event for alone in events for event in _sent(client, [alone])]
-    return events
+        await client.request("POST", "/events", content=body.encode(), headers=headers)
+    except (httpx.HTTPError, OSError) as error:
+        _log.warning("Prefect did not accept %d events: %s", len(events), reason_of(error))
+        return _result_of(error)
+    return PostResult.ACCEPTED
 
 
-def _stored(client: SyncPrefectClient, events: Sequence[Event]) -> set[UUID]:
-    """Those that Prefect has in its database, where they get within seconds."""
-    give_up_at = time.monotonic() + _STORED_WITHIN_SECONDS
-    stored = _found(client, events)
-    while (missing := _missing(events, stored)) and time.monotonic() < give_up_at:
-        time.sleep(_LOOK_AGAIN_SECONDS)
-        stored |= _found(client, missing)
-    for earlier in EARLIER_WINDOWS:
-        stored |= _found(client, _missing(events, stored), earlier=earlier)
-    return stored
+def _result_of(error: Exception) -> PostResult:
+    if isinstance(error, httpx.HTTPStatusError):
+        return _RESULTS.get(error.response.status_code, PostResult.UNCERTAIN)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        return PostResult.NOT_SENT
+    return PostResult.UNCERTAIN
 
 
-def _found(client: SyncPrefectClient, events: Sequence[Event], *, earlier: int = 0) -> set[UUID]:
-    pages = [
-        client.read_events(query, limit=_AT_ONCE) for query in queries_for(events, earlier=earlier)
-    ]
-    return {event.id for page in pages for event in page.events}
+def reason_of(error: Exception) -> str:
+    """Describe an error without its message: Prefect's messages repeat what was sent."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"it answered {error.response.status_code}"
+    return type(error).__name__
 
 
-def _missing(events: Sequence[Event], stored: set[UUID]) -> list[Event]:
+def _queries(events: Sequence[Event], window: int) -> Iterator[EventFilter]:
+    """Queries for a batch of events by id, in windows that end just after the events occurred."""
+    rest = sorted(events, key=lambda event: event.occurred, reverse=True)
+    while rest:
+        until = rest[0].occurred + _CLOCK_SKEW
+        within = [event for event in rest if event.occurred > until - WINDOW][:BATCH_SIZE]
+        rest = rest[len(within) :]
+        until -= window * WINDOW
+        occurred = {"since": until - WINDOW, "until": until}
+        yield EventFilter(
+            id=EventIDFilter(id=[event.id for event in within]),
+            occurred=EventOccurredFilter.model_validate(occurred),
+        )
+
+
+def _without(events: Sequence[Event], stored: set[UUID]) -> list[Event]:
     return [event for event in events if event.id not in stored]

@@ -1,16 +1,16 @@
-"""What Tracktor's webhooks become in Prefect: names, resources, payloads, ids. No I/O.
+"""Event schema: names, resources, payloads and ids of tracking events.
 
-| what happened | event | resource |
+| reason | event | resource |
 |---|---|---|
-| parcel reached a status | `tracktor.fulfillment.<status>` | `tracktor.fulfillment.<id>` |
-| order reached a status | `tracktor.order.<status>` | `tracktor.order.<id>` |
-| parcel is in trouble | `tracktor.fulfillment.exception.<status>` | `tracktor.fulfillment.<id>` |
+| a parcel reached a status | `tracktor.fulfillment.<status>` | `tracktor.fulfillment.<id>` |
+| an order reached a status | `tracktor.order.<status>` | `tracktor.order.<id>` |
+| it has an exception | `tracktor.fulfillment.exception.<status>` | `tracktor.fulfillment.<id>` |
 
-A status is written as `status_slug` gives it. Related are the order (role `order`) and the account
-(role `shop`, `tracktor.shop.<account name>`). Payloads hold what a flow needs to decide, and no
-customer's data: no name, e-mail address, phone or tracking number.
+`status_slug` gives the form of a status. Related resources are the order (role `order`) and the
+account (role `shop`, `tracktor.shop.<account name>`). Payloads hold what a flow needs to decide and
+no customer data: no name, email address, phone or tracking number.
 
-An event's id is derived from what it says, so that the same news always has the same id.
+The id is derived from the content, so that a repeated delivery gives an event with the same id.
 """
 
 import datetime as dt
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 from prefect.events import Event
 from pydantic_core import from_json
@@ -32,9 +32,9 @@ from prefect_tracktor.models import (
 )
 from prefect_tracktor.validation import checked_id
 
-# a parcel of which no status is known has not been handed over yet [inferred]
+# a parcel without a status has not been handed over yet [inferred]
 NO_STATUS = "pre_transit"
-UNSPEAKABLE_STATUS = "custom"
+UNNAMED_STATUS = "custom"
 # from the least to the most advanced; a shop's own statuses come before all of these [inferred]
 KNOWN_STATUSES = (NO_STATUS, *map(str, ShipmentStatus))
 SLUG_LENGTH = 60
@@ -43,13 +43,13 @@ STATUSES_SHOWN = 50
 ID_DIGITS = 19
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-# nothing was tracked before; such a time is a mistake, and there are servers that fail on it
+# an earlier time is a mistake, and some servers fail on it
 _FIRST_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _NAMESPACE = uuid5(NAMESPACE_URL, "https://www.theshoppad.com/apps/tracktor")
 
 
 class Kind(StrEnum):
-    """What a delivery can be about.
+    """The kind of resource: a parcel or an order.
 
     Example:
         >>> Kind("order") is Kind.ORDER
@@ -62,7 +62,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, order=True, slots=True)
 class Subject:
-    """What a delivery or an event is about: one parcel or one order.
+    """The subject of a delivery or an event: one parcel or one order.
 
     Attributes:
         kind: Parcel or order.
@@ -83,7 +83,7 @@ class Subject:
 
 
 def shop_resource_id(account: str) -> str:
-    """The `prefect.resource.id` of an account.
+    """Return the `prefect.resource.id` of an account.
 
     Args:
         account: The account's name, as its credentials give it.
@@ -99,14 +99,14 @@ def shop_resource_id(account: str) -> str:
 
 
 def status_slug(status: str | None) -> str:
-    """How a status is written in the name of an event.
+    """Return a status in the form that event names use.
 
     Args:
         status: A shipment or exception status as the API gives it, or a custom status's label.
 
     Returns:
-        Its letters and digits, of any script, in lower case, with one underscore for whatever is
-        between them. No status is `pre_transit` [inferred], and one without letters `custom`.
+        Its letters and digits, of any script, in lower case, with one underscore between words. No
+        status is `pre_transit` [inferred], and a status without letters `custom`.
 
     Example:
         >>> [status_slug(status) for status in ("in_transit", "Gravur läuft!", None)]
@@ -114,15 +114,15 @@ def status_slug(status: str | None) -> str:
     """
     if not status:
         return NO_STATUS
-    return status_key(str(status)[:SLUG_LENGTH]) or UNSPEAKABLE_STATUS
+    return status_key(str(status)[:SLUG_LENGTH]) or UNNAMED_STATUS
 
 
 def event_name(kind: Kind, status: str | None) -> str:
-    """The name of the event that a parcel or an order reached a status.
+    """Return the name of the event for a status of a parcel or an order.
 
     Args:
         kind: Parcel or order.
-        status: The status, as the API gives it or as people say it; `*` for all in a trigger.
+        status: The status as the API gives it, or its label; `*` for all in a trigger.
 
     Returns:
         The name.
@@ -152,7 +152,7 @@ def exception_event_name(exception_status: str) -> str:
 
 
 def read_delivery(body: bytes) -> Subject:
-    """Read what a webhook's message is about. Nothing else in it is believed."""
+    """Return the subject of a delivery; its other content is not used."""
     try:
         message = from_json(body)
     except ValueError:
@@ -168,7 +168,7 @@ def read_delivery(body: bytes) -> Subject:
 
 
 def _id_in(fields: dict[str, Any], kind: Kind) -> int:
-    """The id, of which the API may make a string, but nothing else."""
+    """Return an id, which the API may also write as a string."""
     name = f"{kind}_id"
     value = fields.get(name)
     if isinstance(value, str) and len(value) <= ID_DIGITS and _is_digits(value):
@@ -184,13 +184,13 @@ def _is_digits(text: str) -> bool:
 
 
 def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
-    """The event that a parcel reached the status that it has.
+    """Return the event for a parcel's present status.
 
     Args:
-        parcel: The parcel as the API knows it.
+        parcel: The parcel as the API returns it.
         account: The account's name, as its credentials give it.
-        received: When the news came, aware: the event did not occur later, whatever clocks say,
-            and occurred then if it is not known when the status was reached.
+        received: When the delivery came, with a time zone. The event occurred then if the time of
+            the status is unknown or later.
 
     Returns:
         The event, with the same id for the same parcel, status and time of the status.
@@ -203,23 +203,15 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
     """
     status = parcel.shown_status
     reached = parcel.last_reached(status or NO_STATUS) or _latest_time(parcel)
-    return _event(
-        event_name(Kind.FULFILLMENT, status),
-        Subject(Kind.FULFILLMENT, parcel.fulfillment_id),
-        account=account,
-        reached=reached,
-        received=received,
-        name=_parcel_name(parcel),
-        order=_order_of(parcel),
-        payload=_parcel_payload(parcel),
-    )
+    event = event_name(Kind.FULFILLMENT, status)
+    return _parcel_event(parcel, event, account, received=received, reached=reached, since=reached)
 
 
 def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
     """Return the event for a parcel's exception, which a scan found; there is no webhook for it.
 
     Args:
-        parcel: The parcel as the API knows it, with its exception status.
+        parcel: The parcel as the API returns it, with its exception status.
         account: The account's name, as its credentials give it.
         received: When it was found, with a time zone. The API does not say when it began.
 
@@ -237,33 +229,22 @@ def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime)
     """
     if not parcel.exception_status:
         raise InvalidInput(f"fulfillment {parcel.fulfillment_id} has no exception_status")
-    name = exception_event_name(parcel.exception_status)
-    subject = Subject(Kind.FULFILLMENT, parcel.fulfillment_id)
-    found = _event(
-        name,
-        subject,
-        account=account,
-        reached=None,
-        received=received,
-        name=_parcel_name(parcel),
-        order=_order_of(parcel),
-        payload=_parcel_payload(parcel),
-    )
-    found.id = _event_id(name, subject, account, _latest_time(parcel))
-    return found
+    event = exception_event_name(parcel.exception_status)
+    since = _latest_time(parcel)
+    return _parcel_event(parcel, event, account, received=received, reached=None, since=since)
 
 
 def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
-    """The event that an order reached the status that it has.
+    """Return the event for an order's present status.
 
     An order of several parcels has the status of the least advanced of them: it is delivered when
-    all are, and it reached a status when the last parcel did. A shop's own statuses count as less
+    all are, and it reached a status when the last parcel did. Custom statuses count as less
     advanced than the built-in ones [inferred].
 
     Args:
-        order: The order as the API knows it.
+        order: The order as the API returns it.
         account: The account's name, as its credentials give it.
-        received: When the news came; see `fulfillment_event`.
+        received: When the delivery came; see `fulfillment_event`.
 
     Returns:
         The event, with the same id for the same order, status and time of the status.
@@ -276,14 +257,15 @@ def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
     """
     status = least_advanced([str(status) for status in order.statuses])
     times = [parcel.last_reached(status or NO_STATUS) for parcel in order.fulfillments]
+    reached = max(filter(None, times), default=None)
     return _event(
         event_name(Kind.ORDER, status),
         Subject(Kind.ORDER, order.order_id),
-        account=account,
-        reached=max(filter(None, times), default=None),
+        account,
         received=received,
+        reached=reached,
+        since=reached,
         name=_line(order.order_name),
-        order=None,
         payload={
             "order_id": order.order_id,
             "order_name": _line(order.order_name),
@@ -295,77 +277,84 @@ def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
 
 
 def least_advanced(statuses: Sequence[str]) -> str | None:
-    """The status of an order by those of its parcels."""
+    """Return the status of an order with parcels of these statuses."""
     own = [status for status in statuses if status not in KNOWN_STATUSES]
     return next(iter([*own, *(known for known in KNOWN_STATUSES if known in statuses)]), None)
+
+
+def _parcel_event(
+    parcel: Fulfillment,
+    event: str,
+    account: str,
+    *,
+    received: dt.datetime,
+    reached: dt.datetime | None,
+    since: dt.datetime | None,
+) -> Event:
+    order_name = _line(parcel.order_name)
+    order_resource = Subject(Kind.ORDER, parcel.order_id).resource_id if parcel.order_id else ""
+    order = {
+        "prefect.resource.id": order_resource,
+        "prefect.resource.role": "order",
+        "prefect.resource.name": order_name or order_resource,
+    }
+    return _event(
+        event,
+        Subject(Kind.FULFILLMENT, parcel.fulfillment_id),
+        account,
+        received=received,
+        reached=reached,
+        since=since,
+        name=f"{order_name}, parcel {parcel.fulfillment_id}" if order_name else None,
+        related=[order] if order_resource else [],
+        payload={
+            "order_id": parcel.order_id,
+            "fulfillment_id": parcel.fulfillment_id,
+            "order_name": order_name,
+            "shipment_status": _line(parcel.shown_status) or NO_STATUS,
+            "exception_status": _line(parcel.exception_status),
+            "carrier": _line(parcel.carrier.slug) if parcel.carrier else None,
+        },
+    )
 
 
 def _event(
     event: str,
     subject: Subject,
-    *,
     account: str,
-    reached: dt.datetime | None,
+    *,
     received: dt.datetime,
+    reached: dt.datetime | None,
+    since: dt.datetime | None,
     name: str | None,
-    order: dict[str, str] | None,
     payload: dict[str, Any],
+    related: Sequence[dict[str, str]] = (),
 ) -> Event:
-    resource = {"prefect.resource.id": subject.resource_id}
-    shop = {
-        "prefect.resource.id": shop_resource_id(account),
-        "prefect.resource.role": "shop",
+    """Make an event that occurred when `reached`, with an id for what is so `since` then."""
+    resource = {
+        "prefect.resource.id": subject.resource_id,
+        "prefect.resource.name": name or subject.resource_id,
     }
+    shop = {"prefect.resource.id": shop_resource_id(account), "prefect.resource.role": "shop"}
+    moment = str((since - _EPOCH) // dt.timedelta(microseconds=1)) if since else ""
     return Event.model_validate(
         {
-            "id": _event_id(event, subject, account, reached),
+            "id": uuid5(_NAMESPACE, "\n".join((account, event, str(subject.id), moment))),
             "event": event,
             "occurred": reached if reached and _FIRST_TIME < reached < received else received,
-            "resource": resource | {"prefect.resource.name": name or subject.resource_id},
-            "related": [*([order] if order else []), shop],
+            "resource": resource,
+            "related": [*related, shop],
             "payload": payload,
         }
     )
-
-
-def _event_id(event: str, subject: Subject, account: str, time: dt.datetime | None) -> UUID:
-    moment = str((time - _EPOCH) // dt.timedelta(microseconds=1)) if time else ""
-    return uuid5(_NAMESPACE, "\n".join((account, event, str(subject.id), moment)))
 
 
 def _latest_time(parcel: Fulfillment) -> dt.datetime | None:
     return parcel.latest_status.datetime if parcel.latest_status else None
 
 
-def _parcel_name(parcel: Fulfillment) -> str | None:
-    order = _line(parcel.order_name)
-    return f"{order}, parcel {parcel.fulfillment_id}" if order else None
-
-
-def _order_of(parcel: Fulfillment) -> dict[str, str] | None:
-    if not parcel.order_id:
-        return None
-    resource_id = Subject(Kind.ORDER, parcel.order_id).resource_id
-    return {
-        "prefect.resource.id": resource_id,
-        "prefect.resource.role": "order",
-        "prefect.resource.name": _line(parcel.order_name) or resource_id,
-    }
-
-
-def _parcel_payload(parcel: Fulfillment) -> dict[str, Any]:
-    return {
-        "order_id": parcel.order_id,
-        "fulfillment_id": parcel.fulfillment_id,
-        "order_name": _line(parcel.order_name),
-        "shipment_status": _line(parcel.shown_status) or NO_STATUS,
-        "exception_status": _line(parcel.exception_status),
-        "carrier": _line(parcel.carrier.slug) if parcel.carrier else None,
-    }
-
-
 def _line(text: str | None) -> str | None:
-    """Somebody else's words on one line: there are databases that take no control characters."""
+    """Put text on one line: some databases accept no control characters."""
     if not text:
         return None
     printable = "".join(c if c.isprintable() else " " for c in str(text)[:LINE_LENGTH])

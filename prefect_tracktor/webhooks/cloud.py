@@ -1,19 +1,15 @@
-"""Prefect Cloud's own webhooks: a template for them, so that Cloud users run no receiver.
+"""Template of a Prefect Cloud webhook, for Cloud users who run no receiver.
 
-`prefect-tracktor receive template` prints it. Paste it into a webhook in Prefect Cloud, or
-`prefect cloud webhook create tracktor --template "$(prefect-tracktor receive template)"`,
-and give the webhook's address to Tracktor.
-
-It gives the same names, resources and payloads as the receiver does. What Cloud cannot do:
+It gives the same event names, resources and payloads as the receiver. What Cloud cannot do:
 
 - It does not read the parcel or order again. Whoever knows the address can make it emit any event,
-  and deliveries in the wrong order give events in the wrong order. So a flow has to read what the
-  event is about, and act on that.
-- It does not know the spellings of exceptions: `exception_status` in the payload is as delivered.
-- It does not recognise a repeated delivery: each one is an event. `occurred` is when it came.
+  and deliveries in the wrong order give events in the wrong order. A flow must read the parcel or
+  order itself.
+- It does not normalise exceptions: `exception_status` in the payload is as delivered.
+- It does not recognise duplicates: each delivery is an event. `occurred` is the time it came.
 
-A delivery of which nothing can be made becomes `tracktor.delivery.unreadable`, without its content:
-an event that Cloud itself makes of a failure holds the whole body, and with it customers' data.
+A delivery that cannot be read becomes `tracktor.delivery.unreadable`, without its content: the
+event that Cloud itself makes of a failure holds the whole body, and with it customer data.
 """
 
 import re
@@ -23,11 +19,11 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.schema import shop_resource_id
 
 _ACCOUNT = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_PLACE = "@@SHOP@@"
+_PLACEHOLDER = "@@SHOP@@"
 
 
 def cloud_webhook_template(account: str) -> str:
-    """The template of a Prefect Cloud webhook that takes Tracktor's deliveries.
+    """Return the template of a Prefect Cloud webhook that receives Tracktor's deliveries.
 
     Args:
         account: The account's name, as its credentials give it.
@@ -36,7 +32,7 @@ def cloud_webhook_template(account: str) -> str:
         A Jinja template; rendered with a delivery as `body`, it gives an event as JSON.
 
     Raises:
-        InvalidInput: It is no account name.
+        InvalidInput: The account's name is not valid.
 
     Example:
         >>> from prefect.server.utilities.user_templates import render_user_template_sync
@@ -48,4 +44,4 @@ def cloud_webhook_template(account: str) -> str:
     if not _ACCOUNT.fullmatch(account):
         raise InvalidInput("account must be the name that TracktorCredentials.account gives")
     template = files(__package__).joinpath("cloud_webhook.json.jinja").read_text("utf-8")
-    return template.replace(_PLACE, shop_resource_id(account))
+    return template.replace(_PLACEHOLDER, shop_resource_id(account))

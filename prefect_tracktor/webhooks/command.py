@@ -1,11 +1,10 @@
-"""`prefect-tracktor receive`: take Tracktor's webhooks, or help to set that up."""
+"""`prefect-tracktor receive`: the webhook receiver, and help to set it up."""
 
 import asyncio
 import logging
 import os
 import secrets
 import signal
-from datetime import timedelta
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -16,73 +15,73 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.saved_blocks import find_document
 from prefect_tracktor.webhooks.cloud import cloud_webhook_template
 from prefect_tracktor.webhooks.queue import WebhookQueue
-from prefect_tracktor.webhooks.receiver import ReceiverOptions, serve
+from prefect_tracktor.webhooks.receiver import DEFAULTS, ReceiverOptions, serve
 
 app: App = App(
     name="receive",
-    help="Receive Tracktor's webhooks and emit Prefect events, until you stop it.",
+    help="Receive Tracktor's webhooks and turn them into Prefect events.\n\n"
+    "Tracktor posts a message to an address of yours when a parcel moves. This command listens at"
+    " that address, reads the parcel from Tracktor, and emits an event such as"
+    " tracktor.fulfillment.delivered, which starts your flows. It runs until you stop it.",
     help_epilogue="""\
-Tracktor must reach the address over https: put a reverse proxy in front, which also handles slow
-senders and keeps the path out of its log; "React to events" in the documentation has one for nginx.
-GET /health answers 200 while the receiver runs.
+To start, create a token and keep it, put a reverse proxy with https in front of the port, and give
+Tracktor the address https://YOUR-HOST/TOKEN:
 
-It reads these environment variables:
+    prefect-tracktor receive token
+    export TRACKTOR_RECEIVER_TOKEN=...     # what it printed
+    prefect-tracktor receive --credentials tracktor
 
-- TRACKTOR_RECEIVER_TOKEN: the secret part of the address; deliveries are posted to /TOKEN
-- TRACKTOR_CREDENTIALS: the name of a saved TracktorCredentials block; or instead of it
-  TRACKTOR_UUID and TRACKTOR_API_KEY, for rehearsals TRACKTOR_BASE_URL, and TRACKTOR_TIME_ZONE for
-  times without an offset
-- TRACKTOR_QUEUE_URL: the database of the webhook queue, such as
-  postgresql://user:password@host/database; left out, a SQLite file in the Prefect home
-- PREFECT_API_URL: where events are sent; for Prefect Cloud with PREFECT_API_KEY
+"React to events" in the documentation has a configuration for nginx. GET /health answers 200 while
+the receiver runs. With Prefect Cloud you can do without a receiver: see the command template.
+
+Environment variables:
+
+- TRACKTOR_RECEIVER_TOKEN: the secret part of the address
+- TRACKTOR_CREDENTIALS: the name of a saved TracktorCredentials block, instead of --credentials.
+  Without a block: TRACKTOR_UUID and TRACKTOR_API_KEY, and if needed TRACKTOR_BASE_URL (a sandbox)
+  and TRACKTOR_TIME_ZONE (for times without an offset)
+- TRACKTOR_QUEUE_URL: the database that deliveries are stored in, such as
+  postgresql://user:password@host/database; by default a SQLite file in the Prefect home
+- PREFECT_API_URL: the Prefect server that events are sent to; for Prefect Cloud also
+  PREFECT_API_KEY
 """,
     sort_key=4,
     version_flags=[],
     default_parameter=Parameter(show_default=True),
 )
 
+Credentials = Annotated[
+    str,
+    Parameter(
+        show_default=False,
+        help="The name of a saved TracktorCredentials block.",
+    ),
+]
+
 
 @app.default
 def receive(
+    options: Annotated[ReceiverOptions, Parameter(name="*")] = DEFAULTS,
     *,
-    credentials: Annotated[str, Parameter(show_default=False)] = "",
-    host: str = "127.0.0.1",
-    port: int = 8484,
-    max_body_bytes: int = 1_000_000,
-    read_seconds: int = 10,
-    max_connections: int = 1000,
-    misses_per_hour: int = 500,
-    confirm_after_seconds: float = 10,
-    resend_after_seconds: float = 120,
-    keep_days: float = 30,
+    credentials: Credentials = "",
 ) -> None:
-    """Receive deliveries and emit events, until you stop it."""
+    """Receive webhooks until stopped."""
     account = _credentials(credentials)
     _check_prefect()
+    token = _required("TRACKTOR_RECEIVER_TOKEN")
+    queue = WebhookQueue.model_validate({"url": os.environ.get("TRACKTOR_QUEUE_URL", "")})
+    _log_to_standard_error()
+    # uvicorn stops gracefully and then raises the signal again, which must not end the process
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     try:
-        options = ReceiverOptions(
-            token=_required("TRACKTOR_RECEIVER_TOKEN"),
-            host=host,
-            port=port,
-            max_body_bytes=max_body_bytes,
-            read_seconds=read_seconds,
-            max_connections=max_connections,
-            misses_per_hour=misses_per_hour,
-            confirm_after=timedelta(seconds=confirm_after_seconds),
-            resend_after=timedelta(seconds=resend_after_seconds),
-            keep_for=timedelta(days=keep_days),
-        )
-        _log_to_standard_error()
-        # uvicorn stops well and then raises the signal again, which is to end nothing any more
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: None)
-        asyncio.run(serve(account, _queue(), options))
-    except (OSError, OverflowError) as problem:  # a port that is taken, or a number out of range
+        asyncio.run(serve(account, queue, token, options))
+    except (OSError, OverflowError) as problem:  # a port in use, or a number out of range
         raise InvalidInput(str(problem)) from None
 
 
 @app.command
-def template(*, credentials: str = "") -> None:
+def template(*, credentials: Credentials = "") -> None:
     """Print the template for a webhook in Prefect Cloud, which needs no receiver."""
     print(cloud_webhook_template(_credentials(credentials).account))
 
@@ -94,7 +93,7 @@ def token() -> None:
 
 
 def _credentials(name: str) -> TracktorCredentials:
-    """A saved block, or the account in the environment."""
+    """Load a saved block, or read the account from the environment."""
     if not (name := name or os.environ.get("TRACKTOR_CREDENTIALS", "")):
         fields = {"uuid": _required("TRACKTOR_UUID"), "api_key": _required("TRACKTOR_API_KEY")}
         for field in ("base_url", "time_zone"):
@@ -111,13 +110,9 @@ def _credentials(name: str) -> TracktorCredentials:
 
 
 def _check_prefect() -> None:
-    """Without an address Prefect starts a temporary server: it has no block, and keeps no event."""
+    """Refuse Prefect's temporary server, which has no blocks and keeps no events."""
     if not PREFECT_API_URL.value():
         raise InvalidInput("set PREFECT_API_URL, or log in with prefect cloud login")
-
-
-def _queue() -> WebhookQueue:
-    return WebhookQueue.model_validate({"url": os.environ.get("TRACKTOR_QUEUE_URL", "")})
 
 
 def _required(variable: str) -> str:

@@ -1,16 +1,13 @@
-"""Where deliveries and events are kept until they are done, so that a crash loses none.
+"""Webhook queue: an inbox of deliveries and an outbox of events, which survive a crash.
 
-Three tables: the inbox holds what was delivered and not yet read from Tracktor, as three queues
-that do not hold each other up (see `WebhookQueue.due`); the outbox the
-events that Prefect has not confirmed yet, and the last one which events Prefect has, so that no
-news becomes an event twice. They hold ids, statuses and times, no customer's data.
+They hold ids, statuses and times, no customer's data.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, ClassVar
+from uuid import UUID
 
 from prefect.events import Event
 from pydantic import Field, HttpUrl
@@ -18,10 +15,9 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
-    Connection,
+    Index,
     Integer,
     MetaData,
-    Select,
     String,
     Table,
     Text,
@@ -51,13 +47,10 @@ _INBOX = Table(
     Column("due_at", UTCTime, nullable=False),
 )
 _OUTBOX = Table(
-    "tracktor_outbox",
+    "tracktor_events",
     MetaData(),
     Column(
-        "seq",
-        BigInteger().with_variant(Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=True,
+        "seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True
     ),
     Column("account", String(64), nullable=False),
     Column("kind", String(16), nullable=False),
@@ -65,98 +58,76 @@ _OUTBOX = Table(
     Column("event_id", String(36), nullable=False, unique=True),
     Column("body", Text, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("sent_at", UTCTime),
+    Column("changed_at", UTCTime, nullable=False),
+    Index("tracktor_events_of_subject", "account", "kind", "subject_id"),
+    Index("tracktor_events_in_state", "account", "state", "seq"),
 )
-_EMITTED = Table(
-    "tracktor_emitted_events",
-    MetaData(),
-    Column("account", String(64), primary_key=True),
-    Column("kind", String(16), primary_key=True),
-    Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("event_id", String(36), primary_key=True),
-    Column("emitted_at", UTCTime, nullable=False),
-)
-
-
-class _State(StrEnum):
-    PENDING = "pending"
-    SENT = "sent"
+_PENDING, _SENT, _STORED = "pending", "sent", "stored"
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A parcel or order of which there was a delivery, and which has to be read."""
+    """An order or parcel with deliveries, to be read from Tracktor."""
 
     subject: Subject
     deliveries: int
     failures: int
     misses: int
     received: datetime
-    confirmed: bool
+    known: bool
 
 
 @dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event on its way to Prefect."""
+class Outcome:
+    """The result of reading an order or parcel: an event, another attempt, or neither."""
 
-    seq: int
-    subject: Subject
-    event_id: str
-    body: str
+    waiting: Waiting
+    event: Event | None = None
+    retry_at: datetime | None = None
+    missing: bool = False
 
 
 class WebhookQueue(DatabaseBlock):
-    """Keeps webhook deliveries and events until they are done, so that a crash loses none.
+    """Keeps webhook deliveries and events until they are processed, so that a crash loses none.
 
     Attributes:
-        url: Where they are kept; empty for a SQLite file in the Prefect home.
-        max_waiting: How many parcels and orders may wait to be read.
+        url: The database; empty for a SQLite file in the Prefect home.
+        max_waiting: How many orders and parcels may wait to be read.
 
     Example:
-        See how many deliveries and events are not done yet:
+        See how many deliveries and events are not processed yet:
         ```python
         from prefect_tracktor.webhooks import WebhookQueue
 
         queue = WebhookQueue.load("BLOCK_NAME")
-        to_read, to_confirm = queue.waiting("b6ef35fe18ed39251365")  # TracktorCredentials.account
+        to_read, to_send = queue.waiting("b6ef35fe18ed39251365")  # TracktorCredentials.account
         ```
     """
 
     _block_type_name = "Tracktor Webhook Queue"
     _block_type_slug = "tracktor-webhook-queue"
     _logo_url = logo("tray-full")
-    _description = "Keeps webhook deliveries and events until they are done."
+    _description = "Keeps webhook deliveries and events until they are processed."
     _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
 
-    tables: ClassVar[tuple[Table, ...]] = (_INBOX, _OUTBOX, _EMITTED)
+    tables: ClassVar[tuple[Table, ...]] = (_INBOX, _OUTBOX)
 
     max_waiting: int = Field(
         default=100_000,
         ge=1,
         title="Waiting at most",
-        description="How many parcels and orders may wait to be read before deliveries are"
-        " refused for the time being.",
+        description="How many orders and parcels may wait to be read. While more wait, the"
+        " receiver answers 503, and Tracktor has to send again.",
     )
 
-    def prepare(self) -> None:
-        """Make the tables if need be.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).prepare()
-        """
-        self.verify()
-
     def waiting(self, account: str) -> tuple[int, int]:
-        """How much is not done yet.
+        """Count what is not processed yet.
 
         Args:
             account: The account's name.
 
         Returns:
-            The parcels and orders to read, and the events that Prefect has not confirmed.
+            The orders and parcels to read, and the events that Prefect has not stored yet.
 
         Raises:
             DatabaseError: The database cannot be used.
@@ -165,328 +136,191 @@ class WebhookQueue(DatabaseBlock):
             >>> WebhookQueue(url=ledger.url).waiting("shop")
             (0, 0)
         """
-        self.prepare()
-        with self.transaction(_INBOX) as database:
-            counts = [
-                database.execute(
-                    select(func.count()).select_from(table).where(table.c.account == account)
-                ).scalar_one()
-                for table in (_INBOX, _OUTBOX)
-            ]
-        return counts[0], counts[1]
-
-    def add(self, account: str, subjects: Iterable[Subject]) -> None:
-        """Note that there were deliveries, all in one transaction.
-
-        Deliveries of the same parcel or order wait as one.
-
-        Args:
-            account: The account's name.
-            subjects: What each delivery is about.
-
-        Raises:
-            QueueFull: Too many are waiting; nothing was noted.
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> queue = WebhookQueue(url=ledger.url)
-            >>> queue.add("shop", [Subject(Kind.ORDER, 1001), Subject(Kind.ORDER, 1001)])
-            >>> queue.due("shop", new=10)[0].deliveries
-            2
-        """
-        now = datetime.now(UTC)
-        counts: dict[Subject, int] = {}
-        for subject in subjects:
-            counts[subject] = counts.get(subject, 0) + 1
-        rows = [
-            _key(account, subject)
-            | {"deliveries": count, "failures": 0, "misses": 0, "received_at": now, "due_at": now}
-            for subject, count in counts.items()
+        counts = [
+            select(func.count()).select_from(_INBOX).where(_INBOX.c.account == account),
+            select(func.count()).where(_OUTBOX.c.account == account, _OUTBOX.c.state != _STORED),
         ]
-        with self.transaction(_INBOX) as database:
-            self._refuse_if_full(database, account)
-            for some in by_statement(rows):
-                insert = insert_into(_INBOX, database).values(some)
-                database.execute(
-                    insert.on_conflict_do_update(
-                        index_elements=[_INBOX.c.account, _INBOX.c.kind, _INBOX.c.subject_id],
-                        set_={
-                            "deliveries": _INBOX.c.deliveries + insert.excluded.deliveries,
-                            "received_at": insert.excluded.received_at,
-                        },
-                    )
-                )
+        with self.transaction() as database:
+            to_read, to_send = (database.execute(count).scalar_one() for count in counts)
+        return to_read, to_send
 
-    def _refuse_if_full(self, database: Connection, account: str) -> None:
-        # what Tracktor does not know takes no room from the rest
-        ours = (_INBOX.c.account == account) & (_INBOX.c.misses == 0)
-        count = select(func.count()).select_from(_INBOX).where(ours)
-        if database.execute(count).scalar_one() >= self.max_waiting:
-            raise QueueFull(
-                f"{self.max_waiting} parcels and orders wait to be read already (max_waiting)",
-                may_have_arrived=False,
+    def add(self, account: str, subject: Subject) -> None:
+        """Record a delivery; deliveries of the same order or parcel wait as one."""
+        now = datetime.now(UTC)
+        # an id that Tracktor does not know takes no room from the others
+        waiting = (
+            select(func.count())
+            .select_from(_INBOX)
+            .where(_INBOX.c.account == account, _INBOX.c.misses == 0)
+        )
+        row = {"deliveries": 1, "failures": 0, "misses": 0, "received_at": now, "due_at": now}
+        with self.transaction() as database:
+            if database.execute(waiting).scalar_one() >= self.max_waiting:
+                raise QueueFull(
+                    f"{self.max_waiting} orders and parcels wait to be read already (max_waiting)",
+                    may_have_arrived=False,
+                )
+            insert = insert_into(_INBOX, database).values(_key(account, subject) | row)
+            database.execute(
+                insert.on_conflict_do_update(
+                    index_elements=[_INBOX.c.account, _INBOX.c.kind, _INBOX.c.subject_id],
+                    set_={"deliveries": _INBOX.c.deliveries + 1, "received_at": now},
+                )
             )
 
-    def due(self, account: str, *, known: int = 0, new: int = 0, unknown: int = 0) -> list[Waiting]:
-        """What has to be read now, from three queues that do not hold each other up.
+    def due(self, account: str, *, known: int = 0, new: int = 0, missing: int = 0) -> list[Waiting]:
+        """Return what is to be read now, from three queues that do not hold up each other.
 
-        Args:
-            account: The account's name.
-            known: How many at most of those that had an event before; the longest due first.
-            new: How many at most of those that were not looked up yet: the latest deliveries and
-                the longest due, half of each, so that a flood of forged ones delays neither.
-            unknown: How many at most of those that Tracktor did not know; the latest first.
-
-        Returns:
-            Parcels and orders, each once.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).due("another shop", known=10, new=10)
-            []
+        `known` had an event before, `new` was not read yet, `missing` was unknown to Tracktor. Half
+        of the new ones are the latest deliveries and half the earliest, so that a flood of forged
+        ids delays neither the parcels after it nor those before it.
         """
-        self.prepare()
-        latest, longest = _INBOX.c.received_at.desc(), _INBOX.c.due_at
-        with self.transaction(_INBOX) as database:
-            queues = [
-                (known, _HAD_EVENT, longest),
-                (new - new // 2, ~_HAD_EVENT & (_INBOX.c.misses == 0), latest),
-                (new // 2, ~_HAD_EVENT & (_INBOX.c.misses == 0), longest),
-                (unknown, ~_HAD_EVENT & (_INBOX.c.misses > 0), latest),
-            ]
+        latest, earliest = _INBOX.c.received_at.desc(), _INBOX.c.due_at
+        queues = [
+            (known, _KNOWN, earliest),
+            (new - new // 2, ~_KNOWN & (_INBOX.c.misses == 0), latest),
+            (new // 2, ~_KNOWN & (_INBOX.c.misses == 0), earliest),
+            (missing, ~_KNOWN & (_INBOX.c.misses > 0), latest),
+        ]
+        due = select(_INBOX, _KNOWN.label("known")).where(
+            _INBOX.c.account == account, _INBOX.c.due_at <= datetime.now(UTC)
+        )
+        with self.transaction() as database:
             rows = [
                 row
                 for limit, which, order in queues
                 if limit
-                for row in database.execute(_due(account).where(which).order_by(order).limit(limit))
+                for row in database.execute(due.where(which).order_by(order).limit(limit))
             ]
         return list({_subject(row): _waiting(row) for row in rows}.values())
 
-    def settle(
-        self,
-        account: str,
-        *,
-        read: Sequence[tuple[Waiting, Event]] = (),
-        dropped: Sequence[Waiting] = (),
-        postponed: Sequence[tuple[Waiting, datetime]] = (),
-        missed: Sequence[tuple[Waiting, datetime]] = (),
-    ) -> set[str]:
-        """Note what became of the parcels and orders that were due, all in one transaction.
+    def complete(self, account: str, outcomes: Iterable[Outcome]) -> set[UUID]:
+        """Record what was read, and return the ids of the events that are new.
 
-        One of which there was another delivery meanwhile stays due.
-
-        Args:
-            account: The account's name.
-            read: The events of those that were read.
-            dropped: Those that nothing is to be done about.
-            postponed: Those to be tried again, and when.
-            missed: Those that Tracktor does not know, and when to look again.
-
-        Returns:
-            The ids of the events that are news.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).settle("shop")
-            set()
+        An order or parcel that was delivered again meanwhile stays due.
         """
-        self.prepare()
-        with self.transaction(_OUTBOX) as database:
-            news = _store(database, account, read)
-            done = [
-                _bound(account, one) | {"seen": one.deliveries}
-                for one in (*(waiting for waiting, _ in read), *dropped)
-            ]
+        events, done, retries = [], [], []
+        for outcome in outcomes:
+            waiting = outcome.waiting
+            key = _bound(account, waiting)
+            if outcome.event:
+                events.append(_event_row(account, waiting, outcome.event))
+            if outcome.retry_at is None:
+                done.append(key | {"seen": waiting.deliveries})
+            else:
+                misses = waiting.misses + outcome.missing
+                failures = waiting.failures + (not outcome.missing)
+                retries.append(key | {"m": misses, "f": failures, "due": outcome.retry_at})
+        new: set[UUID] = set()
+        with self.transaction() as database:
+            for some in by_statement(events):
+                insert = insert_into(_OUTBOX, database).values(some).on_conflict_do_nothing()
+                new |= set(map(UUID, database.scalars(insert.returning(_OUTBOX.c.event_id))))
             if done:
-                database.execute(
-                    delete(_INBOX).where(_THE_ONE, _INBOX.c.deliveries == bindparam("seen")), done
-                )
-            later = [
-                _bound(account, one)
-                | {"failed": one.failures + more, "missed": one.misses + 1 - more, "due": due}
-                for more, those in ((1, postponed), (0, missed))
-                for one, due in those
-            ]
-            if later:
-                database.execute(
-                    update(_INBOX)
-                    .where(_THE_ONE)
-                    .values(
-                        failures=bindparam("failed"),
-                        misses=bindparam("missed"),
-                        due_at=bindparam("due"),
-                    ),
-                    later,
-                )
-        return news
+                database.execute(_DELETE, done)
+            if retries:
+                database.execute(_RETRY, retries)
+        return new
 
-    def claim(self, account: str, *, limit: int) -> list[StoredEvent]:
-        """Take the next events to send; whoever asks next does not get them.
-
-        Args:
-            account: The account's name.
-            limit: How many at most.
-
-        Returns:
-            The events in their order.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).claim("shop", limit=10)
-            []
-        """
-        query = (
+    def claim(self, account: str, *, limit: int) -> list[Event]:
+        """Mark the next events as sent and return them in their order."""
+        pending = (
             select(_OUTBOX)
-            .where(_OUTBOX.c.account == account, _OUTBOX.c.state == _State.PENDING)
+            .where(_OUTBOX.c.account == account, _OUTBOX.c.state == _PENDING)
             .order_by(_OUTBOX.c.seq)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
-        with self.transaction(_OUTBOX) as database:
-            events = [_stored(row) for row in database.execute(query)]
-            _set_state(database, events, _State.SENT, datetime.now(UTC))
-        return events
+        with self.transaction() as database:
+            rows = list(database.execute(pending))
+            seqs = [row.seq for row in rows]
+            database.execute(
+                update(_OUTBOX)
+                .where(_OUTBOX.c.seq.in_(seqs))
+                .values(state=_SENT, changed_at=datetime.now(UTC))
+            )
+        return [Event.model_validate_json(row.body) for row in rows]
 
-    def release(self, events: Sequence[StoredEvent]) -> None:
-        """Have events sent again that Prefect surely does not have.
-
-        Args:
-            events: Which.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).release([])
-        """
-        with self.transaction(_OUTBOX) as database:
-            _set_state(database, events, _State.PENDING, None)
-
-    def unconfirmed(
-        self, account: str, *, after: int, sent_before: datetime, limit: int
-    ) -> list[tuple[StoredEvent, datetime]]:
-        """Events that were sent, and of which it is not known whether Prefect has them.
-
-        Args:
-            account: The account's name.
-            after: Those with a higher `seq` than this.
-            sent_before: Those sent before; aware.
-            limit: How many at most.
-
-        Returns:
-            The events in their order, and when each was sent.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).unconfirmed(
-            ...     "shop", after=0, sent_before=datetime.now(UTC), limit=10
-            ... )
-            []
-        """
+    def sent(self, account: str, *, before: datetime, limit: int) -> list[tuple[Event, datetime]]:
+        """Return the first events that were sent and are not known to be stored, and when."""
         query = (
             select(_OUTBOX)
             .where(
                 _OUTBOX.c.account == account,
-                _OUTBOX.c.state == _State.SENT,
-                _OUTBOX.c.seq > after,
-                _OUTBOX.c.sent_at <= sent_before,
+                _OUTBOX.c.state == _SENT,
+                _OUTBOX.c.changed_at <= before,
             )
             .order_by(_OUTBOX.c.seq)
             .limit(limit)
         )
-        with self.transaction(_OUTBOX) as database:
-            return [(_stored(row), row.sent_at) for row in database.execute(query)]
+        with self.transaction() as database:
+            return [
+                (Event.model_validate_json(row.body), row.changed_at)
+                for row in database.execute(query)
+            ]
 
-    def confirm(self, account: str, events: Sequence[StoredEvent]) -> None:
-        """Note that events need not be sent any more.
+    def release(self, event_ids: Iterable[UUID]) -> None:
+        """Have events sent again."""
+        self._update(event_ids, state=_PENDING)
 
-        Args:
-            account: The account's name.
-            events: Which.
+    def confirm(self, event_ids: Iterable[UUID]) -> None:
+        """Record that Prefect has stored events; their ids are kept to recognise duplicates."""
+        self._update(event_ids, state=_STORED, body="")
 
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).confirm("shop", [])
-        """
+    def _update(self, event_ids: Iterable[UUID], **values: str) -> None:
         now = datetime.now(UTC)
-        self.prepare()
-        with self.transaction(_OUTBOX) as database:
-            for some in by_statement(events):
-                rows = [
-                    _key(account, event.subject) | {"event_id": event.event_id, "emitted_at": now}
-                    for event in some
-                ]
-                insert = insert_into(_EMITTED, database).values(rows)
-                database.execute(insert.on_conflict_do_nothing())
-                seqs = [event.seq for event in some]
-                database.execute(delete(_OUTBOX).where(_OUTBOX.c.seq.in_(seqs)))
+        with self.transaction() as database:
+            for some in by_statement(event_ids):
+                change = update(_OUTBOX).where(_events(some)).values(changed_at=now, **values)
+                database.execute(change)
 
-    def give_up(self, events: Sequence[StoredEvent]) -> None:
-        """Forget events that Prefect does not accept.
-
-        Args:
-            events: Which.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).give_up([])
-        """
-        with self.transaction(_OUTBOX) as database:
-            for some in by_statement(events):
-                seqs = [event.seq for event in some]
-                database.execute(delete(_OUTBOX).where(_OUTBOX.c.seq.in_(seqs)))
+    def give_up(self, event_ids: Iterable[UUID]) -> None:
+        """Delete events that Prefect refuses."""
+        with self.transaction() as database:
+            for some in by_statement(event_ids):
+                database.execute(delete(_OUTBOX).where(_events(some)))
 
     def prune(self, account: str, *, before: datetime) -> int:
-        """Forget events that Prefect got long ago.
-
-        Args:
-            account: The account's name.
-            before: Those confirmed before; aware.
-
-        Returns:
-            How many were forgotten.
-
-        Raises:
-            DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).prune("shop", before=datetime.now(UTC))
-            0
-        """
-        old = delete(_EMITTED).where(_EMITTED.c.account == account, _EMITTED.c.emitted_at < before)
-        with self.transaction(_EMITTED) as database:
+        """Delete what was stored before, and return how many events that were."""
+        old = delete(_OUTBOX).where(
+            _OUTBOX.c.account == account,
+            _OUTBOX.c.state == _STORED,
+            _OUTBOX.c.changed_at < before,
+        )
+        with self.transaction() as database:
             return database.execute(old).rowcount
 
 
-_THE_ONE: ColumnElement[bool] = (
+_BOUND: ColumnElement[bool] = (
     (_INBOX.c.account == bindparam("of_account"))
     & (_INBOX.c.kind == bindparam("of_kind"))
-    & (_INBOX.c.subject_id == bindparam("of_id"))
+    & (_INBOX.c.subject_id == bindparam("of_subject_id"))
+)
+_DELETE = delete(_INBOX).where(_BOUND, _INBOX.c.deliveries == bindparam("seen"))
+_RETRY = (
+    update(_INBOX)
+    .where(_BOUND)
+    .values(failures=bindparam("f"), misses=bindparam("m"), due_at=bindparam("due"))
 )
 
-_HAD_EVENT: ColumnElement[bool] = exists().where(
-    _EMITTED.c.account == _INBOX.c.account,
-    _EMITTED.c.kind == _INBOX.c.kind,
-    _EMITTED.c.subject_id == _INBOX.c.subject_id,
+_KNOWN: ColumnElement[bool] = exists().where(
+    _OUTBOX.c.account == _INBOX.c.account,
+    _OUTBOX.c.kind == _INBOX.c.kind,
+    _OUTBOX.c.subject_id == _INBOX.c.subject_id,
+    _OUTBOX.c.state == _STORED,
 )
 
 
-def _due(account: str) -> Select[Any]:
-    return select(_INBOX, _HAD_EVENT.label("had_event")).where(
-        _INBOX.c.account == account, _INBOX.c.due_at <= datetime.now(UTC)
-    )
+def _key(account: str, subject: Subject) -> dict[str, Any]:
+    return {"account": account, "kind": str(subject.kind), "subject_id": subject.id}
+
+
+def _bound(account: str, waiting: Waiting) -> dict[str, Any]:
+    return {f"of_{name}": value for name, value in _key(account, waiting.subject).items()}
+
+
+def _subject(row: Any) -> Subject:
+    return Subject(Kind(row.kind), row.subject_id)
 
 
 def _waiting(row: Any) -> Waiting:
@@ -496,79 +330,18 @@ def _waiting(row: Any) -> Waiting:
         failures=row.failures,
         misses=row.misses,
         received=row.received_at,
-        confirmed=row.had_event,
+        known=row.known,
     )
 
 
-def _bound(account: str, one: Waiting) -> dict[str, Any]:
-    return {"of_account": account, "of_kind": str(one.subject.kind), "of_id": one.subject.id}
+def _event_row(account: str, waiting: Waiting, event: Event) -> dict[str, Any]:
+    return _key(account, waiting.subject) | {
+        "event_id": str(event.id),
+        "body": event.model_dump_json(),
+        "state": _PENDING,
+        "changed_at": datetime.now(UTC),
+    }
 
 
-def _key(account: str, subject: Subject) -> dict[str, Any]:
-    return {"account": account, "kind": str(subject.kind), "subject_id": subject.id}
-
-
-def _subject(row: Any) -> Subject:
-    return Subject(Kind(row.kind), row.subject_id)
-
-
-def _stored(row: Any) -> StoredEvent:
-    return StoredEvent(row.seq, _subject(row), row.event_id, row.body)
-
-
-def _emitted(
-    database: Connection, account: str, subjects: Iterable[Subject]
-) -> dict[Subject, set[str]]:
-    """The ids of the events that Prefect has of some parcels and orders."""
-    found: dict[Subject, set[str]] = {}
-    ids: dict[Kind, list[int]] = {kind: [] for kind in Kind}
-    for subject in subjects:
-        ids[subject.kind].append(subject.id)
-    for kind in Kind:
-        for some in by_statement(ids[kind]):
-            # in this form SQLite finds them by its index
-            query = select(_EMITTED).where(
-                _EMITTED.c.account == account,
-                _EMITTED.c.kind == str(kind),
-                _EMITTED.c.subject_id.in_(some),
-            )
-            for row in database.execute(query):
-                found.setdefault(_subject(row), set()).add(row.event_id)
-    return found
-
-
-def _store(database: Connection, account: str, read: Sequence[tuple[Waiting, Event]]) -> set[str]:
-    """Put the events that are news into the outbox."""
-    news: set[str] = set()
-    for some in by_statement(read):
-        ids = [str(event.id) for _, event in some]
-        emitted = _emitted(database, account, [waiting.subject for waiting, _ in some])
-        known = {event_id for of_one in emitted.values() for event_id in of_one}
-        known |= set(
-            database.scalars(select(_OUTBOX.c.event_id).where(_OUTBOX.c.event_id.in_(ids)))
-        )
-        rows = [
-            _key(account, waiting.subject)
-            | {
-                "event_id": str(event.id),
-                "body": event.model_dump_json(),
-                "state": str(_State.PENDING),
-            }
-            for waiting, event in some
-            if str(event.id) not in known
-        ]
-        if rows:
-            insert = insert_into(_OUTBOX, database).values(rows)
-            database.execute(insert.on_conflict_do_nothing())
-        news |= {row["event_id"] for row in rows}
-    return news
-
-
-def _set_state(
-    database: Connection, events: Sequence[StoredEvent], state: _State, sent_at: datetime | None
-) -> None:
-    for some in by_statement(events):
-        seqs = [event.seq for event in some]
-        database.execute(
-            update(_OUTBOX).where(_OUTBOX.c.seq.in_(seqs)).values(state=str(state), sent_at=sent_at)
-        )
+def _events(event_ids: Iterable[UUID]) -> ColumnElement[bool]:
+    return _OUTBOX.c.event_id.in_([str(event_id) for event_id in event_ids])

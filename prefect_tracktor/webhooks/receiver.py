@@ -1,306 +1,205 @@
-"""Takes Tracktor's webhooks over HTTP: answers 200 only when a delivery is safe on disk.
+"""HTTP receiver of Tracktor's webhooks: answers 200 only when a delivery is safe on disk.
 
-The address holds a secret token, as Tracktor signs nothing. What is behind it is read by `lookups`
-and sent to Prefect by `emitter`, whenever these two can be reached.
+It stands behind a reverse proxy. The address holds a secret token, as Tracktor signs nothing.
 """
 
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from hashlib import sha256
-from http import HTTPStatus
+from functools import partial
+from http import HTTPMethod, HTTPStatus
 from secrets import compare_digest
-from typing import Any
 
 import anyio
 import uvicorn
 from anyio.abc import TaskStatus
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from prefect.client.orchestration import get_client
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
 from prefect_tracktor.events.schema import Subject, read_delivery
 from prefect_tracktor.webhooks.emitter import Emitter
-from prefect_tracktor.webhooks.processor import DeliveryProcessor, SingleWriter
+from prefect_tracktor.webhooks.processor import DeliveryProcessor
 from prefect_tracktor.webhooks.queue import WebhookQueue
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
+from prefect_tracktor.webhooks.worker import SingleWriter, repeat
 
 MIN_TOKEN_LENGTH = 22
 _TOKEN_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-_HEALTH_PATH = "/health"
-_SIZE_DIGITS = 20
 
 _log = logging.getLogger(__name__)
 
 
-def checked_token(token: str) -> str:
-    """Refuse a token that could be guessed, or that does not fit into an address."""
-    if len(token) < MIN_TOKEN_LENGTH or not _TOKEN_CHARACTERS.issuperset(token):
-        raise InvalidInput(
-            f"the token must have at least {MIN_TOKEN_LENGTH} letters, digits, - or _, drawn by"
-            f" chance; this one has {len(token)} characters. prefect-tracktor receive token"
-            " makes one"
-        )
-    return token
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverOptions:
-    """How the receiver listens, and what it takes."""
+    """Options of the receiver, which are those of its command.
 
-    token: str = field(repr=False)
+    Attributes:
+        host: The address to listen on; the reverse proxy forwards to it.
+        port: The port to listen on; 0 takes a free one.
+        max_body_bytes: The largest delivery; a larger one is answered 413.
+        read_seconds: The longest that the body of a delivery may take; then it is answered 408.
+        max_connections: With more connections at once, the receiver answers 503.
+        misses_per_hour: How many API calls an hour may be about ids that Tracktor does not know.
+        confirm_after_seconds: When to look whether Prefect has stored an event that was sent.
+        resend_after_seconds: When to send an event again that Prefect does not have.
+        keep_days: How long to recognize duplicates of events that Prefect has.
+    """
+
     host: str = "127.0.0.1"
     port: int = 8484
     max_body_bytes: int = 1_000_000
     read_seconds: int = 10
     max_connections: int = 1000
     misses_per_hour: int = 500
-    confirm_after: timedelta = timedelta(seconds=10)
-    resend_after: timedelta = timedelta(minutes=2)
-    keep_for: timedelta = timedelta(days=30)
-
-    def __post_init__(self) -> None:
-        checked_token(self.token)
+    confirm_after_seconds: float = 10
+    resend_after_seconds: float = 120
+    keep_days: float = 30
 
 
-@dataclass(eq=False, slots=True)
-class _Entry:
-    """A delivery that waits to be written, and what became of it."""
-
-    subject: Subject
-    written: bool = False
-    error: DatabaseError | None = None
+DEFAULTS = ReceiverOptions()
 
 
-class InboxWriter:
-    """Writes deliveries into the queue; those that come together share one commit."""
+def checked_token(token: str) -> str:
+    """Refuse a token that can be guessed or does not fit into an address."""
+    if len(token) < MIN_TOKEN_LENGTH or not _TOKEN_CHARACTERS.issuperset(token):
+        raise InvalidInput(
+            f"the token must have at least {MIN_TOKEN_LENGTH} random letters, digits, - or _;"
+            f" this one has {len(token)} characters. prefect-tracktor receive token makes one"
+        )
+    return token
+
+
+class Receiver:
+    """The web application: POST /TOKEN takes a delivery, GET /health answers OK."""
 
     def __init__(
         self,
         account: str,
         queue: WebhookQueue,
         writer: SingleWriter,
-        *,
-        written: Callable[[], None],
+        token: str,
+        options: ReceiverOptions,
     ) -> None:
         self._account = account
         self._queue = queue
         self._writer = writer
-        self._tell = written
-        self._entries: list[_Entry] = []
-        self._turn = anyio.Lock()
-
-    async def take(self, subject: Subject) -> None:
-        """Write a delivery."""
-        entry = _Entry(subject)
-        self._entries.append(entry)
-        async with self._turn:
-            # whoever had the turn before may have written this one, too
-            if not entry.written and entry.error is None:
-                await self._write_all()
-        if not entry.written:
-            raise entry.error or _not_written()
-
-    async def _write_all(self) -> None:
-        entries, self._entries = self._entries, []
-        try:
-            subjects = [entry.subject for entry in entries]
-            await self._writer.run(self._queue.add, self._account, subjects)
-        except BaseException as error:
-            # whatever it is, nobody's delivery is on disk
-            failure = error if isinstance(error, DatabaseError) else _not_written()
-            for entry in entries:
-                entry.error = failure
-            if failure is error:
-                return
-            raise
-        for entry in entries:
-            entry.written = True
-        self._tell()
-
-
-def _not_written() -> DatabaseError:
-    return DatabaseError("a delivery could not be written into the queue", may_have_arrived=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    status: HTTPStatus
-    headers: Headers = field(default_factory=list)
-
-    async def give(self, send: Send) -> None:
-        body = self.status.phrase.encode()
-        headers = [
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", str(len(body)).encode()),
-            *self.headers,
-        ]
-        if self.status is not HTTPStatus.OK:
-            # whatever else is on the way is not read
-            headers.append((b"connection", b"close"))
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-
-class _Refusal(Exception):
-    def __init__(self, status: HTTPStatus, reason: str, headers: Sequence[Any] = ()) -> None:
-        super().__init__(reason)
-        self.answer = _Answer(status, list(headers))
-
-
-class Receiver:
-    """The ASGI application. It holds no request in memory beyond the largest body allowed."""
-
-    def __init__(self, inbox_writer: InboxWriter, options: ReceiverOptions) -> None:
-        self._intake = inbox_writer
+        self._token = checked_token(token).encode()
         self._options = options
-        self._address = _digest(f"/{options.token}")
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Respond to a request."""
-        try:
-            answer = await self._answer(scope, receive)
-        except _Refusal as refusal:
-            # neither the address nor the body is repeated: one is a secret, the other personal
-            _log.warning("refused (%d): %s", refusal.answer.status, refusal)
-            answer = refusal.answer
-        if answer is not None:
-            await answer.give(send)
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        app = Starlette(
+            routes=[
+                Route("/health", _health),
+                Route("/{token}", self._deliver, methods=list(HTTPMethod)),
+            ],
+            exception_handlers={HTTPException: _refuse},
+        )
+        # a redirect would reveal which paths exist
+        app.router.redirect_slashes = False
+        return app
 
-    async def _answer(self, scope: Message, receive: Receive) -> _Answer | None:
-        if scope["path"] == _HEALTH_PATH:
-            return _Answer(HTTPStatus.OK)
-        if not compare_digest(_digest(scope["path"]), self._address):
-            raise _Refusal(HTTPStatus.NOT_FOUND, "a request for an unknown path")
-        if scope["method"] != "POST":
-            allowed = [(b"allow", b"POST")]
-            raise _Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "it was not posted", allowed)
-        body = await self._body(scope, receive)
-        if body is None:
-            _log.warning("a sender hung up before its delivery was complete")
-            return None
-        return await self._take(body)
-
-    async def _take(self, body: bytes) -> _Answer:
+    async def _deliver(self, request: Request) -> Response:
+        if not compare_digest(request.path_params["token"].encode(), self._token):
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        if request.method != "POST":
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
+        subject = _subject_of(await self._body_of(request))
         try:
-            subject = read_delivery(body)
-        except InvalidInput as invalid:
-            raise _Refusal(HTTPStatus.BAD_REQUEST, str(invalid)) from None
-        try:
-            await self._intake.take(subject)
+            await self._writer.run(self._queue.add, self._account, subject)
         except DatabaseError as error:
-            later = [(b"retry-after", b"30")]
-            raise _Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error), later) from None
-        return _Answer(HTTPStatus.OK)
+            later = {"retry-after": "30"}
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error), later) from None
+        return PlainTextResponse("OK")
 
-    async def _body(self, scope: Message, receive: Receive) -> bytes | None:
-        """The whole body; `None` if the sender hung up."""
-        announced = dict(scope["headers"]).get(b"content-length", b"")[:_SIZE_DIGITS]
-        self._refuse_if_too_large(int(announced) if announced.isdigit() else 0)
+    async def _body_of(self, request: Request) -> bytes:
+        self._refuse_larger(int(request.headers.get("content-length", 0)))
         body = bytearray()
         try:
             async with asyncio.timeout(self._options.read_seconds):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    body += message.get("body", b"")
-                    self._refuse_if_too_large(len(body))
-                    if not message.get("more_body", False):
-                        return bytes(body)
+                async for chunk in request.stream():
+                    body += chunk
+                    self._refuse_larger(len(body))
         except TimeoutError:
-            raise _Refusal(HTTPStatus.REQUEST_TIMEOUT, "its body came too slowly") from None
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "its body came too slowly") from None
+        except ClientDisconnect:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, "its sender disconnected") from None
+        return bytes(body)
 
-    def _refuse_if_too_large(self, size: int) -> None:
-        if size > self._options.max_body_bytes:
-            raise _Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"its body is larger than {self._options.max_body_bytes} bytes",
-            )
-
-
-def _digest(path: str) -> bytes:
-    """Of equal length for all, so that comparing takes equally long."""
-    return sha256(path.encode("utf-8", "replace")).digest()
+    def _refuse_larger(self, size: int) -> None:
+        limit = self._options.max_body_bytes
+        if size > limit:
+            problem = f"its body is larger than {limit} bytes"
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
 
 
-class _ImpatientProtocol(H11Protocol):
-    """HTTP that hangs up on senders who take too long for the head of a request."""
+def _subject_of(body: bytes) -> Subject:
+    try:
+        return read_delivery(body)
+    except InvalidInput as invalid:
+        raise HTTPException(HTTPStatus.BAD_REQUEST, str(invalid)) from None
 
-    _patience: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._wait()
+async def _health(_request: Request) -> Response:
+    return PlainTextResponse("OK")
 
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self._is_answering():
-            self._stop_waiting()
-        elif self._patience is None:
-            self._wait()
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_waiting()
-        super().connection_lost(exc)
-
-    def _is_answering(self) -> bool:
-        # uvicorn types it as if there were always one
-        cycle: RequestResponseCycle | None = self.cycle
-        return cycle is not None and not cycle.response_complete
-
-    def _wait(self) -> None:
-        self._patience = self.loop.call_later(self.timeout_keep_alive, self._hang_up)
-
-    def _stop_waiting(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _hang_up(self) -> None:
-        if not self._is_answering():
-            _log.warning("a sender took too long to ask, and was disconnected")
-            self.transport.close()
+async def _refuse(_request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    # neither path nor body is logged: one is secret, the other personal data
+    _log.warning("refused (%d): %s", error.status_code, error.detail)
+    # the rest of the request is not read
+    headers = dict(error.headers or {}) | {"connection": "close"}
+    phrase = HTTPStatus(error.status_code).phrase
+    return PlainTextResponse(phrase, error.status_code, headers)
 
 
 async def serve(
     credentials: TracktorCredentials,
     queue: WebhookQueue,
+    token: str,
     options: ReceiverOptions,
     *,
     task_status: TaskStatus[tuple[uvicorn.Server, int]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Take deliveries, read what they are about and emit events, until told to stop."""
-    writer = SingleWriter()
-    await writer.run(queue.prepare)
+    """Receive deliveries, read what they are about and emit events, until stopped."""
+    account, writer = credentials.account, SingleWriter()
+    receiver = Receiver(account, queue, writer, token, options)
+    processor = DeliveryProcessor(
+        credentials, queue, writer, misses_per_hour=options.misses_per_hour
+    )
     emitter = Emitter(
-        credentials.account,
+        account,
         queue,
         writer,
-        confirm_after=options.confirm_after,
-        resend_after=options.resend_after,
-        keep_for=options.keep_for,
+        confirm_after=timedelta(seconds=options.confirm_after_seconds),
+        resend_after=timedelta(seconds=options.resend_after_seconds),
+        keep_for=timedelta(days=options.keep_days),
     )
-    lookups = DeliveryProcessor(
-        credentials, queue, writer, news=emitter.wake, misses_per_hour=options.misses_per_hour
-    )
-    inbox_writer = InboxWriter(credentials.account, queue, writer, written=lookups.wake)
-    server = uvicorn.Server(_server_config(Receiver(inbox_writer, options), options))
+    await writer.run(queue.verify)
+    server = uvicorn.Server(_server_config(receiver.app(), options))
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     with socket.create_server((options.host, options.port), family=family) as listening:
         # asyncio sets this on the sockets that it makes itself; without, answers wait for 40 ms
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listening.getsockname()[1]
-        async with anyio.create_task_group() as group:
-            group.start_soon(lookups.run)
-            group.start_soon(emitter.run)
+        async with (
+            processor.get_client() as tracktor,
+            get_client() as prefect,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(repeat, partial(processor.process, tracktor))
+            group.start_soon(repeat, partial(emitter.send, prefect))
+            group.start_soon(repeat, partial(emitter.confirm, prefect))
+            group.start_soon(partial(repeat, emitter.prune, idle_seconds=3600))
             _log.info("listening on %s, port %d", options.host, port)
             task_status.started((server, port))
             await server.serve(sockets=[listening])
@@ -308,10 +207,10 @@ async def serve(
     _log.info("stopped")
 
 
-def _server_config(receiver: Receiver, options: ReceiverOptions) -> uvicorn.Config:
+def _server_config(app: Starlette, options: ReceiverOptions) -> uvicorn.Config:
     return uvicorn.Config(
-        receiver,
-        http=_ImpatientProtocol,
+        app,
+        http="h11",
         ws="none",
         lifespan="off",
         access_log=False,  # it would show the token

@@ -1,4 +1,4 @@
-"""Which webhooks an account ought to have. The planning compares and decides, and does no I/O."""
+"""Webhook subscriptions: the webhooks that an account should have, compared with what it has."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ Address = Annotated[
     AfterValidator(_usable),
     Field(
         title="Address",
-        description="Where Tracktor shall post to: an https address, such as that of the receiver"
-        " or of a Prefect Cloud webhook. Whoever knows it can post to it, so it is kept secret.",
+        description="The https address that Tracktor posts to, such as that of the receiver or of a"
+        " Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.",
     ),
 ]
 
@@ -41,11 +41,11 @@ class WantedWebhook(BaseModel):
 
     Attributes:
         topic: One of the ten documented topics.
-        address: Where Tracktor shall post to: https, or http on this machine.
+        address: The address that Tracktor posts to: https, or http on this machine.
 
     Raises:
-        pydantic.ValidationError: The topic is not documented, or the address is not one that may
-            be posted to; the message does not repeat it.
+        pydantic.ValidationError: The topic is not documented, or the address is not allowed; the
+            message does not repeat it.
 
     Example:
         >>> WantedWebhook(topic="order/delivered", address="https://shop.example/hook").topic.value
@@ -62,15 +62,15 @@ class WebhookSubscription(Block):
     """The webhooks that an account should have at one address.
 
     Attributes:
-        address: Where Tracktor shall post to: https, or http on this machine.
-        topics: What it shall tell of.
+        address: The address that Tracktor posts to: https, or http on this machine.
+        topics: The topics to subscribe to.
 
     Raises:
-        pydantic.ValidationError: A topic is not documented, or the address is not one that may be
-            posted to; the message does not repeat it.
+        pydantic.ValidationError: A topic is not documented, or the address is not allowed; the
+            message does not repeat it.
 
     Example:
-        What `sync_webhooks` is to see to:
+        List the webhooks that `sync_webhooks` creates:
         ```python
         from prefect_tracktor import WebhookSubscription
 
@@ -93,15 +93,14 @@ class WebhookSubscription(Block):
         default=[WebhookTopic.FULFILLMENT_ALL],
         min_length=1,
         title="Topics",
-        description="What Tracktor shall tell of; fulfillment/all is enough for all events of"
-        " parcels.",
+        description="The topics to subscribe to; fulfillment/all covers all events of parcels.",
     )
 
     def wanted(self) -> list[WantedWebhook]:
-        """The webhooks, one for each topic.
+        """Return the webhooks, one for each topic.
 
         Returns:
-            What `sync_webhooks` wants.
+            The `wanted` of `sync_webhooks`.
 
         Example:
             >>> subscription = WebhookSubscription(address="https://shop.example/hook")
@@ -113,8 +112,8 @@ class WebhookSubscription(Block):
     def verify(self) -> None:
         """Request the root page of the address's host, to check that it answers over https.
 
-        Nothing is posted and no webhook is made. Any answer will do: what is behind the whole
-        address, only a delivery can show.
+        Nothing is posted and no webhook is created. Any answer is accepted: only a delivery can
+        test the rest of the address.
 
         Raises:
             APIConnectionError: No answer, or no valid certificate; the message names
@@ -143,7 +142,7 @@ class WebhookSubscription(Block):
 
 @dataclass(frozen=True, slots=True)
 class WebhookPlan:
-    """What is to be done, and what is not; each webhook of the account is in one of the lists."""
+    """Changes to make; each webhook of the account is in one of the lists."""
 
     create: tuple[WantedWebhook, ...] = ()
     remove: tuple[Webhook, ...] = ()
@@ -153,7 +152,7 @@ class WebhookPlan:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether there is nothing to change."""
         return not (self.create or self.remove)
 
 
@@ -164,25 +163,25 @@ def plan_webhooks(
     prune: bool = False,
     made: Mapping[WebhookId, WantedWebhook] | None = None,
 ) -> WebhookPlan:
-    """Compare what is wanted with what there is."""
-    asked = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
-    own_hosts = {host_of(address) for _, address in asked}
+    """Compare the wanted webhooks with the existing ones; `made` are those of this run."""
+    desired = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
+    our_hosts = {host_of(address) for _, address in desired}
     kept: dict[tuple[str, str], Webhook] = {}
-    doubles: list[Webhook] = []
+    duplicates: list[Webhook] = []
     others: list[Webhook] = []
     for webhook in sorted(existing, key=_age):
         known = (made or {}).get(webhook.id, webhook)
         key = (_topic(known), _address(known))
-        if key not in asked:
+        if key not in desired:
             others.append(webhook)
         elif key in kept:
-            doubles.append(webhook)
+            duplicates.append(webhook)
         else:
             kept[key] = webhook
-    own = [webhook for webhook in others if host_of(webhook.address) in own_hosts]
+    own = [webhook for webhook in others if host_of(webhook.address) in our_hosts]
     return WebhookPlan(
-        create=tuple(webhook for key, webhook in asked.items() if key not in kept),
-        remove=(*doubles, *(own if prune else ())),
+        create=tuple(webhook for key, webhook in desired.items() if key not in kept),
+        remove=(*duplicates, *(own if prune else ())),
         kept=tuple(kept.values()),
         surplus=() if prune else tuple(own),
         foreign=tuple(webhook for webhook in others if webhook not in own),
@@ -190,12 +189,12 @@ def plan_webhooks(
 
 
 def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) -> bool:
-    """Whether two have the same topic and address, in whatever form."""
+    """Whether two webhooks have the same topic and address, in any spelling."""
     return (_topic(one), _address(one)) == (_topic(other), _address(other))
 
 
 def host_of(address: str) -> str:
-    """Scheme, host and port of an address: what may be shown of it, as its path may be a secret."""
+    """Return scheme, host and port of an address: the part that is not secret."""
     url = _read(address)
     if url is None:
         return ""
@@ -205,7 +204,7 @@ def host_of(address: str) -> str:
 
 
 def _read(address: str) -> httpx.URL | None:
-    """Httpx brings hosts with other letters, usual ports and escapes in paths to one form."""
+    """Parse an address; httpx normalises hosts, default ports and escapes."""
     scheme, mark, rest = address.strip().partition("://")
     try:
         url = httpx.URL(f"{scheme.lower()}{mark}{rest}")
@@ -215,7 +214,7 @@ def _read(address: str) -> httpx.URL | None:
 
 
 def _age(webhook: Webhook) -> tuple[bool, int, str]:
-    """Numbers in their order; MongoDB's ids begin with the time that they were made at."""
+    """Sort key: numeric ids ascend, and MongoDB ids begin with their time of creation."""
     if isinstance(webhook.id, str):
         return True, 0, webhook.id
     return False, webhook.id, ""
@@ -226,7 +225,7 @@ def _topic(webhook: WantedWebhook | Webhook) -> str:
 
 
 def _address(webhook: WantedWebhook | Webhook) -> str:
-    """The address in one form; neither letter case nor a slash at its end makes another."""
+    """Normalise an address, without letter case and a final slash."""
     address = webhook.address
     text = address if isinstance(address, str) else address.get_secret_value()
     url = _read(text)

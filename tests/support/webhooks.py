@@ -35,13 +35,13 @@ def tracktor() -> Iterator[Sandbox]:
 def queue(tmp_path: Path) -> WebhookQueue:
     """An empty queue."""
     queue = WebhookQueue(url=f"sqlite:///{tmp_path / 'queue.sqlite3'}")
-    queue.prepare()
+    queue.verify()
     return queue
 
 
 @pytest.fixture
 def no_prefect() -> Iterator[None]:
-    """Prefect's API is away: nobody listens at its address."""
+    """Prefect's API is unavailable: nothing listens at its address."""
     with temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         yield
 
@@ -52,10 +52,9 @@ def listening(credentials: TracktorCredentials, queue: WebhookQueue) -> Listenin
 
     @contextmanager
     def listening(**options: Any) -> Iterator[str]:
-        usual: dict[str, Any] = {"token": TOKEN, "port": 0}
+        settings = ReceiverOptions(**({"port": 0} | options))
         with start_blocking_portal() as portal:
-            settings = ReceiverOptions(**(usual | options))
-            future, (server, port) = portal.start_task(serve, credentials, queue, settings)
+            future, (server, port) = portal.start_task(serve, credentials, queue, TOKEN, settings)
             try:
                 yield f"http://127.0.0.1:{port}"
             finally:

@@ -1,6 +1,7 @@
-"""What is in the queue stays until it is done, and no news is told twice."""
+"""The queue keeps deliveries and events until they are processed, and no event twice."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from pydantic import SecretStr
@@ -9,7 +10,7 @@ from prefect_tracktor.errors import QueueFull
 from prefect_tracktor.events import Kind, Subject, fulfillment_event, order_event
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.webhooks import WebhookQueue
-from prefect_tracktor.webhooks.queue import Waiting
+from prefect_tracktor.webhooks.queue import Outcome, Waiting
 
 SHOP = "shop"
 PARCEL, ORDER = Subject(Kind.FULFILLMENT, 7), Subject(Kind.ORDER, 7)
@@ -19,63 +20,69 @@ PARCEL, ORDER = Subject(Kind.FULFILLMENT, 7), Subject(Kind.ORDER, 7)
 def queue(database_url: str) -> WebhookQueue:
     """An empty queue in each database."""
     queue = WebhookQueue(url=SecretStr(database_url))
-    queue.prepare()
+    queue.verify()
     return queue
 
 
 def due(queue: WebhookQueue) -> list[Waiting]:
-    return queue.due(SHOP, known=100, new=100, unknown=100)
+    return queue.due(SHOP, known=100, new=100, missing=100)
 
 
-def read(queue: WebhookQueue, status: str = "delivered") -> set[str]:
+def missing(queue: WebhookQueue) -> list[Outcome]:
+    """What is due, as unknown to Tracktor."""
+    now = datetime.now(UTC)
+    return [Outcome(one, retry_at=now, missing=True) for one in due(queue)]
+
+
+def read(queue: WebhookQueue, status: str = "delivered") -> set[UUID]:
     """Have a parcel delivered and read."""
-    queue.add(SHOP, [PARCEL])
+    queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
     parcel = Fulfillment(fulfillment_id=7, shipment_status=status)
     event = fulfillment_event(parcel, account=SHOP, received=waiting.received)
-    return queue.settle(SHOP, read=[(waiting, event)])
+    return queue.complete(SHOP, [Outcome(waiting, event=event)])
 
 
 def test_deliveries_of_one_parcel_wait_as_one_and_apart_from_an_orders(
     queue: WebhookQueue,
 ) -> None:
-    queue.add(SHOP, [PARCEL, PARCEL, ORDER])
-    queue.add(SHOP, [PARCEL])
+    for subject in (PARCEL, PARCEL, ORDER, PARCEL):
+        queue.add(SHOP, subject)
     assert {(one.subject, one.deliveries) for one in due(queue)} == {(PARCEL, 3), (ORDER, 1)}
 
 
 def test_another_account_has_its_own(queue: WebhookQueue) -> None:
-    queue.add("another", [PARCEL])
+    queue.add("another", PARCEL)
     assert due(queue) == []
     assert queue.waiting("another") == (1, 0)
 
 
 def test_what_is_delivered_while_it_is_read_stays_due(queue: WebhookQueue) -> None:
-    queue.add(SHOP, [PARCEL])
+    queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
-    queue.add(SHOP, [PARCEL])
-    queue.settle(SHOP, dropped=[waiting])
+    queue.add(SHOP, PARCEL)
+    queue.complete(SHOP, [Outcome(waiting)])
     assert [one.subject for one in due(queue)] == [PARCEL]
 
 
 def test_what_is_postponed_is_due_later_and_a_new_delivery_does_not_hurry_it(
     queue: WebhookQueue,
 ) -> None:
-    queue.add(SHOP, [PARCEL])
+    queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
-    queue.settle(SHOP, postponed=[(waiting, datetime.now(UTC) + timedelta(hours=1))])
-    queue.add(SHOP, [PARCEL])
+    queue.complete(SHOP, [Outcome(waiting, retry_at=datetime.now(UTC) + timedelta(hours=1))])
+    queue.add(SHOP, PARCEL)
     assert due(queue) == []
-    queue.settle(SHOP, postponed=[(waiting, datetime.now(UTC))])
+    queue.complete(SHOP, [Outcome(waiting, retry_at=datetime.now(UTC))])
     assert [one.failures for one in due(queue)] == [1]
 
 
-def test_news_is_told_once_before_and_after_it_was_confirmed(queue: WebhookQueue) -> None:
+def test_an_event_is_new_once_before_and_after_it_was_confirmed(queue: WebhookQueue) -> None:
     [event_id] = read(queue)
     assert read(queue) == set()
     events = queue.claim(SHOP, limit=10)
-    assert [event.event_id for event in events] == [event_id]
-    queue.confirm(SHOP, events)
+    assert [event.id for event in events] == [event_id]
+    queue.confirm(event.id for event in events)
     assert read(queue) == set()
     assert queue.waiting(SHOP) == (0, 0)
     assert len(read(queue, "in_transit")) == 1
@@ -83,16 +90,17 @@ def test_news_is_told_once_before_and_after_it_was_confirmed(queue: WebhookQueue
 
 def test_events_are_claimed_once_and_in_their_order(queue: WebhookQueue) -> None:
     ids = list(range(1, 8))
-    queue.add(SHOP, [Subject(Kind.ORDER, order_id) for order_id in ids])
+    for order_id in ids:
+        queue.add(SHOP, Subject(Kind.ORDER, order_id))
     for waiting in sorted(due(queue), key=lambda one: -one.subject.id):
         event = order_event(
             Order(order_id=waiting.subject.id), account=SHOP, received=waiting.received
         )
-        queue.settle(SHOP, read=[(waiting, event)])
+        queue.complete(SHOP, [Outcome(waiting, event=event)])
     first, rest = queue.claim(SHOP, limit=3), queue.claim(SHOP, limit=10)
-    assert [event.subject.id for event in [*first, *rest]] == sorted(ids, reverse=True)
+    assert [event.payload["order_id"] for event in [*first, *rest]] == sorted(ids, reverse=True)
     assert queue.claim(SHOP, limit=10) == []
-    queue.release(first)
+    queue.release(event.id for event in first)
     assert queue.claim(SHOP, limit=10) == first
 
 
@@ -101,25 +109,26 @@ def test_what_was_sent_is_unconfirmed_until_it_is_confirmed(queue: WebhookQueue)
     now = datetime.now(UTC)
 
     def unconfirmed(sent_before: datetime) -> int:
-        return len(queue.unconfirmed(SHOP, after=0, sent_before=sent_before, limit=10))
+        return len(queue.sent(SHOP, before=sent_before, limit=10))
 
     assert unconfirmed(now + timedelta(hours=1)) == 0
     events = queue.claim(SHOP, limit=10)
     assert (unconfirmed(now), unconfirmed(now + timedelta(hours=1))) == (0, 1)
-    queue.confirm(SHOP, events)
+    queue.confirm(event.id for event in events)
     assert unconfirmed(now + timedelta(hours=1)) == 0
 
 
 def test_a_parcel_is_known_once_prefect_has_an_event_of_it(queue: WebhookQueue) -> None:
     read(queue)
-    queue.confirm(SHOP, queue.claim(SHOP, limit=10))
-    queue.add(SHOP, [PARCEL, ORDER])
-    assert {one.subject: one.confirmed for one in due(queue)} == {PARCEL: True, ORDER: False}
+    queue.confirm(event.id for event in queue.claim(SHOP, limit=10))
+    queue.add(SHOP, PARCEL)
+    queue.add(SHOP, ORDER)
+    assert {one.subject: one.known for one in due(queue)} == {PARCEL: True, ORDER: False}
 
 
-def test_old_news_is_forgotten(queue: WebhookQueue) -> None:
+def test_old_events_are_pruned(queue: WebhookQueue) -> None:
     read(queue)
-    queue.confirm(SHOP, queue.claim(SHOP, limit=10))
+    queue.confirm(event.id for event in queue.claim(SHOP, limit=10))
     assert queue.prune(SHOP, before=datetime.now(UTC) - timedelta(days=30)) == 0
     assert queue.prune(SHOP, before=datetime.now(UTC) + timedelta(seconds=1)) == 1
     assert len(read(queue)) == 1
@@ -127,18 +136,20 @@ def test_old_news_is_forgotten(queue: WebhookQueue) -> None:
 
 def test_a_full_queue_takes_no_more(queue: WebhookQueue) -> None:
     small = WebhookQueue(url=queue.url, max_waiting=2)
-    small.add(SHOP, [PARCEL, ORDER])
-    with pytest.raises(QueueFull, match="2 parcels and orders wait to be read already"):
-        small.add(SHOP, [Subject(Kind.ORDER, 8)])
+    small.add(SHOP, PARCEL)
+    small.add(SHOP, ORDER)
+    with pytest.raises(QueueFull, match="2 orders and parcels wait to be read already"):
+        small.add(SHOP, Subject(Kind.ORDER, 8))
     assert small.waiting(SHOP) == (2, 0)
 
 
 def test_what_tracktor_does_not_know_takes_no_room_from_the_rest(queue: WebhookQueue) -> None:
     small = WebhookQueue(url=queue.url, max_waiting=2)
-    small.add(SHOP, [PARCEL, ORDER])
-    small.settle(SHOP, missed=[(one, datetime.now(UTC)) for one in due(small)])
+    small.add(SHOP, PARCEL)
+    small.add(SHOP, ORDER)
+    small.complete(SHOP, missing(small))
     assert [one.misses for one in due(small)] == [1, 1]
-    small.add(SHOP, [Subject(Kind.ORDER, 8)])
+    small.add(SHOP, Subject(Kind.ORDER, 8))
     assert [one.subject.id for one in small.due(SHOP, known=9, new=9)] == [8]
 
 
@@ -146,15 +157,15 @@ def test_a_known_parcel_stays_known_when_tracktor_once_does_not_know_it(
     queue: WebhookQueue,
 ) -> None:
     read(queue)
-    queue.confirm(SHOP, queue.claim(SHOP, limit=10))
-    queue.add(SHOP, [PARCEL])
-    queue.settle(SHOP, missed=[(one, datetime.now(UTC)) for one in due(queue)])
+    queue.confirm(event.id for event in queue.claim(SHOP, limit=10))
+    queue.add(SHOP, PARCEL)
+    queue.complete(SHOP, missing(queue))
     assert [one.subject for one in queue.due(SHOP, known=1)] == [PARCEL]
 
 
 def test_the_latest_and_the_longest_due_of_the_new_come_first(queue: WebhookQueue) -> None:
     for order_id in range(1, 10):
-        queue.add(SHOP, [Subject(Kind.ORDER, order_id)])
+        queue.add(SHOP, Subject(Kind.ORDER, order_id))
     assert [one.subject.id for one in queue.due(SHOP, new=4)] == [9, 8, 1, 2]
     assert [one.subject.id for one in queue.due(SHOP, new=1)] == [9]
 

@@ -1,27 +1,20 @@
 """The receiver over real sockets: what it takes, what it refuses, and what it says meanwhile."""
 
-import asyncio
 import logging
 import socket
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 import httpx
 import pytest
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
-from prefect_tracktor.events import Kind, Subject
 from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.webhooks import WebhookQueue
-from prefect_tracktor.webhooks.processor import SingleWriter
-from prefect_tracktor.webhooks.receiver import InboxWriter, ReceiverOptions
+from prefect_tracktor.webhooks.receiver import checked_token
 from tests.support.webhooks import TOKEN, Listening, eventually
 
 pytestmark = pytest.mark.usefixtures("no_prefect")
-
-T = TypeVar("T")
 
 PERSONAL = {"order_email": "ada@example.com", "order_phone": "+49 30 1234567"}
 
@@ -147,18 +140,27 @@ def test_an_endless_body_is_cut_off(listening: Listening) -> None:
         assert httpx.get(f"{address}/health").status_code == 200
 
 
-def test_who_is_slow_is_disconnected(
-    listening: Listening, caplog: pytest.LogCaptureFixture
+def test_a_body_that_comes_too_slowly_is_cut_off(listening: Listening) -> None:
+    with listening(read_seconds=1) as address:
+        answer = raw(address, head(f"/{TOKEN}", "Content-Length: 100"), b"{")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_sender_that_disconnects_changes_nothing(
+    listening: Listening,
+    queue: WebhookQueue,
+    credentials: TracktorCredentials,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with listening(read_seconds=1) as address, ThreadPoolExecutor() as senders:
-        silent = senders.submit(raw, address)
-        half_a_head = senders.submit(raw, address, b"POST / HT")
-        second_half = senders.submit(raw, address, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /h")
-        half_a_body = senders.submit(raw, address, head(f"/{TOKEN}", "Content-Length: 100"), b"{")
-    assert silent.result() == half_a_head.result() == b""
-    assert second_half.result().startswith(b"HTTP/1.1 200 OK")
-    assert half_a_body.result().startswith(b"HTTP/1.1 408 ")
-    assert "a sender took too long to ask" in caplog.text
+    with listening() as address:
+        host, port = address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head(f"/{TOKEN}", "Content-Length: 100") + b'{"order_id": 7')
+        for attempt in eventually():
+            with attempt:
+                assert "refused (400): its sender disconnected" in caplog.text
+    assert waiting(queue, credentials.account) == 0
+    assert "Traceback" not in caplog.text
 
 
 def test_only_posts_are_deliveries(listening: Listening) -> None:
@@ -190,56 +192,26 @@ def test_a_full_queue_asks_to_try_again(
     assert second.headers["retry-after"] == "30"
 
 
-class CountingLane(SingleWriter):
-    """Counts the transactions."""
-
-    commits = 0
-
-    async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
-        self.commits += 1
-        return await super().run(function, *arguments, **options)
-
-
-@pytest.mark.anyio
-async def test_deliveries_that_come_together_share_a_commit(queue: WebhookQueue) -> None:
-    writer = CountingLane()
-    inbox_writer = InboxWriter("shop", queue, writer, written=lambda: None)
-    await asyncio.gather(*(inbox_writer.take(Subject(Kind.ORDER, n)) for n in range(1, 301)))
-    assert queue.waiting("shop") == (300, 0)
-    assert writer.commits <= 3
-
-
-class BrokenLane(SingleWriter):
-    """No statement gets through."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__()
-        self._error = error
-
-    async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
-        return await super().run(self._fail, function, *arguments, **options)
-
-    def _fail(self, *_: object, **__: object) -> NoReturn:
-        raise self._error
-
-
-@pytest.mark.anyio
 @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), DatabaseError("full")])
-async def test_nobody_is_told_that_a_delivery_is_written_when_none_is(
-    queue: WebhookQueue, error: Exception
+def test_a_delivery_that_was_not_stored_is_not_answered_with_200(
+    listening: Listening,
+    queue: WebhookQueue,
+    credentials: TracktorCredentials,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
-    inbox_writer = InboxWriter("shop", queue, BrokenLane(error), written=lambda: None)
-    takes = (inbox_writer.take(Subject(Kind.ORDER, n)) for n in range(1, 6))
-    outcomes = await asyncio.gather(*takes, return_exceptions=True)
-    assert outcomes.count(error) >= 1
-    assert all(isinstance(outcome, type(error) | DatabaseError) for outcome in outcomes)
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    with listening() as address:
+        monkeypatch.setattr(WebhookQueue, "add", fail)
+        assert httpx.post(f"{address}/{TOKEN}", json={"order_id": 7}).status_code >= 500
+        monkeypatch.undo()
+        assert httpx.post(f"{address}/{TOKEN}", json={"order_id": 7}).status_code == 200
+    assert waiting(queue, credentials.account) == 1
 
 
 @pytest.mark.parametrize("token", ["", "short", "with a blank in it, and long", "ü" * 30])
 def test_a_token_that_could_be_guessed_is_refused(token: str) -> None:
     with pytest.raises(InvalidInput, match="the token must have at least 22"):
-        ReceiverOptions(token=token)
-
-
-def test_the_options_do_not_show_the_token() -> None:
-    assert TOKEN not in repr(ReceiverOptions(token=TOKEN))
+        checked_token(token)

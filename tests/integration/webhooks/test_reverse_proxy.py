@@ -1,4 +1,4 @@
-"""The handbook's nginx in front of the receiver: slow senders keep nobody else out."""
+"""The handbook's nginx in front of the receiver: slow senders keep no one else out."""
 
 import re
 import shutil
@@ -69,7 +69,7 @@ def nginx(receiver: str, certificate: Path, folder: Path) -> Iterator[int]:
 
 
 def deliver(port: int, certificate: Path, order_id: int) -> int:
-    """Post a delivery as Tracktor does, from an address that nobody else has."""
+    """Post a delivery as Tracktor does, from an address of its own."""
     transport = httpx.HTTPTransport(
         verify=ssl.create_default_context(cafile=certificate), local_address="127.0.0.2"
     )

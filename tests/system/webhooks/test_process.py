@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import fields
 from datetime import UTC, datetime
 from unittest.mock import patch
 
@@ -20,6 +21,7 @@ from prefect_tracktor.events import order_event
 from prefect_tracktor.models import Order
 from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.webhooks import WebhookQueue
+from prefect_tracktor.webhooks.receiver import ReceiverOptions
 from tests.support.webhooks import TOKEN, events_at_prefect, eventually
 
 COMMAND = [sys.executable, "-m", "prefect_tracktor", "receive", "--port", "0"]
@@ -133,6 +135,14 @@ def test_a_number_out_of_range_is_no_traceback(
     assert receive(SETTINGS, "--keep-days", "1e12") == 2
     assert receive(SETTINGS, "--port", "99999") == 2
     assert "port must be 0-65535" in capsys.readouterr().err
+
+
+def test_the_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert receive({"COLUMNS": "120"}, "--help") == 0
+    said = capsys.readouterr().out
+    for field in fields(ReceiverOptions):
+        option = f"--{field.name.replace('_', '-')}"
+        assert re.search(rf"{option}( [A-Z]+)? +[A-Z][a-z]+ ", said), option
 
 
 def test_a_token_and_a_template_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

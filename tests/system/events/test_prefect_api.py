@@ -17,10 +17,11 @@ from prefect.events import Event
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_tracktor.events import Kind, Subject, prefect_api, send_events
-from prefect_tracktor.events.queries import EARLIER_WINDOWS, WINDOW
+from prefect_tracktor.events.prefect_api import EARLIER_WINDOWS, WINDOW
 from prefect_tracktor.webhooks import WebhookQueue
 from prefect_tracktor.webhooks.emitter import Emitter
-from prefect_tracktor.webhooks.processor import SingleWriter
+from prefect_tracktor.webhooks.queue import Outcome
+from prefect_tracktor.webhooks.worker import SingleWriter
 from tests.support.webhooks import eventually
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -116,24 +117,28 @@ def test_the_outbox_is_emptied_of_events_new_and_old(
 ) -> None:
     first = event(days_ago=30)
     assert send_events([first]) == {first.id}
-    news = [event(days_ago=days) for days in (0, 20, 300)]
-    news.append(event(days_ago=0, event_id=first.id))
-    for number, one in enumerate(news, start=1):
-        subject = Subject(Kind.FULFILLMENT, number)
-        queue.add("shop", [subject])
+    events = [event(days_ago=days) for days in (0, 20, 300)]
+    events.append(event(days_ago=0, event_id=first.id))
+    for number, one in enumerate(events, start=1):
+        queue.add("shop", Subject(Kind.FULFILLMENT, number))
         [waiting] = queue.due("shop", new=10)
-        queue.settle("shop", read=[(waiting, one)])
+        queue.complete("shop", [Outcome(waiting, event=one)])
     emitter = Emitter(
-        "shop", queue, SingleWriter(), confirm_after=timedelta(0), resend_after=timedelta(0)
+        "shop",
+        queue,
+        SingleWriter(),
+        confirm_after=timedelta(0),
+        resend_after=timedelta(0),
+        keep_for=timedelta(days=30),
     )
 
     async def until_all_are_confirmed() -> None:
         async with get_client() as client:
-            await emitter.send_some(client)
+            await emitter.send(client)
             for attempt in eventually():
                 with attempt:
-                    await emitter.confirm_all(client)
-                    await emitter.send_some(client)
+                    await emitter.confirm(client)
+                    await emitter.send(client)
                     assert queue.waiting("shop") == (0, 0)
 
     anyio.run(until_all_are_confirmed)
