@@ -170,8 +170,11 @@ def _not_loaded(error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    said = public_words(str(cause)[:_LOOKED_AT])
     kinds = " from ".join(dict.fromkeys([type(error).__name__, type(cause).__name__]))
+    if fields := getattr(cause, "fields", ()):  # of dlt's configuration
+        said = f"missing: {', '.join(fields)}"
+    else:
+        said = public_words(str(cause)[:_LOOKED_AT])
     return (
         f"the tables could not be loaded ({kinds}{': ' if said else ''}{said}): check dlt's"
         " configuration of the destination, its credentials, and that dlt's extra for it is"
