@@ -24,6 +24,8 @@ from tests.support.programs import PROJECT
 dlt = pytest.importorskip("dlt")
 duckdb = pytest.importorskip("duckdb")
 
+COUNT = "SELECT count(*) FROM tracktor.{}"
+
 Query = Callable[[str], list[tuple[Any, ...]]]
 
 
@@ -60,7 +62,7 @@ def orders() -> list[Order]:
 
 
 def counted(query: Query) -> dict[str, int]:
-    return {name: query(f"SELECT count(*) FROM tracktor.{name}")[0][0] for name in TABLES}
+    return {name: query(COUNT.format(name))[0][0] for name in TABLES}
 
 
 def order(*parcels: dict[str, Any], order_id: int = 1, **fields: Any) -> Order:
@@ -95,7 +97,7 @@ def test_what_an_order_has_no_more_goes_and_other_orders_stay(
     load_tracking([order(parcel(7, "order_ready", "in_transit"), parcel(8)), other], destination)
     load_tracking([order(parcel(7, "delivered"), total_price="10")], destination)
     assert query("SELECT order_id, total_price FROM tracktor.orders ORDER BY 1") == [
-        (1, Decimal("10")),
+        (1, Decimal(10)),
         (2, Decimal("59.90")),
     ]
     assert query("SELECT fulfillment_id FROM tracktor.parcels ORDER BY 1") == [(7,), (9,)]
@@ -119,13 +121,13 @@ def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]
 
 def test_a_warehouse_that_is_away_is_named_without_its_password() -> None:
     away = dlt.destinations.postgres("postgresql://me:geheim@127.0.0.1:1/shop")
-    with pytest.raises(TracktorError, match="could not be loaded .* check dlt's") as caught:
+    with pytest.raises(TracktorError, match=r"could not be loaded .* check dlt's") as caught:
         load_tracking([order()], away)
     assert "geheim" not in f"{caught.value!r}{caught.value.__context__!r}"
 
 
 def test_what_is_missing_in_the_configuration_is_named() -> None:
-    with pytest.raises(TracktorError, match="could not be loaded .*missing: credentials"):
+    with pytest.raises(TracktorError, match=r"could not be loaded .*missing: credentials"):
         load_tracking([order()], "postgres")
 
 
