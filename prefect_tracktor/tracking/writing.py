@@ -50,3 +50,16 @@ class TrackingWriter(ABC):
     def __exit__(self, *_: object) -> None:
         """Leave nothing behind that was not finished."""
         self._discard()
+
+
+class TrackingCount(TrackingWriter):
+    """Counts rows and writes none, for dry runs."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+    def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def _discard(self) -> None:
+        """Do nothing."""
