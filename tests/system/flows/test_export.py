@@ -75,7 +75,8 @@ def test_files_stay_as_they_were_when_an_order_could_not_be_read(
     export_tracking(credentials, ids[:5], to)
     before = (tmp_path / "orders.csv").read_text()
     with Sandbox(tracktor.shop, faults=Faults(seed=1, not_json=0.5)) as faulty:
-        away = credentials.model_copy(update={"base_url": faulty.base_url})
+        once = credentials.limits.model_copy(update={"max_attempts": 1})
+        away = credentials.model_copy(update={"base_url": faulty.base_url, "limits": once})
         with pytest.raises(IncompleteRun) as caught:
             export_tracking(away, ids, to)
     assert 0 < len(caught.value.report.failed) < 10
