@@ -105,13 +105,19 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.cleanup()
 
 
+@pytest.fixture
+def new_postgresql_url(postgresql_url: str) -> str:
+    """An empty database of PostgreSQL."""
+    return _new_database(postgresql_url)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database's address, of each kind that the pack keeps things in."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'database.sqlite3'}"
-    server_url: str = request.getfixturevalue("postgresql_url")
-    return _new_database(server_url)
+    url: str = request.getfixturevalue("new_postgresql_url")
+    return url
 
 
 def _new_database(server_url: str) -> str:

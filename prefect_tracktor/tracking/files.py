@@ -6,7 +6,8 @@ from typing import Any, Literal
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import Order
 from prefect_tracktor.table_files import TableFile, TableFiles
-from prefect_tracktor.tracking.rows import TABLES, Conditions
+from prefect_tracktor.thresholds import Thresholds
+from prefect_tracktor.tracking.rows import DEFAULT_THRESHOLDS, TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
 
 FileFormat = Literal["csv", "jsonl"]
@@ -22,9 +23,9 @@ class TrackingFiles(TrackingWriter):
         file_format: FileFormat = "csv",
         storage_options: str = "",
         include_personal_data: bool = False,
-        conditions: Conditions | None = None,
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
     ) -> None:
-        super().__init__(include_personal_data=include_personal_data, conditions=conditions)
+        super().__init__(include_personal_data=include_personal_data, thresholds=thresholds)
         if file_format not in ("csv", "jsonl"):
             raise InvalidInput(f"file_format must be csv or jsonl, not {file_format!r}")
         files = {
@@ -54,7 +55,7 @@ def write_tracking(
     file_format: FileFormat = "csv",
     storage_options: str = "",
     include_personal_data: bool = False,
-    conditions: Conditions | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict[str, int]:
     """Write the tables into files of a folder: `orders.csv`, `parcels.csv`, `parcel_steps.csv`.
 
@@ -67,7 +68,7 @@ def write_tracking(
         storage_options: Options for fsspec as JSON.
         include_personal_data: Also write names, email addresses, phone numbers and tracking
             numbers.
-        conditions: As of `tracking_rows`.
+        thresholds: After how many days a parcel is delayed, for the column `condition`.
 
     Returns:
         The number of rows, by table.
@@ -85,7 +86,7 @@ def write_tracking(
         file_format=file_format,
         storage_options=storage_options,
         include_personal_data=include_personal_data,
-        conditions=conditions,
+        thresholds=thresholds,
     ) as files:
         files.add(orders)
         files.finish()

@@ -1,18 +1,25 @@
 """Rows of three tables: orders, their parcels, and the steps of each parcel."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from prefect_tracktor.conditions import AskedConditions, Keys, conditions_of
+from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, TrackingStatus, status_key
 from prefect_tracktor.storage.completed_orders import arrived_at
+from prefect_tracktor.thresholds import Delay, Thresholds
 
 Type = Literal["bigint", "text", "bool", "timestamp", "decimal", "double"]
-# what is the matter with each parcel, by its id, and with the order itself, by `None`
-Conditions = Callable[[Order], Mapping[int | None, str]]
+Row = dict[str, Any]
+
+DEFAULT_THRESHOLDS = Thresholds()
 
 _SECONDS_A_DAY = 86_400
+_UNCLEAR = "unclear"
+# statuses have columns of their own
+_ASKED = AskedConditions(exceptions=Keys(all=True), delays=frozenset(Delay))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,15 @@ TABLES: Mapping[str, Table] = {
             "source": "text",
             "ordered_at": "timestamp",
             "total_price": "decimal",
+            "financial_status": "text",
+            "country": "text",
+            "shipping_method": "text",
             "line_item_count": "bigint",
             "parcel_count": "bigint",
             "statuses": "text",
             "exceptions": "text",
             "condition": "text",
+            "condition_since": "timestamp",
             "is_delivered": "bool",
             "is_cancelled": "bool",
             "delivered_at": "timestamp",
@@ -86,6 +97,7 @@ TABLES: Mapping[str, Table] = {
             "status": "text",
             "exception": "text",
             "condition": "text",
+            "condition_since": "timestamp",
             "is_automatic": "bool",
             "is_delivered": "bool",
             "is_cancelled": "bool",
@@ -126,22 +138,24 @@ TABLES: Mapping[str, Table] = {
 def tracking_rows(
     orders: Iterable[Order],
     *,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    now: datetime | None = None,
     include_personal_data: bool = False,
-    conditions: Conditions | None = None,
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[str, Row]]:
     """Make rows of orders, one order after another, for a pipeline of your own.
 
     Args:
         orders: The orders, such as the `found` of a batch, or a generator.
+        thresholds: After how many days a parcel is delayed, for the column `condition`.
+        now: The time by which delays are found; the present if left out.
         include_personal_data: Also give names, email addresses, phone numbers, tracking numbers
             and tracking addresses.
-        conditions: What is the matter with an order's parcels: a condition by fulfillment id, and
-            that of the order itself by `None`.
 
     Yields:
         The name of a table (`orders`, `parcels`, `parcel_steps`) and a row of it, with the columns
-        that `TABLES` lists. Times are aware and in UTC, prices are `Decimal`, and what is not
-        known is `None`. Parcels of other orders are left out.
+        that `prefect_tracktor.tracking.TABLES` lists. Times are aware and in UTC, prices are
+        `Decimal`, and what is not known is `None`. The condition is the most urgent exception or
+        delay, or `unclear` if the order contradicts itself. Parcels of other orders are left out.
 
     Example:
         >>> from prefect_tracktor import Order
@@ -154,27 +168,44 @@ def tracking_rows(
         name: tuple(table.all_columns(include_personal_data=include_personal_data))
         for name, table in TABLES.items()
     }
+    now = now or datetime.now(UTC)
     for order in orders:
-        for name, row in _rows_of(order, conditions(order) if conditions else {}):
+        for name, row in _rows_of(order, _conditions(order, thresholds, now)):
             yield name, {column: row[column] for column in names[name]}
 
 
-def _rows_of(
-    order: Order, conditions: Mapping[int | None, str]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _conditions(order: Order, thresholds: Thresholds, now: datetime) -> dict[int | None, Row]:
+    """The columns about the most urgent condition of each parcel, and of the order by `None`."""
+    found: dict[int | None, Row] = {}
+    try:
+        conditions = conditions_of(order, thresholds, now, asked=_ASKED)
+    except InvalidResponse:
+        ids = [None, *(parcel.fulfillment_id for parcel in order.undelivered)]
+        return {id_: {"condition": _UNCLEAR, "condition_since": None} for id_ in ids}
+    for condition in conditions:
+        id_ = condition.parcel.fulfillment_id if condition.parcel else None
+        row = {"condition": condition.name, "condition_since": _utc(condition.since)}
+        found.setdefault(id_, row)
+    return found
+
+
+_NO_CONDITION: Row = {"condition": None, "condition_since": None}
+
+
+def _rows_of(order: Order, conditions: Mapping[int | None, Row]) -> Iterator[tuple[str, Row]]:
     foreign = {id(parcel) for parcel in order.foreign_parcels}
     own = (parcel for parcel in order.fulfillments if id(parcel) not in foreign)
     parcels = {parcel.fulfillment_id: parcel for parcel in own}
-    yield "orders", _order_row(order, len(parcels)) | {"condition": conditions.get(None)}
-    for parcel in parcels.values():
+    yield "orders", _order_row(order, len(parcels)) | conditions.get(None, _NO_CONDITION)
+    for id_, parcel in parcels.items():
         steps = _steps(parcel)
-        condition = conditions.get(parcel.fulfillment_id)
-        yield "parcels", _parcel_row(order, parcel, steps) | {"condition": condition}
+        row = _parcel_row(order, parcel, steps) | conditions.get(id_, _NO_CONDITION)
+        yield "parcels", row
         for row in _step_rows(order, parcel, steps):
             yield "parcel_steps", row
 
 
-def _order_row(order: Order, parcel_count: int) -> dict[str, Any]:
+def _order_row(order: Order, parcel_count: int) -> Row:
     ordered, delivered = _utc(order.order_created_at), _utc(arrived_at(order))
     return {
         "order_id": order.order_id,
@@ -182,6 +213,9 @@ def _order_row(order: Order, parcel_count: int) -> dict[str, Any]:
         "source": order.order_source_name,
         "ordered_at": ordered,
         "total_price": order.total_price,
+        "financial_status": order.facts.financial_status,
+        "country": order.facts.country,
+        "shipping_method": order.facts.shipping_method,
         "line_item_count": order.line_item_count,
         "parcel_count": parcel_count,
         "statuses": _joined(order.statuses),
@@ -201,7 +235,7 @@ def _order_row(order: Order, parcel_count: int) -> dict[str, Any]:
 
 def _parcel_row(
     order: Order, parcel: Fulfillment, steps: list[tuple[datetime | None, TrackingStatus]]
-) -> dict[str, Any]:
+) -> Row:
     carrier = parcel.carrier
     ordered = _utc(order.order_created_at)
     times = [time for time, _ in steps if time]
@@ -234,7 +268,7 @@ def _parcel_row(
 
 def _step_rows(
     order: Order, parcel: Fulfillment, steps: list[tuple[datetime | None, TrackingStatus]]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     before: datetime | None = None
     for number, (time, step) in enumerate(steps, start=1):
         yield {

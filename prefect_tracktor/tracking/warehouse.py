@@ -12,7 +12,8 @@ from typing import Any
 from prefect_tracktor.errors import TracktorError
 from prefect_tracktor.models import Order
 from prefect_tracktor.text import public_words
-from prefect_tracktor.tracking.rows import TABLES, Conditions
+from prefect_tracktor.thresholds import Thresholds
+from prefect_tracktor.tracking.rows import DEFAULT_THRESHOLDS, TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
 
 Rows = list[tuple[str, Mapping[str, Any]]]
@@ -30,9 +31,9 @@ class TrackingWarehouse(TrackingWriter):
         *,
         dataset: str = "tracktor",
         include_personal_data: bool = False,
-        conditions: Conditions | None = None,
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
     ) -> None:
-        super().__init__(include_personal_data=include_personal_data, conditions=conditions)
+        super().__init__(include_personal_data=include_personal_data, thresholds=thresholds)
         self._dlt = _import_dlt()
         self._destination = destination
         self._dataset = dataset
@@ -110,7 +111,7 @@ def load_tracking(
     *,
     dataset: str = "tracktor",
     include_personal_data: bool = False,
-    conditions: Conditions | None = None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict[str, int]:
     """Load the tables into any of dlt's destinations, merged by key: twice is the same as once.
 
@@ -126,7 +127,7 @@ def load_tracking(
         dataset: The schema or dataset that the tables are in.
         include_personal_data: Also load names, email addresses, phone numbers and tracking
             numbers.
-        conditions: As of `tracking_rows`.
+        thresholds: After how many days a parcel is delayed, for the column `condition`.
 
     Returns:
         The number of rows that were loaded, by table.
@@ -147,7 +148,7 @@ def load_tracking(
         destination,
         dataset=dataset,
         include_personal_data=include_personal_data,
-        conditions=conditions,
+        thresholds=thresholds,
     ) as warehouse:
         warehouse.add(orders)
         warehouse.finish()
@@ -170,8 +171,11 @@ def _not_loaded(error: Exception) -> str:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
-    said = public_words(str(cause)[:_LOOKED_AT])
     kinds = " from ".join(dict.fromkeys([type(error).__name__, type(cause).__name__]))
+    if fields := getattr(cause, "fields", ()):  # of dlt's configuration
+        said = f"missing: {', '.join(fields)}"
+    else:
+        said = public_words(str(cause)[:_LOOKED_AT])
     return (
         f"the tables could not be loaded ({kinds}{': ' if said else ''}{said}): check dlt's"
         " configuration of the destination, its credentials, and that dlt's extra for it is"

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 from prefect_tracktor.models import Order
-from prefect_tracktor.tracking.rows import TABLES, Conditions, tracking_rows
+from prefect_tracktor.thresholds import Thresholds
+from prefect_tracktor.tracking.rows import TABLES, tracking_rows
 
 
 class TrackingWriter(ABC):
     """Takes orders as they are read; nothing is seen of them before `finish`."""
 
-    def __init__(self, *, include_personal_data: bool, conditions: Conditions | None) -> None:
+    def __init__(self, *, include_personal_data: bool, thresholds: Thresholds) -> None:
         self._personal = include_personal_data
-        self._conditions = conditions
+        self._thresholds = thresholds
         self._counts = Counter(dict.fromkeys(TABLES, 0))
 
     @property
@@ -25,7 +26,7 @@ class TrackingWriter(ABC):
     def add(self, orders: Iterable[Order]) -> None:
         """Write the rows of some orders."""
         rows = tracking_rows(
-            orders, include_personal_data=self._personal, conditions=self._conditions
+            orders, include_personal_data=self._personal, thresholds=self._thresholds
         )
         for table, row in rows:
             self._write(table, row)
@@ -49,3 +50,16 @@ class TrackingWriter(ABC):
     def __exit__(self, *_: object) -> None:
         """Leave nothing behind that was not finished."""
         self._discard()
+
+
+class TrackingCount(TrackingWriter):
+    """Counts rows and writes none, for dry runs."""
+
+    def finish(self) -> None:
+        """Do nothing."""
+
+    def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def _discard(self) -> None:
+        """Do nothing."""

@@ -16,7 +16,7 @@ ARRIVED = dt.datetime(2026, 9, 1, 10, tzinfo=dt.UTC)
 
 
 @pytest.fixture
-def settled(database_url: str) -> CompletedOrders:
+def completed(database_url: str) -> CompletedOrders:
     return CompletedOrders(url=database_url)
 
 
@@ -63,54 +63,54 @@ def test_any_doubt_leaves_an_order_open(doubtful: Order) -> None:
     assert arrived_at(doubtful) is None
 
 
-def test_settled_orders_are_remembered_and_others_are_not(settled: CompletedOrders) -> None:
-    settled.remember("shop", {1: ARRIVED, 2: dt.datetime.now(dt.UTC)})
-    assert settled.among("shop", [1, 2, 3]) == {1}
+def test_completed_orders_are_remembered_and_others_are_not(completed: CompletedOrders) -> None:
+    completed.remember("shop", {1: ARRIVED, 2: dt.datetime.now(dt.UTC)})
+    assert completed.among("shop", [1, 2, 3]) == {1}
 
 
 def test_who_wants_to_wait_longer_has_more_read_again(
-    settled: CompletedOrders, database_url: str
+    completed: CompletedOrders, database_url: str
 ) -> None:
-    settled.remember("shop", {1: ARRIVED})
+    completed.remember("shop", {1: ARRIVED})
     patient = CompletedOrders(url=SecretStr(database_url), after_days=3650)
     assert patient.among("shop", [1]) == set()
 
 
-def test_accounts_do_not_share_what_is_settled(settled: CompletedOrders) -> None:
-    settled.remember("one", {1: ARRIVED})
-    assert settled.among("another", [1]) == set()
+def test_accounts_do_not_share_what_is_completed(completed: CompletedOrders) -> None:
+    completed.remember("one", {1: ARRIVED})
+    assert completed.among("another", [1]) == set()
 
 
-def test_to_remember_twice_does_no_harm(settled: CompletedOrders) -> None:
+def test_to_remember_twice_does_no_harm(completed: CompletedOrders) -> None:
     for _ in range(2):
-        settled.remember("shop", {1: ARRIVED})
-    assert settled.among("shop", [1]) == {1}
+        completed.remember("shop", {1: ARRIVED})
+    assert completed.among("shop", [1]) == {1}
 
 
-def test_many_orders_are_looked_up_at_once(settled: CompletedOrders) -> None:
-    settled.remember("shop", dict.fromkeys(range(1, 1801), ARRIVED))
-    assert settled.among("shop", range(1, 4001)) == set(range(1, 1801))
+def test_many_orders_are_looked_up_at_once(completed: CompletedOrders) -> None:
+    completed.remember("shop", dict.fromkeys(range(1, 1801), ARRIVED))
+    assert completed.among("shop", range(1, 4001)) == set(range(1, 1801))
 
 
-def test_forgetting_some_keeps_the_rest(settled: CompletedOrders) -> None:
-    settled.remember("shop", dict.fromkeys((1, 2, 3), ARRIVED))
-    assert settled.forget("shop", [2, 77]) == 1
-    assert settled.among("shop", [1, 2, 3]) == {1, 3}
+def test_forgetting_some_keeps_the_rest(completed: CompletedOrders) -> None:
+    completed.remember("shop", dict.fromkeys((1, 2, 3), ARRIVED))
+    assert completed.forget("shop", [2, 77]) == 1
+    assert completed.among("shop", [1, 2, 3]) == {1, 3}
     with pytest.raises(InvalidInput, match=r"order_ids\[1\]"):
-        settled.forget("shop", [1, "#1003"])  # type: ignore[list-item]  # a person may
-    assert settled.forget("shop") == 2
-    assert settled.among("shop", [1, 2, 3]) == set()
+        completed.forget("shop", [1, "#1003"])  # type: ignore[list-item]  # a person may
+    assert completed.forget("shop") == 2
+    assert completed.among("shop", [1, 2, 3]) == set()
 
 
 def test_a_database_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'settled.sqlite3'}")
+    broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'completed.sqlite3'}")
     with pytest.raises(DatabaseError, match="CompletedOrders block cannot be used"):
         broken.among("shop", [1])
 
 
 def test_a_mistyped_path_is_no_new_database(tmp_path: Path) -> None:
-    mistyped = CompletedOrders(url=f"sqlite:///{tmp_path / 'dta' / 'settled.sqlite3'}")
+    mistyped = CompletedOrders(url=f"sqlite:///{tmp_path / 'dta' / 'completed.sqlite3'}")
     with pytest.raises(DatabaseError, match=r"there is no directory .*dta; create it, or correct"):
         mistyped.verify()
     assert not any(tmp_path.iterdir())

@@ -106,14 +106,14 @@ def test_a_locked_table_is_named(short: None, url: str) -> None:
 
 def test_a_locked_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefect_tracktor.storage.database._SQLITE_LOCK_SECONDS", 1)
-    settled = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
-    settled.verify()
-    with create_engine(settled.url.get_secret_value()).connect() as other:
+    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
+    completed.verify()
+    with create_engine(completed.url.get_secret_value()).connect() as other:
         other.exec_driver_sql("BEGIN EXCLUSIVE")
         with ends(), pytest.raises(DatabaseError, match="has held the file locked"):
-            settled.among("shop", [1])
+            completed.among("shop", [1])
         other.exec_driver_sql("ROLLBACK")
-    assert settled.among("shop", [1]) == set()
+    assert completed.among("shop", [1]) == set()
 
 
 def test_where_it_is_kept_is_said_without_the_password() -> None:

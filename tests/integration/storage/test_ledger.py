@@ -102,7 +102,10 @@ def test_a_person_clears_open_claims_only(ledger: NotificationLedger) -> None:
 def test_a_person_confirms_that_a_message_arrived(ledger: NotificationLedger) -> None:
     ledger.claim(keys(1), run="killed")
     assert ledger.confirm_uncertain(keys(1), older_than=NOW) == 1
-    assert ledger.states(keys(1)) == {keys(1)[0]: NoticeState.SENT}
+    [notice] = ledger.told([1])
+    assert notice.state is NoticeState.SENT
+    assert notice.settled_at is not None
+    assert abs(datetime.now(UTC) - notice.settled_at) < timedelta(minutes=5)
 
 
 def test_a_message_that_went_out_is_recorded_even_if_its_claim_was_cleared(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor import Order, tracking_rows
+from prefect_tracktor import Order, Thresholds, tracking_rows
 from prefect_tracktor.tracking import TABLES
 
 PERSONAL = {
@@ -73,11 +73,15 @@ def test_an_order_is_a_row() -> None:
             "source": "web",
             "ordered_at": utc(31, 8, 10),
             "total_price": Decimal("59.90"),
+            "financial_status": None,
+            "country": None,
+            "shipping_method": None,
             "line_item_count": 3,
             "parcel_count": 1,
             "statuses": "delivered",
             "exceptions": None,
             "condition": None,
+            "condition_since": None,
             "is_delivered": True,
             "is_cancelled": False,
             "delivered_at": utc(5, 19),
@@ -98,6 +102,7 @@ def test_a_parcel_is_a_row_with_the_time_of_each_step_and_the_days_between() -> 
             "status": "delivered",
             "exception": "expired",
             "condition": None,
+            "condition_since": None,
             "is_automatic": None,
             "is_delivered": True,
             "is_cancelled": False,
@@ -200,21 +205,37 @@ PYTHON_TYPES = {
 
 def test_values_have_the_types_of_their_columns() -> None:
     full = order(parcel(exception_status="expired", is_automatic=False), exception_statuses=["x"])
-    conditions = {None: "not_shipped", 7: "stalled"}
-    for name, row in tracking_rows(
-        [full], include_personal_data=True, conditions=lambda _: conditions
-    ):
+    for name, row in tracking_rows([full], include_personal_data=True):
         columns = TABLES[name].all_columns(include_personal_data=True)
         for column, value in row.items():
             assert value is None or type(value) is PYTHON_TYPES[columns[column]], column
 
 
-def test_conditions_stand_with_the_parcel_or_the_order() -> None:
-    conditions = {None: "not_shipped", 7: "stalled"}
-    options = {"conditions": lambda _order: conditions}
-    assert rows("orders", order(parcel()), **options)[0]["condition"] == "not_shipped"
-    found = rows("parcels", order(parcel(), parcel(8)), **options)
-    assert [row["condition"] for row in found] == ["stalled", None]
+def test_the_most_urgent_condition_stands_with_its_parcel() -> None:
+    moving = parcel(shipment_status="in_transit", latest_status=STEPS[1], status=STEPS[:2])
+    expired = moving | {"fulfillment_id": 8, "exception_status": "expired"}
+    found = rows("parcels", order(moving, expired, parcel(9), statuses=[]), now=utc(12, 19))
+    assert [(row["condition"], row["condition_since"]) for row in found] == [
+        ("stalled", utc(9, 19)),
+        ("exception:expired", None),
+        (None, None),
+    ]
+    later = rows("parcels", order(moving), now=utc(12, 19), thresholds=Thresholds(stalled_days=30))
+    assert later[0]["condition"] is None
+
+
+def test_a_condition_of_the_order_stands_with_the_order() -> None:
+    waiting = order(order_created_at="2026-11-01T08:00:00Z", statuses=[])
+    [row] = rows("orders", waiting, now=utc(12, 19))
+    assert (row["condition"], row["condition_since"]) == ("not_shipped", utc(8, 8))
+
+
+def test_an_order_that_contradicts_itself_has_an_unclear_condition() -> None:
+    moving: dict[str, Any] = {"latest_status": None, "status": []}
+    moving["shipment_status"] = "in_transit"
+    late = [parcel(n, exception_status="expired", **moving) for n in (7, 8)]
+    unclear = order(*late, statuses=["delivered", "in_transit"])
+    assert [row["condition"] for row in rows("parcels", unclear)] == ["unclear", "unclear"]
 
 
 def test_orders_are_taken_one_after_another() -> None:

@@ -1,0 +1,184 @@
+"""The tracking tables in DuckDB and PostgreSQL: run twice, same counts; nothing goes elsewhere."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from prefect_tracktor import Order, TracktorError
+from prefect_tracktor.sandbox.shop import Shop
+from prefect_tracktor.tracking import TABLES, load_tracking, tracking_rows
+from tests.support.programs import PROJECT
+
+dlt = pytest.importorskip("dlt")
+duckdb = pytest.importorskip("duckdb")
+
+COUNT = "SELECT count(*) FROM tracktor.{}"
+
+Query = Callable[[str], list[tuple[Any, ...]]]
+
+
+@pytest.fixture(params=["duckdb", "postgres"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, Query]]:
+    """An empty warehouse, as dlt's destination, and what answers queries about it."""
+    if request.param == "duckdb":
+        path = str(tmp_path / "warehouse.duckdb")
+
+        def query(statement: str) -> list[tuple[Any, ...]]:
+            with duckdb.connect(path) as database:
+                return list(database.execute(statement).fetchall())
+
+        yield dlt.destinations.duckdb(path), query
+        return
+    url = make_url(request.getfixturevalue("new_postgresql_url"))
+    engine = create_engine(url.set(drivername="postgresql+psycopg"))
+
+    def query_postgresql(statement: str) -> list[tuple[Any, ...]]:
+        with engine.connect() as database:
+            return [tuple(row) for row in database.execute(text(statement))]
+
+    # a socket's folder, as libpq takes it in the place of a host; dlt insists on a password
+    socket = quote(str(url.query["host"]), safe="")
+    place = f"postgresql://{url.username}:none@{socket}/{url.database}"
+    yield dlt.destinations.postgres(place), query_postgresql
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def orders() -> list[Order]:
+    shop = Shop(orders=60)
+    return [Order.model_validate(shop.order(order_id)) for order_id in shop.order_ids]
+
+
+def counted(query: Query) -> dict[str, int]:
+    return {name: query(COUNT.format(name))[0][0] for name in TABLES}
+
+
+def order(*parcels: dict[str, Any], order_id: int = 1, **fields: Any) -> Order:
+    usual = {"order_id": order_id, "total_price": "59.90", "fulfillments": parcels}
+    return Order.model_validate(usual | fields)
+
+
+def parcel(number: int, *statuses: str) -> dict[str, Any]:
+    steps = [
+        {"key": key, "datetime": f"2026-11-{day:02}T10:00:00Z"}
+        for day, key in enumerate(statuses, start=1)
+    ]
+    return {"fulfillment_id": number, "status": steps}
+
+
+def test_twice_is_the_same_as_once(warehouse: tuple[Any, Query], orders: list[Order]) -> None:
+    destination, query = warehouse
+    expected = dict.fromkeys(TABLES, 0)
+    for name, _ in tracking_rows(orders):
+        expected[name] += 1
+    for _ in range(2):
+        assert load_tracking(iter(orders), destination) == expected
+        assert counted(query) == expected
+    assert expected["parcel_steps"] > expected["parcels"] > expected["orders"] == 60
+
+
+def test_what_an_order_has_no_more_goes_and_other_orders_stay(
+    warehouse: tuple[Any, Query],
+) -> None:
+    destination, query = warehouse
+    other = order(parcel(9, "in_transit"), order_id=2)
+    load_tracking([order(parcel(7, "order_ready", "in_transit"), parcel(8)), other], destination)
+    load_tracking([order(parcel(7, "delivered"), total_price="10")], destination)
+    assert query("SELECT order_id, total_price FROM tracktor.orders ORDER BY 1") == [
+        (1, Decimal(10)),
+        (2, Decimal("59.90")),
+    ]
+    assert query("SELECT fulfillment_id FROM tracktor.parcels ORDER BY 1") == [(7,), (9,)]
+    assert query("SELECT fulfillment_id, status FROM tracktor.parcel_steps ORDER BY 1") == [
+        (7, "delivered"),
+        (9, "in_transit"),
+    ]
+
+
+def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]) -> None:
+    destination, query = warehouse
+    bought = order(parcel(7, "delivered"), order_email="ada@shop.example")
+    load_tracking([bought], destination)
+    [(reached,)] = query("SELECT reached_at FROM tracktor.parcel_steps")
+    assert reached == datetime(2026, 11, 1, 10, tzinfo=UTC)
+    columns = "SELECT column_name FROM information_schema.columns WHERE table_name = 'orders'"
+    assert "customer_email" not in {name for (name,) in query(columns)}
+    load_tracking([bought], destination, include_personal_data=True)
+    assert query("SELECT customer_email FROM tracktor.orders") == [("ada@shop.example",)]
+
+
+def test_a_warehouse_that_is_away_is_named_without_its_password() -> None:
+    away = dlt.destinations.postgres("postgresql://me:geheim@127.0.0.1:1/shop")
+    with pytest.raises(TracktorError, match=r"could not be loaded .* check dlt's") as caught:
+        load_tracking([order()], away)
+    assert "geheim" not in f"{caught.value!r}{caught.value.__context__!r}"
+
+
+def test_what_is_missing_in_the_configuration_is_named() -> None:
+    with pytest.raises(TracktorError, match=r"could not be loaded .*missing: credentials"):
+        load_tracking([order()], "postgres")
+
+
+def test_without_dlt_what_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "dlt", None)
+    with pytest.raises(ImportError, match=r"pip install 'prefect-tracktor\[dlt\]'"):
+        load_tracking([order()], "duckdb")
+
+
+LOAD = textwrap.dedent("""
+    import sys
+    from prefect_tracktor import Order
+    from prefect_tracktor.tracking import load_tracking
+
+    import dlt
+
+    load_tracking([Order(order_id=1)], dlt.destinations.duckdb(sys.argv[1]))
+""")
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_nothing_is_told_to_the_makers_of_dlt_unless_asked_for(
+    asked_for: bool, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    class Makers(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Makers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}/"
+        environment = os.environ | {
+            "HOME": str(tmp_path),
+            "PYTHONPATH": str(PROJECT),
+            "RUNTIME__DLTHUB_TELEMETRY_ENDPOINT": endpoint,
+        }
+        environment.pop("RUNTIME__DLTHUB_TELEMETRY", None)
+        if asked_for:
+            environment["RUNTIME__DLTHUB_TELEMETRY"] = "true"
+        subprocess.run(
+            [sys.executable, "-c", LOAD, str(tmp_path / "x.duckdb")],
+            env=environment,
+            cwd=tmp_path,
+            check=True,
+        )
+        server.shutdown()
+    assert bool(told) == asked_for
