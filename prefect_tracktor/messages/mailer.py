@@ -2,10 +2,18 @@
 
 from email.headerregistry import Address
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Self
 
 from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from prefect_tracktor.block import BLOCK_CONFIG, logo
 from prefect_tracktor.errors import InvalidInput
@@ -16,6 +24,11 @@ from prefect_tracktor.text import refuse_masked
 
 _PORT_OF_TLS = 465
 _CHECK_SECONDS = 10
+
+
+def _one_of(kind: type[StrEnum]) -> WithJsonSchema:
+    """A choice that a form shows with the field's own title and description."""
+    return WithJsonSchema({"type": "string", "enum": [str(one) for one in kind]})
 
 
 class Mode(StrEnum):
@@ -58,8 +71,8 @@ class Mailer(Block):
         username: For the login; empty for none.
         password: For the login.
         reply_to: Where replies go, if not to the sender.
-        messages_per_second: How many messages are sent in a second at most; `None` for as many as
-            the server takes.
+        messages_per_second: How many messages are sent in a second at most; 0 for as many as the
+            server takes.
         ledger: Records which customer was told what. By default the block `tracktor`, or else a
             SQLite file in the Prefect home of the machine that runs the flow.
         verify_certificate: Whether the server's certificate must be valid.
@@ -96,7 +109,7 @@ class Mailer(Block):
         description="Who writes; the provider must let this address send.",
         examples=["Your Shop <orders@your-shop.example>"],
     )
-    mode: Mode = Field(
+    mode: Annotated[Mode, _one_of(Mode)] = Field(
         default=Mode.DRY_RUN,
         title="Mode",
         description="live: to the customers. rehearsal: every message to the rehearsal address"
@@ -111,7 +124,7 @@ class Mailer(Block):
     port: int = Field(
         default=587, ge=1, le=65535, title="Port", description="587 with STARTTLS, 465 with TLS."
     )
-    security: Security = Field(
+    security: Annotated[Security, _one_of(Security)] = Field(
         default=Security.STARTTLS,
         title="Encryption",
         description="starttls: encrypted after a first greeting. tls: from the start. none: only"
@@ -128,13 +141,14 @@ class Mailer(Block):
     reply_to: str = Field(
         default="", title="Reply to", description="Where replies go, if not to the sender."
     )
-    messages_per_second: float | None = Field(
-        default=None,
-        ge=0.001,
+    messages_per_second: float = Field(
+        default=0,
+        ge=0,
         le=10_000,
+        allow_inf_nan=False,
         title="Messages per second",
-        description="The most that the provider allows, such as 5. Without it, as many as the"
-        " server takes; a run always slows down if the server asks for it.",
+        description="The most that the provider allows, such as 5; 0 for as many as the server"
+        " takes. A run always slows down if the server asks for it.",
     )
     ledger: NotificationLedger | None = Field(
         default=None,
