@@ -8,15 +8,8 @@ The deployment `every-six-hours` of "E-mail status changes" finds what no event 
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 
-from prefect_tracktor import TracktorCredentials
-from prefect_tracktor.deploy import (
-    Shop,
-    account,
-    deployment_of,
-    for_writing_to_customers,
-    notified_statuses,
-    saved,
-)
+from prefect_tracktor import Mailer, TracktorCredentials
+from prefect_tracktor.deploy import Shop, account, deployment_of, notified_statuses, saved
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import notify_status_change
 
@@ -42,10 +35,12 @@ def deployment(shop: Shop) -> RunnerDeployment:
                 },
             )
         ],
-        parameters=for_writing_to_customers(shop)
-        | {"credentials": saved(TracktorCredentials, shop), "dry_run": shop.dry_run}
-        # within an hour: a carrier that reports a year's parcels at once is a fault
-        | {"max_emails": 500},
+        parameters={
+            "credentials": saved(TracktorCredentials, shop),
+            "mailer": saved(Mailer, shop),
+            # within an hour: a carrier that reports a year's parcels at once is a fault
+            "max_emails": 500,
+        },
         # customers do not wait for each other; the ledger keeps each message to one
         at_once=4,
     )

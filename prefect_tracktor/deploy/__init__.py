@@ -7,10 +7,10 @@ from prefect_tracktor.deploy.builders import (
     every,
     first_saved,
     for_scanning,
-    for_writing_to_customers,
     notified_statuses,
+    reading,
+    required,
     saved,
-    wished,
 )
 from prefect_tracktor.deploy.shop import Shop, shop_of_the_environment
 from prefect_tracktor.errors import NotSetUp, Unusable
@@ -25,9 +25,9 @@ __all__ = [
     "every",
     "first_saved",
     "for_scanning",
-    "for_writing_to_customers",
     "notified_statuses",
+    "reading",
+    "required",
     "saved",
     "shop_of_the_environment",
-    "wished",
 ]

@@ -1,4 +1,4 @@
-"""The deployments of all shops; one that is not set up does not keep the others from theirs."""
+"""The deployments of all shops; a shop that is not set up does not affect the others."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Fleet:
-    """What could be made of the shops."""
+    """The deployments of the shops, and the shops that are not set up."""
 
     deployments: list[RunnerDeployment] = field(default_factory=list)
     failed: list[Shop] = field(default_factory=list)
