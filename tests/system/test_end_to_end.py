@@ -68,9 +68,10 @@ def test_each_customer_hears_once_that_the_parcel_arrived(
         "TRACKTOR_RECEIVER_TOKEN": TOKEN,
         "TRACKTOR_NOTIFY": "delivered",
         "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
-        "SMTP_SERVER": mail.host,
+        "TRACKTOR_MODE": "live",
+        "SMTP_HOST": mail.host,
         "SMTP_PORT": str(mail.port),
-        "SMTP_TYPE": "INSECURE",
+        "SMTP_SECURITY": "none",
     }
     receiver = ("prefect_tracktor", "receive", "--port", str(port))
     assert start("blocks", **environment).wait() == 0
