@@ -2,8 +2,8 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from prefect_tracktor import StatusFile, StatusQuery, TracktorCredentials
-from prefect_tracktor.deploy import Shop, daily, deployment_of, first_saved, reading, saved
+from prefect_tracktor import CompletedOrders, StatusFile, StatusQuery, TracktorCredentials
+from prefect_tracktor.deploy import Shop, daily, deployment_of, first_saved, saved
 from prefect_tracktor.flows import reconcile_manual_statuses
 
 
@@ -23,7 +23,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
                 StatusQuery,
                 hint="TRACKTOR_STATUSES, or TRACKTOR_STATUS_URL and TRACKTOR_STATUS_QUERY,",
             ),
-            "reading": reading(shop),
+            "reading": {"completed_orders": saved(CompletedOrders, shop)},
             "max_updates": 1000,
         },
     )

@@ -1,14 +1,12 @@
 """The names that the files in `flows/` are written with."""
 
 from prefect_tracktor.deploy.builders import (
-    account,
     daily,
     deployment_of,
     every,
     first_saved,
     for_scanning,
     notified_statuses,
-    reading,
     required,
     saved,
 )
@@ -19,14 +17,12 @@ __all__ = [
     "NotSetUp",
     "Shop",
     "Unusable",
-    "account",
     "daily",
     "deployment_of",
     "every",
     "first_saved",
     "for_scanning",
     "notified_statuses",
-    "reading",
     "required",
     "saved",
     "shop_of_the_environment",

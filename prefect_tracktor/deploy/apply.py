@@ -165,21 +165,11 @@ def _desired(
 
 def _held(existing: DeploymentResponse) -> dict[str, Any]:
     limit = existing.global_concurrency_limit
-    return {
-        "description": existing.description,
-        "version": existing.version,
+    return dict(existing) | {
         "tags": sorted(existing.tags),
-        "paused": existing.paused,
-        "parameters": existing.parameters,
-        "parameter_openapi_schema": existing.parameter_openapi_schema,
-        "enforce_parameter_schema": existing.enforce_parameter_schema,
-        "entrypoint": existing.entrypoint,
-        "path": existing.path,
         "pull_steps": existing.pull_steps or [],
         "concurrency_limit": limit.limit if limit else None,
         "concurrency_options": _options(existing),
-        "work_pool_name": existing.work_pool_name,
-        "job_variables": existing.job_variables,
     }
 
 

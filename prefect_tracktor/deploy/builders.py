@@ -26,6 +26,7 @@ from prefect_tracktor.errors import NotSetUp, Unusable
 from prefect_tracktor.models import status_key
 from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
 
+AnyBlock = TypeVar("AnyBlock", bound=Block)
 Setting = TypeVar("Setting")
 
 # marks the schedule and the triggers of a deployment's file, beside those that people add
@@ -45,7 +46,7 @@ _READ_ONLY = (
 )
 
 
-def saved(block: type[Block], shop: Shop) -> Block:
+def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
     """Load the shop's block, or the shared one; a deployment stores it by reference.
 
     Args:
@@ -62,7 +63,7 @@ def saved(block: type[Block], shop: Shop) -> Block:
     if found is None:
         slug = f"{block.get_block_type_slug()}/{shop.name}"
         raise Unusable(f"there is no block {slug}. Run {_command(shop)} first")
-    return found
+    return block.model_validate(found)
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
@@ -106,18 +107,6 @@ def required(setting: Setting, hint: str) -> Setting:
     if not setting:
         raise NotSetUp(hint)
     return setting
-
-
-def account(shop: Shop) -> str:
-    """The account's name in events, which does not reveal its uuid.
-
-    Args:
-        shop: The shop.
-
-    Returns:
-        The name.
-    """
-    return TracktorCredentials.model_validate(saved(TracktorCredentials, shop)).account
 
 
 def notified_statuses(shop: Shop) -> list[str]:
@@ -168,23 +157,8 @@ def for_scanning(
     return {
         "credentials": saved(TracktorCredentials, shop),
         "orders": orders,
-        "reading": reading(shop),
+        "reading": {"completed_orders": saved(CompletedOrders, shop)},
     }
-
-
-def reading(shop: Shop) -> dict[str, Any]:
-    """The parameter `reading`: which orders are completed and need not be read.
-
-    Args:
-        shop: The shop.
-
-    Returns:
-        The values of `ReadingOptions`; add your own.
-
-    Raises:
-        Unusable: The block is missing.
-    """
-    return {"completed_orders": saved(CompletedOrders, shop)}
 
 
 def daily(cron: str, shop: Shop) -> Schedule:

@@ -11,7 +11,8 @@ from prefect.blocks.core import Block
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
-from prefect_tracktor.deploy.builders import account
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.deploy.builders import saved
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp, Unusable
 from prefect_tracktor.setup.environment import check_names
@@ -70,7 +71,8 @@ def fleet_of(
 
 def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
     """Two shops with one account would both write to its customers."""
-    first = accounts.setdefault(account(shop), shop.name)
+    account = saved(TracktorCredentials, shop).account
+    first = accounts.setdefault(account, shop.name)
     if first != shop.name:
         raise Unusable(
             f"its blocks are for the same Tracktor account as those of {first}; correct"

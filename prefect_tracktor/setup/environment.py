@@ -25,7 +25,7 @@ READ_ELSEWHERE = {
 }
 
 # Values that a message may show: not secret, and needed to fix the setting.
-SHOWN = frozenset({"TRACKTOR_SHARED_LIMIT", "TRACKTOR_TIME_ZONE"})
+SHOWN = frozenset({"TRACKTOR_MODE", "TRACKTOR_SHARED_LIMIT", "TRACKTOR_TIME_ZONE"})
 
 _DEFAULT_FILE = Path(".env")
 _FOR_OTHERS = 0o077
