@@ -65,10 +65,10 @@ class Registration:
     def remarks(self) -> Iterator[str]:
         """What changes, and what stays as people set it in Prefect's UI."""
         yield from self.changes
-        if self.existing is None:
-            return
         if self.deployment.parameters.get("dry_run"):
             yield "dry_run is on"
+        if self.existing is None:
+            return
         schedule = _schedule_of(self.existing)
         if _paused_by_somebody(self.existing):
             yield "paused"

@@ -40,6 +40,7 @@ EVERY_SIX_HOURS = "E-mail status changes/every-six-hours"
 # a run that is told to act: it can only add safety
 ACT = {"dry_run": False}
 ME = "me@your-shop.example"
+IMPORTED = "warehouse.orders.imported.for.one.switch"
 
 Switch = Callable[..., None]
 Start = Callable[[Server], UUID]
@@ -106,7 +107,13 @@ def waiting_run(server: Server, switch: Switch) -> Iterator[UUID]:
         run = server.client.create_flow_run_from_deployment(
             server[MAIL].id, parameters=ACT, state=late
         )
+        # here, as the server takes a while to know it
+        trigger = EventTrigger(expect={IMPORTED}, posture=Posture.Reactive)
+        action = RunDeployment(deployment_id=server[MAIL].id, parameters=ACT)
+        automation = AutomationCore(name=IMPORTED, trigger=trigger, actions=[action])
+        made = server.client.create_automation(automation)
         yield run.id
+        server.client.delete_automation(made)
 
 
 @pytest.fixture(scope="module")
@@ -157,16 +164,9 @@ def by_a_pipeline(server: Server) -> UUID:
 
 
 def by_an_automation(server: Server) -> UUID:
-    before, name = runs_of(server, MAIL), f"{server[MAIL].id}.go"
-    trigger = EventTrigger(expect={name}, posture=Posture.Reactive)
-    action = RunDeployment(deployment_id=server[MAIL].id, parameters=ACT)
-    automation = AutomationCore(name=name, trigger=trigger, actions=[action])
-    made = server.client.create_automation(automation)
-    try:
-        emit_event(name, resource={"prefect.resource.id": "warehouse.import"})
-        return next_run(server, MAIL, before)
-    finally:
-        server.client.delete_automation(made)
+    before = runs_of(server, MAIL)
+    emit_event(IMPORTED, resource={"prefect.resource.id": "warehouse.import"})
+    return next_run(server, MAIL, before)
 
 
 def by_another_job(server: Server) -> UUID:
