@@ -222,8 +222,10 @@ def test_nor_one_that_an_event_starts(
 @contextmanager
 def scheduler(database_url: str, folder: Path) -> Iterator[None]:
     """Prefect's scheduler, which the tests' server does without."""
-    others = ("EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "TRIGGERS")
-    others += ("TASK_RUN_RECORDER", "CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER")
+    others = [
+        *("EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "TRIGGERS"),
+        *("TASK_RUN_RECORDER", "CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER"),
+    ]
     environment = os.environ | {
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import deploy
@@ -60,7 +61,7 @@ def folder(
 def parcel(tracktor: Sandbox) -> int:
     """The id of a parcel."""
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
-    return next(o["fulfillments"][0]["fulfillment_id"] for o in orders if o["fulfillments"])
+    return int(next(o["fulfillments"][0]["fulfillment_id"] for o in orders if o["fulfillments"]))
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,8 @@ def test_they_can_be_deployed_to_a_work_pool_twice(
     make_pool(server.client, "plain", "process")
     for _ in range(2):
         made = deployments(parcel, entrypoint_type=EntrypointType.MODULE_PATH)
-        assert len(deploy(*made.values(), work_pool_name="plain")) == len(READY_MADE)
+        ids: Any = deploy(*made.values(), work_pool_name="plain")
+        assert len(ids) == len(READY_MADE)
     for name in server.names():
         deployment = server[name]
         server.client.create_flow_run_from_deployment(

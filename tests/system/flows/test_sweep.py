@@ -96,7 +96,7 @@ def three(**own: dict[str, Any]) -> list[SweptShop]:
 @pytest.fixture
 def new_ledgers(accounts: dict[str, Sandbox], tmp_path: Path, mail: MailServer) -> Iterator[None]:
     """A ledger of the test's own in each shop's mailer."""
-    kept = {name: Mailer.load(name) for name in NAMES}
+    kept: dict[str, Any] = {name: Mailer.load(name) for name in NAMES}
     for name, mailer in kept.items():
         ledger = NotificationLedger(url=f"sqlite:///{tmp_path / name}.sqlite3")
         changed = Mailer.model_validate(dict(mailer) | {"ledger": ledger})
@@ -198,7 +198,8 @@ def test_a_document_of_another_name_can_be_named_for_all_shops(
     tracktors: dict[str, Sandbox], ledger: NotificationLedger
 ) -> None:
     ledger.save("common", overwrite=True)
-    paris, announce = three()[1:2], "announce_exceptions"
+    paris = three()[1:2]
+    announce: SweepableFlow = "announce_exceptions"
     report = sweep_shops(announce, paris, parameters={"ledger": "common"})
     assert report.reports["paris"].announced
     assert ledger.standing(credentials_of(tracktors["paris"]).account).sent
@@ -212,11 +213,12 @@ def test_completed_orders_are_those_of_the_shop_or_of_all(
     paris, dry = three()[1:2], {"dry_run": True}
     account = credentials_of(tracktors["paris"]).account
     [some, *_] = tracktors["paris"].shop.order_ids
-    for name, options in {
+    given: dict[str, dict[str, Any]] = {
         "paris": {},
         "all-shops": {"reading": {"chunk_size": 10}},
         "other": {"reading": {"completed_orders": "other"}},
-    }.items():
+    }
+    for name, options in given.items():
         completed = CompletedOrders(url=f"sqlite:///{tmp_path / name}.sqlite3")
         completed.remember(account, {some: datetime(2026, 1, 1, tzinfo=UTC)})
         completed.save(name)
