@@ -19,6 +19,7 @@ from prefect_tracktor.flows.advance_custom_statuses import advance_custom_status
 from prefect_tracktor.flows.announce_exceptions import announce_exceptions
 from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
 from prefect_tracktor.flows.email_status_changes import email_status_changes
+from prefect_tracktor.flows.notify_customers import notify_customers
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
@@ -36,6 +37,7 @@ SweepableFlow = Literal[
     "announce_exceptions",
     "email_expired_exceptions",
     "email_status_changes",
+    "notify_customers",
     "reconcile_manual_statuses",
     "sync_webhooks",
 ]
@@ -44,6 +46,7 @@ _FLOWS: dict[SweepableFlow, Flow[..., Any]] = {
     "announce_exceptions": announce_exceptions,
     "email_expired_exceptions": email_expired_exceptions,
     "email_status_changes": email_status_changes,
+    "notify_customers": notify_customers,
     "reconcile_manual_statuses": reconcile_manual_statuses,
     "sync_webhooks": sync_webhooks,
 }

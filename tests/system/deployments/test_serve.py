@@ -70,11 +70,6 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
             "maybe",
             "TRACKTOR_ANNOUNCE_EXCEPTIONS: text with letters that is neither true nor false",
         ),
-        (
-            "TRACKTOR_NOTIFY",
-            "delivered,Ready for pickup",
-            "no default template for ready_for_pickup",
-        ),
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],
 )
