@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from prefect.states import Completed, Crashed, Pending, Running
 
 from prefect_tracktor import (
     CompletedOrders,
+    Mailer,
     OrderFile,
     ShopifyCredentials,
     ShopifyOrders,
@@ -58,6 +60,8 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
     said = capsys.readouterr().out
     assert "left out status_change: set TRACKTOR_NOTIFY" in said
     assert "Orders come from the block tracktor-order-file/tracktor." in said
+    mailer: Any = Mailer.load("tracktor")
+    assert f"Emails: {mailer.mode.label}, as the block tracktor-mailer/tracktor says now." in said
     assert main(["serve", "--only", "exceptions"]) == 2
     assert "exceptions cannot be served yet: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
 
