@@ -87,9 +87,9 @@ def main(wheel: str, folder: Path) -> None:
             "TRACKTOR_ORDERS": str(folder / "orders.csv"),
             "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
             "TRACKTOR_SENDER": "Shop <orders@shop.example>",
-            "SMTP_SERVER": mail.host,
+            "SMTP_HOST": mail.host,
             "SMTP_PORT": str(mail.port),
-            "SMTP_TYPE": "INSECURE",
+            "SMTP_SECURITY": "none",
         }
         environment = alone | variables
         prefect("block", "register", "-m", "prefect_tracktor", environment=environment)
@@ -105,6 +105,9 @@ def main(wheel: str, folder: Path) -> None:
         worker = ["-m", "prefect", "worker", "start", "--pool", "p"]
         log = folder / "worker.log"
         with running(*worker, python=wheel, log=log, cwd=empty, environment=apart):
+            prefect("deployment", "run", NAME, "--watch", environment=environment)
+            assert not mail.messages, "a new mailer is in dry run"
+            tracktor_command("blocks", environment=environment | {"TRACKTOR_MODE": "live"})
             prefect("deployment", "run", NAME, "--watch", environment=environment)
         assert len(mail.messages) == 5, mail.messages
         print("a worker with nothing but the wheel has written to the five customers")

@@ -3,11 +3,10 @@
 Edit the list: each entry names a block, a variable for each field, and the required variables.
 """
 
-from prefect_email import EmailServerCredentials
-
 from prefect_tracktor import (
     CompletedOrders,
     EmailTemplate,
+    Mailer,
     NotificationLedger,
     OrderFile,
     ShopifyCredentials,
@@ -17,8 +16,13 @@ from prefect_tracktor import (
     TracktorCredentials,
     WebhookSubscription,
 )
-from prefect_tracktor.messages.smtp import verify_login
-from prefect_tracktor.setup import Document, one_shopify_login, split_topics
+from prefect_tracktor.setup import (
+    Document,
+    mode_remark,
+    one_shopify_login,
+    read_only_remark,
+    split_topics,
+)
 
 DOCUMENTS = (
     Document(
@@ -38,28 +42,38 @@ DOCUMENTS = (
             "TRACKTOR_API_KEY": "the account's API key, in the same place",
         },
         identity="uuid",
-    ),
-    Document(
-        EmailServerCredentials,
-        {
-            "smtp_server": "SMTP_SERVER",
-            "smtp_port": "SMTP_PORT",
-            "smtp_type": "SMTP_TYPE",
-            "username": "SMTP_USERNAME",
-            "password": "SMTP_PASSWORD",
-        },
-        {
-            "SMTP_SERVER": "the host name of your mail provider's SMTP server; beside it, where"
-            " needed, SMTP_PORT, SMTP_TYPE (SSL, STARTTLS or INSECURE), SMTP_USERNAME and"
-            " SMTP_PASSWORD",
-        },
-        identity="smtp_server",
-        # a block of Prefect's own, with no way to see whether it works
-        verify=verify_login,
+        remark=read_only_remark,
     ),
     Document(
         NotificationLedger,
         {"url": "TRACKTOR_LEDGER_URL", "messages_a_day": "TRACKTOR_MESSAGES_A_DAY"},
+    ),
+    Document(
+        Mailer,
+        {
+            "host": "SMTP_HOST",
+            "port": "SMTP_PORT",
+            "security": "SMTP_SECURITY",
+            "username": "SMTP_USERNAME",
+            "password": "SMTP_PASSWORD",
+            "sender": "TRACKTOR_SENDER",
+            "reply_to": "TRACKTOR_REPLY_TO",
+            "mode": "TRACKTOR_MODE",
+            "rehearsal_address": "TRACKTOR_REHEARSAL_ADDRESS",
+            "messages_per_second": "TRACKTOR_MESSAGES_PER_SECOND",
+        },
+        {
+            "SMTP_HOST": "the host name of your mail provider's SMTP server; beside it, where"
+            " needed, SMTP_PORT, SMTP_SECURITY (starttls, tls or none), SMTP_USERNAME and"
+            " SMTP_PASSWORD",
+            "TRACKTOR_SENDER": "who writes to customers, such as 'Your Shop"
+            " <orders@your-shop.example>'",
+        },
+        identity="host",
+        # never live by accident: say with your own server in place of a sandbox's
+        reset=["mode"],
+        others={"ledger": NotificationLedger},
+        remark=mode_remark,
     ),
     Document(EmailTemplate),
     Document(

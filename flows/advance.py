@@ -3,7 +3,7 @@
 from prefect.deployments.runner import RunnerDeployment
 
 from prefect_tracktor import StatusStage
-from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, wished
+from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required
 from prefect_tracktor.flows import advance_custom_statuses
 
 # youngest first, such as StatusStage("Cutting", after_days=1); a shop may have its own in shops.py
@@ -12,7 +12,7 @@ STAGES: list[StatusStage] = []
 
 def deployment(shop: Shop) -> RunnerDeployment:
     """The deployment of a shop."""
-    stages = wished([*(shop.stages or STAGES)], "name your stages in flows/advance.py")
+    stages = required([*(shop.stages or STAGES)], "name your stages in flows/advance.py")
     return deployment_of(
         advance_custom_statuses,
         shop,

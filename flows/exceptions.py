@@ -5,13 +5,13 @@ from datetime import timedelta
 from prefect.deployments.runner import RunnerDeployment
 
 from prefect_tracktor import NotificationLedger
-from prefect_tracktor.deploy import Shop, deployment_of, every, for_scanning, saved, wished
+from prefect_tracktor.deploy import Shop, deployment_of, every, for_scanning, required, saved
 from prefect_tracktor.flows import announce_exceptions
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
     """The deployment of a shop."""
-    wished(shop.announce_exceptions, shop.setting("announce_exceptions", "True"))
+    required(shop.announce_exceptions, shop.setting("announce_exceptions", "True"))
     return deployment_of(
         announce_exceptions,
         shop,

@@ -2,15 +2,8 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from prefect_tracktor import EmailTemplate
-from prefect_tracktor.deploy import (
-    Shop,
-    daily,
-    deployment_of,
-    for_scanning,
-    for_writing_to_customers,
-    saved,
-)
+from prefect_tracktor import EmailTemplate, Mailer
+from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, saved
 from prefect_tracktor.flows import email_expired_exceptions
 
 
@@ -23,6 +16,9 @@ def deployment(shop: Shop) -> RunnerDeployment:
         description=__doc__,
         schedule=daily("0 7 * * *", shop),
         parameters=for_scanning(shop)
-        | for_writing_to_customers(shop)
-        | {"template": saved(EmailTemplate, shop), "max_emails": 500},
+        | {
+            "mailer": saved(Mailer, shop),
+            "template": saved(EmailTemplate, shop),
+            "max_emails": 500,
+        },
     )

@@ -23,8 +23,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
                 StatusQuery,
                 hint="TRACKTOR_STATUSES, or TRACKTOR_STATUS_URL and TRACKTOR_STATUS_QUERY,",
             ),
-            "settled": saved(CompletedOrders, shop),
-            "dry_run": shop.dry_run,
+            "reading": {"completed_orders": saved(CompletedOrders, shop)},
             "max_updates": 1000,
         },
     )

@@ -8,21 +8,15 @@ The deployment `every-six-hours` of "E-mail status changes" finds what no event 
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 
-from prefect_tracktor import TracktorCredentials
-from prefect_tracktor.deploy import (
-    Shop,
-    account,
-    deployment_of,
-    for_writing_to_customers,
-    notified_statuses,
-    saved,
-)
+from prefect_tracktor import Mailer, TracktorCredentials
+from prefect_tracktor.deploy import Shop, deployment_of, notified_statuses, saved
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import notify_status_change
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
     """The deployment of a shop."""
+    credentials = saved(TracktorCredentials, shop)
     return deployment_of(
         notify_status_change,
         shop,
@@ -34,7 +28,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
                 expect={event_name(Kind.FULFILLMENT, key) for key in notified_statuses(shop)},
                 match={"prefect.resource.id": "tracktor.fulfillment.*"},
                 # of this account alone, where several send their events to the same Prefect
-                match_related={"prefect.resource.id": shop_resource_id(account(shop))},
+                match_related={"prefect.resource.id": shop_resource_id(credentials.account)},
                 parameters={
                     "fulfillment_id": "{{ event.payload.fulfillment_id }}",
                     "order_id": "{{ event.payload.order_id }}",
@@ -42,10 +36,12 @@ def deployment(shop: Shop) -> RunnerDeployment:
                 },
             )
         ],
-        parameters=for_writing_to_customers(shop)
-        | {"credentials": saved(TracktorCredentials, shop), "dry_run": shop.dry_run}
-        # within an hour: a carrier that reports a year's parcels at once is a fault
-        | {"max_emails": 500},
+        parameters={
+            "credentials": credentials,
+            "mailer": saved(Mailer, shop),
+            # within an hour: a carrier that reports a year's parcels at once is a fault
+            "max_emails": 500,
+        },
         # customers do not wait for each other; the ledger keeps each message to one
         at_once=4,
     )

@@ -4,13 +4,14 @@ from datetime import timedelta
 
 from prefect.deployments.runner import RunnerDeployment
 
+from prefect_tracktor import Mailer
 from prefect_tracktor.deploy import (
     Shop,
     deployment_of,
     every,
     for_scanning,
-    for_writing_to_customers,
     notified_statuses,
+    saved,
 )
 from prefect_tracktor.flows import email_status_changes
 
@@ -26,6 +27,10 @@ def deployment(shop: Shop) -> RunnerDeployment:
         # each run reads every order that is not completed: check what your plan counts
         schedule=every(timedelta(hours=6)),
         parameters=for_scanning(shop, delivered="delivered" in statuses)
-        | for_writing_to_customers(shop)
-        | {"statuses": statuses, "within_hours": 48, "max_emails": 500},
+        | {
+            "mailer": saved(Mailer, shop),
+            "statuses": statuses,
+            "within_hours": 48,
+            "max_emails": 500,
+        },
     )

@@ -21,6 +21,5 @@ def deployment(shop: Shop) -> RunnerDeployment:
             "credentials": saved(TracktorCredentials, shop),
             "wanted": first_saved(shop, WebhookSubscription, hint="TRACKTOR_WEBHOOK_ADDRESS"),
             "prune": False,
-            "dry_run": shop.dry_run,
         },
     )

@@ -1,32 +1,28 @@
-"""Where a shop's block documents are found: under its own name, or shared by all shops."""
+"""Saved blocks of a shop: under its own name, or shared by all shops."""
 
 from prefect.blocks.core import Block
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
 
-# what documents are called where there is one shop, and those that several shops share
+# the name of the blocks of a single shop, and of those that several shops share
 SHARED = "tracktor"
 
-# what Prefect lets a document be called
+# the names that Prefect allows
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-# what may serve several shops; an account, its orders and its webhooks are a shop's own
-SHAREABLE: tuple[type[Block], ...] = (
-    Mailer,
-    EmailTemplate,
-    NotificationLedger,
-    CompletedOrders,
-)
+# The other blocks are a shop's own. So is the mailer, also where shops use one mail server: a shop
+# without a mailer would write in another shop's name, and one shop that goes live would take along
+# all that share its mailer.
+SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
 def find_document(block: type[Block], name: str, *, validate: bool = True) -> Block | None:
-    """A block document, if there is one."""
+    """Load a saved block, if there is one."""
     try:
         return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
     except ValueError as error:
@@ -47,13 +43,13 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
 
 
 def shared_ledger() -> NotificationLedger:
-    """The ledger of whoever names none, so that flows called by hand know what deployments sent."""
+    """The default ledger, so that flows called from Python know what deployments sent."""
     document = find_document(NotificationLedger, SHARED)
     return NotificationLedger() if document is None else NotificationLedger.model_validate(document)
 
 
 def document_of_shop(block: type[Block], shop: str) -> Block | None:
-    """A shop's own document of a block; for what may serve several shops, else the shared one."""
+    """Load a shop's own block, or the shared one where shops may share it."""
     own = find_document(block, shop)
     if own is None and block in SHAREABLE:
         return find_document(block, SHARED)

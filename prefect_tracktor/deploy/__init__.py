@@ -1,16 +1,14 @@
 """The names that the files in `flows/` are written with."""
 
 from prefect_tracktor.deploy.builders import (
-    account,
     daily,
     deployment_of,
     every,
     first_saved,
     for_scanning,
-    for_writing_to_customers,
     notified_statuses,
+    required,
     saved,
-    wished,
 )
 from prefect_tracktor.deploy.shop import Shop, shop_of_the_environment
 from prefect_tracktor.errors import NotSetUp, Unusable
@@ -19,15 +17,13 @@ __all__ = [
     "NotSetUp",
     "Shop",
     "Unusable",
-    "account",
     "daily",
     "deployment_of",
     "every",
     "first_saved",
     "for_scanning",
-    "for_writing_to_customers",
     "notified_statuses",
+    "required",
     "saved",
     "shop_of_the_environment",
-    "wished",
 ]

@@ -1,13 +1,13 @@
-"""What Prefect's server holds of a deployment, compared with what is wished; only that is changed.
+"""Deployments on Prefect's server: compared with the desired ones, and only differences written.
 
-Prefect's own `RunnerDeployment.apply` writes everything each time: a deployment or a schedule that
-somebody paused would run again, an automation that was switched off would be on. Here what does not
-differ is not sent, and what people pause stays paused.
+Prefect's own `RunnerDeployment.apply` writes everything each time: a paused deployment or schedule
+would run again, a disabled automation would be enabled.
 """
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -18,26 +18,21 @@ from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTag
 from prefect.client.schemas.objects import DeploymentSchedule, VersionInfo
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
-from prefect.events.schemas.automations import Automation, AutomationCore
+from prefect.events.actions import RunDeployment
+from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound
 from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from prefect_tracktor.deploy.builders import AS_IN_FLOWS, SCHEDULE
-from prefect_tracktor.deploy.dry_run import (
-    brake_waiting_runs,
-    keep_brakes,
-    schedules_at_odds,
-    waiting_to_act,
-)
 from prefect_tracktor.deploy.prefect_api import all_of
 from prefect_tracktor.deploy.work_pools import Place
 from prefect_tracktor.saved_blocks import SHARED
 
-# on a deployment that was paused because the process that served it has ended, not by a person
+# the tag of a deployment that `serve` paused when it ended, and no person
 STOPPED = "not-served"
 
-# how the entrypoints begin of what was made here; with the tag only, it is a pipeline of the user's
+# the entrypoints of ready-made flows; another one with our tag is the user's own
 _READY_MADE = "prefect_tracktor.flows."
 
 _WORDS = {
@@ -52,14 +47,12 @@ Change = Callable[[], object]
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """What has to be done for the server to hold a deployment as it is wished."""
+    """The changes that bring the server's deployment to the desired state."""
 
     deployment: RunnerDeployment
     place: Place
     existing: DeploymentResponse | None
     changes: Mapping[str, Change] = field(repr=False)
-    brake: Change | None = field(default=None, repr=False)
-    braked: bool = False
 
     @property
     def outcome(self) -> str:
@@ -69,62 +62,58 @@ class Registration:
         return "updated" if self.changes else "unchanged"
 
     @property
-    def paused(self) -> str:
-        """What people have paused, in words; empty if nothing."""
+    def remarks(self) -> Iterator[str]:
+        """What changes, and what stays as people set it in Prefect's UI."""
+        yield from self.changes
+        if self.deployment.parameters.get("dry_run"):
+            yield "dry_run is on"
         if self.existing is None:
-            return ""
-        schedule = _schedule_of(self.existing, adopt=False)
+            return
+        schedule = _schedule_of(self.existing)
         if _paused_by_somebody(self.existing):
-            return "paused"
-        return "schedule paused" if schedule and not schedule.active else ""
+            yield "paused"
+        elif schedule and not schedule.active:
+            yield "schedule paused"
 
     def carry_out(self) -> UUID:
         """Create or update the deployment, and return its id."""
         if self.existing is None:
             self.deployment.job_variables = dict(self.place.job_variables)
-            # said, as Prefect would look for it in git, with the address that a checkout came from
+            # given, because Prefect would look for it in git, and store the checkout's address
             version = VersionInfo(type="prefect:simple", version=self.deployment.version or "")
             return self.deployment.apply(  # type: ignore[return-value]  # not in a loop
                 work_pool_name=self.place.work_pool or None, version_info=version
             )
-        for change in (*self.changes.values(), self.brake):
-            if change is not None:
-                change()
+        for change in self.changes.values():
+            change()
         return self.existing.id
 
 
 def registration_of(
-    client: SyncPrefectClient, deployment: RunnerDeployment, place: Place, *, live: bool = False
+    client: SyncPrefectClient, deployment: RunnerDeployment, place: Place
 ) -> Registration:
-    """Compare a deployment with what the server holds; nothing is changed."""
+    """Compare a deployment with the server's; nothing is changed."""
     try:
         existing = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
         return Registration(deployment, place, None, {})
-    triggers = {core.name: core for core in _automations(deployment, existing.id)}
-    held = _triggers_held(client, existing, triggers)
-    braked = not live and keep_brakes(deployment, existing, triggers, held)
+    deployment.parameters = _kept_dry_run(existing.parameters) | deployment.parameters
     changes = dict(_field_changes(client, deployment, place, existing))
-    if staying := schedules_at_odds(deployment, existing, live=live):
-        words = f"dry-run settings of {len(staying)} schedules"
-        changes[words] = _bound(_leave_to_schedules, client, existing.id, staying)
-    changes |= _schedule_changes(client, deployment, existing, staying)
-    changes |= _trigger_changes(client, triggers, held)
-    # last, and once more when it comes to it: no run is made without them any more then
-    brake = _bound(brake_waiting_runs, client, existing.id, deployment.parameters)
-    if waiting := waiting_to_act(client, existing.id, deployment.parameters):
-        changes[f"dry-run settings of {len(waiting)} waiting runs"] = brake
-    return Registration(deployment, place, existing, changes, brake, braked=braked)
+    changes |= _schedule_changes(client, deployment, existing)
+    changes |= _trigger_changes(client, deployment, existing)
+    return Registration(deployment, place, existing, changes)
 
 
 def left_over(
-    client: SyncPrefectClient, wished: Collection[str], *, but_of: Collection[str] = ()
+    client: SyncPrefectClient, desired: Collection[str], *, but_of: Collection[str] = ()
 ) -> Iterator[str]:
-    """The names of ready-made deployments on the server that nobody wishes for any more."""
-    ours = (made for made in _tagged(client) if (made.entrypoint or "").startswith(_READY_MADE))
-    for deployment in ours:
+    """The names of ready-made deployments on the server that no file in `flows/` makes."""
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[SHARED]))
+    for deployment in all_of(client.read_deployments, deployment_filter=ours):
+        if not (deployment.entrypoint or "").startswith(_READY_MADE):
+            continue
         name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
-        if name not in wished and not {*but_of} & {*deployment.tags}:
+        if name not in desired and not {*but_of} & {*deployment.tags}:
             yield name
 
 
@@ -134,23 +123,23 @@ def _field_changes(
     place: Place,
     existing: DeploymentResponse,
 ) -> Iterator[tuple[str, Change]]:
-    wished, held = _wished(deployment, place, existing), _held(existing)
-    differing = {name: value for name, value in wished.items() if value != held[name]}
+    desired, held = _desired(deployment, place, existing), _held(existing)
+    differing = {name: value for name, value in desired.items() if value != held[name]}
     if not differing:
         return
     words = [_in_words(name, value, held[name]) for name, value in differing.items()]
     update = DeploymentUpdate(**differing)
-    yield ", ".join(dict.fromkeys(words)), lambda: client.update_deployment(existing.id, update)
+    yield ", ".join(dict.fromkeys(words)), partial(client.update_deployment, existing.id, update)
 
 
-def _in_words(name: str, wished: Any, held: Any) -> str:
+def _in_words(name: str, desired: Any, held: Any) -> str:
     if name == "parameters":
-        differing = (key for key in {**wished, **held} if wished.get(key) != held.get(key))
+        differing = (key for key in {**desired, **held} if desired.get(key) != held.get(key))
         return f"parameters {' '.join(sorted(differing))}"
     return _WORDS.get(name, name.replace("_", " "))
 
 
-def _wished(
+def _desired(
     deployment: RunnerDeployment, place: Place, existing: DeploymentResponse
 ) -> dict[str, Any]:
     flow: Flow[..., Any] = load_flow_from_entrypoint(str(deployment.entrypoint))
@@ -176,21 +165,11 @@ def _wished(
 
 def _held(existing: DeploymentResponse) -> dict[str, Any]:
     limit = existing.global_concurrency_limit
-    return {
-        "description": existing.description,
-        "version": existing.version,
+    return dict(existing) | {
         "tags": sorted(existing.tags),
-        "paused": existing.paused,
-        "parameters": existing.parameters,
-        "parameter_openapi_schema": existing.parameter_openapi_schema,
-        "enforce_parameter_schema": existing.enforce_parameter_schema,
-        "entrypoint": existing.entrypoint,
-        "path": existing.path,
         "pull_steps": existing.pull_steps or [],
         "concurrency_limit": limit.limit if limit else None,
         "concurrency_options": _options(existing),
-        "work_pool_name": existing.work_pool_name,
-        "job_variables": existing.job_variables,
     }
 
 
@@ -204,86 +183,69 @@ def _options(deployment: RunnerDeployment | DeploymentResponse) -> Mapping[str, 
 
 
 def _schedule_changes(
-    client: SyncPrefectClient,
-    deployment: RunnerDeployment,
-    existing: DeploymentResponse,
-    staying: Mapping[UUID, dict[str, Any]],
+    client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
 ) -> dict[str, Change]:
-    [*wished] = deployment.schedules or []
-    held = _schedule_of(existing, adopt=bool(wished))
-    if not wished:
-        return {"no schedule": _deletion(client, existing, held)} if held else {}
-    [schedule] = wished
+    [*desired] = deployment.schedules or []
+    held = _schedule_of(existing)
+    if not desired:
+        delete = client.delete_deployment_schedule
+        return {"no schedule": partial(delete, existing.id, held.id)} if held else {}
+    [schedule] = desired
     if held is None:
         new = DeploymentScheduleCreate.model_validate(schedule.model_dump())
-        return {"schedule": lambda: client.create_deployment_schedules(existing.id, [new])}
-    if held.schedule == schedule.schedule and held.slug == SCHEDULE:
+        return {"schedule": partial(client.create_deployment_schedules, existing.id, [new])}
+    if held.schedule == schedule.schedule:
         return {}
     return {
-        "schedule": lambda: client.update_deployment_schedule(
+        "schedule": partial(
+            client.update_deployment_schedule,
             existing.id,
             held.id,
             schedule=schedule.schedule,
             slug=SCHEDULE,
-            # else the server forgets what people gave it
-            parameters=staying.get(held.id, held.parameters),
+            # otherwise the server drops those that were set in the UI
+            parameters=held.parameters,
         )
     }
 
 
-def _leave_to_schedules(
-    client: SyncPrefectClient, deployment_id: UUID, staying: Mapping[UUID, dict[str, Any]]
-) -> None:
-    for schedule_id, parameters in staying.items():
-        client.update_deployment_schedule(deployment_id, schedule_id, parameters=parameters)
-
-
-def _deletion(
-    client: SyncPrefectClient, existing: DeploymentResponse, schedule: DeploymentSchedule
-) -> Change:
-    return lambda: client.delete_deployment_schedule(existing.id, schedule.id)
-
-
-def _schedule_of(existing: DeploymentResponse, *, adopt: bool) -> DeploymentSchedule | None:
-    """The schedule that `flows/` gave; the others are somebody's own."""
-    for schedule in existing.schedules:
-        if schedule.slug == SCHEDULE:
-            return schedule
-    # deployments that were made before schedules had a name have one
-    nameless = [schedule for schedule in existing.schedules if schedule.slug is None]
-    return nameless[0] if adopt and len(nameless) == 1 else None
-
-
-def _triggers_held(
-    client: SyncPrefectClient, existing: DeploymentResponse, wished: Collection[str]
-) -> dict[str, Automation]:
-    return {
-        automation.name: automation
-        for automation in client.read_resource_related_automations(_resource(existing.id))
-        if automation.description == AS_IN_FLOWS or automation.name in wished
-    }
+def _schedule_of(existing: DeploymentResponse) -> DeploymentSchedule | None:
+    """The schedule from `flows/`; others were added in the UI."""
+    return next((held for held in existing.schedules if held.slug == SCHEDULE), None)
 
 
 def _trigger_changes(
-    client: SyncPrefectClient,
-    wished: Mapping[str, AutomationCore],
-    held: Mapping[str, Automation],
+    client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
 ) -> Iterator[tuple[str, Change]]:
-    for name in held.keys() - wished.keys():
-        yield f"no trigger {name!r}", _bound(client.delete_automation, held[name].id)
-    for name, automation in wished.items():
+    desired = {core.name: core for core in _automations(deployment, existing.id)}
+    held = {
+        automation.name: automation
+        for automation in client.read_resource_related_automations(_resource(existing.id))
+        if automation.description == AS_IN_FLOWS or automation.name in desired
+    }
+    for name in held.keys() - desired.keys():
+        yield f"no trigger {name!r}", partial(client.delete_automation, held[name].id)
+    for name, automation in desired.items():
         if name not in held:
-            yield f"trigger {name!r}", _bound(client.create_automation, automation)
-        elif _essence(automation) != _essence(held[name]):
-            kept = AutomationCore(
-                name=name,
-                description=automation.description,
-                enabled=held[name].enabled,  # whoever switched it off finds it off
-                tags=held[name].tags,
-                trigger=automation.trigger,
-                actions=automation.actions,
-            )
-            yield f"trigger {name!r}", _bound(client.update_automation, held[name].id, kept)
+            yield f"trigger {name!r}", partial(client.create_automation, automation)
+            continue
+        for action, before in zip(_runs(automation), _runs(held[name]), strict=False):
+            if kept := _kept_dry_run(before.parameters or {}):
+                action.parameters = kept | (action.parameters or {})
+        if _essence(automation) != _essence(held[name]):
+            # one that was disabled in the UI stays disabled
+            as_held = {"enabled": held[name].enabled, "tags": held[name].tags}
+            changed = automation.model_copy(update=as_held)
+            yield f"trigger {name!r}", partial(client.update_automation, held[name].id, changed)
+
+
+def _runs(automation: AutomationCore) -> list[RunDeployment]:
+    return [action for action in automation.actions if isinstance(action, RunDeployment)]
+
+
+def _kept_dry_run(held: Mapping[str, Any]) -> dict[str, Any]:
+    """A dry run that was set in the UI stays, unless the file in `flows/` says otherwise."""
+    return {"dry_run": True} if held.get("dry_run") else {}
 
 
 def _automations(deployment: RunnerDeployment, deployment_id: UUID) -> Iterator[AutomationCore]:
@@ -300,12 +262,3 @@ def _essence(automation: AutomationCore) -> dict[str, Any]:
     return automation.model_dump(include={"description", "actions"}) | {
         "trigger": automation.trigger.model_dump(exclude={"id"})
     }
-
-
-def _bound(call: Callable[..., object], *arguments: object) -> Change:
-    return lambda: call(*arguments)
-
-
-def _tagged(client: SyncPrefectClient) -> Iterator[DeploymentResponse]:
-    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[SHARED]))
-    return all_of(client.read_deployments, deployment_filter=ours)

@@ -1,4 +1,4 @@
-"""The parts of a deployment: which blocks it refers to, when it runs, how its runs are limited."""
+"""Builders of deployments: saved blocks, schedules, limits, descriptions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,12 +12,10 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
-from prefect_email import EmailServerCredentials
 
 from prefect_tracktor import (
     CompletedOrders,
     InvalidInput,
-    NotificationLedger,
     OrderFile,
     ShopifyOrders,
     TracktorCredentials,
@@ -28,20 +26,28 @@ from prefect_tracktor.errors import NotSetUp, Unusable
 from prefect_tracktor.models import status_key
 from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
 
-Wish = TypeVar("Wish")
+AnyBlock = TypeVar("AnyBlock", bound=Block)
+Setting = TypeVar("Setting")
 
-# by this name a deployment's schedule is found again, with what was done to it in Prefect's UI
+# marks the schedule and the triggers of a deployment's file, beside those that people add
 SCHEDULE = "as-in-flows"
-# and by this description its triggers, beside the automations that people made for it
 AS_IN_FLOWS = "From the deployment's file in flows/: what it reacts to is edited there."
 
-# where equal intervals are counted from: at any later time the same, so that deploying again does
-# not put off the next run
+# a fixed start of all intervals: deploying again does not put off the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 
+_MODE = (
+    "Dry run, rehearsal or live: *Mode* of the block `tracktor-mailer/{name}`, read when a run"
+    " starts. Open *Blocks* to see or change it."
+)
+_READ_ONLY = (
+    "Whether runs may change anything: *Read only* of the block `tracktor-credentials/{name}`, read"
+    " when a run starts. Open *Blocks* to see or change it."
+)
 
-def saved(block: type[Block], shop: Shop) -> Block:
-    """The shop's document of a block, or the shared one; a deployment stores it by reference.
+
+def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
+    """Load the shop's block, or the shared one; a deployment stores it by reference.
 
     Args:
         block: The block's class.
@@ -51,16 +57,17 @@ def saved(block: type[Block], shop: Shop) -> Block:
         The saved block.
 
     Raises:
-        Unusable: It was not made, or it cannot be right, say as it was edited.
+        Unusable: The block does not exist, or has an invalid value.
     """
     found = _found(document_of_shop, block, shop)
     if found is None:
-        raise Unusable(_missing(block, shop))
-    return found
+        slug = f"{block.get_block_type_slug()}/{shop.name}"
+        raise Unusable(f"there is no block {slug}. Run {_command(shop)} first")
+    return block.model_validate(found)
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
-    """The first of some blocks of which the shop has a document.
+    """Load the first block that the shop has.
 
     Args:
         shop: The shop.
@@ -71,8 +78,8 @@ def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
         The saved block.
 
     Raises:
-        NotSetUp: There is none.
-        Unusable: One cannot be right.
+        NotSetUp: The shop has none of them.
+        Unusable: One has an invalid value.
     """
     for block in blocks:
         if found := _found(find_document, block, shop):
@@ -80,11 +87,11 @@ def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
     raise NotSetUp(f"set {hint} and run {_command(shop)}")
 
 
-def wished(wish: Wish, hint: str) -> Wish:
-    """What makes a deployment wished for.
+def required(setting: Setting, hint: str) -> Setting:
+    """Leave the deployment out if a setting is empty.
 
     Args:
-        wish: The setting.
+        setting: The setting.
         hint: How to set it.
 
     Returns:
@@ -92,26 +99,18 @@ def wished(wish: Wish, hint: str) -> Wish:
 
     Raises:
         NotSetUp: It is empty.
+
+    Example:
+        >>> required(["delivered"], "set TRACKTOR_NOTIFY")
+        ['delivered']
     """
-    if not wish:
+    if not setting:
         raise NotSetUp(hint)
-    return wish
-
-
-def account(shop: Shop) -> str:
-    """The name that the events of the shop's account carry.
-
-    Args:
-        shop: The shop.
-
-    Returns:
-        A name that does not give the account's uuid away.
-    """
-    return TracktorCredentials.model_validate(saved(TracktorCredentials, shop)).account
+    return setting
 
 
 def notified_statuses(shop: Shop) -> list[str]:
-    """The statuses that the shop's customers are to hear of.
+    """The statuses to email the shop's customers about.
 
     Args:
         shop: The shop.
@@ -121,29 +120,32 @@ def notified_statuses(shop: Shop) -> list[str]:
 
     Raises:
         NotSetUp: There is none.
-        Unusable: There is no template for one.
+
+    Example:
+        >>> notified_statuses(Shop(notify=["Delivered"]))
+        ['delivered']
     """
     statuses = [key for status in shop.notify if (key := status_key(status))]
-    return wished(statuses, shop.setting("notify", "delivered or in_transit,delivered"))
+    return required(statuses, shop.setting("notify", "delivered or in_transit,delivered"))
 
 
 def for_scanning(
     shop: Shop, *, delivered: bool = False, unfulfilled: bool = False
 ) -> dict[str, Any]:
-    """The parameters of all flows that look through the shop's orders.
+    """The parameters of flows that scan the shop's orders.
 
     Args:
         shop: The shop.
-        delivered: Whether delivered orders are looked for.
-        unfulfilled: Whether orders are looked for of which nothing was sent yet.
+        delivered: Whether the flow needs delivered orders.
+        unfulfilled: Whether the flow needs orders that are not shipped yet.
 
     Returns:
-        Values by the parameters' names. Orders are found in Shopify, if the shop has a document for
-        that, or else in a file.
+        The credentials, the orders (from Shopify if the shop has that block, else from its file)
+        and the reading options.
 
     Raises:
-        NotSetUp: Delivered or unfulfilled orders are looked for, and Shopify's leave them out.
-        Unusable: A document is missing.
+        NotSetUp: The block for Shopify leaves out orders that the flow needs.
+        Unusable: A block is missing.
     """
     orders = _found(find_document, ShopifyOrders, shop) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
@@ -155,30 +157,7 @@ def for_scanning(
     return {
         "credentials": saved(TracktorCredentials, shop),
         "orders": orders,
-        "settled": saved(CompletedOrders, shop),
-        "dry_run": shop.dry_run,
-    }
-
-
-def for_writing_to_customers(shop: Shop) -> dict[str, Any]:
-    """The parameters of all flows that write to customers.
-
-    Args:
-        shop: The shop.
-
-    Returns:
-        Values by the parameters' names.
-
-    Raises:
-        Unusable: There is no sender, or a document is missing.
-    """
-    if not shop.sender:
-        example = shop.setting("sender", "'Your Shop <orders@your-shop.example>'")
-        raise Unusable(f"there is no sender for the emails: {example}")
-    return {
-        "email_server": saved(EmailServerCredentials, shop),
-        "ledger": saved(NotificationLedger, shop),
-        "sender": shop.sender,
+        "reading": {"completed_orders": saved(CompletedOrders, shop)},
     }
 
 
@@ -191,18 +170,26 @@ def daily(cron: str, shop: Shop) -> Schedule:
 
     Returns:
         The schedule.
+
+    Example:
+        >>> daily("0 7 * * *", Shop(timezone="Europe/Berlin")).timezone
+        'Europe/Berlin'
     """
     return Cron(cron, timezone=shop.timezone)
 
 
 def every(interval: timedelta) -> Schedule:
-    """A schedule at equal intervals, counted from a midnight in UTC.
+    """A schedule at equal intervals, counted from midnight UTC.
 
     Args:
-        interval: Such as six hours: at 0, 6, 12 and 18 o'clock in UTC.
+        interval: Such as six hours: at 0, 6, 12 and 18 o'clock UTC.
 
     Returns:
         The schedule.
+
+    Example:
+        >>> every(timedelta(hours=6)) == every(timedelta(hours=6))
+        True
     """
     return Interval(interval, anchor_date=_INTERVALS_FROM)
 
@@ -218,24 +205,25 @@ def deployment_of(
     triggers: Sequence[DeploymentEventTrigger] = (),
     at_once: int = 1,
 ) -> RunnerDeployment:
-    """A deployment; blocks are stored in it by reference, never their secrets.
+    """A deployment; it stores references to blocks, never their secrets.
 
     Args:
         flow: The ready-made flow.
-        shop: The shop it runs for.
-        name: The deployment's name; the shop's is put before it.
-        description: What people read about it in Prefect's UI.
+        shop: The shop that it runs for.
+        name: The deployment's name, after the shop's.
+        description: What it does. Which block makes it a dry run is added.
         parameters: The flow's parameters.
-        schedule: When it runs by itself.
-        triggers: Which events it runs for.
-        at_once: How many of its runs may be under way; one more waits for the end of another.
+        schedule: When it runs.
+        triggers: The events that start it.
+        at_once: How many of its runs may run at once; further runs wait.
 
     Returns:
-        What `prefect-tracktor serve` and `deploy` take.
+        The deployment, for `prefect-tracktor serve` and `deploy`.
     """
+    switch = (_MODE if "mailer" in parameters else _READ_ONLY).format(name=shop.name)
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
-        description=description.strip(),
+        description=f"{description.strip()}\n\n{switch}",
         parameters=dict(parameters),
         schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
         triggers=[trigger.model_copy(update={"description": AS_IN_FLOWS}) for trigger in triggers],
@@ -246,9 +234,9 @@ def deployment_of(
         version=__version__,
         # a worker needs the installed package, and no checkout
         entrypoint_type=EntrypointType.MODULE_PATH,
-        # Prefect's server takes a reference to a block without required fields (a mail server) for
-        # two things at once and refuses it; the flow itself checks its parameters
-        enforce_parameter_schema=False,
+        # if an event's values do not fit, a run fails with the reason; with the schema enforced
+        # Prefect creates no run, and only its server's log says so
+        enforce_parameter_schema=not triggers,
     )
 
 
@@ -259,11 +247,6 @@ def _found(
         return look(block, shop.name)
     except InvalidInput as problem:
         raise Unusable(str(problem)) from None
-
-
-def _missing(block: type[Block], shop: Shop) -> str:
-    slug = f"{block.get_block_type_slug()}/{shop.name}"
-    return f"there is no block {slug}. Run {_command(shop)} first"
 
 
 def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:

@@ -1,4 +1,4 @@
-"""`prefect-tracktor serve` and `deploy`: run the deployments here, or register them for workers."""
+"""`prefect-tracktor serve` and `deploy`."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor.deploy.apply import Registration, left_over, registration_of
 from prefect_tracktor.deploy.serve import claim, serve_registered, stop
-from prefect_tracktor.deploy.shop import Shop, braked, settings
+from prefect_tracktor.deploy.shop import Shop, settings
 from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
 from prefect_tracktor.deploy.work_pools import Place, place_in
 from prefect_tracktor.errors import Unusable
@@ -31,7 +31,6 @@ class Selection:
 
     only: Names = ()
     shop: Names = ()
-    live: bool = False
 
 
 def serve(selection: Selection) -> int:
@@ -39,7 +38,7 @@ def serve(selection: Selection) -> int:
     shops, makers = _read_flows(selection)
     with _prefect() as client:
         fleet = fleet_of(shops, makers, selection.only, print)
-        registrations = _compared(client, fleet, Place(), selection)
+        registrations = [registration_of(client, made, Place()) for made in fleet.deployments]
         served = _carried_out(registrations)
         _tell_what_is_left_over(client, registrations, fleet, selection)
         if not served:
@@ -66,7 +65,7 @@ def deploy(
         place = place_in(client, work_pool, image, pip_packages)
         fleet = fleet_of(shops, makers, selection.only, print)
         refused = _refused(fleet, place)
-        registrations = _compared(client, fleet, place, selection)
+        registrations = [registration_of(client, made, place) for made in fleet.deployments]
         if dry_run:
             for registration in registrations:
                 print(f"would be {_told(registration)}")
@@ -85,7 +84,7 @@ def _say_at_once(words: str) -> None:
 
 
 def _read_flows(selection: Selection) -> tuple[list[Shop], dict[str, Make]]:
-    """The chosen shops, and what makes the deployments of each."""
+    """The selected shops, and the functions that make their deployments."""
     variables = settings()
     if not folder_of("flows").is_relative_to(Path.cwd()):
         print("There is no flows/ here, so these are the built-in deployments. To edit them, have")
@@ -96,12 +95,12 @@ def _read_flows(selection: Selection) -> tuple[list[Shop], dict[str, Make]]:
     shops = chosen(modules["shops"].shops(), selection.shop)
     for warning in warnings(file_of(None), variables, variables_of(documents())):
         print(f"Warning: {warning}")
-    return [braked(shop, variables) for shop in shops], makers
+    return shops, makers
 
 
 @contextmanager
 def _prefect() -> Iterator[SyncPrefectClient]:
-    """Prefect's API, seen to answer."""
+    """A client of Prefect's API, which was checked to answer."""
     _refuse_a_temporary_server()
     with get_client(sync_client=True) as client:
         _check(client)
@@ -109,7 +108,7 @@ def _prefect() -> Iterator[SyncPrefectClient]:
 
 
 def _refused(fleet: Fleet, place: Place) -> set[str]:
-    """Take out of the fleet what must not run in a place; their names."""
+    """Remove deployments that must not run in a place, and return their names."""
     refusals = {made.full_name: place.refusal_of(made) for made in fleet.deployments}
     refused = {name for name, reason in refusals.items() if reason}
     for name in sorted(refused):
@@ -118,14 +117,8 @@ def _refused(fleet: Fleet, place: Place) -> set[str]:
     return refused
 
 
-def _compared(
-    client: SyncPrefectClient, fleet: Fleet, place: Place, selection: Selection
-) -> list[Registration]:
-    return [registration_of(client, made, place, live=selection.live) for made in fleet.deployments]
-
-
 def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
-    """Those that the server took, by their id; it is told what became of each."""
+    """Apply each deployment and print the result; return those that the server accepted."""
     done = {}
     for registration in registrations:
         told = _told(registration)
@@ -138,10 +131,8 @@ def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployme
 
 
 def _told(registration: Registration) -> str:
-    remarks = [*registration.changes, *([registration.paused] if registration.paused else [])]
-    if registration.braked:
-        remarks.append("still a dry run or rehearsal: --live lets it act")
-    what = f" ({', '.join(remarks)})" if remarks else ""
+    remarks = ", ".join(registration.remarks)
+    what = f" ({remarks})" if remarks else ""
     return f"{registration.outcome:10} {registration.deployment.full_name}{what}"
 
 
@@ -153,16 +144,16 @@ def _tell_what_is_left_over(
     refused: Collection[str] = (),
 ) -> None:
     if selection.only or selection.shop:
-        return  # what was not looked at may well be wished for
-    wished = {registration.deployment.full_name for registration in registrations} | {*refused}
-    for name in left_over(client, wished, but_of=[shop.name for shop in fleet.failed]):
+        return  # files that were not read may make them
+    desired = {registration.deployment.full_name for registration in registrations} | {*refused}
+    for name in left_over(client, desired, but_of=[shop.name for shop in fleet.failed]):
         print(f"left over  {name}: no file in flows/ makes it with the current settings.")
         print("           Workers still run it. If you do not need it, delete it:")
         print(f"           prefect deployment delete '{name}'")
 
 
 def _refuse_a_temporary_server() -> None:
-    """Without an address Prefect starts a server of its own, on which no schedule ever runs."""
+    """Refuse Prefect's temporary server, on which no schedule ever runs."""
     if not PREFECT_API_URL.value():
         raise Unusable(
             "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
@@ -172,7 +163,7 @@ def _refuse_a_temporary_server() -> None:
 
 
 def _check(client: SyncPrefectClient) -> None:
-    """See to it that Prefect's API answers, before anything is asked of it."""
+    """Refuse an API that does not answer."""
     if problem := client.api_healthcheck():
         raise Unusable(
             f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is the"

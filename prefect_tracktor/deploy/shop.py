@@ -1,14 +1,13 @@
-"""A shop: the row of `flows/shops.py`, and where it is read from the environment."""
+"""A shop: the row of `flows/shops.py`, or read from the environment."""
 
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from prefect_tracktor import InvalidInput, StatusStage
 from prefect_tracktor.errors import Unusable
-from prefect_tracktor.messages.email import parse_mailbox
 from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
 from prefect_tracktor.setup.environment import file_of, read
 from prefect_tracktor.sources.cells import flag_of
@@ -16,16 +15,14 @@ from prefect_tracktor.sources.cells import flag_of
 
 @dataclass(frozen=True, slots=True)
 class Shop:
-    """A shop, and what is wished for it.
+    """A shop and its settings.
 
     Attributes:
-        name: The name of its block documents. Unless it is "tracktor", it also goes into the names
-            and tags of the shop's deployments.
-        sender: Who writes to the customers, such as "Your Shop <orders@your-shop.example>".
+        name: The name of its saved blocks. Unless it is "tracktor", the names and tags of its
+            deployments contain it, too.
         timezone: The time zone of the daily schedules, such as "Europe/Berlin".
-        dry_run: The first days: True, and look at the tables that the runs leave.
-        notify: The statuses that customers are to hear of, such as "delivered".
-        announce_exceptions: Whether each parcel that gets into trouble becomes an event.
+        notify: The statuses to email customers about, such as "delivered".
+        announce_exceptions: Whether to emit an event for each parcel with a new exception.
         stages: The shop's own stages, youngest first; by default those in `flows/advance.py`.
         from_environment: Whether the settings come from `TRACKTOR_…` variables.
 
@@ -36,9 +33,7 @@ class Shop:
     """
 
     name: str = SHARED
-    sender: str = ""
     timezone: str = "UTC"
-    dry_run: bool = False
     notify: Sequence[str] = ()
     announce_exceptions: bool = False
     stages: Sequence[StatusStage] = ()
@@ -55,13 +50,13 @@ class Shop:
         return sorted({SHARED, self.name})
 
     def setting(self, field: str, example: str) -> str:
-        """How to set a field, such as "set TRACKTOR_SENDER, such as …"."""
+        """How to set a field, such as "set TRACKTOR_TIMEZONE, such as …"."""
         if self.from_environment:
             return f"set TRACKTOR_{field.upper()}, such as {example}"
         return f"give the shop {self.name} its {field} in flows/shops.py, such as {example}"
 
     def check(self) -> None:
-        """Refuse a setting that cannot be right; the message says which and what to do."""
+        """Refuse an invalid setting."""
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise Unusable(
                 f"a shop's name has lowercase letters, digits and single dashes, like the names of"
@@ -74,14 +69,6 @@ class Shop:
             raise Unusable(f"there is no time zone {self.timezone!r}; {example}") from None
         if isinstance(self.notify, str):
             raise Unusable(f"notify: write a list, such as [{self.notify!r}]")
-        if self.sender:
-            self._check_sender()
-
-    def _check_sender(self) -> None:
-        try:
-            parse_mailbox(self.sender, field="sender")
-        except InvalidInput as problem:
-            raise Unusable(str(problem)) from None
 
 
 def shop_of_the_environment() -> Shop:
@@ -97,9 +84,7 @@ def shop_of_the_environment() -> Shop:
     """
     variables = settings()
     return Shop(
-        sender=variables.get("TRACKTOR_SENDER", ""),
         timezone=variables.get("TRACKTOR_TIMEZONE") or "UTC",
-        dry_run=_switch(variables, "TRACKTOR_DRY_RUN"),
         notify=_listed(variables.get("TRACKTOR_NOTIFY", "")),
         announce_exceptions=_switch(variables, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
         from_environment=True,
@@ -109,11 +94,6 @@ def shop_of_the_environment() -> Shop:
 def settings() -> dict[str, str]:
     """What is set in the environment, or else in the file `.env` of the working directory."""
     return read(file_of(None), os.environ)
-
-
-def braked(shop: Shop, variables: Mapping[str, str]) -> Shop:
-    """A shop with `TRACKTOR_DRY_RUN` taken in, which makes the runs of all shops dry."""
-    return replace(shop, dry_run=shop.dry_run or _switch(variables, "TRACKTOR_DRY_RUN"))
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The deployments of all shops; one that is not set up does not keep the others from theirs."""
+"""The deployments of all shops; a shop that is not set up does not affect the others."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,8 @@ from prefect.blocks.core import Block
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
-from prefect_tracktor.deploy.builders import account
+from prefect_tracktor import Mailer, TracktorCredentials
+from prefect_tracktor.deploy.builders import saved
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp, Unusable
 from prefect_tracktor.setup.environment import check_names
@@ -22,7 +23,7 @@ Say = Callable[[str], None]
 
 @dataclass(slots=True)
 class Fleet:
-    """What could be made of the shops."""
+    """The deployments of the shops, and the shops that are not set up."""
 
     deployments: list[RunnerDeployment] = field(default_factory=list)
     failed: list[Shop] = field(default_factory=list)
@@ -63,14 +64,15 @@ def fleet_of(
             say(f"{title}NOT SET UP, nothing of it is served or changed: {problem}")
             continue
         fleet.deployments += made.values()
-        for line in _sources(made.values(), shop):
+        for line in _remarks(made.values(), shop):
             say(title + line)
     return fleet
 
 
 def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
     """Two shops with one account would both write to its customers."""
-    first = accounts.setdefault(account(shop), shop.name)
+    account = saved(TracktorCredentials, shop).account
+    first = accounts.setdefault(account, shop.name)
     if first != shop.name:
         raise Unusable(
             f"its blocks are for the same Tracktor account as those of {first}; correct"
@@ -126,9 +128,12 @@ def _titled(say: Say, title: str, line: str) -> None:
     say(title + line)
 
 
-def _sources(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:
-    sources = [deployment.parameters.get("orders") for deployment in deployments]
-    for slug in {
-        type(block).get_block_type_slug() for block in sources if isinstance(block, Block)
-    }:
+def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:
+    """Where orders come from, and whether emails go to customers."""
+    parameters = [deployment.parameters for deployment in deployments]
+    orders = [values["orders"] for values in parameters if "orders" in values]
+    for slug in {type(block).get_block_type_slug() for block in orders if isinstance(block, Block)}:
         yield f"Orders come from the block {slug}/{shop.name}."
+    mailers = [values.get("mailer") for values in parameters]
+    for mode in {mailer.mode for mailer in mailers if isinstance(mailer, Mailer)}:
+        yield f"Emails: {mode.label}, as the block tracktor-mailer/{shop.name} says now."

@@ -1,4 +1,4 @@
-"""Work pools: where runs are carried out, and how each kind is told of an image and of packages."""
+"""Work pools: image, packages and ledger, as each type of pool takes them."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +12,9 @@ from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
-from prefect_tracktor import CompletedOrders, NotificationLedger
+from prefect_tracktor import CompletedOrders, Mailer, NotificationLedger
 from prefect_tracktor.errors import Unusable
+from prefect_tracktor.saved_blocks import shared_ledger
 
 _OURS = frozenset({"image", "pip_packages"})
 # what the entrypoint of Prefect's own images installs before the run
@@ -38,8 +39,7 @@ class Place:
 
     def refusal_of(self, deployment: RunnerDeployment) -> str:
         """Why a deployment must not run here: a ledger that is new in each run prevents nothing."""
-        ledgers = [v for v in deployment.parameters.values() if isinstance(v, NotificationLedger)]
-        if self.keeps_files or not any(ledger.is_file for ledger in ledgers):
+        if self.keeps_files or not any(led.is_file for led in _ledgers(deployment.parameters)):
             return ""
         return (
             f"its ledger is a SQLite file, and the machines of the work pool {self.work_pool!r} are"
@@ -48,17 +48,19 @@ class Place:
         )
 
     def remarks_on(self, deployments: Sequence[RunnerDeployment]) -> Iterator[str]:
-        """What is of no use here, though it does no harm."""
-        values = [value for made in deployments for value in made.parameters.values()]
-        settled = [value for value in values if isinstance(value, CompletedOrders)]
-        if not self.keeps_files and any(memory.is_file for memory in settled):
+        """Settings that have no effect here."""
+        reading = [made.parameters.get("reading", {}) for made in deployments]
+        completed = [options.get("completed_orders") for options in reading]
+        if not self.keeps_files and any(
+            isinstance(block, CompletedOrders) and block.is_file for block in completed
+        ):
             yield (
                 "Completed orders are kept in a SQLite file, which each run discards: every run"
                 " reads all orders. To keep them, set TRACKTOR_LEDGER_URL to a PostgreSQL."
             )
 
     def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
-        """The job variables, and of others those that are nobody's business here."""
+        """The job variables, merged with those that were set elsewhere."""
         theirs = {name: value for name, value in others.items() if name not in _OURS}
         environment = {
             name: value for name, value in theirs.pop("env", {}).items() if name != _EXTRA
@@ -70,7 +72,7 @@ class Place:
 def place_in(
     client: SyncPrefectClient, work_pool: str, image: str, packages: Sequence[str]
 ) -> Place:
-    """A place in a work pool that exists, with what it can be told."""
+    """A place in an existing work pool, with the job variables that its type takes."""
     try:
         pool = client.read_work_pool(work_pool)
     except ObjectNotFound:
@@ -90,6 +92,14 @@ def place_in(
 def keeps_files(pool: WorkPool) -> bool:
     """Whether files outlast a run: only a process runs on its worker's own machine."""
     return pool.type == "process" and _OURS.isdisjoint(_variables(pool))
+
+
+def _ledgers(parameters: Mapping[str, Any]) -> Iterator[NotificationLedger]:
+    for value in parameters.values():
+        if isinstance(value, NotificationLedger):
+            yield value
+        elif isinstance(value, Mailer):
+            yield value.ledger or shared_ledger()
 
 
 def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:

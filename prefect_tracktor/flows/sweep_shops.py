@@ -1,4 +1,4 @@
-"""`sweep_shops`: run a ready-made flow for many shops, each with its own block documents."""
+"""`sweep_shops`: run a ready-made flow for many shops, each with its own blocks."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from prefect import Flow, get_run_logger
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.credentials import TracktorCredentials
@@ -19,12 +19,15 @@ from prefect_tracktor.flows.advance_custom_statuses import advance_custom_status
 from prefect_tracktor.flows.announce_exceptions import announce_exceptions
 from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
 from prefect_tracktor.flows.email_status_changes import email_status_changes
+from prefect_tracktor.flows.notify_customers import notify_customers
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
 from prefect_tracktor.sources import ShopifyOrders
+from prefect_tracktor.storage.completed_orders import CompletedOrders
 
 Row = dict[str, str | int]
 
@@ -34,6 +37,7 @@ SweepableFlow = Literal[
     "announce_exceptions",
     "email_expired_exceptions",
     "email_status_changes",
+    "notify_customers",
     "reconcile_manual_statuses",
     "sync_webhooks",
 ]
@@ -42,12 +46,12 @@ _FLOWS: dict[SweepableFlow, Flow[..., Any]] = {
     "announce_exceptions": announce_exceptions,
     "email_expired_exceptions": email_expired_exceptions,
     "email_status_changes": email_status_changes,
+    "notify_customers": notify_customers,
     "reconcile_manual_statuses": reconcile_manual_statuses,
     "sync_webhooks": sync_webhooks,
 }
-# the parameters with which a flow sends nothing, or nothing to customers
-BRAKES = ("dry_run", "redirect_to")
 _MOST_SHOPS_AT_ONCE = 32
+_FLAG = TypeAdapter(bool)
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
@@ -55,14 +59,14 @@ class SweptShop:
     """One of many shops.
 
     Attributes:
-        name: What its block documents are called.
-        parameters: Parameters of the flow that are this shop's own, such as its `sender`.
+        name: The name of its blocks.
+        parameters: Parameters of the flow that are this shop's own, such as `max_emails`.
 
     Raises:
-        pydantic.ValidationError: The name cannot be that of a block document.
+        pydantic.ValidationError: The name cannot be that of a block.
 
     Example:
-        >>> SweptShop("berlin", {"sender": "Shop Berlin <orders@berlin.example>"}).name
+        >>> SweptShop("berlin", {"max_emails": 50}).name
         'berlin'
     """
 
@@ -71,13 +75,13 @@ class SweptShop:
 
 
 class ShopOutcome(BaseModel):
-    """What came of one shop's run.
+    """The outcome of one shop's run.
 
     Attributes:
         shop: The shop's name.
-        outcome: Whether its run was done, or left something to be done, or failed.
+        outcome: Whether its run did everything, left something to do, or failed.
         reason: Why it was not done.
-        report: What its run found and did, in the flow's own words: a `MailReport`, a
+        report: What its run found and did, as the flow returns it: a `MailReport`, a
             `StatusReport` and so on; `None` if it failed.
 
     Example:
@@ -97,7 +101,7 @@ class SweepReport(BaseModel):
     """What a sweep over many shops did.
 
     Attributes:
-        shops: What came of each shop, in the order in which they were given.
+        shops: The outcome of each shop, in the given order.
 
     Example:
         >>> done = ShopOutcome(shop="berlin", outcome="done")
@@ -112,12 +116,12 @@ class SweepReport(BaseModel):
 
     @property
     def done(self) -> tuple[str, ...]:
-        """The shops whose run left nothing to be done."""
+        """The shops whose run left nothing to do."""
         return self._with("done")
 
     @property
     def incomplete(self) -> tuple[str, ...]:
-        """The shops whose run did what it could, and left something to be done."""
+        """The shops whose run left something to do."""
         return self._with("incomplete")
 
     @property
@@ -132,12 +136,12 @@ class SweepReport(BaseModel):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to be done in any shop."""
+        """Whether nothing is left to do in any shop."""
         return len(self.done) == len(self.shops)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many shops fared how."""
+        """The number of shops with each outcome."""
         return {
             "shops": len(self.shops),
             "done": len(self.done),
@@ -160,24 +164,23 @@ def sweep_shops(
     """Run a ready-made flow for each of many shops, in a run of its own with its own blocks.
 
     Every parameter that takes a block gets the block with the shop's name; of several kinds the
-    first that exists. A shop without its own mail server, template, ledger or completed orders
-    uses those named `tracktor`, as in deployments. An optional parameter without a block is left
-    out. A failure in one shop does not affect the others.
+    first that exists. A shop without its own template, ledger or completed orders uses those named
+    `tracktor`, as in deployments. An optional parameter without a block is left out. A failure in
+    one shop does not affect the others.
 
     Args:
         flow_name: The flow to run.
         shops: The shops, each with its own parameters.
         parameters: Parameters of the flow for all shops. Those of a shop override them, except a
-            dry run or a rehearsal of all shops. For a block, give its name.
+            dry run of all shops. For a block, give its name.
         shops_at_once: How many shops run at once. Limits such as `max_emails` apply to each.
 
     Returns:
         The outcome of each shop.
 
     Raises:
-        InvalidInput: There are no shops, one is named twice, two are the same Tracktor account, the
-            flow has no such parameter, or a shop would lift the dry run or the rehearsal that all
-            are to have; nothing was run.
+        InvalidInput: There are no shops, one is named twice, two are the same Tracktor account, or
+            the flow has no such parameter; nothing was run.
         IncompleteRun: All shops were tried, and in some of them something is left or went wrong.
             Its `report` says where.
 
@@ -190,7 +193,7 @@ def sweep_shops(
         ...     parameters={"ledger": ledger, "dry_run": True},
         ... )
         >>> found = report.reports["berlin"]
-        >>> report.done, len(found.read) + len(found.settled)
+        >>> report.done, len(found.read) + len(found.completed)
         (('berlin',), 1000)
     """
     if not 1 <= shops_at_once <= _MOST_SHOPS_AT_ONCE:
@@ -200,7 +203,6 @@ def sweep_shops(
     wanted = _wanted_by(_FLOWS[flow_name])
     _check_names(shops)
     _check_parameters(shops, parameters or {}, wanted, flow_name)
-    _check_brakes(shops, parameters or {})
     runs = [_prepared(shop, parameters or {}, wanted) for shop in shops]
     _refuse_the_same_account_twice(runs)
     report = SweepReport(shops=tuple(_carried_out(_FLOWS[flow_name], runs, shops_at_once)))
@@ -212,7 +214,7 @@ def sweep_shops(
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A parameter of a flow: which blocks it takes, if any, and whether it must be given."""
+    """A parameter of a flow: the blocks that it takes, if any, and whether it is required."""
 
     name: str
     blocks: tuple[type[Block], ...]
@@ -221,7 +223,7 @@ class _Wanted:
 
 @dataclass(slots=True)
 class _ShopRun:
-    """One shop's run before it begins: its parameters, or what keeps it from beginning."""
+    """One shop's run before it starts: its parameters, or why it cannot start."""
 
     shop: str
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -237,7 +239,7 @@ def _wanted_by(swept: Flow[..., Any]) -> list[_Wanted]:
 
 
 def _blocks_of(annotation: Any) -> tuple[type[Block], ...]:
-    """The kinds of blocks that may be given, the shop itself before a file, as in deployments."""
+    """The kinds of blocks that it takes, Shopify before a file, as in deployments."""
     kinds = get_args(annotation) or (annotation,)
     blocks = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block)]
     return tuple(sorted(blocks, key=lambda block: block is not ShopifyOrders))
@@ -266,22 +268,12 @@ def _check_parameters(
             )
 
 
-def _check_brakes(shops: Sequence[SweptShop], common: Mapping[str, Any]) -> None:
-    """Whoever rehearses with all shops is not to find a message of one of them with customers."""
-    for place, shop in enumerate(shops):
-        for name in BRAKES:
-            braked = common.get(name)
-            if braked and shop.parameters.get(name, braked) != braked:
-                raise InvalidInput(
-                    f"shops[{place}].parameters: {name} differs from that in parameters, which is "
-                    f"for all shops; take it out of one of the two. Nothing was run"
-                )
-
-
 def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Wanted]) -> _ShopRun:
-    """Find a shop's documents; what is missing is this shop's trouble alone."""
+    """Find a shop's blocks; a missing one fails this shop alone."""
     run = _ShopRun(shop.name)
     given = {**common, **shop.parameters}
+    if any(_is_dry(values) for values in (common, shop.parameters)):
+        given["dry_run"] = True
     for one in wanted:
         try:
             run.parameters |= _given(one, given, shop.name)
@@ -290,8 +282,17 @@ def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Want
     return run
 
 
+def _is_dry(values: Mapping[str, Any]) -> bool:
+    try:
+        return _FLAG.validate_python(values.get("dry_run", False))
+    except ValidationError:
+        raise InvalidInput("dry_run must be true or false; nothing was run") from None
+
+
 def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
-    """The value of a parameter; none where it need not be given."""
+    """The value of a parameter; none for an optional one without a value."""
+    if one.name == "reading":
+        return {one.name: _reading(given.get(one.name) or {}, shop)}
     named = one.name in given
     value = given.get(one.name, shop)
     if one.blocks and isinstance(value, str):
@@ -303,6 +304,15 @@ def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
     if one.required and not named:
         raise InvalidInput(f"{one.name} is given neither for all shops nor for this one")
     return {one.name: value} if named else {}
+
+
+def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, Any]:
+    """The reading options, with the shop's completed orders unless others are given."""
+    options = dict(given)
+    completed = _Wanted("completed_orders", (CompletedOrders,), required=False)
+    if isinstance(given, ReadingOptions) and given.completed_orders is None:
+        del options["completed_orders"]
+    return options | _given(completed, options, shop)
 
 
 def _either(blocks: Sequence[type[Block]], name: str) -> str:
@@ -335,7 +345,7 @@ def _outcomes(
     swept: Flow[..., Any], runs: Sequence[_ShopRun], shops_at_once: int
 ) -> Iterator[ShopOutcome]:
     if shops_at_once == 1:
-        # in the thread that is told when the sweep is to stop
+        # in the thread in which Prefect cancels a run
         yield from (_outcome(swept, run) for run in runs)
         return
     threads = ThreadPoolExecutor(shops_at_once)
@@ -347,7 +357,7 @@ def _outcomes(
 
 
 def _outcome(swept: Flow[..., Any], run: _ShopRun) -> ShopOutcome:
-    """Run a shop's flow; whatever goes wrong in it is said, and the next shop's turn comes."""
+    """Run a shop's flow; an error becomes the outcome of this shop."""
     if run.problems:
         return ShopOutcome(shop=run.shop, outcome="failed", reason="; ".join(run.problems))
     sweep = FlowRunContext.get()
@@ -362,7 +372,7 @@ def _outcome(swept: Flow[..., Any], run: _ShopRun) -> ShopOutcome:
         )
     except TracktorError as error:
         return ShopOutcome(shop=run.shop, outcome="failed", reason=str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the other shops are not concerned
+    except Exception as error:  # noqa: BLE001 - no error of one shop stops the others
         # the error's text may repeat a customer's data
         get_run_logger().warning("%s failed (%s): see its run.", run.shop, type(error).__name__)
         reason = f"{type(error).__name__}; its run says more"

@@ -1,5 +1,11 @@
 """The names that `blocks/documents.py` is written with."""
 
-from prefect_tracktor.setup.document import Document, one_shopify_login, split_topics
+from prefect_tracktor.setup.document import (
+    Document,
+    mode_remark,
+    one_shopify_login,
+    read_only_remark,
+    split_topics,
+)
 
-__all__ = ["Document", "one_shopify_login", "split_topics"]
+__all__ = ["Document", "mode_remark", "one_shopify_login", "read_only_remark", "split_topics"]

@@ -1,8 +1,9 @@
-"""Save block documents, verify them, and say what became of each."""
+"""Saving and verifying blocks."""
 
 import os
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_URL
@@ -32,8 +33,8 @@ def save_from_variables(
     verify: bool,
     dry_run: bool,
 ) -> int:
-    """Read the variables, say from where and what looks wrong, and save the documents."""
-    # `.env` is of the one shop, and never of another
+    """Read the variables, print where from and what looks wrong, and save the blocks."""
+    # `.env` is for the one shop, never for one of another name
     file = file_of(env_file) if env_file or name == SHARED else None
     variables = read(file, os.environ, file_wins=env_file is not None)
     if file is not None:
@@ -54,7 +55,7 @@ def save_blocks(
     verify: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Save every document that can be made; say of the others what is missing."""
+    """Save every block that can be made; print what is missing for the others."""
     maker = Maker(environment, documents, name=name, dry_run=dry_run, say=print)
     chosen = [document for document in documents if only is None or document.slug in only]
     valid = [maker.make(document) for document in chosen]
@@ -70,7 +71,7 @@ def save_blocks(
 
 
 class Maker:
-    """Makes documents of one name, and remembers the blocks that are in them."""
+    """Makes the blocks of one name."""
 
     def __init__(
         self,
@@ -87,16 +88,17 @@ class Maker:
         self._dry_run = dry_run
         self._say = say
         self._there: dict[type[Block], Block] = {}
+        self._new: set[type[Block]] = set()
         self._invalid: set[type[Block]] = set()
         self._shared: set[type[Block]] = set()
 
     @property
     def has_two_sources_of_orders(self) -> bool:
-        """Whether orders could be found in a file as well as in Shopify."""
+        """Whether orders could come from a file as well as from Shopify."""
         return {OrderFile, ShopifyOrders} <= self._there.keys()
 
     def make(self, document: Document) -> bool:
-        """Make or update a document, if what it needs is set; tell whether no value was invalid."""
+        """Make or update a block, if what it needs is set; return whether no value was invalid."""
         try:
             self._make(document)
         except ValueError as invalid:
@@ -112,14 +114,16 @@ class Maker:
             return
         if existing is None and document.missing(self._environment):
             return
-        block = _with(document.block, existing, self._given(document, existing))
+        block = _with(document, existing, self._given(document, existing))
         if not self._dry_run:
             block.save(self._name, overwrite=True)
         self._there[document.block] = block
+        if existing is None:
+            self._new.add(document.block)
         self._tell(document, existing, block)
 
     def _is_shared(self, document: Document) -> bool:
-        """Whether a shop of another name uses a document that all share."""
+        """Whether the shop uses the block that shops share."""
         if self._name == SHARED or document.block not in SHAREABLE:
             return False
         if document.values(self._environment) or _existing(document.block, SHARED) is None:
@@ -129,14 +133,19 @@ class Maker:
         return True
 
     def _given(self, document: Document, existing: Block | None) -> Values:
-        given = document.values(self._environment)
-        if existing is not None:
-            return given  # it refers to the others already, or people had it refer to some else
-        return {name: self._other(block) for name, block in document.others.items()} | given
+        """The values of the variables, and the blocks that are part of this one."""
+        others = {
+            name: self._other(block)
+            for name, block in document.others.items()
+            # one that people chose in the UI stays
+            if getattr(existing, name, None) is None or block in self._new
+        }
+        return others | document.values(self._environment)
 
     def _other(self, block: type[Block]) -> Block:
-        """A document that is a part of another one."""
         found = self._there.get(block) or _existing(block, self._name)
+        if found is None and block in SHAREABLE:
+            found = _existing(block, SHARED)
         if found is None:
             slug = f"{block.get_block_type_slug()}/{self._name}"
             raise ValueError(f"it needs {slug}, which could not be made")
@@ -151,9 +160,11 @@ class Maker:
                 self._tell_what_stays(document, block)
         else:
             self._report("keep" if self._dry_run else "kept", document)
+        if remark := document.remark(block):
+            self._say(f"         {remark}")
 
     def _tell_what_stays(self, document: Document, block: Block) -> None:
-        """Of another's document, say a rehearsal's: an address or a port would hardly be right."""
+        """Values of another identity, such as a sandbox's port, are hardly right."""
         given = document.values(self._environment)
         stays = [
             name
@@ -166,7 +177,7 @@ class Maker:
             self._say(f"         to start again: prefect block delete {document.slug}/{self._name}")
 
     def ask_for(self, document: Document) -> bool:
-        """Say what is missing for a document that could not be made; tell whether it may be."""
+        """Print what is missing for a block that was not made; return whether it may be missing."""
         if document.block in self._there.keys() | self._invalid | self._shared:
             return True
         if document.instead in self._there:
@@ -179,12 +190,12 @@ class Maker:
         return document.optional
 
     def verify(self, document: Document) -> bool:
-        """Verify a document if it is there, and tell whether nothing is wrong with it."""
-        block = self._there.get(document.block)
+        """Verify a block if it is there, and return whether it works."""
+        block: Any = self._there.get(document.block)
         if block is None:
             return True
         try:
-            document.verify(block)
+            block.verify()
         except Exception as error:  # noqa: BLE001  # one that fails hides no other
             self._report("fails", document)
             self._explain(document, _reasons(error))
@@ -211,9 +222,12 @@ def _existing(block: type[Block], name: str) -> Block | None:
     return find_document(block, name, validate=False)
 
 
-def _with(block: type[Block], existing: Block | None, given: Values) -> Block:
-    """A new block; what is not given stays as it is in the existing one."""
+def _with(document: Document, existing: Block | None, given: Values) -> Block:
+    """A new block; fields that are not given keep the existing block's values."""
+    block = document.block
     fields = {name: getattr(existing, name) for name in block.model_fields} if existing else {}
+    if document.identity in given and given[document.identity] != fields.get(document.identity):
+        fields = {name: value for name, value in fields.items() if name not in document.reset}
     parts = {
         name: dict(fields[name] or {}) | value
         for name, value in given.items()
@@ -242,5 +256,5 @@ def _problems(invalid: ValueError) -> list[str]:
 def _reasons(error: Exception) -> list[str]:
     if isinstance(error, TracktorError):
         return [str(error)]
-    # other libraries' words may hold an address with its password
+    # the text of other libraries' errors may contain a password
     return [f"{type(error).__name__}; check the fields of this block"]

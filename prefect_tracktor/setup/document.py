@@ -1,11 +1,12 @@
-"""A block document: its block, the variables that its fields come from, how to verify it."""
+"""Descriptions of the blocks to save: class, variables, required values."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.blocks.core import Block
 
+from prefect_tracktor import Mailer, Mode, TracktorCredentials
 from prefect_tracktor.setup.environment import Environment
 
 Values = dict[str, Any]
@@ -15,43 +16,50 @@ def _unchanged(values: Values) -> Values:
     return values
 
 
-def _own_verify(block: Any) -> None:
-    block.verify()
+def _nothing(_block: Any) -> str:
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One block document and where its values come from.
+    """A block to save, and the variables that its values come from.
 
     Attributes:
-        block: The block's class.
+        block: The block's class, with a method `verify` that raises an error if it does not work.
         fields: The variable of each field; `limits.max_attempts` is a field of the field `limits`.
-        required: The variables without which it cannot be made, each with where to get it.
+        required: The variables without which it cannot be saved, each with where to get it.
         identity: The field that says whose it is, such as the account's uuid.
-        others: The fields that hold another document of the same name.
+        reset: The fields that go back to their default with a new identity.
+        others: The fields that hold another block of the same name.
         adapt: Brings the given values into the form that the block takes.
-        verify: Sees whether a block works; raises an error if not.
-        instead: The block that makes this one needless where it has a document.
+        remark: What people should know about the saved block.
+        instead: The block that makes this one unnecessary.
         optional: Whether only some flows need it.
+
+    Example:
+        >>> from prefect_tracktor import OrderFile
+        >>> Document(OrderFile, {"path": "TRACKTOR_ORDERS"}).slug
+        'tracktor-order-file'
     """
 
     block: type[Block]
     fields: Mapping[str, str] = field(default_factory=dict)
     required: Mapping[str, str] = field(default_factory=dict)
     identity: str = ""
+    reset: Collection[str] = ()
     others: Mapping[str, type[Block]] = field(default_factory=dict)
     adapt: Callable[[Values], Values] = _unchanged
-    verify: Callable[[Any], None] = _own_verify
+    remark: Callable[[Any], str] = _nothing
     instead: type[Block] | None = None
     optional: bool = False
 
     @property
     def slug(self) -> str:
-        """The slug of the block's type, by which documents are loaded."""
+        """The slug of the block's type."""
         return self.block.get_block_type_slug()
 
     def values(self, environment: Environment) -> Values:
-        """The fields whose variable is set, as text; the others are to stay as they are."""
+        """The values of the fields whose variable is set, as text."""
         values: Values = {}
         for path, variable in self.fields.items():
             if given := environment.get(variable, ""):
@@ -61,8 +69,30 @@ class Document:
         return self.adapt(values)
 
     def missing(self, environment: Environment) -> dict[str, str]:
-        """The required variables that are not set, with where to get each."""
+        """The required variables that are not set, each with where to get it."""
         return {name: hint for name, hint in self.required.items() if not environment.get(name)}
+
+
+def mode_remark(mailer: Mailer) -> str:
+    """Say whether a mailer sends, and how to change that."""
+    if mailer.mode is Mode.LIVE:
+        return "live: emails go to customers. To stop them, set TRACKTOR_MODE to dry run"
+    if mailer.mode is Mode.REHEARSAL:
+        return "rehearsal: all emails go to the rehearsal address, none to customers"
+    return (
+        "dry run: no email is sent. When the tables of a run are right, set TRACKTOR_MODE=live and"
+        " run this again, or choose live as Mode in Prefect's UI (Blocks, this block, Edit)"
+    )
+
+
+def read_only_remark(credentials: TracktorCredentials) -> str:
+    """Say whether an account is read only, and how to change that."""
+    if not credentials.read_only:
+        return ""
+    return (
+        "read only: nothing is changed in Tracktor, no event is emitted. When the plans are right,"
+        " set TRACKTOR_READ_ONLY=false and run this again, or turn Read only off in Prefect's UI"
+    )
 
 
 def split_topics(values: Values) -> Values:

@@ -14,11 +14,9 @@ Environment = Mapping[str, str]
 
 PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 
-# What no block is made from, and other commands read.
+# Variables that other commands read, and no block is made from.
 READ_ELSEWHERE = {
-    "TRACKTOR_SENDER": "serve",
     "TRACKTOR_TIMEZONE": "serve",
-    "TRACKTOR_DRY_RUN": "serve",
     "TRACKTOR_NOTIFY": "serve",
     "TRACKTOR_ANNOUNCE_EXCEPTIONS": "serve",
     "TRACKTOR_CREDENTIALS": "receive",
@@ -26,12 +24,12 @@ READ_ELSEWHERE = {
     "TRACKTOR_QUEUE_URL": "receive",
 }
 
-# What a message may show, as it is no secret and part of the command that mends it.
-SHOWN = frozenset({"TRACKTOR_SHARED_LIMIT", "TRACKTOR_TIME_ZONE"})
+# Values that a message may show: not secret, and needed to fix the setting.
+SHOWN = frozenset({"TRACKTOR_MODE", "TRACKTOR_SHARED_LIMIT", "TRACKTOR_TIME_ZONE"})
 
 _DEFAULT_FILE = Path(".env")
 _FOR_OTHERS = 0o077
-# a shorter value is no secret, and its letters occur in other words
+# a shorter value is no secret, and may be part of other words
 _SHORTEST_HIDDEN = 8
 
 

@@ -23,7 +23,8 @@ def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
         "TRACKTOR_BASE_URL": tracktor.base_url,
         "TRACKTOR_ORDERS": str(folder / "orders.csv"),
         "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
-        "SMTP_SERVER": "smtp.shop.example",
+        "SMTP_HOST": "smtp.shop.example",
+        "TRACKTOR_SENDER": "Your Shop <orders@your-shop.example>",
     }
     assert save_blocks(settings, DOCUMENTS) == 0
 

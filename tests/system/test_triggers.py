@@ -27,19 +27,19 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events import emit_event
 from prefect.settings import PREFECT_API_URL
 from prefect.types.entrypoint import EntrypointType
-from prefect_email import EmailServerCredentials
 from pydantic import SecretStr, ValidationError
 
 from prefect_tracktor import (
     CompletedOrders,
     InvalidInput,
+    Mailer,
     NotificationLedger,
     ShopifyCredentials,
     StatusQuery,
     TracktorCredentials,
     WebhookSubscription,
 )
-from prefect_tracktor.flows import announce_exceptions, email_expired_exceptions
+from prefect_tracktor.flows import announce_exceptions
 from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.support.chat import ChatServer
 from tests.support.programs import waiting
@@ -276,7 +276,7 @@ MASKED: dict[str, tuple[type[Block], dict[str, Any]]] = {
         {"shop": "your-store", "client_id": "abc", "client_secret": SECRET},
     ),
     "ledger": (NotificationLedger, {"url": "postgresql://host/ledger"}),
-    "settled": (CompletedOrders, {"url": "postgresql://host/ledger"}),
+    "completed": (CompletedOrders, {"url": "postgresql://host/ledger"}),
     "query": (StatusQuery, {"url": "sqlite:///erp", "query": "SELECT 1"}),
     "address": (WebhookSubscription, {"address": "https://shop.example/hook"}),
 }
@@ -290,21 +290,11 @@ def test_a_block_whose_secret_was_masked_on_its_way_is_refused(case: str) -> Non
         block_class.model_validate(sent)
 
 
-@pytest.mark.usefixtures("prefect_api")
-def test_so_is_a_mail_server_whose_password_was(
-    credentials: TracktorCredentials, tracktor: Sandbox
-) -> None:
-    masked = EmailServerCredentials(smtp_server="smtp.shop.example", password=SecretStr("*" * 10))
-    tracktor.reset_calls()
-    with pytest.raises(InvalidInput, match=r"email_server\.password is asterisks only"):
-        email_expired_exceptions(
-            credentials,
-            list(tracktor.shop.order_ids[:1]),
-            masked,
-            sender="Sandbox Shop <orders@sandbox-shop.example>",
-            dry_run=True,
-        )
-    assert not tracktor.calls
+def test_so_is_a_mailer_whose_password_was_before_it_is_used() -> None:
+    mailer = Mailer(host="smtp.shop.example", sender="a@b.example", password=SecretStr(SECRET))
+    masked = Mailer.model_validate(mailer.model_dump(mode="json"))
+    with pytest.raises(InvalidInput, match="password is asterisks only"):
+        masked.verify()
 
 
 @pytest.mark.parametrize("name", ["automations.py", "nightly_import.py", "serve_after_import.py"])

@@ -18,7 +18,14 @@ from prefect.events.schemas.automations import Automation
 
 from blocks.documents import DOCUMENTS
 from flows import shops
-from prefect_tracktor import OrderFile, StatusFile, TracktorCredentials, WebhookSubscription
+from prefect_tracktor import (
+    Mailer,
+    NotificationLedger,
+    OrderFile,
+    StatusFile,
+    TracktorCredentials,
+    WebhookSubscription,
+)
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop
 from prefect_tracktor.deploy.shops import makers_of
@@ -29,7 +36,6 @@ from tests.support.programs import waiting
 from tests.support.serving import served
 
 DEPLOYMENTS = makers_of(modules_of("flows"))
-SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 # none of these may be kept anywhere but in block documents
 SECRETS = {
     "TRACKTOR_API_KEY": "tr4ckt0r-k3y",
@@ -40,8 +46,9 @@ VARIABLES = SECRETS | {
     "TRACKTOR_UUID": "a" * 32,
     "TRACKTOR_ORDERS": "orders.csv",
     "TRACKTOR_STATUSES": "plan.csv",
-    "SMTP_SERVER": "127.0.0.1",
-    "SMTP_TYPE": "INSECURE",
+    "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
+    "SMTP_HOST": "127.0.0.1",
+    "SMTP_SECURITY": "none",
     "SMTP_USERNAME": "shop",
 }
 ALPINE_SECRETS = {"api_key": "a1p1ne-k3y", "address": "https://alpine.example/hook-s3cret"}
@@ -88,7 +95,8 @@ def open_for_business(
         "TRACKTOR_BASE_URL": tracktor.base_url,
         "TRACKTOR_ORDERS": str(tmp_path / "orders.csv"),
         "TRACKTOR_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.sqlite3'}",
-        "SMTP_SERVER": mail.host,
+        "TRACKTOR_MODE": "live",
+        "SMTP_HOST": mail.host,
         "SMTP_PORT": str(mail.port),
     }
     assert save_blocks(VARIABLES | working, DOCUMENTS) == 0
@@ -96,14 +104,17 @@ def open_for_business(
 
 
 @pytest.fixture(scope="session")
-def alpine(prefect_api: None) -> None:
-    """The documents that a second shop has of its own; the others it shares."""
+def alpine(blocks: None) -> None:
+    """The blocks that a second shop has of its own; it shares the others."""
+    ledger = NotificationLedger.load("tracktor")
+    assert isinstance(ledger, NotificationLedger)
     key, hook = ALPINE_SECRETS["api_key"], ALPINE_SECRETS["address"]
     documents = [
         TracktorCredentials.model_validate({"uuid": "b" * 32, "api_key": key}),
         WebhookSubscription.model_validate({"address": hook}),
         OrderFile(path="alpine.csv"),
         StatusFile(path="plan.csv"),
+        Mailer(host="smtp.alpine.example", sender="Alpine <hi@alpine.example>", ledger=ledger),
     ]
     for document in documents:
         document.save("alpine", overwrite=True)
@@ -111,10 +122,9 @@ def alpine(prefect_api: None) -> None:
 
 @pytest.fixture
 def environment(blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks made, and the variables set that `prefect-tracktor serve` wants."""
-    for name in ("DRY_RUN", "NOTIFY", "TIMEZONE", "ANNOUNCE_EXCEPTIONS"):
+    """The blocks made, and no variable set that `prefect-tracktor serve` reads."""
+    for name in ("NOTIFY", "TIMEZONE", "ANNOUNCE_EXCEPTIONS"):
         monkeypatch.delenv(f"TRACKTOR_{name}", raising=False)
-    monkeypatch.setenv("TRACKTOR_SENDER", SENDER)
 
 
 class Server:

@@ -10,6 +10,7 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentU
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
+from prefect.events.actions import RunDeployment
 from prefect.events.schemas.automations import AutomationCore
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -73,11 +74,12 @@ def test_a_worker_needs_the_installed_package_only(deployed: None, server: Serve
 def test_only_what_differs_is_changed_and_named(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    monkeypatch.setenv("TRACKTOR_DRY_RUN", "yes")
+    few = DeploymentUpdate(parameters=server[MAIL].parameters | {"max_emails": 5})
+    server.client.update_deployment(server[MAIL].id, few)
     monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
     assert deploy() == 0
-    assert f"updated    {MAIL} (parameters dry_run, schedule)" in capsys.readouterr().out
-    assert server[MAIL].parameters["dry_run"] is True
+    assert f"updated    {MAIL} (parameters max_emails, schedule)" in capsys.readouterr().out
+    assert server[MAIL].parameters["max_emails"] == 500
     assert server[MAIL].schedules[0].schedule.model_dump()["cron"] == "0 9 * * *"
 
 
@@ -92,7 +94,6 @@ def test_what_was_paused_stays_paused(
     mail = server[MAIL]
     server.client.update_deployment(mail.id, DeploymentUpdate(paused=paused))
     server.client.update_deployment_schedule(mail.id, mail.schedules[0].id, active=False)
-    monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
     monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
     assert deploy() == 0
     assert server[MAIL].paused is paused
@@ -102,19 +103,55 @@ def test_what_was_paused_stays_paused(
     assert f", {'paused' if paused else 'schedule paused'})" in capsys.readouterr().out
 
 
-def test_a_rehearsal_that_somebody_made_of_it_stays_one_until_it_is_said_to_go_live(
-    deployed: None, server: Server, capsys: Output
+def test_a_dry_run_that_was_set_in_the_ui_stays_until_the_file_says_otherwise(
+    deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    brakes = {"dry_run": True, "redirect_to": "me@your-shop.example"}
     held = server[MAIL]
-    update = DeploymentUpdate(parameters=held.parameters | brakes)
+    update = DeploymentUpdate(parameters=held.parameters | {"dry_run": True})
     server.client.update_deployment(held.id, update)
     assert deploy() == 0
-    assert server[MAIL].parameters.items() >= brakes.items()
-    assert "still a dry run or rehearsal: --live lets it act" in capsys.readouterr().out
-    assert deploy("--live") == 0
-    assert not server[MAIL].parameters["dry_run"]
-    assert not server[MAIL].parameters.get("redirect_to")
+    assert server[MAIL].parameters["dry_run"] is True
+    assert f"unchanged  {MAIL} (dry_run is on)" in capsys.readouterr().out
+    make = expired_exceptions.deployment
+
+    def not_dry(shop: Shop) -> RunnerDeployment:
+        made = make(shop)
+        made.parameters |= {"dry_run": False}
+        return made
+
+    monkeypatch.setattr(expired_exceptions, "deployment", not_dry)
+    assert deploy() == 0
+    assert server[MAIL].parameters["dry_run"] is False
+    assert f"updated    {MAIL} (parameters dry_run)" in capsys.readouterr().out
+
+
+def test_a_dry_run_that_was_set_on_a_trigger_or_a_schedule_stays(
+    no_deployments: None, pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "Notify status change/on-event"
+    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
+    assert deploy_all("--only", "status_change", "expired_exceptions") == 0
+    edited = server.automation_of(name)
+    [action] = edited.actions
+    assert isinstance(action, RunDeployment)
+    given = action.parameters = (action.parameters or {}) | {"dry_run": True}
+    kept = AutomationCore.model_fields.keys() - {"owner_resource"}
+    fields = {name: getattr(edited, name) for name in kept}
+    server.client.update_automation(edited.id, AutomationCore(**fields))
+    mail = server[MAIL]
+    server.client.update_deployment_schedule(
+        mail.id, mail.schedules[0].id, parameters={"dry_run": True}
+    )
+    # both change for another reason
+    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered,in_transit")
+    monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
+    assert deploy_all("--only", "status_change", "expired_exceptions") == 0
+    [action] = server.automation_of(name).actions
+    assert isinstance(action, RunDeployment)
+    assert action.parameters == given
+    [schedule] = server[MAIL].schedules
+    assert schedule.parameters == {"dry_run": True}
+    assert schedule.schedule.model_dump()["cron"] == "0 9 * * *"
 
 
 def test_a_trigger_that_was_switched_off_stays_off(
@@ -139,7 +176,7 @@ def test_a_trigger_that_was_switched_off_stays_off(
     assert f"unchanged  {name}" in capsys.readouterr().out
 
 
-def test_a_trigger_that_is_no_longer_wished_for_goes_and_somebodys_own_stays(
+def test_a_trigger_that_no_file_makes_goes_and_one_from_the_ui_stays(
     no_deployments: None,
     pool: str,
     server: Server,
@@ -173,20 +210,7 @@ def test_schedules_of_other_peoples_making_stay(deployed: None, server: Server) 
     assert crons == {"0 7 * * *", "0 12 * * 0"}
 
 
-def test_a_schedule_of_an_earlier_version_is_taken_over_and_not_doubled(
-    deployed: None, server: Server
-) -> None:
-    mail = server[MAIL]
-    server.client.delete_deployment_schedule(mail.id, mail.schedules[0].id)
-    nameless = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 8 * * *"), active=False)
-    server.client.create_deployment_schedules(mail.id, [nameless])
-    assert deploy() == 0
-    [schedule] = server[MAIL].schedules
-    assert schedule.schedule.model_dump()["cron"] == "0 7 * * *"
-    assert not schedule.active
-
-
-def test_a_schedule_that_is_no_longer_wished_for_goes(
+def test_a_schedule_that_no_file_makes_goes(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: None)
@@ -207,13 +231,13 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
     assert server.names() == []
     assert deploy() == 0
     before = server[MAIL]
-    monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
+    monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
     assert deploy("--dry-run") == 0
-    assert f"would be updated    {MAIL} (parameters dry_run)" in capsys.readouterr().out
+    assert f"would be updated    {MAIL} (schedule)" in capsys.readouterr().out
     assert server[MAIL] == before
 
 
-def test_what_is_no_longer_wished_for_is_named_and_left(
+def test_a_deployment_that_no_file_makes_is_named_and_left(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
     monkeypatch.setattr(commands, "makers_of", lambda _modules: {"webhooks": webhooks.deployment})

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from prefect.deployments.runner import RunnerDeployment
 
-from prefect_tracktor import EmailTemplate, OrderFile, TracktorCredentials
+from prefect_tracktor import EmailTemplate, Mailer, OrderFile, TracktorCredentials
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop, commands, shop_of_the_environment
 from prefect_tracktor.setup.project import write_project
-from tests.system.deployments.conftest import DEPLOYMENTS, SENDER, Server, deploy_all
+from tests.system.deployments.conftest import DEPLOYMENTS, Server, deploy_all
 
 MAIL = "E-mail expired exceptions"
 DEPLOY = ["deploy", "--work-pool", "here", "--only", "expired_exceptions"]
@@ -26,7 +26,7 @@ Output = pytest.CaptureFixture[str]
 def two_shops_and_one_without_blocks(
     environment: None, alpine: None, no_deployments: None, pool: str, shops_are: Put
 ) -> None:
-    shops_are(Shop("alpine", sender=SENDER), Shop("bay", sender=SENDER), shop_of_the_environment())
+    shops_are(Shop("alpine"), Shop("bay"), shop_of_the_environment())
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
@@ -44,7 +44,7 @@ def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, caps
 def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
     server: Server, capsys: Output
 ) -> None:
-    own = (TracktorCredentials, OrderFile)
+    own = (TracktorCredentials, OrderFile, Mailer)
     for block in own:
         block.model_validate(block.load("alpine")).save("bay", overwrite=True)
     try:
@@ -130,7 +130,7 @@ def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_ove
     server: Server, shops_are: Put, capsys: Output
 ) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
-    shops_are(Shop("alpine", sender="nobody"), shop_of_the_environment())
+    shops_are(Shop("alpine", timezone="Mars"), shop_of_the_environment())
     assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 2
     assert "left over" not in capsys.readouterr().out
     shops_are(shop_of_the_environment())
@@ -142,11 +142,9 @@ def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_ove
 @pytest.mark.parametrize(
     ("shop", "problem"),
     [
-        (Shop("Alpine Ltd", sender=SENDER), "lowercase letters, digits and single dashes"),
-        (Shop("alpine", sender=SENDER, timezone="Europe/Zuric"), "no time zone 'Europe/Zuric'"),
-        (Shop("alpine", sender="nobody"), "sender"),
-        (Shop("alpine", sender=SENDER, notify="delivered"), "write a list, such as ['delivered']"),
-        (Shop("alpine"), "give the shop alpine its sender in flows/shops.py"),
+        (Shop("Alpine Ltd"), "lowercase letters, digits and single dashes"),
+        (Shop("alpine", timezone="Europe/Zuric"), "no time zone 'Europe/Zuric'"),
+        (Shop("alpine", notify="delivered"), "write a list, such as ['delivered']"),
     ],
 )
 def test_a_setting_that_cannot_be_right_is_named(

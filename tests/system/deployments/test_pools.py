@@ -157,9 +157,10 @@ def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
 
 
 def with_ledger(url: str) -> RunnerDeployment:
-    parameters = {"ledger": NotificationLedger(url=url), "settled": CompletedOrders(url=url)}
-    for block in parameters.values():
+    ledger, completed = NotificationLedger(url=url), CompletedOrders(url=url)
+    for block in (ledger, completed):
         block.save("of-pools", overwrite=True)
+    parameters = {"ledger": ledger, "reading": {"completed_orders": completed}}
     deployment: Any = announce_exceptions.to_deployment("hourly", parameters=parameters)
     assert isinstance(deployment, RunnerDeployment)
     return deployment

@@ -2,20 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from pydantic import SecretStr
 
 from flows import shops
-from prefect_tracktor import NotificationLedger, StatusStage
+from prefect_tracktor import Mailer, NotificationLedger, StatusStage
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop
 from tests.system.deployments.conftest import (
     ALPINE_SECRETS,
     DEPLOYMENTS,
     SECRETS,
-    SENDER,
     Server,
     make_pool,
     remove_deployments,
@@ -30,9 +30,8 @@ DEPLOY += ["--pip-package", PACKAGE]
 def fleet(
     client: SyncPrefectClient, blocks: None, alpine: None, postgresql_url: str
 ) -> Iterator[None]:
-    """Two shops with everything wished for, deployed to containers; each has been run once."""
+    """Two shops with everything enabled, deployed to containers; each has been run once."""
     ours = Shop(
-        sender=SENDER,
         notify=["delivered", "in_transit"],
         announce_exceptions=True,
         stages=[StatusStage("Cutting", 1)],
@@ -41,15 +40,17 @@ def fleet(
     remove_deployments(client)
     make_pool(client, "containers", "docker")
     # one in a file is refused for machines that are thrown away
-    ledger = NotificationLedger.load("tracktor")
+    ledger, file = NotificationLedger.load("tracktor"), SecretStr("")
     assert isinstance(ledger, NotificationLedger)
-    NotificationLedger(url=SecretStr(postgresql_url)).save("tracktor", overwrite=True)
+    ledger.url, file = SecretStr(postgresql_url), ledger.url
+    ledger.save("tracktor", overwrite=True)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shops, "shops", lambda: rows)
         assert main(DEPLOY) == 0
         for deployment in client.read_deployments():
             client.create_flow_run_from_deployment(deployment.id)
         yield
+    ledger.url = file
     ledger.save("tracktor", overwrite=True)
 
 
@@ -67,9 +68,16 @@ def test_each_reads_its_own_account_and_they_share_the_ledger(fleet: None, serve
     alpine = server["E-mail expired exceptions/alpine-daily"].parameters
     assert ours["credentials"] != alpine["credentials"]
     assert ours["orders"] != alpine["orders"]
-    for shared in ("ledger", "email_server", "template", "settled"):
+    assert ours["mailer"] != alpine["mailer"]
+    assert ours["mailer"].keys() == {"$ref"}
+    for shared in ("template", "reading"):
         assert ours[shared] == alpine[shared]
-        assert ours[shared].keys() == {"$ref"}
+    assert ours["template"].keys() == {"$ref"}
+    assert ours["reading"]["completed_orders"].keys() == {"$ref"}
+    ledgers = [server[f"Announce exceptions/{name}every-four-hours"] for name in ("", "alpine-")]
+    assert ledgers[0].parameters["ledger"] == ledgers[1].parameters["ledger"]
+    mailers: list[Any] = [Mailer.load(shop) for shop in ("tracktor", "alpine")]
+    assert mailers[0].ledger.url == mailers[1].ledger.url
 
 
 def test_each_reacts_to_the_events_of_its_own_account(
@@ -105,6 +113,14 @@ def test_each_says_in_a_sentence_what_it_does(fleet: None, server: Server) -> No
         first, *_ = str(server[name].description).splitlines()
         assert first.startswith(("Every ", "When ", "On an event: "))
         assert first.endswith(".")
+
+
+def test_each_says_which_block_makes_it_a_dry_run(fleet: None, server: Server) -> None:
+    for name in server.names():
+        shop = "alpine" if "/alpine-" in name else "tracktor"
+        mails = "mailer" in server[name].parameters
+        block = f"tracktor-mailer/{shop}" if mails else f"tracktor-credentials/{shop}"
+        assert f"of the block `{block}`, read when a run starts" in str(server[name].description)
 
 
 def test_a_worker_needs_the_installed_package_only(fleet: None, server: Server) -> None:

@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,6 +15,7 @@ from prefect.states import Completed, Crashed, Pending, Running
 
 from prefect_tracktor import (
     CompletedOrders,
+    Mailer,
     OrderFile,
     ShopifyCredentials,
     ShopifyOrders,
@@ -25,7 +27,7 @@ from prefect_tracktor.deploy.apply import STOPPED
 from prefect_tracktor.deploy.builders import for_scanning
 from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
 from prefect_tracktor.errors import NotSetUp, Unusable
-from tests.system.deployments.conftest import SENDER, Server
+from tests.system.deployments.conftest import Server
 
 MAIL = "E-mail expired exceptions/daily"
 HOURLY = "Sync webhooks/hourly"
@@ -51,13 +53,15 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return serve
 
 
-def test_what_is_not_wished_for_is_left_out_and_says_how(
+def test_what_is_not_enabled_is_left_out_and_says_how(
     serve: Callable[..., list[str]], capsys: Output
 ) -> None:
     assert serve() == [MAIL, "Reconcile manual statuses/nightly", "Sync webhooks/hourly"]
     said = capsys.readouterr().out
     assert "left out status_change: set TRACKTOR_NOTIFY" in said
     assert "Orders come from the block tracktor-order-file/tracktor." in said
+    mailer: Any = Mailer.load("tracktor")
+    assert f"Emails: {mailer.mode.label}, as the block tracktor-mailer/tracktor says now." in said
     assert main(["serve", "--only", "exceptions"]) == 2
     assert "exceptions cannot be served yet: set TRACKTOR_ANNOUNCE" in capsys.readouterr().out
 
@@ -66,16 +70,10 @@ def test_what_is_not_wished_for_is_left_out_and_says_how(
     ("name", "value", "problem"),
     [
         (
-            "TRACKTOR_DRY_RUN",
+            "TRACKTOR_ANNOUNCE_EXCEPTIONS",
             "maybe",
-            "TRACKTOR_DRY_RUN: text with letters that is neither true nor false",
+            "TRACKTOR_ANNOUNCE_EXCEPTIONS: text with letters that is neither true nor false",
         ),
-        (
-            "TRACKTOR_NOTIFY",
-            "delivered,Ready for pickup",
-            "no default template for ready_for_pickup",
-        ),
-        ("TRACKTOR_SENDER", "", "set TRACKTOR_SENDER, such as 'Your Shop <orders@"),
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],
 )
@@ -93,40 +91,26 @@ def test_a_setting_that_cannot_be_right_serves_nothing(
     assert server.names() == []
 
 
-@pytest.mark.parametrize("value", ["on", "Y", " True ", "1"])
-def test_a_dry_run_may_be_wished_for_in_many_words(
-    monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("TRACKTOR_DRY_RUN", value)
-    assert shop_of_the_environment().dry_run
-
-
 def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("TRACKTOR_TIMEZONE=Europe/Berlin\nTRACKTOR_SENDER=a@b.example\n")
+    (tmp_path / ".env").write_text("TRACKTOR_TIMEZONE=Europe/Berlin\nTRACKTOR_NOTIFY=in_transit\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     shop = shop_of_the_environment()
-    assert (shop.timezone, shop.sender) == ("Europe/Berlin", SENDER)
+    assert (shop.timezone, shop.notify) == ("Europe/Berlin", ("delivered",))
 
 
-def test_a_dry_run_in_the_file_holds_for_all_shops_and_a_misspelt_one_is_told(
-    server: Server,
-    alpine: None,
-    shops_are: Callable[..., None],
+def test_a_misspelt_setting_in_the_file_is_named(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     serve: Callable[..., list[str]],
     capsys: Output,
 ) -> None:
-    shops_are(Shop("alpine", sender=SENDER))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("TRACKTOR_DRY_RUN=1\nTRACKTOR_DRYRUN=1\n")
+    (tmp_path / ".env").write_text("TRACKTOR_MOD=live\n")
     serve("--only", "expired_exceptions")
-    assert server["E-mail expired exceptions/alpine-daily"].parameters["dry_run"] is True
-    assert "unknown variable TRACKTOR_DRYRUN; did you mean TRACKTOR_DRY_RUN?" in (
-        capsys.readouterr().out
-    )
+    assert "unknown variable TRACKTOR_MOD; did you mean TRACKTOR_MODE?" in capsys.readouterr().out
 
 
 def test_missing_blocks_are_named_with_what_makes_them() -> None:
@@ -243,17 +227,16 @@ def test_a_run_that_waits_holds_up_no_other_deployment(
 
 
 def test_what_somebody_paused_stays_paused_through_stop_and_start(
-    serve: Callable[..., list[str]], server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+    serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")
     by_hand = DeploymentUpdate(paused=True, tags=["tracktor"])
     server.client.update_deployment(server[MAIL].id, by_hand)
     [schedule] = server[MAIL].schedules
     server.client.update_deployment_schedule(server[MAIL].id, schedule.id, active=False)
-    monkeypatch.setenv("TRACKTOR_DRY_RUN", "1")
     capsys.readouterr()
     serve("--only", "expired_exceptions")
-    assert f"updated    {MAIL} (parameters dry_run, paused)" in capsys.readouterr().out
+    assert f"unchanged  {MAIL} (paused)" in capsys.readouterr().out
     made = server[MAIL]
     assert made.paused
     assert made.tags == ["tracktor"]

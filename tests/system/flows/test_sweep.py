@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -11,12 +13,13 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ParameterTypeError
-from prefect_email import EmailServerCredentials
 from pydantic import ValidationError
 
 from prefect_tracktor import (
+    CompletedOrders,
     IncompleteRun,
     InvalidInput,
+    Mailer,
     NotificationLedger,
     OrderFile,
     ShopifyCredentials,
@@ -27,6 +30,7 @@ from prefect_tracktor import (
 from prefect_tracktor.flows import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sweep_shops import SweepableFlow
 from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox, Shop
+from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -60,13 +64,11 @@ def accounts(
             shop.write_orders_csv(folder / f"{name}.csv")
             credentials_of(tracktor).save(name, overwrite=True)
             OrderFile(path=str(folder / f"{name}.csv")).save(name, overwrite=True)
-            EmailServerCredentials(
-                smtp_server=mail.host,
-                smtp_port=mail.port,
-                smtp_type="INSECURE",
-                password=PASSWORD,
-            ).save(name, overwrite=True)
-            NotificationLedger(url=f"sqlite:///{folder / name}.sqlite3").save(name, overwrite=True)
+            ledger = NotificationLedger(url=f"sqlite:///{folder / name}.sqlite3")
+            ledger.save(name, overwrite=True)
+            sender = f"{name} <orders@{name}.example>"
+            mailer = mailer_of(mail, sender=sender, ledger=ledger, username="", password=PASSWORD)
+            mailer.save(name, overwrite=True)
             accounts[name] = tracktor
         yield accounts
 
@@ -87,11 +89,21 @@ def credentials_of(tracktor: Sandbox, **further: Any) -> TracktorCredentials:
 
 
 def three(**own: dict[str, Any]) -> list[SweptShop]:
-    """The shops, each with a sender; and what a shop has of its own."""
-    return [
-        SweptShop(name, {"sender": f"{name} <orders@{name}.example>"} | own.get(name, {}))
-        for name in NAMES
-    ]
+    """The shops, and the parameters that a shop has of its own."""
+    return [SweptShop(name, own.get(name, {})) for name in NAMES]
+
+
+@pytest.fixture
+def new_ledgers(accounts: dict[str, Sandbox], tmp_path: Path, mail: MailServer) -> Iterator[None]:
+    """A ledger of the test's own in each shop's mailer."""
+    kept: dict[str, Any] = {name: Mailer.load(name) for name in NAMES}
+    for name, mailer in kept.items():
+        ledger = NotificationLedger(url=f"sqlite:///{tmp_path / name}.sqlite3")
+        changed = Mailer.model_validate(dict(mailer) | {"ledger": ledger})
+        changed.save(name, overwrite=True)
+    yield
+    for name, mailer in kept.items():
+        mailer.save(name, overwrite=True)
 
 
 def swept(*arguments: Any, **options: Any) -> SweepReport:
@@ -108,10 +120,9 @@ def outcome_of(report: SweepReport, shop: str) -> ShopOutcome:
 
 @pytest.mark.parametrize("shops_at_once", [1, 3])
 def test_every_shop_writes_to_its_own_customers_in_its_own_name(
-    tracktors: dict[str, Sandbox], mail: MailServer, ledger: NotificationLedger, shops_at_once: int
+    tracktors: dict[str, Sandbox], mail: MailServer, new_ledgers: None, shops_at_once: int
 ) -> None:
-    common = {"ledger": ledger}
-    report = sweep_shops(EMAILS, three(), parameters=common, shops_at_once=shops_at_once)
+    report = sweep_shops(EMAILS, three(), shops_at_once=shops_at_once)
     assert report.done == NAMES
     for name, tracktor in tracktors.items():
         customers = tracktor.shop.customers_to_write_to()
@@ -128,14 +139,14 @@ def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_goes_wrong_in_one_shop_does_not_touch_the_others(
-    tracktors: dict[str, Sandbox], mail: MailServer, ledger: NotificationLedger
+    tracktors: dict[str, Sandbox], mail: MailServer, new_ledgers: None
 ) -> None:
     tracktors["berlin"].faults = Faults(not_json=1)
     hasty = credentials_of(tracktors["berlin"], limits={"max_attempts": 1})
     wrong = credentials_of(tracktors["paris"], api_key="wrong")
     shops = three(berlin={"credentials": hasty}, paris={"credentials": wrong})
 
-    report = swept(EMAILS, shops, parameters={"ledger": ledger})
+    report = swept(EMAILS, shops)
 
     assert report.incomplete == ("berlin",)
     berlin = report.reports["berlin"]
@@ -155,7 +166,7 @@ def test_a_shop_without_documents_fails_and_says_which_are_missing(
     reason = outcome_of(report, "oslo").reason
     assert "credentials: there is no block tracktor-credentials/oslo" in reason
     assert "tracktor-shopify-orders/oslo or tracktor-order-file/oslo" in reason
-    assert "sender is given neither for all shops nor for this one" in reason
+    assert "mailer: there is no block tracktor-mailer/oslo" in reason
     assert report.failed == ("oslo",)
     assert report.done == ("berlin",)
 
@@ -176,7 +187,7 @@ def test_orders_come_from_shopify_where_a_shop_has_that_document(
     )
     ShopifyOrders(credentials=shopify).save("rome")
     try:
-        parameters = {"dry_run": True, "allow_empty": True}
+        parameters = {"dry_run": True, "reading": {"allow_empty": True}}
         sweep_shops("announce_exceptions", [SweptShop("rome")], parameters=parameters)
     finally:
         ShopifyOrders.delete("rome")
@@ -188,19 +199,41 @@ def test_a_document_of_another_name_can_be_named_for_all_shops(
 ) -> None:
     ledger.save("common", overwrite=True)
     paris = three()[1:2]
-    report = sweep_shops(EMAILS, paris, parameters={"ledger": "common"})
-    assert report.reports["paris"].sent
-    again = sweep_shops(EMAILS, paris, parameters={"ledger": ledger})
-    assert again.reports["paris"].already_told == report.reports["paris"].sent
-    missing = swept(EMAILS, paris, parameters={"ledger": "nowhere"})
+    announce: SweepableFlow = "announce_exceptions"
+    report = sweep_shops(announce, paris, parameters={"ledger": "common"})
+    assert report.reports["paris"].announced
+    assert ledger.standing(credentials_of(tracktors["paris"]).account).sent
+    missing = swept(announce, paris, parameters={"ledger": "nowhere"})
     assert "ledger: there is no block" in outcome_of(missing, "paris").reason
 
 
+def test_completed_orders_are_those_of_the_shop_or_of_all(
+    tracktors: dict[str, Sandbox], tmp_path: Path
+) -> None:
+    paris, dry = three()[1:2], {"dry_run": True}
+    account = credentials_of(tracktors["paris"]).account
+    [some, *_] = tracktors["paris"].shop.order_ids
+    given: dict[str, dict[str, Any]] = {
+        "paris": {},
+        "all-shops": {"reading": {"chunk_size": 10}},
+        "other": {"reading": {"completed_orders": "other"}},
+    }
+    for name, options in given.items():
+        completed = CompletedOrders(url=f"sqlite:///{tmp_path / name}.sqlite3")
+        completed.remember(account, {some: datetime(2026, 1, 1, tzinfo=UTC)})
+        completed.save(name)
+        try:
+            report = sweep_shops("announce_exceptions", paris, parameters=dry | options)
+        finally:
+            CompletedOrders.delete(name)
+        assert some in report.reports["paris"].completed
+
+
 def test_a_common_parameter_gives_way_to_a_shops_own(
-    tracktors: dict[str, Sandbox], ledger: NotificationLedger
+    tracktors: dict[str, Sandbox], new_ledgers: None
 ) -> None:
     shops = three(paris={"max_emails": 0})[:2]
-    report = swept(EMAILS, shops, parameters={"max_emails": 10, "ledger": ledger})
+    report = swept(EMAILS, shops, parameters={"max_emails": 10})
     assert report.done == ("berlin",)
     assert "max_emails is 0" in outcome_of(report, "paris").reason
 
@@ -224,16 +257,6 @@ def test_a_common_parameter_gives_way_to_a_shops_own(
             {},
             r"shops\[0\].parameters: .*no parameter 'x'; it has cred",
         ),
-        (
-            [SweptShop("berlin"), SweptShop("rome", {"dry_run": False})],
-            {"parameters": {"dry_run": True}},
-            r"shops\[1\].parameters: dry_run differs from that in parameters, which is for all",
-        ),
-        (
-            [SweptShop("rome", {"redirect_to": ""})],
-            {"parameters": {"redirect_to": "me@shop.example"}},
-            r"shops\[0\].parameters: redirect_to differs",
-        ),
         ([SweptShop("rome")], {"shops_at_once": 0}, "shops_at_once must be from 1 to 32, not 0"),
     ],
 )
@@ -243,6 +266,35 @@ def test_what_cannot_be_right_is_refused_before_anything_runs(
     with pytest.raises(InvalidInput, match=problem):
         sweep_shops(EMAILS, shops, **options)
     assert not any(tracktor.calls for tracktor in tracktors.values())
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "mode"),
+    [
+        (True, False, "live"),
+        (False, True, "live"),
+        ("false", "yes", "live"),
+        (1, "no", "live"),
+        (False, False, "dry_run"),
+    ],
+)
+def test_a_shop_is_in_dry_run_if_the_sweep_or_the_shop_or_its_mailer_says_so(
+    tracktors: dict[str, Sandbox], mail: MailServer, common: Any, own: Any, mode: str
+) -> None:
+    mailer = mailer_of(mail, mode=mode)
+    shops = three(berlin={"dry_run": own, "mailer": mailer})[:1]
+    report = sweep_shops(EMAILS, shops, parameters={"dry_run": common})
+    assert report.reports["berlin"].due
+    assert report.reports["berlin"].dry_run
+    assert not mail.messages
+
+
+def test_a_dry_run_that_is_neither_true_nor_false_is_refused(
+    tracktors: dict[str, Sandbox], mail: MailServer
+) -> None:
+    with pytest.raises(InvalidInput, match="dry_run must be true or false"):
+        sweep_shops(EMAILS, three(berlin={"dry_run": False}), parameters={"dry_run": "tru"})
+    assert not mail.messages
 
 
 def test_an_unknown_flow_is_refused_before_anything_runs(tracktors: dict[str, Sandbox]) -> None:
@@ -289,11 +341,12 @@ def test_each_shop_has_a_run_of_its_own_and_no_record_holds_a_secret(
     tracktors: dict[str, Sandbox],
 ) -> None:
     given = {"credentials": credentials_of(tracktors["rome"])}
-    sweep_shops(EMAILS, three(rome=given), parameters={"dry_run": True}, shops_at_once=3)
+    common = {"dry_run": True, "max_emails": 50}
+    sweep_shops(EMAILS, three(rome=given), parameters=common, shops_at_once=3)
     sweep, runs = runs_of(f"sweep-{EMAILS}")
     assert {run.name for run in runs} == set(NAMES)
     assert {run.state_name for run in runs} == {"Completed"}
     record = "".join(run.model_dump_json() for run in (sweep, *runs))
-    assert "orders@berlin.example" in record
+    assert "max_emails" in record
     assert PASSWORD not in record
     assert API_KEY not in record

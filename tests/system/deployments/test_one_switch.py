@@ -1,0 +1,324 @@
+"""A shop in dry run writes to no customer, and a read-only account is not changed.
+
+Whoever starts a run, and however: a schedule, an event, an automation, a person, a pipeline, a
+sweep, or a run that has been waiting since before.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.schedules import IntervalSchedule
+from prefect.deployments import run_deployment
+from prefect.events import emit_event
+from prefect.events.actions import RunDeployment
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.settings import PREFECT_API_URL
+from prefect.states import Scheduled
+
+from blocks.documents import DOCUMENTS
+from prefect_tracktor import TracktorCredentials
+from prefect_tracktor.cli import main
+from prefect_tracktor.deploy.prefect_api import all_of
+from prefect_tracktor.events import Kind, event_name, shop_resource_id
+from prefect_tracktor.flows import SweptShop, sweep_shops
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from prefect_tracktor.setup.blocks import save_blocks
+from tests.support.programs import running, waiting
+from tests.system.deployments.conftest import Server, ended, remove_deployments, serving
+
+MAIL = "E-mail expired exceptions/daily"
+ON_EVENT = "Notify status change/on-event"
+EVERY_SIX_HOURS = "E-mail status changes/every-six-hours"
+# a run that is told to act: it can only add safety
+ACT = {"dry_run": False}
+ME = "me@your-shop.example"
+IMPORTED = "warehouse.orders.imported.for.one.switch"
+
+Switch = Callable[..., None]
+Start = Callable[[Server], UUID]
+
+
+@pytest.fixture(scope="module")
+def tracktor() -> Iterator[Sandbox]:
+    with Sandbox(Shop(orders=60, expired=6)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def switch(
+    prefect_api: None,
+    tracktor: Sandbox,
+    mail: MailServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Switch:
+    """Save the shop's blocks in a mode, as `prefect-tracktor blocks` does."""
+    folder = tmp_path_factory.mktemp("shop")
+    tracktor.shop.write_orders_csv(folder / "orders.csv")
+    unfulfilled = next(
+        i for i in tracktor.shop.order_ids if not tracktor.shop.order(i)["fulfillments"]
+    )
+    (folder / "plan.csv").write_text(f"order_id,status\n{unfulfilled},Sewing\n")
+
+    def switch(**variables: str) -> None:
+        usual = {
+            "TRACKTOR_UUID": tracktor.uuid,
+            "TRACKTOR_API_KEY": tracktor.api_key,
+            "TRACKTOR_BASE_URL": tracktor.base_url,
+            "TRACKTOR_ORDERS": str(folder / "orders.csv"),
+            "TRACKTOR_STATUSES": str(folder / "plan.csv"),
+            "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+            "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook",
+            "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
+            "SMTP_HOST": mail.host,
+            "SMTP_PORT": str(mail.port),
+            "SMTP_SECURITY": "none",
+        }
+        assert save_blocks(usual | variables, DOCUMENTS) == 0
+
+    return switch
+
+
+@pytest.fixture(scope="module")
+def waiting_run(server: Server, switch: Switch) -> Iterator[UUID]:
+    """A run that was made while the shop was live, and waits to be carried out."""
+    remove_deployments(server.client)
+    switch(TRACKTOR_MODE="live", TRACKTOR_READ_ONLY="false")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRACKTOR_NOTIFY", "delivered")
+        patched.setenv("TRACKTOR_ANNOUNCE_EXCEPTIONS", "1")
+        with patched.context() as unserved:
+            unserved.setattr("prefect_tracktor.deploy.serve.serve", lambda *_made, **_options: None)
+            assert main(["serve"]) == 0
+        late: State[None] = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=1))
+        run = server.client.create_flow_run_from_deployment(
+            server[MAIL].id, parameters=ACT, state=late
+        )
+        # here, as the server takes a while to know it
+        trigger = EventTrigger(expect={IMPORTED}, posture=Posture.Reactive)
+        action = RunDeployment(deployment_id=server[MAIL].id, parameters=ACT)
+        automation = AutomationCore(name=IMPORTED, trigger=trigger, actions=[action])
+        made = server.client.create_automation(automation)
+        yield run.id
+        server.client.delete_automation(made)
+
+
+@pytest.fixture(scope="module")
+def in_service(
+    waiting_run: UUID, switch: Switch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """All deployments are served; the shop is in dry run and read only by now."""
+    switch(TRACKTOR_MODE="dry run", TRACKTOR_READ_ONLY="true")
+    with serving(folder=tmp_path_factory.mktemp("served")):
+        yield
+
+
+@pytest.fixture
+def parcel(tracktor: Sandbox) -> dict[str, object]:
+    """A parcel that has just been delivered."""
+    order = tracktor.shop.order(next(iter(tracktor.shop.customers_to_write_to())))
+    fulfillment_id = order["fulfillments"][0]["fulfillment_id"]
+    return tracktor.shop.set_parcel(fulfillment_id, shipment_status="delivered")
+
+
+def runs_of(server: Server, name: str) -> dict[UUID, FlowRun]:
+    runs = all_of(server.client.read_flow_runs)
+    return {run.id: run for run in runs if run.deployment_id == server[name].id}
+
+
+def next_run(server: Server, name: str, before: dict[UUID, FlowRun]) -> UUID:
+    """The first run of a deployment that was not there before."""
+    for attempt in waiting():
+        with attempt:
+            new = runs_of(server, name).keys() - before.keys()
+            assert new
+    return next(iter(new))
+
+
+def by_a_person(server: Server) -> UUID:
+    """What the form of *Run → Custom run* sends."""
+    made = httpx.post(
+        f"{PREFECT_API_URL.value()}/deployments/{server[MAIL].id}/create_flow_run",
+        json={"parameters": server[MAIL].parameters | ACT},
+    )
+    return UUID(made.raise_for_status().json()["id"])
+
+
+def by_a_pipeline(server: Server) -> UUID:
+    run = run_deployment(MAIL, parameters=ACT, timeout=0)
+    assert isinstance(run, FlowRun)
+    return run.id
+
+
+def by_an_automation(server: Server) -> UUID:
+    before = runs_of(server, MAIL)
+    emit_event(IMPORTED, resource={"prefect.resource.id": "warehouse.import"})
+    return next_run(server, MAIL, before)
+
+
+def by_another_job(server: Server) -> UUID:
+    return server.client.create_flow_run_from_deployment(
+        server[EVERY_SIX_HOURS].id, parameters=ACT
+    ).id
+
+
+@pytest.mark.parametrize("start", [by_a_person, by_a_pipeline, by_an_automation, by_another_job])
+def test_no_run_writes_to_a_customer_whoever_starts_it(
+    in_service: None, server: Server, mail: MailServer, start: Start
+) -> None:
+    assert ended(server.client, start(server)).is_completed()
+    assert not mail.messages
+
+
+def test_nor_does_a_run_that_was_made_before_and_waited(
+    in_service: None, waiting_run: UUID, server: Server, mail: MailServer
+) -> None:
+    assert ended(server.client, waiting_run).is_completed()
+    assert not mail.messages
+
+
+def test_nor_one_that_an_event_starts(
+    in_service: None,
+    server: Server,
+    mail: MailServer,
+    tracktor: Sandbox,
+    parcel: dict[str, object],
+) -> None:
+    before = runs_of(server, ON_EVENT)
+    credentials = TracktorCredentials.load("tracktor")
+    assert isinstance(credentials, TracktorCredentials)
+    emit_event(
+        event_name(Kind.FULFILLMENT, "delivered"),
+        resource={"prefect.resource.id": f"tracktor.fulfillment.{parcel['fulfillment_id']}"},
+        related=[
+            {
+                "prefect.resource.id": shop_resource_id(credentials.account),
+                "prefect.resource.role": "shop",
+            }
+        ],
+        payload={
+            "fulfillment_id": parcel["fulfillment_id"],
+            "order_id": parcel["order_id"],
+            "shipment_status": "delivered",
+        },
+    )
+    assert ended(server.client, next_run(server, ON_EVENT, before)).is_completed()
+    assert not mail.messages
+
+
+@contextmanager
+def scheduler(database_url: str, folder: Path) -> Iterator[None]:
+    """Prefect's scheduler, which the tests' server does without."""
+    others = [
+        *("EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "TRIGGERS"),
+        *("TASK_RUN_RECORDER", "CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER"),
+    ]
+    environment = os.environ | {
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
+        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in others},
+    }
+    command = ("-m", "prefect", "server", "services", "start")
+    with running(*command, log=folder / "scheduler.log", environment=environment):
+        yield
+
+
+def test_nor_one_that_a_schedule_starts_with_parameters_of_its_own(
+    in_service: None,
+    server: Server,
+    mail: MailServer,
+    prefect_database_url: str,
+    tmp_path: Path,
+) -> None:
+    before, deployment = runs_of(server, MAIL), server[MAIL]
+    soon = IntervalSchedule(interval=timedelta(seconds=5))
+    own = DeploymentScheduleCreate(schedule=soon, parameters=ACT, slug="soon")
+    [made] = server.client.create_deployment_schedules(deployment.id, [own])
+    with scheduler(prefect_database_url, tmp_path):
+        for attempt in waiting():
+            with attempt:
+                runs = runs_of(server, MAIL)
+                done = [
+                    runs[i]
+                    for i in runs.keys() - before.keys()
+                    if runs[i].auto_scheduled and runs[i].state_type == "COMPLETED"
+                ]
+                assert done
+    server.client.delete_deployment_schedule(deployment.id, made.id)
+    assert done[0].parameters["dry_run"] is False
+    assert not mail.messages
+
+
+def test_nor_a_sweep(in_service: None, mail: MailServer) -> None:
+    shops = [SweptShop("tracktor", ACT)]
+    report = sweep_shops("email_expired_exceptions", shops, parameters=ACT)
+    assert report.done == ("tracktor",)
+    assert report.reports["tracktor"].due
+    assert not mail.messages
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Reconcile manual statuses/nightly",
+        "Sync webhooks/hourly",
+        "Announce exceptions/every-four-hours",
+    ],
+)
+def test_no_run_changes_a_read_only_account_or_emits_its_events(
+    in_service: None, server: Server, tracktor: Sandbox, name: str
+) -> None:
+    tracktor.reset_calls()
+    run = server.client.create_flow_run_from_deployment(server[name].id, parameters=ACT)
+    assert ended(server.client, run.id).is_completed()
+    assert {method for method, _ in tracktor.calls} == {"GET"}
+    assert not tracktor.shop.webhooks
+    wanted = {"filter": {"event": {"prefix": ["tracktor.fulfillment.exception."]}}}
+    found = httpx.post(f"{PREFECT_API_URL.value()}/events/filter", json=wanted)
+    of_ours = [e for e in found.json()["events"] if run.id.hex in str(e) or str(run.id) in str(e)]
+    assert not of_ours
+
+
+def test_in_a_rehearsal_all_go_to_the_rehearsal_address(
+    in_service: None, server: Server, mail: MailServer, switch: Switch
+) -> None:
+    mail.clear()
+    switch(TRACKTOR_MODE="rehearsal", TRACKTOR_REHEARSAL_ADDRESS=ME)
+    try:
+        assert ended(server.client, by_a_person(server)).is_completed()
+    finally:
+        switch(TRACKTOR_MODE="dry run")
+    assert mail.messages
+    assert {address for message in mail.messages for address in message.recipients} == {ME}
+
+
+def test_the_same_deployment_writes_to_customers_once_the_mailer_is_live(
+    in_service: None, server: Server, mail: MailServer, tracktor: Sandbox, switch: Switch
+) -> None:
+    mail.clear()
+    switch(TRACKTOR_MODE="live")
+    try:
+        dry = server.client.create_flow_run_from_deployment(
+            server[MAIL].id, parameters={"dry_run": True}
+        )
+        assert ended(server.client, dry.id).is_completed()
+        assert not mail.messages
+        assert ended(server.client, by_a_person(server)).is_completed()
+    finally:
+        switch(TRACKTOR_MODE="dry run")
+    customers = tracktor.shop.customers_to_write_to().values()
+    assert sorted(message.recipients[0] for message in mail.messages) == sorted(customers)

@@ -1,0 +1,152 @@
+"""Deployments that are written the usual way of Prefect's, with saved blocks, run.
+
+`.serve()`, `.deploy()`, `.to_deployment()` and `prefect.yaml`, with Prefect's own defaults.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect import deploy
+from prefect.types.entrypoint import EntrypointType
+
+from blocks.documents import DOCUMENTS
+from prefect_tracktor import flows
+from prefect_tracktor.sandbox import API_KEY, MailServer, Sandbox, Shop
+from prefect_tracktor.setup.blocks import save_blocks
+from tests.support.plain import NAME, READY_MADE, deployments
+from tests.support.programs import running
+from tests.support.serving import served
+from tests.system.deployments.conftest import Server, ended, make_pool, remove_deployments
+
+SECRETS = {"TRACKTOR_API_KEY": API_KEY, "SMTP_PASSWORD": "pa55-word-of-plain"}
+
+
+@pytest.fixture(scope="module")
+def tracktor() -> Iterator[Sandbox]:
+    with Sandbox(Shop(orders=20, expired=2)) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def folder(
+    prefect_api: None, tracktor: Sandbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A shop with all its blocks saved."""
+    folder = tmp_path_factory.mktemp("plain")
+    tracktor.shop.write_orders_csv(folder / "orders.csv")
+    (folder / "plan.csv").write_text(f"order_id,status\n{tracktor.shop.order_ids[0]},Sewing\n")
+    with MailServer() as mail:
+        variables = {
+            "TRACKTOR_UUID": tracktor.uuid,
+            "TRACKTOR_BASE_URL": tracktor.base_url,
+            "TRACKTOR_ORDERS": str(folder / "orders.csv"),
+            "TRACKTOR_STATUSES": str(folder / "plan.csv"),
+            "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+            "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook",
+            "TRACKTOR_SENDER": "Plain Shop <orders@plain.example>",
+            "SMTP_HOST": mail.host,
+            "SMTP_PORT": str(mail.port),
+            "SMTP_SECURITY": "none",
+        }
+        assert save_blocks(SECRETS | variables, DOCUMENTS, name=NAME) == 0
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def parcel(tracktor: Sandbox) -> int:
+    """The id of a parcel."""
+    orders = map(tracktor.shop.order, tracktor.shop.order_ids)
+    return int(next(o["fulfillments"][0]["fulfillment_id"] for o in orders if o["fulfillments"]))
+
+
+@pytest.fixture(scope="module")
+def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
+    remove_deployments(server.client)
+    # twice: the second one updates what the first one made, and must be accepted as well
+    with served("-m", "tests.support.plain", str(parcel), folder=folder):
+        assert len(server.names()) == len(READY_MADE)
+    (folder / "served.log").unlink()
+    with served("-m", "tests.support.plain", str(parcel), folder=folder):
+        yield
+
+
+@pytest.mark.parametrize("name", READY_MADE)
+def test_every_flow_that_is_served_the_usual_way_runs(
+    in_service: None, server: Server, name: str
+) -> None:
+    deployment = server[f"{getattr(flows, name).name}/{NAME}"]
+    assert deployment.enforce_parameter_schema
+    # as the form of a custom run sends them
+    run = server.client.create_flow_run_from_deployment(
+        deployment.id, parameters=deployment.parameters
+    )
+    state = ended(server.client, run.id)
+    assert state.is_completed(), state.message
+
+
+def test_no_secret_is_stored_by_them(in_service: None, server: Server) -> None:
+    stored = server.records("deployments", "flow_runs")
+    assert not [secret for secret in SECRETS.values() if secret in stored]
+
+
+def test_they_can_be_deployed_to_a_work_pool_twice(
+    folder: Path, server: Server, parcel: int
+) -> None:
+    make_pool(server.client, "plain", "process")
+    for _ in range(2):
+        made = deployments(parcel, entrypoint_type=EntrypointType.MODULE_PATH)
+        ids: Any = deploy(*made.values(), work_pool_name="plain")
+        assert len(ids) == len(READY_MADE)
+    for name in server.names():
+        deployment = server[name]
+        server.client.create_flow_run_from_deployment(
+            deployment.id, parameters=deployment.parameters
+        )
+
+
+YAML = """
+name: your-shop
+deployments:
+  - name: from-yaml
+    entrypoint: prefect_tracktor.flows.email_expired_exceptions.email_expired_exceptions
+    pull: []
+    work_pool:
+      name: yaml
+    schedules:
+      - cron: "0 7 * * *"
+        timezone: Europe/Berlin
+    parameters:
+      credentials: {$ref: {block_document_slug: tracktor-credentials/plain}}
+      orders: {$ref: {block_document_slug: tracktor-order-file/plain}}
+      mailer: {$ref: {block_document_slug: tracktor-mailer/plain}}
+      max_emails: 500
+"""
+
+
+def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_complete(
+    folder: Path, server: Server, tmp_path: Path
+) -> None:
+    make_pool(server.client, "yaml", "process")
+    (tmp_path / "prefect.yaml").write_text(YAML)
+    environment = os.environ | {
+        "PREFECT_API_URL": str(server.client.api_url),
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    command = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=300)
+    made = server["E-mail expired exceptions/from-yaml"]
+    assert made.parameters["mailer"] == {"$ref": {"block_document_slug": "tracktor-mailer/plain"}}
+    run = server.client.create_flow_run_from_deployment(made.id)
+    worker = ("-m", "prefect", "worker", "start", "--pool", "yaml", "--run-once")
+    with running(*worker, log=tmp_path / "worker.log", environment=environment):
+        state = ended(server.client, run.id)
+    assert state.is_completed(), state.message
+    stored = server.records("deployments", "flow_runs", "automations")
+    assert not [secret for secret in SECRETS.values() if secret in stored]

@@ -1,0 +1,152 @@
+"""Setting a shop up again never makes it live by accident, and says whether it acts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.documents import DOCUMENTS
+from prefect_tracktor import Mailer, Mode, NotificationLedger, TracktorCredentials
+from prefect_tracktor.sandbox import Sandbox
+from prefect_tracktor.saved_blocks import SHAREABLE
+from prefect_tracktor.setup.blocks import save_blocks
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+ACCOUNT, LEDGER, MAIL = "tracktor-credentials", "tracktor-notification-ledger", "tracktor-mailer"
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that other tests saved for all shops are none of these tests'."""
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
+    """All that was printed since the last time."""
+    return lambda: "".join(capsys.readouterr())
+
+
+@pytest.fixture
+def environment(tracktor: Sandbox) -> dict[str, str]:
+    return {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "SMTP_HOST": "smtp.your-provider.example",
+        "TRACKTOR_SENDER": "Your Shop <orders@your-shop.example>",
+    }
+
+
+def main(environment: dict[str, str], **options: Any) -> int:
+    return save_blocks(environment, DOCUMENTS, **options)
+
+
+def loaded(block: Any, name: str) -> Any:
+    return block.load(name)
+
+
+def test_a_new_mailer_is_in_dry_run_and_says_how_to_go_live(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    only = [LEDGER, MAIL]
+    assert main(environment, name="careful", only=only) == 0
+    words = said()
+    assert "made     tracktor-mailer/careful\n         dry run: no email is sent." in words
+    assert "set TRACKTOR_MODE=live and run this again, or choose live as Mode in Prefect" in words
+    assert loaded(Mailer, "careful").mode is Mode.DRY_RUN
+    assert main(environment | {"TRACKTOR_MODE": "live"}, name="careful", only=only) == 0
+    words = said()
+    assert "updated  tracktor-mailer/careful (mode)\n         live: emails go to customers" in words
+    assert loaded(Mailer, "careful").mode is Mode.LIVE
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_the_mode_of_a_saved_mailer_changes_only_if_its_variable_is_set(
+    environment: dict[str, str], said: Callable[[], str], mode: Mode
+) -> None:
+    only = [LEDGER, MAIL]
+    chosen = {"TRACKTOR_MODE": mode.label, "TRACKTOR_REHEARSAL_ADDRESS": "me@your-shop.example"}
+    assert main(environment | chosen, name="sticky", only=only) == 0
+    said()
+    assert main(environment | {"SMTP_PORT": "2525"}, name="sticky", only=only) == 0
+    words = said()
+    assert "updated  tracktor-mailer/sticky (port)" in words
+    assert f"         {mode.label}: " in words
+    assert loaded(Mailer, "sticky").mode is mode
+    Mailer.delete("sticky")
+
+
+def test_a_mailer_refers_to_the_ledger_of_its_shop_and_one_chosen_in_the_ui_stays(
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    said: Callable[[], str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", SHAREABLE)
+    monkeypatch.setattr("prefect_tracktor.setup.blocks.SHARED", "of-all")
+    urls = [f"sqlite:///{tmp_path / name}.sqlite3" for name in ("all", "own", "ui")]
+    of_all, own = ({"TRACKTOR_LEDGER_URL": url} for url in urls[:2])
+    only = [LEDGER, MAIL]
+    assert main(of_all, name="of-all", only=[LEDGER]) == 0
+    assert main(environment, name="linked", only=only) == 0
+    assert url_of_ledger("linked") == urls[0]
+    said()
+    assert main(environment | own, name="linked", only=only) == 0
+    assert "updated  tracktor-mailer/linked (ledger)" in said()
+    assert url_of_ledger("linked") == urls[1]
+    chosen = NotificationLedger(url=urls[2])
+    chosen.save("chosen", overwrite=True)
+    mailer = Mailer.model_validate(dict(loaded(Mailer, "linked")) | {"ledger": chosen})
+    mailer.save("linked", overwrite=True)
+    assert main(environment | own, name="linked", only=only) == 0
+    assert url_of_ledger("linked") == urls[2]
+    # it is a reference: what changes in the ledger's block holds for the mailer
+    NotificationLedger(url=urls[0]).save("chosen", overwrite=True)
+    assert url_of_ledger("linked") == urls[0]
+
+
+def url_of_ledger(name: str) -> str:
+    return str(loaded(Mailer, name).ledger.url.get_secret_value())
+
+
+def test_an_account_that_is_read_only_says_so(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    read_only = environment | {"TRACKTOR_READ_ONLY": "true"}
+    assert main(read_only, name="read-only", only=[ACCOUNT]) == 0
+    assert "         read only: nothing is changed in Tracktor" in said()
+    assert main(environment, name="read-only", only=[ACCOUNT]) == 0
+    assert "read only" in said()
+    assert loaded(TracktorCredentials, "read-only").read_only
+
+
+@pytest.mark.parametrize(
+    ("given", "then"), [({}, Mode.DRY_RUN), ({"TRACKTOR_MODE": "live"}, Mode.LIVE)]
+)
+def test_a_sandbox_that_was_live_is_none_once_the_mail_server_is_another(
+    environment: dict[str, str], said: Callable[[], str], given: dict[str, str], then: Mode
+) -> None:
+    only = [LEDGER, MAIL]
+    sandbox = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525", "TRACKTOR_MODE": "live"}
+    assert main(environment | sandbox, name="moved", only=only) == 0
+    said()
+    assert main(environment | given, name="moved", only=only) == 0
+    words = said()
+    assert f"         {then.label}: " in words
+    assert "as it was for the host before: port, ledger;" in words
+    assert loaded(Mailer, "moved").mode is then
+    Mailer.delete("moved")
+
+
+def test_a_mode_that_there_is_not_is_refused_and_changes_nothing(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    only = [LEDGER, MAIL]
+    assert main(environment, name="mode", only=only) == 0
+    assert main(environment | {"TRACKTOR_MODE": "lively"}, name="mode", only=only) == 1
+    assert "mode: Input should be 'live', 'rehearsal' or 'dry_run'" in said()
+    assert main(environment | {"TRACKTOR_MODE": "rehearsal"}, name="mode", only=only) == 1
+    assert "rehearsal_address is empty" in said()
+    assert loaded(Mailer, "mode").mode is Mode.DRY_RUN
