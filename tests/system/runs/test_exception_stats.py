@@ -18,7 +18,7 @@ from prefect.client.schemas.objects import Artifact
 
 from prefect_tracktor import AuthenticationError, NotificationLedger, Order, TracktorCredentials
 from prefect_tracktor.flows import announce_exceptions
-from prefect_tracktor.runs.exception_stats import ExceptionStats
+from prefect_tracktor.figures import Trouble
 from prefect_tracktor.sandbox import Sandbox
 from tests.system.flows.conftest import Run
 
@@ -41,7 +41,7 @@ def news(**ago: float) -> dict[str, Any]:
 
 
 def counts_of(*orders: Order) -> list[dict[str, int]]:
-    trouble = ExceptionStats()
+    trouble = Trouble()
     trouble.take(orders)
     charts = trouble.charts()
     assert tuple(chart.title for chart in charts) in {CHARTS, ()}
@@ -140,7 +140,7 @@ def test_each_chart_counts_each_parcel_in_trouble_once(parcels: list[list[dict[s
         for order in orders
         for parcel in order.fulfillments
     )
-    trouble = ExceptionStats()
+    trouble = Trouble()
     trouble.take(orders)
     assert trouble.orders == len(orders)
     assert trouble.parcels == sum(map(len, parcels))
