@@ -164,8 +164,8 @@ class Digest:
             carrier = carrier_of(one.parcel) if one.parcel else ""
             self._tally.add(condition_label(one.key), carrier, one.since, self._now)
         is_new = any(not self._seen(order, one) for one in found)
-        since = min((one.since for one in found if one.since), default=self._now)
-        age = max(timedelta(0), self._now - since)
+        begun = [one.since for one in found if one.since]
+        age = max(timedelta(0), self._now - min(begun, default=self._now))
         value = order.total_price
         self.orders += 1
         self.new += is_new
@@ -175,7 +175,7 @@ class Digest:
             "Order": admin_link(order),
             "Condition": in_list(sorted({condition_label(one.key) for one in found})),
             "Carrier": _carrier(found),
-            "Days": str(age.days),
+            "Days": str(age.days) if begun else "",
             "Value": "" if value is None else f"{value:,.2f}",
             "Order id": str(order.order_id),
         }

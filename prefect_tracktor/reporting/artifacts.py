@@ -194,7 +194,8 @@ def _list(lines: Sequence[str]) -> str:
 
 def _in_numbers(counts: Mapping[str, int], words: Mapping[str, Wording]) -> Iterator[str]:
     """The counts as a table; those of nothing in one line, but for what is always said."""
-    named = {name: words.get(name, Wording(name[:1].upper() + name[1:])) for name in counts}
+    in_order = sorted(counts, key=[*words, *counts].index)
+    named = {name: words.get(name, Wording(name[:1].upper() + name[1:])) for name in in_order}
     told = [(w.label, counts[name]) for name, w in named.items() if counts[name] or w.always]
     none = [w.label for name, w in named.items() if not (counts[name] or w.always)]
     if told:

@@ -14,7 +14,7 @@ from prefect_tracktor.reporting.markdown import Cell, clean, markdown_table, pla
 _WIDTH = 440
 _LEFT, _RIGHT = 16, 424
 _LABEL_COLUMNS = 34
-_BAR_PITCH = 44
+_BAR_PITCH = 48
 _TREND_HEIGHT = 150
 # the panel brings its background, so that its text is readable whichever theme the page has
 _STYLE = (

@@ -11,11 +11,13 @@ from prefect_tracktor.models import Fulfillment, Order
 _CELL_CHARACTERS_AT_MOST = 500
 _URL_CHARACTERS_AT_MOST = 1000
 
-_ENTITIES = str.maketrans({mark: f"&#{ord(mark)};" for mark in "&<>|`*_[]()!~#$\\"})
+# by backslashes, not entities: Prefect's older UI shows entities as they are written
+_ESCAPED = str.maketrans({mark: f"\\{mark}" for mark in "&<>|`*_[]()!~#$\\"})
+_START_OF_A_LIST = re.compile(r"^(\d{0,9})([-+.])(?=[\s-]|$)")
 _WORD_JOINER = "\u2060"
 _INSIDE_A_LINK = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
-# what a web address may hold without an end to its markdown link or table cell
-_SAFE_IN_URL = "/:?#@!&'*+,;=%~-._"
+# what ends neither a markdown link nor a table cell; without a semicolon there is no entity
+_SAFE_IN_URL = "/:?#@!&'*+,=%~-._"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class Link:
         url = web_address(self.url)
         if not url or len(url) > _URL_CHARACTERS_AT_MOST:
             return plain(self.text)
-        url = quote(url, safe=_SAFE_IN_URL, errors="replace").replace("&", "&amp;")
-        return f"[{plain(self.text) or 'link'}]({url})"
+        # the older UI shows a link's text as it is written, so nothing is escaped without need
+        text = plain(self.text).replace("\\#", "#") or "link"
+        return f"[{text}]({quote(url, safe=_SAFE_IN_URL, errors='replace')})"
 
 
 Cell = str | int | Link
@@ -53,8 +56,9 @@ def clean(text: object) -> str:
 
 def plain(text: object) -> str:
     """Write text so that markdown shows it as it is: no markup, HTML, link or line break."""
+    escaped = _START_OF_A_LIST.sub(r"\1\\\2", clean(text).translate(_ESCAPED))
     # a reader turns even escaped addresses into links; an unseen character inside prevents it
-    return _INSIDE_A_LINK.sub(_WORD_JOINER, clean(text).translate(_ENTITIES))
+    return _INSIDE_A_LINK.sub(_WORD_JOINER, escaped)
 
 
 def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
