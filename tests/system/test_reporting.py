@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import Artifact
 from prefect.client.schemas.sorting import ArtifactSort
+from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor.reporting import (
@@ -195,10 +197,17 @@ def test_charts_show_the_last_runs_of_the_same_series_and_deployment() -> None:
         if count == 0:
             assert "The last runs" not in str(artifacts_of("trend")[0].data)
     newest = str(artifacts_of("trend")[0].data)
-    rows = [line for line in newest.splitlines() if line.endswith("| 100 |")]
-    assert [int(row.split("|")[2]) for row in rows] == list(range(15, 1, -1))
+    assert re.findall(r"\| (\d+) \| 100 \|", newest) == [str(n) for n in range(15, 1, -1)]
     report(99, "another shop")
     assert "The last runs" not in str(artifacts_of("trend")[0].data)
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(client.create_flow(report), "scheduled")
+        for count in (70, 80):
+            parameters = {"count": count, "series": "one shop"}
+            run = client.create_flow_run_from_deployment(deployment, parameters=parameters)
+            run_flow(report, flow_run=run, parameters=parameters)
+    newest = str(artifacts_of("trend")[0].data)
+    assert re.findall(r"\| (\d+) \| 100 \|", newest) == ["80", "70"]
 
 
 @pytest.mark.usefixtures("prefect_api")
