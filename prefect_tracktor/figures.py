@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Protocol
 
+from prefect_tracktor.conditions import Condition
 from prefect_tracktor.models import (
     CARRIER_STATUSES,
     ExceptionStatus,
@@ -36,33 +36,6 @@ _FOLLOWED = timedelta(days=30)
 _MOST_HOURS = 24 * 365
 _HOUR = timedelta(hours=1)
 _END_OF_TIMES = datetime(2100, 1, 1, tzinfo=UTC)
-
-
-class Condition(Protocol):
-    """What is the matter with an order or with a parcel of it, and since when."""
-
-    @property
-    def key(self) -> str:
-        """Such as `exception:expired` or `stalled`."""
-
-    @property
-    def parcel(self) -> Fulfillment | None:
-        """The parcel, unless it is the whole order."""
-
-    @property
-    def since(self) -> datetime | None:
-        """Since when."""
-
-
-def condition_label(key: str) -> str:
-    """A condition in words, for people.
-
-    Example:
-        >>> condition_label("exception:expired"), condition_label("in_transit_too_long")
-        ('Tracking Expired', 'In transit too long')
-    """
-    kind, _, name = key.partition(":")
-    return exception_label(name if kind in {"exception", "status"} and name else key)
 
 
 @dataclass(slots=True)
@@ -156,13 +129,13 @@ class Digest:
         self._heap: list[tuple[tuple[bool, Decimal, timedelta, int], Row]] = []
 
     def take(self, order: Order, conditions: Iterable[Condition]) -> None:
-        """Count what is the matter with an order."""
-        found = list(conditions)
+        """Count what is the matter with an order: statuses are not, nor what is cancelled."""
+        found = [one for one in conditions if one.kind != "status" and not one.cancelled]
         if not found:
             return
         for one in found:
             carrier = carrier_of(one.parcel) if one.parcel else ""
-            self._tally.add(condition_label(one.key), carrier, one.since, self._now)
+            self._tally.add(one.label, carrier, one.since, self._now)
         is_new = any(not self._seen(order, one) for one in found)
         begun = [one.since for one in found if one.since]
         age = max(timedelta(0), self._now - min(begun, default=self._now))
@@ -173,7 +146,7 @@ class Digest:
         row: Row = {
             "New": "New" if is_new else "",
             "Order": admin_link(order),
-            "Condition": in_list(sorted({condition_label(one.key) for one in found})),
+            "Condition": in_list(list(dict.fromkeys(one.label for one in found))),
             "Carrier": _carrier(found),
             "Days": str(age.days) if begun else "",
             "Value": "" if value is None else f"{value:,.2f}",
@@ -315,7 +288,7 @@ def _hours_on_the_way(parcel: Fulfillment, arrived: datetime) -> Iterator[int]:
 
 def _begun(conditions: Iterable[Condition], kind: str) -> list[datetime]:
     """When the conditions of a kind began, as far as that is known."""
-    return [one.since for one in conditions if one.since and one.key.partition(":")[0] == kind]
+    return [one.since for one in conditions if one.since and one.kind == kind]
 
 
 def _times(parcel: Fulfillment, keys: Iterable[str] = ()) -> Iterator[datetime]:

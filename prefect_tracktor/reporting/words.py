@@ -31,13 +31,12 @@ class Wording:
 # in the order of a sentence: what is due, what was done, what is left
 WORDINGS: Mapping[str, Wording] = {
     "due": Wording("Orders due", "{} order[|s] due", always=True),
-    "planned": Wording("Statuses to set", "{} status[|es] to set", always=True),
-    "in trouble": Wording("Orders with an exception", "{} order[|s] with an exception"),
     "sent": Wording("Customers written to", "{} customer[|s] written to"),
     "rehearsed": Wording("Sent to the rehearsal address", "{} sent to the rehearsal address"),
+    "recorded": Wording("Recorded, not sent", "{} recorded and not sent"),
     "written": Wording("Statuses set", "{} status[|es] set"),
     "announced": Wording("Announced", "{} announced"),
-    "no email": Wording(
+    "no address": Wording(
         "No email address",
         "{} [has|have] no email address",
         "reach them in another way, or add the address to the order in Shopify",
@@ -47,23 +46,17 @@ WORDINGS: Mapping[str, Wording] = {
         "{} address[|es] refused by the mail server",
         "correct the order's address in Shopify; this one is not tried again",
     ),
-    "deferred": Wording("Deferred", "{} deferred", "the next run tries again"),
-    "uncertain": Wording(
-        "Uncertain",
-        "{} may or may not have been written to",
-        "look at NotificationLedger.uncertain() and decide for each",
-    ),
+    "deferred": Wording("Deferred", "{} deferred"),
+    "uncertain": Wording("Uncertain", "{} may or may not have been written to"),
     "in progress": Wording("Being sent by another run", "{} being sent by another run"),
-    "not written": Wording(
-        "Statuses not set", "{} status[|es] not set", "the next run tries again"
-    ),
+    "not written": Wording("Statuses not set", "{} status[|es] not set"),
     "not persisted": Wording(
         "Statuses set, but different when read back",
         "{} status[|es] different when read back",
         "check in Tracktor whether these orders get automatic updates",
     ),
-    "unannounced": Wording("Not announced", "{} not announced", "the next run tries again"),
-    "failed": Wording("Could not be read", "{} could not be read", "the next run tries again"),
+    "unannounced": Wording("Not announced", "{} not announced"),
+    "failed": Wording("Failed", "{} failed"),
     "missing": Wording(
         "Unknown to Tracktor",
         "{} unknown to Tracktor",
@@ -73,12 +66,13 @@ WORDINGS: Mapping[str, Wording] = {
     "undated": Wording("Date of the status unknown", "{} without a date of the status"),
     "affected": Wording("Orders concerned"),
     "already told": Wording("Told by an earlier run"),
+    "already announced": Wording("Announced by an earlier run"),
     "cancelled": Wording("Cancelled or refunded"),
     "right": Wording("Already correct"),
     "protected": Wording("Left to the carrier, or delivered"),
     "skipped": Wording("Without a desired status"),
     "read": Wording("Orders read", "{} order[|s] read", always=True),
-    "settled": Wording("Completed, not read again"),
+    "completed": Wording("Completed, not read again"),
     "calls": Wording("Requests to Tracktor"),
 }
 
@@ -106,7 +100,7 @@ def mode_label(mode: str) -> str:
 
 
 def what_to_do(counts: Mapping[str, int], *, words: Mapping[str, Wording] = WORDINGS) -> list[str]:
-    """What is left, and what a person does about it, one line each."""
+    """What a person does about what no later run will do, one line each."""
     return [
         f"{word.sentence(counts[name])}: {word.do}."
         for name, word in words.items()

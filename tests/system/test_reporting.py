@@ -143,7 +143,7 @@ def test_a_summary_says_what_was_done_and_what_to_do() -> None:
             "summary",
             title="Late *parcels*",
             mode="dry_run",
-            counts={"calls": 9, "due": 0, "no email": 1200, "refused": 0, "un_certain": 0},
+            counts={"calls": 9, "due": 0, "no address": 1200, "refused": 0, "un_certain": 0},
             notes=["<b>5</b> left"],
             act_on=[{"Order": Link(f"#{n}", "https://a.example")} for n in range(52)],
         )
@@ -154,7 +154,7 @@ def test_a_summary_says_what_was_done_and_what_to_do() -> None:
         "**0 orders due and 1,200 have no email address.**",
         "- \\<b\\>5\\</b\\> left",
         "## What to do",
-        f"- {what_to_do({'no email': 1200})[0]}",
+        f"- {what_to_do({'no address': 1200})[0]}",
         "| Order |\n| --- |\n" + "\n".join(f"| [#{n}](https://a.example) |" for n in range(50)),
         "2 more are in the table of this run.",
         "## The run in numbers",

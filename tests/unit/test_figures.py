@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,19 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor import Fulfillment, Order
-from prefect_tracktor.figures import CarrierFigures, Digest, condition_label, percentile
+from prefect_tracktor import Order
+from prefect_tracktor.conditions import Condition
+from prefect_tracktor.figures import CarrierFigures, Digest, percentile
 from prefect_tracktor.reporting import Link
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)
-
-
-@dataclass(frozen=True)
-class Case:
-    key: str
-    parcel: Fulfillment | None
-    since: datetime | None
 
 
 def order(order_id: int = 1, *parcels: dict[str, Any], **fields: Any) -> Order:
@@ -37,7 +30,7 @@ def parcel(*steps: tuple[str, float], carrier: str = "UPS", **fields: Any) -> di
     return {"carrier": carrier, "status": times, "shipment_status": steps[-1][0]} | fields
 
 
-def week(*orders: Order, cases: list[Case] | None = None) -> dict[str, tuple[Any, Any]]:
+def week(*orders: Order, cases: list[Condition] | None = None) -> dict[str, tuple[Any, Any]]:
     figures = CarrierFigures(NOW - WEEK, NOW)
     for one in orders:
         figures.take(one, cases or [])
@@ -104,10 +97,10 @@ def test_exceptions_and_stalls_count_in_the_period_in_which_they_began() -> None
     late = order(1, parcel(("in_transit", 20)), parcel(("in_transit", 20)))
     first, second = late.fulfillments
     cases = [
-        Case("exception:expired", first, NOW - timedelta(days=2)),
-        Case("stalled", second, NOW - timedelta(days=9)),
-        Case("exception:pending", first, None),
-        Case("not_shipped", None, NOW),
+        Condition("exception:expired", first, NOW - timedelta(days=2)),
+        Condition("stalled", second, NOW - timedelta(days=9)),
+        Condition("exception:pending", first, None),
+        Condition("not_shipped", None, NOW),
     ]
     now, before = week(late, cases=cases)["UPS"]
     assert (now.parcels, now.with_exceptions, now.stalled) == (2, 1, 0)
@@ -168,8 +161,8 @@ def test_carriers_beyond_a_hundred_are_taken_together() -> None:
     assert figures["Other"][0].parcels == 99
 
 
-def case(one: Order, key: str = "exception:expired", days: float = 3) -> Case:
-    return Case(key, next(iter(one.fulfillments), None), NOW - timedelta(days=days))
+def case(one: Order, key: str = "exception:expired", days: float = 3) -> Condition:
+    return Condition(key, next(iter(one.fulfillments), None), NOW - timedelta(days=days))
 
 
 def test_the_digest_has_what_is_new_first_then_what_is_dear_then_what_is_old() -> None:
@@ -193,7 +186,7 @@ def test_an_order_is_one_row_that_leads_to_its_pages() -> None:
     assert row == {
         "New": "New",
         "Order": Link("#7", "https://admin.shopify.com/store/my-shop/orders/7"),
-        "Condition": "Stalled and Tracking Expired",
+        "Condition": "Tracking Expired and Stalled",
         "Carrier": Link("UPS", "https://ups.example/1"),
         "Days": "5",
         "Value": "1,200.50",
@@ -204,7 +197,7 @@ def test_an_order_is_one_row_that_leads_to_its_pages() -> None:
 def test_several_carriers_share_a_cell() -> None:
     one = order(1, parcel(("in_transit", 9)), parcel(("in_transit", 9), carrier="DPD"))
     digest = Digest(NOW)
-    digest.take(one, [Case("stalled", each, None) for each in one.fulfillments])
+    digest.take(one, [Condition("stalled", each, None) for each in one.fulfillments])
     assert digest.rows[0]["Carrier"] == "UPS, DPD"
     assert digest.rows[0]["Days"] == ""
 
@@ -235,17 +228,13 @@ def test_the_digest_keeps_the_rows_that_matter_most(
     )
 
 
-@pytest.mark.parametrize(
-    ("key", "label"),
-    [
-        ("exception:expired", "Tracking Expired"),
-        ("exception:brand_new", "Brand new"),
-        ("status:out_for_delivery", "Out for delivery"),
-        ("label_only", "Label only"),
-    ],
-)
-def test_conditions_are_named_as_people_know_them(key: str, label: str) -> None:
-    assert condition_label(key) == label
+def test_statuses_and_what_is_cancelled_are_nothing_that_a_team_acts_on() -> None:
+    digest = Digest(NOW)
+    one = order(1, parcel(("in_transit", 9)))
+    shown = one.fulfillments[0]
+    digest.take(one, [Condition("status:in_transit", shown, NOW)])
+    digest.take(one, [Condition("exception:expired", shown, NOW, cancelled=True)])
+    assert (digest.orders, digest.rows, digest.charts()) == (0, [], [])
 
 
 def test_a_price_that_is_not_known_comes_last() -> None:

@@ -274,14 +274,14 @@ def test_a_trend_goes_from_the_oldest_to_this_run_on_a_scale_from_zero() -> None
 
 
 def test_counts_are_said_in_a_sentence_in_the_order_of_the_work() -> None:
-    counts = {"calls": 99, "read": 40, "no email": 23, "sent": 1300, "due": 1323, "refused": 0}
+    counts = {"calls": 99, "read": 40, "no address": 23, "sent": 1300, "due": 1323, "refused": 0}
     assert counts_in_words(counts) == (
         "1,323 orders due, 1,300 customers written to, 23 have no email address and 40 orders read."
     )
 
 
 def test_one_is_said_in_the_singular() -> None:
-    assert counts_in_words({"due": 1, "sent": 1, "no email": 1}) == (
+    assert counts_in_words({"due": 1, "sent": 1, "no address": 1}) == (
         "1 order due, 1 customer written to and 1 has no email address."
     )
 
@@ -305,10 +305,9 @@ def test_a_count_without_words_is_said_by_its_name() -> None:
     assert counts_in_words({"shops": 2}, words=own) == "2 shops swept."
 
 
-def test_what_is_left_comes_with_what_to_do() -> None:
-    assert what_to_do({"sent": 3, "failed": 1, "uncertain": 0}) == [
-        "1 could not be read: the next run tries again."
-    ]
+def test_what_no_later_run_does_comes_with_what_to_do() -> None:
+    [line] = what_to_do({"sent": 3, "deferred": 1, "refused": 1, "missing": 0})
+    assert line.startswith("1 address refused by the mail server: correct the order's address")
 
 
 @pytest.mark.parametrize("word", WORDINGS.values())
