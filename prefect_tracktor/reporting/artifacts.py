@@ -17,7 +17,15 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
 from prefect_tracktor.reporting.charts import Chart, Trend
-from prefect_tracktor.reporting.markdown import Cell, Link, Row, clean, markdown_table, plain
+from prefect_tracktor.reporting.markdown import (
+    Cell,
+    Link,
+    Row,
+    cell_markdown,
+    clean,
+    markdown_table,
+    plain,
+)
 from prefect_tracktor.reporting.words import (
     WORDINGS,
     Wording,
@@ -220,6 +228,9 @@ def _within_bytes(table: list[dict[str, Cell]]) -> list[dict[str, Cell]]:
 
 
 def _bytes_of(row: Row) -> int:
-    links = sum(len(cell.markdown) for cell in row.values() if isinstance(cell, Link))
-    # once more as JSON, as within an event: quotes and escapes take more room there
-    return links + len(json.dumps(json.dumps(_json_cells(row))))
+    """What a row takes within an event: JSON in JSON, or markdown in JSON."""
+    as_json, as_markdown = (
+        json.dumps(_json_cells(row)),
+        " | ".join(map(cell_markdown, row.values())),
+    )
+    return max(len(json.dumps(as_json)), len(json.dumps(as_markdown)))

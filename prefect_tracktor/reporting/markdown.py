@@ -70,11 +70,12 @@ def markdown_table(headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> st
         for column in zip(*rows, strict=True)
     ]
     rule = ["---:" if right else "---" for right in numeric or [False] * len(headers)]
-    lines = [map(plain, headers), rule, *(map(_cell, row) for row in rows)]
+    lines = [map(plain, headers), rule, *(map(cell_markdown, row) for row in rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
-def _cell(cell: Cell) -> str:
+def cell_markdown(cell: Cell) -> str:
+    """A cell of a markdown table."""
     if isinstance(cell, Link):
         return cell.markdown
     return f"{cell:,}" if isinstance(cell, int) else plain(cell)

@@ -100,18 +100,25 @@ def test_a_table_says_how_many_rows_were_left_out() -> None:
 
 
 @pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize(
+    ("key", "cell"),
+    [
+        ("wide-rows", '"é' * 400),
+        ("wide-links", Link("|\\" * 250, f"https://a.example/{'é' * 300}")),
+    ],
+)
 def test_a_table_stays_below_the_size_that_prefect_refuses(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, key: str, cell: str | Link
 ) -> None:
     @flow
     def report() -> None:
-        rows = [{f"column {n}": '"é' * 400 for n in range(20)} for _ in range(1000)]
-        publish_table("wide-rows", rows, description="Wide.")
+        rows = [{f"column {n}": cell for n in range(20)} for _ in range(1000)]
+        publish_table(key, rows, description="Wide.")
 
     with caplog.at_level(logging.WARNING):
         report()
-    assert 0 < len(rows_of("wide-rows")) < 1000
-    assert "are left out" in str(artifact_of("wide-rows").description)
+    assert 500_000 < len(json.dumps(artifact_of(key).data)) < 1_500_000
+    assert "are left out" in str(artifact_of(key).description)
     assert "event of size" not in caplog.text
 
 
