@@ -103,7 +103,7 @@ def publish_charts(
     `counted` is a unit and how many of how many: it is kept with the artifact, and shown beside
     the last runs of this deployment that counted the same `series`, such as a shop.
     """
-    parts = [f"# {plain(title)}", plain(lead)]
+    parts = [f"# {plain(title)}", plain(lead), *(chart.markdown() for chart in charts)]
     kept = {}
     if counted:
         unit, count, total = counted
@@ -111,7 +111,6 @@ def publish_charts(
         earlier = list(_earlier(key, series))
         if earlier:
             parts.append(Trend(unit, [*earlier, ("This run", count, total)]).markdown())
-    parts += [chart.markdown() for chart in charts]
     publish(
         key,
         type="markdown",
@@ -209,7 +208,7 @@ def _in_numbers(counts: Mapping[str, int], words: Mapping[str, Wording]) -> Iter
     if told:
         yield f"## The run in numbers\n\n{markdown_table(['', 'Count'], told)}"
     if none:
-        yield f"None: {plain(', '.join(none))}."
+        yield f"None: {plain('; '.join(none))}."
 
 
 def _markdown_of(rows: Sequence[Row]) -> str:

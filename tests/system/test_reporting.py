@@ -169,7 +169,7 @@ def test_a_summary_says_what_was_done_and_what_to_do() -> None:
             ["", "Count"],
             [["Orders due", 0], ["No email address", 1200], ["Requests to Tracktor", 9]],
         ),
-        "None: Address refused, Un\\_certain.",
+        "None: Address refused; Un\\_certain.",
     ]
     assert artifact_of("summary").description == "The run in words and numbers."
 
