@@ -7,12 +7,12 @@ from typing import ClassVar
 from prefect_tracktor.conditions import asked_exceptions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.events.channel import EventChannel
+from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.rules import NotificationRule, chooser, one_parcel_each
 from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS
 from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.runs.engine import Limit, carry_out
-from prefect_tracktor.runs.exception_stats import ExceptionStats
 from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import RunReport

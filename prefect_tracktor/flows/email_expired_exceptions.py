@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from prefect_tracktor.conditions import asked_exceptions
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
@@ -11,7 +12,6 @@ from prefect_tracktor.models import ExceptionStatus
 from prefect_tracktor.rules import NotificationRule, chooser
 from prefect_tracktor.runs.answers import TO_TELL_OF_EXCEPTIONS
 from prefect_tracktor.runs.engine import carry_out
-from prefect_tracktor.runs.exception_stats import ExceptionStats
 from prefect_tracktor.runs.notify import mail_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport

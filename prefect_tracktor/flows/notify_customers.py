@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule, chooser
 from prefect_tracktor.runs.answers import needs_of
 from prefect_tracktor.runs.engine import carry_out
-from prefect_tracktor.runs.exception_stats import ExceptionStats
 from prefect_tracktor.runs.notify import mail_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport

@@ -48,10 +48,10 @@ FLOWS: list[Callable[..., Any]] = [
     ),
     announce_exceptions,
     lambda credentials, orders, **options: email_expired_exceptions(
-        credentials, orders, **MAIL, **options
+        credentials, orders, **(MAIL | options)
     ),
     lambda credentials, orders, **options: email_status_changes(
-        credentials, orders, **MAIL, **options
+        credentials, orders, **(MAIL | options)
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""The charts of parcels in trouble: every parcel counted once, and none of its customer's data."""
+"""The charts of exceptions: every parcel counted once, and none of its customer's data."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -17,12 +17,12 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import Artifact
 
 from prefect_tracktor import AuthenticationError, NotificationLedger, Order, TracktorCredentials
+from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows import announce_exceptions
-from prefect_tracktor.runs.exception_stats import ExceptionStats
 from prefect_tracktor.sandbox import Sandbox
 from tests.system.flows.conftest import Run
 
-CHARTS = ("By exception", "By carrier", "By time since the parcel's last news")
+CHARTS = ("By exception", "By carrier", "By time since the last update")
 
 
 def order(*parcels: dict[str, Any]) -> Order:
@@ -41,9 +41,9 @@ def news(**ago: float) -> dict[str, Any]:
 
 
 def counts_of(*orders: Order) -> list[dict[str, int]]:
-    trouble = ExceptionStats()
-    trouble.take(orders)
-    charts = trouble.charts()
+    stats = ExceptionStats()
+    stats.take(orders)
+    charts = stats.charts()
     assert tuple(chart.title for chart in charts) in {CHARTS, ()}
     return [dict(chart.counts) for chart in charts]
 
@@ -140,25 +140,25 @@ def test_each_chart_counts_each_parcel_in_trouble_once(parcels: list[list[dict[s
         for order in orders
         for parcel in order.fulfillments
     )
-    trouble = ExceptionStats()
-    trouble.take(orders)
-    assert trouble.orders == len(orders)
-    assert trouble.parcels == sum(map(len, parcels))
-    assert len(trouble.charts()) == (3 if expected else 0)
-    assert all(sum(chart.counts.values()) == expected for chart in trouble.charts())
+    stats = ExceptionStats()
+    stats.take(orders)
+    assert stats.orders == len(orders)
+    assert stats.parcels == sum(map(len, parcels))
+    assert len(stats.charts()) == (3 if expected else 0)
+    assert all(sum(chart.counts.values()) == expected for chart in stats.charts())
 
 
 def charts_of_all_runs() -> list[Artifact]:
     with get_client(sync_client=True) as client:
         return client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["parcels-in-trouble"]))
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["parcels-with-exceptions"]))
         )
 
 
 def charts_of(flow_run_id: Any) -> list[Artifact]:
     with get_client(sync_client=True) as client:
         return client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["parcels-in-trouble"])),
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["parcels-with-exceptions"])),
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
         )
 
@@ -179,7 +179,7 @@ def check_chart(state: Any, tracktor: Sandbox) -> None:
     assert chart.description == "Charts of all exceptions."
     markdown = str(chart.data)
     assert f"{expected.total()} of " in markdown
-    assert f"| Tracking Expired | {expected['expired']} | █" in markdown
+    assert f"| Tracking Expired | {expected['expired']} | " in markdown
     for order in map(tracktor.shop.order, tracktor.shop.order_ids):
         assert str(order["order_email"] or "no address") not in markdown
         assert str(order["customer_last_name"] or "no name") not in markdown

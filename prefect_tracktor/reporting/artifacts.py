@@ -1,0 +1,235 @@
+"""Artifacts in Prefect's API: tables, summaries, charts."""
+
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, takewhile
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import runtime
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter
+from prefect.client.schemas.sorting import ArtifactSort
+from prefect.exceptions import MissingContextError
+from prefect.logging import get_logger, get_run_logger
+
+from prefect_tracktor.reporting.charts import Chart, Trend
+from prefect_tracktor.reporting.markdown import (
+    Cell,
+    Link,
+    Row,
+    cell_markdown,
+    clean,
+    markdown_table,
+    plain,
+)
+from prefect_tracktor.reporting.words import (
+    WORDINGS,
+    Wording,
+    counts_in_words,
+    mode_label,
+    what_to_do,
+)
+
+_T = TypeVar("_T")
+
+# Prefect refuses the event of an artifact above 1.5 MB, in which the table is JSON within JSON.
+_TABLE_BYTES_AT_MOST = 1_000_000
+_RUNS_IN_A_TREND = 14
+_ROWS_IN_A_SUMMARY = 50
+
+
+def publish_table(key: str, rows: Sequence[Row], *, description: str, limit: int = 1000) -> None:
+    """Show rows as a table, as many as Prefect takes.
+
+    Prefect's own tables can be searched, and show no links: rows with links become markdown.
+    """
+    # the UI takes the columns from the first row
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    table = [{clean(name): row.get(name, "") for name in columns} for row in rows[:limit]]
+    table = _within_bytes(table)
+    if left_out := len(rows) - len(table):
+        description += f"\n\n{len(table):,} of {len(rows):,} rows; {left_out:,} are left out."
+    if any(isinstance(cell, Link) for row in table for cell in row.values()):
+        publish(key, type="markdown", data=_markdown_of(table), description=description)
+    else:
+        data = json.dumps([_json_cells(row) for row in table])
+        publish(key, type="table", data=data, description=description)
+
+
+def publish_summary(
+    key: str,
+    *,
+    title: str,
+    counts: Mapping[str, int],
+    notes: Sequence[str] = (),
+    mode: str = "",
+    act_on: Sequence[Row] = (),
+    words: Mapping[str, Wording] = WORDINGS,
+) -> None:
+    """Show what a run did: a sentence, what to do, the rows that a person must act on, counts."""
+    parts = [f"# {plain(f'{title}: {mode_label(mode).lower()}' if mode else title)}"]
+    if counts:
+        parts.append(f"**{plain(counts_in_words(counts, words=words))}**")
+    if notes:
+        parts.append(_list(notes))
+    if to_do := what_to_do(counts, words=words):
+        parts.append(f"## What to do\n\n{_list(to_do)}")
+    if act_on:
+        parts.append(_markdown_of(act_on[:_ROWS_IN_A_SUMMARY]))
+    if more := len(act_on[_ROWS_IN_A_SUMMARY:]):
+        parts.append(f"{more:,} more are in the table of this run.")
+    parts += _in_numbers(counts, words)
+    publish(
+        key, type="markdown", data="\n\n".join(parts), description="The run in words and numbers."
+    )
+
+
+def publish_charts(
+    key: str,
+    charts: Sequence[Chart],
+    *,
+    title: str,
+    lead: str,
+    description: str,
+    counted: tuple[str, int, int] | None = None,
+    series: str = "",
+) -> None:
+    """Show bar charts one below the other, as one markdown artifact.
+
+    `counted` is a unit and how many of how many: it is kept with the artifact, and shown beside
+    the last runs of this deployment that counted the same `series`, such as a shop.
+    """
+    parts = [f"# {plain(title)}", plain(lead), *(chart.markdown() for chart in charts)]
+    kept = {}
+    if counted:
+        unit, count, total = counted
+        kept = {"series": series, "count": str(count), "total": str(total)}
+        earlier = list(_earlier(key, series))
+        if earlier:
+            parts.append(Trend(unit, [*earlier, ("This run", count, total)]).markdown())
+    publish(
+        key,
+        type="markdown",
+        data="\n\n".join(parts),
+        description=plain(description),
+        metadata=kept,
+    )
+
+
+def publish(
+    key: str,
+    *,
+    type: str,  # noqa: A002 - as Prefect calls it
+    data: Any,
+    description: str,
+    metadata: Mapping[str, str] | None = None,
+) -> UUID | None:
+    """Create an artifact of this run, or log that it was not possible."""
+    artifact = ArtifactCreate(
+        key=_key(key),
+        type=type,
+        data=data,
+        description=description,
+        metadata_=dict(metadata or {}),
+        flow_run_id=runtime.flow_run.id,
+        task_run_id=runtime.task_run.id,
+    )
+    return _attempt(lambda client: client.create_artifact(artifact).id)
+
+
+def update(artifact_id: UUID, data: Any) -> UUID | None:
+    """Put something else into an artifact; its id, unless that was not possible."""
+
+    def put(client: SyncPrefectClient) -> UUID:
+        client.update_artifact(artifact_id, ArtifactUpdate(data=data))
+        return artifact_id
+
+    return _attempt(put)
+
+
+def _attempt(ask: Callable[[SyncPrefectClient], _T]) -> _T | None:
+    """Ask Prefect, or log that it was not possible."""
+    try:
+        with get_client(sync_client=True) as client:
+            return ask(client)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
+        # the error's text may repeat what was to be published
+        logger().warning("A report could not be published (%s).", type(error).__name__)
+        return None
+
+
+def _earlier(key: str, series: str) -> list[tuple[str, int, int]]:
+    """What the last runs of this deployment counted, the oldest first."""
+    deployment = runtime.deployment.id
+    own = {"any_": [deployment]} if deployment else {"is_null_": True}
+
+    def read(client: SyncPrefectClient) -> list[tuple[str, int, int]]:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [_key(key)]}}),
+            flow_run_filter=FlowRunFilter.model_validate({"deployment_id": own}),
+            sort=ArtifactSort.CREATED_DESC,
+            limit=_RUNS_IN_A_TREND - 1,
+        )
+        return [
+            (f"{one.created:%d %b %H:%M}", int(kept["count"]), int(kept["total"]))
+            for one in reversed(found)
+            if (kept := one.metadata_ or {}).get("series") == series
+        ]
+
+    return _attempt(read) or []
+
+
+def logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
+    """The run's logger, or ours where there is no run."""
+    try:
+        return get_run_logger()
+    except MissingContextError:
+        return get_logger(__name__)
+
+
+def _key(key: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-")
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {plain(line)}" for line in lines)
+
+
+def _in_numbers(counts: Mapping[str, int], words: Mapping[str, Wording]) -> Iterator[str]:
+    """The counts as a table; those of nothing in one line, but for what is always said."""
+    in_order = sorted(counts, key=[*words, *counts].index)
+    named = {name: words.get(name, Wording(name[:1].upper() + name[1:])) for name in in_order}
+    told = [(w.label, counts[name]) for name, w in named.items() if counts[name] or w.always]
+    none = [w.label for name, w in named.items() if not (counts[name] or w.always)]
+    if told:
+        yield f"## The run in numbers\n\n{markdown_table(['', 'Count'], told)}"
+    if none:
+        yield f"None: {plain('; '.join(none))}."
+
+
+def _markdown_of(rows: Sequence[Row]) -> str:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return markdown_table(columns, [[row.get(name, "") for name in columns] for row in rows])
+
+
+def _json_cells(row: Row) -> dict[str, str | int]:
+    return {name: cell if isinstance(cell, int) else clean(cell) for name, cell in row.items()}
+
+
+def _within_bytes(table: list[dict[str, Cell]]) -> list[dict[str, Cell]]:
+    """The first rows, up to the size that Prefect takes."""
+    sizes = accumulate(map(_bytes_of, table))
+    return table[: sum(1 for _ in takewhile(lambda size: size <= _TABLE_BYTES_AT_MOST, sizes))]
+
+
+def _bytes_of(row: Row) -> int:
+    """What a row takes within an event: JSON in JSON, or markdown in JSON."""
+    as_json, as_markdown = (
+        json.dumps(_json_cells(row)),
+        " | ".join(map(cell_markdown, row.values())),
+    )
+    return max(len(json.dumps(as_json)), len(json.dumps(as_markdown)))

@@ -1,0 +1,126 @@
+"""A run's counts in words: what people call them, a sentence, what to do next."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
+
+_LABELS: dict[str, str] = {
+    str(status): status.label for status in (*ExceptionStatus, *ShipmentStatus)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """A count as people know it: in a table, in a sentence, what to do; `always`: also if zero."""
+
+    label: str
+    says: str = ""
+    do: str = ""
+    always: bool = False
+
+    def sentence(self, count: int) -> str:
+        """What it says of a number: `{} order[|s]` is one order, or two orders."""
+        form = 1 if count == 1 else 2
+        return re.sub(r"\[(.*?)\|(.*?)\]", lambda forms: forms[form], self.says).format(
+            f"{count:,}"
+        )
+
+
+# in the order of a sentence: what is due, what was done, what is left
+WORDINGS: Mapping[str, Wording] = {
+    "due": Wording("Orders due", "{} order[|s] due", always=True),
+    "sent": Wording("Customers written to", "{} customer[|s] written to"),
+    "rehearsed": Wording("Sent to the rehearsal address", "{} sent to the rehearsal address"),
+    "recorded": Wording("Recorded, not sent", "{} recorded and not sent"),
+    "written": Wording("Statuses set", "{} status[|es] set"),
+    "announced": Wording("Announced", "{} announced"),
+    "no address": Wording(
+        "No email address",
+        "{} [has|have] no email address",
+        "reach them in another way, or add the address to the order in Shopify",
+    ),
+    "refused": Wording(
+        "Address refused",
+        "{} address[|es] refused by the mail server",
+        "correct the order's address in Shopify; this one is not tried again",
+    ),
+    "deferred": Wording("Deferred", "{} deferred"),
+    "uncertain": Wording("Uncertain", "{} may or may not have been written to"),
+    "in progress": Wording("Being sent by another run", "{} being sent by another run"),
+    "not written": Wording("Statuses not set", "{} status[|es] not set"),
+    "not persisted": Wording(
+        "Statuses set, but different when read back",
+        "{} status[|es] different when read back",
+        "check in Tracktor whether these orders get automatic updates",
+    ),
+    "unannounced": Wording("Not announced", "{} not announced"),
+    "failed": Wording("Failed", "{} failed"),
+    "missing": Wording(
+        "Unknown to Tracktor",
+        "{} unknown to Tracktor",
+        "if there are many, check that source and credentials belong to the same shop",
+    ),
+    "superseded": Wording("Changed in the meantime", "{} changed in the meantime"),
+    "undated": Wording("Date of the status unknown", "{} without a date of the status"),
+    "affected": Wording("Orders concerned"),
+    "already told": Wording("Told by an earlier run"),
+    "already announced": Wording("Announced by an earlier run"),
+    "cancelled": Wording("Cancelled or refunded"),
+    "right": Wording("Already correct"),
+    "protected": Wording("Left to the carrier, or delivered"),
+    "skipped": Wording("Without a desired status"),
+    "read": Wording("Orders read", "{} order[|s] read", always=True),
+    "completed": Wording("Completed, not read again"),
+    "calls": Wording("Requests to Tracktor"),
+}
+
+
+def counts_in_words(
+    counts: Mapping[str, int], *, mode: str = "", words: Mapping[str, Wording] = WORDINGS
+) -> str:
+    """Say in a sentence what a run did, for its state message, log and summary.
+
+    What is not among `words` is said by its own name; `mode` is live, rehearsal or dry_run.
+    """
+    said = [
+        word.sentence(counts[name])
+        for name, word in words.items()
+        if word.says and name in counts and (counts[name] or word.always)
+    ]
+    said += [f"{count:,} {name}" for name, count in counts.items() if count and name not in words]
+    sentence = f"{in_list(said) if said else 'nothing to do'}."
+    return f"{mode_label(mode)}: {sentence}" if mode else f"{sentence[:1].upper()}{sentence[1:]}"
+
+
+def mode_label(mode: str) -> str:
+    """A mode such as `dry_run`, for people."""
+    return mode.replace("_", " ").capitalize()
+
+
+def what_to_do(counts: Mapping[str, int], *, words: Mapping[str, Wording] = WORDINGS) -> list[str]:
+    """What a person does about what no later run will do, one line each."""
+    return [
+        f"{word.sentence(counts[name])}: {word.do}."
+        for name, word in words.items()
+        if word.do and counts.get(name)
+    ]
+
+
+def label_of(status: str) -> str:
+    """A status as people know it."""
+    return _LABELS.get(status, status)
+
+
+def shown(ids: Sequence[int], limit: int = 20) -> str:
+    """Name ids in a sentence, the first few of them if there are many."""
+    named = ", ".join(map(str, ids[:limit]))
+    more = len(ids) - limit
+    return f"{named} and {more:,} more" if more > 0 else named or "none"
+
+
+def in_list(words: Sequence[str]) -> str:
+    """Write words as a list in a sentence."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
