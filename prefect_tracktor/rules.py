@@ -193,7 +193,7 @@ class Content:
             expired = all(condition.key == "expired" for condition in self.conditions)
             return "expired" if expired else "exception"
         if first.kind != "status":
-            return "not_shipped" if first.kind == "not_shipped" else "stalled"
+            return "not_shipped" if first.kind in {"not_shipped", "label_only"} else "stalled"
         if self.per_order and first.key == ShipmentStatus.DELIVERED:
             return "all_delivered"
         return "status"

@@ -15,7 +15,7 @@ from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
 
-@flow(name="Advance custom statuses", flow_run_name="advance-custom-statuses")
+@flow(name="Advance custom statuses")
 def advance_custom_statuses(
     credentials: TracktorCredentials,
     orders: Orders,

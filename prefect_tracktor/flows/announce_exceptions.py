@@ -57,7 +57,7 @@ class ExceptionsReport(RunReport):
         return self.ids(Outcome.CANCELLED)
 
 
-@flow(name="Announce exceptions", flow_run_name="announce-exceptions")
+@flow(name="Announce exceptions")
 def announce_exceptions(
     credentials: TracktorCredentials,
     orders: Orders,

@@ -21,7 +21,7 @@ from prefect_tracktor.sources import Orders
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
 
 
-@flow(name="E-mail expired exceptions", flow_run_name="email-expired-exceptions")
+@flow(name="E-mail expired exceptions")
 def email_expired_exceptions(
     credentials: TracktorCredentials,
     orders: Orders,

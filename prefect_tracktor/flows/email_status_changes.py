@@ -25,7 +25,7 @@ from prefect_tracktor.sources import Orders, ShopifyOrders
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
 
 
-@flow(name="E-mail status changes", flow_run_name="email-status-changes")
+@flow(name="E-mail status changes")
 def email_status_changes(
     credentials: TracktorCredentials,
     orders: Orders,

@@ -79,7 +79,7 @@ class ExportReport(RunReport):
         return super().counts | {f"rows of {name}": count for name, count in self.rows.items()}
 
 
-@flow(name="Export tracking", flow_run_name="export-tracking")
+@flow(name="Export tracking")
 def export_tracking(
     credentials: TracktorCredentials,
     orders: Orders,

@@ -18,7 +18,7 @@ from prefect_tracktor.sources import Orders
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 
-@flow(name="Notify customers", flow_run_name="notify-customers")
+@flow(name="Notify customers")
 def notify_customers(
     credentials: TracktorCredentials,
     orders: Orders,

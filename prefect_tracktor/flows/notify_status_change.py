@@ -43,7 +43,7 @@ _DELAY_AT_MOST = 24 * 3600
 RETRY_DELAYS_SECONDS = [30.0, 120.0, 600.0, 1800.0]
 
 
-@flow(name="Notify status change", flow_run_name="notify-{status}-{fulfillment_id}")
+@flow(name="Notify status change")
 def notify_status_change(
     credentials: TracktorCredentials,
     fulfillment_id: int,
@@ -138,7 +138,7 @@ def notify_status_change(
             reading=scan.reading,
             alone=True,
         )
-        return carry_out(scan, job, alone=True)
+        return carry_out(scan, job, alone=True, about=f"{key}, fulfillment {fulfillment_id}")
 
     return _with_retries(write, retry_delays_seconds)()
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from functools import wraps
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
@@ -11,6 +12,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
 from prefect.futures import PrefectFuture
+from prefect.states import Completed
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -20,7 +22,20 @@ R = TypeVar("R")
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
     """Make a `BlockFlow`."""
-    return lambda function: BlockFlow(_titled(function), **options)
+    return lambda function: BlockFlow(_saying_what_it_did(_titled(function)), **options)
+
+
+def _saying_what_it_did(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a report's sentence the message of the run's last state."""
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        report = function(*args, **kwargs)
+        sentence = getattr(report, "sentence", "")
+        # Prefect gives the caller what the state holds
+        return cast("R", Completed(message=sentence, data=report)) if sentence else report
+
+    return run
 
 
 def _titled(function: Callable[P, R]) -> Callable[P, R]:

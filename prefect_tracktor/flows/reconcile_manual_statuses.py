@@ -13,7 +13,7 @@ from prefect_tracktor.statuses.desired import DesiredStatus, agreed, checked_sta
 from prefect_tracktor.statuses.plan import Reconciliation
 
 
-@flow(name="Reconcile manual statuses", flow_run_name="reconcile-manual-statuses")
+@flow(name="Reconcile manual statuses")
 def reconcile_manual_statuses(
     credentials: TracktorCredentials,
     desired: list[DesiredStatus] | StatusFile | StatusQuery,

@@ -153,7 +153,7 @@ class SweepReport(BaseModel):
         return tuple(entry.shop for entry in self.shops if entry.outcome == outcome)
 
 
-@flow(name="Sweep shops", flow_run_name="sweep-{flow_name}")
+@flow(name="Sweep shops")
 def sweep_shops(
     flow_name: SweepableFlow,
     shops: list[SweptShop],
@@ -362,7 +362,8 @@ def _outcome(swept: Flow[..., Any], run: _ShopRun) -> ShopOutcome:
         return ShopOutcome(shop=run.shop, outcome="failed", reason="; ".join(run.problems))
     sweep = FlowRunContext.get()
     own = swept.with_options(
-        flow_run_name=run.shop, task_runner=sweep.task_runner.duplicate() if sweep else None
+        flow_run_name=f"Shop {run.shop}",
+        task_runner=sweep.task_runner.duplicate() if sweep else None,
     )
     try:
         report = own(**run.parameters)

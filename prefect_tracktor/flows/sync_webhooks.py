@@ -12,6 +12,7 @@ from prefect_tracktor.errors import AuthenticationError, IncompleteRun, NotFound
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.models import Webhook, WebhookId
 from prefect_tracktor.reporting import publish_summary, publish_table
+from prefect_tracktor.runs.showing import show_mode
 from prefect_tracktor.text import redact
 from prefect_tracktor.webhooks.subscriptions import (
     WantedWebhook,
@@ -71,7 +72,7 @@ class WebhookReport(BaseModel):
         return {n: value if isinstance(value, int) else len(value) for n, value in values.items()}
 
 
-@flow(name="Sync webhooks", flow_run_name="sync-webhooks")
+@flow(name="Sync webhooks")
 def sync_webhooks(
     credentials: TracktorCredentials,
     wanted: list[WantedWebhook] | WebhookSubscription,
@@ -112,12 +113,20 @@ def sync_webhooks(
     """
     asked = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
     dry_run = dry_run or credentials.read_only
+    mode = "dry_run" if dry_run else "live"
+    show_mode("Webhooks", [mode])
     with credentials.get_client() as client:
         report = _Sync(client, asked, prune=prune).carry_out(dry_run=dry_run)
     counts = {name: count for name, count in report.counts.items() if count}
     get_run_logger().info(", ".join(f"{count} {name}" for name, count in counts.items()))
     notes = ["This was a dry run: nothing was changed."] if dry_run else list(report.failed)
-    publish_summary("webhooks-summary", title="Webhooks", counts=report.counts, notes=notes)
+    publish_summary(
+        "webhooks-summary",
+        title="Webhooks",
+        counts=report.counts,
+        notes=notes,
+        mode="dry_run" if dry_run else "live",
+    )
     if not report.complete:
         raise IncompleteRun(
             f"the account does not have all desired webhooks: {report.failed[0]}",

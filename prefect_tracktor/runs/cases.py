@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 from prefect_tracktor.reporting import shown
+from prefect_tracktor.reporting.markdown import Row as LinkedRow
 
 Row = dict[str, str | int]
 
@@ -51,6 +52,11 @@ class Outcome(StrEnum):
         return _WORDS[self].left
 
     @property
+    def needs_a_person(self) -> bool:
+        """Whether no later run puts it right."""
+        return self in _FOR_A_PERSON
+
+    @property
     def is_shown(self) -> bool:
         """Whether tables show the case; what was passed over is only counted."""
         return self not in {Outcome.UNDATED, Outcome.CANCELLED}
@@ -87,6 +93,9 @@ _WORDS = {
     Outcome.UNDATED: _Words("Passed over: no usable time"),
     Outcome.CANCELLED: _Words("Passed over: cancelled"),
 }
+_FOR_A_PERSON = frozenset(
+    {Outcome.UNCERTAIN, Outcome.NOT_PERSISTED, Outcome.REFUSED, Outcome.NO_ADDRESS}
+)
 _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
 
 
@@ -96,6 +105,7 @@ class Case:
 
     id: int
     columns: Row
+    links: LinkedRow = field(default_factory=dict)
     outcome: Outcome = Outcome.DUE
     reason: str = ""
     planned: bool = False
@@ -110,6 +120,13 @@ class Case:
         said = {"Outcome": self.outcome.label, "Reason": self.reason}
         first, *others = self.columns
         return {first: self.columns[first]} | said | {name: self.columns[name] for name in others}
+
+    @property
+    def linked_row(self) -> LinkedRow:
+        """The case for a person who must act: what it is, why, and where to look."""
+        order = self.links.get("Order", self.columns.get("Order", ""))
+        what = {"Order": order, "Outcome": self.outcome.label, "Reason": self.reason}
+        return what | {name: link for name, link in self.links.items() if name != "Order"}
 
 
 def rows_of(cases: Iterable[Case]) -> list[Row]:

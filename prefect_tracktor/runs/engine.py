@@ -18,6 +18,7 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, Row, rows_of
 from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.showing import show_mode
 
 C = TypeVar("C", bound=Case)
 R = TypeVar("R", bound=RunReport)
@@ -113,6 +114,13 @@ class Job(ABC, Generic[C, R]):
         """Whether what it does counts as done, unlike in a rehearsal."""
         return True
 
+    @property
+    def mode(self) -> str:
+        """Whether it acts: live, rehearsal or dry_run."""
+        if self.dry_run:
+            return "dry_run"
+        return "live" if self.leaves_traces else "rehearsal"
+
     def prepare(self) -> None:
         """See, before anything is read, that it can act."""
 
@@ -147,9 +155,10 @@ def carry_out(
     *,
     watchers: Sequence[Watcher] = (),
     alone: bool = False,
+    about: str = "",
 ) -> R:
     """Do one job; see `carry_out_all`."""
-    [report] = carry_out_all(reading, [job], watchers=watchers, alone=alone)
+    [report] = carry_out_all(reading, [job], watchers=watchers, alone=alone, about=about)
     return report  # type: ignore[return-value]  # a job makes reports of its own type
 
 
@@ -159,11 +168,13 @@ def carry_out_all(
     *,
     watchers: Sequence[Watcher] = (),
     alone: bool = False,
+    about: str = "",
 ) -> list[RunReport]:
     """Read once, and do all jobs; a job that fails does not keep the others from theirs.
 
     With `alone` it is about one order: no plan, no progress, one artifact.
     """
+    show_mode(jobs[0].title, [job.mode for job in jobs], about=about)
     for job in jobs:
         job.prepare()
     run = _Run(reading, jobs, alone=alone)
@@ -249,6 +260,7 @@ def _report_of(job: Job[Any, R], found: Mapping[str, Any]) -> R:
     cases = [case for case in job.cases if case.outcome is not Outcome.UNREADABLE]
     said = {
         "dry_run": job.dry_run,
+        "mode": job.mode,
         "calls": found["calls"] + job.calls,
         "failed": (*found["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
@@ -271,10 +283,17 @@ def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
 
 def _publish(job: Job[Any, Any], report: RunReport, rows: list[Row] | None) -> None:
     counts = report.counts
-    get_run_logger().info(", ".join(f"{n} {name}" for name, n in counts.items() if n))
+    get_run_logger().info(report.sentence)
     if rows is not None:
         publish_table(job.key, rows, description=job.table)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
         notes.append(f"This was a dry run: {job.limit.undone}.")
-    publish_summary(f"{job.key}-summary", title=job.title, counts=counts, notes=notes)
+    publish_summary(
+        f"{job.key}-summary",
+        title=job.title,
+        counts=counts,
+        notes=notes,
+        mode=report.mode,
+        act_on=[case.linked_row for case in job.cases if case.outcome.needs_a_person],
+    )

@@ -29,6 +29,7 @@ from prefect_tracktor.messages.channel import Channel, MailChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.models import Fulfillment, Order, OrderFacts
 from prefect_tracktor.reporting import label_of
+from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
 from prefect_tracktor.rules import (
     Choose,
     Notification,
@@ -235,12 +236,13 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         if known:
             columns = self._columns(order, known)
             told = self._add(order.order_id, Outcome.ALREADY_TOLD, columns=columns)
+            told.links = _links(order, {})
             self._known.append((told, known))
         if not news:
             return
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
         due.keys, due.content, due.read_at = tuple(sorted(news)), notification.content, read_at
-        due.facts = order.facts
+        due.facts, due.links = order.facts, _links(order, news)
         try:
             self._render(due, order, news)
         except TemplateError as fails:
@@ -438,6 +440,13 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             "suspicion": f"none of the {len(without)} orders to write about has a usable email"
             " address: check in Shopify that Tracktor may still read customers' data"
         }
+
+
+def _links(order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> dict[str, Cell]:
+    """Where a person looks who must act: the order in the shop, and the parcel at its carrier."""
+    parcel = next((parcel for some in news.values() for parcel in some), None)
+    links = {"Order": admin_link(order)}
+    return links | {"Carrier": tracking_link(parcel)} if parcel else links
 
 
 def told_before(

@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict
 
 from prefect_tracktor.bulk import Failure
+from prefect_tracktor.reporting.words import counts_in_words
 from prefect_tracktor.runs.cases import Ended, Outcome, what_is_left
 
 
@@ -24,6 +25,7 @@ class RunReport(BaseModel):
 
     Attributes:
         dry_run: Whether nothing was to be sent or changed.
+        mode: `live`, `rehearsal` or `dry_run`.
         calls: How many requests were sent to Tracktor, repetitions included.
         read: Orders that were read.
         left_out: How many orders the source left out, by reason, such as cancelled.
@@ -51,6 +53,7 @@ class RunReport(BaseModel):
     counted: ClassVar[Mapping[str, Outcome]] = {}
 
     dry_run: bool = False
+    mode: str = ""
     calls: int = 0
     read: tuple[int, ...] = ()
     left_out: dict[str, int] = {}
@@ -100,6 +103,11 @@ class RunReport(BaseModel):
         unread = [Ended(entry.id, Outcome.UNREADABLE, entry.reason) for entry in self.failed]
         left = what_is_left([*unread, *self.cases])
         return sentences(self.suspicion, left, _capitalized(self.advice) if left else "")
+
+    @property
+    def sentence(self) -> str:
+        """What the run did, in a sentence."""
+        return counts_in_words(self.counts, mode=self.mode)
 
     @property
     def counts(self) -> dict[str, int]:

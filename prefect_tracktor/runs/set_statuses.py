@@ -11,6 +11,7 @@ from prefect_tracktor.bulk import NOT_TRIED, Batch
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts, StatusOption
 from prefect_tracktor.reporting import label_of
+from prefect_tracktor.reporting.markdown import admin_link
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
@@ -80,6 +81,7 @@ class StatusJob(Job[_Update, StatusReport]):
                 case Change() as change:
                     case = _Update(id=order.order_id, columns=_columns(change), planned=True)
                     case.update, case.facts = change.update, order.facts
+                    case.links = {"Order": admin_link(order)}
                     self.cases.append(case)
                 case Protected() as protected:
                     case = _Update(id=order.order_id, columns=_columns(protected))

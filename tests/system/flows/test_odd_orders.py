@@ -110,7 +110,7 @@ def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
             mail,
             ledger,
             statuses=frozenset({"delivered", long}),
-            template=EmailTemplate(about="status"),
+            template=EmailTemplate(),
         )
     assert {failure.id for failure in report.failed} == {77, 78}
     assert len(written_to(mail)) == 5

@@ -244,7 +244,7 @@ def test_an_event_about_another_orders_parcel_is_told_to_nobody(
 def test_after_the_delivery_nothing_before_it_is_told(
     server: OrderServer, tell: Flow, notify: Flow, mail: MailServer, earlier: str
 ) -> None:
-    words = EmailTemplate(about="status")
+    words = EmailTemplate()
     server.orders[1] = order(1, parcel(1, "delivered"))
     notify(1, "delivered")
     server.orders[1] = order(1, parcel(1, earlier))
