@@ -104,6 +104,8 @@ class _SharedLimit:
                 f" prefect gcl create {self._name} --limit 10 --slot-decay-per-second 5 (after a"
                 " rest 10 requests at once, then 5 a second)"
             ) from None
+        except InvalidInput:
+            raise
         except (httpx.HTTPError, RuntimeError, ValueError, KeyError) as error:
             raise APIConnectionError(
                 f"the shared limit {self._name!r} could not be asked, and nothing was sent:"
