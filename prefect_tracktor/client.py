@@ -79,22 +79,9 @@ def account_name(uuid: str) -> str:
 
 
 class AsyncTracktorClient:
-    """Tracktor's seven calls, and whatever it may gain, for async code.
+    """`TracktorClient` for async code: the same arguments, calls and errors.
 
     Use it with `async with`. It belongs to the event loop that it was first used in.
-
-    Args:
-        uuid: The account's uuid.
-        api_key: The account's API key.
-        base_url: Where the API is; for rehearsals, the sandbox's address.
-        limits: Concurrency, rate, time-outs, retries.
-        time_zone: The IANA name of the zone of times without an offset.
-        read_only: Whether to refuse every call that would change something.
-        transport: What sends the requests, such as an `httpx.MockTransport` in a test; it is closed
-            with the client.
-
-    Raises:
-        InvalidInput: The uuid, the key, the address or the time zone cannot be one.
 
     Example:
         >>> import anyio
@@ -158,17 +145,7 @@ class AsyncTracktorClient:
         await self._session.aclose()
 
     async def send(self, api_call: ApiCall[T]) -> T:
-        """Send a call, again if need be, and read its answer.
-
-        Args:
-            api_call: The call.
-
-        Returns:
-            The call's result.
-
-        Raises:
-            TracktorError: The subclass that says what went wrong in the last attempt.
-        """
+        """Send a call, again if need be, and read its answer."""
         if self._read_only and api_call.method != "GET":
             raise ReadOnlyAccount(
                 f"{api_call.request_line}: not sent, as the credentials are read-only. To change"

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.block import in_order
+from prefect_tracktor.forms import in_order
 
 
 def _in_a_form(schema: dict[str, Any]) -> None:

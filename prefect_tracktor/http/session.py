@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import anyio
 import httpcore
 import httpx
-import stamina
 
 from prefect_tracktor.errors import (
     APIConnectionError,
@@ -124,6 +123,8 @@ class Session:
         )
 
     def _attempts(self, api_call: ApiCall[Any]) -> Any:
+        import stamina  # most runs repeat nothing, and it takes 20 ms
+
         limits = self.limits
         give_up_at = time.monotonic() + limits.retry_budget_seconds
 
