@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import httpx
@@ -20,7 +21,7 @@ from prefect_tracktor.http import blocking
 from tests.support.paced import processes, read_after_a_fork
 from tests.support.scripted import ScriptedServer, answer
 
-ACCOUNT = {"uuid": "0123abcd-0000-4000-8000-00000000000f", "api_key": "k3y"}
+ACCOUNT: dict[str, Any] = {"uuid": "0123abcd-0000-4000-8000-00000000000f", "api_key": "k3y"}
 ORDER = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"order_id":7}'
 
 
