@@ -7,6 +7,8 @@ from pydantic import ConfigDict, HttpUrl
 
 from prefect_tracktor.forms import in_order
 
+__all__ = ["BLOCK_CONFIG", "in_order", "logo"]
+
 
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
     schema_extra(schema, block)

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.block import in_order
 from prefect_tracktor.models import Fulfillment, Order, status_key
 from prefect_tracktor.times import parse_zone
 

@@ -132,7 +132,7 @@ class Session:
             if not _is_retryable(api_call, error):
                 return False
             if limits.max_attempts > 1:
-                self._tell(error)
+                self._log_waiting(error)
             wait = error.retry_after if isinstance(error, TracktorError) else None
             if wait is None:
                 return True
@@ -149,7 +149,7 @@ class Session:
             wait_jitter=1.0,
         )
 
-    def _tell(self, error: Exception) -> None:
+    def _log_waiting(self, error: Exception) -> None:
         """Log what is waited for, once a minute at most, however many calls wait."""
         now = time.monotonic()
         if now < _silent_until[self._account]:
@@ -175,10 +175,10 @@ def _is_retryable(api_call: ApiCall[Any], error: Exception) -> bool:
     return isinstance(error, _PASSING) and (api_call.idempotent or not error.may_have_arrived)
 
 
-def _is_told_by_us(record: logging.LogRecord) -> bool:
+def _is_not_logged_here(record: logging.LogRecord) -> bool:
     kinds = tuple(f"{kind.__name__}(" for kind in _PASSING)
     return not str(getattr(record, "stamina.caused_by", "")).startswith(kinds)
 
 
 # a line for each attempt of each call, without a word of what is waited for
-logging.getLogger("stamina").addFilter(_is_told_by_us)
+logging.getLogger("stamina").addFilter(_is_not_logged_here)

@@ -9,9 +9,8 @@ import httpx
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.block import BLOCK_CONFIG, in_order, logo
 from prefect_tracktor.errors import APIConnectionError
-from prefect_tracktor.forms import in_order
 from prefect_tracktor.http import blocking
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
 from prefect_tracktor.text import public_words, refuse_masked
