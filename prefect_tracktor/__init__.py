@@ -21,7 +21,7 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.template import Brand, EmailTemplate, Words
 from prefect_tracktor.models import (

@@ -5,11 +5,9 @@ from typing import Any
 from prefect.blocks.core import schema_extra
 from pydantic import ConfigDict, HttpUrl
 
+from prefect_tracktor.forms import in_order
 
-def in_order(schema: dict[str, Any]) -> None:
-    """Number the fields of a form, as Prefect numbers a flow's parameters."""
-    for position, field in enumerate(schema.get("properties", {}).values()):
-        field["position"] = position
+__all__ = ["BLOCK_CONFIG", "in_order", "logo"]
 
 
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:

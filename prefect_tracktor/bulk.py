@@ -20,6 +20,7 @@ from prefect_tracktor.errors import (
     ServerError,
     TracktorError,
 )
+from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.text import form_of
 from prefect_tracktor.validation import checked_id
@@ -215,11 +216,9 @@ def send_all_from_anywhere(
     connect: Callable[[], AsyncTracktorClient], calls: Mapping[int, ApiCall[T]]
 ) -> Batch[T]:
     """`send_all` for sync code, with or without an event loop running in the thread."""
-    from anyio.from_thread import start_blocking_portal
 
     async def send() -> Batch[T]:
         async with connect() as client:
             return await send_all(client, calls)
 
-    with start_blocking_portal() as portal:
-        return portal.call(send)
+    return blocking.run(send())

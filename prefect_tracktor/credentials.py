@@ -16,7 +16,7 @@ from prefect_tracktor.client import (
     checked_uuid,
 )
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, NotFound
-from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.validation import checked_address
 
 _NOT_A_BLOCK = (

@@ -3,11 +3,13 @@
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from json import dumps
 from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import urlencode
 
 from pydantic import ValidationError
 from pydantic_core import from_json
@@ -58,14 +60,29 @@ class ApiCall(Generic[T]):
     service: Service
     idempotent: bool = True
     json: Mapping[str, Any] | None = None
+    form: Mapping[str, str] | None = field(default=None, repr=False)
     may_be_empty: bool = False
     missing_ok: bool = False
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def request_line(self) -> str:
         """The call for error messages: method and path below the account."""
         return f"{self.method} {self.path}"
+
+    @property
+    def content(self) -> bytes:
+        """The body to send."""
+        if self.form is not None:
+            return urlencode(self.form).encode()
+        if self.json is None:
+            return b""
+        return dumps(self.json, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+    @property
+    def content_type(self) -> str:
+        """What the body is."""
+        return "application/json" if self.form is None else "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,27 +4,19 @@ import hashlib
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from http import HTTPStatus
-from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Self, TypeVar
-
-import httpx
+from typing import Self, TypeVar
 
 from prefect_tracktor.client import checked_secret
 from prefect_tracktor.errors import AuthenticationError, InvalidInput
-from prefect_tracktor.http.call import ApiCall, parse_response
-from prefect_tracktor.http.rate_limit import rate_limiter_for
-from prefect_tracktor.http.transport import (
-    TransportLimits,
-    attempts,
-    exchange,
-    is_retryable,
-    sync_transport,
-)
+from prefect_tracktor.http import blocking
+from prefect_tracktor.http.call import ApiCall
+from prefect_tracktor.http.limits import TransportLimits
+from prefect_tracktor.sessions import open_session
 from prefect_tracktor.shopify import api
 from prefect_tracktor.shopify.api import Grant, OrderPage, Reply
 from prefect_tracktor.validation import checked_address
@@ -107,9 +99,10 @@ class ShopifyClient:
         self._access_token = access_token
         self._app = {"client_id": client_id, "client_secret": client_secret}
         self._account = _account(self._address, access_token, client_id, client_secret)
-        self._secrets = (access_token, client_secret)
-        self._rate_limiter = rate_limiter_for(self._account, self.limits)
-        self._transport = sync_transport(self._address, self.limits)
+        secrets = tuple(filter(None, (access_token, client_secret)))
+        self._session = open_session(
+            self._address, account=self._account, limits=self.limits, headers={}, secrets=secrets
+        )
         self._may_send_at = 0.0
 
     def __repr__(self) -> str:
@@ -128,7 +121,7 @@ class ShopifyClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._transport.close()
+        blocking.run(self._session.aclose())
 
     def granted_scopes(self) -> frozenset[str]:
         """The access scopes that the app has been granted on this shop."""
@@ -165,43 +158,15 @@ class ShopifyClient:
         time.sleep(max(0.0, self._may_send_at - time.monotonic()))
         # a filter that Shopify does not understand is named in the answer only when asked for
         headers = {"x-shopify-access-token": token, "shopify-search-query-debug": "1"}
-        return self._repeat(query, headers, secrets=(*self._secrets, token), json=query.json)
+        secret = replace(query, secrets=(*query.secrets, token))
+        return blocking.run(self._session.send(secret, headers=headers))
 
     def _token(self) -> str:
         return self._access_token or _tokens.get(self._account, self._new_grant)
 
     def _new_grant(self) -> Grant:
         form = {"grant_type": "client_credentials"} | self._app
-        return self._repeat(api.grant(), {}, secrets=self._secrets, data=form)
-
-    def _repeat(
-        self,
-        api_call: ApiCall[T],
-        headers: Mapping[str, str],
-        *,
-        secrets: tuple[str, ...],
-        **content: Any,
-    ) -> T:
-        headers = {
-            "accept": "application/json",
-            "accept-encoding": "gzip",
-            "user-agent": f"prefect-tracktor/{version('prefect-tracktor')}",
-        } | dict(headers)
-        repeat = partial(is_retryable, api_call)
-        for attempt in attempts(self.limits, repeat=repeat, account=self._account):
-            with attempt:
-                if self._rate_limiter:
-                    self._rate_limiter.wait(api_call.path)
-                request = httpx.Request(
-                    api_call.method,
-                    self._address + api_call.path,
-                    headers=headers,
-                    extensions={"timeout": self.limits.timeout.as_dict()},
-                    **content,
-                )
-                answer = exchange(self._transport, request, api_call, self.limits)
-                return parse_response(api_call, answer, secrets=secrets)
-        raise AssertionError("an attempt returns or raises")
+        return blocking.run(self._session.send(replace(api.grant(), form=form)))
 
 
 def _account(*parts: str) -> str:

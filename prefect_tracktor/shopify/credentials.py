@@ -6,7 +6,7 @@ from prefect.blocks.core import Block
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG, logo
-from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.shopify.client import (
     API_VERSION,
     ShopifyClient,

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
+import anyio
 import httpx
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
 
 from prefect_tracktor.block import BLOCK_CONFIG, in_order, logo
 from prefect_tracktor.errors import APIConnectionError
-from prefect_tracktor.http.deadline import ends_within
-from prefect_tracktor.http.transport import TransportLimits, sync_transport
+from prefect_tracktor.http import blocking
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
 from prefect_tracktor.text import public_words, refuse_masked
 from prefect_tracktor.validation import checked_address
@@ -126,18 +126,20 @@ class WebhookSubscription(Block):
         """
         host = host_of(self.address.get_secret_value())
         try:
-            with (
-                ends_within(_SECONDS_FOR_A_CHECK),
-                httpx.Client(transport=sync_transport(host, TransportLimits())) as client,
-            ):
-                client.head(host, timeout=_SECONDS_FOR_A_CHECK)
-        except httpx.HTTPError as error:
+            blocking.run(_answers(host))
+        except (httpx.HTTPError, TimeoutError) as error:
             said = f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")
             raise APIConnectionError(
                 f"{host} does not answer this machine ({said})."
                 " Check the address, the receiver behind it and its certificate.",
                 may_have_arrived=False,
             ) from None
+
+
+async def _answers(host: str) -> None:
+    with anyio.fail_after(_SECONDS_FOR_A_CHECK):
+        async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113  # the whole has one
+            await client.head(host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.http.transport import TransportLimits
+from prefect_tracktor.http.limits import TransportLimits
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
 UUID = "0123abcd-0000-4000-8000-00000000000f"

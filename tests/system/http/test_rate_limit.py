@@ -20,7 +20,12 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.bulk import calls_for, send_all_from_anywhere
 from prefect_tracktor.sandbox import Sandbox, Shop
-from tests.support.paced import processes, read_in_bulk, read_one_after_another
+from tests.support.paced import (
+    give_up_waiting_for_a_permit,
+    processes,
+    read_in_bulk,
+    read_one_after_another,
+)
 from tests.support.scripted import ScriptedServer, answer
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -73,11 +78,11 @@ def test_processes_keep_to_a_shared_rate_together(new_limit: NewLimit) -> None:
             process.join()
     arrivals = [request.at for request in server.requests]
     assert len(arrivals) == 28
-    # in whatever window: a burst, the rate, and what was taken up to a second before it; the half
-    # is for the time that a permit and a request are on their way
+    # in whatever window: a burst, and the rate; the second is for the time that permits and
+    # requests are on their way
     for first, start in enumerate(arrivals):
         for count, end in enumerate(arrivals[first:], start=1):
-            assert count <= burst + rate * (end - start + 1.5)
+            assert count <= burst + rate * (end - start + 1)
 
 
 def test_a_limit_that_prefect_does_not_have_is_an_error_that_names_the_remedy(
@@ -172,4 +177,22 @@ async def test_waiting_for_a_permit_can_be_cancelled(
         with anyio.move_on_after(0.1) as scope:
             await client.get_status_options()
     assert scope.cancelled_caught
+    assert len(tracktor.calls) == 1
+
+
+def test_a_wait_that_was_given_up_does_not_keep_the_process_alive(
+    tracktor: Sandbox, new_limit: NewLimit
+) -> None:
+    fields = {
+        "uuid": tracktor.uuid,
+        "api_key": tracktor.api_key,
+        "base_url": tracktor.base_url,
+        "limits": {"shared_limit": new_limit(limit=1, slot_decay_per_second=0.001)},
+    }
+    process = processes.Process(
+        target=give_up_waiting_for_a_permit, args=(PREFECT_API_URL.value(), fields)
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
     assert len(tracktor.calls) == 1

@@ -1,0 +1,184 @@
+"""The calls of one account: turns, rate limits, attempts."""
+
+import logging
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+import anyio
+import httpcore
+import httpx
+
+from prefect_tracktor.errors import (
+    APIConnectionError,
+    NotFound,
+    RateLimited,
+    ServerError,
+    TracktorError,
+)
+from prefect_tracktor.http.call import ApiCall, parse_response
+from prefect_tracktor.http.limits import TransportLimits
+from prefect_tracktor.http.transport import (
+    Connections,
+    HttpxTransport,
+    Transport,
+    exchange,
+    proxy_for,
+)
+
+T = TypeVar("T")
+Logger = logging.Logger | logging.LoggerAdapter[Any]
+
+_SECONDS_BETWEEN_LINES = 60
+_PASSING = (RateLimited, ServerError, APIConnectionError)
+_log = logging.getLogger(__name__)
+
+
+class Session:
+    """Send calls to one account, as often at once and per second as its limits allow.
+
+    It belongs to the event loop that it is first used in.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        account: str,
+        limits: TransportLimits,
+        headers: Mapping[str, str],
+        secrets: tuple[str, ...] = (),
+        before_each: Sequence[Callable[[], Awaitable[object]]] = (),
+        logger: Callable[[], Logger] = lambda: _log,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        url = httpx.URL(address)
+        self.limits = limits
+        self.requests_sent = 0
+        self._account = account
+        self._secrets = secrets
+        self._before_each = before_each
+        self._logger = logger
+        self._url = partial(httpcore.URL, scheme=url.raw_scheme, host=url.raw_host, port=url.port)
+        self._path = url.raw_path
+        self._headers = [(b"host", url.netloc), *_raw(headers)]
+        self._extensions = {"timeout": limits.timeouts}
+        self._transport: Transport = (
+            HttpxTransport(transport)
+            if transport
+            else Connections(self._url(target=b"").origin, proxy=proxy_for(url))
+        )
+        self._turns = anyio.Semaphore(limits.max_concurrency, fast_acquire=True)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def send(self, api_call: ApiCall[T], *, headers: Mapping[str, str] | None = None) -> T:
+        """Send a call, again if need be, and read its answer."""
+        request = self._request(api_call, headers or {})
+        # entering the attempts costs as much as parsing, and nearly all calls need only one
+        try:
+            return await self._attempt(api_call, request)
+        except TracktorError as error:
+            first = error
+        async for attempt in self._attempts(api_call):
+            with attempt:
+                if attempt.num == 1:
+                    raise first
+                try:
+                    return await self._attempt(api_call, request)
+                except NotFound:
+                    if api_call.missing_ok:
+                        return api_call.read(None)
+                    raise
+        raise AssertionError("an attempt returns or raises")
+
+    async def _attempt(self, api_call: ApiCall[T], request: httpcore.Request) -> T:
+        # a turn ends with the attempt, so that calls which wait to be repeated hold up nobody
+        async with self._turns:
+            for wait in self._before_each:
+                await wait()
+            self.requests_sent += 1
+            answer = await exchange(
+                self._transport, request, api_call, seconds=self.limits.call_timeout_seconds
+            )
+        return parse_response(api_call, answer, secrets=self._secrets)
+
+    def _request(self, api_call: ApiCall[Any], headers: Mapping[str, str]) -> httpcore.Request:
+        content = api_call.content
+        of_content = [(b"content-type", api_call.content_type.encode("ascii"))]
+        if content or api_call.method != "GET":
+            of_content.append((b"content-length", b"%d" % len(content)))
+        return httpcore.Request(
+            api_call.method,
+            self._url(target=self._path + api_call.path.encode("ascii")),
+            headers=[*self._headers, *_raw(headers), *of_content],
+            content=content,
+            extensions=self._extensions,
+        )
+
+    def _attempts(self, api_call: ApiCall[Any]) -> Any:
+        import stamina  # most runs repeat nothing, and it takes 20 ms
+
+        limits = self.limits
+        give_up_at = time.monotonic() + limits.retry_budget_seconds
+
+        def pause(error: Exception) -> bool | float:
+            if not _is_retryable(api_call, error):
+                return False
+            if limits.max_attempts > 1:
+                self._log_waiting(error)
+            wait = error.retry_after if isinstance(error, TracktorError) else None
+            if wait is None:
+                return True
+            # everybody was told the same time: spread the return, never before it
+            seconds = wait.total_seconds() * random.uniform(1, 1.1) + random.uniform(0, 0.5)  # noqa: S311  # not a secret
+            return seconds if time.monotonic() + seconds <= give_up_at else False
+
+        return stamina.retry_context(
+            on=pause,
+            attempts=limits.max_attempts,
+            timeout=limits.retry_budget_seconds or None,
+            wait_initial=0.25,
+            wait_max=20.0,
+            wait_jitter=1.0,
+        )
+
+    def _log_waiting(self, error: Exception) -> None:
+        """Log what is waited for, once a minute at most, however many calls wait."""
+        now = time.monotonic()
+        if now < _silent_until[self._account]:
+            return
+        _silent_until[self._account] = now + _SECONDS_BETWEEN_LINES
+        problem, _, _ = str(error).partition(". ")
+        self._logger().warning(
+            "Waiting: %s. Each call that fails so is sent again, for up to %.0f seconds.",
+            problem.removesuffix("."),
+            self.limits.retry_budget_seconds,
+        )
+
+
+# by account: a run has many sessions, one after another and side by side
+_silent_until: defaultdict[str, float] = defaultdict(lambda: -math.inf)
+
+
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()]
+
+
+def _is_retryable(api_call: ApiCall[Any], error: Exception) -> bool:
+    return isinstance(error, _PASSING) and (api_call.idempotent or not error.may_have_arrived)
+
+
+def _is_not_logged_here(record: logging.LogRecord) -> bool:
+    kinds = tuple(f"{kind.__name__}(" for kind in _PASSING)
+    return not str(getattr(record, "stamina.caused_by", "")).startswith(kinds)
+
+
+# a line for each attempt of each call, without a word of what is waited for
+logging.getLogger("stamina").addFilter(_is_not_logged_here)
