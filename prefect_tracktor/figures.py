@@ -135,9 +135,9 @@ class Digest:
             return
         for one in found:
             carrier = carrier_of(one.parcel) if one.parcel else ""
-            self._tally.add(one.label, carrier, one.since, self._now)
+            self._tally.add(one.label, carrier, _since(one), self._now)
         is_new = any(not self._seen(order, one) for one in found)
-        begun = [one.since for one in found if one.since]
+        begun = [since for one in found if (since := _since(one))]
         age = max(timedelta(0), self._now - min(begun, default=self._now))
         value = order.total_price
         self.orders += 1
@@ -162,7 +162,9 @@ class Digest:
 
     def charts(self) -> list[Chart]:
         """The counts of all as charts."""
-        return self._tally.charts("Condition", "Since when", "Cases")
+        return self._tally.charts(
+            "Condition", "Time since it began, or since the last update", "Cases"
+        )
 
 
 def _carrier(conditions: Iterable[Condition]) -> Cell:
@@ -174,7 +176,7 @@ def _carrier(conditions: Iterable[Condition]) -> Cell:
 
 @dataclass(slots=True)
 class PeriodFigures:
-    """A carrier's parcels in a period: under way, with a new exception, newly stalled, arrived."""
+    """A carrier's parcels in a period: under way, with an exception, newly stalled, arrived."""
 
     parcels: int = 0
     with_exceptions: int = 0
@@ -184,7 +186,7 @@ class PeriodFigures:
 
     @property
     def exception_share(self) -> float | None:
-        """The share of the parcels whose exception began in the period."""
+        """The share of the parcels that have an exception by now."""
         return self.with_exceptions / self.parcels if self.parcels else None
 
     def days_to_delivery(self, share: float) -> float | None:
@@ -196,8 +198,8 @@ class PeriodFigures:
 class CarrierFigures:
     """How carriers fared in a period and in the one before, which is as long.
 
-    Parcels are those that were under way in the period. An exception or a stall counts in the
-    period in which it began; one that has ended may be unknown, so the earlier period looks better.
+    Parcels are those that were under way in the period; with exceptions are those of them that have
+    one by now, as Tracktor does not tell since when. A stall counts in the period when it began.
     """
 
     def __init__(self, begin: datetime, end: datetime) -> None:
@@ -220,12 +222,13 @@ class CarrierFigures:
         begun = min(_times(parcel, CARRIER_STATUSES), default=_END_OF_TIMES)
         arrived = min(_times(parcel, {ShipmentStatus.DELIVERED}), default=_END_OF_TIMES)
         followed_until = min(arrived, max(_times(parcel), default=begun - _FOLLOWED) + _FOLLOWED)
-        exceptions = [*_times(parcel, ExceptionStatus), *_begun(conditions, "exception")]
-        stalls = _begun(conditions, "stalled")
+        has_exception = any(_times(parcel, ExceptionStatus)) or any(
+            condition.kind == "exception" for condition in conditions
+        )
+        stalls = [one.since for one in conditions if one.kind == "stalled" and one.since]
         for which, (begin, end) in enumerate(self._periods):
-            has_exception = any(begin <= time < end for time in exceptions)
             has_stalled = any(begin <= time < end for time in stalls)
-            if has_exception or has_stalled or (begun < end and followed_until >= begin):
+            if has_stalled or (begun < end and followed_until >= begin):
                 figures = self._carriers[carrier][which]
                 figures.parcels += 1
                 figures.with_exceptions += has_exception
@@ -257,7 +260,7 @@ def _shown(figures: PeriodFigures) -> dict[str, str]:
         "Delivered": f"{figures.delivered:,}",
         "Median days": "-" if median is None else f"{median:.1f}",
         "90% within days": "-" if most is None else f"{most:.1f}",
-        "New exceptions": "-" if share is None else f"{share:.0%}",
+        "With exceptions": "-" if share is None else f"{share:.0%}",
         "Newly stalled": f"{figures.stalled:,}",
     }
 
@@ -279,16 +282,17 @@ def percentile(counts: Mapping[int, int], share: float) -> int | None:
     return None
 
 
+def _since(condition: Condition) -> datetime | None:
+    """When a condition began, or else the last update; of exceptions Tracktor tells no more."""
+    parcel = condition.parcel
+    return condition.since or (max(_times(parcel), default=None) if parcel else None)
+
+
 def _hours_on_the_way(parcel: Fulfillment, arrived: datetime) -> Iterator[int]:
     """How long the carrier had the parcel; nothing if it is not known when it got it."""
     began = min(_times(parcel, {ShipmentStatus.IN_TRANSIT}), default=arrived + _HOUR)
     if began <= arrived:
         yield min(_MOST_HOURS, (arrived - began) // _HOUR)
-
-
-def _begun(conditions: Iterable[Condition], kind: str) -> list[datetime]:
-    """When the conditions of a kind began, as far as that is known."""
-    return [one.since for one in conditions if one.since and one.kind == kind]
 
 
 def _times(parcel: Fulfillment, keys: Iterable[str] = ()) -> Iterator[datetime]:

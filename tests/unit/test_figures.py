@@ -93,25 +93,34 @@ def test_cancelled_parcels_are_the_figures_of_no_carrier() -> None:
     assert not week(order(1, parcel(("in_transit", 2), fulfillment_status="cancelled")))
 
 
-def test_exceptions_and_stalls_count_in_the_period_in_which_they_began() -> None:
-    late = order(1, parcel(("in_transit", 20)), parcel(("in_transit", 20)))
+def test_a_parcel_has_its_exception_in_each_period_in_which_it_was_under_way() -> None:
+    late = order(
+        1, parcel(("in_transit", 20)), parcel(("in_transit", 36)), parcel(("in_transit", 5))
+    )
+    cases = [Condition("exception:expired", each) for each in late.fulfillments[:2]]
+    now, before = week(late, cases=cases)["UPS"]
+    assert (now.parcels, now.with_exceptions) == (3, 2)
+    assert (before.parcels, before.with_exceptions) == (2, 2)
+    assert now.exception_share == pytest.approx(2 / 3)
+
+
+def test_a_stall_counts_in_the_period_in_which_it_began() -> None:
+    late = order(1, parcel(("in_transit", 20)), parcel(("in_transit", 50)))
     first, second = late.fulfillments
     cases = [
-        Condition("exception:expired", first, NOW - timedelta(days=2)),
-        Condition("stalled", second, NOW - timedelta(days=9)),
-        Condition("exception:pending", first, None),
+        Condition("stalled", first, NOW - timedelta(days=9)),
+        Condition("stalled", second, NOW - timedelta(days=2)),
         Condition("not_shipped", None, NOW),
     ]
     now, before = week(late, cases=cases)["UPS"]
-    assert (now.parcels, now.with_exceptions, now.stalled) == (2, 1, 0)
-    assert (before.parcels, before.with_exceptions, before.stalled) == (2, 0, 1)
-    assert now.exception_share == 0.5
+    assert (now.parcels, now.stalled) == (2, 1)
+    assert (before.parcels, before.stalled) == (1, 1)
 
 
 def test_an_exception_among_the_steps_is_known_when_it_has_ended() -> None:
-    ended = parcel(("in_transit", 12), ("undelivered", 9), ("delivered", 1))
+    ended = parcel(("in_transit", 6), ("undelivered", 3), ("delivered", 1))
     now, before = week(order(1, ended))["UPS"]
-    assert (now.with_exceptions, before.with_exceptions) == (0, 1)
+    assert (now.with_exceptions, before.with_exceptions) == (1, 0)
 
 
 STEP = st.tuples(
@@ -149,7 +158,7 @@ def test_the_table_shows_the_period_before_in_brackets() -> None:
             "Delivered": "1 (0)",
             "Median days": "2.0 (-)",
             "90% within days": "2.0 (-)",
-            "New exceptions": "0% (-)",
+            "With exceptions": "0% (-)",
             "Newly stalled": "0 (0)",
         }
     ]
@@ -194,8 +203,15 @@ def test_an_order_is_one_row_that_leads_to_its_pages() -> None:
     }
 
 
+def test_a_condition_of_unknown_beginning_is_as_old_as_the_last_update() -> None:
+    one = order(1, parcel(("in_transit", 9)))
+    digest = Digest(NOW)
+    digest.take(one, [Condition("exception:expired", one.fulfillments[0])])
+    assert digest.rows[0]["Days"] == "9"
+
+
 def test_several_carriers_share_a_cell() -> None:
-    one = order(1, parcel(("in_transit", 9)), parcel(("in_transit", 9), carrier="DPD"))
+    one = order(1, {"carrier": "UPS"}, {"carrier": "DPD"})
     digest = Digest(NOW)
     digest.take(one, [Condition("stalled", each, None) for each in one.fulfillments])
     assert digest.rows[0]["Carrier"] == "UPS, DPD"
