@@ -254,6 +254,11 @@ class TracktorClient:
         return f"<{type(self).__name__}>"
 
     @property
+    def limits(self) -> TransportLimits:
+        """What the client keeps to."""
+        return self._client.limits
+
+    @property
     def requests_sent(self) -> int:
         """How many requests the client has sent, repetitions included."""
         return self._client.requests_sent

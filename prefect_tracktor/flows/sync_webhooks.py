@@ -125,7 +125,7 @@ def sync_webhooks(
         title="Webhooks",
         counts=report.counts,
         notes=notes,
-        mode="dry_run" if dry_run else "live",
+        mode=mode,
     )
     if not report.complete:
         raise IncompleteRun(
