@@ -198,7 +198,7 @@ async def serve(
         ):
             group.start_soon(repeat, partial(processor.process, tracktor))
             group.start_soon(repeat, partial(emitter.send, prefect))
-            group.start_soon(repeat, partial(emitter.confirm, prefect))
+            group.start_soon(partial(repeat, partial(emitter.confirm, prefect), idle_seconds=2))
             group.start_soon(partial(repeat, emitter.prune, idle_seconds=3600))
             _log.info("listening on %s, port %d", options.host, port)
             task_status.started((server, port))
