@@ -14,6 +14,7 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.deployments import run_deployment
@@ -135,8 +136,8 @@ def parcel(tracktor: Sandbox) -> dict[str, object]:
 
 
 def runs_of(server: Server, name: str) -> dict[UUID, FlowRun]:
-    runs = all_of(server.client.read_flow_runs)
-    return {run.id: run for run in runs if run.deployment_id == server[name].id}
+    of_it = DeploymentFilter(id=DeploymentFilterId(any_=[server[name].id]))
+    return {run.id: run for run in all_of(server.client.read_flow_runs, deployment_filter=of_it)}
 
 
 def next_run(server: Server, name: str, before: dict[UUID, FlowRun]) -> UUID:
@@ -245,7 +246,7 @@ def test_nor_one_that_a_schedule_starts_with_parameters_of_its_own(
     tmp_path: Path,
 ) -> None:
     before, deployment = runs_of(server, MAIL), server[MAIL]
-    soon = IntervalSchedule(interval=timedelta(seconds=5))
+    soon = IntervalSchedule(interval=timedelta(seconds=20))
     own = DeploymentScheduleCreate(schedule=soon, parameters=ACT, slug="soon")
     [made] = server.client.create_deployment_schedules(deployment.id, [own])
     with scheduler(prefect_database_url, tmp_path):
