@@ -1,7 +1,7 @@
 """`prefect-tracktor ledger`: who was told what, on the terminal and in a file."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,13 +21,14 @@ def key(order_id: int, shop: str = "shop", reason: str = "exception:expired") ->
 
 
 @pytest.fixture
-def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> NotificationLedger:
+def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[NotificationLedger]:
     """The ledger that the command uses, on a machine without a Prefect server."""
     monkeypatch.setenv("TRACKTOR_LEDGER_URL", database_url)
     ledger = NotificationLedger(url=database_url)
     ledger.settle([key(1)], NoticeState.SENT, run="first")
     ledger.settle([key(2)], NoticeState.REFUSED, run="second")
-    return ledger
+    with temporary_settings({PREFECT_API_URL: None}):
+        yield ledger
 
 
 @pytest.fixture
@@ -209,8 +210,8 @@ def test_a_machine_that_knows_no_ledger_is_told_how_to_name_one(
 
 
 @pytest.mark.usefixtures("prefect_api")
-@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_the_saved_block_is_used(ledger: NotificationLedger, said: Said) -> None:
+def test_the_saved_block_is_used(said: Said, tmp_path: Path) -> None:
+    ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     ledger.save("of-oslo", overwrite=True)
     assert main(["ledger", "told", "1", "--block", "of-oslo"]) == 0
     assert f"The ledger is {ledger.place}." in said()
