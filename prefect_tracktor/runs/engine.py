@@ -6,7 +6,7 @@ feed several jobs.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -124,6 +124,10 @@ class Job(ABC, Generic[C, R]):
     def prepare(self) -> None:
         """See, before anything is read, that it can act."""
 
+    def at_work(self) -> AbstractContextManager[None]:
+        """Let others know that it is at work, from before it looks until all is done."""
+        return nullcontext()
+
     @abstractmethod
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
         """Add a case for all that is to be done about some orders."""
@@ -178,13 +182,16 @@ def carry_out_all(
     for job in jobs:
         job.prepare()
     run = _Run(reading, jobs, alone=alone)
-    try:
-        run.read(watchers)
-        run.act()
-    finally:
-        reports = run.report()
-        for watcher in watchers:
-            watcher.publish()
+    with ExitStack() as at_work:
+        for job in jobs:
+            at_work.enter_context(job.at_work())
+        try:
+            run.read(watchers)
+            run.act()
+        finally:
+            reports = run.report()
+            for watcher in watchers:
+                watcher.publish()
     run.conclude(reports)
     return reports
 

@@ -6,7 +6,7 @@ other run, at any time, from telling the same again.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -183,6 +183,11 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             if not self.dry_run:
                 raise
             self._note(f"A run that sends would stop: {unusable}")
+
+    def at_work(self) -> AbstractContextManager[None]:
+        """Nothing is forgotten of the ledger while this run decides by it."""
+        acts = self.leaves_traces and not self.dry_run
+        return self._ledger.at_work(self._of_account.run) if acts else nullcontext()
 
     def _note(self, note: str) -> None:
         get_run_logger().warning(note)

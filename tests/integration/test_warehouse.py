@@ -21,9 +21,6 @@ from prefect_tracktor.sandbox.shop import Shop
 from prefect_tracktor.tracking import TABLES, load_tracking, tracking_rows
 from tests.support.programs import PROJECT
 
-dlt = pytest.importorskip("dlt")
-duckdb = pytest.importorskip("duckdb")
-
 COUNT = "SELECT count(*) FROM tracktor.{}"
 
 Query = Callable[[str], list[tuple[Any, ...]]]

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -87,8 +88,6 @@ def test_files_stay_as_they_were_when_an_order_could_not_be_read(
 def test_a_warehouse_keeps_the_orders_that_are_not_read_again(
     tracktor: Sandbox, credentials: TracktorCredentials, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    pytest.importorskip("dlt")
-    duckdb = pytest.importorskip("duckdb")
     path = str(tmp_path / "shop.duckdb")
     monkeypatch.setenv("DESTINATION__DUCKDB__CREDENTIALS", path)
     completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}", after_days=0)
