@@ -13,6 +13,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import quote
 
+import dlt
+import duckdb
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
