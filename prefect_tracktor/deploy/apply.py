@@ -234,8 +234,14 @@ def _trigger_changes(
                 action.parameters = kept | (action.parameters or {})
         if _essence(automation) != _essence(held[name]):
             # one that was disabled in the UI stays disabled
-            as_held = {"enabled": held[name].enabled, "tags": held[name].tags}
-            changed = automation.model_copy(update=as_held)
+            changed = AutomationCore(
+                name=name,
+                description=automation.description,
+                enabled=held[name].enabled,
+                tags=held[name].tags,
+                trigger=automation.trigger,
+                actions=automation.actions,  # not its owner, which Prefect refuses to change
+            )
             yield f"trigger {name!r}", partial(client.update_automation, held[name].id, changed)
 
 

@@ -46,7 +46,7 @@ def _parameters_of(name: str, fulfillment_id: int) -> dict[str, Any]:
         "advance_custom_statuses": orders | {"stages": [StatusStage("Cutting", 1)]},
         "announce_exceptions": orders | {"ledger": NotificationLedger.load(NAME)},
         "email_expired_exceptions": orders | mailer | {"template": template},
-        "email_status_changes": orders | mailer | {"templates": {"delivered": template}},
+        "email_status_changes": orders | mailer | {"template": template},
         "notify_customers": orders | mailer | {"rules": [{"name": "late", "when": ["stalled"]}]},
         "notify_status_change": mailer | {"fulfillment_id": fulfillment_id, "status": "delivered"},
         "reconcile_manual_statuses": reading | {"desired": StatusFile.load(NAME)},
