@@ -236,7 +236,7 @@ def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> A
 
 
 def _same_id(read: T, found: int, asked: int) -> T:
-    """An answer about another order would become a letter to the wrong customer."""
+    """An answer about another order would become an e-mail to the wrong customer."""
     if found != asked:
         raise UnfitResponse("it is about another id")
     return read

@@ -104,8 +104,9 @@ def deploy(
 @app.command(sort_key=4)
 def preview(*, out: Path = Path("tracktor-preview"), no_open: bool = False) -> None:
     """Write your messages to customers as HTML files, in all languages, and open them."""
-    from prefect_tracktor.messages.preview import saved_templates, write_gallery
+    from prefect_tracktor.messages.preview import write_gallery
     from prefect_tracktor.messages.template import EmailTemplate
+    from prefect_tracktor.saved_blocks import saved_templates
 
     try:
         saved = saved_templates()

@@ -1,6 +1,7 @@
 """Saved blocks of a shop: under its own name, or shared by all shops."""
 
 from prefect.blocks.core import Block
+from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
@@ -54,3 +55,15 @@ def document_of_shop(block: type[Block], shop: str) -> Block | None:
     if own is None and block in SHAREABLE:
         return find_document(block, SHARED)
     return own
+
+
+def saved_templates() -> dict[str, EmailTemplate]:
+    """The templates that are saved in Prefect, by name."""
+    with get_client(sync_client=True) as client:
+        try:
+            found = client.read_block_documents_by_type(EmailTemplate.get_block_type_slug())
+        except ObjectNotFound:  # the kind of block was never registered
+            return {}
+    names = [document.name for document in found if document.name]
+    loaded = {name: find_document(EmailTemplate, name) for name in names}
+    return {n: EmailTemplate.model_validate(template) for n, template in loaded.items() if template}

@@ -64,14 +64,14 @@ def reconcile_manual_statuses(
     rows = list(iter_desired(desired))
     options, calls = status_options(credentials)
     agreement = agreed(checked_statuses(rows, options))
-    wishes = {order_id: row.desired for order_id, row in agreement.items()}
+    by_order = {order_id: row.desired for order_id, row in agreement.items()}
     asked = [
-        order_id for order_id, wish in wishes.items() if release_fulfilled or not wish.asks_nothing
+        order_id for order_id, row in by_order.items() if release_fulfilled or not row.asks_nothing
     ]
 
     def asks_for_a_status_only(order_id: int) -> bool:
         # what is asked about the carrier's updates can be done for delivered orders too
-        return wishes[order_id].automatic_carrier_updates is None
+        return by_order[order_id].automatic_carrier_updates is None
 
     # rows that ask for nothing are rows all the same
     reading = reading.model_copy(update={"allow_empty": reading.allow_empty or bool(rows)})
@@ -88,7 +88,9 @@ def reconcile_manual_statuses(
         ),
         StatusJob(
             credentials,
-            Reconciliation(wishes, options, takeover=takeover, release_fulfilled=release_fulfilled),
+            Reconciliation(
+                by_order, options, takeover=takeover, release_fulfilled=release_fulfilled
+            ),
             title="Reconcile statuses",
             key="reconcile-statuses",
             dry_run=dry_run,
@@ -96,6 +98,6 @@ def reconcile_manual_statuses(
             verify=verify,
             needs=TO_SET_STATUSES,
             reading=reading,
-            skipped=tuple(wishes.keys() - set(asked)),
+            skipped=tuple(by_order.keys() - set(asked)),
         ),
     )

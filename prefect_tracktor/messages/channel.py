@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.smtp import Delivery, MailSession
-from prefect_tracktor.messages.template import ShopInfo
+from prefect_tracktor.messages.template import EmailTemplate, ShopInfo
+from prefect_tracktor.messages.words import About
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.rules import Content
 from prefect_tracktor.text import mask_email
 
 
@@ -80,6 +80,20 @@ class Channel(Protocol):
         ...
 
 
+class MailContent(Protocol):
+    """What an e-mail says."""
+
+    @property
+    def template(self) -> EmailTemplate:
+        """The words."""
+        ...
+
+    @property
+    def about(self) -> About:
+        """Which of the shipped words fit."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Envelope:
     sender: str
@@ -122,7 +136,7 @@ class MailChannel:
         self,
         order: Order,
         parcels: Sequence[Fulfillment],
-        content: Content,
+        content: MailContent,
         *,
         key: str,
     ) -> Message:

@@ -5,15 +5,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from prefect.client.orchestration import get_client
-from prefect.exceptions import ObjectNotFound
-
 from prefect_tracktor.errors import TemplateError
 from prefect_tracktor.messages.template import EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.words import KINDS, LANGUAGES, About, missing_words
 from prefect_tracktor.messages.writing import language_of, write
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.saved_blocks import find_document
 from prefect_tracktor.text import mask_email, redact
 
 _SHOP = ShopInfo("Your Shop", "https://shop.example", "help@shop.example")
@@ -138,18 +134,6 @@ def verify(template: EmailTemplate) -> None:
 def _languages(template: EmailTemplate, about: str) -> list[str]:
     known = dict.fromkeys([*LANGUAGES, *(words.language for words in template.words)])
     return [one for one in known if not missing_words(about, one, template.words)]
-
-
-def saved_templates() -> dict[str, EmailTemplate]:
-    """The templates that are saved in Prefect, by name."""
-    with get_client(sync_client=True) as client:
-        try:
-            found = client.read_block_documents_by_type(EmailTemplate.get_block_type_slug())
-        except ObjectNotFound:  # the kind of block was never registered
-            return {}
-    names = [document.name for document in found if document.name]
-    loaded = {name: find_document(EmailTemplate, name) for name in names}
-    return {n: EmailTemplate.model_validate(template) for n, template in loaded.items() if template}
 
 
 def write_gallery(folder: Path, templates: Mapping[str, EmailTemplate]) -> Path:

@@ -130,29 +130,29 @@ class Deliveries:
             attempts=0,
         )
 
-    def _send(self, letter: _Post, injector: FaultInjector[DeliveryFault]) -> None:
+    def _send(self, post: _Post, injector: FaultInjector[DeliveryFault]) -> None:
         """Send a message, or what is drawn instead."""
         injected = injector.next()
-        marked = letter._replace(delivery=letter.delivery._replace(fault=injected.kind))
+        marked = post._replace(delivery=post.delivery._replace(fault=injected.kind))
         match injected.kind:
             case None:
-                self._queue(letter)
+                self._queue(post)
             case DeliveryFault.LOST:
                 self.done.append(marked.delivery)
             case DeliveryFault.REORDERED:
                 self._queue(marked, after_seconds=injected.delay_seconds)
             case DeliveryFault.DUPLICATED:
-                self._queue(letter)
+                self._queue(post)
                 self._queue(marked, after_seconds=injected.delay_seconds)
 
-    def _queue(self, letter: _Post, after_seconds: float = 0.0) -> None:
+    def _queue(self, post: _Post, after_seconds: float = 0.0) -> None:
         self._left += 1
         self._settled.clear()
-        queue = self._queue_for(letter.delivery)
+        queue = self._queue_for(post.delivery)
         if after_seconds:
-            asyncio.get_running_loop().call_later(after_seconds, queue.put_nowait, letter)
+            asyncio.get_running_loop().call_later(after_seconds, queue.put_nowait, post)
         else:
-            queue.put_nowait(letter)
+            queue.put_nowait(post)
 
     def _queue_for(self, delivery: Delivery) -> asyncio.Queue[_Post]:
         """One for all messages about an order; a second copy must not wait for the first."""
@@ -171,24 +171,24 @@ class Deliveries:
             if not self._left:
                 self._settled.set()
 
-    async def _deliver(self, letter: _Post) -> Delivery:
+    async def _deliver(self, post: _Post) -> Delivery:
         """Send a message until it is taken, or patience is at its end."""
         loop = asyncio.get_running_loop()
-        patient_until = loop.time() + letter.patience_seconds
-        delivery, pause = letter.delivery, _FIRST_PAUSE_SECONDS
+        patient_until = loop.time() + post.patience_seconds
+        delivery, pause = post.delivery, _FIRST_PAUSE_SECONDS
         while True:
-            status = await self._attempt(letter)
+            status = await self._attempt(post)
             delivery = delivery._replace(status=status, attempts=delivery.attempts + 1)
             if delivery.taken or loop.time() + pause > patient_until:
                 return delivery
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    async def _attempt(self, letter: _Post) -> int | None:
+    async def _attempt(self, post: _Post) -> int | None:
         try:
             async with self._session.post(
-                letter.delivery.address,
-                data=letter.body,
+                post.delivery.address,
+                data=post.body,
                 headers={"Content-Type": "application/json"},
                 allow_redirects=False,
             ) as answer:

@@ -61,20 +61,20 @@ Decide = Callable[[Order], Decision]
 class Reconciliation:
     """Decides what makes an order agree with the shop's own records."""
 
-    wishes: Mapping[int, DesiredStatus]
+    desired: Mapping[int, DesiredStatus]
     options: Sequence[StatusOption]
     takeover: bool = False
     release_fulfilled: bool = False
 
     def __call__(self, order: Order) -> Decision:
-        """Decide about one order that there is a wish for."""
-        wish = self.wishes[order.order_id]
-        left_to_us = wish.automatic_carrier_updates is None
+        """Decide about one order that something is desired for."""
+        desired = self.desired[order.order_id]
+        left_to_us = desired.automatic_carrier_updates is None
         if self.release_fulfilled and left_to_us and is_fulfilled(order):
             # whatever status is wanted: it would be taken back by the next run
             return _released(order)
-        option = option_for(wish.status, self.options) if wish.status else None
-        update = _update(order, option, self.options, automatic=wish.automatic_carrier_updates)
+        option = option_for(desired.status, self.options) if desired.status else None
+        update = _update(order, option, self.options, automatic=desired.automatic_carrier_updates)
         if update.asks_nothing:
             return None
         reason = "" if self.takeover else _protection(order, update, option)
