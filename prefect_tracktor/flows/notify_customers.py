@@ -10,10 +10,10 @@ from prefect_tracktor.rules import NotificationRule, chooser
 from prefect_tracktor.runs.answers import needs_of
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.notify import mail_job
+from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.status_news import checked_rules
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 

@@ -28,10 +28,10 @@ from prefect_tracktor.runs.cases import Ended, Outcome
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.missing import suspicion_about
 from prefect_tracktor.runs.notify import mail_job
+from prefect_tracktor.runs.parameters import within_days
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.status_news import within_days
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 

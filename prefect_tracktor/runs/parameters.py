@@ -35,7 +35,10 @@ def checked_statuses(
         return keys, 0
     options, calls = status_options(credentials)
     for key in own:
-        option_for(key, options)
+        try:
+            option_for(key, options)
+        except InvalidInput as problem:
+            raise InvalidInput(f"{key!r}: {problem}") from None
     return keys, calls
 
 

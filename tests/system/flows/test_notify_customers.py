@@ -1,0 +1,199 @@
+"""Rules of a shop's own: each notice once, in the right order, and not too many."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+
+from prefect_tracktor import (
+    EmailTemplate,
+    IncompleteRun,
+    InvalidInput,
+    Mailer,
+    NotificationLedger,
+    NotificationRule,
+    ReadingOptions,
+    Words,
+)
+from prefect_tracktor.flows import email_status_changes, notify_customers
+from prefect_tracktor.sandbox import MailServer
+from tests.support.mailers import changed
+from tests.support.orders import OrderServer, expired, order, parcel
+from tests.system.flows.conftest import written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+Flow = Callable[..., Any]
+AT_ONCE = 1e-9
+
+
+@pytest.fixture
+def server() -> Iterator[OrderServer]:
+    with OrderServer() as server:
+        yield server
+
+
+@pytest.fixture
+def tell(server: OrderServer, mailer: Mailer) -> Flow:
+    def tell(*rules: NotificationRule, **options: Any) -> Any:
+        usual = {
+            "credentials": server.credentials,
+            "orders": list(server.orders),
+            "mailer": mailer,
+            "rules": list(rules),
+        }
+        return notify_customers(**changed(usual, **options))
+
+    return tell
+
+
+def rule(name: str, *when: str, **fields: Any) -> NotificationRule:
+    return NotificationRule.model_validate({"name": name, "when": list(when)} | fields)
+
+
+ARRIVED = rule("arrived", "status:delivered")
+LOST = rule("lost", "exception:expired")
+
+
+def subjects(mail: MailServer) -> list[str]:
+    return [str(received.message["Subject"]) for received in mail.messages]
+
+
+def test_each_rule_tells_each_customer_once(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered")), 2: order(2, expired(2))}
+    first = tell(ARRIVED, LOST)
+    assert (first.sent, first.complete) == ((1, 2), True)
+    assert tell(ARRIVED, LOST).already_told == (1, 2)
+    assert tell(rule("thanks", "status:delivered")).sent == (1,)
+    assert len(mail.messages) == 3
+
+
+def test_all_rules_are_checked_on_one_reading(tell: Flow, server: OrderServer) -> None:
+    server.orders = {n: order(n, parcel(n, "delivered")) for n in range(1, 30)}
+    report = tell(ARRIVED, LOST, rule("late", "stalled"), dry_run=True)
+    assert report.calls == len(server.orders)
+
+
+def test_a_rule_and_the_ready_made_flow_of_its_name_share_the_ledger(
+    tell: Flow, server: OrderServer, mailer: Mailer, mail: MailServer
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered"))}
+    email_status_changes(server.credentials, [1], mailer)
+    assert tell(rule("status", "status:delivered")).already_told == (1,)
+    assert len(mail.messages) == 1
+
+
+def test_nothing_earlier_is_told_after_the_delivery_by_whatever_rule(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered"))}
+    tell(ARRIVED)
+    server.orders = {1: order(1, expired(1))}
+    assert tell(LOST, rule("on-its-way", "status:in_transit")).sent == ()
+    assert len(mail.messages) == 1
+
+
+def test_a_reminder_is_sent_as_often_as_asked_and_no_more(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
+    server.orders = {1: order(1, expired(1))}
+    remind = rule("lost", "exception:expired", times=3, repeat_after_days=AT_ONCE)
+    assert [len(tell(remind).sent) for _ in range(5)] == [1, 1, 1, 0, 0]
+    assert len(mail.messages) == 3
+    server.orders = {1: order(1, parcel(1))}
+    assert tell(remind).affected == ()
+
+
+def test_a_reminder_waits_for_its_time(tell: Flow, server: OrderServer) -> None:
+    server.orders = {1: order(1, expired(1))}
+    weekly = rule("lost", "exception:expired", times=3)
+    assert [len(tell(weekly).sent) for _ in range(3)] == [1, 0, 0]
+
+
+def test_a_customer_with_many_due_notices_gets_some_of_them_today(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
+    same = {"order_email": "ada@customer.example"}
+    server.orders = {n: order(n, parcel(n, "delivered"), **same) for n in range(1, 6)}
+    with pytest.raises(IncompleteRun, match="had 3 messages today") as caught:
+        tell(ARRIVED)
+    assert (len(caught.value.report.sent), len(caught.value.report.deferred)) == (3, 2)
+    assert written_to(mail) == ["ada@customer.example"] * 3
+
+
+def test_a_whole_order_is_told_once(tell: Flow, server: OrderServer, mail: MailServer) -> None:
+    whole = rule("all", "status:delivered", per="order")
+    both = parcel(1, "delivered"), parcel(1, "in_transit", fulfillment_id=99)
+    server.orders = {1: order(1, *both)}
+    assert tell(whole).sent == ()
+    both[1].update(parcel(1, "delivered", fulfillment_id=99))
+    server.orders = {1: order(1, *both)}
+    assert tell(whole).sent == (1,)
+    assert tell(whole).already_told == (1,)
+    assert len(mail.messages) == 1
+
+
+def test_a_status_of_the_shops_own_is_told_before_there_is_a_parcel(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
+    server.orders = {1: order(1, statuses=["Sewing"])}
+    words = EmailTemplate(words=[Words(about="status", subject="We are sewing", opening="Now.")])
+    assert tell(rule("made", "status:Sewing", template=words)).sent == (1,)
+    assert subjects(mail) == ["We are sewing"]
+
+
+def test_an_order_that_is_read_again_keeps_what_its_source_knows(
+    tell: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered"))}
+    monkeypatch.setattr("prefect_tracktor.runs.notify._TOGETHER_SECONDS", -1, raising=True)
+    report = tell(ARRIVED, read_again_after_minutes=0)
+    assert report.sent == (1,)
+    assert report.calls == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "problem"),
+    [
+        ([], "rules is empty"),
+        ([ARRIVED, rule("arrived", "stalled")], "arrived is the name of several rules"),
+        ([rule("typo", "status:delivred")], "delivred"),
+    ],
+)
+def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
+    tell: Flow, server: OrderServer, rules: list[NotificationRule], problem: str
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered"))}
+    with pytest.raises(InvalidInput, match=problem):
+        tell(*rules)
+    assert "orders/1" not in server.calls
+
+
+def test_runs_at_the_same_time_tell_each_notice_once(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
+    server.orders = {n: order(n, parcel(n, "delivered")) for n in range(1, 13)}
+    thanks = rule("thanks", "status:delivered")
+    with ThreadPoolExecutor(2) as threads:
+        runs = [threads.submit(copy_context().run, tell, ARRIVED, thanks) for _ in range(2)]
+        reports = [run.result() for run in runs]
+    assert sum(len(report.cases) for report in reports) >= 24
+    assert len(mail.messages) == 24
+
+
+def test_the_dry_run_shows_per_rule_who_would_be_told(
+    tell: Flow, server: OrderServer, mail: MailServer, ledger: NotificationLedger
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered")), 2: order(2, expired(2))}
+    report = tell(ARRIVED, LOST, dry_run=True)
+    assert (report.due, report.mode) == ((1, 2), "dry_run")
+    assert not mail.messages
+    assert ledger.told([1, 2]) == []
+
+
+def test_options_about_reading_are_the_flows(tell: Flow, server: OrderServer) -> None:
+    assert tell(ARRIVED, reading=ReadingOptions(allow_empty=True)).read == ()

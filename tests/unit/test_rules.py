@@ -1,0 +1,230 @@
+"""Rules: what is told, when, how often, and what is never told after what."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor import NotificationRule, Order, OrderFacts, ShipmentStatus, Thresholds
+from prefect_tracktor.rules import (
+    Content,
+    Notification,
+    PassedOver,
+    Unreadable,
+    chooser,
+    is_later,
+    nth,
+    one_parcel_each,
+    step_of,
+)
+
+NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def parcel(number: int, status: str, days_ago: float | None = 1, **fields: Any) -> dict[str, Any]:
+    """A parcel that reached a status some days ago, or at an unknown time."""
+    step: dict[str, Any] = {"key": status}
+    if days_ago is not None:
+        step["datetime"] = (NOW - timedelta(days=days_ago)).isoformat()
+    return {
+        "fulfillment_id": number,
+        "shipment_status": status,
+        "fulfillment_status": "fulfilled",
+        "latest_status": step,
+        "status": [step],
+    } | fields
+
+
+def order(*parcels: dict[str, Any], **fields: Any) -> Order:
+    """An order with these parcels."""
+    return Order.model_validate({"order_id": 1, "fulfillments": list(parcels)} | fields)
+
+
+def rule(*when: str, **fields: Any) -> NotificationRule:
+    """A rule about these conditions."""
+    return NotificationRule.model_validate({"name": "news", "when": list(when)} | fields)
+
+
+def told(
+    order: Order, *rules: NotificationRule, now: datetime = NOW, **options: Any
+) -> list[Notification | PassedOver | Unreadable]:
+    """What the rules say of an order."""
+    return list(chooser(rules, now, **options)(order))
+
+
+def reasons(found: Sequence[Notification | PassedOver | Unreadable]) -> list[tuple[int, str]]:
+    """What is told of which parcel, as the ledger remembers it."""
+    notifications = [one for one in found if isinstance(one, Notification)]
+    return [(r.fulfillment_id, r.words) for one in notifications for r in one.reasons]
+
+
+def test_the_rules_name_is_a_part_of_what_is_remembered() -> None:
+    arrived = order(parcel(7, "delivered"))
+    rules = [rule("status:delivered", name="arrived"), rule("status:delivered", name="thanks")]
+    assert reasons(told(arrived, *rules)) == [
+        (7, "arrived:status:delivered"),
+        (7, "thanks:status:delivered"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["status", "exception"])
+def test_a_rule_that_is_called_like_its_condition_continues_the_ready_made_flow(kind: str) -> None:
+    shop = order(parcel(7, "in_transit", exception_status="expired"))
+    name = {"status": "status:in_transit", "exception": "exception:expired"}[kind]
+    assert reasons(told(shop, rule(name, name=kind))) == [(7, name)]
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "due"), [(0.5, False), (2.9, False), (3.1, True), (5.9, True), (6.1, False)]
+)
+def test_a_notice_is_due_after_a_time_and_for_a_time(days_ago: float, due: bool) -> None:
+    how_was_it = rule("status:delivered", after_days=3, within_days=3)
+    assert bool(told(order(parcel(7, "delivered", days_ago)), how_was_it)) is due
+
+
+def test_an_old_status_is_no_news_and_an_old_exception_is() -> None:
+    assert told(order(parcel(7, "delivered", 30)), rule("status:delivered")) == []
+    old = order(parcel(7, "in_transit", 300, exception_status="expired"))
+    assert reasons(told(old, rule("exception:expired"))) == [(7, "news:exception:expired")]
+
+
+def test_a_status_without_a_usable_time_is_passed_over_and_counted() -> None:
+    for days_ago in (None, -2):
+        found = told(order(parcel(7, "delivered", days_ago)), rule("status:delivered"))
+        assert found == [PassedOver.UNDATED]
+
+
+def test_a_whole_order_is_told_once_when_all_of_its_parcels_have_arrived() -> None:
+    whole = rule("status:delivered", per="order")
+    assert told(order(parcel(7, "delivered"), parcel(8, "in_transit")), whole) == []
+    both = order(parcel(7, "delivered", 2), parcel(8, "delivered", 1))
+    assert reasons(told(both, whole)) == [(0, "news:status:delivered")]
+    [notification] = told(both, whole)
+    assert isinstance(notification, Notification)
+    assert isinstance(notification.content, Content)
+    assert notification.content.about == "all_delivered"
+    assert [p.fulfillment_id for p in notification.reasons[0].parcels] == [7, 8]
+
+
+def test_an_order_of_which_a_part_is_still_to_be_sent_has_not_arrived() -> None:
+    part = order(parcel(7, "delivered")).with_facts(
+        OrderFacts(fulfillment_status="partially_fulfilled")
+    )
+    assert told(part, rule("status:delivered", per="order")) == []
+
+
+def test_a_whole_order_has_arrived_when_its_last_parcel_has() -> None:
+    later = order(parcel(7, "delivered", 9), parcel(8, "delivered", 1))
+    assert told(later, rule("status:delivered", per="order", after_days=2, within_days=30)) == []
+    assert told(later, rule("status:delivered", per="order", after_days=1, within_days=30))
+
+
+def test_a_status_of_the_shops_own_is_told_before_there_is_a_parcel() -> None:
+    sewing = order(statuses=["Sewing"])
+    assert reasons(told(sewing, rule("status:sewing"))) == [(0, "news:status:sewing")]
+
+
+def test_cancelled_orders_hear_nothing_unless_it_is_asked_for() -> None:
+    gone = order(parcel(7, "in_transit", exception_status="expired")).with_facts(
+        OrderFacts(financial_status="refunded")
+    )
+    lost = rule("exception:expired")
+    assert told(gone, lost) == [PassedOver.CANCELLED]
+    assert reasons(told(gone, lost, include_cancelled=True)) == [(7, "news:exception:expired")]
+
+
+def test_a_rule_may_be_for_orders_with_a_tag() -> None:
+    arrived = order(parcel(7, "delivered"))
+    vip = rule("status:delivered", tags=["VIP"])
+    assert told(arrived, vip) == []
+    assert told(arrived.with_facts(OrderFacts(tags=frozenset({"VIP", "gift"}))), vip)
+
+
+def test_one_message_is_about_all_parcels_with_the_same_news() -> None:
+    shop = order(parcel(7, "delivered"), parcel(8, "delivered"), parcel(9, "out_for_delivery"))
+    found = told(shop, rule("status:delivered", "status:out_for_delivery"))
+    parcels = [[r.fulfillment_id for r in one.reasons] for one in found]  # type: ignore[union-attr]
+    assert sorted(parcels) == [[7, 8], [9]]
+    split = one_parcel_each(chooser([rule("status:delivered")], NOW))(shop)
+    assert reasons(list(split)) == [(7, "news:status:delivered"), (8, "news:status:delivered")]
+
+
+def test_what_is_unsure_about_one_rules_condition_keeps_no_other_rule_from_its_own() -> None:
+    odd = order(parcel(7, "delivered"), parcel(8, "in_transit"), exception_statuses=["expired"])
+    found = told(odd, rule("exception:expired", name="lost"), rule("status:delivered"))
+    assert any(isinstance(one, Unreadable) for one in found)
+    assert reasons(found) == [(7, "news:status:delivered")]
+
+
+def test_delays_follow_the_thresholds() -> None:
+    slow = order(parcel(7, "in_transit", 5, tracking_number="1Z"))
+    late = rule("stalled")
+    assert told(slow, late, thresholds=Thresholds(stalled_days=7)) == []
+    assert told(slow, late, thresholds=Thresholds(stalled_days=4))
+
+
+@pytest.mark.parametrize(
+    ("problem", "fields"),
+    [
+        ("when is empty", {"when": []}),
+        ("is not a condition", {"when": ["deliverd"]}),
+        ("name", {"name": "What now?"}),
+        ("per: an exception is about a parcel", {"when": ["exception:expired"], "per": "order"}),
+        ("after_days", {"after_days": -1}),
+        ("times", {"times": 0}),
+        ("Extra inputs", {"channels": "mail"}),
+    ],
+)
+def test_what_cannot_be_right_is_refused_with_its_field(
+    problem: str, fields: dict[str, Any]
+) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        NotificationRule.model_validate({"name": "news", "when": ["stalled"]} | fields)
+
+
+STEPS = [str(status) for status in ShipmentStatus]
+step = st.sampled_from(STEPS)
+name = st.sampled_from(["", "arrived:", "how-was-it:"])
+
+
+@given(name, step, name, step)
+def test_only_a_later_step_is_later_whatever_the_rule(
+    own: str, status: str, other: str, other_status: str
+) -> None:
+    later = STEPS.index(other_status) > STEPS.index(status)
+    assert is_later(f"{other}status:{other_status}", f"{own}status:{status}") is later
+
+
+@given(name, st.sampled_from(["exception:expired", "stalled", "exception:customs_hold"]), step)
+def test_after_the_delivery_no_exception_and_no_delay_is_told(
+    own: str, condition: str, status: str
+) -> None:
+    assert is_later(f"status:{status}", own + condition) is (status == "delivered")
+    assert not is_later(own + condition, f"status:{status}")
+
+
+def test_events_and_the_shops_own_statuses_have_no_order() -> None:
+    assert not is_later("status:delivered", "event:exception:expired")
+    assert not is_later("event:exception:expired", "status:in_transit")
+    assert not is_later("status:delivered", "made:status:sewing")
+
+
+@given(name, step, st.integers(1, 20))
+def test_the_nth_time_is_told_apart_and_found_again(own: str, status: str, number: int) -> None:
+    words = f"{own}status:{status}"
+    assert step_of(nth(words, number)) == (words, number)
+    assert is_later(nth("status:delivered", number), "status:in_transit")
+
+
+@given(st.floats(0, 60), st.floats(0, 10), st.floats(0.5, 10))
+def test_a_notice_that_was_due_and_is_not_any_more_never_comes_back(
+    days_ago: float, after: float, within: float
+) -> None:
+    news = rule("status:delivered", after_days=after, within_days=within)
+    arrived = order(parcel(7, "delivered", days_ago))
+    due = [bool(told(arrived, news, now=NOW + timedelta(days=d))) for d in range(0, 80, 2)]
+    assert "".join("x" if one else "." for one in due).strip(".").count(".") == 0
