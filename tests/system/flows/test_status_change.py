@@ -279,6 +279,6 @@ def test_what_cannot_be_right_is_refused_before_anything_is_read(
 def test_a_status_that_the_account_does_not_have_is_refused_before_any_order_is_read(
     usual: dict[str, Any], tracktor: Sandbox
 ) -> None:
-    with pytest.raises(InvalidInput, match="delivred.*did you mean"):
+    with pytest.raises(InvalidInput, match=r"delivred.*did you mean"):
         scan(usual, tracktor, statuses=frozenset({"delivred"}))
     assert len(tracktor.calls) == 1
