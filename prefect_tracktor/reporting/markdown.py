@@ -84,14 +84,19 @@ def cell_markdown(cell: Cell) -> str:
 def admin_link(order: Order) -> Cell:
     """The order's name, linked to its page in the Shopify admin as far as the shop is known."""
     name = order.order_name or str(order.order_id)
-    shop = next((parcel.shop_url for parcel in order.fulfillments if parcel.shop_url), None)
-    host = urlsplit(web_address(shop)).hostname
+    host = shop_of(order)
     if not host:
         return name
     handle = host.removesuffix(".myshopify.com")
     # a shop's own domain leads to its admin, too
     admin = f"{host}/admin" if handle == host else f"admin.shopify.com/store/{handle}"
     return Link(name, f"https://{admin}/orders/{order.order_id}")
+
+
+def shop_of(order: Order) -> str:
+    """The host name of the order's shop; empty if it is not known."""
+    url = next((parcel.shop_url for parcel in order.fulfillments if parcel.shop_url), None)
+    return urlsplit(web_address(url)).hostname or ""
 
 
 def tracking_link(parcel: Fulfillment) -> Cell:

@@ -123,6 +123,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
 
     acting = "Messages sent"
     table = "Who is concerned, and what became of it."
+    limit: Limit
 
     def __init__(
         self,

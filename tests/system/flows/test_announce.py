@@ -122,8 +122,8 @@ def test_more_events_than_allowed_stop_the_run_before_the_first(
 def test_only_the_chosen_exceptions_are_announced(
     usual: dict[str, Any], troubled: list[dict[str, Any]]
 ) -> None:
-    expired = frozenset({"Tracking Expired"})
-    report = announce_exceptions(**usual, exception_statuses=expired)
+    expired = frozenset({"exception:Tracking Expired"})
+    report = announce_exceptions(**usual, conditions=expired)
     assert set(report.announced) == {
         parcel["order_id"] for parcel in troubled if parcel["exception_status"] == "expired"
     }
