@@ -7,11 +7,14 @@ from prefect_tracktor.flows.email_status_changes import email_status_changes
 from prefect_tracktor.flows.notify_customers import notify_customers
 from prefect_tracktor.flows.notify_status_change import notify_status_change
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
+from prefect_tracktor.flows.report_exceptions import report_exceptions
 from prefect_tracktor.flows.sweep_shops import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
+from prefect_tracktor.runs.digest import DigestReport, TeamDigest
 from prefect_tracktor.runs.report import MailReport, RunReport, StatusReport
 
 __all__ = [
+    "DigestReport",
     "ExceptionsReport",
     "MailReport",
     "RunReport",
@@ -19,6 +22,7 @@ __all__ = [
     "StatusReport",
     "SweepReport",
     "SweptShop",
+    "TeamDigest",
     "WebhookReport",
     "advance_custom_statuses",
     "announce_exceptions",
@@ -27,6 +31,7 @@ __all__ = [
     "notify_customers",
     "notify_status_change",
     "reconcile_manual_statuses",
+    "report_exceptions",
     "sweep_shops",
     "sync_webhooks",
 ]
