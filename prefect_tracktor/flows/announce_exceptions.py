@@ -10,7 +10,7 @@ from prefect_tracktor.events.channel import EventChannel
 from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.rules import NotificationRule, chooser, one_parcel_each
-from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS, TO_WATCH, Needs
+from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS, TO_WATCH
 from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.runs.engine import Limit, carry_out
 from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
@@ -129,14 +129,8 @@ def announce_exceptions(
         include_cancelled=include_cancelled,
         reading=reading,
     )
-    scan = Scan(credentials, orders, reading, needs=to_announce(conditions))
+    scan = Scan(credentials, orders, reading, needs=job.needs)
     return carry_out(scan, job, watchers=[ExceptionStats()])
-
-
-def to_announce(conditions: Collection[str]) -> Needs:
-    """What is needed to announce conditions."""
-    asked = asked_conditions(conditions, field="conditions")
-    return TO_WATCH if asked.delays or asked.statuses != Keys() else TO_FIND_EXCEPTIONS
 
 
 def announcing(
@@ -152,7 +146,8 @@ def announcing(
     record_only: bool = False,
 ) -> NotifyJob[ExceptionsReport]:
     """The job of announcing conditions as Prefect events."""
-    needs = to_announce(conditions)
+    asked = asked_conditions(conditions, field="conditions")
+    only_exceptions = not asked.delays and asked.statuses == Keys()
     rule = NotificationRule(name="event", when=sorted(conditions))
     choose = chooser(
         [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
@@ -166,7 +161,7 @@ def announcing(
         key="exceptions",
         dry_run=dry_run or credentials.read_only,
         limit=Limit("max_events", max_events, "events are due", "none was emitted"),
-        needs=needs,
+        needs=TO_FIND_EXCEPTIONS if only_exceptions else TO_WATCH,
         reading=reading,
         report_type=ExceptionsReport,
         record_only=record_only,

@@ -3,7 +3,6 @@
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
-from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
@@ -71,4 +70,4 @@ def report_exceptions(
     job = DigestJob(
         credentials, ledger, digest, mailer=mailer, thresholds=thresholds, dry_run=dry_run
     )
-    return carry_out(Scan(credentials, orders, reading, needs=TO_WATCH), job)
+    return carry_out(Scan(credentials, orders, reading, needs=job.needs), job)

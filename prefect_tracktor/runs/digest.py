@@ -22,6 +22,7 @@ from prefect_tracktor.messages.smtp import DeliveryOutcome, MailSession
 from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Link, Row, publish_charts, publish_table
+from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
 from prefect_tracktor.runs.report import RunReport
@@ -141,6 +142,7 @@ class DigestJob(Job[Case, DigestReport]):
     acting = "Orders reported"
     table = "What needs attention: new since the last report first, then by value and age."
     report_type = DigestReport
+    needs = TO_WATCH
 
     def __init__(
         self,

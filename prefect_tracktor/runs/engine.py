@@ -17,6 +17,7 @@ from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, TracktorError
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, Row, publish_summary, publish_table
+from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
@@ -99,6 +100,8 @@ class Job(ABC, Generic[C, R]):
     shows_unread: ClassVar[bool] = False  # whether its table names orders that were not read
     table: ClassVar[str]  # what the table shows; empty if there is none
     report_type: type[R]
+    needs: Needs = Needs()  # of Tracktor's answers
+    reading: Reading
 
     def __init__(self, *, title: str, key: str, limit: Limit | None, dry_run: bool) -> None:
         self.title = title
@@ -219,6 +222,8 @@ class _Run:
     def __init__(self, reading: Reading, jobs: Sequence[Job[Any, Any]], *, alone: bool) -> None:
         self._reading = reading
         self._jobs = jobs
+        for job in jobs:
+            job.reading = reading
         self._alone = alone
         self._errors: dict[Job[Any, Any], Exception] = {}
         self._acted: list[Job[Any, Any]] = []
