@@ -15,7 +15,7 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 DEFAULT_DIGEST = TeamDigest()
 
 
-@flow(name="Report exceptions", flow_run_name="report-exceptions")
+@flow(name="Report exceptions")
 def report_exceptions(
     credentials: TracktorCredentials,
     orders: Orders,

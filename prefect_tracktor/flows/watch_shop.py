@@ -17,10 +17,10 @@ from prefect_tracktor.rules import NotificationRule
 from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
 from prefect_tracktor.runs.engine import Job, carry_out_all
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
+from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.status_news import checked_rules
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
@@ -70,6 +70,11 @@ class WatchReport(BaseModel):
         return all(report.complete for report in self.parts.values())
 
     @property
+    def sentence(self) -> str:
+        """What the run did, a sentence for each part."""
+        return " ".join(f"{name}: {one.sentence}" for name, one in self.parts.items())
+
+    @property
     def counts(self) -> dict[str, int]:
         """The counts of each part that are not zero."""
         return {
@@ -80,7 +85,7 @@ class WatchReport(BaseModel):
         }
 
 
-@flow(name="Watch shop", flow_run_name="watch-shop")
+@flow(name="Watch shop")
 def watch_shop(
     credentials: TracktorCredentials,
     orders: Orders,

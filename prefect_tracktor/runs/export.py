@@ -1,6 +1,7 @@
 """The job of exporting a shop's tracking data as tables, in files or in a warehouse."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from prefect import get_run_logger
@@ -130,10 +131,12 @@ class ExportJob(Job[Case, ExportReport]):
         """Tables are written even if they are empty."""
         return self.leaves_traces
 
-    def prepare(self) -> None:
-        """Open the files, or see that dlt is there."""
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Open the files, or see that dlt is there; leave nothing behind that was not finished."""
         make = TrackingCount if self.dry_run else self._to.writer
-        self._writer = make(**self._options)
+        with make(**self._options) as self._writer:
+            yield
 
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
         """Add orders to the tables."""
@@ -154,8 +157,3 @@ class ExportJob(Job[Case, ExportReport]):
     def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """The rows, by table."""
         return {"rows": self._writer.counts if self._writer else {}}
-
-    def close(self) -> None:
-        """Remove what was not finished."""
-        if self._writer:
-            self._writer.__exit__()
