@@ -203,17 +203,17 @@ class DigestJob(Job[Case, DigestReport]):
             self._read += 1
             self._digest.take(order, found[order.order_id])
             self._figures.take(order, found[order.order_id])
-            if keys[order.order_id]:
-                self._add(order, [key for key in keys[order.order_id] if key not in self._told])
+            if own := keys[order.order_id]:
+                news = [key for key in own if key not in self._told]
+                outcome = Outcome.DUE if news else Outcome.ALREADY_TOLD
+                self._note(order, outcome, planned=bool(news))
+                self._news += news
 
     def _conditions(self, order: Order) -> list[Condition]:
         try:
             found = conditions_of(order, self._thresholds, self._now, asked=self._asked)
         except InvalidResponse as unreadable:
-            columns = {"Order": str(order.order_id)}
-            case = Case(id=order.order_id, columns=columns, outcome=Outcome.UNREADABLE)
-            case.reason = str(unreadable)
-            self.cases.append(case)
+            self._note(order, Outcome.UNREADABLE, str(unreadable))
             return []
         return [one for one in found if not one.cancelled]
 
@@ -225,12 +225,18 @@ class DigestJob(Job[Case, DigestReport]):
     def _is_told(self, order: Order, condition: Condition) -> bool:
         return self._key(order.order_id, condition) in self._told
 
-    def _add(self, order: Order, news: Sequence[NoticeKey]) -> None:
-        outcome = Outcome.DUE if news else Outcome.ALREADY_TOLD
-        columns = {"Order": str(order.order_id)}
-        case = Case(id=order.order_id, columns=columns, outcome=outcome, planned=bool(news))
-        self.cases.append(case)
-        self._news += news
+    def _note(
+        self, order: Order, outcome: Outcome, reason: str = "", *, planned: bool = False
+    ) -> None:
+        self.cases.append(
+            Case(
+                id=order.order_id,
+                columns={"Order": str(order.order_id)},
+                outcome=outcome,
+                reason=reason,
+                planned=planned,
+            )
+        )
 
     def act(self) -> Iterator[Case]:
         """Send the digest everywhere, then record what is no news any more."""

@@ -118,7 +118,10 @@ class ExportJob(Job[Case, ExportReport]):
         )
         self._account = credentials.account
         self._to = to
-        self._options = {"thresholds": thresholds, "include_personal_data": include_personal_data}
+        self._options: dict[str, Any] = {
+            "thresholds": thresholds,
+            "include_personal_data": include_personal_data,
+        }
         self._writer: TrackingWriter | None = None
 
     @property
