@@ -203,8 +203,8 @@ def carry_out_all(
     With `alone` it is about one order: no plan, no progress, one artifact. What is left by several
     jobs is raised together, with what `combine` makes of their reports.
     """
-    show_mode(jobs[0].title, [job.mode for job in jobs], about=about)
     run = _Run(reading, jobs, alone=alone)
+    show_mode(jobs[0].title, [job.mode for job in jobs], about=about)
     with ExitStack() as at_work:
         run.prepare(at_work)
         try:

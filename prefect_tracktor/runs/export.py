@@ -125,6 +125,11 @@ class ExportJob(Job[Case, ExportReport]):
         self._writer: TrackingWriter | None = None
 
     @property
+    def mode(self) -> str:
+        """There is no rehearsal."""
+        return "dry_run" if self.dry_run else "live"
+
+    @property
     def leaves_traces(self) -> bool:
         """Whether the tables appear: files hold all orders of a run, or stay as they were."""
         return not (self.reading.failed and isinstance(self._to, ExportFiles))
