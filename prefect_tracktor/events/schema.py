@@ -35,7 +35,7 @@ from prefect_tracktor.models import (
     exception_label,
     status_key,
 )
-from prefect_tracktor.reporting.markdown import Link, admin_link, carrier_of, shop_of
+from prefect_tracktor.reporting.markdown import admin_url, carrier_of, shop_of
 from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.thresholds import Delay
 from prefect_tracktor.validation import checked_id
@@ -342,7 +342,7 @@ def _order_event(
         payload={
             "order_id": order.order_id,
             "order_name": _line(order.order_name),
-            **_for_people(order, status),
+            **_for_people(order.fulfillments, order.order_id, status),
             "shipment_status": _line(status),
             "statuses": _lines(order.statuses),
             "exception_statuses": _lines(order.exception_statuses),
@@ -385,9 +385,7 @@ def _parcel_event(
             "order_id": parcel.order_id,
             "fulfillment_id": parcel.fulfillment_id,
             "order_name": order_name,
-            **_for_people(
-                Order(order_id=parcel.order_id or 0, fulfillments=(parcel,)), parcel.shown_status
-            ),
+            **_for_people([parcel], parcel.order_id, parcel.shown_status),
             "shipment_status": _line(parcel.shown_status) or NO_STATUS,
             "exception_status": _line(parcel.exception_status),
             "exception_label": _line(exception_label(parcel.exception_status or "")),
@@ -397,13 +395,15 @@ def _parcel_event(
     )
 
 
-def _for_people(order: Order, status: str | None) -> dict[str, str | None]:
+def _for_people(
+    parcels: Sequence[Fulfillment], order_id: int | None, status: str | None
+) -> dict[str, str | None]:
     """What a message to a person shows: the shop, the status, the page in the Shopify admin."""
-    link = admin_link(order)
+    shop = shop_of(parcels)
     return {
-        "shop": _line(shop_of(order).removesuffix(".myshopify.com")),
+        "shop": _line(shop.removesuffix(".myshopify.com")),
         "status_label": _line(label_of(status or NO_STATUS)),
-        "order_url": link.url if isinstance(link, Link) and order.order_id else None,
+        "order_url": _line(admin_url(shop, order_id)),
     }
 
 
