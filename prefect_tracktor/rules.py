@@ -33,6 +33,9 @@ _MOST_DAYS = 3650
 _NO_PARCEL = 0
 _NEWS = timedelta(days=3)
 
+# whose notices the ledger keeps, and which no customer gets
+TO_NO_CUSTOMER = frozenset({"event", "digest"})
+
 # what a customer may be told of a parcel, in the order in which it happens
 _STEPS = tuple(map(str, ShipmentStatus))
 
@@ -279,12 +282,14 @@ def _is_ambiguous(order: Order) -> bool:
 
 
 def one_parcel_each(choose: Choose) -> Choose:
-    """Tell of each parcel by itself."""
+    """Tell of each parcel by itself, and of each condition."""
 
     def alone(order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
         for one in choose(order):
             if isinstance(one, Notification):
-                yield from (replace(one, reasons=[reason]) for reason in one.reasons)
+                for reason, condition in zip(one.reasons, one.content.conditions, strict=True):
+                    content = replace(one.content, conditions=(condition,))
+                    yield replace(one, reasons=[reason], content=content)
             else:
                 yield one
 
@@ -364,8 +369,8 @@ def _reason(rule: NotificationRule, order: Order, condition: Condition) -> Reaso
 def is_later(other: str, reason: str) -> bool:
     """Whether one thing that was told of a parcel happens after another; then it stays untold."""
     own, kind, key = _parts(reason)
-    _, other_kind, other_key = _parts(other)
-    if own == "event" or other_kind != "status" or other_key not in _STEPS:
+    others, other_kind, other_key = _parts(other)
+    if TO_NO_CUSTOMER & {own, others} or other_kind != "status" or other_key not in _STEPS:
         return False
     if kind == "status":
         return key in _STEPS and _STEPS.index(other_key) > _STEPS.index(key)

@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,7 +118,7 @@ class _OpenFile:
         raise InvalidInput(problem)
 
 
-def _row_writer(stream: io.TextIOWrapper, file: TableFile) -> Callable[[Row], Any]:
+def _row_writer(stream: io.TextIOBase, file: TableFile) -> Callable[[Row], Any]:
     columns = file.columns
     if not file.address.lower().endswith(".csv"):
         return lambda row: stream.write(
@@ -127,6 +127,15 @@ def _row_writer(stream: io.TextIOWrapper, file: TableFile) -> Callable[[Row], An
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)
     return lambda row: writer.writerow([_cell(row.get(name)) for name in columns])
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Row]) -> str:
+    """A table as the text of a CSV file, safe for spreadsheets."""
+    stream = io.StringIO()
+    write = _row_writer(stream, TableFile(".csv", columns))
+    for row in rows:
+        write(row)
+    return stream.getvalue()
 
 
 def _json(value: Any) -> Any:

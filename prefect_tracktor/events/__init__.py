@@ -8,6 +8,8 @@ from prefect_tracktor.events.prefect_api import send_events
 from prefect_tracktor.events.schema import (
     Kind,
     Subject,
+    condition_event,
+    delay_event_name,
     event_name,
     exception_event,
     exception_event_name,
@@ -20,6 +22,8 @@ from prefect_tracktor.events.schema import (
 __all__ = [
     "Kind",
     "Subject",
+    "condition_event",
+    "delay_event_name",
     "event_name",
     "exception_event",
     "exception_event_name",

@@ -4,18 +4,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
 from prefect_tracktor.events.prefect_api import send_events
-from prefect_tracktor.events.schema import exception_event
+from prefect_tracktor.events.schema import condition_event
 from prefect_tracktor.messages.channel import Message, Session
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
 from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.rules import Content
 
 
 @dataclass(frozen=True, slots=True)
 class EventChannel:
-    """One event for each parcel, sent again until Prefect has stored it."""
+    """One event for each condition, sent again until Prefect has stored it."""
 
     account: str
     server: str = "Prefect"
@@ -33,15 +33,16 @@ class EventChannel:
 
     def message(
         self,
-        order: Order,  # noqa: ARG002
-        parcels: Sequence[Fulfillment],
-        content: Any,  # noqa: ARG002
+        order: Order,
+        parcels: Sequence[Fulfillment],  # noqa: ARG002
+        content: Content,
         *,
         key: str,  # noqa: ARG002
     ) -> Message:
-        """Return the event about a parcel."""
-        [parcel] = parcels
-        return Message(exception_event(parcel, account=self.account, received=datetime.now(UTC)))
+        """Return the event about a condition."""
+        [condition] = content.conditions
+        now = datetime.now(UTC)
+        return Message(condition_event(order, condition, account=self.account, received=now))
 
     @contextmanager
     def session(self) -> Iterator[Session]:

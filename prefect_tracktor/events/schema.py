@@ -5,10 +5,13 @@
 | a parcel reached a status | `tracktor.fulfillment.<status>` | `tracktor.fulfillment.<id>` |
 | an order reached a status | `tracktor.order.<status>` | `tracktor.order.<id>` |
 | it has an exception | `tracktor.fulfillment.exception.<status>` | `tracktor.fulfillment.<id>` |
+| it is delayed | `tracktor.fulfillment.delay.<condition>` | `tracktor.fulfillment.<id>` |
+| nothing of it was shipped | `tracktor.order.delay.not_shipped` | `tracktor.order.<id>` |
 
 `status_slug` gives the form of a status. Related resources are the order (role `order`) and the
 account (role `shop`, `tracktor.shop.<account name>`). Payloads hold what a flow needs to decide and
-no customer data: no name, email address, phone or tracking number.
+a person to know, such as the order's page in the Shopify admin, and no customer data: no name,
+email address, phone or tracking number.
 
 The id is derived from the content, so that a repeated delivery gives an event with the same id.
 """
@@ -23,13 +26,18 @@ from uuid import NAMESPACE_URL, uuid5
 from prefect.events import Event
 from pydantic_core import from_json
 
+from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import (
     Fulfillment,
     Order,
     ShipmentStatus,
+    exception_label,
     status_key,
 )
+from prefect_tracktor.reporting.markdown import admin_url, carrier_of, shop_of
+from prefect_tracktor.reporting.words import label_of
+from prefect_tracktor.thresholds import Delay
 from prefect_tracktor.validation import checked_id
 
 # a parcel without a status has not been handed over yet [inferred]
@@ -151,6 +159,29 @@ def exception_event_name(exception_status: str) -> str:
     return f"tracktor.{Kind.FULFILLMENT}.exception.{status}"
 
 
+def delay_event_name(condition: str) -> str:
+    """Return the name of the event for a delay.
+
+    Args:
+        condition: `stalled`, `in_transit_too_long`, `label_only`, or `not_shipped`, which is about
+            an order.
+
+    Returns:
+        The name.
+
+    Raises:
+        InvalidInput: There is no such delay.
+
+    Example:
+        >>> delay_event_name("stalled"), delay_event_name("not_shipped")
+        ('tracktor.fulfillment.delay.stalled', 'tracktor.order.delay.not_shipped')
+    """
+    if condition not in set(Delay):
+        raise InvalidInput(f"{condition!r} is not a delay; use one of {', '.join(Delay)}")
+    kind = Kind.ORDER if condition == Delay.NOT_SHIPPED else Kind.FULFILLMENT
+    return f"tracktor.{kind}.delay.{condition}"
+
+
 def read_delivery(body: bytes) -> Subject:
     """Return the subject of a delivery; its other content is not used."""
     try:
@@ -234,6 +265,40 @@ def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime)
     return _parcel_event(parcel, event, account, received=received, reached=None, since=since)
 
 
+def condition_event(
+    order: Order, condition: Condition, *, account: str, received: dt.datetime
+) -> Event:
+    """Return the event for a condition of an order or of one of its parcels.
+
+    Args:
+        order: The order as the API returns it.
+        condition: One of its conditions, as `conditions_of` finds them.
+        account: The account's name, as its credentials give it.
+        received: When it was found, with a time zone.
+
+    Returns:
+        The event, with the same id for the same parcel or order, condition and its begin.
+
+    Example:
+        >>> parcel = Fulfillment(fulfillment_id=7)
+        >>> order = Order(order_id=1, fulfillments=[parcel])
+        >>> now = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
+        >>> condition_event(order, Condition("stalled", parcel), account="a", received=now).event
+        'tracktor.fulfillment.delay.stalled'
+    """
+    parcel = condition.parcel
+    if parcel and condition.kind == "exception":
+        return exception_event(parcel, account=account, received=received)
+    if parcel and condition.kind == "status":
+        return fulfillment_event(parcel, account=account, received=received)
+    if condition.kind == "status":
+        return order_event(order, account=account, received=received)
+    event, since = delay_event_name(condition.name), condition.since
+    if parcel:
+        return _parcel_event(parcel, event, account, received=received, reached=since, since=since)
+    return _order_event(order, event, account, received=received, reached=since)
+
+
 def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
     """Return the event for an order's present status.
 
@@ -258,8 +323,16 @@ def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
     status = least_advanced([str(status) for status in order.statuses])
     times = [parcel.last_reached(status or NO_STATUS) for parcel in order.fulfillments]
     reached = max(filter(None, times), default=None)
+    event = event_name(Kind.ORDER, status)
+    return _order_event(order, event, account, received=received, reached=reached)
+
+
+def _order_event(
+    order: Order, event: str, account: str, *, received: dt.datetime, reached: dt.datetime | None
+) -> Event:
+    status = least_advanced([str(status) for status in order.statuses])
     return _event(
-        event_name(Kind.ORDER, status),
+        event,
         Subject(Kind.ORDER, order.order_id),
         account,
         received=received,
@@ -269,6 +342,7 @@ def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
         payload={
             "order_id": order.order_id,
             "order_name": _line(order.order_name),
+            **_for_people(order.fulfillments, order.order_id, status),
             "shipment_status": _line(status),
             "statuses": _lines(order.statuses),
             "exception_statuses": _lines(order.exception_statuses),
@@ -311,11 +385,26 @@ def _parcel_event(
             "order_id": parcel.order_id,
             "fulfillment_id": parcel.fulfillment_id,
             "order_name": order_name,
+            **_for_people([parcel], parcel.order_id, parcel.shown_status),
             "shipment_status": _line(parcel.shown_status) or NO_STATUS,
             "exception_status": _line(parcel.exception_status),
+            "exception_label": _line(exception_label(parcel.exception_status or "")),
             "carrier": _line(parcel.carrier.slug) if parcel.carrier else None,
+            "carrier_name": _line(carrier_of(parcel)),
         },
     )
+
+
+def _for_people(
+    parcels: Sequence[Fulfillment], order_id: int | None, status: str | None
+) -> dict[str, str | None]:
+    """What a message to a person shows: the shop, the status, the page in the Shopify admin."""
+    shop = shop_of(parcels)
+    return {
+        "shop": _line(shop.removesuffix(".myshopify.com")),
+        "status_label": _line(label_of(status or NO_STATUS)),
+        "order_url": _line(admin_url(shop, order_id)),
+    }
 
 
 def _event(

@@ -1,16 +1,16 @@
 """`announce_exceptions`: events for parcels with exceptions, of which no webhook tells."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import ClassVar
 
-from prefect_tracktor.conditions import asked_exceptions
+from prefect_tracktor.conditions import Keys, asked_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.events.channel import EventChannel
 from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.rules import NotificationRule, chooser, one_parcel_each
-from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS
+from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS, TO_WATCH
 from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.runs.engine import Limit, carry_out
 from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
@@ -20,8 +20,9 @@ from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
-ALL_EXCEPTIONS = frozenset({"all"})
+ALL_EXCEPTIONS = frozenset({"exception:all"})
 
 
 class ExceptionsReport(RunReport):
@@ -39,6 +40,7 @@ class ExceptionsReport(RunReport):
         "unannounced": Outcome.DEFERRED,
         "already announced": Outcome.ALREADY_TOLD,
         "cancelled": Outcome.CANCELLED,
+        "undated": Outcome.UNDATED,
     }
 
     @property
@@ -65,15 +67,17 @@ def announce_exceptions(
     dry_run: bool = False,
     record_only: bool = False,
     max_events: int = 500,
-    exception_statuses: frozenset[str] = ALL_EXCEPTIONS,
+    conditions: frozenset[str] = ALL_EXCEPTIONS,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     include_cancelled: bool = False,
     ledger: NotificationLedger | None = None,
     reading: ReadingOptions = DEFAULT_READING,
 ) -> ExceptionsReport:
-    """Emit an event, once, for each parcel with a new exception.
+    """Emit an event, once, for each parcel with a new exception or another condition.
 
-    The event is `tracktor.fulfillment.exception.<status>` about `tracktor.fulfillment.<id>`, so
-    that automations and deployments can react to it; its payload holds ids and statuses.
+    The event is `tracktor.fulfillment.exception.<status>` about `tracktor.fulfillment.<id>`, or
+    `tracktor.fulfillment.delay.<condition>`, so that automations and deployments can react to it;
+    its payload holds ids, statuses and a link to the order's page in the Shopify admin.
 
     Args:
         credentials: The Tracktor account.
@@ -83,10 +87,11 @@ def announce_exceptions(
         record_only: Record the current exceptions and emit nothing; use it for the first
             run.
         max_events: If more events than this are due, none is emitted.
-        exception_statuses: Which exceptions to announce, by key or label: all, or some of expired
-            (Tracking Expired), exception (Shipping Exception), not_found (Needs Attention), pending
-            (Pending Details), undelivered (Failed Attempt), cancelled (Cancelled), and any other
-            that Tracktor gives.
+        conditions: Which conditions to announce: `exception:all`, or some of `exception:expired`,
+            `exception:undelivered` and any other exception, the delays `stalled`,
+            `in_transit_too_long`, `label_only` and `not_shipped`, and statuses such as
+            `status:delivered`.
+        thresholds: After how many days a parcel or an order is late.
         include_cancelled: Include parcels that are cancelled, voided or refunded, or whose order
             is; the report counts those that are left out.
         ledger: Records what was announced. Default: the block `tracktor`, or else a SQLite file in
@@ -113,24 +118,51 @@ def announce_exceptions(
         >>> len(first.announced) > 20, len(second.due)
         (True, 0)
     """
-    asked_exceptions(exception_statuses)
-    rule = NotificationRule(name="event", when=[f"exception:{name}" for name in exception_statuses])
-    found = chooser([rule], datetime.now(UTC), include_cancelled=include_cancelled)
-    return carry_out(
-        Scan(credentials, orders, reading, needs=TO_FIND_EXCEPTIONS),
-        NotifyJob(
-            credentials,
-            LedgerOfAccount.of(credentials, ledger or shared_ledger(), purpose="events"),
-            EventChannel(credentials.account),
-            one_parcel_each(found),
-            title="Exceptions",
-            key="exceptions",
-            dry_run=dry_run or credentials.read_only,
-            limit=Limit("max_events", max_events, "events are due", "none was emitted"),
-            needs=TO_FIND_EXCEPTIONS,
-            reading=reading,
-            report_type=ExceptionsReport,
-            record_only=record_only,
-        ),
-        watchers=[ExceptionStats()],
+    job = announcing(
+        credentials,
+        ledger or shared_ledger(),
+        conditions,
+        thresholds=thresholds,
+        dry_run=dry_run,
+        record_only=record_only,
+        max_events=max_events,
+        include_cancelled=include_cancelled,
+        reading=reading,
+    )
+    scan = Scan(credentials, orders, reading, needs=job.needs)
+    return carry_out(scan, job, watchers=[ExceptionStats()])
+
+
+def announcing(
+    credentials: TracktorCredentials,
+    ledger: NotificationLedger,
+    conditions: Collection[str],
+    *,
+    thresholds: Thresholds,
+    dry_run: bool,
+    max_events: int,
+    include_cancelled: bool,
+    reading: ReadingOptions,
+    record_only: bool = False,
+) -> NotifyJob[ExceptionsReport]:
+    """The job of announcing conditions as Prefect events."""
+    asked = asked_conditions(conditions, field="conditions")
+    only_exceptions = not asked.delays and asked.statuses == Keys()
+    rule = NotificationRule(name="event", when=sorted(conditions))
+    choose = chooser(
+        [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
+    )
+    return NotifyJob(
+        credentials,
+        LedgerOfAccount.of(credentials, ledger, purpose="events"),
+        EventChannel(credentials.account),
+        one_parcel_each(choose),
+        title="Events",
+        key="exceptions",
+        dry_run=dry_run or credentials.read_only,
+        limit=Limit("max_events", max_events, "events are due", "none was emitted"),
+        needs=TO_FIND_EXCEPTIONS if only_exceptions else TO_WATCH,
+        reading=reading,
+        report_type=ExceptionsReport,
+        record_only=record_only,
     )

@@ -1,6 +1,8 @@
 """`notify_customers`: tell customers what rules say, all checked on one reading of the shop."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
@@ -9,7 +11,7 @@ from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule, chooser
 from prefect_tracktor.runs.answers import needs_of
 from prefect_tracktor.runs.engine import carry_out
-from prefect_tracktor.runs.notify import mail_job
+from prefect_tracktor.runs.notify import NotifyJob, mail_job
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
@@ -73,22 +75,39 @@ def notify_customers(
         ()
     """
     calls = checked_rules(credentials, rules)
-    needs = needs_of([name for rule in rules for name in rule.when])
+    job = notifying(
+        credentials,
+        mailer,
+        rules,
+        thresholds=thresholds,
+        dry_run=dry_run,
+        max_emails=max_emails,
+        include_cancelled=include_cancelled,
+        reading=reading,
+    )
+    scan = Scan(credentials, orders, reading, calls=calls, needs=job.needs)
+    return carry_out(scan, job, watchers=[ExceptionStats()])
+
+
+def notifying(
+    credentials: TracktorCredentials,
+    mailer: Mailer,
+    rules: Sequence[NotificationRule],
+    *,
+    thresholds: Thresholds,
+    include_cancelled: bool,
+    **options: Any,
+) -> NotifyJob[MailReport]:
+    """The job of telling customers what rules say."""
     choose = chooser(
         rules, datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
     )
-    return carry_out(
-        Scan(credentials, orders, reading, calls=calls, needs=needs),
-        mail_job(
-            credentials,
-            mailer,
-            choose,
-            title="Customers to be notified",
-            key="notify-customers",
-            dry_run=dry_run,
-            max_emails=max_emails,
-            needs=needs,
-            reading=reading,
-        ),
-        watchers=[ExceptionStats()],
+    return mail_job(
+        credentials,
+        mailer,
+        choose,
+        title="Customers to be notified",
+        key="notify-customers",
+        needs=needs_of([name for rule in rules for name in rule.when]),
+        **options,
     )

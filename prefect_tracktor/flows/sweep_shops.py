@@ -19,10 +19,13 @@ from prefect_tracktor.flows.advance_custom_statuses import advance_custom_status
 from prefect_tracktor.flows.announce_exceptions import announce_exceptions
 from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
 from prefect_tracktor.flows.email_status_changes import email_status_changes
+from prefect_tracktor.flows.export_tracking import export_tracking
 from prefect_tracktor.flows.notify_customers import notify_customers
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
+from prefect_tracktor.flows.report_exceptions import report_exceptions
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
+from prefect_tracktor.flows.watch_shop import watch_shop
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
@@ -37,18 +40,24 @@ SweepableFlow = Literal[
     "announce_exceptions",
     "email_expired_exceptions",
     "email_status_changes",
+    "export_tracking",
     "notify_customers",
     "reconcile_manual_statuses",
+    "report_exceptions",
     "sync_webhooks",
+    "watch_shop",
 ]
 _FLOWS: dict[SweepableFlow, Flow[..., Any]] = {
     "advance_custom_statuses": advance_custom_statuses,
     "announce_exceptions": announce_exceptions,
     "email_expired_exceptions": email_expired_exceptions,
     "email_status_changes": email_status_changes,
+    "export_tracking": export_tracking,
     "notify_customers": notify_customers,
     "reconcile_manual_statuses": reconcile_manual_statuses,
+    "report_exceptions": report_exceptions,
     "sync_webhooks": sync_webhooks,
+    "watch_shop": watch_shop,
 }
 _MOST_SHOPS_AT_ONCE = 32
 _FLAG = TypeAdapter(bool)

@@ -102,8 +102,12 @@ def compose(
     recipient: str,
     reply_to: Address | None,
     message_key: str,
+    attachment: tuple[str, str] | None = None,
 ) -> EmailMessage:
-    """Put a message together: both parts, and headers that no customer's text gets into."""
+    """Put a message together: both parts, and headers that no customer's text gets into.
+
+    An attachment is a CSV file: its name, and what it holds.
+    """
     to = validated_address(recipient, field="recipient")
     digest = hashlib.sha256(message_key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     message = EmailMessage(policy=_POLICY.clone(utf8=not to.isascii()))
@@ -118,6 +122,11 @@ def compose(
     message.set_content(rendered.text)
     message.add_alternative(rendered.html, subtype="html")
     _check(message, rendered, {"From": sender.addr_spec, "To": to})
+    if attachment:
+        name, content = attachment
+        # with a byte order mark, by which spreadsheets know the encoding
+        content_bytes = content.encode("utf-8-sig", "replace")
+        message.add_attachment(content_bytes, maintype="text", subtype="csv", filename=name)
     return message
 
 

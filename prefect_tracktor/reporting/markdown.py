@@ -1,7 +1,7 @@
 """Markdown in which text from outside stays text: cells, tables, links."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -84,14 +84,24 @@ def cell_markdown(cell: Cell) -> str:
 def admin_link(order: Order) -> Cell:
     """The order's name, linked to its page in the Shopify admin as far as the shop is known."""
     name = order.order_name or str(order.order_id)
-    shop = next((parcel.shop_url for parcel in order.fulfillments if parcel.shop_url), None)
-    host = urlsplit(web_address(shop)).hostname
-    if not host:
-        return name
-    handle = host.removesuffix(".myshopify.com")
+    url = admin_url(shop_of(order.fulfillments), order.order_id)
+    return Link(name, url) if url else name
+
+
+def admin_url(shop: str, order_id: int | None) -> str:
+    """The address of an order's page in the Shopify admin; empty if something is not known."""
+    if not (shop and order_id):
+        return ""
+    handle = shop.removesuffix(".myshopify.com")
     # a shop's own domain leads to its admin, too
-    admin = f"{host}/admin" if handle == host else f"admin.shopify.com/store/{handle}"
-    return Link(name, f"https://{admin}/orders/{order.order_id}")
+    admin = f"{shop}/admin" if handle == shop else f"admin.shopify.com/store/{handle}"
+    return f"https://{admin}/orders/{order_id}"
+
+
+def shop_of(parcels: Iterable[Fulfillment]) -> str:
+    """The host name of the shop of some parcels; empty if it is not known."""
+    url = next((parcel.shop_url for parcel in parcels if parcel.shop_url), None)
+    return urlsplit(web_address(url)).hostname or ""
 
 
 def tracking_link(parcel: Fulfillment) -> Cell:

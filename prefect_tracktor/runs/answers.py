@@ -31,6 +31,11 @@ class Needs:
     in_each: frozenset[str] = DECISIVE_FIELDS
     in_some: tuple[tuple[str, ...], ...] = ()
 
+    def __or__(self, other: "Needs") -> "Needs":
+        """What two flows need that share a reading."""
+        in_some = dict.fromkeys((*self.in_some, *other.in_some))
+        return Needs(self.in_each | other.in_each, tuple(in_some))
+
     @property
     def of_each_order(self) -> Self:
         """The same for a look at a few of the orders that were read before."""
@@ -57,6 +62,8 @@ TO_FIND_EXCEPTIONS = Needs(
 TO_TELL_OF_EXCEPTIONS = Needs(
     TO_FIND_EXCEPTIONS.in_each | {"order_email"}, (*TO_FIND_EXCEPTIONS.in_some, ("order_email",))
 )
+# exceptions and delays
+TO_WATCH = replace(TO_FIND_EXCEPTIONS, in_some=(*TO_FIND_EXCEPTIONS.in_some, _TIMES))
 TO_TELL_OF_ONE_STATUS = Needs(
     TO_TELL_OF_EXCEPTIONS.in_each - _EXCEPTIONS, (*_PARCELS, ("order_email",))
 )
@@ -84,10 +91,7 @@ def needs_of(conditions: Iterable[str]) -> Needs:
         return exceptions
     if "exception" not in kinds:
         return statuses
-    return Needs(
-        statuses.in_each | exceptions.in_each,
-        tuple(dict.fromkeys((*statuses.in_some, *exceptions.in_some))),
-    )
+    return statuses | exceptions
 
 
 @dataclass(slots=True)
@@ -147,7 +151,7 @@ class AnswerCheck:
             found = [f"{exception_label(e)} ({n:,})" for e, n in self._unknown.most_common(10)]
             yield (
                 "Parcels have exceptions that this version does not know:"
-                f" {in_list(found)}. To have them acted on, name them in exception_statuses."
+                f" {in_list(found)}. To have them acted on, name them in the flow's parameters."
             )
 
     def _is_lost(self, group: Iterable[str]) -> bool:

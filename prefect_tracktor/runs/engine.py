@@ -5,18 +5,20 @@ feed several jobs.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from prefect import get_run_logger
 
 from prefect_tracktor.bulk import Batch, Failure
-from prefect_tracktor.errors import IncompleteRun, InvalidInput, LedgerError, LimitExceeded
+from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, TracktorError
 from prefect_tracktor.models import Order
-from prefect_tracktor.reporting import Progress, publish_summary, publish_table
-from prefect_tracktor.runs.cases import Case, Ended, Outcome, Row, rows_of
+from prefect_tracktor.reporting import Progress, Row, publish_summary, publish_table
+from prefect_tracktor.runs.answers import Needs
+from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
 
@@ -96,10 +98,12 @@ class Job(ABC, Generic[C, R]):
 
     acting: ClassVar[str]  # what the progress counts
     shows_unread: ClassVar[bool] = False  # whether its table names orders that were not read
-    table: ClassVar[str]  # what the table shows
+    table: ClassVar[str]  # what the table shows; empty if there is none
     report_type: type[R]
+    needs: Needs = Needs()  # of Tracktor's answers
+    reading: Reading
 
-    def __init__(self, *, title: str, key: str, limit: Limit, dry_run: bool) -> None:
+    def __init__(self, *, title: str, key: str, limit: Limit | None, dry_run: bool) -> None:
         self.title = title
         self.key = key
         self.limit = limit
@@ -134,7 +138,8 @@ class Job(ABC, Generic[C, R]):
 
     def refuse(self) -> None:
         """Stop before the first act, if not all is as it should be."""
-        self.limit.check(len(self.planned))
+        if self.limit:
+            self.limit.check(len(self.planned))
 
     @abstractmethod
     def act(self) -> Iterator[C]:
@@ -151,6 +156,24 @@ class Job(ABC, Generic[C, R]):
     def planned(self) -> list[C]:
         """The cases to act on."""
         return [case for case in self.cases if case.planned]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to act on."""
+        return bool(self.planned)
+
+    @property
+    def undone(self) -> str:
+        """What a dry run leaves out."""
+        return self.limit.undone if self.limit else "nothing was sent or written"
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """What the table shows."""
+        return rows_of(self.cases)
+
+    def publish(self) -> None:
+        """Show what neither table nor summary do."""
 
 
 def carry_out(
@@ -173,18 +196,17 @@ def carry_out_all(
     watchers: Sequence[Watcher] = (),
     alone: bool = False,
     about: str = "",
+    combine: Callable[[Sequence[RunReport]], Any] = list,
 ) -> list[RunReport]:
     """Read once, and do all jobs; a job that fails does not keep the others from theirs.
 
-    With `alone` it is about one order: no plan, no progress, one artifact.
+    With `alone` it is about one order: no plan, no progress, one artifact. What is left by several
+    jobs is raised together, with what `combine` makes of their reports.
     """
-    show_mode(jobs[0].title, [job.mode for job in jobs], about=about)
-    for job in jobs:
-        job.prepare()
     run = _Run(reading, jobs, alone=alone)
+    show_mode(jobs[0].title, [job.mode for job in jobs], about=about)
     with ExitStack() as at_work:
-        for job in jobs:
-            at_work.enter_context(job.at_work())
+        run.prepare(at_work)
         try:
             run.read(watchers)
             run.act()
@@ -192,7 +214,7 @@ def carry_out_all(
             reports = run.report()
             for watcher in watchers:
                 watcher.publish()
-    run.conclude(reports)
+    run.conclude(reports, combine)
     return reports
 
 
@@ -200,32 +222,55 @@ class _Run:
     def __init__(self, reading: Reading, jobs: Sequence[Job[Any, Any]], *, alone: bool) -> None:
         self._reading = reading
         self._jobs = jobs
+        for job in jobs:
+            job.reading = reading
         self._alone = alone
         self._errors: dict[Job[Any, Any], Exception] = {}
         self._acted: list[Job[Any, Any]] = []
+
+    def prepare(self, at_work: ExitStack) -> None:
+        for job in self._jobs:
+            self._attempt(job, job.prepare)
+            self._attempt(job, partial(self._begin, job, at_work))
+        if len(self._errors) == len(self._jobs):
+            raise next(iter(self._errors.values()))
 
     def read(self, watchers: Iterable[Watcher]) -> None:
         for batch in self._reading:
             for watcher in watchers:
                 watcher.take(batch.found)
             for job in self._jobs:
-                job.choose(batch.found, read_at=self._reading.begun)
+                choose = partial(job.choose, batch.found, read_at=self._reading.begun)
+                self._attempt(job, choose)
 
     def act(self) -> None:
         for job in self._jobs:
-            try:
-                job.refuse()
-                if job.planned and not job.dry_run:
-                    self._act(job)
-                self._acted.append(job)
-            except Exception as error:
-                if len(self._jobs) == 1 or isinstance(error, LedgerError):
-                    raise
-                get_run_logger().error("%s: %s", job.title, error)
-                self._errors[job] = error
+            self._attempt(job, partial(self._carry_out, job))
+
+    def _begin(self, job: Job[Any, Any], at_work: ExitStack) -> None:
+        at_work.enter_context(job.at_work())
+
+    def _attempt(self, job: Job[Any, Any], step: Callable[[], None]) -> None:
+        """Take a step of a job; if it fails, the job ends, and the others go on."""
+        if job in self._errors:
+            return
+        try:
+            step()
+        except Exception as error:
+            if len(self._jobs) == 1:
+                raise
+            known = isinstance(error, TracktorError)
+            get_run_logger().error("%s: %s", job.title, error, exc_info=not known)
+            self._errors[job] = error
+
+    def _carry_out(self, job: Job[Any, Any]) -> None:
+        job.refuse()
+        if job.has_work and not job.dry_run:
+            self._act(job)
+        self._acted.append(job)
 
     def _act(self, job: Job[Any, Any]) -> None:
-        if not self._alone:
+        if job.table and not self._alone:
             rows = _rows(job, self._reading)
             publish_table(job.key, rows, description=f"The plan. {job.table}")
         name, total = f"tracktor-{job.key}", len(job.planned)
@@ -242,26 +287,26 @@ class _Run:
             job.look_back(acted=job in self._acted and not job.dry_run)
             if found is None:
                 found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
-            reports.append(_report_of(job, found))
+            reports.append(_report_of(job, found, self._errors.get(job)))
             rows = None if self._alone else _rows(job, self._reading)
             _publish(job, reports[-1], rows)
         return reports
 
-    def conclude(self, reports: Sequence[RunReport]) -> None:
+    def conclude(
+        self, reports: Sequence[RunReport], combine: Callable[[Sequence[RunReport]], Any]
+    ) -> None:
         acts = all(job.leaves_traces and not job.dry_run for job in self._jobs)
         if acts and not self._errors:
             left = {id_ for report in reports for id_ in report.left}
             self._reading.remember_completed(unless=left)
-        for error in self._errors.values():
-            raise error
-        incomplete = [report for report in reports if not report.complete]
-        if incomplete:
-            said = [report.what_is_left for report in incomplete]
-            found = incomplete[0] if len(reports) == 1 else list(reports)
+        # several jobs may say the same of what they all read
+        said = dict.fromkeys(report.what_is_left for report in reports if not report.complete)
+        if said:
+            found = reports[0] if len(reports) == 1 else combine(reports)
             raise IncompleteRun(" ".join(said), report=found)
 
 
-def _report_of(job: Job[Any, R], found: Mapping[str, Any]) -> R:
+def _report_of(job: Job[Any, R], found: Mapping[str, Any], error: Exception | None) -> R:
     unreadable = [case for case in job.cases if case.outcome is Outcome.UNREADABLE]
     unread = [Failure(case.id, case.reason) for case in unreadable]
     cases = [case for case in job.cases if case.outcome is not Outcome.UNREADABLE]
@@ -271,14 +316,21 @@ def _report_of(job: Job[Any, R], found: Mapping[str, Any]) -> R:
         "calls": found["calls"] + job.calls,
         "failed": (*found["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
+        "error": f"{job.title}: {_words(error)}" if error else "",
         "advice": job.advice,
         "notes": (*found["notes"], *job.notes),
     }
     return job.report_type(**dict(found) | said | job.facts(found))
 
 
+def _words(error: Exception) -> str:
+    # the words of others may repeat a customer's data
+    known = isinstance(error, TracktorError)
+    return str(error) if known else f"{type(error).__name__}; the run's log says more"
+
+
 def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
-    rows = rows_of(job.cases)
+    rows = [*job.rows]
     if job.shows_unread:
         rows += [
             {"Order": str(failure.id), "Outcome": "Not read", "Reason": failure.reason}
@@ -292,10 +344,12 @@ def _publish(job: Job[Any, Any], report: RunReport, rows: list[Row] | None) -> N
     counts = report.counts
     get_run_logger().info(report.sentence)
     if rows is not None:
-        publish_table(job.key, rows, description=job.table)
+        job.publish()
+        if job.table:
+            publish_table(job.key, rows, description=job.table)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
-        notes.append(f"This was a dry run: {job.limit.undone}.")
+        notes.append(f"This was a dry run: {job.undone}.")
     publish_summary(
         f"{job.key}-summary",
         title=job.title,

@@ -123,6 +123,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
 
     acting = "Messages sent"
     table = "Who is concerned, and what became of it."
+    limit: Limit
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         self._ledger = ledger.ledger
         self._channel = channel
         self._choose = choose
-        self._needs = needs.of_each_order
+        self.needs = needs
         self._reading = reading
         self._record_only = record_only
         self._sent_lately = sent_lately
@@ -410,7 +411,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
     def _read_now(self, facts: Mapping[int, OrderFacts]) -> dict[int, Order | tuple[Outcome, str]]:
         reading = ReadingOptions(chunk_size=_LOOKED_AT_TOGETHER)
         orders = [FoundOrder(order_id, known) for order_id, known in facts.items()]
-        again = Scan(self._credentials, orders, reading, needs=self._needs)
+        again = Scan(self._credentials, orders, reading, needs=self.needs.of_each_order)
         now: dict[int, Order | tuple[Outcome, str]] = {}
         try:
             for batch in again:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import ShipmentStatus, status_key
-from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.rules import TO_NO_CUSTOMER, NotificationRule
 from prefect_tracktor.runs.set_statuses import status_options
 from prefect_tracktor.statuses.desired import option_for
 
@@ -51,6 +51,11 @@ def checked_rules(credentials: TracktorCredentials, rules: Sequence[Notification
         raise InvalidInput(
             f"rules: {', '.join(twice)} is the name of several rules; the ledger would take their"
             " notices for one: give each a name of its own"
+        )
+    if taken := TO_NO_CUSTOMER.intersection(rule.name for rule in rules):
+        raise InvalidInput(
+            f"rules: {', '.join(sorted(taken))} is a name that the ledger has for what no customer"
+            " gets: give the rule another"
         )
     named = [name.partition(":") for rule in rules for name in rule.when]
     statuses = [key for kind, _, key in named if status_key(kind) == "status" and key != _ALL]

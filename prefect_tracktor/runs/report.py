@@ -33,6 +33,7 @@ class RunReport(BaseModel):
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run reads them again.
         cases: What the run was about, and what became of it.
+        error: Why this part of the run failed, if others went on; empty if it did not.
         suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of
             the orders; empty if nothing is.
         advice: What a person should know and do; empty if nothing.
@@ -61,6 +62,7 @@ class RunReport(BaseModel):
     missing: tuple[int, ...] = ()
     failed: tuple[Failure, ...] = ()
     cases: tuple[Ended, ...] = ()
+    error: str = ""
     suspicion: str = ""
     advice: str = ""
     notes: tuple[str, ...] = ()
@@ -102,7 +104,9 @@ class RunReport(BaseModel):
         """What is left to be done, in words; empty if nothing is."""
         unread = [Ended(entry.id, Outcome.UNREADABLE, entry.reason) for entry in self.failed]
         left = what_is_left([*unread, *self.cases])
-        return sentences(self.suspicion, left, _capitalized(self.advice) if left else "")
+        return sentences(
+            self.error, self.suspicion, left, _capitalized(self.advice) if left else ""
+        )
 
     @property
     def sentence(self) -> str:

@@ -85,6 +85,9 @@ _key_columns = (
 )
 _newest_first = (_notices.c.claimed_at, *_key_columns)
 Index("tracktor_notifications_by_time", *_newest_first)
+# what the team's digests and the events have told of: no customer got it
+_reported = _notices.c.reason.startswith("digest:")
+_announced = _notices.c.reason.startswith("event:")
 # the one row that tells a ledger from any other
 _identity = Table(
     "tracktor_ledger",
@@ -216,7 +219,8 @@ class NotificationLedger(DatabaseBlock):
 
     def standing(self, account: str) -> LedgerStanding:
         """Which ledger this is, and how many sent notices it has of an account."""
-        sent = select(func.count()).where(_of(account), _is(NoticeState.SENT))
+        counted = (_of(account), _is(NoticeState.SENT), ~_reported)
+        sent = select(func.count()).where(*counted)
         forgotten = select(_forgotten.c.sent).where(_forgotten.c.shop == account)
         with self.transaction() as database:
             new = {"row": 1, "id": uuid4().hex, "made_at": now_in(database)}
@@ -514,7 +518,7 @@ class NotificationLedger(DatabaseBlock):
         """How the last completed notice of an account ended, if there is one."""
         query = (
             select(_notices.c.state)
-            .where(_of(shop), _notices.c.settled_at.is_not(None))
+            .where(_of(shop), _notices.c.settled_at.is_not(None), ~_reported, ~_announced)
             .order_by(_notices.c.settled_at.desc())
             .limit(1)
         )
@@ -772,9 +776,12 @@ def _forget(database: Connection, which: ColumnElement[bool]) -> int:
     some = select(*_key_columns).where(which, ~_is(NoticeState.CLAIMED)).limit(_NOTICES_A_DELETE)
     deletion = delete(_notices).where(tuple_(*_key_columns).in_(some))
     total = 0
-    while rows := database.execute(deletion.returning(_notices.c.shop, _notices.c.state)).all():
+    counted = (~_reported).label("counted")
+    found = (_notices.c.shop, _notices.c.state, counted)
+    while rows := database.execute(deletion.returning(*found)).all():
         total += len(rows)
-        sent = Counter(row.shop for row in rows if row.state == NoticeState.SENT.value)
+        is_sent = NoticeState.SENT.value
+        sent = Counter(row.shop for row in rows if row.state == is_sent and row.counted)
         for shop, count in sent.items():
             insert = insert_into(_forgotten, database).values(shop=shop, sent=count)
             more = {"sent": _forgotten.c.sent + count}

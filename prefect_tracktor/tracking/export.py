@@ -1,6 +1,5 @@
-"""An export as Prefect assets: the tables appear at the end of a run, and lineage shows."""
+"""Tables as Prefect assets: they appear at the end of a run, and lineage shows."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -8,43 +7,30 @@ from urllib.parse import quote, urlsplit
 from prefect.assets import Asset, AssetProperties, add_asset_metadata, materialize
 from prefect.cache_policies import NO_CACHE
 
-from prefect_tracktor.models import Order
 from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
 
 
-class TrackingExport:
-    """Takes orders as a run reads them; `publish` lets the tables appear, as assets of Prefect."""
+def materialize_tables(writer: TrackingWriter, *, account: str, place: str) -> None:
+    """Finish the tables, each an asset that comes from the account."""
+    assets = [
+        Asset(key=f"{place}/{name}", properties=AssetProperties(name=f"Tracktor {name}"))
+        for name in TABLES
+    ]
 
-    def __init__(self, writer: TrackingWriter, *, account: str, place: str) -> None:
-        self.writer = writer
-        self._source = f"tracktor://{account}"
-        self._place = place
+    @materialize(
+        *assets,
+        name="export-tracking",
+        asset_deps=[f"tracktor://{account}"],
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
+    def export() -> None:
+        writer.finish()
+        for asset, (table, rows) in zip(assets, writer.counts.items(), strict=True):
+            add_asset_metadata(asset, {"table": table, "rows": rows})
 
-    def take(self, orders: Iterable[Order]) -> None:
-        """Add orders to the tables."""
-        self.writer.add(orders)
-
-    def publish(self) -> None:
-        """Finish the tables, each an asset that comes from the account."""
-        assets = [
-            Asset(key=f"{self._place}/{name}", properties=AssetProperties(name=f"Tracktor {name}"))
-            for name in TABLES
-        ]
-
-        @materialize(
-            *assets,
-            name="export-tracking",
-            asset_deps=[self._source],
-            cache_policy=NO_CACHE,
-            persist_result=False,
-        )
-        def export() -> None:
-            self.writer.finish()
-            for asset, (table, rows) in zip(assets, self.writer.counts.items(), strict=True):
-                add_asset_metadata(asset, {"table": table, "rows": rows})
-
-        export()
+    export()
 
 
 def place_of_folder(folder: str) -> str:

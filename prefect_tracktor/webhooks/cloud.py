@@ -1,6 +1,7 @@
 """Template of a Prefect Cloud webhook, for Cloud users who run no receiver.
 
-It gives the same event names, resources and payloads as the receiver. What Cloud cannot do:
+It gives the same event names, resources and payloads as the receiver, but for labels and links.
+What Cloud cannot do:
 
 - It does not read the parcel or order again. Whoever knows the address can make it emit any event,
   and deliveries in the wrong order give events in the wrong order. A flow must read the parcel or

@@ -12,6 +12,7 @@ from prefect_tracktor import (
     InvalidInput,
     LimitExceeded,
     NotificationLedger,
+    Thresholds,
     TracktorCredentials,
 )
 from prefect_tracktor.events import send_events
@@ -122,8 +123,8 @@ def test_more_events_than_allowed_stop_the_run_before_the_first(
 def test_only_the_chosen_exceptions_are_announced(
     usual: dict[str, Any], troubled: list[dict[str, Any]]
 ) -> None:
-    expired = frozenset({"Tracking Expired"})
-    report = announce_exceptions(**usual, exception_statuses=expired)
+    expired = frozenset({"exception:Tracking Expired"})
+    report = announce_exceptions(**usual, conditions=expired)
     assert set(report.announced) == {
         parcel["order_id"] for parcel in troubled if parcel["exception_status"] == "expired"
     }
@@ -143,7 +144,7 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
             return thread.submit(send_to_nobody, events).result()
 
     monkeypatch.setattr(CHANNEL, "send_events", send)
-    with pytest.raises(IncompleteRun, match="could not be announced") as caught:
+    with pytest.raises(IncompleteRun, match="could not be told now") as caught:
         announce_exceptions(**usual)
     report = caught.value.report
     assert report.announced == ()
@@ -152,10 +153,26 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
     assert announce_exceptions(**usual).announced == report.due
 
 
+def test_delays_are_announced_too_once(usual: dict[str, Any], tracktor: Sandbox) -> None:
+    late = frozenset({"stalled", "in_transit_too_long"})
+    thresholds = Thresholds(stalled_days=0.5, in_transit_too_long_days=0.5)
+    first = announce_exceptions(**usual, conditions=late, thresholds=thresholds)
+    assert first.announced
+    assert announce_exceptions(**usual, conditions=late, thresholds=thresholds).due == ()
+    # other conditions are other news
+    assert announce_exceptions(**usual).announced
+    parcels = tracktor.shop.order(first.announced[0])["fulfillments"]
+    for attempt in eventually():
+        with attempt:
+            names = {name for parcel in parcels for name in events_of(parcel)}
+            assert {f"tracktor.fulfillment.delay.{delay}" for delay in late} & names
+
+
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"exception_statuses": frozenset()}, "exception_statuses is empty"),
+        ({"conditions": frozenset()}, "conditions is empty"),
+        ({"conditions": frozenset({"expired"})}, "conditions: 'expired' is not a condition"),
         ({"max_events": -1}, "max_events"),
     ],
 )

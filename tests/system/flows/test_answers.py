@@ -128,7 +128,7 @@ def test_the_sixth_alert_and_new_ones_are_exceptions_like_all_others(odd: OddTra
     report = announce_exceptions(odd.credentials, ids, dry_run=True)
     assert report.due == (1, 2)
     asked = announce_exceptions(
-        odd.credentials, ids, dry_run=True, exception_statuses=frozenset({"customs-hold"})
+        odd.credentials, ids, dry_run=True, conditions=frozenset({"exception:customs-hold"})
     )
     assert asked.due == (2,)
 
@@ -161,7 +161,7 @@ def test_a_label_that_means_two_exceptions_is_a_question_for_a_person(
     assert [failure.id for failure in incomplete.value.report.failed] == [2]
     assert written_to(mail) == ["customer-1@example.com"]
     report = announce_exceptions(
-        odd.credentials, ids, dry_run=True, exception_statuses=frozenset({"Needs Attention"})
+        odd.credentials, ids, dry_run=True, conditions=frozenset({"exception:Needs Attention"})
     )
     assert report.due == (2,)
 

@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 
 from prefect_tracktor import CompletedOrders, IncompleteRun, ReadingOptions, TracktorCredentials
-from prefect_tracktor.flows.export_tracking import ExportFiles, ExportWarehouse, export_tracking
+from prefect_tracktor.flows import ExportFiles, ExportWarehouse, export_tracking
 from prefect_tracktor.sandbox import Faults, Sandbox
 from prefect_tracktor.tracking.export import place_of_folder, place_of_warehouse
 

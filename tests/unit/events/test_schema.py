@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events import (
     Kind,
     Subject,
+    condition_event,
     event_name,
     exception_event,
     exception_event_name,
@@ -74,6 +76,11 @@ def test_a_parcels_event_names_its_status_its_order_and_its_shop() -> None:
         "shipment_status": "delivered",
         "exception_status": None,
         "carrier": "ups",
+        "shop": None,
+        "status_label": "Delivered",
+        "exception_label": None,
+        "carrier_name": "UPS",
+        "order_url": None,
     }
     assert event.occurred == dt.datetime(2026, 11, 20, 9, tzinfo=dt.UTC)
 
@@ -211,6 +218,48 @@ def test_trouble_is_an_event_with_the_time_at_which_it_was_found() -> None:
     assert again.id == event.id
     with pytest.raises(InvalidInput, match="fulfillment 7 has no exception_status"):
         exception_event(parcel(), account=ACCOUNT, received=NOW)
+
+
+def test_an_event_has_what_a_person_needs() -> None:
+    of_shop = parcel(
+        exception_status="undelivered", shop_url="https://your-store.myshopify.com/?token=x"
+    )
+    event = exception_event(of_shop, account=ACCOUNT, received=NOW)
+    assert event.payload["shop"] == "your-store"
+    assert event.payload["exception_label"] == "Failed Attempt"
+    assert event.payload["order_url"] == "https://admin.shopify.com/store/your-store/orders/1001"
+
+
+@pytest.mark.parametrize(
+    ("condition", "event", "resource"),
+    [
+        ("stalled", "tracktor.fulfillment.delay.stalled", "tracktor.fulfillment.7"),
+        ("exception:expired", "tracktor.fulfillment.exception.expired", "tracktor.fulfillment.7"),
+        ("status:stalled", "tracktor.fulfillment.stalled", "tracktor.fulfillment.7"),
+    ],
+)
+def test_a_condition_of_a_parcel_is_an_event(condition: str, event: str, resource: str) -> None:
+    # a shop's own status may be called like a delay
+    one = parcel(exception_status="expired", shipment_status="Stalled", latest_status=None)
+    found = condition_event(order(), Condition(condition, one), account=ACCOUNT, received=NOW)
+    assert (found.event, found.resource.id) == (event, resource)
+
+
+def test_a_condition_of_an_order_is_an_event_that_began_when_it_did() -> None:
+    since = NOW - dt.timedelta(days=2)
+    late = Condition("not_shipped", None, since)
+    found = condition_event(order(), late, account=ACCOUNT, received=NOW)
+    assert (found.event, found.resource.id) == (
+        "tracktor.order.delay.not_shipped",
+        "tracktor.order.1001",
+    )
+    assert found.occurred == since
+    later = condition_event(order(), late, account=ACCOUNT, received=NOW + dt.timedelta(hours=4))
+    assert later.id == found.id
+    sewing = condition_event(
+        order(statuses=["Sewing"]), Condition("status:sewing"), account=ACCOUNT, received=NOW
+    )
+    assert sewing.event == "tracktor.order.sewing"
 
 
 @pytest.mark.parametrize(

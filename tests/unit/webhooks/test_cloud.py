@@ -93,7 +93,11 @@ def rendered(body: Any) -> Any:
 
 
 def said(event: Event) -> dict[str, Any]:
-    return event.model_dump(mode="json", include={"event", "resource", "related", "payload"})
+    said = event.model_dump(mode="json", include={"event", "resource", "related", "payload"})
+    # the template leaves out what only a person needs: whoever uses its events reads again
+    for_people = ("shop", "status_label", "exception_label", "carrier_name", "order_url")
+    said["payload"] = {k: v for k, v in said["payload"].items() if k not in for_people}
+    return said
 
 
 def wrapped_or_not(kind: str, delivery: Any) -> list[Any]:

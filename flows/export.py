@@ -1,0 +1,25 @@
+"""Every night: export orders, parcels and their steps as tables."""
+
+from prefect.deployments.runner import RunnerDeployment
+
+from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required
+from prefect_tracktor.flows import ExportFiles, ExportWarehouse, export_tracking
+
+# such as ExportFiles(folder="s3://bucket/tracking"), or ExportWarehouse(destination="postgres")
+TO: ExportFiles | ExportWarehouse | None = None
+
+
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
+    to = required(TO, "say in flows/export.py where the tables go")
+    parameters = for_scanning(shop) | {"to": to}
+    if isinstance(to, ExportFiles):
+        del parameters["reading"]  # files hold what a run has read: no order is left out
+    return deployment_of(
+        export_tracking,
+        shop,
+        name="nightly",
+        description=__doc__,
+        schedule=daily("0 4 * * *", shop),
+        parameters=parameters,
+    )

@@ -1,0 +1,25 @@
+"""Every morning: tell customers what your rules say, each notice once."""
+
+from prefect.deployments.runner import RunnerDeployment
+
+from prefect_tracktor import Mailer, NotificationRule
+from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required, saved
+from prefect_tracktor.flows import notify_customers
+
+# such as NotificationRule(name="late", when=["stalled", "in_transit_too_long"])
+RULES: list[NotificationRule] = []
+
+
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
+    rules = required(RULES, "write your rules into flows/notify.py")
+    delivered = any("status:delivered" in rule.when for rule in rules)
+    return deployment_of(
+        notify_customers,
+        shop,
+        name="daily",
+        description=__doc__,
+        schedule=daily("0 9 * * *", shop),
+        parameters=for_scanning(shop, delivered=delivered)
+        | {"mailer": saved(Mailer, shop), "rules": rules, "max_emails": 500},
+    )

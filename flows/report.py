@@ -1,0 +1,25 @@
+"""Every morning: tell the team which orders need attention, new ones first."""
+
+from prefect.deployments.runner import RunnerDeployment
+
+from prefect_tracktor import NotificationLedger
+from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required, saved
+from prefect_tracktor.flows import TeamDigest, report_exceptions
+
+# such as TeamDigest(notify="slack-webhook/team"); for mails: TeamDigest(mail_to=["team@…"]), and
+# "mailer": saved(Mailer, shop) among the parameters
+DIGEST: TeamDigest | None = None
+
+
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
+    digest = required(DIGEST, "say in flows/report.py where the digest goes")
+    return deployment_of(
+        report_exceptions,
+        shop,
+        name="daily",
+        description=__doc__,
+        schedule=daily("0 8 * * *", shop),
+        parameters=for_scanning(shop)
+        | {"digest": digest, "ledger": saved(NotificationLedger, shop)},
+    )

@@ -1,0 +1,30 @@
+"""Every four hours: read the shop once for its customers, its team, its events and its tables."""
+
+from datetime import timedelta
+from typing import Any
+
+from prefect.deployments.runner import RunnerDeployment
+
+from prefect_tracktor import Mailer
+from prefect_tracktor.deploy import Shop, deployment_of, every, for_scanning, required, saved
+from prefect_tracktor.flows import watch_shop
+
+# what the flow does, such as
+# {"rules": [NotificationRule(name="late", when=["stalled"])], "announce": {"exception:all"},
+#  "digest": TeamDigest(notify="slack-webhook/team"), "export": ExportFiles(folder="/srv/tracking")}
+PARTS: dict[str, Any] = {}
+
+
+def deployment(shop: Shop) -> RunnerDeployment:
+    """The deployment of a shop."""
+    parts = required(PARTS, "say in flows/watch.py what the flow does")
+    return deployment_of(
+        watch_shop,
+        shop,
+        name="every-four-hours",
+        description=__doc__,
+        schedule=every(timedelta(hours=4)),
+        parameters=for_scanning(shop)
+        | {"mailer": saved(Mailer, shop), "max_emails": 500, "max_events": 500}
+        | parts,
+    )

@@ -1,0 +1,163 @@
+"""`watch_shop`: read a shop once for its customers, its team, its automations and its tables."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.flows.announce_exceptions import ExceptionsReport, announcing
+from prefect_tracktor.flows.notify_customers import notifying
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.mailer import Mailer
+from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
+from prefect_tracktor.runs.engine import Job, carry_out_all
+from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
+from prefect_tracktor.runs.parameters import checked_rules
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.report import MailReport, RunReport
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.sources import Orders
+from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+
+
+class WatchReport(BaseModel):
+    """What a run of `watch_shop` found and did: the report of each part that it had.
+
+    Attributes:
+        customers: What customers were told, by the rules.
+        events: The conditions that were announced as events.
+        digest: What the team was told.
+        export: The tables.
+
+    Example:
+        >>> WatchReport(export=ExportReport(rows={"orders": 2})).counts
+        {'export: rows of orders': 2}
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    customers: MailReport | None = None
+    events: ExceptionsReport | None = None
+    digest: DigestReport | None = None
+    export: ExportReport | None = None
+
+    @classmethod
+    def of(cls, reports: Sequence[RunReport]) -> "WatchReport":
+        """Give each report its name."""
+        kinds: dict[type[RunReport], str] = {
+            MailReport: "customers",
+            ExceptionsReport: "events",
+            DigestReport: "digest",
+            ExportReport: "export",
+        }
+        return cls(**{kinds[type(report)]: report for report in reports})
+
+    @property
+    def parts(self) -> dict[str, RunReport]:
+        """The reports, by name."""
+        return {name: report for name, report in self if report is not None}
+
+    @property
+    def complete(self) -> bool:
+        """Whether no part failed or left anything to do."""
+        return all(report.complete for report in self.parts.values())
+
+    @property
+    def sentence(self) -> str:
+        """What the run did, a sentence for each part."""
+        return " ".join(f"{name}: {one.sentence}" for name, one in self.parts.items())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The counts of each part that are not zero."""
+        return {
+            f"{name}: {what}": count
+            for name, report in self.parts.items()
+            for what, count in report.counts.items()
+            if count
+        }
+
+
+@flow(name="Watch shop")
+def watch_shop(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    mailer: Mailer | None = None,
+    rules: list[NotificationRule] | None = None,
+    digest: TeamDigest | None = None,
+    export: ExportFiles | ExportWarehouse | None = None,
+    announce: frozenset[str] = frozenset(),
+    *,
+    dry_run: bool = False,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    max_emails: int = 500,
+    max_events: int = 500,
+    include_cancelled: bool = False,
+    ledger: NotificationLedger | None = None,
+    reading: ReadingOptions = DEFAULT_READING,
+) -> WatchReport:
+    """Read a shop once, and do what several flows would do; each part is optional.
+
+    If a part fails, the others do theirs, and the run fails with its words.
+
+    Args:
+        credentials: The Tracktor account.
+        orders: Shopify order ids, a file with them, or a search in Shopify.
+        mailer: The mail server; its mode holds for emails to customers and for the digest.
+        rules: What to tell customers, as in `notify_customers`; it needs a mailer.
+        digest: What to tell the team, as in `report_exceptions`.
+        export: Where to write the tables, as in `export_tracking`.
+        announce: Conditions to announce as events, as in `announce_exceptions`.
+        dry_run: Show what would be done, and do nothing.
+        thresholds: After how many days a parcel or an order is late.
+        max_emails: If more messages than this are due, no customer is told anything.
+        max_events: If more events than this are due, none is emitted.
+        include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
+            emails and events.
+        ledger: Records what was announced and reported. Default: the mailer's, or the block
+            `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the flow.
+        reading: How orders are read: completed orders, chunk size and the like.
+
+    Returns:
+        The report of each part.
+
+    Raises:
+        InvalidInput: There is no part, or an argument is invalid; nothing was done.
+        InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was done.
+        IncompleteRun: A part failed or left something to do. Its `report` says which.
+
+    Example:
+        >>> from prefect_tracktor.flows import TeamDigest, watch_shop
+        >>> report = watch_shop(
+        ...     credentials, order_ids, digest=TeamDigest(), announce={"stalled"}, dry_run=True
+        ... )
+        >>> sorted(report.parts)
+        ['digest', 'events']
+    """
+    if rules and mailer is None:
+        raise InvalidInput("rules need a mailer: give one, or leave the rules out")
+    own = ledger or (mailer and mailer.ledger) or shared_ledger()
+    calls = checked_rules(credentials, rules) if rules else 0
+    same: dict[str, Any] = {"dry_run": dry_run, "thresholds": thresholds}
+    telling = same | {"include_cancelled": include_cancelled, "reading": reading}
+    jobs: list[Job[Any, Any]] = []
+    if rules and mailer:
+        jobs.append(notifying(credentials, mailer, rules, max_emails=max_emails, **telling))
+    if announce:
+        jobs.append(announcing(credentials, own, announce, max_events=max_events, **telling))
+    if digest:
+        jobs.append(DigestJob(credentials, own, digest, mailer=mailer, **same))
+    if export:
+        jobs.append(ExportJob(credentials, export, **same))
+    if not jobs:
+        raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
+    needs = reduce(or_, (job.needs for job in jobs))
+    scan = Scan(credentials, orders, reading, calls=calls, needs=needs)
+    return WatchReport.of(carry_out_all(scan, jobs, combine=WatchReport.of))

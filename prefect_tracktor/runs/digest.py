@@ -1,0 +1,404 @@
+"""The job of telling the team what needs attention in a shop: new since the last report first."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from html import escape
+from typing import ClassVar
+from uuid import uuid4
+
+from prefect import runtime
+from prefect.blocks.abstract import NotificationBlock
+from prefect.blocks.core import Block
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from prefect_tracktor.block import in_order
+from prefect_tracktor.conditions import Condition, Keys, asked_conditions, conditions_of
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
+from prefect_tracktor.figures import CarrierFigures, Digest
+from prefect_tracktor.messages.email import compose, validated_address
+from prefect_tracktor.messages.mailer import Mailer, Mode
+from prefect_tracktor.messages.smtp import DeliveryOutcome, MailSession
+from prefect_tracktor.messages.template import RenderedEmail
+from prefect_tracktor.models import Order
+from prefect_tracktor.reporting import Link, Row, publish_charts, publish_table
+from prefect_tracktor.runs.answers import TO_WATCH
+from prefect_tracktor.runs.cases import Case, Outcome
+from prefect_tracktor.runs.engine import Job
+from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.table_files import csv_text
+from prefect_tracktor.thresholds import Delay, Thresholds
+
+# what the strictest of the notification services takes
+_CHARACTERS_AT_MOST = 1800
+_ROWS_IN_A_MAIL = 50
+_ROWS_AT_MOST = 5000
+_WHOLE_ORDER = 0
+
+
+class TeamDigest(BaseModel):
+    """What the team is told, and where.
+
+    Attributes:
+        notify: A saved notification block of any kind, as `slack-webhook/team`; empty for none.
+        mail_to: Addresses of the team, which get an email with a CSV file; it needs a mailer.
+        period_days: Also report how carriers did in so many days, such as 7 for a weekly report; 0
+            for no such figures. Such a report is also sent if nothing is new.
+        conditions: Which exceptions and delays to report.
+        name: A part of what the ledger remembers. Under another name, such as that of a weekly
+            report, everything is new once more.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid; the message names the field.
+
+    Example:
+        >>> TeamDigest(notify="slack-webhook/team", period_days=7).name
+        'team'
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", title="Digest", json_schema_extra=in_order
+    )
+
+    notify: str = Field(
+        default="",
+        pattern=r"^$|^[a-z0-9-]+/[a-z0-9-]+$",
+        title="Notify",
+        description="A saved notification block: its type and name, as slack-webhook/team.",
+    )
+    mail_to: tuple[str, ...] = Field(
+        default=(),
+        max_length=20,
+        title="Mail to",
+        description="Addresses of the team; each gets an email with a CSV file.",
+    )
+    period_days: int = Field(
+        default=0,
+        ge=0,
+        le=92,
+        title="Period (days)",
+        description="Figures of carriers for so many days, and the same before; 0 for none.",
+    )
+    conditions: frozenset[str] = Field(
+        default=frozenset({"exception:all", *map(str, Delay)}),
+        title="Conditions",
+        description="Exceptions and delays, such as exception:expired, exception:all, stalled.",
+    )
+    name: str = Field(
+        default="team",
+        pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$",
+        max_length=60,
+        title="Name",
+        description="What the ledger remembers this report by.",
+    )
+
+    @field_validator("mail_to")
+    @classmethod
+    def _addresses_are_valid(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(validated_address(address, field="mail_to") for address in value)
+
+    @field_validator("conditions")
+    @classmethod
+    def _conditions_are_known(cls, value: frozenset[str]) -> frozenset[str]:
+        if asked_conditions(value, field="conditions").statuses != Keys():
+            raise ValueError("a digest is about exceptions and delays, not about statuses")
+        return value
+
+
+class DigestReport(RunReport):
+    """What the team was told; order ids throughout.
+
+    Example:
+        >>> from prefect_tracktor.runs.cases import Ended
+        >>> DigestReport(cases=(Ended(7, Outcome.SENT),)).reported
+        (7,)
+    """
+
+    counted: ClassVar[Mapping[str, Outcome]] = {
+        "reported": Outcome.SENT,
+        "rehearsed": Outcome.REHEARSED,
+        "recorded": Outcome.RECORDED,
+        "reported before": Outcome.ALREADY_TOLD,
+    }
+
+    @property
+    def new(self) -> tuple[int, ...]:
+        """Those with an exception or delay that no earlier report had."""
+        return self.due
+
+    @property
+    def reported(self) -> tuple[int, ...]:
+        """The new ones, if they were sent, or shown in this run's table alone."""
+        return self.ids(Outcome.SENT, Outcome.RECORDED)
+
+
+class DigestJob(Job[Case, DigestReport]):
+    """Tells the team, and remembers in the ledger what it was told.
+
+    The digest is sent before it is recorded: rather twice than never.
+    """
+
+    acting = "Orders reported"
+    table = "What needs attention: new since the last report first, then by value and age."
+    report_type = DigestReport
+    needs = TO_WATCH
+
+    def __init__(
+        self,
+        credentials: TracktorCredentials,
+        ledger: NotificationLedger,
+        to: TeamDigest,
+        *,
+        mailer: Mailer | None,
+        thresholds: Thresholds,
+        dry_run: bool,
+    ) -> None:
+        if to.mail_to and mailer is None:
+            raise InvalidInput("mail_to needs a mailer: give one, or leave the addresses out")
+        is_off = mailer.mode is Mode.DRY_RUN if mailer else credentials.read_only
+        super().__init__(title="Digest", key="digest", limit=None, dry_run=dry_run or is_off)
+        self._account = credentials.account
+        self._ledger = ledger
+        self._to = to
+        self._mailer = mailer
+        self._thresholds = thresholds
+        self._asked = asked_conditions(to.conditions)
+        self._is_rehearsal = mailer is not None and mailer.mode is Mode.REHEARSAL
+        self._block: NotificationBlock | None = None
+        self._told: set[NoticeKey] = set()
+        self._news: list[NoticeKey] = []
+        self._read = 0
+        self._now = datetime.now(UTC)
+        self._digest = Digest(self._now, seen=self._is_told, rows_at_most=_ROWS_AT_MOST)
+        self._figures = CarrierFigures(self._now - timedelta(days=to.period_days), self._now)
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether the team is told, and not only the rehearsal address."""
+        return not self._is_rehearsal
+
+    @property
+    def has_work(self) -> bool:
+        """Figures are news at any time."""
+        return bool(self.planned or self._to.period_days)
+
+    def prepare(self) -> None:
+        """See that there is such a block, and that the mail server takes the login."""
+        self._block = _notification_block(self._to.notify) if self._to.notify else None
+        try:
+            if self._mailer and self._to.mail_to:
+                self._mailer.verify()
+        except MailServerError as unusable:
+            if not self.dry_run:
+                raise
+            self.notes.append(f"A run that sends would stop: {unusable}")
+
+    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
+        """Take in a chunk: what is the matter, and whether it is new."""
+        found = {order.order_id: self._conditions(order) for order in orders}
+        keys = {id_: [self._key(id_, one) for one in some] for id_, some in found.items()}
+        self._told = {*self._ledger.states(key for some in keys.values() for key in some)}
+        for order in orders:
+            self._read += 1
+            self._digest.take(order, found[order.order_id])
+            self._figures.take(order, found[order.order_id])
+            if own := keys[order.order_id]:
+                news = [key for key in own if key not in self._told]
+                outcome = Outcome.DUE if news else Outcome.ALREADY_TOLD
+                self._note(order, outcome, planned=bool(news))
+                self._news += news
+
+    def _conditions(self, order: Order) -> list[Condition]:
+        try:
+            found = conditions_of(order, self._thresholds, self._now, asked=self._asked)
+        except InvalidResponse as unreadable:
+            self._note(order, Outcome.UNREADABLE, str(unreadable))
+            return []
+        return [one for one in found if not one.cancelled]
+
+    def _key(self, order_id: int, condition: Condition) -> NoticeKey:
+        parcel = condition.parcel.fulfillment_id if condition.parcel else _WHOLE_ORDER
+        reason = f"digest:{self._to.name}:{condition.name}"
+        return NoticeKey(self._account, order_id, parcel, reason)
+
+    def _is_told(self, order: Order, condition: Condition) -> bool:
+        return self._key(order.order_id, condition) in self._told
+
+    def _note(
+        self, order: Order, outcome: Outcome, reason: str = "", *, planned: bool = False
+    ) -> None:
+        self.cases.append(
+            Case(
+                id=order.order_id,
+                columns={"Order": str(order.order_id)},
+                outcome=outcome,
+                reason=reason,
+                planned=planned,
+            )
+        )
+
+    def act(self) -> Iterator[Case]:
+        """Send the digest everywhere, then record what is no news any more."""
+        run = str(runtime.flow_run.id or uuid4())
+        problems = [*self._notified(), *self._mailed(run)]
+        if problems:
+            raise TracktorError(
+                f"the digest was not sent everywhere, so the next run repeats it:"
+                f" {'; '.join(problems)}"
+            )
+        outcome = Outcome.SENT if self._to.notify or self._to.mail_to else Outcome.RECORDED
+        if self.leaves_traces:
+            self._ledger.settle(self._news, NoticeState.SENT, run=run)
+        for case in self.planned:
+            case.end(Outcome.REHEARSED if self._is_rehearsal else outcome)
+            yield case
+
+    def _notified(self) -> Iterator[str]:
+        """Post it; say what went wrong."""
+        if self._block is None or self._is_rehearsal:
+            return
+        text = "\n".join([self._lead, *self._within(_CHARACTERS_AT_MOST - len(self._lead))])
+        try:
+            with self._block.raise_on_failure():  # without it Prefect's blocks only log a failure
+                self._block.notify(text, subject=self._subject)  # type: ignore[unused-coroutine]
+        except Exception as error:  # noqa: BLE001  # each service has errors of its own
+            # its words may repeat the address, which is a secret
+            yield f"{self._to.notify} did not take it ({type(error).__name__})"
+
+    def _mailed(self, run: str) -> Iterator[str]:
+        """Mail it to each address; say what went wrong."""
+        mailer = self._mailer
+        if mailer is None or not self._to.mail_to:
+            return
+        recipients = [mailer.rehearsal_address] if self._is_rehearsal else self._to.mail_to
+        sender = mailer.sender_mailbox
+        try:
+            with MailSession(mailer.server) as session:
+                for place, recipient in enumerate(recipients):
+                    message = compose(
+                        self._email,
+                        sender=sender,
+                        recipient=recipient,
+                        reply_to=mailer.reply_to_mailbox,
+                        message_key=f"{run} {self.key} {place}",
+                        attachment=("digest.csv", self._csv),
+                    )
+                    sent = session.send(message, sender=sender.addr_spec, recipient=recipient)
+                    if sent.outcome is not DeliveryOutcome.SENT:
+                        yield f"mail_to[{place}]: {sent.reason}"
+        except MailServerError as down:
+            yield str(down)
+
+    @property
+    def _subject(self) -> str:
+        test = "[Rehearsal] " if self._is_rehearsal else ""
+        return f"{test}{self._digest.new:,} new orders need attention"
+
+    @property
+    def _lead(self) -> str:
+        known = self._digest.orders - self._digest.new
+        return (
+            f"{self._digest.new:,} new orders need attention; {known:,} were in an earlier report."
+        )
+
+    def _lines(self) -> Iterator[str]:
+        """Carriers first, as there are few; a line for each order, with its admin link."""
+        if self._to.period_days:
+            yield f"Carriers in {self._to.period_days} days (and in those before):"
+        for row in self._carriers:
+            yield "- " + ", ".join(f"{name} {value}" for name, value in row.items())
+        for row in self._digest.rows:
+            days = f"{row['Days']} days" if row["Days"] else ""
+            parts = [row["New"], row["Order"], row["Condition"], row["Carrier"], days, row["Value"]]
+            yield "- " + ", ".join(str(part) for part in [*parts, _url(row["Order"])] if part)
+
+    def _within(self, characters: int) -> Iterator[str]:
+        """As many lines as fit, and where the others are."""
+        lines = list(self._lines())
+        for place, line in enumerate(lines):
+            characters -= len(line) + 1
+            if characters < 0:
+                where = runtime.flow_run.ui_url or "Prefect's UI"
+                yield f"{len(lines) - place:,} more are in the run's table: {where}"
+                return
+            yield line
+
+    @property
+    def _email(self) -> RenderedEmail:
+        rows = self._digest.rows
+        lines = list(self._lines())
+        lines = lines[: len(lines) - len(rows) + _ROWS_IN_A_MAIL]
+        if more := len(rows) - _ROWS_IN_A_MAIL:
+            lines += [f"{more:,} more are in the attached file."] if more > 0 else []
+        tables = [self._carriers, rows[:_ROWS_IN_A_MAIL]]
+        html = "".join(_html_table(table) for table in tables if table)
+        return RenderedEmail(
+            self._subject,
+            "\n".join([self._lead, "", *lines]),
+            f"<!doctype html><html><body><p>{escape(self._lead)}</p>{html}</body></html>",
+        )
+
+    @property
+    def _csv(self) -> str:
+        columns = ("new", "order_id", "order", "condition", "carrier", "days", "value", "link")
+        names = ("New", "Order id", "Order", "Condition", "Carrier", "Days", "Value")
+        rows = ([*(str(row[name]) for name in names), _url(row["Order"])] for row in self.rows)
+        return csv_text(columns, (dict(zip(columns, row, strict=True)) for row in rows))
+
+    @property
+    def _carriers(self) -> list[Row]:
+        return self._figures.table() if self._to.period_days else []
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The orders, those first that matter most."""
+        return self._digest.rows
+
+    def publish(self) -> None:
+        """Show the charts with the trend, and the carriers."""
+        publish_charts(
+            "digest-charts",
+            self._digest.charts(),
+            title="What needs attention",
+            lead=self._lead,
+            description="Charts by condition, carrier and age.",
+            counted=("Orders", self._digest.orders, self._read),
+            series=f"{self._account}:{self._to.name}",
+        )
+        if self._carriers:
+            days = self._to.period_days
+            words = f"Carriers in the last {days} days; in brackets the {days} days before."
+            publish_table("carriers", self._carriers, description=words)
+
+
+def _notification_block(name: str) -> NotificationBlock:
+    """Load a saved notification block, of whichever kind."""
+    try:
+        block = Block.load(name)
+    except Exception as error:  # noqa: BLE001  # a type that is not installed is a KeyError
+        raise InvalidInput(
+            f"notify: the block {name!r} cannot be loaded ({type(error).__name__}): write the type"
+            " and the name of a saved notification block, as slack-webhook/team"
+        ) from None
+    if not isinstance(block, NotificationBlock):
+        raise InvalidInput(f"notify: {name!r} is not a notification block")
+    return block
+
+
+def _url(cell: object) -> str:
+    return cell.url if isinstance(cell, Link) else ""
+
+
+def _html_table(rows: Sequence[Row]) -> str:
+    head = "".join(f'<th align="left">{escape(name)}</th>' for name in rows[0])
+    body = "".join(
+        f"<tr>{''.join(f'<td>{_html_cell(cell)}</td>' for cell in row.values())}</tr>"
+        for row in rows
+    )
+    return f'<table cellpadding="4"><tr>{head}</tr>{body}</table>'
+
+
+def _html_cell(cell: object) -> str:
+    url, text = _url(cell), escape(str(cell))
+    return f'<a href="{escape(url)}">{text}</a>' if url else text

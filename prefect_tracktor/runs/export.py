@@ -1,0 +1,167 @@
+"""The job of exporting a shop's tracking data as tables, in files or in a warehouse."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from prefect import get_run_logger
+from pydantic import BaseModel, ConfigDict, Field
+
+from prefect_tracktor.block import in_order
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.models import Order
+from prefect_tracktor.runs.cases import Case
+from prefect_tracktor.runs.engine import Job
+from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.thresholds import Thresholds
+from prefect_tracktor.tracking.export import materialize_tables, place_of_folder, place_of_warehouse
+from prefect_tracktor.tracking.files import FileFormat, TrackingFiles
+from prefect_tracktor.tracking.warehouse import TrackingWarehouse
+from prefect_tracktor.tracking.writing import TrackingCount, TrackingWriter
+
+_CONFIG = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+
+
+class ExportFiles(BaseModel):
+    """Three files in a folder, replaced by each run.
+
+    Attributes:
+        folder: A path on the machine that runs the flow, or an address such as
+            `s3://bucket/tracking`. Credentials belong into the environment, not into the address.
+        file_format: CSV, which is safe to open in a spreadsheet, or JSON Lines.
+
+    Example:
+        >>> ExportFiles(folder="s3://bucket/tracking").file_format
+        'csv'
+    """
+
+    model_config = _CONFIG | ConfigDict(title="Files")
+
+    folder: str = Field(min_length=1, title="Folder", description="A path or an address.")
+    file_format: FileFormat = Field(default="csv", title="File format")
+
+    @property
+    def place(self) -> str:
+        """The folder's address without secrets."""
+        return place_of_folder(self.folder)
+
+    def writer(self, **options: Any) -> TrackingWriter:
+        """What writes the tables."""
+        return TrackingFiles(self.folder, file_format=self.file_format, **options)
+
+
+class ExportWarehouse(BaseModel):
+    """Three tables in a warehouse, merged by key through dlt.
+
+    Attributes:
+        destination: The name of a dlt destination, such as `postgres`, `bigquery` or `snowflake`.
+            dlt finds its credentials in the environment, as `DESTINATION__POSTGRES__CREDENTIALS`.
+        dataset: The schema or dataset.
+
+    Example:
+        >>> ExportWarehouse(destination="duckdb").dataset
+        'tracktor'
+    """
+
+    model_config = _CONFIG | ConfigDict(title="Warehouse")
+
+    destination: str = Field(min_length=1, title="Destination", description="As dlt names it.")
+    dataset: str = Field(default="tracktor", min_length=1, title="Dataset")
+
+    @property
+    def place(self) -> str:
+        """The dataset's address."""
+        return place_of_warehouse(self.destination, self.dataset)
+
+    def writer(self, **options: Any) -> TrackingWriter:
+        """What writes the tables."""
+        return TrackingWarehouse(self.destination, dataset=self.dataset, **options)
+
+
+class ExportReport(RunReport):
+    """What a run of `export_tracking` read and wrote.
+
+    Attributes:
+        rows: The number of rows, by table.
+
+    Example:
+        >>> ExportReport(rows={"orders": 2}).counts["rows of orders"]
+        2
+    """
+
+    rows: dict[str, int] = Field(default_factory=dict)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many calls were made, and how many rows there are."""
+        return super().counts | {f"rows of {name}": count for name, count in self.rows.items()}
+
+
+class ExportJob(Job[Case, ExportReport]):
+    """Writes the tables as orders are read; they appear at the end, all at once."""
+
+    acting = "Tables written"
+    table = ""
+    report_type = ExportReport
+
+    def __init__(
+        self,
+        credentials: TracktorCredentials,
+        to: ExportFiles | ExportWarehouse,
+        *,
+        dry_run: bool,
+        thresholds: Thresholds,
+        include_personal_data: bool = False,
+    ) -> None:
+        super().__init__(
+            title="Export tracking", key="export-tracking", limit=None, dry_run=dry_run
+        )
+        self._account = credentials.account
+        self._to = to
+        self._options: dict[str, Any] = {
+            "thresholds": thresholds,
+            "include_personal_data": include_personal_data,
+        }
+        self._writer: TrackingWriter | None = None
+
+    @property
+    def mode(self) -> str:
+        """There is no rehearsal."""
+        return "dry_run" if self.dry_run else "live"
+
+    @property
+    def leaves_traces(self) -> bool:
+        """Whether the tables appear: files hold all orders of a run, or stay as they were."""
+        return not (self.reading.failed and isinstance(self._to, ExportFiles))
+
+    @property
+    def has_work(self) -> bool:
+        """Tables are written even if they are empty."""
+        return self.leaves_traces
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Open the files, or see that dlt is there; leave nothing behind that was not finished."""
+        make = TrackingCount if self.dry_run else self._to.writer
+        with make(**self._options) as self._writer:
+            yield
+
+    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
+        """Add orders to the tables."""
+        if self._writer:
+            self._writer.add(orders)
+
+    def refuse(self) -> None:
+        """Say so if the files stay as they were."""
+        if not self.leaves_traces:
+            get_run_logger().warning("The files of the run before stay, as orders are missing.")
+
+    def act(self) -> Iterator[Case]:
+        """Let the tables appear, each an asset that comes from the account."""
+        if self._writer:
+            materialize_tables(self._writer, account=self._account, place=self._to.place)
+        yield from ()
+
+    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """The rows, by table."""
+        return {"rows": self._writer.counts if self._writer else {}}

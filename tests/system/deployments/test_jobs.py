@@ -1,0 +1,96 @@
+"""The files in `flows/` whose work you write into them: left out before, deployed and run after."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.blocks.notifications import SlackWebhook
+
+from flows import export, notify, report, watch
+from prefect_tracktor import NotificationRule
+from prefect_tracktor.flows import ExportFiles, TeamDigest, report_exceptions, watch_shop
+from prefect_tracktor.sandbox import MailServer
+from tests.support.chat import SLACK
+from tests.system.deployments.conftest import Server, deploy_all
+
+pytestmark = pytest.mark.usefixtures("no_deployments", "pool")
+
+RULES = [NotificationRule(name="lost", when=["exception:expired"], times=2)]
+DIGEST = TeamDigest(notify="slack-webhook/team", period_days=7)
+
+
+def test_what_has_no_work_yet_is_left_out(
+    environment: None, server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy_all() == 0
+    said = capsys.readouterr().out
+    for file in ("notify", "report", "export", "watch"):
+        assert f"left out {file}: " in said
+        assert f"flows/{file}.py" in said
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "expected"),
+    [
+        ("notify", "Notify customers/daily", {"rules": [{"name": "lost", "times": 2}]}),
+        ("report", "Report exceptions/daily", {"digest": {"notify": "slack-webhook/team"}}),
+        ("export", "Export tracking/nightly", {"to": {"file_format": "csv"}}),
+        ("watch", "Watch shop/every-four-hours", {"announce": ["exception:all"]}),
+    ],
+)
+def test_they_are_deployed_with_what_the_file_says(
+    environment: None,
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    file: str,
+    name: str,
+    expected: dict[str, Any],
+) -> None:
+    set_up(monkeypatch, tmp_path)
+    assert deploy_all("--only", file) == 0
+    made = server[name]
+    for parameter, value in expected.items():
+        stored = made.parameters[parameter]
+        pairs = zip(stored, value, strict=True) if isinstance(value, list) else [(stored, value)]
+        for there, wanted in pairs:
+            assert there == wanted or there.items() >= wanted.items()
+    assert "$ref" in str(made.parameters["credentials"])
+
+
+def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Write into the files what a shop would."""
+    to = ExportFiles(folder=str(folder))
+    url: Any = f"https://{SLACK}/services/T0/B0/secret"
+    SlackWebhook(url=url).save("team", overwrite=True)
+    monkeypatch.setattr(notify, "RULES", RULES)
+    monkeypatch.setattr(report, "DIGEST", DIGEST)
+    monkeypatch.setattr(export, "TO", to)
+    parts = {"rules": RULES, "digest": DIGEST, "export": to, "announce": {"exception:all"}}
+    monkeypatch.setattr(watch, "PARTS", parts)
+
+
+def test_what_is_stored_is_what_the_flow_takes(
+    open_for_business: list[str],
+    server: Server,
+    mail: MailServer,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "tracking"
+    folder.mkdir()
+    set_up(monkeypatch, folder)
+    monkeypatch.setattr(report, "DIGEST", TeamDigest())
+    watched = watch.PARTS | {
+        "digest": TeamDigest(mail_to=("team@sandbox-shop.example",), name="watch")
+    }
+    monkeypatch.setattr(watch, "PARTS", watched)
+    assert deploy_all("--only", "report", "watch") == 0
+    first: Any = report_exceptions(**server["Report exceptions/daily"].parameters)
+    assert first.reported
+    whole: Any = watch_shop(**server["Watch shop/every-four-hours"].parameters)
+    assert whole.complete
+    assert (folder / "orders.csv").exists()
+    recipients = [address for message in mail.messages for address in message.recipients]
+    assert recipients.count("team@sandbox-shop.example") == 1
+    assert set(open_for_business) <= set(recipients)

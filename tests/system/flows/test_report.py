@@ -1,0 +1,205 @@
+"""`report_exceptions`: the team hears of each order that needs attention, new ones first."""
+
+import csv
+import io
+from email import message_from_bytes
+from email.policy import default
+from typing import Any
+
+import pytest
+from prefect.blocks.notifications import SlackWebhook
+
+from prefect_tracktor import (
+    InvalidInput,
+    Mailer,
+    NotificationLedger,
+    TracktorCredentials,
+    TracktorError,
+)
+from prefect_tracktor.errors import MailServerError
+from prefect_tracktor.flows import TeamDigest, email_expired_exceptions, report_exceptions
+from prefect_tracktor.sandbox import MailServer, Sandbox
+from tests.support.chat import SLACK, ChatServer
+from tests.support.mailers import mailer_of
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+TEAM = "team@sandbox-shop.example"
+
+
+@pytest.fixture
+def usual(
+    credentials: TracktorCredentials, tracktor: Sandbox, ledger: NotificationLedger
+) -> dict[str, Any]:
+    return {
+        "credentials": credentials,
+        "orders": list(tracktor.shop.order_ids),
+        "ledger": ledger,
+    }
+
+
+@pytest.fixture
+def slack(chat: ChatServer) -> TeamDigest:
+    """A digest to a saved notification block."""
+    url: Any = f"https://{SLACK}/services/T0/B0/secret"
+    SlackWebhook(url=url).save("digest-team", overwrite=True)
+    return TeamDigest(notify="slack-webhook/digest-team")
+
+
+def in_trouble(tracktor: Sandbox) -> set[int]:
+    return {
+        order["order_id"]
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+        if parcel["exception_status"] and parcel["shipment_status"] != "delivered"
+    }
+
+
+def attached(mail: MailServer) -> list[dict[str, str]]:
+    [message] = [message_from_bytes(one.raw, policy=default) for one in mail.messages]
+    [part] = list(message.iter_attachments())
+    assert part.get_filename() == "digest.csv"
+    text = part.get_payload(decode=True).decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_the_second_report_has_only_what_is_new(usual: dict[str, Any], tracktor: Sandbox) -> None:
+    first = report_exceptions(**usual)
+    assert set(first.reported) >= in_trouble(tracktor)
+    assert report_exceptions(**usual).new == ()
+    healthy = next(
+        parcel
+        for order in map(tracktor.shop.order, tracktor.shop.order_ids)
+        for parcel in order["fulfillments"]
+        if order["order_id"] not in first.affected and parcel["shipment_status"] != "delivered"
+    )
+    tracktor.shop.set_parcel(healthy["fulfillment_id"], exception_status="undelivered")
+    third = report_exceptions(**usual)
+    assert third.new == (healthy["order_id"],)
+    assert set(third.affected) == {*first.affected, healthy["order_id"]}
+
+
+def test_another_report_has_a_memory_of_its_own(usual: dict[str, Any]) -> None:
+    daily = report_exceptions(**usual)
+    weekly = report_exceptions(**usual, digest=TeamDigest(name="weekly", period_days=7))
+    assert weekly.new == daily.new
+    assert report_exceptions(**usual).new == ()
+
+
+def test_a_notification_block_gets_a_line_for_each_order_the_new_ones_first(
+    usual: dict[str, Any], slack: TeamDigest, chat: ChatServer, tracktor: Sandbox
+) -> None:
+    report = report_exceptions(**usual, digest=slack)
+    [text] = chat.texts
+    assert text.startswith(f"{len(report.new)} new orders need attention")
+    assert "https://admin.shopify.com/store/" in text or "/admin/orders/" in text
+    assert len(text) <= 2000
+    customer = tracktor.shop.order(report.new[0])
+    assert customer["order_email"] not in text
+    assert customer["customer_full_name"] not in text
+    # nothing is new: no message
+    report_exceptions(**usual, digest=slack)
+    assert len(chat.posted) == 1
+
+
+def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
+    usual: dict[str, Any], slack: TeamDigest, chat: ChatServer
+) -> None:
+    chat.statuses = [500]
+    with pytest.raises(TracktorError, match="next run repeats it: slack-webhook/digest-team") as no:
+        report_exceptions(**usual, digest=slack)
+    assert "secret" not in str(no.value)
+    assert report_exceptions(**usual, digest=slack).reported
+    assert len(chat.posted) == 1
+
+
+def test_the_team_gets_an_email_with_a_file(
+    usual: dict[str, Any], mailer: Mailer, mail: MailServer
+) -> None:
+    report = report_exceptions(**usual, digest=TeamDigest(mail_to=(TEAM,)), mailer=mailer)
+    rows = attached(mail)
+    assert [address for message in mail.messages for address in message.recipients] == [TEAM]
+    assert {int(row["order_id"]) for row in rows} == set(report.affected)
+    assert all(row["new"] == "New" for row in rows)
+    values = [float(row["value"].replace(",", "")) for row in rows if row["value"]]
+    assert values == sorted(values, reverse=True)
+
+
+@pytest.mark.parametrize("off", [{"dry_run": True}, {"mode": "dry_run"}])
+def test_a_dry_run_sends_and_records_nothing(
+    usual: dict[str, Any],
+    slack: TeamDigest,
+    chat: ChatServer,
+    mail: MailServer,
+    ledger: NotificationLedger,
+    off: dict[str, Any],
+) -> None:
+    mailer = mailer_of(mail, ledger=ledger, mode=off.get("mode", "live"))
+    both = slack.model_copy(update={"mail_to": (TEAM,)})
+    dry = {"dry_run": off.get("dry_run", False)}
+    report = report_exceptions(**usual, **dry, digest=both, mailer=mailer)
+    assert report.dry_run
+    assert report.new
+    assert not report.reported
+    assert not mail.messages
+    assert not chat.posted
+    assert list(ledger.history()) == []
+
+
+def test_a_rehearsal_goes_to_the_rehearsal_address_alone_and_records_nothing(
+    usual: dict[str, Any],
+    slack: TeamDigest,
+    chat: ChatServer,
+    mail: MailServer,
+    ledger: NotificationLedger,
+) -> None:
+    me = "me@sandbox-shop.example"
+    mailer = mailer_of(mail, ledger=ledger, mode="rehearsal", rehearsal_address=me)
+    both = slack.model_copy(update={"mail_to": (TEAM,)})
+    report_exceptions(**usual, digest=both, mailer=mailer)
+    assert [one for message in mail.messages for one in message.recipients] == [me]
+    assert not chat.posted
+    assert list(ledger.history()) == []
+
+
+def test_a_report_is_no_message_to_customers(
+    usual: dict[str, Any], mailer: Mailer, ledger: NotificationLedger, tracktor: Sandbox
+) -> None:
+    account = usual["credentials"].account
+    report_exceptions(**usual)
+    assert ledger.standing(account).sent == 0
+    assert ledger.last_settled(account) is None
+    orders = {"credentials": usual["credentials"], "orders": usual["orders"], "mailer": mailer}
+    told = email_expired_exceptions(**orders)
+    assert len(told.sent) == 6
+    # a notice for each parcel
+    sent = ledger.standing(account).sent
+    assert 6 <= sent < 10
+    assert ledger.forget(list(tracktor.shop.order_ids)) > sent
+    assert ledger.standing(account).sent == sent
+
+
+def test_what_cannot_be_right_stops_before_anything_is_read(
+    usual: dict[str, Any], tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    credentials.save("no-notification", overwrite=True)
+    tracktor.reset_calls()
+    for digest, words in [
+        (TeamDigest(mail_to=(TEAM,)), "needs a mailer"),
+        (TeamDigest(notify="slack-webhook/none"), "cannot be loaded"),
+        (TeamDigest(notify="tracktor-credentials/no-notification"), "not a notification block"),
+    ]:
+        with pytest.raises(InvalidInput, match=words):
+            report_exceptions(**usual, digest=digest)
+    away = Mailer.model_validate(
+        {"host": "127.0.0.1", "port": 9, "security": "none", "sender": TEAM, "mode": "live"}
+    )
+    with pytest.raises(MailServerError):
+        report_exceptions(**usual, digest=TeamDigest(mail_to=(TEAM,)), mailer=away)
+    assert not tracktor.calls
+
+
+@pytest.mark.parametrize("wrong", [{"conditions": ["status:delivered"]}, {"mail_to": ["a@b, c@d"]}])
+def test_a_digest_about_statuses_or_to_a_list_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TeamDigest.model_validate(wrong)

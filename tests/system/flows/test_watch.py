@@ -1,0 +1,188 @@
+"""`watch_shop`: a shop is read once, and each part does its own, whatever becomes of the others."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prefect_tracktor import (
+    IncompleteRun,
+    InvalidInput,
+    Mailer,
+    NotificationLedger,
+    NotificationRule,
+    TracktorCredentials,
+)
+from prefect_tracktor.flows import (
+    ExportFiles,
+    SweptShop,
+    TeamDigest,
+    announce_exceptions,
+    email_expired_exceptions,
+    export_tracking,
+    notify_customers,
+    report_exceptions,
+    sweep_shops,
+    watch_shop,
+)
+from prefect_tracktor.sandbox import Faults, MailServer, Sandbox
+from tests.system.flows.conftest import written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+RULES = [
+    NotificationRule(name="exception", when=["exception:expired"]),
+    NotificationRule(name="late", when=["stalled"]),
+]
+EXCEPTIONS = frozenset({"exception:all"})
+
+
+@pytest.fixture
+def everything(
+    credentials: TracktorCredentials, tracktor: Sandbox, mailer: Mailer, tmp_path: Path
+) -> dict[str, Any]:
+    """All parts at once."""
+    folder = tmp_path / "tracking"
+    folder.mkdir()
+    return {
+        "credentials": credentials,
+        "orders": list(tracktor.shop.order_ids),
+        "mailer": mailer,
+        "rules": RULES,
+        "digest": TeamDigest(),
+        "export": ExportFiles(folder=str(folder)),
+        "announce": EXCEPTIONS,
+    }
+
+
+def test_one_reading_does_what_four_flows_do(
+    everything: dict[str, Any],
+    tracktor: Sandbox,
+    mail: MailServer,
+    ledger: NotificationLedger,
+    tmp_path: Path,
+) -> None:
+    shop = {name: everything[name] for name in ("credentials", "orders")}
+    letters = {"mailer": everything["mailer"], "rules": RULES}
+    tracktor.reset_calls()
+    notified = notify_customers(**shop, **letters, dry_run=True)
+    alone = len(tracktor.calls)
+    announced = announce_exceptions(**shop, ledger=ledger, dry_run=True)
+    reported = report_exceptions(**shop, ledger=ledger, dry_run=True)
+    export_tracking(**shop, to=ExportFiles(folder=str(tmp_path)))
+
+    tracktor.reset_calls()
+    report = watch_shop(**everything)
+    assert len(tracktor.calls) <= alone * 1.1
+    assert report.customers
+    assert report.events
+    assert report.digest
+    assert report.export
+    assert set(report.customers.sent) == set(notified.due)
+    assert set(report.events.announced) == set(announced.due)
+    assert set(report.digest.reported) == set(reported.new)
+    tables = Path(everything["export"].folder)
+    for name in ("orders", "parcels", "parcel_steps"):
+        assert (tables / f"{name}.csv").read_bytes() == (tmp_path / f"{name}.csv").read_bytes()
+    assert report.complete
+
+    written = len(mail.messages)
+    second = watch_shop(**everything)
+    assert set(second.parts) == {"customers", "events", "digest", "export"}
+    assert len(mail.messages) == written
+    assert not any(part.due for part in second.parts.values())
+
+
+@pytest.mark.parametrize(
+    ("part", "broken", "words"),
+    [
+        ("export", {"export": ExportFiles(folder="/nowhere/at/all")}, "there is no such folder"),
+        ("customers", {"max_emails": 1}, "max_emails is 1"),
+        ("events", {"max_events": 1}, "max_events is 1"),
+        ("digest", {"digest": TeamDigest(notify="slack-webhook/none")}, "cannot be loaded"),
+    ],
+)
+def test_a_part_that_fails_keeps_no_other_from_its_own(
+    everything: dict[str, Any], mail: MailServer, part: str, broken: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(IncompleteRun, match=words) as left:
+        watch_shop(**(everything | broken))
+    report = left.value.report
+    assert not report.complete
+    assert [name for name, one in report.parts.items() if one.error] == [part]
+    done = {
+        "customers": bool(mail.messages),
+        "events": bool(report.events.announced),
+        "digest": bool(report.digest.reported),
+        "export": any(Path(everything["export"].folder).iterdir()),
+    }
+    assert done == {name: name != part for name in done}
+
+
+def test_a_mail_server_that_is_down_keeps_the_team_from_nothing(
+    everything: dict[str, Any], ledger: NotificationLedger
+) -> None:
+    away = everything["mailer"].model_copy(update={"port": 9})
+    with pytest.raises(IncompleteRun, match="mail server") as left:
+        watch_shop(**(everything | {"mailer": away}))
+    report = left.value.report
+    assert report.digest.reported
+    assert report.events.announced
+    assert not report.customers.sent
+
+
+def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
+    everything: dict[str, Any], tracktor: Sandbox, credentials: TracktorCredentials
+) -> None:
+    with Sandbox(tracktor.shop, faults=Faults(seed=1, not_json=0.3)) as faulty:
+        once = credentials.limits.model_copy(update={"max_attempts": 1})
+        away = credentials.model_copy(update={"base_url": faulty.base_url, "limits": once})
+        with pytest.raises(IncompleteRun, match="could not be read") as left:
+            watch_shop(**(everything | {"credentials": away}))
+    assert left.value.report.digest.reported
+    assert not any(Path(everything["export"].folder).iterdir())
+
+
+def test_a_dry_run_does_nothing(
+    everything: dict[str, Any], mail: MailServer, ledger: NotificationLedger
+) -> None:
+    report = watch_shop(**everything, dry_run=True)
+    assert report.customers
+    assert report.customers.due
+    assert not mail.messages
+    assert list(ledger.history()) == []
+    assert not any(Path(everything["export"].folder).iterdir())
+
+
+def test_events_and_digests_do_not_stand_for_what_customers_are_told(
+    everything: dict[str, Any], mail: MailServer
+) -> None:
+    only = {"rules": None, "announce": frozenset({"exception:all", "status:delivered"})}
+    watch_shop(**(everything | only), max_events=1000)
+    assert not mail.messages
+    shop = {name: everything[name] for name in ("credentials", "orders", "mailer")}
+    assert len(email_expired_exceptions(**shop).sent) == 6
+    assert len(written_to(mail)) == 6
+
+
+def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
+    nothing = {"rules": None, "digest": None, "export": None, "announce": frozenset()}
+    with pytest.raises(InvalidInput, match="nothing to do"):
+        watch_shop(**(everything | nothing))
+    with pytest.raises(InvalidInput, match="rules need a mailer"):
+        watch_shop(**(everything | {"mailer": None}))
+    with pytest.raises(InvalidInput, match="conditions: 'late'"):
+        watch_shop(**(everything | {"announce": frozenset({"late"})}))
+    rules = [NotificationRule(name="digest", when=["stalled"])]
+    with pytest.raises(InvalidInput, match="digest is a name that the ledger has"):
+        watch_shop(**(everything | {"rules": rules}))
+
+
+def test_many_shops_can_be_watched(
+    everything: dict[str, Any], credentials: TracktorCredentials
+) -> None:
+    credentials.save("watched", overwrite=True)
+    everything["mailer"].save("watched", overwrite=True)
+    given = {name: everything[name] for name in ("orders", "digest", "announce")}
+    report = sweep_shops("watch_shop", [SweptShop("watched", given)], parameters={"dry_run": True})
+    assert report.done == ("watched",)
