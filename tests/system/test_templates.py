@@ -56,7 +56,10 @@ def test_a_text_message_goes_to_the_customers_number(
 ) -> None:
     order_id = next(i for i in tracktor.shop.order_ids if tracktor.shop.order(i)["order_phone"])
     with Provider() as provider:
-        assert recipes["text_on_delivery"](order_id, f"{provider.credentials.base_url}/v1/track") == 202
+        assert (
+            recipes["text_on_delivery"](order_id, f"{provider.credentials.base_url}/v1/track")
+            == 202
+        )
     [message] = provider.taken
     assert message["to"] == tracktor.shop.order(order_id)["order_phone"]
     assert "has arrived" in message["text"]
@@ -65,7 +68,12 @@ def test_a_text_message_goes_to_the_customers_number(
 def test_an_event_reaches_the_marketing_tool(recipes: dict[str, Any], tracktor: Sandbox) -> None:
     order_id = tracktor.shop.order_ids[0]
     with Provider() as provider:
-        assert recipes["track"](order_id, "delivered", f"{provider.credentials.base_url}/v1/track", "key") == 202
+        assert (
+            recipes["track"](
+                order_id, "delivered", f"{provider.credentials.base_url}/v1/track", "key"
+            )
+            == 202
+        )
     [event] = provider.taken
     assert event["event"] == "Parcel delivered"
     assert event["messageId"] == f"{order_id}-delivered"

@@ -59,7 +59,9 @@ def attached(mail: MailServer) -> list[dict[str, str]]:
     [message] = [message_from_bytes(one.raw, policy=default) for one in mail.messages]
     [part] = list(message.iter_attachments())
     assert part.get_filename() == "digest.csv"
-    text = part.get_payload(decode=True).decode("utf-8-sig")
+    content = part.get_payload(decode=True)
+    assert isinstance(content, bytes)
+    text = content.decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(text)))
 
 

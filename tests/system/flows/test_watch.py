@@ -166,7 +166,12 @@ def test_events_and_digests_do_not_stand_for_what_customers_are_told(
 
 
 def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
-    nothing = {"rules": None, "digest": None, "export": None, "announce": frozenset()}
+    nothing: dict[str, Any] = {
+        "rules": None,
+        "digest": None,
+        "export": None,
+        "announce": frozenset(),
+    }
     with pytest.raises(InvalidInput, match="nothing to do"):
         watch_shop(**(everything | nothing))
     with pytest.raises(InvalidInput, match="rules need a mailer"):
