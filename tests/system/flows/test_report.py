@@ -99,9 +99,14 @@ def test_a_notification_block_gets_a_line_for_each_order_the_new_ones_first(
     customer = tracktor.shop.order(report.new[0])
     assert customer["order_email"] not in text
     assert customer["customer_full_name"] not in text
-    # nothing is new: no message
+    # nothing is new: no message, unless there are figures
     report_exceptions(**usual, digest=slack)
     assert len(chat.posted) == 1
+    weekly = slack.model_copy(update={"period_days": 7})
+    assert not report_exceptions(**usual, digest=weekly).new
+    assert "0 new orders need attention" in chat.texts[-1]
+    assert "Carriers in 7 days (and in those before):\n- Carrier " in chat.texts[-1]
+    assert "Median days" in chat.texts[-1]
 
 
 def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
