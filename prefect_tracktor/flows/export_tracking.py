@@ -11,6 +11,7 @@ from prefect_tracktor.reporting import publish_summary
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.showing import show_mode
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.thresholds import Thresholds
 from prefect_tracktor.tracking.export import TrackingExport, place_of_folder, place_of_warehouse
@@ -122,6 +123,8 @@ def export_tracking(
         >>> report.rows["orders"]
         3
     """
+    mode = "dry_run" if dry_run else "live"
+    show_mode("Export tracking", mode)
     scan = Scan(credentials, orders, reading)
     writer, place = _writer(
         to,
@@ -133,7 +136,7 @@ def export_tracking(
         export = TrackingExport(writer, account=credentials.account, place=place)
         for batch in scan:
             export.take(batch.found)
-        report = ExportReport(**scan.found(dry_run=dry_run), rows=writer.counts)
+        report = ExportReport(**scan.found(dry_run=dry_run), mode=mode, rows=writer.counts)
         left = report.failed and isinstance(to, ExportFiles)
         if left:
             get_run_logger().warning("The files of the run before stay, as orders are missing.")
@@ -142,7 +145,11 @@ def export_tracking(
             scan.remember_completed()
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     publish_summary(
-        "export-tracking-summary", title="Export tracking", counts=report.counts, notes=notes
+        "export-tracking-summary",
+        title="Export tracking",
+        counts=report.counts,
+        notes=notes,
+        mode=mode,
     )
     if not report.complete:
         raise IncompleteRun(report.what_is_left, report=report)

@@ -23,7 +23,8 @@ from prefect_tracktor.flows.notify_customers import notify_customers
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
-from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.forms import in_order
+from prefect_tracktor.reporting import Progress, in_list, publish_summary, publish_table
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
 from prefect_tracktor.sources import ShopifyOrders
@@ -54,7 +55,9 @@ _MOST_SHOPS_AT_ONCE = 32
 _FLAG = TypeAdapter(bool)
 
 
-@pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
+@pydantic_dataclass(
+    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+)
 class SweptShop:
     """One of many shops.
 
@@ -70,8 +73,14 @@ class SweptShop:
         'berlin'
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN, title="Name")]
-    parameters: Annotated[dict[str, Any], Field(title="Parameters")] = field(default_factory=dict)
+    name: Annotated[
+        str,
+        Field(pattern=NAME_PATTERN, title="Name", description="The name of the shop's blocks."),
+    ]
+    parameters: Annotated[
+        dict[str, Any],
+        Field(title="Parameters", description="Parameters of the flow that are this shop's own."),
+    ] = field(default_factory=dict)
 
 
 class ShopOutcome(BaseModel):
@@ -148,6 +157,13 @@ class SweepReport(BaseModel):
             "incomplete": len(self.incomplete),
             "failed": len(self.failed),
         }
+
+    @property
+    def sentence(self) -> str:
+        """What became of the shops, in a sentence."""
+        rest = {"incomplete": self.incomplete, "failed": self.failed}
+        said = [f"{len(shops)} {name}" for name, shops in rest.items() if shops]
+        return f"{in_list([f'{len(self.done)} of {len(self.shops)} shops done', *said])}."
 
     def _with(self, outcome: str) -> tuple[str, ...]:
         return tuple(entry.shop for entry in self.shops if entry.outcome == outcome)

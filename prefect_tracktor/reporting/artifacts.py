@@ -88,6 +88,19 @@ def publish_summary(
     )
 
 
+def publish_message(key: str, *, subject: str, text: str) -> None:
+    """Show what a message would say."""
+    # longer than any in the text, which may hold whatever a shop writes
+    fence = "`" * (2 + max(map(len, re.findall("`+", text)), default=1))
+    parts = [f"# {plain(subject)}", f"{fence}text\n{text}\n{fence}"]
+    publish(
+        key,
+        type="markdown",
+        data="\n\n".join(parts),
+        description="Dry run. What the first message would say; personal data is masked.",
+    )
+
+
 def publish_charts(
     key: str,
     charts: Sequence[Chart],

@@ -16,6 +16,7 @@ from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LedgerError, LimitExceeded
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.reporting.words import mode_label
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, Row, rows_of
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
@@ -86,7 +87,7 @@ class Watcher(Protocol):
         """Look at some."""
         ...
 
-    def publish(self) -> None:
+    def publish(self, *, mode: str) -> None:
         """Show it."""
         ...
 
@@ -174,7 +175,8 @@ def carry_out_all(
 
     With `alone` it is about one order: no plan, no progress, one artifact.
     """
-    show_mode(jobs[0].title, [job.mode for job in jobs], about=about)
+    modes = [job.mode for job in jobs]
+    show_mode(jobs[0].title, *modes, about=about)
     for job in jobs:
         job.prepare()
     run = _Run(reading, jobs, alone=alone)
@@ -184,7 +186,7 @@ def carry_out_all(
     finally:
         reports = run.report()
         for watcher in watchers:
-            watcher.publish()
+            watcher.publish(mode=mode_label(*modes))
     run.conclude(reports)
     return reports
 
@@ -220,7 +222,9 @@ class _Run:
     def _act(self, job: Job[Any, Any]) -> None:
         if not self._alone:
             rows = _rows(job, self._reading)
-            publish_table(job.key, rows, description=f"The plan. {job.table}")
+            publish_table(
+                job.key, rows, description=f"{mode_label(job.mode)}. The plan. {job.table}"
+            )
         name, total = f"tracktor-{job.key}", len(job.planned)
         progress = Progress(name, description=job.acting, total=total)
         with nullcontext() if self._alone else progress as shown:
@@ -285,7 +289,7 @@ def _publish(job: Job[Any, Any], report: RunReport, rows: list[Row] | None) -> N
     counts = report.counts
     get_run_logger().info(report.sentence)
     if rows is not None:
-        publish_table(job.key, rows, description=job.table)
+        publish_table(job.key, rows, description=f"{mode_label(job.mode)}. {job.table}")
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
         notes.append(f"This was a dry run: {job.limit.undone}.")

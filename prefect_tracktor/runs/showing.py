@@ -1,7 +1,6 @@
 """Say on a run itself what it is: its name, its tags and its first log line show the mode."""
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
 
@@ -17,9 +16,9 @@ from prefect_tracktor.reporting.words import mode_label
 _MADE_UP = re.compile(r"[a-z]+-[a-z]+")
 
 
-def show_mode(title: str, modes: Sequence[str], *, about: str = "") -> None:
+def show_mode(title: str, *modes: str, about: str = "") -> None:
     """Show a run's mode wherever people look at runs."""
-    mode = ", ".join(dict.fromkeys(mode_label(one).lower() for one in modes))
+    mode = mode_label(*modes).lower()
     get_run_logger().info("%s: %s.", title, mode)
     run_id, name = flow_run.get_id(), flow_run.get_name() or ""
     if not run_id:
