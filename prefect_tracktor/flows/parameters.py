@@ -17,6 +17,9 @@ from prefect.states import Completed
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
+# where a parameter's name alone says too little
+_TITLES = {"desired": "Desired statuses", "wanted": "Desired webhooks", "to": "Export to"}
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -51,7 +54,7 @@ def _titled(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _title_of(name: str) -> str:
-    words = name.replace("_", " ").capitalize()
+    words = _TITLES.get(name, name.replace("_", " ").capitalize())
     return re.sub(r" (seconds|minutes|hours|days)$", r" (\1)", words)
 
 

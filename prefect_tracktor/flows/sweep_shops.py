@@ -189,7 +189,7 @@ def sweep_shops(
         shops: The shops, each with its own parameters.
         parameters: Parameters of the flow for all shops. Those of a shop override them, except a
             dry run of all shops. For a block, give its name.
-        shops_at_once: How many shops run at once. Limits such as `max_emails` apply to each.
+        shops_at_once: How many shops run at once. Limits, such as the most emails, apply to each.
 
     Returns:
         The outcome of each shop.

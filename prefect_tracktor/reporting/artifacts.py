@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, takewhile
+from textwrap import wrap
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,6 +41,7 @@ _T = TypeVar("_T")
 _TABLE_BYTES_AT_MOST = 1_000_000
 _RUNS_IN_A_TREND = 14
 _ROWS_IN_A_SUMMARY = 50
+_CHARACTERS_AT_ONCE = 400
 
 
 def publish_table(key: str, rows: Sequence[Row], *, description: str, limit: int = 1000) -> None:
@@ -83,21 +85,21 @@ def publish_summary(
     if more := len(act_on[_ROWS_IN_A_SUMMARY:]):
         parts.append(f"{more:,} more are in the table of this run.")
     parts += _in_numbers(counts, words)
-    publish(
-        key, type="markdown", data="\n\n".join(parts), description="The run in words and numbers."
-    )
+    description = "The run in words and numbers."
+    if mode:
+        description = f"{mode_label(mode)}. {description}"
+    publish(key, type="markdown", data="\n\n".join(parts), description=description)
 
 
 def publish_message(key: str, *, subject: str, text: str) -> None:
-    """Show what a message would say."""
-    # longer than any in the text, which may hold whatever a shop writes
-    fence = "`" * (2 + max(map(len, re.findall("`+", text)), default=1))
-    parts = [f"# {plain(subject)}", f"{fence}text\n{text}\n{fence}"]
+    """Show what a message would say: its subject and its text, line by line."""
+    # by hard line breaks; in a code block long lines would be cut off
+    lines = "\n".join(f"{_line(line)}  " if line.strip() else "" for line in text.splitlines())
     publish(
         key,
         type="markdown",
-        data="\n\n".join(parts),
-        description="Dry run. What the first message would say; personal data is masked.",
+        data=f"# {plain(subject)}\n\n{lines}",
+        description="Dry run. One message, personal data masked.",
     )
 
 
@@ -206,6 +208,12 @@ def logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
 
 def _key(key: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-")
+
+
+def _line(line: str) -> str:
+    """A line as it is, whatever its length, with its indentation."""
+    indented = "\u00a0" * (len(line) - len(line.lstrip()))
+    return indented + " ".join(map(plain, wrap(line, _CHARACTERS_AT_ONCE)))
 
 
 def _list(lines: Sequence[str]) -> str:

@@ -226,7 +226,7 @@ class _Run:
                 job.key, rows, description=f"{mode_label(job.mode)}. The plan. {job.table}"
             )
         name, total = f"tracktor-{job.key}", len(job.planned)
-        progress = Progress(name, description=job.acting, total=total)
+        progress = Progress(name, description=f"{mode_label(job.mode)}. {job.acting}", total=total)
         with nullcontext() if self._alone else progress as shown:
             for _ in job.act():
                 if shown:

@@ -32,6 +32,7 @@ def test_a_form_is_short_and_says_what_to_fill_in(flow: Flow[..., Any]) -> None:
     for field in in_place(schema.properties):
         assert TITLE.fullmatch(title_of(field, schema.definitions))
         assert field["description"].endswith(".")
+        assert "`" not in field["description"], "forms show it as it is written"
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
