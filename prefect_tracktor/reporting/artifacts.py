@@ -233,7 +233,8 @@ def _in_numbers(counts: Mapping[str, int], words: Mapping[str, Wording]) -> Iter
 
 
 def _markdown_of(rows: Sequence[Row]) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    # a column without a word takes the place of others on a phone
+    columns = list(dict.fromkeys(name for row in rows for name, cell in row.items() if str(cell)))
     return markdown_table(columns, [[row.get(name, "") for name in columns] for row in rows])
 
 
