@@ -44,8 +44,15 @@ _ROWS_IN_A_SUMMARY = 50
 _CHARACTERS_AT_ONCE = 400
 
 
-def publish_table(key: str, rows: Sequence[Row], *, description: str, limit: int = 1000) -> None:
-    """Show rows as a table, as many as Prefect takes.
+def publish_table(
+    key: str,
+    rows: Sequence[Row],
+    *,
+    description: str,
+    limit: int = 1000,
+    replaces: UUID | None = None,
+) -> UUID | None:
+    """Show rows as a table, as many as Prefect takes; give its id.
 
     Prefect's own tables can be searched, and show no links: rows with links become markdown.
     """
@@ -56,10 +63,12 @@ def publish_table(key: str, rows: Sequence[Row], *, description: str, limit: int
     if left_out := len(rows) - len(table):
         description += f"\n\n{len(table):,} of {len(rows):,} rows; {left_out:,} are left out."
     if any(isinstance(cell, Link) for row in table for cell in row.values()):
-        publish(key, type="markdown", data=_markdown_of(table), description=description)
+        kind, data = "markdown", _markdown_of(table)
     else:
-        data = json.dumps([_json_cells(row) for row in table])
-        publish(key, type="table", data=data, description=description)
+        kind, data = "table", json.dumps([_json_cells(row) for row in table])
+    if replaces is not None:
+        return update(replaces, data, description=description)
+    return publish(key, type=kind, data=data, description=description)
 
 
 def publish_summary(
@@ -156,11 +165,11 @@ def publish(
     return _attempt(lambda client: client.create_artifact(artifact).id)
 
 
-def update(artifact_id: UUID, data: Any) -> UUID | None:
+def update(artifact_id: UUID, data: Any, **others: Any) -> UUID | None:
     """Put something else into an artifact; its id, unless that was not possible."""
 
     def put(client: SyncPrefectClient) -> UUID:
-        client.update_artifact(artifact_id, ArtifactUpdate(data=data))
+        client.update_artifact(artifact_id, ArtifactUpdate(data=data, **others))
         return artifact_id
 
     return _attempt(put)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from prefect import get_run_logger
 
@@ -198,6 +199,7 @@ class _Run:
         self._alone = alone
         self._errors: dict[Job[Any, Any], Exception] = {}
         self._acted: list[Job[Any, Any]] = []
+        self._plans: dict[Job[Any, Any], UUID | None] = {}
 
     def read(self, watchers: Iterable[Watcher]) -> None:
         for batch in self._reading:
@@ -222,9 +224,8 @@ class _Run:
     def _act(self, job: Job[Any, Any]) -> None:
         if not self._alone:
             rows = _rows(job, self._reading)
-            publish_table(
-                job.key, rows, description=f"{mode_label(job.mode)}. The plan. {job.table}"
-            )
+            what = f"{mode_label(job.mode)}. The plan. {job.table}"
+            self._plans[job] = publish_table(job.key, rows, description=what)
         name, total = f"tracktor-{job.key}", len(job.planned)
         progress = Progress(name, description=f"{mode_label(job.mode)}. {job.acting}", total=total)
         with nullcontext() if self._alone else progress as shown:
@@ -241,7 +242,7 @@ class _Run:
                 found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
             reports.append(_report_of(job, found))
             rows = None if self._alone else _rows(job, self._reading)
-            _publish(job, reports[-1], rows)
+            _publish(job, reports[-1], rows, self._plans.get(job))
         return reports
 
     def conclude(self, reports: Sequence[RunReport]) -> None:
@@ -285,11 +286,14 @@ def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
     return rows
 
 
-def _publish(job: Job[Any, Any], report: RunReport, rows: list[Row] | None) -> None:
+def _publish(
+    job: Job[Any, Any], report: RunReport, rows: list[Row] | None, plan: UUID | None
+) -> None:
     counts = report.counts
     get_run_logger().info(report.sentence)
     if rows is not None:
-        publish_table(job.key, rows, description=f"{mode_label(job.mode)}. {job.table}")
+        what = f"{mode_label(job.mode)}. {job.table}"
+        publish_table(job.key, rows, description=what, replaces=plan)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
         notes.append(f"This was a dry run: {job.limit.undone}.")

@@ -15,7 +15,7 @@ from prefect_tracktor.sandbox import Sandbox
 from tests.system.flows.conftest import Run
 
 KEY = "expired-exceptions"
-MODES = {
+MODES: dict[str, dict[str, Any]] = {
     "dry run": {"dry_run": True},
     "rehearsal": {"mode": "rehearsal", "rehearsal_address": "me@sandbox-shop.example"},
     "live": {},
