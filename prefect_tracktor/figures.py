@@ -90,7 +90,7 @@ class ExceptionStats:
         """The counts as charts."""
         return self._tally.charts("Exception", "Time since the last update", "Parcels")
 
-    def publish(self, *, series: str = "") -> None:
+    def publish(self, *, mode: str, series: str = "") -> None:
         """Show the charts as an artifact, unless nothing was read; no look-up is made for them."""
         if not self.orders:
             return
@@ -100,7 +100,7 @@ class ExceptionStats:
             title="Parcels with exceptions",
             lead=f"{self.with_exception:,} of {self.parcels:,} parcels have an exception and have"
             f" not been delivered. This run read {self.orders:,} orders.",
-            description="Charts of all exceptions.",
+            description=f"{mode}. Charts of all exceptions.",
             counted=("Parcels with exceptions", self.with_exception, self.parcels),
             series=series,
         )

@@ -70,8 +70,25 @@ def _was_not_received(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return _is_passing(error) and not error.may_have_arrived
 
 
+def _named_by(argument: str, does: str) -> Callable[..., str]:
+    """Name a task run by the ids that it is about, such as `get-orders 1001 to 1500 (500)`."""
+
+    def name(parameters: Mapping[str, Any]) -> str:
+        given = parameters[argument]
+        some = list(given) if isinstance(given, Sequence | Mapping) else []
+        ids = [getattr(one, "order_id", one) for one in some]
+        if not ids or not all(isinstance(one, int) for one in ids):
+            return does
+        return f"{does} {ids[0]} to {ids[-1]} ({len(ids):,})" if ids[1:] else f"{does} {ids[0]}"
+
+    return name
+
+
 def _tracktor_task(
-    name: str, run_name: str, *, retry_on: Callable[[Any, TaskRun, State[Any]], bool] = _may_pass
+    name: str,
+    run_name: str | Callable[..., str],
+    *,
+    retry_on: Callable[[Any, TaskRun, State[Any]], bool] = _may_pass,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     return task(
         name=name,
@@ -374,7 +391,7 @@ async def adelete_webhook(credentials: TracktorCredentials, webhook_id: WebhookI
         await client.delete_webhook(webhook_id)
 
 
-@_tracktor_task("Get orders", "get-orders")
+@_tracktor_task("Get orders", _named_by("order_ids", "get-orders"))
 def get_orders(
     credentials: TracktorCredentials,
     order_ids: Sequence[int],
@@ -410,7 +427,7 @@ def get_orders(
     return _unless_all_failed(_send_all(credentials, calls))
 
 
-@_tracktor_task("Get orders", "get-orders")
+@_tracktor_task("Get orders", _named_by("order_ids", "get-orders"))
 async def aget_orders(
     credentials: TracktorCredentials,
     order_ids: Sequence[int],
@@ -429,7 +446,7 @@ async def aget_orders(
         return _unless_all_failed(await send_all(client, calls))
 
 
-@_tracktor_task("Get fulfillments", "get-fulfillments")
+@_tracktor_task("Get fulfillments", _named_by("fulfillment_ids", "get-fulfillments"))
 def get_fulfillments(
     credentials: TracktorCredentials,
     fulfillment_ids: Sequence[int],
@@ -465,7 +482,7 @@ def get_fulfillments(
     return _unless_all_failed(_send_all(credentials, calls))
 
 
-@_tracktor_task("Get fulfillments", "get-fulfillments")
+@_tracktor_task("Get fulfillments", _named_by("fulfillment_ids", "get-fulfillments"))
 async def aget_fulfillments(
     credentials: TracktorCredentials,
     fulfillment_ids: Sequence[int],
@@ -484,7 +501,7 @@ async def aget_fulfillments(
         return _unless_all_failed(await send_all(client, calls))
 
 
-@_tracktor_task("Update orders", "update-orders")
+@_tracktor_task("Update orders", _named_by("updates", "update-orders"))
 def update_orders(
     credentials: TracktorCredentials, updates: Updates, *, force: bool = True
 ) -> Batch[Order]:
@@ -517,7 +534,7 @@ def update_orders(
     return _unless_all_failed(_send_all(credentials, calls))
 
 
-@_tracktor_task("Update orders", "update-orders")
+@_tracktor_task("Update orders", _named_by("updates", "update-orders"))
 async def aupdate_orders(
     credentials: TracktorCredentials, updates: Updates, *, force: bool = True
 ) -> Batch[Order]:

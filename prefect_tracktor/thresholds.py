@@ -38,9 +38,8 @@ def _zone_name(name: str) -> str:
 
 _Key = Annotated[str, AfterValidator(str.strip)]
 _Days = Annotated[float, Field(gt=0, le=_MOST_DAYS, allow_inf_nan=False)]
-_OtherDays = Annotated[
-    float, Field(ge=0, le=_MOST_DAYS, allow_inf_nan=False, description="0 for no change.")
-]
+_OtherDays = Annotated[float, Field(ge=0, le=_MOST_DAYS, allow_inf_nan=False)]
+_NO_CHANGE = "As above; 0 for no change."
 
 
 class ThresholdOverride(BaseModel):
@@ -84,10 +83,16 @@ class ThresholdOverride(BaseModel):
         description="The name of the shipping method in the shop; empty for all. The source must"
         " know it: Shopify, or an export of it.",
     )
-    stalled_days: _OtherDays = 0
-    in_transit_too_long_days: _OtherDays = 0
-    label_only_days: _OtherDays = 0
-    not_shipped_days: _OtherDays = 0
+    stalled_days: _OtherDays = Field(default=0, title="Stalled (days)", description=_NO_CHANGE)
+    in_transit_too_long_days: _OtherDays = Field(
+        default=0, title="In transit too long (days)", description=_NO_CHANGE
+    )
+    label_only_days: _OtherDays = Field(
+        default=0, title="Label only (days)", description=_NO_CHANGE
+    )
+    not_shipped_days: _OtherDays = Field(
+        default=0, title="Not shipped (days)", description=_NO_CHANGE
+    )
 
     @model_validator(mode="after")
     def _is_for_something(self) -> Self:

@@ -94,8 +94,9 @@ def announce_exceptions(
         thresholds: After how many days a parcel or an order is late.
         include_cancelled: Include parcels that are cancelled, voided or refunded, or whose order
             is; the report counts those that are left out.
-        ledger: Records what was announced. Default: the block `tracktor`, or else a SQLite file in
-            the Prefect home of the machine that runs the flow. Several machines need PostgreSQL.
+        ledger: Records what was announced. Default: the block named tracktor, or else a SQLite
+            file in the Prefect home of the machine that runs the flow. Several machines need
+            PostgreSQL.
         reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:

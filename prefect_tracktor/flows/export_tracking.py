@@ -34,7 +34,7 @@ def export_tracking(
         dry_run: Read and count, and write nothing.
         include_personal_data: Also export names, email addresses, phone numbers and tracking
             numbers.
-        thresholds: After how many days a parcel is delayed, for the column `condition`.
+        thresholds: After how many days a parcel is delayed, for the column condition.
         reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:

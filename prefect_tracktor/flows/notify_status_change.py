@@ -69,7 +69,7 @@ def notify_status_change(
         status: The status to email about, by key or label, such as "delivered".
         dry_run: Show who would get an email, and send nothing.
         max_emails: If more messages about statuses than this would go out within an hour, send
-            none: a burst of events may be an error. `email_status_changes` finds what is left out.
+            none: a burst of events may be an error. The scheduled flow tells what is left out.
         order_id: The order that the parcel belongs to; left out, it takes one more API call.
         within_hours: How long ago the parcel may have reached the status at most, because events
             may be late. If the time is unknown or in the future, no email is sent, and the summary

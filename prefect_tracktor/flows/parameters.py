@@ -1,5 +1,6 @@
 """The flow decorator of the ready-made flows: what Prefect stores and says of their blocks."""
 
+import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -15,6 +16,9 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
+
+# where a parameter's name alone says too little
+_TITLES = {"desired": "Desired statuses", "wanted": "Desired webhooks", "to": "Export to"}
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,16 +47,15 @@ def _titled(function: Callable[P, R]) -> Callable[P, R]:
     function.__annotations__ = {
         name: hint
         if name == "return"
-        else Annotated[
-            hint, Field(json_schema_extra={"title": name.replace("_", " ").capitalize()})
-        ]
+        else Annotated[hint, Field(json_schema_extra={"title": _title_of(name)})]
         for name, hint in function.__annotations__.items()
     }
     return function
 
 
 def _title_of(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    words = _TITLES.get(name, name.replace("_", " ").capitalize())
+    return re.sub(r" (seconds|minutes|hours|days)$", r" (\1)", words)
 
 
 class BlockFlow(Flow[P, R]):

@@ -26,7 +26,8 @@ from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_st
 from prefect_tracktor.flows.report_exceptions import report_exceptions
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
 from prefect_tracktor.flows.watch_shop import watch_shop
-from prefect_tracktor.reporting import Progress, publish_summary, publish_table
+from prefect_tracktor.forms import in_order
+from prefect_tracktor.reporting import Progress, in_list, publish_summary, publish_table
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
 from prefect_tracktor.sources import ShopifyOrders
@@ -63,7 +64,9 @@ _MOST_SHOPS_AT_ONCE = 32
 _FLAG = TypeAdapter(bool)
 
 
-@pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
+@pydantic_dataclass(
+    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+)
 class SweptShop:
     """One of many shops.
 
@@ -79,8 +82,14 @@ class SweptShop:
         'berlin'
     """
 
-    name: Annotated[str, Field(pattern=NAME_PATTERN, title="Name")]
-    parameters: Annotated[dict[str, Any], Field(title="Parameters")] = field(default_factory=dict)
+    name: Annotated[
+        str,
+        Field(pattern=NAME_PATTERN, title="Name", description="The name of the shop's blocks."),
+    ]
+    parameters: Annotated[
+        dict[str, Any],
+        Field(title="Parameters", description="Parameters of the flow that are this shop's own."),
+    ] = field(default_factory=dict)
 
 
 class ShopOutcome(BaseModel):
@@ -158,6 +167,13 @@ class SweepReport(BaseModel):
             "failed": len(self.failed),
         }
 
+    @property
+    def sentence(self) -> str:
+        """What became of the shops, in a sentence."""
+        rest = {"incomplete": self.incomplete, "failed": self.failed}
+        said = [f"{len(shops)} {name}" for name, shops in rest.items() if shops]
+        return f"{in_list([f'{len(self.done)} of {len(self.shops)} shops done', *said])}."
+
     def _with(self, outcome: str) -> tuple[str, ...]:
         return tuple(entry.shop for entry in self.shops if entry.outcome == outcome)
 
@@ -182,7 +198,7 @@ def sweep_shops(
         shops: The shops, each with its own parameters.
         parameters: Parameters of the flow for all shops. Those of a shop override them, except a
             dry run of all shops. For a block, give its name.
-        shops_at_once: How many shops run at once. Limits such as `max_emails` apply to each.
+        shops_at_once: How many shops run at once. Limits, such as the most emails, apply to each.
 
     Returns:
         The outcome of each shop.

@@ -11,7 +11,7 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import AuthenticationError, IncompleteRun, NotFound, TracktorError
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.models import Webhook, WebhookId
-from prefect_tracktor.reporting import publish_summary, publish_table
+from prefect_tracktor.reporting import counts_in_words, publish_summary, publish_table
 from prefect_tracktor.runs.showing import show_mode
 from prefect_tracktor.text import redact
 from prefect_tracktor.webhooks.subscriptions import (
@@ -71,6 +71,11 @@ class WebhookReport(BaseModel):
         values = self.model_dump(exclude={"dry_run"})
         return {n: value if isinstance(value, int) else len(value) for n, value in values.items()}
 
+    @property
+    def sentence(self) -> str:
+        """What the run did, in a sentence."""
+        return counts_in_words(self.counts, mode="dry_run" if self.dry_run else "live")
+
 
 @flow(name="Sync webhooks")
 def sync_webhooks(
@@ -114,11 +119,10 @@ def sync_webhooks(
     asked = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
     dry_run = dry_run or credentials.read_only
     mode = "dry_run" if dry_run else "live"
-    show_mode("Webhooks", [mode])
+    show_mode("Webhooks", mode)
     with credentials.get_client() as client:
         report = _Sync(client, asked, prune=prune).carry_out(dry_run=dry_run)
-    counts = {name: count for name, count in report.counts.items() if count}
-    get_run_logger().info(", ".join(f"{count} {name}" for name, count in counts.items()))
+    get_run_logger().info(report.sentence)
     notes = ["This was a dry run: nothing was changed."] if dry_run else list(report.failed)
     publish_summary(
         "webhooks-summary",
@@ -153,8 +157,8 @@ class _Sync:
         publish_table(
             "webhooks-plan",
             list(_rows(plan)),
-            description="The plan: webhooks to create and to remove. Of an address only the host is"
-            " shown, because its path may be a secret.",
+            description=f"{'Dry run' if dry_run else 'Live'}. The plan: webhooks to create and to"
+            " remove. Of an address only the host is shown, because its path may be a secret.",
         )
         for _ in range(0 if dry_run else _ROUNDS):
             if plan.is_done:

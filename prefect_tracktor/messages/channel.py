@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.smtp import Delivery, MailSession
-from prefect_tracktor.messages.template import EmailTemplate, ShopInfo
+from prefect_tracktor.messages.template import EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.words import About
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import mask_email
@@ -143,9 +143,7 @@ class MailChannel:
         """Render the e-mail to an order's customer."""
         customer = validated_address(order.order_email or "", field="order_email")
         sender = self.mailer.sender_mailbox
-        shop_url = next((parcel.shop_url for parcel in parcels if parcel.shop_url), "")
-        replies = (self.mailer.reply_to_mailbox or sender).addr_spec
-        shop = ShopInfo(sender.display_name or sender.domain, shop_url, replies)
+        shop = self._shop(parcels)
         rendered = content.template.render(order, parcels, shop=shop, about=content.about)
         recipient = customer
         if not self.reaches_customers:
@@ -162,6 +160,19 @@ class MailChannel:
             _Envelope(sender.addr_spec, recipient, message),
             self._hashed(customer) if self.reaches_customers else "",
         )
+
+    def preview(
+        self, order: Order, parcels: Sequence[Fulfillment], content: MailContent
+    ) -> RenderedEmail:
+        """Render the e-mail without personal data."""
+        shop = self._shop(parcels)
+        return content.template.preview(order, parcels, shop=shop, about=content.about)
+
+    def _shop(self, parcels: Sequence[Fulfillment]) -> ShopInfo:
+        sender = self.mailer.sender_mailbox
+        shop_url = next((parcel.shop_url for parcel in parcels if parcel.shop_url), "")
+        replies = (self.mailer.reply_to_mailbox or sender).addr_spec
+        return ShopInfo(sender.display_name or sender.domain, shop_url, replies)
 
     def _hashed(self, address: str) -> str:
         return hmac.new(self.address_key, address.casefold().encode(), hashlib.sha256).hexdigest()

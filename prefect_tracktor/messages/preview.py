@@ -100,7 +100,8 @@ def masked_parcel(parcel: Fulfillment) -> Fulfillment:
 
 
 def _initial(name: str | None) -> str | None:
-    return f"{name[0]}***" if name else None
+    # a name may have a single character
+    return f"{name[: len(name) > 1]}***" if name else None
 
 
 def preview(

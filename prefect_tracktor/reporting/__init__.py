@@ -5,7 +5,12 @@ logged and the run goes on. All functions are synchronous; an asynchronous flow 
 `await asyncio.to_thread(...)`.
 """
 
-from prefect_tracktor.reporting.artifacts import publish_charts, publish_summary, publish_table
+from prefect_tracktor.reporting.artifacts import (
+    publish_charts,
+    publish_message,
+    publish_summary,
+    publish_table,
+)
 from prefect_tracktor.reporting.charts import Chart
 from prefect_tracktor.reporting.markdown import (
     Cell,
@@ -42,6 +47,7 @@ __all__ = [
     "markdown_table",
     "plain",
     "publish_charts",
+    "publish_message",
     "publish_summary",
     "publish_table",
     "shown",

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate, takewhile
+from textwrap import wrap
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,10 +41,18 @@ _T = TypeVar("_T")
 _TABLE_BYTES_AT_MOST = 1_000_000
 _RUNS_IN_A_TREND = 14
 _ROWS_IN_A_SUMMARY = 50
+_CHARACTERS_AT_ONCE = 400
 
 
-def publish_table(key: str, rows: Sequence[Row], *, description: str, limit: int = 1000) -> None:
-    """Show rows as a table, as many as Prefect takes.
+def publish_table(
+    key: str,
+    rows: Sequence[Row],
+    *,
+    description: str,
+    limit: int = 1000,
+    replaces: UUID | None = None,
+) -> UUID | None:
+    """Show rows as a table, as many as Prefect takes; give its id.
 
     Prefect's own tables can be searched, and show no links: rows with links become markdown.
     """
@@ -54,10 +63,12 @@ def publish_table(key: str, rows: Sequence[Row], *, description: str, limit: int
     if left_out := len(rows) - len(table):
         description += f"\n\n{len(table):,} of {len(rows):,} rows; {left_out:,} are left out."
     if any(isinstance(cell, Link) for row in table for cell in row.values()):
-        publish(key, type="markdown", data=_markdown_of(table), description=description)
+        kind, data = "markdown", _markdown_of(table)
     else:
-        data = json.dumps([_json_cells(row) for row in table])
-        publish(key, type="table", data=data, description=description)
+        kind, data = "table", json.dumps([_json_cells(row) for row in table])
+    if replaces is not None:
+        return update(replaces, data, description=description)
+    return publish(key, type=kind, data=data, description=description)
 
 
 def publish_summary(
@@ -83,8 +94,21 @@ def publish_summary(
     if more := len(act_on[_ROWS_IN_A_SUMMARY:]):
         parts.append(f"{more:,} more are in the table of this run.")
     parts += _in_numbers(counts, words)
+    description = "The run in words and numbers."
+    if mode:
+        description = f"{mode_label(mode)}. {description}"
+    publish(key, type="markdown", data="\n\n".join(parts), description=description)
+
+
+def publish_message(key: str, *, subject: str, text: str) -> None:
+    """Show what a message would say: its subject and its text, line by line."""
+    # by hard line breaks; in a code block long lines would be cut off
+    lines = "\n".join(f"{_line(line)}  " if line.strip() else "" for line in text.splitlines())
     publish(
-        key, type="markdown", data="\n\n".join(parts), description="The run in words and numbers."
+        key,
+        type="markdown",
+        data=f"# {plain(subject)}\n\n{lines}",
+        description="Dry run. One message, personal data masked.",
     )
 
 
@@ -141,11 +165,11 @@ def publish(
     return _attempt(lambda client: client.create_artifact(artifact).id)
 
 
-def update(artifact_id: UUID, data: Any) -> UUID | None:
+def update(artifact_id: UUID, data: Any, **others: Any) -> UUID | None:
     """Put something else into an artifact; its id, unless that was not possible."""
 
     def put(client: SyncPrefectClient) -> UUID:
-        client.update_artifact(artifact_id, ArtifactUpdate(data=data))
+        client.update_artifact(artifact_id, ArtifactUpdate(data=data, **others))
         return artifact_id
 
     return _attempt(put)
@@ -195,6 +219,12 @@ def _key(key: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-")
 
 
+def _line(line: str) -> str:
+    """A line as it is, whatever its length, with its indentation."""
+    indented = "\u00a0" * (len(line) - len(line.lstrip()))
+    return indented + " ".join(map(plain, wrap(line, _CHARACTERS_AT_ONCE)))
+
+
 def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {plain(line)}" for line in lines)
 
@@ -212,7 +242,8 @@ def _in_numbers(counts: Mapping[str, int], words: Mapping[str, Wording]) -> Iter
 
 
 def _markdown_of(rows: Sequence[Row]) -> str:
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    # a column without a word takes the place of others on a phone
+    columns = list(dict.fromkeys(name for row in rows for name, cell in row.items() if str(cell)))
     return markdown_table(columns, [[row.get(name, "") for name in columns] for row in rows])
 
 

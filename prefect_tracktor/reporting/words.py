@@ -94,9 +94,9 @@ def counts_in_words(
     return f"{mode_label(mode)}: {sentence}" if mode else f"{sentence[:1].upper()}{sentence[1:]}"
 
 
-def mode_label(mode: str) -> str:
-    """A mode such as `dry_run`, for people."""
-    return mode.replace("_", " ").capitalize()
+def mode_label(*modes: str) -> str:
+    """Modes such as `dry_run`, for people."""
+    return ", ".join(dict.fromkeys(modes)).replace("_", " ").capitalize()
 
 
 def what_to_do(counts: Mapping[str, int], *, words: Mapping[str, Wording] = WORDINGS) -> list[str]:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from prefect import get_run_logger
 
@@ -17,6 +18,7 @@ from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, TracktorError
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Progress, Row, publish_summary, publish_table
+from prefect_tracktor.reporting.words import mode_label
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
 from prefect_tracktor.runs.report import RunReport
@@ -88,7 +90,7 @@ class Watcher(Protocol):
         """Look at some."""
         ...
 
-    def publish(self) -> None:
+    def publish(self, *, mode: str) -> None:
         """Show it."""
         ...
 
@@ -204,7 +206,8 @@ def carry_out_all(
     jobs is raised together, with what `combine` makes of their reports.
     """
     run = _Run(reading, jobs, alone=alone)
-    show_mode(jobs[0].title, [job.mode for job in jobs], about=about)
+    modes = [job.mode for job in jobs]
+    show_mode(jobs[0].title, *modes, about=about)
     with ExitStack() as at_work:
         run.prepare(at_work)
         try:
@@ -213,7 +216,7 @@ def carry_out_all(
         finally:
             reports = run.report()
             for watcher in watchers:
-                watcher.publish()
+                watcher.publish(mode=mode_label(*modes))
     run.conclude(reports, combine)
     return reports
 
@@ -227,6 +230,7 @@ class _Run:
         self._alone = alone
         self._errors: dict[Job[Any, Any], Exception] = {}
         self._acted: list[Job[Any, Any]] = []
+        self._plans: dict[Job[Any, Any], UUID | None] = {}
 
     def prepare(self, at_work: ExitStack) -> None:
         for job in self._jobs:
@@ -272,9 +276,10 @@ class _Run:
     def _act(self, job: Job[Any, Any]) -> None:
         if job.table and not self._alone:
             rows = _rows(job, self._reading)
-            publish_table(job.key, rows, description=f"The plan. {job.table}")
+            what = f"{mode_label(job.mode)}. The plan. {job.table}"
+            self._plans[job] = publish_table(job.key, rows, description=what)
         name, total = f"tracktor-{job.key}", len(job.planned)
-        progress = Progress(name, description=job.acting, total=total)
+        progress = Progress(name, description=f"{mode_label(job.mode)}. {job.acting}", total=total)
         with nullcontext() if self._alone else progress as shown:
             for _ in job.act():
                 if shown:
@@ -289,7 +294,7 @@ class _Run:
                 found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
             reports.append(_report_of(job, found, self._errors.get(job)))
             rows = None if self._alone else _rows(job, self._reading)
-            _publish(job, reports[-1], rows)
+            _publish(job, reports[-1], rows, self._plans.get(job))
         return reports
 
     def conclude(
@@ -340,13 +345,16 @@ def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
     return rows
 
 
-def _publish(job: Job[Any, Any], report: RunReport, rows: list[Row] | None) -> None:
+def _publish(
+    job: Job[Any, Any], report: RunReport, rows: list[Row] | None, plan: UUID | None
+) -> None:
     counts = report.counts
     get_run_logger().info(report.sentence)
     if rows is not None:
         job.publish()
         if job.table:
-            publish_table(job.key, rows, description=job.table)
+            what = f"{mode_label(job.mode)}. {job.table}"
+            publish_table(job.key, rows, description=what, replaces=plan)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
         notes.append(f"This was a dry run: {job.undone}.")

@@ -28,10 +28,11 @@ from prefect_tracktor.errors import (
 from prefect_tracktor.messages.channel import Channel, MailChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.models import Fulfillment, Order, OrderFacts
-from prefect_tracktor.reporting import label_of
+from prefect_tracktor.reporting import label_of, publish_message
 from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
 from prefect_tracktor.rules import (
     Choose,
+    Content,
     Notification,
     Reason,
     Unreadable,
@@ -258,6 +259,23 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         if due.outcome is Outcome.DUE:
             due.planned, due.place = True, len(self._waiting)
             self._waiting.append(due)
+            if self.dry_run and due.place == 0 and isinstance(self._channel, MailChannel):
+                self._show(self._channel, order, news, notification.content)
+
+    def _show(
+        self,
+        channel: MailChannel,
+        order: Order,
+        news: Mapping[NoticeKey, tuple[Fulfillment, ...]],
+        content: Content,
+    ) -> None:
+        """Show what a message would say, without personal data."""
+        try:
+            email = channel.preview(order, _parcels_of(news), content)
+        except TemplateError as fails:
+            self._note(f"The first message cannot be shown without personal data: {fails}")
+        else:
+            publish_message(f"{self.key}-message", subject=email.subject, text=email.text)
 
     def _known_and_new(
         self, order: Order, notification: Notification, history: Sequence[ToldNotice]
@@ -282,12 +300,11 @@ class NotifyJob(Job[Notice, R], Generic[R]):
     def _render(
         self, due: Notice, order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]
     ) -> None:
-        parcels = {parcel.fulfillment_id: parcel for some in news.values() for parcel in some}
         # a rehearsal may be repeated, and is a message of its own each time
         run = "" if self._channel.reaches_customers else self._of_account.run
         try:
             due.message = self._channel.message(
-                order, [*parcels.values()], due.content, key=f"{run}{tuple(sorted(news))}"
+                order, _parcels_of(news), due.content, key=f"{run}{tuple(sorted(news))}"
             )
         except InvalidInput as unusable:
             due.end(Outcome.NO_ADDRESS, str(unusable) if order.order_email else "")
@@ -446,6 +463,12 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             "suspicion": f"none of the {len(without)} orders to write about has a usable email"
             " address: check in Shopify that Tracktor may still read customers' data"
         }
+
+
+def _parcels_of(news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> list[Fulfillment]:
+    """The parcels that a message is about, each once."""
+    by_id = {parcel.fulfillment_id: parcel for some in news.values() for parcel in some}
+    return list(by_id.values())
 
 
 def _links(order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> dict[str, Cell]:

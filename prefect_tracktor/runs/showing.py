@@ -1,11 +1,12 @@
 """Say on a run itself what it is: its name, its tags and its first log line show the mode."""
 
 import re
-from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
 import httpx
+from coolname.data import config
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
@@ -13,20 +14,38 @@ from prefect.runtime import deployment, flow_run
 
 from prefect_tracktor.reporting.words import mode_label
 
-# as Prefect makes up names; one that a person typed is kept
-_MADE_UP = re.compile(r"[a-z]+-[a-z]+")
+# Prefect's server makes up names such as hospitable-dormouse, with the words of coolname; the run
+# form of its newer UI such as Generic-Skua, and that of the older one such as alpha3-gumarcaj-k
+_WORDS: Any = config
+_KINDS = ("animal", "animal_breed", "animal_legendary")
+_ANIMALS = frozenset(word for kind in _KINDS for word in _WORDS[kind]["words"])
+_NEWER_FORM = re.compile(
+    "(Awesome|Rustic|Small|Gorgeous|Fantastic|Sleek|Intelligent|Unbranded|Refined|Licensed|Generic"
+    "|Practical|Ergonomic|Handcrafted|Tasty|Handmade|Incredible)-[A-Z].{,5}"
+)
+_OLDER_FORM = re.compile(
+    "(alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|omicron|pi|rho|sigma"
+    r"|tau|upsilon|phi|chi|psi|omega)\d*(-[a-z]+){1,3}"
+)
 
 
-def show_mode(title: str, modes: Sequence[str], *, about: str = "") -> None:
-    """Show a run's mode wherever people look at runs."""
-    mode = ", ".join(dict.fromkeys(mode_label(one).lower() for one in modes))
+def show_mode(title: str, *modes: str, about: str = "") -> None:
+    """Show a run's mode wherever people look at runs; a name that a person typed is kept."""
+    mode = mode_label(*modes).lower()
     get_run_logger().info("%s: %s.", title, mode)
     run_id, name = flow_run.get_id(), flow_run.get_name() or ""
     if not run_id:
         return
-    parts = [flow_run.get_flow_name() or title, about, deployment.get_name() or "", mode]
-    new_name = ", ".join(filter(None, parts)) if _MADE_UP.fullmatch(name) else name
+    parts = filter(None, [flow_run.get_flow_name() or title, about, deployment.get_name()])
+    # the mode first: a phone shows some twenty characters
+    new_name = f"{mode.capitalize()}: {', '.join(parts)}" if _is_made_up(name) else name
     tags = sorted({*flow_run.get_tags(), *mode.split(", ")})
     # a run is not the worse for a name that says less
     with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as prefect:
         prefect.update_flow_run(UUID(run_id), name=new_name, tags=tags)
+
+
+def _is_made_up(name: str) -> bool:
+    first, _, last = name.partition("-")
+    by_the_server = first.isalpha() and first.islower() and last in _ANIMALS
+    return by_the_server or any(form.fullmatch(name) for form in (_NEWER_FORM, _OLDER_FORM))

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.text import form_of
 
@@ -35,7 +36,9 @@ def _blank_as_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-@pydantic_dataclass(frozen=True, config=ConfigDict(hide_input_in_errors=True))
+@pydantic_dataclass(
+    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+)
 class DesiredStatus:
     """The desired status of an order, and whether the carrier updates it.
 
@@ -58,16 +61,31 @@ class DesiredStatus:
 
     order_id: Annotated[
         int,
-        Field(gt=0, le=_LARGEST_ID, strict=True, title="Order id"),
+        Field(
+            gt=0,
+            le=_LARGEST_ID,
+            strict=True,
+            title="Order id",
+            description="The Shopify id of the order.",
+        ),
         BeforeValidator(_digits_as_number),
     ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,
         BeforeValidator(_blank_as_none),
-        Field(title="Status"),
+        Field(
+            title="Status",
+            description="One of the shop's, by label or key; empty leaves it as it is.",
+        ),
     ] = None
     automatic_carrier_updates: Annotated[
-        bool | None, Field(strict=True, title="Automatic carrier updates")
+        bool | None,
+        Field(
+            strict=True,
+            title="Automatic carrier updates",
+            description="On hands the order to the carrier, off takes it from there; left out,"
+            " the run decides.",
+        ),
     ] = None
 
     @model_validator(mode="after")

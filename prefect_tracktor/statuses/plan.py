@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.models import (
     CARRIER_STATUSES,
     Order,
@@ -81,7 +82,9 @@ class Reconciliation:
         return _decided(order, update, reason)
 
 
-@pydantic_dataclass(frozen=True, config=ConfigDict(str_strip_whitespace=True))
+@pydantic_dataclass(
+    frozen=True, config=ConfigDict(str_strip_whitespace=True, json_schema_extra=in_order)
+)
 class StatusStage:
     """A status that orders reach with age, by a tag, or by their shipping method.
 
@@ -99,10 +102,30 @@ class StatusStage:
         datetime.timedelta(days=3)
     """
 
-    status: Annotated[str, Field(min_length=1, title="Status")]
-    after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False, title="After days")] = 0
-    tag: Annotated[str, Field(title="Tag")] = ""
-    shipping_method: Annotated[str, Field(title="Shipping method")] = ""
+    status: Annotated[
+        str,
+        Field(min_length=1, title="Status", description="One of the shop's, by label or key."),
+    ]
+    after_days: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=3650,
+            allow_inf_nan=False,
+            title="After (days)",
+            description="How many days after it was placed an order reaches it.",
+        ),
+    ] = 0
+    tag: Annotated[
+        str, Field(title="Tag", description="Only orders with this tag in Shopify; empty for all.")
+    ] = ""
+    shipping_method: Annotated[
+        str,
+        Field(
+            title="Shipping method",
+            description="Only orders with this shipping method; empty for all.",
+        ),
+    ] = ""
 
     @property
     def age(self) -> dt.timedelta:

@@ -54,7 +54,7 @@ class WantedWebhook(BaseModel):
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True, json_schema_extra=in_order)
 
-    topic: WebhookTopic = Field(title="Topic")
+    topic: WebhookTopic = Field(title="Topic", description="What Tracktor tells of.")
     address: Address
 
 

@@ -171,7 +171,7 @@ def test_a_summary_says_what_was_done_and_what_to_do() -> None:
         ),
         "None: Address refused; Un\\_certain.",
     ]
-    assert artifact_of("summary").description == "The run in words and numbers."
+    assert artifact_of("summary").description == "Dry run. The run in words and numbers."
 
 
 @pytest.mark.usefixtures("prefect_api")

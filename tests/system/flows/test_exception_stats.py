@@ -176,7 +176,7 @@ def expected_rows(tracktor: Sandbox) -> Counter[str]:
 def check_chart(state: Any, tracktor: Sandbox) -> None:
     [chart] = charts_of(state.state_details.flow_run_id)
     expected = expected_rows(tracktor)
-    assert chart.description == "Charts of all exceptions."
+    assert str(chart.description).endswith(". Charts of all exceptions.")
     markdown = str(chart.data)
     assert f"{expected.total()} of " in markdown
     assert f"| Tracking Expired | {expected['expired']} | " in markdown

@@ -26,6 +26,8 @@ PICTURES = "UI_PICTURES"
 SENDER = "Sandbox Shop <orders@sandbox-shop.example>"
 SECRET_PATH = "0123456789abcdef0123456789abcdef"  # of a host that does not exist
 DESKTOP: ViewportSize = {"width": 1280, "height": 900}
+UIS = {"newer": "/v2/", "older": "/"}
+WIDTHS = (1440, 390)
 
 # logos come from the internet, which a test may not have
 HIDE_BROKEN_IMAGES = """() => [...document.images]
@@ -125,6 +127,19 @@ def page(browser: Browser, installation: Installation) -> Iterator[Page]:
     context.close()
 
 
+@pytest.fixture(params=UIS)
+def any_page(
+    request: pytest.FixtureRequest, browser: Browser, installation: Installation
+) -> Iterator[Page]:
+    """A page in the newer UI, and in the older one."""
+    context = browser.new_context(
+        base_url=f"{installation.url}{UIS[request.param]}", viewport=DESKTOP
+    )
+    context.set_default_timeout(30_000)
+    yield context.new_page()
+    context.close()
+
+
 @pytest.fixture(scope="session")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
     """Keep what is seen: in a temporary directory, or where `UI_PICTURES` says."""
@@ -207,7 +222,7 @@ def in_order(page: Page, words: Sequence[str]) -> None:
     """
     for attempt in waiting():
         with attempt:
-            _check_order(" ".join(page.get_by_role("main").inner_text().split()), words)
+            _check_order(" ".join(page.locator("body").inner_text().split()), words)
 
 
 def _check_order(said: str, words: Sequence[str]) -> None:

@@ -1,0 +1,129 @@
+"""What a run says of itself in Prefect: its mode in name, tags, log, state and artifacts."""
+
+import json
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
+from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+
+from prefect_tracktor import EmailTemplate, ReadingOptions
+from prefect_tracktor.flows import email_expired_exceptions
+from prefect_tracktor.sandbox import Sandbox
+from tests.system.flows.conftest import Run
+
+KEY = "expired-exceptions"
+MODES: dict[str, dict[str, Any]] = {
+    "dry run": {"dry_run": True},
+    "rehearsal": {"mode": "rehearsal", "rehearsal_address": "me@sandbox-shop.example"},
+    "live": {},
+}
+
+
+def newest_run() -> FlowRun:
+    with get_client(sync_client=True) as client:
+        return client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+
+
+def artifacts_of(run: FlowRun) -> dict[str, Artifact]:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+        )
+    return {str(artifact.key): artifact for artifact in found}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_mode_is_seen_wherever_people_look(run: Run, mode: str) -> None:
+    run(**MODES[mode])
+    found = newest_run()
+    assert found.name == f"{mode.capitalize()}: E-mail expired exceptions"
+    assert mode in found.tags
+    assert found.state is not None
+    assert str(found.state.message).startswith(f"{mode.capitalize()}: 6 orders due")
+    artifacts = artifacts_of(found)
+    for key in (KEY, f"{KEY}-summary", "parcels-with-exceptions"):
+        assert str(artifacts[key].description).startswith(f"{mode.capitalize()}. "), key
+    title = str(artifacts[f"{KEY}-summary"].data).partition("\n")[0]
+    assert title == f"# Customers with expired tracking: {mode}"
+
+
+@pytest.mark.parametrize("typed", ["black-friday", "Before Christmas", "trial-2", "dry-goods"])
+def test_a_name_that_a_person_typed_is_kept(
+    run: Run, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(email_expired_exceptions, "flow_run_name", typed)
+    run(dry_run=True)
+    assert newest_run().name == typed
+    assert "dry run" in newest_run().tags
+
+
+@pytest.mark.parametrize("made_up", ["Generic-Skua", "alpha3-gumarcaj-k", "eta5-nessik"])
+def test_a_name_that_a_run_form_made_up_is_not(
+    run: Run, made_up: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(email_expired_exceptions, "flow_run_name", made_up)
+    run(dry_run=True)
+    assert newest_run().name == "Dry run: E-mail expired exceptions"
+
+
+def test_the_task_runs_of_chunks_say_which_orders(run: Run, tracktor: Sandbox) -> None:
+    ids = list(tracktor.shop.order_ids)[:41]
+    run(dry_run=True, orders=ids, reading=ReadingOptions(chunk_size=20))
+    with get_client(sync_client=True) as client:
+        runs = client.read_task_runs(
+            flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [newest_run().id]}}),
+            task_run_filter=TaskRunFilter(),
+        )
+    assert {task_run.name for task_run in runs} == {
+        f"get-orders {ids[0]} to {ids[19]} (20)",
+        f"get-orders {ids[20]} to {ids[39]} (20)",
+        f"get-orders {ids[40]}",
+    }
+
+
+EVERYTHING = """{{ order }} {{ fulfillments }} {{ shop }} {{ tracking_page }}
+{% for p in order.fulfillments %}{{ p }} {{ p.tracking_number }} {{ p.tracking_url }}{% endfor %}"""
+
+
+@pytest.mark.parametrize("template", [None, EmailTemplate(subject=EVERYTHING, text=EVERYTHING)])
+def test_a_dry_run_shows_one_message_without_personal_data(
+    run: Run, tracktor: Sandbox, template: EmailTemplate | None
+) -> None:
+    report = run(dry_run=True, template=template)
+    artifacts = artifacts_of(newest_run())
+    message = artifacts[f"{KEY}-message"]
+    first = tracktor.shop.order(report.due[0])
+    said = str(message.data).replace("\\", "").replace("\u2060", "")
+    assert str(message.description) == "Dry run. One message, personal data masked."
+    if template is None:
+        assert said.startswith(f"# Your order {first['order_name']}: the tracking has stopped")
+    secrets = [secret for secret in personal_data_of(first) if secret in said]
+    assert secrets == []
+    everything = json.dumps([str(artifact.data) for artifact in artifacts.values()])
+    assert first["order_email"] not in everything
+
+
+def personal_data_of(order: dict[str, Any]) -> list[str]:
+    """What of an order says who its customer is, or where the parcel goes."""
+    names = ("order_email", "order_phone", "customer_full_name", "customer_last_name")
+    of_parcels = [
+        str(parcel[field])
+        for parcel in order["fulfillments"]
+        for field in ("tracking_number", "tracking_url")
+    ]
+    return [str(order[name]) for name in names if order.get(name)] + of_parcels
+
+
+def test_a_run_that_sends_shows_no_message(run: Run) -> None:
+    run()
+    assert f"{KEY}-message" not in artifacts_of(newest_run())
+
+
+def test_a_template_that_fails_for_masked_data_fails_no_run(run: Run) -> None:
+    picky = EmailTemplate(text="{{ 1 // (order.order_email | length - 12) }}", html="x")
+    report = run(dry_run=True, template=picky)
+    assert report.due
+    assert "cannot be shown without personal data" in " ".join(report.notes)

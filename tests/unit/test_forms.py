@@ -1,0 +1,58 @@
+"""The run forms of the flows: few parameters, each with a title in words and a description."""
+
+import re
+from typing import Any
+
+import pytest
+from prefect import Flow
+
+from prefect_tracktor import flows
+
+FLOWS: list[Flow[..., Any]] = [
+    flow for name in flows.__all__ if isinstance(flow := getattr(flows, name), Flow)
+]
+TITLE = re.compile(r"[A-Z][A-Za-z0-9 -]*( \((days|hours|minutes|seconds)\))?")
+MOST = 10
+
+
+def in_place(fields: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(fields.values(), key=lambda field: field["position"])
+
+
+def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
+    """A parameter's title; that of what it refers to, where it is the same."""
+    part = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
+    return str(field.get("title") or part.get("title"))
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_a_form_is_short_and_says_what_to_fill_in(flow: Flow[..., Any]) -> None:
+    schema = flow.parameters
+    assert len(schema.properties) <= MOST
+    for field in in_place(schema.properties):
+        assert TITLE.fullmatch(title_of(field, schema.definitions))
+        assert field["description"].endswith(".")
+        assert "`" not in field["description"], "forms show it as it is written"
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_what_must_be_filled_in_comes_first(flow: Flow[..., Any]) -> None:
+    required = [
+        name in flow.parameters.required
+        for name, _ in sorted(flow.parameters.properties.items(), key=lambda e: e[1]["position"])
+    ]
+    assert required == sorted(required, reverse=True)
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_the_parts_of_a_form_say_what_to_fill_in_and_stay_in_place(flow: Flow[..., Any]) -> None:
+    for name, part in flow.parameters.definitions.items():
+        for field in part.get("properties", {}).values() if not is_block(part) else ():
+            assert TITLE.fullmatch(field["title"]), name
+            assert field["description"].endswith("."), name
+            assert "position" in field, name
+
+
+def is_block(part: dict[str, Any]) -> bool:
+    """Whether a form offers the saved blocks of a type, and not its fields."""
+    return "block_type_slug" in part
