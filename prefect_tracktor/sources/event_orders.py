@@ -36,7 +36,7 @@ class EventOrders(BaseModel):
 
     Attributes:
         since: When Prefect received the first event, with a time zone. In a trigger:
-            `{{ event.received }}`.
+            `{{ event.received.isoformat() }}`.
         account: Only events of this account, as `TracktorCredentials.account` names it. Default:
             of all.
         occurred_within_hours: How long before `since` a parcel may have reached its status. Prefect

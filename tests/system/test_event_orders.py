@@ -23,7 +23,7 @@ from tests.support.programs import running, waiting
 from tests.support.serving import make_blocks_of
 from tests.system.deployments.conftest import ended, make_pool
 
-WITHIN = timedelta(seconds=20)
+WITHIN = timedelta(seconds=12)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_a_burst_starts_one_run_that_reads_only_these_orders(
                 schedule_after=WITHIN + timedelta(seconds=1),
                 parameters={
                     "orders": {
-                        "since": "{{ event.received }}",
+                        "since": "{{ event.received.isoformat() }}",
                         "account": credentials.account,
                     }
                 },
