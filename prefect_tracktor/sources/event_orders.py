@@ -25,6 +25,8 @@ _OF_FLOWS = [f"{prefix}{reason}." for prefix in _PREFIXES for reason in ("except
 # the most that Prefect's API returns at once
 _PAGE = 50
 _CLOCK_SKEW = timedelta(hours=1)
+# of a burst, Prefect does not always look first at the event that it received first
+_OUT_OF_ORDER = timedelta(minutes=1)
 
 
 class EventOrders(BaseModel):
@@ -36,7 +38,7 @@ class EventOrders(BaseModel):
 
     Attributes:
         since: When Prefect received the first event, with a time zone. In a trigger:
-            `{{ event.received.isoformat() }}`.
+            `{{ event.received.isoformat() }}`. Events of the minute before count as well.
         account: Only events of this account, as `TracktorCredentials.account` names it. Default:
             of all.
         occurred_within_hours: How long before `since` a parcel may have reached its status. Prefect
@@ -72,9 +74,10 @@ class EventOrders(BaseModel):
         )
 
     def _order_ids(self) -> Iterator[int]:
+        since = self.since - _OUT_OF_ORDER
         for page in self._pages():
             for event in page.events:
-                if event.received >= self.since and (order_id := _order_id(event.payload)):
+                if event.received >= since and (order_id := _order_id(event.payload)):
                     yield order_id
 
     def _pages(self) -> Iterator[EventPage]:
