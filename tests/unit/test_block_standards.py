@@ -164,7 +164,7 @@ def test_its_documentation_is_a_page_of_the_handbook(block: type[Block]) -> None
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings} | {""}
     assert anchor in anchors
-    assert str(block._documentation_url) == str(handbook(link))
+    assert str(block._documentation_url) == str(handbook(link))  # noqa: SLF001  # Prefect's name
 
 
 def test_the_handbook_is_where_pyproject_says_that_it_is_published() -> None:
