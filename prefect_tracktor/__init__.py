@@ -40,7 +40,13 @@ from prefect_tracktor.models import (
 from prefect_tracktor.rules import NotificationRule
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
-from prefect_tracktor.sources import OrderFile, ShopifyOrders, StatusFile, StatusQuery
+from prefect_tracktor.sources import (
+    EventOrders,
+    OrderFile,
+    ShopifyOrders,
+    StatusFile,
+    StatusQuery,
+)
 from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import StatusStage
 from prefect_tracktor.storage.completed_orders import CompletedOrders
@@ -63,6 +69,7 @@ __all__ = [
     "Condition",
     "DesiredStatus",
     "EmailTemplate",
+    "EventOrders",
     "ExceptionStatus",
     "Failure",
     "Fulfillment",

@@ -1,5 +1,6 @@
-"""What all our blocks have in common: the order of their form's fields, and their logos."""
+"""What all our blocks have in common: the order of their form's fields, links and logos."""
 
+from importlib.metadata import metadata
 from typing import Any
 
 from prefect.blocks.core import schema_extra
@@ -7,7 +8,7 @@ from pydantic import ConfigDict, HttpUrl
 
 from prefect_tracktor.forms import in_order
 
-__all__ = ["BLOCK_CONFIG", "in_order", "logo"]
+__all__ = ["BLOCK_CONFIG", "handbook", "in_order", "logo"]
 
 
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
@@ -29,3 +30,17 @@ _COLOUR = "%233b82f6"
 def logo(icon: str) -> HttpUrl:
     """The address of an icon; it is the browser that shows Prefect's UI that asks for it."""
     return HttpUrl(f"https://api.iconify.design/mdi/{icon}.svg?color={_COLOUR}&height=64")
+
+
+_API_REFERENCE = "https://www.theshoppad.com/apps/tracktor/api/docs"
+# `Documentation` in pyproject.toml: the one place to write where the handbook is published
+_PUBLISHED_AT = dict(
+    entry.split(", ", 1) for entry in metadata("prefect-tracktor").get_all("Project-URL", [])
+).get("Documentation")
+
+
+def handbook(page: str, *, published_at: str | None = _PUBLISHED_AT) -> HttpUrl:
+    """The address of a page of docs/; Tracktor's API reference while these are not published."""
+    if not published_at:
+        return HttpUrl(_API_REFERENCE)
+    return HttpUrl(f"{published_at.rstrip('/')}/{page.replace('.md', '.html')}")

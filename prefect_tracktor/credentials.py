@@ -3,9 +3,9 @@
 from inspect import iscoroutine
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.client import (
     BASE_URL,
     AsyncTracktorClient,
@@ -58,7 +58,7 @@ class TracktorCredentials(CredentialsBlock):
     _block_type_slug = "tracktor-credentials"
     _logo_url = logo("truck-delivery")
     _description = "The uuid and API key of a Tracktor account, and its request limits."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/configure.md#tracktor")
 
     model_config = BLOCK_CONFIG
 

@@ -1,6 +1,6 @@
 """Post parcels with a new exception, and what their orders are worth, to the team's channel."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -19,7 +19,6 @@ from prefect_tracktor import (
     Fulfillment,
     NotificationLedger,
     Order,
-    OrderFile,
     TracktorCredentials,
 )
 from prefect_tracktor.sources import Orders, chunked, iter_orders
@@ -47,16 +46,6 @@ class Message:
 
     text: str
     keys: Sequence[NoticeKey]
-
-
-@task(name="Read order values", cache_policy=NO_CACHE, persist_result=False)
-def read_values(export: OrderFile) -> dict[int, Decimal]:
-    """Read what each order is worth: the column Total, on the first line of each order."""
-    return {
-        int(str(row[export.column].value)): Decimal(str(row["Total"].value))
-        for row in export.rows([export.column, "Total"])
-        if row["Total"].value
-    }
 
 
 @task(name="Post", retries=2, retry_delay_seconds=30, cache_policy=NO_CACHE, persist_result=False)
@@ -94,22 +83,22 @@ def lacks_its_parcels(order: Order) -> bool:
 
 
 def messages(
-    exceptions: Sequence[ParcelException],
-    values: Mapping[int, Decimal],
-    *,
-    unreadable: int,
-    shop: str,
+    exceptions: Sequence[ParcelException], *, unreadable: int, shop: str
 ) -> Iterator[Message]:
     """Write the messages, the most valuable orders first; none if there is no news."""
-    dearest_first = sorted(exceptions, key=lambda t: values.get(t.order.order_id, 0), reverse=True)
+    dearest_first = sorted(exceptions, key=worth, reverse=True)
     for some in chunked(dearest_first, LINES_A_MESSAGE):
-        lines = [line(found, values.get(found.order.order_id), shop) for found in some]
-        yield Message("\n".join(lines), [found.key for found in some])
+        yield Message("\n".join(line(found, shop) for found in some), [found.key for found in some])
     if unreadable:
         yield Message(f"{unreadable} orders could not be read; the next run tries again.", [])
 
 
-def line(found: ParcelException, value: Decimal | None, shop: str) -> str:
+def worth(found: ParcelException) -> Decimal:
+    """Return what the order is worth, with taxes and shipping; 0 if that is unknown."""
+    return found.order.total_price or Decimal(0)
+
+
+def line(found: ParcelException, shop: str) -> str:
     """Describe a parcel without customer data."""
     order, parcel = found.order, found.parcel
     status = parcel.exception_status
@@ -117,7 +106,7 @@ def line(found: ParcelException, value: Decimal | None, shop: str) -> str:
         order.order_name or str(order.order_id),
         status.label if isinstance(status, ExceptionStatus) else str(status),
         (parcel.carrier and parcel.carrier.name) or "unknown carrier",
-        f"{value:,.2f}" if value is not None else "unknown value",
+        f"{order.total_price:,.2f}" if order.total_price is not None else "unknown value",
     ]
     if shop:
         parts.append(f"https://admin.shopify.com/store/{shop}/orders/{order.order_id}")
@@ -130,7 +119,6 @@ def exceptions_digest(
     orders: Orders,
     channel: Channel,
     ledger: NotificationLedger,
-    export: OrderFile,
     shop: str = "",
 ) -> int:
     """Post each parcel with a new exception once.
@@ -140,20 +128,18 @@ def exceptions_digest(
         orders: Shopify order ids, or where to find them.
         channel: Where to post.
         ledger: What remembers which exceptions were posted.
-        export: The shop's orders export, for what each order is worth.
         shop: The shop's handle in the Shopify admin, for links to its orders.
 
     Returns:
         How many parcels were posted.
     """
-    values = read_values(export)
     exceptions: list[ParcelException] = []
     unreadable = 0
     for ids in chunked(iter_orders(orders).order_ids, ORDERS_A_TASK):
         batch = batch_of(get_orders.submit(credentials, ids))
         exceptions += new_exceptions(credentials.account, batch.found, ledger)
         unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
-    for message in messages(exceptions, values, unreadable=unreadable, shop=shop):
+    for message in messages(exceptions, unreadable=unreadable, shop=shop):
         post(channel, message.text)
         ledger.settle(message.keys, NoticeState.SENT, run="exceptions digest")
     return len(exceptions)

@@ -1,7 +1,6 @@
-"""The same for async code: orders and their values are read at the same time."""
+"""The same for async code."""
 
 import asyncio
-from decimal import Decimal
 
 from exceptions_digest import (
     ORDERS_A_TASK,
@@ -11,11 +10,10 @@ from exceptions_digest import (
     messages,
     new_exceptions,
     post,
-    read_values,
 )
 from prefect import flow
 
-from prefect_tracktor import NotificationLedger, OrderFile, TracktorCredentials
+from prefect_tracktor import NotificationLedger, TracktorCredentials
 from prefect_tracktor.errors import BatchFailed
 from prefect_tracktor.sources import Orders, chunked, iter_orders
 from prefect_tracktor.storage.ledger import NoticeState
@@ -47,15 +45,11 @@ async def aexceptions_digest(
     orders: Orders,
     channel: Channel,
     ledger: NotificationLedger,
-    export: OrderFile,
     shop: str = "",
 ) -> int:
     """`exceptions_digest` for async code: the same arguments and result."""
-    values: dict[int, Decimal]
-    (exceptions, unreadable), values = await asyncio.gather(
-        find(credentials, orders, ledger), asyncio.to_thread(read_values, export)
-    )
-    for message in messages(exceptions, values, unreadable=unreadable, shop=shop):
+    exceptions, unreadable = await find(credentials, orders, ledger)
+    for message in messages(exceptions, unreadable=unreadable, shop=shop):
         await asyncio.to_thread(post, channel, message.text)
         await asyncio.to_thread(
             ledger.settle, message.keys, NoticeState.SENT, run="exceptions digest"

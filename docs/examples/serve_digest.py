@@ -15,7 +15,6 @@ if __name__ == "__main__":
             "orders": OrderFile.load("tracktor"),
             "channel": SlackWebhook.load("parcels"),
             "ledger": NotificationLedger.load("tracktor"),
-            "export": OrderFile.load("tracktor"),
             "shop": "your-store",
         },
         tags=["tracktor"],

@@ -8,14 +8,13 @@ from prefect.blocks.core import Block
 from pydantic import (
     ConfigDict,
     Field,
-    HttpUrl,
     SecretStr,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
 from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
@@ -94,7 +93,7 @@ class Mailer(Block):
     _block_type_slug = "tracktor-mailer"
     _logo_url = logo("email-fast")
     _description = "A mail server, the sender, the ledger, and whether e-mails go to customers."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/configure.md#mailer")
 
     # a mode that is set in code must not be one that nothing recognises
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from prefect.blocks.core import Block
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, in_order, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, in_order, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.values import clean, one_line
 from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
@@ -323,7 +323,7 @@ class EmailTemplate(Block):
     _block_type_slug = "tracktor-email-template"
     _logo_url = logo("email-edit")
     _description = "The messages to customers: how they look, and what they say in which language."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/messages.md")
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 

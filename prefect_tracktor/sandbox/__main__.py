@@ -219,6 +219,7 @@ def _whereabouts(tracktor: Sandbox, mail: MailServer) -> dict[str, Any]:
 def _write_at_once(path: Path, text: str) -> None:
     """Whoever waits for the file must not find half of it."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.touch(mode=0o600)
     unfinished.write_text(text, encoding="utf-8")
     unfinished.replace(path)
 

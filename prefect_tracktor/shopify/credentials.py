@@ -3,9 +3,9 @@
 from typing import Self
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.shopify.client import (
     API_VERSION,
@@ -50,9 +50,7 @@ class ShopifyCredentials(Block):
     _block_type_slug = "tracktor-shopify-credentials"
     _logo_url = logo("storefront")
     _description = "A Shopify shop, and an app that can read its orders."
-    _documentation_url = HttpUrl(
-        "https://shopify.dev/docs/apps/build/dev-dashboard/get-api-access-tokens"
-    )
+    _documentation_url = handbook("how-to/shopify-orders.md")
 
     model_config = BLOCK_CONFIG
 

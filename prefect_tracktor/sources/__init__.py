@@ -7,6 +7,7 @@ from typing import Annotated, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, BeforeValidator
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.sources.event_orders import EventOrders
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.sources.order_file import OrderFile
 from prefect_tracktor.sources.shopify import ShopifyOrders
@@ -18,6 +19,7 @@ from prefect_tracktor.validation import checked_id
 T = TypeVar("T")
 
 __all__ = [
+    "EventOrders",
     "FoundOrder",
     "FoundOrders",
     "OrderFile",
@@ -49,7 +51,7 @@ def _order_ids(orders: object) -> object:
 
 
 # what flows take: Prefect draws a form for each of these
-Orders = Annotated[list[int] | OrderFile | ShopifyOrders, BeforeValidator(_order_ids)]
+Orders = Annotated[list[int] | OrderFile | ShopifyOrders | EventOrders, BeforeValidator(_order_ids)]
 
 
 @runtime_checkable

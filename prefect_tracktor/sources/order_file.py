@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 
-from prefect_tracktor.block import logo
+from prefect_tracktor.block import handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import NO_FACTS, OrderFacts
 from prefect_tracktor.sources.cells import order_id_of
@@ -71,7 +71,7 @@ class OrderFile(TableFile):
     _block_type_slug = "tracktor-order-file"
     _logo_url = logo("file-delimited")
     _description = "The orders of a shop, read from Shopify's export, any CSV file, or JSON Lines."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/shopify-orders.md#export-files")
 
     column: Text = Field(
         default="Id",

@@ -8,9 +8,9 @@ from itertools import islice
 from typing import Annotated, Literal
 
 from prefect.blocks.core import Block
-from pydantic import AfterValidator, Field, HttpUrl
+from pydantic import AfterValidator, Field
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
 from prefect_tracktor.shopify.api import (
     READ_ALL_ORDERS,
@@ -101,7 +101,7 @@ class ShopifyOrders(Block):
     _block_type_slug = "tracktor-shopify-orders"
     _logo_url = logo("package-variant-closed")
     _description = "Finds the orders in Shopify that flows read in Tracktor."
-    _documentation_url = HttpUrl("https://shopify.dev/docs/api/admin-graphql/latest/queries/orders")
+    _documentation_url = handbook("how-to/shopify-orders.md#which-orders-are-found")
 
     model_config = BLOCK_CONFIG
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-from pydantic import HttpUrl
-
-from prefect_tracktor.block import logo
+from prefect_tracktor.block import handbook, logo
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
     AutomaticColumn,
@@ -48,7 +46,7 @@ class StatusFile(TableFile):
     _block_type_slug = "tracktor-status-file"
     _logo_url = logo("file-table")
     _description = "Desired statuses of orders, from a CSV or JSON Lines file."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/manual-statuses.md")
 
     order_id_column: OrderIdColumn = "order_id"
     status_column: StatusColumn = "status"

@@ -8,11 +8,11 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 
 from prefect.blocks.core import Block
-from pydantic import Field, HttpUrl, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.desired_rows import (
     AUTOMATIC_COLUMN,
@@ -62,7 +62,7 @@ class StatusQuery(Block):
     _block_type_slug = "tracktor-status-query"
     _logo_url = logo("database-search")
     _description = "Desired statuses of orders, from a query of your own database."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/manual-statuses.md")
 
     model_config = BLOCK_CONFIG
 

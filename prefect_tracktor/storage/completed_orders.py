@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 from sqlalchemy import BigInteger, Column, MetaData, String, Table, delete, select
 
-from prefect_tracktor.block import logo
+from prefect_tracktor.block import handbook, logo
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.storage.database import (
     DatabaseBlock,
@@ -56,7 +56,7 @@ class CompletedOrders(DatabaseBlock):
     _description = (
         "Remembers orders that were delivered long ago, so that flows do not read them again."
     )
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/save-look-ups.md")
 
     tables: ClassVar[tuple[Table, ...]] = (_completed,)
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import uuid4
 
-from pydantic import Field, HttpUrl
+from pydantic import Field
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -39,7 +39,7 @@ from sqlalchemy import (
     update,
 )
 
-from prefect_tracktor.block import logo
+from prefect_tracktor.block import handbook, logo
 from prefect_tracktor.errors import InvalidInput, LedgerError, LedgerInUse
 from prefect_tracktor.storage.database import (
     DatabaseBlock,
@@ -202,7 +202,7 @@ class NotificationLedger(DatabaseBlock):
     _description = (
         "Remembers which customer was emailed about what, so that no email is sent twice."
     )
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/the-ledger.md")
 
     tables: ClassVar[tuple[Table, ...]] = (_notices, _identity, _runs, _today, _forgotten)
     error_type = LedgerError

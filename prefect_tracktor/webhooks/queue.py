@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from uuid import UUID
 
 from prefect.events import Event
-from pydantic import Field, HttpUrl
+from pydantic import Field
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -29,7 +29,7 @@ from sqlalchemy import (
     update,
 )
 
-from prefect_tracktor.block import logo
+from prefect_tracktor.block import handbook, logo
 from prefect_tracktor.errors import QueueFull
 from prefect_tracktor.events.schema import Kind, Subject
 from prefect_tracktor.storage.database import DatabaseBlock, UTCTime, by_statement, insert_into
@@ -108,7 +108,7 @@ class WebhookQueue(DatabaseBlock):
     _block_type_slug = "tracktor-webhook-queue"
     _logo_url = logo("tray-full")
     _description = "Keeps webhook deliveries and events until they are processed."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/react-to-events.md")
 
     tables: ClassVar[tuple[Table, ...]] = (_INBOX, _OUTBOX)
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import anyio
 import httpx
 from prefect.blocks.core import Block
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, HttpUrl, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from prefect_tracktor.block import BLOCK_CONFIG, in_order, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, in_order, logo
 from prefect_tracktor.errors import APIConnectionError
 from prefect_tracktor.http import blocking
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
@@ -84,7 +84,7 @@ class WebhookSubscription(Block):
     _block_type_slug = "tracktor-webhook-subscription"
     _logo_url = logo("webhook")
     _description = "The webhooks that an account should have at one address."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/keep-webhooks.md")
 
     model_config = BLOCK_CONFIG
 

@@ -81,7 +81,6 @@ def run(
         "orders": export,
         "channel": CHANNELS["127.0.0.1"](chat),
         "ledger": ledger,
-        "export": export,
         "shop": "your-store",
     }
 

@@ -1,5 +1,6 @@
 """Prefect's own standard for blocks, and ours for their forms, for every block of the pack."""
 
+import inspect
 import re
 from importlib.resources import files
 from typing import Any
@@ -11,7 +12,9 @@ from prefect.utilities.dispatch import get_registry_for_type
 from pydantic import SecretStr
 
 import prefect_tracktor
+from prefect_tracktor.block import handbook
 from prefect_tracktor.webhooks import WebhookQueue
+from tests.support.programs import PROJECT
 
 OF_THE_PACK = sorted(
     (
@@ -151,3 +154,21 @@ def test_what_has_to_be_written_has_an_example_unless_it_is_secret(block: type[B
 @pytest.mark.parametrize("block", BLOCKS)
 def test_every_block_can_be_verified(block: type[Block]) -> None:
     assert callable(vars(block).get("verify") or getattr(block, "verify", None))
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_its_documentation_is_a_page_of_the_handbook(block: type[Block]) -> None:
+    [link] = re.findall(r'_documentation_url = handbook\("([^"]+)"\)', inspect.getsource(block))
+    page, _, anchor = link.partition("#")
+    text = (PROJECT / "docs" / page).read_text("utf-8")
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = {heading.lower().replace(" ", "-") for heading in headings} | {""}
+    assert anchor in anchors
+    assert str(block._documentation_url) == str(handbook(link))  # noqa: SLF001  # Prefect's name
+
+
+def test_the_handbook_is_where_pyproject_says_that_it_is_published() -> None:
+    page = "how-to/configure.md#mailer"
+    published = handbook(page, published_at="https://shop.example/handbook/")
+    assert str(published) == "https://shop.example/handbook/how-to/configure.html#mailer"
+    assert handbook(page, published_at=None).host == "www.theshoppad.com"

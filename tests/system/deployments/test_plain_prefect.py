@@ -3,7 +3,9 @@
 `.serve()`, `.deploy()`, `.to_deployment()` and `prefect.yaml`, with Prefect's own defaults.
 """
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from prefect import deploy
 from prefect.types.entrypoint import EntrypointType
 
@@ -19,10 +22,17 @@ from prefect_tracktor import flows
 from prefect_tracktor.sandbox import API_KEY, MailServer, Sandbox, Shop
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.plain import NAME, READY_MADE, deployments
-from tests.support.programs import running
+from tests.support.programs import PROJECT, running
 from tests.support.serving import served
 from tests.system.deployments.conftest import Server, ended, make_pool, remove_deployments
+from tests.system.handbook.pages import blocks_of
 
+VARIABLES_WITH_SECRETS = (
+    "TRACKTOR_API_KEY",
+    "SMTP_PASSWORD",
+    "SHOPIFY_CLIENT_SECRET",
+    "TRACKTOR_LEDGER_URL",
+)
 SECRETS = {"TRACKTOR_API_KEY": API_KEY, "SMTP_PASSWORD": "pa55-word-of-plain"}
 
 
@@ -150,3 +160,60 @@ def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_comp
     assert state.is_completed(), state.message
     stored = server.records("deployments", "flow_runs", "automations")
     assert not [secret for secret in SECRETS.values() if secret in stored]
+
+
+def of_the_handbook(title: str) -> str:
+    """A file of the page on deployments."""
+    [block] = [
+        block for block in blocks_of(PROJECT / "docs/how-to/deploy.md") if block.title == title
+    ]
+    return block.code
+
+
+def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_its_runs_complete(
+    folder: Path, server: Server, tmp_path: Path
+) -> None:
+    make_pool(server.client, "terraform", "process")
+    [encoded] = re.findall(r"jsonencode\((.*?)\)\n", of_the_handbook("main.tf"), re.DOTALL)
+    parameters = json.loads(encoded.replace("/tracktor", f"/{NAME}"))
+    assert {"credentials", "orders", "mailer"} <= parameters.keys()
+    [entrypoint] = re.findall(r'entrypoint += "(.+)"', of_the_handbook("main.tf"))
+    # as the provider does it: a flow by its name, and a deployment without a parameter schema
+    flow_id = server.client.create_flow_from_name("E-mail expired exceptions")
+    deployment_id = server.client.create_deployment(
+        flow_id,
+        "from-terraform",
+        entrypoint=entrypoint,
+        work_pool_name="terraform",
+        parameters=parameters,
+        enforce_parameter_schema=False,
+    )
+    run = server.client.create_flow_run_from_deployment(deployment_id)
+    environment = os.environ | {
+        "PREFECT_API_URL": str(server.client.api_url),
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    worker = ("-m", "prefect", "worker", "start", "--pool", "terraform", "--run-once")
+    with running(*worker, log=tmp_path / "worker.log", environment=environment):
+        state = ended(server.client, run.id)
+    assert state.is_completed(), state.message
+    stored = server.records("deployments", "flow_runs")
+    assert not [secret for secret in SECRETS.values() if secret in stored]
+
+
+def test_the_handbooks_ci_needs_prefects_key_and_no_secret_of_the_shop() -> None:
+    workflow = of_the_handbook(".github/workflows/deploy.yml")
+    assert set(re.findall(r"secrets\.(\w+)", workflow)) == {"PREFECT_API_URL", "PREFECT_API_KEY"}
+    [job] = yaml.safe_load(workflow)["jobs"].values()
+    assert job["env"].keys() == {"PREFECT_API_URL", "PREFECT_API_KEY", "TRACKTOR_TIMEZONE"}
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert len(commands) == 3
+    assert not set(VARIABLES_WITH_SECRETS) & set(re.findall(r"[A-Z_]{6,}", workflow))
+
+
+def test_the_handbooks_prefect_yaml_is_the_tested_one() -> None:
+    printed = yaml.safe_load(of_the_handbook("prefect.yaml"))
+    tested = yaml.safe_load(YAML.replace("/plain", "/tracktor").replace("name: yaml", "name: shop"))
+    del tested["deployments"][0]["parameters"]["max_emails"]
+    assert printed == tested

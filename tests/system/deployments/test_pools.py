@@ -12,12 +12,14 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import WorkPool
 from prefect.deployments.runner import RunnerDeployment
 
+from blocks.documents import DOCUMENTS
 from prefect_tracktor import CompletedOrders, NotificationLedger
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
 from prefect_tracktor.errors import Unusable
 from prefect_tracktor.flows import announce_exceptions
-from tests.system.deployments.conftest import Server, make_pool
+from prefect_tracktor.setup.blocks import save_blocks
+from tests.system.deployments.conftest import SECRETS, VARIABLES, Server, make_pool
 
 WHEEL = "prefect-tracktor[postgresql]@https://files.shop.example/prefect_tracktor-0.1.0-py3-none-any.whl"
 PACKAGES = [WHEEL, "psycopg"]
@@ -51,16 +53,59 @@ def test_containers_take_an_image_and_install_packages_as_they_start(
     }
 
 
-def test_managed_infrastructure_has_a_setting_for_packages(client: SyncPrefectClient) -> None:
-    # of Prefect Cloud alone: this server knows no such type, so the setting is made by hand
-    variables = {"image": {"type": "string"}, "env": {}, "pip_packages": {"type": "array"}}
-    template: dict[str, Any] = {
-        "job_configuration": {"env": "{{ env }}"},
-        "variables": {"properties": variables},
-    }
-    pool = WorkPoolCreate(name="managed", type="process", base_job_template=template)
+# of Prefect Cloud alone, as its documentation describes it: this server has no template of the type
+MANAGED = {
+    "job_configuration": {"env": "{{ env }}", "pip_packages": "{{ pip_packages }}"},
+    "variables": {
+        "properties": {
+            "image": {"type": "string"},
+            "env": {"type": "object", "additionalProperties": {"type": "string"}},
+            "pip_packages": {"type": "array", "items": {"type": "string"}},
+        }
+    },
+}
+
+
+@pytest.fixture
+def managed(client: SyncPrefectClient) -> str:
+    pool = WorkPoolCreate(name="managed", type="prefect:managed", base_job_template=MANAGED)
     client.create_work_pool(pool, overwrite=True)
-    assert place_in(client, "managed", "", PACKAGES).job_variables == {"pip_packages": PACKAGES}
+    return pool.name
+
+
+def test_managed_infrastructure_has_a_setting_for_packages(
+    client: SyncPrefectClient, managed: str
+) -> None:
+    somewhere = place_in(client, managed, "", PACKAGES)
+    assert somewhere.job_variables == {"pip_packages": PACKAGES}
+    assert not somewhere.keeps_files
+    assert list(somewhere.remarks) == [], "it has no worker to start"
+
+
+@pytest.mark.usefixtures("environment", "no_deployments")
+def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
+    client: SyncPrefectClient, server: Server, managed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy = ["deploy", "--work-pool", managed, "--only", "expired_exceptions", "reconcile"]
+    assert main([*deploy, "--pip-package", WHEEL]) == 2
+    assert "REFUSED    E-mail expired exceptions/daily: its ledger" in capsys.readouterr().out
+    url = {"TRACKTOR_LEDGER_URL": "postgresql://shop:pa55-of-the-ledger@db.example/ledger"}
+    try:
+        assert save_blocks(VARIABLES | url, DOCUMENTS) == 0
+        assert main([*deploy, "--pip-package", WHEEL]) == 0
+    finally:
+        NotificationLedger().save("tracktor", overwrite=True)
+        CompletedOrders().save("tracktor", overwrite=True)
+    assert server.names() == [
+        "E-mail expired exceptions/daily",
+        "Reconcile manual statuses/nightly",
+    ]
+    made = server["E-mail expired exceptions/daily"]
+    assert (made.work_pool_name, made.pull_steps) == (managed, None)
+    assert made.job_variables == {"pip_packages": [WHEEL]}
+    stored = server.records("deployments", "automations", "work_pools")
+    secrets = [*SECRETS.values(), "pa55-of-the-ledger"]
+    assert not [secret for secret in secrets if secret in stored]
 
 
 def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:

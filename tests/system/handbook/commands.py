@@ -70,6 +70,11 @@ def _until_option(words: list[str]) -> Iterator[str]:
         yield word
 
 
+def _deploy(words: list[str]) -> str:
+    [place] = [at for at, word in enumerate(words) if word == "--pip-package"]
+    return _pip(["pip", "install", words[place + 1]])
+
+
 def _nothing(_words: list[str]) -> str:
     return ""
 
@@ -95,6 +100,8 @@ _CHECKED_ONLY = [
     CheckedOnly("python -m pip install", "likewise", lambda words: _pip(words[2:])),
     CheckedOnly("python -m venv", "likewise", _nothing),
     CheckedOnly("prefect cloud", "there is no account", _prefect),
+    CheckedOnly("prefect work-pool create --type prefect:managed", "likewise", _prefect),
+    CheckedOnly("prefect-tracktor deploy --work-pool managed", "likewise", _deploy),
     CheckedOnly("git clone", "there is no network", _nothing),
     CheckedOnly("docker", "there is no Docker", _nothing),
     CheckedOnly("kubectl", "there is no Kubernetes", _nothing),

@@ -15,7 +15,7 @@ from tests.system.handbook.pages import PAGES, blocks_of, name_of
 from tests.system.handbook.reader import OURS, Reader
 
 # with a Prefect server of its own, of which the page starts every part
-FROM_NOTHING = {"docs/tutorial.md"}
+FROM_NOTHING = {"docs/start.md", "docs/tutorial.md"}
 # to make them takes a second or two
 _NEEDS_BLOCKS = re.compile(
     r"load\(|/tracktor\b|--credentials|prefect-tracktor (?:blocks|serve|deploy)"

@@ -1,0 +1,141 @@
+"""A burst of events starts one run, which reads only the orders that these events name."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
+from prefect.client.schemas.objects import FlowRun
+from prefect.events import Event
+
+from prefect_tracktor import EventOrders, Fulfillment, TracktorCredentials
+from prefect_tracktor.deploy import Shop, saved
+from prefect_tracktor.events import exception_event, fulfillment_event, send_events
+from prefect_tracktor.sandbox import Sandbox
+from prefect_tracktor.sandbox import Shop as SandboxShop
+from tests.support.programs import PROJECT, running, waiting
+from tests.support.serving import make_blocks_of
+from tests.system.deployments.conftest import ended, make_pool
+from tests.system.handbook.pages import blocks_of
+
+PAGE = PROJECT / "docs/how-to/prefect-cloud.md"
+# Prefect may look at a later event first, so the minute before counts as well
+A_MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture(scope="module")
+def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    with Sandbox(SandboxShop(orders=20, expired=0)) as sandbox:
+        yield sandbox
+
+
+def events_of(
+    order_ids: Sequence[int], *, account: str, status: str = "delivered", hours_ago: float = 0
+) -> list[Event]:
+    now = datetime.now(UTC)
+    reached = (now - timedelta(hours=hours_ago)).isoformat()
+    parcels = [
+        Fulfillment.model_validate(
+            {
+                "fulfillment_id": 90_000 + order_id % 1000,
+                "order_id": order_id,
+                "shipment_status": status,
+                "latest_status": {"key": status, "label": status, "datetime": reached},
+            }
+        )
+        for order_id in order_ids
+    ]
+    return [fulfillment_event(parcel, account=account, received=now) for parcel in parcels]
+
+
+def stored(events: Sequence[Event]) -> None:
+    assert send_events(events) == {event.id for event in events}
+
+
+def test_they_are_those_that_events_named_since_then_of_that_account(
+    client: SyncPrefectClient,
+) -> None:
+    stored(events_of([501], account="berlin"))
+    time.sleep(0.1)
+    since = datetime.now(UTC) + A_MINUTE
+    late = events_of([502, 503, 502], account="berlin", status="in_transit", hours_ago=5)
+    exception = Fulfillment(fulfillment_id=7, order_id=504, exception_status="expired")
+    odd = Event(event="tracktor.order.odd", resource={"prefect.resource.id": "tracktor.order.9"})
+    mine = [*late, exception_event(exception, account="berlin", received=datetime.now(UTC)), odd]
+    stored([*mine, *events_of([505], account="alpine")])
+    found = EventOrders(since=since, account="berlin").find_orders()
+    assert sorted(found.order_ids) == [502, 503]
+    assert sorted(EventOrders(since=since).find_orders().order_ids) == [502, 503, 505]
+    nothing = EventOrders(since=datetime.now(UTC) + timedelta(hours=2)).find_orders()
+    assert list(nothing) == []
+    assert "no tracking event has named an order since" in nothing.why_none
+
+
+def test_more_than_a_page_is_read(client: SyncPrefectClient) -> None:
+    since = datetime.now(UTC)
+    order_ids = list(range(1001, 1131))
+    stored(events_of(order_ids, account="many"))
+    found = EventOrders(since=since, account="many").find_orders()
+    assert sorted(found.order_ids) == order_ids
+
+
+def test_a_burst_starts_one_run_that_reads_only_these_orders(
+    client: SyncPrefectClient, tracktor: Sandbox, tmp_path: Path
+) -> None:
+    make_blocks_of(tracktor, tmp_path)
+    make_pool(client, "burst", "process")
+    shop = Shop("tracktor", notify=["delivered"])
+    credentials = saved(TracktorCredentials, shop)
+    made = as_in_the_handbook().deployment(shop)
+    made.work_pool_name = "burst"
+    deployment_id: Any = made.apply()
+    mine = FlowRunFilter(deployment_id=FlowRunFilterDeploymentId(any_=[deployment_id]))
+
+    named = tracktor.shop.order_ids[:5]
+    stored(events_of(named, account=credentials.account))
+    run = the_only_run(client, mine)
+    assert run.expected_start_time is not None
+    assert run.expected_start_time > datetime.now(UTC)
+
+    environment = os.environ | {
+        "PREFECT_API_URL": str(client.api_url),
+        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    worker = ("-m", "prefect", "worker", "start", "--pool", "burst")
+    with running(*worker, log=tmp_path / "worker.log", environment=environment):
+        state = ended(client, run.id)
+    assert state.is_completed(), state.message
+    assert "5 orders read" in (state.message or "")
+    assert the_only_run(client, mine).id == run.id
+
+
+def as_in_the_handbook() -> ModuleType:
+    """The file of the page, with a window that a test can wait for."""
+    [block] = [block for block in blocks_of(PAGE) if block.title == "flows/after_a_burst.py"]
+    module = ModuleType("after_a_burst", "A burst.")
+    code = block.code.replace("timedelta(minutes=5)", "timedelta(seconds=12)")
+    code = code.replace("timedelta(minutes=1)", "timedelta(seconds=1)")
+    exec(compile(code, block.title, "exec"), vars(module))  # noqa: S102  # our own handbook
+    return module
+
+
+def the_only_run(client: SyncPrefectClient, mine: FlowRunFilter) -> FlowRun:
+    for attempt in waiting():
+        with attempt:
+            runs = client.read_flow_runs(flow_run_filter=mine)
+            assert len(runs) == 1
+            return runs[0]
+    raise AssertionError  # not reached: the last attempt raises
