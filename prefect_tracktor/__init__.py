@@ -23,6 +23,7 @@ from prefect_tracktor.errors import (
 )
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.messages.mailer import Mailer, Mode
+from prefect_tracktor.messages.oauth2 import OAuth2
 from prefect_tracktor.messages.template import Brand, EmailTemplate, Words
 from prefect_tracktor.models import (
     Carrier,
@@ -83,6 +84,7 @@ __all__ = [
     "NotFound",
     "NotificationLedger",
     "NotificationRule",
+    "OAuth2",
     "Order",
     "OrderFacts",
     "OrderFile",

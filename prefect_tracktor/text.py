@@ -192,8 +192,9 @@ def hide_login(text: str, *, username: str, password: str) -> str:
 
 
 def _as_sent(user: bytes, secret: bytes) -> tuple[bytes, ...]:
-    """What PLAIN, with and without an identity, and LOGIN encode."""
+    """What PLAIN, with and without an identity, LOGIN and XOAUTH2 encode."""
     return (
+        b"user=" + user + b"\1auth=Bearer " + secret + b"\1\1",
         b"\0" + user + b"\0" + secret,
         user + b"\0" + user + b"\0" + secret,
         user + b"\0" + secret,

@@ -17,6 +17,7 @@ from pydantic import (
 from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
+from prefect_tracktor.messages.oauth2 import OAuth2
 from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.text import refuse_masked
@@ -69,6 +70,7 @@ class Mailer(Block):
         security: How the connection is encrypted.
         username: For the login; empty for none.
         password: For the login.
+        oauth2: Log in with access tokens instead of a password (XOAUTH2).
         reply_to: Where replies go, if not to the sender.
         messages_per_second: How many messages are sent in a second at most; 0 for as many as the
             server takes.
@@ -137,6 +139,11 @@ class Mailer(Block):
         title="Password",
         description="For the login; many providers want one made for this application.",
     )
+    oauth2: OAuth2 = Field(
+        default=OAuth2(),
+        title="OAuth 2.0",
+        description="Log in with access tokens instead of a password, as Microsoft 365 wants it.",
+    )
     reply_to: str = Field(
         default="", title="Reply to", description="Where replies go, if not to the sender."
     )
@@ -195,6 +202,10 @@ class Mailer(Block):
             raise InvalidInput(
                 "port 465 is encrypted from the start: set security to tls, or port to 587"
             )
+        if self.oauth2.is_set and self.password.get_secret_value():
+            raise InvalidInput("password and oauth2 are both set: leave one of them out")
+        if self.oauth2.is_set and not self.username:
+            raise InvalidInput("username is empty: with oauth2 it is the address of the mailbox")
         return self
 
     @property
@@ -218,6 +229,7 @@ class Mailer(Block):
             security=self.security,
             username=self.username,
             password=password,
+            oauth2=self.oauth2,
             verify_certificate=self.verify_certificate,
         )
 

@@ -19,6 +19,7 @@ from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.http.rate_limit import rate_limiter
 from prefect_tracktor.messages.connection import Connection
 from prefect_tracktor.messages.email import validated_address, wire_form
+from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
 from prefect_tracktor.messages.replies import About, Reply
 from prefect_tracktor.text import hide_login, redact
 
@@ -42,9 +43,18 @@ _PAUSES_IN_ALL_SECONDS = 1800.0
 _FAREWELL_SECONDS = 5.0
 
 _NO_PASSWORDS = (
-    "The provider takes no login with a password from this account: allow it there, or use its SMTP"
-    " relay or another provider; XOAUTH2 is not supported."
+    "The provider takes no login with a password from this account: set oauth2 of the Mailer block,"
+    " which logs in with access tokens, and leave the password out."
 )
+_NO_TOKENS = (
+    "The provider takes the access token, but not for this mailbox: username must be the mailbox's"
+    " address. Microsoft 365: the application needs SMTP.SendAsApp with admin consent, its service"
+    " principal access to the mailbox in Exchange Online, and the mailbox authenticated SMTP."
+    " Google: oauth2.scope must be https://mail.google.com/, granted by this very account."
+)
+_XOAUTH2 = "XOAUTH2"
+_LOGIN_REFUSED = 535
+_SIGNS_OF_NO_PASSWORDS = ("5.7.139", "5.7.30", "No suitable authentication method")
 _OF_BLOCK = " of the Mailer block"
 _CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one per app."
 
@@ -66,6 +76,7 @@ class SmtpServer:
     security: Security = Security.STARTTLS
     username: str = ""
     password: str = field(default="", repr=False)
+    oauth2: OAuth2 = field(default=OAuth2(), repr=False)
     verify_certificate: bool = True
 
 
@@ -133,6 +144,7 @@ class MailSession:
         self._patience = _Patience(patience_seconds)
         self._told_of_pauses = False
         self._smtp: Connection | None = None
+        self._secret = server.password
 
     def __enter__(self) -> Self:
         self._warn_of_readable_password()
@@ -296,6 +308,20 @@ class MailSession:
         return self._connect()
 
     def _connect(self) -> Connection:
+        """Connect; an access token that the server refuses may have been revoked: try a new one."""
+        if not self._server.oauth2.is_set:
+            return self._connect_once()
+        try:
+            return self._connect_with_token()
+        except _TokenRefused:
+            forget_token(self._server.oauth2)
+        return self._connect_with_token()
+
+    def _connect_with_token(self) -> Connection:
+        self._secret = access_token(self._server.oauth2)
+        return self._connect_once()
+
+    def _connect_once(self) -> Connection:
         step, remedy = (
             "connecting",
             f"Check host, port and security{_OF_BLOCK}, and the network.",
@@ -310,7 +336,10 @@ class MailSession:
                 )
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
-            if self._server.username:
+            if self._server.oauth2.is_set:
+                step, remedy = "the login with an access token", _NO_TOKENS
+                _log_in(smtp, self._server.username, self._secret)
+            elif self._server.username:
                 step, remedy = "the login", _CHECK_LOGIN
                 smtp.login(self._server.username, self._server.password)
         except (OSError, ValueError) as error:  # ValueError: what smtplib cannot write or decode
@@ -319,14 +348,19 @@ class MailSession:
         return smtp
 
     def _unusable(self, step: str, remedy: str, error: Exception) -> MailServerError:
+        has_token = self._server.oauth2.is_set
         reply = _reply_in(error)
         about = reply.about if reply else About.OTHER
         if about in (About.RATE, About.LIMIT):
             remedy = about.remedy
-        elif _takes_no_passwords(error):
+        elif not has_token and _takes_no_passwords(error):
             remedy = _NO_PASSWORDS
+        elif has_token and isinstance(error, smtplib.SMTPNotSupportedError):
+            remedy = f"Check host and security{_OF_BLOCK}, or log in with a password."
         words = self._words(error).rstrip(".")
-        return MailServerError(
+        is_refused = has_token and reply and reply.code == _LOGIN_REFUSED
+        kind = _TokenRefused if is_refused else MailServerError
+        return kind(
             f"the mail server cannot be used: {step} failed: {words}. {remedy}", about=about
         )
 
@@ -367,13 +401,25 @@ class MailSession:
         words = hide_login(
             words[:_LOOKED_AT_AT_MOST],
             username=self._server.username,
-            password=self._server.password,
+            password=self._secret,
         )
         name = recipient.rpartition("@")[0].strip('"')
         hidden = [recipient]
         if len(name) >= _SHORTEST_HIDDEN_NAME:
             hidden += [name, name.lower()]
         return redact(words, secrets=tuple(hidden))[:_SAID_AT_MOST]
+
+
+class _TokenRefused(MailServerError):
+    """The server does not take an access token."""
+
+
+def _log_in(smtp: Connection, username: str, token: str) -> None:
+    """Log in by XOAUTH2; a refusal comes as a challenge, which an empty line answers."""
+    if _XOAUTH2 not in smtp.esmtp_features.get("auth", "").upper().split():
+        raise smtplib.SMTPNotSupportedError("the server offers no login with XOAUTH2")
+    login = f"user={username}\1auth=Bearer {token}\1\1"
+    smtp.auth(_XOAUTH2, lambda challenge=None: login if challenge is None else "")
 
 
 def _dot_stuffed(content: bytes) -> bytes:
@@ -408,7 +454,7 @@ def _reply_in(error: Exception) -> Reply | None:
 def _takes_no_passwords(error: Exception) -> bool:
     """No method that smtplib has, or Microsoft's word for passwords being switched off."""
     words = str(error)
-    return "5.7.139" in words or "No suitable authentication method" in words
+    return any(sign in words for sign in _SIGNS_OF_NO_PASSWORDS)
 
 
 def _is_loopback(host: str) -> bool:

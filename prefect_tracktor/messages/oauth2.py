@@ -1,0 +1,289 @@
+"""OAuth 2.0 for mail servers: access tokens, kept until shortly before they expire."""
+
+import json
+import re
+import time
+from http import HTTPStatus
+from typing import Any, Self
+from urllib.parse import urlencode
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from prefect_tracktor.errors import InvalidInput, MailServerError
+from prefect_tracktor.forms import in_order
+from prefect_tracktor.messages.posting import Answer, poster, words_of
+from prefect_tracktor.messages.replies import About
+from prefect_tracktor.text import refuse_masked
+from prefect_tracktor.validation import checked_address
+
+_SECONDS_FOR_A_TOKEN = 30
+_RENEWED_BEFORE_SECONDS = 120
+# where the endpoint does not say how long a token lasts
+_USUAL_SECONDS = 600
+_LONGEST_SECONDS = 86_400
+
+_ERROR = re.compile(r"[a-z_]{1,60}")
+_MICROSOFTS_CODE = re.compile(r"AADSTS\d{3,8}")
+_TOKEN = re.compile(r"[\x21-\x7e]{1,20000}")
+
+
+def _in_a_form(schema: dict[str, Any]) -> None:
+    in_order(schema)
+    # in place of the class's own words
+    schema["title"] = "OAuth 2.0"
+    schema["description"] = "A login with access tokens, as Microsoft 365 wants it. Empty: none."
+
+
+class OAuth2(BaseModel):
+    """A login with access tokens instead of a password, for Microsoft 365, Google and others.
+
+    With a refresh token it acts for the account that granted it. Without one it uses the client
+    credentials, as applications do in Microsoft 365.
+
+    Attributes:
+        token_endpoint: Where access tokens are issued.
+        client_id: The application's id at the provider.
+        client_secret: The application's secret.
+        refresh_token: What the mailbox's owner granted to the application; empty for client
+            credentials.
+        scope: What the token is for, as the provider writes it.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid; the message never repeats a secret.
+
+    Example:
+        >>> OAuth2(
+        ...     token_endpoint="https://login.microsoftonline.com/TENANT/oauth2/v2.0/token",
+        ...     client_id="6731de76-14a6-49ae-97bc-6eba6914391e",
+        ...     client_secret="from-the-app-registration",
+        ...     scope="https://outlook.office365.com/.default",
+        ... ).grant
+        'client_credentials'
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra=_in_a_form,
+    )
+
+    token_endpoint: str = Field(
+        default="",
+        title="Token endpoint",
+        description="Where access tokens are issued, as the provider's documentation says.",
+        examples=["https:// ... /oauth2/v2.0/token"],
+    )
+    client_id: str = Field(
+        default="",
+        title="Client id",
+        description="The application's id at the provider.",
+        examples=["6731de76-14a6-49ae-97bc-6eba6914391e"],
+    )
+    client_secret: SecretStr = Field(
+        default=SecretStr(""),
+        title="Client secret",
+        description="The application's secret, and not the secret's id.",
+    )
+    refresh_token: SecretStr = Field(
+        default=SecretStr(""),
+        title="Refresh token",
+        description="What the mailbox's owner granted to the application. Empty: the application"
+        " acts for itself, with client credentials.",
+    )
+    scope: str = Field(
+        default="",
+        title="Scope",
+        description="What the token is for, as the provider writes it; several with blanks"
+        " between them.",
+    )
+
+    @field_validator("token_endpoint")
+    @classmethod
+    def _endpoint_is_safe(cls, value: str) -> str:
+        return checked_address(value.strip(), field="token_endpoint") if value else ""
+
+    @model_validator(mode="after")
+    def _nothing_is_missing(self) -> Self:
+        secrets = (self.client_secret, self.refresh_token)
+        is_secret = any(secret.get_secret_value() for secret in secrets)
+        if not (self.is_set or is_secret or self.client_id or self.scope):
+            return self
+        if not (self.token_endpoint and self.client_id):
+            raise InvalidInput("token_endpoint and client_id must both be set to log in by OAuth2")
+        if not is_secret:
+            raise InvalidInput("client_secret is empty: set it, or a refresh_token")
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it is used."""
+        return bool(self.token_endpoint)
+
+    @property
+    def grant(self) -> str:
+        """How tokens are asked for."""
+        has_one = bool(self.refresh_token.get_secret_value())
+        return "refresh_token" if has_one else "client_credentials"
+
+    @property
+    def form(self) -> dict[str, str]:
+        """What the token endpoint is asked."""
+        asked = {"grant_type": self.grant, "client_id": self.client_id, "scope": self.scope}
+        for field in ("client_secret", "refresh_token"):
+            asked[field] = getattr(self, field).get_secret_value()
+            refuse_masked(asked[field], field=f"oauth2.{field}")
+        return {name: value for name, value in asked.items() if value}
+
+
+# of this process: the token, and until when it is good
+_tokens: dict[OAuth2, tuple[str, float]] = {}
+
+
+def access_token(oauth2: OAuth2) -> str:
+    """A token that is still good for a while; asked for if there is none."""
+    token, good_until = _tokens.get(oauth2, ("", 0.0))
+    if time.monotonic() < good_until:
+        return token
+    token, seconds = _read(_asked(oauth2), oauth2)
+    # a token that lasts no longer than the margin is used, and asked for again next time
+    _tokens[oauth2] = token, time.monotonic() + seconds - _RENEWED_BEFORE_SECONDS
+    return token
+
+
+def forget_token(oauth2: OAuth2) -> None:
+    """Ask for a new one next time."""
+    _tokens.pop(oauth2, None)
+
+
+def _asked(oauth2: OAuth2) -> Answer:
+    try:
+        with poster(seconds=_SECONDS_FOR_A_TOKEN) as endpoint:
+            return endpoint.send(
+                "POST",
+                oauth2.token_endpoint,
+                headers={
+                    "content-type": "application/x-www-form-urlencoded",
+                    "accept": "application/json",
+                    "accept-encoding": "identity",
+                },
+                body=urlencode(oauth2.form).encode(),
+            )
+    except httpx.HTTPError as error:
+        raise _no_token(
+            f"the token endpoint does not answer ({words_of(error)})",
+            "Check oauth2.token_endpoint of the Mailer block, and the network.",
+        ) from None
+
+
+def _read(answer: Answer, oauth2: OAuth2) -> tuple[str, float]:
+    said = _said(answer)
+    token = said.get("access_token")
+    if answer.status != HTTPStatus.OK or not token:
+        raise _refused(answer, said, oauth2)
+    if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        raise _no_token(
+            "the token endpoint's answer has no usable access_token",
+            "Check oauth2.token_endpoint of the Mailer block.",
+        )
+    return token, _seconds(said.get("expires_in"))
+
+
+def _said(answer: Answer) -> dict[str, Any]:
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(value)  # type: ignore[arg-type]  # some write it as a text
+    except (TypeError, ValueError, OverflowError):
+        return _USUAL_SECONDS
+    return min(seconds, _LONGEST_SECONDS) if seconds > 0 else _USUAL_SECONDS
+
+
+def _refused(answer: Answer, said: dict[str, Any], oauth2: OAuth2) -> MailServerError:
+    error = str(said.get("error", ""))
+    error = error if _ERROR.fullmatch(error) else ""
+    code = _MICROSOFTS_CODE.search(str(said.get("error_description", "")))
+    names = [error, code[0] if code else ""]
+    # an answer that is no OAuth may be anything, and is not shown
+    shown = " ".join(filter(None, [str(answer.status), *names]))
+    about = About.RATE if answer.status == HTTPStatus.TOO_MANY_REQUESTS else About.LOGIN
+    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error == "temporarily_unavailable":
+        about = About.OTHER
+    return _no_token(
+        f"the token endpoint refuses the login: {shown}", _remedy(names, about, oauth2), about
+    )
+
+
+def _no_token(problem: str, remedy: str, about: About = About.OTHER) -> MailServerError:
+    return MailServerError(
+        f"the mail server cannot be used: there is no access token: {problem}. {remedy}",
+        about=about,
+    )
+
+
+_CONSENT = "Grant the application its permission (admin consent), and sign in anew."
+_ID = "Check oauth2.client_id: no application with this id is known there, or it is disabled."
+_WRONG_ONE = (
+    "Check oauth2.client_secret: it must be the secret's value, not its id, and must not have"
+    " expired; if it has, make a new one at the provider."
+)
+_TENANT = "Check oauth2.token_endpoint: it must hold the id of your own tenant (directory)."
+_SCOPE = "Check oauth2.scope"
+_APP_SCOPE = f"{_SCOPE}: with client credentials it is https://outlook.office365.com/.default."
+_POLICY = (
+    "A policy of the tenant (conditional access, multi-factor) blocks the sign-in: have the"
+    " administrator allow it, or use client credentials."
+)
+_REFRESH = (
+    "Make a new oauth2.refresh_token: it has expired, was revoked, or was issued to another"
+    " client_id. Google ends those of an app in the state Testing after 7 days."
+)
+# Microsoft's own codes say more than OAuth's, and come first
+_REMEDIES = {
+    "AADSTS7000215": _WRONG_ONE,
+    "AADSTS7000222": _WRONG_ONE,
+    "AADSTS7000218": "Set oauth2.client_secret: the application needs one.",
+    "AADSTS700016": f"{_ID} {_TENANT}",
+    "AADSTS7000112": _ID,
+    "AADSTS90002": _TENANT,
+    "AADSTS900023": _TENANT,
+    "AADSTS65001": _CONSENT,
+    "AADSTS500011": _APP_SCOPE,
+    "AADSTS70011": _APP_SCOPE,
+    "AADSTS1002012": _APP_SCOPE,
+    "AADSTS700082": _REFRESH,
+    "AADSTS50173": _REFRESH,
+    "AADSTS50076": _POLICY,
+    "AADSTS50079": _POLICY,
+    "AADSTS53003": _POLICY,
+    "invalid_client": f"{_WRONG_ONE} {_ID}",
+    "deleted_client": _ID,
+    "disabled_client": _ID,
+    "invalid_grant": _REFRESH,
+    "invalid_scope": f"{_SCOPE}: the provider does not know it, or does not allow it here.",
+    "access_denied": _CONSENT,
+    "consent_required": _CONSENT,
+    "interaction_required": _POLICY,
+    "admin_policy_enforced": "Have the Google Workspace administrator trust the application.",
+    "org_internal": "The application is for accounts of another organization only.",
+    "unauthorized_client": "Allow this grant for the application at the provider, and see that the"
+    " refresh token was issued to this client_id.",
+    "unsupported_grant_type": "The provider knows no client credentials for mail, or no refresh"
+    " tokens: set oauth2.refresh_token, or leave it out.",
+}
+
+
+def _remedy(names: list[str], about: About, oauth2: OAuth2) -> str:
+    if about is not About.LOGIN:
+        return "Nothing was sent; the next run tries again."
+    known = next((_REMEDIES[name] for name in reversed(names) if name in _REMEDIES), "")
+    if known == _REFRESH and oauth2.grant == "client_credentials":
+        known = f"{_WRONG_ONE} {_APP_SCOPE}"
+    return known or "Check token_endpoint, client_id and client_secret of the Mailer's oauth2."

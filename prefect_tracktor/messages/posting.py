@@ -1,0 +1,79 @@
+"""HTTP requests of channels and token endpoints: one deadline, no redirects, short answers."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import anyio
+import httpx
+
+from prefect_tracktor.http import blocking
+from prefect_tracktor.text import public_words
+
+_SECONDS_TO_CONNECT = 10
+_LONGEST_ANSWER = 64 * 1024
+
+# before any of the request was sent
+NOT_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.LocalProtocolError,
+    httpx.UnsupportedProtocol,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, with as much of its body as is looked at."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """A connection that is kept for many requests."""
+
+    _client: httpx.AsyncClient
+    seconds: float
+
+    def send(
+        self, method: str, address: str, *, headers: Mapping[str, str], body: bytes = b""
+    ) -> Answer:
+        """Send a request; whatever the server does, it ends."""
+        return blocking.run(self._send(method, address, headers, body))
+
+    async def _send(
+        self, method: str, address: str, headers: Mapping[str, str], body: bytes
+    ) -> Answer:
+        try:
+            with anyio.fail_after(self.seconds):
+                async with self._client.stream(
+                    method, address, headers=headers, content=body
+                ) as response:
+                    said = b""
+                    async for part in response.aiter_raw():
+                        said += part
+                        if len(said) > _LONGEST_ANSWER:
+                            break
+                    return Answer(response.status_code, response.headers, said[:_LONGEST_ANSWER])
+        except TimeoutError:
+            raise httpx.ReadTimeout("no whole answer in time") from None
+
+
+@contextmanager
+def poster(*, seconds: float) -> Iterator[Poster]:
+    """Connect when the first request is sent."""
+    client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=_SECONDS_TO_CONNECT))
+    try:
+        yield Poster(client, seconds)
+    finally:
+        blocking.run(client.aclose())
+
+
+def words_of(error: httpx.HTTPError) -> str:
+    """What went wrong, without anybody's data."""
+    return f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")
