@@ -10,6 +10,7 @@ from prefect_tracktor.errors import (
     APIConnectionError,
     AuthenticationError,
     BatchFailed,
+    ChannelError,
     IncompleteRun,
     InvalidInput,
     InvalidResponse,
@@ -22,6 +23,7 @@ from prefect_tracktor.errors import (
     UnprocessableValue,
 )
 from prefect_tracktor.http.limits import TransportLimits
+from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.oauth2 import OAuth2
 from prefect_tracktor.messages.template import Brand, EmailTemplate, Words
@@ -66,6 +68,7 @@ __all__ = [
     "BatchFailed",
     "Brand",
     "Carrier",
+    "ChannelError",
     "CompletedOrders",
     "Condition",
     "DesiredStatus",
@@ -74,6 +77,7 @@ __all__ = [
     "ExceptionStatus",
     "Failure",
     "Fulfillment",
+    "HttpChannel",
     "IncompleteRun",
     "InvalidInput",
     "InvalidResponse",

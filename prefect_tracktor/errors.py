@@ -225,20 +225,29 @@ class LedgerReplaced(TracktorError):
         super().__init__(message, may_have_arrived=False)
 
 
-class MailServerError(TracktorError):
-    """The mail server cannot be used for any message: unreachable, wrong login, sender refused.
+class ChannelError(TracktorError):
+    """A channel cannot be used for any message: unreachable, moved, or it refuses the account.
 
     Attributes:
-        about: What its refusal is about, such as `rate` or `login`, as `messages.replies` reads it.
+        about: What its refusal is about, such as `rate` or `login`.
 
     Example:
-        >>> MailServerError("wrong password", about="login").may_have_arrived
+        >>> ChannelError("wrong key", about="login").may_have_arrived
         False
     """
 
     def __init__(self, message: str, *, about: str = "other") -> None:
         super().__init__(message, may_have_arrived=False)
         self.about = about
+
+
+class MailServerError(ChannelError):
+    """The mail server cannot be used for any message: unreachable, wrong login, sender refused.
+
+    Example:
+        >>> issubclass(MailServerError, ChannelError)
+        True
+    """
 
 
 class TemplateError(TracktorError, ValueError):

@@ -17,6 +17,7 @@ from prefect_tracktor.conditions import (
     conditions_of,
 )
 from prefect_tracktor.errors import InvalidResponse
+from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.messages.words import About
 from prefect_tracktor.models import (
@@ -56,6 +57,7 @@ class NotificationRule(BaseModel):
         per: `parcel`: each parcel is news. `order`: once for the whole order, when all of its
             parcels meet the rule.
         template: The e-mail's words; by default those for the condition.
+        channel: Post the notice through this channel instead of an e-mail.
         times: How often to tell, as long as the condition lasts.
         repeat_after_days: How long after a notice the next one is sent.
         tags: Only orders with one of these tags, as their source knows them; empty for all.
@@ -107,6 +109,11 @@ class NotificationRule(BaseModel):
         title="Template",
         description="The e-mail's words; without it those for the condition.",
     )
+    channel: HttpChannel | None = Field(
+        default=None,
+        title="Channel",
+        description="Where the notice is posted to. Without it: an e-mail.",
+    )
     times: int = Field(
         default=1,
         ge=1,
@@ -135,6 +142,11 @@ class NotificationRule(BaseModel):
 
     @model_validator(mode="after")
     def _order_has_statuses(self) -> Self:
+        if self.template is not None and self.channel is not None:
+            raise ValueError(
+                "template: it is for e-mails, and this rule has a channel; write its words into the"
+                " channel's body"
+            )
         if self.per == "order" and any(name.startswith("exception") for name in self.when):
             raise ValueError(
                 "per: an exception is about a parcel; write parcel, or name statuses in when"
@@ -279,6 +291,15 @@ class _Chooser:
 def _is_ambiguous(order: Order) -> bool:
     """Whether one rule's exceptions would tell another's what the vendor's label means."""
     return any(parcel.exception_status == NEEDS_ATTENTION for parcel in order.fulfillments)
+
+
+def channels_of(rules: Sequence[NotificationRule]) -> list[HttpChannel | None]:
+    """The channels of rules, each once; `None` for e-mail."""
+    channels: list[HttpChannel | None] = []
+    for rule in rules:
+        if rule.channel not in channels:  # blocks have no hash
+            channels.append(rule.channel)
+    return channels
 
 
 def one_parcel_each(choose: Choose) -> Choose:

@@ -7,14 +7,15 @@ from typing import Any
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer
-from prefect_tracktor.rules import NotificationRule, chooser
+from prefect_tracktor.rules import NotificationRule, channels_of, chooser
 from prefect_tracktor.runs.answers import needs_of
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import carry_out_all
 from prefect_tracktor.runs.notify import NotifyJob, mail_job
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
-from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.runs.report import MailReport, merged
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
@@ -35,6 +36,9 @@ def notify_customers(
 ) -> MailReport:
     """Tell customers what rules say about their orders' conditions, each notice once.
 
+    A rule without a channel sends e-mails. A channel that cannot be used keeps no other from
+    telling; the run fails in the end.
+
     No notice of an earlier stage is sent after one of a later stage. A customer gets a few messages
     a day at most, as the ledger says; the rest is deferred.
 
@@ -45,21 +49,21 @@ def notify_customers(
         rules: What to tell, and when.
         thresholds: After how many days a parcel or an order is late.
         dry_run: Show who would be told what, and send nothing.
-        max_emails: If more messages than this are due, none is sent.
+        max_emails: If more messages than this are due in a channel, none is sent through it.
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
             report counts those that are left out.
         reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
-        What was found and done.
+        What was found and done, through all channels.
 
     Raises:
         InvalidInput: An argument is invalid, two rules have the same name, the account has no such
             status, or `orders` names none; nothing was sent.
-        LimitExceeded: More than `max_emails` messages are due; nothing was sent.
+        LimitExceeded: More than `max_emails` messages are due in a channel; it sent nothing.
         LedgerReplaced: The account used another ledger before; nothing was sent.
-        TemplateError: A template fails for every order; nothing was sent.
-        MailServerError: The mail server cannot be used; nothing was sent.
+        TemplateError: A template fails for every order; the channel sent nothing.
+        ChannelError: The mail server or a channel cannot be used; it sent nothing.
         IncompleteRun: All that could be done was done, and something is left. Its `report` says
             what.
 
@@ -75,7 +79,7 @@ def notify_customers(
         ()
     """
     calls = checked_rules(credentials, rules)
-    job = notifying(
+    jobs = notifying(
         credentials,
         mailer,
         rules,
@@ -85,8 +89,9 @@ def notify_customers(
         include_cancelled=include_cancelled,
         reading=reading,
     )
-    scan = Scan(credentials, orders, reading, calls=calls, needs=job.needs)
-    return carry_out(scan, job, watchers=[ExceptionStats()])
+    scan = Scan(credentials, orders, reading, calls=calls, needs=jobs[0].needs)
+    watchers = [ExceptionStats()]
+    return merged(carry_out_all(scan, jobs, watchers=watchers, combine=merged))
 
 
 def notifying(
@@ -97,17 +102,22 @@ def notifying(
     thresholds: Thresholds,
     include_cancelled: bool,
     **options: Any,
-) -> NotifyJob[MailReport]:
-    """The job of telling customers what rules say."""
-    choose = chooser(
-        rules, datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
-    )
-    return mail_job(
-        credentials,
-        mailer,
-        choose,
-        title="Customers to be notified",
-        key="notify-customers",
-        needs=needs_of([name for rule in rules for name in rule.when]),
-        **options,
-    )
+) -> list[NotifyJob[MailReport]]:
+    """The jobs of telling customers what rules say, one for each channel."""
+    needs = needs_of([name for rule in rules for name in rule.when])
+    now = datetime.now(UTC)
+
+    def job(channel: HttpChannel | None) -> NotifyJob[MailReport]:
+        own = [rule for rule in rules if rule.channel == channel]
+        return mail_job(
+            credentials,
+            mailer,
+            chooser(own, now, thresholds=thresholds, include_cancelled=include_cancelled),
+            channel=channel,
+            title=f"Customers to be notified through {channel.host if channel else 'e-mail'}",
+            key=f"notify-customers-{channel.slug}" if channel else "notify-customers",
+            needs=needs,
+            **options,
+        )
+
+    return [job(channel) for channel in channels_of(rules)]

@@ -19,7 +19,7 @@ from prefect_tracktor.runs.engine import Job, carry_out_all
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
-from prefect_tracktor.runs.report import MailReport, RunReport
+from prefect_tracktor.runs.report import MailReport, RunReport, merged
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
@@ -57,7 +57,9 @@ class WatchReport(BaseModel):
             DigestReport: "digest",
             ExportReport: "export",
         }
-        return cls(**{kinds[type(report)]: report for report in reports})
+        customers = [report for report in reports if type(report) is MailReport]
+        named = {kinds[type(report)]: report for report in reports}
+        return cls(**named | ({"customers": merged(customers)} if customers else {}))
 
     @property
     def parts(self) -> dict[str, RunReport]:
@@ -149,7 +151,7 @@ def watch_shop(
     telling = same | {"include_cancelled": include_cancelled, "reading": reading}
     jobs: list[Job[Any, Any]] = []
     if rules and mailer:
-        jobs.append(notifying(credentials, mailer, rules, max_emails=max_emails, **telling))
+        jobs += notifying(credentials, mailer, rules, max_emails=max_emails, **telling)
     if announce:
         jobs.append(announcing(credentials, own, announce, max_events=max_events, **telling))
     if digest:

@@ -5,14 +5,16 @@ costs; what would cost too much at once is refused before it is made. So a templ
 ever, doubles a text, or calls itself ends with an error that has its line.
 """
 
+import json
 import re
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import date
 from functools import lru_cache, wraps
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import (
     StrictUndefined,
@@ -32,6 +34,9 @@ from prefect_tracktor.errors import InvalidInput, TemplateError
 from prefect_tracktor.messages.values import one_line, web_address
 
 LONGEST_PART = 1_000_000
+
+# of values: not at all, as HTML, or as the inside of a JSON string
+Escaping = bool | Literal["json"]
 
 _BUDGET = 10_000_000
 _STEP = 50
@@ -105,17 +110,19 @@ def within_limits() -> Iterator[None]:
         _budget.reset(token)
 
 
-def environment(*, escape: bool) -> "LimitedEnvironment":
+def environment(*, escape: Escaping) -> "LimitedEnvironment":
     """Make an environment."""
     made = LimitedEnvironment(
         undefined=StrictUndefined,
-        autoescape=escape,
-        finalize=_known_or_nothing,
+        autoescape=escape is True,
+        finalize=_in_json if escape == "json" else _known_or_nothing,
         trim_blocks=True,
         lstrip_blocks=True,
         optimized=False,  # nothing is worked out before there is a budget
     )
     made.globals = {"range": made.globals["range"]}
+    if escape == "json":
+        made.filters["tojson"] = _to_json
     made.filters = {name: _limited(name, function) for name, function in made.filters.items()}
     made.filters |= {"_counted": _counted, "_spent": _spent, "_bounded": _bounded}
     return made
@@ -207,6 +214,29 @@ def _known_or_nothing(_context: Any, value: Any) -> Any:
     return value if isinstance(value, str) else text
 
 
+class _Json(str):
+    """Whole JSON, and not the inside of a string."""
+
+    __slots__ = ()
+
+
+@pass_context
+def _in_json(context: Any, value: Any) -> str:
+    """No value of an order can end the string that it stands in."""
+    text = str(_known_or_nothing(context, value))
+    return text if isinstance(value, _Json) else json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _to_json(value: Any) -> _Json:
+    return _Json(json.dumps(value, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError("no JSON")
+
+
 def _counted(items: Iterable[Any]) -> Iterator[Any]:
     for item in items:
         _budget.get().spend(_STEP)
@@ -288,7 +318,7 @@ def _too_large() -> TooMuch:
     return TooMuch("it makes a text or a number larger than any message needs")
 
 
-def check_template(field: str, source: str, names: Collection[str], *, escape: bool) -> None:
+def check_template(field: str, source: str, names: Collection[str], *, escape: Escaping) -> None:
     """Refuse a template that has a fault, or uses a name that it is not given."""
     environment = _environment(escape=escape)
     try:
@@ -308,7 +338,14 @@ def check_template(field: str, source: str, names: Collection[str], *, escape: b
         raise InvalidInput(f"{field}: a template stands alone; write out what it includes")
 
 
-def render_template(field: str, source: str, context: dict[str, Any], *, escape: bool) -> str:
+def render_template(
+    field: str,
+    source: str,
+    context: dict[str, Any],
+    *,
+    escape: Escaping,
+    block: str = "EmailTemplate",
+) -> str:
     """Render a template within limits."""
     if not escape and "{" not in source and len(source) < LONGEST_PART:
         return source  # nothing to fill in
@@ -317,28 +354,32 @@ def render_template(field: str, source: str, context: dict[str, Any], *, escape:
             part = _compiled(source, escape=escape).render(context)
             refuse_too_long(part)
     except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, call a number ...
-        raise failure(field, context["order"].order_id, _diagnosis(wrong, source)) from None
+        problem = _diagnosis(wrong, source)
+        raise failure(field, context["order"].order_id, problem, block=block) from None
     return part
 
 
-def failure(field: str, order_id: int, problem: str) -> TemplateError:
+def failure(
+    field: str, order_id: int, problem: str, *, block: str = "EmailTemplate"
+) -> TemplateError:
     """The error that a part of a message cannot be written."""
+    whose = "the e-mail template's" if block == "EmailTemplate" else f"the {block}'s"
     return TemplateError(
-        f"the e-mail template's {field} fails for order {order_id}: {problem}. Nothing was sent:"
-        " correct the EmailTemplate block.",
+        f"{whose} {field} fails for order {order_id}: {problem}. Nothing was sent: correct the"
+        f" {block} block.",
         may_have_arrived=False,
     )
 
 
-@lru_cache(maxsize=2)
-def _environment(*, escape: bool) -> LimitedEnvironment:
+@lru_cache(maxsize=3)
+def _environment(*, escape: Escaping) -> LimitedEnvironment:
     made = environment(escape=escape)
     made.filters |= {"web_address": web_address, "one_line": one_line}
     return made
 
 
 @lru_cache(maxsize=1024)
-def _compiled(source: str, *, escape: bool) -> Template:
+def _compiled(source: str, *, escape: Escaping) -> Template:
     return _environment(escape=escape).compiled(source)
 
 

@@ -97,9 +97,15 @@ class Delivery:
     reason: str = ""
     about: About = field(default=About.OTHER, compare=False, repr=False)
     kind: str = field(default="", compare=False, repr=False)
+    advice: str = field(default="", compare=False, repr=False)
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do."""
+        return self.advice or self.about.remedy
 
 
-class _Patience:
+class Patience:
     """Pauses before further tries, each longer than the last, and bounded in total."""
 
     def __init__(self, seconds: float) -> None:
@@ -112,11 +118,11 @@ class _Patience:
         self._left = self._seconds
         self._next = _FIRST_PAUSE_SECONDS
 
-    def pause(self) -> bool:
+    def pause(self, at_least: float = 0) -> bool:
         """Wait, or say that it has been waited long enough."""
         jitter = random.uniform(1, 1.5)  # noqa: S311  # not a secret
-        seconds = min(self._next * jitter, self._left, self._in_all)
-        if seconds <= 0:
+        seconds = min(max(self._next * jitter, at_least), self._left, self._in_all)
+        if seconds <= 0 or seconds < at_least:
             return False
         time.sleep(seconds)
         self._left -= seconds
@@ -141,7 +147,7 @@ class MailSession:
         self._server = server
         self._timeout = timeout_seconds
         self._rate = messages_per_second
-        self._patience = _Patience(patience_seconds)
+        self._patience = Patience(patience_seconds)
         self._told_of_pauses = False
         self._smtp: Connection | None = None
         self._secret = server.password

@@ -17,16 +17,18 @@ from prefect.runtime import flow_run
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import (
+    ChannelError,
     InvalidInput,
     InvalidResponse,
     LedgerError,
     LedgerReplaced,
-    MailServerError,
     TemplateError,
     TracktorError,
 )
 from prefect_tracktor.messages.channel import Channel, MailChannel
+from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
+from prefect_tracktor.messages.posts import PostChannel
 from prefect_tracktor.models import Fulfillment, Order, OrderFacts
 from prefect_tracktor.reporting import label_of, publish_message
 from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
@@ -181,7 +183,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             return  # it connects when it sends
         try:
             self._channel.check()
-        except MailServerError as unusable:
+        except ChannelError as unusable:
             if not self.dry_run:
                 raise
             self._note(f"A run that sends would stop: {unusable}")
@@ -525,15 +527,18 @@ def mail_job(
     *,
     dry_run: bool,
     max_emails: int,
+    channel: HttpChannel | None = None,
     **options: Any,
 ) -> NotifyJob[MailReport]:
-    """Tell customers by e-mail, as a mailer does and as its mode lets it."""
+    """Tell customers by e-mail, or through a channel, as its mode lets it."""
+    secret = credentials.uuid.lower().encode()
+    mode = channel.mode if channel else mailer.mode
     return NotifyJob(
         credentials,
         LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
-        MailChannel(mailer, credentials.uuid.lower().encode()),
+        PostChannel(channel, secret) if channel else MailChannel(mailer, secret),
         choose,
-        dry_run=dry_run or mailer.mode not in {Mode.LIVE, Mode.REHEARSAL},
+        dry_run=dry_run or mode not in {Mode.LIVE, Mode.REHEARSAL},
         limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
         **options,
     )

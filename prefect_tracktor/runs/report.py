@@ -1,7 +1,7 @@
 """What flows return: typed reports, derived from the cases of a run, each figure in one place."""
 
-from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -225,6 +225,27 @@ class MailReport(RunReport):
     def superseded(self) -> tuple[int, ...]:
         """Those whose message was not sent, as their parcels moved on after they were read."""
         return self.ids(Outcome.SUPERSEDED)
+
+
+def merged(reports: Sequence[Any]) -> MailReport:
+    """One report of several channels that were told on one reading."""
+    first: MailReport = reports[0]
+    modes = {report.mode for report in reports}
+    # each counts the reading; what a channel read again beside it is its own
+    reading = min(report.calls for report in reports)
+    return first.model_copy(
+        update={
+            "dry_run": all(report.dry_run for report in reports),
+            "mode": next((m for m in ("live", "rehearsal") if m in modes), first.mode),
+            "calls": reading + sum(report.calls - reading for report in reports),
+            "failed": tuple(dict.fromkeys(f for report in reports for f in report.failed)),
+            "cases": tuple(case for report in reports for case in report.cases),
+            "error": sentences(*dict.fromkeys(report.error for report in reports)),
+            "suspicion": next((r.suspicion for r in reports if r.suspicion), ""),
+            "advice": sentences(*dict.fromkeys(report.advice for report in reports)),
+            "notes": tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+        }
+    )
 
 
 class StatusReport(RunReport):

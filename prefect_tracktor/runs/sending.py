@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from prefect_tracktor.errors import MailServerError
+from prefect_tracktor.errors import ChannelError
 from prefect_tracktor.messages.channel import Channel, Message, Session
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
@@ -117,7 +117,7 @@ class Sending:
         messages = [notice.message for notice in ready if notice.message]
         try:
             deliveries = session.send(messages) if messages else []
-        except MailServerError as down:
+        except ChannelError as down:
             for notice in ready:
                 self._give_back(notice)
                 notice.end(Outcome.DEFERRED, str(down))
@@ -162,7 +162,7 @@ class Sending:
         notice.end(outcome, delivery.reason)
         if outcome is Outcome.DEFERRED and delivery.about is not About.RECIPIENT:
             said = delivery.reason.rstrip(".")
-            self.advice = f"{self.channel.server} said: {said}. {delivery.about.remedy}"
+            self.advice = f"{self.channel.server} said: {said}. {delivery.remedy}"
         return self._answers.reason_to_stop(delivery)
 
     def _give_back(self, notice: Notice) -> None:
@@ -248,7 +248,7 @@ class _Answers:
             if self.equal >= _EQUAL_ANSWERS
             else f"took none of {self.in_a_row} messages in a row, and answered the last"
         )
-        return f"{self.server} {answered}: {delivery.reason.rstrip('.')}. {delivery.about.remedy}"
+        return f"{self.server} {answered}: {delivery.reason.rstrip('.')}. {delivery.remedy}"
 
     def _count(self, kind: str) -> None:
         self.in_a_row += 1
@@ -260,8 +260,8 @@ class _Answers:
         if self.refusals < _REFUSALS_IN_A_ROW:
             return ""
         return (
-            f"{self.server} says of {self.refusals} addresses in a row that they take no mail:"
-            f" {delivery.reason.rstrip('.')}. {About.RECIPIENT.remedy}"
+            f"{self.server} refused {self.refusals} messages in a row because of their recipients:"
+            f" {delivery.reason.rstrip('.')}. {delivery.remedy}"
         )
 
     def _uncertain(self, delivery: Delivery) -> str:
@@ -269,8 +269,8 @@ class _Answers:
             return ""
         return (
             f"{self.uncertain} messages may or may not have been taken by {self.server}:"
-            f" {delivery.reason.rstrip('.')}. If a mail filter or virus scanner stands between,"
-            " have it let these messages pass."
+            f" {delivery.reason.rstrip('.')}. If a filter or virus scanner stands between, have it"
+            " let these messages pass."
         )
 
 

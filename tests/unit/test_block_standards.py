@@ -78,6 +78,7 @@ def test_every_block_is_found() -> None:
     assert [block.__name__ for block in OF_THE_PACK] == [
         "CompletedOrders",
         "EmailTemplate",
+        "HttpChannel",
         "Mailer",
         "NotificationLedger",
         "OrderFile",

@@ -1,0 +1,386 @@
+"""The block `HttpChannel`: notices as HTTP requests, such as for SMS, chat and marketing."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+from urllib.parse import urlencode
+
+import httpx
+from prefect.blocks.core import Block
+from prefect.types import SecretDict
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+
+from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.conditions import Condition
+from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
+from prefect_tracktor.messages.mailer import Mode
+from prefect_tracktor.messages.posting import poster, words_of
+from prefect_tracktor.messages.rendering import check_template, failure, render_template
+from prefect_tracktor.messages.values import tracking_page_address
+from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.text import refuse_masked
+from prefect_tracktor.validation import checked_address
+from prefect_tracktor.webhooks.subscriptions import host_of
+
+_BLOCK = "HttpChannel"
+_FORM = "application/x-www-form-urlencoded"
+_JSON = re.compile(r"application/([\w.+-]+\+)?json")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
+_OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect"}
+_NAMES = (
+    *("order", "fulfillments", "condition", "conditions"),
+    *("recipient", "tracking_page", "key"),
+)
+_SECONDS_FOR_A_CHECK = 10
+
+
+class HttpChannel(Block):
+    """Where notices are posted to, and what they say.
+
+    A new channel is in dry run: nothing is posted before its mode is set to live. Values in the
+    body are escaped, so that no order's data can change its structure.
+
+    Attributes:
+        address: Where to post to: https, or http on this machine. Kept secret, as some services
+            have a key in it. Redirects are not followed.
+        body: A Jinja template of JSON over `order`, `fulfillments`, `condition`, `conditions`,
+            `recipient`, `tracking_page` and `key`. Write texts inside quotes, as in
+            `"{{ order.order_name }}"`, and lists and numbers with `tojson`.
+        mode: `live`: to `address`; `rehearsal`: all to `rehearsal_address`; `dry_run`: nothing is
+            posted.
+        rehearsal_address: Where everything goes in a rehearsal. Headers are sent there only if the
+            host is the same.
+        method: `POST`, `PUT` or `PATCH`.
+        headers: Such as an API key; kept secret.
+        content_type: A kind of JSON, or `application/x-www-form-urlencoded`, which makes a form of
+            the body's JSON object.
+        recipient: A template of who is told, such as `{{ order.order_phone }}`. Orders without one
+            are not posted, and a recipient gets as many messages a day as the ledger allows. Empty
+            for services that are no customers.
+        success_statuses: The statuses that mean success; by default all from 200 to 299.
+        idempotency_header: The header with the notice's key, the same whenever it is posted again;
+            empty for none.
+        requests_per_second: How many requests are posted in a second at most; `None` for no limit.
+
+    Raises:
+        pydantic.ValidationError: A value is invalid; the message never repeats a secret.
+
+    Example:
+        See what a notice says, for a made-up order:
+        ```python
+        from prefect_tracktor import HttpChannel
+
+        channel = HttpChannel.load("BLOCK_NAME")
+        channel.verify()
+        ```
+    """
+
+    _block_type_name = "Tracktor HTTP Channel"
+    _block_type_slug = "tracktor-http-channel"
+    _logo_url = logo("send")
+    _description = "Where notices are posted to as HTTP requests, and what they say."
+    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+
+    model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
+
+    address: SecretStr = Field(
+        title="Address",
+        description="Where to post to: an https address. It is kept secret, as some services have"
+        " a key in it.",
+    )
+    body: str = Field(
+        title="Body",
+        description="A Jinja template of JSON over order, fulfillments, condition, conditions,"
+        " recipient, tracking page (as tracking\\_page) and key; see the documentation.",
+        examples=['{"text": "{{ order.order_name }}: {{ condition.label }}"}'],
+    )
+    mode: Mode = Field(
+        default=Mode.DRY_RUN,
+        title="Mode",
+        description="live: to the address. rehearsal: everything to the rehearsal address instead."
+        " dry_run: nothing is posted. Read when a run starts, whoever starts it.",
+    )
+    rehearsal_address: SecretStr = Field(
+        default=SecretStr(""),
+        title="Rehearsal address",
+        description="Where everything goes in a rehearsal. Headers are sent there only if the host"
+        " is the same.",
+    )
+    method: Literal["POST", "PUT", "PATCH"] = Field(
+        default="POST", title="Method", description="How the service wants to be called."
+    )
+    headers: SecretDict = Field(
+        default_factory=lambda: SecretDict({}),
+        title="Headers",
+        description="Headers such as Authorization, kept secret.",
+    )
+    content_type: str = Field(
+        default="application/json",
+        title="Content type",
+        description="A kind of JSON, or application/x-www-form-urlencoded, which makes a form of"
+        " the body's JSON object.",
+    )
+    recipient: str = Field(
+        default="",
+        title="Recipient",
+        description="A template of the customer's address at the service. Orders without one are"
+        " left out, and each gets a few messages a day at most. Empty: it is no customer who is"
+        " told.",
+        examples=["{{ order.order_phone }}"],
+    )
+    success_statuses: list[int] = Field(
+        default=[],
+        title="Success statuses",
+        description="The HTTP statuses that mean success. Empty: all from 200 to 299.",
+    )
+    idempotency_header: str = Field(
+        default="Idempotency-Key",
+        title="Idempotency header",
+        description="The header with the notice's key, by which a service recognises a repetition."
+        " Empty: none.",
+    )
+    requests_per_second: float | None = Field(
+        default=None,
+        ge=0.001,
+        le=10_000,
+        title="Requests per second",
+        description="The most that the service allows. Without it, as many as it takes.",
+    )
+
+    @field_validator("address", "rehearsal_address")
+    @classmethod
+    def _address_is_safe(cls, value: SecretStr, info: Any) -> SecretStr:
+        address = value.get_secret_value().strip()
+        if address or info.field_name == "address":
+            refuse_masked(address, field=info.field_name)
+            checked_address(address, field=info.field_name)
+        return SecretStr(address)
+
+    @field_validator("body", "recipient")
+    @classmethod
+    def _template_is_sound(cls, source: str, info: Any) -> str:
+        is_body = info.field_name == "body"
+        check_template(
+            info.field_name,
+            source,
+            _NAMES if is_body else ("order",),
+            escape="json" if is_body else False,
+        )
+        return source
+
+    @field_validator("headers")
+    @classmethod
+    def _headers_can_be_sent(cls, headers: SecretDict) -> SecretDict:
+        for name, value in headers.get_secret_value().items():
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
+                raise InvalidInput("headers: a name is none that may be set here")
+            if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+                raise InvalidInput(
+                    f"headers: the value of {name} must be a text of ASCII characters in one line"
+                )
+        return headers
+
+    @field_validator("content_type")
+    @classmethod
+    def _content_type_is_known(cls, value: str) -> str:
+        kind = value.strip().lower()
+        if kind != _FORM and not _JSON.fullmatch(kind):
+            raise InvalidInput(f"content_type must be a kind of JSON, or {_FORM}")
+        return kind
+
+    @field_validator("success_statuses")
+    @classmethod
+    def _statuses_are_some(cls, value: list[int]) -> list[int]:
+        # a redirect posts nothing, and 401 or 500 are never a success
+        allowed = {*range(200, 300), 409}
+        if not allowed.issuperset(value):
+            raise InvalidInput("success_statuses: only 200 to 299, and 409 for what is there")
+        return value
+
+    @field_validator("idempotency_header")
+    @classmethod
+    def _header_is_one(cls, value: str) -> str:
+        if value and (not _HEADER_NAME.fullmatch(value) or value.lower() in _OURS):
+            raise InvalidInput("idempotency_header must be the name of a header, or empty")
+        return value
+
+    @model_validator(mode="after")
+    def _rehearsal_is_one(self) -> Self:
+        real, rehearsal = (
+            secret.get_secret_value() for secret in (self.address, self.rehearsal_address)
+        )
+        if self.mode is Mode.REHEARSAL and not rehearsal:
+            raise InvalidInput(
+                "rehearsal_address is empty, and mode is rehearsal: say where the requests go"
+            )
+        if rehearsal == real or (self.recipient and host_of(rehearsal) == host_of(real)):
+            raise InvalidInput(
+                "rehearsal_address must be another address, and with a recipient at another host:"
+                " the service would tell the customers"
+            )
+        return self
+
+    @property
+    def is_live(self) -> bool:
+        """Whether those are told who are meant."""
+        return self.mode is Mode.LIVE
+
+    @property
+    def host(self) -> str:
+        """What may be shown of the address that is posted to."""
+        return host_of(self.target)
+
+    @property
+    def slug(self) -> str:
+        """The host as artifacts' keys may have it."""
+        return re.sub(r"[^a-z0-9]+", "-", self.host.partition("://")[2].lower()).strip("-")
+
+    @property
+    def target(self) -> str:
+        """Where this mode posts to."""
+        is_rehearsal = self.mode is Mode.REHEARSAL
+        return (self.rehearsal_address if is_rehearsal else self.address).get_secret_value()
+
+    def headers_for(self, key: str) -> dict[str, str]:
+        """The headers of a request, for the notice with this key."""
+        made = {"content-type": self.content_type, "accept-encoding": "identity"}
+        if self.idempotency_header:
+            made[self.idempotency_header] = key
+        if self.host != host_of(self.address.get_secret_value()):
+            return made
+        given: Mapping[str, str] = self.headers.get_secret_value()
+        for name, value in given.items():
+            refuse_masked(value, field=f"headers.{name}")
+        # names differ in letter case only: what the block says wins
+        names = {name.lower() for name in given}
+        return {n: v for n, v in made.items() if n.lower() not in names} | dict(given)
+
+    def recipient_of(self, order: Order) -> str:
+        """Who is told about an order; empty where nobody can be, or nobody in particular is."""
+        context = {"order": order}
+        return render_template(
+            "recipient", self.recipient, context, escape=False, block=_BLOCK
+        ).strip()
+
+    def render(
+        self,
+        order: Order,
+        fulfillments: Sequence[Fulfillment],
+        conditions: Sequence[Condition],
+        *,
+        key: str,
+    ) -> bytes:
+        """Write the body of a notice.
+
+        Args:
+            order: The order.
+            fulfillments: The parcels that it is about.
+            conditions: The conditions that it is about, at least one.
+            key: What is the same whenever the notice is posted again.
+
+        Returns:
+            The body, as it is posted.
+
+        Raises:
+            TemplateError: The template fails for this order, or does not make JSON; the message
+                names field, line and order, never a customer.
+
+        Example:
+            >>> channel = HttpChannel(
+            ...     address="https://hooks.example/T0/B0",
+            ...     body='{"text": "{{ order.order_name }}: {{ condition.label }}"}',
+            ... )
+            >>> order = Order(order_id=1, order_name="#1")
+            >>> channel.render(order, [], [Condition("stalled")], key="k")
+            b'{"text": "#1: Stalled"}'
+        """
+        shop_url = next((parcel.shop_url for parcel in fulfillments if parcel.shop_url), "")
+        text = render_template(
+            "body",
+            self.body,
+            {
+                "order": order,
+                "fulfillments": list(fulfillments),
+                "condition": conditions[0],
+                "conditions": list(conditions),
+                "recipient": self.recipient_of(order),
+                "tracking_page": tracking_page_address(shop_url, order),
+                "key": key,
+            },
+            escape="json",
+            block=_BLOCK,
+        )
+        said = _parsed(text, order)
+        if self.content_type != _FORM:
+            return json.dumps(said).encode()
+        if not isinstance(said, dict) or any(isinstance(v, dict | list) for v in said.values()):
+            raise _failure(order, "a form is an object of texts and numbers only")
+        fields = {name: value for name, value in said.items() if value is not None}
+        return urlencode({n: _field(v) for n, v in fields.items()}, errors="replace").encode()
+
+    def check(self) -> None:
+        """See that the host answers, without posting anything.
+
+        Raises:
+            ChannelError: It does not answer; the message names the host alone.
+
+        Example:
+            >>> from prefect_tracktor.sandbox import Sandbox
+            >>> with Sandbox() as tracktor:
+            ...     HttpChannel(address=f"{tracktor.base_url}/hook", body="{}").check()
+        """
+        try:
+            with poster(self.host, seconds=_SECONDS_FOR_A_CHECK) as service:
+                service.send("HEAD", self.host, headers={})
+        except httpx.HTTPError as error:
+            raise ChannelError(
+                f"{self.host} does not answer ({words_of(error)}). Check address of the HttpChannel"
+                " block, and the network."
+            ) from None
+
+    def verify(self) -> None:
+        """See that the host answers, and write the body for a made-up order.
+
+        Raises:
+            ChannelError: The host does not answer.
+            TemplateError: The template fails.
+
+        Example:
+            >>> HttpChannel(address="https://hooks.example", body='{"a": {{ order }}}').verify()
+            Traceback (most recent call last):
+            ...
+            prefect_tracktor.errors.TemplateError: the HttpChannel's body fails for order 1001: ...
+        """
+        from prefect_tracktor.messages.preview import made_up_order
+
+        order = made_up_order()
+        parcel = order.fulfillments[0]
+        self.render(order, [parcel], [Condition("exception:expired", parcel)], key="key")
+        self.check()
+
+
+def _parsed(text: str, order: Order) -> Any:
+    # a half of a character is none that a service can read
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    try:
+        return json.loads(whole, parse_constant=_refuse)
+    except (ValueError, RecursionError) as wrong:
+        line = getattr(wrong, "lineno", 0)
+        place = f"line {line} of what it makes is" if line else "what it makes is"
+        raise _failure(
+            order, f"{place} no JSON: write texts in quotes, and other values with tojson"
+        ) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _field(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, bool) else str(value)
+
+
+def _failure(order: Order, problem: str) -> TemplateError:
+    return failure("body", order.order_id, problem, block=_BLOCK)

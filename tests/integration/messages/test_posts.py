@@ -1,0 +1,207 @@
+"""What becomes of a notice, by the service's answer; services of all tempers."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from prefect_tracktor import ChannelError, Condition, EmailTemplate, HttpChannel, Order
+from prefect_tracktor.messages import posts
+from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.smtp import Delivery
+from prefect_tracktor.rules import Content
+from tests.support.http_service import HttpService
+from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
+
+ADA = "ada@example.com"
+ORDER = Order(order_id=1001, order_name="#1001", order_email=ADA, order_phone="+1555 0100")
+CONTENT = Content(EmailTemplate(), (Condition("stalled"),))
+
+
+@pytest.fixture(autouse=True)
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long."""
+    monkeypatch.setattr(posts, "_SECONDS", 0.5)
+    monkeypatch.setattr(posts, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("prefect_tracktor.messages.smtp._FIRST_PAUSE_SECONDS", 0.01)
+
+
+def through(address: str, **options: Any) -> PostChannel:
+    usual = {
+        "address": f"{address}/t0ken",
+        "body": '{"name": "{{ order.order_name }}"}',
+        "mode": "live",
+        "headers": {"Authorization": "s3cret"},
+    }
+    return PostChannel(HttpChannel.model_validate(usual | options), b"secret")
+
+
+def post(channel: PostChannel, count: int = 1) -> Sequence[Delivery]:
+    messages = [channel.message(ORDER, [], CONTENT, key=f"key {number}") for number in range(count)]
+    with channel.session() as session:
+        return session.send(messages)
+
+
+def one(*answers: bytes | float, **options: Any) -> tuple[Delivery, ScriptedServer]:
+    with ScriptedServer(answers) as server:
+        [delivery] = post(through(server.address, **options))
+        return delivery, server
+
+
+def test_a_notice_is_posted_with_its_key_the_same_whenever_it_is_posted_again() -> None:
+    with HttpService().serving() as service:
+        channel = through(service.address)
+        assert [delivery.outcome for delivery in post(channel, 2)] == ["sent", "sent"]
+        post(channel)
+    first, second, again = service.posted
+    assert first.path == "/t0ken"
+    assert first.body == '{"name": "#1001"}'
+    assert first.headers["authorization"] == "s3cret"
+    assert first.headers["content-type"] == "application/json"
+    assert first.headers["idempotency-key"] == again.headers["idempotency-key"]
+    assert first.headers["idempotency-key"] != second.headers["idempotency-key"]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (200, "sent"),
+        (202, "sent"),
+        (204, "sent"),
+        (400, "refused"),
+        (404, "refused"),
+        (409, "refused"),
+        (413, "refused"),
+        (422, "refused"),
+        (408, "deferred"),
+        (425, "deferred"),
+        (500, "deferred"),
+        (502, "deferred"),
+        (503, "deferred"),
+        (504, "uncertain"),
+        (524, "uncertain"),
+        (600, "uncertain"),
+    ],
+)
+def test_a_status_decides(status: int, outcome: str) -> None:
+    said = '{"code": 21211, "message": "Invalid phone number +15550100 of ada@example.com"}'
+    delivery, server = one(answer(status, said))
+    assert delivery.outcome == outcome
+    assert len(server.requests) == 1
+    if outcome != "sent":
+        assert f"answered {status} (code 21211)" in delivery.reason
+        assert "Invalid" in delivery.reason
+    assert "0100" not in delivery.reason
+    assert "ada" not in delivery.reason
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 407])
+def test_a_refusal_of_the_account_stops_and_says_so(status: int) -> None:
+    with pytest.raises(ChannelError, match=rf"cannot be used.*{status}.*Check headers") as failed:
+        one(answer(status, '{"error": "s3cret is wrong"}'))
+    assert "s3cret" not in str(failed.value)
+    assert "t0ken" not in str(failed.value)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 304, 307, 308])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    with HttpService().serving() as elsewhere:
+        moved = answer(status, headers=f"Location: {elsewhere.address}/t0ken\r\n")
+        with pytest.raises(ChannelError, match=rf"redirects \({status}\)"):
+            one(moved)
+        assert not elsewhere.posted
+
+
+def test_only_the_statuses_that_mean_success_do() -> None:
+    assert one(answer(202), success_statuses=[202, 409])[0].outcome == "sent"
+    assert one(answer(409), success_statuses=[202, 409])[0].outcome == "sent"
+    assert one(answer(200), success_statuses=[202, 409])[0].outcome == "uncertain"
+
+
+def test_a_service_that_asks_for_patience_gets_it() -> None:
+    begun = time.monotonic()
+    busy = answer(429, headers="Retry-After: 1\r\n")
+    delivery, server = one(busy, answer(503, headers="Retry-After: 0\r\n"), answer(200))
+    assert delivery.outcome == "sent"
+    assert len(server.requests) == 3
+    assert time.monotonic() - begun >= 1
+    keys = [
+        request.headers.lower().partition("idempotency-key: ")[2][:32]
+        for request in server.requests
+    ]
+    assert len(set(keys)) == 1
+
+
+def test_a_service_that_asks_for_more_is_asked_by_the_next_run() -> None:
+    delivery, server = one(answer(429, headers="Retry-After: 3600\r\n"))
+    assert delivery.outcome == "deferred"
+    assert "asks to wait 3600 s" in delivery.reason
+    assert "requests_per_second" in delivery.remedy
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "reply", [DROP, 2.0, b"no HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort"]
+)
+def test_what_breaks_after_the_request_went_out_is_uncertain(reply: bytes | float) -> None:
+    delivery, server = one(reply)
+    assert delivery.outcome == "uncertain"
+    assert "may have been taken" in delivery.reason
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("beginning", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 100 Continue\r\n\r\n"])
+def test_an_answer_that_never_ends_is_not_waited_for(beginning: bytes) -> None:
+    with DrippingServer(beginning, beginning if b"100" in beginning else b" ") as server:
+        [delivery] = post(through(server.address))
+    assert delivery.outcome == "uncertain"
+
+
+def test_an_endless_body_is_not_read_to_its_end() -> None:
+    with DrippingServer(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", b"x" * 9000
+    ) as server:
+        [delivery] = post(through(server.address))
+    assert delivery.outcome == "sent"
+
+
+def test_a_service_that_is_not_there_stops_before_anything_is_posted() -> None:
+    with pytest.raises(ChannelError, match=r"http://127\.0\.0\.1:9 does not answer") as failed:
+        post(through("http://127.0.0.1:9"))
+    assert "t0ken" not in str(failed.value)
+    with pytest.raises(ChannelError, match="does not answer"):
+        through("http://127.0.0.1:9").check()
+
+
+def test_a_service_is_checked_without_posting() -> None:
+    with HttpService().serving() as service:
+        through(service.address).check()
+        assert not service.posted
+
+
+def test_requests_keep_to_the_rate() -> None:
+    with HttpService().serving() as service:
+        begun = time.monotonic()
+        post(through(service.address, requests_per_second=5), 7)
+        assert time.monotonic() - begun >= 1
+
+
+def test_a_rehearsal_goes_elsewhere_and_counts_nobody() -> None:
+    with HttpService().serving() as service, HttpService().serving() as rehearsal:
+        channel = through(
+            service.address, mode="rehearsal", rehearsal_address=f"{rehearsal.address}/r"
+        )
+        assert [delivery.outcome for delivery in post(channel)] == ["sent"]
+        assert not service.posted
+        assert rehearsal.posted[0].path == "/r"
+        assert "authorization" not in rehearsal.posted[0].headers
+        assert not channel.reaches_customers
+
+
+def test_a_recipient_is_masked_and_counted_by_a_hash() -> None:
+    channel = through("https://hooks.example", recipient=" {{ order.order_phone }} ")
+    message = channel.message(ORDER, [], CONTENT, key="k")
+    assert message.recipient
+    assert "0100" not in f"{message!r} {channel.to(ORDER)}"
+    assert not through("https://hooks.example").message(ORDER, [], CONTENT, key="k").recipient

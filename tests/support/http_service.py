@@ -1,0 +1,86 @@
+"""A service that takes notices over HTTP, and keeps what it took."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qsl
+
+
+@dataclass(frozen=True)
+class Posted:
+    """A request that was taken."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def form(self) -> dict[str, str]:
+        return dict(parse_qsl(self.body))
+
+
+@dataclass
+class HttpService:
+    """Answers with `status` and `answer`, after `delay_seconds`."""
+
+    status: int = 200
+    answer: Any = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_seconds: float = 0
+    posted: list[Posted] = field(default_factory=list)
+    port: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def serving(self) -> Iterator["HttpService"]:
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        server.daemon_threads = True
+        self.port = server.server_port
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        service = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"])).decode()
+                service.posted.append(Posted(self.path, self.headers, body))
+                time.sleep(service.delay_seconds)
+                self._answer(service.status, json.dumps(service.answer).encode())
+
+            def do_HEAD(self) -> None:
+                self._answer(404, b"")
+
+            def _answer(self, status: int, body: bytes) -> None:
+                self.send_response(status)
+                for name, value in service.headers.items():
+                    self.send_header(name, value)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        return Handler

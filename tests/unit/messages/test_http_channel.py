@@ -1,0 +1,191 @@
+"""What an `HttpChannel` writes, and refuses before anything is posted."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from prefect_tracktor import Condition, Fulfillment, HttpChannel, Mode, NotificationRule, Order
+from prefect_tracktor.errors import TemplateError
+
+ADDRESS = "https://hooks.example/t0ken"
+SINCE = datetime(2026, 11, 24, 8, tzinfo=UTC)
+
+
+def channel(body: str = "{}", **options: Any) -> HttpChannel:
+    return HttpChannel.model_validate({"address": ADDRESS, "body": body} | options)
+
+
+def rendered(made: HttpChannel, **order: Any) -> bytes:
+    usual = {"order_id": 1001, "order_name": "#1001", "order_email": "ada@example.com"}
+    parcel = Fulfillment(fulfillment_id=7, shop_url="shop.example", tracking_number="AB1")
+    condition = Condition("exception:expired", parcel, SINCE)
+    return made.render(Order.model_validate(usual | order), [parcel], [condition], key="k3y")
+
+
+def test_a_new_one_is_in_dry_run() -> None:
+    assert channel().mode is Mode.DRY_RUN
+
+
+def test_the_body_is_json_over_order_parcels_and_condition() -> None:
+    body = """{
+      "event": "{{ condition.label }}", "since": {{ condition.since | tojson }},
+      "order": "{{ order.order_name }}", "value": {{ order.total_price }},
+      "parcels": [{% for parcel in fulfillments %}
+        {"number": {{ parcel.tracking_number | tojson }}}{{ "," if not loop.last }}
+      {% endfor %}],
+      "phone": "{{ order.order_phone }}", "none": {{ order.order_phone | tojson }},
+      "page": "{{ tracking_page }}", "id": "{{ key }}"
+    }"""
+    assert json.loads(rendered(channel(body), total_price="59.90")) == {
+        "event": "Tracking Expired",
+        "since": "2026-11-24T08:00:00+00:00",
+        "order": "#1001",
+        "value": 59.9,
+        "parcels": [{"number": "AB1"}],
+        "phone": "",
+        "none": None,
+        "page": "https://shop.example/apps/tracktor/track?order=%231001&email=ada%40example.com",
+        "id": "k3y",
+    }
+
+
+@pytest.mark.parametrize("expression", ["order.order_name", "order.order_name ~ ''"])
+@pytest.mark.parametrize(
+    "name", ['x", "to": "all', "\\", '\\"', "{{ key }}", "a\nb", "a\u2028b", "é"]
+)
+def test_an_orders_name_stays_the_text_that_it_is(name: str, expression: str) -> None:
+    body = f'{{"name": "{{{{ {expression} }}}}", "end": 1}}'
+    assert json.loads(rendered(channel(body), order_name=name)) == {"name": name, "end": 1}
+
+
+@given(st.text(min_size=1))
+def test_no_text_can_change_the_structure(name: str) -> None:
+    body = '{"a": "{{ order.order_name }}", "b": {{ order.order_name | tojson }}}'
+    order = Order(order_id=1, order_name=name)
+    said = json.loads(channel(body).render(order, [], [Condition("stalled")], key="k"))
+    assert said.keys() == {"a", "b"}
+    assert said["b"] in (said["a"], None)
+
+
+@pytest.mark.parametrize(
+    "filtered", ["| safe", "| e", "| forceescape", "| urlize", "| upper | safe"]
+)
+def test_no_filter_lets_a_text_out_of_its_quotes(filtered: str) -> None:
+    body = f'{{"name": "{{{{ order.order_name {filtered} }}}}"}}'
+    try:
+        said = json.loads(rendered(channel(body), order_name='x", "to": "all\\'))
+    except TemplateError:
+        return
+    assert said.keys() == {"name"}
+
+
+def test_a_form_is_made_of_the_bodys_object() -> None:
+    body = (
+        '{"To": "{{ recipient }}", "Body": "{{ order.order_name }} & more",'
+        ' "n": 1, "t": true, "x": null}'
+    )
+    form = "application/x-www-form-urlencoded"
+    made = channel(body, content_type=form, recipient="{{ order.order_phone }}")
+    assert parse_qs(rendered(made, order_phone="+15550100").decode()) == {
+        "To": ["+15550100"],
+        "Body": ["#1001 & more"],
+        "n": ["1"],
+        "t": ["true"],
+    }
+    for nested in ('{"a": [1]}', "[1]", '{"a": {}}'):
+        with pytest.raises(TemplateError, match="a form is an object of texts"):
+            rendered(channel(nested, content_type=form))
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ('{"a": {{ order.order_name }}}', "line 1 of what it makes is no JSON"),
+        ('{"a": NaN}', "is no JSON"),
+        ("", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ('{"a": "{{ order.nick_name }}"}', "line 1: unknown name nick_name"),
+        ('{"a": {{ order | tojson }}}', "line 1: TypeError"),
+        ("{% for n in range(10**7) %}1{% endfor %}", "more than any message needs"),
+    ],
+)
+def test_a_body_that_fails_names_the_place_and_no_customer(body: str, problem: str) -> None:
+    with pytest.raises(TemplateError, match=problem) as failed:
+        rendered(channel(body), order_name="Ada")
+    assert "HttpChannel's body fails for order 1001" in str(failed.value)
+    assert "Ada" not in str(failed.value)
+
+
+def test_headers_carry_the_key_and_what_the_block_says() -> None:
+    made = channel(headers={"Authorization": "Basic s3cret"})
+    assert made.headers_for("k") == {
+        "content-type": "application/json",
+        "accept-encoding": "identity",
+        "Idempotency-Key": "k",
+        "Authorization": "Basic s3cret",
+    }
+    assert "Idempotency-Key" not in channel(idempotency_header="").headers_for("k")
+    assert "s3cret" not in repr(made)
+    assert "t0ken" not in repr(made)
+
+
+def test_a_rehearsal_at_another_host_is_not_told_the_secrets() -> None:
+    secret = {"headers": {"Authorization": "s3cret"}, "mode": "rehearsal"}
+    other = channel(rehearsal_address="https://bin.example/x", **secret)
+    assert "Authorization" not in other.headers_for("k")
+    same = channel(rehearsal_address="https://hooks.example/other", **secret)
+    assert same.headers_for("k")["Authorization"] == "s3cret"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"address": ""}, "address must be an https"),
+        ({"address": "http://hooks.example/t0ken"}, "address must be an https"),
+        ({"address": "https://u:t0ken@hooks.example"}, "without user name"),
+        ({"address": "********"}, "asterisks"),
+        ({"rehearsal_address": "http://bin.example"}, "rehearsal_address must be an https"),
+        ({"mode": "rehearsal"}, "rehearsal_address is empty"),
+        ({"rehearsal_address": ADDRESS}, "must be another address"),
+        (
+            {
+                "rehearsal_address": "https://HOOKS.example:443/x",
+                "recipient": "{{ order.order_phone }}",
+            },
+            "at another host",
+        ),
+        ({"body": "{{ customer }}"}, "unknown name customer"),
+        ({"body": "{{ order"}, "body, line 1"),
+        ({"body": "{% include 'x' %}"}, "stands alone"),
+        ({"recipient": "{{ key }}"}, "unknown name key"),
+        ({"headers": {"X": "t0ken\r\nY: 1"}}, "value of X must be"),
+        ({"headers": {"X\r\nY": "1"}}, "a name is none"),
+        ({"headers": {"Content-Length": "1"}}, "a name is none"),
+        ({"headers": {"X": 1}}, "value of X must be"),
+        ({"content_type": "text/plain"}, "content_type must be"),
+        ({"idempotency_header": "a b"}, "idempotency_header must be"),
+        ({"success_statuses": [302]}, "success_statuses"),
+        ({"success_statuses": [401]}, "success_statuses"),
+        ({"method": "GET"}, "method"),
+        ({"requests_per_second": 0}, "requests_per_second"),
+    ],
+)
+def test_what_cannot_be_right_is_refused_without_repeating_it(
+    options: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ValidationError, match=problem) as refused:
+        channel(**options)
+    assert "t0ken" not in str(refused.value)
+
+
+def test_a_rule_has_words_for_one_way_only() -> None:
+    with pytest.raises(ValidationError, match="write its words into the channel's body"):
+        NotificationRule.model_validate(
+            {"name": "x", "when": ["stalled"], "channel": channel(), "template": {}}
+        )
