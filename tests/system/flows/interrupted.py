@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
@@ -12,12 +13,18 @@ from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
 
 from prefect_tracktor import (
     DesiredStatus,
+    HttpChannel,
     NotificationLedger,
+    NotificationRule,
     TracktorCredentials,
     TransportLimits,
 )
 from prefect_tracktor.errors import IncompleteRun
-from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
+from prefect_tracktor.flows import (
+    email_expired_exceptions,
+    notify_customers,
+    reconcile_manual_statuses,
+)
 from prefect_tracktor.sandbox import MailServer
 from tests.support.mailers import mailer_at
 from tests.support.sending import Sent, send
@@ -38,8 +45,15 @@ def kill_while_sending(
     process: ForkServerProcess, mail: MailServer, *, chance: random.Random
 ) -> bool:
     """Kill -9 at a random moment after some further messages; whether it was still at work."""
-    enough = len(mail.messages) + chance.randrange(4)
-    while process.is_alive() and len(mail.messages) < enough:
+    return kill_after(process, lambda: len(mail.messages), chance.randrange(4), chance=chance)
+
+
+def kill_after(
+    process: ForkServerProcess, count: Callable[[], int], further: int, *, chance: random.Random
+) -> bool:
+    """Kill -9 a moment after some further messages; whether it was still at work."""
+    enough = count() + further
+    while process.is_alive() and count() < enough:
         time.sleep(0.001)
     time.sleep(chance.uniform(0, 0.02))
     process.kill()
@@ -83,3 +97,34 @@ def reconcile_all(api_url: str, base: dict[str, str], order_ids: list[int]) -> N
             TracktorCredentials.model_validate({**base, "limits": limits}),
             [DesiredStatus(order_id, "Sewing") for order_id in order_ids],
         )
+
+
+def run_both_channels(
+    api_url: str,
+    base: dict[str, str],
+    order_ids: list[int],
+    ledger_url: str,
+    mail_port: int,
+    address: str,
+) -> None:
+    """Run the flow with an e-mail and an HTTP request for each order."""
+    settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(updates=settings), suppress(IncompleteRun):
+        notify_customers(
+            TracktorCredentials.model_validate(base),
+            order_ids,
+            mailer_at(mail_port, ledger=NotificationLedger(url=ledger_url)),
+            rules_of_both(address),
+        )
+
+
+def rules_of_both(address: str) -> list[NotificationRule]:
+    """Each expired tracking is told by e-mail, and posted."""
+    body = '{"order_id": {{ order.order_id }}}'
+    channel = {"address": address, "body": body, "mode": "live"}
+    channel["recipient"] = "{{ order.order_email }}"
+    when = ["exception:expired"]
+    return [
+        NotificationRule(name="mail", when=when),
+        NotificationRule(name="post", when=when, channel=HttpChannel.model_validate(channel)),
+    ]

@@ -11,11 +11,21 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import IncompleteRun, NotificationLedger, TracktorCredentials
-from prefect_tracktor.flows import MailReport
+from prefect_tracktor.flows import MailReport, notify_customers
 from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox, Shop
+from tests.support.http_service import HttpService
+from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import Run, written_to
-from tests.system.flows.interrupted import kill_while_sending, run_flow, send_all, start
+from tests.system.flows.interrupted import (
+    kill_after,
+    kill_while_sending,
+    rules_of_both,
+    run_both_channels,
+    run_flow,
+    send_all,
+    start,
+)
 
 KILLS = int(os.environ.get("TRACKTOR_TEST_KILLS", "2"))
 
@@ -129,3 +139,46 @@ def test_two_flow_runs_at_the_same_moment_write_once(
     assert sorted(written_to(mail)) == right
     assert run().complete
     assert sorted(written_to(mail)) == right
+
+
+def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_nothing_in_silence(
+    prefect_api: None,
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    mail: MailServer,
+    ledger: NotificationLedger,
+) -> None:
+    chance = random.Random(KILLS)
+    base = {"uuid": tracktor.uuid, "api_key": tracktor.api_key, "base_url": credentials.base_url}
+    ids = list(tracktor.shop.order_ids)
+    with HttpService(delay_seconds=0.01).serving() as service:
+        url = ledger.url.get_secret_value()
+        where = (PREFECT_API_URL.value(), base, ids, url, mail.port, service.address)
+
+        def told() -> int:
+            return len(mail.messages) + len(service.posted)
+
+        spread = max(4, 48 // KILLS)
+        killed = [
+            kill_after(
+                start(run_both_channels, *where), told, chance.randrange(spread), chance=chance
+            )
+            for _ in range(KILLS)
+        ]
+        mailer = mailer_of(mail, ledger=ledger)
+        rules = rules_of_both(service.address)
+        last = report_of(lambda: notify_customers(credentials, ids, mailer, rules))
+    customers = tracktor.shop.customers_to_write_to()
+    numbers = {email: order_id for order_id, email in customers.items()}
+    mailed = [numbers[email] for email in written_to(mail)]
+    posted = [request.json["order_id"] for request in service.posted]
+    print(f"killed {sum(killed)} of {KILLS}; {len(mailed)} mails, {len(posted)} posts")
+    assert any(killed)
+    uncertain = ledger.uncertain(older_than=timedelta(0))
+    for name, reached in (("mail", mailed), ("post", posted)):
+        assert len(reached) == len(set(reached))
+        of_channel = {one.key.order_id for one in uncertain if one.key.reason.startswith(name)}
+        print(f"{name}: {len(of_channel)} uncertain")
+        assert customers.keys() - set(reached) <= of_channel
+        assert of_channel <= set(last.uncertain)
+    assert set(last.sent) | set(last.already_told) | set(last.uncertain) == set(customers)

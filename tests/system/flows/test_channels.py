@@ -1,0 +1,205 @@
+"""Runs that tell by e-mail and through other channels, all on one reading."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from prefect_tracktor import (
+    ChannelError,
+    HttpChannel,
+    IncompleteRun,
+    InvalidInput,
+    Mailer,
+    NotificationLedger,
+    NotificationRule,
+    TracktorCredentials,
+)
+from prefect_tracktor.flows import MailReport, notify_customers
+from prefect_tracktor.sandbox import MailServer, Sandbox
+from tests.support.http_service import HttpService
+from tests.system.flows.conftest import written_to
+
+pytestmark = pytest.mark.usefixtures("prefect_api")
+
+Notify = Callable[..., MailReport]
+EXPIRED = ["exception:expired"]
+BODY = (
+    '{"order_id": {{ order.order_id }}, "says": "{{ condition.label }}", "to": "{{ recipient }}"}'
+)
+
+
+@pytest.fixture
+def service() -> Iterator[HttpService]:
+    with HttpService().serving() as serving:
+        yield serving
+
+
+@pytest.fixture
+def notify(
+    tracktor: Sandbox, credentials: TracktorCredentials, mailer: Mailer, service: HttpService
+) -> Notify:
+    """Tell of each expired tracking by e-mail, and post it."""
+
+    def notify(*, dry_run: bool = False, **channel: Any) -> MailReport:
+        usual = {
+            "address": f"{service.address}/t0ken",
+            "body": BODY,
+            "mode": "live",
+            "recipient": "{{ order.order_email }}",
+        }
+        rules = [
+            NotificationRule(name="mail", when=EXPIRED),
+            NotificationRule(
+                name="post", when=EXPIRED, channel=HttpChannel.model_validate(usual | channel)
+            ),
+        ]
+        ids = list(tracktor.shop.order_ids)
+        return notify_customers(credentials, ids, mailer, rules, dry_run=dry_run)
+
+    return notify
+
+
+@pytest.fixture
+def customers(tracktor: Sandbox) -> dict[int, str]:
+    return tracktor.shop.customers_to_write_to()
+
+
+def posted_about(service: HttpService) -> list[int]:
+    return [request.json["order_id"] for request in service.posted]
+
+
+def test_each_channel_tells_once_on_one_reading(
+    notify: Notify,
+    service: HttpService,
+    mail: MailServer,
+    customers: dict[int, str],
+    tracktor: Sandbox,
+) -> None:
+    calls = len(tracktor.calls)
+    report = notify()
+    assert report.calls == len(tracktor.calls) - calls
+    assert sorted(written_to(mail)) == sorted(customers.values())
+    assert sorted(posted_about(service)) == sorted(customers)
+    assert {request.json["says"] for request in service.posted} == {"Tracking Expired"}
+    assert sorted(report.sent) == sorted(customers)
+    assert len(report.cases) == 2 * len(report.affected)
+
+    again = notify()
+    assert sorted(again.already_told) == sorted(customers)
+    assert not again.sent
+    assert len(service.posted) == len(mail.messages) == len(customers)
+
+
+def test_a_channel_that_is_down_keeps_no_other_from_telling(
+    notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
+) -> None:
+    with pytest.raises(ChannelError, match="does not answer") as failed:
+        notify(address="http://127.0.0.1:9/t0ken")
+    assert "t0ken" not in str(failed.value)
+    assert len(mail.messages) == len(customers)
+    notify()
+    assert len(mail.messages) == len(service.posted) == len(customers)
+
+
+def test_a_refused_key_defers_all_and_is_said(
+    notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
+) -> None:
+    service.status = 401
+    with pytest.raises(IncompleteRun, match=r"cannot be used.*401.*Check headers") as failed:
+        notify()
+    assert isinstance(failed.value.report, MailReport)
+    assert sorted(failed.value.report.sent) == sorted(customers)
+    assert sorted(failed.value.report.deferred) == sorted(customers)
+    assert len(service.posted) == 1
+    service.status = 200
+    assert sorted(notify().sent) == sorted(customers)
+    assert len(mail.messages) == len(customers)
+
+
+def test_a_body_that_the_service_never_takes_is_not_given_up(
+    notify: Notify, service: HttpService, customers: dict[int, str]
+) -> None:
+    service.status, service.answer = 400, {"message": "Invalid request"}
+    with pytest.raises(IncompleteRun, match="Invalid request") as failed:
+        notify()
+    assert sorted(failed.value.report.deferred) == sorted(customers)
+    service.status = 200
+    notify()
+    assert len(set(posted_about(service))) == len(customers)
+
+
+def test_a_dry_run_and_a_dry_channel_post_nothing(
+    notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
+) -> None:
+    assert sorted(notify(dry_run=True).due) == sorted(customers)
+    assert not mail.messages
+    report = notify(mode="dry_run")
+    assert sorted(report.sent) == sorted(customers)
+    assert len(mail.messages) == len(customers)
+    assert not service.posted
+
+
+def test_a_rehearsal_tells_the_service_nothing_and_remembers_nothing(
+    notify: Notify, service: HttpService, customers: dict[int, str]
+) -> None:
+    with HttpService().serving() as rehearsal:
+        report = notify(mode="rehearsal", rehearsal_address=rehearsal.address)
+    assert sorted(report.rehearsed) == sorted(customers)
+    assert len(rehearsal.posted) == len(customers)
+    assert not service.posted
+    notify()
+    assert len(service.posted) == len(customers)
+
+
+def test_orders_without_a_recipient_are_counted_and_not_posted(
+    notify: Notify, service: HttpService, customers: dict[int, str]
+) -> None:
+    recipient = "{{ order.order_email if order.order_id % 2 else '' }}"
+    report = notify(recipient=recipient)
+    assert posted_about(service) == [order_id for order_id in customers if order_id % 2]
+    assert set(report.no_address) >= {order_id for order_id in customers if not order_id % 2}
+
+
+def test_a_service_that_is_no_customer_is_told_of_orders_without_an_address(
+    notify: Notify, service: HttpService, customers: dict[int, str]
+) -> None:
+    report = notify(recipient="")
+    assert sorted(posted_about(service)) == sorted(report.affected)
+    assert len(report.affected) > len(customers)
+
+
+def test_a_recipient_gets_a_few_messages_a_day(
+    notify: Notify, service: HttpService, ledger: NotificationLedger
+) -> None:
+    with pytest.raises(IncompleteRun, match="has had 3 messages today"):
+        notify(recipient="the same for all")
+    assert len(service.posted) == ledger.messages_a_day
+
+
+def test_a_service_that_breaks_off_leaves_notices_uncertain(
+    notify: Notify, service: HttpService, customers: dict[int, str], ledger: NotificationLedger
+) -> None:
+    service.status = 504
+    with pytest.raises(IncompleteRun, match="may have been taken") as failed:
+        notify()
+    posted = posted_about(service)
+    assert set(failed.value.report.uncertain) == set(posted)
+    assert {told.key.order_id for told in ledger.uncertain(older_than=timedelta(0))} == set(posted)
+    service.status = 200
+    with pytest.raises(IncompleteRun):
+        notify()
+    assert sorted(posted_about(service)) == sorted(customers)
+
+
+def test_rules_need_names_of_their_own_across_channels(
+    credentials: TracktorCredentials, mailer: Mailer
+) -> None:
+    channel = HttpChannel(address="https://hooks.example", body="{}")
+    rules = [
+        NotificationRule(name="same", when=EXPIRED),
+        NotificationRule(name="same", when=EXPIRED, channel=channel),
+    ]
+    with pytest.raises(InvalidInput, match="same is the name of several rules"):
+        notify_customers(credentials, [1], mailer, rules)
