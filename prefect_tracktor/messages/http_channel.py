@@ -60,8 +60,9 @@ class HttpChannel(Block):
             are not posted, and a recipient gets as many messages a day as the ledger allows. Empty
             for services that are no customers.
         success_statuses: The statuses that mean success; by default all from 200 to 299.
-        idempotency_header: The header with the notice's key, the same whenever it is posted again;
-            empty for none.
+        idempotency_header: The header with the notice's key, the same whenever it is posted again.
+            Empty for a service that does not recognise repetitions, by the header or by the key in
+            the body: then a notice after which the service fails (500) is uncertain.
         requests_per_second: How many requests are posted in a second at most; `None` for no limit.
 
     Raises:
@@ -139,7 +140,7 @@ class HttpChannel(Block):
         default="Idempotency-Key",
         title="Idempotency header",
         description="The header with the notice's key, by which a service recognises a repetition."
-        " Empty: none.",
+        " Empty: it does not; then a notice is uncertain if the service fails.",
     )
     requests_per_second: float | None = Field(
         default=None,

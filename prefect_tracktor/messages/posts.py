@@ -164,7 +164,7 @@ class PostSession:
         if status in _OF_ACCOUNT:
             remedy = "Check headers and address: the key is wrong, expired, or lacks a permission."
             raise self._unusable(f"{reason.rstrip('.')}", remedy, About.LOGIN)
-        if status in _LATER or (status in range(500, 600) and status not in _UNKNOWN):
+        if status in _LATER or (status in range(500, 600) and self._may_repeat(status)):
             return _deferred(answer, reason)
         if status in range(400, 500):
             return Delivery(
@@ -175,6 +175,12 @@ class PostSession:
                 advice="Check body, content_type and address of the HttpChannel block.",
             )
         return _uncertain(reason, str(status))
+
+    def _may_repeat(self, status: int) -> bool:
+        """After a fault of its own, a service may have taken the request all the same."""
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            return True
+        return status not in _UNKNOWN and bool(self.channel.idempotency_header)
 
     def _unusable(self, problem: str, remedy: str, about: About = About.OTHER) -> ChannelError:
         return ChannelError(f"{self.channel.host} cannot be used: {problem}. {remedy}", about=about)

@@ -119,6 +119,15 @@ def test_only_the_statuses_that_mean_success_do() -> None:
     assert one(answer(200), success_statuses=[202, 409])[0].outcome == "uncertain"
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(500, "uncertain"), (502, "uncertain"), (503, "deferred")]
+)
+def test_a_service_that_recognises_no_repetition_is_not_asked_twice(
+    status: int, outcome: str
+) -> None:
+    assert one(answer(status), idempotency_header="")[0].outcome == outcome
+
+
 def test_a_service_that_asks_for_patience_gets_it() -> None:
     begun = time.monotonic()
     busy = answer(429, headers="Retry-After: 1\r\n")

@@ -172,13 +172,11 @@ def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_noth
     numbers = {email: order_id for order_id, email in customers.items()}
     mailed = [numbers[email] for email in written_to(mail)]
     posted = [request.json["order_id"] for request in service.posted]
-    print(f"killed {sum(killed)} of {KILLS}; {len(mailed)} mails, {len(posted)} posts")
     assert any(killed)
     uncertain = ledger.uncertain(older_than=timedelta(0))
     for name, reached in (("mail", mailed), ("post", posted)):
         assert len(reached) == len(set(reached))
         of_channel = {one.key.order_id for one in uncertain if one.key.reason.startswith(name)}
-        print(f"{name}: {len(of_channel)} uncertain")
         assert customers.keys() - set(reached) <= of_channel
         assert of_channel <= set(last.uncertain)
     assert set(last.sent) | set(last.already_told) | set(last.uncertain) == set(customers)

@@ -1,0 +1,108 @@
+"""The channels that the handbook shows, at stand-ins that are as strict as the services are."""
+
+from base64 import b64encode
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from prefect_tracktor import Condition, HttpChannel, Mode, Order
+from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.preview import made_up_order
+from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.rules import Content
+from tests.support.http_service import HttpService, Posted
+from tests.support.programs import PROJECT
+from tests.system.handbook.pages import blocks_of
+
+NAME = '#1001", "x": "<&>\\'
+PHONE = "+15550100"
+
+
+@pytest.fixture(scope="module")
+def channels() -> dict[str, HttpChannel]:
+    """What the page's code makes."""
+    names: dict[str, Any] = {}
+    for block in blocks_of(PROJECT / "docs/how-to/channels.md"):
+        if block.language == "python":
+            exec(block.code, names)  # noqa: S102  # our own handbook
+    return {name: value for name, value in names.items() if isinstance(value, HttpChannel)}
+
+
+def basic(user: str) -> str:
+    return "Basic " + b64encode(user.encode()).decode()
+
+
+def klaviyo(posted: Posted) -> None:
+    assert posted.path == "/api/events"
+    assert posted.headers["authorization"] == "Klaviyo-API-Key pk_SECRET"
+    assert posted.headers["revision"]
+    assert posted.headers["content-type"] == "application/vnd.api+json"
+    data = posted.json["data"]
+    assert data["type"] == "event"
+    said = data["attributes"]
+    assert said.keys() == {"unique_id", "metric", "profile", "properties"}
+    assert said["metric"]["data"]["attributes"]["name"] == "Tracktor exception:expired"
+    assert said["profile"]["data"]["attributes"] == {"email": "ada@example.com"}
+    assert said["properties"]["order"] == NAME
+    assert said["properties"]["parcels"] == [{"carrier": "Example Post", "number": "AB123456789"}]
+
+
+def segment(posted: Posted) -> None:
+    assert posted.path == "/v1/track"
+    assert posted.headers["authorization"] == basic("WRITE_KEY:")
+    assert posted.json.keys() == {"event", "userId", "messageId", "properties"}
+    assert posted.json["properties"] == {
+        "order_id": 1001,
+        "condition": "exception:expired",
+        "total": 59.9,
+    }
+
+
+def sms(posted: Posted) -> None:
+    assert posted.path == "/2010-04-01/Accounts/AC000/Messages.json"
+    assert posted.headers["authorization"] == basic("AC000:AUTH_TOKEN")
+    assert posted.headers["content-type"] == "application/x-www-form-urlencoded"
+    assert "idempotency-key" not in posted.headers
+    assert posted.form.keys() == {"To", "From", "Body"}
+    assert posted.form["To"] == PHONE
+    assert posted.form["Body"].startswith(f"Order {NAME}: Tracking Expired. https://")
+
+
+def team(posted: Posted) -> None:
+    assert posted.path == "/services/T000/B000/SECRET"
+    assert posted.json == {"text": f"{NAME}: Tracking Expired"}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "is_right"),
+    [("klaviyo", 202, klaviyo), ("segment", 200, segment), ("sms", 201, sms), ("team", 200, team)],
+)
+def test_a_channel_of_the_handbook_says_what_its_service_takes(
+    channels: dict[str, HttpChannel],
+    name: str,
+    status: int,
+    is_right: Callable[[Posted], None],
+) -> None:
+    made = channels[name]
+    assert made.mode is Mode.DRY_RUN
+    order = Order.model_validate(
+        made_up_order().model_dump() | {"order_name": NAME, "order_phone": PHONE}
+    )
+    parcel = order.fulfillments[0]
+    content = Content(EmailTemplate(), (Condition("exception:expired", parcel),))
+    with HttpService(status=status).serving() as service:
+        path = made.address.get_secret_value().split("/", 3)[3]
+        live = made.model_copy(
+            update={"address": SecretStr(f"{service.address}/{path}"), "mode": Mode.LIVE}
+        )
+        channel = PostChannel(live, b"secret")
+        with channel.session() as session:
+            [delivery] = session.send([channel.message(order, [parcel], content, key="k")])
+    assert delivery.outcome == "sent"
+    is_right(service.posted[0])
+
+
+def test_the_handbook_shows_no_other_channel(channels: dict[str, HttpChannel]) -> None:
+    assert channels.keys() == {"klaviyo", "segment", "sms", "team"}
