@@ -48,7 +48,7 @@ _REMEDIES = {
 _BY_STATUS = (
     (About.SENDER, re.compile(r"1\.[78]|2\.252|7\.(2\d|60)")),
     (About.LIMIT, re.compile(r"1\.90")),
-    (About.LOGIN, re.compile(r"7\.([89]|1[0-4]|57|139)")),
+    (About.LOGIN, re.compile(r"7\.([89]|1[0-4]|30|57|139)")),
     (About.RECIPIENT, re.compile(r"1\.([1-6]|9|10)|6\.7")),
 )
 _BY_CODE = {432: About.RATE, 530: About.LOGIN, 534: About.LOGIN, 535: About.LOGIN, 538: About.LOGIN}

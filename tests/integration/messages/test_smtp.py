@@ -534,7 +534,8 @@ class TestTheLogin:
     @pytest.mark.parametrize(
         ("script", "remedy"),
         [
-            ({"EHLO": ["250-x\r\n250 AUTH XOAUTH2"]}, "no login with a password"),
+            ({"EHLO": ["250-x\r\n250 AUTH XOAUTH2"]}, "set oauth2 of the Mailer"),
+            ({"AUTH": ["550 5.7.30 Basic authentication is not supported"]}, "set oauth2 of the"),
             (
                 {"AUTH": ["535 5.7.139 basic authentication is disabled"]},
                 "no login with a password",
