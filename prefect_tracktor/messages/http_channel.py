@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
 import httpx
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, mod
 from prefect_tracktor.block import BLOCK_CONFIG, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
-from prefect_tracktor.messages.mailer import Mode
+from prefect_tracktor.messages.mailer import Mode, one_of
 from prefect_tracktor.messages.posting import poster, words_of
 from prefect_tracktor.messages.rendering import check_template, failure, render_template
 from prefect_tracktor.messages.values import tracking_page_address
@@ -63,7 +63,7 @@ class HttpChannel(Block):
         idempotency_header: The header with the notice's key, the same whenever it is posted again.
             Empty for a service that does not recognise repetitions, by the header or by the key in
             the body: then a notice after which the service fails (500) is uncertain.
-        requests_per_second: How many requests are posted in a second at most; `None` for no limit.
+        requests_per_second: How many requests are posted in a second at most; 0 for no limit.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats a secret.
@@ -97,7 +97,7 @@ class HttpChannel(Block):
         " recipient, tracking page (as tracking\\_page) and key; see the documentation.",
         examples=['{"text": "{{ order.order_name }}: {{ condition.label }}"}'],
     )
-    mode: Mode = Field(
+    mode: Annotated[Mode, one_of(Mode)] = Field(
         default=Mode.DRY_RUN,
         title="Mode",
         description="live: to the address. rehearsal: everything to the rehearsal address instead."
@@ -142,12 +142,13 @@ class HttpChannel(Block):
         description="The header with the notice's key, by which a service recognises a repetition."
         " Empty: it does not; then a notice is uncertain if the service fails.",
     )
-    requests_per_second: float | None = Field(
-        default=None,
-        ge=0.001,
+    requests_per_second: float = Field(
+        default=0,
+        ge=0,
         le=10_000,
+        allow_inf_nan=False,
         title="Requests per second",
-        description="The most that the service allows. Without it, as many as it takes.",
+        description="The most that the service allows; 0 for as many as it takes.",
     )
 
     @field_validator("address", "rehearsal_address")
@@ -333,7 +334,7 @@ class HttpChannel(Block):
             ...     HttpChannel(address=f"{tracktor.base_url}/hook", body="{}").check()
         """
         try:
-            with poster(self.host, seconds=_SECONDS_FOR_A_CHECK) as service:
+            with poster(seconds=_SECONDS_FOR_A_CHECK) as service:
                 service.send("HEAD", self.host, headers={})
         except httpx.HTTPError as error:
             raise ChannelError(

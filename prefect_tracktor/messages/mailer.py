@@ -26,7 +26,7 @@ _PORT_OF_TLS = 465
 _CHECK_SECONDS = 10
 
 
-def _one_of(kind: type[StrEnum]) -> WithJsonSchema:
+def one_of(kind: type[StrEnum]) -> WithJsonSchema:
     """A choice that a form shows with the field's own title and description."""
     return WithJsonSchema({"type": "string", "enum": [str(one) for one in kind]})
 
@@ -110,7 +110,7 @@ class Mailer(Block):
         description="Who writes; the provider must let this address send.",
         examples=["Your Shop <orders@your-shop.example>"],
     )
-    mode: Annotated[Mode, _one_of(Mode)] = Field(
+    mode: Annotated[Mode, one_of(Mode)] = Field(
         default=Mode.DRY_RUN,
         title="Mode",
         description="live: to the customers. rehearsal: every message to the rehearsal address"
@@ -125,7 +125,7 @@ class Mailer(Block):
     port: int = Field(
         default=587, ge=1, le=65535, title="Port", description="587 with STARTTLS, 465 with TLS."
     )
-    security: Annotated[Security, _one_of(Security)] = Field(
+    security: Annotated[Security, one_of(Security)] = Field(
         default=Security.STARTTLS,
         title="Encryption",
         description="starttls: encrypted after a first greeting. tls: from the start. none: only"

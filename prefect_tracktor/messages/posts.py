@@ -93,7 +93,7 @@ class PostChannel:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Connect when the first request is posted."""
-        with poster(self.channel.target, seconds=_SECONDS) as service:
+        with poster(seconds=_SECONDS) as service:
             yield PostSession(self.channel, service)
 
 

@@ -173,7 +173,7 @@ def test_a_rehearsal_at_another_host_is_not_told_the_secrets() -> None:
         ({"success_statuses": [302]}, "success_statuses"),
         ({"success_statuses": [401]}, "success_statuses"),
         ({"method": "GET"}, "method"),
-        ({"requests_per_second": 0}, "requests_per_second"),
+        ({"requests_per_second": -1}, "requests_per_second"),
     ],
 )
 def test_what_cannot_be_right_is_refused_without_repeating_it(
