@@ -74,7 +74,9 @@ def notify_customers(
         ...     NotificationRule(name="late", when=["stalled", "in_transit_too_long"]),
         ...     NotificationRule(name="how-was-it", when=["status:delivered"], after_days=3),
         ... ]
-        >>> report = notify_customers(credentials, order_ids, mailer, rules, dry_run=True)
+        >>> report = notify_customers(
+        ...     credentials, order_ids, mailer, rules, dry_run=True, max_emails=5_000
+        ... )
         >>> report.sent
         ()
     """

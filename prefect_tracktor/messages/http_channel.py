@@ -357,7 +357,7 @@ class HttpChannel(Block):
         """
         from prefect_tracktor.messages.preview import made_up_order
 
-        order = made_up_order()
+        order = made_up_order("expired")
         parcel = order.fulfillments[0]
         self.render(order, [parcel], [Condition("exception:expired", parcel)], key="key")
         self.check()

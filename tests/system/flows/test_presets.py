@@ -88,7 +88,7 @@ def test_a_channel_of_the_handbook_says_what_its_service_takes(
     made = channels[name]
     assert made.mode is Mode.DRY_RUN
     order = Order.model_validate(
-        made_up_order().model_dump() | {"order_name": NAME, "order_phone": PHONE}
+        made_up_order("expired").model_dump() | {"order_name": NAME, "order_phone": PHONE}
     )
     parcel = order.fulfillments[0]
     content = Content(EmailTemplate(), (Condition("exception:expired", parcel),))
