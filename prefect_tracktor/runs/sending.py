@@ -187,7 +187,7 @@ class Sending:
             if is_sent or held[0].outcome is not Outcome.REFUSED:
                 yield from self._judged(held, takes_messages=takes_messages)
                 held, is_alone = [], False
-        if is_alone and len(held) == 1:
+        if is_alone and len(held) == 1 and self.channel.proven_by_earlier_runs:
             # a run with one message has only the runs before it to tell
             takes_messages = self.ledger.last_settled(self.account) is NoticeState.SENT
         yield from self._judged(held, takes_messages=takes_messages)
@@ -269,8 +269,8 @@ class _Answers:
             return ""
         return (
             f"{self.uncertain} messages may or may not have been taken by {self.server}:"
-            f" {delivery.reason.rstrip('.')}. If a filter or virus scanner stands between, have it"
-            " let these messages pass."
+            f" {delivery.reason.rstrip('.')}. If a mail filter, proxy or virus scanner stands"
+            " between, have it let these messages pass."
         )
 
 

@@ -42,7 +42,9 @@ def notify(
 ) -> Notify:
     """Tell of each expired tracking by e-mail, and post it."""
 
-    def notify(*, dry_run: bool = False, **channel: Any) -> MailReport:
+    def notify(
+        *, dry_run: bool = False, orders: list[int] | None = None, **channel: Any
+    ) -> MailReport:
         usual = {
             "address": f"{service.address}/t0ken",
             "body": BODY,
@@ -55,7 +57,7 @@ def notify(
                 name="post", when=EXPIRED, channel=HttpChannel.model_validate(usual | channel)
             ),
         ]
-        ids = list(tracktor.shop.order_ids)
+        ids = orders or list(tracktor.shop.order_ids)
         return notify_customers(credentials, ids, mailer, rules, dry_run=dry_run)
 
     return notify
@@ -128,6 +130,19 @@ def test_a_body_that_the_service_never_takes_is_not_given_up(
     service.status = 200
     notify()
     assert len(set(posted_about(service))) == len(customers)
+
+
+def test_one_that_is_refused_alone_is_not_given_up_because_an_email_was_sent(
+    notify: Notify, service: HttpService, customers: dict[int, str]
+) -> None:
+    one, *_ = customers
+    service.status = 400
+    for _ in range(2):
+        with pytest.raises(IncompleteRun) as failed:
+            notify(orders=[one])
+        assert failed.value.report.deferred == (one,)
+    service.status = 200
+    assert notify(orders=[one]).sent == (one,)
 
 
 def test_a_dry_run_and_a_dry_channel_post_nothing(
