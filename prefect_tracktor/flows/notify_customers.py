@@ -65,7 +65,7 @@ def notify_customers(
         TemplateError: A template fails for every order; the channel sent nothing.
         ChannelError: The mail server or a channel cannot be used; it sent nothing.
         IncompleteRun: All that could be done was done, and something is left. Its `report` says
-            what.
+            what. With several channels, so does what keeps one of them from sending.
 
     Example:
         >>> from prefect_tracktor import NotificationRule

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from prefect_tracktor import (
-    ChannelError,
     HttpChannel,
     IncompleteRun,
     InvalidInput,
@@ -97,7 +96,7 @@ def test_each_channel_tells_once_on_one_reading(
 def test_a_channel_that_is_down_keeps_no_other_from_telling(
     notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
 ) -> None:
-    with pytest.raises(ChannelError, match="does not answer") as failed:
+    with pytest.raises(IncompleteRun, match="does not answer") as failed:
         notify(address="http://127.0.0.1:9/t0ken")
     assert "t0ken" not in str(failed.value)
     assert len(mail.messages) == len(customers)
