@@ -4,6 +4,8 @@ import re
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
+import httpx
+
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import form_of
@@ -57,3 +59,23 @@ def checked_address(value: str, *, field: str) -> str:
     if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
         return value
     raise InvalidInput(f"{remedy}; plain http is allowed to localhost only")
+
+
+def host_of(address: str) -> str:
+    """Return scheme, host and port of an address: the part that is not secret."""
+    url = parsed_address(address)
+    if url is None:
+        return ""
+    host = url.raw_host.decode("ascii")
+    name = f"[{host}]" if ":" in host else host
+    return f"{url.scheme}://{name}" + (f":{url.port}" if url.port else "")
+
+
+def parsed_address(address: str) -> httpx.URL | None:
+    """Parse an address; httpx normalises hosts, default ports and escapes."""
+    scheme, mark, rest = address.strip().partition("://")
+    try:
+        url = httpx.URL(f"{scheme.lower()}{mark}{rest}")
+    except httpx.InvalidURL:
+        return None
+    return url if url.host else None

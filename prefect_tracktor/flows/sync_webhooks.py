@@ -14,11 +14,11 @@ from prefect_tracktor.models import Webhook, WebhookId
 from prefect_tracktor.reporting import counts_in_words, publish_summary, publish_table
 from prefect_tracktor.runs.showing import show_mode
 from prefect_tracktor.text import redact
+from prefect_tracktor.validation import host_of
 from prefect_tracktor.webhooks.subscriptions import (
     WantedWebhook,
     WebhookPlan,
     WebhookSubscription,
-    host_of,
     is_the_same,
     plan_webhooks,
 )

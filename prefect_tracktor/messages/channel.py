@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from email.message import EmailMessage
 from typing import Any, Protocol
 
+from prefect_tracktor.conditions import Condition
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.smtp import Delivery, MailSession
@@ -85,8 +86,13 @@ class Channel(Protocol):
         ...
 
 
-class MailContent(Protocol):
-    """What an e-mail says."""
+class NoticeContent(Protocol):
+    """What somebody is told."""
+
+    @property
+    def conditions(self) -> Sequence[Condition]:
+        """What it is about."""
+        ...
 
     @property
     def template(self) -> EmailTemplate:
@@ -142,7 +148,7 @@ class MailChannel:
         self,
         order: Order,
         parcels: Sequence[Fulfillment],
-        content: MailContent,
+        content: NoticeContent,
         *,
         key: str,
     ) -> Message:
@@ -168,7 +174,7 @@ class MailChannel:
         )
 
     def preview(
-        self, order: Order, parcels: Sequence[Fulfillment], content: MailContent
+        self, order: Order, parcels: Sequence[Fulfillment], content: NoticeContent
     ) -> RenderedEmail:
         """Render the e-mail without personal data."""
         shop = self._shop(parcels)

@@ -20,8 +20,7 @@ from prefect_tracktor.messages.rendering import check_template, failure, render_
 from prefect_tracktor.messages.values import tracking_page_address
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import refuse_masked
-from prefect_tracktor.validation import checked_address
-from prefect_tracktor.webhooks.subscriptions import host_of
+from prefect_tracktor.validation import checked_address, host_of
 
 _BLOCK = "HttpChannel"
 _FORM = "application/x-www-form-urlencoded"

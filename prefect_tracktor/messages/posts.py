@@ -15,13 +15,12 @@ import httpx
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
 from prefect_tracktor.http.call import retry_after
 from prefect_tracktor.http.rate_limit import rate_limiter
-from prefect_tracktor.messages.channel import Message, Session
+from prefect_tracktor.messages.channel import Message, NoticeContent, Session
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.posting import NOT_SENT, Answer, Poster, poster, words_of
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome, Patience
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.rules import Content
 from prefect_tracktor.text import mask_email, public_words
 
 _SECONDS = 30
@@ -78,7 +77,7 @@ class PostChannel:
         return mask_email(recipient)
 
     def message(
-        self, order: Order, parcels: Sequence[Fulfillment], content: Content, *, key: str
+        self, order: Order, parcels: Sequence[Fulfillment], content: NoticeContent, *, key: str
     ) -> Message:
         """Render the request about an order's parcels."""
         recipient = self.channel.recipient_of(order)

@@ -202,7 +202,10 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         chosen = list(self._chosen(orders))
         history = self._history(one.order.order_id for one in chosen)
         for one in chosen:
-            self._decide(one, history.get(one.order.order_id, ()), read_at)
+            try:
+                self._decide(one, history.get(one.order.order_id, ()), read_at)
+            except InvalidInput as unusable:  # no ledger holds such a key
+                self._add(one.order.order_id, Outcome.UNREADABLE, str(unusable))
         if len(self._waiting) > self.limit.most:
             for notice in self._waiting:
                 notice.message = None  # none will be sent, and memory is not endless

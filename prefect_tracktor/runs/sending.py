@@ -78,7 +78,7 @@ class Sending:
         """
         contested = []
         deadline = time.monotonic() + self._seconds_for(len(notices))
-        with self.ledger.at_work(self.run), self.channel.session() as session:
+        with self.channel.session() as session:
             for notice in self._proven(self._until_stopped(notices, session, deadline)):
                 if notice.outcome is Outcome.IN_PROGRESS:
                     contested.append(notice)

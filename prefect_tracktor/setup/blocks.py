@@ -21,7 +21,7 @@ from prefect_tracktor.setup.environment import (
     without_values,
 )
 from prefect_tracktor.setup.project import variables_of
-from prefect_tracktor.webhooks.subscriptions import host_of
+from prefect_tracktor.validation import host_of
 
 
 def save_from_variables(

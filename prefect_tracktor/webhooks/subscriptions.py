@@ -14,7 +14,7 @@ from prefect_tracktor.errors import APIConnectionError
 from prefect_tracktor.http import blocking
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
 from prefect_tracktor.text import public_words, refuse_masked
-from prefect_tracktor.validation import checked_address
+from prefect_tracktor.validation import checked_address, host_of, parsed_address
 
 _SECONDS_FOR_A_CHECK = 10
 
@@ -195,26 +195,6 @@ def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) ->
     return (_topic(one), _address(one)) == (_topic(other), _address(other))
 
 
-def host_of(address: str) -> str:
-    """Return scheme, host and port of an address: the part that is not secret."""
-    url = _read(address)
-    if url is None:
-        return ""
-    host = url.raw_host.decode("ascii")
-    name = f"[{host}]" if ":" in host else host
-    return f"{url.scheme}://{name}" + (f":{url.port}" if url.port else "")
-
-
-def _read(address: str) -> httpx.URL | None:
-    """Parse an address; httpx normalises hosts, default ports and escapes."""
-    scheme, mark, rest = address.strip().partition("://")
-    try:
-        url = httpx.URL(f"{scheme.lower()}{mark}{rest}")
-    except httpx.InvalidURL:
-        return None
-    return url if url.host else None
-
-
 def _age(webhook: Webhook) -> tuple[bool, int, str]:
     """Sort key: numeric ids ascend, and MongoDB ids begin with their time of creation."""
     if isinstance(webhook.id, str):
@@ -230,7 +210,7 @@ def _address(webhook: WantedWebhook | Webhook) -> str:
     """Normalise an address, without letter case and a final slash."""
     address = webhook.address
     text = address if isinstance(address, str) else address.get_secret_value()
-    url = _read(text)
+    url = parsed_address(text)
     if url is None:
         return text
     path, _, query = url.raw_path.decode("ascii").partition("?")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qsl
 
 
@@ -65,7 +65,9 @@ class HttpService:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
-                service.posted.append(Posted(self.path, self.headers, body))
+                service.posted.append(
+                    Posted(self.path, cast("Mapping[str, str]", self.headers), body)
+                )
                 time.sleep(service.delay_seconds)
                 self._answer(service.status, json.dumps(service.answer).encode())
 

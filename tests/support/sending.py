@@ -42,7 +42,8 @@ def send(
     channel = MailChannel(mailer, b"key")
     notices = [_notice(channel, number, name) for number in range(first, first + count)]
     sending = Sending(channel, ledger, run, ACCOUNT, renew=lambda _notice: None)
-    return Sent(list(sending.send(notices)), sending.advice)
+    with ledger.at_work(run):
+        return Sent(list(sending.send(notices)), sending.advice)
 
 
 def key_of(number: int) -> NoticeKey:

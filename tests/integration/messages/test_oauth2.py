@@ -1,6 +1,7 @@
 """Logins with access tokens, at a server that takes no others."""
 
 import base64
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,8 +69,8 @@ def test_a_token_is_kept_for_further_sessions_until_shortly_before_it_expires(
     first = access_token(oauth2)
     assert access_token(endpoint.oauth2()) == first
     assert access_token(endpoint.oauth2(scope="other")) != first
-    now = module.time.monotonic()
-    monkeypatch.setattr(module.time, "monotonic", lambda: now + 3600 - 100)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 100)
     assert access_token(oauth2) != first
     assert len(endpoint.asked) == 3
 

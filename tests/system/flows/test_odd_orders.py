@@ -104,6 +104,7 @@ def test_a_status_that_no_database_holds_is_told_of_its_order_alone(
         order(77, shipment_status=long, latest_status={"key": long, "datetime": NOW}),
         order(78, shipment_status="delivered", fulfillment_id=2**70, **step),
     ) as stub:
+        stub.options = [*stub.options, long]
         report = written(
             email_status_changes,
             stub,

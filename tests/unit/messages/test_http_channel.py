@@ -136,7 +136,7 @@ def test_headers_carry_the_key_and_what_the_block_says() -> None:
 
 
 def test_a_rehearsal_at_another_host_is_not_told_the_secrets() -> None:
-    secret = {"headers": {"Authorization": "s3cret"}, "mode": "rehearsal"}
+    secret: dict[str, Any] = {"headers": {"Authorization": "s3cret"}, "mode": "rehearsal"}
     other = channel(rehearsal_address="https://bin.example/x", **secret)
     assert "Authorization" not in other.headers_for("k")
     same = channel(rehearsal_address="https://hooks.example/other", **secret)

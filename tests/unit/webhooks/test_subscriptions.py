@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefect_tracktor import WantedWebhook, Webhook, WebhookSubscription, WebhookTopic
-from prefect_tracktor.webhooks.subscriptions import WebhookPlan, host_of, plan_webhooks
+from prefect_tracktor.validation import host_of
+from prefect_tracktor.webhooks.subscriptions import WebhookPlan, plan_webhooks
 
 OURS, OURS_TOO, THEIRS = (
     "https://shop.example/hook",
