@@ -335,13 +335,14 @@ def _words(error: Exception) -> str:
 
 
 def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
-    rows = [*job.rows]
+    rows: list[Row] = [*rows_of(job.cases)]
     if job.shows_unread:
+        unread = [(one.id, "Not read", one.reason) for one in reading.failed]
+        unread += [(order_id, "Not found", "") for order_id in reading.missing]
         rows += [
-            {"Order": str(failure.id), "Outcome": "Not read", "Reason": failure.reason}
-            for failure in reading.failed
+            {"Order": str(id_), "Outcome": outcome, "Reason": reason, "Order id": str(id_)}
+            for id_, outcome, reason in unread
         ]
-        rows += [{"Order": str(order_id), "Outcome": "Not found"} for order_id in reading.missing]
     return rows
 
 

@@ -395,7 +395,10 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         unsure = next((one.reason for one in found if isinstance(one, Unreadable)), "")
         chosen = [one for one in found if isinstance(one, Notification)]
         reasons = [reason for one in chosen for reason in one.reasons]
-        still = {self._key(now, reason): reason.parcels for reason in reasons}
+        still = {}
+        for reason in reasons:
+            with suppress(InvalidInput):  # no ledger holds such a key
+                still[self._key(now, reason)] = reason.parcels
         base = {key: replace(key, reason=step_of(key.reason)[0]) for key in due.keys}
         news = {key: still[base[key]] for key in due.keys if base[key] in still}
         if unsure and not news:

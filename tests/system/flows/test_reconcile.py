@@ -394,7 +394,7 @@ def test_the_plan_is_shown_before_it_is_carried_out(
     on_its_way = carriers(tracktor)
     reconcile(moved([ids[0], 1, on_its_way]))
     assert seen, "the plan must be there when the first order is written"
-    rows = {row.get("Order id", row["Order"]): row for row in table(seen[0])}
+    rows = {row["Order id"]: row for row in table(seen[0])}
     assert rows[str(ids[0])]["From"] == "Cutting"
     assert rows[str(ids[0])]["To"] == "Sewing"
     assert rows[str(ids[0])]["Outcome"] == "Due"
