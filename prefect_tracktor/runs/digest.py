@@ -304,9 +304,10 @@ class DigestJob(Job[Case, DigestReport]):
 
     def _lines(self) -> Iterator[str]:
         """Carriers first, as there are few; a line for each order, with its admin link."""
-        if self._to.period_days:
+        carriers = self._carriers
+        if carriers:
             yield f"Carriers in {self._to.period_days} days (and in those before):"
-        for row in self._carriers:
+        for row in carriers:
             yield "- " + ", ".join(f"{name} {value}" for name, value in row.items())
         for row in self._digest.rows:
             days = f"{row['Days']} days" if row["Days"] else ""

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
 from typing import Any
@@ -18,7 +19,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.flows import TeamDigest, email_expired_exceptions, report_exceptions
-from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from tests.support.chat import SLACK, ChatServer
 from tests.support.mailers import mailer_of
 
@@ -99,14 +100,23 @@ def test_a_notification_block_gets_a_line_for_each_order_the_new_ones_first(
     customer = tracktor.shop.order(report.new[0])
     assert customer["order_email"] not in text
     assert customer["customer_full_name"] not in text
-    # nothing is new: no message, unless there are figures
+    # nothing is new: no message
     report_exceptions(**usual, digest=slack)
     assert len(chat.posted) == 1
-    weekly = slack.model_copy(update={"period_days": 7})
-    assert not report_exceptions(**usual, digest=weekly).new
-    assert "0 new orders need attention" in chat.texts[-1]
-    assert "Carriers in 7 days (and in those before):\n- Carrier " in chat.texts[-1]
-    assert "Median days" in chat.texts[-1]
+
+
+def test_how_carriers_did_is_sent_though_nothing_is_new(
+    usual: dict[str, Any], slack: TeamDigest, chat: ChatServer, credentials: TracktorCredentials
+) -> None:
+    with Sandbox(Shop(orders=60, expired=6, now=datetime.now(UTC))) as today:
+        here = {"credentials": credentials.model_copy(update={"base_url": today.base_url})}
+        report_exceptions(**(usual | here))
+        weekly = slack.model_copy(update={"period_days": 7})
+        assert not report_exceptions(**(usual | here), digest=weekly).new
+    [text] = chat.texts
+    assert text.startswith("0 new orders need attention")
+    assert "Carriers in 7 days (and in those before):\n- Carrier " in text
+    assert "Median days" in text
 
 
 def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
