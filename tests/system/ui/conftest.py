@@ -182,6 +182,8 @@ def installation(
             "TRACKTOR_NOTIFY": "in_transit,out_for_delivery,delivered",
             "TRACKTOR_ANNOUNCE_EXCEPTIONS": "yes",
             "TRACKTOR_MODE": "live",
+            # a path that a picture may show
+            "TRACKTOR_LEDGER_URL": "sqlite:///tracktor.sqlite3",
             "TRACKTOR_WEBHOOK_ADDRESS": f"https://hooks.sandbox-shop.example/{SECRET_PATH}",
             "SMTP_HOST": mail.host,
             "SMTP_PORT": str(mail.port),
