@@ -111,10 +111,10 @@ def watch_shop(
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
         mailer: The mail server; its mode holds for emails to customers and for the digest.
-        rules: What to tell customers, as in `notify_customers`; it needs a mailer.
-        digest: What to tell the team, as in `report_exceptions`.
-        export: Where to write the tables, as in `export_tracking`.
-        announce: Conditions to announce as events, as in `announce_exceptions`.
+        rules: What to tell customers, as in the flow for customers; it needs a mailer.
+        digest: What to tell the team, if anything.
+        export: Where to write the tables, if anywhere.
+        announce: Conditions to announce as events, such as exception:all or stalled.
         dry_run: Show what would be done, and do nothing.
         thresholds: After how many days a parcel or an order is late.
         max_emails: If more messages than this are due, no customer is told anything.
@@ -122,7 +122,7 @@ def watch_shop(
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
             emails and events.
         ledger: Records what was announced and reported. Default: the mailer's, or the block
-            `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the flow.
+            named tracktor, or else a SQLite file in the Prefect home of the machine that runs the flow.
         reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
