@@ -33,6 +33,14 @@ WIDTHS = (1440, 390)
 HIDE_BROKEN_IMAGES = """() => [...document.images]
     .filter(image => !image.naturalWidth)
     .forEach(image => image.style.visibility = "hidden")"""
+# a picture shows no path of the machine that took it
+HIDE_PATHS = """() => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const text = texts.currentNode;
+        text.nodeValue = text.nodeValue.replace(/\\/\\S+\\/home\\//g, "/home/shop/.prefect/");
+    }
+}"""
 
 Picture = Callable[..., None]
 ColorScheme = Literal["light", "dark"]
@@ -150,6 +158,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
     def picture(seen: Page | Locator, name: str, **options: Any) -> None:
         page = seen if isinstance(seen, Page) else seen.page
         page.evaluate(HIDE_BROKEN_IMAGES)
+        page.evaluate(HIDE_PATHS)
         seen.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide", **options)
 
     return picture
@@ -182,8 +191,6 @@ def installation(
             "TRACKTOR_NOTIFY": "in_transit,out_for_delivery,delivered",
             "TRACKTOR_ANNOUNCE_EXCEPTIONS": "yes",
             "TRACKTOR_MODE": "live",
-            # a path that a picture may show
-            "TRACKTOR_LEDGER_URL": "sqlite:///tracktor.sqlite3",
             "TRACKTOR_WEBHOOK_ADDRESS": f"https://hooks.sandbox-shop.example/{SECRET_PATH}",
             "SMTP_HOST": mail.host,
             "SMTP_PORT": str(mail.port),
