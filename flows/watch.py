@@ -25,6 +25,9 @@ def deployment(shop: Shop) -> RunnerDeployment:
         description=__doc__,
         schedule=every(timedelta(hours=4)),
         parameters=for_scanning(shop)
-        | {"mailer": saved(Mailer, shop), "max_emails": 500, "max_events": 500}
+        | {
+            "mailer": saved(Mailer, shop),
+            "options": {"max_emails": 500, "max_events": 500},
+        }
         | parts,
     )

@@ -11,7 +11,7 @@ from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_st
 from prefect_tracktor.flows.report_exceptions import report_exceptions
 from prefect_tracktor.flows.sweep_shops import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
-from prefect_tracktor.flows.watch_shop import WatchReport, watch_shop
+from prefect_tracktor.flows.watch_shop import WatchOptions, WatchReport, watch_shop
 from prefect_tracktor.runs.digest import DigestReport, TeamDigest
 from prefect_tracktor.runs.export import ExportFiles, ExportReport, ExportWarehouse
 from prefect_tracktor.runs.report import MailReport, RunReport, StatusReport
@@ -29,6 +29,7 @@ __all__ = [
     "SweepReport",
     "SweptShop",
     "TeamDigest",
+    "WatchOptions",
     "WatchReport",
     "WebhookReport",
     "advance_custom_statuses",

@@ -87,10 +87,9 @@ def announce_exceptions(
         record_only: Record the current exceptions and emit nothing; use it for the first
             run.
         max_events: If more events than this are due, none is emitted.
-        conditions: Which conditions to announce: `exception:all`, or some of `exception:expired`,
-            `exception:undelivered` and any other exception, the delays `stalled`,
-            `in_transit_too_long`, `label_only` and `not_shipped`, and statuses such as
-            `status:delivered`.
+        conditions: Which conditions to announce: exception:all, or some of exception:expired,
+            exception:undelivered and any other exception, the delays stalled, in_transit_too_long,
+            label_only and not_shipped, and statuses such as status:delivered.
         thresholds: After how many days a parcel or an order is late.
         include_cancelled: Include parcels that are cancelled, voided or refunded, or whose order
             is; the report counts those that are left out.

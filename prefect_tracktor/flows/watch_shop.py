@@ -5,13 +5,14 @@ from functools import reduce
 from operator import or_
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.announce_exceptions import ExceptionsReport, announcing
 from prefect_tracktor.flows.notify_customers import notifying
 from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
 from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
@@ -25,6 +26,61 @@ from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+
+
+class WatchOptions(BaseModel):
+    """Limits and other options of all parts. The defaults fit most shops.
+
+    Attributes:
+        max_emails: If more messages than this are due, no customer is told anything.
+        max_events: If more events than this are due, none is emitted.
+        include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
+            emails and events.
+        thresholds: After how many days a parcel or an order is late.
+        ledger: Records what was announced and reported. By default the mailer's, or the block
+            `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the flow.
+
+    Raises:
+        pydantic.ValidationError: A number is negative.
+
+    Example:
+        >>> WatchOptions(max_events=1000).max_emails
+        500
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+
+    max_emails: int = Field(
+        default=500,
+        ge=0,
+        title="Max emails",
+        description="If more messages than this are due, no customer is told anything.",
+    )
+    max_events: int = Field(
+        default=500,
+        ge=0,
+        title="Max events",
+        description="If more events than this are due, none is emitted.",
+    )
+    include_cancelled: bool = Field(
+        default=False,
+        title="Include cancelled",
+        description="Include orders and parcels that are cancelled, voided or refunded.",
+    )
+    thresholds: Thresholds = Field(
+        default=DEFAULT_THRESHOLDS,
+        title="Thresholds",
+        description="After how many days a parcel or an order is late.",
+    )
+    ledger: NotificationLedger | None = Field(
+        default=None,
+        title="Ledger",
+        description="Records what was announced and reported. Without it: the mailer's, or the"
+        " block named tracktor, or else a file on the machine that runs the flow.",
+    )
+
+
+_DEFAULT_OPTIONS = WatchOptions()
 
 
 class WatchReport(BaseModel):
@@ -98,11 +154,7 @@ def watch_shop(
     announce: frozenset[str] = frozenset(),
     *,
     dry_run: bool = False,
-    thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    max_emails: int = 500,
-    max_events: int = 500,
-    include_cancelled: bool = False,
-    ledger: NotificationLedger | None = None,
+    options: WatchOptions = _DEFAULT_OPTIONS,
     reading: ReadingOptions = DEFAULT_READING,
 ) -> WatchReport:
     """Read a shop once, and do what several flows would do; each part is optional.
@@ -113,18 +165,12 @@ def watch_shop(
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
         mailer: The mail server; its mode holds for emails to customers and for the digest.
-        rules: What to tell customers, as in `notify_customers`; it needs a mailer.
-        digest: What to tell the team, as in `report_exceptions`.
-        export: Where to write the tables, as in `export_tracking`.
-        announce: Conditions to announce as events, as in `announce_exceptions`.
+        rules: What to tell customers, as in the flow for customers; it needs a mailer.
+        digest: What to tell the team, if anything.
+        export: Where to write the tables, if anywhere.
+        announce: Conditions to announce as events, such as exception:all or stalled.
         dry_run: Show what would be done, and do nothing.
-        thresholds: After how many days a parcel or an order is late.
-        max_emails: If more messages than this are due, no customer is told anything.
-        max_events: If more events than this are due, none is emitted.
-        include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
-            emails and events.
-        ledger: Records what was announced and reported. Default: the mailer's, or the block
-            `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the flow.
+        options: Limits, thresholds, the ledger and the like.
         reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
@@ -145,15 +191,17 @@ def watch_shop(
     """
     if rules and mailer is None:
         raise InvalidInput("rules need a mailer: give one, or leave the rules out")
-    own = ledger or (mailer and mailer.ledger) or shared_ledger()
+    own = options.ledger or (mailer and mailer.ledger) or shared_ledger()
     calls = checked_rules(credentials, rules) if rules else 0
-    same: dict[str, Any] = {"dry_run": dry_run, "thresholds": thresholds}
-    telling = same | {"include_cancelled": include_cancelled, "reading": reading}
+    same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
+    telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
+    most_events = options.max_events
     jobs: list[Job[Any, Any]] = []
     if rules and mailer:
-        jobs += notifying(credentials, mailer, rules, max_emails=max_emails, **telling)
+        most = options.max_emails
+        jobs += notifying(credentials, mailer, rules, max_emails=most, **telling)
     if announce:
-        jobs.append(announcing(credentials, own, announce, max_events=max_events, **telling))
+        jobs.append(announcing(credentials, own, announce, max_events=most_events, **telling))
     if digest:
         jobs.append(DigestJob(credentials, own, digest, mailer=mailer, **same))
     if export:

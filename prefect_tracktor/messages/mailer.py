@@ -192,6 +192,12 @@ class Mailer(Block):
     def _address_is_one(cls, value: str) -> str:
         return validated_address(value, field="rehearsal_address") if value else ""
 
+    @field_validator("ledger", mode="before")
+    @classmethod
+    def _none_is_none(cls, value: object) -> object:
+        # Prefect's older form stores this where no ledger is chosen: it is no ledger of its own
+        return None if value == {} else value
+
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.mode is Mode.REHEARSAL and not self.rehearsal_address:

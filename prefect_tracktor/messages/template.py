@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -30,14 +30,9 @@ _FORMS = {
 }
 
 
-def _in_a_form(schema: dict[str, Any]) -> None:
-    schema["description"] = schema["description"].partition("\n")[0]
-    in_order(schema)
-
-
 # of what is a part of the block
 _PART = ConfigDict(
-    extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=_in_a_form
+    extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=in_order
 )
 
 

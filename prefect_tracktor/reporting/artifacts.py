@@ -56,8 +56,10 @@ def publish_table(
 
     Prefect's own tables can be searched, and show no links: rows with links become markdown.
     """
-    # the UI takes the columns from the first row
-    columns = list(dict.fromkeys(column for row in rows for column in row))
+    # the UI takes the columns from the first row; the fullest one has them in their order
+    columns = list(
+        dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
+    )
     table = [{clean(name): row.get(name, "") for name in columns} for row in rows[:limit]]
     table = _within_bytes(table)
     if left_out := len(rows) - len(table):

@@ -38,7 +38,11 @@ class ExportFiles(BaseModel):
     model_config = _CONFIG | ConfigDict(title="Files")
 
     folder: str = Field(min_length=1, title="Folder", description="A path or an address.")
-    file_format: FileFormat = Field(default="csv", title="File format")
+    file_format: FileFormat = Field(
+        default="csv",
+        title="File format",
+        description="csv, which is safe to open in a spreadsheet, or jsonl for JSON Lines.",
+    )
 
     @property
     def place(self) -> str:
@@ -66,7 +70,12 @@ class ExportWarehouse(BaseModel):
     model_config = _CONFIG | ConfigDict(title="Warehouse")
 
     destination: str = Field(min_length=1, title="Destination", description="As dlt names it.")
-    dataset: str = Field(default="tracktor", min_length=1, title="Dataset")
+    dataset: str = Field(
+        default="tracktor",
+        min_length=1,
+        title="Dataset",
+        description="The schema or dataset that the tables are in.",
+    )
 
     @property
     def place(self) -> str:

@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.schema import Kind, shop_resource_id
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.validation import checked_id
 
@@ -51,11 +52,21 @@ class EventOrders(BaseModel):
         []
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
 
-    since: AwareDatetime
-    account: str = ""
-    occurred_within_hours: float = Field(default=24, gt=0, le=24 * 6)
+    since: AwareDatetime = Field(
+        title="Since", description="When Prefect received the first event, with a time zone."
+    )
+    account: str = Field(
+        default="", title="Account", description="Only events of this account; empty for all."
+    )
+    occurred_within_hours: float = Field(
+        default=24,
+        gt=0,
+        le=24 * 6,
+        title="Occurred within (hours)",
+        description="How long before that a parcel may have reached its status.",
+    )
 
     def find_orders(self) -> FoundOrders:
         """Find the orders, each once, the latest event first.

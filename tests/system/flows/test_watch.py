@@ -17,6 +17,7 @@ from prefect_tracktor.flows import (
     ExportFiles,
     SweptShop,
     TeamDigest,
+    WatchOptions,
     announce_exceptions,
     email_expired_exceptions,
     export_tracking,
@@ -97,8 +98,8 @@ def test_one_reading_does_what_four_flows_do(
     ("part", "broken", "words"),
     [
         ("export", {"export": ExportFiles(folder="/nowhere/at/all")}, "there is no such folder"),
-        ("customers", {"max_emails": 1}, "max_emails is 1"),
-        ("events", {"max_events": 1}, "max_events is 1"),
+        ("customers", {"options": WatchOptions(max_emails=1)}, "max_emails is 1"),
+        ("events", {"options": WatchOptions(max_events=1)}, "max_events is 1"),
         ("digest", {"digest": TeamDigest(notify="slack-webhook/none")}, "cannot be loaded"),
     ],
 )
@@ -158,7 +159,7 @@ def test_events_and_digests_do_not_stand_for_what_customers_are_told(
     everything: dict[str, Any], mail: MailServer
 ) -> None:
     only = {"rules": None, "announce": frozenset({"exception:all", "status:delivered"})}
-    watch_shop(**(everything | only), max_events=1000)
+    watch_shop(**(everything | only), options=WatchOptions(max_events=1000))
     assert not mail.messages
     shop = {name: everything[name] for name in ("credentials", "orders", "mailer")}
     assert len(email_expired_exceptions(**shop).sent) == 6

@@ -33,6 +33,14 @@ WIDTHS = (1440, 390)
 HIDE_BROKEN_IMAGES = """() => [...document.images]
     .filter(image => !image.naturalWidth)
     .forEach(image => image.style.visibility = "hidden")"""
+# a picture shows no path of the machine that took it
+HIDE_PATHS = """() => {
+    const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const text = texts.currentNode;
+        text.nodeValue = text.nodeValue.replace(/\\/\\S+\\/home\\//g, "/home/shop/.prefect/");
+    }
+}"""
 
 Picture = Callable[..., None]
 ColorScheme = Literal["light", "dark"]
@@ -150,6 +158,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
     def picture(seen: Page | Locator, name: str, **options: Any) -> None:
         page = seen if isinstance(seen, Page) else seen.page
         page.evaluate(HIDE_BROKEN_IMAGES)
+        page.evaluate(HIDE_PATHS)
         seen.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide", **options)
 
     return picture

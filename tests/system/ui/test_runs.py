@@ -297,6 +297,17 @@ def test_the_summary_shows_what_there_was_and_says_what_there_was_not(
     picture(page.get_by_role("tabpanel"), "summary")
 
 
+def tables_of(page: Page) -> list[list[list[str]]]:
+    """The charts' numbers, table by table."""
+    tables: list[list[list[str]]] = [[]]
+    for row in rows_of(page):
+        if row[1:] == ["Parcels", "Share"]:
+            tables.append([])
+        else:
+            tables[-1].append(row)
+    return tables[1:]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_charts_show_how_much_is_in_trouble(
     page: Page, installation: Installation, mail_walk: Walk, picture: Picture, scheme: Any
@@ -304,14 +315,9 @@ def test_the_charts_show_how_much_is_in_trouble(
     page.emulate_media(color_scheme=scheme)
     open_artifact(page, installation, mail_walk.run_id, "parcels-with-exceptions")
     expect(page.get_by_role("heading", name="By exception")).to_be_visible()
-    expect(page.get_by_role("table")).to_have_count(3)
-    tables = [[]]  # type: list[list[list[str]]]
-    for row in rows_of(page):
-        if row[1:] == ["Parcels", "Share"]:
-            tables.append([])
-        else:
-            tables[-1].append(row)
-    _, by_exception, by_carrier, by_age = tables
+    for attempt in waiting(ValueError):
+        with attempt:  # rows come and go while the page is drawn
+            by_exception, by_carrier, by_age = tables_of(page)
     troubled = sum(
         bool(parcel["exception_status"]) and parcel["shipment_status"] != "delivered"
         for order in map(installation.tracktor.shop.order, installation.tracktor.shop.order_ids)
@@ -357,8 +363,8 @@ def test_the_event_feed_lists_what_was_announced(
     picture(page, "events")
     open_artifact(page, installation, run["id"], "exceptions")
     headers, *rows = rows_of(page)
-    assert headers == ["Order", "Exception", "Carrier", "Outcome", "Order id", "Fulfillment id"]
-    assert {row[3] for row in rows} == {"Announced"}
+    assert headers == ["Order", "Outcome", "Reason", "About", "Parcels", "Order id"]
+    assert {row[1] for row in rows} == {"Sent"}
     picture(page.get_by_role("tabpanel"), "announced")
 
 
@@ -370,7 +376,7 @@ def test_a_plan_is_shown_before_the_first_status_is_written(
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
     open_artifact(page, installation, run_id, "reconcile-statuses")
     headers, *rows = rows_of(page)
-    assert headers == ["Order", "From", "To", "Outcome", "Reason", "Order id"]
+    assert headers == ["Order", "Outcome", "Reason", "From", "To", "Order id"]
     assert rows
-    assert {row[1] for row in rows} >= {"In transit", "Cutting"}
+    assert {row[3] for row in rows} >= {"In transit", "Cutting"}
     picture(page.get_by_role("tabpanel"), "plan")

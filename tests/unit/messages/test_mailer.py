@@ -91,3 +91,8 @@ def test_replies_go_to_the_sender_unless_it_says_otherwise() -> None:
     answers = mailer(reply_to="Help <help@shop.example>").reply_to_mailbox
     assert str(answers) == "Help <help@shop.example>"
     assert str(mailer().sender_mailbox) == USUAL["sender"]
+
+
+def test_a_form_without_a_ledger_gives_none_of_its_own() -> None:
+    """The older form stores an empty object, which would be another ledger than the shop's."""
+    assert Mailer(host="smtp.example.com", sender="a@example.com", ledger={}).ledger is None
