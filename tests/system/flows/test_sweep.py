@@ -9,7 +9,11 @@ from typing import Any, get_args
 import pytest
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowRunFilter,
+    FlowRunFilterParentFlowRunId,
+)
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ParameterTypeError
@@ -322,11 +326,11 @@ def test_every_flow_that_scans_or_syncs_can_be_swept() -> None:
     assert set(get_args(SweepableFlow)) == ready_made - {"notify_status_change", "sweep_shops"}
 
 
-def runs_of(sweep: str) -> tuple[FlowRun, list[FlowRun]]:
-    """The latest run of this name, and its subflow runs."""
+def runs_of_the_sweep() -> tuple[FlowRun, list[FlowRun]]:
+    """The latest sweep, and its subflow runs."""
     with get_client(sync_client=True) as prefect:
         [run] = prefect.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate({"name": {"any_": [sweep]}}),
+            flow_filter=FlowFilter.model_validate({"name": {"any_": ["Sweep shops"]}}),
             limit=1,
             sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         )
@@ -343,8 +347,8 @@ def test_each_shop_has_a_run_of_its_own_and_no_record_holds_a_secret(
     given = {"credentials": credentials_of(tracktors["rome"])}
     common = {"dry_run": True, "max_emails": 50}
     sweep_shops(EMAILS, three(rome=given), parameters=common, shops_at_once=3)
-    sweep, runs = runs_of(f"sweep-{EMAILS}")
-    assert {run.name for run in runs} == set(NAMES)
+    sweep, runs = runs_of_the_sweep()
+    assert {run.name for run in runs} == {f"Shop {name}" for name in NAMES}
     assert {run.state_name for run in runs} == {"Completed"}
     record = "".join(run.model_dump_json() for run in (sweep, *runs))
     assert "max_emails" in record
