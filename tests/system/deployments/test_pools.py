@@ -101,7 +101,7 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
         "Reconcile manual statuses/nightly",
     ]
     made = server["E-mail expired exceptions/daily"]
-    assert (made.work_pool_name, made.pull_steps) == (managed, None)
+    assert (made.work_pool_name, made.pull_steps) == (managed, [])
     assert made.job_variables == {"pip_packages": [WHEEL]}
     stored = server.records("deployments", "automations", "work_pools")
     secrets = [*SECRETS.values(), "pa55-of-the-ledger"]
