@@ -9,9 +9,9 @@ from urllib.parse import urlencode
 import httpx
 from prefect.blocks.core import Block
 from prefect.types import SecretDict
-from pydantic import ConfigDict, Field, HttpUrl, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
 from prefect_tracktor.messages.mailer import Mode, one_of
@@ -81,7 +81,7 @@ class HttpChannel(Block):
     _block_type_slug = "tracktor-http-channel"
     _logo_url = logo("send")
     _description = "Where notices are posted to as HTTP requests, and what they say."
-    _documentation_url = HttpUrl("https://www.theshoppad.com/apps/tracktor/api/docs")
+    _documentation_url = handbook("how-to/channels.md")
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 

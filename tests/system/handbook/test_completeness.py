@@ -96,6 +96,12 @@ def test_the_table_of_blocks_has_all() -> None:
     assert [name for name in blocks if f"`{name}`" not in page] == []
 
 
+@pytest.mark.parametrize("name", flow_names())
+def test_the_table_of_blocks_has_what_each_flow_needs(name: str) -> None:
+    page = (REFERENCE / "blocks.md").read_text("utf-8")
+    assert re.search(rf"^\|[^|]*`{name}`[^|]*\|(?:[^|]*\|){{4}}$", page, re.MULTILINE)
+
+
 def test_every_command_line_is_shown() -> None:
     page = (REFERENCE / "commands.md").read_text("utf-8")
     commands = [name for name in app if not name.startswith("-")]
