@@ -167,6 +167,11 @@ class SweepReport(BaseModel):
             "failed": len(self.failed),
         }
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.sentence})"
+
+    __str__ = __repr__
+
     @property
     def sentence(self) -> str:
         """What became of the shops, in a sentence."""

@@ -71,6 +71,11 @@ class WebhookReport(BaseModel):
         values = self.model_dump(exclude={"dry_run"})
         return {n: value if isinstance(value, int) else len(value) for n, value in values.items()}
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.sentence})"
+
+    __str__ = __repr__
+
     @property
     def sentence(self) -> str:
         """What the run did, in a sentence."""

@@ -54,7 +54,7 @@ def public_names() -> list[str]:
 
 def errors(family: type[TracktorError] = TracktorError) -> Iterator[str]:
     yield family.__name__
-    for child in family.__subclasses__():
+    for child in (kind for kind in family.__subclasses__() if not kind.__name__.startswith("_")):
         yield from errors(child)
 
 
