@@ -137,4 +137,4 @@ def test_all_blocks_register_with_prefects_command() -> None:
         text=True,
         check=True,
     )
-    assert "Successfully registered 10 blocks" in done.stdout
+    assert "Successfully registered 12 blocks" in done.stdout

@@ -69,7 +69,7 @@ def test_a_file_that_is_copied_makes_a_deployment(tmp_path: Path) -> None:
         check=False,
     )
     assert told.returncode == 2
-    assert "exceptions, expired_exceptions, of_my_own, reconcile, status_change," in told.stderr
+    assert ", notify, of_my_own, reconcile, " in told.stderr
 
 
 @pytest.mark.usefixtures("environment", "no_deployments", "pool")
