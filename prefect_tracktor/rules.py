@@ -141,7 +141,7 @@ class NotificationRule(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _order_has_statuses(self) -> Self:
+    def _fields_agree(self) -> Self:
         if self.template is not None and self.channel is not None:
             raise ValueError(
                 "template: it is for e-mails, and this rule has a channel; write its words into the"
@@ -150,6 +150,13 @@ class NotificationRule(BaseModel):
         if self.per == "order" and any(name.startswith("exception") for name in self.when):
             raise ValueError(
                 "per: an exception is about a parcel; write parcel, or name statuses in when"
+            )
+        most = self.within_days or (3 if any(n.startswith("status") for n in self.when) else None)
+        reminders = (self.times - 1) * self.repeat_after_days
+        if most is not None and self.times > 1 and reminders > most:
+            raise ValueError(
+                f"times: the last of {self.times} notices is sent after {reminders:g} days, and"
+                f" within_days ends it after {most:g}: set within_days to more"
             )
         return self
 

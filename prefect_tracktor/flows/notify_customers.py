@@ -80,7 +80,7 @@ def notify_customers(
         >>> report.sent
         ()
     """
-    calls = checked_rules(credentials, rules)
+    calls = checked_rules(credentials, rules, orders=orders, reading=reading)
     jobs = notifying(
         credentials,
         mailer,

@@ -192,7 +192,9 @@ def watch_shop(
     if rules and mailer is None:
         raise InvalidInput("rules need a mailer: give one, or leave the rules out")
     own = options.ledger or (mailer and mailer.ledger) or shared_ledger()
-    calls = checked_rules(credentials, rules) if rules else 0
+    calls = 0
+    if rules:
+        calls = checked_rules(credentials, rules, orders=orders, reading=reading)
     same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
     telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
     most_events = options.max_events

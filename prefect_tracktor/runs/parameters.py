@@ -2,13 +2,18 @@
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from datetime import timedelta
 
+from prefect_tracktor.conditions import Condition
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import ShipmentStatus, status_key
 from prefect_tracktor.rules import TO_NO_CUSTOMER, NotificationRule
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.set_statuses import status_options
+from prefect_tracktor.sources import OrderFile, ShopifyOrders
 from prefect_tracktor.statuses.desired import option_for
+from prefect_tracktor.thresholds import Delay
 
 _HOURS_AT_MOST = 24 * 366
 _ALL = "all"
@@ -42,8 +47,14 @@ def checked_statuses(
     return keys, calls
 
 
-def checked_rules(credentials: TracktorCredentials, rules: Sequence[NotificationRule]) -> int:
-    """See that each rule can be right; say how many requests it took."""
+def checked_rules(
+    credentials: TracktorCredentials,
+    rules: Sequence[NotificationRule],
+    *,
+    orders: object,
+    reading: ReadingOptions,
+) -> int:
+    """See that each rule can be right and can be met; say how many requests it took."""
     if not rules:
         raise InvalidInput("rules is empty: give at least one NotificationRule")
     twice = [name for name, count in Counter(rule.name for rule in rules).items() if count > 1]
@@ -57,6 +68,42 @@ def checked_rules(credentials: TracktorCredentials, rules: Sequence[Notification
             f"rules: {', '.join(sorted(taken))} is a name that the ledger has for what no customer"
             " gets: give the rule another"
         )
+    for rule in rules:
+        _refuse_what_is_never_read(rule, orders, reading)
     named = [name.partition(":") for rule in rules for name in rule.when]
     statuses = [key for kind, _, key in named if status_key(kind) == "status" and key != _ALL]
     return checked_statuses(credentials, statuses)[1] if statuses else 0
+
+
+def _refuse_what_is_never_read(
+    rule: NotificationRule, orders: object, reading: ReadingOptions
+) -> None:
+    """A rule about orders that are left out would be a silent miss."""
+    arrived = Condition(f"status:{ShipmentStatus.DELIVERED}")
+    is_about_arrivals = arrived.name in rule.asked
+    window = rule.window(arrived)
+    completed = reading.completed_orders
+    if is_about_arrivals and completed is not None and window is not None:
+        days = rule.after_days + window / timedelta(days=1)
+        if days >= completed.after_days:
+            raise InvalidInput(
+                f"rules: {rule.name} is about orders up to {days:g} days after their delivery, and"
+                f" completed orders are not read any more after {completed.after_days} days: lower"
+                " after_days or within_days of the rule, or raise after_days of"
+                " reading.completed_orders"
+            )
+    if isinstance(orders, ShopifyOrders) and is_about_arrivals and not orders.include_delivered:
+        raise InvalidInput(
+            f"rules: {rule.name} is about delivered orders, and orders leaves out what Shopify"
+            " knows as delivered: set include_delivered of the ShopifyOrders"
+        )
+    leaves_out = {
+        ShopifyOrders: ("finds_unfulfilled", "fulfillment of the ShopifyOrders to any"),
+        OrderFile: ("include_unfulfilled", "include_unfulfilled of the OrderFile"),
+    }
+    field, remedy = leaves_out.get(type(orders), ("", ""))  # type: ignore[call-overload]
+    if field and Delay.NOT_SHIPPED in rule.asked and not getattr(orders, field):
+        raise InvalidInput(
+            f"rules: {rule.name} is about orders of which nothing was sent, and orders leaves these"
+            f" out: set {remedy}"
+        )

@@ -176,6 +176,8 @@ def test_delays_follow_the_thresholds() -> None:
         ("per: an exception is about a parcel", {"when": ["exception:expired"], "per": "order"}),
         ("after_days", {"after_days": -1}),
         ("times", {"times": 0}),
+        ("set within_days to more", {"when": ["status:delivered"], "times": 2}),
+        ("set within_days to more", {"times": 3, "within_days": 10}),
         ("Extra inputs", {"channels": "mail"}),
     ],
 )

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from prefect_tracktor import (
+    CompletedOrders,
     EmailTemplate,
     IncompleteRun,
     InvalidInput,
     Mailer,
     NotificationLedger,
     NotificationRule,
+    OrderFile,
     ReadingOptions,
     Words,
 )
@@ -171,6 +173,25 @@ def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
     with pytest.raises(InvalidInput, match=problem):
         tell(*rules)
     assert "orders/1" not in server.calls
+
+
+@pytest.mark.parametrize(
+    ("about", "options", "remedy"),
+    [
+        (
+            rule("thanks", "status:delivered", after_days=40),
+            {"reading": ReadingOptions(completed_orders=CompletedOrders())},
+            "not read any more after 30 days",
+        ),
+        (rule("late", "not_shipped"), {"orders": OrderFile(path="x.csv")}, "include_unfulfilled"),
+    ],
+)
+def test_a_rule_about_orders_that_are_left_out_is_no_silent_miss(
+    tell: Flow, server: OrderServer, about: NotificationRule, options: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(InvalidInput, match=remedy):
+        tell(about, **options)
+    assert server.calls == []
 
 
 def test_runs_at_the_same_time_tell_each_notice_once(
