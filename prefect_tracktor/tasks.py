@@ -70,6 +70,7 @@ def _was_not_received(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     return _is_passing(error) and not error.may_have_arrived
 
 
+@cache  # both twins have the same
 def _named_by(argument: str, does: str) -> Callable[..., str]:
     """Name a task run by the ids that it is about, such as `get-orders 1001 to 1500 (500)`."""
 

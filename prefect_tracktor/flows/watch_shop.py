@@ -184,7 +184,11 @@ def watch_shop(
     Example:
         >>> from prefect_tracktor.flows import TeamDigest, watch_shop
         >>> report = watch_shop(
-        ...     credentials, order_ids, digest=TeamDigest(), announce={"stalled"}, dry_run=True
+        ...     credentials,
+        ...     order_ids,
+        ...     digest=TeamDigest(),
+        ...     announce={"exception:expired"},
+        ...     dry_run=True,
         ... )
         >>> sorted(report.parts)
         ['digest', 'events']
