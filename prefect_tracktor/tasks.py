@@ -6,7 +6,7 @@ that one tag-based concurrency limit can hold for all of them.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
