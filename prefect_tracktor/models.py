@@ -834,6 +834,14 @@ class Order(LenientModel):
         return set(own).union(*(parcel.carrier_statuses for parcel in self.fulfillments))
 
     @property
+    def names_all_items(self) -> bool:
+        """Whether the parcels hold as many items as were ordered, as far as that is known."""
+        items = [item for parcel in self.fulfillments for item in parcel.line_items]
+        return not self.line_item_count or sum(i.quantity or 1 for i in items) >= (
+            self.line_item_count
+        )
+
+    @property
     def has_shipped_in_full(self) -> bool:
         """Whether every parcel was handed to a carrier, and no part is known to be left."""
         parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]

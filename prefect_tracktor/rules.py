@@ -1,6 +1,6 @@
 """Rules: what follows from a condition. Pure: an order and the time in, what is to be told out."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -149,10 +149,15 @@ class NotificationRule(BaseModel):
             )
         if self.per == "order" and any(name.startswith("exception") for name in self.when):
             raise ValueError(
-                "per: an exception is about a parcel; write parcel, or name statuses in when"
+                "per: an exception is about a parcel; write parcel, or name a status in when"
+            )
+        if self.per == "order" and (len(self.when) > 1 or self.when == ["status:all"]):
+            raise ValueError(
+                "per: a whole order is told of one condition; make a rule for each, or write parcel"
             )
         most = self.within_days or (3 if any(n.startswith("status") for n in self.when) else None)
-        reminders = (self.times - 1) * self.repeat_after_days
+        # a run a day sends each of them up to a day late
+        reminders = (self.times - 1) * (self.repeat_after_days + 1)
         if most is not None and self.times > 1 and reminders > most:
             raise ValueError(
                 f"times: the last of {self.times} notices is sent after {reminders:g} days, and"
@@ -197,6 +202,14 @@ class Notification:
     reasons: Sequence[Reason]
     times: int = 1
     repeat_after: timedelta = timedelta(0)
+
+    def about(self, told: Collection[tuple[int, str]]) -> Any:
+        """The content for some of the reasons, by fulfillment and words: only their conditions."""
+        if not isinstance(self.content, Content):
+            return self.content
+        pairs = zip(self.reasons, self.content.conditions, strict=True)
+        kept = [one for reason, one in pairs if (reason.fulfillment_id, reason.words) in told]
+        return replace(self.content, conditions=tuple(kept) or self.content.conditions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +279,7 @@ class _Chooser:
                 if found.reason not in unsure:
                     yield found
                 unsure.add(found.reason)
-            elif found and (not rule.tags or rule.tags & order.facts.tags):
+            elif found and _has_tag(rule, order):
                 yield from self._told(rule, order, found)
 
     def _told(
@@ -293,6 +306,11 @@ class _Chooser:
                 yield rule, conditions_of(order, self.thresholds, self.now, asked=asked)
             except InvalidResponse as unsure:
                 yield rule, Unreadable(str(unsure))
+
+
+def _has_tag(rule: NotificationRule, order: Order) -> bool:
+    wanted = {tag.casefold() for tag in rule.tags}
+    return not wanted or not wanted.isdisjoint(tag.casefold() for tag in order.facts.tags)
 
 
 def _is_ambiguous(order: Order) -> bool:
@@ -327,12 +345,12 @@ def one_parcel_each(choose: Choose) -> Choose:
 def _notifications(
     rule: NotificationRule, order: Order, met: Sequence[Condition], now: datetime
 ) -> Iterator[Notification | PassedOver]:
-    if any(_is_undated(rule, condition) for condition in met):
+    if any(_is_undated(rule, order, condition) for condition in met):
         yield PassedOver.UNDATED
     # one message for all parcels with the same status; an order's exceptions are one news
     due: dict[str, list[Condition]] = {}
     for condition in met:
-        if _is_due(rule, condition, now):
+        if _is_due(rule, order, condition, now):
             news = condition.name if condition.kind == "status" else condition.kind
             due.setdefault(news, []).append(condition)
     for conditions in due.values():
@@ -352,7 +370,11 @@ def _of_order(order: Order, met: Sequence[Condition]) -> Iterator[Condition]:
         return
     by_parcel = {c.parcel.fulfillment_id: c for c in met if c.parcel is not None}
     awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
-    is_whole = order.has_shipped_in_full and order.facts.fulfillment_status in (None, "fulfilled")
+    is_whole = (
+        order.has_shipped_in_full
+        and order.names_all_items
+        and order.facts.fulfillment_status in (None, "fulfilled")
+    )
     if is_whole and all(parcel.fulfillment_id in by_parcel for parcel in awaited):
         times = [condition.since for condition in by_parcel.values()]
         known = [time for time in times if time is not None]
@@ -367,19 +389,19 @@ def _is_cancelled(condition: Condition) -> bool:
     )
 
 
-def _is_undated(rule: NotificationRule, condition: Condition) -> bool:
+def _is_undated(rule: NotificationRule, order: Order, condition: Condition) -> bool:
     """Whether it would have to be known since when a condition lasts, and is not."""
     if condition.since is not None:
         return False
-    is_made_to_order = condition.kind == "status" and condition.parcel is None
+    is_made_to_order = condition.kind == "status" and not order.fulfillments
     needs_window = rule.window(condition) is not None and not is_made_to_order
     return bool(rule.after_days) or needs_window
 
 
-def _is_due(rule: NotificationRule, condition: Condition, now: datetime) -> bool:
+def _is_due(rule: NotificationRule, order: Order, condition: Condition, now: datetime) -> bool:
     """Whether it has lasted long enough, and is still news."""
     if condition.since is None:
-        return not _is_undated(rule, condition)
+        return not _is_undated(rule, order, condition)
     lasted = now - condition.since - timedelta(days=rule.after_days)
     window = rule.window(condition)
     return timedelta(0) <= lasted and (window is None or lasted <= window)
@@ -390,7 +412,8 @@ def _reason(rule: NotificationRule, order: Order, condition: Condition) -> Reaso
     if rule.name != condition.kind:
         words = f"{rule.name}:{words}"
     if condition.parcel is None:
-        return Reason(_NO_PARCEL, words, order.fulfillments)
+        awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
+        return Reason(_NO_PARCEL, words, tuple(awaited or order.fulfillments))
     return Reason.of(condition.parcel, words)
 
 

@@ -65,7 +65,8 @@ class PostChannel:
         return _SECONDS + (1 / rate if rate else 0)
 
     def check(self) -> None:
-        """See that the host answers."""
+        """See that the host answers, and that the headers can be sent."""
+        self.channel.headers_for("")
         self.channel.check()
 
     def to(self, order: Order) -> str:

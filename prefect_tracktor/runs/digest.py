@@ -212,7 +212,9 @@ class DigestJob(Job[Case, DigestReport]):
     def _conditions(self, order: Order) -> list[Condition]:
         try:
             found = conditions_of(order, self._thresholds, self._now, asked=self._asked)
-        except InvalidResponse as unreadable:
+            for one in found:
+                self._key(order.order_id, one)  # one that no ledger holds is this order's alone
+        except (InvalidResponse, InvalidInput) as unreadable:
             self._note(order, Outcome.UNREADABLE, str(unreadable))
             return []
         return [one for one in found if not one.cancelled]

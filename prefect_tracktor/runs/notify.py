@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -63,6 +63,7 @@ _TOGETHER_SECONDS = 60
 _GONE = "Tracktor does not know the order any more"
 
 _WHOLE_ORDER = 0
+_SCHEDULES_DRIFT_BY = timedelta(hours=6)
 _TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
 # so many orders without an address are suspicious, if no other has one
 _MANY = 5
@@ -253,7 +254,8 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         if not news:
             return
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
-        due.keys, due.content, due.read_at = tuple(sorted(news)), notification.content, read_at
+        due.keys, due.read_at = tuple(sorted(news)), read_at
+        due.content = notification.about(_reasons_of(news))
         due.facts, due.links = order.facts, _links(order, news)
         try:
             self._render(due, order, news)
@@ -265,7 +267,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             due.planned, due.place = True, len(self._waiting)
             self._waiting.append(due)
             if self.dry_run and due.place == 0 and isinstance(self._channel, MailChannel):
-                self._show(self._channel, order, news, notification.content)
+                self._show(self._channel, order, news, due.content)
 
     def _show(
         self,
@@ -394,13 +396,15 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             found = [Unreadable(str(unreadable))]
         unsure = next((one.reason for one in found if isinstance(one, Unreadable)), "")
         chosen = [one for one in found if isinstance(one, Notification)]
-        reasons = [reason for one in chosen for reason in one.reasons]
-        still = {}
-        for reason in reasons:
-            with suppress(InvalidInput):  # no ledger holds such a key
-                still[self._key(now, reason)] = reason.parcels
-        base = {key: replace(key, reason=step_of(key.reason)[0]) for key in due.keys}
-        news = {key: still[base[key]] for key in due.keys if base[key] in still}
+        still = {
+            (reason.fulfillment_id, reason.words): (reason.parcels, one)
+            for one in chosen
+            for reason in one.reasons
+        }
+        base = {key: (key.fulfillment_id, step_of(key.reason)[0]) for key in due.keys}
+        news = {key: still[base[key]][0] for key in due.keys if base[key] in still}
+        if news:
+            due.content = still[base[min(news)]][1].about(_reasons_of(news))
         if unsure and not news:
             due.end(Outcome.DEFERRED, unsure)
         elif _lacks_what_it_had(now, set(due.keys) - news.keys()):
@@ -479,6 +483,11 @@ def _parcels_of(news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> list[Fulfi
     return list(by_id.values())
 
 
+def _reasons_of(keys: Iterable[NoticeKey]) -> set[tuple[int, str]]:
+    """What the keys are about: the parcels, and the words without the number of a reminder."""
+    return {(key.fulfillment_id, step_of(key.reason)[0]) for key in keys}
+
+
 def _links(order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> dict[str, Cell]:
     """Where a person looks who must act: the order in the shop, and the parcel at its carrier."""
     parcel = next((parcel for some in news.values() for parcel in some), None)
@@ -502,7 +511,14 @@ def told_before(
         for told in of_parcel
         if told.key.fulfillment_id == key.fulfillment_id and step_of(told.key.reason)[0] == words
     ]
-    later = [told for told in of_parcel if told.state in _TOLD and is_later(told.key.reason, words)]
+    later = [
+        told
+        for told in of_parcel
+        if told.state in _TOLD
+        and is_later(told.key.reason, words)
+        # a parcel that was sent later may have an exception after "all has arrived"
+        and (told.key.fulfillment_id == key.fulfillment_id or "status:" in words)
+    ]
     return same, later
 
 
@@ -511,15 +527,16 @@ def _is_again(notification: Notification, same: Sequence[ToldNotice]) -> bool:
     if len(same) >= notification.times or any(t.state is not NoticeState.SENT for t in same):
         return False
     times = [told.settled_at for told in same if told.settled_at]
-    return bool(times) and datetime.now(UTC) - max(times) >= notification.repeat_after
+    # what was sent late in a run of a schedule is repeated by the run at that time of the day
+    slack = min(_SCHEDULES_DRIFT_BY, notification.repeat_after / 10)
+    return bool(times) and datetime.now(UTC) - max(times) >= notification.repeat_after - slack
 
 
 def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
     """Whether an answer says nothing of parcels that are no news any more, or has no address."""
     shown = {parcel.fulfillment_id for parcel in order.fulfillments if parcel.current_status}
-    return not shown.issuperset(key.fulfillment_id for key in gone) or (
-        "order_email" not in order.fields_read
-    )
+    parcels = {key.fulfillment_id for key in gone} - {_WHOLE_ORDER}
+    return not shown.issuperset(parcels) or ("order_email" not in order.fields_read)
 
 
 def _not_again(reason: str) -> str:

@@ -79,6 +79,11 @@ def _refuse_what_is_never_read(
     rule: NotificationRule, orders: object, reading: ReadingOptions
 ) -> None:
     """A rule about orders that are left out would be a silent miss."""
+    if rule.tags and isinstance(orders, list):
+        raise InvalidInput(
+            f"rules: {rule.name} is for orders with a tag, which a list of ids does not tell: use"
+            " ShopifyOrders, or an OrderFile with such a column"
+        )
     arrived = Condition(f"status:{ShipmentStatus.DELIVERED}")
     is_about_arrivals = arrived.name in rule.asked
     window = rule.window(arrived)

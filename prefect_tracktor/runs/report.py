@@ -92,7 +92,8 @@ class RunReport(BaseModel):
     def left(self) -> tuple[int, ...]:
         """The orders about which something is left to be done, or is being done."""
         unfinished = (c for c in self.cases if c.outcome.left or c.outcome is Outcome.IN_PROGRESS)
-        return tuple(dict.fromkeys(case.id for case in unfinished))
+        unread = (failure.id for failure in self.failed)
+        return tuple(dict.fromkeys((*(case.id for case in unfinished), *unread)))
 
     @property
     def complete(self) -> bool:
@@ -231,6 +232,9 @@ def merged(reports: Sequence[Any]) -> MailReport:
     """One report of several channels that were told on one reading."""
     first: MailReport = reports[0]
     modes = {report.mode for report in reports}
+    asleep = sum(len(report.due) for report in reports if report.dry_run)
+    quiet = f"Channels in dry run did not send what is due for {asleep} orders."
+    notes = [quiet] if asleep and len(modes) > 1 else []
     # each counts the reading; what a channel read again beside it is its own
     reading = min(report.calls for report in reports)
     return first.model_copy(
@@ -243,7 +247,7 @@ def merged(reports: Sequence[Any]) -> MailReport:
             "error": sentences(*dict.fromkeys(report.error for report in reports)),
             "suspicion": next((r.suspicion for r in reports if r.suspicion), ""),
             "advice": sentences(*dict.fromkeys(report.advice for report in reports)),
-            "notes": tuple(dict.fromkeys(note for report in reports for note in report.notes)),
+            "notes": (*dict.fromkeys(n for report in reports for n in report.notes), *notes),
         }
     )
 

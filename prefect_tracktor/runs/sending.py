@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from prefect_tracktor.errors import ChannelError
+from prefect_tracktor.errors import ChannelError, InvalidInput
 from prefect_tracktor.messages.channel import Channel, Message, Session
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
@@ -122,6 +122,10 @@ class Sending:
                 self._give_back(notice)
                 notice.end(Outcome.DEFERRED, str(down))
             return str(down)
+        except InvalidInput:  # of a block that somebody has just edited
+            for notice in ready:
+                self._give_back(notice)
+            raise
         reasons = [self._settle(*one) for one in zip(ready, deliveries, strict=True)]
         return next(filter(None, reasons), "")
 

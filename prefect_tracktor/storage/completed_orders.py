@@ -130,8 +130,7 @@ class CompletedOrders(DatabaseBlock):
 def arrived_at(order: Order) -> datetime | None:
     """When all of an order had arrived."""
     parcels = order.fulfillments
-    sent = sum(item.quantity or 1 for parcel in parcels for item in parcel.line_items)
-    if order.line_item_count and sent < order.line_item_count:
+    if not order.names_all_items:
         return None
     times = [_arrival(parcel) for parcel in parcels]
     known = [time for time in times if time is not None]

@@ -184,6 +184,7 @@ def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
             "not read any more after 30 days",
         ),
         (rule("late", "not_shipped"), {"orders": OrderFile(path="x.csv")}, "include_unfulfilled"),
+        (rule("vip", "status:delivered", tags=["VIP"]), {}, "list of ids does not tell"),
     ],
 )
 def test_a_rule_about_orders_that_are_left_out_is_no_silent_miss(
