@@ -425,7 +425,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         except TemplateError as fails:
             due.end(Outcome.DEFERRED, str(fails))
         if due.outcome is Outcome.NO_ADDRESS:
-            due.end(Outcome.SUPERSEDED, "there is no usable address any more")
+            due.end(Outcome.NO_ADDRESS, "there is no usable address any more")
 
     def _order_by_now(self, due: Notice) -> Order | tuple[Outcome, str]:
         """The order, read again with those whose turn comes next; or why it is not there."""

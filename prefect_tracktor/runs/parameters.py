@@ -7,7 +7,7 @@ from datetime import timedelta
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.models import ShipmentStatus, status_key
+from prefect_tracktor.models import ShipmentStatus, says_cancelled, status_key
 from prefect_tracktor.rules import TO_NO_CUSTOMER, NotificationRule
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.set_statuses import status_options
@@ -35,7 +35,9 @@ def checked_statuses(
     keys = sorted({status_key(status) for status in statuses})
     if not keys or "" in keys:
         raise InvalidInput("name at least one status, such as 'delivered'; none may be blank")
-    own = [key for key in keys if key not in set(ShipmentStatus)]
+    # a cancellation is told in whatever words the vendor has
+    known = set(ShipmentStatus)
+    own = [key for key in keys if key not in known and not says_cancelled(key)]
     if not own:
         return keys, 0
     options, calls = status_options(credentials)
