@@ -54,9 +54,13 @@ def fleet(
     ledger.save("tracktor", overwrite=True)
 
 
+# the others wait for what a shop writes into their files
+MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
+
+
 def test_each_shop_has_each_deployment_under_its_name(fleet: None, server: Server) -> None:
     names = server.names()
-    assert len(names) == 2 * len(DEPLOYMENTS)
+    assert len(names) == 2 * len(MADE)
     assert "E-mail expired exceptions/daily" in names
     assert "E-mail expired exceptions/alpine-daily" in names
     assert server["E-mail expired exceptions/daily"].tags == ["tracktor"]
@@ -103,7 +107,7 @@ def test_they_are_told_their_image_and_packages(fleet: None, server: Server) -> 
 def test_no_secret_is_in_any_deployment_run_or_automation(fleet: None, server: Server) -> None:
     kept = server.records("deployments", "automations", "flow_runs", "flows", "work_pools")
     assert "{{ event.payload.shipment_status }}" in kept
-    assert kept.count('"state_type":"SCHEDULED"') >= 2 * len(DEPLOYMENTS)
+    assert kept.count('"state_type":"SCHEDULED"') >= 2 * len(MADE)
     for secret in (*ALPINE_SECRETS.values(), *SECRETS.values()):
         assert secret not in kept
 
@@ -135,5 +139,5 @@ def test_a_second_time_changes_nothing(
 ) -> None:
     before = server.records("deployments", "automations")
     assert main(DEPLOY) == 0
-    assert capsys.readouterr().out.count("unchanged ") == 2 * len(DEPLOYMENTS)
+    assert capsys.readouterr().out.count("unchanged ") == 2 * len(MADE)
     assert server.records("deployments", "automations") == before
