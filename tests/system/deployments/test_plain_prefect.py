@@ -18,7 +18,7 @@ from prefect import deploy
 from prefect.types.entrypoint import EntrypointType
 
 from blocks.documents import DOCUMENTS
-from prefect_tracktor import flows
+from prefect_tracktor import EmailTemplate, flows
 from prefect_tracktor.sandbox import API_KEY, MailServer, Sandbox, Shop
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.plain import NAME, READY_MADE, deployments
@@ -64,6 +64,8 @@ def folder(
             "SMTP_SECURITY": "none",
         }
         assert save_blocks(SECRETS | variables, DOCUMENTS, name=NAME) == 0
+        # it is shared where another test has saved one for all shops
+        EmailTemplate().save(NAME, overwrite=True)
         yield folder
 
 
