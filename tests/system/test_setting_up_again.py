@@ -130,14 +130,14 @@ def test_a_sandbox_that_was_live_is_none_once_the_mail_server_is_another(
 ) -> None:
     only = [LEDGER, MAIL]
     sandbox = {"SMTP_HOST": "127.0.0.1", "SMTP_PORT": "2525", "TRACKTOR_MODE": "live"}
-    assert main(environment | sandbox, name="moved", only=only) == 0
+    assert main(environment | sandbox, name="another-server", only=only) == 0
     said()
-    assert main(environment | given, name="moved", only=only) == 0
+    assert main(environment | given, name="another-server", only=only) == 0
     words = said()
     assert f"         {then.label}: " in words
     assert "as it was for the host before: port, ledger;" in words
-    assert loaded(Mailer, "moved").mode is then
-    Mailer.delete("moved")
+    assert loaded(Mailer, "another-server").mode is then
+    Mailer.delete("another-server")
 
 
 def test_a_mode_that_there_is_not_is_refused_and_changes_nothing(
