@@ -36,6 +36,7 @@ from prefect_tracktor.rules import (
     Choose,
     Content,
     Notification,
+    PassedOver,
     Reason,
     Unreadable,
     is_later,
@@ -411,6 +412,8 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             due.end(Outcome.DEFERRED, _not_again("the answer lacks what it had before"))
         elif not news:
             due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
+            for passed_over in {one for one in found if isinstance(one, PassedOver)}:
+                self._add(due.id, Outcome(passed_over.value))
         else:
             self._render_anew(due, now, news)
 
