@@ -335,7 +335,7 @@ def _words(error: Exception) -> str:
 
 
 def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
-    rows: list[Row] = [*rows_of(job.cases)]
+    rows = [*job.rows]
     if job.shows_unread:
         unread = [(one.id, "Not read", one.reason) for one in reading.failed]
         unread += [(order_id, "Not found", "") for order_id in reading.missing]

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from prefect.blocks.notifications import SlackWebhook
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter
 
 from prefect_tracktor import (
     InvalidInput,
@@ -19,6 +21,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.flows import TeamDigest, email_expired_exceptions, report_exceptions
+from prefect_tracktor.runs.digest import DigestJob
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from tests.support.chat import SLACK, ChatServer
 from tests.support.mailers import mailer_of
@@ -80,6 +83,24 @@ def test_the_second_report_has_only_what_is_new(usual: dict[str, Any], tracktor:
     third = report_exceptions(**usual)
     assert third.new == (healthy["order_id"],)
     assert set(third.affected) == {*first.affected, healthy["order_id"]}
+
+
+def test_the_table_shows_the_orders_that_matter_with_what_is_the_matter(
+    usual: dict[str, Any],
+) -> None:
+    state: Any = report_exceptions(**usual, return_state=True)
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter.model_validate(
+                {"flow_run_id": {"any_": [state.state_details.flow_run_id]}}
+            )
+        )
+    report = state.result()
+    [table] = [one for one in found if str(one.description).partition(". ")[2] == DigestJob.table]
+    first, _, *rows = str(table.data).strip().splitlines()
+    for column in ("New", "Order", "Condition", "Carrier", "Days", "Value"):
+        assert column in first
+    assert len(rows) == len(report.affected)
 
 
 def test_another_report_has_a_memory_of_its_own(usual: dict[str, Any]) -> None:
