@@ -27,11 +27,11 @@ from prefect_tracktor.models import (
     ShipmentStatus,
     says_cancelled,
 )
+from prefect_tracktor.storage.ledger import WHOLE_ORDER
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 _NAME = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
 _MOST_DAYS = 3650
-_NO_PARCEL = 0
 _NEWS = timedelta(days=3)
 
 # whose notices the ledger keeps, and which no customer gets
@@ -413,7 +413,7 @@ def _reason(rule: NotificationRule, order: Order, condition: Condition) -> Reaso
         words = f"{rule.name}:{words}"
     if condition.parcel is None:
         awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
-        return Reason(_NO_PARCEL, words, tuple(awaited or order.fulfillments))
+        return Reason(WHOLE_ORDER, words, tuple(awaited or order.fulfillments))
     return Reason.of(condition.parcel, words)
 
 

@@ -26,7 +26,7 @@ from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
 from prefect_tracktor.runs.report import RunReport
-from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
+from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.table_files import csv_text
 from prefect_tracktor.thresholds import Delay, Thresholds
 
@@ -34,7 +34,6 @@ from prefect_tracktor.thresholds import Delay, Thresholds
 _CHARACTERS_AT_MOST = 1800
 _ROWS_IN_A_MAIL = 50
 _ROWS_AT_MOST = 5000
-_WHOLE_ORDER = 0
 
 
 class TeamDigest(BaseModel):
@@ -220,7 +219,7 @@ class DigestJob(Job[Case, DigestReport]):
         return [one for one in found if not one.cancelled]
 
     def _key(self, order_id: int, condition: Condition) -> NoticeKey:
-        parcel = condition.parcel.fulfillment_id if condition.parcel else _WHOLE_ORDER
+        parcel = condition.parcel.fulfillment_id if condition.parcel else WHOLE_ORDER
         reason = f"digest:{self._to.name}:{condition.name}"
         return NoticeKey(self._account, order_id, parcel, reason)
 

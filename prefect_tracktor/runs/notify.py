@@ -52,8 +52,8 @@ from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import FoundOrder
+from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger import Notice as ToldNotice
-from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger_memory import LedgerMemory
 
 R = TypeVar("R", bound=RunReport)
@@ -63,7 +63,6 @@ _LOOKED_AT_TOGETHER = 50
 _TOGETHER_SECONDS = 60
 _GONE = "Tracktor does not know the order any more"
 
-_WHOLE_ORDER = 0
 _SCHEDULES_DRIFT_BY = timedelta(hours=6)
 _TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
 # so many orders without an address are suspicious, if no other has one
@@ -428,7 +427,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         except TemplateError as fails:
             due.end(Outcome.DEFERRED, str(fails))
         if due.outcome is Outcome.NO_ADDRESS:
-            due.end(Outcome.NO_ADDRESS, "there is no usable address any more")
+            due.reason = "there is no usable address any more"
 
     def _order_by_now(self, due: Notice) -> Order | tuple[Outcome, str]:
         """The order, read again with those whose turn comes next; or why it is not there."""
@@ -507,7 +506,7 @@ def told_before(
         told
         for told in history
         if told.key.fulfillment_id == key.fulfillment_id
-        or _WHOLE_ORDER in (told.key.fulfillment_id, key.fulfillment_id)
+        or WHOLE_ORDER in (told.key.fulfillment_id, key.fulfillment_id)
     ]
     same = [
         told
@@ -538,7 +537,7 @@ def _is_again(notification: Notification, same: Sequence[ToldNotice]) -> bool:
 def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
     """Whether an answer says nothing of parcels that are no news any more, or has no address."""
     shown = {parcel.fulfillment_id for parcel in order.fulfillments if parcel.current_status}
-    parcels = {key.fulfillment_id for key in gone} - {_WHOLE_ORDER}
+    parcels = {key.fulfillment_id for key in gone} - {WHOLE_ORDER}
     return not shown.issuperset(parcels) or ("order_email" not in order.fields_read)
 
 

@@ -120,6 +120,10 @@ _forgotten = Table(
 )
 
 
+# the fulfillment of what is told of an order as a whole
+WHOLE_ORDER = 0
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class NoticeKey:
     """What a customer is told at most once."""

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import Order
 from prefect_tracktor.table_files import TableFile, TableFiles
-from prefect_tracktor.thresholds import Thresholds
-from prefect_tracktor.tracking.rows import DEFAULT_THRESHOLDS, TABLES
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
 
 FileFormat = Literal["csv", "jsonl"]

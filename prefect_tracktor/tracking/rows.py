@@ -9,12 +9,10 @@ from prefect_tracktor.conditions import AskedConditions, Keys, conditions_of
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, TrackingStatus, status_key
 from prefect_tracktor.storage.completed_orders import arrived_at
-from prefect_tracktor.thresholds import Delay, Thresholds
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Delay, Thresholds
 
 Type = Literal["bigint", "text", "bool", "timestamp", "decimal", "double"]
 Row = dict[str, Any]
-
-DEFAULT_THRESHOLDS = Thresholds()
 
 _SECONDS_A_DAY = 86_400
 _UNCLEAR = "unclear"

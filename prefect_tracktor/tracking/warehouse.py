@@ -12,8 +12,8 @@ from typing import Any
 from prefect_tracktor.errors import TracktorError
 from prefect_tracktor.models import Order
 from prefect_tracktor.text import public_words
-from prefect_tracktor.thresholds import Thresholds
-from prefect_tracktor.tracking.rows import DEFAULT_THRESHOLDS, TABLES
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
 
 Rows = list[tuple[str, Mapping[str, Any]]]
