@@ -212,7 +212,7 @@ class HttpChannel(Block):
         real, rehearsal = (
             secret.get_secret_value() for secret in (self.address, self.rehearsal_address)
         )
-        if self.mode is Mode.REHEARSAL and not rehearsal:
+        if self.mode == Mode.REHEARSAL and not rehearsal:
             raise InvalidInput(
                 "rehearsal_address is empty, and mode is rehearsal: say where the requests go"
             )
@@ -226,7 +226,7 @@ class HttpChannel(Block):
     @property
     def is_live(self) -> bool:
         """Whether those are told who are meant."""
-        return self.mode is Mode.LIVE
+        return self.mode == Mode.LIVE
 
     @property
     def host(self) -> str:
@@ -241,7 +241,7 @@ class HttpChannel(Block):
     @property
     def target(self) -> str:
         """Where this mode posts to."""
-        is_rehearsal = self.mode is Mode.REHEARSAL
+        is_rehearsal = self.mode == Mode.REHEARSAL
         return (self.rehearsal_address if is_rehearsal else self.address).get_secret_value()
 
     def headers_for(self, key: str) -> dict[str, str]:

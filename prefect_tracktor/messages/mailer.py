@@ -48,6 +48,18 @@ class Mode(StrEnum):
         key = str(value).strip().casefold().replace(" ", "_").replace("-", "_")
         return next((mode for mode in cls if mode == key), None)
 
+    @classmethod
+    def sends(cls, mode: str) -> bool:
+        """Whether anything leaves; a mode that nobody checked and nothing knows sends nothing.
+
+        Args:
+            mode: A mode, or text where a copy of a block was never checked.
+
+        Returns:
+            Whether it is live or rehearsal.
+        """
+        return mode in {cls.LIVE, cls.REHEARSAL}
+
     @property
     def label(self) -> str:
         """The mode for people."""
@@ -200,7 +212,7 @@ class Mailer(Block):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
-        if self.mode is Mode.REHEARSAL and not self.rehearsal_address:
+        if self.mode == Mode.REHEARSAL and not self.rehearsal_address:
             raise InvalidInput(
                 "rehearsal_address is empty, and mode is rehearsal: say who gets the messages"
             )

@@ -155,7 +155,7 @@ class DigestJob(Job[Case, DigestReport]):
     ) -> None:
         if to.mail_to and mailer is None:
             raise InvalidInput("mail_to needs a mailer: give one, or leave the addresses out")
-        is_off = mailer.mode is Mode.DRY_RUN if mailer else credentials.read_only
+        is_off = not Mode.sends(mailer.mode) if mailer else credentials.read_only
         super().__init__(title="Digest", key="digest", limit=None, dry_run=dry_run or is_off)
         self._account = credentials.account
         self._ledger = ledger
@@ -163,7 +163,7 @@ class DigestJob(Job[Case, DigestReport]):
         self._mailer = mailer
         self._thresholds = thresholds
         self._asked = asked_conditions(to.conditions)
-        self._is_rehearsal = mailer is not None and mailer.mode is Mode.REHEARSAL
+        self._is_rehearsal = mailer is not None and mailer.mode == Mode.REHEARSAL
         self._block: NotificationBlock | None = None
         self._told: set[NoticeKey] = set()
         self._news: list[NoticeKey] = []

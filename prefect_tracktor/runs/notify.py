@@ -563,7 +563,7 @@ def mail_job(
         LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
         PostChannel(channel, secret) if channel else MailChannel(mailer, secret),
         choose,
-        dry_run=dry_run or mode not in {Mode.LIVE, Mode.REHEARSAL},
+        dry_run=dry_run or not Mode.sends(mode),
         limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
         **options,
     )

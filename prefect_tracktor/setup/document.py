@@ -75,9 +75,9 @@ class Document:
 
 def mode_remark(mailer: Mailer) -> str:
     """Say whether a mailer sends, and how to change that."""
-    if mailer.mode is Mode.LIVE:
+    if mailer.mode == Mode.LIVE:
         return "live: emails go to customers. To stop them, set TRACKTOR_MODE to dry run"
-    if mailer.mode is Mode.REHEARSAL:
+    if mailer.mode == Mode.REHEARSAL:
         return "rehearsal: all emails go to the rehearsal address, none to customers"
     return (
         "dry run: no email is sent. When the tables of a run are right, set TRACKTOR_MODE=live and"

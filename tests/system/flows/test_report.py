@@ -103,6 +103,21 @@ def test_the_table_shows_the_orders_that_matter_with_what_is_the_matter(
     assert len(rows) == len(report.affected)
 
 
+def test_a_mailers_mode_that_a_copy_never_checked_tells_nobody_else(
+    usual: dict[str, Any], mail: MailServer, ledger: NotificationLedger
+) -> None:
+    staff = {"rehearsal_address": "staff@sandbox-shop.example"}
+    mailer, digest = mailer_of(mail, ledger=ledger), TeamDigest(mail_to=[TEAM])
+    dry = report_exceptions(
+        **usual, digest=digest, mailer=mailer.model_copy(update={"mode": "dry_run"})
+    )
+    assert (dry.mode, mail.messages) == ("dry_run", [])
+    report_exceptions(
+        **usual, digest=digest, mailer=mailer.model_copy(update={"mode": "rehearsal"} | staff)
+    )
+    assert [one.recipients for one in mail.messages] == [("staff@sandbox-shop.example",)]
+
+
 def test_another_report_has_a_memory_of_its_own(usual: dict[str, Any]) -> None:
     daily = report_exceptions(**usual)
     weekly = report_exceptions(**usual, digest=TeamDigest(name="weekly", period_days=7))

@@ -28,6 +28,13 @@ def rendered(made: HttpChannel, **order: Any) -> bytes:
     return made.render(Order.model_validate(usual | order), [parcel], [condition], key="k3y")
 
 
+def test_a_mode_that_a_copy_never_checked_posts_to_nobody_else() -> None:
+    made = channel(rehearsal_address="https://bin.example/x")
+    rehearsal = made.model_copy(update={"mode": "rehearsal"})
+    assert (rehearsal.target, rehearsal.is_live) == ("https://bin.example/x", False)
+    assert made.model_copy(update={"mode": "live"}).is_live
+
+
 def test_a_new_one_is_in_dry_run() -> None:
     assert channel().mode is Mode.DRY_RUN
 
