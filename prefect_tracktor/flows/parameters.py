@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
+from prefect.utilities.callables import ParameterSchema, parameter_schema
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
@@ -25,21 +26,25 @@ R = TypeVar("R")
 
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
-    """Make a `BlockFlow`."""
-    return lambda function: BlockFlow(_saying_what_it_did(_titled(function)), **options)
+    """Make a `BlockFlow` whose runs end with their report's sentence as the state's message."""
 
+    def make(function: Callable[P, R]) -> BlockFlow[P, R]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            report = function(*args, **kwargs)
+            sentence = getattr(report, "sentence", "")
+            # Prefect gives the caller what the state holds
+            return cast("R", Completed(message=sentence, data=report)) if sentence else report
 
-def _saying_what_it_did(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a report's sentence the message of the run's last state."""
+        # Prefect makes the schema of the run form whenever a flow is defined, which takes as long
+        # as a tenth of `import prefect`, and only deployments need it
+        del run.__wrapped__
+        made = BlockFlow(run, **options)
+        run.__wrapped__ = _titled(function)  # type: ignore[attr-defined]
+        del made.parameters
+        return made
 
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        report = function(*args, **kwargs)
-        sentence = getattr(report, "sentence", "")
-        # Prefect gives the caller what the state holds
-        return cast("R", Completed(message=sentence, data=report)) if sentence else report
-
-    return run
+    return make
 
 
 def _titled(function: Callable[P, R]) -> Callable[P, R]:
@@ -60,6 +65,11 @@ def _title_of(name: str) -> str:
 
 class BlockFlow(Flow[P, R]):
     """A flow whose runs store no field of a block, and name the saved block that is wrong."""
+
+    @cached_property
+    def parameters(self) -> ParameterSchema:  # type: ignore[override]  # made when it is needed
+        """What a run form asks for."""
+        return parameter_schema(self.fn)
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Resolve and check the parameters."""

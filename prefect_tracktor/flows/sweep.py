@@ -15,17 +15,17 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
-from prefect_tracktor.flows.advance_custom_statuses import advance_custom_statuses
-from prefect_tracktor.flows.announce_exceptions import announce_exceptions
-from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
-from prefect_tracktor.flows.email_status_changes import email_status_changes
-from prefect_tracktor.flows.export_tracking import export_tracking
-from prefect_tracktor.flows.notify_customers import notify_customers
+from prefect_tracktor.flows.advance import advance_custom_statuses
+from prefect_tracktor.flows.exceptions import announce_exceptions
+from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
+from prefect_tracktor.flows.export import export_tracking
+from prefect_tracktor.flows.notify import notify_customers
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
-from prefect_tracktor.flows.report_exceptions import report_exceptions
-from prefect_tracktor.flows.sync_webhooks import sync_webhooks
-from prefect_tracktor.flows.watch_shop import watch_shop
+from prefect_tracktor.flows.reconcile import reconcile_manual_statuses
+from prefect_tracktor.flows.report import report_exceptions
+from prefect_tracktor.flows.status_changes import email_status_changes
+from prefect_tracktor.flows.watch import watch_shop
+from prefect_tracktor.flows.webhooks import sync_webhooks
 from prefect_tracktor.forms import in_order
 from prefect_tracktor.reporting import Progress, in_list, publish_summary, publish_table
 from prefect_tracktor.runs.reading import ReadingOptions

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows.announce_exceptions import ExceptionsReport, announcing
-from prefect_tracktor.flows.notify_customers import notifying
+from prefect_tracktor.flows.exceptions import ExceptionsReport, announcing
+from prefect_tracktor.flows.notify import notifying
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.forms import in_order
 from prefect_tracktor.messages.mailer import Mailer
