@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 
-ROUNDS = 7
+ROUNDS = 5
 FLOW = """
 from prefect.flows import load_flow_from_entrypoint
 from prefect.plugins import load_prefect_collections
@@ -19,7 +19,7 @@ load_prefect_collections()
 """
 IMPORTS = {
     "import prefect": "import prefect",
-    "a plain flow": "from prefect import flow\nflow(lambda: None, name='plain')",
+    "a plain flow": "from prefect import flow\nflow(name='plain')(lambda: None)",
     "import prefect_tracktor": "import prefect, prefect_tracktor",
     "import prefect_tracktor.flows": "import prefect, prefect_tracktor.flows",
     "every name of it": "from prefect_tracktor.flows import *",
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(name)
     from prefect import flow
 
-    return flow(lambda: None, name="plain")
+    return flow(name="plain")(lambda: None)
 
 
 def cpu_seconds(code: str) -> float:

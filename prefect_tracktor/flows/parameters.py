@@ -40,7 +40,7 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
         # as a tenth of `import prefect`, and only deployments need it
         del run.__wrapped__
         made = BlockFlow(run, **options)
-        run.__wrapped__ = _titled(function)  # type: ignore[attr-defined]
+        run.__wrapped__ = _titled(function)
         del made.parameters
         return made
 

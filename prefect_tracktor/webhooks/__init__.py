@@ -18,4 +18,5 @@ _HOMES = {
 }
 __all__ = [*_HOMES]  # noqa: PLE0604
 
-__getattr__, __dir__ = imported_when_used(__name__, _HOMES)
+if not TYPE_CHECKING:  # or type checkers would believe in any name
+    __getattr__, __dir__ = imported_when_used(__name__, _HOMES)
