@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from prefect_tracktor.flows.watch import WatchOptions as WatchOptions
     from prefect_tracktor.flows.watch import WatchReport as WatchReport
     from prefect_tracktor.flows.watch import watch_shop as watch_shop
-    from prefect_tracktor.flows.webhooks import WebhookReport as WebhookReport
     from prefect_tracktor.flows.webhooks import sync_webhooks as sync_webhooks
     from prefect_tracktor.runs.digest import DigestReport as DigestReport
     from prefect_tracktor.runs.digest import TeamDigest as TeamDigest
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.report import MailReport as MailReport
     from prefect_tracktor.runs.report import RunReport as RunReport
     from prefect_tracktor.runs.report import StatusReport as StatusReport
+    from prefect_tracktor.runs.sync_webhooks import WebhookReport as WebhookReport
 
 
 _HOMES = {
@@ -53,7 +53,7 @@ _HOMES = {
     "TeamDigest": "prefect_tracktor.runs.digest",
     "WatchOptions": "prefect_tracktor.flows.watch",
     "WatchReport": "prefect_tracktor.flows.watch",
-    "WebhookReport": "prefect_tracktor.flows.webhooks",
+    "WebhookReport": "prefect_tracktor.runs.sync_webhooks",
     "advance_custom_statuses": "prefect_tracktor.flows.advance",
     "announce_exceptions": "prefect_tracktor.flows.exceptions",
     "email_expired_exceptions": "prefect_tracktor.flows.expired_exceptions",

@@ -202,7 +202,7 @@ def watch_shop(
     same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
     telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
     most_events = options.max_events
-    jobs: list[Job[Any, Any]] = []
+    jobs: list[Job[Any, Any, Any]] = []
     if rules and mailer:
         most = options.max_emails
         jobs += notifying(credentials, mailer, rules, max_emails=most, **telling)

@@ -132,7 +132,7 @@ class DigestReport(RunReport):
         return self.ids(Outcome.SENT, Outcome.RECORDED)
 
 
-class DigestJob(Job[Case, DigestReport]):
+class DigestJob(Job[Order, Case, DigestReport]):
     """Tells the team, and remembers in the ledger what it was told.
 
     The digest is sent before it is recorded: rather twice than never.

@@ -106,7 +106,7 @@ class ExportReport(RunReport):
         return super().counts | {f"rows of {name}": count for name, count in self.rows.items()}
 
 
-class ExportJob(Job[Case, ExportReport]):
+class ExportJob(Job[Order, Case, ExportReport]):
     """Writes the tables as orders are read; they appear at the end, all at once."""
 
     acting = "Tables written"

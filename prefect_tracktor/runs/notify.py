@@ -122,7 +122,7 @@ class LedgerOfAccount:
         self.memory.keep(self.ledger.standing(self.account))
 
 
-class NotifyJob(Job[Notice, R], Generic[R]):
+class NotifyJob(Job[Order, Notice, R], Generic[R]):
     """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
 
     acting = "Messages sent"

@@ -50,6 +50,7 @@ class RunReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    noun: ClassVar[str] = "orders"
     # the outcomes that its counts show, also where there is none
     counted: ClassVar[Mapping[str, Outcome]] = {}
 
@@ -67,7 +68,7 @@ class RunReport(BaseModel):
     advice: str = ""
     notes: tuple[str, ...] = ()
 
-    def ids(self, *outcomes: Outcome) -> tuple[int, ...]:
+    def ids(self, *outcomes: Outcome) -> tuple[Any, ...]:
         """Those with a case that ended so, each once.
 
         Args:
@@ -77,6 +78,17 @@ class RunReport(BaseModel):
             Their ids, in the order in which they were read.
         """
         return tuple(dict.fromkeys(case.id for case in self.cases if case.outcome in outcomes))
+
+    def failures(self, outcome: Outcome) -> tuple[Failure, ...]:
+        """Those that ended so, each with its reason.
+
+        Args:
+            outcome: The outcome.
+
+        Returns:
+            Their ids and reasons, in the order in which they were read.
+        """
+        return tuple(Failure(c.id, c.reason) for c in self.cases if c.outcome is outcome)
 
     @property
     def affected(self) -> tuple[int, ...]:
@@ -104,7 +116,7 @@ class RunReport(BaseModel):
     def what_is_left(self) -> str:
         """What is left to be done, in words; empty if nothing is."""
         unread = [Ended(entry.id, Outcome.UNREADABLE, entry.reason) for entry in self.failed]
-        left = what_is_left([*unread, *self.cases])
+        left = what_is_left([*unread, *self.cases], noun=self.noun)
         return sentences(
             self.error, self.suspicion, left, _capitalized(self.advice) if left else ""
         )
@@ -129,8 +141,10 @@ class RunReport(BaseModel):
         if self.counted:
             yield "affected", len(self.affected)
             yield "due", len(self.due)
-        for name, outcome in self.counted.items():
-            yield name, len(self.ids(outcome))
+        yield from self._outcomes()
+
+    def _outcomes(self) -> Iterator[tuple[str, int]]:
+        return ((name, len(self.ids(outcome))) for name, outcome in self.counted.items())
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
@@ -298,12 +312,9 @@ class StatusReport(RunReport):
     @property
     def not_written(self) -> tuple[Failure, ...]:
         """Those that could not be written, and why; the next run tries again."""
-        return self._failures(Outcome.NOT_DONE)
+        return self.failures(Outcome.NOT_DONE)
 
     @property
     def not_persisted(self) -> tuple[Failure, ...]:
         """Those that were written and do not show it when read back, and what they show."""
-        return self._failures(Outcome.NOT_PERSISTED)
-
-    def _failures(self, outcome: Outcome) -> tuple[Failure, ...]:
-        return tuple(Failure(c.id, c.reason) for c in self.cases if c.outcome is outcome)
+        return self.failures(Outcome.NOT_PERSISTED)

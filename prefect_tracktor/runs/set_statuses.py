@@ -34,7 +34,7 @@ class _Update(Case):
     facts: OrderFacts = NO_FACTS
 
 
-class StatusJob(Job[_Update, StatusReport]):
+class StatusJob(Job[Order, _Update, StatusReport]):
     """Writes what `decide` wants changed, and reads it back."""
 
     acting = "Orders written"

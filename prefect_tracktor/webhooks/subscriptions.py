@@ -153,9 +153,9 @@ class WebhookPlan:
     foreign: tuple[Webhook, ...] = ()
 
     @property
-    def is_done(self) -> bool:
-        """Whether there is nothing to change."""
-        return not (self.create or self.remove)
+    def changes(self) -> tuple[WantedWebhook | Webhook, ...]:
+        """What is to be created, and then what is to be removed."""
+        return (*self.create, *self.remove)
 
 
 def plan_webhooks(
