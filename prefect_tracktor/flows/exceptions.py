@@ -80,23 +80,15 @@ def announce_exceptions(
     its payload holds ids, statuses and a link to the order's page in the Shopify admin.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
-        dry_run: Show what would be announced, and emit and record nothing. Read-only
-            credentials do the same.
         record_only: Record the current exceptions and emit nothing; use it for the first
             run.
         max_events: If more events than this are due, none is emitted.
         conditions: Which conditions to announce: exception:all, or some of exception:expired,
             exception:undelivered and any other exception, the delays stalled, in_transit_too_long,
             label_only and not_shipped, and statuses such as status:delivered.
-        thresholds: After how many days a parcel or an order is late.
-        include_cancelled: Include parcels that are cancelled, voided or refunded, or whose order
-            is; the report counts those that are left out.
         ledger: Records what was announced. Default: the block named tracktor, or else a SQLite
             file in the Prefect home of the machine that runs the flow. Several machines need
             PostgreSQL.
-        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.

@@ -41,19 +41,11 @@ def email_expired_exceptions(
     limit. However often it runs, also at the same time, no customer gets the same message twice.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
-        mailer: The mail server, the sender, and whether e-mails go to customers.
-        dry_run: Show who would get an email, and send nothing.
-        max_emails: If more messages than this are due, none is sent.
         exception_statuses: Which exceptions to email about, by key or label: expired (Tracking
             Expired), exception (Shipping Exception), not_found (Needs Attention), pending (Pending
             Details), undelivered (Failed Attempt), cancelled (Cancelled), any other that Tracktor
             gives, or all.
         template: The words of the email; by default those for the exception.
-        include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
-            report counts those that are left out.
-        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.

@@ -43,16 +43,8 @@ def notify_customers(
     a day at most, as the ledger says; the rest is deferred.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
-        mailer: The mail server, the sender, and whether e-mails go to customers.
         rules: What to tell, and when.
-        thresholds: After how many days a parcel or an order is late.
-        dry_run: Show who would be told what, and send nothing.
         max_emails: If more messages than this are due in a channel, none is sent through it.
-        include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
-            report counts those that are left out.
-        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done, through all channels.

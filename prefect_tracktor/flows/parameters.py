@@ -16,8 +16,24 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.utilities.callables import ParameterSchema, parameter_schema
 from pydantic import Field, ValidationError
+from pydantic.config import JsonDict
 from pydantic_core import PydanticSerializationError
 
+# what the run form says of parameters that several flows have, as docs/reference/flows.md does
+_SHARED = {
+    "credentials": "The Tracktor account.",
+    "orders": "Shopify order ids, a file with them, or a search in Shopify.",
+    "mailer": "The mail server, the sender, and whether e-mails go to customers.",
+    "dry_run": "Show what would be done, and do nothing. The mailer's mode and read-only"
+    " credentials hold as well.",
+    "max_emails": "If more messages than this are due, none is sent.",
+    "max_updates": "If more orders than this need a change, none is written.",
+    "include_cancelled": "Include orders and parcels that are cancelled, voided or refunded; the"
+    " report counts those that are left out.",
+    "thresholds": "After how many days a parcel or an order is late.",
+    "verify": "Read the written orders back, and report those that do not show it.",
+    "reading": "How orders are read: completed orders, chunk size and the like.",
+}
 # where a parameter's name alone says too little
 _TITLES = {"desired": "Desired statuses", "wanted": "Desired webhooks", "to": "Export to"}
 
@@ -40,22 +56,30 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
         # as a tenth of `import prefect`, and only deployments need it
         del run.__wrapped__
         made = BlockFlow(run, **options)
-        run.__wrapped__ = _titled(function)
+        run.__wrapped__ = _for_people(function)
         del made.parameters
         return made
 
     return make
 
 
-def _titled(function: Callable[P, R]) -> Callable[P, R]:
-    """Give parameters titles for people; Prefect would show their names, such as `dry_run`."""
+def _for_people(function: Callable[P, R]) -> Callable[P, R]:
+    """Give parameters titles; Prefect would show names such as `dry_run`. And shared words."""
     function.__annotations__ = {
         name: hint
         if name == "return"
-        else Annotated[hint, Field(json_schema_extra={"title": _title_of(name)})]
+        else Annotated[hint, Field(json_schema_extra=_words_of(name, function.__doc__ or ""))]
         for name, hint in function.__annotations__.items()
     }
     return function
+
+
+def _words_of(name: str, docstring: str) -> JsonDict:
+    """A parameter's title, and its description where the flow's docstring has none of its own."""
+    words: JsonDict = {"title": _title_of(name)}
+    if name in _SHARED and f"\n        {name}: " not in docstring:
+        words["description"] = _SHARED[name]
+    return words
 
 
 def _title_of(name: str) -> str:

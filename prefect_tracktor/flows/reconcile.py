@@ -32,15 +32,10 @@ def reconcile_manual_statuses(
     alone. Orders that are right already are not written, so a second run writes nothing.
 
     Args:
-        credentials: The Tracktor account.
         desired: The desired statuses: a list, a file or a query.
-        dry_run: Show the plan, and write nothing. Read-only credentials do the same.
-        max_updates: If more orders than this need a change, none is written.
         takeover: Also set orders that the carrier updates, and delivered ones.
         release_fulfilled: Return orders that are fulfilled, not delivered and under a manual
             status to the carrier, whatever their desired status.
-        verify: Read the written orders back, and report those that do not show it.
-        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.

@@ -34,18 +34,14 @@ def report_exceptions(
     nothing.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
         digest: Where to send it, and what it is about.
         mailer: The mail server for emails. If it is given, its mode holds for the whole digest: a
             dry run sends nothing, a rehearsal only to the rehearsal address.
         dry_run: Show the digest; send and record nothing. Without a mailer, read-only credentials
             do the same.
-        thresholds: After how many days a parcel or an order is late.
         ledger: Records what was reported, so that the next report knows what is new. Default: the
             mailer's, or the block named tracktor, or else a SQLite file in the Prefect home of the
             machine that runs the flow.
-        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and reported.

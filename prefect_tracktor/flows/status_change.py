@@ -63,11 +63,8 @@ def notify_status_change(
     for a parcel and a status, the customer gets one message.
 
     Args:
-        credentials: The Tracktor account.
         fulfillment_id: The Shopify id of the parcel's fulfillment.
-        mailer: The mail server, the sender, and whether e-mails go to customers.
         status: The status to email about, by key or label, such as "delivered".
-        dry_run: Show who would get an email, and send nothing.
         max_emails: If more messages about statuses than this would go out within an hour, send
             none: a burst of events may be an error. The scheduled flow tells what is left out.
         order_id: The order that the parcel belongs to; left out, it takes one more API call.

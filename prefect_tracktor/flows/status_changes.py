@@ -44,19 +44,11 @@ def email_status_changes(
     Use it without webhooks, or with `notify_status_change` for webhooks that did not arrive.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
-        mailer: The mail server, the sender, and whether e-mails go to customers.
-        dry_run: Show who would get an email, and send nothing.
-        max_emails: If more messages than this are due, none is sent.
         statuses: Which statuses to email about, such as delivered, out_for_delivery or one of your
             own; by key or label.
         within_hours: How long ago a parcel may have reached its status at most. If the time is
             unknown or in the future, no email is sent, and the summary counts the order as undated.
         template: The words of the emails; by default those for each status.
-        include_cancelled: Include orders and parcels that are cancelled, voided or refunded; the
-            report counts those that are left out.
-        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         What was found and done.

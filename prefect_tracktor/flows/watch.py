@@ -162,16 +162,12 @@ def watch_shop(
     If a part fails, the others do theirs, and the run fails with its words.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
         mailer: The mail server; its mode holds for emails to customers and for the digest.
         rules: What to tell customers, as in the flow for customers; it needs a mailer.
         digest: What to tell the team, if anything.
         export: Where to write the tables, if anywhere.
         announce: Conditions to announce as events, such as exception:all or stalled.
-        dry_run: Show what would be done, and do nothing.
         options: Limits, thresholds, the ledger and the like.
-        reading: How orders are read: completed orders, chunk size and the like.
 
     Returns:
         The report of each part.

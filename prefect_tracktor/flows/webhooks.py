@@ -21,12 +21,10 @@ def sync_webhooks(
     read back; a second run changes nothing, and two concurrent runs leave no duplicates.
 
     Args:
-        credentials: The Tracktor account.
         wanted: The topics and addresses that the account should have.
         prune: Also remove other webhooks to the same scheme, host and port as a wanted address. On
             a shared host, such as Prefect Cloud, they may belong to another account: check the plan
             of a dry run first.
-        dry_run: Show the plan, and change nothing. Read-only credentials do the same.
 
     Returns:
         What was found and done.
