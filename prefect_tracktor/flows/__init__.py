@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from prefect_tracktor.flows.report import report_exceptions as report_exceptions
     from prefect_tracktor.flows.status_change import notify_status_change as notify_status_change
     from prefect_tracktor.flows.status_changes import email_status_changes as email_status_changes
-    from prefect_tracktor.flows.sweep import ShopOutcome as ShopOutcome
-    from prefect_tracktor.flows.sweep import SweepReport as SweepReport
-    from prefect_tracktor.flows.sweep import SweptShop as SweptShop
     from prefect_tracktor.flows.sweep import sweep_shops as sweep_shops
     from prefect_tracktor.flows.watch import WatchOptions as WatchOptions
     from prefect_tracktor.flows.watch import WatchReport as WatchReport
@@ -35,6 +32,9 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.report import MailReport as MailReport
     from prefect_tracktor.runs.report import RunReport as RunReport
     from prefect_tracktor.runs.report import StatusReport as StatusReport
+    from prefect_tracktor.runs.sweep import ShopOutcome as ShopOutcome
+    from prefect_tracktor.runs.sweep import SweepReport as SweepReport
+    from prefect_tracktor.runs.sweep import SweptShop as SweptShop
     from prefect_tracktor.runs.sync_webhooks import WebhookReport as WebhookReport
 
 
@@ -46,10 +46,10 @@ _HOMES = {
     "ExportWarehouse": "prefect_tracktor.runs.export",
     "MailReport": "prefect_tracktor.runs.report",
     "RunReport": "prefect_tracktor.runs.report",
-    "ShopOutcome": "prefect_tracktor.flows.sweep",
+    "ShopOutcome": "prefect_tracktor.runs.sweep",
     "StatusReport": "prefect_tracktor.runs.report",
-    "SweepReport": "prefect_tracktor.flows.sweep",
-    "SweptShop": "prefect_tracktor.flows.sweep",
+    "SweepReport": "prefect_tracktor.runs.sweep",
+    "SweptShop": "prefect_tracktor.runs.sweep",
     "TeamDigest": "prefect_tracktor.runs.digest",
     "WatchOptions": "prefect_tracktor.flows.watch",
     "WatchReport": "prefect_tracktor.flows.watch",
