@@ -28,13 +28,6 @@ _MICROSOFTS_CODE = re.compile(r"AADSTS\d{3,8}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,20000}")
 
 
-def _in_a_form(schema: dict[str, Any]) -> None:
-    in_order(schema)
-    # in place of the class's own words
-    schema["title"] = "OAuth 2.0"
-    schema["description"] = "A login with access tokens, as Microsoft 365 wants it. Empty: none."
-
-
 class OAuth2(BaseModel):
     """A login with access tokens instead of a password, for Microsoft 365, Google and others.
 
@@ -42,12 +35,12 @@ class OAuth2(BaseModel):
     credentials, as applications do in Microsoft 365.
 
     Attributes:
-        token_endpoint: Where access tokens are issued.
+        token_endpoint: Where access tokens are issued, as the provider's documentation says.
         client_id: The application's id at the provider.
-        client_secret: The application's secret.
-        refresh_token: What the mailbox's owner granted to the application; empty for client
-            credentials.
-        scope: What the token is for, as the provider writes it.
+        client_secret: The application's secret, and not the secret's id.
+        refresh_token: What the mailbox's owner granted to the application. Empty: the application
+            acts for itself, with client credentials.
+        scope: What the token is for, as the provider writes it; several with blanks between them.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats a secret.
@@ -66,38 +59,19 @@ class OAuth2(BaseModel):
         frozen=True,
         extra="forbid",
         hide_input_in_errors=True,
-        json_schema_extra=_in_a_form,
+        title="OAuth 2.0",
+        json_schema_extra=in_order,
     )
 
     token_endpoint: str = Field(
-        default="",
-        title="Token endpoint",
-        description="Where access tokens are issued, as the provider's documentation says.",
-        examples=["https:// ... /oauth2/v2.0/token"],
+        default="", title="Token endpoint", examples=["https:// ... /oauth2/v2.0/token"]
     )
     client_id: str = Field(
-        default="",
-        title="Client id",
-        description="The application's id at the provider.",
-        examples=["6731de76-14a6-49ae-97bc-6eba6914391e"],
+        default="", title="Client id", examples=["6731de76-14a6-49ae-97bc-6eba6914391e"]
     )
-    client_secret: SecretStr = Field(
-        default=SecretStr(""),
-        title="Client secret",
-        description="The application's secret, and not the secret's id.",
-    )
-    refresh_token: SecretStr = Field(
-        default=SecretStr(""),
-        title="Refresh token",
-        description="What the mailbox's owner granted to the application. Empty: the application"
-        " acts for itself, with client credentials.",
-    )
-    scope: str = Field(
-        default="",
-        title="Scope",
-        description="What the token is for, as the provider writes it; several with blanks"
-        " between them.",
-    )
+    client_secret: SecretStr = Field(default=SecretStr(""), title="Client secret")
+    refresh_token: SecretStr = Field(default=SecretStr(""), title="Refresh token")
+    scope: str = Field(default="", title="Scope")
 
     @field_validator("token_endpoint")
     @classmethod

@@ -46,9 +46,9 @@ class DesiredStatus:
 
     Attributes:
         order_id: The Shopify id of the order.
-        status: The label or key of one of the shop's status options; `None` leaves it.
-        automatic_carrier_updates: True hands the order to the carrier, False takes it from the
-            carrier; `None` leaves it to the run.
+        status: One of the shop's statuses, by label or key; empty leaves it as it is.
+        automatic_carrier_updates: On hands the order to the carrier, off takes it from there; left
+            out, the run decides.
 
     Raises:
         pydantic.ValidationError: The id is none, or a status is set and at once handed to the
@@ -61,31 +61,17 @@ class DesiredStatus:
 
     order_id: Annotated[
         int,
-        Field(
-            gt=0,
-            le=_LARGEST_ID,
-            strict=True,
-            title="Order id",
-            description="The Shopify id of the order.",
-        ),
+        Field(gt=0, le=_LARGEST_ID, strict=True, title="Order id"),
         BeforeValidator(_digits_as_number),
     ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,
         BeforeValidator(_blank_as_none),
-        Field(
-            title="Status",
-            description="One of the shop's, by label or key; empty leaves it as it is.",
-        ),
+        Field(title="Status"),
     ] = None
     automatic_carrier_updates: Annotated[
         bool | None,
-        Field(
-            strict=True,
-            title="Automatic carrier updates",
-            description="On hands the order to the carrier, off takes it from there; left out,"
-            " the run decides.",
-        ),
+        Field(strict=True, title="Automatic carrier updates"),
     ] = None
 
     @model_validator(mode="after")

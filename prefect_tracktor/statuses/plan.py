@@ -89,7 +89,7 @@ class StatusStage:
     """A status that orders reach with age, by a tag, or by their shipping method.
 
     Attributes:
-        status: The label or key of one of the shop's status options.
+        status: One of the shop's statuses, by label or key.
         after_days: How many days after it was placed an order reaches it; fractions are allowed.
         tag: Only orders with this tag in Shopify; empty for all.
         shipping_method: Only orders with this shipping method; empty for all.
@@ -104,27 +104,16 @@ class StatusStage:
 
     status: Annotated[
         str,
-        Field(min_length=1, title="Status", description="One of the shop's, by label or key."),
+        Field(min_length=1, title="Status"),
     ]
     after_days: Annotated[
         float,
-        Field(
-            ge=0,
-            le=3650,
-            allow_inf_nan=False,
-            title="After (days)",
-            description="How many days after it was placed an order reaches it.",
-        ),
+        Field(ge=0, le=3650, allow_inf_nan=False, title="After (days)"),
     ] = 0
-    tag: Annotated[
-        str, Field(title="Tag", description="Only orders with this tag in Shopify; empty for all.")
-    ] = ""
+    tag: Annotated[str, Field(title="Tag")] = ""
     shipping_method: Annotated[
         str,
-        Field(
-            title="Shipping method",
-            description="Only orders with this shipping method; empty for all.",
-        ),
+        Field(title="Shipping method"),
     ] = ""
 
     @property
