@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.forms import in_order
-from prefect_tracktor.messages.posting import Answer, poster, words_of
+from prefect_tracktor.http.call import Response
+from prefect_tracktor.messages.posting import poster, words_of
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.text import refuse_masked
 from prefect_tracktor.validation import checked_address
@@ -131,7 +132,7 @@ def forget_token(oauth2: OAuth2) -> None:
     _tokens.pop(oauth2, None)
 
 
-def _asked(oauth2: OAuth2) -> Answer:
+def _asked(oauth2: OAuth2) -> Response:
     try:
         with poster(seconds=_SECONDS_FOR_A_TOKEN) as endpoint:
             return endpoint.send(
@@ -151,10 +152,10 @@ def _asked(oauth2: OAuth2) -> Answer:
         ) from None
 
 
-def _read(answer: Answer, oauth2: OAuth2) -> tuple[str, float]:
+def _read(answer: Response, oauth2: OAuth2) -> tuple[str, float]:
     said = _said(answer)
     token = said.get("access_token")
-    if answer.status != HTTPStatus.OK or not token:
+    if answer.status_code != HTTPStatus.OK or not token:
         raise _refused(answer, said, oauth2)
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise _no_token(
@@ -164,7 +165,7 @@ def _read(answer: Answer, oauth2: OAuth2) -> tuple[str, float]:
     return token, _seconds(said.get("expires_in"))
 
 
-def _said(answer: Answer) -> dict[str, Any]:
+def _said(answer: Response) -> dict[str, Any]:
     try:
         said = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -180,15 +181,15 @@ def _seconds(value: object) -> float:
     return min(seconds, _LONGEST_SECONDS) if seconds > 0 else _USUAL_SECONDS
 
 
-def _refused(answer: Answer, said: dict[str, Any], oauth2: OAuth2) -> MailServerError:
+def _refused(answer: Response, said: dict[str, Any], oauth2: OAuth2) -> MailServerError:
     error = str(said.get("error", ""))
     error = error if _ERROR.fullmatch(error) else ""
     code = _MICROSOFTS_CODE.search(str(said.get("error_description", "")))
     names = [error, code[0] if code else ""]
     # an answer that is no OAuth may be anything, and is not shown
-    shown = " ".join(filter(None, [str(answer.status), *names]))
-    about = About.RATE if answer.status == HTTPStatus.TOO_MANY_REQUESTS else About.LOGIN
-    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error == "temporarily_unavailable":
+    shown = " ".join(filter(None, [str(answer.status_code), *names]))
+    about = About.RATE if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS else About.LOGIN
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error == "temporarily_unavailable":
         about = About.OTHER
     return _no_token(
         f"the token endpoint refuses the login: {shown}", _remedy(names, about, oauth2), about

@@ -16,9 +16,10 @@ from prefect_tracktor.conditions import Condition, Keys, asked_conditions, condi
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
+from prefect_tracktor.messages.delivery import DeliveryOutcome
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.smtp import DeliveryOutcome, MailSession
+from prefect_tracktor.messages.smtp import MailSession
 from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting import Link, Row, publish_charts, publish_table

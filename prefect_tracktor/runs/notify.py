@@ -25,7 +25,7 @@ from prefect_tracktor.errors import (
     TemplateError,
     TracktorError,
 )
-from prefect_tracktor.messages.channel import Channel, MailChannel
+from prefect_tracktor.messages.channel import Channel, Content, MailChannel
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.posts import PostChannel
@@ -34,7 +34,6 @@ from prefect_tracktor.reporting import label_of, publish_message
 from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
 from prefect_tracktor.rules import (
     Choose,
-    Content,
     Notification,
     PassedOver,
     Reason,
