@@ -22,7 +22,8 @@ from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.smtp import MailSession
 from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
-from prefect_tracktor.reporting import Link, Row, publish_charts, publish_table
+from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
+from prefect_tracktor.reporting.markdown import Link, Row
 from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
