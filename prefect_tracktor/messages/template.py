@@ -8,8 +8,9 @@ from typing import Literal
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, in_order, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.messages.values import clean, one_line
 from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
 from prefect_tracktor.models import Fulfillment, Order
