@@ -6,9 +6,13 @@ from typing import Any
 from prefect.blocks.core import schema_extra
 from pydantic import ConfigDict, HttpUrl
 
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import in_order, title_of
 
-__all__ = ["BLOCK_CONFIG", "handbook", "in_order", "logo"]
+_API_REFERENCE = "https://www.theshoppad.com/apps/tracktor/api/docs"
+# `Documentation` in pyproject.toml: the one place to write where the handbook is published
+_PUBLISHED_AT = dict(
+    entry.split(", ", 1) for entry in metadata("prefect-tracktor").get_all("Project-URL", [])
+).get("Documentation")
 
 
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
@@ -22,23 +26,17 @@ def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
 
 
 # of all our blocks: a form in order, and errors that do not repeat a secret
-BLOCK_CONFIG = ConfigDict(hide_input_in_errors=True, json_schema_extra=_of_block)
-
-
-# a blue that can be seen on white and on black
-_COLOUR = "%233b82f6"
+BLOCK_CONFIG = ConfigDict(
+    hide_input_in_errors=True, json_schema_extra=_of_block, field_title_generator=title_of
+)
 
 
 def logo(icon: str) -> HttpUrl:
-    """The address of an icon; it is the browser that shows Prefect's UI that asks for it."""
-    return HttpUrl(f"https://api.iconify.design/mdi/{icon}.svg?color={_COLOUR}&height=64")
+    """The address of an icon, in a blue that can be seen on white and on black.
 
-
-_API_REFERENCE = "https://www.theshoppad.com/apps/tracktor/api/docs"
-# `Documentation` in pyproject.toml: the one place to write where the handbook is published
-_PUBLISHED_AT = dict(
-    entry.split(", ", 1) for entry in metadata("prefect-tracktor").get_all("Project-URL", [])
-).get("Documentation")
+    It is the browser that shows Prefect's UI that asks for it.
+    """
+    return HttpUrl(f"https://api.iconify.design/mdi/{icon}.svg?color=%233b82f6&height=64")
 
 
 def handbook(page: str, *, published_at: str | None = _PUBLISHED_AT) -> HttpUrl:

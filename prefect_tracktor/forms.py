@@ -4,7 +4,10 @@ import inspect
 import re
 from typing import Any
 
+from pydantic import ConfigDict
+
 _ATTRIBUTE = re.compile(r"^    (\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
+_UNIT = re.compile(r" (days|hours|minutes|seconds)$")
 
 
 def in_order(schema: dict[str, Any], kind: type[Any]) -> None:
@@ -22,7 +25,19 @@ def in_order(schema: dict[str, Any], kind: type[Any]) -> None:
             field.setdefault("description", said[name])
 
 
+def title_of(name: str, _field: object) -> str:
+    """A field's title where it gives none: its name in words, with the unit in brackets."""
+    return _UNIT.sub(r" (\1)", name.replace("_", " ").capitalize())
+
+
+# of options that are a part of a form
+FORM = ConfigDict(
+    frozen=True, extra="forbid", json_schema_extra=in_order, field_title_generator=title_of
+)
+
+
 def _attributes(kind: type[Any]) -> dict[str, str]:
+    """What the docstrings of a class and of those that it derives from say of its fields."""
     said: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         words = inspect.cleandoc(base.__doc__ or "").partition("\nAttributes:\n")[2]

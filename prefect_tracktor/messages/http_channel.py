@@ -86,21 +86,17 @@ class HttpChannel(Block):
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
-    address: SecretStr = Field(title="Address")
-    body: str = Field(
-        title="Body", examples=['{"text": "{{ order.order_name }}: {{ condition.label }}"}']
-    )
-    mode: Annotated[Mode, one_of(Mode)] = Field(default=Mode.DRY_RUN, title="Mode")
-    rehearsal_address: SecretStr = Field(default=SecretStr(""), title="Rehearsal address")
-    method: Literal["POST", "PUT", "PATCH"] = Field(default="POST", title="Method")
-    headers: SecretDict = Field(default_factory=lambda: SecretDict({}), title="Headers")
-    content_type: str = Field(default="application/json", title="Content type")
-    recipient: str = Field(default="", title="Recipient", examples=["{{ order.order_phone }}"])
-    success_statuses: list[int] = Field(default=[], title="Success statuses")
-    idempotency_header: str = Field(default="Idempotency-Key", title="Idempotency header")
-    requests_per_second: float = Field(
-        default=0, ge=0, le=10_000, allow_inf_nan=False, title="Requests per second"
-    )
+    address: SecretStr = Field()
+    body: str = Field(examples=['{"text": "{{ order.order_name }}: {{ condition.label }}"}'])
+    mode: Annotated[Mode, one_of(Mode)] = Mode.DRY_RUN
+    rehearsal_address: SecretStr = SecretStr("")
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    headers: SecretDict = Field(default_factory=lambda: SecretDict({}))
+    content_type: str = "application/json"
+    recipient: str = Field(default="", examples=["{{ order.order_phone }}"])
+    success_statuses: list[int] = Field(default=[])
+    idempotency_header: str = "Idempotency-Key"
+    requests_per_second: float = Field(default=0, ge=0, le=10_000, allow_inf_nan=False)
 
     @field_validator("address", "rehearsal_address")
     @classmethod

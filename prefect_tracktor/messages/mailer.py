@@ -116,24 +116,20 @@ class Mailer(Block):
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
     host: str = Field(title="SMTP server", examples=["smtp.your-provider.example"])
-    sender: str = Field(title="Sender", examples=["Your Shop <orders@your-shop.example>"])
-    mode: Annotated[Mode, one_of(Mode)] = Field(default=Mode.DRY_RUN, title="Mode")
-    rehearsal_address: str = Field(
-        default="", title="Rehearsal address", examples=["you@your-shop.example"]
-    )
-    port: int = Field(default=587, ge=1, le=65535, title="Port")
+    sender: str = Field(examples=["Your Shop <orders@your-shop.example>"])
+    mode: Annotated[Mode, one_of(Mode)] = Mode.DRY_RUN
+    rehearsal_address: str = Field(default="", examples=["you@your-shop.example"])
+    port: int = Field(default=587, ge=1, le=65535)
     security: Annotated[Security, one_of(Security)] = Field(
         default=Security.STARTTLS, title="Encryption"
     )
     username: str = Field(default="", title="User name")
-    password: SecretStr = Field(default=SecretStr(""), title="Password")
+    password: SecretStr = SecretStr("")
     oauth2: OAuth2 = Field(default=OAuth2(), title="OAuth 2.0")
-    reply_to: str = Field(default="", title="Reply to")
-    messages_per_second: float = Field(
-        default=0, ge=0, le=10_000, allow_inf_nan=False, title="Messages per second"
-    )
-    ledger: NotificationLedger | None = Field(default=None, title="Ledger")
-    verify_certificate: bool = Field(default=True, title="Verify certificate")
+    reply_to: str = ""
+    messages_per_second: float = Field(default=0, ge=0, le=10_000, allow_inf_nan=False)
+    ledger: NotificationLedger | None = None
+    verify_certificate: bool = True
 
     @field_validator("host")
     @classmethod

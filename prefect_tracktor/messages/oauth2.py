@@ -11,7 +11,7 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.http.call import Response
 from prefect_tracktor.messages.posting import poster, words_of
 from prefect_tracktor.messages.replies import About
@@ -56,23 +56,13 @@ class OAuth2(BaseModel):
         'client_credentials'
     """
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        title="OAuth 2.0",
-        json_schema_extra=in_order,
-    )
+    model_config = FORM | ConfigDict(hide_input_in_errors=True, title="OAuth 2.0")
 
-    token_endpoint: str = Field(
-        default="", title="Token endpoint", examples=["https:// ... /oauth2/v2.0/token"]
-    )
-    client_id: str = Field(
-        default="", title="Client id", examples=["6731de76-14a6-49ae-97bc-6eba6914391e"]
-    )
-    client_secret: SecretStr = Field(default=SecretStr(""), title="Client secret")
-    refresh_token: SecretStr = Field(default=SecretStr(""), title="Refresh token")
-    scope: str = Field(default="", title="Scope")
+    token_endpoint: str = Field(default="", examples=["https:// ... /oauth2/v2.0/token"])
+    client_id: str = Field(default="", examples=["6731de76-14a6-49ae-97bc-6eba6914391e"])
+    client_secret: SecretStr = SecretStr("")
+    refresh_token: SecretStr = SecretStr("")
+    scope: str = ""
 
     @field_validator("token_endpoint")
     @classmethod

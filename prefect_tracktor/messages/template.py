@@ -8,8 +8,9 @@ from typing import Literal
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, in_order, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.values import clean, one_line
 from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
 from prefect_tracktor.models import Fulfillment, Order
@@ -31,9 +32,7 @@ _FORMS = {
 
 
 # of what is a part of the block
-_PART = ConfigDict(
-    extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=in_order
-)
+_PART = FORM | ConfigDict(hide_input_in_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,17 +90,17 @@ class Brand(BaseModel):
 
     model_config = _PART
 
-    shop_name: str = Field(default="", max_length=100, title="Shop name", examples=["Your Shop"])
-    logo: str = Field(default="", title="Logo", examples=["https:// ... /logo.png"])
+    shop_name: str = Field(default="", max_length=100, examples=["Your Shop"])
+    logo: str = Field(default="", examples=["https:// ... /logo.png"])
     logo_width: int = Field(default=140, ge=16, le=552, title="Width of the logo")
-    color: str = Field(default="#1f2430", title="Color", examples=["#0b6e4f"])
+    color: str = Field(default="#1f2430", examples=["#0b6e4f"])
     contact: str = Field(
         default="", title="E-mail address for questions", examples=["help@your-shop.example"]
     )
     address: str = Field(default="", max_length=500, title="Postal address")
-    imprint: str = Field(default="", max_length=2000, title="Imprint")
-    currency: str = Field(default="", max_length=5, title="Currency", examples=["EUR", "$"])
-    time_zone: str = Field(default="UTC", title="Time zone", examples=["Europe/Berlin"])
+    imprint: str = Field(default="", max_length=2000)
+    currency: str = Field(default="", max_length=5, examples=["EUR", "$"])
+    time_zone: str = Field(default="UTC", examples=["Europe/Berlin"])
 
     @field_validator("logo")
     @classmethod
@@ -160,15 +159,15 @@ class Words(BaseModel):
 
     model_config = _PART
 
-    language: str = Field(default="en", title="Language", examples=list(LANGUAGES))
+    language: str = Field(default="en", examples=list(LANGUAGES))
     about: Literal["any", About] = Field(default="any", title="For which message")
-    subject: str = Field(default="", title="Subject")
-    headline: str = Field(default="", title="Headline")
-    opening: str = Field(default="", title="Opening")
-    advice: str = Field(default="", title="Advice")
-    closing: str = Field(default="", title="Closing")
-    button: str = Field(default="", title="Button")
-    why: str = Field(default="", title="Why")
+    subject: str = ""
+    headline: str = ""
+    opening: str = ""
+    advice: str = ""
+    closing: str = ""
+    button: str = ""
+    why: str = ""
     labels: dict[str, str] = Field(default={}, title="Small words")
 
     @field_validator("language")
@@ -247,7 +246,7 @@ class EmailTemplate(Block):
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
-    brand: Brand = Field(default=Brand(), title="Brand")
+    brand: Brand = Brand()
     language: str = Field(default="en", title="The shop's language", examples=list(LANGUAGES))
     customers_language: bool = Field(default=True, title="Write in the customer's language")
     words: list[Words] = Field(default=[], title="Your own words")

@@ -11,11 +11,11 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prefect_tracktor.block import in_order
 from prefect_tracktor.conditions import Condition, Keys, asked_conditions, conditions_of
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.messages.delivery import DeliveryOutcome
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode

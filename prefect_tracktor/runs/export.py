@@ -7,8 +7,8 @@ from typing import Any
 from prefect import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.block import in_order
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.models import Order
 from prefect_tracktor.runs.cases import Case
 from prefect_tracktor.runs.engine import Job

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.text import form_of
 
@@ -36,9 +36,7 @@ def _blank_as_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-@pydantic_dataclass(
-    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
-)
+@pydantic_dataclass(frozen=True, config=FORM | ConfigDict(hide_input_in_errors=True))
 class DesiredStatus:
     """The desired status of an order, and whether the carrier updates it.
 
@@ -60,19 +58,13 @@ class DesiredStatus:
     """
 
     order_id: Annotated[
-        int,
-        Field(gt=0, le=_LARGEST_ID, strict=True, title="Order id"),
-        BeforeValidator(_digits_as_number),
+        int, Field(gt=0, le=_LARGEST_ID, strict=True), BeforeValidator(_digits_as_number)
     ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,
         BeforeValidator(_blank_as_none),
-        Field(title="Status"),
     ] = None
-    automatic_carrier_updates: Annotated[
-        bool | None,
-        Field(strict=True, title="Automatic carrier updates"),
-    ] = None
+    automatic_carrier_updates: Annotated[bool | None, Field(strict=True)] = None
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Self:

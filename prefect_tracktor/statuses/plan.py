@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import (
     CARRIER_STATUSES,
     Order,
@@ -82,9 +82,7 @@ class Reconciliation:
         return _decided(order, update, reason)
 
 
-@pydantic_dataclass(
-    frozen=True, config=ConfigDict(str_strip_whitespace=True, json_schema_extra=in_order)
-)
+@pydantic_dataclass(frozen=True, config=FORM | ConfigDict(str_strip_whitespace=True))
 class StatusStage:
     """A status that orders reach with age, by a tag, or by their shipping method.
 
@@ -102,19 +100,10 @@ class StatusStage:
         datetime.timedelta(days=3)
     """
 
-    status: Annotated[
-        str,
-        Field(min_length=1, title="Status"),
-    ]
-    after_days: Annotated[
-        float,
-        Field(ge=0, le=3650, allow_inf_nan=False, title="After (days)"),
-    ] = 0
-    tag: Annotated[str, Field(title="Tag")] = ""
-    shipping_method: Annotated[
-        str,
-        Field(title="Shipping method"),
-    ] = ""
+    status: Annotated[str, Field(min_length=1)]
+    after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0
+    tag: str = ""
+    shipping_method: str = ""
 
     @property
     def age(self) -> dt.timedelta:
