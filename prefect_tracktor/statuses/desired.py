@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import FORM
+from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.text import form_of
 
@@ -36,7 +36,12 @@ def _blank_as_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
-@pydantic_dataclass(frozen=True, config=FORM | ConfigDict(hide_input_in_errors=True))
+@pydantic_dataclass(
+    frozen=True,
+    config=ConfigDict(
+        hide_input_in_errors=True, json_schema_extra=in_order, field_title_generator=title_of
+    ),
+)
 class DesiredStatus:
     """The desired status of an order, and whether the carrier updates it.
 

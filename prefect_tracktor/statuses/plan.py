@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import FORM
+from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import (
     CARRIER_STATUSES,
     Order,
@@ -82,7 +82,12 @@ class Reconciliation:
         return _decided(order, update, reason)
 
 
-@pydantic_dataclass(frozen=True, config=FORM | ConfigDict(str_strip_whitespace=True))
+@pydantic_dataclass(
+    frozen=True,
+    config=ConfigDict(
+        str_strip_whitespace=True, json_schema_extra=in_order, field_title_generator=title_of
+    ),
+)
 class StatusStage:
     """A status that orders reach with age, by a tag, or by their shipping method.
 
