@@ -16,7 +16,9 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
 from prefect_tracktor.forms import in_order
-from prefect_tracktor.reporting import Progress, in_list, publish_summary, publish_table
+from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
+from prefect_tracktor.reporting.progress import Progress
+from prefect_tracktor.reporting.words import in_list
 from prefect_tracktor.runs.cases import Row
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document

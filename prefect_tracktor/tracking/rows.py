@@ -26,14 +26,12 @@ class Table:
 
     Attributes:
         columns: The type of each column, by name.
-        personal: Further columns, with data of customers.
         key: The columns that tell one row from another.
-        parent: The column whose rows are replaced together.
+        personal: Further columns, with data of customers.
     """
 
     columns: Mapping[str, Type]
     key: tuple[str, ...]
-    parent: str
     personal: Mapping[str, Type]
 
     def all_columns(self, *, include_personal_data: bool = False) -> dict[str, Type]:
@@ -76,7 +74,6 @@ TABLES: Mapping[str, Table] = {
             "unreadable_fields": "text",
         },
         key=("order_id",),
-        parent="order_id",
         personal={
             "customer_email": "text",
             "customer_phone": "text",
@@ -112,7 +109,6 @@ TABLES: Mapping[str, Table] = {
             "days_to_delivery": "double",
         },
         key=("fulfillment_id",),
-        parent="order_id",
         # whoever knows a parcel's number can look up where it goes
         personal={"tracking_number": "text", "tracking_url": "text"},
     ),
@@ -127,7 +123,6 @@ TABLES: Mapping[str, Table] = {
             "days_since_previous_step": "double",
         },
         key=("fulfillment_id", "step"),
-        parent="order_id",
         personal={},
     ),
 }
