@@ -6,7 +6,6 @@ from prefect_tracktor.lazy import imported_when_used
 
 if TYPE_CHECKING:
     from prefect_tracktor.flows.advance import advance_custom_statuses as advance_custom_statuses
-    from prefect_tracktor.flows.exceptions import ExceptionsReport as ExceptionsReport
     from prefect_tracktor.flows.exceptions import announce_exceptions as announce_exceptions
     from prefect_tracktor.flows.expired_exceptions import (
         email_expired_exceptions as email_expired_exceptions,
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from prefect_tracktor.flows.status_change import notify_status_change as notify_status_change
     from prefect_tracktor.flows.status_changes import email_status_changes as email_status_changes
     from prefect_tracktor.flows.sweep import sweep_shops as sweep_shops
-    from prefect_tracktor.flows.watch import WatchOptions as WatchOptions
-    from prefect_tracktor.flows.watch import WatchReport as WatchReport
     from prefect_tracktor.flows.watch import watch_shop as watch_shop
     from prefect_tracktor.flows.webhooks import sync_webhooks as sync_webhooks
     from prefect_tracktor.runs.digest import DigestReport as DigestReport
@@ -36,11 +33,14 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.sweep import SweepReport as SweepReport
     from prefect_tracktor.runs.sweep import SweptShop as SweptShop
     from prefect_tracktor.runs.sync_webhooks import WebhookReport as WebhookReport
+    from prefect_tracktor.runs.telling import ExceptionsReport as ExceptionsReport
+    from prefect_tracktor.runs.watch import WatchOptions as WatchOptions
+    from prefect_tracktor.runs.watch import WatchReport as WatchReport
 
 
 _HOMES = {
     "DigestReport": "prefect_tracktor.runs.digest",
-    "ExceptionsReport": "prefect_tracktor.flows.exceptions",
+    "ExceptionsReport": "prefect_tracktor.runs.telling",
     "ExportFiles": "prefect_tracktor.runs.export",
     "ExportReport": "prefect_tracktor.runs.export",
     "ExportWarehouse": "prefect_tracktor.runs.export",
@@ -51,8 +51,8 @@ _HOMES = {
     "SweepReport": "prefect_tracktor.runs.sweep",
     "SweptShop": "prefect_tracktor.runs.sweep",
     "TeamDigest": "prefect_tracktor.runs.digest",
-    "WatchOptions": "prefect_tracktor.flows.watch",
-    "WatchReport": "prefect_tracktor.flows.watch",
+    "WatchOptions": "prefect_tracktor.runs.watch",
+    "WatchReport": "prefect_tracktor.runs.watch",
     "WebhookReport": "prefect_tracktor.runs.sync_webhooks",
     "advance_custom_statuses": "prefect_tracktor.flows.advance",
     "announce_exceptions": "prefect_tracktor.flows.exceptions",

@@ -1,62 +1,18 @@
 """`announce_exceptions`: events for parcels with exceptions, of which no webhook tells."""
 
-from collections.abc import Collection, Mapping
-from datetime import UTC, datetime
-from typing import ClassVar
-
-from prefect_tracktor.conditions import Keys, asked_conditions
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.events.channel import EventChannel
 from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.rules import NotificationRule, chooser, one_parcel_each
-from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS, TO_WATCH
-from prefect_tracktor.runs.cases import Outcome
-from prefect_tracktor.runs.engine import Limit, carry_out
-from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
+from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
-from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.telling import ExceptionsReport, event_job
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 ALL_EXCEPTIONS = frozenset({"exception:all"})
-
-
-class ExceptionsReport(RunReport):
-    """What a run of `announce_exceptions` found and did; order ids throughout.
-
-    Example:
-        >>> from prefect_tracktor.runs.cases import Ended
-        >>> ExceptionsReport(cases=(Ended(7, Outcome.SENT),)).announced
-        (7,)
-    """
-
-    counted: ClassVar[Mapping[str, Outcome]] = {
-        "announced": Outcome.SENT,
-        "recorded": Outcome.RECORDED,
-        "unannounced": Outcome.DEFERRED,
-        "already announced": Outcome.ALREADY_TOLD,
-        "cancelled": Outcome.CANCELLED,
-        "undated": Outcome.UNDATED,
-    }
-
-    @property
-    def announced(self) -> tuple[int, ...]:
-        """Those whose exception was announced, or only recorded."""
-        return self.ids(Outcome.SENT, Outcome.RECORDED)
-
-    @property
-    def unannounced(self) -> tuple[int, ...]:
-        """Those whose event Prefect did not take; the next run sends it again."""
-        return self.ids(Outcome.DEFERRED)
-
-    @property
-    def cancelled(self) -> tuple[int, ...]:
-        """Those that were passed over, as they or the parcel are cancelled or refunded."""
-        return self.ids(Outcome.CANCELLED)
 
 
 @flow(name="Announce exceptions")
@@ -110,7 +66,7 @@ def announce_exceptions(
         >>> len(first.announced) > 20, len(second.due)
         (True, 0)
     """
-    job = announcing(
+    job = event_job(
         credentials,
         ledger or shared_ledger(),
         conditions,
@@ -123,38 +79,3 @@ def announce_exceptions(
     )
     scan = Scan(credentials, orders, reading, needs=job.needs)
     return carry_out(scan, job, watchers=[ExceptionStats()])
-
-
-def announcing(
-    credentials: TracktorCredentials,
-    ledger: NotificationLedger,
-    conditions: Collection[str],
-    *,
-    thresholds: Thresholds,
-    dry_run: bool,
-    max_events: int,
-    include_cancelled: bool,
-    reading: ReadingOptions,
-    record_only: bool = False,
-) -> NotifyJob[ExceptionsReport]:
-    """The job of announcing conditions as Prefect events."""
-    asked = asked_conditions(conditions, field="conditions")
-    only_exceptions = not asked.delays and asked.statuses == Keys()
-    rule = NotificationRule(name="event", when=sorted(conditions))
-    choose = chooser(
-        [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
-    )
-    return NotifyJob(
-        credentials,
-        LedgerOfAccount.of(credentials, ledger, purpose="events"),
-        EventChannel(credentials.account),
-        one_parcel_each(choose),
-        title="Events",
-        key="exceptions",
-        dry_run=dry_run or credentials.read_only,
-        limit=Limit("max_events", max_events, "events are due", "none was emitted"),
-        needs=TO_FIND_EXCEPTIONS if only_exceptions else TO_WATCH,
-        reading=reading,
-        report_type=ExceptionsReport,
-        record_only=record_only,
-    )

@@ -1,7 +1,5 @@
 """`email_expired_exceptions`: write to the customers whose parcels' tracking has expired."""
 
-from datetime import UTC, datetime
-
 from prefect_tracktor.conditions import asked_exceptions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
@@ -9,13 +7,10 @@ from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import ExceptionStatus
-from prefect_tracktor.rules import NotificationRule, chooser
-from prefect_tracktor.runs.answers import TO_TELL_OF_EXCEPTIONS
-from prefect_tracktor.runs.engine import carry_out
-from prefect_tracktor.runs.notify import mail_job
+from prefect_tracktor.rules import NotificationRule
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
-from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
 
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
@@ -77,18 +72,16 @@ def email_expired_exceptions(
         when=[f"exception:{name}" for name in exception_statuses],
         template=template,
     )
-    return carry_out(
-        Scan(credentials, orders, reading, needs=TO_TELL_OF_EXCEPTIONS),
-        mail_job(
-            credentials,
-            mailer,
-            chooser([rule], datetime.now(UTC), include_cancelled=include_cancelled),
-            title="Customers with expired tracking",
-            key="expired-exceptions",
-            dry_run=dry_run,
-            max_emails=max_emails,
-            needs=TO_TELL_OF_EXCEPTIONS,
-            reading=reading,
-        ),
+    return tell_customers(
+        credentials,
+        orders,
+        mailer,
+        [rule],
+        title="Customers with expired tracking",
+        key="expired-exceptions",
+        dry_run=dry_run,
+        max_emails=max_emails,
+        include_cancelled=include_cancelled,
+        reading=reading,
         watchers=[ExceptionStats()],
     )

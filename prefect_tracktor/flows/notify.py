@@ -1,22 +1,14 @@
 """`notify_customers`: tell customers what rules say, all checked on one reading of the shop."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import Any
-
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer
-from prefect_tracktor.rules import NotificationRule, channels_of, chooser
-from prefect_tracktor.runs.answers import needs_of
-from prefect_tracktor.runs.engine import carry_out_all
-from prefect_tracktor.runs.notify import NotifyJob, mail_job
+from prefect_tracktor.rules import NotificationRule
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
-from prefect_tracktor.runs.report import MailReport, merged
-from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
@@ -73,8 +65,9 @@ def notify_customers(
         ()
     """
     calls = checked_rules(credentials, rules, orders=orders, reading=reading)
-    jobs = notifying(
+    return tell_customers(
         credentials,
+        orders,
         mailer,
         rules,
         thresholds=thresholds,
@@ -82,36 +75,6 @@ def notify_customers(
         max_emails=max_emails,
         include_cancelled=include_cancelled,
         reading=reading,
+        calls=calls,
+        watchers=[ExceptionStats()],
     )
-    scan = Scan(credentials, orders, reading, calls=calls, needs=jobs[0].needs)
-    watchers = [ExceptionStats()]
-    return merged(carry_out_all(scan, jobs, watchers=watchers, combine=merged))
-
-
-def notifying(
-    credentials: TracktorCredentials,
-    mailer: Mailer,
-    rules: Sequence[NotificationRule],
-    *,
-    thresholds: Thresholds,
-    include_cancelled: bool,
-    **options: Any,
-) -> list[NotifyJob[MailReport]]:
-    """The jobs of telling customers what rules say, one for each channel."""
-    needs = needs_of([name for rule in rules for name in rule.when])
-    now = datetime.now(UTC)
-
-    def job(channel: HttpChannel | None) -> NotifyJob[MailReport]:
-        own = [rule for rule in rules if rule.channel == channel]
-        return mail_job(
-            credentials,
-            mailer,
-            chooser(own, now, thresholds=thresholds, include_cancelled=include_cancelled),
-            channel=channel,
-            title=f"Customers to be notified through {channel.host if channel else 'e-mail'}",
-            key=f"notify-customers-{channel.slug}" if channel else "notify-customers",
-            needs=needs,
-            **options,
-        )
-
-    return [job(channel) for channel in channels_of(rules)]

@@ -1,6 +1,5 @@
 """The flow decorator of the ready-made flows: what Prefect stores and says of their blocks."""
 
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -18,6 +17,8 @@ from prefect.utilities.callables import ParameterSchema, parameter_schema
 from pydantic import Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic_core import PydanticSerializationError
+
+from prefect_tracktor.forms import title_of
 
 # what the run form says of parameters that several flows have, as docs/reference/flows.md does
 _SHARED = {
@@ -76,15 +77,10 @@ def _for_people(function: Callable[P, R]) -> Callable[P, R]:
 
 def _words_of(name: str, docstring: str) -> JsonDict:
     """A parameter's title, and its description where the flow's docstring has none of its own."""
-    words: JsonDict = {"title": _title_of(name)}
+    words: JsonDict = {"title": _TITLES.get(name) or title_of(name, None)}
     if name in _SHARED and f"\n        {name}: " not in docstring:
         words["description"] = _SHARED[name]
     return words
-
-
-def _title_of(name: str) -> str:
-    words = _TITLES.get(name, name.replace("_", " ").capitalize())
-    return re.sub(r" (seconds|minutes|hours|days)$", r" (\1)", words)
 
 
 class BlockFlow(Flow[P, R]):

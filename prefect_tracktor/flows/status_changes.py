@@ -4,23 +4,22 @@ Together with `notify_status_change`, which reacts to one event, it tells a cust
 a parcel once: both keep the same ledger.
 """
 
-from datetime import UTC, datetime
-
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import ShipmentStatus
-from prefect_tracktor.rules import NotificationRule, chooser
-from prefect_tracktor.runs.answers import TO_TELL_OF_STATUSES
-from prefect_tracktor.runs.engine import carry_out
-from prefect_tracktor.runs.notify import mail_job
-from prefect_tracktor.runs.parameters import checked_statuses, within_days
+from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.parameters import (
+    checked_statuses,
+    refuse_completed,
+    refuse_orders_without_delivered,
+    within_days,
+)
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
-from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.sources import Orders, ShopifyOrders
+from prefect_tracktor.runs.telling import tell_customers
+from prefect_tracktor.sources import Orders
 
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
 
@@ -73,36 +72,29 @@ def email_status_changes(
         >>> len(report.read)
         1000
     """
-    keys, calls = checked_statuses(credentials, statuses)
     within = within_days(within_hours)
-    completed = reading.completed_orders
-    if completed is not None and within_hours >= completed.after_days * 24:
-        raise InvalidInput(
-            f"within_hours ({within_hours:g}) must be less than the {completed.after_days} days"
-            " after which completed orders are not read any more (`reading.completed_orders`)"
-        )
-    if isinstance(orders, ShopifyOrders) and not orders.include_delivered and "delivered" in keys:
-        raise InvalidInput(
-            "orders leaves out what Shopify knows as delivered, and statuses names delivered: set"
-            " include_delivered of the ShopifyOrders"
-        )
+    refuse_completed(
+        reading, within, about=f"within_hours is {within_hours:g}", lower="within_hours"
+    )
+    keys, calls = checked_statuses(credentials, statuses)
+    if "delivered" in keys:
+        refuse_orders_without_delivered(orders, about="statuses names delivered")
     rules = [
         NotificationRule(
             name="status", when=[f"status:{key}"], within_days=within, template=template
         )
         for key in keys
     ]
-    return carry_out(
-        Scan(credentials, orders, reading, calls=calls, needs=TO_TELL_OF_STATUSES),
-        mail_job(
-            credentials,
-            mailer,
-            chooser(rules, datetime.now(UTC), include_cancelled=include_cancelled),
-            title="Customers with news of their parcels",
-            key="status-changes",
-            dry_run=dry_run,
-            max_emails=max_emails,
-            needs=TO_TELL_OF_STATUSES,
-            reading=reading,
-        ),
+    return tell_customers(
+        credentials,
+        orders,
+        mailer,
+        rules,
+        title="Customers with news of their parcels",
+        key="status-changes",
+        dry_run=dry_run,
+        max_emails=max_emails,
+        include_cancelled=include_cancelled,
+        reading=reading,
+        calls=calls,
     )

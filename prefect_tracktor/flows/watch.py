@@ -1,146 +1,24 @@
 """`watch_shop`: read a shop once for its customers, its team, its automations and its tables."""
 
-from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows.exceptions import ExceptionsReport, announcing
-from prefect_tracktor.flows.notify import notifying
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.forms import in_order
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
-from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
+from prefect_tracktor.runs.digest import DigestJob, TeamDigest
 from prefect_tracktor.runs.engine import Job, carry_out_all
-from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
+from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportWarehouse
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
-from prefect_tracktor.runs.report import MailReport, RunReport, merged
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.telling import customer_jobs, event_job
+from prefect_tracktor.runs.watch import DEFAULT_OPTIONS, WatchOptions, WatchReport
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
-from prefect_tracktor.storage.ledger import NotificationLedger
-from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
-
-
-class WatchOptions(BaseModel):
-    """Limits and other options of all parts. The defaults fit most shops.
-
-    Attributes:
-        max_emails: If more messages than this are due, no customer is told anything.
-        max_events: If more events than this are due, none is emitted.
-        include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
-            emails and events.
-        thresholds: After how many days a parcel or an order is late.
-        ledger: Records what was announced and reported. By default the mailer's, or the block
-            `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the flow.
-
-    Raises:
-        pydantic.ValidationError: A number is negative.
-
-    Example:
-        >>> WatchOptions(max_events=1000).max_emails
-        500
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
-
-    max_emails: int = Field(
-        default=500,
-        ge=0,
-        title="Max emails",
-        description="If more messages than this are due, no customer is told anything.",
-    )
-    max_events: int = Field(
-        default=500,
-        ge=0,
-        title="Max events",
-        description="If more events than this are due, none is emitted.",
-    )
-    include_cancelled: bool = Field(
-        default=False,
-        title="Include cancelled",
-        description="Include orders and parcels that are cancelled, voided or refunded.",
-    )
-    thresholds: Thresholds = Field(
-        default=DEFAULT_THRESHOLDS,
-        title="Thresholds",
-        description="After how many days a parcel or an order is late.",
-    )
-    ledger: NotificationLedger | None = Field(
-        default=None,
-        title="Ledger",
-        description="Records what was announced and reported. Without it: the mailer's, or the"
-        " block named tracktor, or else a file on the machine that runs the flow.",
-    )
-
-
-_DEFAULT_OPTIONS = WatchOptions()
-
-
-class WatchReport(BaseModel):
-    """What a run of `watch_shop` found and did: the report of each part that it had.
-
-    Attributes:
-        customers: What customers were told, by the rules.
-        events: The conditions that were announced as events.
-        digest: What the team was told.
-        export: The tables.
-
-    Example:
-        >>> WatchReport(export=ExportReport(rows={"orders": 2})).counts
-        {'export: rows of orders': 2}
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    customers: MailReport | None = None
-    events: ExceptionsReport | None = None
-    digest: DigestReport | None = None
-    export: ExportReport | None = None
-
-    @classmethod
-    def of(cls, reports: Sequence[RunReport]) -> "WatchReport":
-        """Give each report its name."""
-        kinds: dict[type[RunReport], str] = {
-            MailReport: "customers",
-            ExceptionsReport: "events",
-            DigestReport: "digest",
-            ExportReport: "export",
-        }
-        customers = [report for report in reports if type(report) is MailReport]
-        named = {kinds[type(report)]: report for report in reports}
-        return cls(**named | ({"customers": merged(customers)} if customers else {}))
-
-    @property
-    def parts(self) -> dict[str, RunReport]:
-        """The reports, by name."""
-        return {name: report for name, report in self if report is not None}
-
-    @property
-    def complete(self) -> bool:
-        """Whether no part failed or left anything to do."""
-        return all(report.complete for report in self.parts.values())
-
-    @property
-    def sentence(self) -> str:
-        """What the run did, a sentence for each part."""
-        return " ".join(f"{name}: {one.sentence}" for name, one in self.parts.items())
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The counts of each part that are not zero."""
-        return {
-            f"{name}: {what}": count
-            for name, report in self.parts.items()
-            for what, count in report.counts.items()
-            if count
-        }
 
 
 @flow(name="Watch shop")
@@ -154,7 +32,7 @@ def watch_shop(
     announce: frozenset[str] = frozenset(),
     *,
     dry_run: bool = False,
-    options: WatchOptions = _DEFAULT_OPTIONS,
+    options: WatchOptions = DEFAULT_OPTIONS,
     reading: ReadingOptions = DEFAULT_READING,
 ) -> WatchReport:
     """Read a shop once, and do what several flows would do; each part is optional.
@@ -191,21 +69,18 @@ def watch_shop(
     """
     if rules and mailer is None:
         raise InvalidInput("rules need a mailer: give one, or leave the rules out")
-    own = options.ledger or (mailer and mailer.ledger) or shared_ledger()
-    calls = 0
-    if rules:
-        calls = checked_rules(credentials, rules, orders=orders, reading=reading)
+    ledger = options.ledger or (mailer and mailer.ledger) or shared_ledger()
     same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
     telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
-    most_events = options.max_events
+    calls, most, most_events = 0, options.max_emails, options.max_events
     jobs: list[Job[Any, Any, Any]] = []
     if rules and mailer:
-        most = options.max_emails
-        jobs += notifying(credentials, mailer, rules, max_emails=most, **telling)
+        calls = checked_rules(credentials, rules, orders=orders, reading=reading)
+        jobs += customer_jobs(credentials, mailer, rules, max_emails=most, **telling)
     if announce:
-        jobs.append(announcing(credentials, own, announce, max_events=most_events, **telling))
+        jobs.append(event_job(credentials, ledger, announce, max_events=most_events, **telling))
     if digest:
-        jobs.append(DigestJob(credentials, own, digest, mailer=mailer, **same))
+        jobs.append(DigestJob(credentials, ledger, digest, mailer=mailer, **same))
     if export:
         jobs.append(ExportJob(credentials, export, **same))
     if not jobs:

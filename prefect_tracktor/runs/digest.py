@@ -15,7 +15,7 @@ from prefect_tracktor.conditions import Condition, Keys, asked_conditions, condi
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.delivery import DeliveryOutcome
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
@@ -42,11 +42,13 @@ class TeamDigest(BaseModel):
     """What the team is told, and where.
 
     Attributes:
-        notify: A saved notification block of any kind, as `slack-webhook/team`; empty for none.
+        notify: A saved notification block of any kind, its type and name, as
+            `slack-webhook/team`; empty for none.
         mail_to: Addresses of the team, which get an email with a CSV file; it needs a mailer.
         period_days: Also report how carriers did in so many days, such as 7 for a weekly report; 0
             for no such figures. Such a report is also sent if nothing is new.
-        conditions: Which exceptions and delays to report.
+        conditions: Which exceptions and delays to report, such as exception:expired,
+            exception:all, stalled.
         name: A part of what the ledger remembers. Under another name, such as that of a weekly
             report, everything is new once more.
 
@@ -58,41 +60,13 @@ class TeamDigest(BaseModel):
         'team'
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", title="Digest", json_schema_extra=in_order
-    )
+    model_config = FORM | ConfigDict(title="Digest")
 
-    notify: str = Field(
-        default="",
-        pattern=r"^$|^[a-z0-9-]+/[a-z0-9-]+$",
-        title="Notify",
-        description="A saved notification block: its type and name, as slack-webhook/team.",
-    )
-    mail_to: tuple[str, ...] = Field(
-        default=(),
-        max_length=20,
-        title="Mail to",
-        description="Addresses of the team; each gets an email with a CSV file.",
-    )
-    period_days: int = Field(
-        default=0,
-        ge=0,
-        le=92,
-        title="Period (days)",
-        description="Figures of carriers for so many days, and the same before; 0 for none.",
-    )
-    conditions: frozenset[str] = Field(
-        default=frozenset({"exception:all", *map(str, Delay)}),
-        title="Conditions",
-        description="Exceptions and delays, such as exception:expired, exception:all, stalled.",
-    )
-    name: str = Field(
-        default="team",
-        pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$",
-        max_length=60,
-        title="Name",
-        description="What the ledger remembers this report by.",
-    )
+    notify: str = Field(default="", pattern=r"^$|^[a-z0-9-]+/[a-z0-9-]+$")
+    mail_to: tuple[str, ...] = Field(default=(), max_length=20)
+    period_days: int = Field(default=0, ge=0, le=92)
+    conditions: frozenset[str] = frozenset({"exception:all", *map(str, Delay)})
+    name: str = Field(default="team", pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=60)
 
     @field_validator("mail_to")
     @classmethod

@@ -1,0 +1,196 @@
+"""Telling the customer of one parcel, as an event says, if it is still news by then."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect import Task, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+
+from prefect_tracktor.conditions import Condition, is_undated, parcels_in_status
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import (
+    DatabaseError,
+    IncompleteRun,
+    InvalidInput,
+    InvalidResponse,
+    MailServerError,
+)
+from prefect_tracktor.messages.channel import Content
+from prefect_tracktor.messages.mailer import Mailer
+from prefect_tracktor.messages.template import EmailTemplate
+from prefect_tracktor.models import Fulfillment, Order, says_cancelled
+from prefect_tracktor.rules import Notification, PassedOver, Reason
+from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS
+from prefect_tracktor.runs.cases import Ended, Outcome
+from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.runs.reading import ReadingOptions
+from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.telling import customer_job
+from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.tasks import batch_of, get_fulfillments
+
+# events come one by one; what comes within this time counts as one burst
+_BURST = timedelta(hours=1)
+_TRIES_AT_MOST = 50
+_DELAY_AT_MOST = 24 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class OneParcel:
+    """The parcel that the event is about, and the status that its customer is to hear of."""
+
+    fulfillment_id: int
+    status: str
+    begin: datetime
+    template: EmailTemplate
+
+    def choose(self, order: Order) -> Iterator[Notification | PassedOver]:
+        """The one message, if it is still news."""
+        parcels = [p for p in order.fulfillments if p.fulfillment_id == self.fulfillment_id]
+        if not parcels:
+            get_run_logger().warning(
+                "Order %s has no fulfillment %s: no email is sent.",
+                order.order_id,
+                self.fulfillment_id,
+            )
+        in_status = parcels_in_status(order, [self.status])
+        for parcel in parcels:
+            passed_over = self.why_not(parcel)
+            if passed_over is Outcome.UNDATED:
+                yield PassedOver.UNDATED
+            elif passed_over is None and parcel in in_status:
+                yield from self._news(order, parcel)
+
+    def _news(self, order: Order, parcel: Fulfillment) -> Iterator[Notification | PassedOver]:
+        words = f"status:{self.status}"
+        if order.has_cancelled(parcel) and not says_cancelled(self.status):
+            yield PassedOver.CANCELLED
+        else:
+            content = Content(self.template, (Condition(words, parcel, parcel.reached_at),))
+            yield Notification(content, [Reason.of(parcel, words)])
+
+    def why_not(self, parcel: Fulfillment) -> Outcome | None:
+        """Why its customer is not told, if so; said in the log."""
+        log, which = get_run_logger(), parcel.fulfillment_id
+        if parcel.current_status != self.status:
+            log.info(
+                "Fulfillment %s is %s by now, not %s: no email is sent.",
+                which,
+                parcel.current_status or "without a status",
+                self.status,
+            )
+            return Outcome.SUPERSEDED
+        if is_undated(parcel, datetime.now(UTC)):
+            log.warning(
+                "Fulfillment %s does not say when it got %s, or gives a future time: no email is"
+                " sent.",
+                which,
+                self.status,
+            )
+            return Outcome.UNDATED
+        if parcel.reached_at is None or parcel.reached_at < self.begin:
+            log.warning(
+                "Fulfillment %s has been %s for too long: no email is sent.", which, self.status
+            )
+            return Outcome.SUPERSEDED
+        return None
+
+
+def tell_of_one_parcel(
+    credentials: TracktorCredentials,
+    parcel: OneParcel,
+    order_id: int | None,
+    mailer: Mailer,
+    *,
+    dry_run: bool,
+    max_emails: int,
+) -> MailReport:
+    """Read the parcel's order, and tell its customer if it is still news."""
+    looked_up = MailReport()
+    if order_id is None:
+        looked_up, order_id = _look_up(credentials, parcel)
+    if order_id is None:
+        return looked_up
+    ledger = mailer.ledger or shared_ledger()
+    needs = TO_TELL_OF_ONE_STATUS
+    reading = ReadingOptions(chunk_size=1)
+    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, needs=needs, alone=True)
+    job = customer_job(
+        credentials,
+        mailer,
+        parcel.choose,
+        title=f"Customer of a parcel that is {parcel.status}",
+        key="status-change",
+        dry_run=dry_run,
+        max_emails=max_emails,
+        sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
+        needs=needs,
+        reading=reading,
+        alone=True,
+    )
+    about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
+    return carry_out(scan, job, alone=True, about=about)
+
+
+def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:
+    """The order of the parcel; `None` where there is nobody to be written to."""
+    fulfillment_id = parcel.fulfillment_id
+    needs = TO_TELL_OF_ONE_STATUS.of_each_parcel
+    batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id], needs=needs))
+    report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
+    if batch.failed:
+        raise IncompleteRun(
+            f"fulfillment {fulfillment_id} could not be read: {batch.failed[0].reason}",
+            report=report,
+        )
+    if batch.missing:
+        get_run_logger().warning("Tracktor does not know fulfillment %s.", fulfillment_id)
+        suspicion, calls = suspicion_about(credentials, found=0, missing=1, dry_run=True)
+        report = report.model_copy(update={"calls": report.calls + calls, "suspicion": suspicion})
+        if suspicion:
+            raise IncompleteRun(suspicion, report=report)
+        return report, None
+    [found] = batch.found
+    passed_over = parcel.why_not(found)
+    if passed_over is not None:
+        undated = passed_over is Outcome.UNDATED and found.order_id is not None
+        cases = (Ended(found.order_id or 0, passed_over, planned=False),) if undated else ()
+        return report.model_copy(update={"cases": cases}), None
+    if found.order_id is None:
+        raise InvalidResponse(f"fulfillment {fulfillment_id} does not say which order it is of")
+    return report, found.order_id
+
+
+def with_retries(
+    write: Callable[[], MailReport], retry_delays_seconds: list[float]
+) -> Task[[], MailReport]:
+    """The work as a task that is repeated for trouble that may pass."""
+    if len(retry_delays_seconds) > _TRIES_AT_MOST:
+        raise InvalidInput(f"retry_delays_seconds has more than {_TRIES_AT_MOST} entries")
+    for place, seconds in enumerate(retry_delays_seconds):
+        if not 0 <= seconds <= _DELAY_AT_MOST:
+            raise InvalidInput(
+                f"retry_delays_seconds[{place}] must be from 0 to {_DELAY_AT_MOST}, not {seconds}"
+            )
+    # without the tag of the tasks inside: it would wait for itself where one may run at a time
+    return task(
+        name="Write to the customer",
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=len(retry_delays_seconds),
+        retry_delay_seconds=retry_delays_seconds,
+        retry_condition_fn=_may_pass,
+    )(write)
+
+
+# Prefect calls conditions only if they are plain functions; `state.data` is the error
+def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    error = state.data
+    if isinstance(error, IncompleteRun):
+        return bool(error.report.failed or error.report.deferred)
+    return isinstance(error, MailServerError | DatabaseError)
