@@ -1,6 +1,6 @@
 """The job of telling the team what needs attention in a shop: new since the last report first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import ClassVar
@@ -27,7 +27,7 @@ from prefect_tracktor.reporting.markdown import Link, Row
 from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
-from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.report import Listed, RunReport
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.table_files import csv_text
 from prefect_tracktor.thresholds import Delay, Thresholds
@@ -84,28 +84,27 @@ class TeamDigest(BaseModel):
 class DigestReport(RunReport):
     """What the team was told; order ids throughout.
 
+    Attributes:
+        reported: The new ones, if they were sent, or shown in this run's table alone.
+        rehearsed: The new ones, if they went to the rehearsal address.
+        recorded: The new ones, if they were shown in this run's table alone.
+        reported_before: Those with nothing new.
+
     Example:
         >>> from prefect_tracktor.runs.cases import Ended
         >>> DigestReport(cases=(Ended(7, Outcome.SENT),)).reported
         (7,)
     """
 
-    counted: ClassVar[Mapping[str, Outcome]] = {
-        "reported": Outcome.SENT,
-        "rehearsed": Outcome.REHEARSED,
-        "recorded": Outcome.RECORDED,
-        "reported before": Outcome.ALREADY_TOLD,
-    }
+    reported: ClassVar[Listed] = Listed(Outcome.SENT, Outcome.RECORDED)
+    rehearsed: ClassVar[Listed] = Listed(Outcome.REHEARSED)
+    recorded: ClassVar[Listed] = Listed(Outcome.RECORDED)
+    reported_before: ClassVar[Listed] = Listed(Outcome.ALREADY_TOLD)
 
     @property
     def new(self) -> tuple[int, ...]:
         """Those with an exception or delay that no earlier report had."""
         return self.due
-
-    @property
-    def reported(self) -> tuple[int, ...]:
-        """The new ones, if they were sent, or shown in this run's table alone."""
-        return self.ids(Outcome.SENT, Outcome.RECORDED)
 
 
 class DigestJob(Job[Order, Case, DigestReport]):

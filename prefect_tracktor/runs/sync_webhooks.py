@@ -1,15 +1,15 @@
 """The job of giving an account the webhooks that it should have, whoever else is at it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from prefect_tracktor.bulk import Batch, Failure
+from prefect_tracktor.bulk import Batch
 from prefect_tracktor.client import TracktorClient
 from prefect_tracktor.errors import AuthenticationError, NotFound, TracktorError
 from prefect_tracktor.models import Webhook, WebhookId
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Reading
-from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.report import Listed, RunReport
 from prefect_tracktor.text import redact
 from prefect_tracktor.validation import host_of
 from prefect_tracktor.webhooks.subscriptions import (
@@ -26,6 +26,16 @@ _ROUNDS = 4
 class WebhookReport(RunReport):
     """What a run of `sync_webhooks` found and did; webhook ids throughout.
 
+    Attributes:
+        created: Those that were created.
+        removed: Those that were removed: duplicates, and what was pruned.
+        kept: Those that were there as wanted.
+        surplus: The others at a wanted host, which stayed.
+        foreign: Those at other hosts.
+        superseded: Those for which another run was faster.
+        not_changed: Those that could not be created or removed, and why; the next run tries again.
+        not_shown: Those whose change Tracktor does not show, and why.
+
     Example:
         >>> from prefect_tracktor.runs.cases import Ended
         >>> WebhookReport(cases=(Ended(7, Outcome.CREATED),)).created
@@ -33,51 +43,20 @@ class WebhookReport(RunReport):
     """
 
     noun: ClassVar[str] = "webhooks"
-    counted: ClassVar[Mapping[str, Outcome]] = {
-        "created": Outcome.CREATED,
-        "removed": Outcome.REMOVED,
-        "kept": Outcome.KEPT,
-        "surplus": Outcome.SURPLUS,
-        "foreign": Outcome.FOREIGN,
-        "superseded": Outcome.SUPERSEDED,
-        "not changed": Outcome.NOT_DONE,
-        "not shown by Tracktor": Outcome.NOT_PERSISTED,
-    }
 
-    @property
-    def created(self) -> tuple[WebhookId, ...]:
-        """Those that were created."""
-        return self.ids(Outcome.CREATED)
-
-    @property
-    def removed(self) -> tuple[WebhookId, ...]:
-        """Those that were removed: duplicates, and what was pruned."""
-        return self.ids(Outcome.REMOVED)
-
-    @property
-    def kept(self) -> tuple[WebhookId, ...]:
-        """Those that were there as wanted."""
-        return self.ids(Outcome.KEPT)
-
-    @property
-    def surplus(self) -> tuple[WebhookId, ...]:
-        """The others at a wanted host, which stayed."""
-        return self.ids(Outcome.SURPLUS)
-
-    @property
-    def foreign(self) -> tuple[WebhookId, ...]:
-        """Those at other hosts."""
-        return self.ids(Outcome.FOREIGN)
-
-    @property
-    def not_changed(self) -> tuple[Failure, ...]:
-        """Those that could not be created or removed, and why; the next run tries again."""
-        return self.failures(Outcome.NOT_DONE)
+    created: ClassVar[Listed] = Listed(Outcome.CREATED)
+    removed: ClassVar[Listed] = Listed(Outcome.REMOVED)
+    kept: ClassVar[Listed] = Listed(Outcome.KEPT)
+    surplus: ClassVar[Listed] = Listed(Outcome.SURPLUS)
+    foreign: ClassVar[Listed] = Listed(Outcome.FOREIGN)
+    superseded: ClassVar[Listed] = Listed(Outcome.SUPERSEDED)
+    not_changed: ClassVar[Listed] = Listed(Outcome.NOT_DONE, with_reasons=True)
+    not_shown: ClassVar[Listed] = Listed(Outcome.NOT_PERSISTED, with_reasons=True)
 
     def _counts(self) -> Iterator[tuple[str, int]]:
         yield "calls", self.calls
         yield "planned", len(self.due)
-        yield from self._outcomes()
+        yield from self._listed()
 
 
 class AccountWebhooks(Reading[Webhook]):

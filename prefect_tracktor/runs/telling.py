@@ -1,6 +1,6 @@
 """What the flows that tell customers and automations have in common: from rules to jobs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.runs.engine import Limit, Watcher, carry_out_all
 from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
 from prefect_tracktor.runs.reading import ReadingOptions
-from prefect_tracktor.runs.report import MailReport, RunReport, merged
+from prefect_tracktor.runs.report import Listed, MailReport, RunReport, merged
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
@@ -28,35 +28,26 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 class ExceptionsReport(RunReport):
     """What a run of `announce_exceptions` found and did; order ids throughout.
 
+    Attributes:
+        announced: Those whose exception was announced, or only recorded.
+        recorded: Those whose exception was only recorded.
+        unannounced: Those whose event Prefect did not take; the next run sends it again.
+        already_announced: Those whose exception an earlier run announced.
+        cancelled: Those that were passed over, as they or the parcel are cancelled or refunded.
+        undated: Those that were passed over, as the time of a status is not usable.
+
     Example:
         >>> from prefect_tracktor.runs.cases import Ended
         >>> ExceptionsReport(cases=(Ended(7, Outcome.SENT),)).announced
         (7,)
     """
 
-    counted: ClassVar[Mapping[str, Outcome]] = {
-        "announced": Outcome.SENT,
-        "recorded": Outcome.RECORDED,
-        "unannounced": Outcome.DEFERRED,
-        "already announced": Outcome.ALREADY_TOLD,
-        "cancelled": Outcome.CANCELLED,
-        "undated": Outcome.UNDATED,
-    }
-
-    @property
-    def announced(self) -> tuple[int, ...]:
-        """Those whose exception was announced, or only recorded."""
-        return self.ids(Outcome.SENT, Outcome.RECORDED)
-
-    @property
-    def unannounced(self) -> tuple[int, ...]:
-        """Those whose event Prefect did not take; the next run sends it again."""
-        return self.ids(Outcome.DEFERRED)
-
-    @property
-    def cancelled(self) -> tuple[int, ...]:
-        """Those that were passed over, as they or the parcel are cancelled or refunded."""
-        return self.ids(Outcome.CANCELLED)
+    announced: ClassVar[Listed] = Listed(Outcome.SENT, Outcome.RECORDED)
+    recorded: ClassVar[Listed] = Listed(Outcome.RECORDED)
+    unannounced: ClassVar[Listed] = Listed(Outcome.DEFERRED)
+    already_announced: ClassVar[Listed] = Listed(Outcome.ALREADY_TOLD)
+    cancelled: ClassVar[Listed] = Listed(Outcome.CANCELLED)
+    undated: ClassVar[Listed] = Listed(Outcome.UNDATED)
 
 
 def tell_customers(
