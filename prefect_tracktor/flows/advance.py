@@ -40,15 +40,9 @@ def advance_custom_statuses(
         release_fulfilled: Return orders that are fully shipped, not delivered and under a manual
             status to the carrier; switched off, they are left alone.
 
-    Returns:
-        What was found and done.
-
     Raises:
-        InvalidInput: A stage or an argument cannot be right, or `orders` leaves out those that are
-            still being made. Nothing was written.
-        LimitExceeded: More orders than `max_updates` are to be written; none was.
-        IncompleteRun: All that could be done was done, and something is left: orders that could
-            not be read or written, or that do not show what was written. Its `report` says which.
+        InvalidInput: A stage cannot be right, or `orders` leaves out those that are still being
+            made; nothing was written.
 
     Example:
         >>> from prefect_tracktor import StatusStage

@@ -46,19 +46,6 @@ def announce_exceptions(
             file in the Prefect home of the machine that runs the flow. Several machines need
             PostgreSQL.
 
-    Returns:
-        What was found and done.
-
-    Raises:
-        InvalidInput: An argument is invalid, or `orders` names none; nothing was emitted.
-        LimitExceeded: More than `max_events` events are due; none was emitted.
-        LedgerError: The ledger cannot be used.
-        InvalidResponse: No answer of Tracktor's had a field that is needed; none was emitted.
-        LedgerReplaced: The account's events were recorded by another ledger before; none was
-            emitted.
-        IncompleteRun: All that could be done was done, and something is left. Its `report` says
-            what.
-
     Example:
         >>> from prefect_tracktor.flows import announce_exceptions
         >>> first = announce_exceptions(credentials, order_ids, ledger=ledger)

@@ -42,19 +42,6 @@ def email_expired_exceptions(
             gives, or all.
         template: The words of the email; by default those for the exception.
 
-    Returns:
-        What was found and done.
-
-    Raises:
-        InvalidInput: An argument is invalid, or `orders` names none; nothing was sent.
-        LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-        LedgerReplaced: The account used another ledger before; nothing was sent.
-        TemplateError: The template fails for every order; nothing was sent.
-        MailServerError: The mail server cannot be used; nothing was sent.
-        InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was sent.
-        IncompleteRun: All that could be done was done, and something is left: orders that could
-            not be read, messages deferred or uncertain. Its `report` says which.
-
     Example:
         >>> from prefect_tracktor.flows import email_expired_exceptions
         >>> report = email_expired_exceptions(

@@ -34,13 +34,9 @@ def export_tracking(
             numbers.
         thresholds: After how many days a parcel is delayed, for the column condition.
 
-    Returns:
-        What was read and written.
-
     Raises:
-        InvalidInput: The folder cannot be written to, or `orders` names none.
+        InvalidInput: The folder cannot be written to.
         TracktorError: The warehouse cannot be used.
-        IncompleteRun: Some orders could not be read. Its `report` says which.
 
     Example:
         >>> from prefect_tracktor.flows import ExportFiles, export_tracking

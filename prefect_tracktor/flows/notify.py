@@ -38,18 +38,9 @@ def notify_customers(
         rules: What to tell, and when.
         max_emails: If more messages than this are due in a channel, none is sent through it.
 
-    Returns:
-        What was found and done, through all channels.
-
     Raises:
-        InvalidInput: An argument is invalid, two rules have the same name, the account has no such
-            status, or `orders` names none; nothing was sent.
-        LimitExceeded: More than `max_emails` messages are due in a channel; it sent nothing.
-        LedgerReplaced: The account used another ledger before; nothing was sent.
-        TemplateError: A template fails for every order; the channel sent nothing.
-        ChannelError: The mail server or a channel cannot be used; it sent nothing.
-        IncompleteRun: All that could be done was done, and something is left. Its `report` says
-            what. With several channels, so does what keeps one of them from sending.
+        InvalidInput: Two rules have the same name, or the account has no such status; nothing was
+            sent.
 
     Example:
         >>> from prefect_tracktor import NotificationRule

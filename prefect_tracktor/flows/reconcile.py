@@ -37,15 +37,9 @@ def reconcile_manual_statuses(
         release_fulfilled: Return orders that are fulfilled, not delivered and under a manual
             status to the carrier, whatever their desired status.
 
-    Returns:
-        What was found and done.
-
     Raises:
-        InvalidInput: A row or an argument cannot be right: an unknown status, rows that disagree,
-            no row at all. Nothing was written.
-        LimitExceeded: More orders than `max_updates` are to be written; none was.
-        IncompleteRun: All that could be done was done, and something is left: orders that could
-            not be read or written, or that do not show what was written. Its `report` says which.
+        InvalidInput: A status is unknown, rows disagree, or there is no row at all; nothing was
+            written.
 
     Example:
         >>> from prefect_tracktor import DesiredStatus

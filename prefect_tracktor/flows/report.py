@@ -43,17 +43,9 @@ def report_exceptions(
             mailer's, or the block named tracktor, or else a SQLite file in the Prefect home of the
             machine that runs the flow.
 
-    Returns:
-        What was found and reported.
-
     Raises:
-        InvalidInput: There is no such notification block, there are addresses and no mailer, or
-            `orders` names none; nothing was sent.
-        MailServerError: The mail server cannot be used; nothing was sent.
+        InvalidInput: There is no such notification block, or there are addresses and no mailer.
         TracktorError: The digest could not be sent everywhere; the next run repeats it.
-        LedgerError: The ledger cannot be used.
-        InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was sent.
-        IncompleteRun: Some orders could not be read. Its `report` says which.
 
     Example:
         >>> from prefect_tracktor.flows import report_exceptions

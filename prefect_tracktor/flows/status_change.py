@@ -46,15 +46,8 @@ def notify_status_change(
         template: The words of the email; by default those for the status.
         retry_delays_seconds: How long to wait before each retry after a temporary error.
 
-    Returns:
-        What was found and done.
-
     Raises:
-        InvalidInput: An argument is invalid, or the status is blank; nothing
-            was read or sent.
         LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
-        TemplateError: The template fails for the order; nothing was sent.
-        MailServerError: The mail server cannot be used; nothing was sent.
         IncompleteRun: To the end the parcel could not be read or the message was deferred; or it
             is uncertain whether it was sent.
 

@@ -49,17 +49,8 @@ def email_status_changes(
             unknown or in the future, no email is sent, and the summary counts the order as undated.
         template: The words of the emails; by default those for each status.
 
-    Returns:
-        What was found and done.
-
     Raises:
-        InvalidInput: An argument is invalid, `orders` names none, or the
-            account has no such status; nothing was sent.
-        LimitExceeded: More than `max_emails` messages are due; nothing was sent.
-        LedgerReplaced: The account used another ledger before; nothing was sent.
-        TemplateError: A template fails for every order; nothing was sent.
-        MailServerError: The mail server cannot be used; nothing was sent.
-        IncompleteRun: All that could be done was done, and something is left.
+        InvalidInput: The account has no such status; nothing was sent.
 
     Example:
         >>> from prefect_tracktor.flows import email_status_changes

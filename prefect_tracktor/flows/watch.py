@@ -47,13 +47,8 @@ def watch_shop(
         announce: Conditions to announce as events, such as exception:all or stalled.
         options: Limits, thresholds, the ledger and the like.
 
-    Returns:
-        The report of each part.
-
     Raises:
-        InvalidInput: There is no part, or an argument is invalid; nothing was done.
-        InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was done.
-        IncompleteRun: A part failed or left something to do. Its `report` says which.
+        InvalidInput: There is no part; nothing was done.
 
     Example:
         >>> from prefect_tracktor.flows import TeamDigest, watch_shop

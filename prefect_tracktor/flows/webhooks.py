@@ -26,14 +26,9 @@ def sync_webhooks(
             a shared host, such as Prefect Cloud, they may belong to another account: check the plan
             of a dry run first.
 
-    Returns:
-        What was found and done.
-
     Raises:
         AuthenticationError: Tracktor refuses the credentials.
         TracktorError: The webhooks cannot be read at first; nothing was changed.
-        IncompleteRun: Something could not be created or removed. Its `report` says what; the next
-            run tries again.
 
     Example:
         >>> from prefect_tracktor import WantedWebhook

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import in_list
@@ -30,7 +30,10 @@ _FLAG = TypeAdapter(bool)
 
 
 @pydantic_dataclass(
-    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+    frozen=True,
+    config=ConfigDict(
+        hide_input_in_errors=True, json_schema_extra=in_order, field_title_generator=title_of
+    ),
 )
 class SweptShop:
     """One of many shops.
@@ -47,14 +50,8 @@ class SweptShop:
         'berlin'
     """
 
-    name: Annotated[
-        str,
-        Field(pattern=NAME_PATTERN, title="Name", description="The name of the shop's blocks."),
-    ]
-    parameters: Annotated[
-        dict[str, Any],
-        Field(title="Parameters", description="Parameters of the flow that are this shop's own."),
-    ] = field(default_factory=dict)
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 class ShopOutcome(BaseModel):
