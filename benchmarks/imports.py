@@ -1,7 +1,7 @@
 """CPU of imports in fresh processes, as ratios to `import prefect`.
 
-Run it with `python -m benchmarks.imports`. What a run waits for is the last part: its process imports
-Prefect's engine, the flow of its entrypoint and all our kinds of blocks.
+Run it with `python -m benchmarks.imports`. What a run waits for is the last part: its process
+imports Prefect's engine, the flow of its entrypoint and all our kinds of blocks.
 """
 
 import statistics
