@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
 from functools import cached_property
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +20,7 @@ from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
 from prefect_tracktor.messages.replies import About, Reply
 from prefect_tracktor.text import hide_login, redact
+from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
 
@@ -237,16 +237,14 @@ class MailSession:
 
     def _connect(self) -> Connection:
         """Connect; an access token that the server refuses may have been revoked: try a new one."""
-        if not self._server.oauth2.is_set:
-            return self._connect_once()
-        try:
-            return self._connect_with_token()
-        except _TokenRefused:
-            forget_token(self._server.oauth2)
-        return self._connect_with_token()
-
-    def _connect_with_token(self) -> Connection:
-        self._secret = access_token(self._server.oauth2)
+        oauth2 = self._server.oauth2
+        if oauth2.is_set:
+            self._secret = access_token(oauth2)
+            try:
+                return self._connect_once()
+            except _TokenRefused:
+                forget_token(oauth2)
+            self._secret = access_token(oauth2)
         return self._connect_once()
 
     def _connect_once(self) -> Connection:
@@ -310,7 +308,7 @@ class MailSession:
 
     def _warn_of_readable_password(self) -> None:
         safe = self._server.security is not Security.NONE and self._server.verify_certificate
-        if self._server.username and not safe and not _is_loopback(self._server.host):
+        if self._server.username and not safe and not is_loopback(self._server.host):
             _logger.warning(
                 "The password for the mail server can be read on its way: in the Mailer block, set"
                 " security to starttls or tls, and verify_certificate."
@@ -383,10 +381,3 @@ def _takes_no_passwords(error: Exception) -> bool:
     """No method that smtplib has, or Microsoft's word for passwords being switched off."""
     words = str(error)
     return any(sign in words for sign in _SIGNS_OF_NO_PASSWORDS)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -245,8 +245,7 @@ def _more(things: Sequence[Any], most: int, labels: dict[str, str]) -> str:
 
 def _latest(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
     """The time of the last scan, and what it said."""
-    latest = [parcel.latest_status] if parcel.latest_status else []
-    dated = [(step.datetime, step) for step in (*parcel.status, *latest) if step.datetime]
+    dated = [(step.datetime, step) for step in parcel.all_steps if step.datetime]
     if not dated:
         return ""
     time, step = max(dated, key=itemgetter(0))

@@ -35,18 +35,7 @@ class Table:
     personal: Mapping[str, Type]
 
     def all_columns(self, *, include_personal_data: bool = False) -> dict[str, Type]:
-        """The columns of a row.
-
-        Args:
-            include_personal_data: Whether those with data of customers are among them.
-
-        Returns:
-            The type of each column, by name.
-
-        Example:
-            >>> "customer_email" in TABLES["orders"].all_columns()
-            False
-        """
+        """The type of each column of a row, by name; those of customers only if asked for."""
         return {**self.columns, **(self.personal if include_personal_data else {})}
 
 
@@ -278,8 +267,7 @@ def _step_rows(
 
 def _steps(parcel: Fulfillment) -> list[tuple[datetime | None, TrackingStatus]]:
     """The steps by time, whatever their order in the answer; each once, undated ones first."""
-    steps = [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
-    named = [(_utc(step.datetime), step) for step in steps if _key(step)]
+    named = [(_utc(step.datetime), step) for step in parcel.all_steps if _key(step)]
     dated = {_key(step) for time, step in named if time}
     once = {
         (time, _key(step)): (time, step) for time, step in named if time or _key(step) not in dated
