@@ -86,9 +86,9 @@ def write(
         "mail": _mail(subject, said, context, labels, brand, about),
     }
     parts = {"subject": subject}
-    for part in ("text", "html"):
+    for part, name in (("text", "frame.txt.jinja"), ("html", "frame.html.jinja")):
         own = getattr(template, part)
-        source, known = (own, context) if own else (_frame(part), framed)
+        source, known = (own, context) if own else (frame(name), framed)
         parts[part] = render_template(part, source, known, escape=part == "html")
     for part, words in parts.items():
         if not words.strip():
@@ -97,9 +97,8 @@ def write(
 
 
 @cache
-def _frame(part: str) -> str:
-    """The frame, with its styles put in: mail programs want them at each element."""
-    name = "frame.txt.jinja" if part == "text" else "frame.html.jinja"
+def frame(name: str) -> str:
+    """A file of the frames, with its styles put in: mail programs want them at each element."""
     source = (files(__package__) / "frames" / name).read_text("utf-8")
     for style, declarations in _STYLES.items():
         source = source.replace(f"[[{style}]]", declarations)
