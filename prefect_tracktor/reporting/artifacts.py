@@ -81,21 +81,20 @@ def publish_summary(
     notes: Sequence[str] = (),
     mode: str = "",
     act_on: Sequence[Row] = (),
-    words: Mapping[str, Wording] = WORDINGS,
 ) -> None:
     """Show what a run did: a sentence, what to do, the rows that a person must act on, counts."""
     parts = [f"# {plain(f'{title}: {mode_label(mode).lower()}' if mode else title)}"]
     if counts:
-        parts.append(f"**{plain(counts_in_words(counts, words=words))}**")
+        parts.append(f"**{plain(counts_in_words(counts))}**")
     if notes:
         parts.append(_list(notes))
-    if to_do := what_to_do(counts, words=words):
+    if to_do := what_to_do(counts):
         parts.append(f"## What to do\n\n{_list(to_do)}")
     if act_on:
         parts.append(_markdown_of(act_on[:_ROWS_IN_A_SUMMARY]))
     if more := len(act_on[_ROWS_IN_A_SUMMARY:]):
         parts.append(f"{more:,} more are in the table of this run.")
-    parts += _in_numbers(counts, words)
+    parts += _in_numbers(counts)
     description = "The run in words and numbers."
     if mode:
         description = f"{mode_label(mode)}. {description}"
@@ -231,10 +230,10 @@ def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {plain(line)}" for line in lines)
 
 
-def _in_numbers(counts: Mapping[str, int], words: Mapping[str, Wording]) -> Iterator[str]:
+def _in_numbers(counts: Mapping[str, int]) -> Iterator[str]:
     """The counts as a table; those of nothing in one line, but for what is always said."""
-    in_order = sorted(counts, key=[*words, *counts].index)
-    named = {name: words.get(name, Wording(name[:1].upper() + name[1:])) for name in in_order}
+    in_order = sorted(counts, key=[*WORDINGS, *counts].index)
+    named = {name: WORDINGS.get(name, Wording(name[:1].upper() + name[1:])) for name in in_order}
     told = [(w.label, counts[name]) for name, w in named.items() if counts[name] or w.always]
     none = [w.label for name, w in named.items() if not (counts[name] or w.always)]
     if told:

@@ -77,19 +77,16 @@ WORDINGS: Mapping[str, Wording] = {
 }
 
 
-def counts_in_words(
-    counts: Mapping[str, int], *, mode: str = "", words: Mapping[str, Wording] = WORDINGS
-) -> str:
-    """Say in a sentence what a run did, for its state message, log and summary.
-
-    What is not among `words` is said by its own name; `mode` is live, rehearsal or dry_run.
-    """
+def counts_in_words(counts: Mapping[str, int], *, mode: str = "") -> str:
+    """Say in a sentence what a run did, for its state message, log and summary."""
     said = [
         word.sentence(counts[name])
-        for name, word in words.items()
+        for name, word in WORDINGS.items()
         if word.says and name in counts and (counts[name] or word.always)
     ]
-    said += [f"{count:,} {name}" for name, count in counts.items() if count and name not in words]
+    said += [
+        f"{count:,} {name}" for name, count in counts.items() if count and name not in WORDINGS
+    ]
     sentence = f"{in_list(said) if said else 'nothing to do'}."
     return f"{mode_label(mode)}: {sentence}" if mode else f"{sentence[:1].upper()}{sentence[1:]}"
 
@@ -99,11 +96,11 @@ def mode_label(*modes: str) -> str:
     return ", ".join(dict.fromkeys(modes)).replace("_", " ").capitalize()
 
 
-def what_to_do(counts: Mapping[str, int], *, words: Mapping[str, Wording] = WORDINGS) -> list[str]:
+def what_to_do(counts: Mapping[str, int]) -> list[str]:
     """What a person does about what no later run will do, one line each."""
     return [
         f"{word.sentence(counts[name])}: {word.do}."
-        for name, word in words.items()
+        for name, word in WORDINGS.items()
         if word.do and counts.get(name)
     ]
 
