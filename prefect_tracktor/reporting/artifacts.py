@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, takewhile
 from textwrap import wrap
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,10 +18,8 @@ from prefect.logging import get_logger, get_run_logger
 
 from prefect_tracktor.reporting.charts import Chart, Trend
 from prefect_tracktor.reporting.markdown import (
-    Cell,
     Link,
     Row,
-    cell_markdown,
     clean,
     markdown_table,
     plain,
@@ -61,13 +58,12 @@ def publish_table(
         dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     )
     table = [{clean(name): row.get(name, "") for name in columns} for row in rows[:limit]]
-    table = _within_bytes(table)
+    kind, data = _written(table)
+    while (size := len(json.dumps(data))) > _TABLE_BYTES_AT_MOST:
+        table = table[: len(table) * _TABLE_BYTES_AT_MOST // size]
+        kind, data = _written(table)
     if left_out := len(rows) - len(table):
         description += f"\n\n{len(table):,} of {len(rows):,} rows; {left_out:,} are left out."
-    if any(isinstance(cell, Link) for row in table for cell in row.values()):
-        kind, data = "markdown", _markdown_of(table)
-    else:
-        kind, data = "table", json.dumps([_json_cells(row) for row in table])
     if replaces is not None:
         return update(replaces, data, description=description)
     return publish(key, type=kind, data=data, description=description)
@@ -248,20 +244,12 @@ def _markdown_of(rows: Sequence[Row]) -> str:
     return markdown_table(columns, [[row.get(name, "") for name in columns] for row in rows])
 
 
-def _json_cells(row: Row) -> dict[str, str | int]:
-    return {name: cell if isinstance(cell, int) else clean(cell) for name, cell in row.items()}
-
-
-def _within_bytes(table: list[dict[str, Cell]]) -> list[dict[str, Cell]]:
-    """The first rows, up to the size that Prefect takes."""
-    sizes = accumulate(map(_bytes_of, table))
-    return table[: sum(1 for _ in takewhile(lambda size: size <= _TABLE_BYTES_AT_MOST, sizes))]
-
-
-def _bytes_of(row: Row) -> int:
-    """What a row takes within an event: JSON in JSON, or markdown in JSON."""
-    as_json, as_markdown = (
-        json.dumps(_json_cells(row)),
-        " | ".join(map(cell_markdown, row.values())),
-    )
-    return max(len(json.dumps(as_json)), len(json.dumps(as_markdown)))
+def _written(table: Sequence[Row]) -> tuple[str, str]:
+    """A table as Prefect's own, or as markdown if it has links."""
+    if any(isinstance(cell, Link) for row in table for cell in row.values()):
+        return "markdown", _markdown_of(table)
+    cells = [
+        {name: cell if isinstance(cell, int) else clean(cell) for name, cell in row.items()}
+        for row in table
+    ]
+    return "table", json.dumps(cells)
