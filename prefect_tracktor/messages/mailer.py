@@ -50,14 +50,7 @@ class Mode(StrEnum):
 
     @classmethod
     def sends(cls, mode: str) -> bool:
-        """Whether anything leaves; a mode that nobody checked and nothing knows sends nothing.
-
-        Args:
-            mode: A mode, or text where a copy of a block was never checked.
-
-        Returns:
-            Whether it is live or rehearsal.
-        """
+        """Whether anything leaves; text that no block checked and no mode is sends nothing."""
         return mode in {cls.LIVE, cls.REHEARSAL}
 
     @property

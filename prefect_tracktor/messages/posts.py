@@ -5,7 +5,6 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 
@@ -78,24 +77,20 @@ class PostChannel(Channel):
         rate = self._channel.requests_per_second
         patience = Patience(self.server, _SECONDS_OF_PATIENCE, rate)
         with poster(seconds=_SECONDS) as service:
-            posting = _Posting(self._channel, service)
             yield lambda messages: [
-                patience.deliver(partial(posting.post, *message.content)) for message in messages
+                patience.deliver(partial(self._posted, service, *message.content))
+                for message in messages
             ]
 
-
-@dataclass(frozen=True, slots=True)
-class _Posting:
-    """Posts requests over a connection to the service."""
-
-    channel: HttpChannel
-    service: Poster
-
-    def post(self, body: bytes, key: str) -> Delivery:
+    def _posted(self, service: Poster, body: bytes, key: str) -> Delivery:
         """Post a request, and say what became of it; a service that is away is given a moment."""
-        headers = self.channel.headers_for(key)
+        channel = self._channel
         post = partial(
-            self.service.send, self.channel.method, self.channel.target, headers=headers, body=body
+            service.send,
+            channel.method,
+            channel.target,
+            headers=channel.headers_for(key),
+            body=body,
         )
         try:
             try:
@@ -105,7 +100,7 @@ class _Posting:
                 return self._judged(post())
         except NOT_SENT as error:
             raise ChannelError(
-                f"{self.channel.host} does not answer ({words_of(error)}). Check address of the"
+                f"{self.server} does not answer ({words_of(error)}). Check address of the"
                 " HttpChannel block, and the network."
             ) from None
         except httpx.HTTPError as error:
@@ -114,7 +109,7 @@ class _Posting:
     def _judged(self, answer: Response) -> Delivery:
         status = answer.status_code
         reason = f"the service answered {status} {_said(answer)}".rstrip()
-        if status in (self.channel.success_statuses or range(200, 300)):
+        if status in (self._channel.success_statuses or range(200, 300)):
             return Delivery(DeliveryOutcome.SENT)
         if status in range(300, 400):
             raise self._unusable(
@@ -139,10 +134,10 @@ class _Posting:
         """After a fault of its own, a service may have taken the request all the same."""
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return True
-        return status not in _UNKNOWN and bool(self.channel.idempotency_header)
+        return status not in _UNKNOWN and bool(self._channel.idempotency_header)
 
     def _unusable(self, problem: str, remedy: str, about: About = About.OTHER) -> ChannelError:
-        return ChannelError(f"{self.channel.host} cannot be used: {problem}. {remedy}", about=about)
+        return ChannelError(f"{self.server} cannot be used: {problem}. {remedy}", about=about)
 
 
 def _deferred(answer: Response, reason: str) -> Delivery:

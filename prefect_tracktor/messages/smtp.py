@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
 from functools import cached_property
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
@@ -21,6 +20,7 @@ from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
 from prefect_tracktor.messages.replies import About, Reply
 from prefect_tracktor.text import hide_login, redact
+from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
 
@@ -52,8 +52,10 @@ _NO_TOKENS = (
 _XOAUTH2 = "XOAUTH2"
 _LOGIN_REFUSED = 535
 _SIGNS_OF_NO_PASSWORDS = ("5.7.139", "5.7.30", "No suitable authentication method")
-_OF_BLOCK = " of the Mailer block"
-_CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one per app."
+_CHECK_LOGIN = "Check username and password of the Mailer block; some providers want one per app."
+_CHECK_ADDRESS = "Check host, port and security of the Mailer block, and the network."
+_CHECK_SECURITY = "Check security of the Mailer block, and the server's certificate."
+_CHECK_TOKENS = "Check host and security of the Mailer block, or log in with a password."
 
 
 class Security(StrEnum):
@@ -142,12 +144,8 @@ class MailSession:
     def _broken(self, error: OSError, recipient: str) -> Delivery:
         reason = self._private(f"the connection broke: {self._words(error)}", recipient)
         reply = _reply_in(error)
-        return Delivery(
-            DeliveryOutcome.DEFERRED,
-            reason,
-            about=reply.about if reply else About.OTHER,
-            kind=reply.kind if reply else "broken",
-        )
+        about, kind = (reply.about, reply.kind) if reply else (About.OTHER, "broken")
+        return Delivery(DeliveryOutcome.DEFERRED, reason, about=about, kind=kind)
 
     def _offer(
         self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
@@ -208,8 +206,7 @@ class MailSession:
         whom = "the sender" if about is About.SENDER else "this account"
         said = self._private(str(reply), recipient).rstrip(".")
         return MailServerError(
-            f"the mail server refuses {whom}: {said}. {about.remedy}",
-            about=about,
+            f"the mail server refuses {whom}: {said}. {about.remedy}", about=about
         )
 
     def _start_afresh(self, smtp: Connection, *, closing: bool = False) -> None:
@@ -237,31 +234,23 @@ class MailSession:
 
     def _connect(self) -> Connection:
         """Connect; an access token that the server refuses may have been revoked: try a new one."""
-        if not self._server.oauth2.is_set:
-            return self._connect_once()
-        try:
-            return self._connect_with_token()
-        except _TokenRefused:
-            forget_token(self._server.oauth2)
-        return self._connect_with_token()
-
-    def _connect_with_token(self) -> Connection:
-        self._secret = access_token(self._server.oauth2)
+        oauth2 = self._server.oauth2
+        if oauth2.is_set:
+            self._secret = access_token(oauth2)
+            try:
+                return self._connect_once()
+            except _TokenRefused:
+                forget_token(oauth2)
+            self._secret = access_token(oauth2)
         return self._connect_once()
 
     def _connect_once(self) -> Connection:
-        step, remedy = (
-            "connecting",
-            f"Check host, port and security{_OF_BLOCK}, and the network.",
-        )
+        step, remedy = "connecting", _CHECK_ADDRESS
         try:
             self._smtp = smtp = self._open()
             smtp.ehlo_or_helo_if_needed()
             if self._server.security is Security.STARTTLS:
-                step, remedy = (
-                    "STARTTLS",
-                    f"Check security{_OF_BLOCK}, and the server's certificate.",
-                )
+                step, remedy = "STARTTLS", _CHECK_SECURITY
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
             if self._server.oauth2.is_set:
@@ -284,13 +273,12 @@ class MailSession:
         elif not has_token and _takes_no_passwords(error):
             remedy = _NO_PASSWORDS
         elif has_token and isinstance(error, smtplib.SMTPNotSupportedError):
-            remedy = f"Check host and security{_OF_BLOCK}, or log in with a password."
+            remedy = _CHECK_TOKENS
         words = self._words(error).rstrip(".")
         is_refused = has_token and reply and reply.code == _LOGIN_REFUSED
         kind = _TokenRefused if is_refused else MailServerError
-        return kind(
-            f"the mail server cannot be used: {step} failed: {words}. {remedy}", about=about
-        )
+        problem = f"the mail server cannot be used: {step} failed: {words}. {remedy}"
+        return kind(problem, about=about)
 
     def _open(self) -> Connection:
         return Connection(
@@ -310,7 +298,7 @@ class MailSession:
 
     def _warn_of_readable_password(self) -> None:
         safe = self._server.security is not Security.NONE and self._server.verify_certificate
-        if self._server.username and not safe and not _is_loopback(self._server.host):
+        if self._server.username and not safe and not is_loopback(self._server.host):
             _logger.warning(
                 "The password for the mail server can be read on its way: in the Mailer block, set"
                 " security to starttls or tls, and verify_certificate."
@@ -383,10 +371,3 @@ def _takes_no_passwords(error: Exception) -> bool:
     """No method that smtplib has, or Microsoft's word for passwords being switched off."""
     words = str(error)
     return any(sign in words for sign in _SIGNS_OF_NO_PASSWORDS)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

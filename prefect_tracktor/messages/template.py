@@ -3,10 +3,10 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect.blocks.core import Block
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
@@ -33,6 +33,15 @@ _FORMS = {
 
 # of what is a part of the block
 _PART = FORM | ConfigDict(hide_input_in_errors=True)
+
+
+def _checked_language(value: str) -> str:
+    if not _LANGUAGE.fullmatch(value.strip().lower()):
+        raise InvalidInput(f"language must be the code of a language, such as {LANGUAGES[0]}")
+    return value.strip().lower()
+
+
+_Language = Annotated[str, AfterValidator(_checked_language)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +168,7 @@ class Words(BaseModel):
 
     model_config = _PART
 
-    language: str = Field(default="en", examples=list(LANGUAGES))
+    language: _Language = Field(default="en", examples=list(LANGUAGES))
     about: Literal["any", About] = Field(default="any", title="For which message")
     subject: str = ""
     headline: str = ""
@@ -169,11 +178,6 @@ class Words(BaseModel):
     button: str = ""
     why: str = ""
     labels: dict[str, str] = Field(default={}, title="Small words")
-
-    @field_validator("language")
-    @classmethod
-    def _language_is_a_code(cls, value: str) -> str:
-        return _checked_language(value)
 
     @field_validator("subject", "headline", "opening", "advice", "closing", "button", "why")
     @classmethod
@@ -247,17 +251,12 @@ class EmailTemplate(Block):
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
     brand: Brand = Brand()
-    language: str = Field(default="en", title="The shop's language", examples=list(LANGUAGES))
+    language: _Language = Field(default="en", title="The shop's language", examples=list(LANGUAGES))
     customers_language: bool = Field(default=True, title="Write in the customer's language")
     words: list[Words] = Field(default=[], title="Your own words")
     subject: str = Field(default="", title="Subject for all languages")
     text: str = Field(default="", title="Plain text for all languages")
     html: str = Field(default="", title="HTML for all languages")
-
-    @field_validator("language")
-    @classmethod
-    def _language_is_a_code(cls, value: str) -> str:
-        return _checked_language(value)
 
     @field_validator("words")
     @classmethod
@@ -361,12 +360,6 @@ class EmailTemplate(Block):
         from prefect_tracktor.messages.preview import verify
 
         verify(self)
-
-
-def _checked_language(value: str) -> str:
-    if not _LANGUAGE.fullmatch(value.strip().lower()):
-        raise InvalidInput(f"language must be the code of a language, such as {LANGUAGES[0]}")
-    return value.strip().lower()
 
 
 def _check(field: str, source: str, *, escape: bool = False) -> None:

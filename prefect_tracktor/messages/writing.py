@@ -86,9 +86,9 @@ def write(
         "mail": _mail(subject, said, context, labels, brand, about),
     }
     parts = {"subject": subject}
-    for part in ("text", "html"):
+    for part, name in (("text", "frame.txt.jinja"), ("html", "frame.html.jinja")):
         own = getattr(template, part)
-        source, known = (own, context) if own else (_frame(part), framed)
+        source, known = (own, context) if own else (frame(name), framed)
         parts[part] = render_template(part, source, known, escape=part == "html")
     for part, words in parts.items():
         if not words.strip():
@@ -97,9 +97,8 @@ def write(
 
 
 @cache
-def _frame(part: str) -> str:
-    """The frame, with its styles put in: mail programs want them at each element."""
-    name = "frame.txt.jinja" if part == "text" else "frame.html.jinja"
+def frame(name: str) -> str:
+    """A file of the frames, with its styles put in: mail programs want them at each element."""
     source = (files(__package__) / "frames" / name).read_text("utf-8")
     for style, declarations in _STYLES.items():
         source = source.replace(f"[[{style}]]", declarations)
@@ -245,8 +244,7 @@ def _more(things: Sequence[Any], most: int, labels: dict[str, str]) -> str:
 
 def _latest(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
     """The time of the last scan, and what it said."""
-    latest = [parcel.latest_status] if parcel.latest_status else []
-    dated = [(step.datetime, step) for step in (*parcel.status, *latest) if step.datetime]
+    dated = [(step.datetime, step) for step in parcel.all_steps if step.datetime]
     if not dated:
         return ""
     time, step = max(dated, key=itemgetter(0))

@@ -151,28 +151,25 @@ def checked_statuses(
     rows: Iterable[DesiredRow], options: Sequence[StatusOption]
 ) -> list[DesiredRow]:
     """Give each wanted status the label that the shop has for it."""
-    checked: list[DesiredRow] = []
-    unknown: list[str] = []
+    rows = list(rows)
     # a shop has a few statuses and many orders
-    known: dict[str, StatusOption | InvalidInput] = {}
-    for row in rows:
-        status = row.desired.status
-        if status is None:
-            checked.append(row)
-            continue
-        if status not in known:
-            known[status] = _option_or_problem(status, options)
-        match known[status]:
-            case StatusOption(label=label):
-                checked.append(row._replace(desired=replace(row.desired, status=label)))
-            case problem:
-                unknown.append(f"{row.place}: {problem}")
-    if unknown:
-        labels = ", ".join(repr(option.label) for option in options[:_OPTIONS_NAMED])
+    labels: dict[str | None, str | None] = {None: None}
+    problems: dict[str | None, InvalidInput] = {}
+    for status in {row.desired.status for row in rows} - {None}:
+        try:
+            labels[status] = option_for(status or "", options).label
+        except InvalidInput as problem:
+            problems[status] = problem
+    named = ((row.place, problems.get(row.desired.status)) for row in rows)
+    if unknown := [f"{place}: {problem}" for place, problem in named if problem]:
+        known = ", ".join(repr(option.label) for option in options[:_OPTIONS_NAMED])
         raise InvalidInput(
-            _listed(unknown, f"The account's statuses are {labels}. Nothing was written.")
+            _listed(unknown, f"The account's statuses are {known}. Nothing was written.")
         )
-    return checked
+    return [
+        row._replace(desired=replace(row.desired, status=labels[row.desired.status]))
+        for row in rows
+    ]
 
 
 def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
@@ -198,15 +195,6 @@ def options_meant(status: str, options: Sequence[StatusOption]) -> list[StatusOp
     )
 
 
-def _option_or_problem(
-    status: str, options: Sequence[StatusOption]
-) -> "StatusOption | InvalidInput":
-    try:
-        return option_for(status, options)
-    except InvalidInput as problem:
-        return problem
-
-
 def _nearest(status: str, options: Sequence[StatusOption]) -> str:
     names = {
         name.casefold(): option.label
@@ -225,11 +213,6 @@ def _differing(one: DesiredStatus, other: DesiredStatus) -> str:
 
 
 def _listed(problems: Sequence[str], remedy: str) -> str:
-    return "\n".join(_lines(problems, remedy))
-
-
-def _lines(problems: Sequence[str], remedy: str) -> Iterator[str]:
-    yield from problems[:_PROBLEMS_NAMED]
-    if len(problems) > _PROBLEMS_NAMED:
-        yield f"and {len(problems) - _PROBLEMS_NAMED:,} more like these"
-    yield remedy
+    more = len(problems) - _PROBLEMS_NAMED
+    left = [f"and {more:,} more like these"] if more > 0 else []
+    return "\n".join([*problems[:_PROBLEMS_NAMED], *left, remedy])

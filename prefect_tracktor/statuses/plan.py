@@ -121,14 +121,7 @@ class StatusStage:
         return not (self.tag or self.shipping_method)
 
     def is_for(self, facts: OrderFacts) -> bool:
-        """Whether an order of which the source knows these facts can reach it.
-
-        Args:
-            facts: What the source knows of the order.
-
-        Returns:
-            Whether it has the tag and the shipping method, whatever their case.
-        """
+        """Whether an order has the tag and the shipping method, whatever their case."""
         tags = {tag.casefold() for tag in facts.tags}
         method = (facts.shipping_method or "").casefold()
         has_tag = not self.tag or self.tag.casefold() in tags

@@ -296,8 +296,6 @@ def test_a_sentence_may_begin_with_the_mode(mode: str, first: str) -> None:
 
 def test_a_count_without_words_is_said_by_its_name() -> None:
     assert counts_in_words({"left out as cancelled": 3, "x": 0}) == "3 left out as cancelled."
-    own = {"shops": Wording("Shops", "{} shop[|s] swept")}
-    assert counts_in_words({"shops": 2}, words=own) == "2 shops swept."
 
 
 def test_what_no_later_run_does_comes_with_what_to_do() -> None:
