@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help demo test test-unit test-docs test-ui check format docs docs-serve benchmark clean
+.PHONY: help demo test test-unit test-docs test-audit test-ui check format docs docs-serve benchmark clean
 
 help: ## show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,6 +25,9 @@ test: $(READY) ## the whole test suite
 
 test-docs: $(READY) ## every code block of the handbook and the README, as printed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m handbook tests/system/handbook
+
+test-audit: $(READY) ## two weeks of a shop of 2,000 orders: who was told what, by the servers' own records
+	$(BIN)/python -m pytest -m audit tests/system/audit
 
 test-ui: $(READY) ## what people see, in a browser (needs Chromium; UI_PICTURES=docs/images keeps it)
 	$(BIN)/python -m pytest -m ui tests/system/ui

@@ -837,11 +837,11 @@ class Order(LenientModel):
 
     @property
     def names_all_items(self) -> bool:
-        """Whether the parcels hold as many items as were ordered, as far as that is known."""
+        """Whether the parcels hold as many lines as were ordered, as far as that is known."""
         items = [item for parcel in self.fulfillments for item in parcel.line_items]
-        return not self.line_item_count or sum(i.quantity or 1 for i in items) >= (
-            self.line_item_count
-        )
+        # several pieces of one line are no second line, which may be sent later
+        lines = {item.id or place for place, item in enumerate(items)}
+        return not self.line_item_count or len(lines) >= self.line_item_count
 
     @property
     def has_shipped_in_full(self) -> bool:

@@ -504,10 +504,12 @@ def told_before(
         if told.key.fulfillment_id == key.fulfillment_id
         or WHOLE_ORDER in (told.key.fulfillment_id, key.fulfillment_id)
     ]
+    # what was told of an order before it had parcels is no news of the parcels that show it still
     same = [
         told
         for told in of_parcel
-        if told.key.fulfillment_id == key.fulfillment_id and step_of(told.key.reason)[0] == words
+        if told.key.fulfillment_id in (key.fulfillment_id, WHOLE_ORDER)
+        and step_of(told.key.reason)[0] == words
     ]
     later = [
         told
