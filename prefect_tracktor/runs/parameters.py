@@ -112,9 +112,9 @@ def refuse_completed(reading: ReadingOptions, days: float, *, about: str, lower:
     completed = reading.completed_orders
     if completed is not None and days >= completed.after_days:
         raise InvalidInput(
-            f"{about}, up to {days:g} days after a delivery, which must be less than the"
-            f" {completed.after_days} days after which completed orders are not read any more:"
-            f" lower {lower}, or raise after_days of reading.completed_orders"
+            f"{about}, up to {days:g} days after a delivery, and completed orders are not read any"
+            f" more after {completed.after_days} days: lower {lower}, or raise after_days of"
+            " reading.completed_orders"
         )
 
 
