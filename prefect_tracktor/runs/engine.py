@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
 from operator import or_
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -24,9 +24,11 @@ from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import mode_label
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
-from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
+
+if TYPE_CHECKING:  # it imports SQLAlchemy, which webhooks do not need
+    from prefect_tracktor.runs.reading import ReadingOptions
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Case)
@@ -60,7 +62,7 @@ class Limit:
 class Reading(ABC, Generic[T]):
     """What the jobs of a run are about, such as a shop's orders: where it comes from, and how."""
 
-    options: ReadingOptions = DEFAULT_READING
+    options: "ReadingOptions"
     needs: Needs = Needs()  # of the answers, for all jobs
     alone: bool = False  # of one order: no plan, no progress, one artifact
     begun: float = 0.0  # when the reading of the latest chunk began
