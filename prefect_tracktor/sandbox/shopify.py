@@ -359,14 +359,17 @@ class Shopify:
             "updatedAt": updated,
             "cancelledAt": created if order_id in self._cancelled else None,
             "tags": list(self._tags.get(order_id, ())),
-            "displayFulfillmentStatus": self._fulfillment(order_id, parcels),
+            "displayFulfillmentStatus": self._fulfillment(order),
             "fulfillments": _first_of(parcels),
         }
 
-    def _fulfillment(self, order_id: int, parcels: list[dict[str, str]]) -> str:
-        if not parcels:
+    def _fulfillment(self, order: dict[str, Any]) -> str:
+        lines = {item["id"] for parcel in order["fulfillments"] for item in parcel["line_items"]}
+        if not order["fulfillments"]:
             return "UNFULFILLED"
-        return "PARTIALLY_FULFILLED" if order_id in self._incomplete else "FULFILLED"
+        is_whole = len(lines) >= order["line_item_count"]
+        is_held_back = order["order_id"] in self._incomplete
+        return "FULFILLED" if is_whole and not is_held_back else "PARTIALLY_FULFILLED"
 
 
 class _Asked:
