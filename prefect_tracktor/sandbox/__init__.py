@@ -14,7 +14,7 @@ except ImportError as missing:
     ) from missing
 
 from prefect_tracktor.sandbox.deliveries import Delivery
-from prefect_tracktor.sandbox.faults import DeliveryFault, DeliveryFaults, Fault, Faults
+from prefect_tracktor.sandbox.faults import Fault, Faults
 from prefect_tracktor.sandbox.mail import MailFaults, MailServer, ReceivedMessage
 from prefect_tracktor.sandbox.movement import Movement, MovementStep, Moving
 from prefect_tracktor.sandbox.process import RunningSandbox, sandbox_process
@@ -33,8 +33,6 @@ __all__ = [
     "API_KEY",
     "UUID",
     "Delivery",
-    "DeliveryFault",
-    "DeliveryFaults",
     "Fault",
     "Faults",
     "MailFaults",

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -101,8 +100,6 @@ class MailServer(BackgroundServer):
         'Hello'
     """
 
-    thread_name = "sandbox-smtp"
-
     def __init__(
         self,
         *,
@@ -122,43 +119,23 @@ class MailServer(BackgroundServer):
         self.login = login
         self._starttls = starttls
         self._tls = tls
-        self._lock = threading.Lock()
         self._messages: list[ReceivedMessage] = []
-        self._connections: WeakSet[SMTP] = WeakSet()
-        self._silenced: set[asyncio.BaseTransport] = set()
+        self._connections: WeakSet[SMTP | _Silence] = WeakSet()
 
     @property
     def messages(self) -> list[ReceivedMessage]:
         """All messages that were kept, oldest first."""
-        with self._lock:
-            return list(self._messages)
+        return list(self._messages)
 
     def clear(self) -> None:
-        """Forget all messages; files stay.
-
-        Example:
-            >>> MailServer().clear()
-        """
-        with self._lock:
-            self._messages.clear()
+        """Forget all messages; files stay."""
+        self._messages.clear()
 
     def keep(self, message: ReceivedMessage) -> None:
-        """Keep a message, and write it to a file if there is a folder for it.
-
-        Args:
-            message: The message.
-
-        Example:
-            >>> server = MailServer()
-            >>> server.keep(ReceivedMessage("a@example.com", (), b""))
-            >>> len(server.messages)
-            1
-        """
-        with self._lock:
-            self._messages.append(message)
-            number = len(self._messages)
+        """Keep a message, and write it to a file if there is a folder for it."""
+        self._messages.append(message)
         if self.keep_in is not None:
-            (self.keep_in / f"{number:06}.eml").write_bytes(message.raw)
+            (self.keep_in / f"{len(self._messages):06}.eml").write_bytes(message.raw)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -168,20 +145,22 @@ class MailServer(BackgroundServer):
         handler = _Handler(self)
 
         def connection() -> asyncio.Protocol:
-            if self.faults.silent:
-                return _Silence(self._silenced)
-            smtp = SMTP(
-                handler,
-                hostname=_NAME,
-                ident="sandbox",
-                enable_SMTPUTF8=True,
-                tls_context=self._starttls,
-                auth_require_tls=self._starttls is not None,
-                authenticator=handler.authenticate,
-                loop=loop,
+            connection = (
+                _Silence()
+                if self.faults.silent
+                else SMTP(
+                    handler,
+                    hostname=_NAME,
+                    ident="sandbox",
+                    enable_SMTPUTF8=True,
+                    tls_context=self._starttls,
+                    auth_require_tls=self._starttls is not None,
+                    authenticator=handler.authenticate,
+                    loop=loop,
+                )
             )
-            self._connections.add(smtp)
-            return smtp
+            self._connections.add(connection)
+            return connection
 
         server = await loop.create_server(connection, self.host, self.port, ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
@@ -189,9 +168,8 @@ class MailServer(BackgroundServer):
             yield
         finally:
             server.close()
-            for transport in [*self._silenced, *(smtp.transport for smtp in self._connections)]:
-                if isinstance(transport, asyncio.WriteTransport):
-                    transport.abort()
+            for opened in list(self._connections):
+                _abort(opened)
             # let the connections notice that they are lost
             await asyncio.sleep(0)
             await server.wait_closed()
@@ -200,17 +178,10 @@ class MailServer(BackgroundServer):
 class _Silence(asyncio.Protocol):
     """Takes a connection and says nothing."""
 
-    def __init__(self, silenced: set[asyncio.BaseTransport]) -> None:
-        self._silenced = silenced
-        self._transport: asyncio.BaseTransport | None = None
+    transport: asyncio.BaseTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._silenced.add(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
-        if self._transport is not None:
-            self._silenced.discard(self._transport)
+        self.transport = transport
 
 
 class _Handler:
@@ -294,8 +265,12 @@ def _is_nth(number: int, every: int | None) -> bool:
     return every is not None and number % every == 0
 
 
+def _abort(connection: SMTP | _Silence) -> None:
+    if isinstance(connection.transport, asyncio.WriteTransport):
+        connection.transport.abort()
+
+
 async def _hang_up(smtp: SMTP) -> None:
     """Close the connection without a word; aiosmtpd then cancels what waits here."""
-    if isinstance(smtp.transport, asyncio.WriteTransport):
-        smtp.transport.abort()
+    _abort(smtp)
     await asyncio.Event().wait()

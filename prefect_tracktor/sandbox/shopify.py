@@ -2,22 +2,22 @@
 
 import base64
 import datetime as dt
-import re
 import secrets
-import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
 from urllib.parse import parse_qs
 
+from aiohttp import web
 from graphql import (
     DocumentNode,
     FieldNode,
     GraphQLError,
     GraphQLObjectType,
+    OperationDefinitionNode,
     SelectionSetNode,
     build_schema,
     execute_sync,
@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import from_json, to_json
 
 from prefect_tracktor.models import ShipmentStatus
-from prefect_tracktor.sandbox.replies import Refusal, Reply
+from prefect_tracktor.sandbox.replies import Refusal, reply
 from prefect_tracktor.sandbox.search import MalformedSearch, Search, parse_search
 from prefect_tracktor.sandbox.shop import Shop
 
@@ -38,8 +38,6 @@ CLIENT_ID = "sandbox-client-id"
 CLIENT_SECRET = "sandbox-client-secret"  # noqa: S105  # it opens nothing but the sandbox
 ACCESS_TOKEN = "sandbox-access-token"  # noqa: S105  # ditto
 
-_GRANT_PATH = "admin/oauth/access_token"
-_GRAPHQL_PATH = re.compile(r"admin/api/(\d{4}-\d{2}|unstable)/graphql\.json")
 _SINGLE_QUERY_POINTS = 1000
 _LARGEST_PAGE = 250
 _WITHOUT_READ_ALL_ORDERS = dt.timedelta(days=60)
@@ -144,157 +142,91 @@ class Shopify:
         self.throttled = 0
         self.searches: list[str] = []
         self._shop = shop
-        self._lock = threading.Lock()
         self._tokens: dict[str, float] = {}
-        self._tags: dict[int, tuple[str, ...]] = {}
-        self._cancelled: set[int] = set()
-        self._incomplete: set[int] = set()
         self._described: dict[int, dict[str, Any]] = {}
         self._points = rules.bucket_points
         self._counted_at = time.monotonic()
-
-    def tag(self, order_id: int, *tags: str) -> None:
-        """Give an order tags, instead of those it has.
-
-        Args:
-            order_id: One of the shop's.
-            *tags: The tags.
-
-        Example:
-            >>> Shopify(Shop(orders=1), ShopifyRules()).tag(7, "vip")
-        """
-        self._tags[order_id] = tags
-
-    def cancel(self, order_id: int) -> None:
-        """Cancel an order.
-
-        Args:
-            order_id: One of the shop's.
-
-        Example:
-            >>> Shopify(Shop(orders=1), ShopifyRules()).cancel(7)
-        """
-        self._cancelled.add(order_id)
-
-    def hold_back(self, order_id: int) -> None:
-        """Leave something of an order to be sent later, beside the parcels that it has.
-
-        Args:
-            order_id: One of the shop's.
-
-        Example:
-            >>> Shopify(Shop(orders=1), ShopifyRules()).hold_back(7)
-        """
-        self._incomplete.add(order_id)
 
     def describe(
         self,
         order_id: int,
         *,
+        tags: Collection[str] = (),
+        cancelled: bool = False,
+        partly_fulfilled: bool = False,
         financial_status: str = "PAID",
         shipping_method: str = "Standard",
         country: str | None = None,
         locale: str | None = None,
     ) -> None:
-        """Set what else Shopify knows of an order; by default it is paid and sent as Standard.
+        """Set what Shopify alone knows of an order, all at once.
 
         Args:
             order_id: One of the shop's.
+            tags: The order's tags.
+            cancelled: Whether it was cancelled.
+            partly_fulfilled: Whether something is to be sent later, beside the parcels it has.
             financial_status: Such as PAID or REFUNDED.
             shipping_method: The shipping method's title.
             country: A two-letter code; by default one of a few, drawn by the order's id.
             locale: The customer's language; by default that of the country.
-
-        Example:
-            >>> shopify = Shopify(Shop(orders=1), ShopifyRules())
-            >>> shopify.describe(5_000_000_001_001, shipping_method="Express", country="US")
-            >>> next(shopify.orders(parse_search("")))["shippingLine"]
-            {'title': 'Express'}
         """
-        self._described[order_id] = _details(
-            order_id, financial_status, shipping_method, country, locale
-        )
+        drawn, language = _COUNTRIES[order_id % len(_COUNTRIES)]
+        self._described[order_id] = {
+            "tags": list(tags),
+            "cancelled": cancelled,
+            "partly_fulfilled": partly_fulfilled,
+            "displayFinancialStatus": financial_status,
+            "customerLocale": locale or dict(_COUNTRIES).get(country or drawn, language),
+            "shippingLine": {"title": shipping_method},
+            "shippingAddress": {"countryCodeV2": country or drawn},
+        }
 
     def revoke_tokens(self) -> None:
-        """Make all tokens invalid that were granted so far.
+        """Make all tokens invalid that were granted so far."""
+        self._tokens.clear()
 
-        Example:
-            >>> Shopify(Shop(orders=1), ShopifyRules()).revoke_tokens()
-        """
-        with self._lock:
-            self._tokens.clear()
-
-    def reply(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Response a request.
-
-        Args:
-            method: The HTTP method.
-            path: The path, without the leading slash.
-            headers: The request's headers.
-            body: Its body.
-
-        Returns:
-            The answer.
-
-        Raises:
-            Refusal: There is no such page, or no access to it.
-
-        Example:
-            >>> Shopify(Shop(orders=1), ShopifyRules()).reply("GET", "admin", {}, b"")
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.sandbox.replies.Refusal: 404
-        """
-        page = self._grant if path == _GRANT_PATH else self._graphql
-        if path != _GRANT_PATH and not _GRAPHQL_PATH.fullmatch(path):
-            raise Refusal(HTTPStatus.NOT_FOUND, "Not Found")
-        if method != "POST":
-            raise Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "only POST here")
-        return page(headers, body)
-
-    def _grant(self, headers: Mapping[str, str], body: bytes) -> Reply:
-        given = parse_qs(body.decode("utf-8", "replace"), strict_parsing=False)
+    async def grant(self, request: web.Request) -> web.Response:
+        """Answer the request for a token."""
+        given = parse_qs((await request.read()).decode("utf-8", "replace"))
         wanted = {
             "grant_type": ["client_credentials"],
             "client_id": [CLIENT_ID],
             "client_secret": [CLIENT_SECRET],
         }
-        is_form = headers.get("content-type", "") == "application/x-www-form-urlencoded"
-        if given != wanted or not is_form:
+        if given != wanted or request.content_type != "application/x-www-form-urlencoded":
             problem = {"error": "invalid_client", "error_description": "no such app on this shop"}
-            return Reply(HTTPStatus.BAD_REQUEST, to_json(problem))
+            return reply(problem, HTTPStatus.BAD_REQUEST)
         token, lifetime = secrets.token_hex(16), self.rules.token_seconds
-        with self._lock:
-            self.grants += 1
-            self._tokens[token] = time.monotonic() + lifetime
+        self.grants += 1
+        self._tokens[token] = time.monotonic() + lifetime
         scope = ",".join(sorted(self.rules.scopes))
-        answer = {"access_token": token, "scope": scope, "expires_in": lifetime}
-        return Reply(HTTPStatus.OK, to_json(answer))
+        return reply({"access_token": token, "scope": scope, "expires_in": lifetime})
 
-    def _graphql(self, headers: Mapping[str, str], body: bytes) -> Reply:
-        self._check_token(headers.get("x-shopify-access-token", ""))
-        document, variables = _query(body)
+    async def graphql(self, request: web.Request) -> web.Response:
+        """Answer a query."""
+        self._check_token(request.headers.get("x-shopify-access-token", ""))
+        document, variables = _query(await request.read())
         errors = validate(_SCHEMA, document)
         if errors:
-            return _answer({"errors": [error.formatted for error in errors]})
+            return reply({"errors": [error.formatted for error in errors]})
         requested = self.rules.points_per_object * _objects_asked_for(document, variables)
         if requested > _SINGLE_QUERY_POINTS:
             message = f"Query cost is {requested:g}, which exceeds the single query max cost limit"
-            return _answer({"errors": [_error(message, "MAX_COST_EXCEEDED")]})
+            return reply({"errors": [_error(message, "MAX_COST_EXCEEDED")]})
         if not self._has_points(requested):
             self.throttled += 1
-            return _answer({"errors": [_error("Throttled", "THROTTLED")]} | self._cost(requested))
-        asked = _Asked(self, debug="shopify-search-query-debug" in headers)
+            throttled = [_error("Throttled", "THROTTLED")]
+            return reply({"errors": throttled, "extensions": self._cost(requested)})
+        asked = _Asked(self, debug="shopify-search-query-debug" in request.headers)
         result = execute_sync(_SCHEMA, document, asked.root, variable_values=variables)
         actual = min(requested, self.rules.points_per_object * _objects_in(result.data))
         self._points -= actual
-        cost = self._cost(requested, actual)["extensions"]
-        return _answer({**result.formatted, "extensions": cost | asked.extensions})
+        extensions = self._cost(requested, actual) | asked.extensions
+        return reply({**result.formatted, "extensions": extensions})
 
     def _check_token(self, token: str) -> None:
-        with self._lock:
-            good_until = self._tokens.get(token, 0.0)
-        if token != ACCESS_TOKEN and time.monotonic() >= good_until:
+        if token != ACCESS_TOKEN and time.monotonic() >= self._tokens.get(token, 0.0):
             problem = "[API] Invalid API key or access token (unrecognized login or wrong password)"
             raise Refusal(HTTPStatus.UNAUTHORIZED, problem)
 
@@ -311,28 +243,16 @@ class Shopify:
             "currentlyAvailable": max(0, int(self._points)),
             "restoreRate": self.rules.restored_per_second,
         }
-        cost = {
-            "requestedQueryCost": requested,
-            "actualQueryCost": actual,
-            "throttleStatus": throttle,
+        return {
+            "cost": {
+                "requestedQueryCost": requested,
+                "actualQueryCost": actual,
+                "throttleStatus": throttle,
+            }
         }
-        return {"extensions": {"cost": cost}}
 
     def orders(self, search: Search, *, after: int = 0) -> Iterator[dict[str, Any]]:
-        """The orders that match, oldest first, as the schema shows them.
-
-        Args:
-            search: What to look for.
-            after: The id of the order before; ids ascend with time.
-
-        Returns:
-            The orders.
-
-        Example:
-            >>> shopify = Shopify(Shop(orders=3), ShopifyRules())
-            >>> next(shopify.orders(parse_search("name:1003")))["name"]
-            '#1003'
-        """
+        """The orders behind an id that match, oldest first, as the schema shows them."""
         order_ids = self._shop.order_ids
         since = self._shop.now - _WITHOUT_READ_ALL_ORDERS
         sees_all = "read_all_orders" in self.rules.scopes
@@ -343,30 +263,29 @@ class Shopify:
                 yield order
 
     def _shown(self, order_id: int) -> dict[str, Any]:
+        if order_id not in self._described:
+            self.describe(order_id)
+        described = self._described[order_id]
         order = self._shop.order(order_id)
         parcels = [
             {"displayStatus": _DISPLAY_STATUS.get(parcel["shipment_status"], "FULFILLED")}
             for parcel in order["fulfillments"]
         ]
+        fulfillment = "UNFULFILLED"
+        if parcels:
+            fulfillment = "PARTIALLY_FULFILLED" if described["partly_fulfilled"] else "FULFILLED"
         changes = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
         created = _utc(order["order_created_at"])
-        updated = max([created, *map(_utc, filter(None, changes))])
-        return (self._described.get(order_id) or _details(order_id)) | {
+        return described | {
             "id": f"gid://shopify/Order/{order_id}",
             "legacyResourceId": str(order_id),
             "name": order["order_name"],
             "createdAt": created,
-            "updatedAt": updated,
-            "cancelledAt": created if order_id in self._cancelled else None,
-            "tags": list(self._tags.get(order_id, ())),
-            "displayFulfillmentStatus": self._fulfillment(order_id, parcels),
-            "fulfillments": _first_of(parcels),
+            "updatedAt": max([created, *map(_utc, filter(None, changes))]),
+            "cancelledAt": created if described["cancelled"] else None,
+            "displayFulfillmentStatus": fulfillment,
+            "fulfillments": lambda _info, first=None: parcels[:first],
         }
-
-    def _fulfillment(self, order_id: int, parcels: list[dict[str, str]]) -> str:
-        if not parcels:
-            return "UNFULFILLED"
-        return "PARTIALLY_FULFILLED" if order_id in self._incomplete else "FULFILLED"
 
 
 class _Asked:
@@ -450,31 +369,28 @@ def _query(body: bytes) -> tuple[DocumentNode, dict[str, Any]]:
         ) from None
 
 
-def _objects_asked_for(document: DocumentNode, variables: Mapping[str, Any]) -> int:
-    root = _SCHEMA.query_type
-    selections = [getattr(node, "selection_set", None) for node in document.definitions]
-    return sum(_within(selected, root, variables) for selected in selections if selected and root)
-
-
-def _within(
-    selected: SelectionSetNode | None, parent: GraphQLObjectType, variables: Mapping[str, Any]
-) -> int:
+def _objects_asked_for(document: DocumentNode, variables: dict[str, Any]) -> int:
     """How many objects an answer may hold: where there is `first`, as many times."""
-    total = 0
-    for node in selected.selections if selected else ():
-        if isinstance(node, FieldNode) and node.name.value in parent.fields:
-            definition = parent.fields[node.name.value]
-            named = get_named_type(definition.type)
-            if isinstance(named, GraphQLObjectType):
-                inner = _within(node.selection_set, named, variables)
-                total += _times(node, variables) * (1 + inner)
-    return total
+
+    def within(selected: SelectionSetNode | None, parent: GraphQLObjectType) -> int:
+        total = 0
+        for node in selected.selections if selected else ():
+            if isinstance(node, FieldNode) and node.name.value in parent.fields:
+                field = parent.fields[node.name.value]
+                named = get_named_type(field.type)
+                if isinstance(named, GraphQLObjectType):
+                    total += _times(node, variables) * (1 + within(node.selection_set, named))
+        return total
+
+    root = _SCHEMA.query_type
+    operations = [one for one in document.definitions if isinstance(one, OperationDefinitionNode)]
+    return sum(within(operation.selection_set, root) for operation in operations if root)
 
 
-def _times(node: FieldNode, variables: Mapping[str, Any]) -> int:
+def _times(node: FieldNode, variables: dict[str, Any]) -> int:
     for argument in node.arguments or ():
         if argument.name.value == "first":
-            first = value_from_ast_untyped(argument.value, dict(variables))
+            first = value_from_ast_untyped(argument.value, variables)
             return first if isinstance(first, int) else 1
     return 1
 
@@ -489,33 +405,9 @@ def _objects_in(data: Any) -> int:
             return 0
 
 
-def _details(
-    order_id: int,
-    financial_status: str = "PAID",
-    shipping_method: str = "Standard",
-    country: str | None = None,
-    locale: str | None = None,
-) -> dict[str, Any]:
-    drawn, language = _COUNTRIES[order_id % len(_COUNTRIES)]
-    return {
-        "displayFinancialStatus": financial_status,
-        "customerLocale": locale or dict(_COUNTRIES).get(country or drawn, language),
-        "shippingLine": {"title": shipping_method},
-        "shippingAddress": {"countryCodeV2": country or drawn},
-    }
-
-
-def _first_of(parcels: list[dict[str, str]]) -> Callable[..., list[dict[str, str]]]:
-    return lambda _info, first=None: parcels[:first]
-
-
 def _utc(time: str) -> str:
     return dt.datetime.fromisoformat(time).astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _error(message: str, code: str) -> dict[str, Any]:
     return {"message": message, "extensions": {"code": code}}
-
-
-def _answer(value: dict[str, Any]) -> Reply:
-    return Reply(HTTPStatus.OK, to_json(value))

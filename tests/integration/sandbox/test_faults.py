@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefect_tracktor.sandbox import Fault, Faults, Sandbox
-from prefect_tracktor.sandbox.faults import FaultInjector
+from prefect_tracktor.sandbox.faults import OF_REQUESTS, FaultInjector
 
 
 def outcome(api: httpx.Client, path: str = "status-options.json", **request: Any) -> str:
@@ -38,26 +38,30 @@ def answer_or_none(api: httpx.Client) -> httpx.Response | None:
 def test_faults_are_drawn_from_the_seed_and_only_those_that_are_possible(
     shares: list[int], seed: int
 ) -> None:
-    shared = dict(zip(map(str, Fault), (share / sum(shares) for share in shares), strict=True))
+    shared = dict(
+        zip(map(str, OF_REQUESTS), (share / sum(shares) for share in shares), strict=True)
+    )
     faults = Faults.model_validate(shared | {"seed": seed})
     first, second = FaultInjector(faults), FaultInjector(faults)
-    drawn = [first.next() for _ in range(30)]
-    assert drawn == [second.next() for _ in range(30)]
-    assert all(injected.kind is None or faults.probability(injected.kind) for injected in drawn)
+    drawn = [first.next_request() for _ in range(30)]
+    assert drawn == [second.next_request() for _ in range(30)]
+    assert all(injected.kind is None or getattr(faults, injected.kind) for injected in drawn)
 
 
 def test_faults_are_as_frequent_as_their_probabilities_say() -> None:
     injector = FaultInjector(Faults.everything(0.5))
-    counts = Counter(injector.next().kind for _ in range(5000))
+    counts = Counter(injector.next_request().kind for _ in range(5000))
     assert 2300 < counts[None] < 2700
     assert counts[Fault.STALLED] == 0
-    assert all(400 < counts[kind] < 600 for kind in Fault if kind is not Fault.STALLED)
+    assert all(400 < counts[kind] < 600 for kind in OF_REQUESTS if kind is not Fault.STALLED)
 
 
 def test_a_429_never_acts_and_half_of_the_dropped_requests_do() -> None:
-    assert not any(FaultInjector(Faults(too_many_requests=1)).next().acts for _ in range(20))
+    assert not any(
+        FaultInjector(Faults(too_many_requests=1)).next_request().acts for _ in range(20)
+    )
     injector = FaultInjector(Faults(dropped=1))
-    assert 400 < sum(injector.next().acts for _ in range(1000)) < 600
+    assert 400 < sum(injector.next_request().acts for _ in range(1000)) < 600
 
 
 @pytest.mark.parametrize(
@@ -169,7 +173,7 @@ def test_the_same_seed_gives_the_same_run(tracktor: Sandbox, api: httpx.Client) 
             outcome(api)
         runs.append(tracktor.faults_met)
     assert runs[0] == runs[1]
-    assert set(runs[0]) == {kind for kind in Fault if kind is not Fault.STALLED}
+    assert set(runs[0]) == {kind for kind in OF_REQUESTS if kind is not Fault.STALLED}
 
 
 def test_without_faults_all_is_well_again(tracktor: Sandbox, api: httpx.Client) -> None:

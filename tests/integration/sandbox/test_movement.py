@@ -213,7 +213,7 @@ def test_stopping_the_sandbox_stops_the_movement() -> None:
         with pytest.raises(RuntimeError, match="move already"):
             tracktor.move()
     assert (before, moving.under_way) == (True, False)
-    assert (moving.done, moving.steps_left) == (False, moving.steps)
+    assert moving.progress() == {"steps": 9, "steps_left": 9, "done": False}
     with pytest.raises(RuntimeError, match="start it"):
         tracktor.move()
 

@@ -85,8 +85,8 @@ def test_without_read_all_orders_there_are_60_days(tracktor: Sandbox, api: Api) 
 
 def test_tags_and_cancellations_can_be_set(tracktor: Sandbox, api: Api) -> None:
     tagged, cancelled = tracktor.shop.order_ids[:2]
-    tracktor.shopify.tag(tagged, "vip")
-    tracktor.shopify.cancel(cancelled)
+    tracktor.shopify.describe(tagged, tags=["vip"])
+    tracktor.shopify.describe(cancelled, cancelled=True)
     assert [node["legacyResourceId"] for node in api.orders(search="tag:VIP")["nodes"]] == [
         str(tagged)
     ]
