@@ -6,6 +6,7 @@ package and one saved block more, and what is wanted here is a stream that is ne
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import partial
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator
@@ -21,7 +22,7 @@ from prefect_tracktor.sources.desired_rows import (
     StatusColumn,
     desired_rows,
 )
-from prefect_tracktor.sources.table_file import Cell, Row, Text, column_positions
+from prefect_tracktor.sources.table_file import Row, Text, column_positions
 from prefect_tracktor.statuses.desired import DesiredRow
 from prefect_tracktor.storage.database import said_without_secrets
 from prefect_tracktor.text import refuse_masked
@@ -165,11 +166,8 @@ class StatusQuery(Block):
                     raise InvalidInput("the query of the StatusQuery gives no rows; use a SELECT")
                 indices = self._indices(list(result.keys()))
                 for number, values in enumerate(result, start=1):
-                    place = f"row {number} of the query"
-                    yield {
-                        column: Cell(f"{place}, column {column}", _plain(values[index]))
-                        for column, index in indices.items()
-                    }
+                    plain = {name: _plain(values[index]) for name, index in indices.items()}
+                    yield Row(plain, partial(_place, number))
                 # nothing is committed: leaving the block rolls back
         except (SQLAlchemyError, OSError) as error:
             said = said_without_secrets(error, self.url.get_secret_value(), ours=self.query)
@@ -214,6 +212,10 @@ def _index(column: str, names: list[str]) -> int:
         f"the query of the StatusQuery gives {len(positions)} columns {column!r} among"
         f" {', '.join(map(repr, names))}; name one so with AS, or set the column of the StatusQuery"
     )
+
+
+def _place(number: int, _column: str) -> str:
+    return f"row {number} of the query"
 
 
 def _plain(value: object) -> object:
