@@ -2,7 +2,6 @@
 
 import argparse
 import datetime as dt
-import json
 import os
 import shlex
 import signal
@@ -24,6 +23,7 @@ from prefect_tracktor.sandbox import (
     MailServer,
     Movement,
     ResponseFormat,
+    RunningSandbox,
     Sandbox,
     Shop,
 )
@@ -69,12 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             shop.write_orders_csv(options.csv)
         if movement is not None:
             tracktor.move(movement)
+        where = _whereabouts(tracktor, mail)
         if options.env_file:
-            _write_variables(options.env_file, _variables(tracktor, mail, options))
+            _write_variables(options.env_file, _variables(where, options))
         if options.json:
-            print(json.dumps(_whereabouts(tracktor, mail)), flush=True)
+            print(where.to_json(), flush=True)
         else:
-            _introduce(tracktor, mail, options)
+            _introduce(where, shop, options)
         stop.wait()
     return 0
 
@@ -147,22 +148,20 @@ def _movement(options: argparse.Namespace, shop: Shop) -> Movement | None:
     return movement
 
 
-def _whereabouts(tracktor: Sandbox, mail: MailServer) -> dict[str, Any]:
-    """The fields of a `RunningSandbox`."""
-    ids = tracktor.shop.order_ids
-    return {
-        "base_url": tracktor.base_url,
-        "uuid": tracktor.uuid,
-        "api_key": tracktor.api_key,
-        "shopify_url": tracktor.shopify_url,
-        "shopify_client_id": tracktor.shopify_client_id,
-        "shopify_client_secret": tracktor.shopify_client_secret,
-        "shopify_access_token": tracktor.shopify_access_token,
-        "smtp_host": mail.host,
-        "smtp_port": mail.port,
-        "about_url": f"{tracktor.shopify_url}/_sandbox",
-        "order_ids": [ids.start, ids.stop, ids.step],
-    }
+def _whereabouts(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
+    return RunningSandbox(
+        base_url=tracktor.base_url,
+        uuid=tracktor.uuid,
+        api_key=tracktor.api_key,
+        shopify_url=tracktor.shopify_url,
+        shopify_client_id=tracktor.shopify_client_id,
+        shopify_client_secret=tracktor.shopify_client_secret,
+        shopify_access_token=tracktor.shopify_access_token,
+        smtp_host=mail.host,
+        smtp_port=mail.port,
+        about_url=f"{tracktor.shopify_url}/_sandbox",
+        order_ids=tracktor.shop.order_ids,
+    )
 
 
 def _write_variables(path: Path, variables: dict[str, str]) -> None:
@@ -174,45 +173,44 @@ def _write_variables(path: Path, variables: dict[str, str]) -> None:
     unfinished.replace(path)
 
 
-def _introduce(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace) -> None:
-    shop = tracktor.shop
+def _introduce(running: RunningSandbox, shop: Shop, options: argparse.Namespace) -> None:
     example = next(iter(shop.customers_to_write_to()), next(iter(shop.order_ids), "none"))
     print(f"A Tracktor sandbox with a shop of {len(shop.order_ids):,} orders (seed {options.seed})")
     for name, value in {
-        "base_url": tracktor.base_url,
-        "uuid": tracktor.uuid,
-        "api_key": tracktor.api_key,
-        "shopify": f"{tracktor.shopify_url} (as base_url; any shop)",
-        "client_id": tracktor.shopify_client_id,
-        "client_secret": tracktor.shopify_client_secret,
-        "access_token": f"{tracktor.shopify_access_token} (instead of these two)",
+        "base_url": running.base_url,
+        "uuid": running.uuid,
+        "api_key": running.api_key,
+        "shopify": f"{running.shopify_url} (as base_url; any shop)",
+        "client_id": running.shopify_client_id,
+        "client_secret": running.shopify_client_secret,
+        "access_token": f"{running.shopify_access_token} (instead of these two)",
         "the present": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (--today moves it)"),
-        "smtp server": f"{mail.host}:{mail.port} (no login, no TLS)",
+        "smtp server": f"{running.smtp_host}:{running.smtp_port} (no login, no TLS)",
         "mailbox": options.mailbox or "in memory",
         "orders export": options.csv or "none (--csv FILE writes one)",
         "example order": example,
-        "to look inside": f"{tracktor.shopify_url}/_sandbox/state and .../messages",
+        "to look inside": f"{running.about_url}/state and .../messages",
     }.items():
         print(f"  {name:<15}{value}")
     print("To rehearse with it, in another shell:")
-    for name, value in _variables(tracktor, mail, options).items():
+    for name, value in _variables(running, options).items():
         print(f"  export {name}={value}")
     print("Serving until Ctrl-C.", flush=True)
 
 
-def _variables(tracktor: Sandbox, mail: MailServer, options: argparse.Namespace) -> dict[str, str]:
+def _variables(running: RunningSandbox, options: argparse.Namespace) -> dict[str, str]:
     """What blocks and deployments are made from, as a shell takes it."""
     variables = {
-        "TRACKTOR_UUID": tracktor.uuid,
-        "TRACKTOR_API_KEY": tracktor.api_key,
-        "TRACKTOR_BASE_URL": tracktor.base_url,
-        "SMTP_HOST": mail.host,
-        "SMTP_PORT": str(mail.port),
+        "TRACKTOR_UUID": running.uuid,
+        "TRACKTOR_API_KEY": running.api_key,
+        "TRACKTOR_BASE_URL": running.base_url,
+        "SMTP_HOST": running.smtp_host,
+        "SMTP_PORT": str(running.smtp_port),
         "SMTP_SECURITY": "none",
         "SHOPIFY_SHOP": "sandbox-shop",
-        "SHOPIFY_CLIENT_ID": tracktor.shopify_client_id,
-        "SHOPIFY_CLIENT_SECRET": tracktor.shopify_client_secret,
-        "SHOPIFY_BASE_URL": tracktor.shopify_url,
+        "SHOPIFY_CLIENT_ID": running.shopify_client_id,
+        "SHOPIFY_CLIENT_SECRET": running.shopify_client_secret,
+        "SHOPIFY_BASE_URL": running.shopify_url,
         "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
     }
     if options.csv:

@@ -8,7 +8,9 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 
 class BackgroundServer(ABC):
-    """A server that runs in a background thread with an event loop of its own."""
+    """A server on loopback that runs in a background thread with an event loop of its own."""
+
+    host = "127.0.0.1"
 
     def __init__(self) -> None:
         self._portal: BlockingPortal | None = None

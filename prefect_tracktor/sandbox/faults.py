@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -44,7 +44,6 @@ class Faults(BaseModel):
         latency_seconds: How long each answer takes.
         latency_jitter_seconds: How much longer it may take.
         too_many_requests: Probability of a 429 with `Retry-After`.
-        retry_after: Whether that header holds seconds or a date.
         retry_after_seconds: How long it asks to wait.
         server_error: Probability of 500, 502, 503 or 504, as JSON or as a web page.
         dropped: Probability of a connection that is reset without an answer.
@@ -75,7 +74,6 @@ class Faults(BaseModel):
     latency_seconds: float = Field(default=0.0, ge=0)
     latency_jitter_seconds: float = Field(default=0.0, ge=0)
     too_many_requests: float = Field(default=0.0, ge=0, le=1)
-    retry_after: Literal["seconds", "date"] = "seconds"
     retry_after_seconds: int = Field(default=1, ge=0)
     server_error: float = Field(default=0.0, ge=0, le=1)
     dropped: float = Field(default=0.0, ge=0, le=1)

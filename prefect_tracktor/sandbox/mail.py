@@ -29,11 +29,8 @@ class MailFaults(BaseModel):
         deferrals: How many times.
         sender_refused: Whether every sender is refused (550).
         drop_every: At each n-th message the connection is closed before anything of it is taken.
-        drop_in_data: At each n-th message the connection is closed after its text has come; the
-            message is not kept.
         drop_after_data: At each n-th message the connection is closed instead of the confirmation;
             the message is kept.
-        silent: Connections are accepted, and never answered.
         delay_seconds: How long each message takes.
 
     Example:
@@ -48,9 +45,7 @@ class MailFaults(BaseModel):
     deferrals: int = Field(default=1, ge=1)
     sender_refused: bool = False
     drop_every: int | None = Field(default=None, ge=1)
-    drop_in_data: int | None = Field(default=None, ge=1)
     drop_after_data: int | None = Field(default=None, ge=1)
-    silent: bool = False
     delay_seconds: float = Field(default=0.0, ge=0)
 
 
@@ -82,7 +77,6 @@ class MailServer(BackgroundServer):
     """An SMTP server on loopback that keeps what it receives.
 
     Args:
-        host: Where to listen.
         port: The port; 0 takes a free one.
         faults: What goes wrong on purpose; can be replaced at any time.
         keep_in: A folder in which every message is also written to a file.
@@ -103,7 +97,6 @@ class MailServer(BackgroundServer):
     def __init__(
         self,
         *,
-        host: str = "127.0.0.1",
         port: int = 0,
         faults: MailFaults | None = None,
         keep_in: Path | None = None,
@@ -112,7 +105,6 @@ class MailServer(BackgroundServer):
         tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
-        self.host = host
         self.port = port
         self.faults = faults or MailFaults()
         self.keep_in = keep_in
@@ -120,7 +112,7 @@ class MailServer(BackgroundServer):
         self._starttls = starttls
         self._tls = tls
         self._messages: list[ReceivedMessage] = []
-        self._connections: WeakSet[SMTP | _Silence] = WeakSet()
+        self._connections: WeakSet[SMTP] = WeakSet()
 
     @property
     def messages(self) -> list[ReceivedMessage]:
@@ -144,23 +136,19 @@ class MailServer(BackgroundServer):
         loop = asyncio.get_running_loop()
         handler = _Handler(self)
 
-        def connection() -> asyncio.Protocol:
-            connection = (
-                _Silence()
-                if self.faults.silent
-                else SMTP(
-                    handler,
-                    hostname=_NAME,
-                    ident="sandbox",
-                    enable_SMTPUTF8=True,
-                    tls_context=self._starttls,
-                    auth_require_tls=self._starttls is not None,
-                    authenticator=handler.authenticate,
-                    loop=loop,
-                )
+        def connection() -> SMTP:
+            smtp = SMTP(
+                handler,
+                hostname=_NAME,
+                ident="sandbox",
+                enable_SMTPUTF8=True,
+                tls_context=self._starttls,
+                auth_require_tls=self._starttls is not None,
+                authenticator=handler.authenticate,
+                loop=loop,
             )
-            self._connections.add(connection)
-            return connection
+            self._connections.add(smtp)
+            return smtp
 
         server = await loop.create_server(connection, self.host, self.port, ssl=self._tls)
         self.port = server.sockets[0].getsockname()[1]
@@ -168,20 +156,11 @@ class MailServer(BackgroundServer):
             yield
         finally:
             server.close()
-            for opened in list(self._connections):
-                _abort(opened)
+            for smtp in list(self._connections):
+                _abort(smtp)
             # let the connections notice that they are lost
             await asyncio.sleep(0)
             await server.wait_closed()
-
-
-class _Silence(asyncio.Protocol):
-    """Takes a connection and says nothing."""
-
-    transport: asyncio.BaseTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
 
 
 class _Handler:
@@ -252,8 +231,6 @@ class _Handler:
         number = self._arrived
         if faults.delay_seconds:
             await asyncio.sleep(faults.delay_seconds)
-        if _is_nth(number, faults.drop_in_data):
-            await _hang_up(smtp)
         raw = envelope.original_content or b""
         self._server.keep(ReceivedMessage(envelope.mail_from or "", tuple(envelope.rcpt_tos), raw))
         if _is_nth(number, faults.drop_after_data):
@@ -265,9 +242,9 @@ def _is_nth(number: int, every: int | None) -> bool:
     return every is not None and number % every == 0
 
 
-def _abort(connection: SMTP | _Silence) -> None:
-    if isinstance(connection.transport, asyncio.WriteTransport):
-        connection.transport.abort()
+def _abort(smtp: SMTP) -> None:
+    if isinstance(smtp.transport, asyncio.WriteTransport):
+        smtp.transport.abort()
 
 
 async def _hang_up(smtp: SMTP) -> None:

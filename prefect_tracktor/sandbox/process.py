@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 _START_SECONDS = 60
 _STOP_SECONDS = 10
@@ -48,6 +49,17 @@ class RunningSandbox:
     smtp_port: int
     about_url: str
     order_ids: range
+
+    def to_json(self) -> str:
+        """Write it as one line, for another process."""
+        ids = self.order_ids
+        return json.dumps(vars(self) | {"order_ids": (ids.start, ids.stop, ids.step)})
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Read what another process wrote."""
+        fields = json.loads(line)
+        return cls(**fields | {"order_ids": range(*fields["order_ids"])})
 
 
 @contextmanager
@@ -100,5 +112,4 @@ def _where_it_serves(process: subprocess.Popen[str]) -> RunningSandbox:
         too_long.cancel()
     if not line:
         raise RuntimeError("the sandbox did not start; it says why on the standard error")
-    fields = json.loads(line)
-    return RunningSandbox(**fields | {"order_ids": range(*fields["order_ids"])})
+    return RunningSandbox.from_json(line)

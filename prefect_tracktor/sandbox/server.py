@@ -1,12 +1,9 @@
 """A Tracktor on loopback, and the slice of Shopify beside it, over real HTTP; with faults."""
 
 import asyncio
-import datetime as dt
-import ssl
 from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from email.utils import format_datetime
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Self
@@ -57,9 +54,7 @@ class Sandbox(BackgroundServer):
         shopify: How the slice of Shopify behaves.
         mail: A mail server whose messages can be read at `/_sandbox/messages`.
         uuid: The account's uuid, for several accounts beside each other.
-        host: Where to listen.
         port: The port; 0 takes a free one.
-        ssl_context: Speaks HTTPS with this context.
 
     Attributes:
         shop: What it answers about.
@@ -92,19 +87,15 @@ class Sandbox(BackgroundServer):
         shopify: ShopifyRules | None = None,
         mail: MailServer | None = None,
         uuid: str = UUID,
-        host: str = "127.0.0.1",
         port: int = 0,
-        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
         self.uuid = uuid
         self.shop = shop or Shop()
         self.shopify = Shopify(self.shop, shopify or ShopifyRules())
         self.answers = answers or ResponseFormat()
-        self.host = host
         self.port = port
         self._mail = mail
-        self._ssl_context = ssl_context
         self._injector = FaultInjector(faults or Faults())
         self._calls: deque[tuple[str, str]] = deque(maxlen=_CALLS_KEPT)
         self._faults_met: Counter[str] = Counter()
@@ -121,8 +112,7 @@ class Sandbox(BackgroundServer):
     @property
     def shopify_url(self) -> str:
         """The address to give as `base_url` of `ShopifyCredentials`."""
-        scheme = "https" if self._ssl_context else "http"
-        return f"{scheme}://{self.host}:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     @property
     def faults(self) -> Faults:
@@ -168,9 +158,6 @@ class Sandbox(BackgroundServer):
 
     def move(self, movement: Movement | None = None) -> Moving:
         """Set the shop's parcels moving, in the background, until they arrive or this stops.
-
-        Another process does the same with a POST of the movement's fields to `/_sandbox/movement`,
-        and asks `/_sandbox/state` how far it is.
 
         Args:
             movement: Which parcels, how fast, and what they meet; by default all that can move.
@@ -218,7 +205,7 @@ class Sandbox(BackgroundServer):
 
         try:
             await runner.setup()
-            site = web.TCPSite(runner, self.host, self.port, ssl_context=self._ssl_context)
+            site = web.TCPSite(runner, self.host, self.port)
             await site.start()
             self.port = runner.addresses[0][1]
             self.shop.add_listener(tell)
@@ -235,7 +222,6 @@ class Sandbox(BackgroundServer):
         return [
             web.get("/_sandbox/messages", self._show_messages),
             web.get("/_sandbox/state", self._show_state),
-            web.post("/_sandbox/movement", self._set_moving),
             web.post("/admin/oauth/access_token", self.shopify.grant),
             web.post(
                 r"/admin/api/{version:\d{4}-\d{2}|unstable}/graphql.json", self.shopify.graphql
@@ -354,15 +340,6 @@ class Sandbox(BackgroundServer):
         }
         return reply(state)
 
-    async def _set_moving(self, request: web.Request) -> web.Response:
-        """Begin a movement, for a test in another process that had to create webhooks first."""
-        try:
-            movement = Movement.model_validate_json(await request.read() or b"{}")
-            moving = await asyncio.to_thread(self.move, movement)
-        except (ValueError, UnknownId, RuntimeError) as problem:
-            raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)) from None
-        return reply(moving.progress(), HTTPStatus.ACCEPTED)
-
 
 def _id_in(request: web.Request) -> int:
     return int(request.match_info["id"])
@@ -412,7 +389,7 @@ async def _misbehave(
     match injected.kind:
         case Fault.TOO_MANY_REQUESTS:
             refused = reply({"errors": "too many requests"}, HTTPStatus.TOO_MANY_REQUESTS)
-            refused.headers["Retry-After"] = _retry_after(faults)
+            refused.headers["Retry-After"] = str(faults.retry_after_seconds)
             return refused
         case Fault.SERVER_ERROR:
             return _server_error(injected)
@@ -456,13 +433,6 @@ def _body_of(response: web.Response) -> bytes:
 def _first_half(response: web.Response) -> bytes:
     body = _body_of(response)
     return body[: len(body) // 2] or b"{"
-
-
-def _retry_after(faults: Faults) -> str:
-    if faults.retry_after == "seconds":
-        return str(faults.retry_after_seconds)
-    date = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=faults.retry_after_seconds)
-    return format_datetime(date, usegmt=True)
 
 
 def _server_error(injected: InjectedFault) -> web.Response:

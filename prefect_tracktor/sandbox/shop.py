@@ -6,6 +6,7 @@ are kept. So a shop of a million orders starts at once.
 
 import csv
 import datetime as dt
+import itertools
 import threading
 from collections.abc import Callable
 from copy import deepcopy
@@ -166,7 +167,7 @@ class Shop:
         self._changed: dict[int, dict[str, Any]] = {}
         self._revisions: dict[int, int] = {}
         self._webhooks: dict[int, dict[str, Any]] = {}
-        self._next_webhook_id = 1
+        self._webhook_ids = itertools.count(1)
         self._status_changes: list[StatusChange] = []
         self._tracking_events: list[TrackingEvent] = []
         self._listeners: list[Listener] = []
@@ -185,26 +186,22 @@ class Shop:
     @property
     def webhooks(self) -> list[dict[str, Any]]:
         """The webhooks that were created and not deleted, each with `id`, `topic`, `address`."""
-        with self._lock:
-            return deepcopy(list(self._webhooks.values()))
+        return [dict(webhook) for webhook in list(self._webhooks.values())]
 
     @property
     def status_changes(self) -> list[StatusChange]:
         """What status updates really changed, oldest first."""
-        with self._lock:
-            return list(self._status_changes)
+        return list(self._status_changes)
 
     @property
     def arrivals(self) -> list[TrackingEvent]:
         """Each time that a parcel was delivered, oldest first; not as the shop was made up."""
-        with self._lock:
-            return [event for event in self._tracking_events if event.status == _DELIVERED]
+        return [event for event in list(self._tracking_events) if event.status == _DELIVERED]
 
     @property
     def exceptions(self) -> list[TrackingEvent]:
         """Each time that a parcel ran into an exception, also those that ended, oldest first."""
-        with self._lock:
-            return [event for event in self._tracking_events if event.status != _DELIVERED]
+        return [event for event in list(self._tracking_events) if event.status != _DELIVERED]
 
     def order(self, order_id: int) -> dict[str, Any]:
         """An order with its parcels, as the API shows it.
@@ -304,7 +301,10 @@ class Shop:
             parcel = _parcel_in(order, fulfillment_id)
             if if_automatic and not order["automatic_carrier_updates"]:
                 return parcel
-            self._set_exception(order, parcel, exception_status)
+            if exception_status is not None:
+                if exception_status and exception_status != parcel["exception_status"]:
+                    self._note(order, parcel, exception_status)
+                parcel["exception_status"] = exception_status or None
             moved = self._move(order, [parcel], step)
             summarise(order)
             self._keep(order)
@@ -321,27 +321,23 @@ class Shop:
             raise RefusedValue("topic", "is not a topic")
         if not address.startswith(("http://", "https://")):
             raise RefusedValue("address", "is not an HTTP address")
-        with self._lock:
-            webhook = {"id": self._next_webhook_id, "topic": topic, "address": address}
-            self._webhooks[self._next_webhook_id] = webhook
-            self._next_webhook_id += 1
+        webhook_id = next(self._webhook_ids)
+        webhook = {"id": webhook_id, "topic": topic, "address": address}
+        self._webhooks[webhook_id] = webhook
         return dict(webhook)
 
     def delete_webhook(self, webhook_id: int) -> None:
         """Delete a webhook."""
-        with self._lock:
-            if self._webhooks.pop(webhook_id, None) is None:
-                raise UnknownId(f"no webhook with the id {webhook_id}")
+        if self._webhooks.pop(webhook_id, None) is None:
+            raise UnknownId(f"no webhook with the id {webhook_id}")
 
     def add_listener(self, listener: Listener) -> None:
         """Add a function that is called when an order's status changes."""
-        with self._lock:
-            self._listeners.append(listener)
+        self._listeners.append(listener)
 
     def remove_listener(self, listener: Listener) -> None:
         """Remove a listener."""
-        with self._lock:
-            self._listeners.remove(listener)
+        self._listeners.remove(listener)
 
     def write_orders_csv(self, path: str | Path) -> None:
         """Write an orders export as Shopify's admin makes it: one row per line item."""
@@ -382,15 +378,6 @@ class Shop:
             StatusChange(order["order_id"], ", ".join(dict.fromkeys(old)) or None, new)
         )
         return ChangedOrder(order, moved, step["key"])
-
-    def _set_exception(
-        self, order: dict[str, Any], parcel: dict[str, Any], status: str | None
-    ) -> None:
-        if status is None:
-            return
-        if status and status != parcel["exception_status"]:
-            self._note(order, parcel, status)
-        parcel["exception_status"] = status or None
 
     def _note(self, order: dict[str, Any], parcel: dict[str, Any], status: str) -> None:
         self._tracking_events.append(

@@ -28,7 +28,6 @@ __all__ = [
     "ShopifyOrders",
     "StatusFile",
     "StatusQuery",
-    "StatusSource",
     "chunked",
     "iter_desired",
     "iter_orders",
@@ -63,18 +62,11 @@ class OrderSource(Protocol):
         ...
 
 
-@runtime_checkable
-class StatusSource(Protocol):
-    """Anything that can say what orders ought to show, such as a `StatusFile`."""
-
-    def desired(self) -> Iterator[DesiredRow]:
-        """The desired statuses, each with its place."""
-        ...
-
-
-def iter_desired(desired: Sequence[DesiredStatus] | StatusSource) -> Iterator[DesiredRow]:
+def iter_desired(
+    desired: Sequence[DesiredStatus] | StatusFile | StatusQuery,
+) -> Iterator[DesiredRow]:
     """Name the desired statuses of a list or of a source, each with its place."""
-    if isinstance(desired, StatusSource):
+    if isinstance(desired, StatusFile | StatusQuery):
         return desired.desired()
     return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
 

@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from itertools import pairwise
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -223,27 +222,3 @@ def test_a_stopped_movement_can_be_followed_by_another() -> None:
         tracktor.move(Movement(speed=1)).stop()
         assert tracktor.move(Movement(speed=AT_ONCE, exception_rate=0)).wait()
         assert len(tracktor.shop.arrivals) == 3
-
-
-def test_another_process_can_begin_a_movement_and_ask_how_far_it_is() -> None:
-    with Sandbox(ready_shop(5)) as tracktor:
-        about = f"http://{tracktor.host}:{tracktor.port}/_sandbox"
-        assert httpx.get(f"{about}/state").json()["movement"] is None
-        begun = httpx.post(f"{about}/movement", json={"speed": 1, "exception_rate": 0})
-        assert begun.status_code == 202
-        state = httpx.get(f"{about}/state").json()
-        assert state["movement"] == {"steps": 15, "steps_left": 15, "done": False}
-        assert state["arrivals"] == state["exceptions"] == []
-
-
-@pytest.mark.parametrize(
-    ("body", "error"),
-    [(b'{"speed": 0}', "speed"), (b'{"parcels": 6}', "only 5 can move"), (b"[", "JSON")],
-)
-def test_a_movement_that_cannot_be_is_refused_over_http(body: bytes, error: str) -> None:
-    with Sandbox(ready_shop(5)) as tracktor:
-        about = f"http://{tracktor.host}:{tracktor.port}/_sandbox"
-        refused = httpx.post(f"{about}/movement", content=body)
-        assert refused.status_code == 422
-        assert error in refused.json()["errors"]
-        assert httpx.get(f"{about}/movement").status_code == 405
