@@ -2,7 +2,9 @@
 
 import argparse
 import datetime as dt
+import inspect
 import os
+import re
 import shlex
 import signal
 import sys
@@ -17,7 +19,6 @@ from pydantic import BaseModel
 from prefect_tracktor.client import checked_uuid
 from prefect_tracktor.sandbox import (
     UUID,
-    Fault,
     Faults,
     MailFaults,
     MailServer,
@@ -27,6 +28,8 @@ from prefect_tracktor.sandbox import (
     Sandbox,
     Shop,
 )
+
+_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,16 +122,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_fields(group: Any, model: type[BaseModel], *, without: Sequence[str] = ()) -> None:
-    """An option for each field of a model, but for its seed, which is that of all."""
+    """An option for each field of a model, as its docstring describes it; all share one seed."""
+    means = dict(_ATTRIBUTE.findall(inspect.getdoc(model) or ""))
     for name, field in model.model_fields.items():
-        if name in {"seed", *without}:
-            continue
-        option = {"dest": name, "default": argparse.SUPPRESS}
-        if field.annotation is bool:
-            group.add_argument(f"--{name.replace('_', '-')}", action="store_true", **option)
-        else:
-            means = "its probability" if name in set(Fault) else f"({field.default})"
-            group.add_argument(f"--{name.replace('_', '-')}", help=means, metavar="…", **option)
+        if name not in {"seed", *without}:
+            kind = {"action": "store_true"} if field.annotation is bool else {"metavar": "N"}
+            group.add_argument(
+                f"--{name.replace('_', '-')}",
+                dest=name,
+                default=argparse.SUPPRESS,
+                help=means.get(name),
+                **kind,
+            )
 
 
 def _given(options: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:

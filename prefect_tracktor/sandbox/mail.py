@@ -184,12 +184,7 @@ class _Handler:
         return AuthResult(success=given == right, handled=False)
 
     async def handle_MAIL(  # noqa: N802  # aiosmtpd finds its hooks by these names
-        self,
-        smtp: SMTP,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        mail_options: list[str],
+        self, smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self._server.login is not None and not session.authenticated:
             return "530 5.7.0 Authentication required"
@@ -199,16 +194,11 @@ class _Handler:
         if _is_nth(self._begun, self._server.faults.drop_every):
             await _hang_up(smtp)
         envelope.mail_from = address
-        envelope.mail_options.extend(mail_options)
+        envelope.mail_options.extend(options)
         return "250 2.1.0 OK"
 
-    async def handle_RCPT(  # noqa: N802  # see above
-        self,
-        smtp: SMTP,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        rcpt_options: list[str],
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd finds its hooks by these names
+        self, smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         del smtp, session
         faults, folded = self._server.faults, address.casefold()
@@ -219,7 +209,7 @@ class _Handler:
             if self._deferrals[folded] <= faults.deferrals:
                 return "451 4.7.1 Try again later"
         envelope.rcpt_tos.append(address)
-        envelope.rcpt_options.extend(rcpt_options)
+        envelope.rcpt_options.extend(options)
         return "250 2.1.5 OK"
 
     async def handle_DATA(  # noqa: N802  # see above

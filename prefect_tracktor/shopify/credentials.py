@@ -175,16 +175,6 @@ class ShopifyCredentials(Block):
             AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
                 missing.
             TracktorError: Shopify cannot be reached, or answers otherwise than expected.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     ShopifyCredentials(
-            ...         shop="sandbox-shop", access_token="wrong", base_url=tracktor.shopify_url
-            ...     ).verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.AuthenticationError: POST api/2026-10/graphql.json: Shopify ...
         """
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:

@@ -37,7 +37,7 @@ _SURELY = 0.6
 _OF_FILES = re.compile(
     r"ascii|utf-(8|8-sig|(16|32)(-[bl]e)?)|iso8859-\d+|mac-.+|koi8-.|tis-620|ptcp154|kz1048"
     r"|cp(437|720|737|775|85\d|86\d|874|932|949|950|1006|1125|125\d)"
-    r"|gb.+|big5.*|euc_.+|shift_jis.*|johab"
+    r"|iso2022_.+|gb.+|big5.*|euc_.+|shift_jis.*|johab"
 )
 
 

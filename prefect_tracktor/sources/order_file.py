@@ -119,18 +119,10 @@ class OrderFile(TableFile):
         )
 
     def verify(self) -> None:
-        r"""Read the file up to the first order, to see that it can be read.
+        """Read the file up to the first order, to see that it can be read.
 
         Raises:
             InvalidInput: It cannot be read for sure; the message says what to do.
-
-        Example:
-            >>> import fsspec
-            >>> fsspec.filesystem("memory").pipe("/names.csv", b"Name,Item\n#1,Mug")
-            >>> OrderFile(path="memory://names.csv").verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.InvalidInput: names.csv, line 1: no column 'Id'; name one of ...
         """
         next(self.find_orders(), None)
 

@@ -240,18 +240,6 @@ class ShopifyOrders(Block):
             AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
                 missing.
             TracktorError: Anything else that went wrong.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     ShopifyOrders(
-            ...         credentials=ShopifyCredentials(
-            ...             shop="sandbox-shop", access_token="wrong", base_url=tracktor.shopify_url
-            ...         )
-            ...     ).verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.AuthenticationError: POST api/2026-10/graphql.json: Shopify ...
         """
         shop = self.credentials
         briefly = shop.model_copy(update={"limits": shop.limits.for_a_check})

@@ -80,17 +80,9 @@ class StatusFile(TableFile):
         )
 
     def verify(self) -> None:
-        r"""Read the header and the first row, to see that the file can be read.
+        """Read the header and the first row, to see that the file can be read.
 
         Raises:
             InvalidInput: It cannot be read for sure; the message says what to do.
-
-        Example:
-            >>> import fsspec
-            >>> fsspec.filesystem("memory").pipe("/plan.csv", b"order_id,status\n#1,Sewing\n")
-            >>> StatusFile(path="memory://plan.csv").verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.InvalidInput: plan.csv, line 2, column order_id: digits ...
         """
         next(self.desired(), None)

@@ -143,12 +143,6 @@ class StatusQuery(Block):
         Raises:
             InvalidInput: It cannot be read for sure; the message says what to do, and holds no
                 secret.
-
-        Example:
-            >>> StatusQuery(url="sqlite://", query="SELECT 5001 AS id").verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.InvalidInput: the query of the StatusQuery gives 0 columns ...
         """
         # closed here, not when an error that still knows them is forgotten
         with closing(self._rows()) as rows:

@@ -33,16 +33,12 @@ _UNPACK = "unpack it, or pack it as .zip or .gz"
 _EXPORT = "export it as CSV"
 _OTHER_KINDS = {
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", _AS_CSV),
-    b"\x09\x08\x10\x00": ("an old Excel workbook (.xls)", _AS_CSV),
     b"{\\rtf": ("a text document (.rtf)", _AS_CSV),
     b"%PDF": ("a PDF document", _EXPORT),
     b"PAR1": ("a Parquet file", _EXPORT),
-    b"ARROW1": ("an Arrow file", _EXPORT),
     b"SQLite format 3": ("an SQLite database", f"{_EXPORT}, or use a StatusQuery for statuses"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
     b"Rar!": ("a RAR archive", _UNPACK),
-    b"\x1f\x9d": ("compressed with compress (.Z)", _UNPACK),
-    b"\x04\x22\x4d\x18": ("compressed with LZ4", _UNPACK),
     b"PK": ("a part of a split or damaged zip archive", "download it again as one file"),
 }
 # the members by which the zip archives of office programs are known
