@@ -1,11 +1,12 @@
 """The slice of Shopify that finds orders: token grant, GraphQL, paging, throttle; over a shop."""
 
-import base64
 import datetime as dt
+import re
 import secrets
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from http import HTTPStatus
 from itertools import islice
 from typing import Any
@@ -27,7 +28,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import from_json, to_json
+from pydantic_core import from_json
 
 from prefect_tracktor.models import ShipmentStatus
 from prefect_tracktor.sandbox.replies import Refusal, reply
@@ -38,6 +39,8 @@ CLIENT_ID = "sandbox-client-id"
 CLIENT_SECRET = "sandbox-client-secret"  # noqa: S105  # it opens nothing but the sandbox
 ACCESS_TOKEN = "sandbox-access-token"  # noqa: S105  # ditto
 
+# the last order's id, and how many results there were so far
+_CURSOR = re.compile(r"(\d+)\.(\d+)", re.ASCII)
 _SINGLE_QUERY_POINTS = 1000
 _LARGEST_PAGE = 250
 _WITHOUT_READ_ALL_ORDERS = dt.timedelta(days=60)
@@ -218,11 +221,18 @@ class Shopify:
             self.throttled += 1
             throttled = [_error("Throttled", "THROTTLED")]
             return reply({"errors": throttled, "extensions": self._cost(requested)})
-        asked = _Asked(self, debug="shopify-search-query-debug" in request.headers)
-        result = execute_sync(_SCHEMA, document, asked.root, variable_values=variables)
+        told: dict[str, Any] = {}
+        scopes = [{"handle": scope} for scope in sorted(self.rules.scopes)]
+        root = {
+            "orders": partial(self._find, told),
+            "currentAppInstallation": {"accessScopes": scopes},
+        }
+        result = execute_sync(_SCHEMA, document, root, variable_values=variables)
         actual = min(requested, self.rules.points_per_object * _objects_in(result.data))
         self._points -= actual
-        extensions = self._cost(requested, actual) | asked.extensions
+        extensions = self._cost(requested, actual)
+        if "shopify-search-query-debug" in request.headers:
+            extensions |= told
         return reply({**result.formatted, "extensions": extensions})
 
     def _check_token(self, token: str) -> None:
@@ -287,76 +297,52 @@ class Shopify:
             "fulfillments": lambda _info, first=None: parcels[:first],
         }
 
-
-class _Asked:
-    """The resolvers for one query, and what it is told beside the data."""
-
-    def __init__(self, shopify: Shopify, *, debug: bool) -> None:
-        self._shopify = shopify
-        self._debug = debug
-        self.extensions: dict[str, Any] = {}
-
-    @property
-    def root(self) -> dict[str, Any]:
-        scopes = [{"handle": scope} for scope in sorted(self._shopify.rules.scopes)]
-        return {"orders": self._orders, "currentAppInstallation": {"accessScopes": scopes}}
-
-    def _orders(
+    def _find(
         self,
+        extensions: dict[str, Any],
         _info: Any,
         first: int,
         after: str | None = None,
         query: str | None = None,
         **_sorting: str,
     ) -> dict[str, Any]:
-        rules = self._shopify.rules
-        if not rules.scopes & {"read_orders", "write_orders"}:
+        """A page of orders; `extensions` takes what is told beside the data."""
+        if not self.rules.scopes & {"read_orders", "write_orders"}:
             message = "Access denied for orders field. Required access: `read_orders` access scope."
             raise GraphQLError(message, extensions={"code": "ACCESS_DENIED"})
         if not 1 <= first <= _LARGEST_PAGE:
             raise GraphQLError(f"first must be from 1 to {_LARGEST_PAGE}")
-        search = self._search(query or "")
-        last_id, before = _read_cursor(after) if after else (0, 0)
-        shown = max(0, min(first, rules.results_at_most - before))
-        found = list(islice(self._shopify.orders(search, after=last_id), shown + 1))
+        cursor = _CURSOR.fullmatch(after or "0.0")
+        if cursor is None:
+            raise GraphQLError("Invalid cursor for current pagination sort.")
+        last_id, before = map(int, cursor.groups())
+        search = self._search(query or "", extensions)
+        shown = max(0, min(first, self.rules.results_at_most - before))
+        found = list(islice(self.orders(search, after=last_id), shown + 1))
         nodes = [node | {"shippingAddress": self._address(node)} for node in found[:shown]]
-        after = _cursor(nodes[-1], before + shown) if nodes else None
-        more = len(found) > shown and before + shown < rules.results_at_most
-        return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": after}}
+        end = f"{nodes[-1]['legacyResourceId']}.{before + shown}" if nodes else None
+        more = len(found) > shown and before + shown < self.rules.results_at_most
+        return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": end}}
+
+    def _search(self, text: str, extensions: dict[str, Any]) -> Search:
+        self.searches.append(text)
+        try:
+            search = parse_search(text)
+        except MalformedSearch as malformed:
+            raise GraphQLError(f"the search is malformed: {malformed}") from None
+        if search.warnings:
+            entry = {"path": ["orders"], "query": text, "warnings": search.warnings}
+            extensions["search"] = [entry]
+        return search
 
     def _address(self, node: Mapping[str, Any]) -> Callable[..., Any]:
         def address(_info: Any) -> Any:
-            if self._shopify.rules.addresses:
+            if self.rules.addresses:
                 return node["shippingAddress"]
             message = "This app is not approved to access the MailingAddress object."
             raise GraphQLError(message, extensions={"code": "ACCESS_DENIED"})
 
         return address
-
-    def _search(self, text: str) -> Search:
-        self._shopify.searches.append(text)
-        try:
-            search = parse_search(text)
-        except MalformedSearch as malformed:
-            raise GraphQLError(f"the search is malformed: {malformed}") from None
-        if search.warnings and self._debug:
-            entry = {"path": ["orders"], "query": text, "warnings": search.warnings}
-            self.extensions["search"] = [entry]
-        return search
-
-
-def _cursor(last: Mapping[str, Any], results: int) -> str:
-    place = {"last_id": int(last["legacyResourceId"]), "results": results}
-    return base64.b64encode(to_json(place)).decode()
-
-
-def _read_cursor(cursor: str) -> tuple[int, int]:
-    """The last order's id, and how many results there were so far."""
-    try:
-        place = from_json(base64.b64decode(cursor, validate=True))
-        return int(place["last_id"]), int(place["results"])
-    except (ValueError, TypeError, KeyError):
-        raise GraphQLError("Invalid cursor for current pagination sort.") from None
 
 
 def _query(body: bytes) -> tuple[DocumentNode, dict[str, Any]]:

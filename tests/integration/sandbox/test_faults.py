@@ -164,11 +164,3 @@ def test_the_same_seed_gives_the_same_run(tracktor: Sandbox, api: httpx.Client) 
         runs.append(tracktor.faults_met)
     assert runs[0] == runs[1]
     assert set(runs[0]) == {kind for kind in OF_REQUESTS if kind is not Fault.STALLED}
-
-
-def test_without_faults_all_is_well_again(tracktor: Sandbox, api: httpx.Client) -> None:
-    tracktor.faults = Faults.everything(1)
-    for _ in range(10):
-        outcome(api)
-    tracktor.faults = Faults()
-    assert {outcome(api) for _ in range(10)} == {"200"}
