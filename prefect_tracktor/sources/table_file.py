@@ -13,21 +13,17 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from prefect.blocks.core import Block
-from pydantic import Field, Secret, SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import is_order_id, shortened
 from prefect_tracktor.sources.files import opened
 from prefect_tracktor.sources.lines import Lines, checked_encoding, text_of
-from prefect_tracktor.sources.unpacking import tables_in
+from prefect_tracktor.sources.unpacking import FORMATS, tables_in
 
 T = TypeVar("T")
 
-_FORMATS: dict[str, Literal["csv", "jsonl"]] = {
-    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
-}
 _COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
 _DELIMITERS = ",;\t|"
 # what Excel writes and reads before the header
@@ -122,27 +118,17 @@ class TableFile(Block, ABC):
 
     @field_validator("storage_options", mode="before")
     @classmethod
-    def _mapping_as_text(cls, options: object) -> object:
-        """Programs give a mapping, and so do documents that were saved when this was one."""
-        value = options.get_secret_value() if isinstance(options, Secret) else options
-        if not isinstance(value, dict):
-            return options
+    def _is_a_json_object(cls, options: object) -> SecretStr:
+        """Programs may give a mapping."""
+        value = options.get_secret_value() if isinstance(options, SecretStr) else options
         try:
-            return json.dumps(value)
-        except TypeError:
-            raise ValueError("holds what JSON cannot; give text, numbers and the like") from None
-
-    @field_validator("storage_options")
-    @classmethod
-    def _text_is_an_object(cls, options: SecretStr) -> SecretStr:
-        text = options.get_secret_value()
-        try:
-            is_object = not text.strip() or isinstance(json.loads(text), dict)
-        except ValueError:
+            text = json.dumps(value) if isinstance(value, dict) else str(value).strip()
+            is_object = not text or isinstance(json.loads(text), dict)
+        except (TypeError, ValueError):
             is_object = False
         if not is_object:
             raise ValueError('must be a JSON object such as {"key": "..."}, or empty')
-        return SecretStr(text.strip())
+        return SecretStr(text)
 
     def rows(
         self,
@@ -166,12 +152,12 @@ class TableFile(Block, ABC):
             return self.format
         path = PurePosixPath(name.lower())
         suffix = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
-        if suffix not in _FORMATS:
+        if suffix not in FORMATS:
             raise InvalidInput(
                 f"{name}: the suffix {suffix!r} tells neither CSV nor JSON Lines; "
                 f"set `format` of the {type(self).__name__} to csv or jsonl"
             )
-        return _FORMATS[suffix]
+        return FORMATS[suffix]
 
 
 @dataclass

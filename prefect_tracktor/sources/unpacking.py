@@ -9,14 +9,17 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from fsspec.compression import compr  # type: ignore[import-untyped]  # it brings no types
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import shortened
 
-TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json"}
+FORMATS: dict[str, Literal["csv", "jsonl"]] = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+}
 
 _HEAD = 4096
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -170,7 +173,7 @@ def _tables_among(
         if kind := _WORKBOOKS.get(member.filename):
             raise InvalidInput(f"{name}: {kind}; {_AS_CSV}")
     files = [member for member in members if not member.is_dir() and not _is_hidden(member)]
-    tables = [file for file in files if any_suffix or _suffix(file) in TABLE_SUFFIXES]
+    tables = [file for file in files if any_suffix or _suffix(file) in FORMATS]
     if not tables and any(_suffix(file) in _ARCHIVES for file in files):
         raise InvalidInput(f"{name}: {_PACKED_TWICE}")
     if not tables:

@@ -15,7 +15,6 @@ import fsspec  # type: ignore[import-untyped]  # it brings no types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prefect.types import SecretDict
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
@@ -281,8 +280,8 @@ def test_a_path_may_be_an_address(tmp_path: Path) -> None:
 def test_storage_options_reach_the_storage(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text("Id\n5001\n")
     options = {"fo": "/", "target_protocol": "file", "path": str(tmp_path)}
-    # as programs give them, as a form does, and as documents of before hold them
-    for form in (options, json.dumps(options), SecretDict(options)):
+    # as programs give them, and as a form does
+    for form in (options, json.dumps(options)):
         file = OrderFile.model_validate({"path": "dir://orders.csv", "storage_options": form})
         assert list(file.find_orders().order_ids) == [5001]
 
