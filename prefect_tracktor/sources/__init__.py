@@ -13,6 +13,7 @@ from prefect_tracktor.sources.order_file import OrderFile
 from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
+from prefect_tracktor.sources.status_table import StatusTable
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
 from prefect_tracktor.validation import checked_id
 
@@ -63,10 +64,10 @@ class OrderSource(Protocol):
 
 
 def iter_desired(
-    desired: Sequence[DesiredStatus] | StatusFile | StatusQuery,
+    desired: Sequence[DesiredStatus] | StatusTable,
 ) -> Iterator[DesiredRow]:
     """Name the desired statuses of a list or of a source, each with its place."""
-    if isinstance(desired, StatusFile | StatusQuery):
+    if isinstance(desired, StatusTable):
         return desired.desired()
     return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
 

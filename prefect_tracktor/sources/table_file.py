@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from abc import ABC
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache, partial
@@ -137,7 +137,7 @@ class TableFile(Block, ABC):
         *,
         also: Callable[[str], bool] = _no_column,
         besides: Callable[[str], bool] = _no_column,
-    ) -> Iterator[Row]:
+    ) -> Generator[Row, None, None]:
         """Read the table row by row; the columns `besides` have no place, and need not be clear."""
         block = type(self).__name__
         wanted = _Wanted(columns, optional, also, besides)
