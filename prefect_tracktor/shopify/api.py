@@ -94,7 +94,8 @@ class Grant:
     lifetime: timedelta
 
 
-class Reply(NamedTuple, Generic[T]):
+@dataclass(frozen=True)  # generic: see Batch about slots
+class Reply(Generic[T]):
     """What a query gave, and how long to pause before as much may be asked for again."""
 
     data: T
