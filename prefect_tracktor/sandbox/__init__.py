@@ -6,10 +6,9 @@
 try:
     import aiohttp as _aiohttp  # noqa: F401  # asked for here, to say what to install
     import aiosmtpd as _aiosmtpd  # noqa: F401  # ditto
-    import graphql as _graphql  # noqa: F401  # ditto
 except ImportError as missing:
     raise ImportError(
-        f"the sandbox needs {missing.name}: pip install aiohttp aiosmtpd graphql-core",
+        f"the sandbox needs {missing.name}: pip install aiohttp aiosmtpd",
         name=missing.name,
     ) from missing
 

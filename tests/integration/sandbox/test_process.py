@@ -159,7 +159,7 @@ def test_without_the_extra_the_import_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiosmtpd", None)
-    with pytest.raises(ImportError, match="pip install aiohttp aiosmtpd graphql"):
+    with pytest.raises(ImportError, match="pip install aiohttp aiosmtpd"):
         importlib.reload(prefect_tracktor.sandbox)
 
 
