@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", action="store_true", help="prints addresses and keys as JSON, on one line")
     moving = parser.add_argument_group("parcels that move by themselves")
     moving.add_argument("--moving", action="store_true", help="begins at once, by these options:")
-    _add_fields(moving, Movement, without=("order_ids",))
+    _add_fields(moving, Movement)
     faults = parser.add_argument_group("faults on purpose")
     faults.add_argument(
         "--fail-rate", type=float, default=0.0, help="all kinds of requests' faults, such as 0.2"

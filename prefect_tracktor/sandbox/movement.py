@@ -52,7 +52,6 @@ class Movement(BaseModel):
         speed: How many times faster than real carriers: at 3,600 an hour takes a second, and the
             whole movement some three minutes. With `inf` nothing waits.
         parcels: How many parcels move, the oldest orders' first; by default all that can.
-        order_ids: Only the parcels of these orders move; by default those of all orders.
         exception_rate: The probability that a parcel runs into an exception.
         recovery_rate: The probability that it comes out of it and moves on; else it stays there.
 
@@ -67,7 +66,6 @@ class Movement(BaseModel):
     seed: int = 1
     speed: float = Field(default=3600.0, ge=1)
     parcels: int | None = Field(default=None, ge=0)
-    order_ids: tuple[int, ...] | None = None
     exception_rate: float = Field(default=0.1, ge=0, le=1)
     recovery_rate: float = Field(default=0.5, ge=0, le=1)
 
@@ -76,9 +74,8 @@ class Movement(BaseModel):
 
         Raises:
             ValueError: Fewer than `parcels` parcels can move.
-            UnknownId: The shop has no such order.
         """
-        chosen = list(islice(_movable(shop, self.order_ids), self.parcels))
+        chosen = list(islice(_movable(shop), self.parcels))
         if self.parcels is not None and len(chosen) < self.parcels:
             raise ValueError(
                 f"parcels: only {len(chosen)} can move, not {self.parcels}; "
@@ -119,7 +116,6 @@ class Moving:
 
     Raises:
         ValueError: Fewer than `movement.parcels` parcels can move.
-        UnknownId: The shop has no such order.
 
     Example:
         >>> shop = Shop(orders=3, just_ready=3)
@@ -185,9 +181,8 @@ class Moving:
             self._taken += 1
 
 
-def _movable(shop: Shop, order_ids: tuple[int, ...] | None) -> Iterator[dict[str, Any]]:
-    for order_id in shop.order_ids if order_ids is None else dict.fromkeys(order_ids):
-        order = shop.order(order_id)
+def _movable(shop: Shop) -> Iterator[dict[str, Any]]:
+    for order in map(shop.order, shop.order_ids):
         if order["automatic_carrier_updates"]:
             for parcel in order["fulfillments"]:
                 if _ahead(parcel) and not parcel["exception_status"]:

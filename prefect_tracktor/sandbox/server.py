@@ -169,7 +169,6 @@ class Sandbox(BackgroundServer):
         Raises:
             RuntimeError: The sandbox is not running, or another movement has not ended.
             ValueError: Fewer parcels can move than are to.
-            UnknownId: The shop has no such order.
 
         Example:
             >>> with Sandbox(Shop(orders=3, just_ready=3)) as tracktor:
