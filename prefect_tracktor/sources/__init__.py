@@ -14,7 +14,7 @@ from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
 from prefect_tracktor.sources.status_table import StatusTable
-from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
+from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, desired_rows_of
 from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
@@ -63,13 +63,11 @@ class OrderSource(Protocol):
         ...
 
 
-def iter_desired(
-    desired: Sequence[DesiredStatus] | StatusTable,
-) -> Iterator[DesiredRow]:
+def iter_desired(desired: Sequence[DesiredStatus] | StatusTable) -> Iterator[DesiredRow]:
     """Name the desired statuses of a list or of a source, each with its place."""
     if isinstance(desired, StatusTable):
         return desired.desired()
-    return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
+    return desired_rows_of(desired, field="desired")
 
 
 def iter_orders(orders: Sequence[int | FoundOrder] | OrderSource) -> FoundOrders:
