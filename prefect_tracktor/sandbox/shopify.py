@@ -251,21 +251,23 @@ class Shopify:
         if not self.rules.scopes & {"read_orders", "write_orders"}:
             message = "Access denied for orders field. Required access: `read_orders` access scope."
             raise _refusal(message, "ACCESS_DENIED")
-        if "shippingAddress" in query and not self.rules.addresses:
-            message = "This app is not approved to access the MailingAddress object."
-            raise _refusal(message, "ACCESS_DENIED")
         first, cursor = variables["first"], _CURSOR.fullmatch(variables["after"] or "0.0")
         if not 1 <= first <= _LARGEST_PAGE or cursor is None:
             raise _refusal("Invalid page size, or invalid cursor for current pagination sort.")
         last_id, before = map(int, cursor.groups())
         search = self._search(variables["search"], told)
+        if "shippingAddress" in query and not self.rules.addresses:
+            message = "This app is not approved to access the MailingAddress object."
+            raise _refusal(message, "ACCESS_DENIED")
         shown = max(0, min(first, self.rules.results_at_most - before))
         found = list(islice(self.orders(search, after=last_id), shown + 1))
+        asked, parcels = set(re.findall(r"\w+", query)), variables["parcels"]
         nodes = [
-            node | {"fulfillments": node["fulfillments"][: variables["parcels"]]}
+            {name: value for name, value in node.items() if name in asked}
+            | {"fulfillments": node["fulfillments"][:parcels]}
             for node in found[:shown]
         ]
-        end = f"{nodes[-1]['legacyResourceId']}.{before + shown}" if nodes else None
+        end = f"{found[:shown][-1]['legacyResourceId']}.{before + shown}" if nodes else None
         more = len(found) > shown and before + shown < self.rules.results_at_most
         return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": end}}
 

@@ -59,7 +59,6 @@ def test_the_orders_are_those_of_the_shop(tracktor: Sandbox, api: Api) -> None:
     assert [int(node["legacyResourceId"]) for node in nodes] == list(tracktor.shop.order_ids)
     for node in nodes:
         order = tracktor.shop.order(int(node["legacyResourceId"]))
-        assert node["name"] == order["order_name"]
         delivered = [parcel["shipment_status"] == "delivered" for parcel in order["fulfillments"]]
         shown = [parcel["displayStatus"] == "DELIVERED" for parcel in node["fulfillments"]]
         assert shown == delivered
