@@ -118,11 +118,12 @@ class Moving:
         ValueError: Fewer than `movement.parcels` parcels can move.
 
     Example:
-        >>> shop = Shop(orders=3, just_ready=3)
-        >>> with Moving(shop, Movement(speed=float("inf"), exception_rate=0)) as moving:
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> with Sandbox(Shop(orders=3, just_ready=3)) as tracktor:
+        ...     moving = tracktor.move(Movement(speed=float("inf"), exception_rate=0))
         ...     moving.wait()
+        ...     len(tracktor.shop.arrivals)
         True
-        >>> len(shop.arrivals)
         3
     """
 

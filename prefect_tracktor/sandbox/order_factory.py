@@ -237,11 +237,7 @@ class OrderFactory:
 
 
 def export_rows(order: dict[str, Any], items: list[Item]) -> Iterator[dict[str, Any]]:
-    """An order's rows in an export of Shopify: one per line, the order's own values on the first.
-
-    What the other rows repeat differs between real exports, so here the Id is on every row of
-    each second order.
-    """
+    """An order's rows in an export of Shopify: one per line, the order's own values on the first."""
     fulfilled = bool(order["fulfillments"])
     time = f"{dt.datetime.fromisoformat(order['order_created_at']):%Y-%m-%d %H:%M:%S %z}"
     every_row = {"Name": order["order_name"], "Email": order["order_email"], "Created at": time}
@@ -261,6 +257,7 @@ def export_rows(order: dict[str, Any], items: list[Item]) -> Iterator[dict[str, 
         "Source": "web",
         "Phone": order["order_phone"],
     }
+    # what the other rows repeat differs between real exports
     if order["order_id"] % 2:
         every_row["Id"] = first_row["Id"]
     for number, item in enumerate(items):

@@ -169,14 +169,6 @@ class Sandbox(BackgroundServer):
         Raises:
             RuntimeError: The sandbox is not running, or another movement has not ended.
             ValueError: Fewer parcels can move than are to.
-
-        Example:
-            >>> with Sandbox(Shop(orders=3, just_ready=3)) as tracktor:
-            ...     moving = tracktor.move(Movement(speed=float("inf"), exception_rate=0))
-            ...     moving.wait()
-            ...     len(tracktor.shop.arrivals)
-            True
-            3
         """
         if self._portal is None:
             raise RuntimeError("the sandbox is not running: start it before its parcels move")
