@@ -68,7 +68,9 @@ class ThresholdOverride(BaseModel):
         " know it: Shopify, or an export of it.",
     )
     stalled_days: _OtherDays = Field(default=0, description="As above; 0 for no change.")
-    in_transit_too_long_days: _OtherDays = Field(default=0, description="As above; 0 for no change.")
+    in_transit_too_long_days: _OtherDays = Field(
+        default=0, description="As above; 0 for no change."
+    )
     label_only_days: _OtherDays = Field(default=0, description="As above; 0 for no change.")
     not_shipped_days: _OtherDays = Field(default=0, description="As above; 0 for no change.")
 

@@ -91,13 +91,7 @@ class Subject:
 
 
 def shop_resource_id(account: str) -> str:
-    """Return the `prefect.resource.id` of an account.
-
-    Args:
-        account: The account's name, as its credentials give it.
-
-    Returns:
-        The id.
+    """Return the `prefect.resource.id` of an account, whose name its credentials give.
 
     Example:
         >>> shop_resource_id("b6ef35fe18ed39251365")
@@ -107,14 +101,10 @@ def shop_resource_id(account: str) -> str:
 
 
 def status_slug(status: str | None) -> str:
-    """Return a status in the form that event names use.
+    """Return a status, as the API gives it or by its label, in the form that event names use.
 
-    Args:
-        status: A shipment or exception status as the API gives it, or a custom status's label.
-
-    Returns:
-        Its letters and digits, of any script, in lower case, with one underscore between words. No
-        status is `pre_transit` [inferred], and a status without letters `custom`.
+    It is its letters and digits, of any script, in lower case, with one underscore between words.
+    No status is `pre_transit` [inferred], and a status without letters `custom`.
 
     Example:
         >>> [status_slug(status) for status in ("in_transit", "Gravur läuft!", None)]
@@ -126,14 +116,7 @@ def status_slug(status: str | None) -> str:
 
 
 def event_name(kind: Kind, status: str | None) -> str:
-    """Return the name of the event for a status of a parcel or an order.
-
-    Args:
-        kind: Parcel or order.
-        status: The status as the API gives it, or its label; `*` for all in a trigger.
-
-    Returns:
-        The name.
+    """Return the name of the event for a status of a parcel or an order; `*` for all in a trigger.
 
     Example:
         >>> event_name(Kind.FULFILLMENT, "Out for delivery")
@@ -143,13 +126,7 @@ def event_name(kind: Kind, status: str | None) -> str:
 
 
 def exception_event_name(exception_status: str) -> str:
-    """Return the name of the event for an exception.
-
-    Args:
-        exception_status: Such as `expired`; `*` for all in a trigger.
-
-    Returns:
-        The name.
+    """Return the name of the event for an exception, such as `expired`; `*` for all in a trigger.
 
     Example:
         >>> exception_event_name("expired")
@@ -160,14 +137,7 @@ def exception_event_name(exception_status: str) -> str:
 
 
 def delay_event_name(condition: str) -> str:
-    """Return the name of the event for a delay.
-
-    Args:
-        condition: `stalled`, `in_transit_too_long`, `label_only`, or `not_shipped`, which is about
-            an order.
-
-    Returns:
-        The name.
+    """Return the name of the event for a delay: of a parcel, or of an order if it is `not_shipped`.
 
     Raises:
         InvalidInput: There is no such delay.
@@ -215,16 +185,13 @@ def _is_digits(text: str) -> bool:
 
 
 def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
-    """Return the event for a parcel's present status.
+    """Return the event for a parcel's present status; its id tells parcel, status and time.
 
     Args:
         parcel: The parcel as the API returns it.
         account: The account's name, as its credentials give it.
         received: When the delivery came, with a time zone. The event occurred then if the time of
             the status is unknown or later.
-
-    Returns:
-        The event, with the same id for the same parcel, status and time of the status.
 
     Example:
         >>> parcel = Fulfillment(fulfillment_id=7, order_id=1001, shipment_status="delivered")
@@ -241,13 +208,8 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
 def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
     """Return the event for a parcel's exception, which a scan found; there is no webhook for it.
 
-    Args:
-        parcel: The parcel as the API returns it, with its exception status.
-        account: The account's name, as its credentials give it.
-        received: When it was found, with a time zone. The API does not say when it began.
-
-    Returns:
-        The event, with the same id for the same parcel, exception status and latest step.
+    Its id is the same for the same parcel, exception status and latest step. `received` is when it
+    was found: the API does not say when it began.
 
     Raises:
         InvalidInput: The parcel has no exception.
@@ -268,16 +230,9 @@ def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime)
 def condition_event(
     order: Order, condition: Condition, *, account: str, received: dt.datetime
 ) -> Event:
-    """Return the event for a condition of an order or of one of its parcels.
+    """Return the event for a condition that `conditions_of` finds of an order or its parcels.
 
-    Args:
-        order: The order as the API returns it.
-        condition: One of its conditions, as `conditions_of` finds them.
-        account: The account's name, as its credentials give it.
-        received: When it was found, with a time zone.
-
-    Returns:
-        The event, with the same id for the same parcel or order, condition and its begin.
+    Its id is the same for the same parcel or order, condition and its begin.
 
     Example:
         >>> parcel = Fulfillment(fulfillment_id=7)
@@ -300,19 +255,11 @@ def condition_event(
 
 
 def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
-    """Return the event for an order's present status.
+    """Return the event for an order's present status, as `fulfillment_event` for a parcel's.
 
     An order of several parcels has the status of the least advanced of them: it is delivered when
     all are, and it reached a status when the last parcel did. Custom statuses count as less
     advanced than the built-in ones [inferred].
-
-    Args:
-        order: The order as the API returns it.
-        account: The account's name, as its credentials give it.
-        received: When the delivery came; see `fulfillment_event`.
-
-    Returns:
-        The event, with the same id for the same order, status and time of the status.
 
     Example:
         >>> order = Order(order_id=1001, statuses=["delivered", "in_transit"])
