@@ -13,11 +13,18 @@ import time
 from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from prefect_tracktor import TracktorCredentials
-    from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor import (
+    InvalidInput,
+    Mailer,
+    Mode,
+    OrderFile,
+    StatusFile,
+    TracktorCredentials,
+)
+from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
+from prefect_tracktor.messages.smtp import Security
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
 FOLDER = Path("tracktor-demo")
 EXPORT, PLAN = FOLDER / "orders_export.csv", FOLDER / "production_plan.csv"
@@ -54,9 +61,6 @@ def _fresh_folder(folder: Path) -> None:
 
 
 def _play() -> int:
-    from prefect_tracktor import TracktorCredentials
-    from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
-
     with (
         Sandbox(Shop(orders=1000)) as tracktor,
         MailServer(keep_in=FOLDER / "mailbox") as post_office,
@@ -82,13 +86,9 @@ Look further:
 
 
 def _first_act(
-    credentials: "TracktorCredentials", tracktor: "Sandbox", post_office: "MailServer"
+    credentials: TracktorCredentials, tracktor: Sandbox, post_office: MailServer
 ) -> bool:
     """Write to the customers with expired tracking; whether each got exactly one message."""
-    from prefect_tracktor import Mailer, Mode, OrderFile
-    from prefect_tracktor.flows import email_expired_exceptions
-    from prefect_tracktor.messages.smtp import Security
-
     tracktor.shop.write_orders_csv(EXPORT)
     mailer = Mailer(
         host=post_office.host,
@@ -121,11 +121,8 @@ def _first_act(
     return right
 
 
-def _second_act(credentials: "TracktorCredentials", tracktor: "Sandbox") -> bool:
+def _second_act(credentials: TracktorCredentials, tracktor: Sandbox) -> bool:
     """Make Tracktor agree with a production plan; whether exactly the 40 changes were written."""
-    from prefect_tracktor import InvalidInput, StatusFile
-    from prefect_tracktor.flows import reconcile_manual_statuses
-
     in_production = tracktor.shop.order_ids[:295]
     for order_id in in_production:
         tracktor.shop.set_status(order_id, status="Cutting", automatic_carrier_updates=False)
@@ -169,7 +166,7 @@ def _write_plan(rows: Sequence[tuple[int, str]]) -> None:
         csv.writer(file).writerows([("order_id", "status"), *rows])
 
 
-def _writes(tracktor: "Sandbox") -> int:
+def _writes(tracktor: Sandbox) -> int:
     return sum(method == "POST" for method, _ in tracktor.calls)
 
 

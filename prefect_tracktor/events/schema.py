@@ -18,6 +18,7 @@ The id is derived from the content, so that a repeated delivery gives an event w
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -35,10 +36,10 @@ from prefect_tracktor.models import (
     exception_label,
     status_key,
 )
+from prefect_tracktor.parsing import parse_id
 from prefect_tracktor.reporting.markdown import admin_url, carrier_of, shop_of
 from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.thresholds import Delay
-from prefect_tracktor.validation import checked_id
 
 # a parcel without a status has not been handed over yet [inferred]
 NO_STATUS = "pre_transit"
@@ -48,7 +49,6 @@ KNOWN_STATUSES = (NO_STATUS, *map(str, ShipmentStatus))
 SLUG_LENGTH = 60
 LINE_LENGTH = 200
 STATUSES_SHOWN = 50
-ID_DIGITS = 19
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # an earlier time is a mistake, and some servers fail on it
@@ -169,19 +169,10 @@ def read_delivery(body: bytes) -> Subject:
 
 
 def _id_in(fields: dict[str, Any], kind: Kind) -> int:
-    """Return an id, which the API may also write as a string."""
-    name = f"{kind}_id"
-    value = fields.get(name)
-    if isinstance(value, str) and len(value) <= ID_DIGITS and _is_digits(value):
-        value = int(value)
-    try:
-        return checked_id(value, field=name)
-    except InvalidInput:
-        raise InvalidInput(f"the body has no usable {name}") from None
-
-
-def _is_digits(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+    with suppress(ValueError):
+        if number := parse_id(fields.get(f"{kind}_id")):
+            return number
+    raise InvalidInput(f"the body has no usable {kind}_id")
 
 
 def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
