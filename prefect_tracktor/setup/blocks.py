@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,6 +81,10 @@ def save_blocks(
         print("\nDoes it work?")
     works = [maker.verify(document) for document in chosen if verify]
     return 0 if all(valid + complete + works) else 1
+
+
+# without validation: what is invalid now is to be corrected here
+_existing = partial(find_document, validate=False)
 
 
 @dataclass
@@ -213,10 +218,6 @@ class _Maker:
         values = {name: self.environment.get(name, "") for name in hidden}
         for problem in problems:
             print(f"         {without_values(problem, values)}")
-
-
-def _existing(block: type[Block], name: str) -> Block | None:
-    return find_document(block, name, validate=False)
 
 
 def _with(document: Document, existing: Block | None, given: Values) -> Block:

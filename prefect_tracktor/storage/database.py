@@ -107,19 +107,18 @@ class DatabaseBlock(Block, ABC):
         return not url or database_url(url).drivername == "sqlite"
 
     @contextmanager
-    def transaction(self, *tables: Table) -> Iterator[Connection]:
-        """A transaction on these tables, or on all of the block's; an error rolls it back."""
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction on the block's tables; an error rolls it back."""
         url = self.url.get_secret_value() or _default_url()
-        tables = tables or self.tables
         try:
-            with _engine(url, tables).begin() as connection:
+            with _engine(url, self.tables).begin() as connection:
                 yield connection
         except ModuleNotFoundError:
             problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
         except (OverflowError, UnicodeError) as error:
             problem = f"{type(error).__name__}: it cannot hold one of the values"
         except (SQLAlchemyError, OSError) as error:
-            problem = _waited_for(error, tables) or said_without_secrets(error, url)
+            problem = _waited_for(error, self.tables) or said_without_secrets(error, url)
         else:
             return
         # raised outside of the handlers, whose errors may hold the URL

@@ -106,7 +106,7 @@ def _credentials(name: str) -> TracktorCredentials:
             f"there is no block tracktor-credentials/{name}: save it with prefect-tracktor blocks,"
             " or name another one with --credentials"
         )
-    return TracktorCredentials.model_validate(block)
+    return block
 
 
 def _check_prefect() -> None:
