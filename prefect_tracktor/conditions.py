@@ -202,18 +202,9 @@ def conditions_of(
         InvalidResponse: The order does not tell for sure which parcels have an asked condition.
 
     Example:
-        >>> order = Order.model_validate(
-        ...     {
-        ...         "order_id": 1,
-        ...         "fulfillments": [
-        ...             {
-        ...                 "fulfillment_id": 7,
-        ...                 "shipment_status": "in_transit",
-        ...                 "latest_status": {"key": "in_transit", "datetime": "2026-11-02T10:00Z"},
-        ...             }
-        ...         ],
-        ...     }
-        ... )
+        >>> latest = {"key": "in_transit", "datetime": "2026-11-02T10:00Z"}
+        >>> parcel = {"fulfillment_id": 7, "shipment_status": "in_transit", "latest_status": latest}
+        >>> order = Order(order_id=1, fulfillments=[parcel])
         >>> now = datetime.fromisoformat("2026-11-12T10:00Z")
         >>> [condition.name for condition in conditions_of(order, Thresholds(), now)]
         ['stalled', 'status:in_transit']
