@@ -17,7 +17,9 @@ _PUBLISHED_AT = dict(
 
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
     schema_extra(schema, block)
-    in_order(schema)
+    in_order(schema, block)
+    for name, field in block.model_fields.items():  # for whoever asks the class
+        field.description = schema["properties"][name].get("description")
     # Prefect takes a reference to a block for the block itself if no field is required
     defaults = {name: field.get("default") for name, field in schema["properties"].items()}
     schema.setdefault("required", [name for name, default in defaults.items() if default][:1])

@@ -18,9 +18,9 @@ from prefect_tracktor.conditions import (
 )
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.forms import FORM
+from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.template import EmailTemplate
-from prefect_tracktor.messages.words import About
 from prefect_tracktor.models import (
     NEEDS_ATTENTION,
     Fulfillment,
@@ -186,28 +186,6 @@ class Notification:
         pairs = zip(self.reasons, self.content.conditions, strict=True)
         kept = [one for reason, one in pairs if (reason.fulfillment_id, reason.words) in told]
         return replace(self.content, conditions=tuple(kept) or self.content.conditions)
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What an e-mail says: its template, and the conditions that it is about."""
-
-    template: EmailTemplate
-    conditions: tuple[Condition, ...]
-    per_order: bool = False
-
-    @property
-    def about(self) -> About:
-        """Which of the shipped words fit."""
-        first = self.conditions[0]
-        if first.kind == "exception":
-            expired = all(condition.key == "expired" for condition in self.conditions)
-            return "expired" if expired else "exception"
-        if first.kind != "status":
-            return "not_shipped" if first.kind in {"not_shipped", "label_only"} else "stalled"
-        if self.per_order and first.key == ShipmentStatus.DELIVERED:
-            return "all_delivered"
-        return "status"
 
 
 @dataclass(frozen=True, slots=True)

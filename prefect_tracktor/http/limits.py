@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_tracktor.forms import FORM, in_order
 
 
-def _in_a_form(schema: dict[str, Any]) -> None:
-    in_order(schema)
+def _in_a_form(schema: dict[str, Any], kind: type[Any]) -> None:
+    in_order(schema, kind)
     # in place of the class's own words
     schema["description"] = "How many requests at once and per second, time-outs, and retries."
 

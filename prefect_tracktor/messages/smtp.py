@@ -1,7 +1,6 @@
 """One session with a mail server for many messages, and a plain word on what became of each."""
 
 import logging
-import random
 import re
 import smtplib
 import ssl
@@ -11,17 +10,17 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
 from functools import cached_property
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
-from prefect_tracktor.http.rate_limit import rate_limiter
 from prefect_tracktor.messages.connection import Connection
+from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
 from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
 from prefect_tracktor.messages.replies import About, Reply
 from prefect_tracktor.text import hide_login, redact
+from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
 
@@ -37,9 +36,7 @@ _SEND_CONTENT = 354
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 30.0
-_PAUSES_IN_ALL_SECONDS = 1800.0
+_RECONNECT_PAUSE_SECONDS = 1.0
 _FAREWELL_SECONDS = 5.0
 
 _NO_PASSWORDS = (
@@ -80,57 +77,6 @@ class SmtpServer:
     verify_certificate: bool = True
 
 
-class DeliveryOutcome(StrEnum):
-    """What the mail server did with a message."""
-
-    SENT = "sent"
-    REFUSED = "refused"
-    DEFERRED = "deferred"
-    UNCERTAIN = "uncertain"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message's outcome."""
-
-    outcome: DeliveryOutcome
-    reason: str = ""
-    about: About = field(default=About.OTHER, compare=False, repr=False)
-    kind: str = field(default="", compare=False, repr=False)
-    advice: str = field(default="", compare=False, repr=False)
-
-    @property
-    def remedy(self) -> str:
-        """What a person can do."""
-        return self.advice or self.about.remedy
-
-
-class Patience:
-    """Pauses before further tries, each longer than the last, and bounded in total."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._in_all = _PAUSES_IN_ALL_SECONDS
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin anew, as the server takes messages again."""
-        self._left = self._seconds
-        self._next = _FIRST_PAUSE_SECONDS
-
-    def pause(self, at_least: float = 0) -> bool:
-        """Wait, or say that it has been waited long enough."""
-        jitter = random.uniform(1, 1.5)  # noqa: S311  # not a secret
-        seconds = min(max(self._next * jitter, at_least), self._left, self._in_all)
-        if seconds <= 0 or seconds < at_least:
-            return False
-        time.sleep(seconds)
-        self._left -= seconds
-        self._in_all -= seconds
-        self._next = min(2 * self._next, _LONGEST_PAUSE_SECONDS)
-        return True
-
-
 class MailSession:
     """A connection to a mail server that is kept for many messages, and made anew when it drops."""
 
@@ -146,9 +92,9 @@ class MailSession:
             raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
         self._server = server
         self._timeout = timeout_seconds
-        self._rate = messages_per_second
-        self._patience = Patience(patience_seconds)
-        self._told_of_pauses = False
+        self._patience = Patience(
+            f"The mail server {server.host}", patience_seconds, messages_per_second
+        )
         self._smtp: Connection | None = None
         self._secret = server.password
 
@@ -158,7 +104,7 @@ class MailSession:
             try:
                 self._connect()
             except MailServerError as unusable:
-                if not self._wait(unusable.about):
+                if not self._patience.pauses_for(unusable.about):
                     raise
         return self
 
@@ -178,31 +124,7 @@ class MailSession:
         """Send one message to one address."""
         sender = validated_address(sender, field="sender")
         recipient = validated_address(recipient, field="recipient")
-        while True:
-            if self._rate:
-                rate_limiter(f"mail {self._server.host}", self._rate).try_acquire("message")
-            try:
-                delivery = self._try(message, sender, recipient)
-            except MailServerError as unusable:
-                if not self._wait(unusable.about):
-                    raise
-                continue
-            if delivery.outcome is DeliveryOutcome.SENT:
-                self._patience.renew()
-            if delivery.outcome is not DeliveryOutcome.DEFERRED or not self._wait(delivery.about):
-                return delivery
-
-    def _wait(self, about: str) -> bool:
-        """Before a further try, if it is worth one."""
-        if about != About.RATE:
-            return False
-        if not self._told_of_pauses:
-            self._told_of_pauses = True
-            _logger.warning(
-                "The mail server asks for fewer messages at a time: waiting, and going on. Set"
-                " messages_per_second to what the provider allows."
-            )
-        return self._patience.pause()
+        return self._patience.deliver(lambda: self._try(message, sender, recipient))
 
     def _try(self, message: EmailMessage, sender: str, recipient: str) -> Delivery:
         """Over the connection there is, and if that has broken, over a new one."""
@@ -310,21 +232,19 @@ class MailSession:
         except MailServerError as unusable:
             if unusable.about == About.RATE:
                 raise
-        time.sleep(_FIRST_PAUSE_SECONDS)
+        time.sleep(_RECONNECT_PAUSE_SECONDS)
         return self._connect()
 
     def _connect(self) -> Connection:
         """Connect; an access token that the server refuses may have been revoked: try a new one."""
-        if not self._server.oauth2.is_set:
-            return self._connect_once()
-        try:
-            return self._connect_with_token()
-        except _TokenRefused:
-            forget_token(self._server.oauth2)
-        return self._connect_with_token()
-
-    def _connect_with_token(self) -> Connection:
-        self._secret = access_token(self._server.oauth2)
+        oauth2 = self._server.oauth2
+        if oauth2.is_set:
+            self._secret = access_token(oauth2)
+            try:
+                return self._connect_once()
+            except _TokenRefused:
+                forget_token(oauth2)
+            self._secret = access_token(oauth2)
         return self._connect_once()
 
     def _connect_once(self) -> Connection:
@@ -388,7 +308,7 @@ class MailSession:
 
     def _warn_of_readable_password(self) -> None:
         safe = self._server.security is not Security.NONE and self._server.verify_certificate
-        if self._server.username and not safe and not _is_loopback(self._server.host):
+        if self._server.username and not safe and not is_loopback(self._server.host):
             _logger.warning(
                 "The password for the mail server can be read on its way: in the Mailer block, set"
                 " security to starttls or tls, and verify_certificate."
@@ -461,10 +381,3 @@ def _takes_no_passwords(error: Exception) -> bool:
     """No method that smtplib has, or Microsoft's word for passwords being switched off."""
     words = str(error)
     return any(sign in words for sign in _SIGNS_OF_NO_PASSWORDS)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.text import form_of
 
@@ -37,7 +37,10 @@ def _blank_as_none(value: object) -> object:
 
 
 @pydantic_dataclass(
-    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+    frozen=True,
+    config=ConfigDict(
+        hide_input_in_errors=True, json_schema_extra=in_order, field_title_generator=title_of
+    ),
 )
 class DesiredStatus:
     """The desired status of an order, and whether the carrier updates it.
@@ -46,9 +49,9 @@ class DesiredStatus:
 
     Attributes:
         order_id: The Shopify id of the order.
-        status: The label or key of one of the shop's status options; `None` leaves it.
-        automatic_carrier_updates: True hands the order to the carrier, False takes it from the
-            carrier; `None` leaves it to the run.
+        status: One of the shop's statuses, by label or key; empty leaves it as it is.
+        automatic_carrier_updates: On hands the order to the carrier, off takes it from there; left
+            out, the run decides.
 
     Raises:
         pydantic.ValidationError: The id is none, or a status is set and at once handed to the
@@ -60,33 +63,13 @@ class DesiredStatus:
     """
 
     order_id: Annotated[
-        int,
-        Field(
-            gt=0,
-            le=_LARGEST_ID,
-            strict=True,
-            title="Order id",
-            description="The Shopify id of the order.",
-        ),
-        BeforeValidator(_digits_as_number),
+        int, Field(gt=0, le=_LARGEST_ID, strict=True), BeforeValidator(_digits_as_number)
     ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,
         BeforeValidator(_blank_as_none),
-        Field(
-            title="Status",
-            description="One of the shop's, by label or key; empty leaves it as it is.",
-        ),
     ] = None
-    automatic_carrier_updates: Annotated[
-        bool | None,
-        Field(
-            strict=True,
-            title="Automatic carrier updates",
-            description="On hands the order to the carrier, off takes it from there; left out,"
-            " the run decides.",
-        ),
-    ] = None
+    automatic_carrier_updates: Annotated[bool | None, Field(strict=True)] = None
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Self:

@@ -26,29 +26,16 @@ class Table:
 
     Attributes:
         columns: The type of each column, by name.
-        personal: Further columns, with data of customers.
         key: The columns that tell one row from another.
-        parent: The column whose rows are replaced together.
+        personal: Further columns, with data of customers.
     """
 
     columns: Mapping[str, Type]
     key: tuple[str, ...]
-    parent: str
     personal: Mapping[str, Type]
 
     def all_columns(self, *, include_personal_data: bool = False) -> dict[str, Type]:
-        """The columns of a row.
-
-        Args:
-            include_personal_data: Whether those with data of customers are among them.
-
-        Returns:
-            The type of each column, by name.
-
-        Example:
-            >>> "customer_email" in TABLES["orders"].all_columns()
-            False
-        """
+        """The type of each column of a row, by name; those of customers only if asked for."""
         return {**self.columns, **(self.personal if include_personal_data else {})}
 
 
@@ -76,7 +63,6 @@ TABLES: Mapping[str, Table] = {
             "unreadable_fields": "text",
         },
         key=("order_id",),
-        parent="order_id",
         personal={
             "customer_email": "text",
             "customer_phone": "text",
@@ -112,7 +98,6 @@ TABLES: Mapping[str, Table] = {
             "days_to_delivery": "double",
         },
         key=("fulfillment_id",),
-        parent="order_id",
         # whoever knows a parcel's number can look up where it goes
         personal={"tracking_number": "text", "tracking_url": "text"},
     ),
@@ -127,7 +112,6 @@ TABLES: Mapping[str, Table] = {
             "days_since_previous_step": "double",
         },
         key=("fulfillment_id", "step"),
-        parent="order_id",
         personal={},
     ),
 }
@@ -283,8 +267,7 @@ def _step_rows(
 
 def _steps(parcel: Fulfillment) -> list[tuple[datetime | None, TrackingStatus]]:
     """The steps by time, whatever their order in the answer; each once, undated ones first."""
-    steps = [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
-    named = [(_utc(step.datetime), step) for step in steps if _key(step)]
+    named = [(_utc(step.datetime), step) for step in parcel.all_steps if _key(step)]
     dated = {_key(step) for time, step in named if time}
     once = {
         (time, _key(step)): (time, step) for time, step in named if time or _key(step) not in dated

@@ -11,20 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_tracktor import Order
-from prefect_tracktor.reporting import (
-    WORDINGS,
-    Chart,
+from prefect_tracktor.reporting.charts import Chart, Trend, ticks
+from prefect_tracktor.reporting.markdown import (
     Link,
-    Wording,
     admin_link,
-    counts_in_words,
     markdown_table,
     plain,
-    shown,
     tracking_link,
-    what_to_do,
 )
-from prefect_tracktor.reporting.charts import Trend, ticks
+from prefect_tracktor.reporting.words import WORDINGS, Wording, counts_in_words, shown, what_to_do
 
 # no mark of markdown or HTML stands without a backslash
 HARMLESS = re.compile(r"(?:\\[&<>|`*_\[\]()!~#$\\+.-]|[^&<>|`*_\[\]()!~#$\\])*")
