@@ -33,6 +33,17 @@ class TracktorCredentials(CredentialsBlock):
 
     Both are in Tracktor's settings in the Shopify admin, and belong to one shop.
 
+    Attributes:
+        uuid: The account's uuid, from Tracktor's settings in the Shopify admin.
+        api_key: The account's API key, from the same place.
+        base_url: Keep the default; for a rehearsal use the sandbox's address.
+        limits: Concurrent requests, requests per second, timeouts and retries.
+        time_zone: The zone of times that Tracktor gives without an offset, such as
+            America/New_York: the shop's, as the Shopify admin shows it under Settings, General.
+            Times with an offset do not need it.
+        read_only: Change nothing: flows show which statuses, webhooks and events they would set,
+            create or emit, whoever starts them. It does not stop e-mails to customers.
+
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats it.
 
@@ -56,36 +67,17 @@ class TracktorCredentials(CredentialsBlock):
     model_config = BLOCK_CONFIG
 
     uuid: Annotated[str, AfterValidator(checked_uuid)] = Field(
-        title="Account uuid",
-        description="The account's uuid, from Tracktor's settings in the Shopify admin.",
-        examples=["0123abcd-0000-4000-8000-00000000000f"],
-        repr=False,
+        title="Account uuid", examples=["0123abcd-0000-4000-8000-00000000000f"], repr=False
     )
-    api_key: SecretStr = Field(
-        title="API key",
-        description="The account's API key, from the same place.",
-    )
+    api_key: SecretStr = Field(title="API key")
     base_url: Annotated[str, AfterValidator(partial(checked_address, field="base_url"))] = Field(
-        default=BASE_URL,
-        title="Address of the API",
-        description="Keep the default; for a rehearsal use the sandbox's address.",
+        default=BASE_URL, title="Address of the API"
     )
-    limits: TransportLimits = Field(
-        default_factory=TransportLimits,
-        description="Concurrent requests, requests per second, timeouts and retries.",
-    )
+    limits: TransportLimits = Field(default_factory=TransportLimits)
     time_zone: Annotated[str, AfterValidator(checked_time_zone)] = Field(
-        default="UTC",
-        description="The zone of times that Tracktor gives without an offset, such as"
-        " America/New_York: the shop's, as the Shopify admin shows it under Settings, General."
-        " Times with an offset do not need it.",
-        examples=["America/New_York", "Europe/Berlin", "UTC"],
+        default="UTC", examples=["America/New_York", "Europe/Berlin", "UTC"]
     )
-    read_only: bool = Field(
-        default=False,
-        description="Change nothing: flows show which statuses, webhooks and events they would set,"
-        " create or emit, whoever starts them. It does not stop e-mails to customers.",
-    )
+    read_only: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -36,6 +36,10 @@ _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 class CompletedOrders(DatabaseBlock):
     """Remembers the orders that were delivered long ago, so that they are not read again.
 
+    Attributes:
+        after_days: An order is not read again when its last parcel was delivered more than this
+            many days ago.
+
     Example:
         Have everything read again, say after parcels were sent a second time:
         ```python
@@ -56,14 +60,7 @@ class CompletedOrders(DatabaseBlock):
 
     tables: ClassVar[tuple[Table, ...]] = (_completed,)
 
-    after_days: int = Field(
-        default=30,
-        ge=0,
-        le=3650,
-        title="Completed after (days)",
-        description="An order is not read again when its last parcel was delivered more than this"
-        " many days ago.",
-    )
+    after_days: int = Field(default=30, ge=0, le=3650, title="Completed after (days)")
 
     def among(self, account: str, order_ids: Iterable[int]) -> set[int]:
         """The orders among these that are completed, so that they need not be read."""

@@ -62,22 +62,19 @@ _LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
 
 
 class DatabaseBlock(Block, ABC):
-    """What the blocks that keep something in a database have in common."""
+    """What the blocks that keep something in a database have in common.
+
+    Attributes:
+        url: The database, such as postgresql://user:password@host/database, if several machines
+            share it; empty for a SQLite file in the Prefect home of the machine that runs the flow.
+    """
 
     model_config = BLOCK_CONFIG
     tables: ClassVar[tuple[Table, ...]] = ()
     error_type: ClassVar[type[DatabaseError]] = DatabaseError
     without_it: ClassVar[str] = ""
 
-    url: SecretStr = Field(
-        default=SecretStr(""),
-        title="Database URL",
-        description=(
-            "The database, such as postgresql://user:password@host/database, if several"
-            " machines share it; empty for a SQLite file in the Prefect home of the machine that"
-            " runs the flow."
-        ),
-    )
+    url: SecretStr = Field(default=SecretStr(""), title="Database URL")
 
     @field_validator("url")
     @classmethod

@@ -175,6 +175,10 @@ class NotificationLedger(DatabaseBlock):
 
     All methods raise a `LedgerError` if the database cannot be used; then nothing was changed.
 
+    Attributes:
+        messages_a_day: How many messages one address gets in a day (UTC) at most, from all flows
+            together; further ones are deferred.
+
     Raises:
         pydantic.ValidationError: The URL is none, or of a database that is not supported; the
             message does not repeat it.
@@ -201,14 +205,7 @@ class NotificationLedger(DatabaseBlock):
     error_type = LedgerError
     without_it = " Without it nothing is sent."
 
-    messages_a_day: int = Field(
-        default=3,
-        ge=1,
-        le=1000,
-        title="Messages a day to one address",
-        description="How many messages one address gets in a day (UTC) at most, from all flows"
-        " together; further ones are deferred.",
-    )
+    messages_a_day: int = Field(default=3, ge=1, le=1000, title="Messages a day to one address")
 
     def standing(self, account: str) -> LedgerStanding:
         """Which ledger this is, and how many sent notices it has of an account."""

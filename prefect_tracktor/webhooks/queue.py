@@ -91,6 +91,10 @@ class Outcome:
 class WebhookQueue(DatabaseBlock):
     """Keeps webhook deliveries and events until they are processed, so that a crash loses none.
 
+    Attributes:
+        max_waiting: How many orders and parcels may wait to be read. While more wait, the receiver
+            answers 503, and Tracktor has to send again.
+
     Example:
         See how many deliveries and events are not processed yet:
         ```python
@@ -109,13 +113,7 @@ class WebhookQueue(DatabaseBlock):
 
     tables: ClassVar[tuple[Table, ...]] = (_INBOX, _OUTBOX)
 
-    max_waiting: int = Field(
-        default=100_000,
-        ge=1,
-        title="Waiting at most",
-        description="How many orders and parcels may wait to be read. While more wait, the"
-        " receiver answers 503, and Tracktor has to send again.",
-    )
+    max_waiting: int = Field(default=100_000, ge=1, title="Waiting at most")
 
     def waiting(self, account: str) -> tuple[int, int]:
         """Count what is not processed yet of an account.

@@ -26,18 +26,15 @@ def _usable(address: SecretStr) -> SecretStr:
     return address
 
 
-Address = Annotated[
-    SecretStr,
-    AfterValidator(_usable),
-    Field(
-        description="The https address that Tracktor posts to, such as that of the receiver or of a"
-        " Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.",
-    ),
-]
+Address = Annotated[SecretStr, AfterValidator(_usable)]
 
 
 class WantedWebhook(BaseModel):
-    """A webhook that an account should have: one of the ten documented topics, and an address.
+    """A webhook that an account should have.
+
+    Attributes:
+        topic: One of the ten documented topics.
+        address: The address that Tracktor posts to: https, or http on this machine.
 
     Raises:
         pydantic.ValidationError: The topic is not documented, or the address is not allowed; the
@@ -50,12 +47,17 @@ class WantedWebhook(BaseModel):
 
     model_config = FORM | ConfigDict(extra="ignore", hide_input_in_errors=True)
 
-    topic: WebhookTopic = Field(description="What Tracktor tells of.")
+    topic: WebhookTopic
     address: Address
 
 
 class WebhookSubscription(Block):
-    """The webhooks that an account should have at one address: https, or http on this machine.
+    """The webhooks that an account should have at one address.
+
+    Attributes:
+        address: The https address that Tracktor posts to, such as that of the receiver or of a
+            Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.
+        topics: The topics to subscribe to; fulfillment/all covers all events of parcels.
 
     Raises:
         pydantic.ValidationError: A topic is not documented, or the address is not allowed; the
@@ -81,11 +83,7 @@ class WebhookSubscription(Block):
     model_config = BLOCK_CONFIG
 
     address: Address
-    topics: list[WebhookTopic] = Field(
-        default=[WebhookTopic.FULFILLMENT_ALL],
-        min_length=1,
-        description="The topics to subscribe to; fulfillment/all covers all events of parcels.",
-    )
+    topics: list[WebhookTopic] = Field(default=[WebhookTopic.FULFILLMENT_ALL], min_length=1)
 
     def wanted(self) -> list[WantedWebhook]:
         """The webhooks, one for each topic, as `sync_webhooks` takes them."""
