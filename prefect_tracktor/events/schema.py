@@ -125,31 +125,26 @@ def event_name(kind: Kind, status: str | None) -> str:
     return f"tracktor.{kind}.{'*' if status == '*' else status_slug(status)}"
 
 
-def exception_event_name(exception_status: str) -> str:
-    """Return the name of the event for an exception, such as `expired`; `*` for all in a trigger.
-
-    Example:
-        >>> exception_event_name("expired")
-        'tracktor.fulfillment.exception.expired'
-    """
-    status = exception_status if exception_status == "*" else status_slug(exception_status)
-    return f"tracktor.{Kind.FULFILLMENT}.exception.{status}"
-
-
-def delay_event_name(condition: str) -> str:
-    """Return the name of the event for a delay: of a parcel, or of an order if it is `not_shipped`.
+def condition_event_name(condition: str) -> str:
+    """Return the name of the event for an exception or a delay; `exception:all` for a trigger.
 
     Raises:
-        InvalidInput: There is no such delay.
+        InvalidInput: It is neither.
 
     Example:
-        >>> delay_event_name("stalled"), delay_event_name("not_shipped")
-        ('tracktor.fulfillment.delay.stalled', 'tracktor.order.delay.not_shipped')
+        >>> condition_event_name("exception:expired"), condition_event_name("not_shipped")
+        ('tracktor.fulfillment.exception.expired', 'tracktor.order.delay.not_shipped')
     """
+    kind, _, key = condition.partition(":")
+    if kind == "exception" and key:
+        return f"tracktor.{Kind.FULFILLMENT}.exception.{'*' if key == 'all' else status_slug(key)}"
     if condition not in set(Delay):
-        raise InvalidInput(f"{condition!r} is not a delay; use one of {', '.join(Delay)}")
-    kind = Kind.ORDER if condition == Delay.NOT_SHIPPED else Kind.FULFILLMENT
-    return f"tracktor.{kind}.delay.{condition}"
+        raise InvalidInput(
+            f"{condition!r} is neither a delay nor an exception; use exception:expired, or one of"
+            f" {', '.join(Delay)}"
+        )
+    of = Kind.ORDER if condition == Delay.NOT_SHIPPED else Kind.FULFILLMENT
+    return f"tracktor.{of}.delay.{condition}"
 
 
 def read_delivery(body: bytes) -> Subject:
@@ -213,7 +208,7 @@ def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime)
     """
     if not parcel.exception_status:
         raise InvalidInput(f"fulfillment {parcel.fulfillment_id} has no exception_status")
-    event = exception_event_name(parcel.exception_status)
+    event = condition_event_name(f"exception:{parcel.exception_status}")
     since = _latest_time(parcel)
     return _parcel_event(parcel, event, account, received=received, reached=None, since=since)
 
@@ -239,7 +234,7 @@ def condition_event(
         return fulfillment_event(parcel, account=account, received=received)
     if condition.kind == "status":
         return order_event(order, account=account, received=received)
-    event, since = delay_event_name(condition.name), condition.since
+    event, since = condition_event_name(condition.name), condition.since
     if parcel:
         return _parcel_event(parcel, event, account, received=received, reached=since, since=since)
     return _order_event(order, event, account, received=received, reached=since)
