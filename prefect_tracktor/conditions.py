@@ -102,10 +102,6 @@ class Keys:
         """Whether a key is one of them; no key never is."""
         return bool(key) and (self.all or key in self.keys)
 
-    def __str__(self) -> str:
-        """The keys, for people."""
-        return _ALL if self.all else ", ".join(sorted(self.keys))
-
 
 @dataclass(frozen=True, slots=True)
 class AskedConditions:
