@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 from prefect_tracktor import (
     InvalidInput,
@@ -98,17 +99,12 @@ def _first_act(
         mode=Mode.LIVE,
     )
 
+    orders = OrderFile(path=str(EXPORT))
+
     def run(title: str, *, dry_run: bool = False) -> None:
-        start, messages = time.perf_counter(), len(post_office.messages)
-        report = email_expired_exceptions(
-            credentials=credentials,
-            orders=OrderFile(path=str(EXPORT)),
-            mailer=mailer,
-            dry_run=dry_run,
-        )
-        _say(title, f"{time.perf_counter() - start:.1f} seconds")
-        _count(report.counts)
-        print(f"  -> {len(post_office.messages) - messages} messages in the mail server")
+        before = len(post_office.messages)
+        _run(title, email_expired_exceptions, credentials, orders, mailer, dry_run=dry_run)
+        print(f"  -> {len(post_office.messages) - before} messages in the mail server")
 
     run("First run: find the expired parcels, email their customers")
     _show(post_office.messages[0].message)
@@ -135,10 +131,8 @@ def _second_act(credentials: TracktorCredentials, tracktor: Sandbox) -> bool:
     tracktor.reset_calls()
 
     def run(title: str, *, dry_run: bool = False) -> None:
-        start = time.perf_counter()
-        report = reconcile_manual_statuses(credentials, StatusFile(path=str(PLAN)), dry_run=dry_run)
-        _say(title, f"{time.perf_counter() - start:.1f} seconds")
-        _count(report.counts)
+        plan = StatusFile(path=str(PLAN))
+        _run(title, reconcile_manual_statuses, credentials, plan, dry_run=dry_run)
         print(f"  -> {_writes(tracktor)} orders written in Tracktor so far")
 
     _write_plan([*plan, *typos])
@@ -170,8 +164,11 @@ def _writes(tracktor: Sandbox) -> int:
     return sum(method == "POST" for method, _ in tracktor.calls)
 
 
-def _count(counts: Mapping[str, int]) -> None:
-    for name, count in counts.items():
+def _run(title: str, flow: Callable[..., Any], *parameters: object, dry_run: bool) -> None:
+    start = time.perf_counter()
+    report = flow(*parameters, dry_run=dry_run)
+    _say(title, f"{time.perf_counter() - start:.1f} seconds")
+    for name, count in report.counts.items():
         if count:
             print(f"  {name:<13}{count:>6}")
 

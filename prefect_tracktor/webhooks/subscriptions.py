@@ -141,14 +141,13 @@ def plan_webhooks(
     made: Mapping[WebhookId, WantedWebhook] | None = None,
 ) -> WebhookPlan:
     """Compare the wanted webhooks with the existing ones; `made` are those of this run."""
-    desired = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
+    desired = {_key(webhook): webhook for webhook in wanted}
     our_hosts = {host_of(address) for _, address in desired}
     kept: dict[tuple[str, str], Webhook] = {}
     duplicates: list[Webhook] = []
     others: list[Webhook] = []
     for webhook in sorted(existing, key=_age):
-        known = (made or {}).get(webhook.id, webhook)
-        key = (_topic(known), _address(known))
+        key = _key((made or {}).get(webhook.id, webhook))
         if key not in desired:
             others.append(webhook)
         elif key in kept:
@@ -167,7 +166,7 @@ def plan_webhooks(
 
 def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) -> bool:
     """Whether two webhooks have the same topic and address, in any spelling."""
-    return (_topic(one), _address(one)) == (_topic(other), _address(other))
+    return _key(one) == _key(other)
 
 
 def _age(webhook: Webhook) -> tuple[bool, int, str]:
@@ -177,16 +176,11 @@ def _age(webhook: Webhook) -> tuple[bool, int, str]:
     return False, webhook.id, ""
 
 
-def _topic(webhook: WantedWebhook | Webhook) -> str:
-    return str(webhook.topic).casefold()
-
-
-def _address(webhook: WantedWebhook | Webhook) -> str:
-    """Normalise an address, without letter case and a final slash."""
-    address = webhook.address
+def _key(webhook: WantedWebhook | Webhook) -> tuple[str, str]:
+    """Topic and address, without letter case and a final slash."""
+    topic, address = str(webhook.topic).casefold(), webhook.address
     text = address if isinstance(address, str) else address.get_secret_value()
-    url = parsed_address(text)
-    if url is None:
-        return text
+    if (url := parsed_address(text)) is None:
+        return topic, text
     path, _, query = url.raw_path.decode("ascii").partition("?")
-    return f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()
+    return topic, f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()
