@@ -220,39 +220,19 @@ class NotificationLedger(DatabaseBlock):
         return LedgerStanding(identity, self.place, account, count)
 
     def accept(self, account: str) -> None:
-        """Accept this ledger for an account that used another one before.
+        """Accept this ledger for an account, by its name, that used another one before.
 
         Customers who are still affected and not in this ledger get an email again.
 
-        Args:
-            account: The account's name, as its credentials give it.
-
         Raises:
             TracktorError: Prefect's API does not answer.
-
-        Example:
-            >>> ledger.accept(credentials.account)
         """
         standing = self.standing(account)
         for purpose in ("", "events"):
             LedgerMemory.of(account, purpose=purpose).accept(standing)
 
     def take_over(self, old_account: str, account: str) -> int:
-        """Carry notices over to the same shop's new account, as its uuid has changed.
-
-        Args:
-            old_account: The name of the account before.
-            account: Its name from now on.
-
-        Returns:
-            How many notices were carried over.
-
-        Example:
-            >>> key = NoticeKey("before", 9, 7, "exception:expired")
-            >>> ledger.settle([key], NoticeState.SENT, run="first")
-            >>> ledger.take_over("before", "after")
-            1
-        """
+        """Carry notices over to the same shop's new account, as its uuid has changed; how many."""
         known = _notices.alias()
         same = [known.c[column.name] == column for column in _key_columns[1:]]
         there = select(known.c.shop).where(known.c.shop == account, *same).exists()
@@ -321,14 +301,7 @@ class NotificationLedger(DatabaseBlock):
         return won
 
     def settle(self, keys: Iterable[NoticeKey], state: NoticeState, *, run: str) -> None:
-        """Record for good that notices were sent, or refused, claimed before or not.
-
-        Example:
-            >>> key = NoticeKey("shop", 2, 7, "exception:expired")
-            >>> ledger.settle([key], NoticeState.SENT, run="first")
-            >>> ledger.states([key])[key].value
-            'sent'
-        """
+        """Record for good that notices were sent, or refused, claimed before or not."""
         with self.transaction() as database:
             now = now_in(database)
             settled = {"state": state.value, "run": run, "settled_at": now}
@@ -426,14 +399,7 @@ class NotificationLedger(DatabaseBlock):
             return _read(database, query)
 
     def clear_refused(self, keys: Iterable[NoticeKey]) -> int:
-        """Forget refusals, so that the next run tries these customers again; how many they were.
-
-        Example:
-            >>> key = NoticeKey("shop", 8, 7, "exception:expired")
-            >>> ledger.settle([key], NoticeState.REFUSED, run="first")
-            >>> ledger.clear_refused([notice.key for notice in ledger.refused()])
-            1
-        """
+        """Forget refusals, so that the next run tries these customers again; how many they were."""
         with self.transaction() as database:
             return _change(database, delete(_notices), keys, _is(NoticeState.REFUSED))
 
@@ -450,13 +416,12 @@ class NotificationLedger(DatabaseBlock):
         return NoticeState(state) if state else None
 
     def told(self, order_ids: Iterable[int]) -> list[Notice]:
-        """List what the customers of some orders were told, when, and by which run.
+        """List what the customers of some orders were told, when and by which run, oldest first.
+
+        Open claims and refusals are among the notices, and those of all accounts.
 
         Args:
-            order_ids: Shopify's ids of the orders, of any account that uses the ledger.
-
-        Returns:
-            The notices, the oldest first; open claims and refusals among them.
+            order_ids: Shopify's ids of the orders.
 
         Raises:
             InvalidInput: An id is not an id, such as an order's name.
@@ -473,13 +438,7 @@ class NotificationLedger(DatabaseBlock):
         return sorted(found, key=lambda notice: (notice.claimed_at, notice.key))
 
     def history(self, *, account: str | None = None) -> Iterator[Notice]:
-        """Go through all notices, or an account's, the newest first, a page of them in memory.
-
-        Example:
-            >>> ledger.settle([NoticeKey("shop", 14, 7, "a")], NoticeState.SENT, run="last")
-            >>> next(ledger.history()).run
-            'last'
-        """
+        """Go through all notices, or an account's, the newest first, a page of them in memory."""
         query = select(_notices).order_by(*(column.desc() for column in _newest_first))
         if account is not None:
             query = query.where(_of(account))
@@ -533,11 +492,6 @@ class NotificationLedger(DatabaseBlock):
         Raises:
             InvalidInput: `days` is less than 1, or not a whole number; nothing was deleted.
             LedgerInUse: A run is at work, which may have looked before; nothing was deleted.
-
-        Example:
-            >>> ledger.settle([NoticeKey("shop", 16, 7, "a")], NoticeState.SENT, run="first")
-            >>> ledger.forget_older_than(365)
-            0
         """
         age = timedelta(days=min(checked_id(days, field="days"), _DAYS_AT_MOST))
         with self._while_none_is_at_work() as database:
@@ -560,13 +514,7 @@ class NotificationLedger(DatabaseBlock):
     def uncertain(self, *, older_than: timedelta = _STILL_AT_WORK) -> list[Notice]:
         """List the claims for which it is unknown whether the message was sent, the oldest first.
 
-        Args:
-            older_than: A younger claim may be one that a run is working on, and is left out.
-
-        Example:
-            >>> _ = ledger.claim([NoticeKey("shop", 4, 7, "exception:expired")], run="killed")
-            >>> ledger.uncertain(older_than=timedelta(0))[-1].run
-            'killed'
+        A claim that is younger than `older_than` may be one that a run is working on.
         """
         with self.transaction() as database:
             broken_off = _broken_off(now_in(database), older_than)
@@ -597,18 +545,7 @@ class NotificationLedger(DatabaseBlock):
     def confirm_uncertain(
         self, keys: Iterable[NoticeKey], *, older_than: timedelta = _STILL_AT_WORK
     ) -> int:
-        """Record that the messages of open claims did arrive, as a person found out; how many.
-
-        Args:
-            keys: Which; usually of `uncertain()`.
-            older_than: A younger claim may be one that a run is working on, and stays.
-
-        Example:
-            >>> key = NoticeKey("shop", 6, 7, "exception:expired")
-            >>> _ = ledger.claim([key], run="killed")
-            >>> ledger.confirm_uncertain([key], older_than=timedelta(0))
-            1
-        """
+        """Record that the messages of open claims did arrive, as a person found out; how many."""
         sent = update(_notices).values(state=NoticeState.SENT.value, settled_at=func.now())
         return self._change_uncertain(sent, keys, older_than)
 
