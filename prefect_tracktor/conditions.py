@@ -172,11 +172,7 @@ def _asked_exception(name: str, field: str) -> Collection[str]:
 
 
 def conditions_of(
-    order: Order,
-    thresholds: Thresholds,
-    now: datetime,
-    *,
-    asked: AskedConditions = EVERY_CONDITION,
+    order: Order, thresholds: Thresholds, now: datetime, *, asked: AskedConditions = EVERY_CONDITION
 ) -> tuple[Condition, ...]:
     """Find all conditions of an order and its parcels.
 

@@ -15,14 +15,7 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
-from prefect_tracktor import (
-    InvalidInput,
-    Mailer,
-    Mode,
-    OrderFile,
-    StatusFile,
-    TracktorCredentials,
-)
+from prefect_tracktor import InvalidInput, Mailer, Mode, OrderFile, StatusFile, TracktorCredentials
 from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
 from prefect_tracktor.messages.smtp import Security
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
@@ -71,10 +64,7 @@ def _play() -> int:
         )
         _say("A sandbox shop of 1,000 orders", f"Tracktor at {tracktor.base_url}")
         print(f"  mail server at {post_office.host}:{post_office.port}")
-        right = [
-            _first_act(credentials, tracktor, post_office),
-            _second_act(credentials, tracktor),
-        ]
+        right = [_first_act(credentials, tracktor, post_office), _second_act(credentials, tracktor)]
     print(f"""
 Look further:
   every message, as received     {FOLDER / "mailbox"}/

@@ -10,12 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from prefect_tracktor.conditions import (
-    AskedConditions,
-    Condition,
-    asked_conditions,
-    conditions_of,
-)
+from prefect_tracktor.conditions import AskedConditions, Condition, asked_conditions, conditions_of
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.channel import Content

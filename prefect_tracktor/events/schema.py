@@ -29,13 +29,7 @@ from pydantic_core import from_json
 
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.models import (
-    Fulfillment,
-    Order,
-    ShipmentStatus,
-    exception_label,
-    status_key,
-)
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, exception_label, status_key
 from prefect_tracktor.parsing import parse_id
 from prefect_tracktor.reporting.markdown import admin_url, carrier_of, shop_of
 from prefect_tracktor.reporting.words import label_of

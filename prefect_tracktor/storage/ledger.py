@@ -77,12 +77,7 @@ _notices = Table(
     Column("claimed_at", UTCTime, nullable=False),
     Column("settled_at", UTCTime),
 )
-_key_columns = (
-    _notices.c.shop,
-    _notices.c.order_id,
-    _notices.c.fulfillment_id,
-    _notices.c.reason,
-)
+_key_columns = (_notices.c.shop, _notices.c.order_id, _notices.c.fulfillment_id, _notices.c.reason)
 _newest_first = (_notices.c.claimed_at, *_key_columns)
 Index("tracktor_notifications_by_time", *_newest_first)
 # what the team's digests and the events have told of: no customer got it

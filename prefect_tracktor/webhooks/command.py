@@ -51,11 +51,7 @@ Environment variables:
 )
 
 Credentials = Annotated[
-    str,
-    Parameter(
-        show_default=False,
-        help="The name of a saved TracktorCredentials block.",
-    ),
+    str, Parameter(show_default=False, help="The name of a saved TracktorCredentials block.")
 ]
 
 

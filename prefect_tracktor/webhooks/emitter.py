@@ -57,10 +57,7 @@ class Emitter:
         """Look for sent events at Prefect, and release those that did not arrive."""
         now = datetime.now(UTC)
         sent = await self.writer.run(
-            self.queue.sent,
-            self.account,
-            before=now - self.confirm_after,
-            limit=_CONFIRM_AT_ONCE,
+            self.queue.sent, self.account, before=now - self.confirm_after, limit=_CONFIRM_AT_ONCE
         )
         if not sent:
             return False

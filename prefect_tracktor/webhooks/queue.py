@@ -262,9 +262,7 @@ class WebhookQueue(DatabaseBlock):
     def prune(self, account: str, *, before: datetime) -> int:
         """Delete what was stored before, and return how many events that were."""
         old = delete(_OUTBOX).where(
-            _OUTBOX.c.account == account,
-            _OUTBOX.c.state == _STORED,
-            _OUTBOX.c.changed_at < before,
+            _OUTBOX.c.account == account, _OUTBOX.c.state == _STORED, _OUTBOX.c.changed_at < before
         )
         with self.transaction() as database:
             return database.execute(old).rowcount
