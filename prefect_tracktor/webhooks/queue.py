@@ -180,7 +180,18 @@ class WebhookQueue(DatabaseBlock):
                 if limit
                 for row in database.execute(due.where(which).order_by(order).limit(limit))
             ]
-        return list({_subject(row): _waiting(row) for row in rows}.values())
+        found = (
+            Waiting(
+                Subject(Kind(row.kind), row.subject_id),
+                row.deliveries,
+                row.failures,
+                row.misses,
+                row.received_at,
+                row.known,
+            )
+            for row in rows
+        )
+        return list({waiting.subject: waiting for waiting in found}.values())
 
     def complete(self, account: str, outcomes: Sequence[Outcome]) -> set[UUID]:
         """Record what was read, and return the ids of the events that are new.
@@ -189,8 +200,11 @@ class WebhookQueue(DatabaseBlock):
         """
         new: set[UUID] = set()
         with self.transaction() as database:
+            state = {"state": _PENDING, "changed_at": datetime.now(UTC)}
             events = [
-                _event_row(account, outcome.waiting, outcome.event)
+                _key(account, outcome.waiting.subject)
+                | {"event_id": str(outcome.event.id), "body": outcome.event.model_dump_json()}
+                | state
                 for outcome in outcomes
                 if outcome.event
             ]
@@ -295,30 +309,6 @@ def _completed(account: str, outcome: Outcome) -> Delete | Update:
             due_at=outcome.retry_at,
         )
     )
-
-
-def _subject(row: Any) -> Subject:
-    return Subject(Kind(row.kind), row.subject_id)
-
-
-def _waiting(row: Any) -> Waiting:
-    return Waiting(
-        subject=_subject(row),
-        deliveries=row.deliveries,
-        failures=row.failures,
-        misses=row.misses,
-        received=row.received_at,
-        known=row.known,
-    )
-
-
-def _event_row(account: str, waiting: Waiting, event: Event) -> dict[str, Any]:
-    return _key(account, waiting.subject) | {
-        "event_id": str(event.id),
-        "body": event.model_dump_json(),
-        "state": _PENDING,
-        "changed_at": datetime.now(UTC),
-    }
 
 
 def _events(event_ids: Iterable[UUID]) -> ColumnElement[bool]:
