@@ -6,7 +6,7 @@ is not what is measured; both ways read the same orders, alternately, 32 at a ti
 
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import anyio
 import httpx
