@@ -1,11 +1,12 @@
 """An SMTP server on loopback that keeps what it receives, and can misbehave on purpose."""
 
 import asyncio
+import datetime as dt
 import ssl
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from functools import cached_property
@@ -60,6 +61,7 @@ class ReceivedMessage:
         sender: The envelope's sender.
         recipients: The envelope's recipients.
         raw: The message's bytes.
+        at: When it came.
 
     Example:
         >>> ReceivedMessage("a@example.com", (), b"Subject: Hello\n\n").message["Subject"]
@@ -69,6 +71,7 @@ class ReceivedMessage:
     sender: str
     recipients: tuple[str, ...]
     raw: bytes
+    at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC), compare=False)
 
     @cached_property
     def message(self) -> EmailMessage:

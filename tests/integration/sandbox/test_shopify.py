@@ -195,3 +195,20 @@ def test_faults_happen_here_too(tracktor: Sandbox, api: Api) -> None:
 
 def test_the_present_is_the_shops() -> None:
     assert Shop(orders=1).now.isoformat() == "2026-06-01T12:00:00+00:00"
+
+
+def test_an_order_of_which_a_line_was_not_sent_is_fulfilled_in_part(
+    tracktor: Sandbox, api: Api
+) -> None:
+    orders = map(tracktor.shop.order, tracktor.shop.order_ids)
+    order = next(one for one in orders if one["fulfillments"] and one["line_item_count"] > 1)
+
+    def state() -> str:
+        [node] = api.orders(f"id:{order['order_id']}")["nodes"]
+        return str(node["displayFulfillmentStatus"])
+
+    assert state() == "FULFILLED"
+    first = order["fulfillments"][0]
+    first["line_items"] = first["line_items"][:1]
+    tracktor.shop.replace(order | {"fulfillments": [first]})
+    assert state() == "PARTIALLY_FULFILLED"
