@@ -1,4 +1,4 @@
-"""Docstrings as griffe reads them: `Example:` shows as code, and a form's fields as attributes."""
+"""Griffe extension: show `Example:` as code, and the fields of pydantic models as attributes."""
 
 import ast
 import re
@@ -11,20 +11,15 @@ _AFTER_ATTRIBUTES = re.compile(r"^(Raises|Examples?):$", re.MULTILINE)
 
 
 class Examples(griffe.Extension):
-    """Tells griffe of each example, and of what `Field(description=...)` says of a field."""
+    """Add examples and field descriptions to docstrings."""
 
     def on_object(self, *, obj: griffe.Object, **_others: Any) -> None:
         """Change the docstring of one object."""
         if obj.docstring is not None:
             obj.docstring.value = _SINGULAR.sub(r"\1Examples:", obj.docstring.value)
 
-    def on_class_members(self, *, cls: griffe.Class, **_of_griffe: Any) -> None:
-        """List the fields of a pydantic model, unless its docstring does.
-
-        Args:
-            cls: The class.
-            **_of_griffe: What else griffe tells of it.
-        """
+    def on_class_members(self, *, cls: griffe.Class, **_others: Any) -> None:
+        """List the fields of a pydantic model, unless its docstring does."""
         described = [
             f"    {name}: {text}"
             for name, member in cls.members.items()
@@ -39,7 +34,7 @@ class Examples(griffe.Extension):
 
 
 def _description_of(value: Any) -> str:
-    """What the `Field(...)` that a field is assigned says of it."""
+    """Return the description in a field's `Field(...)`."""
     try:
         call = ast.parse(str(value), mode="eval").body
     except SyntaxError:
