@@ -66,7 +66,7 @@ def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
     if found is None:
         slug = f"{block.get_block_type_slug()}/{shop.name}"
         raise InvalidInput(f"there is no block {slug}. Run {_command(shop)} first")
-    return block.model_validate(found)
+    return found
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:

@@ -80,9 +80,11 @@ def place_in(
             f"there is no work pool {work_pool!r}; create it, such as with"
             f" prefect work-pool create --type process {work_pool}"
         ) from None
-    job_variables: dict[str, Any] = {}
-    if image:
-        job_variables["image"] = _image(pool, image)
+    if image and "image" not in _variables(pool):
+        raise InvalidInput(
+            f"the work pool {pool.name!r} of type {pool.type} uses no images: leave out --image"
+        )
+    job_variables: dict[str, Any] = {"image": image} if image else {}
     if packages:
         job_variables |= _installed(pool, packages)
     remarks = list(_remarks(pool, job_variables))
@@ -111,14 +113,6 @@ def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:
     has_workers = not (pool.is_push_pool or pool.is_managed_pool)
     if has_workers and pool.status is not WorkPoolStatus.READY:
         yield f"No worker is there yet to run them: prefect worker start --pool '{pool.name}'"
-
-
-def _image(pool: WorkPool, image: str) -> str:
-    if "image" not in _variables(pool):
-        raise InvalidInput(
-            f"the work pool {pool.name!r} of type {pool.type} uses no images: leave out --image"
-        )
-    return image
 
 
 def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:

@@ -12,14 +12,6 @@ from prefect_tracktor.setup.environment import Environment, listed
 Values = dict[str, Any]
 
 
-def _unchanged(values: Values) -> Values:
-    return values
-
-
-def _nothing(_block: Any) -> str:
-    return ""
-
-
 @dataclass(frozen=True, slots=True)
 class Document:
     """A block to save, and the variables that its values come from.
@@ -48,8 +40,8 @@ class Document:
     identity: str = ""
     reset: Collection[str] = ()
     others: Mapping[str, type[Block]] = field(default_factory=dict)
-    adapt: Callable[[Values], Values] = _unchanged
-    remark: Callable[[Any], str] = _nothing
+    adapt: Callable[[Values], Values] = dict
+    remark: Callable[[Any], str] = lambda _block: ""
     instead: type[Block] | None = None
     optional: bool = False
 
