@@ -58,4 +58,4 @@ def report_exceptions(
     job = DigestJob(
         credentials, ledger, digest, mailer=mailer, thresholds=thresholds, dry_run=dry_run
     )
-    return carry_out(Scan(credentials, orders, reading, needs=job.needs), job)
+    return carry_out(Scan(credentials, orders, reading), job)
