@@ -16,9 +16,9 @@ SHARED = "tracktor"
 # the names that Prefect allows
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-# The other blocks are a shop's own. So is the mailer, also where shops use one mail server: a shop
-# without a mailer would write in another shop's name, and one shop that goes live would take along
-# all that share its mailer.
+# The other blocks are a shop's own. So are mailer and channel, also where shops use one service: a
+# shop without them would write in another shop's name, and one shop that goes live would take along
+# all that share them.
 SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
