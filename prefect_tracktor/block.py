@@ -3,12 +3,12 @@
 from importlib.metadata import metadata
 from typing import Any
 
-from prefect.blocks.core import schema_extra
+from prefect.blocks.core import Block, schema_extra
 from pydantic import ConfigDict, HttpUrl
 
 from prefect_tracktor.forms import in_order
 
-__all__ = ["BLOCK_CONFIG", "handbook", "in_order", "logo"]
+__all__ = ["BLOCK_CONFIG", "handbook", "in_order", "logo", "saved_name"]
 
 
 def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
@@ -21,6 +21,11 @@ def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
 
 # of all our blocks: a form in order, and errors that do not repeat a secret
 BLOCK_CONFIG = ConfigDict(hide_input_in_errors=True, json_schema_extra=_of_block)
+
+
+def saved_name(block: Block) -> str:
+    """The name under which a block was saved or loaded; empty if it was not."""
+    return block._block_document_name or ""  # noqa: SLF001  # Prefect has no other word for it
 
 
 # a blue that can be seen on white and on black

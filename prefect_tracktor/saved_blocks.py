@@ -6,6 +6,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
@@ -47,6 +48,11 @@ def shared_ledger() -> NotificationLedger:
     """The default ledger, so that flows called from Python know what deployments sent."""
     document = find_document(NotificationLedger, SHARED)
     return NotificationLedger() if document is None else NotificationLedger.model_validate(document)
+
+
+def ledger_of(mailer: Mailer | None, given: NotificationLedger | None = None) -> NotificationLedger:
+    """The ledger of a run: the given one, or the mailer's, or the default."""
+    return given or (mailer and mailer.ledger) or shared_ledger()
 
 
 def document_of_shop(block: type[Block], shop: str) -> Block | None:

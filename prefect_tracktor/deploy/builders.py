@@ -15,15 +15,20 @@ from prefect.types.entrypoint import EntrypointType
 
 from prefect_tracktor import (
     CompletedOrders,
+    HttpChannel,
     InvalidInput,
+    Mailer,
+    NotificationRule,
     OrderFile,
     ShopifyOrders,
     TracktorCredentials,
     __version__,
 )
+from prefect_tracktor.block import saved_name
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp, Unusable
 from prefect_tracktor.models import status_key
+from prefect_tracktor.rules import channels_of
 from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
@@ -47,7 +52,7 @@ _DESCRIPTION = """\
 waiting harmless; cancel a run to stop it at work. What is not done stays due.
 """
 _MODE = (
-    "*Mode* of the block `tracktor-mailer/{name}`, read when a run starts.",
+    "*Mode* of {blocks}, read when a run starts.",
     "set that *Mode* to dry run",
 )
 _READ_ONLY = (
@@ -67,13 +72,38 @@ def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
         The saved block.
 
     Raises:
+        NotSetUp: The shop has a channel and no mailer, and the flow needs one.
         Unusable: The block does not exist, or has an invalid value.
     """
     found = _found(document_of_shop, block, shop)
+    if found is None and block is Mailer and _found(find_document, HttpChannel, shop):
+        raise NotSetUp(
+            f"it sends emails: set SMTP_HOST and TRACKTOR_SENDER and run {_command(shop)}"
+        )
     if found is None:
         slug = f"{block.get_block_type_slug()}/{shop.name}"
         raise Unusable(f"there is no block {slug}. Run {_command(shop)} first")
     return block.model_validate(found)
+
+
+def mailer_for(shop: Shop, rules: Sequence[NotificationRule]) -> Mailer | None:
+    """Load the shop's mailer, which it needs only if a rule sends emails.
+
+    Args:
+        shop: The shop.
+        rules: What customers are told.
+
+    Returns:
+        The mailer; `None` if there is none, and each rule has a channel.
+
+    Raises:
+        NotSetUp: The shop has a channel and no mailer, and a rule sends emails.
+        Unusable: A rule sends emails and there is no mailer, or it has an invalid value.
+    """
+    if None in channels_of(rules):
+        return saved(Mailer, shop)
+    found = _found(find_document, Mailer, shop)
+    return None if found is None else Mailer.model_validate(found)
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
@@ -230,13 +260,17 @@ def deployment_of(
 
     Returns:
         The deployment, for `prefect-tracktor serve` and `deploy`.
+
+    Raises:
+        Unusable: A rule's channel is not saved; its secrets would be stored with the deployment.
     """
-    switch, brake = _MODE if "mailer" in parameters else _READ_ONLY
+    blocks = _with_a_mode(parameters, shop)
+    switch, brake = _MODE if blocks else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
         description=_DESCRIPTION.format(
             what=description.strip(),
-            switch=switch.format(name=shop.name),
+            switch=switch.format(name=shop.name, blocks=" and ".join(blocks)),
             starts="its schedule on this page" if schedule else "its trigger under *Automations*",
             brake=brake,
         ),
@@ -254,6 +288,19 @@ def deployment_of(
         # Prefect creates no run, and only its server's log says so
         enforce_parameter_schema=not triggers,
     )
+
+
+def _with_a_mode(parameters: Mapping[str, Any], shop: Shop) -> list[str]:
+    """The blocks whose mode holds for a deployment's runs."""
+    blocks = [f"`tracktor-mailer/{shop.name}`"] if parameters.get("mailer") else []
+    for channel in filter(None, channels_of(parameters.get("rules") or [])):
+        if not (name := saved_name(channel)):
+            raise Unusable(
+                "rules: a deployment needs a saved channel: run prefect-tracktor blocks, or save it"
+                ' in Prefect\'s UI, and write channel=HttpChannel.load("NAME") into the rule'
+            )
+        blocks.append(f"`{channel.get_block_type_slug()}/{name}`")
+    return blocks
 
 
 def _found(

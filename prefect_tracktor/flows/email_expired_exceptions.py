@@ -16,6 +16,7 @@ from prefect_tracktor.runs.notify import mail_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
 
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
@@ -93,6 +94,7 @@ def email_expired_exceptions(
             chooser([rule], datetime.now(UTC), include_cancelled=include_cancelled),
             title="Customers with expired tracking",
             key="expired-exceptions",
+            ledger=ledger_of(mailer),
             dry_run=dry_run,
             max_emails=max_emails,
             needs=TO_TELL_OF_EXCEPTIONS,

@@ -20,6 +20,7 @@ from prefect_tracktor.runs.parameters import checked_statuses, within_days
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders, ShopifyOrders
 
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
@@ -108,6 +109,7 @@ def email_status_changes(
             chooser(rules, datetime.now(UTC), include_cancelled=include_cancelled),
             title="Customers with news of their parcels",
             key="status-changes",
+            ledger=ledger_of(mailer),
             dry_run=dry_run,
             max_emails=max_emails,
             needs=TO_TELL_OF_STATUSES,

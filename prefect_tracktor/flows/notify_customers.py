@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.http_channel import HttpChannel
@@ -17,7 +18,9 @@ from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport, merged
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
+from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 
@@ -25,9 +28,10 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 def notify_customers(
     credentials: TracktorCredentials,
     orders: Orders,
-    mailer: Mailer,
     rules: list[NotificationRule],
+    mailer: Mailer | None = None,
     *,
+    ledger: NotificationLedger | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     dry_run: bool = False,
     max_emails: int = 500,
@@ -45,8 +49,12 @@ def notify_customers(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
-        mailer: The mail server, the sender, and whether e-mails go to customers.
         rules: What to tell, and when.
+        mailer: The mail server, the sender, and whether e-mails go to customers; needed if a rule
+            has no channel.
+        ledger: Records which customer was told what, by e-mail and through channels. By default
+            the mailer's, or the block named `tracktor`, or else a SQLite file in the Prefect home
+            of the machine that runs the flow.
         thresholds: After how many days a parcel or an order is late.
         dry_run: Show who would be told what, and send nothing.
         max_emails: If more messages than this are due in a channel, none is sent through it.
@@ -58,8 +66,9 @@ def notify_customers(
         What was found and done, through all channels.
 
     Raises:
-        InvalidInput: An argument is invalid, two rules have the same name, the account has no such
-            status, or `orders` names none; nothing was sent.
+        InvalidInput: An argument is invalid, two rules have the same name, a rule sends e-mails
+            and there is no mailer, the account has no such status, or `orders` names none; nothing
+            was sent.
         LimitExceeded: More than `max_emails` messages are due in a channel; it sent nothing.
         LedgerReplaced: The account used another ledger before; nothing was sent.
         TemplateError: A template fails for every order; the channel sent nothing.
@@ -75,7 +84,7 @@ def notify_customers(
         ...     NotificationRule(name="how-was-it", when=["status:delivered"], after_days=3),
         ... ]
         >>> report = notify_customers(
-        ...     credentials, order_ids, mailer, rules, dry_run=True, max_emails=5_000
+        ...     credentials, order_ids, rules, mailer, dry_run=True, max_emails=5_000
         ... )
         >>> report.sent
         ()
@@ -85,6 +94,7 @@ def notify_customers(
         credentials,
         mailer,
         rules,
+        ledger=ledger_of(mailer, ledger),
         thresholds=thresholds,
         dry_run=dry_run,
         max_emails=max_emails,
@@ -98,7 +108,7 @@ def notify_customers(
 
 def notifying(
     credentials: TracktorCredentials,
-    mailer: Mailer,
+    mailer: Mailer | None,
     rules: Sequence[NotificationRule],
     *,
     thresholds: Thresholds,
@@ -111,11 +121,16 @@ def notifying(
 
     def job(channel: HttpChannel | None) -> NotifyJob[MailReport]:
         own = [rule for rule in rules if rule.channel == channel]
+        through = channel or mailer
+        if through is None:
+            raise InvalidInput(
+                f"rules: {', '.join(rule.name for rule in own)} would send emails, and there is no"
+                " mailer: give mailer, or give the rule a channel"
+            )
         return mail_job(
             credentials,
-            mailer,
+            through,
             chooser(own, now, thresholds=thresholds, include_cancelled=include_cancelled),
-            channel=channel,
             title=f"Customers to be notified through {channel.host if channel else 'e-mail'}",
             key=f"notify-customers-{channel.slug}" if channel else "notify-customers",
             needs=needs,

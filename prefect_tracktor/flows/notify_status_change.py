@@ -32,7 +32,7 @@ from prefect_tracktor.runs.parameters import within_days
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 
 # events come one by one; what comes within this time counts as one burst
@@ -114,7 +114,7 @@ def notify_status_change(
             looked_up, of_order = _look_up(credentials, parcel)
         if of_order is None:
             return looked_up
-        ledger = mailer.ledger or shared_ledger()
+        ledger = ledger_of(mailer)
         scan = Scan(
             credentials,
             [of_order],
@@ -129,6 +129,7 @@ def notify_status_change(
             parcel.choose,
             title=f"Customer of a parcel that is {key}",
             key="status-change",
+            ledger=ledger,
             dry_run=dry_run,
             max_emails=max_emails,
             sent_lately=lambda: ledger.count_since(

@@ -22,7 +22,7 @@ from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport, merged
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
@@ -37,8 +37,9 @@ class WatchOptions(BaseModel):
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
             emails and events.
         thresholds: After how many days a parcel or an order is late.
-        ledger: Records what was announced and reported. By default the mailer's, or the block
-            `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the flow.
+        ledger: Records what was told, announced and reported. By default the mailer's, or the
+            block `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the
+            flow.
 
     Raises:
         pydantic.ValidationError: A number is negative.
@@ -75,7 +76,7 @@ class WatchOptions(BaseModel):
     ledger: NotificationLedger | None = Field(
         default=None,
         title="Ledger",
-        description="Records what was announced and reported. Without it: the mailer's, or the"
+        description="Records what was told and announced. Without it: the mailer's, or the"
         " block named tracktor, or else a file on the machine that runs the flow.",
     )
 
@@ -164,8 +165,9 @@ def watch_shop(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
-        mailer: The mail server; its mode holds for emails to customers and for the digest.
-        rules: What to tell customers, as in the flow for customers; it needs a mailer.
+        mailer: The mail server, if a rule or the digest sends emails; its mode holds for these and
+            for the digest.
+        rules: What to tell customers, as in the flow for customers.
         digest: What to tell the team, if anything.
         export: Where to write the tables, if anywhere.
         announce: Conditions to announce as events, such as exception:all or stalled.
@@ -193,9 +195,7 @@ def watch_shop(
         >>> sorted(report.parts)
         ['digest', 'events']
     """
-    if rules and mailer is None:
-        raise InvalidInput("rules need a mailer: give one, or leave the rules out")
-    own = options.ledger or (mailer and mailer.ledger) or shared_ledger()
+    own = ledger_of(mailer, options.ledger)
     calls = 0
     if rules:
         calls = checked_rules(credentials, rules, orders=orders, reading=reading)
@@ -203,9 +203,9 @@ def watch_shop(
     telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
     most_events = options.max_events
     jobs: list[Job[Any, Any]] = []
-    if rules and mailer:
+    if rules:
         most = options.max_emails
-        jobs += notifying(credentials, mailer, rules, max_emails=most, **telling)
+        jobs += notifying(credentials, mailer, rules, ledger=own, max_emails=most, **telling)
     if announce:
         jobs.append(announcing(credentials, own, announce, max_events=most_events, **telling))
     if digest:

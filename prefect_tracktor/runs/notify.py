@@ -50,7 +50,6 @@ from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
-from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import FoundOrder
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger import Notice as ToldNotice
@@ -547,23 +546,23 @@ def _not_again(reason: str) -> str:
 
 def mail_job(
     credentials: TracktorCredentials,
-    mailer: Mailer,
+    through: Mailer | HttpChannel,
     choose: Choose,
     *,
+    ledger: NotificationLedger,
     dry_run: bool,
     max_emails: int,
-    channel: HttpChannel | None = None,
     **options: Any,
 ) -> NotifyJob[MailReport]:
     """Tell customers by e-mail, or through a channel, as its mode lets it."""
     secret = credentials.uuid.lower().encode()
-    mode = channel.mode if channel else mailer.mode
+    is_mail = isinstance(through, Mailer)
     return NotifyJob(
         credentials,
-        LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
-        PostChannel(channel, secret) if channel else MailChannel(mailer, secret),
+        LedgerOfAccount.of(credentials, ledger),
+        MailChannel(through, secret) if is_mail else PostChannel(through, secret),
         choose,
-        dry_run=dry_run or not Mode.sends(mode),
+        dry_run=dry_run or not Mode.sends(through.mode),
         limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
         **options,
     )

@@ -113,8 +113,8 @@ def run_both_channels(
         notify_customers(
             TracktorCredentials.model_validate(base),
             order_ids,
-            mailer_at(mail_port, ledger=NotificationLedger(url=ledger_url)),
             rules_of_both(address),
+            mailer_at(mail_port, ledger=NotificationLedger(url=ledger_url)),
         )
 
 

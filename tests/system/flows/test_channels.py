@@ -11,11 +11,12 @@ from prefect_tracktor import (
     IncompleteRun,
     InvalidInput,
     Mailer,
+    Mode,
     NotificationLedger,
     NotificationRule,
     TracktorCredentials,
 )
-from prefect_tracktor.flows import MailReport, notify_customers
+from prefect_tracktor.flows import MailReport, WatchOptions, notify_customers, watch_shop
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.http_service import HttpService
 from tests.system.flows.conftest import written_to
@@ -57,7 +58,7 @@ def notify(
             ),
         ]
         ids = orders or list(tracktor.shop.order_ids)
-        return notify_customers(credentials, ids, mailer, rules, dry_run=dry_run)
+        return notify_customers(credentials, ids, rules, mailer, dry_run=dry_run)
 
     return notify
 
@@ -207,6 +208,68 @@ def test_a_service_that_breaks_off_leaves_notices_uncertain(
     assert sorted(posted_about(service)) == sorted(customers)
 
 
+@pytest.fixture
+def sms(service: HttpService) -> NotificationRule:
+    """The one rule of a shop that sends no emails."""
+    channel = HttpChannel.model_validate(
+        {"address": service.address, "body": BODY, "recipient": "{{ order.order_email }}"}
+    )
+    return NotificationRule(name="sms", when=EXPIRED, channel=channel)
+
+
+def live(rule: NotificationRule) -> NotificationRule:
+    assert rule.channel is not None
+    channel = rule.channel.model_copy(update={"mode": Mode.LIVE})
+    return rule.model_copy(update={"channel": channel})
+
+
+def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    service: HttpService,
+    customers: dict[int, str],
+    sms: NotificationRule,
+    ledger: NotificationLedger,
+) -> None:
+    shop = {"credentials": credentials, "orders": list(tracktor.shop.order_ids), "ledger": ledger}
+    dry = notify_customers(**shop, rules=[sms])
+    assert dry.dry_run
+    assert sorted(dry.due) == sorted(customers)
+    assert not service.posted
+    assert sorted(notify_customers(**shop, rules=[live(sms)]).sent) == sorted(customers)
+    assert {told.key.order_id for told in ledger.told(tracktor.shop.order_ids)} == set(customers)
+    options = WatchOptions(ledger=ledger)
+    watched = watch_shop(credentials, shop["orders"], rules=[live(sms)], options=options)
+    assert watched.customers
+    assert sorted(watched.customers.already_told) == sorted(customers)
+    assert len(service.posted) == len(customers)
+
+
+def test_without_a_ledger_it_is_the_one_that_all_flows_use(
+    credentials: TracktorCredentials,
+    service: HttpService,
+    customers: dict[int, str],
+    sms: NotificationRule,
+    ledger: NotificationLedger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-sms")
+    ledger.save("of-sms", overwrite=True)
+    notify_customers(credentials, list(customers), [live(sms)])
+    assert {told.key.order_id for told in ledger.told(customers)} == set(customers)
+
+
+def test_a_rule_that_sends_emails_is_named_where_there_is_no_mailer(
+    credentials: TracktorCredentials, sms: NotificationRule, tracktor: Sandbox
+) -> None:
+    rules = [sms, NotificationRule(name="mail", when=EXPIRED)]
+    tracktor.reset_calls()
+    for flow in (notify_customers, watch_shop):
+        with pytest.raises(InvalidInput, match=r"rules: mail would send emails.*give mailer, or"):
+            flow(credentials, [1], rules=rules)
+    assert not tracktor.calls
+
+
 def test_rules_need_names_of_their_own_across_channels(
     credentials: TracktorCredentials, mailer: Mailer
 ) -> None:
@@ -216,4 +279,4 @@ def test_rules_need_names_of_their_own_across_channels(
         NotificationRule(name="same", when=EXPIRED, channel=channel),
     ]
     with pytest.raises(InvalidInput, match="same is the name of several rules"):
-        notify_customers(credentials, [1], mailer, rules)
+        notify_customers(credentials, [1], rules, mailer)

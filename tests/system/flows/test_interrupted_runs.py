@@ -167,7 +167,7 @@ def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_noth
         ]
         mailer = mailer_of(mail, ledger=ledger)
         rules = rules_of_both(service.address)
-        last = report_of(lambda: notify_customers(credentials, ids, mailer, rules))
+        last = report_of(lambda: notify_customers(credentials, ids, rules, mailer))
     customers = tracktor.shop.customers_to_write_to()
     numbers = {email: order_id for order_id, email in customers.items()}
     mailed = [numbers[email] for email in written_to(mail)]

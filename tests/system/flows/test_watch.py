@@ -175,7 +175,7 @@ def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
     }
     with pytest.raises(InvalidInput, match="nothing to do"):
         watch_shop(**(everything | nothing))
-    with pytest.raises(InvalidInput, match="rules need a mailer"):
+    with pytest.raises(InvalidInput, match="exception, late would send emails"):
         watch_shop(**(everything | {"mailer": None}))
     with pytest.raises(InvalidInput, match="conditions: 'late'"):
         watch_shop(**(everything | {"announce": frozenset({"late"})}))
