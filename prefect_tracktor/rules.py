@@ -434,6 +434,11 @@ def step_of(reason: str) -> tuple[str, int]:
     return words, int(number or 1)
 
 
+def rule_of(reason: str) -> str:
+    """The name of the rule that told it; a condition's kind is one, too."""
+    return step_of(reason)[0].partition(":")[0]
+
+
 def nth(words: str, number: int) -> str:
     """What the ledger remembers the n-th time by."""
     return words if number == 1 else f"{words}#{number}"

@@ -23,7 +23,6 @@ class EventChannel:
     seconds_a_message: float = 2
     reaches_customers: bool = True
     may_repeat: bool = True
-    proven_by_earlier_runs: bool = False
 
     def check(self) -> None:
         """Do nothing: the run has just used Prefect's API."""

@@ -20,7 +20,7 @@ from prefect_tracktor.runs.engine import Job, carry_out_all
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
-from prefect_tracktor.runs.report import MailReport, RunReport, merged
+from prefect_tracktor.runs.report import MailReport, RunReport, calls_of, merged
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
@@ -124,6 +124,11 @@ class WatchReport(BaseModel):
         return {name: report for name, report in self if report is not None}
 
     @property
+    def calls(self) -> int:
+        """How many requests were sent to Tracktor, the reading that all parts share once."""
+        return calls_of(self.parts.values())
+
+    @property
     def complete(self) -> bool:
         """Whether no part failed or left anything to do."""
         return all(report.complete for report in self.parts.values())
@@ -135,12 +140,13 @@ class WatchReport(BaseModel):
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counts of each part that are not zero."""
-        return {
+        """The calls of all parts, and the counts of each part that are not zero."""
+        calls = {"calls": self.calls} if self.calls else {}
+        return calls | {
             f"{name}: {what}": count
             for name, report in self.parts.items()
             for what, count in report.counts.items()
-            if count
+            if count and what != "calls"
         }
 
 
@@ -148,8 +154,8 @@ class WatchReport(BaseModel):
 def watch_shop(
     credentials: TracktorCredentials,
     orders: Orders,
-    mailer: Mailer | None = None,
     rules: list[NotificationRule] | None = None,
+    mailer: Mailer | None = None,
     digest: TeamDigest | None = None,
     export: ExportFiles | ExportWarehouse | None = None,
     announce: frozenset[str] = frozenset(),
@@ -165,9 +171,9 @@ def watch_shop(
     Args:
         credentials: The Tracktor account.
         orders: Shopify order ids, a file with them, or a search in Shopify.
+        rules: What to tell customers, as in the flow for customers.
         mailer: The mail server, if a rule or the digest sends emails; its mode holds for these and
             for the digest.
-        rules: What to tell customers, as in the flow for customers.
         digest: What to tell the team, if anything.
         export: Where to write the tables, if anywhere.
         announce: Conditions to announce as events, such as exception:all or stalled.

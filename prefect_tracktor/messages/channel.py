@@ -53,11 +53,6 @@ class Channel(Protocol):
         ...
 
     @property
-    def proven_by_earlier_runs(self) -> bool:
-        """Whether what the ledger holds as sent shows that it takes messages."""
-        ...
-
-    @property
     def lot_size(self) -> int:
         """How many messages are sent at a time."""
         ...
@@ -122,7 +117,6 @@ class MailChannel:
     server: str = "the mail server"
     lot_size: int = 1
     may_repeat: bool = False
-    proven_by_earlier_runs: bool = True
 
     @property
     def reaches_customers(self) -> bool:

@@ -45,8 +45,6 @@ class PostChannel:
     secret: bytes
     lot_size: int = 1
     may_repeat: bool = False
-    # the ledger does not tell whether it was this channel that sent something
-    proven_by_earlier_runs: bool = False
 
     @property
     def server(self) -> str:

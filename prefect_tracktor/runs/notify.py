@@ -556,11 +556,15 @@ def mail_job(
 ) -> NotifyJob[MailReport]:
     """Tell customers by e-mail, or through a channel, as its mode lets it."""
     secret = credentials.uuid.lower().encode()
-    is_mail = isinstance(through, Mailer)
+    channel = (
+        MailChannel(through, secret)
+        if isinstance(through, Mailer)
+        else PostChannel(through, secret)
+    )
     return NotifyJob(
         credentials,
         LedgerOfAccount.of(credentials, ledger),
-        MailChannel(through, secret) if is_mail else PostChannel(through, secret),
+        channel,
         choose,
         dry_run=dry_run or not Mode.sends(through.mode),
         limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),

@@ -78,7 +78,8 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
 ) -> None:
     monkeypatch.setattr(shops, "shops", lambda: [Shop("sms", notify=["delivered"])])
     for block in (TracktorCredentials, OrderFile):
-        block.load("tracktor").save("sms", overwrite=True)
+        loaded: Any = block.load("tracktor")
+        loaded.save("sms", overwrite=True)
     body = '{"to": "{{ recipient }}"}'
     address = SecretStr("https://sms.example/s3cret")
     unsaved = HttpChannel(address=address, body=body, recipient="{{ order.order_phone }}")
@@ -86,7 +87,7 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
     assert deploy_all("--only", "notify") == 1
     assert "rules: a deployment needs a saved channel" in capsys.readouterr().out
     unsaved.save("sms", overwrite=True)
-    channel = HttpChannel.load("sms")
+    channel: Any = HttpChannel.load("sms")
     rules = [RULES[0].model_copy(update={"channel": channel})]
     monkeypatch.setattr(notify, "RULES", rules)
     monkeypatch.setattr(watch, "PARTS", {"rules": rules})

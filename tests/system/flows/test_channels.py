@@ -14,9 +14,16 @@ from prefect_tracktor import (
     Mode,
     NotificationLedger,
     NotificationRule,
+    ReadingOptions,
     TracktorCredentials,
 )
-from prefect_tracktor.flows import MailReport, WatchOptions, notify_customers, watch_shop
+from prefect_tracktor.flows import (
+    MailReport,
+    TeamDigest,
+    WatchOptions,
+    notify_customers,
+    watch_shop,
+)
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.http_service import HttpService
 from tests.system.flows.conftest import written_to
@@ -94,6 +101,34 @@ def test_each_channel_tells_once_on_one_reading(
     assert len(service.posted) == len(mail.messages) == len(customers)
 
 
+def test_what_each_channel_reads_again_is_counted(
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    mailer: Mailer,
+    service: HttpService,
+    customers: dict[int, str],
+) -> None:
+    body = {"address": service.address, "body": BODY, "mode": "live"}
+    channel = HttpChannel.model_validate(body)
+    rules = [
+        NotificationRule(name="mail", when=EXPIRED),
+        NotificationRule(name="post", when=EXPIRED, channel=channel),
+    ]
+    ids = list(tracktor.shop.order_ids)
+    reading = ReadingOptions(read_again_after_minutes=1e-9)
+    tracktor.reset_calls()
+    report = notify_customers(credentials, ids, rules, mailer, reading=reading)
+    assert set(report.sent) >= set(customers)
+    assert report.calls == len(tracktor.calls)
+    again = [rule.model_copy(update={"name": f"{rule.name}-again"}) for rule in rules]
+    parts: dict[str, Any] = {"announce": frozenset({"exception:all"}), "digest": TeamDigest()}
+    tracktor.reset_calls()
+    options = WatchOptions(ledger=mailer.ledger)
+    watched = watch_shop(credentials, ids, again, mailer, **parts, options=options, reading=reading)
+    assert watched.counts["calls"] == watched.calls == len(tracktor.calls)
+    assert watched.calls > watched.parts["digest"].calls
+
+
 def test_a_channel_that_is_down_keeps_no_other_from_telling(
     notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
 ) -> None:
@@ -143,6 +178,25 @@ def test_one_that_is_refused_alone_is_not_given_up_because_an_email_was_sent(
         assert failed.value.report.deferred == (one,)
     service.status = 200
     assert notify(orders=[one]).sent == (one,)
+
+
+def test_one_that_is_refused_alone_is_given_up_where_the_channel_took_others(
+    notify: Notify, service: HttpService, customers: dict[int, str]
+) -> None:
+    first, *few, last = customers
+    assert notify(orders=[first]).sent == (first,)
+    service.status = 400
+    for one in few:
+        assert notify(orders=[one]).refused == (one,)
+    again = notify(orders=few[:1])
+    assert again.refused == (few[0],)
+    assert posted_about(service).count(few[0]) == 1
+    # one that refuses everybody is not believed for long
+    with pytest.raises(IncompleteRun, match="accepts no other message") as failed:
+        notify(orders=[last])
+    assert failed.value.report.deferred == (last,)
+    service.status = 200
+    assert notify(orders=[last]).sent == (last,)
 
 
 def test_a_dry_run_and_a_dry_channel_post_nothing(
@@ -231,7 +285,8 @@ def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
     sms: NotificationRule,
     ledger: NotificationLedger,
 ) -> None:
-    shop = {"credentials": credentials, "orders": list(tracktor.shop.order_ids), "ledger": ledger}
+    ids = list(tracktor.shop.order_ids)
+    shop: dict[str, Any] = {"credentials": credentials, "orders": ids, "ledger": ledger}
     dry = notify_customers(**shop, rules=[sms])
     assert dry.dry_run
     assert sorted(dry.due) == sorted(customers)
@@ -239,7 +294,7 @@ def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
     assert sorted(notify_customers(**shop, rules=[live(sms)]).sent) == sorted(customers)
     assert {told.key.order_id for told in ledger.told(tracktor.shop.order_ids)} == set(customers)
     options = WatchOptions(ledger=ledger)
-    watched = watch_shop(credentials, shop["orders"], rules=[live(sms)], options=options)
+    watched = watch_shop(credentials, ids, rules=[live(sms)], options=options)
     assert watched.customers
     assert sorted(watched.customers.already_told) == sorted(customers)
     assert len(service.posted) == len(customers)
