@@ -77,6 +77,7 @@ class SmtpServer:
     username: str = ""
     password: str = field(default="", repr=False)
     oauth2: OAuth2 = field(default=OAuth2(), repr=False)
+    saved_as: str = ""
     verify_certificate: bool = True
 
 
@@ -324,7 +325,7 @@ class MailSession:
         return self._connect_with_token()
 
     def _connect_with_token(self) -> Connection:
-        self._secret = access_token(self._server.oauth2)
+        self._secret = access_token(self._server.oauth2, saved_as=self._server.saved_as)
         return self._connect_once()
 
     def _connect_once(self) -> Connection:
