@@ -38,7 +38,7 @@ def logo(icon: str) -> HttpUrl:
 
 
 _API_REFERENCE = "https://www.theshoppad.com/apps/tracktor/api/docs"
-# `Documentation` in pyproject.toml: the one place to write where the handbook is published
+# as `Documentation` in pyproject.toml says
 _PUBLISHED_AT = dict(
     entry.split(", ", 1) for entry in metadata("prefect-tracktor").get_all("Project-URL", [])
 ).get("Documentation")

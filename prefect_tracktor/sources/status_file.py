@@ -46,7 +46,7 @@ class StatusFile(TableFile):
     _block_type_slug = "tracktor-status-file"
     _logo_url = logo("file-table")
     _description = "Desired statuses of orders, from a CSV or JSON Lines file."
-    _documentation_url = handbook("how-to/manual-statuses.md")
+    _documentation_url = handbook("how-to/manual-statuses.md#from-a-file")
 
     order_id_column: OrderIdColumn = "order_id"
     status_column: StatusColumn = "status"

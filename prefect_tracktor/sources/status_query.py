@@ -62,7 +62,7 @@ class StatusQuery(Block):
     _block_type_slug = "tracktor-status-query"
     _logo_url = logo("database-search")
     _description = "Desired statuses of orders, from a query of your own database."
-    _documentation_url = handbook("how-to/manual-statuses.md")
+    _documentation_url = handbook("how-to/manual-statuses.md#from-a-database")
 
     model_config = BLOCK_CONFIG
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from prefect_tracktor import (
     HttpChannel,
@@ -26,6 +27,7 @@ from prefect_tracktor.flows import (
 )
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.http_service import HttpService
+from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -99,6 +101,24 @@ def test_each_channel_tells_once_on_one_reading(
     assert sorted(again.already_told) == sorted(customers)
     assert not again.sent
     assert len(service.posted) == len(mail.messages) == len(customers)
+
+
+def test_a_dry_run_checks_the_mail_login_and_the_services_host(
+    tracktor: Sandbox, credentials: TracktorCredentials, ledger: NotificationLedger
+) -> None:
+    channel = HttpChannel(address=SecretStr("http://127.0.0.1:9/t0ken"), body="{}")
+    rules = [
+        NotificationRule(name="mail", when=EXPIRED),
+        NotificationRule(name="post", when=EXPIRED, channel=channel),
+    ]
+    ids = list(tracktor.shop.order_ids)
+    with MailServer(login=("shop", "right")) as mail:
+        wrong = {"username": "shop", "password": "wr0ng", "mode": "dry_run", "ledger": ledger}
+        report = notify_customers(credentials, ids, rules, mailer_of(mail, **wrong))
+    said = " ".join(report.notes)
+    assert "A run that sends would stop: the mail server cannot be used: the login failed" in said
+    assert "A run that sends would stop: http://127.0.0.1:9 does not answer" in said
+    assert "wr0ng" not in said
 
 
 def test_what_each_channel_reads_again_is_counted(
