@@ -39,6 +39,9 @@ def test_a_mailer_keeps_its_access_to_tokens_secret() -> None:
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
     """A provider that replaces the refresh token at each login."""
     monkeypatch.setattr(module, "_PAUSES_FOR_OTHERS", (0,))
+    # of an endpoint that had the same port before
+    monkeypatch.setattr(module, "_tokens", {})
+    monkeypatch.setattr(module, "_renewed", {})
     with TokenEndpoint(refresh_token=FIRST).serving() as serving:
         yield serving
 

@@ -8,7 +8,7 @@ from prefect.blocks.notifications import SlackWebhook
 from pydantic import SecretStr
 
 from flows import export, notify, report, shops, watch
-from prefect_tracktor import HttpChannel, NotificationRule, OrderFile, TracktorCredentials
+from prefect_tracktor import HttpChannel, Mode, NotificationRule, OrderFile, TracktorCredentials
 from prefect_tracktor.deploy import Shop
 from prefect_tracktor.flows import (
     ExportFiles,
@@ -19,6 +19,7 @@ from prefect_tracktor.flows import (
 )
 from prefect_tracktor.sandbox import MailServer
 from tests.support.chat import SLACK
+from tests.support.http_service import HttpService
 from tests.system.deployments.conftest import Server, deploy_all
 
 pytestmark = pytest.mark.usefixtures("no_deployments", "pool")
@@ -104,6 +105,13 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
     report: Any = notify_customers(**made.parameters)
     assert report.dry_run
     assert report.affected
+    # the mode is the block's when a run starts, and not when it was deployed
+    with HttpService().serving() as service:
+        live = {"address": SecretStr(service.address), "mode": Mode.LIVE, "recipient": ""}
+        unsaved.model_copy(update=live).save("sms", overwrite=True)
+        report = notify_customers(**made.parameters)
+    assert len(service.posted) == len(report.sent) > 0
+    unsaved.save("sms", overwrite=True)
     watched = server["Watch shop/sms-watch-shop"]
     assert "$ref" in str(watched.parameters["options"]["ledger"])
     assert watch_shop(**watched.parameters).customers
