@@ -57,8 +57,11 @@ def test_which_status_names_properties_that_there_are() -> None:
     table = page.partition("## Which status do I want?")[2].partition("\nThe fields")[0]
     named = re.findall(r"`(parcel|order)\.(\w+)", table)
     assert len(named) > 10
-    kinds = {"parcel": prefect_tracktor.Fulfillment, "order": prefect_tracktor.Order}
-    known = {kind: {*dir(model), *model.model_fields} for kind, model in kinds.items()}
+    parcel, order = prefect_tracktor.Fulfillment, prefect_tracktor.Order
+    known = {
+        "parcel": {*dir(parcel), *parcel.model_fields},
+        "order": {*dir(order), *order.model_fields},
+    }
     assert [name for kind, name in named if name not in known[kind]] == []
     assert "Since when is it in exception?" in table
 
