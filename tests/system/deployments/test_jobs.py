@@ -72,7 +72,7 @@ def test_they_are_deployed_with_what_the_file_says(
 
 
 def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
-    environment: None,
+    open_for_business: list[str],
     server: Server,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
