@@ -58,10 +58,10 @@ class TagsOfShopify(JsonServer):
 
 
 def names_of(page: Any) -> dict[str, Any]:
-    """What the Python of a page defines."""
+    """What the Python of a page defines, where it needs no saved block."""
     names: dict[str, Any] = {}
     for block in blocks_of(page):
-        if block.language == "python":
+        if block.language == "python" and "= notify_customers(" not in block.code:
             exec(compile(block.code, str(page), "exec"), names)  # noqa: S102  # our own page
     return names
 
