@@ -53,7 +53,7 @@ def notify_customers(
         mailer: The mail server, the sender, and whether e-mails go to customers; needed if a rule
             has no channel.
         ledger: Records which customer was told what, by e-mail and through channels. By default
-            the mailer's, or the block named `tracktor`, or else a SQLite file in the Prefect home
+            the mailer's, or the block named tracktor, or else a SQLite file in the Prefect home
             of the machine that runs the flow.
         thresholds: After how many days a parcel or an order is late.
         dry_run: Show who would be told what, and send nothing.
