@@ -25,16 +25,13 @@ from prefect_tracktor.errors import (
     TemplateError,
     TracktorError,
 )
-from prefect_tracktor.messages.channel import Channel, MailChannel
-from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.channel import Channel, Content, MailChannel
 from prefect_tracktor.models import Fulfillment, Order, OrderFacts
-from prefect_tracktor.reporting import label_of, publish_message
+from prefect_tracktor.reporting.artifacts import publish_message
 from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
+from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.rules import (
     Choose,
-    Content,
     Notification,
     PassedOver,
     Reason,
@@ -121,7 +118,7 @@ class LedgerOfAccount:
         self.memory.keep(self.ledger.standing(self.account))
 
 
-class NotifyJob(Job[Notice, R], Generic[R]):
+class NotifyJob(Job[Order, Notice, R], Generic[R]):
     """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
 
     acting = "Messages sent"
@@ -507,10 +504,12 @@ def told_before(
         if told.key.fulfillment_id == key.fulfillment_id
         or WHOLE_ORDER in (told.key.fulfillment_id, key.fulfillment_id)
     ]
+    # what was told of an order before it had parcels is no news of the parcels that show it still
     same = [
         told
         for told in of_parcel
-        if told.key.fulfillment_id == key.fulfillment_id and step_of(told.key.reason)[0] == words
+        if told.key.fulfillment_id in (key.fulfillment_id, WHOLE_ORDER)
+        and step_of(told.key.reason)[0] == words
     ]
     later = [
         told
@@ -542,31 +541,3 @@ def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
 
 def _not_again(reason: str) -> str:
     return f"it could not be read again: {reason}"
-
-
-def mail_job(
-    credentials: TracktorCredentials,
-    through: Mailer | HttpChannel,
-    choose: Choose,
-    *,
-    ledger: NotificationLedger,
-    dry_run: bool,
-    max_emails: int,
-    **options: Any,
-) -> NotifyJob[MailReport]:
-    """Tell customers by e-mail, or through a channel, as its mode lets it."""
-    secret = credentials.uuid.lower().encode()
-    channel = (
-        MailChannel(through, secret)
-        if isinstance(through, Mailer)
-        else PostChannel(through, secret)
-    )
-    return NotifyJob(
-        credentials,
-        LedgerOfAccount.of(credentials, ledger),
-        channel,
-        choose,
-        dry_run=dry_run or not Mode.sends(through.mode),
-        limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
-        **options,
-    )

@@ -9,17 +9,9 @@ from prefect.blocks.core import Block
 from prefect.types import SecretDict
 
 from prefect_tracktor import HttpChannel, Mailer, Mode, TracktorCredentials
-from prefect_tracktor.setup.environment import Environment
+from prefect_tracktor.setup.environment import Environment, listed
 
 Values = dict[str, Any]
-
-
-def _unchanged(values: Values) -> Values:
-    return values
-
-
-def _nothing(_block: Any) -> str:
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +42,8 @@ class Document:
     identity: str = ""
     reset: Collection[str] = ()
     others: Mapping[str, type[Block]] = field(default_factory=dict)
-    adapt: Callable[[Values], Values] = _unchanged
-    remark: Callable[[Any], str] = _nothing
+    adapt: Callable[[Values], Values] = dict
+    remark: Callable[[Any], str] = lambda _block: ""
     instead: type[Block] | None = None
     optional: bool = False
 
@@ -101,10 +93,7 @@ def read_only_remark(credentials: TracktorCredentials) -> str:
 
 def split_topics(values: Values) -> Values:
     """Make a list of the topics of a webhook, which a variable holds with commas between."""
-    if "topics" not in values:
-        return values
-    topics = [topic.strip() for topic in values["topics"].split(",")]
-    return values | {"topics": [topic for topic in topics if topic]}
+    return values | {"topics": listed(values["topics"])} if "topics" in values else values
 
 
 def parse_channel(values: Values) -> Values:
@@ -117,7 +106,7 @@ def parse_channel(values: Values) -> Values:
             example = '{"Authorization": "…"}'
             raise ValueError(f"headers must be a JSON object, such as {example}") from None
     if "success_statuses" in values:
-        parsed["success_statuses"] = values["success_statuses"].split(",")
+        parsed["success_statuses"] = listed(values["success_statuses"])
     if values.get("idempotency_header", "").lower() == "none":
         parsed["idempotency_header"] = ""
     return parsed

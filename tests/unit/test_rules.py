@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefect_tracktor import NotificationRule, Order, OrderFacts, ShipmentStatus, Thresholds
+from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.rules import (
-    Content,
     Notification,
     PassedOver,
     Unreadable,
@@ -135,6 +135,10 @@ def test_an_order_is_whole_when_its_parcels_hold_all_of_its_items() -> None:
     whole = rule("status:delivered", per="order")
     assert told(order(one, line_item_count=3), whole) == []
     assert told(order(one, line_item_count=1), whole)
+    several = parcel(7, "delivered", line_items=[{"id": 1, "name": "Shirt", "quantity": 2}])
+    assert told(order(several, line_item_count=2), whole) == []
+    rest = parcel(8, "delivered", line_items=[{"id": 2, "name": "Mug", "quantity": 1}])
+    assert told(order(several, rest, line_item_count=2), whole)
 
 
 def test_a_whole_orders_message_leaves_cancelled_parcels_out() -> None:
