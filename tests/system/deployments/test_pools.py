@@ -222,15 +222,17 @@ def with_ledger(url: str) -> RunnerDeployment:
     return deployment
 
 
-SMS = HttpChannel(address=SecretStr("https://sms.example"), body="{}")
-RULES = [STALLED.model_copy(update={"channel": SMS})]
+def rules() -> list[NotificationRule]:
+    channel = HttpChannel(address=SecretStr("https://sms.example"), body="{}")
+    channel.save("of-pools", overwrite=True)
+    return [STALLED.model_copy(update={"channel": channel})]
 
 
 @pytest.mark.parametrize(
     "parameters",
     [
-        lambda ledger: {"rules": RULES, "ledger": ledger},
-        lambda ledger: {"rules": RULES, "options": {"ledger": ledger}},
+        lambda ledger: {"rules": rules(), "ledger": ledger},
+        lambda ledger: {"rules": rules(), "options": {"ledger": ledger}},
         lambda ledger: {"digest": {}, "options": WatchOptions(ledger=ledger)},
     ],
 )
@@ -239,9 +241,8 @@ def test_a_file_is_refused_wherever_the_ledger_stands(
 ) -> None:
     somewhere = place(client, "docker")
     for url, is_refused in (("", True), ("postgresql://host/ledger", False)):
-        given = parameters(NotificationLedger(url=SecretStr(url)))
         deployment = with_ledger(url)
-        deployment.parameters = given
+        deployment.parameters = parameters(deployment.parameters["ledger"])
         assert bool(somewhere.refusal_of(deployment)) is is_refused
 
 
@@ -250,7 +251,7 @@ def test_without_a_ledger_and_a_mailer_the_shared_one_counts(
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-nobody")
     deployment = with_ledger("postgresql://host/ledger")
-    deployment.parameters = {"rules": RULES}
+    deployment.parameters = {"rules": rules()}
     assert "discarded after each run" in place(client, "docker").refusal_of(deployment)
 
 
