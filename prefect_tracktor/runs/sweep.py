@@ -21,7 +21,7 @@ from prefect_tracktor.messages.mailer import Mode
 from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import in_list, mode_label
-from prefect_tracktor.rules import NotificationRule, channels_of
+from prefect_tracktor.rules import channels_of
 from prefect_tracktor.runs.cases import Row
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.showing import show_mode
@@ -31,7 +31,6 @@ from prefect_tracktor.storage.completed_orders import CompletedOrders
 
 _MOST_SHOPS_AT_ONCE = 32
 _FLAG = TypeAdapter(bool)
-_RULES = TypeAdapter(list[NotificationRule])
 
 
 @pydantic_dataclass(
@@ -225,12 +224,13 @@ class ShopRun:
 def _modes_of(given: Mapping[str, Any]) -> set[str]:
     if given.get("dry_run"):
         return {Mode.DRY_RUN}
-    mailer, rules = given.get("mailer"), []
+    mailer = given.get("mailer")
     of_account = Mode.DRY_RUN if given["credentials"].read_only else Mode.LIVE
     of_mailer = mailer.mode if mailer else of_account
+    modes: set[str] = set()
     with suppress(ValidationError):  # the shop's run says so
-        rules = _RULES.validate_python(given.get("rules") or [])
-    modes = {channel.mode if channel else of_mailer for channel in channels_of(rules)}
+        channels = channels_of(given.get("rules") or [])
+        modes = {channel.mode if channel else of_mailer for channel in channels}
     if given.get("digest"):
         modes.add(of_mailer)
     if given.get("announce"):

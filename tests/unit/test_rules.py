@@ -269,3 +269,13 @@ def test_a_notice_that_was_due_and_is_not_any_more_never_comes_back(
     arrived = order(parcel(7, "delivered", days_ago))
     due = [bool(told(arrived, news, now=NOW + timedelta(days=d))) for d in range(0, 80, 2)]
     assert "".join("x" if one else "." for one in due).strip(".").count(".") == 0
+
+
+def test_rules_of_a_deployments_file_may_be_dictionaries() -> None:
+    channel = HttpChannel(address=SecretStr("https://hooks.example"), body="{}")
+    rules = [
+        {"name": "mail", "when": ["stalled"]},
+        {"name": "post", "when": ["stalled"], "channel": channel},
+        NotificationRule(name="again", when=["stalled"], channel=channel),
+    ]
+    assert channels_of(rules) == [None, channel]
