@@ -62,4 +62,4 @@ def report_exceptions(
         thresholds=thresholds,
         dry_run=dry_run,
     )
-    return carry_out(Scan(credentials, orders, reading, needs=job.needs), job)
+    return carry_out(Scan(credentials, orders, reading), job)

@@ -1,7 +1,5 @@
 """`watch_shop`: read a shop once for its customers, its team, its automations and its tables."""
 
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from prefect_tracktor.credentials import TracktorCredentials
@@ -65,7 +63,7 @@ def watch_shop(
     """
     ledger = ledger_of(mailer, options.ledger)
     same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
-    telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
+    telling = same | {"include_cancelled": options.include_cancelled}
     calls, most, most_events = 0, options.max_emails, options.max_events
     jobs: list[Job[Any, Any, Any]] = []
     if rules:
@@ -79,6 +77,5 @@ def watch_shop(
         jobs.append(ExportJob(credentials, export, **same))
     if not jobs:
         raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
-    needs = reduce(or_, (job.needs for job in jobs))
-    scan = Scan(credentials, orders, reading, calls=calls, needs=needs)
+    scan = Scan(credentials, orders, reading, calls=calls)
     return WatchReport.of(carry_out_all(scan, jobs, combine=WatchReport.of))

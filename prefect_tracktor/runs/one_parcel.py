@@ -117,9 +117,8 @@ def tell_of_one_parcel(
     if order_id is None:
         return looked_up
     ledger = ledger_of(mailer)
-    needs = TO_TELL_OF_ONE_STATUS
     reading = ReadingOptions(chunk_size=1)
-    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, needs=needs, alone=True)
+    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, alone=True)
     job = customer_job(
         credentials,
         mailer,
@@ -130,12 +129,10 @@ def tell_of_one_parcel(
         dry_run=dry_run,
         max_emails=max_emails,
         sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
-        needs=needs,
-        reading=reading,
-        alone=True,
+        needs=TO_TELL_OF_ONE_STATUS,
     )
     about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
-    return carry_out(scan, job, alone=True, about=about)
+    return carry_out(scan, job, about=about)
 
 
 def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:

@@ -63,8 +63,8 @@ def tell_customers(
     **options: Any,
 ) -> MailReport:
     """Read the orders once, and tell their customers what rules say through all channels."""
-    jobs = customer_jobs(credentials, mailer, rules, reading=reading, **options)
-    scan = Scan(credentials, orders, reading, calls=calls, needs=jobs[0].needs)
+    jobs = customer_jobs(credentials, mailer, rules, **options)
+    scan = Scan(credentials, orders, reading, calls=calls)
     return merged(carry_out_all(scan, jobs, watchers=watchers, combine=merged))
 
 

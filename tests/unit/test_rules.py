@@ -7,14 +7,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from prefect_tracktor import NotificationRule, Order, OrderFacts, ShipmentStatus, Thresholds
+from prefect_tracktor import (
+    HttpChannel,
+    NotificationRule,
+    Order,
+    OrderFacts,
+    ShipmentStatus,
+    Thresholds,
+)
 from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.rules import (
     Notification,
     PassedOver,
     Unreadable,
+    channels_of,
     chooser,
     is_later,
     nth,
