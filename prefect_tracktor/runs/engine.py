@@ -314,6 +314,7 @@ def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: Exception
         "dry_run": job.dry_run,
         "mode": job.mode,
         "calls": found["calls"] + job.calls,
+        "own_calls": job.calls,
         "failed": (*found["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
         "error": f"{job.title}: {_words(error)}" if error else "",
