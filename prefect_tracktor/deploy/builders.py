@@ -36,13 +36,23 @@ AS_IN_FLOWS = "From the deployment's file in flows/: what it reacts to is edited
 # a fixed start of all intervals: deploying again does not put off the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 
+_DESCRIPTION = """\
+{what}
+
+**Where to look**: the tab *Artifacts* of a run: a table with each order concerned, a summary.
+
+**Dry run or live**: {switch}
+
+**Stop**: turn off {starts} to start no more runs; {brake} to make runs that are due or \
+waiting harmless; cancel a run to stop it at work. What is not done stays due.
+"""
 _MODE = (
-    "Dry run, rehearsal or live: *Mode* of the block `tracktor-mailer/{name}`, read when a run"
-    " starts. Open *Blocks* to see or change it."
+    "*Mode* of the block `tracktor-mailer/{name}`, read when a run starts.",
+    "set that *Mode* to dry run",
 )
 _READ_ONLY = (
-    "Whether runs may change anything: *Read only* of the block `tracktor-credentials/{name}`, read"
-    " when a run starts. Open *Blocks* to see or change it."
+    "*Read only* of the block `tracktor-credentials/{name}`, read when a run starts.",
+    "turn on that *Read only*",
 )
 
 
@@ -211,7 +221,8 @@ def deployment_of(
         flow: The ready-made flow.
         shop: The shop that it runs for.
         name: The deployment's name, after the shop's.
-        description: What it does. Which block makes it a dry run is added.
+        description: What it does and what it touches, in Markdown. Where to look, which block makes
+            it a dry run and how to stop it are added.
         parameters: The flow's parameters.
         schedule: When it runs.
         triggers: The events that start it.
@@ -220,10 +231,15 @@ def deployment_of(
     Returns:
         The deployment, for `prefect-tracktor serve` and `deploy`.
     """
-    switch = (_MODE if "mailer" in parameters else _READ_ONLY).format(name=shop.name)
+    switch, brake = _MODE if "mailer" in parameters else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
-        description=f"{description.strip()}\n\n{switch}",
+        description=_DESCRIPTION.format(
+            what=description.strip(),
+            switch=switch.format(name=shop.name),
+            starts="its schedule on this page" if schedule else "its trigger under *Automations*",
+            brake=brake,
+        ),
         parameters=dict(parameters),
         schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
         triggers=[trigger.model_copy(update={"description": AS_IN_FLOWS}) for trigger in triggers],

@@ -21,7 +21,7 @@ from prefect_tracktor.sources import Orders
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
 
 
-@flow(name="E-mail expired exceptions")
+@flow(name="Email expired exceptions")
 def email_expired_exceptions(
     credentials: TracktorCredentials,
     orders: Orders,

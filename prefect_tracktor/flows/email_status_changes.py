@@ -25,7 +25,7 @@ from prefect_tracktor.sources import Orders, ShopifyOrders
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
 
 
-@flow(name="E-mail status changes")
+@flow(name="Email status changes")
 def email_status_changes(
     credentials: TracktorCredentials,
     orders: Orders,

@@ -88,7 +88,10 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
 ) -> None:
     deploy = ["deploy", "--work-pool", managed, "--only", "expired_exceptions", "reconcile"]
     assert main([*deploy, "--pip-package", WHEEL]) == 2
-    assert "REFUSED    E-mail expired exceptions/daily: its ledger" in capsys.readouterr().out
+    assert (
+        "REFUSED    Email expired exceptions/email-expired-exceptions: its ledger"
+        in capsys.readouterr().out
+    )
     url = {"TRACKTOR_LEDGER_URL": "postgresql://shop:pa55-of-the-ledger@db.example/ledger"}
     try:
         assert save_blocks(VARIABLES | url, DOCUMENTS) == 0
@@ -97,10 +100,10 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
         NotificationLedger().save("tracktor", overwrite=True)
         CompletedOrders().save("tracktor", overwrite=True)
     assert server.names() == [
-        "E-mail expired exceptions/daily",
-        "Reconcile manual statuses/nightly",
+        "Email expired exceptions/email-expired-exceptions",
+        "Reconcile manual statuses/reconcile-manual-statuses",
     ]
-    made = server["E-mail expired exceptions/daily"]
+    made = server["Email expired exceptions/email-expired-exceptions"]
     assert (made.work_pool_name, made.pull_steps) == (managed, [])
     assert made.job_variables == {"pip_packages": [WHEEL]}
     stored = server.records("deployments", "automations", "work_pools")
@@ -247,6 +250,12 @@ def test_what_is_refused_is_named_and_the_others_are_deployed(
     make_pool(client, "containers", "docker")
     assert main(["deploy", "--work-pool", "containers", "--image", "shop:1"]) == 2
     said = capsys.readouterr().out
-    assert "REFUSED    E-mail expired exceptions/daily: its ledger is a SQLite file" in said
+    assert (
+        "REFUSED    Email expired exceptions/email-expired-exceptions: its ledger is a SQLite file"
+        in said
+    )
     assert "left over" not in said
-    assert server.names() == ["Reconcile manual statuses/nightly", "Sync webhooks/hourly"]
+    assert server.names() == [
+        "Reconcile manual statuses/reconcile-manual-statuses",
+        "Sync webhooks/sync-webhooks",
+    ]

@@ -29,8 +29,8 @@ from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
 from prefect_tracktor.errors import NotSetUp, Unusable
 from tests.system.deployments.conftest import Server
 
-MAIL = "E-mail expired exceptions/daily"
-HOURLY = "Sync webhooks/hourly"
+MAIL = "Email expired exceptions/email-expired-exceptions"
+HOURLY = "Sync webhooks/sync-webhooks"
 
 Output = pytest.CaptureFixture[str]
 
@@ -56,7 +56,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 def test_what_is_not_enabled_is_left_out_and_says_how(
     serve: Callable[..., list[str]], capsys: Output
 ) -> None:
-    assert serve() == [MAIL, "Reconcile manual statuses/nightly", "Sync webhooks/hourly"]
+    assert serve() == [
+        MAIL,
+        "Reconcile manual statuses/reconcile-manual-statuses",
+        "Sync webhooks/sync-webhooks",
+    ]
     said = capsys.readouterr().out
     assert "left out status_change: set TRACKTOR_NOTIFY" in said
     assert "Orders come from the block tracktor-order-file/tracktor." in said
