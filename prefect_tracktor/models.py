@@ -517,7 +517,7 @@ class Fulfillment(LenientModel):
     def status_keys(self) -> set[str]:
         """The keys of all statuses that the parcel names: its own, its latest and earlier ones."""
         own = {status_key(self.shipment_status)} if self.shipment_status else set()
-        return own | self._keys_of(self._all_steps)
+        return own | self._keys_of(self.all_steps)
 
     @staticmethod
     def _keys_of(steps: Iterable[TrackingStatus]) -> set[str]:
@@ -548,10 +548,11 @@ class Fulfillment(LenientModel):
     @property
     def last_news_at(self) -> dt.datetime | None:
         """The time of the parcel's latest step, whichever it is; `None` if no step has a time."""
-        return max((step.datetime for step in self._all_steps if step.datetime), default=None)
+        return max((step.datetime for step in self.all_steps if step.datetime), default=None)
 
     @property
-    def _all_steps(self) -> list[TrackingStatus]:
+    def all_steps(self) -> list[TrackingStatus]:
+        """The steps of its way, and the latest one, which may be among them."""
         return [*self.status, *([self.latest_status] if self.latest_status else [])]
 
     def last_reached(self, status: str) -> dt.datetime | None:
@@ -568,15 +569,16 @@ class Fulfillment(LenientModel):
             >>> str(Fulfillment(fulfillment_id=7, status=[step]).last_reached("in_transit"))
             '2026-11-24 08:00:00+00:00'
         """
-        return max(self._times_of({status_key(status)}), default=None)
+        return max(self.times_of({status_key(status)}), default=None)
 
     @property
     def moved_at(self) -> dt.datetime | None:
         """When the carrier first reported a step; `None` if no such step has a time."""
-        return min(self._times_of(CARRIER_STATUSES), default=None)
+        return min(self.times_of(CARRIER_STATUSES), default=None)
 
-    def _times_of(self, statuses: Collection[str]) -> Iterator[dt.datetime]:
-        for step in self._all_steps:
+    def times_of(self, statuses: Collection[str]) -> Iterator[dt.datetime]:
+        """When it got into one of some statuses, each time that is known."""
+        for step in self.all_steps:
             if step.datetime and not self._keys_of([step]).isdisjoint(statuses):
                 yield step.datetime
 

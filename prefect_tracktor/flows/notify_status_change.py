@@ -19,10 +19,11 @@ from prefect_tracktor.errors import (
     MailServerError,
 )
 from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import Fulfillment, Order, says_cancelled, status_key
-from prefect_tracktor.rules import Content, Notification, PassedOver, Reason
+from prefect_tracktor.rules import Notification, PassedOver, Reason
 from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS
 from prefect_tracktor.runs.cases import Ended, Outcome
 from prefect_tracktor.runs.engine import carry_out

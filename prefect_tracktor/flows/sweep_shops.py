@@ -27,7 +27,9 @@ from prefect_tracktor.flows.report_exceptions import report_exceptions
 from prefect_tracktor.flows.sync_webhooks import sync_webhooks
 from prefect_tracktor.flows.watch_shop import watch_shop
 from prefect_tracktor.forms import in_order
-from prefect_tracktor.reporting import Progress, in_list, publish_summary, publish_table
+from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
+from prefect_tracktor.reporting.progress import Progress
+from prefect_tracktor.reporting.words import in_list
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
 from prefect_tracktor.sources import ShopifyOrders

@@ -11,7 +11,8 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import AuthenticationError, IncompleteRun, NotFound, TracktorError
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.models import Webhook, WebhookId
-from prefect_tracktor.reporting import counts_in_words, publish_summary, publish_table
+from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
+from prefect_tracktor.reporting.words import counts_in_words
 from prefect_tracktor.runs.showing import show_mode
 from prefect_tracktor.text import redact
 from prefect_tracktor.validation import host_of

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from prefect_tracktor.reporting import shown
 from prefect_tracktor.reporting.markdown import Row as LinkedRow
+from prefect_tracktor.reporting.words import shown
 
 Row = dict[str, str | int]
 

@@ -11,17 +11,19 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prefect_tracktor.block import in_order
 from prefect_tracktor.conditions import Condition, Keys, asked_conditions, conditions_of
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
+from prefect_tracktor.forms import in_order
+from prefect_tracktor.messages.delivery import DeliveryOutcome
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.smtp import DeliveryOutcome, MailSession
+from prefect_tracktor.messages.smtp import MailSession
 from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
-from prefect_tracktor.reporting import Link, Row, publish_charts, publish_table
+from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
+from prefect_tracktor.reporting.markdown import Link, Row
 from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job

@@ -17,7 +17,9 @@ from prefect import get_run_logger
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, TracktorError
 from prefect_tracktor.models import Order
-from prefect_tracktor.reporting import Progress, Row, publish_summary, publish_table
+from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
+from prefect_tracktor.reporting.markdown import Row
+from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import mode_label
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of

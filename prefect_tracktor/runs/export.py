@@ -7,8 +7,8 @@ from typing import Any
 from prefect import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.block import in_order
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.models import Order
 from prefect_tracktor.runs.cases import Case
 from prefect_tracktor.runs.engine import Job
@@ -17,7 +17,7 @@ from prefect_tracktor.thresholds import Thresholds
 from prefect_tracktor.tracking.export import materialize_tables, place_of_folder, place_of_warehouse
 from prefect_tracktor.tracking.files import FileFormat, TrackingFiles
 from prefect_tracktor.tracking.warehouse import TrackingWarehouse
-from prefect_tracktor.tracking.writing import TrackingCount, TrackingWriter
+from prefect_tracktor.tracking.writing import TrackingWriter
 
 _CONFIG = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
 
@@ -151,7 +151,7 @@ class ExportJob(Job[Case, ExportReport]):
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Open the files, or see that dlt is there; leave nothing behind that was not finished."""
-        make = TrackingCount if self.dry_run else self._to.writer
+        make = TrackingWriter if self.dry_run else self._to.writer
         with make(**self._options) as self._writer:
             yield
 

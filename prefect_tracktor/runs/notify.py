@@ -25,16 +25,16 @@ from prefect_tracktor.errors import (
     TemplateError,
     TracktorError,
 )
-from prefect_tracktor.messages.channel import Channel, MailChannel
+from prefect_tracktor.messages.channel import Channel, Content, MailChannel
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.posts import PostChannel
 from prefect_tracktor.models import Fulfillment, Order, OrderFacts
-from prefect_tracktor.reporting import label_of, publish_message
+from prefect_tracktor.reporting.artifacts import publish_message
 from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
+from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.rules import (
     Choose,
-    Content,
     Notification,
     PassedOver,
     Reason,

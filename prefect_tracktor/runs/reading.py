@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.block import in_order
+from prefect_tracktor.forms import in_order
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 
 

@@ -18,7 +18,8 @@ from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
-from prefect_tracktor.reporting import Progress, shown
+from prefect_tracktor.reporting.progress import Progress
+from prefect_tracktor.reporting.words import shown
 from prefect_tracktor.runs.answers import AnswerCheck, Needs
 from prefect_tracktor.runs.missing import suspicion_about
 from prefect_tracktor.runs.reading import ReadingOptions

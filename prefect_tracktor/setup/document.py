@@ -7,7 +7,7 @@ from typing import Any
 from prefect.blocks.core import Block
 
 from prefect_tracktor import Mailer, Mode, TracktorCredentials
-from prefect_tracktor.setup.environment import Environment
+from prefect_tracktor.setup.environment import Environment, listed
 
 Values = dict[str, Any]
 
@@ -97,10 +97,7 @@ def read_only_remark(credentials: TracktorCredentials) -> str:
 
 def split_topics(values: Values) -> Values:
     """Make a list of the topics of a webhook, which a variable holds with commas between."""
-    if "topics" not in values:
-        return values
-    topics = [topic.strip() for topic in values["topics"].split(",")]
-    return values | {"topics": [topic for topic in topics if topic]}
+    return values | {"topics": listed(values["topics"])} if "topics" in values else values
 
 
 def one_shopify_login(values: Values) -> Values:

@@ -652,8 +652,7 @@ class NotificationLedger(DatabaseBlock):
             if run := database.scalar(live):
                 raise LedgerInUse(
                     f"the run {run} is at work with this ledger, and might send again what is"
-                    " forgotten meanwhile: wait until it has ended, or cancel it, and try again",
-                    may_have_arrived=False,
+                    " forgotten meanwhile: wait until it has ended, or cancel it, and try again"
                 )
             yield database
 

@@ -9,8 +9,9 @@ import httpx
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, in_order, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import APIConnectionError
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.http import blocking
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
 from prefect_tracktor.text import public_words, refuse_masked
@@ -29,7 +30,6 @@ Address = Annotated[
     SecretStr,
     AfterValidator(_usable),
     Field(
-        title="Address",
         description="The https address that Tracktor posts to, such as that of the receiver or of a"
         " Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.",
     ),
@@ -37,11 +37,7 @@ Address = Annotated[
 
 
 class WantedWebhook(BaseModel):
-    """A webhook that an account should have.
-
-    Attributes:
-        topic: One of the ten documented topics.
-        address: The address that Tracktor posts to: https, or http on this machine.
+    """A webhook that an account should have: one of the ten documented topics, and an address.
 
     Raises:
         pydantic.ValidationError: The topic is not documented, or the address is not allowed; the
@@ -52,18 +48,14 @@ class WantedWebhook(BaseModel):
         'order/delivered'
     """
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, json_schema_extra=in_order)
+    model_config = FORM | ConfigDict(extra="ignore", hide_input_in_errors=True)
 
-    topic: WebhookTopic = Field(title="Topic", description="What Tracktor tells of.")
+    topic: WebhookTopic = Field(description="What Tracktor tells of.")
     address: Address
 
 
 class WebhookSubscription(Block):
-    """The webhooks that an account should have at one address.
-
-    Attributes:
-        address: The address that Tracktor posts to: https, or http on this machine.
-        topics: The topics to subscribe to.
+    """The webhooks that an account should have at one address: https, or http on this machine.
 
     Raises:
         pydantic.ValidationError: A topic is not documented, or the address is not allowed; the
@@ -92,21 +84,11 @@ class WebhookSubscription(Block):
     topics: list[WebhookTopic] = Field(
         default=[WebhookTopic.FULFILLMENT_ALL],
         min_length=1,
-        title="Topics",
         description="The topics to subscribe to; fulfillment/all covers all events of parcels.",
     )
 
     def wanted(self) -> list[WantedWebhook]:
-        """Return the webhooks, one for each topic.
-
-        Returns:
-            The `wanted` of `sync_webhooks`.
-
-        Example:
-            >>> subscription = WebhookSubscription(address="https://shop.example/hook")
-            >>> [webhook.topic.value for webhook in subscription.wanted()]
-            ['fulfillment/all']
-        """
+        """The webhooks, one for each topic, as `sync_webhooks` takes them."""
         return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
 
     def verify(self) -> None:
@@ -118,11 +100,6 @@ class WebhookSubscription(Block):
         Raises:
             APIConnectionError: No answer, or no valid certificate; the message names
                 the host alone.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     WebhookSubscription(address=f"{tracktor.base_url}/hook").verify()
         """
         host = host_of(self.address.get_secret_value())
         try:

@@ -6,7 +6,8 @@ from contextlib import suppress
 import stamina
 
 from prefect_tracktor import TracktorCredentials, TracktorError, api
-from prefect_tracktor.bulk import calls_for, send_all_from_anywhere
+from prefect_tracktor.bulk import calls_for
+from tests.support.bulk import send_all_from_anywhere
 from prefect_tracktor.sandbox import Faults, Sandbox
 
 

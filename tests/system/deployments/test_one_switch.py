@@ -27,7 +27,7 @@ from prefect.states import Scheduled
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy.prefect_api import all_of
+from prefect_tracktor.deploy.apply import all_of
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import SweptShop, sweep_shops
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop

@@ -16,7 +16,7 @@ from blocks.documents import DOCUMENTS
 from prefect_tracktor import CompletedOrders, NotificationLedger
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
-from prefect_tracktor.errors import Unusable
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows import announce_exceptions
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.system.deployments.conftest import SECRETS, VARIABLES, Server, make_pool
@@ -113,9 +113,9 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
 
 def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:
     assert place(client, "process").job_variables == {}
-    with pytest.raises(Unusable, match=r"of type process uses no images: leave out --image"):
+    with pytest.raises(InvalidInput, match=r"of type process uses no images: leave out --image"):
         place(client, "process", "registry.example/shop:1")
-    with pytest.raises(Unusable, match=r"installs no packages.*pip install psycopg"):
+    with pytest.raises(InvalidInput, match=r"installs no packages.*pip install psycopg"):
         place(client, "process", packages=["psycopg"])
 
 
@@ -138,7 +138,7 @@ def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
 
 @pytest.mark.parametrize("package", ["", "psycopg pandas", "prefect-tracktor >= 0.1"])
 def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
-    with pytest.raises(Unusable, match="without blanks"):
+    with pytest.raises(InvalidInput, match="without blanks"):
         place(client, "docker", packages=[package])
 
 
@@ -155,7 +155,9 @@ def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
 def test_our_package_is_not_asked_for_by_its_name_alone(
     client: SyncPrefectClient, kind: str, package: str
 ) -> None:
-    with pytest.raises(Unusable, match=r"published on no package index.*@https://.*@git\+https://"):
+    with pytest.raises(
+        InvalidInput, match=r"published on no package index.*@https://.*@git\+https://"
+    ):
         place(client, kind, packages=[package])
 
 
@@ -177,7 +179,7 @@ def test_an_address_says_where_a_package_comes_from(
 
 
 def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
-    with pytest.raises(Unusable) as refusal:
+    with pytest.raises(InvalidInput) as refusal:
         place(client, "docker", packages=["prefect-tracktor"])
     shown = re.findall(r"prefect-tracktor\S*@\w[^,\s]+", str(refusal.value))
     assert [Requirement(package).extras for package in shown] == [{"postgresql"}] * 2
@@ -185,7 +187,7 @@ def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
 
 
 def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:
-    with pytest.raises(Unusable, match="plain text") as refusal:
+    with pytest.raises(InvalidInput, match="plain text") as refusal:
         place(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
     assert "t0ken" not in str(refusal.value)
     over_ssh = "shop@git+ssh://git@git.example/shop.git"
