@@ -72,6 +72,12 @@ def no_server_but_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield
 
 
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for fewer messages at a time is given a moment, not seconds."""
+    monkeypatch.setattr("prefect_tracktor.messages.delivery._FIRST_PAUSE_SECONDS", 0.01)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Prefect runs on asyncio, and so do the tests."""
