@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
@@ -106,32 +108,36 @@ def prefect_api(
     }
     with (
         prefect_server(tmp_path_factory.mktemp("prefect"), settings) as url,
-        # without heartbeats: each synchronous flow run would wait a second for their thread to end
-        settings_of_all_threads({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        settings_of_all_threads(
+            {
+                PREFECT_API_URL: url,
+                # each synchronous flow run would wait a second for the thread of these to end
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                # each client would ask for a token that this server does not have
+                PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+            }
+        ),
     ):
         yield
         APILogHandler().flush()  # while there is somebody to take it
         EventsWorker.drain_all()
 
 
-@pytest.fixture(scope="session")
-def prefect_client(prefect_api: None) -> Iterator[SyncPrefectClient]:
-    """A client of that server."""
-    with get_client(sync_client=True) as client:
-        yield client
-
-
 @pytest.fixture(autouse=True)
 def no_ledger_is_remembered(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test has a ledger of its own, and most have the same account."""
-    if "prefect_api" not in request.fixturenames:
-        yield
-        return
-    client: SyncPrefectClient = request.getfixturevalue("prefect_client")
     yield
-    for variable in client.read_variables():
-        if variable.name.startswith("tracktor_ledger"):
-            client.delete_variable_by_name(variable.name)
+    if "prefect_api" in request.fixturenames:
+        client = _prefect_client(PREFECT_API_URL.value())
+        for variable in client.read_variables():
+            if variable.name.startswith("tracktor_ledger"):
+                client.delete_variable_by_name(variable.name)
+
+
+@cache
+def _prefect_client(_api: str | None) -> SyncPrefectClient:
+    """One for a whole session: to make one takes longer than to use it."""
+    return get_client(sync_client=True)
 
 
 @pytest.fixture(scope="session")
