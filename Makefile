@@ -5,7 +5,7 @@ READY := .venv/.ready
 # a variable that many containers set: each process that a test starts would compile the package
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-unit test-docs test-ui check format docs docs-serve benchmark clean
+.PHONY: help demo test test-unit test-docs test-audit test-ui check format docs docs-serve benchmark clean
 
 help: ## show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,9 @@ test: $(READY) ## the whole test suite
 test-docs: $(READY) ## every code block of the handbook and the README, as printed
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m handbook tests/system/handbook
 
+test-audit: $(READY) ## two weeks of a shop of 2,000 orders: who was told what, by the servers' own records
+	$(BIN)/python -m pytest -m audit tests/system/audit
+
 test-ui: $(READY) ## what people see, in a browser (needs Chromium; UI_PICTURES=docs/images keeps it)
 	$(BIN)/python -m pytest -m ui tests/system/ui
 
@@ -46,11 +49,12 @@ docs: $(READY) ## the handbook, into site/index.html; a warning is an error
 docs-serve: $(READY) ## the handbook on http://127.0.0.1:8000 while you write it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-benchmark: $(READY) ## bulk reads beside single ones; reconciling beside reading; processes beside one; webhooks
+benchmark: $(READY) ## bulk reads beside single ones; reconciling beside reading; processes beside one; webhooks; imports
 	$(BIN)/python -m benchmarks.bulk_reads
 	$(BIN)/python -m benchmarks.reconcile
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.receiver
+	$(BIN)/python -m benchmarks.imports
 
 clean: ## remove what the other targets made
 	rm -rf .venv dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,7 +1,6 @@
 """The command `prefect-tracktor`."""
 
 import os
-import re
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -14,13 +13,9 @@ from pydantic import ValidationError
 
 from prefect_tracktor import TracktorError, __version__
 from prefect_tracktor.deploy import commands
-from prefect_tracktor.deploy.commands import Names
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.ledger_command import app as ledger
-from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
-from prefect_tracktor.setup.blocks import save_from_variables
-from prefect_tracktor.setup.environment import check_names
-from prefect_tracktor.setup.project import documents, write_project
+from prefect_tracktor.setup.blocks import blocks
+from prefect_tracktor.setup.project import write_project
 from prefect_tracktor.webhooks.command import app as receive
 
 app = App(
@@ -35,6 +30,7 @@ app = App(
 app["--help"].group = app["--version"].group = "Options"
 app.command(receive)
 app.command(ledger)
+app.command(blocks, sort_key=1)
 app.command(commands.serve, sort_key=2)
 app.command(commands.deploy, sort_key=3)
 
@@ -48,33 +44,6 @@ def init(folder: Path = Path(), /) -> None:
     print(
         f"Next:\n{enter}  prefect-tracktor blocks   # saves your settings; names those it needs\n"
         "  prefect-tracktor serve    # runs the flows on their schedules"
-    )
-
-
-@app.command(sort_key=1)
-def blocks(
-    *,
-    env_file: Path | None = None,
-    name: Annotated[str, Parameter(show_default=True)] = SHARED,
-    only: Names = (),
-    verify: bool = False,
-    dry_run: bool = False,
-) -> int:
-    """Save your settings as Prefect blocks, which the deployments refer to."""
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise InvalidInput(
-            f"--name: {name!r} is not a name for blocks: use lowercase letters and digits, with"
-            " single dashes between them"
-        )
-    listed = documents()
-    check_names(only, [document.slug for document in listed], "block in blocks/documents.py")
-    return save_from_variables(
-        listed,
-        env_file=env_file,
-        name=name,
-        only=only or None,
-        verify=verify,
-        dry_run=dry_run,
     )
 
 

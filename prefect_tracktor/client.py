@@ -6,8 +6,9 @@ The async client sends the calls of `prefect_tracktor.api` through a session
 
 import hashlib
 import re
-from collections.abc import Mapping
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
@@ -29,6 +30,8 @@ from prefect_tracktor.text import refuse_masked
 from prefect_tracktor.times import naive_times_in, parse_zone
 from prefect_tracktor.validation import checked_address
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 BASE_URL = "https://www.theshoppad.com/apps/tracktor/api/admin"
@@ -197,6 +200,18 @@ class AsyncTracktorClient(_Client):
         return await self._send(api.any_call(method, path, json))
 
 
+def _blocking(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate["TracktorClient", P], R]:
+    """The same method for sync code."""
+
+    @wraps(method)
+    def call(self: "TracktorClient", /, *arguments: P.args, **options: P.kwargs) -> R:
+        return blocking.run(method(self, *arguments, **options))
+
+    return call
+
+
 class TracktorClient(_Client):
     """Tracktor's seven calls, and whatever it may gain, for sync code.
 
@@ -243,42 +258,11 @@ class TracktorClient(_Client):
         """
         return blocking.run(self._send(api_call))
 
-    def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
-        """Retrieve the tracking status of a fulfillment."""
-        return self.send(api.get_fulfillment(fulfillment_id))
-
-    def get_status_options(self) -> list[StatusOption]:
-        """List the shop's tracking statuses."""
-        return self.send(api.get_status_options())
-
-    def get_order(self, order_id: int) -> Order:
-        """Retrieve an order with its parcels."""
-        return self.send(api.get_order(order_id))
-
-    def update_order(
-        self,
-        order_id: int,
-        *,
-        status: str | None = None,
-        automatic_carrier_updates: bool | None = None,
-        force: bool | None = None,
-    ) -> Order:
-        """Set an order's manual tracking status, or hand it back to the carrier."""
-        flags = {"automatic_carrier_updates": automatic_carrier_updates, "force": force}
-        return self.send(api.update_order(order_id, status=status, **flags))
-
-    def list_webhooks(self) -> list[Webhook]:
-        """List the account's webhooks."""
-        return self.send(api.list_webhooks())
-
-    def create_webhook(self, *, topic: WebhookTopic | str, address: str) -> Webhook:
-        """Create a webhook."""
-        return self.send(api.create_webhook(topic=topic, address=address))
-
-    def delete_webhook(self, webhook_id: WebhookId) -> None:
-        """Delete a webhook."""
-        self.send(api.delete_webhook(webhook_id))
-
-    def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
-        """Make a call that this pack does not know yet."""
-        return self.send(api.any_call(method, path, json))
+    get_fulfillment = _blocking(AsyncTracktorClient.get_fulfillment)
+    get_status_options = _blocking(AsyncTracktorClient.get_status_options)
+    get_order = _blocking(AsyncTracktorClient.get_order)
+    update_order = _blocking(AsyncTracktorClient.update_order)
+    list_webhooks = _blocking(AsyncTracktorClient.list_webhooks)
+    create_webhook = _blocking(AsyncTracktorClient.create_webhook)
+    delete_webhook = _blocking(AsyncTracktorClient.delete_webhook)
+    call = _blocking(AsyncTracktorClient.call)

@@ -132,13 +132,13 @@ def _would_be_deleted(ledger: NotificationLedger, ids: list[int], days: int | No
 
 def _ledger(block: str) -> NotificationLedger:
     if PREFECT_API_URL.value():
-        document = find_document(NotificationLedger, block)
-        if document is None and block != SHARED:
+        found = find_document(NotificationLedger, block)
+        if found is None and block != SHARED:
             raise InvalidInput(
                 f"there is no block tracktor-notification-ledger/{block}: save it with"
                 " prefect-tracktor blocks, or name another one with --block"
             )
-        ledger = NotificationLedger.model_validate(document or {})
+        ledger = found or NotificationLedger()
     elif url := os.environ.get("TRACKTOR_LEDGER_URL"):
         ledger = NotificationLedger.model_validate({"url": url})
     else:

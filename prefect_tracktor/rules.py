@@ -8,14 +8,9 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
 
-from prefect_tracktor.conditions import (
-    AskedConditions,
-    Condition,
-    asked_conditions,
-    conditions_of,
-)
+from prefect_tracktor.conditions import AskedConditions, Condition, asked_conditions, conditions_of
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.channel import Content
@@ -48,6 +43,21 @@ class NotificationRule(BaseModel):
     The name is a part of what the ledger remembers: "delivered" today and "how was it?" three days
     later are two notices, each sent once. Under a new name everybody is told anew.
 
+    Attributes:
+        name: A part of what the ledger remembers; do not change it later.
+        when: Conditions, such as status:delivered, exception:expired, exception:all, stalled,
+            in_transit_too_long, label_only, not_shipped.
+        after_days: How long the condition must have lasted.
+        within_days: A notice that was due longer ago is not sent any more. Without it: 3 days for a
+            status, and any time for an exception or a delay.
+        per: parcel: each parcel is news. order: once, when all parcels meet the rule.
+        template: The e-mail's words; without it those for the condition.
+        channel: Where the notice is posted to. Without it: an e-mail.
+        times: How often to tell, as long as the condition lasts.
+        repeat_after_days: How long after a notice the next one is sent, if it is sent several
+            times.
+        tags: Only orders with one of these tags in Shopify. Without any: all orders.
+
     Raises:
         pydantic.ValidationError: A value is invalid; the message names the field.
 
@@ -59,56 +69,16 @@ class NotificationRule(BaseModel):
 
     model_config = FORM
 
-    name: str = Field(
-        pattern=_NAME,
-        max_length=60,
-        description="A part of what the ledger remembers; do not change it later.",
-    )
-    when: list[str] = Field(
-        description="Conditions, such as status:delivered, exception:expired, exception:all,"
-        " stalled, in_transit_too_long, label_only, not_shipped.",
-    )
-    after_days: float = Field(
-        default=0,
-        ge=0,
-        le=_MOST_DAYS,
-        description="How long the condition must have lasted.",
-    )
-    within_days: float | None = Field(
-        default=None,
-        gt=0,
-        le=_MOST_DAYS,
-        description="A notice that was due longer ago is not sent any more. Without it: 3 days for"
-        " a status, and any time for an exception or a delay.",
-    )
-    per: Literal["parcel", "order"] = Field(
-        default="parcel",
-        description="parcel: each parcel is news. order: once, when all parcels meet the rule.",
-    )
-    template: EmailTemplate | None = Field(
-        default=None,
-        description="The e-mail's words; without it those for the condition.",
-    )
-    channel: HttpChannel | None = Field(
-        default=None,
-        description="Where the notice is posted to. Without it: an e-mail.",
-    )
-    times: int = Field(
-        default=1,
-        ge=1,
-        le=20,
-        description="How often to tell, as long as the condition lasts.",
-    )
-    repeat_after_days: float = Field(
-        default=7,
-        gt=0,
-        le=_MOST_DAYS,
-        description="How long after a notice the next one is sent, if it is sent several times.",
-    )
-    tags: frozenset[str] = Field(
-        default=frozenset(),
-        description="Only orders with one of these tags in Shopify. Without any: all orders.",
-    )
+    name: str = Field(pattern=_NAME, max_length=60)
+    when: list[str]
+    after_days: float = Field(default=0, ge=0, le=_MOST_DAYS)
+    within_days: float | None = Field(default=None, gt=0, le=_MOST_DAYS)
+    per: Literal["parcel", "order"] = "parcel"
+    template: EmailTemplate | None = None
+    channel: HttpChannel | None = None
+    times: int = Field(default=1, ge=1, le=20)
+    repeat_after_days: float = Field(default=7, gt=0, le=_MOST_DAYS)
+    tags: frozenset[str] = frozenset()
 
     @field_validator("when")
     @classmethod
@@ -261,13 +231,16 @@ def _has_tag(rule: NotificationRule, order: Order) -> bool:
     return not wanted or not wanted.isdisjoint(tag.casefold() for tag in order.facts.tags)
 
 
-def channels_of(rules: Sequence[NotificationRule]) -> list[HttpChannel | None]:
-    """The channels of rules, each once; `None` for e-mail."""
+def channels_of(rules: Sequence[Any]) -> list[HttpChannel | None]:
+    """The channels of rules, each once; `None` for e-mail. Rules may be written as dictionaries."""
     channels: list[HttpChannel | None] = []
-    for rule in rules:
+    for rule in _RULES.validate_python(rules):
         if rule.channel not in channels:  # blocks have no hash
             channels.append(rule.channel)
     return channels
+
+
+_RULES = TypeAdapter(list[NotificationRule])
 
 
 def one_parcel_each(choose: Choose) -> Choose:
@@ -375,6 +348,11 @@ def step_of(reason: str) -> tuple[str, int]:
     """What is told again and again, and the how-manieth time it is."""
     words, _, number = reason.partition("#")
     return words, int(number or 1)
+
+
+def rule_of(reason: str) -> str:
+    """The name of the rule that told it; a condition's kind is one, too."""
+    return step_of(reason)[0].partition(":")[0]
 
 
 def nth(words: str, number: int) -> str:

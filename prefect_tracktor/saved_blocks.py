@@ -1,14 +1,19 @@
 """Saved blocks of a shop: under its own name, or shared by all shops."""
 
+from typing import TypeVar
+
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
+
+B = TypeVar("B", bound=Block)
 
 # the name of the blocks of a single shop, and of those that several shops share
 SHARED = "tracktor"
@@ -16,13 +21,13 @@ SHARED = "tracktor"
 # the names that Prefect allows
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-# The other blocks are a shop's own. So is the mailer, also where shops use one mail server: a shop
-# without a mailer would write in another shop's name, and one shop that goes live would take along
-# all that share its mailer.
+# The other blocks are a shop's own. So are mailer and channel, also where shops use one service: a
+# shop without them would write in another shop's name, and one shop that goes live would take along
+# all that share them.
 SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
-def find_document(block: type[Block], name: str, *, validate: bool = True) -> Block | None:
+def find_document(block: type[B], name: str, *, validate: bool = True) -> B | None:
     """Load a saved block, if there is one."""
     try:
         return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
@@ -45,11 +50,15 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
 
 def shared_ledger() -> NotificationLedger:
     """The default ledger, so that flows called from Python know what deployments sent."""
-    document = find_document(NotificationLedger, SHARED)
-    return NotificationLedger() if document is None else NotificationLedger.model_validate(document)
+    return find_document(NotificationLedger, SHARED) or NotificationLedger()
 
 
-def document_of_shop(block: type[Block], shop: str) -> Block | None:
+def ledger_of(mailer: Mailer | None, given: NotificationLedger | None = None) -> NotificationLedger:
+    """The ledger of a run: the given one, or the mailer's, or the default."""
+    return given or (mailer and mailer.ledger) or shared_ledger()
+
+
+def document_of_shop(block: type[B], shop: str) -> B | None:
     """Load a shop's own block, or the shared one where shops may share it."""
     own = find_document(block, shop)
     if own is None and block in SHAREABLE:
@@ -64,6 +73,5 @@ def saved_templates() -> dict[str, EmailTemplate]:
             found = client.read_block_documents_by_type(EmailTemplate.get_block_type_slug())
         except ObjectNotFound:  # the kind of block was never registered
             return {}
-    names = [document.name for document in found if document.name]
-    loaded = {name: find_document(EmailTemplate, name) for name in names}
-    return {n: EmailTemplate.model_validate(template) for n, template in loaded.items() if template}
+    loaded = {d.name: find_document(EmailTemplate, d.name) for d in found if d.name}
+    return {name: template for name, template in loaded.items() if template}

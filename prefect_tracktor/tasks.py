@@ -31,12 +31,7 @@ from prefect_tracktor.models import (
     WebhookId,
     WebhookTopic,
 )
-from prefect_tracktor.statuses.desired import (
-    DesiredRow,
-    DesiredStatus,
-    agreed,
-    desired_rows_of,
-)
+from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed, desired_rows_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -256,10 +251,7 @@ async def alist_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
 
 @_tracktor_task("Create webhook", "create-webhook-{topic}", retry_on=_was_not_received)
 def create_webhook(
-    credentials: TracktorCredentials,
-    *,
-    topic: WebhookTopic | str,
-    address: str,
+    credentials: TracktorCredentials, *, topic: WebhookTopic | str, address: str
 ) -> Webhook:
     """Create a webhook. Repeated only where Tracktor surely did not act on it.
 
@@ -285,10 +277,7 @@ def create_webhook(
 
 @_tracktor_task("Create webhook", "create-webhook-{topic}", retry_on=_was_not_received)
 async def acreate_webhook(
-    credentials: TracktorCredentials,
-    *,
-    topic: WebhookTopic | str,
-    address: str,
+    credentials: TracktorCredentials, *, topic: WebhookTopic | str, address: str
 ) -> Webhook:
     """`create_webhook` for async code: the same arguments, result and errors."""
     return await _asend(credentials, api.create_webhook(topic=topic, address=address))
@@ -472,10 +461,7 @@ def _write(row: DesiredRow, *, force: bool) -> ApiCall[Order]:
 
 @_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)
 def call(
-    credentials: TracktorCredentials,
-    method: str,
-    path: str,
-    json: Mapping[str, Any] | None = None,
+    credentials: TracktorCredentials, method: str, path: str, json: Mapping[str, Any] | None = None
 ) -> Any:
     """Make a call that this pack does not know yet, under the same guards as the others.
 
@@ -500,10 +486,7 @@ def call(
 
 @_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)
 async def acall(
-    credentials: TracktorCredentials,
-    method: str,
-    path: str,
-    json: Mapping[str, Any] | None = None,
+    credentials: TracktorCredentials, method: str, path: str, json: Mapping[str, Any] | None = None
 ) -> Any:
     """`call` for async code: the same arguments, result and errors."""
     return await _asend(credentials, api.any_call(method, path, json))

@@ -44,6 +44,17 @@ _OtherDays = Annotated[float, Field(ge=0, le=_MOST_DAYS, allow_inf_nan=False)]
 class ThresholdOverride(BaseModel):
     """Other thresholds for a carrier, a country, a shipping method, or a combination of these.
 
+    Attributes:
+        carrier: The carrier's name or key, such as dhl; empty for all.
+        country: The two-letter code of the country that the order is sent to; empty for all. The
+            source must know the country: Shopify, or an export of it.
+        shipping_method: The name of the shipping method in the shop; empty for all. The source must
+            know it: Shopify, or an export of it.
+        stalled_days: As above; 0 for no change.
+        in_transit_too_long_days: As above; 0 for no change.
+        label_only_days: As above; 0 for no change.
+        not_shipped_days: As above; 0 for no change.
+
     Raises:
         pydantic.ValidationError: It is for nothing or changes nothing, or a value is invalid.
 
@@ -54,25 +65,13 @@ class ThresholdOverride(BaseModel):
 
     model_config = FORM | ConfigDict(title="Override")
 
-    carrier: _Key = Field(
-        default="", description="The carrier's name or key, such as dhl; empty for all."
-    )
-    country: Annotated[str, AfterValidator(_two_letters)] = Field(
-        default="",
-        description="The two-letter code of the country that the order is sent to; empty for all."
-        " The source must know the country: Shopify, or an export of it.",
-    )
-    shipping_method: _Key = Field(
-        default="",
-        description="The name of the shipping method in the shop; empty for all. The source must"
-        " know it: Shopify, or an export of it.",
-    )
-    stalled_days: _OtherDays = Field(default=0, description="As above; 0 for no change.")
-    in_transit_too_long_days: _OtherDays = Field(
-        default=0, description="As above; 0 for no change."
-    )
-    label_only_days: _OtherDays = Field(default=0, description="As above; 0 for no change.")
-    not_shipped_days: _OtherDays = Field(default=0, description="As above; 0 for no change.")
+    carrier: _Key = ""
+    country: Annotated[str, AfterValidator(_two_letters)] = ""
+    shipping_method: _Key = ""
+    stalled_days: _OtherDays = 0
+    in_transit_too_long_days: _OtherDays = 0
+    label_only_days: _OtherDays = 0
+    not_shipped_days: _OtherDays = 0
 
     @model_validator(mode="after")
     def _is_for_something(self) -> Self:
@@ -120,6 +119,18 @@ class Thresholds(BaseModel):
     Of the overrides, the first one that applies and gives the number wins. Where it is not known
     whether one applies, the longer time counts.
 
+    Attributes:
+        stalled_days: Days without news from the carrier, after the parcel moved.
+        in_transit_too_long_days: Days since the carrier's first news, and not delivered.
+        label_only_days: Days since the label was made, and no news from the carrier.
+        not_shipped_days: Days since the order was placed, and nothing was shipped. The source must
+            include unfulfilled orders.
+        business_days: Leave out Saturdays, Sundays and the holidays below.
+        holidays: Dates that are not business days.
+        time_zone: The time zone in which business days begin and end, such as Europe/Berlin.
+        overrides: Other thresholds for some carriers, countries or shipping methods. The first one
+            that applies and gives the number wins.
+
     Raises:
         pydantic.ValidationError: A value is invalid, or there are holidays without business days.
 
@@ -132,41 +143,14 @@ class Thresholds(BaseModel):
 
     model_config = FORM
 
-    stalled_days: _Days = Field(
-        default=7, description="Days without news from the carrier, after the parcel moved."
-    )
-    in_transit_too_long_days: _Days = Field(
-        default=20,
-        description="Days since the carrier's first news, and not delivered.",
-    )
-    label_only_days: _Days = Field(
-        default=3,
-        description="Days since the label was made, and no news from the carrier.",
-    )
-    not_shipped_days: _Days = Field(
-        default=7,
-        description="Days since the order was placed, and nothing was shipped. The source must"
-        " include unfulfilled orders.",
-    )
-    business_days: bool = Field(
-        default=False,
-        title="Business days",
-        description="Leave out Saturdays, Sundays and the holidays below.",
-    )
-    holidays: frozenset[date] = Field(
-        default=frozenset(),
-        description="Dates that are not business days.",
-        examples=[["2026-12-25", "2027-01-01"]],
-    )
-    time_zone: Annotated[str, AfterValidator(_zone_name)] = Field(
-        default="UTC",
-        description="The time zone in which business days begin and end, such as Europe/Berlin.",
-    )
-    overrides: tuple[ThresholdOverride, ...] = Field(
-        default=(),
-        description="Other thresholds for some carriers, countries or shipping methods. The first"
-        " one that applies and gives the number wins.",
-    )
+    stalled_days: _Days = 7
+    in_transit_too_long_days: _Days = 20
+    label_only_days: _Days = 3
+    not_shipped_days: _Days = 7
+    business_days: bool = Field(default=False, title="Business days")
+    holidays: frozenset[date] = Field(default=frozenset(), examples=[["2026-12-25", "2027-01-01"]])
+    time_zone: Annotated[str, AfterValidator(_zone_name)] = "UTC"
+    overrides: tuple[ThresholdOverride, ...] = ()
 
     @model_validator(mode="after")
     def _holidays_count(self) -> Self:

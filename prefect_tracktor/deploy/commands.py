@@ -19,10 +19,8 @@ from prefect_tracktor.deploy.shop import Shop, settings
 from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
 from prefect_tracktor.deploy.work_pools import Place, place_in
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.setup.environment import check_names, file_of, warnings
+from prefect_tracktor.setup.environment import Names, check_names, file_of, warnings
 from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
-
-Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

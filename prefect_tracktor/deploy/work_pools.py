@@ -11,12 +11,15 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from pydantic import BaseModel
 
 from prefect_tracktor import CompletedOrders, Mailer, NotificationLedger
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.saved_blocks import shared_ledger
 
 _OURS = frozenset({"image", "pip_packages"})
+# parameters with which a flow remembers whom it told, also without a mailer
+_TELLS = frozenset({"rules", "digest", "announce"})
 # what the entrypoint of Prefect's own images installs before the run
 _EXTRA = "EXTRA_PIP_PACKAGES"
 _SECRET_IN_ADDRESS = re.compile(r"://(?!git@)[^/\s]*@")
@@ -80,9 +83,11 @@ def place_in(
             f"there is no work pool {work_pool!r}; create it, such as with"
             f" prefect work-pool create --type process {work_pool}"
         ) from None
-    job_variables: dict[str, Any] = {}
-    if image:
-        job_variables["image"] = _image(pool, image)
+    if image and "image" not in _variables(pool):
+        raise InvalidInput(
+            f"the work pool {pool.name!r} of type {pool.type} uses no images: leave out --image"
+        )
+    job_variables: dict[str, Any] = {"image": image} if image else {}
     if packages:
         job_variables |= _installed(pool, packages)
     remarks = list(_remarks(pool, job_variables))
@@ -94,12 +99,20 @@ def keeps_files(pool: WorkPool) -> bool:
     return pool.type == "process" and _OURS.isdisjoint(_variables(pool))
 
 
-def _ledgers(parameters: Mapping[str, Any]) -> Iterator[NotificationLedger]:
-    for value in parameters.values():
-        if isinstance(value, NotificationLedger):
-            yield value
-        elif isinstance(value, Mailer):
-            yield value.ledger or shared_ledger()
+def _ledgers(parameters: Mapping[str, Any]) -> list[NotificationLedger]:
+    found = [*_ledgers_in(parameters)]
+    tells = not _TELLS.isdisjoint(name for name, value in parameters.items() if value)
+    return found if found or not tells else [shared_ledger()]
+
+
+def _ledgers_in(value: Any) -> Iterator[NotificationLedger]:
+    if isinstance(value, NotificationLedger):
+        yield value
+    elif isinstance(value, Mailer):
+        yield value.ledger or shared_ledger()
+    elif isinstance(value, Mapping | BaseModel):
+        for part in dict(value).values():
+            yield from _ledgers_in(part)
 
 
 def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:
@@ -111,14 +124,6 @@ def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:
     has_workers = not (pool.is_push_pool or pool.is_managed_pool)
     if has_workers and pool.status is not WorkPoolStatus.READY:
         yield f"No worker is there yet to run them: prefect worker start --pool '{pool.name}'"
-
-
-def _image(pool: WorkPool, image: str) -> str:
-    if "image" not in _variables(pool):
-        raise InvalidInput(
-            f"the work pool {pool.name!r} of type {pool.type} uses no images: leave out --image"
-        )
-    return image
 
 
 def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from functools import partial, reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -26,6 +27,10 @@ from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
 
+if TYPE_CHECKING:  # it imports SQLAlchemy, which webhooks do not need
+    from prefect_tracktor.runs.reading import ReadingOptions
+
+T = TypeVar("T")
 C = TypeVar("C", bound=Case)
 R = TypeVar("R", bound=RunReport)
 
@@ -54,35 +59,26 @@ class Limit:
             )
 
 
-class Reading(Protocol):
-    """Where orders come from: all of a shop, or one."""
+class Reading(ABC, Generic[T]):
+    """What the jobs of a run are about, such as a shop's orders: where it comes from, and how."""
 
-    @property
-    def begun(self) -> float:
-        """When the reading of the latest orders began."""
-        ...
+    options: "ReadingOptions"
+    needs: Needs = Needs()  # of the answers, for all jobs
+    alone: bool = False  # of one order: no plan, no progress, one artifact
+    begun: float = 0.0  # when the reading of the latest chunk began
+    missing: Sequence[int] = ()
+    failed: Sequence[Failure] = ()
 
-    @property
-    def missing(self) -> Sequence[int]:
-        """The ids that Tracktor does not know."""
-        ...
-
-    @property
-    def failed(self) -> Sequence[Failure]:
-        """What could not be read."""
-        ...
-
-    def __iter__(self) -> Iterator[Batch[Order]]:
-        """Read."""
-        ...
+    @abstractmethod
+    def __iter__(self) -> Iterator[Batch[T]]:
+        """Read, chunk by chunk."""
 
     def found(self, *, dry_run: bool) -> dict[str, Any]:
         """What all reports have in common."""
-        ...
+        return {"dry_run": dry_run, "calls": 0, "failed": (), "notes": ()}
 
     def remember_completed(self, *, unless: Iterable[int]) -> None:
-        """Keep in mind which orders need not be read again."""
-        ...
+        """Keep in mind what need not be read again."""
 
 
 class Watcher(Protocol):
@@ -97,15 +93,15 @@ class Watcher(Protocol):
         ...
 
 
-class Job(ABC, Generic[C, R]):
-    """What is done about the orders that are read."""
+class Job(ABC, Generic[T, C, R]):
+    """What is done about what is read."""
 
     acting: ClassVar[str]  # what the progress counts
     shows_unread: ClassVar[bool] = False  # whether its table names orders that were not read
     table: ClassVar[str]  # what the table shows; empty if there is none
     report_type: type[R]
     needs: Needs = Needs()  # of Tracktor's answers
-    reading: Reading
+    reading: Reading[T]
 
     def __init__(self, *, title: str, key: str, limit: Limit | None, dry_run: bool) -> None:
         self.title = title
@@ -137,8 +133,8 @@ class Job(ABC, Generic[C, R]):
         return nullcontext()
 
     @abstractmethod
-    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
-        """Add a case for all that is to be done about some orders."""
+    def choose(self, found: Sequence[T], /, *, read_at: float) -> None:
+        """Add a case for all that is to be done about a chunk."""
 
     def refuse(self) -> None:
         """Stop before the first act, if not all is as it should be."""
@@ -181,33 +177,30 @@ class Job(ABC, Generic[C, R]):
 
 
 def carry_out(
-    reading: Reading,
-    job: Job[Any, R],
+    reading: Reading[Any],
+    job: Job[Any, Any, R],
     *,
     watchers: Sequence[Watcher] = (),
-    alone: bool = False,
     about: str = "",
 ) -> R:
     """Do one job; see `carry_out_all`."""
-    [report] = carry_out_all(reading, [job], watchers=watchers, alone=alone, about=about)
+    [report] = carry_out_all(reading, [job], watchers=watchers, about=about)
     return report  # type: ignore[return-value]  # a job makes reports of its own type
 
 
 def carry_out_all(
-    reading: Reading,
-    jobs: Sequence[Job[Any, Any]],
+    reading: Reading[Any],
+    jobs: Sequence[Job[Any, Any, Any]],
     *,
     watchers: Sequence[Watcher] = (),
-    alone: bool = False,
     about: str = "",
     combine: Callable[[Sequence[RunReport]], Any] = list,
 ) -> list[RunReport]:
     """Read once, and do all jobs; a job that fails does not keep the others from theirs.
 
-    With `alone` it is about one order: no plan, no progress, one artifact. What is left by several
-    jobs is raised together, with what `combine` makes of their reports.
+    What is left by several jobs is raised together, with what `combine` makes of their reports.
     """
-    run = _Run(reading, jobs, alone=alone)
+    run = _Run(reading, jobs)
     modes = [job.mode for job in jobs]
     show_mode(jobs[0].title, *modes, about=about)
     with ExitStack() as at_work:
@@ -224,15 +217,15 @@ def carry_out_all(
 
 
 class _Run:
-    def __init__(self, reading: Reading, jobs: Sequence[Job[Any, Any]], *, alone: bool) -> None:
+    def __init__(self, reading: Reading[Any], jobs: Sequence[Job[Any, Any, Any]]) -> None:
         self._reading = reading
         self._jobs = jobs
         for job in jobs:
             job.reading = reading
-        self._alone = alone
-        self._errors: dict[Job[Any, Any], Exception] = {}
-        self._acted: list[Job[Any, Any]] = []
-        self._plans: dict[Job[Any, Any], UUID | None] = {}
+        reading.needs = reduce(or_, (job.needs for job in jobs))
+        self._errors: dict[Job[Any, Any, Any], Exception] = {}
+        self._acted: list[Job[Any, Any, Any]] = []
+        self._plans: dict[Job[Any, Any, Any], UUID | None] = {}
 
     def prepare(self, at_work: ExitStack) -> None:
         for job in self._jobs:
@@ -253,10 +246,10 @@ class _Run:
         for job in self._jobs:
             self._attempt(job, partial(self._carry_out, job))
 
-    def _begin(self, job: Job[Any, Any], at_work: ExitStack) -> None:
+    def _begin(self, job: Job[Any, Any, Any], at_work: ExitStack) -> None:
         at_work.enter_context(job.at_work())
 
-    def _attempt(self, job: Job[Any, Any], step: Callable[[], None]) -> None:
+    def _attempt(self, job: Job[Any, Any, Any], step: Callable[[], None]) -> None:
         """Take a step of a job; if it fails, the job ends, and the others go on."""
         if job in self._errors:
             return
@@ -269,20 +262,20 @@ class _Run:
             get_run_logger().error("%s: %s", job.title, error, exc_info=not known)
             self._errors[job] = error
 
-    def _carry_out(self, job: Job[Any, Any]) -> None:
+    def _carry_out(self, job: Job[Any, Any, Any]) -> None:
         job.refuse()
         if job.has_work and not job.dry_run:
             self._act(job)
         self._acted.append(job)
 
-    def _act(self, job: Job[Any, Any]) -> None:
-        if job.table and not self._alone:
+    def _act(self, job: Job[Any, Any, Any]) -> None:
+        if job.table and not self._reading.alone:
             rows = _rows(job, self._reading)
             what = f"{mode_label(job.mode)}. The plan. {job.table}"
             self._plans[job] = publish_table(job.key, rows, description=what)
         name, total = f"tracktor-{job.key}", len(job.planned)
         progress = Progress(name, description=f"{mode_label(job.mode)}. {job.acting}", total=total)
-        with nullcontext() if self._alone else progress as shown:
+        with nullcontext() if self._reading.alone else progress as shown:
             for _ in job.act():
                 if shown:
                     shown.advance(1)
@@ -295,7 +288,7 @@ class _Run:
             if found is None:
                 found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
             reports.append(_report_of(job, found, self._errors.get(job)))
-            rows = None if self._alone else _rows(job, self._reading)
+            rows = None if self._reading.alone else _rows(job, self._reading)
             _publish(job, reports[-1], rows, self._plans.get(job))
         return reports
 
@@ -313,7 +306,7 @@ class _Run:
             raise IncompleteRun(" ".join(said), report=found)
 
 
-def _report_of(job: Job[Any, R], found: Mapping[str, Any], error: Exception | None) -> R:
+def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: Exception | None) -> R:
     unreadable = [case for case in job.cases if case.outcome is Outcome.UNREADABLE]
     unread = [Failure(case.id, case.reason) for case in unreadable]
     cases = [case for case in job.cases if case.outcome is not Outcome.UNREADABLE]
@@ -321,6 +314,7 @@ def _report_of(job: Job[Any, R], found: Mapping[str, Any], error: Exception | No
         "dry_run": job.dry_run,
         "mode": job.mode,
         "calls": found["calls"] + job.calls,
+        "own_calls": job.calls,
         "failed": (*found["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
         "error": f"{job.title}: {_words(error)}" if error else "",
@@ -336,7 +330,7 @@ def _words(error: Exception) -> str:
     return str(error) if known else f"{type(error).__name__}; the run's log says more"
 
 
-def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
+def _rows(job: Job[Any, Any, Any], reading: Reading[Any]) -> list[Row]:
     rows = [*job.rows]
     if job.shows_unread:
         unread = [(one.id, "Not read", one.reason) for one in reading.failed]
@@ -349,7 +343,7 @@ def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
 
 
 def _publish(
-    job: Job[Any, Any], report: RunReport, rows: list[Row] | None, plan: UUID | None
+    job: Job[Any, Any, Any], report: RunReport, rows: list[Row] | None, plan: UUID | None
 ) -> None:
     counts = report.counts
     get_run_logger().info(report.sentence)

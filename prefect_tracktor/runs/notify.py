@@ -26,9 +26,6 @@ from prefect_tracktor.errors import (
     TracktorError,
 )
 from prefect_tracktor.messages.channel import Channel, Content, MailChannel
-from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.posts import PostChannel
 from prefect_tracktor.models import Fulfillment, Order, OrderFacts
 from prefect_tracktor.reporting.artifacts import publish_message
 from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
@@ -50,7 +47,6 @@ from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
-from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import FoundOrder
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger import Notice as ToldNotice
@@ -122,7 +118,7 @@ class LedgerOfAccount:
         self.memory.keep(self.ledger.standing(self.account))
 
 
-class NotifyJob(Job[Notice, R], Generic[R]):
+class NotifyJob(Job[Order, Notice, R], Generic[R]):
     """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
 
     acting = "Messages sent"
@@ -141,11 +137,9 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         limit: Limit,
         dry_run: bool,
         needs: Needs,
-        reading: ReadingOptions,
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
         record_only: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
-        alone: bool = False,
     ) -> None:
         super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
         self.report_type = report_type
@@ -155,10 +149,8 @@ class NotifyJob(Job[Notice, R], Generic[R]):
         self._channel = channel
         self._choose = choose
         self.needs = needs
-        self._reading = reading
         self._record_only = record_only
         self._sent_lately = sent_lately
-        self._alone = alone
         self._accepted = False
         self._ledger_is_gone = False
         self._template_error: TemplateError | None = None
@@ -180,7 +172,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
             if self.leaves_traces and not self.dry_run:
                 raise
             self._note(f"A run that sends would stop: {replaced}")
-        if self._alone or self._record_only:
+        if self.reading.alone or self._record_only:
             return  # it connects when it sends
         try:
             self._channel.check()
@@ -382,7 +374,7 @@ class NotifyJob(Job[Notice, R], Generic[R]):
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
         # a clock that was set back says nothing about a reading
-        seconds = self._reading.read_again_after_minutes * 60
+        seconds = self.reading.options.read_again_after_minutes * 60
         return not 0 <= age <= max(seconds, at_least_seconds)
 
     def _read_anew(self, due: Notice) -> None:
@@ -508,10 +500,12 @@ def told_before(
         if told.key.fulfillment_id == key.fulfillment_id
         or WHOLE_ORDER in (told.key.fulfillment_id, key.fulfillment_id)
     ]
+    # what was told of an order before it had parcels is no news of the parcels that show it still
     same = [
         told
         for told in of_parcel
-        if told.key.fulfillment_id == key.fulfillment_id and step_of(told.key.reason)[0] == words
+        if told.key.fulfillment_id in (key.fulfillment_id, WHOLE_ORDER)
+        and step_of(told.key.reason)[0] == words
     ]
     later = [
         told
@@ -543,27 +537,3 @@ def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
 
 def _not_again(reason: str) -> str:
     return f"it could not be read again: {reason}"
-
-
-def mail_job(
-    credentials: TracktorCredentials,
-    mailer: Mailer,
-    choose: Choose,
-    *,
-    dry_run: bool,
-    max_emails: int,
-    channel: HttpChannel | None = None,
-    **options: Any,
-) -> NotifyJob[MailReport]:
-    """Tell customers by e-mail, or through a channel, as its mode lets it."""
-    secret = credentials.uuid.lower().encode()
-    mode = channel.mode if channel else mailer.mode
-    return NotifyJob(
-        credentials,
-        LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
-        PostChannel(channel, secret) if channel else MailChannel(mailer, secret),
-        choose,
-        dry_run=dry_run or not Mode.sends(mode),
-        limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
-        **options,
-    )

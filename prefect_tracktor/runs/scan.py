@@ -21,21 +21,22 @@ from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import shown
 from prefect_tracktor.runs.answers import AnswerCheck, Needs
+from prefect_tracktor.runs.engine import Reading
 from prefect_tracktor.runs.missing import suspicion_about
-from prefect_tracktor.runs.reading import ReadingOptions
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.sources import FoundOrder, FoundOrders, OrderSource, chunked, iter_orders
 from prefect_tracktor.storage.completed_orders import arrived_at
 from prefect_tracktor.tasks import batch_of, get_orders
 
 
-class Scan:
+class Scan(Reading[Order]):
     """Reads a shop's orders, one task run per chunk, on the flow's task runner."""
 
     def __init__(
         self,
         credentials: TracktorCredentials,
         orders: Sequence[int | FoundOrder] | OrderSource,
-        reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - immutable
+        reading: ReadingOptions = DEFAULT_READING,
         *,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
@@ -45,12 +46,11 @@ class Scan:
         self.credentials = credentials
         self._credentials = _share(credentials, reading.chunks_at_once)
         self._orders = orders
-        self.reading = reading
+        self.options = reading
         self._memory = reading.completed_orders
         self._may_skip = may_skip
-        self._alone = alone
+        self.alone = alone
         self._all_read = False
-        self.begun = 0.0
         self._answers = AnswerCheck(needs)
         self.needs = needs
         self.calls = calls
@@ -64,9 +64,10 @@ class Scan:
 
     def __iter__(self) -> Iterator[Batch[Order]]:
         """Read chunk by chunk."""
+        self._answers.needs = self.needs  # of the jobs, by now
         total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
         progress = Progress("tracktor-scan", description="Orders read", total=total)
-        with nullcontext() if self._alone else progress as shown:
+        with nullcontext() if self.alone else progress as shown:
             for chunk in self._in_order():
                 batch = self._take(chunk)
                 yield batch
@@ -76,7 +77,7 @@ class Scan:
             self._conclude()
         self._all_read = True
 
-    def found(self, *, dry_run: bool, calls: int = 0) -> dict[str, Any]:
+    def found(self, *, dry_run: bool) -> dict[str, Any]:
         """What all reports have in common."""
         suspicion, calls_for_it = "", 0
         if self._all_read:
@@ -88,7 +89,7 @@ class Scan:
             )
         return {
             "dry_run": dry_run,
-            "calls": self.calls + calls + calls_for_it,
+            "calls": self.calls + calls_for_it,
             "read": tuple(self.read),
             "left_out": dict(self.left_out),
             "completed": tuple(self.completed),
@@ -109,7 +110,7 @@ class Scan:
             get_run_logger().warning(note)
         self._answers.refuse_lost()
 
-    def remember_completed(self, *, unless: Iterable[int] = ()) -> None:
+    def remember_completed(self, *, unless: Iterable[int]) -> None:
         """Keep in mind which orders need not be read again, after all was done about them."""
         open_orders = set(unless)
         arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}
@@ -140,8 +141,8 @@ class Scan:
         """The chunks as they come, each when its turn is to be waited for."""
         orders = iter_orders(self._orders)
         self.left_out = orders.left_out
-        chunks = chunked(self._named(orders), self.reading.chunk_size)
-        under_way = deque(map(self._start, islice(chunks, self.reading.chunks_at_once)))
+        chunks = chunked(self._named(orders), self.options.chunk_size)
+        under_way = deque(map(self._start, islice(chunks, self.options.chunks_at_once)))
         while under_way:
             yield under_way.popleft()
             under_way.extend(map(self._start, islice(chunks, 1)))
@@ -153,7 +154,7 @@ class Scan:
         for found in orders:
             empty = False
             yield found
-        if empty and not self.reading.allow_empty:
+        if empty and not self.options.allow_empty:
             raise InvalidInput(
                 f"orders names no order at all: {orders.why_none}. If there may be none, set"
                 " allow_empty of the flow's reading options"

@@ -4,13 +4,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from dotenv import dotenv_values
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.text import redact
 
 Environment = Mapping[str, str]
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 

@@ -73,15 +73,18 @@ class ShopifyOrders(Block):
     for its plan.
 
     Attributes:
-        credentials: The shop.
-        fulfillment: How far the order has been fulfilled.
-        created_within_days: Orders created in this many periods of 24 hours before the run;
-            0 for no limit.
-        updated_within_days: The same for their last change; 0 for no limit.
-        tag: Orders with this tag.
-        search: A search of your own, in Shopify's syntax.
-        include_delivered: Whether to include orders whose parcels are all delivered.
-        include_cancelled: Whether to include cancelled orders.
+        credentials: The shop, and the app that may read its orders.
+        fulfillment: Which orders to find. Only unfulfilled and any include orders without a shipped
+            part; statuses such as Cutting need these.
+        created_within_days: Orders created in this many periods of 24 hours before the run; 0 for
+            no limit. Beyond 60 days the app also needs the scope read_all_orders.
+        updated_within_days: Orders that Shopify has last changed in so many periods of 24 hours
+            before the run reads them; 0 for no limit.
+        tag: Orders with this tag; empty for all.
+        search: A search of your own in Shopify's search syntax; it narrows the other conditions,
+            and does not replace them.
+        include_delivered: Include orders whose parcels are all delivered according to Shopify.
+        include_cancelled: Also name orders that were cancelled.
 
     Raises:
         pydantic.ValidationError: A value is invalid.
@@ -105,58 +108,18 @@ class ShopifyOrders(Block):
 
     model_config = BLOCK_CONFIG
 
-    credentials: ShopifyCredentials = Field(
-        title="Shop",
-        description="The shop, and the app that may read its orders.",
-    )
+    credentials: ShopifyCredentials = Field(title="Shop")
     fulfillment: Literal["fulfilled", "partial", "fulfilled or partial", "unfulfilled", "any"] = (
-        Field(
-            default="fulfilled or partial",
-            title="Fulfillment",
-            description="Which orders to find. Only unfulfilled and any include orders without a"
-            " shipped part; statuses such as Cutting need these.",
-        )
+        "fulfilled or partial"
     )
-    created_within_days: int = Field(
-        default=45,
-        ge=0,
-        le=10_000,
-        title="Created within (days)",
-        description="Orders created in this many periods of 24 hours before the run; 0 for"
-        " no limit. Beyond 60 days the app also needs the scope read_all_orders.",
-    )
-    updated_within_days: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        title="Changed within (days)",
-        description="Orders that Shopify has last changed in so many periods of 24 hours before the"
-        " run reads them; 0 for no limit.",
-    )
-    tag: Annotated[str, AfterValidator(_one_line)] = Field(
-        default="",
-        max_length=255,
-        title="Tag",
-        description="Orders with this tag; empty for all.",
-    )
+    created_within_days: int = Field(default=45, ge=0, le=10_000)
+    updated_within_days: int = Field(default=0, ge=0, le=10_000, title="Changed within (days)")
+    tag: Annotated[str, AfterValidator(_one_line)] = Field(default="", max_length=255)
     search: Annotated[str, AfterValidator(_one_line), AfterValidator(_self_contained)] = Field(
-        default="",
-        max_length=2000,
-        title="Search",
-        description="A search of your own in Shopify's search syntax; it narrows the other"
-        " conditions, and does not replace them.",
-        examples=["delivery_method:shipping -tag:wholesale"],
+        default="", max_length=2000, examples=["delivery_method:shipping -tag:wholesale"]
     )
-    include_delivered: bool = Field(
-        default=False,
-        title="Include delivered orders",
-        description="Include orders whose parcels are all delivered according to Shopify.",
-    )
-    include_cancelled: bool = Field(
-        default=False,
-        title="Include cancelled orders",
-        description="Also name orders that were cancelled.",
-    )
+    include_delivered: bool = Field(default=False, title="Include delivered orders")
+    include_cancelled: bool = Field(default=False, title="Include cancelled orders")
 
     @property
     def finds_unfulfilled(self) -> bool:
@@ -207,10 +170,8 @@ class ShopifyOrders(Block):
         seen: set[int] = set()
         with self.credentials.get_client() as client:
             self._refuse_to_look_too_far_back(client)
-            pages = _Pages(client, hints)
-            for order in _listed(
-                pages, self._conditions(now), _back(now, self.created_within_days)
-            ):
+            since = _back(now, self.created_within_days)
+            for order in _listed(client, self._conditions(now), since, hints):
                 if order.order_id in seen:
                     continue
                 seen.add(order.order_id)
@@ -242,18 +203,6 @@ class ShopifyOrders(Block):
             AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
                 missing.
             TracktorError: Anything else that went wrong.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     ShopifyOrders(
-            ...         credentials=ShopifyCredentials(
-            ...             shop="sandbox-shop", access_token="wrong", base_url=tracktor.shopify_url
-            ...         )
-            ...     ).verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.AuthenticationError: POST api/2026-10/graphql.json: Shopify ...
         """
         shop = self.credentials
         briefly = shop.model_copy(update={"limits": shop.limits.for_a_check})
@@ -300,12 +249,14 @@ def _written(time: datetime) -> str:
 
 
 def _listed(
-    pages: "_Pages", conditions: list[str], since: datetime | None
+    client: ShopifyClient, conditions: list[str], since: datetime | None, hints: list[str]
 ) -> Iterator[ListedOrder]:
     """All orders that match, oldest first; some of them twice."""
+    asking = {"first": _LARGEST_PAGE, "addresses": True}
     while True:
         created = [f"created_at:>='{_written(since)}'"] if since else []
-        stretch = islice(pages.orders(" ".join([*created, *conditions])), LONGEST_STRETCH)
+        search = " ".join([*created, *conditions])
+        stretch = islice(_found(client, search, asking, hints), LONGEST_STRETCH)
         length, last = 0, since
         for length, order in enumerate(stretch, start=1):  # noqa: B007  # it counts them
             last = order.created_at
@@ -320,47 +271,40 @@ def _listed(
         since = last
 
 
-class _Pages:
-    """Searches page by page, and remembers what Shopify does not give."""
-
-    def __init__(self, client: ShopifyClient, hints: list[str]) -> None:
-        self._client = client
-        self._hints = hints
-        self._first = _LARGEST_PAGE
-        self._addresses = True
-
-    def orders(self, search: str) -> Iterator[ListedOrder]:
-        """All orders that a search finds."""
-        after, cursors = "", {""}
-        while True:
-            page = self._page(search, after)
-            if page is None:
-                continue
-            yield from page.orders
-            if not page.next_cursor:
-                return
-            after = page.next_cursor
-            if after in cursors:
-                raise InvalidResponse(
-                    "Shopify gave the same cursor twice while listing orders, so the list cannot be"
-                    " read to its end. Run it again."
-                )
-            cursors.add(after)
-
-    def _page(self, search: str, after: str) -> OrderPage | None:
-        """A page; `None` if it has to be asked for otherwise."""
-        try:
-            return self._client.list_orders(
-                search, after=after, first=self._first, addresses=self._addresses
+def _found(
+    client: ShopifyClient, search: str, asking: dict[str, int], hints: list[str]
+) -> Iterator[ListedOrder]:
+    """All orders that a search finds, page by page."""
+    after, cursors = "", {""}
+    while True:
+        page = _page(client, search, after, asking, hints)
+        yield from page.orders
+        after = page.next_cursor
+        if not after:
+            return
+        if after in cursors:
+            raise InvalidResponse(
+                "Shopify gave the same cursor twice while listing orders, so the list cannot be"
+                " read to its end. Run it again."
             )
+        cursors.add(after)
+
+
+def _page(
+    client: ShopifyClient, search: str, after: str, asking: dict[str, int], hints: list[str]
+) -> OrderPage:
+    """A page; it and those to come are smaller or without addresses where Shopify says so."""
+    while True:
+        first, addresses = asking["first"], bool(asking["addresses"])
+        try:
+            return client.list_orders(search, after=after, first=first, addresses=addresses)
         except TooCostly:
             # how Shopify weighs a query has changed more than once
-            if self._first == 1:
+            if first == 1:
                 raise
-            self._first //= 2
+            asking["first"] = first // 2
         except AddressesDenied:
-            if not self._addresses:
+            if not addresses:
                 raise
-            self._addresses = False
-            self._hints.append(_NO_COUNTRIES)
-        return None
+            asking["addresses"] = False
+            hints.append(_NO_COUNTRIES)

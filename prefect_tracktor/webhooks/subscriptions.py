@@ -26,18 +26,15 @@ def _usable(address: SecretStr) -> SecretStr:
     return address
 
 
-Address = Annotated[
-    SecretStr,
-    AfterValidator(_usable),
-    Field(
-        description="The https address that Tracktor posts to, such as that of the receiver or of a"
-        " Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.",
-    ),
-]
+Address = Annotated[SecretStr, AfterValidator(_usable)]
 
 
 class WantedWebhook(BaseModel):
-    """A webhook that an account should have: one of the ten documented topics, and an address.
+    """A webhook that an account should have.
+
+    Attributes:
+        topic: One of the ten documented topics.
+        address: The address that Tracktor posts to: https, or http on this machine.
 
     Raises:
         pydantic.ValidationError: The topic is not documented, or the address is not allowed; the
@@ -50,12 +47,17 @@ class WantedWebhook(BaseModel):
 
     model_config = FORM | ConfigDict(extra="ignore", hide_input_in_errors=True)
 
-    topic: WebhookTopic = Field(description="What Tracktor tells of.")
+    topic: WebhookTopic
     address: Address
 
 
 class WebhookSubscription(Block):
-    """The webhooks that an account should have at one address: https, or http on this machine.
+    """The webhooks that an account should have at one address.
+
+    Attributes:
+        address: The https address that Tracktor posts to, such as that of the receiver or of a
+            Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.
+        topics: The topics to subscribe to; fulfillment/all covers all events of parcels.
 
     Raises:
         pydantic.ValidationError: A topic is not documented, or the address is not allowed; the
@@ -81,11 +83,7 @@ class WebhookSubscription(Block):
     model_config = BLOCK_CONFIG
 
     address: Address
-    topics: list[WebhookTopic] = Field(
-        default=[WebhookTopic.FULFILLMENT_ALL],
-        min_length=1,
-        description="The topics to subscribe to; fulfillment/all covers all events of parcels.",
-    )
+    topics: list[WebhookTopic] = Field(default=[WebhookTopic.FULFILLMENT_ALL], min_length=1)
 
     def wanted(self) -> list[WantedWebhook]:
         """The webhooks, one for each topic, as `sync_webhooks` takes them."""
@@ -130,9 +128,9 @@ class WebhookPlan:
     foreign: tuple[Webhook, ...] = ()
 
     @property
-    def is_done(self) -> bool:
-        """Whether there is nothing to change."""
-        return not (self.create or self.remove)
+    def changes(self) -> tuple[WantedWebhook | Webhook, ...]:
+        """What is to be created, and then what is to be removed."""
+        return (*self.create, *self.remove)
 
 
 def plan_webhooks(
@@ -143,14 +141,13 @@ def plan_webhooks(
     made: Mapping[WebhookId, WantedWebhook] | None = None,
 ) -> WebhookPlan:
     """Compare the wanted webhooks with the existing ones; `made` are those of this run."""
-    desired = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
+    desired = {_key(webhook): webhook for webhook in wanted}
     our_hosts = {host_of(address) for _, address in desired}
     kept: dict[tuple[str, str], Webhook] = {}
     duplicates: list[Webhook] = []
     others: list[Webhook] = []
     for webhook in sorted(existing, key=_age):
-        known = (made or {}).get(webhook.id, webhook)
-        key = (_topic(known), _address(known))
+        key = _key((made or {}).get(webhook.id, webhook))
         if key not in desired:
             others.append(webhook)
         elif key in kept:
@@ -169,7 +166,7 @@ def plan_webhooks(
 
 def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) -> bool:
     """Whether two webhooks have the same topic and address, in any spelling."""
-    return (_topic(one), _address(one)) == (_topic(other), _address(other))
+    return _key(one) == _key(other)
 
 
 def _age(webhook: Webhook) -> tuple[bool, int, str]:
@@ -179,16 +176,11 @@ def _age(webhook: Webhook) -> tuple[bool, int, str]:
     return False, webhook.id, ""
 
 
-def _topic(webhook: WantedWebhook | Webhook) -> str:
-    return str(webhook.topic).casefold()
-
-
-def _address(webhook: WantedWebhook | Webhook) -> str:
-    """Normalise an address, without letter case and a final slash."""
-    address = webhook.address
+def _key(webhook: WantedWebhook | Webhook) -> tuple[str, str]:
+    """Topic and address, without letter case and a final slash."""
+    topic, address = str(webhook.topic).casefold(), webhook.address
     text = address if isinstance(address, str) else address.get_secret_value()
-    url = parsed_address(text)
-    if url is None:
-        return text
+    if (url := parsed_address(text)) is None:
+        return topic, text
     path, _, query = url.raw_path.decode("ascii").partition("?")
-    return f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()
+    return topic, f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()

@@ -7,8 +7,8 @@ import stamina
 
 from prefect_tracktor import TracktorCredentials, TracktorError, api
 from prefect_tracktor.bulk import calls_for
-from tests.support.bulk import send_all_from_anywhere
 from prefect_tracktor.sandbox import Faults, Sandbox
+from tests.support.bulk import send_all_from_anywhere
 
 
 def test_every_status_is_written_once(credentials: TracktorCredentials, tracktor: Sandbox) -> None:

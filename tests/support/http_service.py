@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import parse_qsl
@@ -18,6 +19,7 @@ class Posted:
     path: str
     headers: Mapping[str, str]
     body: str
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def json(self) -> Any:
@@ -28,20 +30,36 @@ class Posted:
         return dict(parse_qsl(self.body))
 
 
+@dataclass(frozen=True)
+class Instead:
+    """What happens to a request on purpose; with the status 0 there is no answer."""
+
+    status: int
+    taken: bool = False
+
+
 @dataclass
 class HttpService:
-    """Answers with `status` and `answer`, after `delay_seconds`."""
+    """Answers with `status` and `answer`, after `delay_seconds`; each n-th as `every` says."""
 
     status: int = 200
     answer: Any = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     delay_seconds: float = 0
     posted: list[Posted] = field(default_factory=list)
+    every: dict[int, Instead] = field(default_factory=dict)
+    requests: int = 0
     port: int = 0
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def next(self) -> Instead | None:
+        """What happens to the next request, if not the usual."""
+        self.requests += 1
+        found = (one for number, one in self.every.items() if self.requests % number == 0)
+        return next(found, None)
 
     @contextmanager
     def serving(self) -> Iterator["HttpService"]:
@@ -65,11 +83,17 @@ class HttpService:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"])).decode()
-                service.posted.append(
-                    Posted(self.path, cast("Mapping[str, str]", self.headers), body)
-                )
+                instead = service.next()
+                if instead is None or instead.taken:
+                    service.posted.append(
+                        Posted(self.path, cast("Mapping[str, str]", self.headers), body)
+                    )
                 time.sleep(service.delay_seconds)
-                self._answer(service.status, json.dumps(service.answer).encode())
+                status = service.status if instead is None else instead.status
+                if status:
+                    self._answer(status, json.dumps(service.answer).encode())
+                else:
+                    self.close_connection = True
 
             def do_HEAD(self) -> None:
                 self._answer(404, b"")

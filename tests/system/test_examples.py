@@ -115,7 +115,7 @@ def test_the_example_runs(
 def is_shown_elsewhere(name: str) -> bool:
     """An async twin's example is that of the sync task; an error's is where it is raised."""
     value, twin = public_names()[name], name.replace("tasks.a", "tasks.")
-    return twin != name and twin in public_names() or is_error(value)
+    return (twin != name and twin in public_names()) or is_error(value)
 
 
 def is_error(value: object) -> bool:

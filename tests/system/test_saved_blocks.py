@@ -1,9 +1,13 @@
 """A shop's documents are its own; what may serve several shops is shared where it has none."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import fsspec  # type: ignore[import-untyped]
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import EmailTemplate, InvalidInput, NotificationLedger, OrderFile
 from prefect_tracktor.saved_blocks import document_of_shop, find_document, shared_ledger
@@ -77,3 +81,29 @@ def test_a_saved_order_file_comes_back_whole_and_reads() -> None:
     assert isinstance(loaded, OrderFile)
     assert loaded.storage_options.get_secret_value() == options
     assert list(loaded.find_orders().order_ids) == [5001]
+
+
+def test_a_new_process_finds_our_kinds_of_blocks_though_it_imported_nothing_of_ours() -> None:
+    OrderFile(path="all.csv").save("found", overwrite=True)
+    code = (
+        "from prefect.blocks.core import Block\nprint(Block.load('tracktor-order-file/found').path)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
+    )
+    assert run.stdout.split() == ["all.csv"]
+
+
+def test_all_our_kinds_of_blocks_can_be_registered_by_the_packages_name() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "prefect", "block", "register", "-m", "prefect_tracktor"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
+    )
+    assert "Successfully registered 12 blocks" in run.stdout

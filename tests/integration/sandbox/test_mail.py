@@ -110,14 +110,6 @@ def test_the_connection_breaks_at_every_second_message(fault: str, kept: int) ->
         assert len(server.messages) == kept + 1
 
 
-def test_a_silent_server_takes_the_connection_and_never_answers() -> None:
-    with (
-        MailServer(faults=MailFaults(silent=True)) as server,
-        pytest.raises(smtplib.SMTPServerDisconnected, match="timed out"),
-    ):
-        smtplib.SMTP(server.host, server.port, timeout=0.2)
-
-
 def test_faults_can_be_replaced_while_it_runs() -> None:
     with running() as (server, session):
         server.faults = MailFaults(delay_seconds=30)

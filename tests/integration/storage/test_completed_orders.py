@@ -57,6 +57,7 @@ def test_a_status_may_be_shown_by_label(status: str) -> None:
         order(parcel(fulfillment_status="partial")),
         order(parcel(fulfillment_status=None)),
         order(parcel(), line_item_count=2),
+        order(parcel(line_items=[{"id": 1, "quantity": 2}]), line_item_count=2),
     ],
 )
 def test_any_doubt_leaves_an_order_open(doubtful: Order) -> None:

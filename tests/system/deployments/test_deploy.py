@@ -66,7 +66,7 @@ def test_it_runs_daily_in_the_shops_time_zone_and_one_at_a_time(
 
 def test_a_worker_needs_the_installed_package_only(deployed: None, server: Server) -> None:
     made = server[MAIL]
-    module = "prefect_tracktor.flows.email_expired_exceptions"
+    module = "prefect_tracktor.flows.expired_exceptions"
     assert made.entrypoint == f"{module}.email_expired_exceptions"
     assert (made.path, made.pull_steps) == (None, [])
 

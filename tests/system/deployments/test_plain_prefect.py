@@ -139,7 +139,7 @@ YAML = """
 name: your-shop
 deployments:
   - name: from-yaml
-    entrypoint: prefect_tracktor.flows.email_expired_exceptions.email_expired_exceptions
+    entrypoint: prefect_tracktor.flows.expired_exceptions.email_expired_exceptions
     pull: []
     work_pool:
       name: yaml

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from prefect_tracktor import (
     DesiredStatus,
     HttpChannel,
+    Mailer,
     NotificationLedger,
     NotificationRule,
     TracktorCredentials,
@@ -21,13 +22,21 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.errors import IncompleteRun
 from prefect_tracktor.flows import (
+    DigestReport,
+    MailReport,
+    TeamDigest,
+    WatchReport,
     email_expired_exceptions,
     notify_customers,
     reconcile_manual_statuses,
+    report_exceptions,
+    watch_shop,
 )
 from prefect_tracktor.sandbox import MailServer
 from tests.support.mailers import mailer_at
 from tests.support.sending import Sent, send
+
+TEAM = TeamDigest(mail_to=("team@sandbox-shop.example",))
 
 # children are forked from a process that has imported this module and runs no threads
 processes = get_context("forkserver")
@@ -99,23 +108,56 @@ def reconcile_all(api_url: str, base: dict[str, str], order_ids: list[int]) -> N
         )
 
 
-def run_both_channels(
-    api_url: str,
-    base: dict[str, str],
-    order_ids: list[int],
-    ledger_url: str,
-    mail_port: int,
-    address: str,
-) -> None:
-    """Run the flow with an e-mail and an HTTP request for each order."""
-    settings: dict[Any, Any] = {PREFECT_API_URL: api_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+class Elsewhere(NamedTuple):
+    """What a run in another process needs, as plain values."""
+
+    api_url: str
+    account: dict[str, str]
+    order_ids: list[int]
+    ledger_url: str
+    mail_port: int
+    service: str
+
+    @property
+    def credentials(self) -> TracktorCredentials:
+        return TracktorCredentials.model_validate(self.account)
+
+    @property
+    def mailer(self) -> Mailer:
+        return mailer_at(self.mail_port, ledger=NotificationLedger(url=self.ledger_url))
+
+
+def notify(shop: Elsewhere) -> MailReport:
+    """Tell by e-mail and by HTTP request of each order."""
+    rules = rules_of_both(shop.service)
+    return notify_customers(shop.credentials, shop.order_ids, rules, shop.mailer)
+
+
+def watch(shop: Elsewhere) -> WatchReport:
+    """The same among all that one reading can do."""
+    return watch_shop(
+        shop.credentials,
+        shop.order_ids,
+        rules_of_both(shop.service),
+        shop.mailer,
+        TEAM,
+        announce=frozenset({"exception:all"}),
+    )
+
+
+def report(shop: Elsewhere) -> DigestReport:
+    """Tell the team."""
+    return report_exceptions(shop.credentials, shop.order_ids, TEAM, mailer=shop.mailer)
+
+
+def run_there(flow: Callable[[Elsewhere], Any], shop: Elsewhere) -> None:
+    """Run one of these in a process of its own, whatever it leaves to be done."""
+    settings: dict[Any, Any] = {
+        PREFECT_API_URL: shop.api_url,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
     with temporary_settings(updates=settings), suppress(IncompleteRun):
-        notify_customers(
-            TracktorCredentials.model_validate(base),
-            order_ids,
-            mailer_at(mail_port, ledger=NotificationLedger(url=ledger_url)),
-            rules_of_both(address),
-        )
+        flow(shop)
 
 
 def rules_of_both(address: str) -> list[NotificationRule]:

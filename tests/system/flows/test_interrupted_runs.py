@@ -11,20 +11,24 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import IncompleteRun, NotificationLedger, TracktorCredentials
-from prefect_tracktor.flows import MailReport, notify_customers
+from prefect_tracktor.flows import MailReport, WatchReport, report_exceptions
 from prefect_tracktor.runs.cases import Outcome
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox, Shop
+from tests.support.digests import new_in
 from tests.support.http_service import HttpService
-from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import Run, written_to
 from tests.system.flows.interrupted import (
+    TEAM,
+    Elsewhere,
     kill_after,
     kill_while_sending,
-    rules_of_both,
-    run_both_channels,
+    notify,
+    report,
     run_flow,
+    run_there,
     send_all,
     start,
+    watch,
 )
 
 KILLS = int(os.environ.get("TRACKTOR_TEST_KILLS", "2"))
@@ -105,12 +109,11 @@ def elsewhere(
     return lambda: start(run_flow, api_url, base, ids, url, mail.port)
 
 
-def report_of(run: Run) -> MailReport:
+def report_of(run: Run) -> Any:
     try:
-        return run()  # type: ignore[no-any-return]
+        return run()
     except IncompleteRun as incomplete:
-        report: MailReport = incomplete.report
-        return report
+        return incomplete.report
 
 
 def test_flow_runs_that_are_killed_lose_nobody_in_silence(
@@ -141,38 +144,61 @@ def test_two_flow_runs_at_the_same_moment_write_once(
     assert sorted(written_to(mail)) == right
 
 
-def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_nothing_in_silence(
+@pytest.fixture
+def service() -> Iterator[HttpService]:
+    with HttpService(delay_seconds=0.01).serving() as serving:
+        yield serving
+
+
+@pytest.fixture
+def shop(
     prefect_api: None,
     tracktor: Sandbox,
     credentials: TracktorCredentials,
     mail: MailServer,
     ledger: NotificationLedger,
+    service: HttpService,
+) -> Elsewhere:
+    """The shop, for runs in processes of their own and in this one."""
+    account = {"uuid": tracktor.uuid, "api_key": tracktor.api_key}
+    return Elsewhere(
+        str(PREFECT_API_URL.value()),
+        account | {"base_url": credentials.base_url},
+        list(tracktor.shop.order_ids),
+        ledger.url.get_secret_value(),
+        mail.port,
+        service.address,
+    )
+
+
+@pytest.mark.parametrize("flow", [notify, watch])
+def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_nothing_in_silence(
+    flow: Callable[[Elsewhere], MailReport | WatchReport],
+    shop: Elsewhere,
+    tracktor: Sandbox,
+    mail: MailServer,
+    ledger: NotificationLedger,
+    service: HttpService,
 ) -> None:
     chance = random.Random(KILLS)
-    base = {"uuid": tracktor.uuid, "api_key": tracktor.api_key, "base_url": credentials.base_url}
-    ids = list(tracktor.shop.order_ids)
-    with HttpService(delay_seconds=0.01).serving() as service:
-        url = ledger.url.get_secret_value()
-        where = (PREFECT_API_URL.value(), base, ids, url, mail.port, service.address)
+    spread = max(4, 48 // KILLS)
 
-        def told() -> int:
-            return len(mail.messages) + len(service.posted)
+    def told() -> int:
+        return len(mail.messages) + len(service.posted)
 
-        spread = max(4, 48 // KILLS)
-        killed = [
-            kill_after(
-                start(run_both_channels, *where), told, chance.randrange(spread), chance=chance
-            )
-            for _ in range(KILLS)
-        ]
-        mailer = mailer_of(mail, ledger=ledger)
-        rules = rules_of_both(service.address)
-        last = report_of(lambda: notify_customers(credentials, ids, mailer, rules))
+    killed = [
+        kill_after(start(run_there, flow, shop), told, chance.randrange(spread), chance=chance)
+        for _ in range(KILLS)
+    ]
+    assert any(killed)
+    found = report_of(lambda: flow(shop))
+    last = found.customers if isinstance(found, WatchReport) else found
+    assert last is not None
+
     customers = tracktor.shop.customers_to_write_to()
     numbers = {email: order_id for order_id, email in customers.items()}
-    mailed = [numbers[email] for email in written_to(mail)]
+    mailed = [numbers[email] for email in written_to(mail) if email in numbers]
     posted = [request.json["order_id"] for request in service.posted]
-    assert any(killed)
     uncertain = ledger.uncertain(older_than=timedelta(0))
     for name, reached in (("mail", mailed), ("post", posted)):
         assert len(reached) == len(set(reached))
@@ -180,3 +206,32 @@ def test_runs_with_two_channels_that_are_killed_tell_nothing_twice_and_lose_noth
         assert customers.keys() - set(reached) <= of_channel
         assert of_channel <= set(last.uncertain)
     assert set(last.sent) | set(last.already_told) | set(last.uncertain) == set(customers)
+
+
+@pytest.mark.parametrize("flow", [report, watch])
+def test_what_the_team_was_to_be_told_by_runs_that_are_killed_is_new_until_it_was_told(
+    flow: Callable[[Elsewhere], object], shop: Elsewhere, tracktor: Sandbox, mail: MailServer
+) -> None:
+    chance = random.Random(KILLS)
+    look: dict[str, Any] = {"mailer": shop.mailer, "dry_run": True}
+    due = report_exceptions(shop.credentials, shop.order_ids, TEAM, **look).new
+
+    def asked() -> int:
+        return len(tracktor.calls)
+
+    reads = len(shop.order_ids)
+    for _ in range(KILLS):
+        further = reads - chance.randrange(reads // 4)
+        kill_after(start(run_there, flow, shop), asked, further, chance=chance)
+    report_of(lambda: flow(shop))
+
+    digests = [
+        new_in(received) for received in mail.messages if TEAM.mail_to == received.recipients
+    ]
+    assert set().union(*digests) == set(due)
+    # sent before it is recorded: rather twice than never, and as a whole
+    assert all(digest == set(due) for digest in digests)
+    assert len(digests) <= KILLS + 1
+    told = len(digests)
+    report_of(lambda: flow(shop))
+    assert [new_in(r) for r in mail.messages if TEAM.mail_to == r.recipients][told:] == []

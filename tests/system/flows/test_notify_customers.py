@@ -148,6 +148,19 @@ def test_a_status_of_the_shops_own_is_told_before_there_is_a_parcel(
     assert subjects(mail) == ["We are sewing"]
 
 
+def test_a_status_that_was_told_before_there_was_a_parcel_is_no_news_of_the_parcel(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
+    made = rule("made", "status:Sewing")
+    server.orders = {1: order(1, statuses=["Sewing"])}
+    assert tell(made).sent == (1,)
+    server.orders = {1: order(1, parcel(1, "Sewing", is_automatic=False))}
+    assert tell(made).already_told == (1,)
+    assert len(mail.messages) == 1
+    server.orders = {1: order(1, parcel(1, "Cutting"))}
+    assert tell(rule("made", "status:all")).sent == (1,)
+
+
 def test_an_order_that_is_read_again_keeps_what_its_source_knows(
     tell: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

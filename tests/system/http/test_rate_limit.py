@@ -19,8 +19,8 @@ from prefect_tracktor import (
     api,
 )
 from prefect_tracktor.bulk import calls_for
-from tests.support.bulk import send_all_from_anywhere
 from prefect_tracktor.sandbox import Sandbox, Shop
+from tests.support.bulk import send_all_from_anywhere
 from tests.support.paced import (
     give_up_waiting_for_a_permit,
     processes,

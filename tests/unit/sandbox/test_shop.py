@@ -262,3 +262,17 @@ def test_the_orders_export_has_a_row_per_line_item_and_each_id(tmp_path: Path) -
         assert all(row["Financial Status"] == "" for row in rows[1:])
         repeated |= {(place % 2, row["Id"] == rows[0]["Id"]) for row in rows[1:]}
     assert repeated == {(0, True), (1, False)}
+
+
+def test_an_order_can_be_replaced_and_says_what_its_parcels_say() -> None:
+    shop = Shop(orders=2, just_ready=2)
+    order = shop.order(shop.order_ids[0])
+    [parcel] = order["fulfillments"]
+    second = parcel | {"fulfillment_id": parcel["fulfillment_id"] + 4_500}
+    shop.replace(order | {"fulfillments": [parcel, second | {"shipment_status": "in_transit"}]})
+    assert shop.order(order["order_id"])["statuses"] == ["order_ready", "in_transit"]
+    assert shop.revision(order["order_id"]) == 1
+    moved = shop.set_parcel(second["fulfillment_id"], shipment_status="delivered")
+    assert moved["order_id"] == order["order_id"]
+    with pytest.raises(UnknownId):
+        shop.replace(order | {"order_id": 7})

@@ -1,0 +1,256 @@
+"""The audit can fail: from records that are right, each rule is broken once."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.system.audit import rules
+from tests.system.audit.records import WHOLE_ORDER, Due, Notice, Run, Told
+from tests.system.audit.rules import DAY, due_of
+from tests.system.audit.world import MADE_TO_ORDER, VIP, Seen, Written
+
+HOUR = timedelta(hours=1)
+START = datetime(2026, 3, 2, tzinfo=UTC)
+ORDER, PARCEL, SECOND = 5, 71, 72
+EVERY_RULE = rules.BY_MAIL | rules.BY_POST
+
+
+def order(*statuses: str, shows: str = "") -> dict[str, Any]:
+    """An order of two lines, with a parcel in each status."""
+    parcels = [
+        {
+            "fulfillment_id": PARCEL + number,
+            "shipment_status": status,
+            "exception_status": None,
+            "latest_status": {"label": status, "datetime": START.isoformat()},
+            "line_items": [{"id": number}] if len(statuses) > 1 else [{"id": 0}, {"id": 1}],
+        }
+        for number, status in enumerate(statuses)
+    ]
+    return {
+        "order_id": ORDER,
+        "order_email": "ada@example.com",
+        "order_created_at": START.isoformat(),
+        "line_item_count": 2,
+        "automatic_carrier_updates": True,
+        "statuses": [shows] if shows else list(statuses),
+        "fulfillments": parcels,
+    }
+
+
+def in_trouble(status: str, exception: str) -> dict[str, Any]:
+    found = order(status)
+    found["fulfillments"][0]["exception_status"] = exception
+    return found
+
+
+def seen(*shown: tuple[timedelta, dict[str, Any]], cancelled: bool = False) -> list[Seen]:
+    """What the shop shows, from when on."""
+    return [Seen(START + after, entry, is_cancelled=cancelled) for after, entry in shown]
+
+
+WAY = seen(
+    (0 * HOUR, order()),
+    (10 * HOUR, order("order_ready")),
+    (20 * HOUR, order("in_transit")),
+    (60 * HOUR, order("out_for_delivery")),
+    (66 * HOUR, order("delivered")),
+)
+HISTORY = {ORDER: WAY}
+
+
+def runs(*hours: int, **fields: Any) -> list[Run]:
+    """Runs of an hour over the order."""
+    return [
+        Run(
+            name="a run",
+            begin=START + begin * HOUR,
+            end=START + (begin + 1) * HOUR,
+            rules=EVERY_RULE,
+            orders=frozenset({ORDER}),
+            **fields,
+        )
+        for begin in hours
+    ]
+
+
+def told(rule: str, about: str, hours: float, parcel: int = PARCEL, message: int = 0) -> Told:
+    by_mail = "ada@example.com" if rule in rules.BY_MAIL else ""
+    return Told(Notice(rule, ORDER, parcel, about), START + hours * HOUR, message, by_mail)
+
+
+def due(history: list[Seen] = WAY, *tags: str) -> list[Due]:
+    return list(due_of(ORDER, history, tags))
+
+
+RIGHT = [
+    told("status", "in_transit", 24.5, message=1),
+    told("status", "out_for_delivery", 61.5, message=2),
+    told("pushed", "out_for_delivery", 61.5),
+    told("status", "delivered", 70.5, message=3),
+    told("whole", "delivered", 70.5, WHOLE_ORDER, message=4),
+    told("pushed", "delivered", 70.5),
+    told("survey", "delivered", 96.5, message=5),
+]
+RUNS = runs(24, 61, 70, 96)
+
+
+def test_what_is_right_passes_all_rules() -> None:
+    assert {one.notice for one in due()} == {one.notice for one in RIGHT}
+    assert rules.told_too_often(RIGHT, due()) == []
+    assert rules.told_without_reason(RIGHT, due(), RUNS) == []
+    assert rules.not_told(due(), RIGHT, RUNS) == []
+    assert rules.earlier_stage_after_later(RIGHT) == []
+    assert rules.told_to_cancelled(RIGHT, HISTORY, RUNS) == []
+    assert rules.told_to_others(RIGHT, HISTORY) == []
+    assert rules.too_many_a_day(RIGHT) == []
+
+
+@pytest.mark.parametrize("gone", RIGHT, ids=lambda one: f"{one.notice.rule}-{one.notice.about}")
+def test_a_notice_that_is_missing_is_named(gone: Told) -> None:
+    left = [one for one in RIGHT if one != gone]
+    [problem] = rules.not_told(due(), left, RUNS)
+    assert problem.startswith(str(gone.notice))
+
+
+def test_a_notice_that_is_late_is_missing_in_the_run_before() -> None:
+    late = [replace(one, at=START + 90 * HOUR) if one is RIGHT[3] else one for one in RIGHT]
+    assert len(rules.not_told(due(), late, runs(24, 61, 70, 89, 96))) == 1
+
+
+@pytest.mark.parametrize(
+    "excuse", [{"left": frozenset({ORDER})}, {"failed": True}], ids=["left", "failed"]
+)
+def test_what_a_run_says_is_left_is_no_miss_of_that_run(excuse: dict[str, Any]) -> None:
+    silent = [*runs(24), *runs(61), *runs(70, **excuse)]
+    assert rules.not_told(due(), RIGHT[:3], silent) == []
+    assert len(rules.not_told(due(), RIGHT[:3], [*silent, *runs(71)])) == 3
+
+
+def test_a_second_time_is_named() -> None:
+    again = [*RIGHT, told("status", "in_transit", 24.7)]
+    assert rules.told_too_often(again, due()) == [f"{again[0].notice} was told 2 times"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        told("status", "in_transit", 19),
+        told("status", "in_transit", 66),
+        told("survey", "delivered", 80),
+        told("survey", "delivered", 200),
+        told("lost", "expired", 30),
+        told("whole", "delivered", 61, WHOLE_ORDER),
+        told("vip", "out_for_delivery", 61),
+    ],
+    ids=lambda one: f"{one.notice.rule}-{one.notice.about}-{one.at:%d%H}",
+)
+def test_a_notice_without_its_reason_is_named(wrong: Told) -> None:
+    [problem] = rules.told_without_reason([*RIGHT, wrong], due(), RUNS)
+    assert str(wrong.notice) in problem
+
+
+def test_an_earlier_stage_after_a_later_one_is_named_across_rules_and_channels() -> None:
+    [problem] = rules.earlier_stage_after_later([*RIGHT, told("late", "stalled", 71)])[:1]
+    assert "after" in problem
+    assert rules.earlier_stage_after_later([RIGHT[2], told("status", "in_transit", 62)])
+
+
+def test_a_notice_of_a_cancelled_order_is_named() -> None:
+    history = {ORDER: [*WAY[:3], *seen((50 * HOUR, order("in_transit")), cancelled=True), *WAY[3:]]}
+    assert len(rules.told_to_cancelled(RIGHT, history, RUNS)) == len(RIGHT) - 1
+    assert {one.notice.rule for one in due(seen(*_times(WAY), cancelled=True))} == set()
+
+
+def _times(history: list[Seen]) -> list[tuple[timedelta, dict[str, Any]]]:
+    return [(one.at - START, one.order) for one in history]
+
+
+def test_another_customers_address_is_named() -> None:
+    wrong = replace(RIGHT[0], to="bob@example.com")
+    assert rules.told_to_others([wrong], HISTORY) == [f"{wrong.notice} was told to bob@example.com"]
+
+
+def test_a_fourth_message_in_a_day_is_named() -> None:
+    same_day = [told("status", "delivered", 70, message=number) for number in range(4)]
+    assert rules.too_many_a_day(same_day) == [
+        f"ada@example.com had 4 messages on {START + 70 * HOUR:%F}"
+    ]
+    assert rules.too_many_a_day(same_day[:3]) == []
+
+
+def test_an_order_that_is_sent_in_parts_is_whole_with_its_last_part() -> None:
+    one_of_two = order("delivered")
+    one_of_two["fulfillments"][0]["line_items"] = [{"id": 0}]
+    parts = seen(
+        (0 * HOUR, one_of_two),
+        (5 * HOUR, order("delivered", "in_transit")),
+        (9 * HOUR, order("delivered", "delivered")),
+    )
+    [whole] = [one for one in due(parts) if one.notice.rule == "whole"]
+    assert [span.begin for span in whole.spans] == [START + 9 * HOUR]
+
+
+def test_delays_exceptions_stages_and_tags_are_due_in_their_time() -> None:
+    trouble = seen(
+        (0 * HOUR, order(shows="Cutting")),
+        (130 * HOUR, order("in_transit")),
+        (140 * HOUR, in_trouble("in_transit", "expired")),
+        (150 * HOUR, order("in_transit")),
+        (220 * HOUR, order("out_for_delivery")),
+    )
+    spans = {(one.notice.rule, one.notice.about): one.spans for one in due(trouble, VIP)}
+    assert spans["made", "Cutting"][0].end == START + 130 * HOUR
+    assert spans["waiting", "not_shipped"] == ((START + 5 * DAY, START + 130 * HOUR),)
+    assert spans["lost", "expired"] == ((START + 140 * HOUR, START + 150 * HOUR),)
+    assert spans["late", "stalled"][0] == (START + 202 * HOUR, START + 220 * HOUR)
+    assert ("vip", "out_for_delivery") in spans
+
+
+LOST = seen((0 * HOUR, in_trouble("in_transit", "expired")))
+
+
+def test_a_reminder_that_comes_too_soon_too_often_or_not_at_all_is_named() -> None:
+    first, second, third = (told("lost", "expired", hours) for hours in (1, 73, 150))
+    only = [one for one in due(LOST) if one.notice.rule == "lost"]
+    assert rules.not_told(only, [first, second], runs(0, 40, 73, 150)) == []
+    assert len(rules.not_told(only, [first], runs(0, 40, 73, 150))) == 1
+    assert len(rules.told_too_often([first, second, third], only)) == 1
+    soon = told("lost", "expired", 60)
+    assert len(rules.reminded_too_soon([first, soon], only)) == 1
+    assert rules.reminded_too_soon([first, second], only) == []
+
+
+def written(
+    status: str, hours: float, before: dict[str, Any], *, cancelled: bool = False
+) -> Written:
+    return Written(START + hours * HOUR, status, Seen(START, before, is_cancelled=cancelled))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "problem"),
+    [
+        (written("cutting", 5, order()), "old"),
+        (written("cutting", 30, order("in_transit")), "it was sent"),
+        (written("cutting", 70, order(shows="Sewing")), "it was sewing"),
+        (written("cutting", 30, order(), cancelled=True), "it is cancelled"),
+        (written("delivered", 30, order()), "it is no stage"),
+    ],
+)
+def test_a_status_against_the_rules_is_named(wrong: Written, problem: str) -> None:
+    tags = {ORDER: (MADE_TO_ORDER,)}
+    right = written("cutting", 30, order())
+    assert rules.written_against_the_rules([right], tags) == []
+    assert problem in rules.written_against_the_rules([right, wrong], tags)[0]
+    assert "not made to order" in rules.written_against_the_rules([right], {ORDER: ()})[0]
+
+
+def test_a_stage_that_is_missing_and_an_order_that_is_not_handed_back_are_named() -> None:
+    tags = {ORDER: (MADE_TO_ORDER,)}
+    by_hand = order("Sewing") | {"automatic_carrier_updates": False}
+    for history in ([(0 * HOUR, order())], [(0 * HOUR, by_hand)]):
+        assert len(rules.not_written({ORDER: seen(*history)}, tags, runs(30))) == 1
+    right = seen((0 * HOUR, order()), (30.5 * HOUR, order(shows="Cutting")))
+    assert rules.not_written({ORDER: right}, tags, runs(30)) == []
