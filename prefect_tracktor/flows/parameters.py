@@ -18,6 +18,7 @@ from pydantic import Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic_core import PydanticSerializationError
 
+from prefect_tracktor import __version__
 from prefect_tracktor.forms import title_of
 
 # what the run form says of parameters that several flows have, as docs/reference/flows.md does
@@ -56,7 +57,7 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
         # Prefect makes the schema of the run form whenever a flow is defined, which takes as long
         # as a tenth of `import prefect`, and only deployments need it
         del run.__wrapped__
-        made = BlockFlow(run, **options)
+        made = BlockFlow(run, version=__version__, **options)
         run.__wrapped__ = _for_people(function)
         del made.parameters
         return made

@@ -216,7 +216,7 @@ def test_a_schedule_that_no_file_makes_goes(
     monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: None)
     assert deploy() == 0
     assert server[MAIL].schedules == []
-    assert f"{MAIL} (no schedule)" in capsys.readouterr().out
+    assert f"{MAIL} (description, no schedule)" in capsys.readouterr().out
 
 
 def test_intervals_are_counted_from_the_same_hour_whenever_it_is_deployed() -> None:
