@@ -729,7 +729,9 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.confirm_uncertain([key], older_than=timedelta(0))
             1
         """
-        sent = update(_notices).values(state=NoticeState.SENT.value, settled_at=func.now())
+        # the customer was told when it was claimed: reminders count from then
+        told = {"state": NoticeState.SENT.value, "settled_at": _notices.c.claimed_at}
+        sent = update(_notices).values(told)
         return self._change_uncertain(sent, keys, older_than)
 
     def _change_uncertain(
