@@ -47,11 +47,12 @@ docs: $(READY) ## the handbook, into site/index.html; a warning is an error
 docs-serve: $(READY) ## the handbook on http://127.0.0.1:8000 while you write it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-benchmark: $(READY) ## bulk reads beside single ones; reconciling beside reading; processes beside one; webhooks
+benchmark: $(READY) ## bulk reads beside single ones; reconciling beside reading; processes beside one; webhooks; imports
 	$(BIN)/python -m benchmarks.bulk_reads
 	$(BIN)/python -m benchmarks.reconcile
 	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.receiver
+	$(BIN)/python -m benchmarks.imports
 
 clean: ## remove what the other targets made
 	rm -rf .venv dist build site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from tests.support.programs import prefect_server, running, waiting
 
-NAME = "E-mail expired exceptions/daily"
+NAME = "Email expired exceptions/email-expired-exceptions"
 
 
 def run(command: Path, *arguments: str, cwd: Path, environment: dict[str, str]) -> str:

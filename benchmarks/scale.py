@@ -121,7 +121,7 @@ def compare(case: str, latency_ms: int) -> None:
         latency_ms: How long the sandbox takes to answer.
     """
     ratios: dict[str, list[float]] = defaultdict(list)
-    with sandbox_process(orders=ORDERS, prepared=True, latency_ms=latency_ms) as shop:
+    with sandbox_process(orders=ORDERS, prepared=True, latency_seconds=latency_ms / 1000) as shop:
         credentials = TracktorCredentials(
             uuid=shop.uuid,
             api_key=shop.api_key,

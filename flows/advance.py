@@ -1,4 +1,7 @@
-"""Every morning: move orders through the shop's own stages by age."""
+"""Every morning: move orders through the shop's own stages by age.
+
+**Touches**: manual statuses of orders in Tracktor.
+"""
 
 from prefect.deployments.runner import RunnerDeployment
 
@@ -16,7 +19,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         advance_custom_statuses,
         shop,
-        name="daily",
+        name="advance-custom-statuses",
         description=__doc__,
         schedule=daily("0 6 * * *", shop),
         parameters=for_scanning(shop, unfulfilled=True) | {"stages": stages, "max_updates": 1000},

@@ -1,4 +1,7 @@
-"""Every four hours: emit an event for each parcel with a new exception."""
+"""Every four hours: emit an event for each parcel with a new exception.
+
+**Touches**: Prefect's event feed, and automations that react to it. No customer is written to.
+"""
 
 from datetime import timedelta
 
@@ -15,7 +18,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         announce_exceptions,
         shop,
-        name="every-four-hours",
+        name="announce-exceptions",
         description=__doc__,
         # each run reads every order that is not completed: check what your plan counts
         schedule=every(timedelta(hours=4)),

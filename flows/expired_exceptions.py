@@ -1,4 +1,7 @@
-"""Every morning: email customers whose parcel's tracking has expired, once each."""
+"""Every morning: email customers whose parcel's tracking has expired, once each.
+
+**Touches**: customers, by email. Tracktor is only read.
+"""
 
 from prefect.deployments.runner import RunnerDeployment
 
@@ -12,7 +15,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         email_expired_exceptions,
         shop,
-        name="daily",
+        name="email-expired-exceptions",
         description=__doc__,
         schedule=daily("0 7 * * *", shop),
         parameters=for_scanning(shop)

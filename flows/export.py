@@ -1,4 +1,7 @@
-"""Every night: export orders, parcels and their steps as tables."""
+"""Every night: export orders, parcels and their steps as tables.
+
+**Touches**: the files or the warehouse that the tables go to. Tracktor is only read.
+"""
 
 from prefect.deployments.runner import RunnerDeployment
 
@@ -18,7 +21,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         export_tracking,
         shop,
-        name="nightly",
+        name="export-tracking",
         description=__doc__,
         schedule=daily("0 4 * * *", shop),
         parameters=parameters,

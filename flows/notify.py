@@ -1,4 +1,7 @@
-"""Every morning: tell customers what your rules say, each notice once."""
+"""Every morning: tell customers what your rules say, each notice once.
+
+**Touches**: customers, by email and by the channels of the rules. Tracktor is only read.
+"""
 
 from prefect.deployments.runner import RunnerDeployment
 
@@ -17,7 +20,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         notify_customers,
         shop,
-        name="daily",
+        name="notify-customers",
         description=__doc__,
         schedule=daily("0 9 * * *", shop),
         parameters=for_scanning(shop, delivered=delivered)

@@ -1,4 +1,7 @@
-"""Every night: set Tracktor's manual statuses from the shop's own records."""
+"""Every night: set Tracktor's manual statuses from the shop's own records.
+
+**Touches**: manual statuses of orders in Tracktor.
+"""
 
 from prefect.deployments.runner import RunnerDeployment
 
@@ -12,7 +15,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         reconcile_manual_statuses,
         shop,
-        name="nightly",
+        name="reconcile-manual-statuses",
         description=__doc__,
         schedule=daily("0 3 * * *", shop),
         parameters={

@@ -1,4 +1,7 @@
-"""Every morning: tell the team which orders need attention, new ones first."""
+"""Every morning: tell the team which orders need attention, new ones first.
+
+**Touches**: the team's channel or mailbox. No customer is written to.
+"""
 
 from prefect.deployments.runner import RunnerDeployment
 
@@ -17,7 +20,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         report_exceptions,
         shop,
-        name="daily",
+        name="report-exceptions",
         description=__doc__,
         schedule=daily("0 8 * * *", shop),
         parameters=for_scanning(shop)

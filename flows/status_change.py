@@ -1,6 +1,7 @@
 """On an event: email the customer once that the parcel has reached a status.
 
-The deployment `every-six-hours` of "E-mail status changes" finds what no event reported.
+**Touches**: customers, by email. Tracktor is only read. The deployment `email-status-changes` finds
+what no event reported.
 """
 
 # The events come from `prefect-tracktor receive`, or from a webhook in Prefect Cloud.
@@ -20,7 +21,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         notify_status_change,
         shop,
-        name="on-event",
+        name="notify-status-change",
         description=__doc__,
         triggers=[
             DeploymentEventTrigger(

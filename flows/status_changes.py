@@ -1,4 +1,7 @@
-"""Every six hours: email customers about deliveries for which no event arrived."""
+"""Every six hours: email customers about deliveries for which no event arrived.
+
+**Touches**: customers, by email. Tracktor is only read.
+"""
 
 from datetime import timedelta
 
@@ -22,7 +25,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         email_status_changes,
         shop,
-        name="every-six-hours",
+        name="email-status-changes",
         description=__doc__,
         # each run reads every order that is not completed: check what your plan counts
         schedule=every(timedelta(hours=6)),

@@ -1,4 +1,8 @@
-"""Every four hours: read the shop once for its customers, its team, its events and its tables."""
+"""Every four hours: read the shop once for its customers, its team, its events and its tables.
+
+**Touches**: what its parts are about: customers, the team, Prefect's events, tables. Tracktor is
+only read.
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +25,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         watch_shop,
         shop,
-        name="every-four-hours",
+        name="watch-shop",
         description=__doc__,
         schedule=every(timedelta(hours=4)),
         parameters=for_scanning(shop)

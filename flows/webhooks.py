@@ -1,4 +1,7 @@
-"""Every hour: create the account's missing webhooks."""
+"""Every hour: create the account's missing webhooks.
+
+**Touches**: the list of webhooks in Tracktor. No customer and no order.
+"""
 
 from datetime import timedelta
 
@@ -14,7 +17,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
     return deployment_of(
         sync_webhooks,
         shop,
-        name="hourly",
+        name="sync-webhooks",
         description=__doc__,
         schedule=every(timedelta(hours=1)),
         parameters={

@@ -1,122 +1,133 @@
 """Prefect blocks, tasks and ready-made flows for Tracktor, the order tracking of Shopify stores."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from prefect_tracktor.bulk import Batch, Failure
-from prefect_tracktor.client import AsyncTracktorClient, TracktorClient
-from prefect_tracktor.conditions import Condition, conditions_of, most_urgent
-from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.errors import (
-    APIConnectionError,
-    AuthenticationError,
-    BatchFailed,
-    ChannelError,
-    IncompleteRun,
-    InvalidInput,
-    InvalidResponse,
-    LimitExceeded,
-    NotFound,
-    RateLimited,
-    ReadOnlyAccount,
-    ServerError,
-    TracktorError,
-    UnprocessableValue,
-)
-from prefect_tracktor.http.limits import TransportLimits
-from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.oauth2 import OAuth2
-from prefect_tracktor.messages.template import Brand, EmailTemplate, Words
-from prefect_tracktor.models import (
-    Carrier,
-    ExceptionStatus,
-    Fulfillment,
-    LineItem,
-    Order,
-    OrderFacts,
-    ShipmentStatus,
-    StatusOption,
-    TrackingStatus,
-    Webhook,
-    WebhookTopic,
-)
-from prefect_tracktor.rules import NotificationRule
-from prefect_tracktor.runs.reading import ReadingOptions
-from prefect_tracktor.shopify.credentials import ShopifyCredentials
-from prefect_tracktor.sources import (
-    EventOrders,
-    OrderFile,
-    ShopifyOrders,
-    StatusFile,
-    StatusQuery,
-)
-from prefect_tracktor.statuses.desired import DesiredStatus
-from prefect_tracktor.statuses.plan import StatusStage
-from prefect_tracktor.storage.completed_orders import CompletedOrders
-from prefect_tracktor.storage.ledger import NotificationLedger
-from prefect_tracktor.thresholds import ThresholdOverride, Thresholds
-from prefect_tracktor.tracking.rows import tracking_rows
-from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
+from prefect_tracktor.lazy import imported_when_used
+
+if TYPE_CHECKING:
+    from prefect_tracktor.bulk import Batch as Batch
+    from prefect_tracktor.bulk import Failure as Failure
+    from prefect_tracktor.client import AsyncTracktorClient as AsyncTracktorClient
+    from prefect_tracktor.client import TracktorClient as TracktorClient
+    from prefect_tracktor.conditions import Condition as Condition
+    from prefect_tracktor.conditions import conditions_of as conditions_of
+    from prefect_tracktor.conditions import most_urgent as most_urgent
+    from prefect_tracktor.credentials import TracktorCredentials as TracktorCredentials
+    from prefect_tracktor.errors import APIConnectionError as APIConnectionError
+    from prefect_tracktor.errors import AuthenticationError as AuthenticationError
+    from prefect_tracktor.errors import BatchFailed as BatchFailed
+    from prefect_tracktor.errors import ChannelError as ChannelError
+    from prefect_tracktor.errors import IncompleteRun as IncompleteRun
+    from prefect_tracktor.errors import InvalidInput as InvalidInput
+    from prefect_tracktor.errors import InvalidResponse as InvalidResponse
+    from prefect_tracktor.errors import LimitExceeded as LimitExceeded
+    from prefect_tracktor.errors import NotFound as NotFound
+    from prefect_tracktor.errors import RateLimited as RateLimited
+    from prefect_tracktor.errors import ReadOnlyAccount as ReadOnlyAccount
+    from prefect_tracktor.errors import ServerError as ServerError
+    from prefect_tracktor.errors import TracktorError as TracktorError
+    from prefect_tracktor.errors import UnprocessableValue as UnprocessableValue
+    from prefect_tracktor.http.limits import TransportLimits as TransportLimits
+    from prefect_tracktor.messages.http_channel import HttpChannel as HttpChannel
+    from prefect_tracktor.messages.mailer import Mailer as Mailer
+    from prefect_tracktor.messages.mailer import Mode as Mode
+    from prefect_tracktor.messages.oauth2 import OAuth2 as OAuth2
+    from prefect_tracktor.messages.template import Brand as Brand
+    from prefect_tracktor.messages.template import EmailTemplate as EmailTemplate
+    from prefect_tracktor.messages.template import Words as Words
+    from prefect_tracktor.models import Carrier as Carrier
+    from prefect_tracktor.models import ExceptionStatus as ExceptionStatus
+    from prefect_tracktor.models import Fulfillment as Fulfillment
+    from prefect_tracktor.models import LineItem as LineItem
+    from prefect_tracktor.models import Order as Order
+    from prefect_tracktor.models import OrderFacts as OrderFacts
+    from prefect_tracktor.models import ShipmentStatus as ShipmentStatus
+    from prefect_tracktor.models import StatusOption as StatusOption
+    from prefect_tracktor.models import TrackingStatus as TrackingStatus
+    from prefect_tracktor.models import Webhook as Webhook
+    from prefect_tracktor.models import WebhookTopic as WebhookTopic
+    from prefect_tracktor.rules import NotificationRule as NotificationRule
+    from prefect_tracktor.runs.reading import ReadingOptions as ReadingOptions
+    from prefect_tracktor.shopify.credentials import ShopifyCredentials as ShopifyCredentials
+    from prefect_tracktor.sources import EventOrders as EventOrders
+    from prefect_tracktor.sources import OrderFile as OrderFile
+    from prefect_tracktor.sources import ShopifyOrders as ShopifyOrders
+    from prefect_tracktor.sources import StatusFile as StatusFile
+    from prefect_tracktor.sources import StatusQuery as StatusQuery
+    from prefect_tracktor.statuses.desired import DesiredStatus as DesiredStatus
+    from prefect_tracktor.statuses.plan import StatusStage as StatusStage
+    from prefect_tracktor.storage.completed_orders import CompletedOrders as CompletedOrders
+    from prefect_tracktor.storage.ledger import NotificationLedger as NotificationLedger
+    from prefect_tracktor.thresholds import ThresholdOverride as ThresholdOverride
+    from prefect_tracktor.thresholds import Thresholds as Thresholds
+    from prefect_tracktor.tracking.rows import tracking_rows as tracking_rows
+    from prefect_tracktor.webhooks.subscriptions import WantedWebhook as WantedWebhook
+    from prefect_tracktor.webhooks.subscriptions import WebhookSubscription as WebhookSubscription
 
 __version__ = version("prefect-tracktor")
 
-__all__ = [
-    "APIConnectionError",
-    "AsyncTracktorClient",
-    "AuthenticationError",
-    "Batch",
-    "BatchFailed",
-    "Brand",
-    "Carrier",
-    "ChannelError",
-    "CompletedOrders",
-    "Condition",
-    "DesiredStatus",
-    "EmailTemplate",
-    "EventOrders",
-    "ExceptionStatus",
-    "Failure",
-    "Fulfillment",
-    "HttpChannel",
-    "IncompleteRun",
-    "InvalidInput",
-    "InvalidResponse",
-    "LimitExceeded",
-    "LineItem",
-    "Mailer",
-    "Mode",
-    "NotFound",
-    "NotificationLedger",
-    "NotificationRule",
-    "OAuth2",
-    "Order",
-    "OrderFacts",
-    "OrderFile",
-    "RateLimited",
-    "ReadOnlyAccount",
-    "ReadingOptions",
-    "ServerError",
-    "ShipmentStatus",
-    "ShopifyCredentials",
-    "ShopifyOrders",
-    "StatusFile",
-    "StatusOption",
-    "StatusQuery",
-    "StatusStage",
-    "ThresholdOverride",
-    "Thresholds",
-    "TrackingStatus",
-    "TracktorClient",
-    "TracktorCredentials",
-    "TracktorError",
-    "TransportLimits",
-    "UnprocessableValue",
-    "WantedWebhook",
-    "Webhook",
-    "WebhookSubscription",
-    "WebhookTopic",
-    "Words",
-    "conditions_of",
-    "most_urgent",
-    "tracking_rows",
-]
+_HOMES = {
+    "APIConnectionError": "prefect_tracktor.errors",
+    "AsyncTracktorClient": "prefect_tracktor.client",
+    "AuthenticationError": "prefect_tracktor.errors",
+    "Batch": "prefect_tracktor.bulk",
+    "BatchFailed": "prefect_tracktor.errors",
+    "Brand": "prefect_tracktor.messages.template",
+    "Carrier": "prefect_tracktor.models",
+    "ChannelError": "prefect_tracktor.errors",
+    "CompletedOrders": "prefect_tracktor.storage.completed_orders",
+    "Condition": "prefect_tracktor.conditions",
+    "DesiredStatus": "prefect_tracktor.statuses.desired",
+    "EmailTemplate": "prefect_tracktor.messages.template",
+    "EventOrders": "prefect_tracktor.sources",
+    "ExceptionStatus": "prefect_tracktor.models",
+    "Failure": "prefect_tracktor.bulk",
+    "Fulfillment": "prefect_tracktor.models",
+    "HttpChannel": "prefect_tracktor.messages.http_channel",
+    "IncompleteRun": "prefect_tracktor.errors",
+    "InvalidInput": "prefect_tracktor.errors",
+    "InvalidResponse": "prefect_tracktor.errors",
+    "LimitExceeded": "prefect_tracktor.errors",
+    "LineItem": "prefect_tracktor.models",
+    "Mailer": "prefect_tracktor.messages.mailer",
+    "Mode": "prefect_tracktor.messages.mailer",
+    "NotFound": "prefect_tracktor.errors",
+    "NotificationLedger": "prefect_tracktor.storage.ledger",
+    "NotificationRule": "prefect_tracktor.rules",
+    "OAuth2": "prefect_tracktor.messages.oauth2",
+    "Order": "prefect_tracktor.models",
+    "OrderFacts": "prefect_tracktor.models",
+    "OrderFile": "prefect_tracktor.sources",
+    "RateLimited": "prefect_tracktor.errors",
+    "ReadOnlyAccount": "prefect_tracktor.errors",
+    "ReadingOptions": "prefect_tracktor.runs.reading",
+    "ServerError": "prefect_tracktor.errors",
+    "ShipmentStatus": "prefect_tracktor.models",
+    "ShopifyCredentials": "prefect_tracktor.shopify.credentials",
+    "ShopifyOrders": "prefect_tracktor.sources",
+    "StatusFile": "prefect_tracktor.sources",
+    "StatusOption": "prefect_tracktor.models",
+    "StatusQuery": "prefect_tracktor.sources",
+    "StatusStage": "prefect_tracktor.statuses.plan",
+    "ThresholdOverride": "prefect_tracktor.thresholds",
+    "Thresholds": "prefect_tracktor.thresholds",
+    "TrackingStatus": "prefect_tracktor.models",
+    "TracktorClient": "prefect_tracktor.client",
+    "TracktorCredentials": "prefect_tracktor.credentials",
+    "TracktorError": "prefect_tracktor.errors",
+    "TransportLimits": "prefect_tracktor.http.limits",
+    "UnprocessableValue": "prefect_tracktor.errors",
+    "WantedWebhook": "prefect_tracktor.webhooks.subscriptions",
+    "Webhook": "prefect_tracktor.models",
+    "WebhookSubscription": "prefect_tracktor.webhooks.subscriptions",
+    "WebhookTopic": "prefect_tracktor.models",
+    "Words": "prefect_tracktor.messages.template",
+    "conditions_of": "prefect_tracktor.conditions",
+    "most_urgent": "prefect_tracktor.conditions",
+    "tracking_rows": "prefect_tracktor.tracking.rows",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604
+
+if not TYPE_CHECKING:  # or type checkers would believe in any name
+    __getattr__, __dir__ = imported_when_used(__name__, _HOMES)

@@ -4,7 +4,7 @@ Every choice that the vendor has not published is made here or in `models`, and 
 """
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from json import dumps
 from typing import Any, TypeVar, get_args
@@ -30,7 +30,6 @@ from prefect_tracktor.models import (
 from prefect_tracktor.text import form_of
 from prefect_tracktor.validation import checked_address, checked_id
 
-T = TypeVar("T")
 M = TypeVar("M", bound=LenientModel)
 
 
@@ -88,25 +87,29 @@ def get_fulfillment(
 ) -> ApiCall[Fulfillment]:
     """Retrieve the tracking status of a fulfillment [doc]."""
     valid_id = checked_id(fulfillment_id, field="fulfillment_id")
-    needed = _checked_needs(needs, Fulfillment)
-
-    def read(answer: Any) -> Fulfillment:
-        fulfillment = Fulfillment.model_validate(_unwrapped(answer, "fulfillment"))
-        return _readable(_same_id(fulfillment, fulfillment.fulfillment_id, valid_id), needed)
-
+    read = _reader(Fulfillment, "fulfillment", valid_id, needs)
     return ApiCall("GET", f"fulfillments/{valid_id}.json", read, TRACKTOR)
 
 
 def get_order(order_id: int, *, needs: Collection[str] = DECISIVE_FIELDS) -> ApiCall[Order]:
     """Retrieve the tracking statuses of an order [doc]."""
     valid_id = checked_id(order_id, field="order_id")
-    needed = _checked_needs(needs, Order)
-
-    def read(answer: Any) -> Order:
-        order = Order.model_validate(_unwrapped(answer, "order"))
-        return _readable(_same_id(order, order.order_id, valid_id), needed)
-
+    read = _reader(Order, "order", valid_id, needs)
     return ApiCall("GET", f"orders/{valid_id}.json", read, TRACKTOR)
+
+
+def _reader(model: type[M], kind: str, asked: int, needs: Collection[str]) -> Callable[[Any], M]:
+    needed = _checked_needs(needs, model)
+
+    def read(answer: Any) -> M:
+        found = model.model_validate(_unwrapped(answer, kind))
+        _refuse_another(getattr(found, f"{kind}_id"), asked)
+        # what cannot be read is unknown, and must not pass for something that is not there
+        if unknown := found.unreadable_fields & needed:
+            raise UnfitResponse(f"cannot read {', '.join(sorted(unknown))}")
+        return found
+
+    return read
 
 
 def update_order(
@@ -129,7 +132,8 @@ def update_order(
         unwrapped = _unwrapped(answer, "order")
         fields = unwrapped if isinstance(unwrapped, dict) else {}
         order = Order.model_validate({"order_id": valid_id} | fields)
-        return _same_id(order, order.order_id, valid_id)
+        _refuse_another(order.order_id, valid_id)
+        return order
 
     return ApiCall(
         "POST",
@@ -235,11 +239,10 @@ def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> A
     )
 
 
-def _same_id(read: T, found: int, asked: int) -> T:
+def _refuse_another(found: int, asked: int) -> None:
     """An answer about another order would become an e-mail to the wrong customer."""
     if found != asked:
         raise UnfitResponse("it is about another id")
-    return read
 
 
 def _checked_needs(needs: object, model: type[BaseModel]) -> frozenset[str]:
@@ -267,13 +270,6 @@ def _is_field(name: str, model: type[BaseModel]) -> bool:
     )
 
 
-def _readable(read: M, needs: Collection[str]) -> M:
-    """What cannot be read is unknown, and must not pass for something that is not there."""
-    if unknown := read.unreadable_fields.intersection(needs):
-        raise UnfitResponse(f"cannot read {', '.join(sorted(unknown))}")
-    return read
-
-
 def _unwrapped(answer: Any, name: str) -> Any:
     """`{"order": {...}}` and the bare object alike; envelopes are unpublished [inferred]."""
     if isinstance(answer, dict) and isinstance(answer.get(name), dict | list):
@@ -285,7 +281,10 @@ def _status_options(answer: Any) -> Iterator[Any]:
     """Find the options in whatever nesting they come [inferred]."""
     if isinstance(answer, list):
         for entry in answer:
-            yield from [_pair(entry)] if _is_pair(entry) else _status_options(entry)
+            if _is_pair(entry):
+                yield {"key": entry[0], "label": entry[1]}
+            else:
+                yield from _status_options(entry)
     elif isinstance(answer, str):
         yield from [answer] if answer.strip() else []
     elif isinstance(answer, dict) and _is_option(answer):
@@ -332,10 +331,6 @@ def _is_pair(entry: Any) -> bool:
     """Key and label."""
     is_two = isinstance(entry, list) and len(entry) == 2 and all(map(_is_text, entry))
     return is_two and entry[0] == status_key(entry[0]) != entry[1]
-
-
-def _pair(entry: list[str]) -> dict[str, str]:
-    return {"key": entry[0], "label": entry[1]}
 
 
 def _is_text(value: Any) -> bool:

@@ -6,37 +6,37 @@ from typing import Any
 from prefect.blocks.core import schema_extra
 from pydantic import ConfigDict, HttpUrl
 
-from prefect_tracktor.forms import in_order
-
-__all__ = ["BLOCK_CONFIG", "handbook", "in_order", "logo"]
-
-
-def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
-    schema_extra(schema, block)
-    in_order(schema)
-    # Prefect takes a reference to a block for the block itself if no field is required
-    defaults = {name: field.get("default") for name, field in schema["properties"].items()}
-    schema.setdefault("required", [name for name, default in defaults.items() if default][:1])
-
-
-# of all our blocks: a form in order, and errors that do not repeat a secret
-BLOCK_CONFIG = ConfigDict(hide_input_in_errors=True, json_schema_extra=_of_block)
-
-
-# a blue that can be seen on white and on black
-_COLOUR = "%233b82f6"
-
-
-def logo(icon: str) -> HttpUrl:
-    """The address of an icon; it is the browser that shows Prefect's UI that asks for it."""
-    return HttpUrl(f"https://api.iconify.design/mdi/{icon}.svg?color={_COLOUR}&height=64")
-
+from prefect_tracktor.forms import in_order, title_of
 
 _API_REFERENCE = "https://www.theshoppad.com/apps/tracktor/api/docs"
 # `Documentation` in pyproject.toml: the one place to write where the handbook is published
 _PUBLISHED_AT = dict(
     entry.split(", ", 1) for entry in metadata("prefect-tracktor").get_all("Project-URL", [])
 ).get("Documentation")
+
+
+def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
+    schema_extra(schema, block)
+    in_order(schema, block)
+    for name, field in block.model_fields.items():  # for whoever asks the class
+        field.description = schema["properties"][name].get("description")
+    # Prefect takes a reference to a block for the block itself if no field is required
+    defaults = {name: field.get("default") for name, field in schema["properties"].items()}
+    schema.setdefault("required", [name for name, default in defaults.items() if default][:1])
+
+
+# of all our blocks: a form in order, and errors that do not repeat a secret
+BLOCK_CONFIG = ConfigDict(
+    hide_input_in_errors=True, json_schema_extra=_of_block, field_title_generator=title_of
+)
+
+
+def logo(icon: str) -> HttpUrl:
+    """The address of an icon, in a blue that can be seen on white and on black.
+
+    It is the browser that shows Prefect's UI that asks for it.
+    """
+    return HttpUrl(f"https://api.iconify.design/mdi/{icon}.svg?color=%233b82f6&height=64")
 
 
 def handbook(page: str, *, published_at: str | None = _PUBLISHED_AT) -> HttpUrl:

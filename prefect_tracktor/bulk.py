@@ -20,7 +20,6 @@ from prefect_tracktor.errors import (
     ServerError,
     TracktorError,
 )
-from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.text import form_of
 from prefect_tracktor.validation import checked_id
@@ -210,15 +209,3 @@ def _is_away(error: TracktorError) -> bool:
     """Whether the error is about Tracktor as a whole, not about one id."""
     gateway = isinstance(error, ServerError) and error.status_code in _GATEWAY_TROUBLE
     return gateway or isinstance(error, APIConnectionError | RateLimited)
-
-
-def send_all_from_anywhere(
-    connect: Callable[[], AsyncTracktorClient], calls: Mapping[int, ApiCall[T]]
-) -> Batch[T]:
-    """`send_all` for sync code, with or without an event loop running in the thread."""
-
-    async def send() -> Batch[T]:
-        async with connect() as client:
-            return await send_all(client, calls)
-
-    return blocking.run(send())

@@ -1,7 +1,6 @@
 """The command `prefect-tracktor`."""
 
 import os
-import re
 import sys
 import webbrowser
 from collections.abc import Sequence
@@ -14,18 +13,10 @@ from pydantic import ValidationError
 
 from prefect_tracktor import TracktorError, __version__
 from prefect_tracktor.deploy import commands
-from prefect_tracktor.deploy.commands import Names, Selection
-from prefect_tracktor.errors import Unusable
 from prefect_tracktor.ledger_command import app as ledger
-from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
-from prefect_tracktor.setup.blocks import save_from_variables
-from prefect_tracktor.setup.environment import check_names
-from prefect_tracktor.setup.project import documents, write_project
+from prefect_tracktor.setup.blocks import blocks
+from prefect_tracktor.setup.project import write_project
 from prefect_tracktor.webhooks.command import app as receive
-
-Selected = Annotated[Selection, Parameter(name="*")]
-ALL = Selection()
-
 
 app = App(
     name="prefect-tracktor",
@@ -39,6 +30,9 @@ app = App(
 app["--help"].group = app["--version"].group = "Options"
 app.command(receive)
 app.command(ledger)
+app.command(blocks, sort_key=1)
+app.command(commands.serve, sort_key=2)
+app.command(commands.deploy, sort_key=3)
 
 
 @app.command(sort_key=0)
@@ -50,54 +44,6 @@ def init(folder: Path = Path(), /) -> None:
     print(
         f"Next:\n{enter}  prefect-tracktor blocks   # saves your settings; names those it needs\n"
         "  prefect-tracktor serve    # runs the flows on their schedules"
-    )
-
-
-@app.command(sort_key=1)
-def blocks(
-    *,
-    env_file: Path | None = None,
-    name: Annotated[str, Parameter(show_default=True)] = SHARED,
-    only: Names = (),
-    verify: bool = False,
-    dry_run: bool = False,
-) -> int:
-    """Save your settings as Prefect blocks, which the deployments refer to."""
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise Unusable(
-            f"--name: {name!r} is not a name for blocks: use lowercase letters and digits, with"
-            " single dashes between them"
-        )
-    listed = documents()
-    check_names(only, [document.slug for document in listed], "block in blocks/documents.py")
-    return save_from_variables(
-        listed,
-        env_file=env_file,
-        name=name,
-        only=only or None,
-        verify=verify,
-        dry_run=dry_run,
-    )
-
-
-@app.command(sort_key=2)
-def serve(selection: Selected = ALL) -> int:
-    """Run the deployments of flows/ from this process, on their schedules, until you stop it."""
-    return commands.serve(selection)
-
-
-@app.command(sort_key=3)
-def deploy(
-    selection: Selected = ALL,
-    *,
-    work_pool: str,
-    image: str = "",
-    pip_package: tuple[str, ...] = (),
-    dry_run: bool = False,
-) -> int:
-    """Register the deployments of flows/ with a work pool, whose workers run them."""
-    return commands.deploy(
-        selection, work_pool=work_pool, image=image, pip_packages=pip_package, dry_run=dry_run
     )
 
 
@@ -141,7 +87,7 @@ def main(arguments: Sequence[str]) -> int:
         return app(arguments, exit_on_error=False, result_action="return_value") or 0
     except CycloptsError:
         return 2  # it has said why
-    except (Unusable, TracktorError) as problem:
+    except TracktorError as problem:
         message = str(problem)
     except ValidationError as invalid:
         message = "\n".join(

@@ -6,9 +6,9 @@ The async client sends the calls of `prefect_tracktor.api` through a session
 
 import hashlib
 import re
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import httpx
 
@@ -30,6 +30,8 @@ from prefect_tracktor.text import refuse_masked
 from prefect_tracktor.times import naive_times_in, parse_zone
 from prefect_tracktor.validation import checked_address
 
+P = ParamSpec("P")
+R = TypeVar("R")
 T = TypeVar("T")
 
 BASE_URL = "https://www.theshoppad.com/apps/tracktor/api/admin"
@@ -78,23 +80,8 @@ def account_name(uuid: str) -> str:
     return hashlib.sha256(uuid.lower().replace("-", "").encode()).hexdigest()[:20]
 
 
-class AsyncTracktorClient:
-    """`TracktorClient` for async code: the same arguments, calls and errors.
-
-    Use it with `async with`. It belongs to the event loop that it was first used in.
-
-    Example:
-        >>> import anyio
-        >>> from prefect_tracktor.sandbox import Sandbox
-        >>> async def names(tracktor):
-        ...     async with AsyncTracktorClient(
-        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
-        ...     ) as client:
-        ...         return (await client.get_order(tracktor.shop.order_ids[0])).order_name
-        >>> with Sandbox() as tracktor:
-        ...     anyio.run(names, tracktor)
-        '#1001'
-    """
+class _Client:
+    """What both clients have in common: an account, and the session that sends its calls."""
 
     def __init__(
         self,
@@ -129,23 +116,7 @@ class AsyncTracktorClient:
         """How many requests the client has sent, repetitions included."""
         return self._session.requests_sent
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await self._session.aclose()
-
-    async def send(self, api_call: ApiCall[T]) -> T:
-        """Send a call, again if need be, and read its answer."""
+    async def _send(self, api_call: ApiCall[T]) -> T:
         if self._read_only and api_call.method != "GET":
             raise ReadOnlyAccount(
                 f"{api_call.request_line}: not sent, as the credentials are read-only. To change"
@@ -155,17 +126,50 @@ class AsyncTracktorClient:
         with naive_times_in(self._time_zone):
             return await self._session.send(api_call)
 
+
+class AsyncTracktorClient(_Client):
+    """`TracktorClient` for async code: the same arguments, calls and errors.
+
+    Use it with `async with`. It belongs to the event loop that it was first used in.
+
+    Example:
+        >>> import anyio
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> async def names(tracktor):
+        ...     async with AsyncTracktorClient(
+        ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
+        ...     ) as client:
+        ...         return (await client.get_order(tracktor.shop.order_ids[0])).order_name
+        >>> with Sandbox() as tracktor:
+        ...     anyio.run(names, tracktor)
+        '#1001'
+    """
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._session.aclose()
+
+    async def send(self, api_call: ApiCall[T]) -> T:
+        """Send a call, again if need be, and read its answer."""
+        return await self._send(api_call)
+
     async def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
-        """Retrieve the tracking status of a fulfillment; see `api.get_fulfillment`."""
-        return await self.send(api.get_fulfillment(fulfillment_id))
+        """Retrieve the tracking status of a fulfillment."""
+        return await self._send(api.get_fulfillment(fulfillment_id))
 
     async def get_status_options(self) -> list[StatusOption]:
-        """List the shop's tracking statuses; see `api.get_status_options`."""
-        return await self.send(api.get_status_options())
+        """List the shop's tracking statuses."""
+        return await self._send(api.get_status_options())
 
     async def get_order(self, order_id: int) -> Order:
-        """Retrieve an order with its parcels; see `api.get_order`."""
-        return await self.send(api.get_order(order_id))
+        """Retrieve an order with its parcels."""
+        return await self._send(api.get_order(order_id))
 
     async def update_order(
         self,
@@ -175,37 +179,44 @@ class AsyncTracktorClient:
         automatic_carrier_updates: bool | None = None,
         force: bool | None = None,
     ) -> Order:
-        """Set an order's manual tracking status; see `api.update_order`."""
-        return await self.send(
-            api.update_order(
-                order_id,
-                status=status,
-                automatic_carrier_updates=automatic_carrier_updates,
-                force=force,
-            )
-        )
+        """Set an order's manual tracking status, or hand it back to the carrier."""
+        flags = {"automatic_carrier_updates": automatic_carrier_updates, "force": force}
+        return await self._send(api.update_order(order_id, status=status, **flags))
 
     async def list_webhooks(self) -> list[Webhook]:
-        """List the account's webhooks; see `api.list_webhooks`."""
-        return await self.send(api.list_webhooks())
+        """List the account's webhooks."""
+        return await self._send(api.list_webhooks())
 
     async def create_webhook(self, *, topic: WebhookTopic | str, address: str) -> Webhook:
-        """Create a webhook; see `api.create_webhook`."""
-        return await self.send(api.create_webhook(topic=topic, address=address))
+        """Create a webhook."""
+        return await self._send(api.create_webhook(topic=topic, address=address))
 
     async def delete_webhook(self, webhook_id: WebhookId) -> None:
-        """Delete a webhook; see `api.delete_webhook`."""
-        await self.send(api.delete_webhook(webhook_id))
+        """Delete a webhook."""
+        await self._send(api.delete_webhook(webhook_id))
 
     async def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
-        """Make a call that this pack does not know yet; see `api.any_call`."""
-        return await self.send(api.any_call(method, path, json))
+        """Make a call that this pack does not know yet."""
+        return await self._send(api.any_call(method, path, json))
 
 
-class TracktorClient:
+def _blocking(
+    method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate["TracktorClient", P], R]:
+    """The same method for sync code."""
+
+    @wraps(method)
+    def call(self: "TracktorClient", /, *arguments: P.args, **options: P.kwargs) -> R:
+        return blocking.run(method(self, *arguments, **options))
+
+    return call
+
+
+class TracktorClient(_Client):
     """Tracktor's seven calls, and whatever it may gain, for sync code.
 
-    Use it with `with`, or without and call `close()`. It may be shared by threads.
+    Use it with `with`, or without and call `close()`. It may be shared by threads. Its methods take
+    the arguments of the tasks of the same name, and raise the same errors.
 
     Args:
         uuid: The account's uuid.
@@ -229,111 +240,29 @@ class TracktorClient:
         '#1001'
     """
 
-    def __init__(
-        self,
-        *,
-        uuid: str,
-        api_key: str,
-        base_url: str = BASE_URL,
-        limits: TransportLimits | None = None,
-        time_zone: str = "UTC",
-        read_only: bool = False,
-        transport: httpx.AsyncBaseTransport | None = None,
-    ) -> None:
-        self._client = AsyncTracktorClient(
-            uuid=uuid,
-            api_key=api_key,
-            base_url=base_url,
-            limits=limits,
-            time_zone=time_zone,
-            read_only=read_only,
-            transport=transport,
-        )
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
-    @property
-    def limits(self) -> TransportLimits:
-        """What the client keeps to."""
-        return self._client.limits
-
-    @property
-    def requests_sent(self) -> int:
-        """How many requests the client has sent, repetitions included."""
-        return self._client.requests_sent
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     def close(self) -> None:
         """Close the connections."""
-        blocking.run(self._client.aclose())
+        blocking.run(self._session.aclose())
 
     def send(self, api_call: ApiCall[T]) -> T:
         """Send a call, again if need be, and read its answer.
 
-        Args:
-            api_call: The call.
-
-        Returns:
-            The call's result.
-
         Raises:
             TracktorError: The subclass that says what went wrong in the last attempt.
         """
-        return blocking.run(self._client.send(api_call))
+        return blocking.run(self._send(api_call))
 
-    def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
-        """Retrieve the tracking status of a fulfillment; see `api.get_fulfillment`."""
-        return self.send(api.get_fulfillment(fulfillment_id))
-
-    def get_status_options(self) -> list[StatusOption]:
-        """List the shop's tracking statuses; see `api.get_status_options`."""
-        return self.send(api.get_status_options())
-
-    def get_order(self, order_id: int) -> Order:
-        """Retrieve an order with its parcels; see `api.get_order`."""
-        return self.send(api.get_order(order_id))
-
-    def update_order(
-        self,
-        order_id: int,
-        *,
-        status: str | None = None,
-        automatic_carrier_updates: bool | None = None,
-        force: bool | None = None,
-    ) -> Order:
-        """Set an order's manual tracking status; see `api.update_order`."""
-        return self.send(
-            api.update_order(
-                order_id,
-                status=status,
-                automatic_carrier_updates=automatic_carrier_updates,
-                force=force,
-            )
-        )
-
-    def list_webhooks(self) -> list[Webhook]:
-        """List the account's webhooks; see `api.list_webhooks`."""
-        return self.send(api.list_webhooks())
-
-    def create_webhook(self, *, topic: WebhookTopic | str, address: str) -> Webhook:
-        """Create a webhook; see `api.create_webhook`."""
-        return self.send(api.create_webhook(topic=topic, address=address))
-
-    def delete_webhook(self, webhook_id: WebhookId) -> None:
-        """Delete a webhook; see `api.delete_webhook`."""
-        self.send(api.delete_webhook(webhook_id))
-
-    def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
-        """Make a call that this pack does not know yet; see `api.any_call`."""
-        return self.send(api.any_call(method, path, json))
+    get_fulfillment = _blocking(AsyncTracktorClient.get_fulfillment)
+    get_status_options = _blocking(AsyncTracktorClient.get_status_options)
+    get_order = _blocking(AsyncTracktorClient.get_order)
+    update_order = _blocking(AsyncTracktorClient.update_order)
+    list_webhooks = _blocking(AsyncTracktorClient.list_webhooks)
+    create_webhook = _blocking(AsyncTracktorClient.create_webhook)
+    delete_webhook = _blocking(AsyncTracktorClient.delete_webhook)
+    call = _blocking(AsyncTracktorClient.call)

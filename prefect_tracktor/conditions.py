@@ -102,10 +102,6 @@ class Keys:
         """Whether a key is one of them; no key never is."""
         return bool(key) and (self.all or key in self.keys)
 
-    def __str__(self) -> str:
-        """The keys, for people."""
-        return _ALL if self.all else ", ".join(sorted(self.keys))
-
 
 @dataclass(frozen=True, slots=True)
 class AskedConditions:
@@ -176,11 +172,7 @@ def _asked_exception(name: str, field: str) -> Collection[str]:
 
 
 def conditions_of(
-    order: Order,
-    thresholds: Thresholds,
-    now: datetime,
-    *,
-    asked: AskedConditions = EVERY_CONDITION,
+    order: Order, thresholds: Thresholds, now: datetime, *, asked: AskedConditions = EVERY_CONDITION
 ) -> tuple[Condition, ...]:
     """Find all conditions of an order and its parcels.
 
@@ -202,18 +194,9 @@ def conditions_of(
         InvalidResponse: The order does not tell for sure which parcels have an asked condition.
 
     Example:
-        >>> order = Order.model_validate(
-        ...     {
-        ...         "order_id": 1,
-        ...         "fulfillments": [
-        ...             {
-        ...                 "fulfillment_id": 7,
-        ...                 "shipment_status": "in_transit",
-        ...                 "latest_status": {"key": "in_transit", "datetime": "2026-11-02T10:00Z"},
-        ...             }
-        ...         ],
-        ...     }
-        ... )
+        >>> latest = {"key": "in_transit", "datetime": "2026-11-02T10:00Z"}
+        >>> parcel = {"fulfillment_id": 7, "shipment_status": "in_transit", "latest_status": latest}
+        >>> order = Order(order_id=1, fulfillments=[parcel])
         >>> now = datetime.fromisoformat("2026-11-12T10:00Z")
         >>> [condition.name for condition in conditions_of(order, Thresholds(), now)]
         ['stalled', 'status:in_transit']

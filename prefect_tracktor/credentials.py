@@ -1,9 +1,11 @@
 """The credentials block: one Tracktor account, and how to talk to it."""
 
+from functools import partial
 from inspect import iscoroutine
+from typing import Annotated, Any
 
 from prefect.blocks.abstract import CredentialsBlock
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.client import (
@@ -32,13 +34,15 @@ class TracktorCredentials(CredentialsBlock):
     Both are in Tracktor's settings in the Shopify admin, and belong to one shop.
 
     Attributes:
-        uuid: The account's uuid.
-        api_key: The account's API key.
-        base_url: Where the API is; for rehearsals, the sandbox's address.
-        limits: Concurrency, rate, time-outs and retries.
-        time_zone: The zone of times that Tracktor gives without an offset, by its IANA name.
-        read_only: Whether nothing may be changed: whoever starts what, tasks that write fail, and
-            flows show what they would do. Read when a run starts.
+        uuid: The account's uuid, from Tracktor's settings in the Shopify admin.
+        api_key: The account's API key, from the same place.
+        base_url: Keep the default; for a rehearsal use the sandbox's address.
+        limits: Concurrent requests, requests per second, timeouts and retries.
+        time_zone: The zone of times that Tracktor gives without an offset, such as
+            America/New_York: the shop's, as the Shopify admin shows it under Settings, General.
+            Times with an offset do not need it.
+        read_only: Change nothing: flows show which statuses, webhooks and events they would set,
+            create or emit, whoever starts them. It does not stop e-mails to customers.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats it.
@@ -62,40 +66,18 @@ class TracktorCredentials(CredentialsBlock):
 
     model_config = BLOCK_CONFIG
 
-    uuid: str = Field(
-        title="Account uuid",
-        description="The account's uuid, from Tracktor's settings in the Shopify admin.",
-        examples=["0123abcd-0000-4000-8000-00000000000f"],
-        repr=False,
+    uuid: Annotated[str, AfterValidator(checked_uuid)] = Field(
+        title="Account uuid", examples=["0123abcd-0000-4000-8000-00000000000f"], repr=False
     )
-    api_key: SecretStr = Field(
-        title="API key",
-        description="The account's API key, from the same place.",
+    api_key: SecretStr = Field(title="API key")
+    base_url: Annotated[str, AfterValidator(partial(checked_address, field="base_url"))] = Field(
+        default=BASE_URL, title="Address of the API"
     )
-    base_url: str = Field(
-        default=BASE_URL,
-        title="Address of the API",
-        description="Keep the default; for a rehearsal use the sandbox's address.",
+    limits: TransportLimits = Field(default_factory=TransportLimits)
+    time_zone: Annotated[str, AfterValidator(checked_time_zone)] = Field(
+        default="UTC", examples=["America/New_York", "Europe/Berlin", "UTC"]
     )
-    limits: TransportLimits = Field(
-        default_factory=TransportLimits,
-        title="Limits",
-        description="Concurrent requests, requests per second, timeouts and retries.",
-    )
-    time_zone: str = Field(
-        default="UTC",
-        title="Time zone",
-        description="The zone of times that Tracktor gives without an offset, such as"
-        " America/New_York: the shop's, as the Shopify admin shows it under Settings, General."
-        " Times with an offset do not need it.",
-        examples=["America/New_York", "Europe/Berlin", "UTC"],
-    )
-    read_only: bool = Field(
-        default=False,
-        title="Read only",
-        description="Change nothing: flows show which statuses, webhooks and events they would set,"
-        " create or emit, whoever starts them. It does not stop e-mails to customers.",
-    )
+    read_only: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -104,26 +86,11 @@ class TracktorCredentials(CredentialsBlock):
             raise InvalidInput(_NOT_A_BLOCK)
         return value
 
-    @field_validator("uuid")
-    @classmethod
-    def _uuid_is_one(cls, value: str) -> str:
-        return checked_uuid(value)
-
     @field_validator("api_key")
     @classmethod
     def _api_key_can_be_one(cls, value: SecretStr) -> SecretStr:
         checked_api_key(value.get_secret_value())
         return value
-
-    @field_validator("base_url")
-    @classmethod
-    def _base_url_is_safe(cls, value: str) -> str:
-        return checked_address(value, field="base_url")
-
-    @field_validator("time_zone")
-    @classmethod
-    def _time_zone_is_one(cls, value: str) -> str:
-        return checked_time_zone(value)
 
     @property
     def account(self) -> str:
@@ -131,51 +98,17 @@ class TracktorCredentials(CredentialsBlock):
         return account_name(self.uuid)
 
     def get_client(self) -> TracktorClient:
-        """A client for sync code.
-
-        Returns:
-            A new client; close it, or use it with `with`.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     credentials = TracktorCredentials(
-            ...         uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
-            ...     )
-            ...     with credentials.get_client() as client:
-            ...         client.list_webhooks()
-            []
-        """
-        return TracktorClient(
-            uuid=self.uuid,
-            api_key=self.api_key.get_secret_value(),
-            base_url=self.base_url,
-            limits=self.limits,
-            time_zone=self.time_zone,
-            read_only=self.read_only,
-        )
+        """A new client for sync code; close it, or use it with `with`."""
+        return TracktorClient(**self._options())
 
     def get_async_client(self) -> AsyncTracktorClient:
-        """A client for async code; it belongs to the event loop that first uses it.
+        """A new client for async code; use it with `async with`, in one event loop."""
+        return AsyncTracktorClient(**self._options())
 
-        Returns:
-            A new client; use it with `async with`.
-
-        Example:
-            >>> credentials = TracktorCredentials(
-            ...     uuid="00000000-0000-4000-8000-000000000001", api_key="s3cret"
-            ... )
-            >>> credentials.get_async_client()
-            <AsyncTracktorClient>
-        """
-        return AsyncTracktorClient(
-            uuid=self.uuid,
-            api_key=self.api_key.get_secret_value(),
-            base_url=self.base_url,
-            limits=self.limits,
-            time_zone=self.time_zone,
-            read_only=self.read_only,
-        )
+    def _options(self) -> dict[str, Any]:
+        names = ("uuid", "base_url", "limits", "time_zone", "read_only")
+        options = {name: getattr(self, name) for name in names}
+        return options | {"api_key": self.api_key.get_secret_value()}
 
     def verify(self) -> None:
         """Make one call that counts as no look-up, to check that the credentials work.
@@ -184,17 +117,6 @@ class TracktorCredentials(CredentialsBlock):
             AuthenticationError: Tracktor refuses the uuid or the key.
             NotFound: There is nothing at that address: the base URL or the uuid is wrong.
             TracktorError: Tracktor cannot be reached, or answers otherwise than expected.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     TracktorCredentials(
-            ...         uuid=tracktor.uuid, api_key="wrong", base_url=tracktor.base_url
-            ...     ).verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.AuthenticationError: GET status-options.json: Tracktor refused
-            ...
         """
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:

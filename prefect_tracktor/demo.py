@@ -10,14 +10,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from email.message import EmailMessage
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from prefect_tracktor import TracktorCredentials
-    from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor import InvalidInput, Mailer, Mode, OrderFile, StatusFile, TracktorCredentials
+from prefect_tracktor.flows import email_expired_exceptions, reconcile_manual_statuses
+from prefect_tracktor.messages.smtp import Security
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
 FOLDER = Path("tracktor-demo")
 EXPORT, PLAN = FOLDER / "orders_export.csv", FOLDER / "production_plan.csv"
@@ -54,9 +55,6 @@ def _fresh_folder(folder: Path) -> None:
 
 
 def _play() -> int:
-    from prefect_tracktor import TracktorCredentials
-    from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
-
     with (
         Sandbox(Shop(orders=1000)) as tracktor,
         MailServer(keep_in=FOLDER / "mailbox") as post_office,
@@ -66,10 +64,7 @@ def _play() -> int:
         )
         _say("A sandbox shop of 1,000 orders", f"Tracktor at {tracktor.base_url}")
         print(f"  mail server at {post_office.host}:{post_office.port}")
-        right = [
-            _first_act(credentials, tracktor, post_office),
-            _second_act(credentials, tracktor),
-        ]
+        right = [_first_act(credentials, tracktor, post_office), _second_act(credentials, tracktor)]
     print(f"""
 Look further:
   every message, as received     {FOLDER / "mailbox"}/
@@ -82,13 +77,9 @@ Look further:
 
 
 def _first_act(
-    credentials: "TracktorCredentials", tracktor: "Sandbox", post_office: "MailServer"
+    credentials: TracktorCredentials, tracktor: Sandbox, post_office: MailServer
 ) -> bool:
     """Write to the customers with expired tracking; whether each got exactly one message."""
-    from prefect_tracktor import Mailer, Mode, OrderFile
-    from prefect_tracktor.flows import email_expired_exceptions
-    from prefect_tracktor.messages.smtp import Security
-
     tracktor.shop.write_orders_csv(EXPORT)
     mailer = Mailer(
         host=post_office.host,
@@ -98,17 +89,12 @@ def _first_act(
         mode=Mode.LIVE,
     )
 
+    orders = OrderFile(path=str(EXPORT))
+
     def run(title: str, *, dry_run: bool = False) -> None:
-        start, messages = time.perf_counter(), len(post_office.messages)
-        report = email_expired_exceptions(
-            credentials=credentials,
-            orders=OrderFile(path=str(EXPORT)),
-            mailer=mailer,
-            dry_run=dry_run,
-        )
-        _say(title, f"{time.perf_counter() - start:.1f} seconds")
-        _count(report.counts)
-        print(f"  -> {len(post_office.messages) - messages} messages in the mail server")
+        before = len(post_office.messages)
+        _run(title, email_expired_exceptions, credentials, orders, mailer, dry_run=dry_run)
+        print(f"  -> {len(post_office.messages) - before} messages in the mail server")
 
     run("First run: find the expired parcels, email their customers")
     _show(post_office.messages[0].message)
@@ -121,11 +107,8 @@ def _first_act(
     return right
 
 
-def _second_act(credentials: "TracktorCredentials", tracktor: "Sandbox") -> bool:
+def _second_act(credentials: TracktorCredentials, tracktor: Sandbox) -> bool:
     """Make Tracktor agree with a production plan; whether exactly the 40 changes were written."""
-    from prefect_tracktor import InvalidInput, StatusFile
-    from prefect_tracktor.flows import reconcile_manual_statuses
-
     in_production = tracktor.shop.order_ids[:295]
     for order_id in in_production:
         tracktor.shop.set_status(order_id, status="Cutting", automatic_carrier_updates=False)
@@ -138,10 +121,8 @@ def _second_act(credentials: "TracktorCredentials", tracktor: "Sandbox") -> bool
     tracktor.reset_calls()
 
     def run(title: str, *, dry_run: bool = False) -> None:
-        start = time.perf_counter()
-        report = reconcile_manual_statuses(credentials, StatusFile(path=str(PLAN)), dry_run=dry_run)
-        _say(title, f"{time.perf_counter() - start:.1f} seconds")
-        _count(report.counts)
+        plan = StatusFile(path=str(PLAN))
+        _run(title, reconcile_manual_statuses, credentials, plan, dry_run=dry_run)
         print(f"  -> {_writes(tracktor)} orders written in Tracktor so far")
 
     _write_plan([*plan, *typos])
@@ -169,12 +150,15 @@ def _write_plan(rows: Sequence[tuple[int, str]]) -> None:
         csv.writer(file).writerows([("order_id", "status"), *rows])
 
 
-def _writes(tracktor: "Sandbox") -> int:
+def _writes(tracktor: Sandbox) -> int:
     return sum(method == "POST" for method, _ in tracktor.calls)
 
 
-def _count(counts: Mapping[str, int]) -> None:
-    for name, count in counts.items():
+def _run(title: str, flow: Callable[..., Any], *parameters: object, dry_run: bool) -> None:
+    start = time.perf_counter()
+    report = flow(*parameters, dry_run=dry_run)
+    _say(title, f"{time.perf_counter() - start:.1f} seconds")
+    for name, count in report.counts.items():
         if count:
             print(f"  {name:<13}{count:>6}")
 

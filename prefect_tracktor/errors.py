@@ -19,12 +19,6 @@ class TracktorError(Exception):
         may_have_arrived: Whether the server may have acted on the request.
         server_said: The server's own text, which may hold a customer's data. It is in no message
             and is left out when the error is stored or sent to another process.
-
-    Example:
-        >>> raise TracktorError("the shop is closed", call="GET orders/1.json")
-        Traceback (most recent call last):
-        ...
-        prefect_tracktor.errors.TracktorError: the shop is closed
     """
 
     def __init__(
@@ -55,8 +49,15 @@ def _restored(kind: type[TracktorError], args: tuple[Any, ...], state: dict[str,
     return error
 
 
-class InvalidInput(TracktorError, ValueError):
-    """A value was refused before anything was sent: an id, an address, an empty update.
+class NotSent(TracktorError):
+    """What is refused before anything is sent or changed."""
+
+    def __init__(self, message: str, *, call: str = "") -> None:
+        super().__init__(message, call=call, may_have_arrived=False)
+
+
+class InvalidInput(NotSent, ValueError):
+    """A value, setting or file was refused before anything was sent.
 
     Example:
         >>> from prefect_tracktor.api import get_order
@@ -66,83 +67,41 @@ class InvalidInput(TracktorError, ValueError):
         prefect_tracktor.errors.InvalidInput: order_id must be a positive whole number, not '-5'
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message, may_have_arrived=False)
-
 
 class AuthenticationError(TracktorError):
-    """Tracktor refused the uuid or the API key (401, 403). Waiting does not help.
-
-    Example:
-        >>> issubclass(AuthenticationError, TracktorError)
-        True
-    """
+    """Tracktor refused the uuid or the API key (401, 403). Waiting does not help."""
 
 
-class ReadOnlyAccount(TracktorError):
-    """The credentials are read-only, and the call would have changed something. It was not sent.
-
-    Example:
-        >>> ReadOnlyAccount("POST orders/1.json: read-only").may_have_arrived
-        False
-    """
-
-    def __init__(self, message: str, *, call: str = "") -> None:
-        super().__init__(message, call=call, may_have_arrived=False)
+class ReadOnlyAccount(NotSent):
+    """The credentials are read-only, and the call would have changed something. It was not sent."""
 
 
 class NotFound(TracktorError):
-    """Tracktor does not know the id (404).
-
-    Example:
-        >>> issubclass(NotFound, TracktorError)
-        True
-    """
+    """Tracktor does not know the id (404)."""
 
 
 class UnprocessableValue(TracktorError):
-    """Tracktor understood the request and refused a value in it (400, 422 and other 4xx).
-
-    Example:
-        >>> issubclass(UnprocessableValue, TracktorError)
-        True
-    """
+    """Tracktor understood the request and refused a value in it (400, 422 and other 4xx)."""
 
 
 class RateLimited(TracktorError):
-    """Tracktor asked for fewer requests (429) until the retries ran out.
-
-    Example:
-        >>> RateLimited("slow down", retry_after=timedelta(seconds=7)).retry_after.seconds
-        7
-    """
+    """Tracktor asked for fewer requests (429) until the retries ran out."""
 
 
 class ServerError(TracktorError):
-    """Tracktor failed (5xx), or its response was truncated or not JSON.
-
-    Example:
-        >>> ServerError("bad gateway", status_code=502).status_code
-        502
-    """
+    """Tracktor failed (5xx), or its response was truncated or not JSON."""
 
 
 class APIConnectionError(TracktorError):
-    """Tracktor could not be reached, or did not answer in time.
+    """Tracktor could not be reached, or did not answer in time."""
 
-    Example:
-        >>> APIConnectionError("no route", may_have_arrived=False).may_have_arrived
-        False
-    """
+
+# what may pass by itself, so that waiting helps
+PASSING = (RateLimited, ServerError, APIConnectionError)
 
 
 class InvalidResponse(TracktorError):
-    """The response was JSON, but not as expected: a missing field, another order.
-
-    Example:
-        >>> issubclass(InvalidResponse, TracktorError)
-        True
-    """
+    """The response was JSON, but not as expected: a missing field, another order."""
 
 
 class BatchFailed(TracktorError):
@@ -150,10 +109,6 @@ class BatchFailed(TracktorError):
 
     Attributes:
         batch: The `Batch`, as the task would have returned it.
-
-    Example:
-        >>> BatchFailed("none of 3 could be read", batch="the batch").batch
-        'the batch'
     """
 
     def __init__(self, message: str, *, batch: Any = None) -> None:
@@ -162,12 +117,7 @@ class BatchFailed(TracktorError):
 
 
 class LimitExceeded(TracktorError):
-    """More would be sent or changed than the caller allowed, so nothing was.
-
-    Example:
-        >>> issubclass(LimitExceeded, TracktorError)
-        True
-    """
+    """More would be sent or changed than the caller allowed, so nothing was."""
 
 
 class IncompleteRun(TracktorError):
@@ -175,10 +125,6 @@ class IncompleteRun(TracktorError):
 
     Attributes:
         report: The flow's typed report, as it would have been returned.
-
-    Example:
-        >>> IncompleteRun("3 orders could not be read", report={"failed": 3}).report
-        {'failed': 3}
     """
 
     def __init__(self, message: str, *, report: Any = None) -> None:
@@ -187,42 +133,19 @@ class IncompleteRun(TracktorError):
 
 
 class DatabaseError(TracktorError):
-    """A database that a flow needs cannot be used.
-
-    Example:
-        >>> issubclass(DatabaseError, TracktorError)
-        True
-    """
+    """A database that a flow needs cannot be used."""
 
 
 class LedgerError(DatabaseError):
-    """The ledger's database cannot be used. Without it nothing is sent.
-
-    Example:
-        >>> issubclass(LedgerError, DatabaseError)
-        True
-    """
+    """The ledger's database cannot be used. Without it nothing is sent."""
 
 
-class LedgerInUse(TracktorError):
-    """A run is at work with the ledger, so nothing was forgotten.
-
-    Example:
-        >>> issubclass(LedgerInUse, TracktorError)
-        True
-    """
+class LedgerInUse(NotSent):
+    """A run is at work with the ledger, so nothing was forgotten."""
 
 
-class LedgerReplaced(TracktorError):
-    """The account used another ledger before, or this one lost notices. Nothing was sent.
-
-    Example:
-        >>> issubclass(LedgerReplaced, TracktorError)
-        True
-    """
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message, may_have_arrived=False)
+class LedgerReplaced(NotSent):
+    """The account used another ledger before, or this one lost notices. Nothing was sent."""
 
 
 class ChannelError(TracktorError):
@@ -230,10 +153,6 @@ class ChannelError(TracktorError):
 
     Attributes:
         about: What its refusal is about, such as `rate` or `login`.
-
-    Example:
-        >>> ChannelError("wrong key", about="login").may_have_arrived
-        False
     """
 
     def __init__(self, message: str, *, about: str = "other") -> None:
@@ -242,34 +161,15 @@ class ChannelError(TracktorError):
 
 
 class MailServerError(ChannelError):
-    """The mail server cannot be used for any message: unreachable, wrong login, sender refused.
-
-    Example:
-        >>> issubclass(MailServerError, ChannelError)
-        True
-    """
+    """The mail server cannot be used for any message: unreachable, wrong login, sender refused."""
 
 
 class TemplateError(TracktorError, ValueError):
-    """A template cannot be rendered for an order. Nothing was sent.
-
-    Example:
-        >>> issubclass(TemplateError, TracktorError)
-        True
-    """
+    """A template cannot be rendered for an order. Nothing was sent."""
 
 
 class QueueFull(DatabaseError):
-    """More deliveries wait than the queue may hold; the sender has to try again later.
-
-    Example:
-        >>> issubclass(QueueFull, DatabaseError)
-        True
-    """
-
-
-class Unusable(Exception):
-    """A setting, file or block that is missing or invalid; the message says what to do about it."""
+    """More deliveries wait than the queue may hold; the sender has to try again later."""
 
 
 class NotSetUp(Exception):

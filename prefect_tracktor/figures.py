@@ -9,13 +9,11 @@ from decimal import Decimal
 
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.models import (
-    CARRIER_STATUSES,
     ExceptionStatus,
     Fulfillment,
     Order,
     ShipmentStatus,
     exception_label,
-    status_key,
 )
 from prefect_tracktor.reporting.artifacts import publish_charts
 from prefect_tracktor.reporting.charts import Chart
@@ -83,8 +81,8 @@ class ExceptionStats:
                 if parcel.exception_status and not order.has_cancelled(parcel):
                     self.with_exception += 1
                     exception = exception_label(parcel.exception_status)
-                    last_news = max(_times(parcel), default=None)
-                    self._tally.add(exception, carrier_of(parcel), last_news, self._now)
+                    carrier, since = carrier_of(parcel), parcel.last_news_at
+                    self._tally.add(exception, carrier, since, self._now)
 
     def charts(self) -> list[Chart]:
         """The counts as charts."""
@@ -107,11 +105,7 @@ class ExceptionStats:
 
 
 class Digest:
-    """What is the matter in a shop: counts of all, and a row for each order that matters most.
-
-    New since the last report come first, then by value, then by age. `seen` tells whether an
-    earlier report had a condition.
-    """
+    """What is the matter in a shop: counts of all, and the rows of the orders that matter most."""
 
     def __init__(
         self,
@@ -120,6 +114,7 @@ class Digest:
         seen: Callable[[Order, Condition], bool] = lambda _order, _condition: False,
         rows_at_most: int = 1000,
     ) -> None:
+        # `seen` tells whether an earlier report had a condition
         self.orders = 0
         self.new = 0
         self._now = now
@@ -142,6 +137,7 @@ class Digest:
         value = order.total_price
         self.orders += 1
         self.new += is_new
+        # new ones first, then by value, then by age
         rank = (is_new, Decimal(-1) if value is None else value, age, -self.orders)
         row: Row = {
             "New": "New" if is_new else "",
@@ -219,10 +215,10 @@ class CarrierFigures:
                 self._take(carrier, parcel, own)
 
     def _take(self, carrier: str, parcel: Fulfillment, conditions: list[Condition]) -> None:
-        begun = min(_times(parcel, CARRIER_STATUSES), default=_END_OF_TIMES)
-        arrived = min(_times(parcel, {ShipmentStatus.DELIVERED}), default=_END_OF_TIMES)
-        followed_until = min(arrived, max(_times(parcel), default=begun - _FOLLOWED) + _FOLLOWED)
-        has_exception = any(_times(parcel, ExceptionStatus)) or any(
+        begun = parcel.moved_at or _END_OF_TIMES
+        arrived = min(parcel.times_of({ShipmentStatus.DELIVERED}), default=_END_OF_TIMES)
+        followed_until = min(arrived, (parcel.last_news_at or begun - _FOLLOWED) + _FOLLOWED)
+        has_exception = any(parcel.times_of(frozenset(ExceptionStatus))) or any(
             condition.kind == "exception" for condition in conditions
         )
         stalls = [one.since for one in conditions if one.kind == "stalled" and one.since]
@@ -266,12 +262,7 @@ def _shown(figures: PeriodFigures) -> dict[str, str]:
 
 
 def percentile(counts: Mapping[int, int], share: float) -> int | None:
-    """The smallest of counted values that such a share of them all is not above.
-
-    Example:
-        >>> percentile({10: 5, 20: 4, 99: 1}, 0.5), percentile({10: 5, 20: 4, 99: 1}, 0.9)
-        (10, 20)
-    """
+    """The smallest of counted values that such a share of them all is not above."""
     # exact, where a product of floats may end a little beside a whole number
     wanted = Decimal(str(share)) * sum(counts.values())
     reached = 0
@@ -285,24 +276,14 @@ def percentile(counts: Mapping[int, int], share: float) -> int | None:
 def _since(condition: Condition) -> datetime | None:
     """When a condition began, or else the last update; of exceptions Tracktor tells no more."""
     parcel = condition.parcel
-    return condition.since or (max(_times(parcel), default=None) if parcel else None)
+    return condition.since or (parcel.last_news_at if parcel else None)
 
 
 def _hours_on_the_way(parcel: Fulfillment, arrived: datetime) -> Iterator[int]:
     """How long the carrier had the parcel; nothing if it is not known when it got it."""
-    began = min(_times(parcel, {ShipmentStatus.IN_TRANSIT}), default=arrived + _HOUR)
+    began = min(parcel.times_of({ShipmentStatus.IN_TRANSIT}), default=arrived + _HOUR)
     if began <= arrived:
         yield min(_MOST_HOURS, (arrived - began) // _HOUR)
-
-
-def _times(parcel: Fulfillment, keys: Iterable[str] = ()) -> Iterator[datetime]:
-    """When the parcel had news; of these statuses only, if there are any."""
-    steps = [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
-    wanted = set(map(str, keys))
-    for step in steps:
-        names = {status_key(name) for name in (step.key, step.label) if name}
-        if step.datetime and (not wanted or names & wanted):
-            yield step.datetime
 
 
 def _age(since: datetime | None, now: datetime) -> str:

@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from prefect_tracktor.reporting import publish_table
+from prefect_tracktor.reporting.artifacts import publish_table
 from prefect_tracktor.storage.ledger import Notice, NotificationLedger
 from prefect_tracktor.table_files import TableFile, TableFiles
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from prefect.settings import PREFECT_API_URL
 
-from prefect_tracktor.errors import InvalidInput, Unusable
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.history import COLUMNS, in_words, notice_rows, write_history
 from prefect_tracktor.saved_blocks import SHARED, find_document
 from prefect_tracktor.storage.ledger import Notice, NoticeKey, NoticeState, NotificationLedger
@@ -46,7 +46,7 @@ def history(
         limit = 50
     if csv:
         if not csv.lower().endswith(".csv"):
-            raise Unusable(f"--csv: the name of the file must end in .csv, such as {csv}.csv")
+            raise InvalidInput(f"--csv: the name of the file must end in .csv, such as {csv}.csv")
         print(f"wrote {write_history(islice(notices, limit), csv):,} notices to {csv}")
     else:
         _print(islice(notices, limit))
@@ -56,7 +56,7 @@ def history(
 def told(*order_ids: str, block: Block = SHARED) -> None:
     """List what the customers of these orders were told, when, and by which run."""
     if not order_ids:
-        raise Unusable("name at least one order by its id, such as: ledger told 5000000001001")
+        raise InvalidInput("name at least one order by its id, such as: ledger told 5000000001001")
     _print(_ledger(block).told(_ids(order_ids)))
 
 
@@ -102,7 +102,7 @@ def forget(
         block: The name of the ledger's saved block.
     """
     if (older_than_days is None) == (not order_ids):
-        raise Unusable("name either orders (ORDER-IDS) or --older-than-days, one of the two")
+        raise InvalidInput("name either orders (ORDER-IDS) or --older-than-days, one of the two")
     ids = _ids(order_ids)
     ledger = _ledger(block)
     if not yes:
@@ -132,17 +132,17 @@ def _would_be_deleted(ledger: NotificationLedger, ids: list[int], days: int | No
 
 def _ledger(block: str) -> NotificationLedger:
     if PREFECT_API_URL.value():
-        document = find_document(NotificationLedger, block)
-        if document is None and block != SHARED:
-            raise Unusable(
+        found = find_document(NotificationLedger, block)
+        if found is None and block != SHARED:
+            raise InvalidInput(
                 f"there is no block tracktor-notification-ledger/{block}: save it with"
                 " prefect-tracktor blocks, or name another one with --block"
             )
-        ledger = NotificationLedger.model_validate(document or {})
+        ledger = found or NotificationLedger()
     elif url := os.environ.get("TRACKTOR_LEDGER_URL"):
         ledger = NotificationLedger.model_validate({"url": url})
     else:
-        raise Unusable(
+        raise InvalidInput(
             "set PREFECT_API_URL (or log in with prefect cloud login), so that the ledger's block"
             " is found; or TRACKTOR_LEDGER_URL to the address of its database"
         )

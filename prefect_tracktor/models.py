@@ -12,6 +12,7 @@ Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inf
 import datetime as dt
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -28,7 +29,6 @@ from pydantic import (
     PrivateAttr,
     StringConstraints,
     ValidationError,
-    field_validator,
     model_validator,
 )
 
@@ -198,10 +198,10 @@ def says_cancelled(status: str) -> bool:
     return not (in_part or _CANCELLED_WORDS.isdisjoint(words))
 
 
-def _any_says_cancelled(fields: Iterable[tuple[str, Any]]) -> bool:
+def _any_says_cancelled(model: "TracktorModel", *, but: Collection[str]) -> bool:
     """Whether a field says so: a status, or a flag, time or reason such as `cancelled_at`."""
-    for name, value in fields:
-        told = _told_by(name)
+    for name, value in model:  # those that the pack does not know among them
+        told = "" if name in but else _told_by(name)
         if told == "status":
             if _all_say_cancelled(value):
                 return True
@@ -287,10 +287,6 @@ class TracktorModel(BaseModel):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Ids and statuses only: reprs end up in logs."""
         return ((name, value) for name, value in super().__repr_args__() if name in self._shown)
-
-    def _fields_but(self, left_out: frozenset[str] = frozenset()) -> Iterator[tuple[str, Any]]:
-        """All fields by name, those that the pack does not know among them."""
-        return ((name, value) for name, value in self if name not in left_out)
 
 
 class Carrier(TracktorModel):
@@ -397,18 +393,30 @@ def _remove(fields: dict[str, Any], place: tuple[int | str, ...], parts: Collect
     return str(place[0])
 
 
-def _parts(model: TracktorModel) -> Iterator[tuple[str, TracktorModel]]:
-    for name, value in model:
-        if isinstance(value, TracktorModel):
-            yield name, value
-        elif isinstance(value, tuple):
-            yield from ((name, part) for part in value if isinstance(part, TracktorModel))
-
-
 def _fields_read(model: TracktorModel) -> Iterator[str]:
     yield from model.model_fields_set
-    for name, part in _parts(model):
-        yield from (f"{name}.{field}" for field in _fields_read(part))
+    for name, value in model:
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, TracktorModel):
+                yield from (f"{name}.{field}" for field in _fields_read(part))
+
+
+def _carrier(value: Any) -> Any:
+    """A carrier may be its name."""
+    return {"name": value} if isinstance(value, str) and value else value
+
+
+def _step(value: Any) -> Any:
+    """A step may be its label."""
+    return {"label": value} if isinstance(value, str) and value.strip() else value
+
+
+def _steps(value: Any) -> list[Any]:
+    """The reference says array, the vendor's templates read an object keyed by status."""
+    if not isinstance(value, dict):
+        return [_step(step) for step in parse_list(value)]
+    details = {key: one if isinstance(one, dict) else {"label": one} for key, one in value.items()}
+    return [{"key": key} | one for key, one in details.items()]
 
 
 class Fulfillment(LenientModel):
@@ -428,7 +436,7 @@ class Fulfillment(LenientModel):
     order_name: Text = None
     shop_url: Text = None
     shopify_carrier: Text = None
-    carrier: Annotated[Carrier | None, _Empty] = None
+    carrier: Annotated[Carrier | None, _Empty, BeforeValidator(_carrier)] = None
     tracking_number: Texts = None
     tracking_url: Texts = None
     fulfillment_status: Annotated[str | None, BeforeValidator(parse_status)] = None
@@ -436,24 +444,8 @@ class Fulfillment(LenientModel):
     exception_status: Annotated[OpenExceptionStatus | None, BeforeValidator(_exception_of)] = None
     is_automatic: Flag = None
     line_items: Annotated[tuple[LineItem, ...], BeforeValidator(parse_list)] = ()
-    latest_status: Annotated[TrackingStatus | None, _Empty] = None
-    status: tuple[TrackingStatus, ...] = ()
-
-    @field_validator("carrier", mode="before")
-    @classmethod
-    def _carrier_may_be_its_name(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) and value else value
-
-    @field_validator("latest_status", mode="before")
-    @classmethod
-    def _latest_status_may_be_its_label(cls, value: Any) -> Any:
-        return _step(value)
-
-    @field_validator("status", mode="before")
-    @classmethod
-    def _status_may_be_keyed(cls, value: Any) -> Any:
-        """The reference says array, the vendor's templates read an object keyed by status."""
-        return _steps(value)
+    latest_status: Annotated[TrackingStatus | None, _Empty, BeforeValidator(_step)] = None
+    status: Annotated[tuple[TrackingStatus, ...], BeforeValidator(_steps)] = ()
 
     @classmethod
     def _in_usual_form(cls, fields: dict[str, Any]) -> dict[str, Any]:
@@ -474,28 +466,15 @@ class Fulfillment(LenientModel):
         """Whether the parcel was cancelled, voided or refunded, by any field that says so.
 
         The alert *Cancelled* is none: the carrier ended the tracking, and the parcel may arrive.
-
-        Example:
-            >>> Fulfillment(fulfillment_id=7, fulfillment_status="cancelled").is_cancelled
-            True
         """
-        if _any_says_cancelled(self._fields_but(_OF_THE_CARRIER)):
+        if _any_says_cancelled(self, but=_OF_THE_CARRIER):
             return True
         alert = status_key(self.exception_status or "")
         return says_cancelled(self.current_status) and not says_cancelled(alert)
 
     @property
     def has_shipped(self) -> bool:
-        """Whether the parcel was handed to a carrier, whatever status it was given by hand.
-
-        Example:
-            >>> Fulfillment(fulfillment_id=7, shipment_status="Cutting").has_shipped
-            False
-            >>> Fulfillment(
-            ...     fulfillment_id=7, shipment_status="Cutting", fulfillment_status="fulfilled"
-            ... ).has_shipped
-            True
-        """
+        """Whether the parcel was handed to a carrier, whatever status it was given by hand."""
         return self.was_handed_over or bool(self.carrier_statuses)
 
     @property
@@ -517,7 +496,7 @@ class Fulfillment(LenientModel):
     def status_keys(self) -> set[str]:
         """The keys of all statuses that the parcel names: its own, its latest and earlier ones."""
         own = {status_key(self.shipment_status)} if self.shipment_status else set()
-        return own | self._keys_of(self._all_steps)
+        return own | self._keys_of(self.all_steps)
 
     @staticmethod
     def _keys_of(steps: Iterable[TrackingStatus]) -> set[str]:
@@ -548,35 +527,25 @@ class Fulfillment(LenientModel):
     @property
     def last_news_at(self) -> dt.datetime | None:
         """The time of the parcel's latest step, whichever it is; `None` if no step has a time."""
-        return max((step.datetime for step in self._all_steps if step.datetime), default=None)
+        return max((step.datetime for step in self.all_steps if step.datetime), default=None)
 
     @property
-    def _all_steps(self) -> list[TrackingStatus]:
+    def all_steps(self) -> list[TrackingStatus]:
+        """The steps of its way, and the latest one, which may be among them."""
         return [*self.status, *([self.latest_status] if self.latest_status else [])]
 
     def last_reached(self, status: str) -> dt.datetime | None:
-        """When the parcel last got into a status, which its steps call by key or by label.
-
-        Args:
-            status: The status, in any spelling.
-
-        Returns:
-            The time; `None` if it is not known.
-
-        Example:
-            >>> step = TrackingStatus(label="In transit", datetime="2026-11-24T08:00:00Z")
-            >>> str(Fulfillment(fulfillment_id=7, status=[step]).last_reached("in_transit"))
-            '2026-11-24 08:00:00+00:00'
-        """
-        return max(self._times_of({status_key(status)}), default=None)
+        """When the parcel last got into a status, in any spelling; `None` if it is not known."""
+        return max(self.times_of({status_key(status)}), default=None)
 
     @property
     def moved_at(self) -> dt.datetime | None:
         """When the carrier first reported a step; `None` if no such step has a time."""
-        return min(self._times_of(CARRIER_STATUSES), default=None)
+        return min(self.times_of(CARRIER_STATUSES), default=None)
 
-    def _times_of(self, statuses: Collection[str]) -> Iterator[dt.datetime]:
-        for step in self._all_steps:
+    def times_of(self, statuses: Collection[str]) -> Iterator[dt.datetime]:
+        """When it got into one of some statuses, each time that is known."""
+        for step in self.all_steps:
             if step.datetime and not self._keys_of([step]).isdisjoint(statuses):
                 yield step.datetime
 
@@ -592,22 +561,6 @@ def _as_far_as_it_goes(parse: Callable[[Any], Any], value: Any) -> Any:
         return value
 
 
-def _steps(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(_keyed_statuses(value))
-    return [_step(step) for step in parse_list(value)]
-
-
-def _step(value: Any) -> Any:
-    return {"label": value} if isinstance(value, str) and value.strip() else value
-
-
-def _keyed_statuses(statuses: dict[str, Any]) -> Iterator[Any]:
-    for key, value in statuses.items():
-        details = value if isinstance(value, dict) else {"label": value}
-        yield {"key": key} | details
-
-
 def _fulfillments_of(value: Any) -> Any:
     """A single one may stand without a list."""
     single = isinstance(value, dict) and "fulfillment_id" in value
@@ -619,17 +572,7 @@ class OrderFacts:
     """What the source of an order knows beside its id; all of it may be unknown.
 
     `ShopifyOrders` gives all of these, an export what its columns tell. Statuses are keys, as in
-    `partially_refunded`.
-
-    Attributes:
-        created_at: When the order was placed.
-        cancelled: Whether it was cancelled.
-        financial_status: Whether it is paid, refunded, voided, ...
-        fulfillment_status: Whether it is unfulfilled, partially_fulfilled, fulfilled, ...
-        country: The two-letter code of the country that it is sent to.
-        shipping_method: The name of the shipping method that the customer chose.
-        tags: The order's tags in the shop.
-        locale: The customer's language, such as `en` or `pt-BR`.
+    `partially_refunded`; the country has two letters, and a locale is such as `en` or `pt-BR`.
 
     Example:
         >>> OrderFacts(financial_status="refunded").is_cancelled
@@ -670,7 +613,9 @@ def read_fact(name: str, value: Any) -> Any:
     text = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_FACT else ""
     match name:
         case "created_at":
-            return _time_or_none(value)
+            with suppress(ValueError):
+                return parse_time(value)
+            return None
         case "cancelled":
             return None if value is None else bool(value)
         case "tags":
@@ -682,13 +627,6 @@ def read_fact(name: str, value: Any) -> Any:
         case "financial_status" | "fulfillment_status":
             return _FULFILLMENT_WORDS.get(status_key(text), status_key(text)) or None
     return text or None
-
-
-def _time_or_none(value: Any) -> dt.datetime | None:
-    try:
-        return parse_time(value)
-    except ValueError:
-        return None
 
 
 class Order(LenientModel):
@@ -732,15 +670,7 @@ class Order(LenientModel):
         return self._facts
 
     def with_facts(self, facts: OrderFacts) -> Self:
-        """The same order with what its source knows about it.
-
-        Args:
-            facts: The facts.
-
-        Example:
-            >>> Order(order_id=1).with_facts(OrderFacts(country="DE")).facts.country
-            'DE'
-        """
+        """The same order with what its source knows about it."""
         order = self.model_copy()
         order._facts = facts  # noqa: SLF001 - our own, of another instance
         return order
@@ -752,13 +682,7 @@ class Order(LenientModel):
 
     @property
     def is_delivered(self) -> bool:
-        """Whether all of the order has arrived, by its parcels or by its own statuses.
-
-        Example:
-            >>> late = {"fulfillment_id": 7, "shipment_status": "in_transit"}
-            >>> Order(order_id=1, statuses=["delivered"], fulfillments=[late]).is_delivered
-            True
-        """
+        """Whether all of the order has arrived, by its parcels or by its own statuses."""
         if self._delivered_beyond_parcels:
             return set(self.status_keys) == {ShipmentStatus.DELIVERED}
         return bool(self.fulfillments) and all(p.is_delivered for p in self.fulfillments)
@@ -774,15 +698,6 @@ class Order(LenientModel):
         """Whether it names more deliveries than its parcels do, and not of all of it.
 
         Which of its parcels arrived cannot be told then.
-
-        Example:
-            >>> late = {"shipment_status": "in_transit"}
-            >>> Order(
-            ...     order_id=1,
-            ...     statuses=["delivered", "in_transit"],
-            ...     fulfillments=[{"fulfillment_id": 7} | late, {"fulfillment_id": 8} | late],
-            ... ).contradicts_its_parcels
-            True
         """
         return self._delivered_beyond_parcels and not self.is_delivered
 
@@ -796,24 +711,16 @@ class Order(LenientModel):
         """Whether the order was cancelled, voided or refunded in full.
 
         Any field of the answer may say so, or the facts of the order's source.
-
-        Example:
-            >>> Order.model_validate({"order_id": 1, "financial_status": "refunded"}).is_cancelled
-            True
         """
         parcels = self.fulfillments
         return (
             self.facts.is_cancelled
-            or _any_says_cancelled(self._fields_but(frozenset({"exception_statuses"})))
+            or _any_says_cancelled(self, but={"exception_statuses"})
             or (bool(parcels) and all(parcel.is_cancelled for parcel in parcels))
         )
 
     def has_cancelled(self, parcel: Fulfillment) -> bool:
-        """Whether nothing more is to come of a parcel, since it or the order was cancelled.
-
-        Args:
-            parcel: One of the order's.
-        """
+        """Whether nothing more is to come of a parcel, since it or the order was cancelled."""
         return parcel.is_cancelled or self.is_cancelled
 
     @property
@@ -865,13 +772,7 @@ class Order(LenientModel):
 
     @property
     def foreign_parcels(self) -> tuple[Fulfillment, ...]:
-        """The parcels in the answer that belong to another order.
-
-        Example:
-            >>> other = {"fulfillment_id": 7, "order_id": 2}
-            >>> len(Order(order_id=1, fulfillments=[other]).foreign_parcels)
-            1
-        """
+        """The parcels in the answer that belong to another order."""
         return tuple(parcel for parcel in self.fulfillments if self._is_foreign(parcel))
 
     def _is_foreign(self, parcel: Fulfillment) -> bool:
@@ -928,10 +829,9 @@ class StatusOption(TracktorModel):
         return value | {"key": key, "label": label}
 
     def matches(self, status: str) -> bool:
-        """Whether `status` means this option, by label or by key.
+        """Whether `status` means this option, by label or by key, in any letter case and spelling.
 
-        Letter case does not matter, nor whether words are joined by blanks or by underscores: a
-        built-in status is listed as "In transit" and shown by orders as "in_transit".
+        A built-in status is listed as "In transit" and shown by orders as "in_transit".
         """
         return status_key(status) in {status_key(name) for name in (self.key, self.label) if name}
 

@@ -153,7 +153,8 @@ def parse_price(value: Any) -> Decimal | None:
 
 def _without_marks(price: str) -> str:
     """Digits with a decimal point at most."""
-    digits = "".join(c for c in price if not (c.isspace() or c in "'\u2019_" or _is_currency(c)))
+    digits = "".join(c for c in price if not (c.isspace() or c in "'\u2019_"))
+    digits = "".join(c for c in digits if unicodedata.category(c) != "Sc")
     digits = re.sub(r"^[A-Za-z]{1,4}\.?(?=[\d+-])|(?<=\d)[A-Za-z]{1,4}\.?$", "", digits)
     digits = digits.translate(_ARABIC_MARKS).removesuffix(",-").removesuffix(".-")
     english = re.fullmatch(r"[+-]?\d{1,3}(,\d{2,3})*,\d{3}(\.\d{1,9})?", digits)
@@ -165,7 +166,3 @@ def _without_marks(price: str) -> str:
     if re.fullmatch(r"[+-]?\d{1,15}(\.\d{1,9})?", digits):
         return digits
     raise ValueError("not an amount")
-
-
-def _is_currency(character: str) -> bool:
-    return unicodedata.category(character) == "Sc"

@@ -5,21 +5,17 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
-from prefect_tracktor.block import in_order
-from prefect_tracktor.conditions import (
-    AskedConditions,
-    Condition,
-    asked_conditions,
-    conditions_of,
-)
+from prefect_tracktor.conditions import AskedConditions, Condition, asked_conditions, conditions_of
 from prefect_tracktor.errors import InvalidResponse
+from prefect_tracktor.forms import FORM
+from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.template import EmailTemplate
-from prefect_tracktor.messages.words import About
 from prefect_tracktor.models import (
     NEEDS_ATTENTION,
     Fulfillment,
@@ -48,19 +44,19 @@ class NotificationRule(BaseModel):
     later are two notices, each sent once. Under a new name everybody is told anew.
 
     Attributes:
-        name: Its name: lowercase letters, digits, `-` and `_`.
-        when: The conditions, such as `status:delivered`, `exception:expired`, `exception:all`,
-            `stalled`, `in_transit_too_long`, `label_only`, `not_shipped`; one is enough.
+        name: A part of what the ledger remembers; do not change it later.
+        when: Conditions, such as status:delivered, exception:expired, exception:all, stalled,
+            in_transit_too_long, label_only, not_shipped.
         after_days: How long the condition must have lasted.
-        within_days: A notice that was due longer ago than this is not sent any more. By default 3
-            days for a status, which is news, and any time for what lasts, as an exception does.
-        per: `parcel`: each parcel is news. `order`: once for the whole order, when all of its
-            parcels meet the rule.
-        template: The e-mail's words; by default those for the condition.
-        channel: Post the notice through this channel instead of an e-mail.
+        within_days: A notice that was due longer ago is not sent any more. Without it: 3 days for a
+            status, and any time for an exception or a delay.
+        per: parcel: each parcel is news. order: once, when all parcels meet the rule.
+        template: The e-mail's words; without it those for the condition.
+        channel: Where the notice is posted to. Without it: an e-mail.
         times: How often to tell, as long as the condition lasts.
-        repeat_after_days: How long after a notice the next one is sent.
-        tags: Only orders with one of these tags, as their source knows them; empty for all.
+        repeat_after_days: How long after a notice the next one is sent, if it is sent several
+            times.
+        tags: Only orders with one of these tags in Shopify. Without any: all orders.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message names the field.
@@ -71,68 +67,18 @@ class NotificationRule(BaseModel):
         ('parcel', 1)
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+    model_config = FORM
 
-    name: str = Field(
-        pattern=_NAME,
-        max_length=60,
-        title="Name",
-        description="A part of what the ledger remembers; do not change it later.",
-    )
-    when: list[str] = Field(
-        title="When",
-        description="Conditions, such as status:delivered, exception:expired, exception:all,"
-        " stalled, in_transit_too_long, label_only, not_shipped.",
-    )
-    after_days: float = Field(
-        default=0,
-        ge=0,
-        le=_MOST_DAYS,
-        title="After (days)",
-        description="How long the condition must have lasted.",
-    )
-    within_days: float | None = Field(
-        default=None,
-        gt=0,
-        le=_MOST_DAYS,
-        title="Within (days)",
-        description="A notice that was due longer ago is not sent any more. Without it: 3 days for"
-        " a status, and any time for an exception or a delay.",
-    )
-    per: Literal["parcel", "order"] = Field(
-        default="parcel",
-        title="Per",
-        description="parcel: each parcel is news. order: once, when all parcels meet the rule.",
-    )
-    template: EmailTemplate | None = Field(
-        default=None,
-        title="Template",
-        description="The e-mail's words; without it those for the condition.",
-    )
-    channel: HttpChannel | None = Field(
-        default=None,
-        title="Channel",
-        description="Where the notice is posted to. Without it: an e-mail.",
-    )
-    times: int = Field(
-        default=1,
-        ge=1,
-        le=20,
-        title="Times",
-        description="How often to tell, as long as the condition lasts.",
-    )
-    repeat_after_days: float = Field(
-        default=7,
-        gt=0,
-        le=_MOST_DAYS,
-        title="Repeat after (days)",
-        description="How long after a notice the next one is sent, if it is sent several times.",
-    )
-    tags: frozenset[str] = Field(
-        default=frozenset(),
-        title="Tags",
-        description="Only orders with one of these tags in Shopify. Without any: all orders.",
-    )
+    name: str = Field(pattern=_NAME, max_length=60)
+    when: list[str]
+    after_days: float = Field(default=0, ge=0, le=_MOST_DAYS)
+    within_days: float | None = Field(default=None, gt=0, le=_MOST_DAYS)
+    per: Literal["parcel", "order"] = "parcel"
+    template: EmailTemplate | None = None
+    channel: HttpChannel | None = None
+    times: int = Field(default=1, ge=1, le=20)
+    repeat_after_days: float = Field(default=7, gt=0, le=_MOST_DAYS)
+    tags: frozenset[str] = frozenset()
 
     @field_validator("when")
     @classmethod
@@ -213,28 +159,6 @@ class Notification:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
-    """What an e-mail says: its template, and the conditions that it is about."""
-
-    template: EmailTemplate
-    conditions: tuple[Condition, ...]
-    per_order: bool = False
-
-    @property
-    def about(self) -> About:
-        """Which of the shipped words fit."""
-        first = self.conditions[0]
-        if first.kind == "exception":
-            expired = all(condition.key == "expired" for condition in self.conditions)
-            return "expired" if expired else "exception"
-        if first.kind != "status":
-            return "not_shipped" if first.kind in {"not_shipped", "label_only"} else "stalled"
-        if self.per_order and first.key == ShipmentStatus.DELIVERED:
-            return "all_delivered"
-        return "status"
-
-
-@dataclass(frozen=True, slots=True)
 class Unreadable:
     """Why nothing sure can be said about an order."""
 
@@ -260,62 +184,51 @@ def chooser(
 ) -> Choose:
     """Check all rules on an order."""
     every = asked_conditions([name for rule in rules for name in rule.when])
-    asked = tuple((rule, rule.asked) for rule in rules)
-    return _Chooser(asked, every, now, thresholds, include_cancelled)
+    asked = [(rule, rule.asked) for rule in rules]
+    look = partial(conditions_of, thresholds=thresholds, now=now)
 
-
-@dataclass(frozen=True, slots=True)
-class _Chooser:
-    rules: tuple[tuple[NotificationRule, AskedConditions], ...]
-    every: AskedConditions
-    now: datetime
-    thresholds: Thresholds
-    include_cancelled: bool
-
-    def __call__(self, order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
+    def choose(order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
         unsure: set[str] = set()
-        for rule, found in self._conditions(order):
+        for rule, found in _found(order, asked, every, look):
             if isinstance(found, Unreadable):
                 if found.reason not in unsure:
                     yield found
                 unsure.add(found.reason)
             elif found and _has_tag(rule, order):
-                yield from self._told(rule, order, found)
+                met = [*_of_order(order, found)] if rule.per == "order" else found
+                open_ones = [c for c in met if include_cancelled or not _is_cancelled(c)]
+                if len(open_ones) < len(met):
+                    yield PassedOver.CANCELLED
+                yield from _notifications(rule, order, open_ones, now)
 
-    def _told(
-        self, rule: NotificationRule, order: Order, found: Sequence[Condition]
-    ) -> Iterator[Notification | PassedOver]:
-        met = [*_of_order(order, found)] if rule.per == "order" else found
-        open_ones = [c for c in met if self.include_cancelled or not _is_cancelled(c)]
-        if len(open_ones) < len(met):
-            yield PassedOver.CANCELLED
-        yield from _notifications(rule, order, open_ones, self.now)
+    return choose
 
-    def _conditions(
-        self, order: Order
-    ) -> Iterator[tuple[NotificationRule, Sequence[Condition] | Unreadable]]:
-        """Each rule's conditions; what is unsure about one rule's keeps no other from its own."""
-        with suppress(InvalidResponse):
-            if not _is_ambiguous(order):
-                found = conditions_of(order, self.thresholds, self.now, asked=self.every)
-                for rule, asked in self.rules:
-                    yield rule, [condition for condition in found if condition.name in asked]
-                return
-        for rule, asked in self.rules:
-            try:
-                yield rule, conditions_of(order, self.thresholds, self.now, asked=asked)
-            except InvalidResponse as unsure:
-                yield rule, Unreadable(str(unsure))
+
+def _found(
+    order: Order,
+    rules: Sequence[tuple[NotificationRule, AskedConditions]],
+    every: AskedConditions,
+    look: Callable[..., Sequence[Condition]],
+) -> Iterator[tuple[NotificationRule, Sequence[Condition] | Unreadable]]:
+    """Each rule's conditions; what is unsure about one rule's keeps no other from its own."""
+    # the vendor's label means either of two, and one rule's exceptions would tell another's which
+    ambiguous = any(p.exception_status == NEEDS_ATTENTION for p in order.fulfillments)
+    with suppress(InvalidResponse):
+        if not ambiguous:
+            found = look(order, asked=every)
+            for rule, asked in rules:
+                yield rule, [condition for condition in found if condition.name in asked]
+            return
+    for rule, asked in rules:
+        try:
+            yield rule, look(order, asked=asked)
+        except InvalidResponse as unsure:
+            yield rule, Unreadable(str(unsure))
 
 
 def _has_tag(rule: NotificationRule, order: Order) -> bool:
     wanted = {tag.casefold() for tag in rule.tags}
     return not wanted or not wanted.isdisjoint(tag.casefold() for tag in order.facts.tags)
-
-
-def _is_ambiguous(order: Order) -> bool:
-    """Whether one rule's exceptions would tell another's what the vendor's label means."""
-    return any(parcel.exception_status == NEEDS_ATTENTION for parcel in order.fulfillments)
 
 
 def channels_of(rules: Sequence[NotificationRule]) -> list[HttpChannel | None]:

@@ -1,5 +1,7 @@
 """Saved blocks of a shop: under its own name, or shared by all shops."""
 
+from typing import TypeVar
+
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
@@ -9,6 +11,8 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
+
+B = TypeVar("B", bound=Block)
 
 # the name of the blocks of a single shop, and of those that several shops share
 SHARED = "tracktor"
@@ -22,7 +26,7 @@ NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
-def find_document(block: type[Block], name: str, *, validate: bool = True) -> Block | None:
+def find_document(block: type[B], name: str, *, validate: bool = True) -> B | None:
     """Load a saved block, if there is one."""
     try:
         return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
@@ -45,11 +49,10 @@ def find_document(block: type[Block], name: str, *, validate: bool = True) -> Bl
 
 def shared_ledger() -> NotificationLedger:
     """The default ledger, so that flows called from Python know what deployments sent."""
-    document = find_document(NotificationLedger, SHARED)
-    return NotificationLedger() if document is None else NotificationLedger.model_validate(document)
+    return find_document(NotificationLedger, SHARED) or NotificationLedger()
 
 
-def document_of_shop(block: type[Block], shop: str) -> Block | None:
+def document_of_shop(block: type[B], shop: str) -> B | None:
     """Load a shop's own block, or the shared one where shops may share it."""
     own = find_document(block, shop)
     if own is None and block in SHAREABLE:
@@ -64,6 +67,5 @@ def saved_templates() -> dict[str, EmailTemplate]:
             found = client.read_block_documents_by_type(EmailTemplate.get_block_type_slug())
         except ObjectNotFound:  # the kind of block was never registered
             return {}
-    names = [document.name for document in found if document.name]
-    loaded = {name: find_document(EmailTemplate, name) for name in names}
-    return {n: EmailTemplate.model_validate(template) for n, template in loaded.items() if template}
+    loaded = {d.name: find_document(EmailTemplate, d.name) for d in found if d.name}
+    return {name: template for name, template in loaded.items() if template}

@@ -12,14 +12,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it brings no types
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.files import name_of
+from prefect_tracktor.sources.files import place_of
 
 Row = Mapping[str, Any]
 
@@ -164,14 +163,12 @@ def safe_cell(text: str) -> str:
 
 
 def _not_written(error: Exception, address: str) -> str:
-    kind, is_address = type(error).__name__, "://" in address
-    place = name_of(address) if is_address else str(Path(address).expanduser().absolute())
     if isinstance(error, ImportError):
         remedy = "install the fsspec package for this kind of address, such as s3fs or gcsfs"
     elif isinstance(error, FileNotFoundError):
         remedy = "there is no such folder; create it, or correct the address"
-    elif is_address:
+    elif "://" in address:
         remedy = "check the address, the storage options, and whether you may write there"
     else:
         remedy = "check the path, whether you may write there, and whether there is space left"
-    return f"{place}: cannot be written ({kind}); {remedy}"
+    return f"{place_of(address)}: cannot be written ({type(error).__name__}); {remedy}"

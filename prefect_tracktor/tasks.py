@@ -1,8 +1,9 @@
 """A Prefect task for each of Tracktor's calls, and bulk tasks on top; each with an async twin.
 
-All take the credentials first. They are repeated only for trouble that may pass, their results
-hold customers' data and are neither persisted nor cached, and they carry the tag `tracktor`, so
-that one tag-based concurrency limit can hold for all of them.
+All take the credentials first, and raise a `TracktorError` that says what went wrong. They are
+repeated only for trouble that may pass, their results hold customers' data and are neither
+persisted nor cached, and they carry the tag `tracktor`, so that one tag-based concurrency limit can
+hold for all of them.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -17,15 +18,10 @@ from prefect.tasks import exponential_backoff
 
 from prefect_tracktor import api
 from prefect_tracktor.api import DECISIVE_FIELDS, DECISIVE_FIELDS_OF_PARCELS
-from prefect_tracktor.bulk import Batch, calls_for, send_all, send_all_from_anywhere
+from prefect_tracktor.bulk import Batch, calls_for, send_all
 from prefect_tracktor.credentials import TracktorCredentials, checked_credentials
-from prefect_tracktor.errors import (
-    APIConnectionError,
-    BatchFailed,
-    InvalidInput,
-    RateLimited,
-    ServerError,
-)
+from prefect_tracktor.errors import PASSING, BatchFailed, InvalidInput
+from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.models import (
     Fulfillment,
@@ -35,12 +31,7 @@ from prefect_tracktor.models import (
     WebhookId,
     WebhookTopic,
 )
-from prefect_tracktor.statuses.desired import (
-    DesiredRow,
-    DesiredStatus,
-    agreed,
-    desired_rows_of,
-)
+from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, agreed, desired_rows_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,17 +48,13 @@ Updates = (
 # be a coroutine; `state.data` is the error in both kinds.
 def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Whether waiting may help."""
-    return _is_passing(state.data)
-
-
-def _is_passing(error: Any) -> bool:
-    return isinstance(error, RateLimited | ServerError | APIConnectionError)
+    return isinstance(state.data, PASSING)
 
 
 def _was_not_received(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     """Whether waiting may help, and nothing can be done twice."""
     error: Any = state.data
-    return _is_passing(error) and not error.may_have_arrived
+    return isinstance(error, PASSING) and not error.may_have_arrived
 
 
 @cache  # both twins have the same
@@ -105,6 +92,33 @@ def _tracktor_task(
     )
 
 
+def _send(credentials: TracktorCredentials, api_call: ApiCall[T]) -> T:
+    with checked_credentials(credentials).get_client() as client:
+        return client.send(api_call)
+
+
+async def _asend(credentials: TracktorCredentials, api_call: ApiCall[T]) -> T:
+    async with checked_credentials(credentials).get_async_client() as client:
+        return await client.send(api_call)
+
+
+def _send_all(credentials: TracktorCredentials, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
+    return blocking.run(_asend_all(credentials, calls))
+
+
+async def _asend_all(credentials: TracktorCredentials, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
+    async with checked_credentials(credentials).get_async_client() as client:
+        batch = await send_all(client, calls)
+    if batch.failed_as_a_whole:
+        # a task that returned it would look like a success
+        raise BatchFailed(
+            f"none of {len(batch.failed):,} could be served. The first failed as:"
+            f" {batch.failed[0].reason}",
+            batch=batch,
+        )
+    return batch
+
+
 @_tracktor_task("Get fulfillment", "get-fulfillment-{fulfillment_id}")
 def get_fulfillment(credentials: TracktorCredentials, fulfillment_id: int) -> Fulfillment:
     """Retrieve the tracking status of a fulfillment.
@@ -113,66 +127,37 @@ def get_fulfillment(credentials: TracktorCredentials, fulfillment_id: int) -> Fu
         credentials: The account.
         fulfillment_id: The Shopify id of the fulfillment.
 
-    Returns:
-        The fulfillment.
-
     Raises:
         NotFound: Tracktor does not know the id.
-        TracktorError: Anything else that went wrong.
 
     Example:
         >>> get_fulfillment(credentials, fulfillment_id).order_name
         '#1001'
     """
-    with checked_credentials(credentials).get_client() as client:
-        return client.get_fulfillment(fulfillment_id)
+    return _send(credentials, api.get_fulfillment(fulfillment_id))
 
 
 @_tracktor_task("Get fulfillment", "get-fulfillment-{fulfillment_id}")
 async def aget_fulfillment(credentials: TracktorCredentials, fulfillment_id: int) -> Fulfillment:
-    """`get_fulfillment` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(aget_fulfillment(credentials, fulfillment_id)).order_name
-        '#1001'
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        return await client.get_fulfillment(fulfillment_id)
+    """`get_fulfillment` for async code: the same arguments, result and errors."""
+    return await _asend(credentials, api.get_fulfillment(fulfillment_id))
 
 
 @_tracktor_task("Get status options", "get-status-options")
 def get_status_options(credentials: TracktorCredentials) -> list[StatusOption]:
     """List the shop's tracking statuses, built in and its own.
 
-    Args:
-        credentials: The account.
-
-    Returns:
-        The statuses that an order can be set to.
-
-    Raises:
-        TracktorError: Anything else that went wrong.
-
     Example:
         >>> get_status_options(credentials)[0].label
         'Order ready'
     """
-    with checked_credentials(credentials).get_client() as client:
-        return client.get_status_options()
+    return _send(credentials, api.get_status_options())
 
 
 @_tracktor_task("Get status options", "get-status-options")
 async def aget_status_options(credentials: TracktorCredentials) -> list[StatusOption]:
-    """`get_status_options` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(aget_status_options(credentials))[0].label
-        'Order ready'
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        return await client.get_status_options()
+    """`get_status_options` for async code: the same arguments, result and errors."""
+    return await _asend(credentials, api.get_status_options())
 
 
 @_tracktor_task("Get order", "get-order-{order_id}")
@@ -183,32 +168,20 @@ def get_order(credentials: TracktorCredentials, order_id: int) -> Order:
         credentials: The account.
         order_id: The Shopify id of the order.
 
-    Returns:
-        The order.
-
     Raises:
         NotFound: Tracktor does not know the id.
-        TracktorError: Anything else that went wrong.
 
     Example:
         >>> get_order(credentials, order_ids[0]).order_name
         '#1001'
     """
-    with checked_credentials(credentials).get_client() as client:
-        return client.get_order(order_id)
+    return _send(credentials, api.get_order(order_id))
 
 
 @_tracktor_task("Get order", "get-order-{order_id}")
 async def aget_order(credentials: TracktorCredentials, order_id: int) -> Order:
-    """`get_order` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(aget_order(credentials, order_ids[0])).order_name
-        '#1001'
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        return await client.get_order(order_id)
+    """`get_order` for async code: the same arguments, result and errors."""
+    return await _asend(credentials, api.get_order(order_id))
 
 
 @_tracktor_task("Update order", "update-order-{order_id}")
@@ -236,19 +209,13 @@ def update_order(
     Raises:
         NotFound: Tracktor does not know the id.
         UnprocessableValue: Tracktor refuses a value.
-        TracktorError: Anything else that went wrong.
 
     Example:
         >>> update_order(credentials, order_ids[0], status="Delivered").order_name
         '#1001'
     """
-    with checked_credentials(credentials).get_client() as client:
-        return client.update_order(
-            order_id,
-            status=status,
-            automatic_carrier_updates=automatic_carrier_updates,
-            force=force,
-        )
+    flags = {"automatic_carrier_updates": automatic_carrier_updates, "force": force}
+    return _send(credentials, api.update_order(order_id, status=status, **flags))
 
 
 @_tracktor_task("Update order", "update-order-{order_id}")
@@ -260,62 +227,31 @@ async def aupdate_order(
     automatic_carrier_updates: bool | None = None,
     force: bool | None = None,
 ) -> Order:
-    """`update_order` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(aupdate_order(credentials, order_ids[0], status="Delivered")).order_name
-        '#1001'
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        return await client.update_order(
-            order_id,
-            status=status,
-            automatic_carrier_updates=automatic_carrier_updates,
-            force=force,
-        )
+    """`update_order` for async code: the same arguments, result and errors."""
+    flags = {"automatic_carrier_updates": automatic_carrier_updates, "force": force}
+    return await _asend(credentials, api.update_order(order_id, status=status, **flags))
 
 
 @_tracktor_task("List webhooks", "list-webhooks")
 def list_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
     """List the account's webhooks.
 
-    Args:
-        credentials: The account.
-
-    Returns:
-        The webhooks.
-
-    Raises:
-        TracktorError: Anything else that went wrong.
-
     Example:
         >>> list_webhooks(credentials)
         []
     """
-    with checked_credentials(credentials).get_client() as client:
-        return client.list_webhooks()
+    return _send(credentials, api.list_webhooks())
 
 
 @_tracktor_task("List webhooks", "list-webhooks")
 async def alist_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
-    """`list_webhooks` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(alist_webhooks(credentials))
-        []
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        return await client.list_webhooks()
+    """`list_webhooks` for async code: the same arguments, result and errors."""
+    return await _asend(credentials, api.list_webhooks())
 
 
 @_tracktor_task("Create webhook", "create-webhook-{topic}", retry_on=_was_not_received)
 def create_webhook(
-    credentials: TracktorCredentials,
-    *,
-    topic: WebhookTopic | str,
-    address: str,
+    credentials: TracktorCredentials, *, topic: WebhookTopic | str, address: str
 ) -> Webhook:
     """Create a webhook. Repeated only where Tracktor surely did not act on it.
 
@@ -329,7 +265,6 @@ def create_webhook(
 
     Raises:
         UnprocessableValue: Tracktor refuses a value.
-        TracktorError: Anything else that went wrong.
 
     Example:
         >>> create_webhook(
@@ -337,28 +272,15 @@ def create_webhook(
         ... ).topic.name
         'ORDER_DELIVERED'
     """
-    with checked_credentials(credentials).get_client() as client:
-        return client.create_webhook(topic=topic, address=address)
+    return _send(credentials, api.create_webhook(topic=topic, address=address))
 
 
 @_tracktor_task("Create webhook", "create-webhook-{topic}", retry_on=_was_not_received)
 async def acreate_webhook(
-    credentials: TracktorCredentials,
-    *,
-    topic: WebhookTopic | str,
-    address: str,
+    credentials: TracktorCredentials, *, topic: WebhookTopic | str, address: str
 ) -> Webhook:
-    """`create_webhook` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(acreate_webhook(
-        ...     credentials, topic="order/delivered", address="https://shop.example/hook"
-        ... )).topic.name
-        'ORDER_DELIVERED'
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        return await client.create_webhook(topic=topic, address=address)
+    """`create_webhook` for async code: the same arguments, result and errors."""
+    return await _asend(credentials, api.create_webhook(topic=topic, address=address))
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
@@ -371,25 +293,17 @@ def delete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> N
 
     Raises:
         NotFound: Tracktor does not know the id.
-        TracktorError: Anything else that went wrong.
 
     Example:
         >>> delete_webhook(credentials, webhook_id)
     """
-    with checked_credentials(credentials).get_client() as client:
-        client.delete_webhook(webhook_id)
+    return _send(credentials, api.delete_webhook(webhook_id))
 
 
 @_tracktor_task("Delete webhook", "delete-webhook-{webhook_id}")
 async def adelete_webhook(credentials: TracktorCredentials, webhook_id: WebhookId) -> None:
-    """`delete_webhook` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(adelete_webhook(credentials, webhook_id))
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        await client.delete_webhook(webhook_id)
+    """`delete_webhook` for async code: the same arguments, result and errors."""
+    return await _asend(credentials, api.delete_webhook(webhook_id))
 
 
 @_tracktor_task("Get orders", _named_by("order_ids", "get-orders"))
@@ -425,7 +339,7 @@ def get_orders(
         (['#1001', '#1002', '#1003'], True)
     """
     calls = calls_for(partial(api.get_order, needs=needs), order_ids)
-    return _unless_all_failed(_send_all(credentials, calls))
+    return _send_all(credentials, calls)
 
 
 @_tracktor_task("Get orders", _named_by("order_ids", "get-orders"))
@@ -435,16 +349,9 @@ async def aget_orders(
     *,
     needs: Collection[str] = DECISIVE_FIELDS,
 ) -> Batch[Order]:
-    """`get_orders` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> len(asyncio.run(aget_orders(credentials, order_ids[:3])).found)
-        3
-    """
+    """`get_orders` for async code: the same arguments, result and errors."""
     calls = calls_for(partial(api.get_order, needs=needs), order_ids)
-    async with checked_credentials(credentials).get_async_client() as client:
-        return _unless_all_failed(await send_all(client, calls))
+    return await _asend_all(credentials, calls)
 
 
 @_tracktor_task("Get fulfillments", _named_by("fulfillment_ids", "get-fulfillments"))
@@ -454,10 +361,7 @@ def get_fulfillments(
     *,
     needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
-    """Read many fulfillments in one task run, as many at once as the credentials' limits allow.
-
-    One bad id never ends the rest. For more than some thousand ids, map it over chunks; memory is
-    about 16 kB a fulfillment that was found.
+    """Read many fulfillments in one task run, as `get_orders` reads orders.
 
     Args:
         credentials: The account.
@@ -465,22 +369,13 @@ def get_fulfillments(
         needs: The fields without which a fulfillment counts as one that could not be read, if they
             are there and cannot be read; by default those that say where the parcel is.
 
-    Returns:
-        What was found (in the order of the input), what Tracktor does not know, and what could not
-        be read, with the reason.
-
-    Raises:
-        InvalidInput: An id is none; nothing was sent.
-        AuthenticationError: Tracktor refuses the credentials.
-        BatchFailed: Not one could be served; its `batch` says what became of each.
-
     Example:
         >>> batch = get_fulfillments(credentials, [fulfillment_id])
         >>> [parcel.order_name for parcel in batch.found], batch.complete
         (['#1001'], True)
     """
     calls = calls_for(partial(api.get_fulfillment, needs=needs), fulfillment_ids)
-    return _unless_all_failed(_send_all(credentials, calls))
+    return _send_all(credentials, calls)
 
 
 @_tracktor_task("Get fulfillments", _named_by("fulfillment_ids", "get-fulfillments"))
@@ -490,16 +385,9 @@ async def aget_fulfillments(
     *,
     needs: Collection[str] = DECISIVE_FIELDS_OF_PARCELS,
 ) -> Batch[Fulfillment]:
-    """`get_fulfillments` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> len(asyncio.run(aget_fulfillments(credentials, [fulfillment_id])).found)
-        1
-    """
+    """`get_fulfillments` for async code: the same arguments, result and errors."""
     calls = calls_for(partial(api.get_fulfillment, needs=needs), fulfillment_ids)
-    async with checked_credentials(credentials).get_async_client() as client:
-        return _unless_all_failed(await send_all(client, calls))
+    return await _asend_all(credentials, calls)
 
 
 @_tracktor_task("Update orders", _named_by("updates", "update-orders"))
@@ -532,25 +420,16 @@ def update_orders(
         (1, True)
     """
     calls = _writes(updates, force=force)
-    return _unless_all_failed(_send_all(credentials, calls))
+    return _send_all(credentials, calls)
 
 
 @_tracktor_task("Update orders", _named_by("updates", "update-orders"))
 async def aupdate_orders(
     credentials: TracktorCredentials, updates: Updates, *, force: bool = True
 ) -> Batch[Order]:
-    """`update_orders` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> from prefect_tracktor import DesiredStatus
-        >>> updates = [DesiredStatus(order_ids[0], "Sewing")]
-        >>> asyncio.run(aupdate_orders(credentials, updates)).complete
-        True
-    """
+    """`update_orders` for async code: the same arguments, result and errors."""
     calls = _writes(updates, force=force)
-    async with checked_credentials(credentials).get_async_client() as client:
-        return _unless_all_failed(await send_all(client, calls))
+    return await _asend_all(credentials, calls)
 
 
 def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
@@ -560,21 +439,6 @@ def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
     except BatchFailed as failed:
         batch: Batch[T] = failed.batch
         return batch
-
-
-def _send_all(credentials: TracktorCredentials, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
-    return send_all_from_anywhere(checked_credentials(credentials).get_async_client, calls)
-
-
-def _unless_all_failed(batch: Batch[R]) -> Batch[R]:
-    if batch.failed_as_a_whole:
-        # a task that returned it would look like a success
-        raise BatchFailed(
-            f"none of {len(batch.failed):,} could be served. The first failed as:"
-            f" {batch.failed[0].reason}",
-            batch=batch,
-        )
-    return batch
 
 
 def _writes(updates: Updates, *, force: bool) -> dict[int, ApiCall[Order]]:
@@ -597,10 +461,7 @@ def _write(row: DesiredRow, *, force: bool) -> ApiCall[Order]:
 
 @_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)
 def call(
-    credentials: TracktorCredentials,
-    method: str,
-    path: str,
-    json: Mapping[str, Any] | None = None,
+    credentials: TracktorCredentials, method: str, path: str, json: Mapping[str, Any] | None = None
 ) -> Any:
     """Make a call that this pack does not know yet, under the same guards as the others.
 
@@ -615,29 +476,17 @@ def call(
 
     Raises:
         InvalidInput: The method or the path is not of that form; nothing was sent.
-        TracktorError: Anything else that went wrong.
 
     Example:
         >>> call(credentials, "GET", "webhooks.json")
         {'webhooks': []}
     """
-    with checked_credentials(credentials).get_client() as client:
-        return client.call(method, path, json)
+    return _send(credentials, api.any_call(method, path, json))
 
 
 @_tracktor_task("Call Tracktor", "{method}-{path}", retry_on=_was_not_received)
 async def acall(
-    credentials: TracktorCredentials,
-    method: str,
-    path: str,
-    json: Mapping[str, Any] | None = None,
+    credentials: TracktorCredentials, method: str, path: str, json: Mapping[str, Any] | None = None
 ) -> Any:
-    """`call` for async code: the same arguments, result and errors.
-
-    Example:
-        >>> import asyncio
-        >>> asyncio.run(acall(credentials, "GET", "webhooks.json"))
-        {'webhooks': []}
-    """
-    async with checked_credentials(credentials).get_async_client() as client:
-        return await client.call(method, path, json)
+    """`call` for async code: the same arguments, result and errors."""
+    return await _asend(credentials, api.any_call(method, path, json))

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from prefect_tracktor.block import in_order
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import Fulfillment, Order, status_key
 from prefect_tracktor.times import parse_zone
 
@@ -39,20 +39,21 @@ def _zone_name(name: str) -> str:
 _Key = Annotated[str, AfterValidator(str.strip)]
 _Days = Annotated[float, Field(gt=0, le=_MOST_DAYS, allow_inf_nan=False)]
 _OtherDays = Annotated[float, Field(ge=0, le=_MOST_DAYS, allow_inf_nan=False)]
-_NO_CHANGE = "As above; 0 for no change."
 
 
 class ThresholdOverride(BaseModel):
     """Other thresholds for a carrier, a country, a shipping method, or a combination of these.
 
     Attributes:
-        carrier: The carrier's name or key, such as `dhl`; empty for all.
-        country: The two-letter code of the country that the order is sent to; empty for all.
-        shipping_method: The name of the shipping method; empty for all.
-        stalled_days: As in `Thresholds`; 0 for no change.
-        in_transit_too_long_days: Likewise.
-        label_only_days: Likewise.
-        not_shipped_days: Likewise.
+        carrier: The carrier's name or key, such as dhl; empty for all.
+        country: The two-letter code of the country that the order is sent to; empty for all. The
+            source must know the country: Shopify, or an export of it.
+        shipping_method: The name of the shipping method in the shop; empty for all. The source must
+            know it: Shopify, or an export of it.
+        stalled_days: As above; 0 for no change.
+        in_transit_too_long_days: As above; 0 for no change.
+        label_only_days: As above; 0 for no change.
+        not_shipped_days: As above; 0 for no change.
 
     Raises:
         pydantic.ValidationError: It is for nothing or changes nothing, or a value is invalid.
@@ -62,37 +63,15 @@ class ThresholdOverride(BaseModel):
         'US'
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", title="Override", json_schema_extra=in_order
-    )
+    model_config = FORM | ConfigDict(title="Override")
 
-    carrier: _Key = Field(
-        default="",
-        title="Carrier",
-        description="The carrier's name or key, such as dhl; empty for all.",
-    )
-    country: Annotated[str, AfterValidator(_two_letters)] = Field(
-        default="",
-        title="Country",
-        description="The two-letter code of the country that the order is sent to; empty for all."
-        " The source must know the country: Shopify, or an export of it.",
-    )
-    shipping_method: _Key = Field(
-        default="",
-        title="Shipping method",
-        description="The name of the shipping method in the shop; empty for all. The source must"
-        " know it: Shopify, or an export of it.",
-    )
-    stalled_days: _OtherDays = Field(default=0, title="Stalled (days)", description=_NO_CHANGE)
-    in_transit_too_long_days: _OtherDays = Field(
-        default=0, title="In transit too long (days)", description=_NO_CHANGE
-    )
-    label_only_days: _OtherDays = Field(
-        default=0, title="Label only (days)", description=_NO_CHANGE
-    )
-    not_shipped_days: _OtherDays = Field(
-        default=0, title="Not shipped (days)", description=_NO_CHANGE
-    )
+    carrier: _Key = ""
+    country: Annotated[str, AfterValidator(_two_letters)] = ""
+    shipping_method: _Key = ""
+    stalled_days: _OtherDays = 0
+    in_transit_too_long_days: _OtherDays = 0
+    label_only_days: _OtherDays = 0
+    not_shipped_days: _OtherDays = 0
 
     @model_validator(mode="after")
     def _is_for_something(self) -> Self:
@@ -137,17 +116,20 @@ class Thresholds(BaseModel):
 
     Fractions are allowed: 2.5 days are 60 hours.
 
+    Of the overrides, the first one that applies and gives the number wins. Where it is not known
+    whether one applies, the longer time counts.
+
     Attributes:
         stalled_days: Days without news from the carrier, after the parcel moved.
         in_transit_too_long_days: Days since the carrier's first news, and not delivered.
         label_only_days: Days since the label was made, and no news from the carrier.
-        not_shipped_days: Days since the order was placed, and nothing was shipped.
-        business_days: Whether Saturdays, Sundays and `holidays` do not count.
-        holidays: Further days that do not count.
-        time_zone: The time zone in which these days begin and end.
+        not_shipped_days: Days since the order was placed, and nothing was shipped. The source must
+            include unfulfilled orders.
+        business_days: Leave out Saturdays, Sundays and the holidays below.
+        holidays: Dates that are not business days.
+        time_zone: The time zone in which business days begin and end, such as Europe/Berlin.
         overrides: Other thresholds for some carriers, countries or shipping methods. The first one
-            that applies and gives the number wins. Where it is not known whether one applies, the
-            longer time counts.
+            that applies and gives the number wins.
 
     Raises:
         pydantic.ValidationError: A value is invalid, or there are holidays without business days.
@@ -159,53 +141,16 @@ class Thresholds(BaseModel):
         '2026-12-28T15:00:00+00:00'
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", title="Thresholds", json_schema_extra=in_order
-    )
+    model_config = FORM
 
-    stalled_days: _Days = Field(
-        default=7,
-        title="Stalled (days)",
-        description="Days without news from the carrier, after the parcel moved.",
-    )
-    in_transit_too_long_days: _Days = Field(
-        default=20,
-        title="In transit too long (days)",
-        description="Days since the carrier's first news, and not delivered.",
-    )
-    label_only_days: _Days = Field(
-        default=3,
-        title="Label only (days)",
-        description="Days since the label was made, and no news from the carrier.",
-    )
-    not_shipped_days: _Days = Field(
-        default=7,
-        title="Not shipped (days)",
-        description="Days since the order was placed, and nothing was shipped. The source must"
-        " include unfulfilled orders.",
-    )
-    business_days: bool = Field(
-        default=False,
-        title="Business days",
-        description="Leave out Saturdays, Sundays and the holidays below.",
-    )
-    holidays: frozenset[date] = Field(
-        default=frozenset(),
-        title="Holidays",
-        description="Dates that are not business days.",
-        examples=[["2026-12-25", "2027-01-01"]],
-    )
-    time_zone: Annotated[str, AfterValidator(_zone_name)] = Field(
-        default="UTC",
-        title="Time zone",
-        description="The time zone in which business days begin and end, such as Europe/Berlin.",
-    )
-    overrides: tuple[ThresholdOverride, ...] = Field(
-        default=(),
-        title="Overrides",
-        description="Other thresholds for some carriers, countries or shipping methods. The first"
-        " one that applies and gives the number wins.",
-    )
+    stalled_days: _Days = 7
+    in_transit_too_long_days: _Days = 20
+    label_only_days: _Days = 3
+    not_shipped_days: _Days = 7
+    business_days: bool = Field(default=False, title="Business days")
+    holidays: frozenset[date] = Field(default=frozenset(), examples=[["2026-12-25", "2027-01-01"]])
+    time_zone: Annotated[str, AfterValidator(_zone_name)] = "UTC"
+    overrides: tuple[ThresholdOverride, ...] = ()
 
     @model_validator(mode="after")
     def _holidays_count(self) -> Self:
@@ -230,13 +175,11 @@ class Thresholds(BaseModel):
     def later(self, start: datetime, *, days: float) -> datetime:
         """The time that is so many days after another, or so many business days.
 
+        Only the hours of business days count: one day after Saturday noon is the end of Monday.
+
         Args:
             start: The time; it must be aware.
-            days: How many days. Only the hours of business days count: one day after Saturday noon
-                is the end of Monday.
-
-        Returns:
-            The time.
+            days: How many days.
         """
         if not self.business_days:
             return start + timedelta(days=days)

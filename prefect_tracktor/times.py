@@ -7,7 +7,7 @@ The forms are those of databases and languages that web apps are made with [infe
 import math
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from itertools import product
@@ -131,10 +131,8 @@ def _time_of_text(text: str) -> datetime | None:
     if text.startswith(_NEVER):
         return None
     if text[4:5] == "-":
-        try:
+        with suppress(ValueError):
             return _aware(datetime.fromisoformat(text))
-        except ValueError:
-            pass
     if of_dotnet := re.fullmatch(r"/Date\((-?\d{1,17})(?:[+-]\d{4})?\)/", text):
         return _time_of_number(int(of_dotnet[1]))
     if re.fullmatch(r"\d{9,19}(\.\d{1,9})?", text) and len(text) != len("20261102100000"):
@@ -156,10 +154,8 @@ def _normal(text: str) -> str:
 
 
 def _time_of_clock(text: str) -> datetime:
-    try:
+    with suppress(ValueError):
         return _aware(datetime.fromisoformat(text))
-    except ValueError:
-        pass
     written = _ZONE.fullmatch(text)
     if written and not re.fullmatch(r"[AaPp][Mm]", written["word"] or ""):
         try:
@@ -180,20 +176,15 @@ def _zone(written: re.Match[str]) -> tzinfo:
 
 def _local(text: str) -> datetime:
     """A time as a clock shows it; a date that means two days is none."""
-    try:
+    with suppress(ValueError):
         return datetime.fromisoformat(text)
-    except ValueError:
-        found = {time for form in _FORMATS for time in _parsed(text, form)}
+    found = set()
+    for form in _FORMATS:
+        with suppress(ValueError):
+            found.add(datetime.strptime(text, form))  # noqa: DTZ007 - its zone is added later
     if len(found) != 1:
         raise ValueError("not a time")
     return found.pop()
-
-
-def _parsed(text: str, form: str) -> Iterator[datetime]:
-    try:
-        yield datetime.strptime(text, form)  # noqa: DTZ007 - its zone is added later
-    except ValueError:
-        return
 
 
 def _aware(time: datetime) -> datetime:

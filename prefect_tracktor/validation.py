@@ -14,7 +14,8 @@ _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _EXACT_FLOATS_BELOW = 2**53
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine."""
     return host in {"localhost", "::1"} or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
@@ -56,7 +57,7 @@ def checked_address(value: str, *, field: str) -> str:
         raise InvalidInput(f"{remedy}; this one is malformed")
     if parts.username is not None or parts.fragment:
         raise InvalidInput(f"{remedy}, without user name and fragment")
-    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
         return value
     raise InvalidInput(f"{remedy}; plain http is allowed to localhost only")
 

@@ -1,4 +1,4 @@
-"""Shows the `Example:` of a docstring as code, as griffe itself does with `Examples:` only."""
+"""Griffe extension: render `Example:` in docstrings as `Examples:`, as griffe expects."""
 
 import re
 from typing import Any
@@ -9,14 +9,9 @@ _SINGULAR = re.compile(r"^( *)Example:$", re.MULTILINE)
 
 
 class Examples(griffe.Extension):
-    """Tells griffe of each example."""
+    """Read `Example:` as `Examples:`."""
 
-    def on_object(self, *, obj: griffe.Object, **_of_griffe: Any) -> None:
-        """Read `Example:` as `Examples:`; griffe calls this for each object.
-
-        Args:
-            obj: The object.
-            **_of_griffe: What else griffe tells of it.
-        """
+    def on_object(self, *, obj: griffe.Object, **_others: Any) -> None:
+        """Change the docstring of one object."""
         if obj.docstring is not None:
             obj.docstring.value = _SINGULAR.sub(r"\1Examples:", obj.docstring.value)

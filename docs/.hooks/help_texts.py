@@ -1,4 +1,4 @@
-"""Put a help text where a page says `<!-- output of: prefect-tracktor blocks --help -->`."""
+"""MkDocs hook: replace `<!-- output of: prefect-tracktor blocks --help -->` with the help text."""
 
 import os
 import re
@@ -10,16 +10,8 @@ _MARK = re.compile(r"^<!-- output of: prefect-tracktor ((?:\w+ )*--help) -->$", 
 _WIDTH = "90"
 
 
-def on_page_markdown(markdown: str, **_of_mkdocs: object) -> str:
-    """Fill the marks of a page; MkDocs calls this for each.
-
-    Args:
-        markdown: The page as it was written.
-        **_of_mkdocs: What else MkDocs tells of it.
-
-    Returns:
-        The page with the help texts in it.
-    """
+def on_page_markdown(markdown: str, **_others: object) -> str:
+    """Fill in the help texts of one page."""
     return _MARK.sub(lambda mark: f"```text\n{_printed(mark[1])}```", markdown)
 
 

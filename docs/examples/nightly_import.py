@@ -4,7 +4,7 @@ from prefect import flow
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import arun_deployment, run_deployment
 
-DEPLOYMENT = "E-mail expired exceptions/daily"
+DEPLOYMENT = "Email expired exceptions/email-expired-exceptions"
 
 
 @flow(name="Nightly import")

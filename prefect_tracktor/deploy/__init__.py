@@ -11,12 +11,11 @@ from prefect_tracktor.deploy.builders import (
     saved,
 )
 from prefect_tracktor.deploy.shop import Shop, shop_of_the_environment
-from prefect_tracktor.errors import NotSetUp, Unusable
+from prefect_tracktor.errors import NotSetUp
 
 __all__ = [
     "NotSetUp",
     "Shop",
-    "Unusable",
     "daily",
     "deployment_of",
     "every",

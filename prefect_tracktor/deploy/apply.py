@@ -5,10 +5,10 @@ would run again, a disabled automation would be enabled.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from prefect import Flow
@@ -25,7 +25,6 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from prefect_tracktor.deploy.builders import AS_IN_FLOWS, SCHEDULE
-from prefect_tracktor.deploy.prefect_api import all_of
 from prefect_tracktor.deploy.work_pools import Place
 from prefect_tracktor.saved_blocks import SHARED
 
@@ -35,6 +34,8 @@ STOPPED = "not-served"
 # the entrypoints of ready-made flows; another one with our tag is the user's own
 _READY_MADE = "prefect_tracktor.flows."
 
+_PAGE = 200
+
 _WORDS = {
     "parameter_openapi_schema": "form",
     "enforce_parameter_schema": "form",
@@ -43,6 +44,7 @@ _WORDS = {
 }
 
 Change = Callable[[], object]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +56,14 @@ class Registration:
     existing: DeploymentResponse | None
     changes: Mapping[str, Change] = field(repr=False)
 
-    @property
-    def outcome(self) -> str:
-        """Whether it is created, updated or unchanged."""
-        if self.existing is None:
-            return "created"
-        return "updated" if self.changes else "unchanged"
+    def __str__(self) -> str:
+        """What becomes of it, what changes, and what stays as people set it in Prefect's UI."""
+        updated = "updated" if self.changes else "unchanged"
+        outcome = "created" if self.existing is None else updated
+        remarks = ", ".join(self._remarks())
+        return f"{outcome:10} {self.deployment.full_name}" + (f" ({remarks})" if remarks else "")
 
-    @property
-    def remarks(self) -> Iterator[str]:
-        """What changes, and what stays as people set it in Prefect's UI."""
+    def _remarks(self) -> Iterator[str]:
         yield from self.changes
         if self.deployment.parameters.get("dry_run"):
             yield "dry_run is on"
@@ -115,6 +115,14 @@ def left_over(
         name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
         if name not in desired and not {*but_of} & {*deployment.tags}:
             yield name
+
+
+def all_of(read: Callable[..., Sequence[T]], **filters: Any) -> Iterator[T]:
+    """Read a list of Prefect's API page by page; `read` takes `limit` and `offset`."""
+    offset = 0
+    while page := read(**filters, limit=_PAGE, offset=offset):
+        yield from page
+        offset += len(page)
 
 
 def _field_changes(
@@ -217,10 +225,13 @@ def _schedule_of(existing: DeploymentResponse) -> DeploymentSchedule | None:
 def _trigger_changes(
     client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
 ) -> Iterator[tuple[str, Change]]:
-    desired = {core.name: core for core in _automations(deployment, existing.id)}
+    for trigger in deployment.triggers:
+        trigger.set_deployment_id(existing.id)
+    desired = {core.name: core for core in (t.as_automation() for t in deployment.triggers)}
+    resource = f"prefect.deployment.{existing.id}"
     held = {
         automation.name: automation
-        for automation in client.read_resource_related_automations(_resource(existing.id))
+        for automation in client.read_resource_related_automations(resource)
         if automation.description == AS_IN_FLOWS or automation.name in desired
     }
     for name in held.keys() - desired.keys():
@@ -252,16 +263,6 @@ def _runs(automation: AutomationCore) -> list[RunDeployment]:
 def _kept_dry_run(held: Mapping[str, Any]) -> dict[str, Any]:
     """A dry run that was set in the UI stays, unless the file in `flows/` says otherwise."""
     return {"dry_run": True} if held.get("dry_run") else {}
-
-
-def _automations(deployment: RunnerDeployment, deployment_id: UUID) -> Iterator[AutomationCore]:
-    for trigger in deployment.triggers:
-        trigger.set_deployment_id(deployment_id)
-        yield trigger.as_automation()
-
-
-def _resource(deployment_id: UUID) -> str:
-    return f"prefect.deployment.{deployment_id}"
 
 
 def _essence(automation: AutomationCore) -> dict[str, Any]:

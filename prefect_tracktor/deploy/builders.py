@@ -1,6 +1,6 @@
 """Builders of deployments: saved blocks, schedules, limits, descriptions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -22,9 +22,9 @@ from prefect_tracktor import (
     __version__,
 )
 from prefect_tracktor.deploy.shop import Shop
-from prefect_tracktor.errors import NotSetUp, Unusable
+from prefect_tracktor.errors import NotSetUp
 from prefect_tracktor.models import status_key
-from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
+from prefect_tracktor.saved_blocks import SHARED, document_of_shop
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Setting = TypeVar("Setting")
@@ -36,66 +36,59 @@ AS_IN_FLOWS = "From the deployment's file in flows/: what it reacts to is edited
 # a fixed start of all intervals: deploying again does not put off the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 
+_DESCRIPTION = """\
+{what}
+
+**Where to look**: the tab *Artifacts* of a run: a table with each order concerned, a summary.
+
+**Dry run or live**: {switch}
+
+**Stop**: turn off {starts} to start no more runs; {brake} to make runs that are due or \
+waiting harmless; cancel a run to stop it at work. What is not done stays due.
+"""
 _MODE = (
-    "Dry run, rehearsal or live: *Mode* of the block `tracktor-mailer/{name}`, read when a run"
-    " starts. Open *Blocks* to see or change it."
+    "*Mode* of the block `tracktor-mailer/{name}`, read when a run starts.",
+    "set that *Mode* to dry run",
 )
 _READ_ONLY = (
-    "Whether runs may change anything: *Read only* of the block `tracktor-credentials/{name}`, read"
-    " when a run starts. Open *Blocks* to see or change it."
+    "*Read only* of the block `tracktor-credentials/{name}`, read when a run starts.",
+    "turn on that *Read only*",
 )
 
 
 def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
     """Load the shop's block, or the shared one; a deployment stores it by reference.
 
-    Args:
-        block: The block's class.
-        shop: The shop.
-
-    Returns:
-        The saved block.
-
     Raises:
-        Unusable: The block does not exist, or has an invalid value.
+        InvalidInput: The block does not exist, or has an invalid value.
     """
-    found = _found(document_of_shop, block, shop)
+    found = document_of_shop(block, shop.name)
     if found is None:
         slug = f"{block.get_block_type_slug()}/{shop.name}"
-        raise Unusable(f"there is no block {slug}. Run {_command(shop)} first")
-    return block.model_validate(found)
+        raise InvalidInput(f"there is no block {slug}. Run {_command(shop)} first")
+    return found
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
-    """Load the first block that the shop has.
+    """Load the first of some blocks that the shop has.
 
     Args:
         shop: The shop.
         blocks: The blocks' classes.
         hint: The variables from which `prefect-tracktor blocks` makes them.
 
-    Returns:
-        The saved block.
-
     Raises:
         NotSetUp: The shop has none of them.
-        Unusable: One has an invalid value.
+        InvalidInput: One has an invalid value.
     """
     for block in blocks:
-        if found := _found(find_document, block, shop):
+        if found := document_of_shop(block, shop.name):
             return found
     raise NotSetUp(f"set {hint} and run {_command(shop)}")
 
 
 def required(setting: Setting, hint: str) -> Setting:
-    """Leave the deployment out if a setting is empty.
-
-    Args:
-        setting: The setting.
-        hint: How to set it.
-
-    Returns:
-        The setting.
+    """Return a setting, or leave the deployment out if it is empty; `hint` says how to set it.
 
     Raises:
         NotSetUp: It is empty.
@@ -110,13 +103,7 @@ def required(setting: Setting, hint: str) -> Setting:
 
 
 def notified_statuses(shop: Shop) -> list[str]:
-    """The statuses to email the shop's customers about.
-
-    Args:
-        shop: The shop.
-
-    Returns:
-        The statuses, as keys.
+    """The keys of the statuses to email the shop's customers about.
 
     Raises:
         NotSetUp: There is none.
@@ -134,20 +121,19 @@ def for_scanning(
 ) -> dict[str, Any]:
     """The parameters of flows that scan the shop's orders.
 
+    They are the credentials, the orders (from Shopify if the shop has that block, else from its
+    file) and the reading options.
+
     Args:
         shop: The shop.
         delivered: Whether the flow needs delivered orders.
         unfulfilled: Whether the flow needs orders that are not shipped yet.
 
-    Returns:
-        The credentials, the orders (from Shopify if the shop has that block, else from its file)
-        and the reading options.
-
     Raises:
         NotSetUp: The block for Shopify leaves out orders that the flow needs.
-        Unusable: A block is missing.
+        InvalidInput: A block is missing.
     """
-    orders = _found(find_document, ShopifyOrders, shop) or saved(OrderFile, shop)
+    orders = document_of_shop(ShopifyOrders, shop.name) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
         raise NotSetUp(
             _left_out_by_shopify("Include delivered orders", "SHOPIFY_INCLUDE_DELIVERED=1", shop)
@@ -162,14 +148,7 @@ def for_scanning(
 
 
 def daily(cron: str, shop: Shop) -> Schedule:
-    """A schedule in the shop's time zone.
-
-    Args:
-        cron: Minute, hour, day of the month, month, day of the week.
-        shop: The shop.
-
-    Returns:
-        The schedule.
+    """A cron schedule in the shop's time zone.
 
     Example:
         >>> daily("0 7 * * *", Shop(timezone="Europe/Berlin")).timezone
@@ -180,12 +159,6 @@ def daily(cron: str, shop: Shop) -> Schedule:
 
 def every(interval: timedelta) -> Schedule:
     """A schedule at equal intervals, counted from midnight UTC.
-
-    Args:
-        interval: Such as six hours: at 0, 6, 12 and 18 o'clock UTC.
-
-    Returns:
-        The schedule.
 
     Example:
         >>> every(timedelta(hours=6)) == every(timedelta(hours=6))
@@ -211,19 +184,22 @@ def deployment_of(
         flow: The ready-made flow.
         shop: The shop that it runs for.
         name: The deployment's name, after the shop's.
-        description: What it does. Which block makes it a dry run is added.
+        description: What it does and what it touches, in Markdown. Where to look, which block makes
+            it a dry run and how to stop it are added.
         parameters: The flow's parameters.
         schedule: When it runs.
         triggers: The events that start it.
         at_once: How many of its runs may run at once; further runs wait.
-
-    Returns:
-        The deployment, for `prefect-tracktor serve` and `deploy`.
     """
-    switch = (_MODE if "mailer" in parameters else _READ_ONLY).format(name=shop.name)
+    switch, brake = _MODE if "mailer" in parameters else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
-        description=f"{description.strip()}\n\n{switch}",
+        description=_DESCRIPTION.format(
+            what=description.strip(),
+            switch=switch.format(name=shop.name),
+            starts="its schedule on this page" if schedule else "its trigger under *Automations*",
+            brake=brake,
+        ),
         parameters=dict(parameters),
         schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
         triggers=[trigger.model_copy(update={"description": AS_IN_FLOWS}) for trigger in triggers],
@@ -238,15 +214,6 @@ def deployment_of(
         # Prefect creates no run, and only its server's log says so
         enforce_parameter_schema=not triggers,
     )
-
-
-def _found(
-    look: Callable[[type[Block], str], Block | None], block: type[Block], shop: Shop
-) -> Block | None:
-    try:
-        return look(block, shop.name)
-    except InvalidInput as problem:
-        raise Unusable(str(problem)) from None
 
 
 def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:

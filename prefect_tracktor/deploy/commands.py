@@ -18,11 +18,9 @@ from prefect_tracktor.deploy.serve import claim, serve_registered, stop
 from prefect_tracktor.deploy.shop import Shop, settings
 from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
 from prefect_tracktor.deploy.work_pools import Place, place_in
-from prefect_tracktor.errors import Unusable
-from prefect_tracktor.setup.environment import check_names, file_of, warnings
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.setup.environment import Names, check_names, file_of, warnings
 from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
-
-Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,42 +31,46 @@ class Selection:
     shop: Names = ()
 
 
-def serve(selection: Selection) -> int:
-    """Run the deployments from this process, until it is stopped."""
+Selected = Annotated[Selection, Parameter(name="*")]
+ALL = Selection()
+
+
+def serve(selection: Selected = ALL) -> int:
+    """Run the deployments of flows/ from this process, on their schedules, until you stop it."""
     shops, makers = _read_flows(selection)
     with _prefect() as client:
-        fleet = fleet_of(shops, makers, selection.only, print)
+        fleet = fleet_of(shops, makers, selection.only)
         registrations = [registration_of(client, made, Place()) for made in fleet.deployments]
         served = _carried_out(registrations)
         _tell_what_is_left_over(client, registrations, fleet, selection)
         if not served:
             return 2
-        claimed = claim(client, served, print)
+        claimed = claim(client, served)
         try:
-            serve_registered(served, _say_at_once)
+            serve_registered(served)
         finally:
-            stop(client, served, claimed, print)
+            stop(client, served, claimed)
     return 0
 
 
 def deploy(
-    selection: Selection,
+    selection: Selected = ALL,
     *,
     work_pool: str,
-    image: str,
-    pip_packages: Sequence[str],
-    dry_run: bool,
+    image: str = "",
+    pip_package: tuple[str, ...] = (),
+    dry_run: bool = False,
 ) -> int:
-    """Register the deployments with a work pool, whose workers run them."""
+    """Register the deployments of flows/ with a work pool, whose workers run them."""
     shops, makers = _read_flows(selection)
     with _prefect() as client:
-        place = place_in(client, work_pool, image, pip_packages)
-        fleet = fleet_of(shops, makers, selection.only, print)
+        place = place_in(client, work_pool, image, pip_package)
+        fleet = fleet_of(shops, makers, selection.only)
         refused = _refused(fleet, place)
         registrations = [registration_of(client, made, place) for made in fleet.deployments]
         if dry_run:
             for registration in registrations:
-                print(f"would be {_told(registration)}")
+                print(f"would be {registration}")
             print("This was a dry run: nothing was changed.")
             done = len(registrations)
         else:
@@ -79,11 +81,7 @@ def deploy(
     return 2 if fleet.failed or refused or done < len(registrations) else 0
 
 
-def _say_at_once(words: str) -> None:
-    print(words, flush=True)
-
-
-def _read_flows(selection: Selection) -> tuple[list[Shop], dict[str, Make]]:
+def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Make]]:
     """The selected shops, and the functions that make their deployments."""
     variables = settings()
     if not folder_of("flows").is_relative_to(Path.cwd()):
@@ -100,10 +98,19 @@ def _read_flows(selection: Selection) -> tuple[list[Shop], dict[str, Make]]:
 
 @contextmanager
 def _prefect() -> Iterator[SyncPrefectClient]:
-    """A client of Prefect's API, which was checked to answer."""
-    _refuse_a_temporary_server()
+    """A client of Prefect's API, which was checked to answer; no temporary server."""
+    if not PREFECT_API_URL.value():
+        raise InvalidInput(
+            "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
+            " start in another shell, then here: export"
+            " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
+        )
     with get_client(sync_client=True) as client:
-        _check(client)
+        if problem := client.api_healthcheck():
+            raise InvalidInput(
+                f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is"
+                " the server up, and is PREFECT_API_URL its address?"
+            )
         yield client
 
 
@@ -121,19 +128,13 @@ def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployme
     """Apply each deployment and print the result; return those that the server accepted."""
     done = {}
     for registration in registrations:
-        told = _told(registration)
+        told = str(registration)
         try:
             done[registration.carry_out()] = registration.deployment
             print(told)
         except (DeploymentApplyError, httpx.HTTPStatusError) as refusal:
             print(f"REFUSED    {registration.deployment.full_name}: {refusal}")
     return done
-
-
-def _told(registration: Registration) -> str:
-    remarks = ", ".join(registration.remarks)
-    what = f" ({remarks})" if remarks else ""
-    return f"{registration.outcome:10} {registration.deployment.full_name}{what}"
 
 
 def _tell_what_is_left_over(
@@ -150,22 +151,3 @@ def _tell_what_is_left_over(
         print(f"left over  {name}: no file in flows/ makes it with the current settings.")
         print("           Workers still run it. If you do not need it, delete it:")
         print(f"           prefect deployment delete '{name}'")
-
-
-def _refuse_a_temporary_server() -> None:
-    """Refuse Prefect's temporary server, on which no schedule ever runs."""
-    if not PREFECT_API_URL.value():
-        raise Unusable(
-            "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
-            " start in another shell, then here: export"
-            " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
-        )
-
-
-def _check(client: SyncPrefectClient) -> None:
-    """Refuse an API that does not answer."""
-    if problem := client.api_healthcheck():
-        raise Unusable(
-            f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is the"
-            " server up, and is PREFECT_API_URL its address?"
-        )

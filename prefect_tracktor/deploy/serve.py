@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from uuid import UUID
@@ -12,6 +12,13 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments.runner import RunnerDeployment
@@ -19,9 +26,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.states import AwaitingRetry
 
-from prefect_tracktor.deploy.apply import STOPPED
-from prefect_tracktor.deploy.prefect_api import runs_of
-from prefect_tracktor.deploy.shops import Say
+from prefect_tracktor.deploy.apply import STOPPED, all_of
 
 # the job variable that says which process serves a deployment; without a work pool nothing else
 # reads job variables
@@ -53,19 +58,22 @@ class _Runner(Runner):
         sys.exit(0)
 
 
-def serve(*deployments: RunnerDeployment, limit: int, say: Say) -> None:
+def serve(*deployments: RunnerDeployment, limit: int) -> None:
     """Run what is due of the deployments until SIGTERM or SIGINT."""
     runner = _Runner(pause_on_shutdown=False, limit=limit)
     for deployment in deployments:
         runner.add_deployment(deployment)
-    say("Your deployments are being served and polling for scheduled runs; Ctrl+C ends this.")
+    print(
+        "Your deployments are being served and polling for scheduled runs; Ctrl+C ends this.",
+        flush=True,
+    )
     try:
         asyncio.run(runner.start())
     except KeyboardInterrupt:
         return
 
 
-def serve_registered(registered: Mapping[UUID, RunnerDeployment], say: Say) -> None:
+def serve_registered(registered: Mapping[UUID, RunnerDeployment]) -> None:
     """Serve deployments until the process is told to stop; nothing about them is changed."""
     serve(
         *(
@@ -74,11 +82,10 @@ def serve_registered(registered: Mapping[UUID, RunnerDeployment], say: Say) -> N
         ),
         # a run that waits, say for a mail server, holds up no other deployment's
         limit=sum(made.concurrency_limit or 1 for made in registered.values()),
-        say=say,
     )
 
 
-def claim(client: SyncPrefectClient, deployments: Iterable[UUID], say: Say) -> str:
+def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:
     """Note on deployments that this process serves them, and say who else does."""
     me = f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
     others = set()
@@ -88,29 +95,31 @@ def claim(client: SyncPrefectClient, deployments: Iterable[UUID], say: Say) -> s
         update = DeploymentUpdate(job_variables=noted | {SERVED_BY: me})
         client.update_deployment(deployment_id, update)
     for other in sorted(others):
-        say(f"Also served by {other}. If that still runs, stop it, or start it again after this")
-        say("process has ended: at its end this one pauses what it serves.")
+        print(f"Also served by {other}. If that still runs, stop it, or start it again after this")
+        print("process has ended: at its end this one pauses what it serves.")
     return me
 
 
-def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str, say: Say) -> None:
+def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str) -> None:
     """Pause deployments whose process ends, so that no runs pile up."""
     for deployment_id in deployments:
         try:
-            _stop(client, deployment_id, claimed, say)
+            _stop(client, deployment_id, claimed)
         except ObjectNotFound:
             continue  # somebody deleted it, or a run of it
         except httpx.HTTPError as error:
-            say(f"A deployment could not be paused ({type(error).__name__}): its scheduled runs")
-            say("wait, and start when it is served again; what was under way stays as if it were.")
+            print(f"A deployment could not be paused ({type(error).__name__}): its scheduled runs")
+            print(
+                "wait, and start when it is served again; what was under way stays as if it were."
+            )
 
 
-def _stop(client: SyncPrefectClient, deployment_id: UUID, claimed: str, say: Say) -> None:
+def _stop(client: SyncPrefectClient, deployment_id: UUID, claimed: str) -> None:
     deployment = client.read_deployment(deployment_id)
     noted = deployment.job_variables
     holder = noted.get(SERVED_BY, claimed)
     taken_over = None if holder == claimed else _since(holder)
-    _break_off(client, deployment, _since(claimed), taken_over, say)
+    _break_off(client, deployment, _since(claimed), taken_over)
     if holder != claimed or deployment.work_pool_name is not None:
         return
     released = {name: value for name, value in noted.items() if name != SERVED_BY}
@@ -126,33 +135,30 @@ def _break_off(
     deployment: DeploymentResponse,
     begun: datetime,
     taken_over: datetime | None,
-    say: Say,
 ) -> None:
     """Have the runs wait that were started while this process was the one that served."""
     ending = datetime.now(UTC) - _ENDING
-    for run in _under_way(client, deployment, begun, taken_over):
+    for run in _under_way(client, deployment.id):
+        started = run.state.timestamp if run.state else None
+        if started is None or started < begun or (taken_over and started >= taken_over):
+            continue
         now = client.read_flow_run(run.id).state
         if now is None:
             continue
         crashed = now.is_crashed() and now.timestamp >= ending
         if now.is_running() or now.is_pending() or crashed:
             client.set_flow_run_state(run.id, AwaitingRetry(message=_BROKEN_OFF))
-            say(f"broken off {run.name}: it begins again when {deployment.name} is served again")
+            print(f"broken off {run.name}: it begins again when {deployment.name} is served again")
 
 
-def _under_way(
-    client: SyncPrefectClient,
-    deployment: DeploymentResponse,
-    begun: datetime,
-    taken_over: datetime | None,
-) -> list[FlowRun]:
-    return [
-        run
-        for state in (StateType.RUNNING, StateType.PENDING, StateType.CRASHED)
-        for run in runs_of(client, deployment.id, state)
-        if run.work_pool_name is None and run.state is not None
-        if begun <= run.state.timestamp and (taken_over is None or run.state.timestamp < taken_over)
-    ]
+def _under_way(client: SyncPrefectClient, deployment_id: UUID) -> Iterator[FlowRun]:
+    """The runs of a deployment that this machine's runner may have started."""
+    of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
+    for state in (StateType.RUNNING, StateType.PENDING, StateType.CRASHED):
+        in_it = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
+        for run in all_of(client.read_flow_runs, deployment_filter=of_it, flow_run_filter=in_it):
+            if run.work_pool_name is None:
+                yield run
 
 
 def _since(note: str) -> datetime:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
 from prefect_tracktor import InvalidInput, StatusStage
-from prefect_tracktor.errors import Unusable
 from prefect_tracktor.saved_blocks import NAME_PATTERN, SHARED
-from prefect_tracktor.setup.environment import file_of, read
+from prefect_tracktor.setup.environment import file_of, listed, read
 from prefect_tracktor.sources.cells import flag_of
 
 
@@ -58,7 +57,7 @@ class Shop:
     def check(self) -> None:
         """Refuse an invalid setting."""
         if not re.fullmatch(NAME_PATTERN, self.name):
-            raise Unusable(
+            raise InvalidInput(
                 f"a shop's name has lowercase letters, digits and single dashes, like the names of"
                 f" blocks: {self.name!r}"
             )
@@ -66,9 +65,9 @@ class Shop:
             ZoneInfo(self.timezone)
         except (KeyError, ValueError, OSError):
             example = self.setting("timezone", "Europe/Berlin")
-            raise Unusable(f"there is no time zone {self.timezone!r}; {example}") from None
+            raise InvalidInput(f"there is no time zone {self.timezone!r}; {example}") from None
         if isinstance(self.notify, str):
-            raise Unusable(f"notify: write a list, such as [{self.notify!r}]")
+            raise InvalidInput(f"notify: write a list, such as [{self.notify!r}]")
 
 
 def shop_of_the_environment() -> Shop:
@@ -76,16 +75,13 @@ def shop_of_the_environment() -> Shop:
 
     A variable that is not set is looked for in the file `.env` of the working directory.
 
-    Returns:
-        The shop.
-
     Raises:
-        Unusable: A variable cannot be right; nothing is guessed.
+        InvalidInput: A variable cannot be right; nothing is guessed.
     """
     variables = settings()
     return Shop(
         timezone=variables.get("TRACKTOR_TIMEZONE") or "UTC",
-        notify=_listed(variables.get("TRACKTOR_NOTIFY", "")),
+        notify=listed(variables.get("TRACKTOR_NOTIFY", "")),
         announce_exceptions=_switch(variables, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
         from_environment=True,
     )
@@ -96,12 +92,8 @@ def settings() -> dict[str, str]:
     return read(file_of(None), os.environ)
 
 
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(name for item in text.split(",") if (name := item.strip()))
-
-
 def _switch(environment: Mapping[str, str], name: str) -> bool:
     try:
         return bool(flag_of(environment.get(name)))
     except InvalidInput as problem:
-        raise Unusable(f"{name}: {problem}") from None
+        raise InvalidInput(f"{name}: {problem}") from None

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from types import ModuleType
 
 from prefect.blocks.core import Block
@@ -14,11 +13,10 @@ from prefect.exceptions import ObjectNotFound
 from prefect_tracktor import Mailer, TracktorCredentials
 from prefect_tracktor.deploy.builders import saved
 from prefect_tracktor.deploy.shop import Shop
-from prefect_tracktor.errors import NotSetUp, Unusable
+from prefect_tracktor.errors import InvalidInput, NotSetUp
 from prefect_tracktor.setup.environment import check_names
 
 Make = Callable[[Shop], RunnerDeployment]
-Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -39,33 +37,31 @@ def chosen(shops: Sequence[Shop], names: Sequence[str] = ()) -> list[Shop]:
     """The shops of the list, or those of some names."""
     there = Counter(shop.name for shop in shops)
     if not there:
-        raise Unusable("there is no shop in flows/shops.py")
+        raise InvalidInput("there is no shop in flows/shops.py")
     if twice := [name for name, count in there.items() if count > 1]:
-        raise Unusable(f"flows/shops.py has two shops of the name {twice[0]}")
+        raise InvalidInput(f"flows/shops.py has two shops of the name {twice[0]}")
     check_names(names, there, "shop in flows/shops.py")
     return [shop for shop in shops if not names or shop.name in names]
 
 
-def fleet_of(
-    shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[str], say: Say
-) -> Fleet:
-    """Make the deployments of some shops, and say what is left out."""
+def fleet_of(shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[str]) -> Fleet:
+    """Make the deployments of some shops, and print what is left out."""
     fleet = Fleet()
     accounts: dict[str, str] = {}
     for shop in shops:
         title = f"{shop.name}: " if len(shops) > 1 else ""
         try:
             shop.check()
-            made = dict(_deployments(shop, makers, only, partial(_titled, say, title)))
+            made = dict(_deployments(shop, makers, only, title))
             _check_names(made | (_of_other_files(shop, makers, made) if only else {}))
             _check_account(shop, accounts)
-        except Unusable as problem:
+        except InvalidInput as problem:
             fleet.failed.append(shop)
-            say(f"{title}NOT SET UP, nothing of it is served or changed: {problem}")
+            print(f"{title}NOT SET UP, nothing of it is served or changed: {problem}")
             continue
         fleet.deployments += made.values()
         for line in _remarks(made.values(), shop):
-            say(title + line)
+            print(title + line)
     return fleet
 
 
@@ -74,7 +70,7 @@ def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
     account = saved(TracktorCredentials, shop).account
     first = accounts.setdefault(account, shop.name)
     if first != shop.name:
-        raise Unusable(
+        raise InvalidInput(
             f"its blocks are for the same Tracktor account as those of {first}; correct"
             f" tracktor-credentials/{shop.name}"
         )
@@ -85,7 +81,7 @@ def _of_other_files(
 ) -> dict[str, RunnerDeployment]:
     others = {}
     for name in makers.keys() - made.keys():
-        with suppress(NotSetUp, Unusable):
+        with suppress(NotSetUp, InvalidInput):
             others[name] = _made(makers[name], shop)
     return others
 
@@ -96,22 +92,22 @@ def _check_names(made: Mapping[str, RunnerDeployment]) -> None:
     for file, deployment in made.items():
         first = files.setdefault(deployment.full_name, file)
         if first != file:
-            raise Unusable(
+            raise InvalidInput(
                 f"flows/{first}.py and flows/{file}.py make the same deployment"
                 f" {deployment.full_name!r}: give one of them another name"
             )
 
 
 def _deployments(
-    shop: Shop, makers: Mapping[str, Make], only: Sequence[str], say: Say
+    shop: Shop, makers: Mapping[str, Make], only: Sequence[str], title: str
 ) -> Iterator[tuple[str, RunnerDeployment]]:
     for name in only or makers:
         try:
             yield name, _made(makers[name], shop)
         except NotSetUp as hint:
             if only:
-                raise Unusable(f"{name} cannot be served yet: {hint}") from None
-            say(f"left out {name}: {hint}")
+                raise InvalidInput(f"{name} cannot be served yet: {hint}") from None
+            print(f"{title}left out {name}: {hint}")
 
 
 def _made(make: Make, shop: Shop) -> RunnerDeployment:
@@ -122,10 +118,6 @@ def _made(make: Make, shop: Shop) -> RunnerDeployment:
         if not isinstance(error.__cause__, ObjectNotFound):
             raise
         raise NotSetUp(str(error)) from None
-
-
-def _titled(say: Say, title: str, line: str) -> None:
-    say(title + line)
 
 
 def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:

@@ -13,7 +13,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
 from prefect_tracktor import CompletedOrders, Mailer, NotificationLedger
-from prefect_tracktor.errors import Unusable
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.saved_blocks import shared_ledger
 
 _OURS = frozenset({"image", "pip_packages"})
@@ -76,13 +76,15 @@ def place_in(
     try:
         pool = client.read_work_pool(work_pool)
     except ObjectNotFound:
-        raise Unusable(
+        raise InvalidInput(
             f"there is no work pool {work_pool!r}; create it, such as with"
             f" prefect work-pool create --type process {work_pool}"
         ) from None
-    job_variables: dict[str, Any] = {}
-    if image:
-        job_variables["image"] = _image(pool, image)
+    if image and "image" not in _variables(pool):
+        raise InvalidInput(
+            f"the work pool {pool.name!r} of type {pool.type} uses no images: leave out --image"
+        )
+    job_variables: dict[str, Any] = {"image": image} if image else {}
     if packages:
         job_variables |= _installed(pool, packages)
     remarks = list(_remarks(pool, job_variables))
@@ -113,14 +115,6 @@ def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:
         yield f"No worker is there yet to run them: prefect worker start --pool '{pool.name}'"
 
 
-def _image(pool: WorkPool, image: str) -> str:
-    if "image" not in _variables(pool):
-        raise Unusable(
-            f"the work pool {pool.name!r} of type {pool.type} uses no images: leave out --image"
-        )
-    return image
-
-
 def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
     for package in packages:
         _check(package)
@@ -129,7 +123,7 @@ def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
         return {"pip_packages": list(packages)}
     if {"image", "env"} <= variables.keys():
         return {"env": {_EXTRA: " ".join(packages)}}
-    raise Unusable(
+    raise InvalidInput(
         f"the work pool {pool.name!r} of type {pool.type} installs no packages: leave out"
         " --pip-package, and install them where its worker runs, such as pip install"
         f" {' '.join(packages)}"
@@ -138,17 +132,17 @@ def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
 
 def _check(package: str) -> None:
     if not package or any(character.isspace() for character in package):
-        raise Unusable(
+        raise InvalidInput(
             f"--pip-package {package!r}: write one package without blanks, such as {_AS_A_WHEEL};"
             " several by giving the option again"
         )
     if _SECRET_IN_ADDRESS.search(package):
-        raise Unusable(
+        raise InvalidInput(
             "--pip-package: the address has a user or a password in it, which Prefect would keep in"
             " plain text; put the package into an image instead"
         )
     if _is_ours_by_name_alone(package):
-        raise Unusable(
+        raise InvalidInput(
             f"--pip-package {package!r}: prefect-tracktor is published on no package index, and pip"
             " would install whatever anyone uploads under this name. Give the address of a wheel,"
             f" such as {_AS_A_WHEEL}, or of a tag, such as {_AS_A_TAG}"

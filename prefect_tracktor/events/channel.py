@@ -7,23 +7,20 @@ from datetime import UTC, datetime
 
 from prefect_tracktor.events.prefect_api import send_events
 from prefect_tracktor.events.schema import condition_event
-from prefect_tracktor.messages.channel import Message, Session
-from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
+from prefect_tracktor.messages.channel import Channel, Content, Message, Send
+from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.rules import Content
 
 
 @dataclass(frozen=True, slots=True)
-class EventChannel:
+class EventChannel(Channel):
     """One event for each condition, sent again until Prefect has stored it."""
 
     account: str
-    server: str = "Prefect"
-    lot_size: int = 50
-    seconds_a_message: float = 2
-    reaches_customers: bool = True
-    may_repeat: bool = True
-    proven_by_earlier_runs: bool = False
+    server = "Prefect"
+    lot_size = 50
+    seconds_a_message = 2
+    may_repeat = True
 
     def check(self) -> None:
         """Do nothing: the run has just used Prefect's API."""
@@ -46,15 +43,14 @@ class EventChannel:
         return Message(condition_event(order, condition, account=self.account, received=now))
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
-        """Return a session; each lot is its own request."""
-        yield _EventSession()
+    def session(self) -> Iterator[Send]:
+        """Return what sends; each lot is its own request."""
+        yield _send
 
 
-class _EventSession:
-    def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
-        """Send events, and wait until they are stored."""
-        stored = send_events([message.content for message in messages])
-        missing = Delivery(DeliveryOutcome.DEFERRED, "Prefect has no such event", kind="missing")
-        sent = Delivery(DeliveryOutcome.SENT)
-        return [sent if message.content.id in stored else missing for message in messages]
+def _send(messages: Sequence[Message]) -> Sequence[Delivery]:
+    """Send events, and wait until they are stored."""
+    stored = send_events([message.content for message in messages])
+    missing = Delivery(DeliveryOutcome.DEFERRED, "Prefect has no such event", kind="missing")
+    sent = Delivery(DeliveryOutcome.SENT)
+    return [sent if message.content.id in stored else missing for message in messages]

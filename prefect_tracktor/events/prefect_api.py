@@ -57,10 +57,7 @@ _RESULTS: dict[int, PostResult] = {
 
 
 def send_events(events: Sequence[Event]) -> set[UUID]:
-    """Send events to the Prefect API of the settings, and wait until they are stored.
-
-    Args:
-        events: The events, in the order in which they occurred.
+    """Send events in their order to Prefect's API, and wait until they are stored.
 
     Returns:
         The ids of the events that Prefect has stored. The others can be sent again.

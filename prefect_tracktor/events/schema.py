@@ -18,6 +18,7 @@ The id is derived from the content, so that a repeated delivery gives an event w
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -28,17 +29,11 @@ from pydantic_core import from_json
 
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.models import (
-    Fulfillment,
-    Order,
-    ShipmentStatus,
-    exception_label,
-    status_key,
-)
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, exception_label, status_key
+from prefect_tracktor.parsing import parse_id
 from prefect_tracktor.reporting.markdown import admin_url, carrier_of, shop_of
 from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.thresholds import Delay
-from prefect_tracktor.validation import checked_id
 
 # a parcel without a status has not been handed over yet [inferred]
 NO_STATUS = "pre_transit"
@@ -48,7 +43,6 @@ KNOWN_STATUSES = (NO_STATUS, *map(str, ShipmentStatus))
 SLUG_LENGTH = 60
 LINE_LENGTH = 200
 STATUSES_SHOWN = 50
-ID_DIGITS = 19
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 # an earlier time is a mistake, and some servers fail on it
@@ -91,13 +85,7 @@ class Subject:
 
 
 def shop_resource_id(account: str) -> str:
-    """Return the `prefect.resource.id` of an account.
-
-    Args:
-        account: The account's name, as its credentials give it.
-
-    Returns:
-        The id.
+    """Return the `prefect.resource.id` of an account, whose name its credentials give.
 
     Example:
         >>> shop_resource_id("b6ef35fe18ed39251365")
@@ -107,14 +95,10 @@ def shop_resource_id(account: str) -> str:
 
 
 def status_slug(status: str | None) -> str:
-    """Return a status in the form that event names use.
+    """Return a status, as the API gives it or by its label, in the form that event names use.
 
-    Args:
-        status: A shipment or exception status as the API gives it, or a custom status's label.
-
-    Returns:
-        Its letters and digits, of any script, in lower case, with one underscore between words. No
-        status is `pre_transit` [inferred], and a status without letters `custom`.
+    It is its letters and digits, of any script, in lower case, with one underscore between words.
+    No status is `pre_transit` [inferred], and a status without letters `custom`.
 
     Example:
         >>> [status_slug(status) for status in ("in_transit", "Gravur läuft!", None)]
@@ -126,14 +110,7 @@ def status_slug(status: str | None) -> str:
 
 
 def event_name(kind: Kind, status: str | None) -> str:
-    """Return the name of the event for a status of a parcel or an order.
-
-    Args:
-        kind: Parcel or order.
-        status: The status as the API gives it, or its label; `*` for all in a trigger.
-
-    Returns:
-        The name.
+    """Return the name of the event for a status of a parcel or an order; `*` for all in a trigger.
 
     Example:
         >>> event_name(Kind.FULFILLMENT, "Out for delivery")
@@ -142,44 +119,26 @@ def event_name(kind: Kind, status: str | None) -> str:
     return f"tracktor.{kind}.{'*' if status == '*' else status_slug(status)}"
 
 
-def exception_event_name(exception_status: str) -> str:
-    """Return the name of the event for an exception.
-
-    Args:
-        exception_status: Such as `expired`; `*` for all in a trigger.
-
-    Returns:
-        The name.
-
-    Example:
-        >>> exception_event_name("expired")
-        'tracktor.fulfillment.exception.expired'
-    """
-    status = exception_status if exception_status == "*" else status_slug(exception_status)
-    return f"tracktor.{Kind.FULFILLMENT}.exception.{status}"
-
-
-def delay_event_name(condition: str) -> str:
-    """Return the name of the event for a delay.
-
-    Args:
-        condition: `stalled`, `in_transit_too_long`, `label_only`, or `not_shipped`, which is about
-            an order.
-
-    Returns:
-        The name.
+def condition_event_name(condition: str) -> str:
+    """Return the name of the event for an exception or a delay; `exception:all` for a trigger.
 
     Raises:
-        InvalidInput: There is no such delay.
+        InvalidInput: It is neither.
 
     Example:
-        >>> delay_event_name("stalled"), delay_event_name("not_shipped")
-        ('tracktor.fulfillment.delay.stalled', 'tracktor.order.delay.not_shipped')
+        >>> condition_event_name("exception:expired"), condition_event_name("not_shipped")
+        ('tracktor.fulfillment.exception.expired', 'tracktor.order.delay.not_shipped')
     """
+    kind, _, key = condition.partition(":")
+    if kind == "exception" and key:
+        return f"tracktor.{Kind.FULFILLMENT}.exception.{'*' if key == 'all' else status_slug(key)}"
     if condition not in set(Delay):
-        raise InvalidInput(f"{condition!r} is not a delay; use one of {', '.join(Delay)}")
-    kind = Kind.ORDER if condition == Delay.NOT_SHIPPED else Kind.FULFILLMENT
-    return f"tracktor.{kind}.delay.{condition}"
+        raise InvalidInput(
+            f"{condition!r} is neither a delay nor an exception; use exception:expired, or one of"
+            f" {', '.join(Delay)}"
+        )
+    of = Kind.ORDER if condition == Delay.NOT_SHIPPED else Kind.FULFILLMENT
+    return f"tracktor.{of}.delay.{condition}"
 
 
 def read_delivery(body: bytes) -> Subject:
@@ -199,32 +158,20 @@ def read_delivery(body: bytes) -> Subject:
 
 
 def _id_in(fields: dict[str, Any], kind: Kind) -> int:
-    """Return an id, which the API may also write as a string."""
-    name = f"{kind}_id"
-    value = fields.get(name)
-    if isinstance(value, str) and len(value) <= ID_DIGITS and _is_digits(value):
-        value = int(value)
-    try:
-        return checked_id(value, field=name)
-    except InvalidInput:
-        raise InvalidInput(f"the body has no usable {name}") from None
-
-
-def _is_digits(text: str) -> bool:
-    return text.isascii() and text.isdecimal()
+    with suppress(ValueError):
+        if number := parse_id(fields.get(f"{kind}_id")):
+            return number
+    raise InvalidInput(f"the body has no usable {kind}_id")
 
 
 def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
-    """Return the event for a parcel's present status.
+    """Return the event for a parcel's present status; its id tells parcel, status and time.
 
     Args:
         parcel: The parcel as the API returns it.
         account: The account's name, as its credentials give it.
         received: When the delivery came, with a time zone. The event occurred then if the time of
             the status is unknown or later.
-
-    Returns:
-        The event, with the same id for the same parcel, status and time of the status.
 
     Example:
         >>> parcel = Fulfillment(fulfillment_id=7, order_id=1001, shipment_status="delivered")
@@ -241,13 +188,8 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
 def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
     """Return the event for a parcel's exception, which a scan found; there is no webhook for it.
 
-    Args:
-        parcel: The parcel as the API returns it, with its exception status.
-        account: The account's name, as its credentials give it.
-        received: When it was found, with a time zone. The API does not say when it began.
-
-    Returns:
-        The event, with the same id for the same parcel, exception status and latest step.
+    Its id is the same for the same parcel, exception status and latest step. `received` is when it
+    was found: the API does not say when it began.
 
     Raises:
         InvalidInput: The parcel has no exception.
@@ -260,7 +202,7 @@ def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime)
     """
     if not parcel.exception_status:
         raise InvalidInput(f"fulfillment {parcel.fulfillment_id} has no exception_status")
-    event = exception_event_name(parcel.exception_status)
+    event = condition_event_name(f"exception:{parcel.exception_status}")
     since = _latest_time(parcel)
     return _parcel_event(parcel, event, account, received=received, reached=None, since=since)
 
@@ -268,16 +210,9 @@ def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime)
 def condition_event(
     order: Order, condition: Condition, *, account: str, received: dt.datetime
 ) -> Event:
-    """Return the event for a condition of an order or of one of its parcels.
+    """Return the event for a condition that `conditions_of` finds of an order or its parcels.
 
-    Args:
-        order: The order as the API returns it.
-        condition: One of its conditions, as `conditions_of` finds them.
-        account: The account's name, as its credentials give it.
-        received: When it was found, with a time zone.
-
-    Returns:
-        The event, with the same id for the same parcel or order, condition and its begin.
+    Its id is the same for the same parcel or order, condition and its begin.
 
     Example:
         >>> parcel = Fulfillment(fulfillment_id=7)
@@ -293,26 +228,18 @@ def condition_event(
         return fulfillment_event(parcel, account=account, received=received)
     if condition.kind == "status":
         return order_event(order, account=account, received=received)
-    event, since = delay_event_name(condition.name), condition.since
+    event, since = condition_event_name(condition.name), condition.since
     if parcel:
         return _parcel_event(parcel, event, account, received=received, reached=since, since=since)
     return _order_event(order, event, account, received=received, reached=since)
 
 
 def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
-    """Return the event for an order's present status.
+    """Return the event for an order's present status, as `fulfillment_event` for a parcel's.
 
     An order of several parcels has the status of the least advanced of them: it is delivered when
     all are, and it reached a status when the last parcel did. Custom statuses count as less
     advanced than the built-in ones [inferred].
-
-    Args:
-        order: The order as the API returns it.
-        account: The account's name, as its credentials give it.
-        received: When the delivery came; see `fulfillment_event`.
-
-    Returns:
-        The event, with the same id for the same order, status and time of the status.
 
     Example:
         >>> order = Order(order_id=1001, statuses=["delivered", "in_transit"])

@@ -1,47 +1,73 @@
 """The ready-made flows, one file each."""
 
-from prefect_tracktor.flows.advance_custom_statuses import advance_custom_statuses
-from prefect_tracktor.flows.announce_exceptions import ExceptionsReport, announce_exceptions
-from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
-from prefect_tracktor.flows.email_status_changes import email_status_changes
-from prefect_tracktor.flows.export_tracking import export_tracking
-from prefect_tracktor.flows.notify_customers import notify_customers
-from prefect_tracktor.flows.notify_status_change import notify_status_change
-from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
-from prefect_tracktor.flows.report_exceptions import report_exceptions
-from prefect_tracktor.flows.sweep_shops import ShopOutcome, SweepReport, SweptShop, sweep_shops
-from prefect_tracktor.flows.sync_webhooks import WebhookReport, sync_webhooks
-from prefect_tracktor.flows.watch_shop import WatchOptions, WatchReport, watch_shop
-from prefect_tracktor.runs.digest import DigestReport, TeamDigest
-from prefect_tracktor.runs.export import ExportFiles, ExportReport, ExportWarehouse
-from prefect_tracktor.runs.report import MailReport, RunReport, StatusReport
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "DigestReport",
-    "ExceptionsReport",
-    "ExportFiles",
-    "ExportReport",
-    "ExportWarehouse",
-    "MailReport",
-    "RunReport",
-    "ShopOutcome",
-    "StatusReport",
-    "SweepReport",
-    "SweptShop",
-    "TeamDigest",
-    "WatchOptions",
-    "WatchReport",
-    "WebhookReport",
-    "advance_custom_statuses",
-    "announce_exceptions",
-    "email_expired_exceptions",
-    "email_status_changes",
-    "export_tracking",
-    "notify_customers",
-    "notify_status_change",
-    "reconcile_manual_statuses",
-    "report_exceptions",
-    "sweep_shops",
-    "sync_webhooks",
-    "watch_shop",
-]
+from prefect_tracktor.lazy import imported_when_used
+
+if TYPE_CHECKING:
+    from prefect_tracktor.flows.advance import advance_custom_statuses as advance_custom_statuses
+    from prefect_tracktor.flows.exceptions import announce_exceptions as announce_exceptions
+    from prefect_tracktor.flows.expired_exceptions import (
+        email_expired_exceptions as email_expired_exceptions,
+    )
+    from prefect_tracktor.flows.export import export_tracking as export_tracking
+    from prefect_tracktor.flows.notify import notify_customers as notify_customers
+    from prefect_tracktor.flows.reconcile import (
+        reconcile_manual_statuses as reconcile_manual_statuses,
+    )
+    from prefect_tracktor.flows.report import report_exceptions as report_exceptions
+    from prefect_tracktor.flows.status_change import notify_status_change as notify_status_change
+    from prefect_tracktor.flows.status_changes import email_status_changes as email_status_changes
+    from prefect_tracktor.flows.sweep import sweep_shops as sweep_shops
+    from prefect_tracktor.flows.watch import watch_shop as watch_shop
+    from prefect_tracktor.flows.webhooks import sync_webhooks as sync_webhooks
+    from prefect_tracktor.runs.digest import DigestReport as DigestReport
+    from prefect_tracktor.runs.digest import TeamDigest as TeamDigest
+    from prefect_tracktor.runs.export import ExportFiles as ExportFiles
+    from prefect_tracktor.runs.export import ExportReport as ExportReport
+    from prefect_tracktor.runs.export import ExportWarehouse as ExportWarehouse
+    from prefect_tracktor.runs.report import MailReport as MailReport
+    from prefect_tracktor.runs.report import RunReport as RunReport
+    from prefect_tracktor.runs.report import StatusReport as StatusReport
+    from prefect_tracktor.runs.sweep import ShopOutcome as ShopOutcome
+    from prefect_tracktor.runs.sweep import SweepReport as SweepReport
+    from prefect_tracktor.runs.sweep import SweptShop as SweptShop
+    from prefect_tracktor.runs.sync_webhooks import WebhookReport as WebhookReport
+    from prefect_tracktor.runs.telling import ExceptionsReport as ExceptionsReport
+    from prefect_tracktor.runs.watch import WatchOptions as WatchOptions
+    from prefect_tracktor.runs.watch import WatchReport as WatchReport
+
+
+_HOMES = {
+    "DigestReport": "prefect_tracktor.runs.digest",
+    "ExceptionsReport": "prefect_tracktor.runs.telling",
+    "ExportFiles": "prefect_tracktor.runs.export",
+    "ExportReport": "prefect_tracktor.runs.export",
+    "ExportWarehouse": "prefect_tracktor.runs.export",
+    "MailReport": "prefect_tracktor.runs.report",
+    "RunReport": "prefect_tracktor.runs.report",
+    "ShopOutcome": "prefect_tracktor.runs.sweep",
+    "StatusReport": "prefect_tracktor.runs.report",
+    "SweepReport": "prefect_tracktor.runs.sweep",
+    "SweptShop": "prefect_tracktor.runs.sweep",
+    "TeamDigest": "prefect_tracktor.runs.digest",
+    "WatchOptions": "prefect_tracktor.runs.watch",
+    "WatchReport": "prefect_tracktor.runs.watch",
+    "WebhookReport": "prefect_tracktor.runs.sync_webhooks",
+    "advance_custom_statuses": "prefect_tracktor.flows.advance",
+    "announce_exceptions": "prefect_tracktor.flows.exceptions",
+    "email_expired_exceptions": "prefect_tracktor.flows.expired_exceptions",
+    "email_status_changes": "prefect_tracktor.flows.status_changes",
+    "export_tracking": "prefect_tracktor.flows.export",
+    "notify_customers": "prefect_tracktor.flows.notify",
+    "notify_status_change": "prefect_tracktor.flows.status_change",
+    "reconcile_manual_statuses": "prefect_tracktor.flows.reconcile",
+    "report_exceptions": "prefect_tracktor.flows.report",
+    "sweep_shops": "prefect_tracktor.flows.sweep",
+    "sync_webhooks": "prefect_tracktor.flows.webhooks",
+    "watch_shop": "prefect_tracktor.flows.watch",
+}
+__all__ = [*_HOMES]  # noqa: PLE0604
+
+if not TYPE_CHECKING:  # or type checkers would believe in any name
+    __getattr__, __dir__ = imported_when_used(__name__, _HOMES)

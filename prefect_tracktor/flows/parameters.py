@@ -1,10 +1,9 @@
 """The flow decorator of the ready-made flows: what Prefect stores and says of their blocks."""
 
-import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Annotated, Any, ParamSpec, TypeVar, cast
 
 from prefect import Flow
@@ -14,9 +13,28 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import ParameterTypeError
 from prefect.futures import PrefectFuture
 from prefect.states import Completed
+from prefect.utilities.callables import ParameterSchema, parameter_schema
 from pydantic import Field, ValidationError
+from pydantic.config import JsonDict
 from pydantic_core import PydanticSerializationError
 
+from prefect_tracktor.forms import title_of
+
+# what the run form says of parameters that several flows have, as docs/reference/flows.md does
+_SHARED = {
+    "credentials": "The Tracktor account.",
+    "orders": "Shopify order ids, a file with them, or a search in Shopify.",
+    "mailer": "The mail server, the sender, and whether e-mails go to customers.",
+    "dry_run": "Show what would be done, and do nothing. The mailer's mode and read-only"
+    " credentials hold as well.",
+    "max_emails": "If more messages than this are due, none is sent.",
+    "max_updates": "If more orders than this need a change, none is written.",
+    "include_cancelled": "Include orders and parcels that are cancelled, voided or refunded; the"
+    " report counts those that are left out.",
+    "thresholds": "After how many days a parcel or an order is late.",
+    "verify": "Read the written orders back, and report those that do not show it.",
+    "reading": "How orders are read: completed orders, chunk size and the like.",
+}
 # where a parameter's name alone says too little
 _TITLES = {"desired": "Desired statuses", "wanted": "Desired webhooks", "to": "Export to"}
 
@@ -25,41 +43,53 @@ R = TypeVar("R")
 
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
-    """Make a `BlockFlow`."""
-    return lambda function: BlockFlow(_saying_what_it_did(_titled(function)), **options)
+    """Make a `BlockFlow` whose runs end with their report's sentence as the state's message."""
+
+    def make(function: Callable[P, R]) -> BlockFlow[P, R]:
+        @wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            report = function(*args, **kwargs)
+            sentence = getattr(report, "sentence", "")
+            # Prefect gives the caller what the state holds
+            return cast("R", Completed(message=sentence, data=report)) if sentence else report
+
+        # Prefect makes the schema of the run form whenever a flow is defined, which takes as long
+        # as a tenth of `import prefect`, and only deployments need it
+        del run.__wrapped__
+        made = BlockFlow(run, **options)
+        run.__wrapped__ = _for_people(function)
+        del made.parameters
+        return made
+
+    return make
 
 
-def _saying_what_it_did(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a report's sentence the message of the run's last state."""
-
-    @wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        report = function(*args, **kwargs)
-        sentence = getattr(report, "sentence", "")
-        # Prefect gives the caller what the state holds
-        return cast("R", Completed(message=sentence, data=report)) if sentence else report
-
-    return run
-
-
-def _titled(function: Callable[P, R]) -> Callable[P, R]:
-    """Give parameters titles for people; Prefect would show their names, such as `dry_run`."""
+def _for_people(function: Callable[P, R]) -> Callable[P, R]:
+    """Give parameters titles; Prefect would show names such as `dry_run`. And shared words."""
     function.__annotations__ = {
         name: hint
         if name == "return"
-        else Annotated[hint, Field(json_schema_extra={"title": _title_of(name)})]
+        else Annotated[hint, Field(json_schema_extra=_words_of(name, function.__doc__ or ""))]
         for name, hint in function.__annotations__.items()
     }
     return function
 
 
-def _title_of(name: str) -> str:
-    words = _TITLES.get(name, name.replace("_", " ").capitalize())
-    return re.sub(r" (seconds|minutes|hours|days)$", r" (\1)", words)
+def _words_of(name: str, docstring: str) -> JsonDict:
+    """A parameter's title, and its description where the flow's docstring has none of its own."""
+    words: JsonDict = {"title": _TITLES.get(name) or title_of(name, None)}
+    if name in _SHARED and f"\n        {name}: " not in docstring:
+        words["description"] = _SHARED[name]
+    return words
 
 
 class BlockFlow(Flow[P, R]):
     """A flow whose runs store no field of a block, and name the saved block that is wrong."""
+
+    @cached_property
+    def parameters(self) -> ParameterSchema:  # type: ignore[override]  # made when it is needed
+        """What a run form asks for."""
+        return parameter_schema(self.fn)
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Resolve and check the parameters."""

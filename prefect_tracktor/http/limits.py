@@ -4,11 +4,11 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import FORM, in_order
 
 
-def _in_a_form(schema: dict[str, Any]) -> None:
-    in_order(schema)
+def _in_a_form(schema: dict[str, Any], kind: type[Any]) -> None:
+    in_order(schema, kind)
     # in place of the class's own words
     schema["description"] = "How many requests at once and per second, time-outs, and retries."
 
@@ -19,16 +19,15 @@ class TransportLimits(BaseModel):
     Tracktor publishes no rate limit, so the defaults are modest.
 
     Attributes:
-        max_concurrency: How many requests may be under way at once in one client.
-        requests_per_second: How many requests may start in any second, over all clients of the
-            account in this process; 0 for no limit.
-        shared_limit: The name of a global concurrency limit in Prefect with a slot decay, which all
-            processes that name it keep to together; empty for none.
+        max_concurrency: How many requests may run at once.
+        requests_per_second: How many requests may start in any second; 0 for no limit.
+        shared_limit: The name of a global concurrency limit in Prefect with a slot decay, for
+            workers that share the account's rate; empty for none.
         connect_timeout_seconds: How long to wait for a connection.
-        read_timeout_seconds: How long to wait for the next part of an answer.
+        read_timeout_seconds: How long to wait for the next part of a response.
         call_timeout_seconds: How long one attempt may take as a whole.
-        max_attempts: How often a call is sent at most.
-        retry_budget_seconds: After this time no further attempt of a call begins.
+        max_attempts: How often a call is sent at most if it fails with a temporary error.
+        retry_budget_seconds: After this time a call is not retried any more.
 
     Raises:
         pydantic.ValidationError: A value is out of its range.
@@ -38,65 +37,16 @@ class TransportLimits(BaseModel):
         16
     """
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        title="Limits",
-        json_schema_extra=_in_a_form,
-    )
+    model_config = FORM | ConfigDict(title="Limits", json_schema_extra=_in_a_form)
 
-    max_concurrency: int = Field(
-        default=16,
-        ge=1,
-        le=256,
-        title="Requests at once",
-        description="How many requests may run at once.",
-    )
-    requests_per_second: float = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        title="Requests per second",
-        description="How many requests may start in any second; 0 for no limit.",
-    )
-    shared_limit: str = Field(
-        default="",
-        title="Shared limit",
-        description="The name of a global concurrency limit in Prefect with a slot decay, for"
-        " workers that share the account's rate; empty for none.",
-        examples=["tracktor-berlin"],
-    )
-    connect_timeout_seconds: float = Field(
-        default=10,
-        gt=0,
-        title="Connect timeout (seconds)",
-        description="How long to wait for a connection.",
-    )
-    read_timeout_seconds: float = Field(
-        default=30,
-        gt=0,
-        title="Read timeout (seconds)",
-        description="How long to wait for the next part of a response.",
-    )
-    call_timeout_seconds: float = Field(
-        default=60,
-        gt=0,
-        title="Call timeout (seconds)",
-        description="How long one attempt may take as a whole.",
-    )
-    max_attempts: int = Field(
-        default=8,
-        ge=1,
-        le=50,
-        title="Attempts",
-        description="How often a call is sent at most if it fails with a temporary error.",
-    )
-    retry_budget_seconds: float = Field(
-        default=120,
-        ge=0,
-        title="Retry budget (seconds)",
-        description="After this time a call is not retried any more.",
-    )
+    max_concurrency: int = Field(default=16, ge=1, le=256, title="Requests at once")
+    requests_per_second: float = Field(default=0, ge=0, le=10_000)
+    shared_limit: str = Field(default="", examples=["tracktor-berlin"])
+    connect_timeout_seconds: float = Field(default=10, gt=0)
+    read_timeout_seconds: float = Field(default=30, gt=0)
+    call_timeout_seconds: float = Field(default=60, gt=0)
+    max_attempts: int = Field(default=8, ge=1, le=50, title="Attempts")
+    retry_budget_seconds: float = Field(default=120, ge=0)
 
     @property
     def for_a_check(self) -> Self:

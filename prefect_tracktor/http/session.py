@@ -13,13 +13,7 @@ import anyio
 import httpcore
 import httpx
 
-from prefect_tracktor.errors import (
-    APIConnectionError,
-    NotFound,
-    RateLimited,
-    ServerError,
-    TracktorError,
-)
+from prefect_tracktor.errors import PASSING, NotFound, TracktorError
 from prefect_tracktor.http.call import ApiCall, parse_response
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.http.transport import (
@@ -34,7 +28,6 @@ T = TypeVar("T")
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 _SECONDS_BETWEEN_LINES = 60
-_PASSING = (RateLimited, ServerError, APIConnectionError)
 _log = logging.getLogger(__name__)
 
 
@@ -172,11 +165,11 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _is_retryable(api_call: ApiCall[Any], error: Exception) -> bool:
-    return isinstance(error, _PASSING) and (api_call.idempotent or not error.may_have_arrived)
+    return isinstance(error, PASSING) and (api_call.idempotent or not error.may_have_arrived)
 
 
 def _is_not_logged_here(record: logging.LogRecord) -> bool:
-    kinds = tuple(f"{kind.__name__}(" for kind in _PASSING)
+    kinds = tuple(f"{kind.__name__}(" for kind in PASSING)
     return not str(getattr(record, "stamina.caused_by", "")).startswith(kinds)
 
 

@@ -3,9 +3,9 @@
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from functools import lru_cache
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from urllib.request import getproxies, proxy_bypass
 
 import anyio
@@ -30,16 +30,6 @@ _ERRORS = (
     httpcore.UnsupportedProtocol,
     zlib.error,
 )
-
-
-class Transport(Protocol):
-    """What sends a request and receives the answer to it."""
-
-    def stream(self, request: httpcore.Request) -> AbstractAsyncContextManager[httpcore.Response]:
-        """Send a request; its answer's body can be read within the block."""
-
-    async def aclose(self) -> None:
-        """Close the connections."""
 
 
 class Connections:
@@ -129,6 +119,9 @@ class HttpxTransport:
     async def aclose(self) -> None:
         """Close the transport."""
         await self._transport.aclose()
+
+
+Transport = Connections | HttpxTransport
 
 
 async def exchange(

@@ -2,20 +2,43 @@
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from email.message import EmailMessage
-from typing import Any, Protocol
+from typing import Any
 
 from prefect_tracktor.conditions import Condition
+from prefect_tracktor.messages.delivery import Delivery
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.smtp import Delivery, MailSession
+from prefect_tracktor.messages.smtp import MailSession
 from prefect_tracktor.messages.template import EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.words import About
-from prefect_tracktor.models import Fulfillment, Order
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus
 from prefect_tracktor.text import mask_email
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a message says: its template, and the conditions that it is about."""
+
+    template: EmailTemplate
+    conditions: tuple[Condition, ...]
+    per_order: bool = False
+
+    @property
+    def about(self) -> About:
+        """Which of the shipped words fit."""
+        first = self.conditions[0]
+        if first.kind == "exception":
+            expired = all(condition.key == "expired" for condition in self.conditions)
+            return "expired" if expired else "exception"
+        if first.kind != "status":
+            return "not_shipped" if first.kind in {"not_shipped", "label_only"} else "stalled"
+        if self.per_order and first.key == ShipmentStatus.DELIVERED:
+            return "all_delivered"
+        return "status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,118 +49,65 @@ class Message:
     recipient: str = ""
 
 
-class Session(Protocol):
-    """An open connection of a channel."""
-
-    def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
-        """Send messages, and say what became of each."""
-        ...
+# send messages, and say what became of each
+Send = Callable[[Sequence[Message]], Sequence[Delivery]]
 
 
-class Channel(Protocol):
+class Channel(ABC):
     """A way to tell somebody something."""
 
-    @property
-    def server(self) -> str:
-        """What it speaks to, for people."""
-        ...
+    # what it speaks to, for people
+    server: str
+    # whether those are told who are meant; in a rehearsal they are not
+    reaches_customers: bool = True
+    # whether the same message does no harm if it is sent again, so that none is claimed
+    may_repeat: bool = False
+    # whether what the ledger holds as sent shows that it takes messages
+    proven_by_earlier_runs: bool = False
+    # how many messages are sent at a time, and what one may take at most beside the sending itself
+    lot_size: int = 1
+    seconds_a_message: float = 0
 
-    @property
-    def reaches_customers(self) -> bool:
-        """Whether those are told who are meant; in a rehearsal they are not."""
-        ...
-
-    @property
-    def may_repeat(self) -> bool:
-        """Whether the same message does no harm if it is sent again, so that none is claimed."""
-        ...
-
-    @property
-    def proven_by_earlier_runs(self) -> bool:
-        """Whether what the ledger holds as sent shows that it takes messages."""
-        ...
-
-    @property
-    def lot_size(self) -> int:
-        """How many messages are sent at a time."""
-        ...
-
-    @property
-    def seconds_a_message(self) -> float:
-        """What one may take at most, beside the sending itself."""
-        ...
-
+    @abstractmethod
     def check(self) -> None:
         """See that it can be used, before anything is spent on reading."""
-        ...
 
+    @abstractmethod
     def to(self, order: Order) -> str:
         """Who is told, as people may see it in tables: masked, or empty."""
-        ...
 
+    @abstractmethod
     def message(
-        self, order: Order, parcels: Sequence[Fulfillment], content: Any, *, key: str
+        self, order: Order, parcels: Sequence[Fulfillment], content: Content, *, key: str
     ) -> Message:
         """Render what an order's customer is told; a repetition has the same key."""
-        ...
 
-    def session(self) -> AbstractContextManager[Session]:
+    @abstractmethod
+    def session(self) -> AbstractContextManager[Send]:
         """Connect."""
-        ...
 
 
-class NoticeContent(Protocol):
-    """What somebody is told."""
-
-    @property
-    def conditions(self) -> Sequence[Condition]:
-        """What it is about."""
-        ...
-
-    @property
-    def template(self) -> EmailTemplate:
-        """The words."""
-        ...
-
-    @property
-    def about(self) -> About:
-        """Which of the shipped words fit."""
-        ...
+def keyed_hash(secret: bytes, text: str) -> str:
+    """A name for a text that does not give it away."""
+    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Envelope:
-    sender: str
-    recipient: str
-    message: EmailMessage
+class MailChannel(Channel):
+    """E-mail, as a mailer sends it; the ledger holds addresses hashed with the secret."""
 
+    server = "the mail server"
+    proven_by_earlier_runs = True
 
-@dataclass(frozen=True, slots=True)
-class MailChannel:
-    """E-mail, as a mailer sends it."""
-
-    mailer: Mailer
-    # what addresses are hashed with, so that the ledger does not give them away
-    address_key: bytes
-    server: str = "the mail server"
-    lot_size: int = 1
-    may_repeat: bool = False
-    proven_by_earlier_runs: bool = True
-
-    @property
-    def reaches_customers(self) -> bool:
-        """Whether the customers get the messages."""
-        return self.mailer.mode != Mode.REHEARSAL
-
-    @property
-    def seconds_a_message(self) -> float:
-        """What the provider's rate makes of it."""
-        rate = self.mailer.messages_per_second
-        return 1 / rate if rate else 0
+    def __init__(self, mailer: Mailer, secret: bytes) -> None:
+        rate = mailer.messages_per_second
+        self.reaches_customers = mailer.mode != Mode.REHEARSAL
+        self.seconds_a_message = 1 / rate if rate else 0
+        self._mailer = mailer
+        self._secret = secret
 
     def check(self) -> None:
         """See that the mail server takes the login."""
-        with MailSession(self.mailer.server):
+        with MailSession(self._mailer.server):
             pass
 
     def to(self, order: Order) -> str:
@@ -145,68 +115,45 @@ class MailChannel:
         return mask_email(order.order_email)
 
     def message(
-        self,
-        order: Order,
-        parcels: Sequence[Fulfillment],
-        content: NoticeContent,
-        *,
-        key: str,
+        self, order: Order, parcels: Sequence[Fulfillment], content: Content, *, key: str
     ) -> Message:
         """Render the e-mail to an order's customer."""
-        customer = validated_address(order.order_email or "", field="order_email")
-        sender = self.mailer.sender_mailbox
-        shop = self._shop(parcels)
-        rendered = content.template.render(order, parcels, shop=shop, about=content.about)
-        recipient = customer
+        recipient = validated_address(order.order_email or "", field="order_email")
+        hashed = keyed_hash(self._secret, recipient.casefold())
+        rendered = content.template.render(
+            order, parcels, shop=self._shop(parcels), about=content.about
+        )
         if not self.reaches_customers:
-            recipient = self.mailer.rehearsal_address
+            recipient, hashed = self._mailer.rehearsal_address, ""
             rendered = replace(rendered, subject=f"[Rehearsal] {rendered.subject}")
-        message = compose(
+        email = compose(
             rendered,
-            sender=sender,
+            sender=self._mailer.sender_mailbox,
             recipient=recipient,
-            reply_to=self.mailer.reply_to_mailbox,
+            reply_to=self._mailer.reply_to_mailbox,
             message_key=key,
         )
-        return Message(
-            _Envelope(sender.addr_spec, recipient, message),
-            self._hashed(customer) if self.reaches_customers else "",
-        )
+        return Message((email, recipient), hashed)
 
     def preview(
-        self, order: Order, parcels: Sequence[Fulfillment], content: NoticeContent
+        self, order: Order, parcels: Sequence[Fulfillment], content: Content
     ) -> RenderedEmail:
         """Render the e-mail without personal data."""
         shop = self._shop(parcels)
         return content.template.preview(order, parcels, shop=shop, about=content.about)
 
     def _shop(self, parcels: Sequence[Fulfillment]) -> ShopInfo:
-        sender = self.mailer.sender_mailbox
+        sender = self._mailer.sender_mailbox
         shop_url = next((parcel.shop_url for parcel in parcels if parcel.shop_url), "")
-        replies = (self.mailer.reply_to_mailbox or sender).addr_spec
+        replies = (self._mailer.reply_to_mailbox or sender).addr_spec
         return ShopInfo(sender.display_name or sender.domain, shop_url, replies)
 
-    def _hashed(self, address: str) -> str:
-        return hmac.new(self.address_key, address.casefold().encode(), hashlib.sha256).hexdigest()
-
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> Iterator[Send]:
         """Log in, once for all messages."""
-        rate = self.mailer.messages_per_second
-        with MailSession(self.mailer.server, messages_per_second=rate) as session:
-            yield _MailSession(session)
-
-
-@dataclass(frozen=True, slots=True)
-class _MailSession:
-    _session: MailSession
-
-    def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
-        return [
-            self._session.send(
-                message.content.message,
-                sender=message.content.sender,
-                recipient=message.content.recipient,
-            )
-            for message in messages
-        ]
+        sender, rate = self._mailer.sender_mailbox.addr_spec, self._mailer.messages_per_second
+        with MailSession(self._mailer.server, messages_per_second=rate) as session:
+            yield lambda messages: [
+                session.send(email, sender=sender, recipient=recipient)
+                for email, recipient in (message.content for message in messages)
+            ]

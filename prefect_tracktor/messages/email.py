@@ -11,8 +11,6 @@ from email.policy import SMTP, EmailPolicy
 from email.utils import format_datetime, quote
 from typing import Any
 
-from email_validator import EmailNotValidError, validate_email
-
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.messages.values import one_line
@@ -62,6 +60,8 @@ def validated_address(value: str, *, field: str) -> str:
 def _read(text: str) -> str:
     if "=?" in text:  # some programs decode what looks encoded, wherever it stands
         return ""
+    from email_validator import EmailNotValidError, validate_email  # 11 ms, and only for mail
+
     try:
         address = validate_email(text, check_deliverability=False, allow_quoted_local=True)
     except EmailNotValidError:

@@ -42,27 +42,28 @@ class HttpChannel(Block):
     body are escaped, so that no order's data can change its structure.
 
     Attributes:
-        address: Where to post to: https, or http on this machine. Kept secret, as some services
-            have a key in it. Redirects are not followed.
-        body: A Jinja template of JSON over `order`, `fulfillments`, `condition`, `conditions`,
-            `recipient`, `tracking_page` and `key`. Write texts inside quotes, as in
-            `"{{ order.order_name }}"`, and lists and numbers with `tojson`.
-        mode: `live`: to `address`; `rehearsal`: all to `rehearsal_address`; `dry_run`: nothing is
-            posted.
+        address: Where to post to: https, or http on this machine. It is kept secret, as some
+            services have a key in it. Redirects are not followed.
+        body: A Jinja template of JSON over order, fulfillments, condition, conditions, recipient,
+            `tracking_page` and key. Write texts inside quotes, as in `"{{ order.order_name }}"`,
+            and lists and numbers with tojson.
+        mode: `live`: to the address. `rehearsal`: everything to the rehearsal address instead.
+            `dry_run`: nothing is posted. Read when a run starts, whoever starts it.
         rehearsal_address: Where everything goes in a rehearsal. Headers are sent there only if the
             host is the same.
-        method: `POST`, `PUT` or `PATCH`.
-        headers: Such as an API key; kept secret.
-        content_type: A kind of JSON, or `application/x-www-form-urlencoded`, which makes a form of
+        method: How the service wants to be called: `POST`, `PUT` or `PATCH`.
+        headers: Such as Authorization, with an API key; kept secret.
+        content_type: A kind of JSON, or application/x-www-form-urlencoded, which makes a form of
             the body's JSON object.
-        recipient: A template of who is told, such as `{{ order.order_phone }}`. Orders without one
-            are not posted, and a recipient gets as many messages a day as the ledger allows. Empty
-            for services that are no customers.
-        success_statuses: The statuses that mean success; by default all from 200 to 299.
-        idempotency_header: The header with the notice's key, the same whenever it is posted again.
-            Empty for a service that does not recognise repetitions, by the header or by the key in
-            the body: then a notice after which the service fails (500) is uncertain.
-        requests_per_second: How many requests are posted in a second at most; 0 for no limit.
+        recipient: A template of the customer's address at the service, such as
+            `{{ order.order_phone }}`. Orders without one are left out, and each gets as many
+            messages a day as the ledger allows. Empty: it is no customer who is told.
+        success_statuses: The HTTP statuses that mean success. Empty: all from 200 to 299.
+        idempotency_header: The header with the notice's key, by which a service recognises a
+            repetition. Empty: it recognises none, by the key in the body neither; then a notice is
+            uncertain if the service fails (500).
+        requests_per_second: How many requests the service allows in a second; 0 for as many as it
+            takes.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats a secret.
@@ -85,70 +86,17 @@ class HttpChannel(Block):
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
-    address: SecretStr = Field(
-        title="Address",
-        description="Where to post to: an https address. It is kept secret, as some services have"
-        " a key in it.",
-    )
-    body: str = Field(
-        title="Body",
-        description="A Jinja template of JSON over order, fulfillments, condition, conditions,"
-        " recipient, tracking page (as tracking\\_page) and key; see the documentation.",
-        examples=['{"text": "{{ order.order_name }}: {{ condition.label }}"}'],
-    )
-    mode: Annotated[Mode, one_of(Mode)] = Field(
-        default=Mode.DRY_RUN,
-        title="Mode",
-        description="live: to the address. rehearsal: everything to the rehearsal address instead."
-        " dry_run: nothing is posted. Read when a run starts, whoever starts it.",
-    )
-    rehearsal_address: SecretStr = Field(
-        default=SecretStr(""),
-        title="Rehearsal address",
-        description="Where everything goes in a rehearsal. Headers are sent there only if the host"
-        " is the same.",
-    )
-    method: Literal["POST", "PUT", "PATCH"] = Field(
-        default="POST", title="Method", description="How the service wants to be called."
-    )
-    headers: SecretDict = Field(
-        default_factory=lambda: SecretDict({}),
-        title="Headers",
-        description="Headers such as Authorization, kept secret.",
-    )
-    content_type: str = Field(
-        default="application/json",
-        title="Content type",
-        description="A kind of JSON, or application/x-www-form-urlencoded, which makes a form of"
-        " the body's JSON object.",
-    )
-    recipient: str = Field(
-        default="",
-        title="Recipient",
-        description="A template of the customer's address at the service. Orders without one are"
-        " left out, and each gets a few messages a day at most. Empty: it is no customer who is"
-        " told.",
-        examples=["{{ order.order_phone }}"],
-    )
-    success_statuses: list[int] = Field(
-        default=[],
-        title="Success statuses",
-        description="The HTTP statuses that mean success. Empty: all from 200 to 299.",
-    )
-    idempotency_header: str = Field(
-        default="Idempotency-Key",
-        title="Idempotency header",
-        description="The header with the notice's key, by which a service recognises a repetition."
-        " Empty: it does not; then a notice is uncertain if the service fails.",
-    )
-    requests_per_second: float = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        allow_inf_nan=False,
-        title="Requests per second",
-        description="The most that the service allows; 0 for as many as it takes.",
-    )
+    address: SecretStr = Field()
+    body: str = Field(examples=['{"text": "{{ order.order_name }}: {{ condition.label }}"}'])
+    mode: Annotated[Mode, one_of(Mode)] = Mode.DRY_RUN
+    rehearsal_address: SecretStr = SecretStr("")
+    method: Literal["POST", "PUT", "PATCH"] = "POST"
+    headers: SecretDict = Field(default_factory=lambda: SecretDict({}))
+    content_type: str = "application/json"
+    recipient: str = Field(default="", examples=["{{ order.order_phone }}"])
+    success_statuses: list[int] = Field(default=[])
+    idempotency_header: str = "Idempotency-Key"
+    requests_per_second: float = Field(default=0, ge=0, le=10_000, allow_inf_nan=False)
 
     @field_validator("address", "rehearsal_address")
     @classmethod

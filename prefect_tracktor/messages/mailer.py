@@ -50,14 +50,7 @@ class Mode(StrEnum):
 
     @classmethod
     def sends(cls, mode: str) -> bool:
-        """Whether anything leaves; a mode that nobody checked and nothing knows sends nothing.
-
-        Args:
-            mode: A mode, or text where a copy of a block was never checked.
-
-        Returns:
-            Whether it is live or rehearsal.
-        """
+        """Whether anything leaves; text that no block checked and no mode is sends nothing."""
         return mode in {cls.LIVE, cls.REHEARSAL}
 
     @property
@@ -73,22 +66,25 @@ class Mailer(Block):
     read when a run starts, so that it holds for every run that waits, is scheduled or triggered.
 
     Attributes:
-        host: The host name of the provider's SMTP server.
-        sender: Who writes, such as "Your Shop <orders@your-shop.example>".
-        mode: `live`: to the customers; `rehearsal`: all to `rehearsal_address`; `dry_run`: nothing
-            is sent.
+        host: The host name of the provider's server for sending, without a port.
+        sender: Who writes; the provider must let this address send.
+        mode: `live`: to the customers. `rehearsal`: every message to the rehearsal address instead.
+            `dry_run`: nothing is sent. Read when a run starts, whoever starts it.
         rehearsal_address: Who gets all messages in a rehearsal.
         port: 587 with STARTTLS, 465 with TLS.
-        security: How the connection is encrypted.
-        username: For the login; empty for none.
-        password: For the login.
-        oauth2: Log in with access tokens instead of a password (XOAUTH2).
+        security: starttls: encrypted after a first greeting. tls: from the start. none: only for a
+            server on this machine or a trusted network.
+        username: For the login; empty if the server wants none.
+        password: For the login; many providers want one made for this application.
+        oauth2: Log in with access tokens instead of a password, as Microsoft 365 wants it.
         reply_to: Where replies go, if not to the sender.
-        messages_per_second: How many messages are sent in a second at most; 0 for as many as the
-            server takes.
-        ledger: Records which customer was told what. By default the block `tracktor`, or else a
-            SQLite file in the Prefect home of the machine that runs the flow.
-        verify_certificate: Whether the server's certificate must be valid.
+        messages_per_second: How many messages the provider allows in a second, such as 5; 0 for as
+            many as the server takes. A run always slows down if the server asks for it.
+        ledger: Records which customer was told what, so that nobody is told twice. Without it: the
+            block tracktor, or else a SQLite file in the Prefect home of the machine that runs the
+            flow.
+        verify_certificate: Whether the server's certificate must be valid. Switch off only for a
+            server of your own with a self-made certificate.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats it.
@@ -112,73 +108,21 @@ class Mailer(Block):
     # a mode that is set in code must not be one that nothing recognises
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
-    host: str = Field(
-        title="SMTP server",
-        description="The host name of the provider's server for sending, without a port.",
-        examples=["smtp.your-provider.example"],
-    )
-    sender: str = Field(
-        title="Sender",
-        description="Who writes; the provider must let this address send.",
-        examples=["Your Shop <orders@your-shop.example>"],
-    )
-    mode: Annotated[Mode, one_of(Mode)] = Field(
-        default=Mode.DRY_RUN,
-        title="Mode",
-        description="live: to the customers. rehearsal: every message to the rehearsal address"
-        " instead. dry_run: nothing is sent. Read when a run starts, whoever starts it.",
-    )
-    rehearsal_address: str = Field(
-        default="",
-        title="Rehearsal address",
-        description="Who gets all messages in a rehearsal.",
-        examples=["you@your-shop.example"],
-    )
-    port: int = Field(
-        default=587, ge=1, le=65535, title="Port", description="587 with STARTTLS, 465 with TLS."
-    )
+    host: str = Field(title="SMTP server", examples=["smtp.your-provider.example"])
+    sender: str = Field(examples=["Your Shop <orders@your-shop.example>"])
+    mode: Annotated[Mode, one_of(Mode)] = Mode.DRY_RUN
+    rehearsal_address: str = Field(default="", examples=["you@your-shop.example"])
+    port: int = Field(default=587, ge=1, le=65535)
     security: Annotated[Security, one_of(Security)] = Field(
-        default=Security.STARTTLS,
-        title="Encryption",
-        description="starttls: encrypted after a first greeting. tls: from the start. none: only"
-        " for a server on this machine or a trusted network.",
+        default=Security.STARTTLS, title="Encryption"
     )
-    username: str = Field(
-        default="", title="User name", description="For the login; empty if the server wants none."
-    )
-    password: SecretStr = Field(
-        default=SecretStr(""),
-        title="Password",
-        description="For the login; many providers want one made for this application.",
-    )
-    oauth2: OAuth2 = Field(
-        default=OAuth2(),
-        title="OAuth 2.0",
-        description="Log in with access tokens instead of a password, as Microsoft 365 wants it.",
-    )
-    reply_to: str = Field(
-        default="", title="Reply to", description="Where replies go, if not to the sender."
-    )
-    messages_per_second: float = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        allow_inf_nan=False,
-        title="Messages per second",
-        description="The most that the provider allows, such as 5; 0 for as many as the server"
-        " takes. A run always slows down if the server asks for it.",
-    )
-    ledger: NotificationLedger | None = Field(
-        default=None,
-        title="Ledger",
-        description="Records which customer was told what, so that nobody is told twice. Without"
-        " it: the block tracktor, or else a file on the machine that runs the flow.",
-    )
-    verify_certificate: bool = Field(
-        default=True,
-        title="Verify certificate",
-        description="Switch off only for a server of your own with a self-made certificate.",
-    )
+    username: str = Field(default="", title="User name")
+    password: SecretStr = SecretStr("")
+    oauth2: OAuth2 = Field(default=OAuth2(), title="OAuth 2.0")
+    reply_to: str = ""
+    messages_per_second: float = Field(default=0, ge=0, le=10_000, allow_inf_nan=False)
+    ledger: NotificationLedger | None = None
+    verify_certificate: bool = True
 
     @field_validator("host")
     @classmethod

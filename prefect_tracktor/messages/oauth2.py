@@ -11,8 +11,9 @@ import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
-from prefect_tracktor.forms import in_order
-from prefect_tracktor.messages.posting import Answer, poster, words_of
+from prefect_tracktor.forms import FORM
+from prefect_tracktor.http.call import Response
+from prefect_tracktor.messages.posting import poster, words_of
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.text import refuse_masked
 from prefect_tracktor.validation import checked_address
@@ -28,13 +29,6 @@ _MICROSOFTS_CODE = re.compile(r"AADSTS\d{3,8}")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,20000}")
 
 
-def _in_a_form(schema: dict[str, Any]) -> None:
-    in_order(schema)
-    # in place of the class's own words
-    schema["title"] = "OAuth 2.0"
-    schema["description"] = "A login with access tokens, as Microsoft 365 wants it. Empty: none."
-
-
 class OAuth2(BaseModel):
     """A login with access tokens instead of a password, for Microsoft 365, Google and others.
 
@@ -42,12 +36,12 @@ class OAuth2(BaseModel):
     credentials, as applications do in Microsoft 365.
 
     Attributes:
-        token_endpoint: Where access tokens are issued.
+        token_endpoint: Where access tokens are issued, as the provider's documentation says.
         client_id: The application's id at the provider.
-        client_secret: The application's secret.
-        refresh_token: What the mailbox's owner granted to the application; empty for client
-            credentials.
-        scope: What the token is for, as the provider writes it.
+        client_secret: The application's secret, and not the secret's id.
+        refresh_token: What the mailbox's owner granted to the application. Empty: the application
+            acts for itself, with client credentials.
+        scope: What the token is for, as the provider writes it; several with blanks between them.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats a secret.
@@ -62,42 +56,13 @@ class OAuth2(BaseModel):
         'client_credentials'
     """
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        hide_input_in_errors=True,
-        json_schema_extra=_in_a_form,
-    )
+    model_config = FORM | ConfigDict(hide_input_in_errors=True, title="OAuth 2.0")
 
-    token_endpoint: str = Field(
-        default="",
-        title="Token endpoint",
-        description="Where access tokens are issued, as the provider's documentation says.",
-        examples=["https:// ... /oauth2/v2.0/token"],
-    )
-    client_id: str = Field(
-        default="",
-        title="Client id",
-        description="The application's id at the provider.",
-        examples=["6731de76-14a6-49ae-97bc-6eba6914391e"],
-    )
-    client_secret: SecretStr = Field(
-        default=SecretStr(""),
-        title="Client secret",
-        description="The application's secret, and not the secret's id.",
-    )
-    refresh_token: SecretStr = Field(
-        default=SecretStr(""),
-        title="Refresh token",
-        description="What the mailbox's owner granted to the application. Empty: the application"
-        " acts for itself, with client credentials.",
-    )
-    scope: str = Field(
-        default="",
-        title="Scope",
-        description="What the token is for, as the provider writes it; several with blanks"
-        " between them.",
-    )
+    token_endpoint: str = Field(default="", examples=["https:// ... /oauth2/v2.0/token"])
+    client_id: str = Field(default="", examples=["6731de76-14a6-49ae-97bc-6eba6914391e"])
+    client_secret: SecretStr = SecretStr("")
+    refresh_token: SecretStr = SecretStr("")
+    scope: str = ""
 
     @field_validator("token_endpoint")
     @classmethod
@@ -157,7 +122,7 @@ def forget_token(oauth2: OAuth2) -> None:
     _tokens.pop(oauth2, None)
 
 
-def _asked(oauth2: OAuth2) -> Answer:
+def _asked(oauth2: OAuth2) -> Response:
     try:
         with poster(seconds=_SECONDS_FOR_A_TOKEN) as endpoint:
             return endpoint.send(
@@ -177,10 +142,10 @@ def _asked(oauth2: OAuth2) -> Answer:
         ) from None
 
 
-def _read(answer: Answer, oauth2: OAuth2) -> tuple[str, float]:
+def _read(answer: Response, oauth2: OAuth2) -> tuple[str, float]:
     said = _said(answer)
     token = said.get("access_token")
-    if answer.status != HTTPStatus.OK or not token:
+    if answer.status_code != HTTPStatus.OK or not token:
         raise _refused(answer, said, oauth2)
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise _no_token(
@@ -190,7 +155,7 @@ def _read(answer: Answer, oauth2: OAuth2) -> tuple[str, float]:
     return token, _seconds(said.get("expires_in"))
 
 
-def _said(answer: Answer) -> dict[str, Any]:
+def _said(answer: Response) -> dict[str, Any]:
     try:
         said = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -206,15 +171,15 @@ def _seconds(value: object) -> float:
     return min(seconds, _LONGEST_SECONDS) if seconds > 0 else _USUAL_SECONDS
 
 
-def _refused(answer: Answer, said: dict[str, Any], oauth2: OAuth2) -> MailServerError:
+def _refused(answer: Response, said: dict[str, Any], oauth2: OAuth2) -> MailServerError:
     error = str(said.get("error", ""))
     error = error if _ERROR.fullmatch(error) else ""
     code = _MICROSOFTS_CODE.search(str(said.get("error_description", "")))
     names = [error, code[0] if code else ""]
     # an answer that is no OAuth may be anything, and is not shown
-    shown = " ".join(filter(None, [str(answer.status), *names]))
-    about = About.RATE if answer.status == HTTPStatus.TOO_MANY_REQUESTS else About.LOGIN
-    if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or error == "temporarily_unavailable":
+    shown = " ".join(filter(None, [str(answer.status_code), *names]))
+    about = About.RATE if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS else About.LOGIN
+    if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error == "temporarily_unavailable":
         about = About.OTHER
     return _no_token(
         f"the token endpoint refuses the login: {shown}", _remedy(names, about, oauth2), about

@@ -8,6 +8,7 @@ import anyio
 import httpx
 
 from prefect_tracktor.http import blocking
+from prefect_tracktor.http.call import Response
 from prefect_tracktor.text import public_words
 
 _SECONDS_TO_CONNECT = 10
@@ -25,15 +26,6 @@ NOT_SENT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer, with as much of its body as is looked at."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Poster:
     """A connection that is kept for many requests."""
 
@@ -42,13 +34,13 @@ class Poster:
 
     def send(
         self, method: str, address: str, *, headers: Mapping[str, str], body: bytes = b""
-    ) -> Answer:
-        """Send a request; whatever the server does, it ends."""
+    ) -> Response:
+        """Send a request, and read the answer's beginning; whatever the server does, it ends."""
         return blocking.run(self._send(method, address, headers, body))
 
     async def _send(
         self, method: str, address: str, headers: Mapping[str, str], body: bytes
-    ) -> Answer:
+    ) -> Response:
         try:
             with anyio.fail_after(self.seconds):
                 async with self._client.stream(
@@ -59,7 +51,7 @@ class Poster:
                         said += part
                         if len(said) > _LONGEST_ANSWER:
                             break
-                    return Answer(response.status_code, response.headers, said[:_LONGEST_ANSWER])
+                    return Response(response.status_code, response.headers, said[:_LONGEST_ANSWER])
         except TimeoutError:
             raise httpx.ReadTimeout("no whole answer in time") from None
 

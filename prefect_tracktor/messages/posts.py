@@ -1,25 +1,22 @@
 """HTTP requests as a channel: what an answer means, and when to wait."""
 
-import hashlib
-import hmac
 import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 
 import httpx
 
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
-from prefect_tracktor.http.call import retry_after
-from prefect_tracktor.http.rate_limit import rate_limiter
-from prefect_tracktor.messages.channel import Message, NoticeContent, Session
+from prefect_tracktor.http.call import Response, retry_after
+from prefect_tracktor.messages.channel import Channel, Content, Message, Send, keyed_hash
+from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
 from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.posting import NOT_SENT, Answer, Poster, poster, words_of
+from prefect_tracktor.messages.posting import NOT_SENT, Poster, poster, words_of
 from prefect_tracktor.messages.replies import About
-from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome, Patience
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import mask_email, public_words
 
@@ -36,128 +33,83 @@ _PUNCTUATION = re.compile(r'[{}\[\]":,=<>/\\]+')
 _LARGEST_CODE = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class PostChannel:
-    """HTTP requests, as an `HttpChannel` posts them."""
+class PostChannel(Channel):
+    """HTTP requests, as an `HttpChannel` posts them; the secret hashes keys and recipients."""
 
-    channel: HttpChannel
-    # what keys and recipients are hashed with, so that they give nothing away
-    secret: bytes
-    lot_size: int = 1
-    may_repeat: bool = False
-    # the ledger does not tell whether it was this channel that sent something
-    proven_by_earlier_runs: bool = False
-
-    @property
-    def server(self) -> str:
-        """The host alone, as the address may be a secret."""
-        return self.channel.host
-
-    @property
-    def reaches_customers(self) -> bool:
-        """Whether the service is told, and not the rehearsal address."""
-        return self.channel.is_live
-
-    @property
-    def seconds_a_message(self) -> float:
-        """What the service's rate makes of it, and a slow answer."""
-        rate = self.channel.requests_per_second
-        return _SECONDS + (1 / rate if rate else 0)
+    def __init__(self, channel: HttpChannel, secret: bytes) -> None:
+        rate = channel.requests_per_second
+        # the host alone, as the address may be a secret
+        self.server = channel.host
+        self.reaches_customers = channel.is_live
+        # a slow answer counts, too
+        self.seconds_a_message = _SECONDS + (1 / rate if rate else 0)
+        self._channel = channel
+        self._secret = secret
 
     def check(self) -> None:
         """See that the host answers, and that the headers can be sent."""
-        self.channel.headers_for("")
-        self.channel.check()
+        self._channel.headers_for("")
+        self._channel.check()
 
     def to(self, order: Order) -> str:
         """The recipient, masked."""
         try:
-            recipient = self.channel.recipient_of(order)
+            recipient = self._channel.recipient_of(order)
         except TemplateError:
             return ""  # its message tells
         return mask_email(recipient)
 
     def message(
-        self, order: Order, parcels: Sequence[Fulfillment], content: NoticeContent, *, key: str
+        self, order: Order, parcels: Sequence[Fulfillment], content: Content, *, key: str
     ) -> Message:
         """Render the request about an order's parcels."""
-        recipient = self.channel.recipient_of(order)
-        if self.channel.recipient and not recipient:
+        recipient = self._channel.recipient_of(order)
+        if self._channel.recipient and not recipient:
             raise InvalidInput("recipient of the HttpChannel block is empty for this order")
-        key = self._hashed(key)[:32]
-        body = self.channel.render(order, parcels, content.conditions, key=key)
-        told = recipient if self.reaches_customers else ""
-        return Message(_Request(body, key), self._hashed(told.casefold()) if told else "")
-
-    def _hashed(self, text: str) -> str:
-        return hmac.new(self.secret, text.encode(), hashlib.sha256).hexdigest()
+        key = keyed_hash(self._secret, key)[:32]
+        body = self._channel.render(order, parcels, content.conditions, key=key)
+        told = recipient.casefold() if self.reaches_customers else ""
+        return Message((body, key), keyed_hash(self._secret, told) if told else "")
 
     @contextmanager
-    def session(self) -> Iterator[Session]:
+    def session(self) -> Iterator[Send]:
         """Connect when the first request is posted."""
+        rate = self._channel.requests_per_second
+        patience = Patience(self.server, _SECONDS_OF_PATIENCE, rate)
         with poster(seconds=_SECONDS) as service:
-            yield PostSession(self.channel, service)
+            yield lambda messages: [
+                patience.deliver(partial(self._posted, service, *message.content))
+                for message in messages
+            ]
 
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    body: bytes = field(repr=False)
-    key: str
-
-
-@dataclass(slots=True)
-class PostSession:
-    """A connection to the service, and how long it has been waited for."""
-
-    channel: HttpChannel
-    service: Poster
-    patience: Patience = field(default_factory=lambda: Patience(_SECONDS_OF_PATIENCE))
-
-    def send(self, messages: Sequence[Message]) -> Sequence[Delivery]:
-        """Post each, and say what became of it."""
-        return [self._sent(message.content) for message in messages]
-
-    def _sent(self, request: _Request) -> Delivery:
-        """Wait and try again as the service asks for it, within bounds."""
-        while True:
-            if rate := self.channel.requests_per_second:
-                rate_limiter(f"http {self.channel.host}", rate).try_acquire("request")
+    def _posted(self, service: Poster, body: bytes, key: str) -> Delivery:
+        """Post a request, and say what became of it; a service that is away is given a moment."""
+        channel = self._channel
+        post = partial(
+            service.send,
+            channel.method,
+            channel.target,
+            headers=channel.headers_for(key),
+            body=body,
+        )
+        try:
             try:
-                answer = self._posted(request)
-            except httpx.HTTPError as error:
-                return _uncertain(f"the connection broke ({words_of(error)})")
-            delivery = self._judged(answer)
-            if delivery.outcome is DeliveryOutcome.SENT:
-                self.patience.renew()
-            wait = retry_after(answer.headers)
-            seconds = wait.total_seconds() if wait else 0
-            if delivery.about is not About.RATE or not self.patience.pause(seconds):
-                return delivery
-
-    def _posted(self, request: _Request) -> Answer:
-        """A service that is away for a moment is given one."""
-        try:
-            return self._post(request)
-        except NOT_SENT:
-            time.sleep(_PAUSE_SECONDS)
-        try:
-            return self._post(request)
+                return self._judged(post())
+            except NOT_SENT:
+                time.sleep(_PAUSE_SECONDS)
+                return self._judged(post())
         except NOT_SENT as error:
             raise ChannelError(
-                f"{self.channel.host} does not answer ({words_of(error)}). Check address of the"
+                f"{self.server} does not answer ({words_of(error)}). Check address of the"
                 " HttpChannel block, and the network."
             ) from None
+        except httpx.HTTPError as error:
+            return _uncertain(f"the connection broke ({words_of(error)})")
 
-    def _post(self, request: _Request) -> Answer:
-        headers = self.channel.headers_for(request.key)
-        return self.service.send(
-            self.channel.method, self.channel.target, headers=headers, body=request.body
-        )
-
-    def _judged(self, answer: Answer) -> Delivery:
-        status = answer.status
+    def _judged(self, answer: Response) -> Delivery:
+        status = answer.status_code
         reason = f"the service answered {status} {_said(answer)}".rstrip()
-        if status in (self.channel.success_statuses or range(200, 300)):
+        if status in (self._channel.success_statuses or range(200, 300)):
             return Delivery(DeliveryOutcome.SENT)
         if status in range(300, 400):
             raise self._unusable(
@@ -182,15 +134,15 @@ class PostSession:
         """After a fault of its own, a service may have taken the request all the same."""
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             return True
-        return status not in _UNKNOWN and bool(self.channel.idempotency_header)
+        return status not in _UNKNOWN and bool(self._channel.idempotency_header)
 
     def _unusable(self, problem: str, remedy: str, about: About = About.OTHER) -> ChannelError:
-        return ChannelError(f"{self.channel.host} cannot be used: {problem}. {remedy}", about=about)
+        return ChannelError(f"{self.server} cannot be used: {problem}. {remedy}", about=about)
 
 
-def _deferred(answer: Answer, reason: str) -> Delivery:
+def _deferred(answer: Response, reason: str) -> Delivery:
     wait = retry_after(answer.headers)
-    asks = answer.status == HTTPStatus.TOO_MANY_REQUESTS or wait is not None
+    asks = answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or wait is not None
     about = About.RATE if asks else About.OTHER
     said = f"{reason}, and asks to wait {wait.total_seconds():.0f} s" if wait else reason
     remedy = "Set requests_per_second to what the service allows; the next run goes on."
@@ -198,8 +150,9 @@ def _deferred(answer: Answer, reason: str) -> Delivery:
         DeliveryOutcome.DEFERRED,
         said,
         about=about,
-        kind=str(answer.status),
+        kind=str(answer.status_code),
         advice=remedy if asks else "The service has a fault of its own; the next run tries again.",
+        wait_seconds=wait.total_seconds() if wait else 0,
     )
 
 
@@ -207,7 +160,7 @@ def _uncertain(reason: str, kind: str = "broken") -> Delivery:
     return Delivery(DeliveryOutcome.UNCERTAIN, f"{reason}: it may have been taken", kind=kind)
 
 
-def _said(answer: Answer) -> str:
+def _said(answer: Response) -> str:
     """Of the service's words those that cannot be anybody's data, and its code."""
     text = answer.body.decode("utf-8", "replace")
     code = ""

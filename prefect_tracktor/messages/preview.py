@@ -1,71 +1,28 @@
 """Messages without personal data, to look at before any is sent."""
 
+import json
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
-from typing import Any
+
+from jinja2 import Environment
 
 from prefect_tracktor.errors import TemplateError
 from prefect_tracktor.messages.template import EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.words import KINDS, LANGUAGES, About, missing_words
-from prefect_tracktor.messages.writing import language_of, write
+from prefect_tracktor.messages.writing import frame, language_of, write
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import mask_email, redact
 
 _SHOP = ShopInfo("Your Shop", "https://shop.example", "help@shop.example")
 _LAST_DIGITS = 4
 
-_STATES: dict[str, dict[str, Any]] = {
-    "expired": {"exception_status": "expired", "shipment_status": "in_transit"},
-    "exception": {"exception_status": "exception", "shipment_status": "in_transit"},
-    "stalled": {"shipment_status": "in_transit"},
-    "not_shipped": {"tracking_number": None, "tracking_url": None, "latest_status": None},
-    "in_transit": {"shipment_status": "in_transit"},
-    "out_for_delivery": {"shipment_status": "out_for_delivery"},
-    "delivered": {"shipment_status": "delivered"},
-    "all_delivered": {"shipment_status": "delivered"},
-    "status": {"shipment_status": "Sewing", "tracking_number": None, "tracking_url": None},
-}
-
-_INDEX = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>Messages to customers</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>:root {{ color-scheme: light dark; font-family: system-ui, sans-serif; }}
-body {{ margin: 2em auto; max-width: 60em; padding: 0 1em; }} td, th {{ padding: .3em 1em .3em 0;
-text-align: left; vertical-align: top; }}</style></head>
-<body><h1>Messages to customers</h1><p>Written for a made-up order. Nothing was sent.</p>
-{tables}</body></html>
-"""
-
 
 def made_up_order(about: About) -> Order:
     """An order with all details, in the state that a message is about."""
-    state = _STATES[about]
-    parcel = {
-        "fulfillment_id": 7,
-        "shop_url": "shop.example",
-        "order_name": "#1001",
-        "carrier": {"slug": "example-post", "name": "Example Post"},
-        "tracking_number": "AB123456789",
-        "tracking_url": "https://post.example/AB123456789",
-        "latest_status": {
-            "key": state.get("shipment_status"),
-            "datetime": "2026-01-31T10:00:00Z",
-        },
-        "line_items": [{"name": "Blue mug", "quantity": 2}, {"name": "Linen shirt", "quantity": 1}],
-    }
-    return Order.model_validate(
-        {
-            "order_id": 1001,
-            "order_name": "#1001",
-            "order_email": "ada@example.com",
-            "customer_first_name": "Ada",
-            "customer_last_name": "Lovelace",
-            "customer_full_name": "Ada Lovelace",
-            "total_price": "59.90",
-            "fulfillments": [parcel | state],
-        }
-    )
+    made = json.loads(frame("made_up_order.json"))
+    parcel, state = made["parcel"], made["states"][about]
+    parcel["latest_status"]["key"] = state.get("shipment_status")
+    return Order.model_validate(made["order"] | {"fulfillments": [parcel | state]})
 
 
 def masked(order: Order) -> Order:
@@ -139,30 +96,27 @@ def _languages(template: EmailTemplate, about: str) -> list[str]:
 
 def write_gallery(folder: Path, templates: Mapping[str, EmailTemplate]) -> Path:
     """Write all messages of templates in all languages, and the page that links them."""
-    tables = [
-        f"<h2>{escape(name)}</h2>{_write_template(folder / name, template)}"
-        for name, template in templates.items()
-    ]
+    shown = {name: _write_all(folder / name, template) for name, template in templates.items()}
     index = folder / "index.html"
-    index.write_text(_INDEX.format(tables="\n".join(tables)), encoding="utf-8")
+    page = Environment(autoescape=True).from_string(frame("gallery.html.jinja"))
+    index.write_text(page.render(templates=shown), encoding="utf-8")
     return index
 
 
-def _write_template(folder: Path, template: EmailTemplate) -> str:
+def _write_all(folder: Path, template: EmailTemplate) -> dict[str, list[tuple[str, str]]]:
+    """Write a template's messages; their files and subjects, by what they are about."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for about in KINDS:
-        languages = _languages(template, about)
-        cells = "".join(_write(folder, template, about, language) for language in languages)
-        rows.append(f"<tr><th>{about}</th>{cells}</tr>")
-    return f"<table>{''.join(rows)}</table>"
+    return {
+        about: [_write(folder, template, about, one) for one in _languages(template, about)]
+        for about in KINDS
+    }
 
 
-def _write(folder: Path, template: EmailTemplate, about: About, language: str) -> str:
+def _write(folder: Path, template: EmailTemplate, about: About, language: str) -> tuple[str, str]:
     try:
         email = template.preview(about=about, language=language)
     except TemplateError as error:
-        return f"<td>{escape(str(error))}</td>"
-    file = folder / f"{about}-{language}.html"
-    file.write_text(email.html, encoding="utf-8")
-    return f'<td><a href="{folder.name}/{file.name}">{escape(email.subject)}</a></td>'
+        return "", str(error)
+    file = f"{about}-{language}.html"
+    (folder / file).write_text(email.html, encoding="utf-8")
+    return file, email.subject

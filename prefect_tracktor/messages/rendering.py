@@ -10,7 +10,6 @@ import re
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import date
 from functools import lru_cache, wraps
@@ -33,7 +32,8 @@ from pydantic import BaseModel
 from prefect_tracktor.errors import InvalidInput, TemplateError
 from prefect_tracktor.messages.values import one_line, web_address
 
-LONGEST_PART = 1_000_000
+_LONGEST_PART = 1_000_000
+_TOO_LONG = f"it is longer than {_LONGEST_PART} characters"
 
 # of values: not at all, as HTML, or as the inside of a JSON string
 Escaping = bool | Literal["json"]
@@ -67,9 +67,6 @@ class TooMuch(Exception):
 class TooLong(TooMuch):
     """What comes of a template is too long."""
 
-    def __init__(self) -> None:
-        super().__init__(f"it is longer than {LONGEST_PART} characters")
-
 
 class _Budget:
     """What is left of a rendering's allowance."""
@@ -86,46 +83,12 @@ class _Budget:
 
     def write(self, text: str) -> None:
         self._written += len(text)
-        if self._written > LONGEST_PART:
-            raise TooLong
+        if self._written > _LONGEST_PART:
+            raise TooLong(_TOO_LONG)
         self.spend(len(text))
 
 
-def refuse_too_long(part: str) -> None:
-    """Raise `TooLong` for a whole part that is."""
-    if len(part) > LONGEST_PART:
-        raise TooLong
-
-
 _budget: ContextVar[_Budget] = ContextVar("budget of a rendering")
-
-
-@contextmanager
-def within_limits() -> Iterator[None]:
-    """Give what is compiled and rendered inside a budget of its own."""
-    token = _budget.set(_Budget())
-    try:
-        yield
-    finally:
-        _budget.reset(token)
-
-
-def environment(*, escape: Escaping) -> "LimitedEnvironment":
-    """Make an environment."""
-    made = LimitedEnvironment(
-        undefined=StrictUndefined,
-        autoescape=escape is True,
-        finalize=_in_json if escape == "json" else _known_or_nothing,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        optimized=False,  # nothing is worked out before there is a budget
-    )
-    made.globals = {"range": made.globals["range"]}
-    if escape == "json":
-        made.filters["tojson"] = _to_json
-    made.filters = {name: _limited(name, function) for name, function in made.filters.items()}
-    made.filters |= {"_counted": _counted, "_spent": _spent, "_bounded": _bounded}
-    return made
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
@@ -347,15 +310,16 @@ def render_template(
     block: str = "EmailTemplate",
 ) -> str:
     """Render a template within limits."""
-    if not escape and "{" not in source and len(source) < LONGEST_PART:
+    if not escape and "{" not in source and len(source) < _LONGEST_PART:
         return source  # nothing to fill in
+    _budget.set(_Budget())
     try:
-        with within_limits():
-            part = _compiled(source, escape=escape).render(context)
-            refuse_too_long(part)
+        part = _compiled(source, escape=escape).render(context)
     except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, call a number ...
         problem = _diagnosis(wrong, source)
         raise failure(field, context["order"].order_id, problem, block=block) from None
+    if len(part) > _LONGEST_PART:
+        raise failure(field, context["order"].order_id, _TOO_LONG, block=block)
     return part
 
 
@@ -372,9 +336,21 @@ def failure(
 
 
 @lru_cache(maxsize=3)
-def _environment(*, escape: Escaping) -> LimitedEnvironment:
-    made = environment(escape=escape)
-    made.filters |= {"web_address": web_address, "one_line": one_line}
+def _environment(*, escape: Escaping) -> "LimitedEnvironment":
+    made = LimitedEnvironment(
+        undefined=StrictUndefined,
+        autoescape=escape is True,
+        finalize=_in_json if escape == "json" else _known_or_nothing,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        optimized=False,  # nothing is worked out before there is a budget
+    )
+    made.globals = {"range": made.globals["range"]}
+    if escape == "json":
+        made.filters["tojson"] = _to_json
+    made.filters = {name: _limited(name, function) for name, function in made.filters.items()}
+    ours = {"_counted": _counted, "_spent": _spent, "_bounded": _bounded}
+    made.filters |= ours | {"web_address": web_address, "one_line": one_line}
     return made
 
 

@@ -1,7 +1,6 @@
 """One session with a mail server for many messages, and a plain word on what became of each."""
 
 import logging
-import random
 import re
 import smtplib
 import ssl
@@ -11,17 +10,17 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
 from functools import cached_property
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
-from prefect_tracktor.http.rate_limit import rate_limiter
 from prefect_tracktor.messages.connection import Connection
+from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
 from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
 from prefect_tracktor.messages.replies import About, Reply
 from prefect_tracktor.text import hide_login, redact
+from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
 
@@ -37,9 +36,7 @@ _SEND_CONTENT = 354
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 
-_FIRST_PAUSE_SECONDS = 1.0
-_LONGEST_PAUSE_SECONDS = 30.0
-_PAUSES_IN_ALL_SECONDS = 1800.0
+_RECONNECT_PAUSE_SECONDS = 1.0
 _FAREWELL_SECONDS = 5.0
 
 _NO_PASSWORDS = (
@@ -55,8 +52,10 @@ _NO_TOKENS = (
 _XOAUTH2 = "XOAUTH2"
 _LOGIN_REFUSED = 535
 _SIGNS_OF_NO_PASSWORDS = ("5.7.139", "5.7.30", "No suitable authentication method")
-_OF_BLOCK = " of the Mailer block"
-_CHECK_LOGIN = f"Check username and password{_OF_BLOCK}; some providers want one per app."
+_CHECK_LOGIN = "Check username and password of the Mailer block; some providers want one per app."
+_CHECK_ADDRESS = "Check host, port and security of the Mailer block, and the network."
+_CHECK_SECURITY = "Check security of the Mailer block, and the server's certificate."
+_CHECK_TOKENS = "Check host and security of the Mailer block, or log in with a password."
 
 
 class Security(StrEnum):
@@ -80,57 +79,6 @@ class SmtpServer:
     verify_certificate: bool = True
 
 
-class DeliveryOutcome(StrEnum):
-    """What the mail server did with a message."""
-
-    SENT = "sent"
-    REFUSED = "refused"
-    DEFERRED = "deferred"
-    UNCERTAIN = "uncertain"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A message's outcome."""
-
-    outcome: DeliveryOutcome
-    reason: str = ""
-    about: About = field(default=About.OTHER, compare=False, repr=False)
-    kind: str = field(default="", compare=False, repr=False)
-    advice: str = field(default="", compare=False, repr=False)
-
-    @property
-    def remedy(self) -> str:
-        """What a person can do."""
-        return self.advice or self.about.remedy
-
-
-class Patience:
-    """Pauses before further tries, each longer than the last, and bounded in total."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._in_all = _PAUSES_IN_ALL_SECONDS
-        self.renew()
-
-    def renew(self) -> None:
-        """Begin anew, as the server takes messages again."""
-        self._left = self._seconds
-        self._next = _FIRST_PAUSE_SECONDS
-
-    def pause(self, at_least: float = 0) -> bool:
-        """Wait, or say that it has been waited long enough."""
-        jitter = random.uniform(1, 1.5)  # noqa: S311  # not a secret
-        seconds = min(max(self._next * jitter, at_least), self._left, self._in_all)
-        if seconds <= 0 or seconds < at_least:
-            return False
-        time.sleep(seconds)
-        self._left -= seconds
-        self._in_all -= seconds
-        self._next = min(2 * self._next, _LONGEST_PAUSE_SECONDS)
-        return True
-
-
 class MailSession:
     """A connection to a mail server that is kept for many messages, and made anew when it drops."""
 
@@ -146,9 +94,9 @@ class MailSession:
             raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
         self._server = server
         self._timeout = timeout_seconds
-        self._rate = messages_per_second
-        self._patience = Patience(patience_seconds)
-        self._told_of_pauses = False
+        self._patience = Patience(
+            f"The mail server {server.host}", patience_seconds, messages_per_second
+        )
         self._smtp: Connection | None = None
         self._secret = server.password
 
@@ -158,7 +106,7 @@ class MailSession:
             try:
                 self._connect()
             except MailServerError as unusable:
-                if not self._wait(unusable.about):
+                if not self._patience.pauses_for(unusable.about):
                     raise
         return self
 
@@ -178,31 +126,7 @@ class MailSession:
         """Send one message to one address."""
         sender = validated_address(sender, field="sender")
         recipient = validated_address(recipient, field="recipient")
-        while True:
-            if self._rate:
-                rate_limiter(f"mail {self._server.host}", self._rate).try_acquire("message")
-            try:
-                delivery = self._try(message, sender, recipient)
-            except MailServerError as unusable:
-                if not self._wait(unusable.about):
-                    raise
-                continue
-            if delivery.outcome is DeliveryOutcome.SENT:
-                self._patience.renew()
-            if delivery.outcome is not DeliveryOutcome.DEFERRED or not self._wait(delivery.about):
-                return delivery
-
-    def _wait(self, about: str) -> bool:
-        """Before a further try, if it is worth one."""
-        if about != About.RATE:
-            return False
-        if not self._told_of_pauses:
-            self._told_of_pauses = True
-            _logger.warning(
-                "The mail server asks for fewer messages at a time: waiting, and going on. Set"
-                " messages_per_second to what the provider allows."
-            )
-        return self._patience.pause()
+        return self._patience.deliver(lambda: self._try(message, sender, recipient))
 
     def _try(self, message: EmailMessage, sender: str, recipient: str) -> Delivery:
         """Over the connection there is, and if that has broken, over a new one."""
@@ -220,12 +144,8 @@ class MailSession:
     def _broken(self, error: OSError, recipient: str) -> Delivery:
         reason = self._private(f"the connection broke: {self._words(error)}", recipient)
         reply = _reply_in(error)
-        return Delivery(
-            DeliveryOutcome.DEFERRED,
-            reason,
-            about=reply.about if reply else About.OTHER,
-            kind=reply.kind if reply else "broken",
-        )
+        about, kind = (reply.about, reply.kind) if reply else (About.OTHER, "broken")
+        return Delivery(DeliveryOutcome.DEFERRED, reason, about=about, kind=kind)
 
     def _offer(
         self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
@@ -286,8 +206,7 @@ class MailSession:
         whom = "the sender" if about is About.SENDER else "this account"
         said = self._private(str(reply), recipient).rstrip(".")
         return MailServerError(
-            f"the mail server refuses {whom}: {said}. {about.remedy}",
-            about=about,
+            f"the mail server refuses {whom}: {said}. {about.remedy}", about=about
         )
 
     def _start_afresh(self, smtp: Connection, *, closing: bool = False) -> None:
@@ -310,36 +229,28 @@ class MailSession:
         except MailServerError as unusable:
             if unusable.about == About.RATE:
                 raise
-        time.sleep(_FIRST_PAUSE_SECONDS)
+        time.sleep(_RECONNECT_PAUSE_SECONDS)
         return self._connect()
 
     def _connect(self) -> Connection:
         """Connect; an access token that the server refuses may have been revoked: try a new one."""
-        if not self._server.oauth2.is_set:
-            return self._connect_once()
-        try:
-            return self._connect_with_token()
-        except _TokenRefused:
-            forget_token(self._server.oauth2)
-        return self._connect_with_token()
-
-    def _connect_with_token(self) -> Connection:
-        self._secret = access_token(self._server.oauth2)
+        oauth2 = self._server.oauth2
+        if oauth2.is_set:
+            self._secret = access_token(oauth2)
+            try:
+                return self._connect_once()
+            except _TokenRefused:
+                forget_token(oauth2)
+            self._secret = access_token(oauth2)
         return self._connect_once()
 
     def _connect_once(self) -> Connection:
-        step, remedy = (
-            "connecting",
-            f"Check host, port and security{_OF_BLOCK}, and the network.",
-        )
+        step, remedy = "connecting", _CHECK_ADDRESS
         try:
             self._smtp = smtp = self._open()
             smtp.ehlo_or_helo_if_needed()
             if self._server.security is Security.STARTTLS:
-                step, remedy = (
-                    "STARTTLS",
-                    f"Check security{_OF_BLOCK}, and the server's certificate.",
-                )
+                step, remedy = "STARTTLS", _CHECK_SECURITY
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
             if self._server.oauth2.is_set:
@@ -362,13 +273,12 @@ class MailSession:
         elif not has_token and _takes_no_passwords(error):
             remedy = _NO_PASSWORDS
         elif has_token and isinstance(error, smtplib.SMTPNotSupportedError):
-            remedy = f"Check host and security{_OF_BLOCK}, or log in with a password."
+            remedy = _CHECK_TOKENS
         words = self._words(error).rstrip(".")
         is_refused = has_token and reply and reply.code == _LOGIN_REFUSED
         kind = _TokenRefused if is_refused else MailServerError
-        return kind(
-            f"the mail server cannot be used: {step} failed: {words}. {remedy}", about=about
-        )
+        problem = f"the mail server cannot be used: {step} failed: {words}. {remedy}"
+        return kind(problem, about=about)
 
     def _open(self) -> Connection:
         return Connection(
@@ -388,7 +298,7 @@ class MailSession:
 
     def _warn_of_readable_password(self) -> None:
         safe = self._server.security is not Security.NONE and self._server.verify_certificate
-        if self._server.username and not safe and not _is_loopback(self._server.host):
+        if self._server.username and not safe and not is_loopback(self._server.host):
             _logger.warning(
                 "The password for the mail server can be read on its way: in the Mailer block, set"
                 " security to starttls or tls, and verify_certificate."
@@ -461,10 +371,3 @@ def _takes_no_passwords(error: Exception) -> bool:
     """No method that smtplib has, or Microsoft's word for passwords being switched off."""
     words = str(error)
     return any(sign in words for sign in _SIGNS_OF_NO_PASSWORDS)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefect.blocks.core import Block
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, in_order, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.values import clean, one_line
 from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
 from prefect_tracktor.models import Fulfillment, Order
@@ -31,9 +32,16 @@ _FORMS = {
 
 
 # of what is a part of the block
-_PART = ConfigDict(
-    extra="forbid", frozen=True, hide_input_in_errors=True, json_schema_extra=in_order
-)
+_PART = FORM | ConfigDict(hide_input_in_errors=True)
+
+
+def _checked_language(value: str) -> str:
+    if not _LANGUAGE.fullmatch(value.strip().lower()):
+        raise InvalidInput(f"language must be the code of a language, such as {LANGUAGES[0]}")
+    return value.strip().lower()
+
+
+_Language = Annotated[str, AfterValidator(_checked_language)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +74,18 @@ class Brand(BaseModel):
     """How messages look: name, logo, color and footer. All of it is optional.
 
     Attributes:
-        shop_name: The name; if empty, that of the sender.
-        logo: The logo's https address; if empty, messages show the name and load no picture.
-        logo_width: Its width in pixels.
-        color: Of the button and the progress bar, as #rrggbb.
-        contact: The e-mail address for questions and the reply button.
-        address: The postal address, in lines.
-        imprint: What your law asks for, in lines; a line that is an https address becomes a link.
-        currency: Of order totals, such as EUR or $.
+        shop_name: Shown above and below each message. Empty: the sender's name.
+        logo: The https address of a PNG or JPEG. Empty: the shop's name, and messages load no
+            picture.
+        logo_width: The width of the logo in pixels, from 16 to 552.
+        color: Of the button and the progress bar, written as #rrggbb. The text on it turns black or
+            white, whichever reads better.
+        contact: Shown in the footer; the reply button writes to it. Empty: the address that replies
+            go to, and none in the footer.
+        address: The postal address, shown in the footer line by line.
+        imprint: What your law asks for, such as the company's register number, line by line. A line
+            that is an https address becomes a link.
+        currency: Of order totals, as a code or a sign. Empty: totals are left out.
         time_zone: Of the times in messages, by its IANA name.
 
     Raises:
@@ -87,67 +99,17 @@ class Brand(BaseModel):
 
     model_config = _PART
 
-    shop_name: str = Field(
-        default="",
-        max_length=100,
-        title="Shop name",
-        description="Shown above and below each message. Empty: the sender's name.",
-        examples=["Your Shop"],
-    )
-    logo: str = Field(
-        default="",
-        title="Logo",
-        description="The https address of a PNG or JPEG. Empty: the shop's name, and messages load"
-        " no picture.",
-        examples=["https:// ... /logo.png"],
-    )
-    logo_width: int = Field(
-        default=140,
-        ge=16,
-        le=552,
-        title="Width of the logo",
-        description="In pixels, from 16 to 552.",
-    )
-    color: str = Field(
-        default="#1f2430",
-        title="Color",
-        description="Of the button and the progress bar, written as #rrggbb. The text on it turns"
-        " black or white, whichever reads better.",
-        examples=["#0b6e4f"],
-    )
+    shop_name: str = Field(default="", max_length=100, examples=["Your Shop"])
+    logo: str = Field(default="", examples=["https:// ... /logo.png"])
+    logo_width: int = Field(default=140, ge=16, le=552, title="Width of the logo")
+    color: str = Field(default="#1f2430", examples=["#0b6e4f"])
     contact: str = Field(
-        default="",
-        title="E-mail address for questions",
-        description="Shown in the footer; the reply button writes to it. Empty: the address that"
-        " replies go to, and none in the footer.",
-        examples=["help@your-shop.example"],
+        default="", title="E-mail address for questions", examples=["help@your-shop.example"]
     )
-    address: str = Field(
-        default="",
-        max_length=500,
-        title="Postal address",
-        description="Shown in the footer, line by line.",
-    )
-    imprint: str = Field(
-        default="",
-        max_length=2000,
-        title="Imprint",
-        description="What your law asks for, such as the company's register number, line by line. A"
-        " line that is an https address becomes a link.",
-    )
-    currency: str = Field(
-        default="",
-        max_length=5,
-        title="Currency",
-        description="Of order totals, as a code or a sign. Empty: totals are left out.",
-        examples=["EUR", "$"],
-    )
-    time_zone: str = Field(
-        default="UTC",
-        title="Time zone",
-        description="Of the times in messages, by its IANA name.",
-        examples=["Europe/Berlin"],
-    )
+    address: str = Field(default="", max_length=500, title="Postal address")
+    imprint: str = Field(default="", max_length=2000)
+    currency: str = Field(default="", max_length=5, examples=["EUR", "$"])
+    time_zone: str = Field(default="UTC", examples=["Europe/Berlin"])
 
     @field_validator("logo")
     @classmethod
@@ -184,17 +146,17 @@ class Words(BaseModel):
     number. `{{ "" }}` leaves a sentence out.
 
     Attributes:
-        language: Its code, such as `de`. A language beyond those that are shipped needs `subject`,
+        language: The code of the language, such as `de`. One that is not shipped needs `subject`,
             `opening`, `closing`, `why` and all `labels`.
-        about: What message they are for.
-        subject: The subject.
-        headline: The headline; by default the subject.
-        opening: Above the parcels.
-        advice: Below the parcels: what to do.
+        about: What the message is about; any: all messages.
+        subject: Such as: `{{ your_order }} is on its way`. Empty: the default, as everywhere here.
+        headline: The large words. Empty: the subject.
+        opening: What happened, above the parcels.
+        advice: What the customer can do, below the parcels.
         closing: The last sentence.
-        button: On the button that leads to the order.
-        why: Below the message: why the customer gets it.
-        labels: The small words, by name, such as `{"track": "Where is it?"}`.
+        button: The words on the button that shows the order.
+        why: In the footer: why the customer gets this message.
+        labels: The small words by name, such as track or regards; the handbook lists them.
 
     Raises:
         pydantic.ValidationError: A template has a fault, or a label does not exist.
@@ -206,54 +168,16 @@ class Words(BaseModel):
 
     model_config = _PART
 
-    language: str = Field(
-        default="en",
-        title="Language",
-        description="The language of these words, by its code: en, de, fr, es, or another one if"
-        " you write all words.",
-        examples=list(LANGUAGES),
-    )
-    about: Literal["any", About] = Field(
-        default="any",
-        title="For which message",
-        description="What the message is about; any: all messages.",
-    )
-    subject: str = Field(
-        default="",
-        title="Subject",
-        description="Such as: {{ your_order }} is on its way. Empty: the default, as everywhere"
-        " here.",
-    )
-    headline: str = Field(
-        default="",
-        title="Headline",
-        description="The large words. Empty: the same as the subject.",
-    )
-    opening: str = Field(
-        default="", title="Opening", description="What happened, above the parcels."
-    )
-    advice: str = Field(
-        default="", title="Advice", description="What the customer can do, below the parcels."
-    )
-    closing: str = Field(default="", title="Closing", description="The last sentence.")
-    button: str = Field(
-        default="", title="Button", description="The words on the button that shows the order."
-    )
-    why: str = Field(
-        default="",
-        title="Why",
-        description="In the footer: why the customer gets this message.",
-    )
-    labels: dict[str, str] = Field(
-        default={},
-        title="Small words",
-        description="By name, such as track or regards; the handbook lists them.",
-    )
-
-    @field_validator("language")
-    @classmethod
-    def _language_is_a_code(cls, value: str) -> str:
-        return _checked_language(value)
+    language: _Language = Field(default="en", examples=list(LANGUAGES))
+    about: Literal["any", About] = Field(default="any", title="For which message")
+    subject: str = ""
+    headline: str = ""
+    opening: str = ""
+    advice: str = ""
+    closing: str = ""
+    button: str = ""
+    why: str = ""
+    labels: dict[str, str] = Field(default={}, title="Small words")
 
     @field_validator("subject", "headline", "opening", "advice", "closing", "button", "why")
     @classmethod
@@ -290,13 +214,17 @@ class EmailTemplate(Block):
 
     Attributes:
         brand: Name, logo, color and footer.
-        language: The shop's language, by its code: for customers whose own is not known, or has no
+        language: The shop's language: en, de, fr, es, or one that has words of yours. For customers
+            whose own language is not known, or has no words.
+        customers_language: Write in the customer's language, where the order says which and there
+            are words in it.
+        words: The shop's own words: an entry for each language and message in which you want to say
+            something otherwise.
+        subject: A Jinja template in place of all subjects; line breaks become blanks. Empty: the
             words.
-        customers_language: Write in the language of the order, where it is known.
-        words: The shop's own words, by language and message.
-        subject: A subject for all languages; line breaks become blanks.
-        text: A whole plain text part for all languages.
-        html: A whole HTML part for all languages.
+        text: A Jinja template in place of the whole plain text part. Empty: the words.
+        html: A Jinja template in place of the whole HTML part; all values are escaped. Empty: the
+            words.
 
     Raises:
         pydantic.ValidationError: A template has a syntax error, or uses a name that it is not
@@ -322,51 +250,13 @@ class EmailTemplate(Block):
 
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
-    brand: Brand = Field(
-        default=Brand(),
-        title="Brand",
-        description="Name, logo, color and footer.",
-    )
-    language: str = Field(
-        default="en",
-        title="The shop's language",
-        description="en, de, fr, es, or a language that has words of yours. For customers whose own"
-        " language is not known, or has no words.",
-        examples=list(LANGUAGES),
-    )
-    customers_language: bool = Field(
-        default=True,
-        title="Write in the customer's language",
-        description="Where the order says which, and there are words in it.",
-    )
-    words: list[Words] = Field(
-        default=[],
-        title="Your own words",
-        description="An entry for each language and message in which you want to say something in"
-        " other words.",
-    )
-    subject: str = Field(
-        default="",
-        title="Subject for all languages",
-        description="A Jinja template in place of all subjects. Empty: the words above.",
-    )
-    text: str = Field(
-        default="",
-        title="Plain text for all languages",
-        description="A Jinja template in place of the whole plain text part. Empty: the words"
-        " above.",
-    )
-    html: str = Field(
-        default="",
-        title="HTML for all languages",
-        description="A Jinja template in place of the whole HTML part; all values are escaped."
-        " Empty: the words above.",
-    )
-
-    @field_validator("language")
-    @classmethod
-    def _language_is_a_code(cls, value: str) -> str:
-        return _checked_language(value)
+    brand: Brand = Brand()
+    language: _Language = Field(default="en", title="The shop's language", examples=list(LANGUAGES))
+    customers_language: bool = Field(default=True, title="Write in the customer's language")
+    words: list[Words] = Field(default=[], title="Your own words")
+    subject: str = Field(default="", title="Subject for all languages")
+    text: str = Field(default="", title="Plain text for all languages")
+    html: str = Field(default="", title="HTML for all languages")
 
     @field_validator("words")
     @classmethod
@@ -470,12 +360,6 @@ class EmailTemplate(Block):
         from prefect_tracktor.messages.preview import verify
 
         verify(self)
-
-
-def _checked_language(value: str) -> str:
-    if not _LANGUAGE.fullmatch(value.strip().lower()):
-        raise InvalidInput(f"language must be the code of a language, such as {LANGUAGES[0]}")
-    return value.strip().lower()
 
 
 def _check(field: str, source: str, *, escape: bool = False) -> None:

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 About = Literal[
     "expired",
@@ -24,14 +24,6 @@ SENTENCES = ("subject", "headline", "opening", "advice", "closing", "button", "w
 _NEEDED = ("subject", "opening", "closing", "why")
 
 
-class OwnWords(Protocol):
-    """What a shop says in its own words."""
-
-    language: str
-    about: Any
-    labels: dict[str, str]
-
-
 @cache
 def shipped(language: str) -> dict[str, dict[str, str]]:
     """The words of a language by kind, and its labels; none if it is not shipped."""
@@ -41,9 +33,9 @@ def shipped(language: str) -> dict[str, dict[str, str]]:
 
 
 def words_for(
-    kind: str, language: str, own: Iterable[OwnWords]
+    kind: str, language: str, own: Iterable[Any]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The sentences of a message, and the labels around them."""
+    """The sentences of a message, and the labels around them; `own` are the shop's `Words`."""
     ours = shipped(language)
     sentences = ours.get("any", {}) | ours.get(kind, {})
     labels = dict(ours.get("labels", {}))
@@ -55,7 +47,7 @@ def words_for(
     return sentences, labels
 
 
-def missing_words(kind: str, language: str, own: Iterable[OwnWords]) -> list[str]:
+def missing_words(kind: str, language: str, own: Iterable[Any]) -> list[str]:
     """What a language needs yet before a message can be written in it."""
     if language in LANGUAGES:
         return []

@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
+from operator import itemgetter
 from typing import Any
 from urllib.parse import quote
 
@@ -40,35 +40,6 @@ _WHITE_CARD, _DARK_CARD = "#ffffff", "#22252c"
 _VISIBLE = 3.0  # WCAG 2.2, 1.4.11
 
 
-@dataclass(frozen=True, slots=True)
-class _Link:
-    label: str
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    label: str
-    reached: bool
-    current: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Item:
-    quantity: int | None
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Parcel:
-    carrier: str
-    number: str
-    link: str
-    update: str
-    items: tuple[_Item, ...]
-    more: str
-
-
 def write(
     template: EmailTemplate,
     order: Order,
@@ -97,7 +68,9 @@ def write(
         ),
         "tracking_page": tracking_page_address(shop.url, order),
     }
-    context |= _naming_the_order(order, labels, is_part=context["is_part"])
+    named = labels["part_of_your_order" if context["is_part"] else "your_order"]
+    context["your_order"] = f"{named} {one_line(order.order_name)}".rstrip()
+    context["this_order"] = labels["this_part" if context["is_part"] else "this_order"]
     said = {
         name: render_template(f"{name} ({language})", source, context, escape=False)
         for name, source in sentences.items()
@@ -113,9 +86,9 @@ def write(
         "mail": _mail(subject, said, context, labels, brand, about),
     }
     parts = {"subject": subject}
-    for part in ("text", "html"):
+    for part, name in (("text", "frame.txt.jinja"), ("html", "frame.html.jinja")):
         own = getattr(template, part)
-        source, known = (own, context) if own else (_frame(part), framed)
+        source, known = (own, context) if own else (frame(name), framed)
         parts[part] = render_template(part, source, known, escape=part == "html")
     for part, words in parts.items():
         if not words.strip():
@@ -124,9 +97,8 @@ def write(
 
 
 @cache
-def _frame(part: str) -> str:
-    """The frame, with its styles put in: mail programs want them at each element."""
-    name = "frame.txt.jinja" if part == "text" else "frame.html.jinja"
+def frame(name: str) -> str:
+    """A file of the frames, with its styles put in: mail programs want them at each element."""
     source = (files(__package__) / "frames" / name).read_text("utf-8")
     for style, declarations in _STYLES.items():
         source = source.replace(f"[[{style}]]", declarations)
@@ -157,14 +129,6 @@ def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
     return to_be_sent or len(fulfillments) < len(order.fulfillments)
 
 
-def _naming_the_order(order: Order, labels: dict[str, str], *, is_part: bool) -> dict[str, str]:
-    named = labels["part_of_your_order" if is_part else "your_order"]
-    return {
-        "your_order": f"{named} {one_line(order.order_name)}".rstrip(),
-        "this_order": labels["this_part" if is_part else "this_order"],
-    }
-
-
 def _status(status: str | None, labels: dict[str, str]) -> str:
     """A status in words: ours where there are some, else as the shop calls it."""
     key = status_key(status or "")
@@ -184,13 +148,12 @@ def _mail(
     opening = _paragraphs(said["opening"])
     parts = [_parcel(parcel, labels, brand) for parcel in parcels[:_MOST_PARCELS]]
     track = _track_link(said, context, labels, parts, about)
-    reply = _Link(labels["reply"], _mail_address(shop.email, f"Re: {subject}"))
+    reply = {"label": labels["reply"], "address": _mail_address(shop.email, f"Re: {subject}")}
     buttons = [reply] if shop.email and about in _TO_REPLY else []
     return {
         "subject": subject,
         "headline": one_line(said.get("headline")) or subject,
         "preheader": one_line(opening[0])[:_LONGEST_PREHEADER] if opening else "",
-        "hello": labels["hello"],
         "name": one_line(order.customer_first_name),
         "opening": opening,
         "stages": _stages(parcels, labels, about),
@@ -202,7 +165,6 @@ def _mail(
         "advice": _paragraphs(said.get("advice", "")),
         "closing": _paragraphs(said["closing"]),
         "footer": [said["why"], *_lines(brand.address), *_lines(brand.imprint)],
-        "contact": brand.contact,
         "contact_link": _mail_address(brand.contact, f"Re: {subject}"),
     }
 
@@ -228,25 +190,26 @@ def _track_link(
     said: dict[str, str],
     context: dict[str, Any],
     labels: dict[str, str],
-    parcels: Sequence[_Parcel],
+    parcels: Sequence[dict[str, Any]],
     about: str,
-) -> _Link | None:
-    links = {parcel.link for parcel in parcels}
+) -> dict[str, str] | None:
+    links = {parcel["link"] for parcel in parcels}
     address = context["tracking_page"] or (links.pop() if len(links) == 1 else "")
     label = labels["see" if about in _NOTHING_TO_TRACK else "track"]
-    return _Link(one_line(said.get("button")) or label, address) if address else None
+    label = one_line(said.get("button")) or label
+    return {"label": label, "address": address} if address else None
 
 
 def _stages(
     parcels: Iterable[Fulfillment], labels: dict[str, str], about: str
-) -> tuple[_Stage, ...]:
+) -> list[dict[str, Any]]:
     """The progress bar: as far as the parcel that has come least far."""
     known = min(map(_stage_of, parcels), default=0)
     reached = _AT_STAGE.get(about, max(known, _FROM_STAGE.get(about, 0)))
-    return tuple(
-        _Stage(labels[name], reached=place <= reached, current=place == reached)
+    return [
+        {"label": labels[name], "reached": place <= reached, "current": place == reached}
         for place, name in enumerate(_STAGES)
-    )
+    ]
 
 
 def _stage_of(parcel: Fulfillment) -> int:
@@ -257,18 +220,21 @@ def _stage_of(parcel: Fulfillment) -> int:
     return int(parcel.has_shipped)
 
 
-def _parcel(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> _Parcel:
+def _parcel(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> dict[str, Any]:
     named = [parcel.carrier.name, parcel.carrier.slug] if parcel.carrier else []
     carrier = next(filter(None, [*named, parcel.shopify_carrier]), "")
     items = [item for item in parcel.line_items if item.name]
-    return _Parcel(
-        carrier=_short(one_line(carrier)),
-        number=_short(one_line(parcel.tracking_number)),
-        link=web_address(parcel.tracking_url),
-        update=_update(parcel, labels, brand),
-        items=tuple(_Item(i.quantity, _short(one_line(i.name))) for i in items[:_MOST_ITEMS]),
-        more=_more(items, _MOST_ITEMS, labels),
-    )
+    return {
+        "carrier": _short(one_line(carrier)),
+        "number": _short(one_line(parcel.tracking_number)),
+        "link": web_address(parcel.tracking_url),
+        "latest": _latest(parcel, labels, brand),
+        "contents": [
+            {"quantity": item.quantity, "name": _short(one_line(item.name))}
+            for item in items[:_MOST_ITEMS]
+        ],
+        "more": _more(items, _MOST_ITEMS, labels),
+    }
 
 
 def _more(things: Sequence[Any], most: int, labels: dict[str, str]) -> str:
@@ -276,16 +242,13 @@ def _more(things: Sequence[Any], most: int, labels: dict[str, str]) -> str:
     return labels["more"].replace("{count}", str(left)) if left > 0 else ""
 
 
-def _update(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
+def _latest(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
     """The time of the last scan, and what it said."""
-    latest = [parcel.latest_status] if parcel.latest_status else []
-    dated = [step for step in (*parcel.status, *latest) if step.datetime]
+    dated = [(step.datetime, step) for step in parcel.all_steps if step.datetime]
     if not dated:
         return ""
-    step = max(dated, key=lambda step: step.datetime or 0)
-    if step.datetime is None:
-        return ""
-    at = step.datetime.astimezone(parse_zone(brand.time_zone))
+    time, step = max(dated, key=itemgetter(0))
+    at = time.astimezone(parse_zone(brand.time_zone))
     date = labels["date"]
     for name, value in (
         ("day", str(at.day)),
@@ -294,11 +257,8 @@ def _update(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
         ("time", at.strftime("%H:%M %Z")),
     ):
         date = date.replace(f"{{{name}}}", value)
-    status = (
-        _status(step.key, labels)
-        if step.key in tuple(ShipmentStatus)
-        else _status(step.label or step.key, labels)
-    )
+    is_ours = step.key in tuple(ShipmentStatus)
+    status = _status(step.key if is_ours else step.label or step.key, labels)
     return f"{date} ({status})" if status else date
 
 
@@ -309,13 +269,8 @@ def _money(amount: Any, labels: dict[str, str], currency: str) -> str:
     whole, _, cents = f"{amount:,f}".partition(".")
     thousands, decimal = tuple(labels["separators"])
     digits = whole.replace(",", thousands) + (decimal + cents.ljust(2, "0") if cents else "")
-    return (
-        f"{currency}{digits}" if _is_sign_before(currency, labels) else f"{digits}\u00a0{currency}"
-    )
-
-
-def _is_sign_before(currency: str, labels: dict[str, str]) -> bool:
-    return labels["separators"] == ",." and not currency[-1].isalpha()
+    is_sign_before = labels["separators"] == ",." and not currency[-1].isalpha()
+    return f"{currency}{digits}" if is_sign_before else f"{digits}\u00a0{currency}"
 
 
 @lru_cache(maxsize=64)

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, takewhile
 from textwrap import wrap
 from typing import Any, TypeVar
 from uuid import UUID
@@ -19,10 +18,8 @@ from prefect.logging import get_logger, get_run_logger
 
 from prefect_tracktor.reporting.charts import Chart, Trend
 from prefect_tracktor.reporting.markdown import (
-    Cell,
     Link,
     Row,
-    cell_markdown,
     clean,
     markdown_table,
     plain,
@@ -61,13 +58,12 @@ def publish_table(
         dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     )
     table = [{clean(name): row.get(name, "") for name in columns} for row in rows[:limit]]
-    table = _within_bytes(table)
+    kind, data = _written(table)
+    while (size := len(json.dumps(data))) > _TABLE_BYTES_AT_MOST:
+        table = table[: len(table) * _TABLE_BYTES_AT_MOST // size]
+        kind, data = _written(table)
     if left_out := len(rows) - len(table):
         description += f"\n\n{len(table):,} of {len(rows):,} rows; {left_out:,} are left out."
-    if any(isinstance(cell, Link) for row in table for cell in row.values()):
-        kind, data = "markdown", _markdown_of(table)
-    else:
-        kind, data = "table", json.dumps([_json_cells(row) for row in table])
     if replaces is not None:
         return update(replaces, data, description=description)
     return publish(key, type=kind, data=data, description=description)
@@ -81,21 +77,20 @@ def publish_summary(
     notes: Sequence[str] = (),
     mode: str = "",
     act_on: Sequence[Row] = (),
-    words: Mapping[str, Wording] = WORDINGS,
 ) -> None:
     """Show what a run did: a sentence, what to do, the rows that a person must act on, counts."""
     parts = [f"# {plain(f'{title}: {mode_label(mode).lower()}' if mode else title)}"]
     if counts:
-        parts.append(f"**{plain(counts_in_words(counts, words=words))}**")
+        parts.append(f"**{plain(counts_in_words(counts))}**")
     if notes:
         parts.append(_list(notes))
-    if to_do := what_to_do(counts, words=words):
+    if to_do := what_to_do(counts):
         parts.append(f"## What to do\n\n{_list(to_do)}")
     if act_on:
         parts.append(_markdown_of(act_on[:_ROWS_IN_A_SUMMARY]))
     if more := len(act_on[_ROWS_IN_A_SUMMARY:]):
         parts.append(f"{more:,} more are in the table of this run.")
-    parts += _in_numbers(counts, words)
+    parts += _in_numbers(counts)
     description = "The run in words and numbers."
     if mode:
         description = f"{mode_label(mode)}. {description}"
@@ -231,10 +226,10 @@ def _list(lines: Sequence[str]) -> str:
     return "\n".join(f"- {plain(line)}" for line in lines)
 
 
-def _in_numbers(counts: Mapping[str, int], words: Mapping[str, Wording]) -> Iterator[str]:
+def _in_numbers(counts: Mapping[str, int]) -> Iterator[str]:
     """The counts as a table; those of nothing in one line, but for what is always said."""
-    in_order = sorted(counts, key=[*words, *counts].index)
-    named = {name: words.get(name, Wording(name[:1].upper() + name[1:])) for name in in_order}
+    in_order = sorted(counts, key=[*WORDINGS, *counts].index)
+    named = {name: WORDINGS.get(name, Wording(name[:1].upper() + name[1:])) for name in in_order}
     told = [(w.label, counts[name]) for name, w in named.items() if counts[name] or w.always]
     none = [w.label for name, w in named.items() if not (counts[name] or w.always)]
     if told:
@@ -249,20 +244,12 @@ def _markdown_of(rows: Sequence[Row]) -> str:
     return markdown_table(columns, [[row.get(name, "") for name in columns] for row in rows])
 
 
-def _json_cells(row: Row) -> dict[str, str | int]:
-    return {name: cell if isinstance(cell, int) else clean(cell) for name, cell in row.items()}
-
-
-def _within_bytes(table: list[dict[str, Cell]]) -> list[dict[str, Cell]]:
-    """The first rows, up to the size that Prefect takes."""
-    sizes = accumulate(map(_bytes_of, table))
-    return table[: sum(1 for _ in takewhile(lambda size: size <= _TABLE_BYTES_AT_MOST, sizes))]
-
-
-def _bytes_of(row: Row) -> int:
-    """What a row takes within an event: JSON in JSON, or markdown in JSON."""
-    as_json, as_markdown = (
-        json.dumps(_json_cells(row)),
-        " | ".join(map(cell_markdown, row.values())),
-    )
-    return max(len(json.dumps(as_json)), len(json.dumps(as_markdown)))
+def _written(table: Sequence[Row]) -> tuple[str, str]:
+    """A table as Prefect's own, or as markdown if it has links."""
+    if any(isinstance(cell, Link) for row in table for cell in row.values()):
+        return "markdown", _markdown_of(table)
+    cells = [
+        {name: cell if isinstance(cell, int) else clean(cell) for name, cell in row.items()}
+        for row in table
+    ]
+    return "table", json.dumps(cells)

@@ -1,8 +1,10 @@
 """A run's counts in words: what people call them, a sentence, what to do next."""
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 
 from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
 
@@ -28,68 +30,20 @@ class Wording:
         )
 
 
-# in the order of a sentence: what is due, what was done, what is left
-WORDINGS: Mapping[str, Wording] = {
-    "due": Wording("Orders due", "{} order[|s] due", always=True),
-    "sent": Wording("Customers written to", "{} customer[|s] written to"),
-    "rehearsed": Wording("Sent to the rehearsal address", "{} sent to the rehearsal address"),
-    "recorded": Wording("Recorded, not sent", "{} recorded and not sent"),
-    "written": Wording("Statuses set", "{} status[|es] set"),
-    "announced": Wording("Announced", "{} announced"),
-    "no address": Wording(
-        "No email address",
-        "{} [has|have] no email address",
-        "reach them in another way, or add the address to the order in Shopify",
-    ),
-    "refused": Wording(
-        "Address refused",
-        "{} address[|es] refused by the mail server",
-        "correct the order's address in Shopify; this one is not tried again",
-    ),
-    "deferred": Wording("Deferred", "{} deferred"),
-    "uncertain": Wording("Uncertain", "{} may or may not have been written to"),
-    "in progress": Wording("Being sent by another run", "{} being sent by another run"),
-    "not written": Wording("Statuses not set", "{} status[|es] not set"),
-    "not persisted": Wording(
-        "Statuses set, but different when read back",
-        "{} status[|es] different when read back",
-        "check in Tracktor whether these orders get automatic updates",
-    ),
-    "unannounced": Wording("Not announced", "{} not announced"),
-    "failed": Wording("Failed", "{} failed"),
-    "missing": Wording(
-        "Unknown to Tracktor",
-        "{} unknown to Tracktor",
-        "if there are many, check that source and credentials belong to the same shop",
-    ),
-    "superseded": Wording("Changed in the meantime", "{} changed in the meantime"),
-    "undated": Wording("Date of the status unknown", "{} without a date of the status"),
-    "affected": Wording("Orders concerned"),
-    "already told": Wording("Told by an earlier run"),
-    "already announced": Wording("Announced by an earlier run"),
-    "cancelled": Wording("Cancelled or refunded"),
-    "right": Wording("Already correct"),
-    "protected": Wording("Left to the carrier, or delivered"),
-    "skipped": Wording("Without a desired status"),
-    "read": Wording("Orders read", "{} order[|s] read", always=True),
-    "completed": Wording("Completed, not read again"),
-    "calls": Wording("Requests to Tracktor"),
-}
+_WORDS = (files(__package__) / "words.toml").read_text("utf-8")
+WORDINGS = {name: Wording(**words) for name, words in tomllib.loads(_WORDS).items()}
 
 
-def counts_in_words(
-    counts: Mapping[str, int], *, mode: str = "", words: Mapping[str, Wording] = WORDINGS
-) -> str:
-    """Say in a sentence what a run did, for its state message, log and summary.
-
-    What is not among `words` is said by its own name; `mode` is live, rehearsal or dry_run.
-    """
+def counts_in_words(counts: Mapping[str, int], *, mode: str = "") -> str:
+    """Say in a sentence what a run did, for its state message, log and summary."""
     said = [
         word.sentence(counts[name])
-        for name, word in words.items()
+        for name, word in WORDINGS.items()
         if word.says and name in counts and (counts[name] or word.always)
     ]
-    said += [f"{count:,} {name}" for name, count in counts.items() if count and name not in words]
+    said += [
+        f"{count:,} {name}" for name, count in counts.items() if count and name not in WORDINGS
+    ]
     sentence = f"{in_list(said) if said else 'nothing to do'}."
     return f"{mode_label(mode)}: {sentence}" if mode else f"{sentence[:1].upper()}{sentence[1:]}"
 
@@ -99,11 +53,11 @@ def mode_label(*modes: str) -> str:
     return ", ".join(dict.fromkeys(modes)).replace("_", " ").capitalize()
 
 
-def what_to_do(counts: Mapping[str, int], *, words: Mapping[str, Wording] = WORDINGS) -> list[str]:
+def what_to_do(counts: Mapping[str, int]) -> list[str]:
     """What a person does about what no later run will do, one line each."""
     return [
         f"{word.sentence(counts[name])}: {word.do}."
-        for name, word in words.items()
+        for name, word in WORDINGS.items()
         if word.do and counts.get(name)
     ]
 

@@ -12,7 +12,7 @@ from typing import Self
 from prefect_tracktor.api import DECISIVE_FIELDS
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.models import ExceptionStatus, Fulfillment, Order, exception_label
-from prefect_tracktor.reporting import in_list
+from prefect_tracktor.reporting.words import in_list
 
 _EXCEPTION = "fulfillments.exception_status"
 _LONGEST_EXCEPTION = 40

@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from prefect_tracktor.reporting import shown
 from prefect_tracktor.reporting.markdown import Row as LinkedRow
+from prefect_tracktor.reporting.words import shown
 
 Row = dict[str, str | int]
 
@@ -40,6 +40,11 @@ class Outcome(StrEnum):
     PROTECTED = "protected"
     UNDATED = "undated"
     CANCELLED = "cancelled"
+    CREATED = "created"
+    REMOVED = "removed"
+    KEPT = "kept"
+    SURPLUS = "surplus"
+    FOREIGN = "foreign"
 
     @property
     def label(self) -> str:
@@ -92,6 +97,11 @@ _WORDS = {
     Outcome.PROTECTED: _Words("Left alone"),
     Outcome.UNDATED: _Words("Passed over: no usable time"),
     Outcome.CANCELLED: _Words("Passed over: cancelled"),
+    Outcome.CREATED: _Words("Created"),
+    Outcome.REMOVED: _Words("Removed"),
+    Outcome.KEPT: _Words("Kept"),
+    Outcome.SURPLUS: _Words("Left alone: not wanted"),
+    Outcome.FOREIGN: _Words("Left alone: at another host"),
 }
 _FOR_A_PERSON = frozenset(
     {Outcome.UNCERTAIN, Outcome.NOT_PERSISTED, Outcome.REFUSED, Outcome.NO_ADDRESS}
@@ -103,7 +113,7 @@ _RANK = {outcome: rank for rank, outcome in enumerate(Outcome)}
 class Case:
     """One thing to be done about an order or webhook; it carries its outcome to the end."""
 
-    id: int
+    id: Any
     columns: Row
     links: LinkedRow = field(default_factory=dict)
     outcome: Outcome = Outcome.DUE
@@ -124,9 +134,10 @@ class Case:
     @property
     def linked_row(self) -> LinkedRow:
         """The case for a person who must act: what it is, why, and where to look."""
-        order = self.links.get("Order", self.columns.get("Order", ""))
-        what = {"Order": order, "Outcome": self.outcome.label, "Reason": self.reason}
-        return what | {name: link for name, link in self.links.items() if name != "Order"}
+        first = next(iter(self.columns))
+        shown = self.links.get(first, self.columns[first])
+        what = {first: shown, "Outcome": self.outcome.label, "Reason": self.reason}
+        return what | {name: link for name, link in self.links.items() if name != first}
 
 
 def rows_of(cases: Iterable[Case]) -> list[Row]:
@@ -149,19 +160,19 @@ class Ended(NamedTuple):
         'Sent'
     """
 
-    id: int
+    id: Any
     outcome: Outcome
     reason: str = ""
     planned: bool = True
 
 
-def what_is_left(ended: Iterable[Ended]) -> str:
+def what_is_left(ended: Iterable[Ended], *, noun: str) -> str:
     """Say what is left to be done, with the reason of the first that went wrong."""
-    left: dict[str, dict[int, str]] = defaultdict(dict)
+    left: dict[str, dict[Any, str]] = defaultdict(dict)
     for case in ended:
         if case.outcome.left:
             left[case.outcome.left].setdefault(case.id, case.reason)
-    said = "; ".join(f"{len(ids)} orders ({shown(list(ids))}) {what}" for what, ids in left.items())
+    said = "; ".join(f"{len(ids)} {noun} ({shown(list(ids))}) {what}" for what, ids in left.items())
     reasons = (reason for ids in left.values() for reason in ids.values() if reason)
     first = next(reasons, "")
     return ". ".join(filter(None, (said, first and f"The first because: {first}")))

@@ -1,6 +1,6 @@
 """The job of telling the team what needs attention in a shop: new since the last report first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import ClassVar
@@ -11,21 +11,23 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prefect_tracktor.block import in_order
 from prefect_tracktor.conditions import Condition, Keys, asked_conditions, conditions_of
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
+from prefect_tracktor.forms import FORM
+from prefect_tracktor.messages.delivery import DeliveryOutcome
 from prefect_tracktor.messages.email import compose, validated_address
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.smtp import DeliveryOutcome, MailSession
+from prefect_tracktor.messages.smtp import MailSession
 from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
-from prefect_tracktor.reporting import Link, Row, publish_charts, publish_table
+from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
+from prefect_tracktor.reporting.markdown import Link, Row
 from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
-from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.report import Listed, RunReport
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.table_files import csv_text
 from prefect_tracktor.thresholds import Delay, Thresholds
@@ -40,11 +42,13 @@ class TeamDigest(BaseModel):
     """What the team is told, and where.
 
     Attributes:
-        notify: A saved notification block of any kind, as `slack-webhook/team`; empty for none.
+        notify: A saved notification block of any kind, its type and name, as
+            `slack-webhook/team`; empty for none.
         mail_to: Addresses of the team, which get an email with a CSV file; it needs a mailer.
         period_days: Also report how carriers did in so many days, such as 7 for a weekly report; 0
             for no such figures. Such a report is also sent if nothing is new.
-        conditions: Which exceptions and delays to report.
+        conditions: Which exceptions and delays to report, such as exception:expired,
+            exception:all, stalled.
         name: A part of what the ledger remembers. Under another name, such as that of a weekly
             report, everything is new once more.
 
@@ -56,41 +60,13 @@ class TeamDigest(BaseModel):
         'team'
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", title="Digest", json_schema_extra=in_order
-    )
+    model_config = FORM | ConfigDict(title="Digest")
 
-    notify: str = Field(
-        default="",
-        pattern=r"^$|^[a-z0-9-]+/[a-z0-9-]+$",
-        title="Notify",
-        description="A saved notification block: its type and name, as slack-webhook/team.",
-    )
-    mail_to: tuple[str, ...] = Field(
-        default=(),
-        max_length=20,
-        title="Mail to",
-        description="Addresses of the team; each gets an email with a CSV file.",
-    )
-    period_days: int = Field(
-        default=0,
-        ge=0,
-        le=92,
-        title="Period (days)",
-        description="Figures of carriers for so many days, and the same before; 0 for none.",
-    )
-    conditions: frozenset[str] = Field(
-        default=frozenset({"exception:all", *map(str, Delay)}),
-        title="Conditions",
-        description="Exceptions and delays, such as exception:expired, exception:all, stalled.",
-    )
-    name: str = Field(
-        default="team",
-        pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$",
-        max_length=60,
-        title="Name",
-        description="What the ledger remembers this report by.",
-    )
+    notify: str = Field(default="", pattern=r"^$|^[a-z0-9-]+/[a-z0-9-]+$")
+    mail_to: tuple[str, ...] = Field(default=(), max_length=20)
+    period_days: int = Field(default=0, ge=0, le=92)
+    conditions: frozenset[str] = frozenset({"exception:all", *map(str, Delay)})
+    name: str = Field(default="team", pattern=r"^[a-z0-9]+([-_][a-z0-9]+)*$", max_length=60)
 
     @field_validator("mail_to")
     @classmethod
@@ -108,31 +84,30 @@ class TeamDigest(BaseModel):
 class DigestReport(RunReport):
     """What the team was told; order ids throughout.
 
+    Attributes:
+        reported: The new ones, if they were sent, or shown in this run's table alone.
+        rehearsed: The new ones, if they went to the rehearsal address.
+        recorded: The new ones, if they were shown in this run's table alone.
+        reported_before: Those with nothing new.
+
     Example:
         >>> from prefect_tracktor.runs.cases import Ended
         >>> DigestReport(cases=(Ended(7, Outcome.SENT),)).reported
         (7,)
     """
 
-    counted: ClassVar[Mapping[str, Outcome]] = {
-        "reported": Outcome.SENT,
-        "rehearsed": Outcome.REHEARSED,
-        "recorded": Outcome.RECORDED,
-        "reported before": Outcome.ALREADY_TOLD,
-    }
+    reported: ClassVar[Listed] = Listed(Outcome.SENT, Outcome.RECORDED)
+    rehearsed: ClassVar[Listed] = Listed(Outcome.REHEARSED)
+    recorded: ClassVar[Listed] = Listed(Outcome.RECORDED)
+    reported_before: ClassVar[Listed] = Listed(Outcome.ALREADY_TOLD)
 
     @property
     def new(self) -> tuple[int, ...]:
         """Those with an exception or delay that no earlier report had."""
         return self.due
 
-    @property
-    def reported(self) -> tuple[int, ...]:
-        """The new ones, if they were sent, or shown in this run's table alone."""
-        return self.ids(Outcome.SENT, Outcome.RECORDED)
 
-
-class DigestJob(Job[Case, DigestReport]):
+class DigestJob(Job[Order, Case, DigestReport]):
     """Tells the team, and remembers in the ledger what it was told.
 
     The digest is sent before it is recorded: rather twice than never.

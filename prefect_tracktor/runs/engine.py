@@ -17,13 +17,16 @@ from prefect import get_run_logger
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, TracktorError
 from prefect_tracktor.models import Order
-from prefect_tracktor.reporting import Progress, Row, publish_summary, publish_table
+from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
+from prefect_tracktor.reporting.markdown import Row
+from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import mode_label
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
 
+T = TypeVar("T")
 C = TypeVar("C", bound=Case)
 R = TypeVar("R", bound=RunReport)
 
@@ -52,35 +55,23 @@ class Limit:
             )
 
 
-class Reading(Protocol):
-    """Where orders come from: all of a shop, or one."""
+class Reading(ABC, Generic[T]):
+    """What the jobs of a run are about, such as a shop's orders: where it comes from, and how."""
 
-    @property
-    def begun(self) -> float:
-        """When the reading of the latest orders began."""
-        ...
+    begun: float = 0.0  # when the reading of the latest chunk began
+    missing: Sequence[int] = ()
+    failed: Sequence[Failure] = ()
 
-    @property
-    def missing(self) -> Sequence[int]:
-        """The ids that Tracktor does not know."""
-        ...
-
-    @property
-    def failed(self) -> Sequence[Failure]:
-        """What could not be read."""
-        ...
-
-    def __iter__(self) -> Iterator[Batch[Order]]:
-        """Read."""
-        ...
+    @abstractmethod
+    def __iter__(self) -> Iterator[Batch[T]]:
+        """Read, chunk by chunk."""
 
     def found(self, *, dry_run: bool) -> dict[str, Any]:
         """What all reports have in common."""
-        ...
+        return {"dry_run": dry_run, "calls": 0, "failed": (), "notes": ()}
 
     def remember_completed(self, *, unless: Iterable[int]) -> None:
-        """Keep in mind which orders need not be read again."""
-        ...
+        """Keep in mind what need not be read again."""
 
 
 class Watcher(Protocol):
@@ -95,15 +86,15 @@ class Watcher(Protocol):
         ...
 
 
-class Job(ABC, Generic[C, R]):
-    """What is done about the orders that are read."""
+class Job(ABC, Generic[T, C, R]):
+    """What is done about what is read."""
 
     acting: ClassVar[str]  # what the progress counts
     shows_unread: ClassVar[bool] = False  # whether its table names orders that were not read
     table: ClassVar[str]  # what the table shows; empty if there is none
     report_type: type[R]
     needs: Needs = Needs()  # of Tracktor's answers
-    reading: Reading
+    reading: Reading[T]
 
     def __init__(self, *, title: str, key: str, limit: Limit | None, dry_run: bool) -> None:
         self.title = title
@@ -135,8 +126,8 @@ class Job(ABC, Generic[C, R]):
         return nullcontext()
 
     @abstractmethod
-    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
-        """Add a case for all that is to be done about some orders."""
+    def choose(self, found: Sequence[T], /, *, read_at: float) -> None:
+        """Add a case for all that is to be done about a chunk."""
 
     def refuse(self) -> None:
         """Stop before the first act, if not all is as it should be."""
@@ -179,8 +170,8 @@ class Job(ABC, Generic[C, R]):
 
 
 def carry_out(
-    reading: Reading,
-    job: Job[Any, R],
+    reading: Reading[Any],
+    job: Job[Any, Any, R],
     *,
     watchers: Sequence[Watcher] = (),
     alone: bool = False,
@@ -192,8 +183,8 @@ def carry_out(
 
 
 def carry_out_all(
-    reading: Reading,
-    jobs: Sequence[Job[Any, Any]],
+    reading: Reading[Any],
+    jobs: Sequence[Job[Any, Any, Any]],
     *,
     watchers: Sequence[Watcher] = (),
     alone: bool = False,
@@ -222,15 +213,17 @@ def carry_out_all(
 
 
 class _Run:
-    def __init__(self, reading: Reading, jobs: Sequence[Job[Any, Any]], *, alone: bool) -> None:
+    def __init__(
+        self, reading: Reading[Any], jobs: Sequence[Job[Any, Any, Any]], *, alone: bool
+    ) -> None:
         self._reading = reading
         self._jobs = jobs
         for job in jobs:
             job.reading = reading
         self._alone = alone
-        self._errors: dict[Job[Any, Any], Exception] = {}
-        self._acted: list[Job[Any, Any]] = []
-        self._plans: dict[Job[Any, Any], UUID | None] = {}
+        self._errors: dict[Job[Any, Any, Any], Exception] = {}
+        self._acted: list[Job[Any, Any, Any]] = []
+        self._plans: dict[Job[Any, Any, Any], UUID | None] = {}
 
     def prepare(self, at_work: ExitStack) -> None:
         for job in self._jobs:
@@ -251,10 +244,10 @@ class _Run:
         for job in self._jobs:
             self._attempt(job, partial(self._carry_out, job))
 
-    def _begin(self, job: Job[Any, Any], at_work: ExitStack) -> None:
+    def _begin(self, job: Job[Any, Any, Any], at_work: ExitStack) -> None:
         at_work.enter_context(job.at_work())
 
-    def _attempt(self, job: Job[Any, Any], step: Callable[[], None]) -> None:
+    def _attempt(self, job: Job[Any, Any, Any], step: Callable[[], None]) -> None:
         """Take a step of a job; if it fails, the job ends, and the others go on."""
         if job in self._errors:
             return
@@ -267,13 +260,13 @@ class _Run:
             get_run_logger().error("%s: %s", job.title, error, exc_info=not known)
             self._errors[job] = error
 
-    def _carry_out(self, job: Job[Any, Any]) -> None:
+    def _carry_out(self, job: Job[Any, Any, Any]) -> None:
         job.refuse()
         if job.has_work and not job.dry_run:
             self._act(job)
         self._acted.append(job)
 
-    def _act(self, job: Job[Any, Any]) -> None:
+    def _act(self, job: Job[Any, Any, Any]) -> None:
         if job.table and not self._alone:
             rows = _rows(job, self._reading)
             what = f"{mode_label(job.mode)}. The plan. {job.table}"
@@ -311,7 +304,7 @@ class _Run:
             raise IncompleteRun(" ".join(said), report=found)
 
 
-def _report_of(job: Job[Any, R], found: Mapping[str, Any], error: Exception | None) -> R:
+def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: Exception | None) -> R:
     unreadable = [case for case in job.cases if case.outcome is Outcome.UNREADABLE]
     unread = [Failure(case.id, case.reason) for case in unreadable]
     cases = [case for case in job.cases if case.outcome is not Outcome.UNREADABLE]
@@ -334,7 +327,7 @@ def _words(error: Exception) -> str:
     return str(error) if known else f"{type(error).__name__}; the run's log says more"
 
 
-def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
+def _rows(job: Job[Any, Any, Any], reading: Reading[Any]) -> list[Row]:
     rows = [*job.rows]
     if job.shows_unread:
         unread = [(one.id, "Not read", one.reason) for one in reading.failed]
@@ -347,7 +340,7 @@ def _rows(job: Job[Any, Any], reading: Reading) -> list[Row]:
 
 
 def _publish(
-    job: Job[Any, Any], report: RunReport, rows: list[Row] | None, plan: UUID | None
+    job: Job[Any, Any, Any], report: RunReport, rows: list[Row] | None, plan: UUID | None
 ) -> None:
     counts = report.counts
     get_run_logger().info(report.sentence)

@@ -7,8 +7,8 @@ from typing import Any
 from prefect import get_run_logger
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.block import in_order
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import Order
 from prefect_tracktor.runs.cases import Case
 from prefect_tracktor.runs.engine import Job
@@ -17,9 +17,7 @@ from prefect_tracktor.thresholds import Thresholds
 from prefect_tracktor.tracking.export import materialize_tables, place_of_folder, place_of_warehouse
 from prefect_tracktor.tracking.files import FileFormat, TrackingFiles
 from prefect_tracktor.tracking.warehouse import TrackingWarehouse
-from prefect_tracktor.tracking.writing import TrackingCount, TrackingWriter
-
-_CONFIG = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+from prefect_tracktor.tracking.writing import TrackingWriter
 
 
 class ExportFiles(BaseModel):
@@ -28,21 +26,17 @@ class ExportFiles(BaseModel):
     Attributes:
         folder: A path on the machine that runs the flow, or an address such as
             `s3://bucket/tracking`. Credentials belong into the environment, not into the address.
-        file_format: CSV, which is safe to open in a spreadsheet, or JSON Lines.
+        file_format: csv, which is safe to open in a spreadsheet, or jsonl for JSON Lines.
 
     Example:
         >>> ExportFiles(folder="s3://bucket/tracking").file_format
         'csv'
     """
 
-    model_config = _CONFIG | ConfigDict(title="Files")
+    model_config = FORM | ConfigDict(title="Files")
 
-    folder: str = Field(min_length=1, title="Folder", description="A path or an address.")
-    file_format: FileFormat = Field(
-        default="csv",
-        title="File format",
-        description="csv, which is safe to open in a spreadsheet, or jsonl for JSON Lines.",
-    )
+    folder: str = Field(min_length=1)
+    file_format: FileFormat = "csv"
 
     @property
     def place(self) -> str:
@@ -60,22 +54,17 @@ class ExportWarehouse(BaseModel):
     Attributes:
         destination: The name of a dlt destination, such as `postgres`, `bigquery` or `snowflake`.
             dlt finds its credentials in the environment, as `DESTINATION__POSTGRES__CREDENTIALS`.
-        dataset: The schema or dataset.
+        dataset: The schema or dataset that the tables are in.
 
     Example:
         >>> ExportWarehouse(destination="duckdb").dataset
         'tracktor'
     """
 
-    model_config = _CONFIG | ConfigDict(title="Warehouse")
+    model_config = FORM | ConfigDict(title="Warehouse")
 
-    destination: str = Field(min_length=1, title="Destination", description="As dlt names it.")
-    dataset: str = Field(
-        default="tracktor",
-        min_length=1,
-        title="Dataset",
-        description="The schema or dataset that the tables are in.",
-    )
+    destination: str = Field(min_length=1)
+    dataset: str = Field(default="tracktor", min_length=1)
 
     @property
     def place(self) -> str:
@@ -106,7 +95,7 @@ class ExportReport(RunReport):
         return super().counts | {f"rows of {name}": count for name, count in self.rows.items()}
 
 
-class ExportJob(Job[Case, ExportReport]):
+class ExportJob(Job[Order, Case, ExportReport]):
     """Writes the tables as orders are read; they appear at the end, all at once."""
 
     acting = "Tables written"
@@ -151,7 +140,7 @@ class ExportJob(Job[Case, ExportReport]):
     @contextmanager
     def at_work(self) -> Iterator[None]:
         """Open the files, or see that dlt is there; leave nothing behind that was not finished."""
-        make = TrackingCount if self.dry_run else self._to.writer
+        make = TrackingWriter if self.dry_run else self._to.writer
         with make(**self._options) as self._writer:
             yield
 

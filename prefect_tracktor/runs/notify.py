@@ -25,16 +25,13 @@ from prefect_tracktor.errors import (
     TemplateError,
     TracktorError,
 )
-from prefect_tracktor.messages.channel import Channel, MailChannel
-from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.channel import Channel, Content, MailChannel
 from prefect_tracktor.models import Fulfillment, Order, OrderFacts
-from prefect_tracktor.reporting import label_of, publish_message
+from prefect_tracktor.reporting.artifacts import publish_message
 from prefect_tracktor.reporting.markdown import Cell, admin_link, tracking_link
+from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.rules import (
     Choose,
-    Content,
     Notification,
     PassedOver,
     Reason,
@@ -50,7 +47,6 @@ from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
-from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import FoundOrder
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.storage.ledger import Notice as ToldNotice
@@ -122,7 +118,7 @@ class LedgerOfAccount:
         self.memory.keep(self.ledger.standing(self.account))
 
 
-class NotifyJob(Job[Notice, R], Generic[R]):
+class NotifyJob(Job[Order, Notice, R], Generic[R]):
     """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
 
     acting = "Messages sent"
@@ -545,27 +541,3 @@ def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
 
 def _not_again(reason: str) -> str:
     return f"it could not be read again: {reason}"
-
-
-def mail_job(
-    credentials: TracktorCredentials,
-    mailer: Mailer,
-    choose: Choose,
-    *,
-    dry_run: bool,
-    max_emails: int,
-    channel: HttpChannel | None = None,
-    **options: Any,
-) -> NotifyJob[MailReport]:
-    """Tell customers by e-mail, or through a channel, as its mode lets it."""
-    secret = credentials.uuid.lower().encode()
-    mode = channel.mode if channel else mailer.mode
-    return NotifyJob(
-        credentials,
-        LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
-        PostChannel(channel, secret) if channel else MailChannel(mailer, secret),
-        choose,
-        dry_run=dry_run or not Mode.sends(mode),
-        limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
-        **options,
-    )

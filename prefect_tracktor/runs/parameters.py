@@ -87,23 +87,14 @@ def _refuse_what_is_never_read(
             " ShopifyOrders, or an OrderFile with such a column"
         )
     arrived = Condition(f"status:{ShipmentStatus.DELIVERED}")
-    is_about_arrivals = arrived.name in rule.asked
-    window = rule.window(arrived)
-    completed = reading.completed_orders
-    if is_about_arrivals and completed is not None and window is not None:
-        days = rule.after_days + window / timedelta(days=1)
-        if days >= completed.after_days:
-            raise InvalidInput(
-                f"rules: {rule.name} is about orders up to {days:g} days after their delivery, and"
-                f" completed orders are not read any more after {completed.after_days} days: lower"
-                " after_days or within_days of the rule, or raise after_days of"
-                " reading.completed_orders"
+    if arrived.name in rule.asked:
+        about = f"rules: {rule.name} is about delivered orders"
+        if (window := rule.window(arrived)) is not None:
+            days = rule.after_days + window / timedelta(days=1)
+            refuse_completed(
+                reading, days, about=about, lower="after_days or within_days of the rule"
             )
-    if isinstance(orders, ShopifyOrders) and is_about_arrivals and not orders.include_delivered:
-        raise InvalidInput(
-            f"rules: {rule.name} is about delivered orders, and orders leaves out what Shopify"
-            " knows as delivered: set include_delivered of the ShopifyOrders"
-        )
+        refuse_orders_without_delivered(orders, about=about)
     leaves_out = {
         ShopifyOrders: ("finds_unfulfilled", "fulfillment of the ShopifyOrders to any"),
         OrderFile: ("include_unfulfilled", "include_unfulfilled of the OrderFile"),
@@ -113,4 +104,24 @@ def _refuse_what_is_never_read(
         raise InvalidInput(
             f"rules: {rule.name} is about orders of which nothing was sent, and orders leaves these"
             f" out: set {remedy}"
+        )
+
+
+def refuse_completed(reading: ReadingOptions, days: float, *, about: str, lower: str) -> None:
+    """Refuse news of a delivery for so long that its order is not read any more."""
+    completed = reading.completed_orders
+    if completed is not None and days >= completed.after_days:
+        raise InvalidInput(
+            f"{about}, up to {days:g} days after a delivery, and completed orders are not read any"
+            f" more after {completed.after_days} days: lower {lower}, or raise after_days of"
+            " reading.completed_orders"
+        )
+
+
+def refuse_orders_without_delivered(orders: object, *, about: str) -> None:
+    """Refuse a search that leaves out what the messages are about."""
+    if isinstance(orders, ShopifyOrders) and not orders.include_delivered:
+        raise InvalidInput(
+            f"{about}, and orders leaves out what Shopify knows as delivered: set include_delivered"
+            " of the ShopifyOrders"
         )

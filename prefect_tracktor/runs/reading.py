@@ -1,8 +1,8 @@
 """The options with which flows read orders: one value, the same for all."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
-from prefect_tracktor.block import in_order
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 
 
@@ -26,40 +26,13 @@ class ReadingOptions(BaseModel):
         1
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+    model_config = FORM
 
-    completed_orders: CompletedOrders | None = Field(
-        default=None,
-        title="Completed orders",
-        description="Remembers delivered orders, which are then not read again.",
-    )
-    allow_empty: bool = Field(
-        default=False,
-        title="Allow empty",
-        description="Do not fail if there is no order at all.",
-    )
-    read_again_after_minutes: float = Field(
-        default=5,
-        ge=0,
-        le=24 * 60,
-        title="Read again after (minutes)",
-        description="An order that was read longer ago is read again before its customer is told"
-        " anything.",
-    )
-    chunk_size: int = Field(
-        default=500,
-        ge=1,
-        le=10_000,
-        title="Chunk size",
-        description="How many orders one task run reads.",
-    )
-    chunks_at_once: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        title="Chunks at once",
-        description="More than one helps only if the flow's task runner has several processes.",
-    )
+    completed_orders: CompletedOrders | None = None
+    allow_empty: bool = False
+    read_again_after_minutes: float = Field(default=5, ge=0, le=24 * 60)
+    chunk_size: int = Field(default=500, ge=1, le=10_000)
+    chunks_at_once: int = Field(default=1, ge=1, le=64)
 
 
 DEFAULT_READING = ReadingOptions()

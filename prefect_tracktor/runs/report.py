@@ -1,6 +1,6 @@
 """What flows return: typed reports, derived from the cases of a run, each figure in one place."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -18,6 +18,27 @@ def sentences(*parts: str) -> str:
 
 def _capitalized(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}"
+
+
+class Listed:
+    """The ids of cases that ended so, each once, or each with its reason.
+
+    The counts name it, and count those with the first of the outcomes.
+    """
+
+    def __init__(self, *outcomes: Outcome, with_reasons: bool = False) -> None:
+        self.outcomes = outcomes
+        self._with_reasons = with_reasons
+
+    def __get__(self, report: "RunReport | None", _owner: type | None = None) -> tuple[Any, ...]:
+        """Find them in a report."""
+        if report is None:
+            return ()
+        if self._with_reasons:
+            return tuple(
+                Failure(c.id, c.reason) for c in report.cases if c.outcome in self.outcomes
+            )
+        return report.ids(*self.outcomes)
 
 
 class RunReport(BaseModel):
@@ -50,8 +71,7 @@ class RunReport(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    # the outcomes that its counts show, also where there is none
-    counted: ClassVar[Mapping[str, Outcome]] = {}
+    noun: ClassVar[str] = "orders"
 
     dry_run: bool = False
     mode: str = ""
@@ -67,7 +87,7 @@ class RunReport(BaseModel):
     advice: str = ""
     notes: tuple[str, ...] = ()
 
-    def ids(self, *outcomes: Outcome) -> tuple[int, ...]:
+    def ids(self, *outcomes: Outcome) -> tuple[Any, ...]:
         """Those with a case that ended so, each once.
 
         Args:
@@ -104,7 +124,7 @@ class RunReport(BaseModel):
     def what_is_left(self) -> str:
         """What is left to be done, in words; empty if nothing is."""
         unread = [Ended(entry.id, Outcome.UNREADABLE, entry.reason) for entry in self.failed]
-        left = what_is_left([*unread, *self.cases])
+        left = what_is_left([*unread, *self.cases], noun=self.noun)
         return sentences(
             self.error, self.suspicion, left, _capitalized(self.advice) if left else ""
         )
@@ -126,11 +146,16 @@ class RunReport(BaseModel):
         for name in type(self).model_fields:
             if name not in {"cases", "notes"} and isinstance(getattr(self, name), tuple):
                 yield name, len(getattr(self, name))
-        if self.counted:
+        if listed := list(self._listed()):
             yield "affected", len(self.affected)
             yield "due", len(self.due)
-        for name, outcome in self.counted.items():
-            yield name, len(self.ids(outcome))
+            yield from listed
+
+    def _listed(self) -> Iterator[tuple[str, int]]:
+        for kind in reversed(type(self).__mro__):
+            for name, value in vars(kind).items():
+                if isinstance(value, Listed):
+                    yield name, len(self.ids(value.outcomes[0]))
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items() if count)
@@ -144,88 +169,41 @@ class MailReport(RunReport):
 
     An order stands in several lists where its parcels fared differently.
 
+    Attributes:
+        sent: Those whose customer was told.
+        rehearsed: Those whose message went to the rehearsal address instead.
+        recorded: Those that were only recorded as told.
+        already_told: Those whose customer an earlier or simultaneous run told.
+        no_address: Those without a usable address.
+        refused: Those whose address the server refused, now or earlier; not tried again.
+        deferred: Those whose message could not be sent now; the next run tries again.
+        uncertain: Those whose message may or may not have been sent by a run that was interrupted.
+            They are never told again unless a person clears the claim in the ledger.
+        in_progress: Those whom another run was still telling when this one ended; that run reports
+            them.
+        undated: Those with a parcel that was passed over, as the time of its status is not usable.
+        cancelled: Those with a parcel that was passed over, as it or the order is cancelled or
+            refunded.
+        superseded: Those whose message was not sent, as their parcels moved on after they were
+            read.
+
     Example:
         >>> MailReport(read=(1, 2), cases=(Ended(2, Outcome.SENT),)).sent
         (2,)
     """
 
-    counted: ClassVar[Mapping[str, Outcome]] = {
-        "sent": Outcome.SENT,
-        "rehearsed": Outcome.REHEARSED,
-        "recorded": Outcome.RECORDED,
-        "already told": Outcome.ALREADY_TOLD,
-        "no address": Outcome.NO_ADDRESS,
-        "refused": Outcome.REFUSED,
-        "deferred": Outcome.DEFERRED,
-        "uncertain": Outcome.UNCERTAIN,
-        "in progress": Outcome.IN_PROGRESS,
-        "undated": Outcome.UNDATED,
-        "cancelled": Outcome.CANCELLED,
-        "superseded": Outcome.SUPERSEDED,
-    }
-
-    @property
-    def sent(self) -> tuple[int, ...]:
-        """Those whose customer was told."""
-        return self.ids(Outcome.SENT)
-
-    @property
-    def rehearsed(self) -> tuple[int, ...]:
-        """Those whose message went to the rehearsal address instead."""
-        return self.ids(Outcome.REHEARSED)
-
-    @property
-    def recorded(self) -> tuple[int, ...]:
-        """Those that were only recorded as told."""
-        return self.ids(Outcome.RECORDED)
-
-    @property
-    def already_told(self) -> tuple[int, ...]:
-        """Those whose customer an earlier or simultaneous run told."""
-        return self.ids(Outcome.ALREADY_TOLD)
-
-    @property
-    def no_address(self) -> tuple[int, ...]:
-        """Those without a usable address."""
-        return self.ids(Outcome.NO_ADDRESS)
-
-    @property
-    def refused(self) -> tuple[int, ...]:
-        """Those whose address the server refused, now or earlier; not tried again."""
-        return self.ids(Outcome.REFUSED)
-
-    @property
-    def deferred(self) -> tuple[int, ...]:
-        """Those whose message could not be sent now; the next run tries again."""
-        return self.ids(Outcome.DEFERRED)
-
-    @property
-    def uncertain(self) -> tuple[int, ...]:
-        """Those whose message may or may not have been sent by a run that was interrupted.
-
-        They are never told again unless a person clears the claim in the ledger.
-        """
-        return self.ids(Outcome.UNCERTAIN)
-
-    @property
-    def in_progress(self) -> tuple[int, ...]:
-        """Those whom another run was still telling when this one ended; that run reports them."""
-        return self.ids(Outcome.IN_PROGRESS)
-
-    @property
-    def undated(self) -> tuple[int, ...]:
-        """Those with a parcel that was passed over, as the time of its status is not usable."""
-        return self.ids(Outcome.UNDATED)
-
-    @property
-    def cancelled(self) -> tuple[int, ...]:
-        """Those with a parcel that was passed over, as it or the order is cancelled or refunded."""
-        return self.ids(Outcome.CANCELLED)
-
-    @property
-    def superseded(self) -> tuple[int, ...]:
-        """Those whose message was not sent, as their parcels moved on after they were read."""
-        return self.ids(Outcome.SUPERSEDED)
+    sent: ClassVar[Listed] = Listed(Outcome.SENT)
+    rehearsed: ClassVar[Listed] = Listed(Outcome.REHEARSED)
+    recorded: ClassVar[Listed] = Listed(Outcome.RECORDED)
+    already_told: ClassVar[Listed] = Listed(Outcome.ALREADY_TOLD)
+    no_address: ClassVar[Listed] = Listed(Outcome.NO_ADDRESS)
+    refused: ClassVar[Listed] = Listed(Outcome.REFUSED)
+    deferred: ClassVar[Listed] = Listed(Outcome.DEFERRED)
+    uncertain: ClassVar[Listed] = Listed(Outcome.UNCERTAIN)
+    in_progress: ClassVar[Listed] = Listed(Outcome.IN_PROGRESS)
+    undated: ClassVar[Listed] = Listed(Outcome.UNDATED)
+    cancelled: ClassVar[Listed] = Listed(Outcome.CANCELLED)
+    superseded: ClassVar[Listed] = Listed(Outcome.SUPERSEDED)
 
 
 def merged(reports: Sequence[Any]) -> MailReport:
@@ -258,52 +236,29 @@ class StatusReport(RunReport):
     Attributes:
         skipped: Orders that were not read, because nothing was asked for them.
         right: Orders that need no change.
+        protected: Those that differ from what is wanted and are left alone, as their reason says.
+        written: Those that were written.
+        superseded: Those that need no change any more, or must be left alone since the plan was
+            made.
+        not_written: Those that could not be written, and why; the next run tries again.
+        not_persisted: Those that were written and do not show it when read back, and what they
+            show.
 
     Example:
         >>> StatusReport(cases=(Ended(7, Outcome.DONE),)).written
         (7,)
     """
 
-    counted: ClassVar[Mapping[str, Outcome]] = {
-        "protected": Outcome.PROTECTED,
-        "written": Outcome.DONE,
-        "superseded": Outcome.SUPERSEDED,
-        "not written": Outcome.NOT_DONE,
-        "not persisted": Outcome.NOT_PERSISTED,
-    }
-
     skipped: tuple[int, ...] = ()
     right: tuple[int, ...] = ()
 
-    @property
-    def protected(self) -> tuple[int, ...]:
-        """Those that differ from what is wanted and are left alone, as their reason says."""
-        return self.ids(Outcome.PROTECTED)
+    protected: ClassVar[Listed] = Listed(Outcome.PROTECTED)
+    written: ClassVar[Listed] = Listed(Outcome.DONE, Outcome.NOT_PERSISTED)
+    superseded: ClassVar[Listed] = Listed(Outcome.SUPERSEDED)
+    not_written: ClassVar[Listed] = Listed(Outcome.NOT_DONE, with_reasons=True)
+    not_persisted: ClassVar[Listed] = Listed(Outcome.NOT_PERSISTED, with_reasons=True)
 
     @property
     def planned(self) -> tuple[int, ...]:
         """Those that are to be written; in a dry run they stay as they are."""
         return self.due
-
-    @property
-    def written(self) -> tuple[int, ...]:
-        """Those that were written."""
-        return self.ids(Outcome.DONE, Outcome.NOT_PERSISTED)
-
-    @property
-    def superseded(self) -> tuple[int, ...]:
-        """Those that need no change any more, or must be left alone since the plan was made."""
-        return self.ids(Outcome.SUPERSEDED)
-
-    @property
-    def not_written(self) -> tuple[Failure, ...]:
-        """Those that could not be written, and why; the next run tries again."""
-        return self._failures(Outcome.NOT_DONE)
-
-    @property
-    def not_persisted(self) -> tuple[Failure, ...]:
-        """Those that were written and do not show it when read back, and what they show."""
-        return self._failures(Outcome.NOT_PERSISTED)
-
-    def _failures(self, outcome: Outcome) -> tuple[Failure, ...]:
-        return tuple(Failure(c.id, c.reason) for c in self.cases if c.outcome is outcome)

@@ -18,8 +18,10 @@ from prefect_tracktor.bulk import NOT_TRIED, Batch, Failure
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
-from prefect_tracktor.reporting import Progress, shown
+from prefect_tracktor.reporting.progress import Progress
+from prefect_tracktor.reporting.words import shown
 from prefect_tracktor.runs.answers import AnswerCheck, Needs
+from prefect_tracktor.runs.engine import Reading
 from prefect_tracktor.runs.missing import suspicion_about
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.sources import FoundOrder, FoundOrders, OrderSource, chunked, iter_orders
@@ -27,7 +29,7 @@ from prefect_tracktor.storage.completed_orders import arrived_at
 from prefect_tracktor.tasks import batch_of, get_orders
 
 
-class Scan:
+class Scan(Reading[Order]):
     """Reads a shop's orders, one task run per chunk, on the flow's task runner."""
 
     def __init__(
@@ -49,7 +51,6 @@ class Scan:
         self._may_skip = may_skip
         self._alone = alone
         self._all_read = False
-        self.begun = 0.0
         self._answers = AnswerCheck(needs)
         self.needs = needs
         self.calls = calls
@@ -75,7 +76,7 @@ class Scan:
             self._conclude()
         self._all_read = True
 
-    def found(self, *, dry_run: bool, calls: int = 0) -> dict[str, Any]:
+    def found(self, *, dry_run: bool) -> dict[str, Any]:
         """What all reports have in common."""
         suspicion, calls_for_it = "", 0
         if self._all_read:
@@ -87,7 +88,7 @@ class Scan:
             )
         return {
             "dry_run": dry_run,
-            "calls": self.calls + calls + calls_for_it,
+            "calls": self.calls + calls_for_it,
             "read": tuple(self.read),
             "left_out": dict(self.left_out),
             "completed": tuple(self.completed),
@@ -108,7 +109,7 @@ class Scan:
             get_run_logger().warning(note)
         self._answers.refuse_lost()
 
-    def remember_completed(self, *, unless: Iterable[int] = ()) -> None:
+    def remember_completed(self, *, unless: Iterable[int]) -> None:
         """Keep in mind which orders need not be read again, after all was done about them."""
         open_orders = set(unless)
         arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}

@@ -7,9 +7,9 @@ from itertools import islice
 from typing import Any
 
 from prefect_tracktor.errors import ChannelError, InvalidInput
-from prefect_tracktor.messages.channel import Channel, Message, Session
+from prefect_tracktor.messages.channel import Channel, Message, Send
+from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
 from prefect_tracktor.messages.replies import About
-from prefect_tracktor.messages.smtp import Delivery, DeliveryOutcome
 from prefect_tracktor.models import NO_FACTS, OrderFacts
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
@@ -30,13 +30,6 @@ _ANSWERS_IN_A_ROW = 10
 _BELIEVED_IN_A_ROW = 4
 _REFUSALS_IN_A_ROW = 10
 _UNCERTAIN_IN_ALL = 5
-
-_OUTCOMES = {
-    DeliveryOutcome.SENT: Outcome.SENT,
-    DeliveryOutcome.REFUSED: Outcome.REFUSED,
-    DeliveryOutcome.DEFERRED: Outcome.DEFERRED,
-    DeliveryOutcome.UNCERTAIN: Outcome.UNCERTAIN,
-}
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -78,8 +71,8 @@ class Sending:
         """
         contested = []
         deadline = time.monotonic() + self._seconds_for(len(notices))
-        with self.channel.session() as session:
-            for notice in self._proven(self._until_stopped(notices, session, deadline)):
+        with self.channel.session() as send:
+            for notice in self._proven(self._until_stopped(notices, send, deadline)):
                 if notice.outcome is Outcome.IN_PROGRESS:
                     contested.append(notice)
                 else:
@@ -93,7 +86,7 @@ class Sending:
         return _SECONDS_TO_BEGIN + count * (_SECONDS_A_MESSAGE + self.channel.seconds_a_message)
 
     def _until_stopped(
-        self, notices: Sequence[Notice], session: Session, deadline: float
+        self, notices: Sequence[Notice], send: Send, deadline: float
     ) -> Iterator[Notice]:
         waiting = iter(notices)
         reason = "not tried: sending took too long as a whole, and the run ended"
@@ -101,7 +94,7 @@ class Sending:
             lot = list(islice(waiting, self.channel.lot_size))
             if not lot:
                 return
-            why = self._send_lot(lot, session)
+            why = self._send_lot(lot, send)
             yield from lot
             if why:
                 self.advice = why
@@ -111,12 +104,12 @@ class Sending:
             notice.end(Outcome.DEFERRED, reason)
             yield notice
 
-    def _send_lot(self, lot: Sequence[Notice], session: Session) -> str:
+    def _send_lot(self, lot: Sequence[Notice], send: Send) -> str:
         """Send some; say why no further one should be tried, or nothing."""
         ready = [notice for notice in lot if self._is_ready(notice)]
         messages = [notice.message for notice in ready if notice.message]
         try:
-            deliveries = session.send(messages) if messages else []
+            deliveries = send(messages) if messages else []
         except ChannelError as down:
             for notice in ready:
                 self._give_back(notice)
@@ -160,7 +153,7 @@ class Sending:
             self.ledger.settle(self._told(notice), NoticeState.SENT, run=self.run)
         elif delivery.outcome is not DeliveryOutcome.UNCERTAIN:
             self._give_back(notice)
-        outcome = _OUTCOMES[delivery.outcome]
+        outcome = Outcome(delivery.outcome)
         if outcome is Outcome.SENT and not self.channel.reaches_customers:
             outcome = Outcome.REHEARSED
         notice.end(outcome, delivery.reason)

@@ -10,8 +10,8 @@ from typing import Any
 from prefect_tracktor.bulk import NOT_TRIED, Batch
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts, StatusOption
-from prefect_tracktor.reporting import label_of
 from prefect_tracktor.reporting.markdown import admin_link
+from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
@@ -34,7 +34,7 @@ class _Update(Case):
     facts: OrderFacts = NO_FACTS
 
 
-class StatusJob(Job[_Update, StatusReport]):
+class StatusJob(Job[Order, _Update, StatusReport]):
     """Writes what `decide` wants changed, and reads it back."""
 
     acting = "Orders written"

@@ -36,9 +36,15 @@ def show_mode(title: str, *modes: str, about: str = "") -> None:
     run_id, name = flow_run.get_id(), flow_run.get_name() or ""
     if not run_id:
         return
-    parts = filter(None, [flow_run.get_flow_name() or title, about, deployment.get_name()])
+    job = flow_run.get_flow_name() or title
+    # of a deployment what its name says beside the flow's: the shop, or a name of the user's
+    shop = (deployment.name or "").removesuffix(job.lower().replace(" ", "-")).rstrip("-")
     # the mode first: a phone shows some twenty characters
-    new_name = f"{mode.capitalize()}: {', '.join(parts)}" if _is_made_up(name) else name
+    new_name = (
+        f"{mode.capitalize()}: {', '.join(filter(None, [job, shop, about]))}"
+        if _is_made_up(name)
+        else name
+    )
     tags = sorted({*flow_run.get_tags(), *mode.split(", ")})
     # a run is not the worse for a name that says less
     with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as prefect:

@@ -6,15 +6,14 @@
 try:
     import aiohttp as _aiohttp  # noqa: F401  # asked for here, to say what to install
     import aiosmtpd as _aiosmtpd  # noqa: F401  # ditto
-    import graphql as _graphql  # noqa: F401  # ditto
 except ImportError as missing:
     raise ImportError(
-        f"the sandbox needs {missing.name}: pip install aiohttp aiosmtpd graphql-core",
+        f"the sandbox needs {missing.name}: pip install aiohttp aiosmtpd",
         name=missing.name,
     ) from missing
 
 from prefect_tracktor.sandbox.deliveries import Delivery
-from prefect_tracktor.sandbox.faults import DeliveryFault, DeliveryFaults, Fault, Faults
+from prefect_tracktor.sandbox.faults import Fault, Faults
 from prefect_tracktor.sandbox.mail import MailFaults, MailServer, ReceivedMessage
 from prefect_tracktor.sandbox.movement import Movement, MovementStep, Moving
 from prefect_tracktor.sandbox.process import RunningSandbox, sandbox_process
@@ -33,8 +32,6 @@ __all__ = [
     "API_KEY",
     "UUID",
     "Delivery",
-    "DeliveryFault",
-    "DeliveryFaults",
     "Fault",
     "Faults",
     "MailFaults",

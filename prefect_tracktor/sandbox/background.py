@@ -2,16 +2,15 @@
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, ExitStack
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import Self
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 
 class BackgroundServer(ABC):
-    """A server that runs in a background thread with an event loop of its own."""
+    """A server on loopback that runs in a background thread with an event loop of its own."""
 
-    thread_name: ClassVar[str]
+    host = "127.0.0.1"
 
     def __init__(self) -> None:
         self._portal: BlockingPortal | None = None
@@ -20,7 +19,7 @@ class BackgroundServer(ABC):
     def start(self) -> None:
         """Start to listen; the server then knows its port."""
         with ExitStack() as starting:
-            portal = starting.enter_context(start_blocking_portal(name=self.thread_name))
+            portal = starting.enter_context(start_blocking_portal(name=type(self).__name__))
             starting.enter_context(portal.wrap_async_context_manager(self._serving()))
             self._portal = portal
             self._running = starting.pop_all()
@@ -34,12 +33,7 @@ class BackgroundServer(ABC):
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @abstractmethod

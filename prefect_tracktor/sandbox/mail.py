@@ -3,7 +3,6 @@
 import asyncio
 import datetime as dt
 import ssl
-import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,11 +30,8 @@ class MailFaults(BaseModel):
         deferrals: How many times.
         sender_refused: Whether every sender is refused (550).
         drop_every: At each n-th message the connection is closed before anything of it is taken.
-        drop_in_data: At each n-th message the connection is closed after its text has come; the
-            message is not kept.
         drop_after_data: At each n-th message the connection is closed instead of the confirmation;
             the message is kept.
-        silent: Connections are accepted, and never answered.
         delay_seconds: How long each message takes.
 
     Example:
@@ -50,9 +46,7 @@ class MailFaults(BaseModel):
     deferrals: int = Field(default=1, ge=1)
     sender_refused: bool = False
     drop_every: int | None = Field(default=None, ge=1)
-    drop_in_data: int | None = Field(default=None, ge=1)
     drop_after_data: int | None = Field(default=None, ge=1)
-    silent: bool = False
     delay_seconds: float = Field(default=0.0, ge=0)
 
 
@@ -86,7 +80,6 @@ class MailServer(BackgroundServer):
     """An SMTP server on loopback that keeps what it receives.
 
     Args:
-        host: Where to listen.
         port: The port; 0 takes a free one.
         faults: What goes wrong on purpose; can be replaced at any time.
         keep_in: A folder in which every message is also written to a file.
@@ -104,12 +97,9 @@ class MailServer(BackgroundServer):
         'Hello'
     """
 
-    thread_name = "sandbox-smtp"
-
     def __init__(
         self,
         *,
-        host: str = "127.0.0.1",
         port: int = 0,
         faults: MailFaults | None = None,
         keep_in: Path | None = None,
@@ -118,50 +108,29 @@ class MailServer(BackgroundServer):
         tls: ssl.SSLContext | None = None,
     ) -> None:
         super().__init__()
-        self.host = host
         self.port = port
         self.faults = faults or MailFaults()
         self.keep_in = keep_in
         self.login = login
         self._starttls = starttls
         self._tls = tls
-        self._lock = threading.Lock()
         self._messages: list[ReceivedMessage] = []
         self._connections: WeakSet[SMTP] = WeakSet()
-        self._silenced: set[asyncio.BaseTransport] = set()
 
     @property
     def messages(self) -> list[ReceivedMessage]:
         """All messages that were kept, oldest first."""
-        with self._lock:
-            return list(self._messages)
+        return list(self._messages)
 
     def clear(self) -> None:
-        """Forget all messages; files stay.
-
-        Example:
-            >>> MailServer().clear()
-        """
-        with self._lock:
-            self._messages.clear()
+        """Forget all messages; files stay."""
+        self._messages.clear()
 
     def keep(self, message: ReceivedMessage) -> None:
-        """Keep a message, and write it to a file if there is a folder for it.
-
-        Args:
-            message: The message.
-
-        Example:
-            >>> server = MailServer()
-            >>> server.keep(ReceivedMessage("a@example.com", (), b""))
-            >>> len(server.messages)
-            1
-        """
-        with self._lock:
-            self._messages.append(message)
-            number = len(self._messages)
+        """Keep a message, and write it to a file if there is a folder for it."""
+        self._messages.append(message)
         if self.keep_in is not None:
-            (self.keep_in / f"{number:06}.eml").write_bytes(message.raw)
+            (self.keep_in / f"{len(self._messages):06}.eml").write_bytes(message.raw)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[None]:
@@ -170,9 +139,7 @@ class MailServer(BackgroundServer):
         loop = asyncio.get_running_loop()
         handler = _Handler(self)
 
-        def connection() -> asyncio.Protocol:
-            if self.faults.silent:
-                return _Silence(self._silenced)
+        def connection() -> SMTP:
             smtp = SMTP(
                 handler,
                 hostname=_NAME,
@@ -192,28 +159,11 @@ class MailServer(BackgroundServer):
             yield
         finally:
             server.close()
-            for transport in [*self._silenced, *(smtp.transport for smtp in self._connections)]:
-                if isinstance(transport, asyncio.WriteTransport):
-                    transport.abort()
+            for smtp in list(self._connections):
+                _abort(smtp)
             # let the connections notice that they are lost
             await asyncio.sleep(0)
             await server.wait_closed()
-
-
-class _Silence(asyncio.Protocol):
-    """Takes a connection and says nothing."""
-
-    def __init__(self, silenced: set[asyncio.BaseTransport]) -> None:
-        self._silenced = silenced
-        self._transport: asyncio.BaseTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._silenced.add(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # asyncio's signature
-        if self._transport is not None:
-            self._silenced.discard(self._transport)
 
 
 class _Handler:
@@ -237,12 +187,7 @@ class _Handler:
         return AuthResult(success=given == right, handled=False)
 
     async def handle_MAIL(  # noqa: N802  # aiosmtpd finds its hooks by these names
-        self,
-        smtp: SMTP,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        mail_options: list[str],
+        self, smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         if self._server.login is not None and not session.authenticated:
             return "530 5.7.0 Authentication required"
@@ -252,16 +197,11 @@ class _Handler:
         if _is_nth(self._begun, self._server.faults.drop_every):
             await _hang_up(smtp)
         envelope.mail_from = address
-        envelope.mail_options.extend(mail_options)
+        envelope.mail_options.extend(options)
         return "250 2.1.0 OK"
 
-    async def handle_RCPT(  # noqa: N802  # see above
-        self,
-        smtp: SMTP,
-        session: Session,
-        envelope: Envelope,
-        address: str,
-        rcpt_options: list[str],
+    async def handle_RCPT(  # noqa: N802  # aiosmtpd finds its hooks by these names
+        self, smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         del smtp, session
         faults, folded = self._server.faults, address.casefold()
@@ -272,7 +212,7 @@ class _Handler:
             if self._deferrals[folded] <= faults.deferrals:
                 return "451 4.7.1 Try again later"
         envelope.rcpt_tos.append(address)
-        envelope.rcpt_options.extend(rcpt_options)
+        envelope.rcpt_options.extend(options)
         return "250 2.1.5 OK"
 
     async def handle_DATA(  # noqa: N802  # see above
@@ -284,8 +224,6 @@ class _Handler:
         number = self._arrived
         if faults.delay_seconds:
             await asyncio.sleep(faults.delay_seconds)
-        if _is_nth(number, faults.drop_in_data):
-            await _hang_up(smtp)
         raw = envelope.original_content or b""
         self._server.keep(ReceivedMessage(envelope.mail_from or "", tuple(envelope.rcpt_tos), raw))
         if _is_nth(number, faults.drop_after_data):
@@ -297,8 +235,12 @@ def _is_nth(number: int, every: int | None) -> bool:
     return every is not None and number % every == 0
 
 
-async def _hang_up(smtp: SMTP) -> None:
-    """Close the connection without a word; aiosmtpd then cancels what waits here."""
+def _abort(smtp: SMTP) -> None:
     if isinstance(smtp.transport, asyncio.WriteTransport):
         smtp.transport.abort()
+
+
+async def _hang_up(smtp: SMTP) -> None:
+    """Close the connection without a word; aiosmtpd then cancels what waits here."""
+    _abort(smtp)
     await asyncio.Event().wait()

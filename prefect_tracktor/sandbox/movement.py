@@ -1,11 +1,10 @@
-"""How parcels move on by themselves: a story drawn from a seed, and what plays it in time."""
+"""How parcels move on by themselves: a timeline drawn from a seed, and what plays it."""
 
 import threading
 import time
 from collections.abc import Iterator
 from itertools import islice
 from random import Random
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -49,11 +48,10 @@ class Movement(BaseModel):
     those of orders whose automatic carrier updates are off.
 
     Attributes:
-        seed: What the story is drawn from: a parcel in the same status always meets the same.
+        seed: What the timeline is drawn from: a parcel in the same status always meets the same.
         speed: How many times faster than real carriers: at 3,600 an hour takes a second, and the
-            whole story some three minutes. With `inf` nothing waits.
+            whole movement some three minutes. With `inf` nothing waits.
         parcels: How many parcels move, the oldest orders' first; by default all that can.
-        order_ids: Only the parcels of these orders move; by default those of all orders.
         exception_rate: The probability that a parcel runs into an exception.
         recovery_rate: The probability that it comes out of it and moves on; else it stays there.
 
@@ -68,30 +66,16 @@ class Movement(BaseModel):
     seed: int = 1
     speed: float = Field(default=3600.0, ge=1)
     parcels: int | None = Field(default=None, ge=0)
-    order_ids: tuple[int, ...] | None = None
     exception_rate: float = Field(default=0.1, ge=0, le=1)
     recovery_rate: float = Field(default=0.5, ge=0, le=1)
 
     def steps(self, shop: Shop) -> list[MovementStep]:
-        """The whole story, as the shop is now; the shop is not changed.
-
-        Args:
-            shop: Whose parcels are to move.
-
-        Returns:
-            The steps in the order of their times, whatever the speed.
+        """The whole timeline, as the shop is now, whatever the speed; the shop is not changed.
 
         Raises:
             ValueError: Fewer than `parcels` parcels can move.
-            UnknownId: The shop has no such order.
-
-        Example:
-            >>> shop = Shop(orders=1, just_ready=1)
-            >>> steps = Movement(exception_rate=1, recovery_rate=0).steps(shop)
-            >>> steps[-1].exception_status
-            'expired'
         """
-        chosen = list(islice(_movable(shop, self.order_ids), self.parcels))
+        chosen = list(islice(_movable(shop), self.parcels))
         if self.parcels is not None and len(chosen) < self.parcels:
             raise ValueError(
                 f"parcels: only {len(chosen)} can move, not {self.parcels}; "
@@ -104,15 +88,15 @@ class Movement(BaseModel):
         fulfillment_id = parcel["fulfillment_id"]
         random = Random(f"{self.seed}/movement/{fulfillment_id}")
         ahead = _ahead(parcel)
-        in_trouble = random.random() < self.exception_rate
-        trouble_before = random.choice(ahead) if in_trouble else None
+        meets_exception = random.random() < self.exception_rate
+        exception_before = random.choice(ahead) if meets_exception else None
         exception = random.choice(tuple(ExceptionStatus))
         recovers = random.random() < self.recovery_rate
         hours = 0.0
         for status in ahead:
             hours += random.uniform(*_HOURS_TO[status])
             ended = None
-            if status is trouble_before:
+            if status is exception_before:
                 yield MovementStep(hours, fulfillment_id, exception_status=str(exception))
                 if not recovers:
                     return
@@ -122,10 +106,9 @@ class Movement(BaseModel):
 
 
 class Moving:
-    """A movement under way: takes the steps of a story when their time has come.
+    """A movement under way, in a background thread, until its last step or the block's end.
 
-    It ends by itself after the last step. A step of an order whose automatic carrier updates were
-    switched off meanwhile has no effect.
+    A step of an order whose automatic carrier updates were switched off meanwhile has no effect.
 
     Args:
         shop: Whose parcels move.
@@ -133,14 +116,14 @@ class Moving:
 
     Raises:
         ValueError: Fewer than `movement.parcels` parcels can move.
-        UnknownId: The shop has no such order.
 
     Example:
-        >>> shop = Shop(orders=3, just_ready=3)
-        >>> with Moving(shop, Movement(speed=float("inf"), exception_rate=0)) as moving:
+        >>> from prefect_tracktor.sandbox import Sandbox
+        >>> with Sandbox(Shop(orders=3, just_ready=3)) as tracktor:
+        ...     moving = tracktor.move(Movement(speed=float("inf"), exception_rate=0))
         ...     moving.wait()
+        ...     len(tracktor.shop.arrivals)
         True
-        >>> len(shop.arrivals)
         3
     """
 
@@ -153,90 +136,35 @@ class Moving:
         self._thread = threading.Thread(target=self._run, name="sandbox-movement", daemon=True)
 
     @property
-    def steps(self) -> int:
-        """How many steps the story has."""
-        return len(self._steps)
-
-    @property
-    def steps_left(self) -> int:
-        """How many steps are still to come."""
-        return len(self._steps) - self._taken
-
-    @property
-    def done(self) -> bool:
-        """Whether all parcels have reached their end."""
-        return self.steps_left == 0
-
-    @property
     def under_way(self) -> bool:
         """Whether it has begun and neither ended nor been stopped."""
         return self._thread.is_alive()
 
+    @property
+    def done(self) -> bool:
+        """Whether all parcels have reached their end."""
+        return self._taken == len(self._steps)
+
     def progress(self) -> dict[str, int | bool]:
-        """How far it is, for `/_sandbox/state`.
-
-        Returns:
-            `steps`, `steps_left` and `done`.
-
-        Example:
-            >>> Moving(Shop(orders=1, just_ready=1), Movement(exception_rate=0)).progress()
-            {'steps': 3, 'steps_left': 3, 'done': False}
-        """
-        return {"steps": self.steps, "steps_left": self.steps_left, "done": self.done}
-
-    def start(self) -> None:
-        """Begin, in a background thread.
-
-        Raises:
-            RuntimeError: It was started before.
-
-        Example:
-            >>> moving = Moving(Shop(orders=1, just_ready=1), Movement(speed=float("inf")))
-            >>> moving.start()
-            >>> moving.wait()
-            True
-        """
-        self._thread.start()
+        """How far it is: `steps`, `steps_left` and `done`."""
+        steps = len(self._steps)
+        return {"steps": steps, "steps_left": steps - self._taken, "done": self.done}
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until all parcels have reached their end, or the movement was stopped.
-
-        Args:
-            timeout_seconds: How long at most; by default as long as it takes.
-
-        Returns:
-            Whether all parcels have reached their end.
-
-        Example:
-            >>> with Moving(Shop(orders=1, just_ready=1), Movement(speed=1)) as moving:
-            ...     moving.wait(timeout_seconds=0.01)
-            False
-        """
+        """Wait until it ends or is stopped, or so long; return whether all have arrived."""
         self._thread.join(timeout_seconds)
         return self.done
 
     def stop(self) -> None:
-        """Take no further step; what has moved stays where it is.
-
-        Example:
-            >>> with Moving(Shop(orders=1, just_ready=1), Movement(speed=1)) as moving:
-            ...     moving.stop()
-            >>> moving.steps_left
-            3
-        """
+        """Take no further step; what has moved stays where it is."""
         self._stopping.set()
         self._thread.join()
 
     def __enter__(self) -> Self:
-        self.start()
+        self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def _run(self) -> None:
@@ -254,9 +182,8 @@ class Moving:
             self._taken += 1
 
 
-def _movable(shop: Shop, order_ids: tuple[int, ...] | None) -> Iterator[dict[str, Any]]:
-    for order_id in shop.order_ids if order_ids is None else dict.fromkeys(order_ids):
-        order = shop.order(order_id)
+def _movable(shop: Shop) -> Iterator[dict[str, Any]]:
+    for order in map(shop.order, shop.order_ids):
         if order["automatic_carrier_updates"]:
             for parcel in order["fulfillments"]:
                 if _ahead(parcel) and not parcel["exception_status"]:

@@ -3,11 +3,10 @@
 import datetime as dt
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
 
@@ -59,7 +58,17 @@ _STEPS = tuple(
 )
 _STEP_NUMBERS = {key: number for number, (key, _, _) in enumerate(_STEPS)}
 _HOURS_TO_CUSTOM_STEP = 16
-_HOURS_TO_DELIVERY = _STEPS[-1][2]
+# the columns of an export of Shopify
+EXPORT_COLUMNS = (
+    *("Name", "Email", "Financial Status", "Paid at", "Fulfillment Status", "Fulfilled at"),
+    *("Accepts Marketing", "Currency", "Subtotal", "Shipping", "Taxes", "Total"),
+    *("Discount Code", "Discount Amount", "Shipping Method", "Created at"),
+    *("Lineitem quantity", "Lineitem name", "Lineitem price", "Lineitem compare at price"),
+    *("Lineitem sku", "Lineitem requires shipping", "Lineitem taxable"),
+    *("Lineitem fulfillment status", "Billing Name", "Shipping Name", "Notes", "Cancelled at"),
+    *("Payment Method", "Refunded Amount", "Vendor", "Id", "Tags", "Risk Level", "Source"),
+    *("Lineitem discount", "Phone"),
+)
 
 
 class Kind(Enum):
@@ -91,65 +100,20 @@ _SCENARIOS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(NamedTuple):
     """A parcel's condition."""
 
     shipment_status: str
     exception_status: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A line of an order."""
 
     id: int
     name: str
     quantity: int
     price: float
-
-
-@dataclass(frozen=True, slots=True)
-class OrderSpec:
-    """What was drawn for one order, before it is written out as JSON or CSV."""
-
-    index: int
-    order_id: int
-    kind: Kind
-    first_name: str
-    last_name: str
-    email: str | None
-    phone: str | None
-    created_at: dt.datetime
-    items: tuple[Item, ...]
-    parcels: tuple[Parcel, ...]
-    carrier: tuple[str, str, str]
-    hours_lost: float
-
-    @property
-    def name(self) -> str:
-        """The order's name, as the shop's admin shows it."""
-        return f"#{_FIRST_ORDER_NUMBER + self.index}"
-
-    @property
-    def full_name(self) -> str:
-        """The customer's name."""
-        return f"{self.first_name} {self.last_name}"
-
-    @property
-    def subtotal(self) -> float:
-        """The price of all lines."""
-        return round(sum(item.price * item.quantity for item in self.items), 2)
-
-    @property
-    def shipping(self) -> float:
-        """The price of shipping."""
-        return 0.0 if self.subtotal >= _SHIPPED_FREE_FROM else 4.9
-
-    @property
-    def total(self) -> float:
-        """What the customer paid."""
-        return round(self.subtotal + self.shipping, 2)
 
 
 class OrderFactory:
@@ -169,9 +133,6 @@ class OrderFactory:
             others = [index for index in range(orders) if index not in self._to_write_to]
             self._just_ready = frozenset(Random(f"{seed}/just ready").sample(others, just_ready))
 
-    def __len__(self) -> int:
-        return len(self.order_ids)
-
     def kind(self, index: int) -> Kind:
         """What an order is there for."""
         if index in self._to_write_to:
@@ -180,77 +141,78 @@ class OrderFactory:
             return Kind.JUST_READY
         return _scenarios(self._seed, index // len(_SCENARIOS))[index % len(_SCENARIOS)]
 
-    def in_trouble(self, status: str) -> Iterator[int]:
+    def with_exception(self, status: str) -> Iterator[int]:
         """Where to look for orders with an exception, and an e-mail address to write to."""
         if status == ExceptionStatus.EXPIRED:
             return iter(self._to_write_to)
-        return (index for index in range(len(self)) if self.kind(index).value == status)
+        return (i for i in range(len(self.order_ids)) if self.kind(i).value == status)
 
-    def spec(self, index: int) -> OrderSpec:
-        """Draw an order."""
+    def draw(self, index: int) -> tuple[dict[str, Any], list[Item]]:
+        """An order as the API shows it, and its lines."""
         random = Random(f"{self._seed}/order/{index}")
         kind = self.kind(index)
+        order_id, number = self.order_ids[index], _FIRST_ORDER_NUMBER + index
         first_name, last_name, local_part = random.choice(_CUSTOMERS)
-        number = _FIRST_ORDER_NUMBER + index
         has_email, has_phone = _reachable_by(kind, random)
         domain = random.choice(("com", "org", "net"))
-        order_id = self.order_ids[index]
-        age = _HISTORY * (1 - (index + random.random()) / len(self))
-        return OrderSpec(
-            index=index,
-            order_id=order_id,
-            kind=kind,
-            first_name=first_name,
-            last_name=last_name,
-            email=f"{local_part}.{number}@example.{domain}" if has_email else None,
-            phone=f"+120255501{random.randrange(100):02}" if has_phone else None,
-            created_at=(self._now - age).replace(microsecond=0),
-            items=tuple(_items(order_id, random)),
-            parcels=_parcels(kind, self._to_write_to.get(index, 0), random),
-            carrier=random.choice(_CARRIERS),
-            hours_lost=random.uniform(0, 24),
-        )
-
-    def written_out(self, spec: OrderSpec) -> dict[str, Any]:
-        """An order as the API shows it."""
-        times = [self._time(spec, hours) for _, _, hours in _STEPS]
-        fulfillments = [
-            self._fulfillment(spec, number, times) for number in range(len(spec.parcels))
-        ]
+        age = _HISTORY * (1 - (index + random.random()) / len(self.order_ids))
+        created_at = (self._now - age).replace(microsecond=0)
+        phone = f"+120255501{random.randrange(100):02}" if has_phone else None
+        items = list(_items(order_id, random))
+        parcels = _parcels(kind, self._to_write_to.get(index, 0), random)
+        carrier = random.choice(_CARRIERS)
+        hours_lost = random.uniform(0, 24)
         order = {
-            "order_id": spec.order_id,
-            "order_name": spec.name,
-            "order_email": spec.email,
-            "order_phone": spec.phone,
+            "order_id": order_id,
+            "order_name": f"#{number}",
+            "order_email": f"{local_part}.{number}@example.{domain}" if has_email else None,
+            "order_phone": phone,
             "order_source_name": "web",
-            "order_created_at": spec.created_at.isoformat(),
-            "customer_first_name": spec.first_name,
-            "customer_last_name": spec.last_name,
-            "customer_full_name": spec.full_name,
-            "total_price": spec.total,
-            "line_item_count": len(spec.items),
+            "order_created_at": created_at.isoformat(),
+            "customer_first_name": first_name,
+            "customer_last_name": last_name,
+            "customer_full_name": f"{first_name} {last_name}",
+            "total_price": round(_subtotal(items) + _shipping(items), 2),
+            "line_item_count": len(items),
             "statuses": [],
             "exception_statuses": [],
-            "days_since_ordered": self._days_to_delivery(spec),
-            "automatic_carrier_updates": spec.kind is not Kind.CUSTOM,
-            "fulfillments": fulfillments,
+            "days_since_ordered": self._days_to_delivery(created_at, parcels, hours_lost),
+            "automatic_carrier_updates": kind is not Kind.CUSTOM,
+            "fulfillments": [],
         }
+        hours = [*(hours for _, _, hours in _STEPS), _HOURS_TO_CUSTOM_STEP]
+        times = [
+            min(self._now, created_at + dt.timedelta(hours=int(step + hours_lost)))
+            for step in hours
+        ]
+        order["fulfillments"] = [
+            self._fulfillment(order, place, parcel, carrier, times)
+            | {"line_items": [_line_item(item) for item in items[place :: len(parcels)]]}
+            for place, parcel in enumerate(parcels)
+        ]
         summarise(order)
-        return order
+        return order, items
 
-    def _fulfillment(self, spec: OrderSpec, number: int, times: list[str]) -> dict[str, Any]:
-        parcel = spec.parcels[number]
-        slug, carrier, prefix = spec.carrier
-        slot = spec.index * _FULFILLMENT_IDS_PER_ORDER + number
-        drawn = _scattered(self._seed, -1 - slot, 10**9)
-        tracking_number = f"{prefix}{drawn:010}{number}"
-        steps, latest = self._steps(spec, parcel.shipment_status, times)
+    def _fulfillment(
+        self,
+        order: dict[str, Any],
+        place: int,
+        parcel: Parcel,
+        carrier: tuple[str, str, str],
+        times: list[dt.datetime],
+    ) -> dict[str, Any]:
+        slug, name, prefix = carrier
+        index = self.order_ids.index(order["order_id"])
+        slot = index * _FULFILLMENT_IDS_PER_ORDER + place
+        drawn = zlib.crc32(f"{self._seed}/{-1 - slot}".encode()) % 10**9
+        tracking_number = f"{prefix}{drawn:010}{place}"
+        steps, latest = _steps(parcel.shipment_status, times)
         return {
             "shop_url": SHOP_URL,
-            "order_id": spec.order_id,
-            "order_name": spec.name,
-            "shopify_carrier": carrier,
-            "carrier": {"slug": slug, "name": carrier},
+            "order_id": order["order_id"],
+            "order_name": order["order_name"],
+            "shopify_carrier": name,
+            "carrier": {"slug": slug, "name": name},
             "tracking_number": tracking_number,
             "tracking_url": f"https://tracking.example/{slug}/{tracking_number}",
             "fulfillment_id": _FIRST_FULFILLMENT_ID
@@ -259,41 +221,54 @@ class OrderFactory:
             "fulfillment_status": "fulfilled",
             "shipment_status": str(parcel.shipment_status),
             "exception_status": parcel.exception_status and str(parcel.exception_status),
-            "is_automatic": spec.kind is not Kind.CUSTOM,
-            "line_items": [
-                _line_item(item) for item in spec.items[number :: max(1, len(spec.parcels))]
-            ],
+            "is_automatic": order["automatic_carrier_updates"],
+            "line_items": [],
             "latest_status": dict(latest),
             "status": steps,
         }
 
-    def _steps(
-        self, spec: OrderSpec, status: str, times: list[str]
-    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """The built-in steps with the times of those reached, a custom one; and the latest."""
-        last = _STEP_NUMBERS.get(status, 0)
-        steps = [
-            {"key": key, "label": label, "datetime": times[number] if number <= last else None}
-            for number, (key, label, _) in enumerate(_STEPS)
-        ]
-        if status in _STEP_NUMBERS:
-            return steps, steps[last]
-        time = self._time(spec, _HOURS_TO_CUSTOM_STEP)
-        custom = {"key": key_of(status), "label": status, "datetime": time}
-        return [*steps, custom], custom
-
-    def _time(self, spec: OrderSpec, hours: float) -> str:
-        time = spec.created_at + dt.timedelta(hours=int(hours + spec.hours_lost))
-        return min(time, self._now).isoformat(timespec="seconds")
-
-    def _days_to_delivery(self, spec: OrderSpec) -> int:
+    def _days_to_delivery(
+        self, created_at: dt.datetime, parcels: tuple[Parcel, ...], hours_lost: float
+    ) -> int:
         end = self._now
-        if spec.parcels and all(
-            parcel.shipment_status == ShipmentStatus.DELIVERED for parcel in spec.parcels
-        ):
-            hours = _HOURS_TO_DELIVERY + spec.hours_lost
-            end = min(end, spec.created_at + dt.timedelta(hours=hours))
-        return (end - spec.created_at).days
+        if parcels and all(p.shipment_status == ShipmentStatus.DELIVERED for p in parcels):
+            end = min(end, created_at + dt.timedelta(hours=_STEPS[-1][2] + hours_lost))
+        return (end - created_at).days
+
+
+def export_rows(order: dict[str, Any], items: list[Item]) -> Iterator[dict[str, Any]]:
+    """An order's rows in an export of Shopify: one per line; the first has the order's own values."""
+    fulfilled = bool(order["fulfillments"])
+    time = f"{dt.datetime.fromisoformat(order['order_created_at']):%Y-%m-%d %H:%M:%S %z}"
+    every_row = {"Name": order["order_name"], "Email": order["order_email"], "Created at": time}
+    first_row = {
+        "Financial Status": "paid",
+        "Paid at": time,
+        "Fulfillment Status": "fulfilled" if fulfilled else "unfulfilled",
+        "Fulfilled at": time if fulfilled else None,
+        "Currency": "EUR",
+        "Subtotal": f"{_subtotal(items):.2f}",
+        "Shipping": f"{_shipping(items):.2f}",
+        "Total": f"{order['total_price']:.2f}",
+        "Shipping Method": "Standard",
+        "Billing Name": order["customer_full_name"],
+        "Shipping Name": order["customer_full_name"],
+        "Id": str(order["order_id"]),
+        "Source": "web",
+        "Phone": order["order_phone"],
+    }
+    # what the other rows repeat differs between real exports
+    if order["order_id"] % 2:
+        every_row["Id"] = first_row["Id"]
+    for number, item in enumerate(items):
+        line = {
+            "Lineitem quantity": item.quantity,
+            "Lineitem name": item.name,
+            "Lineitem price": f"{item.price:.2f}",
+            "Lineitem fulfillment status": "fulfilled" if fulfilled else "pending",
+            "Vendor": "Sandbox Shop",
+        }
+        yield every_row | line | ({} if number else first_row)
 
 
 def index_of_fulfillment(fulfillment_id: int) -> int:
@@ -317,8 +292,26 @@ def summarise(order: dict[str, Any]) -> None:
         ]
 
 
-def _scattered(seed: int, index: int, below: int) -> int:
-    return zlib.crc32(f"{seed}/{index}".encode()) % below
+def _subtotal(items: list[Item]) -> float:
+    return round(sum(item.price * item.quantity for item in items), 2)
+
+
+def _shipping(items: list[Item]) -> float:
+    return 0.0 if _subtotal(items) >= _SHIPPED_FREE_FROM else 4.9
+
+
+def _steps(status: str, times: list[dt.datetime]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The built-in steps with the times of those reached, a custom one; and the latest."""
+    reached = [time.isoformat(timespec="seconds") for time in times]
+    last = _STEP_NUMBERS.get(status, 0)
+    steps = [
+        {"key": key, "label": label, "datetime": reached[number] if number <= last else None}
+        for number, (key, label, _) in enumerate(_STEPS)
+    ]
+    if status in _STEP_NUMBERS:
+        return steps, steps[last]
+    custom = {"key": key_of(status), "label": status, "datetime": reached[-1]}
+    return [*steps, custom], custom
 
 
 @lru_cache(maxsize=1024)

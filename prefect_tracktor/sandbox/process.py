@@ -3,12 +3,12 @@
 import json
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 _START_SECONDS = 60
 _STOP_SECONDS = 10
@@ -48,7 +48,18 @@ class RunningSandbox:
     smtp_host: str
     smtp_port: int
     about_url: str
-    order_ids: tuple[int, ...]
+    order_ids: range
+
+    def to_json(self) -> str:
+        """Write it as one line, for another process."""
+        ids = self.order_ids
+        return json.dumps(vars(self) | {"order_ids": (ids.start, ids.stop, ids.step)})
+
+    @classmethod
+    def from_json(cls, line: str) -> Self:
+        """Read what another process wrote."""
+        fields = json.loads(line)
+        return cls(**fields | {"order_ids": range(*fields["order_ids"])})
 
 
 @contextmanager
@@ -56,8 +67,8 @@ def sandbox_process(**options: str | float | bool | Path) -> Iterator[RunningSan
     """Run `prefect-tracktor sandbox` in a process of its own until the block ends.
 
     Args:
-        **options: The command's options with underscores, such as `orders=1000`, `latency_ms=50`
-            or `bare=True`.
+        **options: The command's options with underscores, such as `orders=1000`,
+            `latency_seconds=0.05` or `bare=True`.
 
     Yields:
         Where it can be reached.
@@ -70,17 +81,18 @@ def sandbox_process(**options: str | float | bool | Path) -> Iterator[RunningSan
         ...     tracktor.base_url.startswith("http://127.0.0.1:")
         True
     """
-    with tempfile.TemporaryDirectory() as folder:
-        ready_file = Path(folder, "ready.json")
-        command = [sys.executable, "-m", __package__, "--ready-file", str(ready_file)]
-        process = subprocess.Popen(  # noqa: S603  # this very package
-            [*command, *_arguments(options)], stdout=subprocess.PIPE, text=True
-        )
+    command = [sys.executable, "-m", __package__, "--json", *_arguments(options)]
+    with subprocess.Popen(  # noqa: S603  # this very package
+        command, stdout=subprocess.PIPE, text=True
+    ) as process:
         try:
-            _wait_until_it_serves(process)
-            yield _read(ready_file)
+            yield _where_it_serves(process)
         finally:
-            _stop(process)
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 def _arguments(options: dict[str, str | float | bool | Path]) -> Iterator[str]:
@@ -91,30 +103,13 @@ def _arguments(options: dict[str, str | float | bool | Path]) -> Iterator[str]:
             yield str(value)
 
 
-def _wait_until_it_serves(process: subprocess.Popen[str]) -> None:
-    """Read what it prints until it says that it serves."""
+def _where_it_serves(process: subprocess.Popen[str]) -> RunningSandbox:
     too_long = threading.Timer(_START_SECONDS, process.kill)
     too_long.start()
     try:
-        for line in process.stdout or ():
-            if line.startswith("Serving"):
-                return
+        line = process.stdout.readline() if process.stdout else ""
     finally:
         too_long.cancel()
-    raise RuntimeError("the sandbox did not start; it says why on the standard error")
-
-
-def _read(ready_file: Path) -> RunningSandbox:
-    fields = json.loads(ready_file.read_text(encoding="utf-8"))
-    return RunningSandbox(**fields | {"order_ids": tuple(fields["order_ids"])})
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    if not line:
+        raise RuntimeError("the sandbox did not start; it says why on the standard error")
+    return RunningSandbox.from_json(line)

@@ -1,16 +1,14 @@
 """What the sandbox answers with, whichever service it plays."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
+from aiohttp import web
 from pydantic_core import to_json
 
 
-class Reply(NamedTuple):
-    """An HTTP answer."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
+def reply(value: Any, status: int = 200) -> web.Response:
+    """An answer in JSON."""
+    return web.Response(status=status, body=to_json(value), content_type="application/json")
 
 
 class Refusal(Exception):
@@ -18,4 +16,4 @@ class Refusal(Exception):
 
     def __init__(self, status: int, errors: Any) -> None:
         super().__init__(status)
-        self.reply = Reply(status, to_json({"errors": errors}))
+        self.response = reply({"errors": errors}, status)

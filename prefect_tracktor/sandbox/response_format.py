@@ -42,53 +42,13 @@ class ResponseFormat(BaseModel):
     wrapped_deliveries: bool = False
 
     def shaped(self, name: str, value: Any) -> Any:
-        """Bring an answer into this shape.
-
-        Args:
-            name: What wraps it, such as `order`.
-            value: The answer in the default shape, bare.
-
-        Returns:
-            The JSON value to send.
-
-        Example:
-            >>> ResponseFormat().shaped("webhooks", [])
-            {'webhooks': []}
-        """
-        plain = value if self._changes_nothing else self._reshaped(value)
+        """Bring an answer from the default shape into this one; `name` is what wraps it."""
+        if name == "status_options" and self.keyed_status_options:
+            value = {option["key"]: option["label"] for option in value}
+        elif name == "status_options" and self.status_options_as_labels:
+            value = [option["label"] for option in value]
+        plain = self._reshaped(value)
         return {name: plain} if self.wrapped else plain
-
-    def shaped_options(self, options: list[dict[str, str]]) -> Any:
-        """Bring the status options into this shape.
-
-        Args:
-            options: Each with `key` and `label`.
-
-        Returns:
-            The JSON value to send.
-
-        Example:
-            >>> ResponseFormat(status_options_as_labels=True).shaped_options(
-            ...     [{"key": "delivered", "label": "Delivered"}]
-            ... )
-            {'status_options': ['Delivered']}
-        """
-        value: Any = options
-        if self.keyed_status_options:
-            value = {option["key"]: option["label"] for option in options}
-        elif self.status_options_as_labels:
-            value = [option["label"] for option in options]
-        return self.shaped("status_options", value)
-
-    @property
-    def _changes_nothing(self) -> bool:
-        return not (
-            self.status_as_object
-            or self.numbers_as_strings
-            or self.empty_strings_for_null
-            or self.times_without_offset
-            or self.webhooks_with_url
-        )
 
     def _reshaped(self, value: Any) -> Any:
         match value:

@@ -3,26 +3,24 @@
 import datetime as dt
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 Order = Mapping[str, Any]
 Matches = Callable[[Order], bool]
 
-_SPECIAL = r"""\s:()"'\\"""
 _TOKEN = re.compile(
-    rf"""
-    (?P<mark>[()])
-    | (?P<minus>-)(?=[^\s)])
+    r"""\s*(?:
+    (?P<mark> [()] | -(?=[^\s)]) | (?:AND|OR|NOT)(?=[\s()]|$) )
     | (?: (?P<field>[A-Za-z_][A-Za-z_0-9.]*) : (?P<compare><=|>=|<|>)? )?
       (?: "(?P<double>(?:\\.|[^"\\])*)"
         | '(?P<single>(?:\\.|[^'\\])*)'
-        | (?P<bare>(?:\\.|[^{_SPECIAL}])+) )
-    """,
-    re.VERBOSE,
+        | (?P<bare>(?:\\.|[^\s:()"'\\])+) )
+    )""",
+    re.VERBOSE | re.DOTALL,
 )
-_COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "": operator.eq,
+_COMPARISONS: dict[str | None, Callable[[Any, Any], bool]] = {
+    None: operator.eq,
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -45,6 +43,10 @@ class MalformedSearch(ValueError):
     """The search breaks the syntax. Shopify itself is more lenient."""
 
 
+class _IgnoredError(ValueError):
+    """Shopify would leave this filter out."""
+
+
 class Search(NamedTuple):
     """Which orders match, and which filters were ignored, as `field` and `message` of each."""
 
@@ -52,51 +54,29 @@ class Search(NamedTuple):
     warnings: list[dict[str, str]]
 
 
-class _Token(NamedTuple):
-    kind: str
-    field: str = ""
-    compare: str = ""
-    value: str = ""
-
-
 def parse_search(text: str) -> Search:
     """Read a search."""
-    reader = _Reader(list(_tokens(text)))
+    reader = _Reader(list(_tokens(text.rstrip())))
     matches = reader.alternatives() if reader.tokens else lambda _order: True
     if reader.tokens:
         raise MalformedSearch("a ) is too many")
     return Search(matches, reader.warnings)
 
 
-def _tokens(text: str) -> Iterable[_Token]:
+def _tokens(text: str) -> Iterator[re.Match[str]]:
     position = 0
     while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
         found = _TOKEN.match(text, position)
         if found is None:
             raise MalformedSearch(f"what begins at character {position + 1} is no term")
+        yield found
         position = found.end()
-        yield _token(found)
-
-
-def _token(found: re.Match[str]) -> _Token:
-    if found["mark"]:
-        return _Token(found["mark"])
-    if found["minus"]:
-        return _Token("NOT")
-    if found["bare"] in {"AND", "OR", "NOT"} and not found["field"]:
-        return _Token(found["bare"])
-    value = next(text for text in found.group("double", "single", "bare") if text is not None)
-    unescaped = re.sub(r"\\(.)", r"\1", value)
-    return _Token("term", found["field"] or "", found["compare"] or "", unescaped)
 
 
 class _Reader:
     """Reads tokens from the left; OR binds less than AND, which may be left out."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[re.Match[str]]) -> None:
         self.tokens = tokens
         self.warnings: list[dict[str, str]] = []
 
@@ -108,13 +88,13 @@ class _Reader:
 
     def _all_of(self) -> Matches:
         terms = [self._term()]
-        while self.tokens and self.tokens[0].kind not in {"OR", ")"}:
+        while self.tokens and self.tokens[0]["mark"] not in {"OR", ")"}:
             self._take("AND")
             terms.append(self._term())
         return lambda order: all(term(order) for term in terms)
 
     def _term(self) -> Matches:
-        if self._take("NOT"):
+        if self._take("NOT", "-"):
             negated = self._term()
             return lambda order: not negated(order)
         if self._take("("):
@@ -122,43 +102,40 @@ class _Reader:
             if not self._take(")"):
                 raise MalformedSearch("a ) is missing")
             return inner
-        if not self.tokens or self.tokens[0].kind != "term":
+        if not self.tokens or self.tokens[0]["mark"]:
             raise MalformedSearch("a term is missing")
-        return self._condition(self.tokens.pop(0))
-
-    def _take(self, kind: str) -> bool:
-        if not self.tokens or self.tokens[0].kind != kind:
-            return False
-        self.tokens.pop(0)
-        return True
-
-    def _condition(self, term: _Token) -> Matches:
+        term = self.tokens.pop(0)
         try:
             return _condition(term)
         except _IgnoredError as ignored:
-            warning = {"field": term.field, "message": str(ignored)}
-            self.warnings.append(warning)
+            self.warnings.append({"field": term["field"], "message": str(ignored)})
             return lambda _order: True
 
-
-class _IgnoredError(ValueError):
-    """Shopify would leave this filter out."""
-
-
-def _condition(term: _Token) -> Matches:
-    if not term.field:
-        words = term.value.casefold()
-        return lambda order: any(words in text.casefold() for text in _texts(order))
-    if term.field in _VALUES:
-        name, read = _VALUES[term.field]
-        compare, value = _COMPARISONS[term.compare], read(term.value)
-        return lambda order: compare(read(order[name]), value)
-    if term.compare:
-        raise _IgnoredError("is not compared by size")
-    return _equality(term.field, term.value.casefold())
+    def _take(self, *marks: str) -> bool:
+        found = bool(self.tokens) and self.tokens[0]["mark"] in marks
+        if found:
+            self.tokens.pop(0)
+        return found
 
 
-def _equality(field: str, wanted: str) -> Matches:
+def _condition(term: re.Match[str]) -> Matches:
+    given = next(text for text in term.group("double", "single", "bare") if text is not None)
+    value = re.sub(r"(?s)\\(.)", r"\1", given)
+    wanted = value.casefold()
+    match term["field"]:
+        case None:
+            return lambda order: any(
+                wanted in text.casefold() for text in (order["name"], *order["tags"])
+            )
+        case "created_at" | "updated_at" | "id" as field:
+            return _by_size(field, value, _COMPARISONS[term["compare"]])
+        case _ if term["compare"]:
+            raise _IgnoredError("is not compared by size")
+        case field:
+            return _by_word(field, wanted)
+
+
+def _by_word(field: str, wanted: str) -> Matches:
     match field:
         case "tag":
             return lambda order: wanted in {tag.casefold() for tag in order["tags"]}
@@ -174,8 +151,15 @@ def _equality(field: str, wanted: str) -> Matches:
             raise _IgnoredError("invalid search field for this query")
 
 
-def _texts(order: Order) -> list[str]:
-    return [order["name"], *order["tags"]]
+def _by_size(field: str, value: str, compare: Callable[[Any, Any], bool]) -> Matches:
+    if field == "id":
+        if not value.isdecimal():
+            raise _IgnoredError("not a number")
+        number = int(value)
+        return lambda order: compare(int(order["legacyResourceId"]), number)
+    name = {"created_at": "createdAt", "updated_at": "updatedAt"}[field]
+    time = _time(value)
+    return lambda order: compare(_time(order[name]), time)
 
 
 def _time(text: str) -> dt.datetime:
@@ -184,17 +168,3 @@ def _time(text: str) -> dt.datetime:
     except ValueError:
         raise _IgnoredError("not a time") from None
     return time if time.tzinfo else time.replace(tzinfo=dt.UTC)
-
-
-def _number(text: str) -> int:
-    if not text.isdecimal():
-        raise _IgnoredError("not a number")
-    return int(text)
-
-
-# filters by size: the order's field, and how to read it
-_VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "created_at": ("createdAt", _time),
-    "updated_at": ("updatedAt", _time),
-    "id": ("legacyResourceId", _number),
-}

@@ -6,8 +6,9 @@ are kept. So a shop of a million orders starts at once.
 
 import csv
 import datetime as dt
+import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +16,9 @@ from typing import Any, NamedTuple
 from prefect_tracktor.models import ExceptionStatus, ShipmentStatus, WebhookTopic
 from prefect_tracktor.sandbox.order_factory import (
     CUSTOM_LABELS,
-    Item,
+    EXPORT_COLUMNS,
     OrderFactory,
-    OrderSpec,
+    export_rows,
     index_of_fulfillment,
     key_of,
     summarise,
@@ -159,14 +160,14 @@ class Shop:
         if now.tzinfo is None:
             raise ValueError("now must be an aware time: give it a tzinfo such as datetime.UTC")
         self.now = now
-        self._drafts = OrderFactory(
+        self._factory = OrderFactory(
             orders=orders, seed=seed, expired=expired, now=now, just_ready=just_ready
         )
         self._lock = threading.RLock()
         self._changed: dict[int, dict[str, Any]] = {}
         self._revisions: dict[int, int] = {}
         self._webhooks: dict[int, dict[str, Any]] = {}
-        self._next_webhook_id = 1
+        self._webhook_ids = itertools.count(1)
         self._status_changes: list[StatusChange] = []
         self._tracking_events: list[TrackingEvent] = []
         self._listeners: list[Listener] = []
@@ -174,7 +175,7 @@ class Shop:
     @property
     def order_ids(self) -> range:
         """The ids of all orders, ascending and evenly spaced."""
-        return self._drafts.order_ids
+        return self._factory.order_ids
 
     @property
     def status_options(self) -> list[dict[str, str]]:
@@ -185,132 +186,61 @@ class Shop:
     @property
     def webhooks(self) -> list[dict[str, Any]]:
         """The webhooks that were created and not deleted, each with `id`, `topic`, `address`."""
-        with self._lock:
-            return deepcopy(list(self._webhooks.values()))
+        return [dict(webhook) for webhook in list(self._webhooks.values())]
 
     @property
     def status_changes(self) -> list[StatusChange]:
         """What status updates really changed, oldest first."""
-        with self._lock:
-            return list(self._status_changes)
+        return list(self._status_changes)
 
     @property
     def arrivals(self) -> list[TrackingEvent]:
         """Each time that a parcel was delivered, oldest first; not as the shop was made up."""
-        with self._lock:
-            return [event for event in self._tracking_events if event.status == _DELIVERED]
+        return [event for event in list(self._tracking_events) if event.status == _DELIVERED]
 
     @property
     def exceptions(self) -> list[TrackingEvent]:
         """Each time that a parcel ran into an exception, also those that ended, oldest first."""
-        with self._lock:
-            return [event for event in self._tracking_events if event.status != _DELIVERED]
+        return [event for event in list(self._tracking_events) if event.status != _DELIVERED]
 
     def order(self, order_id: int) -> dict[str, Any]:
         """An order with its parcels, as the API shows it.
 
-        Args:
-            order_id: One of `order_ids`.
-
-        Returns:
-            The JSON object, the caller's own.
-
         Raises:
             UnknownId: There is no such order.
-
-        Example:
-            >>> shop = Shop(orders=3)
-            >>> shop.order(shop.order_ids[2])["order_name"]
-            '#1003'
         """
         with self._lock:
             if order_id in self._changed:
                 return deepcopy(self._changed[order_id])
         if order_id not in self.order_ids:
             raise UnknownId(f"no order with the id {order_id}")
-        return self._drafts.written_out(self._drafts.spec(self.order_ids.index(order_id)))
+        return self._factory.draw(self.order_ids.index(order_id))[0]
 
     def order_id_of(self, fulfillment_id: int) -> int:
-        """The id of the order that a parcel belongs to, found without drawing the order.
-
-        Args:
-            fulfillment_id: The parcel's id.
-
-        Returns:
-            The order's id. Whether the order has this very parcel is not looked up.
-
-        Raises:
-            UnknownId: No order can have such a parcel.
-
-        Example:
-            >>> shop = Shop(orders=1, expired=1)
-            >>> order = shop.order(shop.order_ids[0])
-            >>> shop.order_id_of(order["fulfillments"][0]["fulfillment_id"]) == order["order_id"]
-            True
-        """
+        """The id of the order that a parcel belongs to, found without drawing the order."""
         index = index_of_fulfillment(fulfillment_id)
         if not 0 <= index < len(self.order_ids):
             raise UnknownId(f"no fulfillment with the id {fulfillment_id}")
         return self.order_ids[index]
 
     def fulfillment(self, fulfillment_id: int) -> dict[str, Any]:
-        """A parcel, as the API shows it.
-
-        Args:
-            fulfillment_id: The id of one of an order's fulfillments.
-
-        Returns:
-            The JSON object, the caller's own.
-
-        Raises:
-            UnknownId: There is no such fulfillment.
-
-        Example:
-            >>> shop = Shop(orders=1, expired=1)
-            >>> parcel = shop.order(shop.order_ids[0])["fulfillments"][0]
-            >>> shop.fulfillment(parcel["fulfillment_id"]) == parcel
-            True
-        """
+        """A parcel, as the API shows it."""
         return _parcel_in(self.order(self.order_id_of(fulfillment_id)), fulfillment_id)
 
     def revision(self, order_id: int) -> int:
-        """How many times an order was changed, to know whether what one remembers is still true.
-
-        Args:
-            order_id: One of `order_ids`.
-
-        Returns:
-            0 for an order as it was made up.
-
-        Example:
-            >>> shop = Shop(orders=1)
-            >>> shop.revision(shop.order_ids[0])
-            0
-        """
+        """How many times an order was changed, to know whether what one remembers is still true."""
         return self._revisions.get(order_id, 0)
 
     def customers_to_write_to(self, status: str = "expired") -> dict[int, str]:
-        """Return whom a flow should email, for tests to compare with.
-
-        Args:
-            status: The exception status of the parcels that did not arrive.
-
-        Returns:
-            The customers' e-mail addresses by order id, ascending, as the orders are now.
-
-        Example:
-            >>> shop = Shop(orders=50, expired=2)
-            >>> len(shop.customers_to_write_to())
-            2
-        """
+        """Return whom a flow should email, for tests to compare with."""
         with self._lock:
-            drawn = {self.order_ids[index] for index in self._drafts.in_trouble(status)}
+            drawn = {self.order_ids[index] for index in self._factory.with_exception(status)}
             orders = [self.order(order_id) for order_id in sorted(drawn | self._changed.keys())]
         return {
             order["order_id"]: order["order_email"]
             for order in orders
             if order["order_email"]
-            and any(_is_in_trouble(parcel, status) for parcel in order["fulfillments"])
+            and any(_has_exception(parcel, status) for parcel in order["fulfillments"])
         }
 
     def set_status(
@@ -329,17 +259,9 @@ class Shop:
             automatic_carrier_updates: Whether the carrier's reports count.
             force: Taken, and without effect.
 
-        Returns:
-            The order as it is now.
-
         Raises:
             UnknownId: There is no such order.
             RefusedValue: The status is not one of the shop's.
-
-        Example:
-            >>> shop = Shop(orders=1, expired=1)
-            >>> shop.set_status(shop.order_ids[0], status="Sewing")["statuses"][0]
-            'Sewing'
         """
         step = None if status is None else self._step(status, field="status")
         with self._lock:
@@ -367,19 +289,9 @@ class Shop:
             exception_status: The exception; the empty string ends it; left out, it stays.
             if_automatic: Change nothing if the order's automatic carrier updates are off.
 
-        Returns:
-            The fulfillment as it is now.
-
         Raises:
             UnknownId: There is no such fulfillment.
             RefusedValue: A status is not known.
-
-        Example:
-            >>> shop = Shop(orders=1, expired=1)
-            >>> parcel = shop.order(shop.order_ids[0])["fulfillments"][0]
-            >>> moved = shop.set_parcel(parcel["fulfillment_id"], shipment_status="delivered")
-            >>> moved["latest_status"]["key"]
-            'delivered'
         """
         if exception_status and exception_status not in set(ExceptionStatus):
             raise RefusedValue("exception_status", "is not an exception status")
@@ -389,7 +301,10 @@ class Shop:
             parcel = _parcel_in(order, fulfillment_id)
             if if_automatic and not order["automatic_carrier_updates"]:
                 return parcel
-            self._set_exception(order, parcel, exception_status)
+            if exception_status is not None:
+                if exception_status and exception_status != parcel["exception_status"]:
+                    self._note(order, parcel, exception_status)
+                parcel["exception_status"] = exception_status or None
             moved = self._move(order, [parcel], step)
             summarise(order)
             self._keep(order)
@@ -424,99 +339,38 @@ class Shop:
     def create_webhook(self, *, topic: str, address: str) -> dict[str, Any]:
         """Create a webhook; the same one twice is two webhooks.
 
-        Args:
-            topic: One of the ten documented topics.
-            address: Where to post to.
-
-        Returns:
-            The webhook with its `id`.
-
         Raises:
             RefusedValue: The topic is not documented, or the address is not an HTTP address.
-
-        Example:
-            >>> Shop(orders=1).create_webhook(topic="order/all", address="http://127.0.0.1/")["id"]
-            1
         """
         if topic not in set(WebhookTopic):
             raise RefusedValue("topic", "is not a topic")
         if not address.startswith(("http://", "https://")):
             raise RefusedValue("address", "is not an HTTP address")
-        with self._lock:
-            webhook = {"id": self._next_webhook_id, "topic": topic, "address": address}
-            self._webhooks[self._next_webhook_id] = webhook
-            self._next_webhook_id += 1
+        webhook_id = next(self._webhook_ids)
+        webhook = {"id": webhook_id, "topic": topic, "address": address}
+        self._webhooks[webhook_id] = webhook
         return dict(webhook)
 
     def delete_webhook(self, webhook_id: int) -> None:
-        """Delete a webhook.
-
-        Args:
-            webhook_id: Its id.
-
-        Raises:
-            UnknownId: There is no such webhook.
-
-        Example:
-            >>> Shop(orders=1).delete_webhook(3)
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.sandbox.shop.UnknownId: no webhook with the id 3
-        """
-        with self._lock:
-            if self._webhooks.pop(webhook_id, None) is None:
-                raise UnknownId(f"no webhook with the id {webhook_id}")
+        """Delete a webhook."""
+        if self._webhooks.pop(webhook_id, None) is None:
+            raise UnknownId(f"no webhook with the id {webhook_id}")
 
     def add_listener(self, listener: Listener) -> None:
-        """Add a function that is called when an order's status changes.
-
-        Args:
-            listener: What to call, from the thread that makes the change.
-
-        Example:
-            >>> shop = Shop(orders=1, expired=1)
-            >>> shop.add_listener(lambda changed: print(changed.status_key))
-            >>> _ = shop.set_status(shop.order_ids[0], status="delivered")
-            delivered
-        """
-        with self._lock:
-            self._listeners.append(listener)
+        """Add a function that is called when an order's status changes."""
+        self._listeners.append(listener)
 
     def remove_listener(self, listener: Listener) -> None:
-        """Remove a listener.
-
-        Args:
-            listener: What was given to `add_listener`.
-
-        Example:
-            >>> shop = Shop(orders=1)
-            >>> shop.add_listener(print)
-            >>> shop.remove_listener(print)
-        """
-        with self._lock:
-            self._listeners.remove(listener)
+        """Remove a listener."""
+        self._listeners.remove(listener)
 
     def write_orders_csv(self, path: str | Path) -> None:
-        """Write an orders export as Shopify's admin makes it: one row per line item.
-
-        Only an order's first row has all values; what its other rows repeat differs between real
-        exports, so here the Id is on every row of each second order.
-
-        Args:
-            path: The file; what is there is replaced.
-
-        Example:
-            >>> import tempfile
-            >>> with tempfile.TemporaryDirectory() as folder:
-            ...     Shop(orders=2).write_orders_csv(Path(folder, "orders.csv"))
-            ...     Path(folder, "orders.csv").read_text(encoding="utf-8")[:20]
-            'Name,Email,Financial'
-        """
+        """Write an orders export as Shopify's admin makes it: one row per line item."""
         with Path(path).open("w", encoding="utf-8", newline="") as file:
-            rows = csv.DictWriter(file, _CSV_COLUMNS, restval="", lineterminator="\n")
+            rows = csv.DictWriter(file, EXPORT_COLUMNS, restval="", lineterminator="\n")
             rows.writeheader()
-            for index in range(len(self._drafts)):
-                rows.writerows(_csv_rows(self._drafts.spec(index)))
+            for index in range(len(self.order_ids)):
+                rows.writerows(export_rows(*self._factory.draw(index)))
 
     def _step(self, status: str, field: str) -> dict[str, str]:
         """The option that a status means, as a step of a parcel's history."""
@@ -549,15 +403,6 @@ class Shop:
             StatusChange(order["order_id"], ", ".join(dict.fromkeys(old)) or None, new)
         )
         return ChangedOrder(order, moved, step["key"])
-
-    def _set_exception(
-        self, order: dict[str, Any], parcel: dict[str, Any], status: str | None
-    ) -> None:
-        if status is None:
-            return
-        if status and status != parcel["exception_status"]:
-            self._note(order, parcel, status)
-        parcel["exception_status"] = status or None
 
     def _note(self, order: dict[str, Any], parcel: dict[str, Any], status: str) -> None:
         self._tracking_events.append(
@@ -609,63 +454,6 @@ def _parcel_in(order: dict[str, Any], fulfillment_id: int) -> dict[str, Any]:
     raise UnknownId(f"no fulfillment with the id {fulfillment_id}")
 
 
-def _is_in_trouble(parcel: dict[str, Any], status: str) -> bool:
+def _has_exception(parcel: dict[str, Any], status: str) -> bool:
     delivered = parcel["shipment_status"] == _DELIVERED
     return parcel["exception_status"] == status and not delivered
-
-
-_CSV_COLUMNS = (
-    *("Name", "Email", "Financial Status", "Paid at", "Fulfillment Status", "Fulfilled at"),
-    *("Accepts Marketing", "Currency", "Subtotal", "Shipping", "Taxes", "Total"),
-    *("Discount Code", "Discount Amount", "Shipping Method", "Created at"),
-    *("Lineitem quantity", "Lineitem name", "Lineitem price", "Lineitem compare at price"),
-    *("Lineitem sku", "Lineitem requires shipping", "Lineitem taxable"),
-    *("Lineitem fulfillment status", "Billing Name", "Shipping Name", "Notes", "Cancelled at"),
-    *("Payment Method", "Refunded Amount", "Vendor", "Id", "Tags", "Risk Level", "Source"),
-    *("Lineitem discount", "Phone"),
-)
-
-
-def _csv_rows(spec: OrderSpec) -> Iterator[dict[str, Any]]:
-    fulfilled = "fulfilled" if spec.parcels else "unfulfilled"
-    time = f"{spec.created_at:%Y-%m-%d %H:%M:%S %z}"
-    order = {"Name": spec.name, "Email": spec.email, "Created at": time}
-    if spec.index % 2 == 0:
-        order["Id"] = str(spec.order_id)
-    on_first_row = {
-        "Financial Status": "paid",
-        "Paid at": time,
-        "Fulfillment Status": fulfilled,
-        "Fulfilled at": time if spec.parcels else None,
-        "Accepts Marketing": "no",
-        "Currency": "EUR",
-        "Subtotal": f"{spec.subtotal:.2f}",
-        "Shipping": f"{spec.shipping:.2f}",
-        "Taxes": "0.00",
-        "Total": f"{spec.total:.2f}",
-        "Discount Amount": "0.00",
-        "Shipping Method": "Standard",
-        "Billing Name": spec.full_name,
-        "Shipping Name": spec.full_name,
-        "Payment Method": "manual",
-        "Refunded Amount": "0.00",
-        "Id": str(spec.order_id),
-        "Risk Level": "Low",
-        "Source": "web",
-        "Phone": spec.phone,
-    }
-    for number, item in enumerate(spec.items):
-        yield order | _csv_item(item, fulfilled) | ({} if number else on_first_row)
-
-
-def _csv_item(item: Item, fulfilled: str) -> dict[str, Any]:
-    return {
-        "Lineitem quantity": item.quantity,
-        "Lineitem name": item.name,
-        "Lineitem price": f"{item.price:.2f}",
-        "Lineitem requires shipping": "true",
-        "Lineitem taxable": "true",
-        "Lineitem fulfillment status": "fulfilled" if fulfilled == "fulfilled" else "pending",
-        "Vendor": "Sandbox Shop",
-        "Lineitem discount": "0.00",
-    }

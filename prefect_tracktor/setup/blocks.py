@@ -1,49 +1,62 @@
-"""Saving and verifying blocks."""
+"""`prefect-tracktor blocks`: saving and verifying blocks."""
 
 import os
-from collections.abc import Callable, Collection, Sequence
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from prefect.blocks.core import Block
 from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
-from prefect_tracktor.saved_blocks import SHAREABLE, SHARED, find_document
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_document
 from prefect_tracktor.setup.document import Document, Values
 from prefect_tracktor.setup.environment import (
     SHOWN,
     Environment,
+    Names,
+    check_names,
     file_of,
     read,
     warnings,
     without_values,
 )
-from prefect_tracktor.setup.project import variables_of
+from prefect_tracktor.setup.project import documents, variables_of
 from prefect_tracktor.validation import host_of
 
 
-def save_from_variables(
-    documents: Sequence[Document],
+def blocks(
     *,
-    env_file: Path | None,
-    name: str,
-    only: Collection[str] | None,
-    verify: bool,
-    dry_run: bool,
+    env_file: Path | None = None,
+    name: Annotated[str, Parameter(show_default=True)] = SHARED,
+    only: Names = (),
+    verify: bool = False,
+    dry_run: bool = False,
 ) -> int:
-    """Read the variables, print where from and what looks wrong, and save the blocks."""
+    """Save your settings as Prefect blocks, which the deployments refer to."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise InvalidInput(
+            f"--name: {name!r} is not a name for blocks: use lowercase letters and digits, with"
+            " single dashes between them"
+        )
+    listed = documents()
+    check_names(only, [document.slug for document in listed], "block in blocks/documents.py")
     # `.env` is for the one shop, never for one of another name
     file = file_of(env_file) if env_file or name == SHARED else None
     variables = read(file, os.environ, file_wins=env_file is not None)
     if file is not None:
         print(f"Read {file}; what {'it' if env_file else 'the environment'} sets wins.")
-    for warning in warnings(file, variables, variables_of(documents)):
+    for warning in warnings(file, variables, variables_of(listed)):
         print(f"Warning: {warning}")
     where = host_of(PREFECT_API_URL.value() or "") or "this machine (PREFECT_API_URL is not set)"
     print(f"Prefect is at {where}." + (" Nothing is saved." if dry_run else ""))
-    return save_blocks(variables, documents, name=name, only=only, verify=verify, dry_run=dry_run)
+    return save_blocks(variables, listed, name=name, only=only, verify=verify, dry_run=dry_run)
 
 
 def save_blocks(
@@ -51,16 +64,16 @@ def save_blocks(
     documents: Sequence[Document],
     *,
     name: str = SHARED,
-    only: Collection[str] | None = None,
+    only: Collection[str] = (),
     verify: bool = False,
     dry_run: bool = False,
 ) -> int:
     """Save every block that can be made; print what is missing for the others."""
-    maker = Maker(environment, documents, name=name, dry_run=dry_run, say=print)
-    chosen = [document for document in documents if only is None or document.slug in only]
+    maker = _Maker(environment, documents, name, dry_run)
+    chosen = [document for document in documents if not only or document.slug in only]
     valid = [maker.make(document) for document in chosen]
     complete = [maker.ask_for(document) for document in chosen]
-    if maker.has_two_sources_of_orders:
+    if {OrderFile, ShopifyOrders} <= maker.there.keys():
         print("\nThe deployments find orders in Shopify; to use the file, delete that block.")
     if not all(valid + complete):
         print("\nSet the variables named above and run this again; what is there stays.")
@@ -70,32 +83,22 @@ def save_blocks(
     return 0 if all(valid + complete + works) else 1
 
 
-class Maker:
+# without validation: what is invalid now is to be corrected here
+_existing = partial(find_document, validate=False)
+
+
+@dataclass
+class _Maker:
     """Makes the blocks of one name."""
 
-    def __init__(
-        self,
-        environment: Environment,
-        documents: Sequence[Document],
-        *,
-        name: str,
-        dry_run: bool,
-        say: Callable[[str], None],
-    ) -> None:
-        self._environment = environment
-        self._documents = documents
-        self._name = name
-        self._dry_run = dry_run
-        self._say = say
-        self._there: dict[type[Block], Block] = {}
-        self._new: set[type[Block]] = set()
-        self._invalid: set[type[Block]] = set()
-        self._shared: set[type[Block]] = set()
-
-    @property
-    def has_two_sources_of_orders(self) -> bool:
-        """Whether orders could come from a file as well as from Shopify."""
-        return {OrderFile, ShopifyOrders} <= self._there.keys()
+    environment: Environment
+    documents: Sequence[Document]
+    name: str
+    dry_run: bool
+    there: dict[type[Block], Block] = field(default_factory=dict)
+    new: set[type[Block]] = field(default_factory=set)
+    # those that are invalid, or shared by all shops
+    settled: set[type[Block]] = field(default_factory=set)
 
     def make(self, document: Document) -> bool:
         """Make or update a block, if what it needs is set; return whether no value was invalid."""
@@ -104,32 +107,30 @@ class Maker:
         except ValueError as invalid:
             self._report("invalid", document)
             self._explain(document, _problems(invalid))
-            self._invalid.add(document.block)
+            self.settled.add(document.block)
             return False
         return True
 
     def _make(self, document: Document) -> None:
-        existing = _existing(document.block, self._name)
-        if existing is None and self._is_shared(document):
-            return
-        if existing is None and document.missing(self._environment):
+        existing = _existing(document.block, self.name)
+        if existing is None and (self._is_shared(document) or document.missing(self.environment)):
             return
         block = _with(document, existing, self._given(document, existing))
-        if not self._dry_run:
-            block.save(self._name, overwrite=True)
-        self._there[document.block] = block
+        if not self.dry_run:
+            block.save(self.name, overwrite=True)
+        self.there[document.block] = block
         if existing is None:
-            self._new.add(document.block)
+            self.new.add(document.block)
         self._tell(document, existing, block)
 
     def _is_shared(self, document: Document) -> bool:
         """Whether the shop uses the block that shops share."""
-        if self._name == SHARED or document.block not in SHAREABLE:
+        if self.name == SHARED or document.block not in SHAREABLE:
             return False
-        if document.values(self._environment) or _existing(document.block, SHARED) is None:
+        if document.values(self.environment) or _existing(document.block, SHARED) is None:
             return False
-        self._shared.add(document.block)
-        self._say(f"{'shared':<8} {document.slug}/{SHARED}")
+        self.settled.add(document.block)
+        print(f"{'shared':<8} {document.slug}/{SHARED}")
         return True
 
     def _given(self, document: Document, existing: Block | None) -> Values:
@@ -138,34 +139,39 @@ class Maker:
             name: self._other(block)
             for name, block in document.others.items()
             # one that people chose in the UI stays
-            if getattr(existing, name, None) is None or block in self._new
+            if getattr(existing, name, None) is None or block in self.new
         }
-        return others | document.values(self._environment)
+        return others | document.values(self.environment)
 
     def _other(self, block: type[Block]) -> Block:
-        found = self._there.get(block) or _existing(block, self._name)
+        found = self.there.get(block) or _existing(block, self.name)
         if found is None and block in SHAREABLE:
             found = _existing(block, SHARED)
         if found is None:
-            slug = f"{block.get_block_type_slug()}/{self._name}"
+            slug = f"{block.get_block_type_slug()}/{self.name}"
             raise ValueError(f"it needs {slug}, which could not be made")
         return found
 
     def _tell(self, document: Document, existing: Block | None, block: Block) -> None:
+        changed = [
+            name
+            for name in type(block).model_fields
+            if existing and getattr(block, name) != getattr(existing, name, None)
+        ]
         if existing is None:
-            self._report("make" if self._dry_run else "made", document)
-        elif changed := _changed(existing, block):
-            self._report("update" if self._dry_run else "updated", document, ", ".join(changed))
-            if document.identity in changed:
-                self._tell_what_stays(document, block)
+            self._report("make" if self.dry_run else "made", document)
+        elif changed:
+            self._report("update" if self.dry_run else "updated", document, ", ".join(changed))
         else:
-            self._report("keep" if self._dry_run else "kept", document)
+            self._report("keep" if self.dry_run else "kept", document)
+        if document.identity in changed:
+            self._tell_what_stays(document, block)
         if remark := document.remark(block):
-            self._say(f"         {remark}")
+            print(f"         {remark}")
 
     def _tell_what_stays(self, document: Document, block: Block) -> None:
         """Values of another identity, such as a sandbox's port, are hardly right."""
-        given = document.values(self._environment)
+        given = document.values(self.environment)
         stays = [
             name
             for name, form in type(block).model_fields.items()
@@ -173,53 +179,45 @@ class Maker:
             and getattr(block, name) != form.get_default(call_default_factory=True)
         ]
         if stays:
-            self._say(f"         as it was for the {document.identity} before: {', '.join(stays)};")
-            self._say(f"         to start again: prefect block delete {document.slug}/{self._name}")
+            print(f"         as it was for the {document.identity} before: {', '.join(stays)};")
+            print(f"         to start again: prefect block delete {document.slug}/{self.name}")
 
     def ask_for(self, document: Document) -> bool:
         """Print what is missing for a block that was not made; return whether it may be missing."""
-        if document.block in self._there.keys() | self._invalid | self._shared:
-            return True
-        if document.instead in self._there:
+        if document.block in self.there.keys() | self.settled or document.instead in self.there:
             return True
         self._report("optional" if document.optional else "missing", document)
-        for name, hint in document.missing(self._environment).items():
-            self._say(f"         {name}: {hint}")
+        for name, hint in document.missing(self.environment).items():
+            print(f"         {name}: {hint}")
         if document.instead:
-            self._say(f"         or else what {document.instead.get_block_type_slug()} needs")
+            print(f"         or else what {document.instead.get_block_type_slug()} needs")
         return document.optional
 
     def verify(self, document: Document) -> bool:
         """Verify a block if it is there, and return whether it works."""
-        block: Any = self._there.get(document.block)
+        block: Any = self.there.get(document.block)
         if block is None:
             return True
         try:
             block.verify()
         except Exception as error:  # noqa: BLE001  # one that fails hides no other
+            # the text of other libraries' errors may contain a password
+            other = f"{type(error).__name__}; check the fields of this block"
             self._report("fails", document)
-            self._explain(document, _reasons(error))
+            self._explain(document, [str(error) if isinstance(error, TracktorError) else other])
             return False
         self._report("works", document)
         return True
 
     def _report(self, word: str, document: Document, more: str = "") -> None:
-        line = f"{word:<8} {document.slug}/{self._name}"
-        self._say(f"{line} ({more})" if more else line)
+        print(f"{word:<8} {document.slug}/{self.name}" + (f" ({more})" if more else ""))
 
     def _explain(self, document: Document, problems: list[str]) -> None:
-        hidden = variables_of(self._parts_of(document)) - SHOWN
-        values = {name: self._environment.get(name, "") for name in hidden}
+        parts = {document.block, *document.others.values()}
+        hidden = variables_of(one for one in self.documents if one.block in parts) - SHOWN
+        values = {name: self.environment.get(name, "") for name in hidden}
         for problem in problems:
-            self._say(f"         {without_values(problem, values)}")
-
-    def _parts_of(self, document: Document) -> list[Document]:
-        blocks = {document.block, *document.others.values()}
-        return [one for one in self._documents if one.block in blocks]
-
-
-def _existing(block: type[Block], name: str) -> Block | None:
-    return find_document(block, name, validate=False)
+            print(f"         {without_values(problem, values)}")
 
 
 def _with(document: Document, existing: Block | None, given: Values) -> Block:
@@ -236,14 +234,6 @@ def _with(document: Document, existing: Block | None, given: Values) -> Block:
     return block.model_validate(fields | given | parts)
 
 
-def _changed(existing: Block, block: Block) -> list[str]:
-    return [
-        name
-        for name in type(block).model_fields
-        if getattr(block, name) != getattr(existing, name, None)
-    ]
-
-
 def _problems(invalid: ValueError) -> list[str]:
     if not isinstance(invalid, ValidationError):
         return [str(invalid)]
@@ -251,10 +241,3 @@ def _problems(invalid: ValueError) -> list[str]:
         f"{'.'.join(map(str, error['loc'])) or 'together'}: {error['msg']}"
         for error in invalid.errors(include_input=False, include_url=False)
     ]
-
-
-def _reasons(error: Exception) -> list[str]:
-    if isinstance(error, TracktorError):
-        return [str(error)]
-    # the text of other libraries' errors may contain a password
-    return [f"{type(error).__name__}; check the fields of this block"]

@@ -7,17 +7,9 @@ from typing import Any
 from prefect.blocks.core import Block
 
 from prefect_tracktor import Mailer, Mode, TracktorCredentials
-from prefect_tracktor.setup.environment import Environment
+from prefect_tracktor.setup.environment import Environment, listed
 
 Values = dict[str, Any]
-
-
-def _unchanged(values: Values) -> Values:
-    return values
-
-
-def _nothing(_block: Any) -> str:
-    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +40,8 @@ class Document:
     identity: str = ""
     reset: Collection[str] = ()
     others: Mapping[str, type[Block]] = field(default_factory=dict)
-    adapt: Callable[[Values], Values] = _unchanged
-    remark: Callable[[Any], str] = _nothing
+    adapt: Callable[[Values], Values] = dict
+    remark: Callable[[Any], str] = lambda _block: ""
     instead: type[Block] | None = None
     optional: bool = False
 
@@ -97,10 +89,7 @@ def read_only_remark(credentials: TracktorCredentials) -> str:
 
 def split_topics(values: Values) -> Values:
     """Make a list of the topics of a webhook, which a variable holds with commas between."""
-    if "topics" not in values:
-        return values
-    topics = [topic.strip() for topic in values["topics"].split(",")]
-    return values | {"topics": [topic for topic in topics if topic]}
+    return values | {"topics": listed(values["topics"])} if "topics" in values else values
 
 
 def one_shopify_login(values: Values) -> Values:

@@ -4,13 +4,16 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Annotated
 
+from cyclopts import Parameter
 from dotenv import dotenv_values
 
-from prefect_tracktor.errors import Unusable
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.text import redact
 
 Environment = Mapping[str, str]
+Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 
@@ -38,7 +41,7 @@ def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
     known = [*known]
     for name in names:
         if name not in known:
-            raise Unusable(f"there is no {kind} of the name {name!r}, but {', '.join(known)}")
+            raise InvalidInput(f"there is no {kind} of the name {name!r}, but {', '.join(known)}")
 
 
 def file_of(named: Path | None) -> Path | None:
@@ -46,7 +49,7 @@ def file_of(named: Path | None) -> Path | None:
     if named is None:
         return _DEFAULT_FILE if _DEFAULT_FILE.is_file() else None
     if not named.is_file():
-        raise Unusable(f"there is no file {named}; give its path, or leave out --env-file")
+        raise InvalidInput(f"there is no file {named}; give its path, or leave out --env-file")
     return named
 
 
@@ -57,7 +60,7 @@ def read(file: Path | None, environment: Environment, *, file_wins: bool = False
         try:
             of_the_file = dotenv_values(file, interpolate=False)
         except (OSError, UnicodeDecodeError) as error:
-            raise Unusable(
+            raise InvalidInput(
                 f"{file} cannot be read ({type(error).__name__}); it must be a UTF-8 text file"
                 " with lines such as TRACKTOR_UUID=..."
             ) from None
@@ -81,6 +84,11 @@ def warnings(file: Path | None, environment: Environment, known: Iterable[str]) 
             nearest = get_close_matches(name.upper(), names, n=1, cutoff=0.8)
             hint = f"did you mean {nearest[0]}?" if nearest else "nothing reads it"
             yield f"unknown variable {name}; {hint}"
+
+
+def listed(text: str) -> list[str]:
+    """The entries of a variable that holds a list, with commas between."""
+    return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
 def without_values(text: str, environment: Environment) -> str:

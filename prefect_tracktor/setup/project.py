@@ -7,7 +7,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
 
-from prefect_tracktor.errors import Unusable
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.setup.document import Document
 
 _PACKAGE = Path(__file__).parent.parent
@@ -59,7 +59,7 @@ def write_project(folder: Path) -> Iterator[tuple[Path, bool]]:
             if isinstance(error, FileExistsError) and target.is_file():
                 yield target, False
                 continue
-            raise Unusable(
+            raise InvalidInput(
                 f"{target} cannot be written ({error.strerror}): move what is in its way, or name"
                 " another folder: prefect-tracktor init FOLDER"
             ) from None

@@ -3,10 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
+from pydantic import AliasPath, AwareDatetime, BaseModel, ConfigDict, Field
 
 from prefect_tracktor.errors import (
     AuthenticationError,
@@ -71,9 +70,12 @@ query ListedOrders($search: String!, $first: Int!, $after: String, $parcels: Int
   }
 }
 """
-
-
 _WITHOUT_ADDRESSES = _ORDERS.replace("      shippingAddress { countryCodeV2 }\n", "")
+_THROTTLE = ("extensions", "cost", "throttleStatus")
+_FACTS = (
+    *("created_at", "financial_status", "fulfillment_status", "country", "shipping_method"),
+    *("tags", "locale"),
+)
 
 
 class AddressesDenied(AuthenticationError):
@@ -97,11 +99,10 @@ class Reply(Generic[T]):
     """What a query gave, and how long to pause before as much may be asked for again."""
 
     data: T
-    pause: timedelta = timedelta(0)
+    pause: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class ListedOrder:
+class ListedOrder(NamedTuple):
     """An order in a list: its id, whether all its parcels arrived, and other facts."""
 
     order_id: int
@@ -110,12 +111,11 @@ class ListedOrder:
     facts: OrderFacts
 
 
-@dataclass(frozen=True, slots=True)
-class OrderPage:
+class OrderPage(NamedTuple):
     """One page of a list of orders, and where the next begins; empty on the last."""
 
     orders: tuple[ListedOrder, ...]
-    next_cursor: str = ""
+    next_cursor: str
 
 
 def grant() -> ApiCall[Grant]:
@@ -132,8 +132,7 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
     """Ask which access scopes the app has been granted on this shop."""
 
     def read(data: Any) -> frozenset[str]:
-        installation = _Scopes.model_validate(data).current_app_installation
-        scopes = frozenset(scope.handle for scope in installation.access_scopes)
+        scopes = frozenset(scope["handle"] for scope in _Scopes.model_validate(data).granted)
         if not scopes & {READ_ORDERS, "write_orders"}:  # who may write may read
             raise AuthenticationError(
                 f"Shopify has not granted the app the scope {READ_ORDERS}. {_ACCESS_REMEDY}"
@@ -164,47 +163,29 @@ def _query(
 
     def read_reply(answer: Any) -> Reply[T]:
         reply = _Answer.model_validate(answer)
-        pause = reply.extensions.cost.pause
         if reply.errors:
-            raise _trouble(f"POST {path}", reply.errors, pause)
-        search = str(variables.get("search", ""))
-        _refuse_ignored_filters(f"POST {path}", reply.extensions, search)
-        return Reply(read(reply.data), pause)
+            raise _error(f"POST {path}", reply.errors, reply.pause)
+        _refuse_ignored_filters(f"POST {path}", reply.searches, str(variables.get("search", "")))
+        return Reply(read(reply.data), reply.pause)
 
     body = {"query": document, "variables": variables}
     return ApiCall("POST", path, read_reply, json=body, service=SHOPIFY)
 
 
 def _page(data: Any) -> OrderPage:
-    found = _Orders.model_validate(data).orders
-    if found.page_info.has_next_page and not found.page_info.end_cursor:
+    found = _Page.model_validate(data)
+    if found.has_next_page and not found.end_cursor:
         raise ValueError("there is a next page, and no cursor for it")
-    return OrderPage(
-        tuple(
-            ListedOrder(
-                checked_id(order.legacy_resource_id, field="legacyResourceId"),
-                order.created_at,
-                delivered=_all_delivered([parcel.display_status for parcel in order.fulfillments]),
-                facts=_facts(order),
-            )
-            for order in found.nodes
-        ),
-        next_cursor=found.page_info.end_cursor or "" if found.page_info.has_next_page else "",
+    orders = (
+        ListedOrder(
+            checked_id(order.order_id, field="legacyResourceId"),
+            order.created_at,
+            _all_delivered([_at(parcel, "displayStatus") for parcel in order.fulfillments]),
+            order.facts,
+        )
+        for order in found.nodes
     )
-
-
-def _facts(order: "_Order") -> OrderFacts:
-    told = {
-        "created_at": order.created_at,
-        "financial_status": order.display_financial_status,
-        "fulfillment_status": order.display_fulfillment_status,
-        "country": _at(order.shipping_address, "countryCodeV2"),
-        "shipping_method": _at(order.shipping_line, "title"),
-        "tags": order.tags,
-        "locale": order.customer_locale,
-    }
-    facts = {name: read_fact(name, value) for name, value in told.items()}
-    return OrderFacts(**facts, cancelled=order.cancelled_at is not None)
+    return OrderPage(tuple(orders), (found.end_cursor or "") if found.has_next_page else "")
 
 
 def _all_delivered(statuses: list[str | None]) -> bool:
@@ -214,7 +195,7 @@ def _all_delivered(statuses: list[str | None]) -> bool:
     return {status for status in statuses if status != "CANCELED"} == {"DELIVERED"}
 
 
-def _trouble(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorError:
+def _error(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorError:
     """The error for an answer that says 200 and means otherwise."""
     found = [entry for entry in errors if isinstance(entry, dict)]
     codes = {_at(entry, "extensions", "code") for entry in found}
@@ -252,11 +233,12 @@ def _denies_addresses(error: dict[str, Any]) -> bool:
     return denied and ("shippingAddress" in place + message or "MailingAddress" in message)
 
 
-def _refuse_ignored_filters(call: str, extensions: "_Extensions", search: str) -> None:
+def _refuse_ignored_filters(call: str, searches: list[Any], search: str) -> None:
     """Shopify leaves out a filter that it does not understand, and so finds too many orders."""
-    warnings = [warning for search in extensions.search for warning in search.warnings]
+    warnings = [warning for entry in searches for warning in _at(entry, "warnings") or ()]
     if warnings:
-        said = in_short("; ".join(f"{warning.field}: {warning.message}" for warning in warnings))
+        words = (f"{_at(one, 'field')}: {_at(one, 'message')}" for one in warnings)
+        said = in_short("; ".join(words))
         raise UnprocessableValue(
             f"{call}: Shopify would ignore a part of the search."
             f" {quoted(said, call=call, ours=search)} Correct the search; its filters are those of"
@@ -272,99 +254,63 @@ def _at(value: Any, *path: str) -> Any:
     return value
 
 
+def _within(*path: str, **more: Any) -> Any:
+    """A field whose value is inside of objects."""
+    return Field(validation_alias=AliasPath(*path), **more)
+
+
 class _Read(BaseModel):
     """What Shopify answers; more fields than these are none of our business."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel, validate_by_name=True, hide_input_in_errors=True
-    )
-
-
-class _Granted(BaseModel):
     model_config = ConfigDict(hide_input_in_errors=True)
 
+
+class _Granted(_Read):
     access_token: str
     expires_in: float
-
-
-class _Throttle(_Read):
-    currently_available: float = 0
-    restore_rate: float = 0
-
-
-class _Cost(_Read):
-    requested_query_cost: float | None = None
-    throttle_status: _Throttle = _Throttle()
-
-    @property
-    def pause(self) -> timedelta:
-        """The time until there are enough points for the same query again."""
-        throttle = self.throttle_status
-        lacking = (self.requested_query_cost or 0) - throttle.currently_available
-        if lacking <= 0 or throttle.restore_rate <= 0:
-            return timedelta(0)
-        return timedelta(seconds=lacking / throttle.restore_rate)
-
-
-class _Warning(_Read):
-    field: str | None = None
-    message: str = ""
-
-
-class _Search(_Read):
-    warnings: list[_Warning] = []
-
-
-class _Extensions(_Read):
-    cost: _Cost = _Cost()
-    search: list[_Search] = []
 
 
 class _Answer(_Read):
     data: Any = None
     errors: list[Any] | str = []
-    extensions: _Extensions = _Extensions()
+    cost: float | None = _within("extensions", "cost", "requestedQueryCost", default=None)
+    available: float = _within(*_THROTTLE, "currentlyAvailable", default=0)
+    restored_per_second: float = _within(*_THROTTLE, "restoreRate", default=0)
+    searches: list[Any] = _within("extensions", "search", default=[])
 
-
-class _Scope(_Read):
-    handle: str
-
-
-class _Installation(_Read):
-    access_scopes: list[_Scope]
+    @property
+    def pause(self) -> timedelta:
+        """The time until there are enough points for the same query again."""
+        lacking = (self.cost or 0) - self.available
+        if lacking <= 0 or self.restored_per_second <= 0:
+            return timedelta(0)
+        return timedelta(seconds=lacking / self.restored_per_second)
 
 
 class _Scopes(_Read):
-    current_app_installation: _Installation
-
-
-class _Parcel(_Read):
-    display_status: str | None = None
+    granted: list[dict[str, str]] = _within("currentAppInstallation", "accessScopes")
 
 
 class _Order(_Read):
-    legacy_resource_id: int
-    created_at: AwareDatetime
-    fulfillments: list[_Parcel]
+    order_id: int = _within("legacyResourceId")
+    created_at: AwareDatetime = _within("createdAt")
+    fulfillments: list[Any]
     # facts: where one is missing or not what it should be, it is unknown
-    cancelled_at: Any = None
-    display_financial_status: Any = None
-    display_fulfillment_status: Any = None
+    cancelled_at: Any = _within("cancelledAt", default=None)
+    financial_status: Any = _within("displayFinancialStatus", default=None)
+    fulfillment_status: Any = _within("displayFulfillmentStatus", default=None)
     tags: Any = None
-    customer_locale: Any = None
-    shipping_line: Any = None
-    shipping_address: Any = None
+    locale: Any = _within("customerLocale", default=None)
+    shipping_method: Any = _within("shippingLine", "title", default=None)
+    country: Any = _within("shippingAddress", "countryCodeV2", default=None)
+
+    @property
+    def facts(self) -> OrderFacts:
+        read = {name: read_fact(name, getattr(self, name)) for name in _FACTS}
+        return OrderFacts(**read, cancelled=self.cancelled_at is not None)
 
 
-class _PageInfo(_Read):
-    has_next_page: bool
-    end_cursor: str | None = None
-
-
-class _Connection(_Read):
-    nodes: list[_Order]
-    page_info: _PageInfo
-
-
-class _Orders(_Read):
-    orders: _Connection
+class _Page(_Read):
+    nodes: list[_Order] = _within("orders", "nodes")
+    has_next_page: bool = _within("orders", "pageInfo", "hasNextPage")
+    end_cursor: str | None = _within("orders", "pageInfo", "endCursor", default=None)

@@ -1,20 +1,26 @@
 """The credentials block of a Shopify shop."""
 
+import re
 from typing import Self
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.client import checked_secret
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.http.limits import TransportLimits
-from prefect_tracktor.shopify.client import (
-    API_VERSION,
-    ShopifyClient,
-    checked_api_version,
-    checked_shop,
-    refuse_unless_one_way_in,
-)
+from prefect_tracktor.shopify.client import ShopifyClient
 from prefect_tracktor.validation import checked_address
+
+API_VERSION = "2026-10"
+
+_HANDLE = r"[a-z0-9][a-z0-9-]{0,99}"
+_SHOP = re.compile(
+    rf"(https?://)?(admin\.shopify\.com/store/({_HANDLE})|({_HANDLE})(\.myshopify\.com)?)([/?#].*)?"
+)
+_API_VERSION = re.compile(r"\d{4}-(0[1-9]|1[0-2])|unstable")
+_CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class ShopifyCredentials(Block):
@@ -98,12 +104,24 @@ class ShopifyCredentials(Block):
     @field_validator("shop")
     @classmethod
     def _shop_is_one(cls, value: str) -> str:
-        return checked_shop(value)
+        """Bring what people paste into the form that Shopify knows the shop by."""
+        found = _SHOP.fullmatch(value.strip().lower())
+        if found is None:
+            raise InvalidInput(
+                "shop must be the shop's own domain at Shopify, such as your-store.myshopify.com"
+                " (in the Shopify admin: Settings, Domains), and not the domain that customers see"
+            )
+        return f"{found[3] or found[4]}.myshopify.com"
 
     @field_validator("api_version")
     @classmethod
     def _api_version_is_one(cls, value: str) -> str:
-        return checked_api_version(value)
+        """Refuse what is no version of Shopify's API, before it becomes part of an address."""
+        if not _API_VERSION.fullmatch(value):
+            raise InvalidInput(
+                f"api_version must be a year and a month, such as {API_VERSION}, or unstable"
+            )
+        return value
 
     @field_validator("base_url")
     @classmethod
@@ -112,30 +130,41 @@ class ShopifyCredentials(Block):
 
     @model_validator(mode="after")
     def _there_is_one_way_in(self) -> Self:
-        refuse_unless_one_way_in(
-            access_token=self.access_token.get_secret_value(),
-            client_id=self.client_id,
-            client_secret=self.client_secret.get_secret_value(),
-        )
+        access_token = self.access_token.get_secret_value()
+        client_secret = self.client_secret.get_secret_value()
+        if bool(access_token) == bool(self.client_id or client_secret):
+            raise InvalidInput(
+                "give client_id and client_secret of a Dev Dashboard app, or the access_token of an"
+                " app that was made in the Shopify admin before 2026; "
+                + ("both are given here" if access_token else "neither is given here")
+            )
+        if access_token:
+            checked_secret(access_token, field="access_token", source="the app's page in the admin")
+            if access_token.startswith("shpss_"):
+                raise InvalidInput("access_token is a client secret (shpss_…); give it as that")
+            return self
+        source = "the app's settings in the Dev Dashboard"
+        if not _CLIENT_ID.fullmatch(self.client_id):
+            raise InvalidInput(f"client_id is empty or not one; copy it from {source}")
+        checked_secret(client_secret, field="client_secret", source=source)
+        if client_secret.startswith("shpat_"):
+            raise InvalidInput("client_secret is an access token (shpat_…); give it as that")
         return self
 
     def get_client(self) -> ShopifyClient:
-        """A client for sync code.
-
-        Returns:
-            A new client; close it, or use it with `with`.
+        """A new client for sync code; use it with `with`.
 
         Example:
             >>> ShopifyCredentials(shop="your-store", access_token="shpat_s3cret").get_client()
             <ShopifyClient>
         """
+        address = (self.base_url or f"https://{self.shop}").rstrip("/")
         return ShopifyClient(
-            shop=self.shop,
+            f"{address}/admin/",
             access_token=self.access_token.get_secret_value(),
             client_id=self.client_id,
             client_secret=self.client_secret.get_secret_value(),
             api_version=self.api_version,
-            base_url=self.base_url,
             limits=self.limits,
         )
 
@@ -146,16 +175,6 @@ class ShopifyCredentials(Block):
             AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
                 missing.
             TracktorError: Shopify cannot be reached, or answers otherwise than expected.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     ShopifyCredentials(
-            ...         shop="sandbox-shop", access_token="wrong", base_url=tracktor.shopify_url
-            ...     ).verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.AuthenticationError: POST api/2026-10/graphql.json: Shopify ...
         """
         briefly = self.model_copy(update={"limits": self.limits.for_a_check})
         with briefly.get_client() as client:

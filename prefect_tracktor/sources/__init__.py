@@ -13,7 +13,8 @@ from prefect_tracktor.sources.order_file import OrderFile
 from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
-from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
+from prefect_tracktor.sources.status_table import StatusTable
+from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, desired_rows_of
 from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
@@ -28,7 +29,6 @@ __all__ = [
     "ShopifyOrders",
     "StatusFile",
     "StatusQuery",
-    "StatusSource",
     "chunked",
     "iter_desired",
     "iter_orders",
@@ -63,20 +63,11 @@ class OrderSource(Protocol):
         ...
 
 
-@runtime_checkable
-class StatusSource(Protocol):
-    """Anything that can say what orders ought to show, such as a `StatusFile`."""
-
-    def desired(self) -> Iterator[DesiredRow]:
-        """The desired statuses, each with its place."""
-        ...
-
-
-def iter_desired(desired: Sequence[DesiredStatus] | StatusSource) -> Iterator[DesiredRow]:
+def iter_desired(desired: Sequence[DesiredStatus] | StatusTable) -> Iterator[DesiredRow]:
     """Name the desired statuses of a list or of a source, each with its place."""
-    if isinstance(desired, StatusSource):
+    if isinstance(desired, StatusTable):
         return desired.desired()
-    return (DesiredRow(f"desired[{place}]", entry) for place, entry in enumerate(desired))
+    return desired_rows_of(desired, field="desired")
 
 
 def iter_orders(orders: Sequence[int | FoundOrder] | OrderSource) -> FoundOrders:

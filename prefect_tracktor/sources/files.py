@@ -58,7 +58,7 @@ def _not_opened(error: Exception, path: str, block: str) -> str:
         remedy = f"check `path` of the {block}, as seen from the machine that runs the flow" + (
             ", and its `storage_options`" if "://" in path else ""
         )
-    return f"{_place_of(path)}: cannot be opened ({kind}); {remedy}"
+    return f"{place_of(path)}: cannot be opened ({kind}); {remedy}"
 
 
 def name_of(path: str) -> str:
@@ -77,6 +77,6 @@ def _name_in(link: str) -> str:
     return PurePosixPath(path).name or ("" if "@" in host else host)
 
 
-def _place_of(path: str) -> str:
+def place_of(path: str) -> str:
     """The whole path of a local file; of an address the name only, since it can hold secrets."""
     return name_of(path) if "://" in path else str(Path(path).expanduser().absolute())

@@ -1,12 +1,13 @@
-"""The lines of a text file, each with its place, and none longer than memory allows."""
+"""Text files: their encoding, and their lines, each with its place, none without an end."""
 
+import codecs
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.encodings import encoding_of, is_wide
 from prefect_tracktor.sources.unpacking import Peeked, refusal
 
 # far more than the longest row of an export, and little for a machine
@@ -15,12 +16,36 @@ _OF_BLANK_ROWS = " ,;|\t\r\n"
 # more than a spreadsheet has rows
 _MOST_BLANK = 2_000_000
 
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# width of a character, and where the zeros of ASCII characters stand in it
+_WITHOUT_A_MARK = {
+    "utf-32-le": (4, (1, 2, 3)),
+    "utf-32-be": (4, (0, 1, 2)),
+    "utf-16-le": (2, (1,)),
+    "utf-16-be": (2, (0,)),
+}
+_WIDE = ("utf-16", "utf-32")
+_SURELY = 0.6
+
+# those in which text files are written; Python also knows EBCDIC, and codecs that are no encodings
+_OF_FILES = re.compile(
+    r"ascii|utf-(8|8-sig|(16|32)(-[bl]e)?)|iso8859-\d+|mac-.+|koi8-.|tis-620|ptcp154|kz1048"
+    r"|cp(437|720|737|775|85\d|86\d|874|932|949|950|1006|1125|125\d)"
+    r"|iso2022_.+|gb.+|big5.*|euc_.+|shift_jis.*|johab"
+)
+
 
 @contextmanager
 def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[TextIO]:
     r"""Decode a file."""
-    found = encoding_of(content.head)
-    if not found and content.head and is_wide(encoding):
+    found = _encoding_of(content.head)
+    if not found and content.head and _is_wide(encoding):
         is_ascii = content.head.isascii() and b"\0" not in content.head
         if is_ascii or not encoding.lower().endswith(("le", "be")):
             raise InvalidInput(
@@ -101,13 +126,13 @@ class Lines(Iterator[str]):
             self.begin_row()
         raise self.refusal(1, blank if self.number else empty)
 
-    def refusal(self, line: int, problem: str, column: str = "") -> InvalidInput:
+    def refusal(self, line: int, problem: str) -> InvalidInput:
         """Make the error for a line."""
-        return InvalidInput(f"{self.place(line, column)}: {problem}")
+        return InvalidInput(f"{self.place(line)}: {problem}")
 
-    def place(self, line: int, column: str = "") -> str:
-        """Name a line, or a cell in it."""
-        return f"{self._name}, line {line}" + (f", column {column}" if column else "")
+    def place(self, line: int) -> str:
+        """Name a line."""
+        return f"{self._name}, line {line}"
 
 
 def _not_decoded(error: UnicodeDecodeError, block: str) -> str:
@@ -116,4 +141,40 @@ def _not_decoded(error: UnicodeDecodeError, block: str) -> str:
     return (
         f"the byte 0x{error.object[error.start]:02x} is not {error.encoding}; "
         f"set `encoding` of the {block}, for example to cp1252, or save as UTF-8"
+    )
+
+
+def checked_encoding(encoding: str) -> str:
+    """Refuse what is no encoding of text files."""
+    try:
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        name = ""
+    if not _OF_FILES.fullmatch(name):
+        raise ValueError("not a text encoding for files; try utf-8-sig, cp1252 or utf-16")
+    return encoding
+
+
+def _is_wide(encoding: str) -> bool:
+    """Whether the characters of an encoding have two or four bytes."""
+    return codecs.lookup(encoding).name.startswith(_WIDE)
+
+
+def _encoding_of(head: bytes) -> str:
+    r"""Tell the encoding of a file by its first bytes."""
+    marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
+    wide = (name for name, (width, at) in _WITHOUT_A_MARK.items() if _fits(head, width, at))
+    return next(marked, "") or next(wide, "")
+
+
+def _fits(head: bytes, width: int, zeros_at: tuple[int, ...]) -> bool:
+    """Whether most characters are ASCII in this width; some may be of any script."""
+    head = head[: len(head) // width * width]
+    if not head:
+        return False
+    columns = [head[place::width] for place in range(width)]
+    enough = len(columns[0]) * _SURELY
+    return all(
+        column.count(0) >= enough if place in zeros_at else column.count(0) == 0
+        for place, column in enumerate(columns)
     )

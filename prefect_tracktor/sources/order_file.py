@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 
 from pydantic import Field
 
 from prefect_tracktor.block import handbook, logo
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import NO_FACTS, OrderFacts
 from prefect_tracktor.sources.cells import order_id_of
 from prefect_tracktor.sources.files import name_of
@@ -21,7 +21,7 @@ from prefect_tracktor.sources.order_state import (
     tells_fact,
     tells_state,
 )
-from prefect_tracktor.sources.table_file import Cell, Row, TableFile, Text
+from prefect_tracktor.sources.table_file import Row, TableFile, Text
 
 # Shopify repeats an order's name on each of its lines, and gives its id on the first one only.
 _ORDER_NAME_COLUMN = "Name"
@@ -119,18 +119,10 @@ class OrderFile(TableFile):
         )
 
     def verify(self) -> None:
-        r"""Read the file up to the first order, to see that it can be read.
+        """Read the file up to the first order, to see that it can be read.
 
         Raises:
             InvalidInput: It cannot be read for sure; the message says what to do.
-
-        Example:
-            >>> import fsspec
-            >>> fsspec.filesystem("memory").pipe("/names.csv", b"Name,Item\n#1,Mug")
-            >>> OrderFile(path="memory://names.csv").verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.InvalidInput: names.csv, line 1: no column 'Id'; name one of ...
         """
         next(self.find_orders(), None)
 
@@ -138,12 +130,11 @@ class OrderFile(TableFile):
         decided: set[int] = set()
         waiting: dict[int, tuple[str, OrderFacts]] = {}
         for row in self._orders():
-            order_id = _id_in(row[self.column])
+            order_id = row.read(self.column, partial(order_id_of, empty=_NO_ID))
             if order_id in decided:
                 continue
-            cells = {column: cell.value for column, cell in row.items()}
-            states = states_in(cells)
-            reason, facts = self._reason(states), facts_in(cells, states or ())
+            states = states_in(row.values)
+            reason, facts = self._reason(states), facts_in(row.values, states or ())
             reason_before = ""
             if order_id in waiting:
                 reason_before, facts_before = waiting[order_id]
@@ -166,13 +157,13 @@ class OrderFile(TableFile):
 
     def _orders(self) -> Iterator[Row]:
         """The rows that must hold an id: all but an order's further lines."""
-        name = ""
+        name: object = ""
         rows = self.rows(
             [self.column], optional=[_ORDER_NAME_COLUMN], also=tells_state, besides=tells_fact
         )
         for row in rows:
-            name_before, name = name, _name_in(row)
-            if row[self.column].value != "" or not name or name != name_before:
+            name_before, name = name, row.values.get(_ORDER_NAME_COLUMN)
+            if row.values[self.column] != "" or not name or name != name_before:
                 yield row
 
     def _reason(self, states: frozenset[str] | None) -> str | None:
@@ -196,15 +187,3 @@ class OrderFile(TableFile):
             f"{name}: all orders in it are left out ({reasons}); if they are wanted, set"
             f" {' and '.join(sorted(switches))} of the OrderFile"
         )
-
-
-def _id_in(cell: Cell) -> int:
-    try:
-        return order_id_of(cell.value, empty=_NO_ID)
-    except InvalidInput as problem:
-        raise InvalidInput(f"{cell.place}: {problem}") from None
-
-
-def _name_in(row: Row) -> str:
-    cell = row.get(_ORDER_NAME_COLUMN)
-    return cell.value if cell and isinstance(cell.value, str) else ""

@@ -1,6 +1,8 @@
 """What an export tells of an order: whether it is cancelled or unfulfilled, and other facts."""
 
+import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from prefect_tracktor.models import OrderFacts, read_fact, says_cancelled, status_key
@@ -8,50 +10,24 @@ from prefect_tracktor.sources.table_file import folded
 
 CANCELLED, REFUNDED, VOIDED, UNFULFILLED = "cancelled", "refunded", "voided", "unfulfilled"
 
-# Column names of Shopify's exports, its two APIs, and export apps, as `folded` writes them.
-_CANCELLATION = frozenset(
-    f"{prefix}{word}{suffix}"
-    for word in ("cancelled", "canceled")
-    for prefix in ("", "order", "is", "date")
-    for suffix in ("", "at", "on", "date", "reason")
-) | {
-    *("canceldate", "cancelreason", "ordercancelreason", "dateofcancellation"),
-    *("cancellationdate", "cancellationreason", "ordercancellationreason", "reasonforcancellation"),
+# what the columns of Shopify's exports, its two APIs, and export apps mean, as `folded` writes them
+_MEANINGS = {
+    meaning: re.compile(pattern)
+    for meaning, pattern in {
+        "cancelled": "(order|is|date)?cancell?ed(at|on|date|reason)?|(order)?cancel(lation)?reason"
+        "|cancel(lation)?date|dateofcancellation|reasonforcancellation",
+        "order_status": "(order)?status",
+        "financial_status": "(order|display)?financialstatus|(order)?paymentstatus",
+        "fulfillment_status": "(order|display)?fulfill?mentstatus",
+        "created_at": "(order)?createdat",
+        "country": "shipping(country(code)?|address(country(code(v2)?)?)?)",
+        "shipping_method": "shipping(method|lines|line(title)?)",
+        "tags": "(order)?tags",
+        "locale": "(customer|order)?locale",
+    }.items()
 }
-_ORDER = frozenset({"status", "orderstatus"})
-_PAYMENT = frozenset(
-    {
-        "financialstatus",
-        "orderfinancialstatus",
-        "displayfinancialstatus",
-        "paymentstatus",
-        "orderpaymentstatus",
-    }
-)
-_FULFILLMENT = frozenset(
-    f"{prefix}{word}status"
-    for prefix in ("", "order", "display")
-    for word in ("fulfillment", "fulfilment")
-)
-
-_FACTS = {
-    **dict.fromkeys(("createdat", "ordercreatedat"), "created_at"),
-    **dict.fromkeys(_PAYMENT, "financial_status"),
-    **dict.fromkeys(_FULFILLMENT, "fulfillment_status"),
-    **dict.fromkeys(
-        (
-            *("shippingcountry", "shippingcountrycode", "shippingaddress"),
-            *("shippingaddresscountry", "shippingaddresscountrycode"),
-            "shippingaddresscountrycodev2",
-        ),
-        "country",
-    ),
-    **dict.fromkeys(
-        ("shippingmethod", "shippingline", "shippinglines", "shippinglinetitle"), "shipping_method"
-    ),
-    **dict.fromkeys(("tags", "ordertags"), "tags"),
-    **dict.fromkeys(("customerlocale", "orderlocale", "locale"), "locale"),
-}
+_STATES = {"cancelled", "order_status", "financial_status", "fulfillment_status"}
+_FACTS = _MEANINGS.keys() - {"cancelled", "order_status"}
 
 _INNER = {
     "country": ("countryCodeV2", "countryCode", "country_code", "country"),
@@ -71,10 +47,6 @@ _NOT_SENT = dict.fromkeys(
     ),
     UNFULFILLED,
 )
-_STATES = {
-    **dict.fromkeys(_ORDER | _PAYMENT, _ENDED | {"unfulfilled": UNFULFILLED}),
-    **dict.fromkeys(_FULFILLMENT, _NOT_SENT),
-}
 _NO = frozenset(
     {"", "no", "n", "false", "0", "none", "null", "nil", "na", "nan", "-", "notcancelled"}
 )
@@ -82,34 +54,43 @@ _NO_DATE = "00000000"
 _DASHES = " \t-\u2010\u2011\u2012\u2013\u2014\u2212./_'\"\u2717\u2718\u00d7"
 
 
+@lru_cache(maxsize=4096)
+def _meaning_of(column: str) -> str:
+    name = folded(column)
+    return next((meaning for meaning, names in _MEANINGS.items() if names.fullmatch(name)), "")
+
+
 def tells_state(column: str) -> bool:
     """Whether a column of an orders export says that nobody waits for an order."""
-    return folded(column) in _CANCELLATION or folded(column) in _STATES
+    return _meaning_of(column) in _STATES
 
 
 def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
     """Read what a row of an orders export says of its order."""
-    texts = {folded(c): _text(value) for c, value in cells.items() if tells_state(c)}
-    found = {_state_of(column, text) for column, text in texts.items() if column in _STATES}
-    if any(_is_said(text) for column, text in texts.items() if column in _CANCELLATION):
+    texts = [(_meaning_of(c), _text(value)) for c, value in cells.items() if tells_state(c)]
+    found = {_state_of(meaning, text) for meaning, text in texts if meaning != "cancelled"}
+    if any(meaning == "cancelled" and _is_said(text) for meaning, text in texts):
         found.add(CANCELLED)
     states = frozenset(filter(None, found))
-    if not states and found and not any(map(_word, texts.values())):
+    if not states and found and not any(_word(text) for _, text in texts):
         return None
     return states
 
 
 def tells_fact(column: str) -> bool:
     """Whether a column of an orders export tells one of the `OrderFacts`."""
-    return folded(column) in _FACTS
+    return _meaning_of(column) in _FACTS
 
 
 def facts_in(cells: Mapping[str, object], states: Collection[str]) -> OrderFacts:
     """Read what a row of an orders export tells of its order beside its states, if readable."""
     told: dict[str, Any] = {}
     for column, value in cells.items():
-        fact = _FACTS.get(folded(column))
-        if fact and fact not in told and (read := read_fact(fact, _inner(fact, value))) is not None:
+        fact = _meaning_of(column)
+        if (
+            fact in _FACTS - told.keys()
+            and (read := read_fact(fact, _inner(fact, value))) is not None
+        ):
             told[fact] = read
     return OrderFacts(cancelled=CANCELLED in states or None, **told)
 
@@ -132,9 +113,11 @@ def _word(text: str) -> str:
     return "".join(filter(str.isalnum, text.casefold()))
 
 
-def _state_of(column: str, text: str) -> str | None:
-    state = _STATES[column].get(_word(text))
-    if state or column in _FULFILLMENT or not says_cancelled(text):
+def _state_of(meaning: str, text: str) -> str | None:
+    if meaning == "fulfillment_status":
+        return _NOT_SENT.get(_word(text))
+    state = (_ENDED | {"unfulfilled": UNFULFILLED}).get(_word(text))
+    if state or not says_cancelled(text):
         return state
     # such as "Cancelled by customer"
     return next((_ENDED[word] for word in status_key(text).split("_") if word in _ENDED), CANCELLED)

@@ -207,10 +207,8 @@ class ShopifyOrders(Block):
         seen: set[int] = set()
         with self.credentials.get_client() as client:
             self._refuse_to_look_too_far_back(client)
-            pages = _Pages(client, hints)
-            for order in _listed(
-                pages, self._conditions(now), _back(now, self.created_within_days)
-            ):
+            since = _back(now, self.created_within_days)
+            for order in _listed(client, self._conditions(now), since, hints):
                 if order.order_id in seen:
                     continue
                 seen.add(order.order_id)
@@ -242,18 +240,6 @@ class ShopifyOrders(Block):
             AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
                 missing.
             TracktorError: Anything else that went wrong.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     ShopifyOrders(
-            ...         credentials=ShopifyCredentials(
-            ...             shop="sandbox-shop", access_token="wrong", base_url=tracktor.shopify_url
-            ...         )
-            ...     ).verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.AuthenticationError: POST api/2026-10/graphql.json: Shopify ...
         """
         shop = self.credentials
         briefly = shop.model_copy(update={"limits": shop.limits.for_a_check})
@@ -300,12 +286,14 @@ def _written(time: datetime) -> str:
 
 
 def _listed(
-    pages: "_Pages", conditions: list[str], since: datetime | None
+    client: ShopifyClient, conditions: list[str], since: datetime | None, hints: list[str]
 ) -> Iterator[ListedOrder]:
     """All orders that match, oldest first; some of them twice."""
+    asking = {"first": _LARGEST_PAGE, "addresses": True}
     while True:
         created = [f"created_at:>='{_written(since)}'"] if since else []
-        stretch = islice(pages.orders(" ".join([*created, *conditions])), LONGEST_STRETCH)
+        search = " ".join([*created, *conditions])
+        stretch = islice(_found(client, search, asking, hints), LONGEST_STRETCH)
         length, last = 0, since
         for length, order in enumerate(stretch, start=1):  # noqa: B007  # it counts them
             last = order.created_at
@@ -320,47 +308,40 @@ def _listed(
         since = last
 
 
-class _Pages:
-    """Searches page by page, and remembers what Shopify does not give."""
-
-    def __init__(self, client: ShopifyClient, hints: list[str]) -> None:
-        self._client = client
-        self._hints = hints
-        self._first = _LARGEST_PAGE
-        self._addresses = True
-
-    def orders(self, search: str) -> Iterator[ListedOrder]:
-        """All orders that a search finds."""
-        after, cursors = "", {""}
-        while True:
-            page = self._page(search, after)
-            if page is None:
-                continue
-            yield from page.orders
-            if not page.next_cursor:
-                return
-            after = page.next_cursor
-            if after in cursors:
-                raise InvalidResponse(
-                    "Shopify gave the same cursor twice while listing orders, so the list cannot be"
-                    " read to its end. Run it again."
-                )
-            cursors.add(after)
-
-    def _page(self, search: str, after: str) -> OrderPage | None:
-        """A page; `None` if it has to be asked for otherwise."""
-        try:
-            return self._client.list_orders(
-                search, after=after, first=self._first, addresses=self._addresses
+def _found(
+    client: ShopifyClient, search: str, asking: dict[str, int], hints: list[str]
+) -> Iterator[ListedOrder]:
+    """All orders that a search finds, page by page."""
+    after, cursors = "", {""}
+    while True:
+        page = _page(client, search, after, asking, hints)
+        yield from page.orders
+        after = page.next_cursor
+        if not after:
+            return
+        if after in cursors:
+            raise InvalidResponse(
+                "Shopify gave the same cursor twice while listing orders, so the list cannot be"
+                " read to its end. Run it again."
             )
+        cursors.add(after)
+
+
+def _page(
+    client: ShopifyClient, search: str, after: str, asking: dict[str, int], hints: list[str]
+) -> OrderPage:
+    """A page; it and those to come are smaller or without addresses where Shopify says so."""
+    while True:
+        first, addresses = asking["first"], bool(asking["addresses"])
+        try:
+            return client.list_orders(search, after=after, first=first, addresses=addresses)
         except TooCostly:
             # how Shopify weighs a query has changed more than once
-            if self._first == 1:
+            if first == 1:
                 raise
-            self._first //= 2
+            asking["first"] = first // 2
         except AddressesDenied:
-            if not self._addresses:
+            if not addresses:
                 raise
-            self._addresses = False
-            self._hints.append(_NO_COUNTRIES)
-        return None
+            asking["addresses"] = False
+            hints.append(_NO_COUNTRIES)

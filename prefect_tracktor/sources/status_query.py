@@ -4,8 +4,9 @@ SQLAlchemy itself, which Prefect brings, not prefect-sqlalchemy's connector: tha
 package and one saved block more, and what is wanted here is a stream that is never committed.
 """
 
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from abc import ABC
+from collections.abc import Generator
+from functools import partial
 
 from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator
@@ -14,22 +15,60 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.desired_rows import (
-    AUTOMATIC_COLUMN,
-    AutomaticColumn,
-    OrderIdColumn,
-    StatusColumn,
-    desired_rows,
-)
-from prefect_tracktor.sources.table_file import Cell, Row, Text, column_positions
-from prefect_tracktor.statuses.desired import DesiredRow
+from prefect_tracktor.sources.status_table import AUTOMATIC_COLUMN, StatusTable
+from prefect_tracktor.sources.table_file import Row, Text, column_positions
 from prefect_tracktor.storage.database import said_without_secrets
 from prefect_tracktor.text import refuse_masked
 
 _ROWS_AT_ONCE = 1000
 
 
-class StatusQuery(Block):
+class _Query(Block, ABC):
+    """A query of a database."""
+
+    model_config = BLOCK_CONFIG
+
+    url: SecretStr = Field(
+        title="Database URL",
+        description="Where the database is, in SQLAlchemy's form, such as"
+        " postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow"
+        " runs. Use a database user with read access only.",
+    )
+    query: Text = Field(
+        title="Query",
+        description="SQL that gives a row for each order, with the columns named below; a colon"
+        " before a word needs a backslash before it.",
+        examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"],
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_one(cls, url: SecretStr) -> SecretStr:
+        refuse_masked(url.get_secret_value(), field="url")
+        try:
+            waits_for_none = make_url(url.get_secret_value()).get_dialect().is_async
+        except (ArgumentError, NoSuchModuleError, ValueError):
+            raise ValueError(
+                "not a database URL that SQLAlchemy knows; it has the form"
+                " postgresql+psycopg://user:password@host/database, and its package is installed"
+            ) from None
+        if waits_for_none:
+            raise ValueError("its driver is for async code; name another, such as psycopg")
+        return url
+
+    @field_validator("query")
+    @classmethod
+    def _query_has_no_parameters(cls, query: str) -> str:
+        parameters = text(query).compile().params
+        if parameters:
+            raise ValueError(
+                f"the query has a parameter {next(iter(parameters))!r}, and nothing to fill it in;"
+                " write the colon before it as \\:"
+            )
+        return query
+
+
+class StatusQuery(StatusTable, _Query):
     """Desired statuses of orders, from a query of your own database.
 
     The query gives a row for each order, with the same columns as a `StatusFile`. SQLite and
@@ -64,95 +103,6 @@ class StatusQuery(Block):
     _description = "Desired statuses of orders, from a query of your own database."
     _documentation_url = handbook("how-to/manual-statuses.md")
 
-    model_config = BLOCK_CONFIG
-
-    url: SecretStr = Field(
-        title="Database URL",
-        description="Where the database is, in SQLAlchemy's form, such as"
-        " postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow"
-        " runs. Use a database user with read access only.",
-    )
-    query: Text = Field(
-        title="Query",
-        description="SQL that gives a row for each order, with the columns named below; a colon"
-        " before a word needs a backslash before it.",
-        examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"],
-    )
-    order_id_column: OrderIdColumn = "order_id"
-    status_column: StatusColumn = "status"
-    automatic_column: AutomaticColumn = AUTOMATIC_COLUMN
-
-    @field_validator("url")
-    @classmethod
-    def _url_is_one(cls, url: SecretStr) -> SecretStr:
-        refuse_masked(url.get_secret_value(), field="url")
-        try:
-            waits_for_none = make_url(url.get_secret_value()).get_dialect().is_async
-        except (ArgumentError, NoSuchModuleError, ValueError):
-            raise ValueError(
-                "not a database URL that SQLAlchemy knows; it has the form"
-                " postgresql+psycopg://user:password@host/database, and its package is installed"
-            ) from None
-        if waits_for_none:
-            raise ValueError("its driver is for async code; name another, such as psycopg")
-        return url
-
-    @field_validator("query")
-    @classmethod
-    def _query_has_no_parameters(cls, query: str) -> str:
-        parameters = text(query).compile().params
-        if parameters:
-            raise ValueError(
-                f"the query has a parameter {next(iter(parameters))!r}, and nothing to fill it in;"
-                " write the colon before it as \\:"
-            )
-        return query
-
-    def desired(self) -> Iterator[DesiredRow]:
-        """Run the query, and read its rows while they are asked for.
-
-        Returns:
-            The desired statuses, with the number of each row.
-
-        Raises:
-            InvalidInput: The query fails, its columns are others, or a row cannot be read for
-                sure. The message says what to do, and holds no secret.
-
-        Example:
-            >>> query = StatusQuery(
-            ...     url="sqlite://", query="SELECT 5001 AS order_id, 'Sewing' AS status"
-            ... )
-            >>> for row in query.desired():
-            ...     print(row.place, row.desired.status)
-            row 1 of the query Sewing
-        """
-        return self._read(self._rows())
-
-    def _read(self, rows: Iterator[Row]) -> Iterator[DesiredRow]:
-        return desired_rows(
-            rows,
-            order_id=self.order_id_column,
-            status=self.status_column,
-            automatic=self.automatic_column,
-        )
-
-    def verify(self) -> None:
-        """Run the query for its first row, to see that it can be read.
-
-        Raises:
-            InvalidInput: It cannot be read for sure; the message says what to do, and holds no
-                secret.
-
-        Example:
-            >>> StatusQuery(url="sqlite://", query="SELECT 5001 AS id").verify()
-            Traceback (most recent call last):
-            ...
-            prefect_tracktor.errors.InvalidInput: the query of the StatusQuery gives 0 columns ...
-        """
-        # closed here, not when an error that still knows them is forgotten
-        with closing(self._rows()) as rows:
-            next(self._read(rows), None)
-
     def _rows(self) -> Generator[Row, None, None]:
         engine = self._engine()
         try:
@@ -165,11 +115,8 @@ class StatusQuery(Block):
                     raise InvalidInput("the query of the StatusQuery gives no rows; use a SELECT")
                 indices = self._indices(list(result.keys()))
                 for number, values in enumerate(result, start=1):
-                    place = f"row {number} of the query"
-                    yield {
-                        column: Cell(f"{place}, column {column}", _plain(values[index]))
-                        for column, index in indices.items()
-                    }
+                    plain = {name: _plain(values[index]) for name, index in indices.items()}
+                    yield Row(plain, partial(_place, number))
                 # nothing is committed: leaving the block rolls back
         except (SQLAlchemyError, OSError) as error:
             said = said_without_secrets(error, self.url.get_secret_value(), ours=self.query)
@@ -214,6 +161,10 @@ def _index(column: str, names: list[str]) -> int:
         f"the query of the StatusQuery gives {len(positions)} columns {column!r} among"
         f" {', '.join(map(repr, names))}; name one so with AS, or set the column of the StatusQuery"
     )
+
+
+def _place(number: int, _column: str) -> str:
+    return f"row {number} of the query"
 
 
 def _plain(value: object) -> object:

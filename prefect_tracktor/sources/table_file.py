@@ -4,29 +4,26 @@ import csv
 import json
 import re
 from abc import ABC
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import PurePosixPath
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from prefect.blocks.core import Block
-from pydantic import Field, Secret, SecretStr, StringConstraints, field_validator
+from pydantic import Field, SecretStr, StringConstraints, field_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import is_order_id, shortened
-from prefect_tracktor.sources.encodings import checked_encoding
 from prefect_tracktor.sources.files import opened
-from prefect_tracktor.sources.lines import Lines, text_of
-from prefect_tracktor.sources.unpacking import tables_in
+from prefect_tracktor.sources.lines import Lines, checked_encoding, text_of
+from prefect_tracktor.sources.unpacking import FORMATS, tables_in
 
-_FORMATS: dict[str, Literal["csv", "jsonl"]] = {
-    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
-    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
-}
+T = TypeVar("T")
+
 _COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst"}
 _DELIMITERS = ",;\t|"
 # what Excel writes and reads before the header
@@ -59,14 +56,22 @@ _ONE_DOCUMENT = (
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class Cell(NamedTuple):
-    """A value of a table, and where it stands."""
+class Row(NamedTuple):
+    """A row of a table: its values by column, and what names the place of one."""
 
-    place: str
-    value: object
+    values: dict[str, object]
+    line: Callable[[str], str]
 
+    def place(self, column: str) -> str:
+        """Name the place of a value."""
+        return f"{self.line(column)}, column {column}"
 
-Row = dict[str, Cell]
+    def read(self, column: str, reader: Callable[[object], T]) -> T:
+        """Read a value; that of a column that is not there is `None`."""
+        try:
+            return reader(self.values.get(column))
+        except InvalidInput as problem:
+            raise InvalidInput(f"{self.place(column)}: {problem}") from None
 
 
 def _no_column(_column: str) -> bool:
@@ -113,27 +118,17 @@ class TableFile(Block, ABC):
 
     @field_validator("storage_options", mode="before")
     @classmethod
-    def _mapping_as_text(cls, options: object) -> object:
-        """Programs give a mapping, and so do documents that were saved when this was one."""
-        value = options.get_secret_value() if isinstance(options, Secret) else options
-        if not isinstance(value, dict):
-            return options
+    def _is_a_json_object(cls, options: object) -> SecretStr:
+        """Programs may give a mapping."""
+        value = options.get_secret_value() if isinstance(options, SecretStr) else options
         try:
-            return json.dumps(value)
-        except TypeError:
-            raise ValueError("holds what JSON cannot; give text, numbers and the like") from None
-
-    @field_validator("storage_options")
-    @classmethod
-    def _text_is_an_object(cls, options: SecretStr) -> SecretStr:
-        text = options.get_secret_value()
-        try:
-            is_object = not text.strip() or isinstance(json.loads(text), dict)
-        except ValueError:
+            text = json.dumps(value) if isinstance(value, dict) else str(value).strip()
+            is_object = not text or isinstance(json.loads(text), dict)
+        except (TypeError, ValueError):
             is_object = False
         if not is_object:
             raise ValueError('must be a JSON object such as {"key": "..."}, or empty')
-        return SecretStr(text.strip())
+        return SecretStr(text)
 
     def rows(
         self,
@@ -142,7 +137,7 @@ class TableFile(Block, ABC):
         *,
         also: Callable[[str], bool] = _no_column,
         besides: Callable[[str], bool] = _no_column,
-    ) -> Iterator[Row]:
+    ) -> Generator[Row, None, None]:
         """Read the table row by row; the columns `besides` have no place, and need not be clear."""
         block = type(self).__name__
         wanted = _Wanted(columns, optional, also, besides)
@@ -157,70 +152,70 @@ class TableFile(Block, ABC):
             return self.format
         path = PurePosixPath(name.lower())
         suffix = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
-        if suffix not in _FORMATS:
+        if suffix not in FORMATS:
             raise InvalidInput(
                 f"{name}: the suffix {suffix!r} tells neither CSV nor JSON Lines; "
                 f"set `format` of the {type(self).__name__} to csv or jsonl"
             )
-        return _FORMATS[suffix]
+        return FORMATS[suffix]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class _Wanted:
+    """Which columns are read, and where they are in a table."""
+
     columns: Sequence[str]
     optional: Sequence[str]
     also: Callable[[str], bool]
     besides: Callable[[str], bool]
 
-    def values(self, names: Sequence[str], indices: Collection[str]) -> dict[str, int]:
-        """Where the columns are whose values are read without being needed."""
-        stripped = dict.fromkeys(map(str.strip, names))
-        wanted = (name for name in stripped if name not in indices and self.besides(name))
-        return {name: column_positions(name, names)[0] for name in wanted}
-
     def indices(
-        self, names: Sequence[str], lines: Lines, line: int, *, may_be_values: bool
+        self, names: Sequence[str], lines: Lines, line: int, *, may_be_values: bool = False
     ) -> dict[str, int]:
-        """Where the columns are that are wanted, and those of the optional ones that are there."""
+        """Where the columns are that are wanted, and those of the others that are there."""
         there = [column for column in self.optional if column_positions(column, names)]
-        found = {
+        stripped = dict.fromkeys(map(str.strip, names))
+        clear = {name: _index_of(name, names, lines, line) for name in stripped if self.also(name)}
+        clear |= {
             column: _index_of(column, names, lines, line, may_be_values=may_be_values)
             for column in (*self.columns, *there)
         }
-        others = dict.fromkeys(name.strip() for name in names if self.also(name.strip()))
-        return {name: _index_of(name, names, lines, line) for name in others} | found
+        others = (name for name in stripped if name not in clear and self.besides(name))
+        return {name: column_positions(name, names)[0] for name in others} | clear
 
 
-class _LastRow:
+class _Ends:
     """Tells whether a last row without a line end was cut off in its middle."""
 
-    def __init__(self) -> None:
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
         self._fewest = 0
         self._shortest = 0
         self._states: set[str] = set()
 
-    def problem(self, cells: int, header: int, last: object, state: str = "") -> str:
-        """Why the row seems to be cut off; empty if it does not."""
-        if (
-            state
-            and self._states
-            and state not in self._states
-            and not any(map(str.isdigit, state))
-        ):
-            return _CUT_OFF.format("it ends in a state that no other line has")
-        if cells < (self._fewest or header):
-            return _CUT_OFF.format("it has fewer cells than the others")
-        if isinstance(last, str) and is_order_id(last) and len(last) < self._shortest:
-            return _CUT_OFF.format("its id is shorter than all others")
-        return ""
-
-    def remember(self, cells: int, id_cell: object, state: str = "") -> None:
-        """Take a whole row into account."""
+    def check(
+        self, line: int, id_cell: object, *, cells: int, header: int, ends_in_id: bool, state: str
+    ) -> None:
+        """Take a row into account; refuse it if it is the last and seems to be cut off."""
+        length = len(id_cell) if isinstance(id_cell, str) and is_order_id(id_cell) else 0
+        if self._lines.unended:
+            how = ""
+            if self._states and state not in {"", *self._states} and not _has_digit(state):
+                how = "it ends in a state that no other line has"
+            elif cells < (self._fewest or header):
+                how = "it has fewer cells than the others"
+            elif ends_in_id and 0 < length < self._shortest:
+                how = "its id is shorter than all others"
+            if how:
+                raise self._lines.refusal(line, _CUT_OFF.format(how))
         if state and len(self._states) < _MOST_STATES:
             self._states.add(state)
         self._fewest = min(self._fewest or cells, cells)
-        if isinstance(id_cell, str) and is_order_id(id_cell):
-            self._shortest = min(self._shortest or len(id_cell), len(id_cell))
+        self._shortest = min(self._shortest or length, length or self._shortest)
+
+
+def _has_digit(text: str) -> bool:
+    return any(map(str.isdigit, text))
 
 
 def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
@@ -233,27 +228,28 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     if len(header) > _MOST_COLUMNS:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = wanted.indices(header, lines, at, may_be_values=not _is_header(header))
-    values = wanted.values(header, indices)
-    tells = {index for column, index in indices.items() if wanted.also(column)}
-    last_row = _LastRow()
+    states = {index for column, index in indices.items() if wanted.also(column)}
+    id_at, ends = indices[wanted.columns[0]], _Ends(lines)
+
+    def line_of(line: int, record: list[str], column: str) -> str:
+        return lines.place(line + _line_breaks(record[: indices[column]]))
+
     for line, record in records:
         if any(map(str.strip, record[len(header) :])):
             problem = f"{len(record)} cells, but the header has {len(header)}; correct the line"
             raise lines.refusal(line, problem)
         # in a row with fewer cells than these, or in which it is the last, the id may be cut off
-        id_at = indices[wanted.columns[0]]
-        state = record[-1].strip() if len(record) - 1 in tells else ""
-        if lines.unended:
-            last = record[id_at].strip() if id_at == len(record) - 1 else None
-            if problem := last_row.problem(len(record), len(header), last, state):
-                raise lines.refusal(line, problem)
-        last_row.remember(len(record), _cell(record, id_at), state)
-        yield {
-            column: Cell(
-                lines.place(line + _line_breaks(record[:index]), column), _cell(record, index)
-            )
-            for column, index in indices.items()
-        } | {column: Cell("", _cell(record, index)) for column, index in values.items()}
+        last = len(record) - 1
+        ends.check(
+            line,
+            _cell(record, id_at),
+            cells=len(record),
+            header=len(header),
+            ends_in_id=last == id_at,
+            state=record[-1].strip() if last in states else "",
+        )
+        values: dict[str, object] = {name: _cell(record, index) for name, index in indices.items()}
+        yield Row(values, partial(line_of, line, record))
 
 
 def _csv_start(lines: Lines, columns: Sequence[str]) -> tuple[str, str]:
@@ -315,17 +311,15 @@ def _line_breaks(cells: Sequence[str]) -> int:
 
 def _json_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     """The objects of JSON Lines, each on its line."""
-    last_row = _LastRow()
+    ends = _Ends(lines)
     text: str | None = lines.first_that_is_not_blank(empty=_EMPTY, blank=_BLANK)
     first = lines.number
     while text is not None:
         if text.strip():
             row = _json_row(text, lines, wanted, is_first=lines.number == first)
-            id_cell = row[wanted.columns[0]].value
-            bare = id_cell if text.strip() == id_cell else None
-            if lines.unended and (problem := last_row.problem(1, 1, bare)):
-                raise lines.refusal(lines.number, problem)
-            last_row.remember(1, bare)
+            bare = text.strip() == row.values[wanted.columns[0]]
+            id_cell = text.strip() if bare else None
+            ends.check(lines.number, id_cell, cells=1, header=1, ends_in_id=bare, state="")
             yield row
         else:
             lines.skip_blank()
@@ -354,19 +348,15 @@ def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Ro
         raise lines.refusal(line, _ONE_DOCUMENT)
     if isinstance(entry, dict):
         names = list(entry)
-        indices = wanted.indices(names, lines, line, may_be_values=False)
-        return {
-            column: Cell(lines.place(line, column), entry[names[index]])
-            for column, index in indices.items()
-        } | {
-            column: Cell("", entry[names[index]])
-            for column, index in wanted.values(names, indices).items()
-        }
-    if len(wanted.columns) > 1:
-        problem = f"no JSON object; each line must hold one with the keys {_quoted(wanted.columns)}"
+        indices = wanted.indices(names, lines, line)
+        values = {column: entry[names[index]] for column, index in indices.items()}
+    elif len(wanted.columns) > 1:
+        keys = " and ".join(map(repr, wanted.columns))
+        problem = f"no JSON object; each line must hold one with the keys {keys}"
         raise lines.refusal(line, problem)
-    column = wanted.columns[0]
-    return {column: Cell(lines.place(line, column), entry)}
+    else:
+        values = {wanted.columns[0]: entry}
+    return Row(values, lambda _column: lines.place(line))
 
 
 def _is_document(entry: object, columns: Sequence[str]) -> bool:
@@ -442,7 +432,3 @@ def _known_columns(wanted: str, names: Sequence[str], block: str) -> str:
     hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
     columns = ", ".join(map(repr, shown.values())) or "none"
     return f"name one of those there in the {block}: {columns}{hint}"
-
-
-def _quoted(names: Sequence[str]) -> str:
-    return " and ".join(map(repr, names))

@@ -1,7 +1,5 @@
 """Packed files: compression, archives, and files that hold no table."""
 
-import bz2
-import gzip
 import io
 import lzma
 import re
@@ -11,23 +9,26 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 from fsspec.compression import compr  # type: ignore[import-untyped]  # it brings no types
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import shortened
 
-TABLE_SUFFIXES = {".csv", ".tsv", ".tab", ".txt", ".jsonl", ".ndjson", ".json"}
+FORMATS: dict[str, Literal["csv", "jsonl"]] = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "jsonl"),
+}
 
 _HEAD = 4096
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_COMPRESSIONS: dict[bytes, Callable[[BinaryIO], Any]] = {
-    b"\x1f\x8b": lambda stream: gzip.GzipFile(fileobj=stream),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
+_COMPRESSIONS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
 }
-_ZSTANDARD = b"\x28\xb5\x2f\xfd"
 
 _AS_CSV = 'open it, and save it as "CSV UTF-8"'
 _PACKED_TWICE = "it was packed twice; unpack it once"
@@ -35,16 +36,12 @@ _UNPACK = "unpack it, or pack it as .zip or .gz"
 _EXPORT = "export it as CSV"
 _OTHER_KINDS = {
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", _AS_CSV),
-    b"\x09\x08\x10\x00": ("an old Excel workbook (.xls)", _AS_CSV),
     b"{\\rtf": ("a text document (.rtf)", _AS_CSV),
     b"%PDF": ("a PDF document", _EXPORT),
     b"PAR1": ("a Parquet file", _EXPORT),
-    b"ARROW1": ("an Arrow file", _EXPORT),
     b"SQLite format 3": ("an SQLite database", f"{_EXPORT}, or use a StatusQuery for statuses"),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
     b"Rar!": ("a RAR archive", _UNPACK),
-    b"\x1f\x9d": ("compressed with compress (.Z)", _UNPACK),
-    b"\x04\x22\x4d\x18": ("compressed with LZ4", _UNPACK),
     b"PK": ("a part of a split or damaged zip archive", "download it again as one file"),
 }
 # the members by which the zip archives of office programs are known
@@ -68,14 +65,18 @@ _HIDDEN = ("__MACOSX/", ".")
 
 
 class Peeked(io.RawIOBase):
-    """A stream whose first bytes can be looked at before it is read."""
+    """A stream whose first bytes can be looked at before it is read; a check sees its size grow."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, check: Callable[[int], None] = lambda _size: None) -> None:
         super().__init__()
         self._stream = stream
-        self.head = _first_bytes(stream)
-        self._left = self.head
+        self._check = check
         self.taken = 0
+        self.head = b""
+        self._left = b""
+        while len(self.head) < _HEAD and (data := self._read(_HEAD - len(self.head))):
+            self.head += data
+        self._left, self.taken = self.head, 0
 
     def readable(self) -> bool:
         """Whether it can be read."""
@@ -83,12 +84,16 @@ class Peeked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Read what fits."""
-        size = len(buffer)
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _read(self, size: int) -> bytes:
         data, self._left = self._left[:size], self._left[size:]
         data = data or self._stream.read(size)
-        buffer[: len(data)] = data
         self.taken += len(data)
-        return len(data)
+        self._check(self.taken)
+        return data
 
 
 def tables_in(
@@ -108,8 +113,10 @@ def _tables_in(stream: BinaryIO, name: str, *, any_suffix: bool) -> Iterator[tup
     if file.head.startswith(_ZIP):
         packed = _members(stream, file, name, any_suffix=any_suffix)
     elif opener := _decompressor(file.head, name):
-        unpacked = opener(cast("BinaryIO", io.BufferedReader(file)))
-        packed = iter([(name, Peeked(_Bounded(unpacked, lambda: file.taken, name)))])
+        unpacked = opener(io.BufferedReader(file))
+        packed = iter(
+            [(name, Peeked(unpacked, lambda size: _refuse_bombs(size, file.taken, name)))]
+        )
     else:
         _refuse_other_kinds(file.head, name)
         yield name, file
@@ -133,43 +140,14 @@ def refusal(error: Exception, place: str) -> InvalidInput:
     return InvalidInput(f"{place}: {problem}")
 
 
-class _Bounded(io.RawIOBase):
-    """What is unpacked, refused as soon as it is far more than a table would be."""
-
-    def __init__(self, stream: Any, packed: Callable[[], int], name: str) -> None:
-        super().__init__()
-        self._stream = stream
-        self._packed = packed
-        self._name = name
-        self._size = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        self._size += len(data)
-        _refuse_bombs(self._size, self._packed(), self._name)
-        buffer[: len(data)] = data
-        return len(data)
-
-
-def _first_bytes(stream: Any) -> bytes:
-    head = b""
-    while len(head) < _HEAD and (data := stream.read(_HEAD - len(head))):
-        head += data
-    return head
-
-
 def _decompressor(head: bytes, name: str) -> Callable[[BinaryIO], Any] | None:
-    if head.startswith(_ZSTANDARD):
-        if "zstd" not in compr:
-            raise InvalidInput(
-                f"{name}: compressed with Zstandard; install the package zstandard where the flow"
-                " runs, or pack it as .gz"
-            )
-        return cast("Callable[[BinaryIO], Any]", compr["zstd"])
-    return next((open_ for mark, open_ in _COMPRESSIONS.items() if head.startswith(mark)), None)
+    kind = next((kind for mark, kind in _COMPRESSIONS.items() if head.startswith(mark)), None)
+    if kind == "zstd" and kind not in compr:
+        raise InvalidInput(
+            f"{name}: compressed with Zstandard; install the package zstandard where the flow"
+            " runs, or pack it as .gz"
+        )
+    return cast("Callable[[BinaryIO], Any]", compr[kind]) if kind else None
 
 
 def _members(
@@ -195,7 +173,7 @@ def _tables_among(
         if kind := _WORKBOOKS.get(member.filename):
             raise InvalidInput(f"{name}: {kind}; {_AS_CSV}")
     files = [member for member in members if not member.is_dir() and not _is_hidden(member)]
-    tables = [file for file in files if any_suffix or _suffix(file) in TABLE_SUFFIXES]
+    tables = [file for file in files if any_suffix or _suffix(file) in FORMATS]
     if not tables and any(_suffix(file) in _ARCHIVES for file in files):
         raise InvalidInput(f"{name}: {_PACKED_TWICE}")
     if not tables:

@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.text import form_of
 
@@ -37,7 +37,10 @@ def _blank_as_none(value: object) -> object:
 
 
 @pydantic_dataclass(
-    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+    frozen=True,
+    config=ConfigDict(
+        hide_input_in_errors=True, json_schema_extra=in_order, field_title_generator=title_of
+    ),
 )
 class DesiredStatus:
     """The desired status of an order, and whether the carrier updates it.
@@ -46,9 +49,9 @@ class DesiredStatus:
 
     Attributes:
         order_id: The Shopify id of the order.
-        status: The label or key of one of the shop's status options; `None` leaves it.
-        automatic_carrier_updates: True hands the order to the carrier, False takes it from the
-            carrier; `None` leaves it to the run.
+        status: One of the shop's statuses, by label or key; empty leaves it as it is.
+        automatic_carrier_updates: On hands the order to the carrier, off takes it from there; left
+            out, the run decides.
 
     Raises:
         pydantic.ValidationError: The id is none, or a status is set and at once handed to the
@@ -60,33 +63,13 @@ class DesiredStatus:
     """
 
     order_id: Annotated[
-        int,
-        Field(
-            gt=0,
-            le=_LARGEST_ID,
-            strict=True,
-            title="Order id",
-            description="The Shopify id of the order.",
-        ),
-        BeforeValidator(_digits_as_number),
+        int, Field(gt=0, le=_LARGEST_ID, strict=True), BeforeValidator(_digits_as_number)
     ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,
         BeforeValidator(_blank_as_none),
-        Field(
-            title="Status",
-            description="One of the shop's, by label or key; empty leaves it as it is.",
-        ),
     ] = None
-    automatic_carrier_updates: Annotated[
-        bool | None,
-        Field(
-            strict=True,
-            title="Automatic carrier updates",
-            description="On hands the order to the carrier, off takes it from there; left out,"
-            " the run decides.",
-        ),
-    ] = None
+    automatic_carrier_updates: Annotated[bool | None, Field(strict=True)] = None
 
     @model_validator(mode="after")
     def _one_or_the_other(self) -> Self:
@@ -168,28 +151,25 @@ def checked_statuses(
     rows: Iterable[DesiredRow], options: Sequence[StatusOption]
 ) -> list[DesiredRow]:
     """Give each wanted status the label that the shop has for it."""
-    checked: list[DesiredRow] = []
-    unknown: list[str] = []
+    rows = list(rows)
     # a shop has a few statuses and many orders
-    known: dict[str, StatusOption | InvalidInput] = {}
-    for row in rows:
-        status = row.desired.status
-        if status is None:
-            checked.append(row)
-            continue
-        if status not in known:
-            known[status] = _option_or_problem(status, options)
-        match known[status]:
-            case StatusOption(label=label):
-                checked.append(row._replace(desired=replace(row.desired, status=label)))
-            case problem:
-                unknown.append(f"{row.place}: {problem}")
-    if unknown:
-        labels = ", ".join(repr(option.label) for option in options[:_OPTIONS_NAMED])
+    labels: dict[str | None, str | None] = {None: None}
+    problems: dict[str | None, InvalidInput] = {}
+    for status in {row.desired.status for row in rows} - {None}:
+        try:
+            labels[status] = option_for(status or "", options).label
+        except InvalidInput as problem:
+            problems[status] = problem
+    named = ((row.place, problems.get(row.desired.status)) for row in rows)
+    if unknown := [f"{place}: {problem}" for place, problem in named if problem]:
+        known = ", ".join(repr(option.label) for option in options[:_OPTIONS_NAMED])
         raise InvalidInput(
-            _listed(unknown, f"The account's statuses are {labels}. Nothing was written.")
+            _listed(unknown, f"The account's statuses are {known}. Nothing was written.")
         )
-    return checked
+    return [
+        row._replace(desired=replace(row.desired, status=labels[row.desired.status]))
+        for row in rows
+    ]
 
 
 def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
@@ -215,15 +195,6 @@ def options_meant(status: str, options: Sequence[StatusOption]) -> list[StatusOp
     )
 
 
-def _option_or_problem(
-    status: str, options: Sequence[StatusOption]
-) -> "StatusOption | InvalidInput":
-    try:
-        return option_for(status, options)
-    except InvalidInput as problem:
-        return problem
-
-
 def _nearest(status: str, options: Sequence[StatusOption]) -> str:
     names = {
         name.casefold(): option.label
@@ -242,11 +213,6 @@ def _differing(one: DesiredStatus, other: DesiredStatus) -> str:
 
 
 def _listed(problems: Sequence[str], remedy: str) -> str:
-    return "\n".join(_lines(problems, remedy))
-
-
-def _lines(problems: Sequence[str], remedy: str) -> Iterator[str]:
-    yield from problems[:_PROBLEMS_NAMED]
-    if len(problems) > _PROBLEMS_NAMED:
-        yield f"and {len(problems) - _PROBLEMS_NAMED:,} more like these"
-    yield remedy
+    more = len(problems) - _PROBLEMS_NAMED
+    left = [f"and {more:,} more like these"] if more > 0 else []
+    return "\n".join([*problems[:_PROBLEMS_NAMED], *left, remedy])

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import (
     CARRIER_STATUSES,
     Order,
@@ -83,13 +83,16 @@ class Reconciliation:
 
 
 @pydantic_dataclass(
-    frozen=True, config=ConfigDict(str_strip_whitespace=True, json_schema_extra=in_order)
+    frozen=True,
+    config=ConfigDict(
+        str_strip_whitespace=True, json_schema_extra=in_order, field_title_generator=title_of
+    ),
 )
 class StatusStage:
     """A status that orders reach with age, by a tag, or by their shipping method.
 
     Attributes:
-        status: The label or key of one of the shop's status options.
+        status: One of the shop's statuses, by label or key.
         after_days: How many days after it was placed an order reaches it; fractions are allowed.
         tag: Only orders with this tag in Shopify; empty for all.
         shipping_method: Only orders with this shipping method; empty for all.
@@ -102,30 +105,10 @@ class StatusStage:
         datetime.timedelta(days=3)
     """
 
-    status: Annotated[
-        str,
-        Field(min_length=1, title="Status", description="One of the shop's, by label or key."),
-    ]
-    after_days: Annotated[
-        float,
-        Field(
-            ge=0,
-            le=3650,
-            allow_inf_nan=False,
-            title="After (days)",
-            description="How many days after it was placed an order reaches it.",
-        ),
-    ] = 0
-    tag: Annotated[
-        str, Field(title="Tag", description="Only orders with this tag in Shopify; empty for all.")
-    ] = ""
-    shipping_method: Annotated[
-        str,
-        Field(
-            title="Shipping method",
-            description="Only orders with this shipping method; empty for all.",
-        ),
-    ] = ""
+    status: Annotated[str, Field(min_length=1)]
+    after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0
+    tag: str = ""
+    shipping_method: str = ""
 
     @property
     def age(self) -> dt.timedelta:
@@ -138,14 +121,7 @@ class StatusStage:
         return not (self.tag or self.shipping_method)
 
     def is_for(self, facts: OrderFacts) -> bool:
-        """Whether an order of which the source knows these facts can reach it.
-
-        Args:
-            facts: What the source knows of the order.
-
-        Returns:
-            Whether it has the tag and the shipping method, whatever their case.
-        """
+        """Whether an order has the tag and the shipping method, whatever their case."""
         tags = {tag.casefold() for tag in facts.tags}
         method = (facts.shipping_method or "").casefold()
         has_tag = not self.tag or self.tag.casefold() in tags

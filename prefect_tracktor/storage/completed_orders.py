@@ -37,8 +37,8 @@ class CompletedOrders(DatabaseBlock):
     """Remembers the orders that were delivered long ago, so that they are not read again.
 
     Attributes:
-        url: Where they are kept; empty for a SQLite file in the Prefect home.
-        after_days: How long ago the last parcel of an order must have arrived.
+        after_days: An order is not read again when its last parcel was delivered more than this
+            many days ago.
 
     Example:
         Have everything read again, say after parcels were sent a second time:
@@ -60,17 +60,10 @@ class CompletedOrders(DatabaseBlock):
 
     tables: ClassVar[tuple[Table, ...]] = (_completed,)
 
-    after_days: int = Field(
-        default=30,
-        ge=0,
-        le=3650,
-        title="Completed after (days)",
-        description="An order is not read again when its last parcel was delivered more than this"
-        " many days ago.",
-    )
+    after_days: int = Field(default=30, ge=0, le=3650, title="Completed after (days)")
 
     def among(self, account: str, order_ids: Iterable[int]) -> set[int]:
-        """Return which of these orders are completed, so that they need not be read."""
+        """The orders among these that are completed, so that they need not be read."""
         found: set[int] = set()
         with self.transaction() as database:
             for some in by_statement(filter(storable_id, order_ids)):
@@ -101,22 +94,11 @@ class CompletedOrders(DatabaseBlock):
         return datetime.now(UTC) - timedelta(days=self.after_days)
 
     def forget(self, account: str, order_ids: Iterable[int] | None = None) -> int:
-        """Have orders read again.
-
-        Args:
-            account: The account's name.
-            order_ids: Which; all of the account's if left out.
-
-        Returns:
-            How many of them were remembered.
+        """Have orders read again, or all of the account's; how many of them were remembered.
 
         Raises:
             InvalidInput: An id is none, say an order's name; nothing was forgotten.
             DatabaseError: The database cannot be used.
-
-        Example:
-            >>> CompletedOrders(url=ledger.url).forget("shop", [1001])
-            0
         """
         of_the_account = delete(_completed).where(_completed.c.shop == account)
         which = [of_the_account]

@@ -62,22 +62,19 @@ _LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
 
 
 class DatabaseBlock(Block, ABC):
-    """What the blocks that keep something in a database have in common."""
+    """What the blocks that keep something in a database have in common.
+
+    Attributes:
+        url: The database, such as postgresql://user:password@host/database, if several machines
+            share it; empty for a SQLite file in the Prefect home of the machine that runs the flow.
+    """
 
     model_config = BLOCK_CONFIG
     tables: ClassVar[tuple[Table, ...]] = ()
     error_type: ClassVar[type[DatabaseError]] = DatabaseError
     without_it: ClassVar[str] = ""
 
-    url: SecretStr = Field(
-        default=SecretStr(""),
-        title="Database URL",
-        description=(
-            "The database, such as postgresql://user:password@host/database, if several"
-            " machines share it; empty for a SQLite file in the Prefect home of the machine that"
-            " runs the flow."
-        ),
-    )
+    url: SecretStr = Field(default=SecretStr(""), title="Database URL")
 
     @field_validator("url")
     @classmethod
@@ -107,19 +104,18 @@ class DatabaseBlock(Block, ABC):
         return not url or database_url(url).drivername == "sqlite"
 
     @contextmanager
-    def transaction(self, *tables: Table) -> Iterator[Connection]:
-        """A transaction on these tables, or on all of the block's; an error rolls it back."""
+    def transaction(self) -> Iterator[Connection]:
+        """A transaction on the block's tables; an error rolls it back."""
         url = self.url.get_secret_value() or _default_url()
-        tables = tables or self.tables
         try:
-            with _engine(url, tables).begin() as connection:
+            with _engine(url, self.tables).begin() as connection:
                 yield connection
         except ModuleNotFoundError:
             problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
         except (OverflowError, UnicodeError) as error:
             problem = f"{type(error).__name__}: it cannot hold one of the values"
         except (SQLAlchemyError, OSError) as error:
-            problem = _waited_for(error, tables) or said_without_secrets(error, url)
+            problem = _waited_for(error, self.tables) or said_without_secrets(error, url)
         else:
             return
         # raised outside of the handlers, whose errors may hold the URL

@@ -77,12 +77,7 @@ _notices = Table(
     Column("claimed_at", UTCTime, nullable=False),
     Column("settled_at", UTCTime),
 )
-_key_columns = (
-    _notices.c.shop,
-    _notices.c.order_id,
-    _notices.c.fulfillment_id,
-    _notices.c.reason,
-)
+_key_columns = (_notices.c.shop, _notices.c.order_id, _notices.c.fulfillment_id, _notices.c.reason)
 _newest_first = (_notices.c.claimed_at, *_key_columns)
 Index("tracktor_notifications_by_time", *_newest_first)
 # what the team's digests and the events have told of: no customer got it
@@ -161,15 +156,7 @@ class NoticeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A row of the ledger: who was told what, when, by which run. Ids and times, no names.
-
-    Example:
-        >>> key = NoticeKey("shop", 11, 7, "exception:expired")
-        >>> ledger.settle([key], NoticeState.SENT, run="first")
-        >>> [notice] = ledger.told([11])
-        >>> notice.key.reason, notice.state.value, notice.run
-        ('exception:expired', 'sent', 'first')
-    """
+    """A row of the ledger: who was told what, when, by which run. Ids and times, no names."""
 
     key: NoticeKey
     state: NoticeState
@@ -181,10 +168,11 @@ class Notice:
 class NotificationLedger(DatabaseBlock):
     """Remembers which customer was told what, so that nobody is told twice.
 
+    All methods raise a `LedgerError` if the database cannot be used; then nothing was changed.
+
     Attributes:
-        url: Where the ledger is kept; empty for a SQLite file in the Prefect home.
-        messages_a_day: How many messages one address gets in a day (UTC) at most, all flows that
-            use the ledger taken together; what is left goes out on the days after.
+        messages_a_day: How many messages one address gets in a day (UTC) at most, from all flows
+            together; further ones are deferred.
 
     Raises:
         pydantic.ValidationError: The URL is none, or of a database that is not supported; the
@@ -212,14 +200,7 @@ class NotificationLedger(DatabaseBlock):
     error_type = LedgerError
     without_it = " Without it nothing is sent."
 
-    messages_a_day: int = Field(
-        default=3,
-        ge=1,
-        le=1000,
-        title="Messages a day to one address",
-        description="How many messages one address gets in a day (UTC) at most, from all flows"
-        " together; further ones are deferred.",
-    )
+    messages_a_day: int = Field(default=3, ge=1, le=1000, title="Messages a day to one address")
 
     def standing(self, account: str) -> LedgerStanding:
         """Which ledger this is, and how many sent notices it has of an account."""
@@ -234,43 +215,19 @@ class NotificationLedger(DatabaseBlock):
         return LedgerStanding(identity, self.place, account, count)
 
     def accept(self, account: str) -> None:
-        """Accept this ledger for an account that used another one before.
+        """Accept this ledger for an account, by its name, that used another one before.
 
         Customers who are still affected and not in this ledger get an email again.
 
-        Args:
-            account: The account's name, as its credentials give it.
-
         Raises:
-            LedgerError: The database cannot be used.
             TracktorError: Prefect's API does not answer.
-
-        Example:
-            >>> ledger.accept(credentials.account)
         """
         standing = self.standing(account)
         for purpose in ("", "events"):
             LedgerMemory.of(account, purpose=purpose).accept(standing)
 
     def take_over(self, old_account: str, account: str) -> int:
-        """Carry notices over to the same shop's new account, as its uuid has changed.
-
-        Args:
-            old_account: The name of the account before.
-            account: Its name from now on.
-
-        Returns:
-            How many notices were carried over.
-
-        Raises:
-            LedgerError: The database cannot be used; nothing was changed.
-
-        Example:
-            >>> key = NoticeKey("before", 9, 7, "exception:expired")
-            >>> ledger.settle([key], NoticeState.SENT, run="first")
-            >>> ledger.take_over("before", "after")
-            1
-        """
+        """Carry notices over to the same shop's new account, as its uuid has changed; how many."""
         known = _notices.alias()
         same = [known.c[column.name] == column for column in _key_columns[1:]]
         there = select(known.c.shop).where(known.c.shop == account, *same).exists()
@@ -292,21 +249,7 @@ class NotificationLedger(DatabaseBlock):
         return found
 
     def states(self, keys: Iterable[NoticeKey]) -> dict[NoticeKey, NoticeState]:
-        """Look up notices.
-
-        Args:
-            keys: Any number of keys.
-
-        Returns:
-            The state of those that the ledger knows.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> ledger.states([NoticeKey("shop", 404, 7, "exception:expired")])
-            {}
-        """
+        """The states of those notices that the ledger knows."""
         found: dict[NoticeKey, NoticeState] = {}
         with self.transaction() as database:
             for some in by_statement(keys):
@@ -327,7 +270,7 @@ class NotificationLedger(DatabaseBlock):
             return database.scalar(query) or 0
 
     def claim(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
-        """Claim notices, so that no other run sends them.
+        """Claim notices that are about to be sent, so that no other run sends them.
 
         Args:
             keys: What is about to be sent.
@@ -335,9 +278,6 @@ class NotificationLedger(DatabaseBlock):
 
         Returns:
             The keys that this run has claimed; the others were claimed or completed before.
-
-        Raises:
-            LedgerError: The database cannot be used; nothing was claimed.
 
         Example:
             >>> key = NoticeKey("shop", 1, 7, "exception:expired")
@@ -356,23 +296,7 @@ class NotificationLedger(DatabaseBlock):
         return won
 
     def settle(self, keys: Iterable[NoticeKey], state: NoticeState, *, run: str) -> None:
-        """Record for good that notices were sent, or refused.
-
-        Args:
-            keys: What was claimed before.
-            state: `SENT` or `REFUSED`.
-            run: The run that did it.
-
-        Raises:
-            LedgerError: The database cannot be used; the claims stay, as uncertain.
-
-        Example:
-            >>> key = NoticeKey("shop", 2, 7, "exception:expired")
-            >>> _ = ledger.claim([key], run="first")
-            >>> ledger.settle([key], NoticeState.SENT, run="first")
-            >>> ledger.states([key])[key].value
-            'sent'
-        """
+        """Record for good that notices were sent, or refused, claimed before or not."""
         with self.transaction() as database:
             now = now_in(database)
             settled = {"state": state.value, "run": run, "settled_at": now}
@@ -385,22 +309,7 @@ class NotificationLedger(DatabaseBlock):
                 )
 
     def release(self, keys: Iterable[NoticeKey], *, run: str) -> None:
-        """Drop this run's open claims, so that a later run sends these notices.
-
-        Args:
-            keys: What was claimed and surely not sent.
-            run: The run that claimed it.
-
-        Raises:
-            LedgerError: The database cannot be used; the claims stay, as uncertain.
-
-        Example:
-            >>> key = NoticeKey("shop", 3, 7, "exception:expired")
-            >>> _ = ledger.claim([key], run="first")
-            >>> ledger.release([key], run="first")
-            >>> ledger.states([key])
-            {}
-        """
+        """Drop this run's open claims of what was surely not sent, so that a later run sends it."""
         with self.transaction() as database:
             _change(
                 database, delete(_notices), keys, _is(NoticeState.CLAIMED), _notices.c.run == run
@@ -479,42 +388,13 @@ class NotificationLedger(DatabaseBlock):
             )
 
     def refused(self) -> list[Notice]:
-        """List the notices whose address the mail server refused for good.
-
-        Returns:
-            The notices, the oldest first.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> key = NoticeKey("shop", 8, 7, "exception:expired")
-            >>> ledger.settle([key], NoticeState.REFUSED, run="first")
-            >>> ledger.refused()[-1].key == key
-            True
-        """
+        """The notices whose address the mail server refused for good, the oldest first."""
         query = select(_notices).where(_is(NoticeState.REFUSED)).order_by(_notices.c.settled_at)
         with self.transaction() as database:
             return _read(database, query)
 
     def clear_refused(self, keys: Iterable[NoticeKey]) -> int:
-        """Forget refusals, so that the next run tries these customers again.
-
-        Args:
-            keys: Which; usually of `refused()`.
-
-        Returns:
-            How many were forgotten.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> key = NoticeKey("shop", 8, 7, "exception:expired")
-            >>> ledger.settle([key], NoticeState.REFUSED, run="first")
-            >>> ledger.clear_refused([key])
-            1
-        """
+        """Forget refusals, so that the next run tries these customers again; how many they were."""
         with self.transaction() as database:
             return _change(database, delete(_notices), keys, _is(NoticeState.REFUSED))
 
@@ -531,17 +411,15 @@ class NotificationLedger(DatabaseBlock):
         return NoticeState(state) if state else None
 
     def told(self, order_ids: Iterable[int]) -> list[Notice]:
-        """List what the customers of some orders were told, when, and by which run.
+        """List what the customers of some orders were told, when and by which run, oldest first.
+
+        Open claims and refusals are among the notices, and those of all accounts.
 
         Args:
-            order_ids: Shopify's ids of the orders, of any account that uses the ledger.
-
-        Returns:
-            The notices, the oldest first; open claims and refusals among them.
+            order_ids: Shopify's ids of the orders.
 
         Raises:
             InvalidInput: An id is not an id, such as an order's name.
-            LedgerError: The database cannot be used.
 
         Example:
             >>> ledger.settle([NoticeKey("shop", 12, 7, "a")], NoticeState.SENT, run="first")
@@ -555,22 +433,7 @@ class NotificationLedger(DatabaseBlock):
         return sorted(found, key=lambda notice: (notice.claimed_at, notice.key))
 
     def history(self, *, account: str | None = None) -> Iterator[Notice]:
-        """Go through all notices, the newest first, with one page of them in memory.
-
-        Args:
-            account: The name of the account whose notices are meant; all accounts if left out.
-
-        Yields:
-            The notices, by the time of their claim.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> ledger.settle([NoticeKey("shop", 14, 7, "a")], NoticeState.SENT, run="last")
-            >>> next(ledger.history()).run
-            'last'
-        """
+        """Go through all notices, or an account's, the newest first, a page of them in memory."""
         query = select(_notices).order_by(*(column.desc() for column in _newest_first))
         if account is not None:
             query = query.where(_of(account))
@@ -587,7 +450,7 @@ class NotificationLedger(DatabaseBlock):
             page = query.where(tuple_(*_newest_first) < tuple_(*before)).limit(_NOTICES_A_PAGE)
 
     def forget(self, order_ids: Iterable[int]) -> int:
-        """Delete the notices of some orders, say when a customer asks for it.
+        """Delete the notices of some orders, say when a customer asks for it; how many they were.
 
         What the ledger has forgotten it no longer prevents: a later run writes to this customer
         again if the order still gives a reason to. So first see to it that no source brings the
@@ -596,13 +459,9 @@ class NotificationLedger(DatabaseBlock):
         Args:
             order_ids: Shopify's ids of the orders, of any account that uses the ledger.
 
-        Returns:
-            How many notices were deleted.
-
         Raises:
             InvalidInput: An id is not an id, such as an order's name; nothing was deleted.
             LedgerInUse: A run is at work, which may have looked before; nothing was deleted.
-            LedgerError: The database cannot be used; nothing was deleted.
 
         Example:
             >>> ledger.settle([NoticeKey("shop", 15, 7, "a")], NoticeState.SENT, run="first")
@@ -616,7 +475,7 @@ class NotificationLedger(DatabaseBlock):
             )
 
     def forget_older_than(self, days: int) -> int:
-        """Delete the notices that were completed long ago.
+        """Delete the notices that were completed long ago; how many they were.
 
         As with `forget`, a customer is told again if an order that old is still read and still
         gives a reason to: an expired tracking stays expired. So give more days than your sources
@@ -625,18 +484,9 @@ class NotificationLedger(DatabaseBlock):
         Args:
             days: How old a notice is at least, in days of 24 hours; 1 or more.
 
-        Returns:
-            How many notices were deleted.
-
         Raises:
             InvalidInput: `days` is less than 1, or not a whole number; nothing was deleted.
             LedgerInUse: A run is at work, which may have looked before; nothing was deleted.
-            LedgerError: The database cannot be used; nothing was deleted.
-
-        Example:
-            >>> ledger.settle([NoticeKey("shop", 16, 7, "a")], NoticeState.SENT, run="first")
-            >>> ledger.forget_older_than(365)
-            0
         """
         age = timedelta(days=min(checked_id(days, field="days"), _DAYS_AT_MOST))
         with self._while_none_is_at_work() as database:
@@ -652,27 +502,14 @@ class NotificationLedger(DatabaseBlock):
             if run := database.scalar(live):
                 raise LedgerInUse(
                     f"the run {run} is at work with this ledger, and might send again what is"
-                    " forgotten meanwhile: wait until it has ended, or cancel it, and try again",
-                    may_have_arrived=False,
+                    " forgotten meanwhile: wait until it has ended, or cancel it, and try again"
                 )
             yield database
 
     def uncertain(self, *, older_than: timedelta = _STILL_AT_WORK) -> list[Notice]:
-        """List the claims for which it is unknown whether the message was sent.
+        """List the claims for which it is unknown whether the message was sent, the oldest first.
 
-        Args:
-            older_than: A younger claim may be one that a run is working on, and is left out.
-
-        Returns:
-            The claims, the oldest first.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> _ = ledger.claim([NoticeKey("shop", 4, 7, "exception:expired")], run="killed")
-            >>> ledger.uncertain(older_than=timedelta(0))[-1].run
-            'killed'
+        A claim that is younger than `older_than` may be one that a run is working on.
         """
         with self.transaction() as database:
             broken_off = _broken_off(now_in(database), older_than)
@@ -686,23 +523,15 @@ class NotificationLedger(DatabaseBlock):
     def clear_uncertain(
         self, keys: Iterable[NoticeKey], *, older_than: timedelta = _STILL_AT_WORK
     ) -> int:
-        """Forget open claims, so that the next run writes to these customers.
+        """Forget open claims, so that the next run writes to these customers; how many they were.
 
         Args:
             keys: Which; usually of `uncertain()`.
             older_than: A younger claim may be one that a run is working on, and stays.
 
-        Returns:
-            How many claims were forgotten.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
         Example:
             >>> key = NoticeKey("shop", 5, 7, "exception:expired")
             >>> _ = ledger.claim([key], run="killed")
-            >>> ledger.clear_uncertain([key])
-            0
             >>> ledger.clear_uncertain([key], older_than=timedelta(0))
             1
         """
@@ -711,24 +540,7 @@ class NotificationLedger(DatabaseBlock):
     def confirm_uncertain(
         self, keys: Iterable[NoticeKey], *, older_than: timedelta = _STILL_AT_WORK
     ) -> int:
-        """Record of open claims that the message did arrive, as a person found out.
-
-        Args:
-            keys: Which; usually of `uncertain()`.
-            older_than: A younger claim may be one that a run is working on, and stays.
-
-        Returns:
-            How many claims are now completed as sent.
-
-        Raises:
-            LedgerError: The database cannot be used.
-
-        Example:
-            >>> key = NoticeKey("shop", 6, 7, "exception:expired")
-            >>> _ = ledger.claim([key], run="killed")
-            >>> ledger.confirm_uncertain([key], older_than=timedelta(0))
-            1
-        """
+        """Record that the messages of open claims did arrive, as a person found out; how many."""
         # the customer was told when it was claimed: reminders count from then
         told = {"state": NoticeState.SENT.value, "settled_at": _notices.c.claimed_at}
         sent = update(_notices).values(told)

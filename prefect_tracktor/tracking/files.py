@@ -22,16 +22,15 @@ class TrackingFiles(TrackingWriter):
         *,
         file_format: FileFormat = "csv",
         storage_options: str = "",
-        include_personal_data: bool = False,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
+        **options: Any,
     ) -> None:
-        super().__init__(include_personal_data=include_personal_data, thresholds=thresholds)
+        super().__init__(**options)
         if file_format not in ("csv", "jsonl"):
             raise InvalidInput(f"file_format must be csv or jsonl, not {file_format!r}")
         files = {
             name: TableFile(
                 f"{folder.rstrip('/')}/{name}.{file_format}",
-                tuple(table.all_columns(include_personal_data=include_personal_data)),
+                tuple(table.all_columns(include_personal_data=self._personal)),
             )
             for name, table in TABLES.items()
         }
@@ -44,7 +43,8 @@ class TrackingFiles(TrackingWriter):
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
         self._files.write(table, row)
 
-    def _discard(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        """Remove what was not finished."""
         self._files.__exit__()
 
 

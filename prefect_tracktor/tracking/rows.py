@@ -1,7 +1,8 @@
 """Rows of three tables: orders, their parcels, and the steps of each parcel."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -26,109 +27,67 @@ class Table:
 
     Attributes:
         columns: The type of each column, by name.
-        personal: Further columns, with data of customers.
         key: The columns that tell one row from another.
-        parent: The column whose rows are replaced together.
+        personal: Further columns, with data of customers.
     """
 
     columns: Mapping[str, Type]
     key: tuple[str, ...]
-    parent: str
-    personal: Mapping[str, Type]
+    personal: Mapping[str, Type] = field(default_factory=dict)
 
     def all_columns(self, *, include_personal_data: bool = False) -> dict[str, Type]:
-        """The columns of a row.
-
-        Args:
-            include_personal_data: Whether those with data of customers are among them.
-
-        Returns:
-            The type of each column, by name.
-
-        Example:
-            >>> "customer_email" in TABLES["orders"].all_columns()
-            False
-        """
+        """The type of each column of a row, by name; those of customers only if asked for."""
         return {**self.columns, **(self.personal if include_personal_data else {})}
+
+
+# by the column's name
+_TYPES: Mapping[str, Type] = {
+    r"is_.*": "bool",
+    r".*_(at|since)": "timestamp",
+    r"days_.*": "double",
+    r".*_price": "decimal",
+    r".*_(id|count)|step": "bigint",
+    r".*": "text",
+}
+
+
+def _columns(names: str) -> dict[str, Type]:
+    return {
+        name: next(kind for form, kind in _TYPES.items() if re.fullmatch(form, name))
+        for name in names.split()
+    }
 
 
 TABLES: Mapping[str, Table] = {
     "orders": Table(
-        columns={
-            "order_id": "bigint",
-            "order_name": "text",
-            "source": "text",
-            "ordered_at": "timestamp",
-            "total_price": "decimal",
-            "financial_status": "text",
-            "country": "text",
-            "shipping_method": "text",
-            "line_item_count": "bigint",
-            "parcel_count": "bigint",
-            "statuses": "text",
-            "exceptions": "text",
-            "condition": "text",
-            "condition_since": "timestamp",
-            "is_delivered": "bool",
-            "is_cancelled": "bool",
-            "delivered_at": "timestamp",
-            "days_to_delivery": "double",
-            "unreadable_fields": "text",
-        },
+        columns=_columns(
+            "order_id order_name source ordered_at total_price financial_status country"
+            " shipping_method line_item_count parcel_count statuses exceptions condition"
+            " condition_since is_delivered is_cancelled delivered_at days_to_delivery"
+            " unreadable_fields"
+        ),
         key=("order_id",),
-        parent="order_id",
-        personal={
-            "customer_email": "text",
-            "customer_phone": "text",
-            "customer_first_name": "text",
-            "customer_last_name": "text",
-            "customer_full_name": "text",
-        },
+        personal=_columns(
+            "customer_email customer_phone customer_first_name customer_last_name"
+            " customer_full_name"
+        ),
     ),
     "parcels": Table(
-        columns={
-            "order_id": "bigint",
-            "fulfillment_id": "bigint",
-            "carrier": "text",
-            "carrier_name": "text",
-            "fulfillment_status": "text",
-            "status": "text",
-            "exception": "text",
-            "condition": "text",
-            "condition_since": "timestamp",
-            "is_automatic": "bool",
-            "is_delivered": "bool",
-            "is_cancelled": "bool",
-            "item_count": "bigint",
-            "order_total_price": "decimal",
-            "ordered_at": "timestamp",
-            "order_ready_at": "timestamp",
-            "in_transit_at": "timestamp",
-            "out_for_delivery_at": "timestamp",
-            "delivered_at": "timestamp",
-            "latest_step_at": "timestamp",
-            "days_to_transit": "double",
-            "days_in_transit": "double",
-            "days_to_delivery": "double",
-        },
+        columns=_columns(
+            "order_id fulfillment_id carrier carrier_name fulfillment_status status exception"
+            " condition condition_since is_automatic is_delivered is_cancelled item_count"
+            " order_total_price ordered_at order_ready_at in_transit_at out_for_delivery_at"
+            " delivered_at latest_step_at days_to_transit days_in_transit days_to_delivery"
+        ),
         key=("fulfillment_id",),
-        parent="order_id",
         # whoever knows a parcel's number can look up where it goes
-        personal={"tracking_number": "text", "tracking_url": "text"},
+        personal=_columns("tracking_number tracking_url"),
     ),
     "parcel_steps": Table(
-        columns={
-            "order_id": "bigint",
-            "fulfillment_id": "bigint",
-            "step": "bigint",
-            "status": "text",
-            "label": "text",
-            "reached_at": "timestamp",
-            "days_since_previous_step": "double",
-        },
+        columns=_columns(
+            "order_id fulfillment_id step status label reached_at days_since_previous_step"
+        ),
         key=("fulfillment_id", "step"),
-        parent="order_id",
-        personal={},
     ),
 }
 
@@ -283,8 +242,7 @@ def _step_rows(
 
 def _steps(parcel: Fulfillment) -> list[tuple[datetime | None, TrackingStatus]]:
     """The steps by time, whatever their order in the answer; each once, undated ones first."""
-    steps = [*parcel.status, *([parcel.latest_status] if parcel.latest_status else [])]
-    named = [(_utc(step.datetime), step) for step in steps if _key(step)]
+    named = [(_utc(step.datetime), step) for step in parcel.all_steps if _key(step)]
     dated = {_key(step) for time, step in named if time}
     once = {
         (time, _key(step)): (time, step) for time, step in named if time or _key(step) not in dated

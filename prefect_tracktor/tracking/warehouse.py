@@ -4,8 +4,6 @@ import os
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
-from itertools import groupby
-from operator import itemgetter
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
@@ -16,8 +14,6 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
 
-Rows = list[tuple[str, Mapping[str, Any]]]
-
 _ROWS_AT_ONCE = 5_000
 _LOOKED_AT = 500
 
@@ -25,21 +21,14 @@ _LOOKED_AT = 500
 class TrackingWarehouse(TrackingWriter):
     """Loads the tables into a destination of dlt's."""
 
-    def __init__(
-        self,
-        destination: Any,
-        *,
-        dataset: str = "tracktor",
-        include_personal_data: bool = False,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    ) -> None:
-        super().__init__(include_personal_data=include_personal_data, thresholds=thresholds)
+    def __init__(self, destination: Any, *, dataset: str = "tracktor", **options: Any) -> None:
+        super().__init__(**options)
         self._dlt = _import_dlt()
         self._destination = destination
         self._dataset = dataset
         # dlt reads all rows in one go, in the end
-        self._spool = TemporaryFile()  # noqa: SIM115  # closed by _discard
-        self._rows: Rows = []
+        self._spool = TemporaryFile()  # noqa: SIM115  # closed by __exit__
+        self._rows: dict[str, list[Mapping[str, Any]]] = {}
 
     def finish(self) -> None:
         """Load all rows, merged by key."""
@@ -63,19 +52,16 @@ class TrackingWarehouse(TrackingWriter):
         raise TracktorError(problem)
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
-        self._rows.append((table, row))
-        if len(self._rows) >= _ROWS_AT_ONCE:
+        self._rows.setdefault(table, []).append(row)
+        if sum(map(len, self._rows.values())) >= _ROWS_AT_ONCE:
             self._flush()
 
     def _flush(self) -> None:
-        by_table = sorted(self._rows, key=itemgetter(0))
-        pickle.dump(
-            {t: [row for _, row in rows] for t, rows in groupby(by_table, itemgetter(0))},
-            self._spool,
-        )
-        self._rows.clear()
+        pickle.dump(self._rows, self._spool)
+        self._rows = {}
 
-    def _discard(self) -> None:
+    def __exit__(self, *_: object) -> None:
+        """Remove the rows."""
         self._spool.close()
 
     def _with_hints(self) -> Iterator[Any]:
@@ -86,7 +72,7 @@ class TrackingWarehouse(TrackingWriter):
                 table_name=name,
                 write_disposition={"disposition": "merge", "strategy": "delete-insert"},
                 primary_key=table.key,
-                merge_key=table.parent,
+                merge_key="order_id",
                 columns={
                     column: {"data_type": kind}
                     for column, kind in table.all_columns(

@@ -26,11 +26,10 @@ _PLACEHOLDER = "@@SHOP@@"
 def cloud_webhook_template(account: str) -> str:
     """Return the template of a Prefect Cloud webhook that receives Tracktor's deliveries.
 
+    It is a Jinja template; rendered with a delivery as `body`, it gives an event as JSON.
+
     Args:
         account: The account's name, as its credentials give it.
-
-    Returns:
-        A Jinja template; rendered with a delivery as `body`, it gives an event as JSON.
 
     Raises:
         InvalidInput: The account's name is not valid.

@@ -51,11 +51,7 @@ Environment variables:
 )
 
 Credentials = Annotated[
-    str,
-    Parameter(
-        show_default=False,
-        help="The name of a saved TracktorCredentials block.",
-    ),
+    str, Parameter(show_default=False, help="The name of a saved TracktorCredentials block.")
 ]
 
 
@@ -106,7 +102,7 @@ def _credentials(name: str) -> TracktorCredentials:
             f"there is no block tracktor-credentials/{name}: save it with prefect-tracktor blocks,"
             " or name another one with --credentials"
         )
-    return TracktorCredentials.model_validate(block)
+    return block
 
 
 def _check_prefect() -> None:

@@ -5,6 +5,7 @@ id that it has, but its triggers act on a repeated one after a restart or half a
 """
 
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from prefect.client.orchestration import PrefectClient
@@ -18,29 +19,20 @@ _CONFIRM_AT_ONCE = 500
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
 class Emitter:
     """Sends events in their order, and confirms that Prefect has stored them."""
 
-    def __init__(
-        self,
-        account: str,
-        queue: WebhookQueue,
-        writer: SingleWriter,
-        *,
-        confirm_after: timedelta,
-        resend_after: timedelta,
-        keep_for: timedelta,
-    ) -> None:
-        self._account = account
-        self._queue = queue
-        self._writer = writer
-        self._confirm_after = confirm_after
-        self._resend_after = resend_after
-        self._keep_for = keep_for
+    account: str
+    queue: WebhookQueue
+    writer: SingleWriter
+    confirm_after: timedelta
+    resend_after: timedelta
+    keep_for: timedelta
 
     async def send(self, client: PrefectClient) -> bool:
         """Send the next events; false if there are none."""
-        events = await self._writer.run(self._queue.claim, self._account, limit=BATCH_SIZE)
+        events = await self.writer.run(self.queue.claim, self.account, limit=BATCH_SIZE)
         if not events:
             return False
         results = await post_events(client, events)
@@ -55,8 +47,8 @@ class Emitter:
                 event.id,
                 event.resource.id,
             )
-        await self._writer.run(self._queue.give_up, [event.id for event in refused])
-        await self._writer.run(self._queue.release, unsent)
+        await self.writer.run(self.queue.give_up, [event.id for event in refused])
+        await self.writer.run(self.queue.release, unsent)
         if unsent:
             raise RetryLater(f"{len(unsent)} events wait, and are sent later")
         return True
@@ -64,27 +56,24 @@ class Emitter:
     async def confirm(self, client: PrefectClient) -> bool:
         """Look for sent events at Prefect, and release those that did not arrive."""
         now = datetime.now(UTC)
-        sent = await self._writer.run(
-            self._queue.sent,
-            self._account,
-            before=now - self._confirm_after,
-            limit=_CONFIRM_AT_ONCE,
+        sent = await self.writer.run(
+            self.queue.sent, self.account, before=now - self.confirm_after, limit=_CONFIRM_AT_ONCE
         )
         if not sent:
             return False
         stored = await find_stored(client, [event for event, _ in sent])
-        overdue = [event for event, sent_at in sent if sent_at <= now - self._resend_after]
+        overdue = [event for event, sent_at in sent if sent_at <= now - self.resend_after]
         overdue = [event for event in overdue if event.id not in stored]
         stored |= await find_stored(client, overdue, earlier=True)
         lost = {event.id for event in overdue} - stored
-        await self._writer.run(self._queue.confirm, stored)
-        await self._writer.run(self._queue.release, lost)
+        await self.writer.run(self.queue.confirm, stored)
+        await self.writer.run(self.queue.release, lost)
         if lost:
             _log.warning("%d events did not get to Prefect and are sent again", len(lost))
         return False
 
     async def prune(self) -> bool:
         """Delete old events that Prefect has stored."""
-        before = datetime.now(UTC) - self._keep_for
-        await self._writer.run(self._queue.prune, self._account, before=before)
+        before = datetime.now(UTC) - self.keep_for
+        await self.writer.run(self.queue.prune, self.account, before=before)
         return False

@@ -8,7 +8,7 @@ never bring back a status that the parcel has left.
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from prefect_tracktor.client import AsyncTracktorClient
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import AuthenticationError
 from prefect_tracktor.events.schema import Kind, fulfillment_event, order_event
+from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.webhooks.queue import Outcome, Waiting, WebhookQueue
 from prefect_tracktor.webhooks.worker import RetryLater, SingleWriter
 
@@ -76,17 +77,13 @@ class DeliveryProcessor:
         limits = credentials.limits.model_copy(
             update={"max_attempts": 1, "call_timeout_seconds": _CALL_SECONDS}
         )
-        self._credentials = credentials.model_copy(update={"limits": limits})
+        self.credentials = credentials.model_copy(update={"limits": limits})
         self._queue = queue
         self._writer = writer
         self._new_ids = MissBudget(per_hour=misses_per_hour)
         self._repeats = MissBudget(per_hour=misses_per_hour)
         self._scarce = misses_per_hour // 10
         self._warned_at = -math.inf
-
-    def get_client(self) -> AsyncTracktorClient:
-        """Return a client that tries each call once."""
-        return self._credentials.get_async_client()
 
     async def process(self, client: AsyncTracktorClient) -> bool:
         """Read a batch of what is due; false if nothing was."""
@@ -101,7 +98,12 @@ class DeliveryProcessor:
         if not due:
             return False
         try:
-            outcomes = await self._read(client, due)
+            outcomes = [
+                *await self._read(
+                    client, due, Kind.FULFILLMENT, api.get_fulfillment, fulfillment_event
+                ),
+                *await self._read(client, due, Kind.ORDER, api.get_order, order_event),
+            ]
         except AuthenticationError as refusal:
             await self._complete([_failed(one) for one in due])
             raise RetryLater(f"nothing can be read from Tracktor: {refusal}") from None
@@ -110,19 +112,21 @@ class DeliveryProcessor:
             raise RetryLater("Tracktor answered none of the calls")
         return True
 
-    async def _read(self, client: AsyncTracktorClient, due: Sequence[Waiting]) -> list[Outcome]:
-        parcels, orders = _by_id(due, Kind.FULFILLMENT), _by_id(due, Kind.ORDER)
-        read_parcels = await send_all(client, calls_for(api.get_fulfillment, list(parcels)))
-        read_orders = await send_all(client, calls_for(api.get_order, list(orders)))
-        outcomes = self._without_event(read_parcels, parcels)
-        outcomes += self._without_event(read_orders, orders)
-        for parcel in read_parcels.found:
-            one = parcels[parcel.fulfillment_id]
-            event = fulfillment_event(parcel, account=self._account, received=one.received)
-            outcomes.append(Outcome(one, event=event))
-        for order in read_orders.found:
-            one = orders[order.order_id]
-            event = order_event(order, account=self._account, received=one.received)
+    async def _read(
+        self,
+        client: AsyncTracktorClient,
+        due: Sequence[Waiting],
+        kind: Kind,
+        call: Callable[[int], ApiCall[T]],
+        event_of: Callable[..., Event],
+    ) -> list[Outcome]:
+        """Read the orders, or the parcels, that are due."""
+        waiting = {one.subject.id: one for one in due if one.subject.kind is kind}
+        batch = await send_all(client, calls_for(call, list(waiting)))
+        outcomes = self._without_event(batch, waiting)
+        for read in batch.found:
+            one = waiting[getattr(read, f"{kind}_id")]
+            event = event_of(read, account=self._account, received=one.received)
             outcomes.append(Outcome(one, event=event))
         return outcomes
 
@@ -152,7 +156,15 @@ class DeliveryProcessor:
         new = await self._writer.run(self._queue.complete, self._account, outcomes)
         for outcome in outcomes:
             if outcome.event:
-                _log_event(outcome.waiting, outcome.event, is_new=outcome.event.id in new)
+                one = outcome.waiting
+                _log.info(
+                    "%s %d: %d deliveries, %s %s",
+                    one.subject.kind,
+                    one.subject.id,
+                    one.deliveries,
+                    "event" if outcome.event.id in new else "already emitted:",
+                    outcome.event.event,
+                )
 
     def _warn_if_scarce(self) -> None:
         scarce = min(self._new_ids.left, self._repeats.left) <= self._scarce
@@ -165,10 +177,6 @@ class DeliveryProcessor:
             )
 
 
-def _by_id(due: Sequence[Waiting], kind: Kind) -> dict[int, Waiting]:
-    return {one.subject.id: one for one in due if one.subject.kind is kind}
-
-
 def _failed(one: Waiting, retry_after: timedelta | None = None) -> Outcome:
     pause = min(_MAX_PAUSE_SECONDS, 2 ** min(one.failures, 10))
     asked = min(_MAX_RETRY_AFTER, retry_after or timedelta()).total_seconds()
@@ -177,14 +185,3 @@ def _failed(one: Waiting, retry_after: timedelta | None = None) -> Outcome:
 
 def _in_seconds(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
-
-
-def _log_event(one: Waiting, event: Event, *, is_new: bool) -> None:
-    _log.info(
-        "%s %d: %d deliveries, %s %s",
-        one.subject.kind,
-        one.subject.id,
-        one.deliveries,
-        "event" if is_new else "already emitted:",
-        event.event,
-    )

@@ -3,7 +3,7 @@
 They hold ids, statuses and times, no customer's data.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, ClassVar
@@ -15,13 +15,14 @@ from sqlalchemy import (
     BigInteger,
     Column,
     ColumnElement,
+    Delete,
     Index,
     Integer,
     MetaData,
     String,
     Table,
     Text,
-    bindparam,
+    Update,
     delete,
     exists,
     func,
@@ -91,8 +92,8 @@ class WebhookQueue(DatabaseBlock):
     """Keeps webhook deliveries and events until they are processed, so that a crash loses none.
 
     Attributes:
-        url: The database; empty for a SQLite file in the Prefect home.
-        max_waiting: How many orders and parcels may wait to be read.
+        max_waiting: How many orders and parcels may wait to be read. While more wait, the receiver
+            answers 503, and Tracktor has to send again.
 
     Example:
         See how many deliveries and events are not processed yet:
@@ -112,29 +113,16 @@ class WebhookQueue(DatabaseBlock):
 
     tables: ClassVar[tuple[Table, ...]] = (_INBOX, _OUTBOX)
 
-    max_waiting: int = Field(
-        default=100_000,
-        ge=1,
-        title="Waiting at most",
-        description="How many orders and parcels may wait to be read. While more wait, the"
-        " receiver answers 503, and Tracktor has to send again.",
-    )
+    max_waiting: int = Field(default=100_000, ge=1, title="Waiting at most")
 
     def waiting(self, account: str) -> tuple[int, int]:
-        """Count what is not processed yet.
-
-        Args:
-            account: The account's name.
+        """Count what is not processed yet of an account.
 
         Returns:
             The orders and parcels to read, and the events that Prefect has not stored yet.
 
         Raises:
             DatabaseError: The database cannot be used.
-
-        Example:
-            >>> WebhookQueue(url=ledger.url).waiting("shop")
-            (0, 0)
         """
         counts = [
             select(func.count()).select_from(_INBOX).where(_INBOX.c.account == account),
@@ -192,34 +180,39 @@ class WebhookQueue(DatabaseBlock):
                 if limit
                 for row in database.execute(due.where(which).order_by(order).limit(limit))
             ]
-        return list({_subject(row): _waiting(row) for row in rows}.values())
+        found = (
+            Waiting(
+                Subject(Kind(row.kind), row.subject_id),
+                row.deliveries,
+                row.failures,
+                row.misses,
+                row.received_at,
+                row.known,
+            )
+            for row in rows
+        )
+        return list({waiting.subject: waiting for waiting in found}.values())
 
-    def complete(self, account: str, outcomes: Iterable[Outcome]) -> set[UUID]:
+    def complete(self, account: str, outcomes: Sequence[Outcome]) -> set[UUID]:
         """Record what was read, and return the ids of the events that are new.
 
         An order or parcel that was delivered again meanwhile stays due.
         """
-        events, done, retries = [], [], []
-        for outcome in outcomes:
-            waiting = outcome.waiting
-            key = _bound(account, waiting)
-            if outcome.event:
-                events.append(_event_row(account, waiting, outcome.event))
-            if outcome.retry_at is None:
-                done.append(key | {"seen": waiting.deliveries})
-            else:
-                misses = waiting.misses + outcome.missing
-                failures = waiting.failures + (not outcome.missing)
-                retries.append(key | {"m": misses, "f": failures, "due": outcome.retry_at})
         new: set[UUID] = set()
         with self.transaction() as database:
+            state = {"state": _PENDING, "changed_at": datetime.now(UTC)}
+            events = [
+                _key(account, outcome.waiting.subject)
+                | {"event_id": str(outcome.event.id), "body": outcome.event.model_dump_json()}
+                | state
+                for outcome in outcomes
+                if outcome.event
+            ]
             for some in by_statement(events):
                 insert = insert_into(_OUTBOX, database).values(some).on_conflict_do_nothing()
                 new |= set(map(UUID, database.scalars(insert.returning(_OUTBOX.c.event_id))))
-            if done:
-                database.execute(_DELETE, done)
-            if retries:
-                database.execute(_RETRY, retries)
+            for outcome in outcomes:
+                database.execute(_completed(account, outcome))
         return new
 
     def claim(self, account: str, *, limit: int) -> list[Event]:
@@ -283,25 +276,11 @@ class WebhookQueue(DatabaseBlock):
     def prune(self, account: str, *, before: datetime) -> int:
         """Delete what was stored before, and return how many events that were."""
         old = delete(_OUTBOX).where(
-            _OUTBOX.c.account == account,
-            _OUTBOX.c.state == _STORED,
-            _OUTBOX.c.changed_at < before,
+            _OUTBOX.c.account == account, _OUTBOX.c.state == _STORED, _OUTBOX.c.changed_at < before
         )
         with self.transaction() as database:
             return database.execute(old).rowcount
 
-
-_BOUND: ColumnElement[bool] = (
-    (_INBOX.c.account == bindparam("of_account"))
-    & (_INBOX.c.kind == bindparam("of_kind"))
-    & (_INBOX.c.subject_id == bindparam("of_subject_id"))
-)
-_DELETE = delete(_INBOX).where(_BOUND, _INBOX.c.deliveries == bindparam("seen"))
-_RETRY = (
-    update(_INBOX)
-    .where(_BOUND)
-    .values(failures=bindparam("f"), misses=bindparam("m"), due_at=bindparam("due"))
-)
 
 _KNOWN: ColumnElement[bool] = exists().where(
     _OUTBOX.c.account == _INBOX.c.account,
@@ -315,32 +294,21 @@ def _key(account: str, subject: Subject) -> dict[str, Any]:
     return {"account": account, "kind": str(subject.kind), "subject_id": subject.id}
 
 
-def _bound(account: str, waiting: Waiting) -> dict[str, Any]:
-    return {f"of_{name}": value for name, value in _key(account, waiting.subject).items()}
-
-
-def _subject(row: Any) -> Subject:
-    return Subject(Kind(row.kind), row.subject_id)
-
-
-def _waiting(row: Any) -> Waiting:
-    return Waiting(
-        subject=_subject(row),
-        deliveries=row.deliveries,
-        failures=row.failures,
-        misses=row.misses,
-        received=row.received_at,
-        known=row.known,
+def _completed(account: str, outcome: Outcome) -> Delete | Update:
+    """Take an order or parcel out of the inbox, or put it off."""
+    waiting = outcome.waiting
+    which = [_INBOX.c[name] == value for name, value in _key(account, waiting.subject).items()]
+    if outcome.retry_at is None:
+        return delete(_INBOX).where(*which, _INBOX.c.deliveries == waiting.deliveries)
+    return (
+        update(_INBOX)
+        .where(*which)
+        .values(
+            misses=waiting.misses + outcome.missing,
+            failures=waiting.failures + (not outcome.missing),
+            due_at=outcome.retry_at,
+        )
     )
-
-
-def _event_row(account: str, waiting: Waiting, event: Event) -> dict[str, Any]:
-    return _key(account, waiting.subject) | {
-        "event_id": str(event.id),
-        "body": event.model_dump_json(),
-        "state": _PENDING,
-        "changed_at": datetime.now(UTC),
-    }
 
 
 def _events(event_ids: Iterable[UUID]) -> ColumnElement[bool]:

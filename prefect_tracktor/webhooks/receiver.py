@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import DatabaseError, InvalidInput
-from prefect_tracktor.events.schema import Subject, read_delivery
+from prefect_tracktor.events.schema import read_delivery
 from prefect_tracktor.webhooks.emitter import Emitter
 from prefect_tracktor.webhooks.processor import DeliveryProcessor
 from prefect_tracktor.webhooks.queue import WebhookQueue
@@ -76,22 +76,15 @@ def checked_token(token: str) -> str:
     return token
 
 
+@dataclass(frozen=True, slots=True)
 class Receiver:
     """The web application: POST /TOKEN takes a delivery, GET /health answers OK."""
 
-    def __init__(
-        self,
-        account: str,
-        queue: WebhookQueue,
-        writer: SingleWriter,
-        token: str,
-        options: ReceiverOptions,
-    ) -> None:
-        self._account = account
-        self._queue = queue
-        self._writer = writer
-        self._token = checked_token(token).encode()
-        self._options = options
+    account: str
+    queue: WebhookQueue
+    writer: SingleWriter
+    token: str
+    options: ReceiverOptions
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -107,13 +100,16 @@ class Receiver:
         return app
 
     async def _deliver(self, request: Request) -> Response:
-        if not compare_digest(request.path_params["token"].encode(), self._token):
+        if not compare_digest(request.path_params["token"].encode(), self.token.encode()):
             raise HTTPException(HTTPStatus.NOT_FOUND)
         if request.method != "POST":
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
-        subject = _subject_of(await self._body_of(request))
         try:
-            await self._writer.run(self._queue.add, self._account, subject)
+            subject = read_delivery(await self._body_of(request))
+        except InvalidInput as invalid:
+            raise HTTPException(HTTPStatus.BAD_REQUEST, str(invalid)) from None
+        try:
+            await self.writer.run(self.queue.add, self.account, subject)
         except DatabaseError as error:
             later = {"retry-after": "30"}
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error), later) from None
@@ -123,7 +119,7 @@ class Receiver:
         self._refuse_larger(int(request.headers.get("content-length", 0)))
         body = bytearray()
         try:
-            async with asyncio.timeout(self._options.read_seconds):
+            async with asyncio.timeout(self.options.read_seconds):
                 async for chunk in request.stream():
                     body += chunk
                     self._refuse_larger(len(body))
@@ -134,17 +130,10 @@ class Receiver:
         return bytes(body)
 
     def _refuse_larger(self, size: int) -> None:
-        limit = self._options.max_body_bytes
+        limit = self.options.max_body_bytes
         if size > limit:
             problem = f"its body is larger than {limit} bytes"
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
-
-
-def _subject_of(body: bytes) -> Subject:
-    try:
-        return read_delivery(body)
-    except InvalidInput as invalid:
-        raise HTTPException(HTTPStatus.BAD_REQUEST, str(invalid)) from None
 
 
 async def _health(_request: Request) -> Response:
@@ -172,7 +161,7 @@ async def serve(
 ) -> None:
     """Receive deliveries, read what they are about and emit events, until stopped."""
     account, writer = credentials.account, SingleWriter()
-    receiver = Receiver(account, queue, writer, token, options)
+    receiver = Receiver(account, queue, writer, checked_token(token), options)
     processor = DeliveryProcessor(
         credentials, queue, writer, misses_per_hour=options.misses_per_hour
     )
@@ -192,7 +181,7 @@ async def serve(
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listening.getsockname()[1]
         async with (
-            processor.get_client() as tracktor,
+            processor.credentials.get_async_client() as tracktor,
             get_client() as prefect,
             anyio.create_task_group() as group,
         ):

@@ -9,8 +9,9 @@ import httpx
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, in_order, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import APIConnectionError
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.http import blocking
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
 from prefect_tracktor.text import public_words, refuse_masked
@@ -25,15 +26,7 @@ def _usable(address: SecretStr) -> SecretStr:
     return address
 
 
-Address = Annotated[
-    SecretStr,
-    AfterValidator(_usable),
-    Field(
-        title="Address",
-        description="The https address that Tracktor posts to, such as that of the receiver or of a"
-        " Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.",
-    ),
-]
+Address = Annotated[SecretStr, AfterValidator(_usable)]
 
 
 class WantedWebhook(BaseModel):
@@ -52,9 +45,9 @@ class WantedWebhook(BaseModel):
         'order/delivered'
     """
 
-    model_config = ConfigDict(frozen=True, hide_input_in_errors=True, json_schema_extra=in_order)
+    model_config = FORM | ConfigDict(extra="ignore", hide_input_in_errors=True)
 
-    topic: WebhookTopic = Field(title="Topic", description="What Tracktor tells of.")
+    topic: WebhookTopic
     address: Address
 
 
@@ -62,8 +55,9 @@ class WebhookSubscription(Block):
     """The webhooks that an account should have at one address.
 
     Attributes:
-        address: The address that Tracktor posts to: https, or http on this machine.
-        topics: The topics to subscribe to.
+        address: The https address that Tracktor posts to, such as that of the receiver or of a
+            Prefect Cloud webhook. Anyone who knows it can post to it, so it is kept secret.
+        topics: The topics to subscribe to; fulfillment/all covers all events of parcels.
 
     Raises:
         pydantic.ValidationError: A topic is not documented, or the address is not allowed; the
@@ -89,24 +83,10 @@ class WebhookSubscription(Block):
     model_config = BLOCK_CONFIG
 
     address: Address
-    topics: list[WebhookTopic] = Field(
-        default=[WebhookTopic.FULFILLMENT_ALL],
-        min_length=1,
-        title="Topics",
-        description="The topics to subscribe to; fulfillment/all covers all events of parcels.",
-    )
+    topics: list[WebhookTopic] = Field(default=[WebhookTopic.FULFILLMENT_ALL], min_length=1)
 
     def wanted(self) -> list[WantedWebhook]:
-        """Return the webhooks, one for each topic.
-
-        Returns:
-            The `wanted` of `sync_webhooks`.
-
-        Example:
-            >>> subscription = WebhookSubscription(address="https://shop.example/hook")
-            >>> [webhook.topic.value for webhook in subscription.wanted()]
-            ['fulfillment/all']
-        """
+        """The webhooks, one for each topic, as `sync_webhooks` takes them."""
         return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
 
     def verify(self) -> None:
@@ -118,11 +98,6 @@ class WebhookSubscription(Block):
         Raises:
             APIConnectionError: No answer, or no valid certificate; the message names
                 the host alone.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox
-            >>> with Sandbox() as tracktor:
-            ...     WebhookSubscription(address=f"{tracktor.base_url}/hook").verify()
         """
         host = host_of(self.address.get_secret_value())
         try:
@@ -153,9 +128,9 @@ class WebhookPlan:
     foreign: tuple[Webhook, ...] = ()
 
     @property
-    def is_done(self) -> bool:
-        """Whether there is nothing to change."""
-        return not (self.create or self.remove)
+    def changes(self) -> tuple[WantedWebhook | Webhook, ...]:
+        """What is to be created, and then what is to be removed."""
+        return (*self.create, *self.remove)
 
 
 def plan_webhooks(
@@ -166,14 +141,13 @@ def plan_webhooks(
     made: Mapping[WebhookId, WantedWebhook] | None = None,
 ) -> WebhookPlan:
     """Compare the wanted webhooks with the existing ones; `made` are those of this run."""
-    desired = {(_topic(webhook), _address(webhook)): webhook for webhook in wanted}
+    desired = {_key(webhook): webhook for webhook in wanted}
     our_hosts = {host_of(address) for _, address in desired}
     kept: dict[tuple[str, str], Webhook] = {}
     duplicates: list[Webhook] = []
     others: list[Webhook] = []
     for webhook in sorted(existing, key=_age):
-        known = (made or {}).get(webhook.id, webhook)
-        key = (_topic(known), _address(known))
+        key = _key((made or {}).get(webhook.id, webhook))
         if key not in desired:
             others.append(webhook)
         elif key in kept:
@@ -192,7 +166,7 @@ def plan_webhooks(
 
 def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) -> bool:
     """Whether two webhooks have the same topic and address, in any spelling."""
-    return (_topic(one), _address(one)) == (_topic(other), _address(other))
+    return _key(one) == _key(other)
 
 
 def _age(webhook: Webhook) -> tuple[bool, int, str]:
@@ -202,16 +176,11 @@ def _age(webhook: Webhook) -> tuple[bool, int, str]:
     return False, webhook.id, ""
 
 
-def _topic(webhook: WantedWebhook | Webhook) -> str:
-    return str(webhook.topic).casefold()
-
-
-def _address(webhook: WantedWebhook | Webhook) -> str:
-    """Normalise an address, without letter case and a final slash."""
-    address = webhook.address
+def _key(webhook: WantedWebhook | Webhook) -> tuple[str, str]:
+    """Topic and address, without letter case and a final slash."""
+    topic, address = str(webhook.topic).casefold(), webhook.address
     text = address if isinstance(address, str) else address.get_secret_value()
-    url = parsed_address(text)
-    if url is None:
-        return text
+    if (url := parsed_address(text)) is None:
+        return topic, text
     path, _, query = url.raw_path.decode("ascii").partition("?")
-    return f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()
+    return topic, f"{host_of(text)}{path.rstrip('/')}?{query}".casefold()

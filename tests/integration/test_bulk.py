@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from prefect_tracktor import TracktorCredentials, api
-from prefect_tracktor.bulk import Batch, calls_for, send_all_from_anywhere
+from prefect_tracktor.bulk import Batch, calls_for
 from prefect_tracktor.errors import AuthenticationError, InvalidInput
 from prefect_tracktor.models import Order
 from prefect_tracktor.sandbox import Faults, Sandbox
+from tests.support.bulk import send_all_from_anywhere
 from tests.support.scripted import ScriptedServer, answer
 
 Read = Callable[..., Batch[Order]]

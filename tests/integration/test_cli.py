@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 import prefect_tracktor
 from prefect_tracktor import EmailTemplate, Words
 from prefect_tracktor.cli import app, main
-from prefect_tracktor.errors import Unusable
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.words import KINDS, LANGUAGES
 from prefect_tracktor.setup.project import built_in, folder_of, write_project
 from tests.support.programs import PROJECT, free_port
@@ -122,14 +122,14 @@ def test_what_is_in_the_way_of_init_is_named(project: Path, in_the_way: str) -> 
         (project / "flows").write_text("a list of flows")
     else:
         (project / in_the_way).mkdir(parents=True)
-    with pytest.raises(Unusable, match=r"cannot be written .*: move what is in its way"):
+    with pytest.raises(InvalidInput, match=r"cannot be written .*: move what is in its way"):
         list(write_project(project))
 
 
 def test_a_link_that_leads_nowhere_is_not_written_through(project: Path) -> None:
     (project / "flows").mkdir()
     (project / "flows" / "shops.py").symlink_to(project / "elsewhere.py")
-    with pytest.raises(Unusable, match=r"shops\.py cannot be written"):
+    with pytest.raises(InvalidInput, match=r"shops\.py cannot be written"):
         list(write_project(project))
     assert not (project / "elsewhere.py").exists()
 

@@ -6,8 +6,9 @@ from contextlib import suppress
 import stamina
 
 from prefect_tracktor import TracktorCredentials, TracktorError, api
-from prefect_tracktor.bulk import calls_for, send_all_from_anywhere
+from prefect_tracktor.bulk import calls_for
 from prefect_tracktor.sandbox import Faults, Sandbox
+from tests.support.bulk import send_all_from_anywhere
 
 
 def test_every_status_is_written_once(credentials: TracktorCredentials, tracktor: Sandbox) -> None:

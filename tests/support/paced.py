@@ -9,7 +9,8 @@ import anyio
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from prefect_tracktor import TracktorCredentials, api
-from prefect_tracktor.bulk import calls_for, send_all_from_anywhere
+from prefect_tracktor.bulk import calls_for
+from tests.support.bulk import send_all_from_anywhere
 
 processes = get_context("forkserver")
 

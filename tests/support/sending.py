@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from prefect_tracktor import EmailTemplate, Mailer, NotificationLedger
 from prefect_tracktor.conditions import Condition
-from prefect_tracktor.messages.channel import MailChannel
+from prefect_tracktor.messages.channel import Content, MailChannel
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.rules import Content
 from prefect_tracktor.runs.sending import Notice, Sending
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 

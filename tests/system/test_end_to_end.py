@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import TracktorCredentials, WantedWebhook
 from prefect_tracktor.flows import sync_webhooks
-from prefect_tracktor.sandbox import DeliveryFaults, MailServer, Movement, Sandbox, Shop
+from prefect_tracktor.sandbox import Faults, MailServer, Movement, Sandbox, Shop
 from tests.support.programs import free_port, running, waiting
 from tests.support.webhooks import TOKEN
 
@@ -27,8 +27,8 @@ Start = Callable[..., Popen[bytes]]
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
     """A shop whose parcels are all ready to be sent, with webhooks as unreliable as they may be."""
-    faults = DeliveryFaults(duplicated=0.3, reordered=0.3, patience_seconds=60)
-    with Sandbox(Shop(orders=PARCELS, just_ready=PARCELS), delivery_faults=faults) as sandbox:
+    faults = Faults(duplicated=0.3, reordered=0.3, patience_seconds=60)
+    with Sandbox(Shop(orders=PARCELS, just_ready=PARCELS), faults=faults) as sandbox:
         yield sandbox
 
 

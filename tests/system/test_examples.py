@@ -103,7 +103,17 @@ def test_the_example_runs(
     assert not report, "".join(report)
 
 
-@pytest.mark.parametrize("name", public_names())
+def is_shown_elsewhere(name: str) -> bool:
+    """An async twin's example is that of the sync task; an error's is where it is raised."""
+    value, twin = public_names()[name], name.replace("tasks.a", "tasks.")
+    return (twin != name and twin in public_names()) or is_error(value)
+
+
+def is_error(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+@pytest.mark.parametrize("name", (n for n in public_names() if not is_shown_elsewhere(n)))
 def test_every_public_name_has_an_example(name: str) -> None:
     value = public_names()[name]
     text = inspect.getdoc(getattr(value, "fn", value)) or ""

@@ -17,16 +17,11 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL
 
-from prefect_tracktor.reporting import (
-    Chart,
-    Link,
-    Progress,
-    markdown_table,
-    publish_charts,
-    publish_summary,
-    publish_table,
-    what_to_do,
-)
+from prefect_tracktor.reporting.artifacts import publish_charts, publish_summary, publish_table
+from prefect_tracktor.reporting.charts import Chart
+from prefect_tracktor.reporting.markdown import Link, markdown_table
+from prefect_tracktor.reporting.progress import Progress
+from prefect_tracktor.reporting.words import what_to_do
 from tests.conftest import settings_of_all_threads
 from tests.support.programs import free_port
 

@@ -1,8 +1,12 @@
 """A shop's documents are its own; what may serve several shops is shared where it has none."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import EmailTemplate, InvalidInput, NotificationLedger, OrderFile
 from prefect_tracktor.saved_blocks import document_of_shop, find_document, shared_ledger
@@ -66,3 +70,29 @@ def test_an_answer_that_cannot_be_read_does_not_say_that_there_is_no_document(
     monkeypatch.setattr(NotificationLedger, "load", unreadable)
     with pytest.raises(ValueError, match="Expecting value"):
         find_document(NotificationLedger, "tracktor")
+
+
+def test_a_new_process_finds_our_kinds_of_blocks_though_it_imported_nothing_of_ours() -> None:
+    OrderFile(path="all.csv").save("found", overwrite=True)
+    code = (
+        "from prefect.blocks.core import Block\nprint(Block.load('tracktor-order-file/found').path)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
+    )
+    assert run.stdout.split() == ["all.csv"]
+
+
+def test_all_our_kinds_of_blocks_can_be_registered_by_the_packages_name() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "prefect", "block", "register", "-m", "prefect_tracktor"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
+    )
+    assert "Successfully registered 12 blocks" in run.stdout

@@ -48,7 +48,7 @@ from tests.support.serving import make_blocks_of, served
 EXAMPLES = Path(automations.__file__).parent
 Automated = Callable[[AutomationCore], UUID]
 
-DEPLOYMENT = "E-mail expired exceptions/after-import"
+DEPLOYMENT = "Email expired exceptions/after-import"
 
 SECRET = "s3cret-that-nobody-may-see"
 UUID_OF_NOBODY = "0123abcd-0000-4000-8000-00000000000f"
@@ -175,7 +175,7 @@ class TestAPipeline:
         for attempt in waiting():
             with attempt:
                 assert chat.texts == [
-                    f"E-mail expired exceptions: Failed\n{run.name}: {run.state.message}"
+                    f"Email expired exceptions: Failed\n{run.name}: {run.state.message}"
                 ]
 
 

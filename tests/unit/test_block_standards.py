@@ -11,20 +11,11 @@ from prefect.testing.standard_test_suites.blocks import BlockStandardTestSuite
 from prefect.utilities.dispatch import get_registry_for_type
 from pydantic import SecretStr
 
-import prefect_tracktor
+from prefect_tracktor import collection
 from prefect_tracktor.block import handbook
-from prefect_tracktor.webhooks import WebhookQueue
 from tests.support.programs import PROJECT
 
-OF_THE_PACK = sorted(
-    (
-        value
-        for value in vars(prefect_tracktor).values()
-        if isinstance(value, type) and issubclass(value, Block)
-    ),
-    key=lambda block: block.__name__,
-)
-BLOCKS: list[type[Block]] = [*OF_THE_PACK, WebhookQueue]
+BLOCKS: list[type[Block]] = [getattr(collection, name) for name in collection.__all__]
 
 # Prefect's form takes descriptions for markdown, and links addresses
 SWALLOWED = re.compile(r"[`*<>]|\bhttps?://|\b_\w+_\b")
@@ -75,7 +66,7 @@ def test_the_form_keeps_its_order_on_a_database_that_keeps_none(block: type[Bloc
 
 
 def test_every_block_is_found() -> None:
-    assert [block.__name__ for block in OF_THE_PACK] == [
+    assert [block.__name__ for block in BLOCKS] == [
         "CompletedOrders",
         "EmailTemplate",
         "HttpChannel",
@@ -87,6 +78,7 @@ def test_every_block_is_found() -> None:
         "StatusFile",
         "StatusQuery",
         "TracktorCredentials",
+        "WebhookQueue",
         "WebhookSubscription",
     ]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prefect_tracktor import Order
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.figures import CarrierFigures, Digest, percentile
-from prefect_tracktor.reporting import Link
+from prefect_tracktor.reporting.markdown import Link
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)

@@ -11,20 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_tracktor import Order
-from prefect_tracktor.reporting import (
-    WORDINGS,
-    Chart,
+from prefect_tracktor.reporting.charts import Chart, Trend, ticks
+from prefect_tracktor.reporting.markdown import (
     Link,
-    Wording,
     admin_link,
-    counts_in_words,
     markdown_table,
     plain,
-    shown,
     tracking_link,
-    what_to_do,
 )
-from prefect_tracktor.reporting.charts import Trend, ticks
+from prefect_tracktor.reporting.words import WORDINGS, Wording, counts_in_words, shown, what_to_do
 
 # no mark of markdown or HTML stands without a backslash
 HARMLESS = re.compile(r"(?:\\[&<>|`*_\[\]()!~#$\\+.-]|[^&<>|`*_\[\]()!~#$\\])*")
@@ -301,8 +296,6 @@ def test_a_sentence_may_begin_with_the_mode(mode: str, first: str) -> None:
 
 def test_a_count_without_words_is_said_by_its_name() -> None:
     assert counts_in_words({"left out as cancelled": 3, "x": 0}) == "3 left out as cancelled."
-    own = {"shops": Wording("Shops", "{} shop[|s] swept")}
-    assert counts_in_words({"shops": 2}, words=own) == "2 shops swept."
 
 
 def test_what_no_later_run_does_comes_with_what_to_do() -> None:

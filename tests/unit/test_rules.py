@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefect_tracktor import NotificationRule, Order, OrderFacts, ShipmentStatus, Thresholds
+from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.rules import (
-    Content,
     Notification,
     PassedOver,
     Unreadable,

@@ -8,9 +8,9 @@ import pytest
 
 from prefect_tracktor import ChannelError, Condition, EmailTemplate, HttpChannel, Order
 from prefect_tracktor.messages import posts
+from prefect_tracktor.messages.channel import Content
+from prefect_tracktor.messages.delivery import Delivery
 from prefect_tracktor.messages.posts import PostChannel
-from prefect_tracktor.messages.smtp import Delivery
-from prefect_tracktor.rules import Content
 from tests.support.http_service import HttpService
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
@@ -24,7 +24,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long."""
     monkeypatch.setattr(posts, "_SECONDS", 0.5)
     monkeypatch.setattr(posts, "_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("prefect_tracktor.messages.smtp._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("prefect_tracktor.messages.delivery._FIRST_PAUSE_SECONDS", 0.01)
 
 
 def through(address: str, **options: Any) -> PostChannel:
@@ -39,8 +39,8 @@ def through(address: str, **options: Any) -> PostChannel:
 
 def post(channel: PostChannel, count: int = 1) -> Sequence[Delivery]:
     messages = [channel.message(ORDER, [], CONTENT, key=f"key {number}") for number in range(count)]
-    with channel.session() as session:
-        return session.send(messages)
+    with channel.session() as send:
+        return send(messages)
 
 
 def one(*answers: bytes | float, **options: Any) -> tuple[Delivery, ScriptedServer]:

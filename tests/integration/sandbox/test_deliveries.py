@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from prefect_tracktor.sandbox import (
-    DeliveryFault,
-    DeliveryFaults,
+    Fault,
+    Faults,
     Movement,
     ResponseFormat,
     Sandbox,
@@ -158,7 +158,7 @@ def test_a_failed_delivery_is_tried_again(tracktor: Sandbox, receiver: Receiver)
 
 
 def test_a_receiver_that_is_not_there_is_given_up(tracktor: Sandbox) -> None:
-    tracktor.delivery_faults = DeliveryFaults(patience_seconds=0.2)
+    tracktor.faults = Faults(patience_seconds=0.2)
     tracktor.shop.create_webhook(topic="order/all", address="http://127.0.0.1:9/")
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
     tracktor.settle()
@@ -214,9 +214,9 @@ def test_every_step_of_every_parcel_is_delivered_once_and_each_parcels_in_order(
 def test_a_lost_message_is_never_sent_and_recorded_as_lost(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
-    moving_shop.delivery_faults = DeliveryFaults(lost=0.2)
+    moving_shop.faults = Faults(lost=0.2)
     move_all(moving_shop, receiver)
-    lost = [d for d in moving_shop.deliveries if d.fault is DeliveryFault.LOST]
+    lost = [d for d in moving_shop.deliveries if d.fault is Fault.LOST]
     assert 30 < len(lost) < 90
     assert {(delivery.status, delivery.attempts) for delivery in lost} == {(None, 0)}
     told = receiver.told()
@@ -227,10 +227,10 @@ def test_a_lost_message_is_never_sent_and_recorded_as_lost(
 def test_a_duplicated_message_is_sent_twice_and_both_are_recorded(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
-    moving_shop.delivery_faults = DeliveryFaults(duplicated=0.2, held_back_seconds=0.2)
+    moving_shop.faults = Faults(duplicated=0.2, held_back_seconds=0.2)
     move_all(moving_shop, receiver)
     twice = {message for message, n in receiver.told().items() if n == 2}
-    copies = [d for d in moving_shop.deliveries if d.fault is DeliveryFault.DUPLICATED]
+    copies = [d for d in moving_shop.deliveries if d.fault is Fault.DUPLICATED]
     assert 30 < len(copies) < 90
     assert twice == {(copy.fulfillment_id, copy.status_key) for copy in copies}
     assert len(receiver.posts) == 300 + len(copies)
@@ -241,14 +241,14 @@ def test_a_duplicated_message_is_sent_twice_and_both_are_recorded(
 def test_a_reordered_message_is_overtaken_by_later_ones_about_the_same_parcel(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
-    moving_shop.delivery_faults = DeliveryFaults(reordered=0.2, held_back_seconds=0.8)
+    moving_shop.faults = Faults(reordered=0.2, held_back_seconds=2)
     move_all(moving_shop, receiver)
     assert set(receiver.told().values()) == {1}
     assert len(receiver.posts) == 300
     last = {body["fulfillment_id"]: body["shipment_status"] for _, body in receiver.posts}
     superseded = [parcel for parcel, status in last.items() if status != "delivered"]
     assert 10 < len(superseded) < 70
-    late = {d.fulfillment_id for d in moving_shop.deliveries if d.fault is DeliveryFault.REORDERED}
+    late = {d.fulfillment_id for d in moving_shop.deliveries if d.fault is Fault.REORDERED}
     assert set(superseded) < late
 
 
@@ -258,7 +258,7 @@ def test_the_same_seed_draws_the_same_trouble_and_it_can_be_replaced(
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     met = []
     for status in ("Sewing", "Cutting"):
-        tracktor.delivery_faults = DeliveryFaults(lost=0.5, seed=3)
+        tracktor.faults = Faults(lost=0.5, seed=3)
         before = len(tracktor.deliveries)
         for order_id in tracktor.shop.order_ids[:20]:
             tracktor.shop.set_status(order_id, status=status)
@@ -285,7 +285,8 @@ def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> 
 
 
 def test_impossible_delivery_faults_are_refused() -> None:
+    Faults(lost=0.6, dropped=0.6)  # one is of messages, the other of requests
     with pytest.raises(ValueError, match=r"add up to 1\.1"):
-        DeliveryFaults(lost=0.6, reordered=0.5)
+        Faults(lost=0.6, reordered=0.5)
     with pytest.raises(ValueError, match="patience_seconds"):
-        DeliveryFaults(patience_seconds=-1)
+        Faults(patience_seconds=-1)

@@ -24,7 +24,7 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into(tmp_path: 
         orders=12, seed=4, expired=2, bare=True, csv=csv, mailbox=mailbox, prepared=True
     ) as tracktor:
         shop = Shop(orders=12, seed=4, expired=2)
-        assert tracktor.order_ids == tuple(shop.order_ids)
+        assert tracktor.order_ids == shop.order_ids
         order_id = tracktor.order_ids[3]
         with httpx.Client(
             base_url=f"{tracktor.base_url}/{tracktor.uuid}/",
@@ -104,15 +104,15 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         orders=6,
         just_ready=6,
         moving=True,
-        moving_parcels=5,
+        parcels=5,
         speed="inf",
-        movement_seed=3,
+        seed=3,
         exception_rate=0.5,
         recovery_rate=0,
         lost=1,
         patience_seconds=0.5,
     ) as tracktor:
-        shop = Shop(orders=6, just_ready=6)
+        shop = Shop(orders=6, just_ready=6, seed=3)
         movement = Movement(parcels=5, speed=math.inf, seed=3, exception_rate=0.5, recovery_rate=0)
         with Moving(shop, movement) as moving:
             moving.wait()
@@ -141,7 +141,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
     ("arguments", "error"),
     [
         (["--speed", "2"], "say --moving too: without it these have no effect: speed"),
-        (["--moving", "--moving-parcels", "4"], "only 3 can move, not 4"),
+        (["--moving", "--parcels", "4"], "only 3 can move, not 4"),
         (["--lost", "0.6", "--reordered", "0.6"], "the probabilities add up to 1.2"),
     ],
 )
@@ -159,7 +159,7 @@ def test_without_the_extra_the_import_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiosmtpd", None)
-    with pytest.raises(ImportError, match="pip install aiohttp aiosmtpd graphql"):
+    with pytest.raises(ImportError, match="pip install aiohttp aiosmtpd"):
         importlib.reload(prefect_tracktor.sandbox)
 
 

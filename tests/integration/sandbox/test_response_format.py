@@ -25,7 +25,7 @@ def test_an_order_reads_the_same_in_every_shape(shape: ResponseFormat, order_id:
 @given(shape=SHAPES)
 def test_the_status_options_read_the_same_in_every_shape(shape: ResponseFormat) -> None:
     read = api.get_status_options().read
-    labels = [option.label for option in read(shape.shaped_options(SHOP.status_options))]
+    labels = [option.label for option in read(shape.shaped("status_options", SHOP.status_options))]
     assert labels == [option["label"] for option in SHOP.status_options]
 
 

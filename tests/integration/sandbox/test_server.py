@@ -1,8 +1,5 @@
 """The seven endpoints over real HTTP: key check, state, errors."""
 
-import ssl
-from pathlib import Path
-
 import httpx
 import pytest
 
@@ -165,16 +162,3 @@ def test_a_stopped_sandbox_takes_no_connection() -> None:
 def test_a_taken_port_is_an_error_and_leaves_nothing_running(tracktor: Sandbox) -> None:
     with pytest.raises(OSError, match="address already in use"):
         Sandbox(Shop(orders=1), port=tracktor.port).start()
-
-
-def test_it_speaks_https(certificate: Path) -> None:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    with Sandbox(Shop(orders=1), ssl_context=context) as tracktor:
-        answer = httpx.get(
-            f"{tracktor.base_url}/{tracktor.uuid}/webhooks.json",
-            headers={"x-api-key": tracktor.api_key},
-            verify=ssl.create_default_context(cafile=str(certificate)),
-        )
-    assert tracktor.base_url.startswith("https://")
-    assert answer.json() == {"webhooks": []}

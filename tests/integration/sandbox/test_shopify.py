@@ -1,4 +1,4 @@
-"""The slice of Shopify over real HTTP: tokens, strict queries, paging, points, access."""
+"""The slice of Shopify over real HTTP: tokens, queries, paging, points, access."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,15 +7,8 @@ import httpx
 import pytest
 
 from prefect_tracktor.sandbox import Fault, Faults, Sandbox, Shop, ShopifyRules
+from prefect_tracktor.shopify.api import list_orders
 
-ORDERS = """
-query($first: Int!, $after: String, $search: String) {
-  orders(first: $first, after: $after, query: $search, sortKey: CREATED_AT) {
-    nodes { legacyResourceId name createdAt fulfillments(first: 10) { displayStatus } }
-    pageInfo { hasNextPage endCursor }
-  }
-}
-"""
 EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
 
 
@@ -26,18 +19,23 @@ class Api:
         self.http = httpx.Client(base_url=tracktor.shopify_url, trust_env=False)
         self.token = tracktor.shopify_access_token
 
-    def ask(self, query: str = ORDERS, **variables: Any) -> httpx.Response:
+    def send(self, body: object) -> httpx.Response:
         return self.http.post(
             "/admin/api/2026-10/graphql.json",
             headers={"x-shopify-access-token": self.token, "shopify-search-query-debug": "1"},
-            json={"query": query, "variables": {"first": 25} | variables},
+            json=body,
         )
 
-    def orders(self, **variables: Any) -> Any:
-        return self.ask(**variables).json()["data"]["orders"]
+    def ask(self, search: str = "", first: int = 25, after: str = "") -> httpx.Response:
+        """Send what `ShopifyOrders` sends."""
+        query = list_orders(search, first=first, after=after, api_version="2026-10")
+        return self.send(query.json)
 
-    def codes(self, query: str = ORDERS, **variables: Any) -> list[str]:
-        answer = self.ask(query, **variables)
+    def orders(self, search: str = "", **page: Any) -> Any:
+        return self.ask(search, **page).json()["data"]["orders"]
+
+    def codes(self, search: str = "", **page: Any) -> list[str]:
+        answer = self.ask(search, **page)
         assert answer.status_code == 200
         return [error["extensions"]["code"] for error in answer.json()["errors"]]
 
@@ -51,7 +49,7 @@ def api(tracktor: Sandbox) -> Iterator[Api]:
 
 
 def test_the_orders_are_those_of_the_shop(tracktor: Sandbox, api: Api) -> None:
-    nodes, after = [], None
+    nodes, after = [], ""
     while True:
         page = api.orders(after=after)
         nodes += page["nodes"]
@@ -61,7 +59,6 @@ def test_the_orders_are_those_of_the_shop(tracktor: Sandbox, api: Api) -> None:
     assert [int(node["legacyResourceId"]) for node in nodes] == list(tracktor.shop.order_ids)
     for node in nodes:
         order = tracktor.shop.order(int(node["legacyResourceId"]))
-        assert node["name"] == order["order_name"]
         delivered = [parcel["shipment_status"] == "delivered" for parcel in order["fulfillments"]]
         shown = [parcel["displayStatus"] == "DELIVERED" for parcel in node["fulfillments"]]
         assert shown == delivered
@@ -71,7 +68,7 @@ def test_a_carriers_news_show_in_both_places(tracktor: Sandbox, api: Api) -> Non
     order_id = next(iter(tracktor.shop.customers_to_write_to()))
     for parcel in tracktor.shop.order(order_id)["fulfillments"]:
         tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="delivered")
-    [node] = api.orders(search=f"id:{order_id}")["nodes"]
+    [node] = api.orders(f"id:{order_id}")["nodes"]
     assert {parcel["displayStatus"] for parcel in node["fulfillments"]} == {"DELIVERED"}
 
 
@@ -85,12 +82,10 @@ def test_without_read_all_orders_there_are_60_days(tracktor: Sandbox, api: Api) 
 
 def test_tags_and_cancellations_can_be_set(tracktor: Sandbox, api: Api) -> None:
     tagged, cancelled = tracktor.shop.order_ids[:2]
-    tracktor.shopify.tag(tagged, "vip")
-    tracktor.shopify.cancel(cancelled)
-    assert [node["legacyResourceId"] for node in api.orders(search="tag:VIP")["nodes"]] == [
-        str(tagged)
-    ]
-    assert len(api.orders(first=250, search="-status:cancelled")["nodes"]) == 59
+    tracktor.shopify.describe(tagged, tags=["vip"])
+    tracktor.shopify.describe(cancelled, cancelled=True)
+    assert [node["legacyResourceId"] for node in api.orders("tag:VIP")["nodes"]] == [str(tagged)]
+    assert len(api.orders("-status:cancelled", first=250)["nodes"]) == 59
 
 
 def test_no_more_results_than_allowed_can_be_paged_through(tracktor: Sandbox, api: Api) -> None:
@@ -101,26 +96,19 @@ def test_no_more_results_than_allowed_can_be_paged_through(tracktor: Sandbox, ap
     assert not second["pageInfo"]["hasNextPage"]
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "{ products(first: 3) { nodes { id } } }",
-        "{ orders(first: 3) { nodes { email } } }",
-        "{ orders { nodes { id } } }",
-        "{ orders(first: 251) { nodes { id } } }",
-        '{ orders(first: 3, after: "x") { nodes { id } } }',
-        '{ orders(first: 3, query: "(tag:vip") { nodes { id } } }',
-        "{ orders(first: 3, sortKey: TOTAL) { nodes { id } } }",
-    ],
-)
-def test_anything_else_is_an_error_inside_a_200(api: Api, query: str) -> None:
-    answer = api.ask(query)
-    assert answer.status_code == 200
-    assert answer.json()["errors"]
+def test_anything_else_is_an_error_inside_a_200(api: Api) -> None:
+    for answer in (
+        api.send({"query": "{ products(first: 3) { nodes { id } } }"}),
+        api.ask(first=251),
+        api.ask(after="x"),
+        api.ask("(tag:vip"),
+    ):
+        assert answer.status_code == 200
+        assert answer.json()["errors"]
 
 
 def test_a_filter_that_is_not_known_is_warned_of(api: Api) -> None:
-    [entry] = api.ask(search="colour:blue").json()["extensions"]["search"]
+    [entry] = api.ask("colour:blue").json()["extensions"]["search"]
     assert entry["warnings"][0]["field"] == "colour"
 
 
@@ -193,7 +181,7 @@ def test_other_pages_are_refused(api: Api, method: str, path: str, status: int) 
 
 def test_a_body_that_is_no_query_is_a_400(api: Api) -> None:
     headers = {"x-shopify-access-token": api.token}
-    for body in (b"", b"[]", b'{"query": "{"}'):
+    for body in (b"", b"[]", b"{}"):
         answer = api.http.post("/admin/api/2026-10/graphql.json", content=body, headers=headers)
         assert answer.status_code == 400
 

@@ -43,7 +43,10 @@ def refused(code: str, message: str = "no", **more: Any) -> bytes:
 
 
 def client_of(server: ScriptedServer, **options: Any) -> ShopifyClient:
-    return ShopifyClient(shop="your-store", access_token=TOKEN, base_url=server.address, **options)
+    """By default with an access token; else with a client id and a client secret."""
+    way_in = {} if "client_id" in options else {"access_token": TOKEN}
+    fields = {"shop": "your-store", "base_url": server.address} | way_in | options
+    return ShopifyCredentials.model_validate(fields).get_client()
 
 
 def page(nodes: list[Any] | None = None, **page_info: Any) -> dict[str, Any]:
@@ -75,9 +78,7 @@ def test_an_app_exchanges_its_secret_as_a_form_once_for_all_its_clients() -> Non
     granted = answer(body=f'{{"access_token": "{TOKEN}", "scope": "", "expires_in": 86399}}')
     with ScriptedServer([granted, data(SCOPES)]) as server:
         for _ in range(2):
-            with ShopifyClient(
-                shop="your-store", client_id="abc", client_secret="x&y", base_url=server.address
-            ) as client:
+            with client_of(server, client_id="abc", client_secret="x&y") as client:
                 client.granted_scopes()
     grant, *queries = server.requests
     assert grant.line == "POST /admin/oauth/access_token"
@@ -204,9 +205,7 @@ def test_what_waiting_cannot_help_is_said_at_once(
 def test_a_refused_grant_says_what_to_check(status: int, body: str) -> None:
     with (
         ScriptedServer([answer(status, body)]) as server,
-        ShopifyClient(
-            shop="your-store", client_id="abc", client_secret=TOKEN, base_url=server.address
-        ) as client,
+        client_of(server, client_id="abc", client_secret=TOKEN) as client,
         pytest.raises(AuthenticationError, match="one organization in the Dev Dashboard") as caught,
     ):
         client.granted_scopes()

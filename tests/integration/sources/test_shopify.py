@@ -114,7 +114,7 @@ def test_orders_are_chosen_by_how_far_they_are_fulfilled(
 ) -> None:
     for order_id in tracktor.shop.order_ids:
         if is_incomplete(tracktor.shop.order(order_id)):
-            tracktor.shopify.hold_back(order_id)
+            tracktor.shopify.describe(order_id, partly_fulfilled=True)
     source = orders(fulfillment=fulfillment, created_within_days=0, include_delivered=True)
     found = list(source.find_orders().order_ids)
     assert found == expected(tracktor.shop, wanted)
@@ -125,7 +125,7 @@ def test_by_default_orders_are_found_of_which_a_part_is_still_to_be_sent(
     tracktor: Sandbox, orders: Orders
 ) -> None:
     half_sent = next(iter(orders().find_orders().order_ids))
-    tracktor.shopify.hold_back(half_sent)
+    tracktor.shopify.describe(half_sent, partly_fulfilled=True)
     assert half_sent in set(orders().find_orders().order_ids)
     assert half_sent not in set(orders(fulfillment="fulfilled").find_orders().order_ids)
 
@@ -144,7 +144,7 @@ def test_a_window_of_changes_narrows_that_of_creations(tracktor: Sandbox, orders
 
 def test_cancelled_orders_are_left_out_unless_asked_for(tracktor: Sandbox, orders: Orders) -> None:
     cancelled = next(iter(orders().find_orders().order_ids))
-    tracktor.shopify.cancel(cancelled)
+    tracktor.shopify.describe(cancelled, cancelled=True)
     assert cancelled not in set(orders().find_orders().order_ids)
     assert cancelled in set(orders(include_cancelled=True).find_orders().order_ids)
 
@@ -165,7 +165,7 @@ def test_cancelled_orders_are_left_out_unless_asked_for(tracktor: Sandbox, order
 )
 def test_a_tag_is_a_tag_whatever_it_looks_like(tracktor: Sandbox, orders: Orders, tag: str) -> None:
     tagged = list(orders().find_orders().order_ids)[3]
-    tracktor.shopify.tag(tagged, tag)
+    tracktor.shopify.describe(tagged, tags=[tag])
     assert list(orders(tag=tag).find_orders().order_ids) == [tagged]
     none = orders(tag=tag + "x").find_orders()
     assert list(none) == []
@@ -174,8 +174,8 @@ def test_a_tag_is_a_tag_whatever_it_looks_like(tracktor: Sandbox, orders: Orders
 
 def test_an_own_search_narrows_and_never_widens(tracktor: Sandbox, orders: Orders) -> None:
     usual = list(orders().find_orders().order_ids)
-    tracktor.shopify.tag(usual[5], "vip")
-    tracktor.shopify.tag(tracktor.shop.order_ids[0], "vip")  # too old
+    tracktor.shopify.describe(usual[5], tags=["vip"])
+    tracktor.shopify.describe(tracktor.shop.order_ids[0], tags=["vip"])  # too old
     assert list(orders(search="tag:vip OR tag:gold").find_orders().order_ids) == [usual[5]]
     assert list(orders(search="-tag:vip").find_orders().order_ids) == [*usual[:5], *usual[6:]]
 
@@ -248,13 +248,15 @@ def test_a_filter_that_shopify_would_ignore_is_an_error(orders: Orders) -> None:
 def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders: Orders) -> None:
     first, second = islice(orders().find_orders(), 2)
     assert first.facts.shipping_method == "Standard"
-    tracktor.shopify.tag(first.order_id, "vip", "gift wrap")
     tracktor.shopify.describe(
-        first.order_id, shipping_method="Express", country="BR", locale="pt-BR"
+        first.order_id,
+        tags=["vip", "gift wrap"],
+        partly_fulfilled=True,
+        shipping_method="Express",
+        country="BR",
+        locale="pt-BR",
     )
-    tracktor.shopify.describe(second.order_id, financial_status="REFUNDED")
-    tracktor.shopify.hold_back(first.order_id)
-    tracktor.shopify.cancel(second.order_id)
+    tracktor.shopify.describe(second.order_id, financial_status="REFUNDED", cancelled=True)
     told, cancelled = islice(orders(include_cancelled=True).find_orders(), 2)
     created = datetime.fromisoformat(tracktor.shop.order(first.order_id)["order_created_at"])
     assert told == FoundOrder(

@@ -84,7 +84,7 @@ def test_a_server_that_freezes_within_a_transaction_is_given_up(short: None, url
     ledger = NotificationLedger(url=f"{url}&application_name=within")
 
     def look_twice() -> None:
-        with ledger.transaction(*ledger.tables) as database:
+        with ledger.transaction() as database:
             database.exec_driver_sql("SELECT 1")
             with frozen(url):
                 database.exec_driver_sql("SELECT 1")

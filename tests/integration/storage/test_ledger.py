@@ -303,7 +303,7 @@ def test_a_claim_is_as_old_as_the_databases_clock_says(
 def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) -> None:
     with ledger.at_work("killed"):
         ledger.claim(keys(1), run="killed")
-        with ledger.transaction(*ledger.tables) as database:
+        with ledger.transaction() as database:
             tomorrow = datetime.now(UTC) + timedelta(days=1)
             _notices, _, runs, *_ = ledger.tables
             database.execute(_notices.update().values(claimed_at=tomorrow))

@@ -43,7 +43,7 @@ class Bench:
 
     def read(self, rounds: int = 1) -> list[Event]:
         async def read() -> None:
-            async with self.processor.get_client() as client:
+            async with self.processor.credentials.get_async_client() as client:
                 for _ in range(rounds):
                     with suppress(RetryLater):
                         await self.processor.process(client)
@@ -212,7 +212,7 @@ def test_refused_credentials_lose_nothing(bench: Bench, tracktor: Sandbox) -> No
     stranger.deliver({"order_id": tracktor.shop.order_ids[0]}, {"order_id": 77})
 
     async def process() -> None:
-        async with stranger.processor.get_client() as client:
+        async with stranger.processor.credentials.get_async_client() as client:
             await stranger.processor.process(client)
 
     with pytest.raises(RetryLater, match="Tracktor refused the credentials"):

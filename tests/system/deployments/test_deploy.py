@@ -21,9 +21,9 @@ from prefect_tracktor.deploy import Shop, commands, every
 from prefect_tracktor.deploy.apply import STOPPED
 from tests.system.deployments.conftest import DEPLOYMENTS, Server, deploy_all
 
-MAIL = "E-mail expired exceptions/daily"
-NIGHTLY = "Reconcile manual statuses/nightly"
-HOURLY = "Sync webhooks/hourly"
+MAIL = "Email expired exceptions/email-expired-exceptions"
+NIGHTLY = "Reconcile manual statuses/reconcile-manual-statuses"
+HOURLY = "Sync webhooks/sync-webhooks"
 
 Output = pytest.CaptureFixture[str]
 
@@ -66,7 +66,7 @@ def test_it_runs_daily_in_the_shops_time_zone_and_one_at_a_time(
 
 def test_a_worker_needs_the_installed_package_only(deployed: None, server: Server) -> None:
     made = server[MAIL]
-    module = "prefect_tracktor.flows.email_expired_exceptions"
+    module = "prefect_tracktor.flows.expired_exceptions"
     assert made.entrypoint == f"{module}.email_expired_exceptions"
     assert (made.path, made.pull_steps) == (None, [])
 
@@ -128,7 +128,7 @@ def test_a_dry_run_that_was_set_in_the_ui_stays_until_the_file_says_otherwise(
 def test_a_dry_run_that_was_set_on_a_trigger_or_a_schedule_stays(
     no_deployments: None, pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "Notify status change/on-event"
+    name = "Notify status change/notify-status-change"
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     assert deploy_all("--only", "status_change", "expired_exceptions") == 0
     edited = server.automation_of(name)
@@ -161,7 +161,7 @@ def test_a_trigger_that_was_switched_off_stays_off(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Output,
 ) -> None:
-    name = "Notify status change/on-event"
+    name = "Notify status change/notify-status-change"
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     assert deploy_all("--only", "status_change") == 0
     server.client.pause_automation(server.automation_of(name).id)
@@ -183,7 +183,7 @@ def test_a_trigger_that_no_file_makes_goes_and_one_from_the_ui_stays(
     monkeypatch: pytest.MonkeyPatch,
     capsys: Output,
 ) -> None:
-    name = "Notify status change/on-event"
+    name = "Notify status change/notify-status-change"
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     assert deploy_all("--only", "status_change") == 0
     ours = server.automation_of(name)

@@ -15,7 +15,7 @@ from prefect_tracktor.deploy import Shop, commands, shop_of_the_environment
 from prefect_tracktor.setup.project import write_project
 from tests.system.deployments.conftest import DEPLOYMENTS, Server, deploy_all
 
-MAIL = "E-mail expired exceptions"
+MAIL = "Email expired exceptions"
 DEPLOY = ["deploy", "--work-pool", "here", "--only", "expired_exceptions"]
 
 Put = Callable[..., None]
@@ -32,7 +32,10 @@ def two_shops_and_one_without_blocks(
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
 def test_a_shop_that_is_not_set_up_does_not_keep_the_others(server: Server, capsys: Output) -> None:
     assert main(DEPLOY) == 2
-    assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    assert server.names() == [
+        f"{MAIL}/alpine-email-expired-exceptions",
+        f"{MAIL}/email-expired-exceptions",
+    ]
     said = capsys.readouterr().out
     assert "bay: NOT SET UP" in said
     assert (
@@ -52,7 +55,10 @@ def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
     finally:
         for block in own:
             block.delete("bay")
-    assert server.names() == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    assert server.names() == [
+        f"{MAIL}/alpine-email-expired-exceptions",
+        f"{MAIL}/email-expired-exceptions",
+    ]
     assert "bay: NOT SET UP, nothing of it is served or changed: its blocks are" in (
         capsys.readouterr().out
     )
@@ -80,7 +86,10 @@ def test_a_copy_must_not_replace_what_the_first_file_makes(
     makers = DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]}
     monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
     assert deploy_all("--only", *only) == 2
-    assert f"make the same deployment {MAIL + '/daily'!r}" in capsys.readouterr().out
+    assert (
+        f"make the same deployment {MAIL + '/email-expired-exceptions'!r}"
+        in capsys.readouterr().out
+    )
     assert not server.names()
 
 
@@ -95,7 +104,7 @@ def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
     makers = {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]}
     monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
     assert deploy_all() == 0
-    assert server.names() == [f"{MAIL}/daily"]
+    assert server.names() == [f"{MAIL}/email-expired-exceptions"]
     assert "left out of_my_own: Unable to find block document named nobody-made-this" in (
         capsys.readouterr().out
     )
@@ -104,7 +113,7 @@ def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
 def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
     assert main([*DEPLOY, "--shop", "alpine"]) == 0
-    assert server.names() == [f"{MAIL}/alpine-daily"]
+    assert server.names() == [f"{MAIL}/alpine-email-expired-exceptions"]
     assert "bay" not in capsys.readouterr().out
     assert main([*DEPLOY, "--shop", "cove"]) == 2
     refused = capsys.readouterr().err
@@ -121,7 +130,7 @@ def test_the_others_are_served(
         lambda *made, **_: served.extend(d.full_name for d in made),
     )
     assert main(["serve", "--only", "expired_exceptions"]) == 0
-    assert served == [f"{MAIL}/alpine-daily", f"{MAIL}/daily"]
+    assert served == [f"{MAIL}/alpine-email-expired-exceptions", f"{MAIL}/email-expired-exceptions"]
     assert "bay: NOT SET UP" in capsys.readouterr().out
 
 
@@ -135,7 +144,7 @@ def test_what_a_shop_that_is_not_set_up_has_on_the_server_is_not_called_left_ove
     assert "left over" not in capsys.readouterr().out
     shops_are(shop_of_the_environment())
     assert main(["deploy", "--work-pool", "here", "--dry-run"]) == 0
-    assert f"left over  {MAIL}/alpine-daily" in capsys.readouterr().out
+    assert f"left over  {MAIL}/alpine-email-expired-exceptions" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("environment", "alpine", "pool")

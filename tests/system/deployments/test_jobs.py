@@ -32,10 +32,14 @@ def test_what_has_no_work_yet_is_left_out(
 @pytest.mark.parametrize(
     ("file", "name", "expected"),
     [
-        ("notify", "Notify customers/daily", {"rules": [{"name": "lost", "times": 2}]}),
-        ("report", "Report exceptions/daily", {"digest": {"notify": "slack-webhook/team"}}),
-        ("export", "Export tracking/nightly", {"to": {"file_format": "csv"}}),
-        ("watch", "Watch shop/every-four-hours", {"announce": ["exception:all"]}),
+        ("notify", "Notify customers/notify-customers", {"rules": [{"name": "lost", "times": 2}]}),
+        (
+            "report",
+            "Report exceptions/report-exceptions",
+            {"digest": {"notify": "slack-webhook/team"}},
+        ),
+        ("export", "Export tracking/export-tracking", {"to": {"file_format": "csv"}}),
+        ("watch", "Watch shop/watch-shop", {"announce": ["exception:all"]}),
     ],
 )
 def test_they_are_deployed_with_what_the_file_says(
@@ -86,9 +90,9 @@ def test_what_is_stored_is_what_the_flow_takes(
     }
     monkeypatch.setattr(watch, "PARTS", watched)
     assert deploy_all("--only", "report", "watch") == 0
-    first: Any = report_exceptions(**server["Report exceptions/daily"].parameters)
+    first: Any = report_exceptions(**server["Report exceptions/report-exceptions"].parameters)
     assert first.reported
-    whole: Any = watch_shop(**server["Watch shop/every-four-hours"].parameters)
+    whole: Any = watch_shop(**server["Watch shop/watch-shop"].parameters)
     assert whole.complete
     assert (folder / "orders.csv").exists()
     recipients = [address for message in mail.messages for address in message.recipients]

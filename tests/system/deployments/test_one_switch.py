@@ -27,7 +27,7 @@ from prefect.states import Scheduled
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy.prefect_api import all_of
+from prefect_tracktor.deploy.apply import all_of
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import SweptShop, sweep_shops
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
@@ -35,9 +35,9 @@ from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.programs import running, waiting
 from tests.system.deployments.conftest import Server, ended, remove_deployments, serving
 
-MAIL = "E-mail expired exceptions/daily"
-ON_EVENT = "Notify status change/on-event"
-EVERY_SIX_HOURS = "E-mail status changes/every-six-hours"
+MAIL = "Email expired exceptions/email-expired-exceptions"
+ON_EVENT = "Notify status change/notify-status-change"
+EVERY_SIX_HOURS = "Email status changes/email-status-changes"
 # a run that is told to act: it can only add safety
 ACT = {"dry_run": False}
 ME = "me@your-shop.example"
@@ -275,9 +275,9 @@ def test_nor_a_sweep(in_service: None, mail: MailServer) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "Reconcile manual statuses/nightly",
-        "Sync webhooks/hourly",
-        "Announce exceptions/every-four-hours",
+        "Reconcile manual statuses/reconcile-manual-statuses",
+        "Sync webhooks/sync-webhooks",
+        "Announce exceptions/announce-exceptions",
     ],
 )
 def test_no_run_changes_a_read_only_account_or_emits_its_events(

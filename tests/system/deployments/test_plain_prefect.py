@@ -125,7 +125,7 @@ YAML = """
 name: your-shop
 deployments:
   - name: from-yaml
-    entrypoint: prefect_tracktor.flows.email_expired_exceptions.email_expired_exceptions
+    entrypoint: prefect_tracktor.flows.expired_exceptions.email_expired_exceptions
     pull: []
     work_pool:
       name: yaml
@@ -153,7 +153,7 @@ def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_comp
     command = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
     for _ in range(2):
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=300)
-    made = server["E-mail expired exceptions/from-yaml"]
+    made = server["Email expired exceptions/from-yaml"]
     assert made.parameters["mailer"] == {"$ref": {"block_document_slug": "tracktor-mailer/plain"}}
     run = server.client.create_flow_run_from_deployment(made.id)
     worker = ("-m", "prefect", "worker", "start", "--pool", "yaml", "--run-once")
@@ -181,7 +181,7 @@ def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_its_runs_compl
     assert {"credentials", "orders", "mailer"} <= parameters.keys()
     [entrypoint] = re.findall(r'entrypoint += "(.+)"', of_the_handbook("main.tf"))
     # as the provider does it: a flow by its name, and a deployment without a parameter schema
-    flow_id = server.client.create_flow_from_name("E-mail expired exceptions")
+    flow_id = server.client.create_flow_from_name("Email expired exceptions")
     deployment_id = server.client.create_deployment(
         flow_id,
         "from-terraform",

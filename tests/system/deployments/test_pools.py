@@ -16,7 +16,7 @@ from blocks.documents import DOCUMENTS
 from prefect_tracktor import CompletedOrders, NotificationLedger
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
-from prefect_tracktor.errors import Unusable
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows import announce_exceptions
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.system.deployments.conftest import SECRETS, VARIABLES, Server, make_pool
@@ -88,7 +88,10 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
 ) -> None:
     deploy = ["deploy", "--work-pool", managed, "--only", "expired_exceptions", "reconcile"]
     assert main([*deploy, "--pip-package", WHEEL]) == 2
-    assert "REFUSED    E-mail expired exceptions/daily: its ledger" in capsys.readouterr().out
+    assert (
+        "REFUSED    Email expired exceptions/email-expired-exceptions: its ledger"
+        in capsys.readouterr().out
+    )
     url = {"TRACKTOR_LEDGER_URL": "postgresql://shop:pa55-of-the-ledger@db.example/ledger"}
     try:
         assert save_blocks(VARIABLES | url, DOCUMENTS) == 0
@@ -97,10 +100,10 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
         NotificationLedger().save("tracktor", overwrite=True)
         CompletedOrders().save("tracktor", overwrite=True)
     assert server.names() == [
-        "E-mail expired exceptions/daily",
-        "Reconcile manual statuses/nightly",
+        "Email expired exceptions/email-expired-exceptions",
+        "Reconcile manual statuses/reconcile-manual-statuses",
     ]
-    made = server["E-mail expired exceptions/daily"]
+    made = server["Email expired exceptions/email-expired-exceptions"]
     assert (made.work_pool_name, made.pull_steps) == (managed, [])
     assert made.job_variables == {"pip_packages": [WHEEL]}
     stored = server.records("deployments", "automations", "work_pools")
@@ -110,9 +113,9 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
 
 def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:
     assert place(client, "process").job_variables == {}
-    with pytest.raises(Unusable, match=r"of type process uses no images: leave out --image"):
+    with pytest.raises(InvalidInput, match=r"of type process uses no images: leave out --image"):
         place(client, "process", "registry.example/shop:1")
-    with pytest.raises(Unusable, match=r"installs no packages.*pip install psycopg"):
+    with pytest.raises(InvalidInput, match=r"installs no packages.*pip install psycopg"):
         place(client, "process", packages=["psycopg"])
 
 
@@ -135,7 +138,7 @@ def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
 
 @pytest.mark.parametrize("package", ["", "psycopg pandas", "prefect-tracktor >= 0.1"])
 def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
-    with pytest.raises(Unusable, match="without blanks"):
+    with pytest.raises(InvalidInput, match="without blanks"):
         place(client, "docker", packages=[package])
 
 
@@ -152,7 +155,9 @@ def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
 def test_our_package_is_not_asked_for_by_its_name_alone(
     client: SyncPrefectClient, kind: str, package: str
 ) -> None:
-    with pytest.raises(Unusable, match=r"published on no package index.*@https://.*@git\+https://"):
+    with pytest.raises(
+        InvalidInput, match=r"published on no package index.*@https://.*@git\+https://"
+    ):
         place(client, kind, packages=[package])
 
 
@@ -174,7 +179,7 @@ def test_an_address_says_where_a_package_comes_from(
 
 
 def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
-    with pytest.raises(Unusable) as refusal:
+    with pytest.raises(InvalidInput) as refusal:
         place(client, "docker", packages=["prefect-tracktor"])
     shown = re.findall(r"prefect-tracktor\S*@\w[^,\s]+", str(refusal.value))
     assert [Requirement(package).extras for package in shown] == [{"postgresql"}] * 2
@@ -182,7 +187,7 @@ def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
 
 
 def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:
-    with pytest.raises(Unusable, match="plain text") as refusal:
+    with pytest.raises(InvalidInput, match="plain text") as refusal:
         place(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
     assert "t0ken" not in str(refusal.value)
     over_ssh = "shop@git+ssh://git@git.example/shop.git"
@@ -247,6 +252,12 @@ def test_what_is_refused_is_named_and_the_others_are_deployed(
     make_pool(client, "containers", "docker")
     assert main(["deploy", "--work-pool", "containers", "--image", "shop:1"]) == 2
     said = capsys.readouterr().out
-    assert "REFUSED    E-mail expired exceptions/daily: its ledger is a SQLite file" in said
+    assert (
+        "REFUSED    Email expired exceptions/email-expired-exceptions: its ledger is a SQLite file"
+        in said
+    )
     assert "left over" not in said
-    assert server.names() == ["Reconcile manual statuses/nightly", "Sync webhooks/hourly"]
+    assert server.names() == [
+        "Reconcile manual statuses/reconcile-manual-statuses",
+        "Sync webhooks/sync-webhooks",
+    ]

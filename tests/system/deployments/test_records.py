@@ -61,15 +61,18 @@ MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 def test_each_shop_has_each_deployment_under_its_name(fleet: None, server: Server) -> None:
     names = server.names()
     assert len(names) == 2 * len(MADE)
-    assert "E-mail expired exceptions/daily" in names
-    assert "E-mail expired exceptions/alpine-daily" in names
-    assert server["E-mail expired exceptions/daily"].tags == ["tracktor"]
-    assert server["E-mail expired exceptions/alpine-daily"].tags == ["alpine", "tracktor"]
+    assert "Email expired exceptions/email-expired-exceptions" in names
+    assert "Email expired exceptions/alpine-email-expired-exceptions" in names
+    assert server["Email expired exceptions/email-expired-exceptions"].tags == ["tracktor"]
+    assert server["Email expired exceptions/alpine-email-expired-exceptions"].tags == [
+        "alpine",
+        "tracktor",
+    ]
 
 
 def test_each_reads_its_own_account_and_they_share_the_ledger(fleet: None, server: Server) -> None:
-    ours = server["E-mail expired exceptions/daily"].parameters
-    alpine = server["E-mail expired exceptions/alpine-daily"].parameters
+    ours = server["Email expired exceptions/email-expired-exceptions"].parameters
+    alpine = server["Email expired exceptions/alpine-email-expired-exceptions"].parameters
     assert ours["credentials"] != alpine["credentials"]
     assert ours["orders"] != alpine["orders"]
     assert ours["mailer"] != alpine["mailer"]
@@ -78,7 +81,7 @@ def test_each_reads_its_own_account_and_they_share_the_ledger(fleet: None, serve
         assert ours[shared] == alpine[shared]
     assert ours["template"].keys() == {"$ref"}
     assert ours["reading"]["completed_orders"].keys() == {"$ref"}
-    ledgers = [server[f"Announce exceptions/{name}every-four-hours"] for name in ("", "alpine-")]
+    ledgers = [server[f"Announce exceptions/{name}announce-exceptions"] for name in ("", "alpine-")]
     assert ledgers[0].parameters["ledger"] == ledgers[1].parameters["ledger"]
     mailers: list[Any] = [Mailer.load(shop) for shop in ("tracktor", "alpine")]
     assert mailers[0].ledger.url == mailers[1].ledger.url
@@ -88,7 +91,7 @@ def test_each_reacts_to_the_events_of_its_own_account(
     fleet: None, server: Server, client: SyncPrefectClient
 ) -> None:
     related = {}
-    for name in ("on-event", "alpine-on-event"):
+    for name in ("notify-status-change", "alpine-notify-status-change"):
         found = server[f"Notify status change/{name}"]
         resource = f"prefect.deployment.{found.id}"
         [automation] = client.read_resource_related_automations(resource)
@@ -98,7 +101,7 @@ def test_each_reacts_to_the_events_of_its_own_account(
 
 
 def test_they_are_told_their_image_and_packages(fleet: None, server: Server) -> None:
-    assert server["Sync webhooks/alpine-hourly"].job_variables == {
+    assert server["Sync webhooks/alpine-sync-webhooks"].job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
     }

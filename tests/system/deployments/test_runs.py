@@ -20,7 +20,7 @@ from tests.system.deployments.conftest import (
     terminate_all,
 )
 
-MAIL = "E-mail expired exceptions/daily"
+MAIL = "Email expired exceptions/email-expired-exceptions"
 
 pytestmark = pytest.mark.usefixtures("no_deployments")
 

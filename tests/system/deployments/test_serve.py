@@ -26,11 +26,11 @@ from prefect_tracktor.deploy import Shop, saved, shop_of_the_environment
 from prefect_tracktor.deploy.apply import STOPPED
 from prefect_tracktor.deploy.builders import for_scanning
 from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
-from prefect_tracktor.errors import NotSetUp, Unusable
+from prefect_tracktor.errors import InvalidInput, NotSetUp
 from tests.system.deployments.conftest import Server
 
-MAIL = "E-mail expired exceptions/daily"
-HOURLY = "Sync webhooks/hourly"
+MAIL = "Email expired exceptions/email-expired-exceptions"
+HOURLY = "Sync webhooks/sync-webhooks"
 
 Output = pytest.CaptureFixture[str]
 
@@ -56,7 +56,11 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 def test_what_is_not_enabled_is_left_out_and_says_how(
     serve: Callable[..., list[str]], capsys: Output
 ) -> None:
-    assert serve() == [MAIL, "Reconcile manual statuses/nightly", "Sync webhooks/hourly"]
+    assert serve() == [
+        MAIL,
+        "Reconcile manual statuses/reconcile-manual-statuses",
+        "Sync webhooks/sync-webhooks",
+    ]
     said = capsys.readouterr().out
     assert "left out status_change: set TRACKTOR_NOTIFY" in said
     assert "Orders come from the block tracktor-order-file/tracktor." in said
@@ -98,7 +102,7 @@ def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     shop = shop_of_the_environment()
-    assert (shop.timezone, shop.notify) == ("Europe/Berlin", ("delivered",))
+    assert (shop.timezone, shop.notify) == ("Europe/Berlin", ["delivered"])
 
 
 def test_a_misspelt_setting_in_the_file_is_named(
@@ -115,7 +119,7 @@ def test_a_misspelt_setting_in_the_file_is_named(
 
 def test_missing_blocks_are_named_with_what_makes_them() -> None:
     with pytest.raises(
-        Unusable, match=r"tials/not-made. Run prefect-tracktor blocks --name not-made"
+        InvalidInput, match=r"tials/not-made. Run prefect-tracktor blocks --name not-made"
     ):
         saved(TracktorCredentials, Shop("not-made"))
 
@@ -153,7 +157,7 @@ def test_whoever_serves_it_too_is_named_until_it_has_ended(
 ) -> None:
     serve("--only", "expired_exceptions")
     assert "Also served by" not in capsys.readouterr().out
-    claim(server.client, [server[MAIL].id], print)
+    claim(server.client, [server[MAIL].id])
     serve("--only", "expired_exceptions")
     assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in (
         capsys.readouterr().out
@@ -178,7 +182,7 @@ def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def until_another_takes_over(*_made: object, **_options: object) -> None:
-        claim(server.client, [server[MAIL].id], print)
+        claim(server.client, [server[MAIL].id])
 
     monkeypatch.setattr("prefect_tracktor.deploy.serve.serve", until_another_takes_over)
     assert main(["serve", "--only", "expired_exceptions"]) == 0
@@ -194,17 +198,17 @@ def test_each_process_breaks_off_its_own_runs(
     def run_in(state: State[None]) -> UUID:
         return client.create_flow_run_from_deployment(mail.id, state=state).id
 
-    first = claim(client, [mail.id], print)
+    first = claim(client, [mail.id])
     # the signal that ended the process reached the third one, too
     of_first = [run_in(Running()), run_in(Pending()), run_in(Crashed())]
     over = run_in(Completed())
-    second = claim(client, [mail.id], print)
+    second = claim(client, [mail.id])
     of_second = run_in(Running())
-    stop(client, [mail.id], first, print)
+    stop(client, [mail.id], first)
     assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
     assert [name_of_state(client, run) for run in (over, of_second)] == ["Completed", "Running"]
     assert capsys.readouterr().out.count("broken off ") == 3
-    stop(client, [mail.id], second, print)
+    stop(client, [mail.id], second)
     assert name_of_state(client, of_second) == "AwaitingRetry"
     assert server[MAIL].paused
     assert SERVED_BY not in server[MAIL].job_variables

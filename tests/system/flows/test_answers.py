@@ -380,7 +380,7 @@ def test_webhooks_whose_ids_are_text_are_kept_in_order(odd: OddTracktor) -> None
     assert set(second.removed) == {"f" * 24, 7}
     assert oldest in odd.webhooks
     assert len(odd.webhooks) == 2
-    assert not sync_webhooks(odd.credentials, wanted).planned
+    assert not sync_webhooks(odd.credentials, wanted).due
 
 
 @pytest.mark.parametrize("address", [None, "", "not an address"])

@@ -34,7 +34,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.conditions import parcels_in_exception
 from prefect_tracktor.errors import InvalidResponse, LedgerError, MailServerError, TemplateError
-from prefect_tracktor.flows.email_expired_exceptions import EXPIRED
+from prefect_tracktor.flows.expired_exceptions import EXPIRED
 from prefect_tracktor.models import ExceptionStatus
 from prefect_tracktor.sandbox import Faults, MailFaults, MailServer, ResponseFormat, Sandbox
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState

@@ -18,8 +18,8 @@ from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.callables import parameter_schema
 
 from prefect_tracktor import ShopifyCredentials, ShopifyOrders, TracktorCredentials
-from prefect_tracktor.flows.advance_custom_statuses import advance_custom_statuses
-from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
+from prefect_tracktor.flows.advance import advance_custom_statuses
+from prefect_tracktor.flows.expired_exceptions import email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox, Shop
 
 

@@ -8,10 +8,10 @@ import pytest
 from pydantic import SecretStr
 
 from prefect_tracktor import Condition, HttpChannel, Mode, Order
+from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.posts import PostChannel
 from prefect_tracktor.messages.preview import made_up_order
 from prefect_tracktor.messages.template import EmailTemplate
-from prefect_tracktor.rules import Content
 from tests.support.http_service import HttpService, Posted
 from tests.support.programs import PROJECT
 from tests.system.handbook.pages import blocks_of
@@ -98,8 +98,8 @@ def test_a_channel_of_the_handbook_says_what_its_service_takes(
             update={"address": SecretStr(f"{service.address}/{path}"), "mode": Mode.LIVE}
         )
         channel = PostChannel(live, b"secret")
-        with channel.session() as session:
-            [delivery] = session.send([channel.message(order, [parcel], content, key="k")])
+        with channel.session() as send:
+            [delivery] = send([channel.message(order, [parcel], content, key="k")])
     assert delivery.outcome == "sent"
     is_right(service.posted[0])
 

@@ -56,7 +56,7 @@ def test_every_flow_that_changes_something_does_a_dry_run(
     assert reports[0].planned == (unfulfilled,)
     assert reports[2].due
     assert not reports[2].announced
-    assert reports[3].planned == 1
+    assert len(reports[3].due) == 1
     assert changes(tracktor) == []
     assert ledger.uncertain(older_than=timedelta(0)) == []
 

@@ -32,7 +32,7 @@ from prefect_tracktor import (
     flows,
 )
 from prefect_tracktor.flows import ShopOutcome, SweepReport, SweptShop, sweep_shops
-from prefect_tracktor.flows.sweep_shops import SweepableFlow
+from prefect_tracktor.flows.sweep import SweepableFlow
 from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox, Shop
 from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import written_to

@@ -86,7 +86,7 @@ def test_doubles_are_removed(credentials: TracktorCredentials, tracktor: Sandbox
 
 def test_a_dry_run_changes_nothing(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
     report = sync_webhooks(credentials, WANTED, dry_run=True)
-    assert report.planned == 2
+    assert len(report.due) == 2
     assert report.complete
     assert writes(tracktor) == []
 
@@ -134,7 +134,7 @@ def test_what_could_not_be_done_is_named_without_the_address(
     with pytest.raises(IncompleteRun, match=r"POST webhooks\.json") as caught:
         sync_webhooks(hasty, WANTED)
     report = caught.value.report
-    assert len(report.created) == len(report.failed) == 1
+    assert len(report.created) == len(report.not_changed) == 1
     assert "s3cret" not in str(caught.value)
 
 
@@ -152,14 +152,14 @@ def test_the_plan_shows_hosts_and_no_secret_path(
     sync_webhooks(credentials, WANTED)
     with get_client(sync_client=True) as client:
         [plan] = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["webhooks-plan"])),
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["webhooks"])),
             sort=ArtifactSort.UPDATED_DESC,
             limit=1,
         )
         runs = client.read_flow_runs()
     rows: list[dict[str, Any]] = json.loads(str(plan.data))
     assert {row["Host"] for row in rows} == {"https://shop.example"}
-    assert {row["Plan"] for row in rows} == {"To be created"}
+    assert {(row["Plan"], row["Outcome"]) for row in rows} == {("To be created", "Created")}
     assert "s3cret" not in str(plan.data)
     assert not any("s3cret" in run.model_dump_json() for run in runs)
 

@@ -46,7 +46,7 @@ def artifacts_of(run: FlowRun) -> dict[str, Artifact]:
 def test_the_mode_is_seen_wherever_people_look(run: Run, mode: str) -> None:
     run(**MODES[mode])
     found = newest_run()
-    assert found.name == f"{mode.capitalize()}: E-mail expired exceptions"
+    assert found.name == f"{mode.capitalize()}: Email expired exceptions"
     assert mode in found.tags
     assert found.state is not None
     assert str(found.state.message).startswith(f"{mode.capitalize()}: 6 orders due")
@@ -73,7 +73,23 @@ def test_a_name_that_a_run_form_made_up_is_not(
 ) -> None:
     monkeypatch.setattr(email_expired_exceptions, "flow_run_name", made_up)
     run(dry_run=True)
-    assert newest_run().name == "Dry run: E-mail expired exceptions"
+    assert newest_run().name == "Dry run: Email expired exceptions"
+
+
+@pytest.mark.parametrize(
+    ("deployed_as", "shown"),
+    [
+        ("email-expired-exceptions", "Dry run: Email expired exceptions"),
+        ("alpine-email-expired-exceptions", "Dry run: Email expired exceptions, alpine"),
+        ("every-monday", "Dry run: Email expired exceptions, every-monday"),
+    ],
+)
+def test_a_run_of_a_deployment_says_its_mode_its_job_and_its_shop(
+    run: Run, deployed_as: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployed_as)
+    run(dry_run=True)
+    assert newest_run().name == shown
 
 
 def test_the_task_runs_of_chunks_say_which_orders(run: Run, tracktor: Sandbox) -> None:

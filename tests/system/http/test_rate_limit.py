@@ -18,8 +18,9 @@ from prefect_tracktor import (
     TransportLimits,
     api,
 )
-from prefect_tracktor.bulk import calls_for, send_all_from_anywhere
+from prefect_tracktor.bulk import calls_for
 from prefect_tracktor.sandbox import Sandbox, Shop
+from tests.support.bulk import send_all_from_anywhere
 from tests.support.paced import (
     give_up_waiting_for_a_permit,
     processes,

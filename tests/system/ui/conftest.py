@@ -84,7 +84,7 @@ class Installation:
         """A deployment's record.
 
         Args:
-            name: Flow and deployment, such as `Sync webhooks/hourly`.
+            name: Flow and deployment, such as `Sync webhooks/sync-webhooks`.
 
         Returns:
             What the server knows of it.

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.ui
 
 BLOCKS = [
     block
-    for block in vars(prefect_tracktor).values()
-    if inspect.isclass(block) and issubclass(block, Block)
+    for _, block in inspect.getmembers(prefect_tracktor, inspect.isclass)
+    if issubclass(block, Block)
 ]
 
 

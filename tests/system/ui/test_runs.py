@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from prefect_tracktor.sandbox import MailFaults
 from tests.support.programs import waiting
@@ -24,6 +24,15 @@ from tests.system.ui.conftest import (
 pytestmark = pytest.mark.ui
 
 CELLS = "rows => rows.map(row => [...row.cells].map(cell => cell.innerText.trim()))"
+PHONE: ViewportSize = {"width": 390, "height": 844}
+# what a deployment's page says, in this order
+DESCRIPTION = [
+    "email customers whose parcel's tracking has expired",
+    "Touches: customers, by email.",
+    "Where to look: the tab Artifacts",
+    "Dry run or live: Mode of the block tracktor-mailer/tracktor",
+    "Stop: turn off its schedule on this page",
+]
 PROGRESS = re.compile(r"Progress: (\d+)%")
 SECONDS_A_MESSAGE = 3
 
@@ -81,7 +90,7 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
     page = context.new_page()
     # slow until it was watched
     installation.mail.faults = MailFaults(delay_seconds=SECONDS_A_MESSAGE)
-    open_form(page, "E-mail expired exceptions", "daily")
+    open_form(page, "Email expired exceptions", "email-expired-exceptions")
     dry_run = page.get_by_role("switch", name="Dry run")
     expect(dry_run).not_to_be_checked()
     page.get_by_role("spinbutton", name="Max emails").fill("40")
@@ -90,6 +99,8 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
     page.set_viewport_size({"width": 1280, "height": 1150})
     page.mouse.wheel(0, -10_000)
     picture(page, "run-form")
+    page.set_viewport_size(PHONE)
+    picture(page, "run-form-phone")
     page.set_viewport_size(DESKTOP)
     run_id = submit(page)
     for attempt in waiting(LookupError):
@@ -165,8 +176,20 @@ def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     return str(field.get("title") or part["title"])
 
 
+def test_a_deployments_page_says_what_it_does_where_to_look_and_how_to_stop_it(
+    any_page: Page, installation: Installation, picture: Picture
+) -> None:
+    deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
+    any_page.goto(f"deployments/deployment/{deployment['id']}")
+    for size in (DESKTOP, PHONE):
+        any_page.set_viewport_size(size)
+        in_order(any_page, DESCRIPTION)
+        if "/v2/" in any_page.url:
+            picture(any_page, f"deployment{'-phone' * (size is PHONE)}")
+
+
 def test_what_people_decide_comes_before_what_they_leave_alone(page: Page) -> None:
-    open_form(page, "E-mail expired exceptions", "daily")
+    open_form(page, "Email expired exceptions", "email-expired-exceptions")
     in_order(page, ["Mailer", "Dry run", "Max emails", "Template", "Chunk size"])
     expect(page.get_by_role("spinbutton", name="Max emails")).to_have_value("500")
 
@@ -197,16 +220,18 @@ def test_blocks_chosen_in_a_form_stay_references(
 
 
 def test_a_run_says_wherever_one_looks_that_it_is_live(
-    any_page: Page, installation: Installation, mail_walk: Walk
+    any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
     """Also on a phone; started from the form, which makes up a name."""
-    name = "Live: E-mail expired exceptions, daily"
+    name = "Live: Email expired exceptions"
     any_page.goto(f"runs/flow-run/{mail_walk.run_id}")
     expect(any_page.get_by_text(name).first).to_be_visible()
     expect(any_page.get_by_text("live", exact=True).first).to_be_visible()
     in_order(any_page, ["Customers with expired tracking: live.", "Live: 12 orders due"])
-    any_page.set_viewport_size({"width": min(WIDTHS), "height": 900})
+    any_page.set_viewport_size(PHONE)
     expect(any_page.get_by_text(name).first).to_be_visible()
+    if "/v2/" in any_page.url:
+        picture(any_page, "run-phone")
     for key, artifact in installation.artifacts(mail_walk.run_id).items():
         if key != "tracktor-scan":
             any_page.goto(f"artifacts/artifact/{artifact['id']}")
@@ -217,7 +242,7 @@ def test_a_dry_run_under_a_name_of_ones_own_shows_what_would_be_sent(
     any_page: Page, installation: Installation, mail_walk: Walk, picture: Picture
 ) -> None:
     assert mail_walk.run_id  # what was sent is not due again; the other exceptions are
-    deployment = installation.deployment("E-mail expired exceptions/daily")
+    deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
     run = installation.ask(
         f"deployments/{deployment['id']}/create_flow_run",
         name="black-friday",
@@ -232,6 +257,8 @@ def test_a_dry_run_under_a_name_of_ones_own_shows_what_would_be_sent(
     expect(any_page.get_by_text("black-friday").first).to_be_visible()
     expect(any_page.get_by_text("dry run", exact=True).first).to_be_visible()
     in_order(any_page, ["Customers with expired tracking: dry run.", "Dry run: "])
+    if "/v2/" in any_page.url:
+        picture(any_page, "dry-run")
     message = installation.artifacts(run["id"])["expired-exceptions-message"]
     any_page.goto(f"artifacts/artifact/{message['id']}")
     expect(any_page.get_by_role("heading", name="Your order #")).to_be_visible()
@@ -340,7 +367,7 @@ def test_the_charts_show_how_much_is_in_trouble(
 def test_the_event_feed_lists_what_was_announced(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
-    deployment = installation.deployment("Announce exceptions/every-four-hours")
+    deployment = installation.deployment("Announce exceptions/announce-exceptions")
     run = installation.ask(
         f"deployments/{deployment['id']}/create_flow_run", parameters={"dry_run": False}
     )
@@ -371,7 +398,7 @@ def test_the_event_feed_lists_what_was_announced(
 def test_a_plan_is_shown_before_the_first_status_is_written(
     page: Page, installation: Installation, picture: Picture
 ) -> None:
-    open_form(page, "Reconcile manual statuses", "nightly")
+    open_form(page, "Reconcile manual statuses", "reconcile-manual-statuses")
     run_id = submit(page)
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
     open_artifact(page, installation, run_id, "reconcile-statuses")

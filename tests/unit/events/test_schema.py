@@ -14,9 +14,9 @@ from prefect_tracktor.events import (
     Kind,
     Subject,
     condition_event,
+    condition_event_name,
     event_name,
     exception_event,
-    exception_event_name,
     fulfillment_event,
     order_event,
     status_slug,
@@ -174,7 +174,7 @@ def test_no_status_has_dots_blanks_or_wildcards_in_a_name(status: str) -> None:
 
 def test_names_for_triggers_can_stand_for_all() -> None:
     assert event_name(Kind.ORDER, "*") == "tracktor.order.*"
-    assert exception_event_name("*") == "tracktor.fulfillment.exception.*"
+    assert condition_event_name("exception:all") == "tracktor.fulfillment.exception.*"
 
 
 @pytest.mark.parametrize(

@@ -28,4 +28,4 @@ def test_what_cannot_be_right_is_refused_by_name(options: dict[str, Any]) -> Non
 
 def test_they_do_not_change_once_made() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        ReadingOptions().chunk_size = 5  # type: ignore[misc]  # mypy knows
+        ReadingOptions().chunk_size = 5

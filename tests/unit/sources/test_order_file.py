@@ -15,7 +15,6 @@ import fsspec  # type: ignore[import-untyped]  # it brings no types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prefect.types import SecretDict
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
@@ -54,14 +53,6 @@ def test_a_duplicated_id_is_read_once_and_the_order_of_the_file_is_kept() -> Non
     assert ids_of("Id\n5003\n5001\n5003\n5002\n5001\n") == [5003, 5001, 5002]
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_the_header_tells_the_delimiter(delimiter: str) -> None:
-    lines = [["a, b; c\td", "Id", "Total"], ["x", "5001", "1"], ["y", "5002", "2"]]
-    content = io.StringIO()
-    csv.writer(content, delimiter=delimiter).writerows(lines)
-    assert ids_of(content.getvalue()) == [5001, 5002]
-
-
 def test_a_delimiter_that_only_decorates_the_header_does_not_mislead() -> None:
     assert ids_of("Id;Notes, remarks, and so on\n5001;fragile, heavy\n") == [5001]
 
@@ -86,16 +77,8 @@ def test_what_spreadsheets_and_shopify_make_of_an_id_is_understood(written: str)
     assert ids_of(f"Id\n{written}\n") == [5001]
 
 
-def test_the_mark_that_spreadsheets_put_before_the_header_is_skipped() -> None:
-    assert ids_of(b"\xef\xbb\xbfId\r\n5001\r\n") == [5001]
-
-
 def test_blank_lines_and_left_out_cells_at_the_end_are_no_trouble() -> None:
     assert ids_of("Id,Name,Note\n5001\n\n,,\n5002,#2,\n\n") == [5001, 5002]
-
-
-def test_a_header_alone_is_a_file_without_orders() -> None:
-    assert ids_of("Name,Id\n") == []
 
 
 @pytest.mark.parametrize(
@@ -214,12 +197,6 @@ def test_another_encoding_can_be_set(encoding: str, tmp_path: Path) -> None:
     assert list(OrderFile(path=str(file), encoding=encoding).find_orders().order_ids) == [5001]
 
 
-@pytest.mark.parametrize("encoding", ["base64", "klingon"])
-def test_an_encoding_that_is_none_is_refused(encoding: str) -> None:
-    with pytest.raises(ValueError, match="not a text encoding"):
-        OrderFile(path="orders.csv", encoding=encoding)
-
-
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
@@ -303,8 +280,8 @@ def test_a_path_may_be_an_address(tmp_path: Path) -> None:
 def test_storage_options_reach_the_storage(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text("Id\n5001\n")
     options = {"fo": "/", "target_protocol": "file", "path": str(tmp_path)}
-    # as programs give them, as a form does, and as documents of before hold them
-    for form in (options, json.dumps(options), SecretDict(options)):
+    # as programs give them, and as a form does
+    for form in (options, json.dumps(options)):
         file = OrderFile.model_validate({"path": "dir://orders.csv", "storage_options": form})
         assert list(file.find_orders().order_ids) == [5001]
 
@@ -398,10 +375,3 @@ def test_a_saved_block_comes_back_whole_and_reads() -> None:
     assert isinstance(loaded, OrderFile)
     assert loaded.storage_options.get_secret_value() == options
     assert list(loaded.find_orders().order_ids) == [5001]
-
-
-def test_the_block_explains_itself() -> None:
-    assert OrderFile.get_description() is not None
-    assert 'OrderFile.load("BLOCK_NAME")' in str(OrderFile.get_code_example())
-    fields = OrderFile.model_fields.values()
-    assert all(field.title and str(field.description).endswith(".") for field in fields)

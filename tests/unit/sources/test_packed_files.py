@@ -89,11 +89,6 @@ def test_a_status_file_may_be_packed_too() -> None:
     assert row.desired.status == "Nähen"
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
-def test_what_is_compressed_is_known_by_its_content(pack: Callable[[bytes], bytes]) -> None:
-    assert ids_of(pack(EXPORT)) == [5001, 5002]
-
-
 @pytest.mark.parametrize(
     "path",
     [

@@ -1,4 +1,4 @@
-"""`sweep_shops`: run a ready-made flow for many shops, each with its own blocks."""
+"""Running a flow for many shops: each in a run of its own, with its own blocks."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,57 +15,25 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
-from prefect_tracktor.flows.advance_custom_statuses import advance_custom_statuses
-from prefect_tracktor.flows.announce_exceptions import announce_exceptions
-from prefect_tracktor.flows.email_expired_exceptions import email_expired_exceptions
-from prefect_tracktor.flows.email_status_changes import email_status_changes
-from prefect_tracktor.flows.export_tracking import export_tracking
-from prefect_tracktor.flows.notify_customers import notify_customers
-from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.flows.reconcile_manual_statuses import reconcile_manual_statuses
-from prefect_tracktor.flows.report_exceptions import report_exceptions
-from prefect_tracktor.flows.sync_webhooks import sync_webhooks
-from prefect_tracktor.flows.watch_shop import watch_shop
-from prefect_tracktor.forms import in_order
-from prefect_tracktor.reporting import Progress, in_list, publish_summary, publish_table
+from prefect_tracktor.forms import in_order, title_of
+from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
+from prefect_tracktor.reporting.progress import Progress
+from prefect_tracktor.reporting.words import in_list
+from prefect_tracktor.runs.cases import Row
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
 from prefect_tracktor.sources import ShopifyOrders
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 
-Row = dict[str, str | int]
-
-# all but `notify_status_change`: an event is of one shop
-SweepableFlow = Literal[
-    "advance_custom_statuses",
-    "announce_exceptions",
-    "email_expired_exceptions",
-    "email_status_changes",
-    "export_tracking",
-    "notify_customers",
-    "reconcile_manual_statuses",
-    "report_exceptions",
-    "sync_webhooks",
-    "watch_shop",
-]
-_FLOWS: dict[SweepableFlow, Flow[..., Any]] = {
-    "advance_custom_statuses": advance_custom_statuses,
-    "announce_exceptions": announce_exceptions,
-    "email_expired_exceptions": email_expired_exceptions,
-    "email_status_changes": email_status_changes,
-    "export_tracking": export_tracking,
-    "notify_customers": notify_customers,
-    "reconcile_manual_statuses": reconcile_manual_statuses,
-    "report_exceptions": report_exceptions,
-    "sync_webhooks": sync_webhooks,
-    "watch_shop": watch_shop,
-}
 _MOST_SHOPS_AT_ONCE = 32
 _FLAG = TypeAdapter(bool)
 
 
 @pydantic_dataclass(
-    frozen=True, config=ConfigDict(hide_input_in_errors=True, json_schema_extra=in_order)
+    frozen=True,
+    config=ConfigDict(
+        hide_input_in_errors=True, json_schema_extra=in_order, field_title_generator=title_of
+    ),
 )
 class SweptShop:
     """One of many shops.
@@ -82,14 +50,8 @@ class SweptShop:
         'berlin'
     """
 
-    name: Annotated[
-        str,
-        Field(pattern=NAME_PATTERN, title="Name", description="The name of the shop's blocks."),
-    ]
-    parameters: Annotated[
-        dict[str, Any],
-        Field(title="Parameters", description="Parameters of the flow that are this shop's own."),
-    ] = field(default_factory=dict)
+    name: Annotated[str, Field(pattern=NAME_PATTERN)]
+    parameters: dict[str, Any] = field(default_factory=dict)
 
 
 class ShopOutcome(BaseModel):
@@ -155,7 +117,15 @@ class SweepReport(BaseModel):
     @property
     def complete(self) -> bool:
         """Whether nothing is left to do in any shop."""
-        return len(self.done) == len(self.shops)
+        return not self.what_is_left
+
+    @property
+    def what_is_left(self) -> str:
+        """What is left to be done or went wrong, in words; empty if nothing did."""
+        left = {"left something to be done": self.incomplete, "failed": self.failed}
+        words = "; ".join(f"{', '.join(shops)} {what}" for what, shops in left.items() if shops)
+        first = next((entry for entry in self.shops if entry.outcome != "done"), None)
+        return f"{words}. Of {first.shop}: {first.reason}" if first else ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -183,62 +153,31 @@ class SweepReport(BaseModel):
         return tuple(entry.shop for entry in self.shops if entry.outcome == outcome)
 
 
-@flow(name="Sweep shops")
-def sweep_shops(
-    flow_name: SweepableFlow,
-    shops: list[SweptShop],
-    *,
-    parameters: dict[str, Any] | None = None,
-    shops_at_once: int = 1,
+def sweep(
+    swept: Flow[..., Any],
+    flow_name: str,
+    shops: Sequence[SweptShop],
+    common: Mapping[str, Any],
+    shops_at_once: int,
 ) -> SweepReport:
-    """Run a ready-made flow for each of many shops, in a run of its own with its own blocks.
-
-    Every parameter that takes a block gets the block with the shop's name; of several kinds the
-    first that exists. A shop without its own template, ledger or completed orders uses those named
-    `tracktor`, as in deployments. An optional parameter without a block is left out. A failure in
-    one shop does not affect the others.
-
-    Args:
-        flow_name: The flow to run.
-        shops: The shops, each with its own parameters.
-        parameters: Parameters of the flow for all shops. Those of a shop override them, except a
-            dry run of all shops. For a block, give its name.
-        shops_at_once: How many shops run at once. Limits, such as the most emails, apply to each.
-
-    Returns:
-        The outcome of each shop.
-
-    Raises:
-        InvalidInput: There are no shops, one is named twice, two are the same Tracktor account, or
-            the flow has no such parameter; nothing was run.
-        IncompleteRun: All shops were tried, and in some of them something is left or went wrong.
-            Its `report` says where.
-
-    Example:
-        >>> from prefect_tracktor.flows import SweptShop, sweep_shops
-        >>> _ = credentials.save("berlin", overwrite=True)
-        >>> report = sweep_shops(
-        ...     "announce_exceptions",
-        ...     [SweptShop("berlin", {"orders": order_ids})],
-        ...     parameters={"ledger": ledger, "dry_run": True},
-        ... )
-        >>> found = report.reports["berlin"]
-        >>> report.done, len(found.read) + len(found.completed)
-        (('berlin',), 1000)
-    """
+    """Check everything, then run the flow for each shop."""
     if not 1 <= shops_at_once <= _MOST_SHOPS_AT_ONCE:
         raise InvalidInput(
             f"shops_at_once must be from 1 to {_MOST_SHOPS_AT_ONCE}, not {shops_at_once}"
         )
-    wanted = _wanted_by(_FLOWS[flow_name])
-    _check_names(shops)
-    _check_parameters(shops, parameters or {}, wanted, flow_name)
-    runs = [_prepared(shop, parameters or {}, wanted) for shop in shops]
+    wanted = _wanted_by(swept)
+    _check(shops, common, [one.name for one in wanted], flow_name)
+    runs = [_prepared(shop, common, wanted) for shop in shops]
     _refuse_the_same_account_twice(runs)
-    report = SweepReport(shops=tuple(_carried_out(_FLOWS[flow_name], runs, shops_at_once)))
+    with Progress("tracktor-sweep", description="Shops", total=len(runs)) as progress:
+        outcomes = []
+        for outcome in _outcomes(swept, runs, shops_at_once):
+            outcomes.append(outcome)
+            progress.advance()
+    report = SweepReport(shops=tuple(outcomes))
     _publish(report, flow_name)
     if not report.complete:
-        raise IncompleteRun(_what_is_left(report), report=report)
+        raise IncompleteRun(report.what_is_left, report=report)
     return report
 
 
@@ -275,26 +214,22 @@ def _blocks_of(annotation: Any) -> tuple[type[Block], ...]:
     return tuple(sorted(blocks, key=lambda block: block is not ShopifyOrders))
 
 
-def _check_names(shops: Sequence[SweptShop]) -> None:
+def _check(
+    shops: Sequence[SweptShop], common: Mapping[str, Any], known: Sequence[str], flow_name: str
+) -> None:
     if not shops:
         raise InvalidInput("shops is empty: name at least one")
     names = [shop.name for shop in shops]
     for place, name in enumerate(names):
         if name in names[:place]:
             raise InvalidInput(f"shops[{place}]: {name!r} is named twice")
-
-
-def _check_parameters(
-    shops: Sequence[SweptShop], common: Mapping[str, Any], wanted: Sequence[_Wanted], flow_name: str
-) -> None:
-    known = [one.name for one in wanted]
     given = {"parameters": common} | {
         f"shops[{place}].parameters": shop.parameters for place, shop in enumerate(shops)
     }
-    for place, values in given.items():
+    for where, values in given.items():
         for name in values.keys() - set(known):
             raise InvalidInput(
-                f"{place}: {flow_name} has no parameter {name!r}; it has {', '.join(known)}"
+                f"{where}: {flow_name} has no parameter {name!r}; it has {', '.join(known)}"
             )
 
 
@@ -329,7 +264,8 @@ def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
         look = find_document if named else document_of_shop
         document = next(filter(None, (look(block, value) for block in one.blocks)), None)
         if document is None and (named or one.required):
-            raise InvalidInput(f"{one.name}: there is no block {_either(one.blocks, value)}")
+            slugs = (f"{block.get_block_type_slug()}/{value}" for block in one.blocks)
+            raise InvalidInput(f"{one.name}: there is no block {' or '.join(slugs)}")
         return {} if document is None else {one.name: document}
     if one.required and not named:
         raise InvalidInput(f"{one.name} is given neither for all shops nor for this one")
@@ -345,10 +281,6 @@ def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, 
     return options | _given(completed, options, shop)
 
 
-def _either(blocks: Sequence[type[Block]], name: str) -> str:
-    return " or ".join(f"{block.get_block_type_slug()}/{name}" for block in blocks)
-
-
 def _refuse_the_same_account_twice(runs: Sequence[_ShopRun]) -> None:
     accounts: dict[str, str] = {}
     for run in runs:
@@ -360,15 +292,6 @@ def _refuse_the_same_account_twice(runs: Sequence[_ShopRun]) -> None:
             raise InvalidInput(
                 f"shops: {first!r} and {run.shop!r} have the same Tracktor account; nothing was run"
             )
-
-
-def _carried_out(
-    swept: Flow[..., Any], runs: Sequence[_ShopRun], shops_at_once: int
-) -> Iterator[ShopOutcome]:
-    with Progress("tracktor-sweep", description="Shops", total=len(runs)) as progress:
-        for outcome in _outcomes(swept, runs, shops_at_once):
-            yield outcome
-            progress.advance()
 
 
 def _outcomes(
@@ -422,17 +345,10 @@ def _publish(report: SweepReport, flow_name: str) -> None:
         for entry in report.shops
     ]
     publish_table("sweep", rows, description=f"The outcome of each shop: {flow_name}.")
-    notes = [] if report.complete else [_what_is_left(report)]
+    notes = [*filter(None, [report.what_is_left])]
     publish_summary("sweep-summary", title="Sweep", counts=report.counts, notes=notes)
 
 
 def _in_short(entry: ShopOutcome) -> str:
     counts = entry.report.counts if entry.report else {}
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
-
-
-def _what_is_left(report: SweepReport) -> str:
-    left = {"left something to be done": report.incomplete, "failed": report.failed}
-    words = "; ".join(f"{', '.join(shops)} {what}" for what, shops in left.items() if shops)
-    first = next(entry for entry in report.shops if entry.outcome != "done")
-    return f"{words}. Of {first.shop}: {first.reason}"

@@ -35,26 +35,14 @@ def advance_custom_statuses(
     left alone.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
         stages: The statuses, in the order in which they are reached, with the days after which
             they start, and the tag or shipping method of the orders that they are for.
-        dry_run: Show the plan, and write nothing. Read-only credentials do the same.
-        max_updates: If more orders than this need a change, none is written.
         release_fulfilled: Return orders that are fully shipped, not delivered and under a manual
             status to the carrier; switched off, they are left alone.
-        verify: Read the written orders back, and report those that do not show it.
-        reading: How orders are read: completed orders, chunk size and the like.
-
-    Returns:
-        What was found and done.
 
     Raises:
-        InvalidInput: A stage or an argument cannot be right, or `orders` leaves out those that are
-            still being made. Nothing was written.
-        LimitExceeded: More orders than `max_updates` are to be written; none was.
-        IncompleteRun: All that could be done was done, and something is left: orders that could
-            not be read or written, or that do not show what was written. Its `report` says which.
+        InvalidInput: A stage cannot be right, or `orders` leaves out those that are still being
+            made; nothing was written.
 
     Example:
         >>> from prefect_tracktor import StatusStage

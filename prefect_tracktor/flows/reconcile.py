@@ -32,25 +32,14 @@ def reconcile_manual_statuses(
     alone. Orders that are right already are not written, so a second run writes nothing.
 
     Args:
-        credentials: The Tracktor account.
         desired: The desired statuses: a list, a file or a query.
-        dry_run: Show the plan, and write nothing. Read-only credentials do the same.
-        max_updates: If more orders than this need a change, none is written.
         takeover: Also set orders that the carrier updates, and delivered ones.
         release_fulfilled: Return orders that are fulfilled, not delivered and under a manual
             status to the carrier, whatever their desired status.
-        verify: Read the written orders back, and report those that do not show it.
-        reading: How orders are read: completed orders, chunk size and the like.
-
-    Returns:
-        What was found and done.
 
     Raises:
-        InvalidInput: A row or an argument cannot be right: an unknown status, rows that disagree,
-            no row at all. Nothing was written.
-        LimitExceeded: More orders than `max_updates` are to be written; none was.
-        IncompleteRun: All that could be done was done, and something is left: orders that could
-            not be read or written, or that do not show what was written. Its `report` says which.
+        InvalidInput: A status is unknown, rows disagree, or there is no row at all; nothing was
+            written.
 
     Example:
         >>> from prefect_tracktor import DesiredStatus

@@ -1,4 +1,4 @@
-"""`notify_status_change`: write to the customer of one parcel, as an event tells of it."""
+"""Telling the customer of one parcel, as an event says, if it is still news by then."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,20 +18,19 @@ from prefect_tracktor.errors import (
     InvalidResponse,
     MailServerError,
 )
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
-from prefect_tracktor.models import Fulfillment, Order, says_cancelled, status_key
-from prefect_tracktor.rules import Content, Notification, PassedOver, Reason
+from prefect_tracktor.models import Fulfillment, Order, says_cancelled
+from prefect_tracktor.rules import Notification, PassedOver, Reason
 from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS
 from prefect_tracktor.runs.cases import Ended, Outcome
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.missing import suspicion_about
-from prefect_tracktor.runs.notify import mail_job
-from prefect_tracktor.runs.parameters import within_days
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.telling import customer_job
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 
@@ -40,111 +39,9 @@ _BURST = timedelta(hours=1)
 _TRIES_AT_MOST = 50
 _DELAY_AT_MOST = 24 * 3600
 
-RETRY_DELAYS_SECONDS = [30.0, 120.0, 600.0, 1800.0]
-
-
-@flow(name="Notify status change")
-def notify_status_change(
-    credentials: TracktorCredentials,
-    fulfillment_id: int,
-    mailer: Mailer,
-    *,
-    status: str,
-    dry_run: bool = False,
-    max_emails: int = 500,
-    order_id: int | None = None,
-    within_hours: float = 72,
-    template: EmailTemplate | None = None,
-    retry_delays_seconds: list[float] = RETRY_DELAYS_SECONDS,
-) -> MailReport:
-    """Email the customer of one parcel once when it has reached a status.
-
-    The parcel is read again first; if it has moved on, no email is sent. However often this runs
-    for a parcel and a status, the customer gets one message.
-
-    Args:
-        credentials: The Tracktor account.
-        fulfillment_id: The Shopify id of the parcel's fulfillment.
-        mailer: The mail server, the sender, and whether e-mails go to customers.
-        status: The status to email about, by key or label, such as "delivered".
-        dry_run: Show who would get an email, and send nothing.
-        max_emails: If more messages about statuses than this would go out within an hour, send
-            none: a burst of events may be an error. The scheduled flow tells what is left out.
-        order_id: The order that the parcel belongs to; left out, it takes one more API call.
-        within_hours: How long ago the parcel may have reached the status at most, because events
-            may be late. If the time is unknown or in the future, no email is sent, and the summary
-            counts the order as undated.
-        template: The words of the email; by default those for the status.
-        retry_delays_seconds: How long to wait before each retry after a temporary error.
-
-    Returns:
-        What was found and done.
-
-    Raises:
-        InvalidInput: An argument is invalid, or the status is blank; nothing
-            was read or sent.
-        LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
-        TemplateError: The template fails for the order; nothing was sent.
-        MailServerError: The mail server cannot be used; nothing was sent.
-        IncompleteRun: To the end the parcel could not be read or the message was deferred; or it
-            is uncertain whether it was sent.
-
-    Example:
-        >>> from prefect_tracktor.flows import notify_status_change
-        >>> report = notify_status_change(
-        ...     credentials,
-        ...     fulfillment_id,
-        ...     mailer,
-        ...     status="delivered",
-        ...     dry_run=True,
-        ... )
-        >>> report.sent
-        ()
-    """
-    key = status_key(status)
-    if not key:
-        raise InvalidInput("status is blank: name one, such as 'delivered'")
-    begin = datetime.now(UTC) - timedelta(days=within_days(within_hours))
-    parcel = _OneParcel(fulfillment_id, key, begin, template or EmailTemplate())
-    _check_delays(retry_delays_seconds)
-
-    def write() -> MailReport:
-        looked_up, of_order = MailReport(), order_id
-        if of_order is None:
-            looked_up, of_order = _look_up(credentials, parcel)
-        if of_order is None:
-            return looked_up
-        ledger = mailer.ledger or shared_ledger()
-        scan = Scan(
-            credentials,
-            [of_order],
-            ReadingOptions(chunk_size=1),
-            calls=looked_up.calls,
-            needs=TO_TELL_OF_ONE_STATUS,
-            alone=True,
-        )
-        job = mail_job(
-            credentials,
-            mailer,
-            parcel.choose,
-            title=f"Customer of a parcel that is {key}",
-            key="status-change",
-            dry_run=dry_run,
-            max_emails=max_emails,
-            sent_lately=lambda: ledger.count_since(
-                credentials.account, kind="status", within=_BURST
-            ),
-            needs=TO_TELL_OF_ONE_STATUS,
-            reading=scan.reading,
-            alone=True,
-        )
-        return carry_out(scan, job, alone=True, about=f"{key}, fulfillment {fulfillment_id}")
-
-    return _with_retries(write, retry_delays_seconds)()
-
 
 @dataclass(frozen=True, slots=True)
-class _OneParcel:
+class OneParcel:
     """The parcel that the event is about, and the status that its customer is to hear of."""
 
     fulfillment_id: int
@@ -204,7 +101,43 @@ class _OneParcel:
         return None
 
 
-def _look_up(credentials: TracktorCredentials, parcel: _OneParcel) -> tuple[MailReport, int | None]:
+def tell_of_one_parcel(
+    credentials: TracktorCredentials,
+    parcel: OneParcel,
+    order_id: int | None,
+    mailer: Mailer,
+    *,
+    dry_run: bool,
+    max_emails: int,
+) -> MailReport:
+    """Read the parcel's order, and tell its customer if it is still news."""
+    looked_up = MailReport()
+    if order_id is None:
+        looked_up, order_id = _look_up(credentials, parcel)
+    if order_id is None:
+        return looked_up
+    ledger = mailer.ledger or shared_ledger()
+    needs = TO_TELL_OF_ONE_STATUS
+    reading = ReadingOptions(chunk_size=1)
+    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, needs=needs, alone=True)
+    job = customer_job(
+        credentials,
+        mailer,
+        parcel.choose,
+        title=f"Customer of a parcel that is {parcel.status}",
+        key="status-change",
+        dry_run=dry_run,
+        max_emails=max_emails,
+        sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
+        needs=needs,
+        reading=reading,
+        alone=True,
+    )
+    about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
+    return carry_out(scan, job, alone=True, about=about)
+
+
+def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:
     """The order of the parcel; `None` where there is nobody to be written to."""
     fulfillment_id = parcel.fulfillment_id
     needs = TO_TELL_OF_ONE_STATUS.of_each_parcel
@@ -233,10 +166,17 @@ def _look_up(credentials: TracktorCredentials, parcel: _OneParcel) -> tuple[Mail
     return report, found.order_id
 
 
-def _with_retries(
+def with_retries(
     write: Callable[[], MailReport], retry_delays_seconds: list[float]
 ) -> Task[[], MailReport]:
     """The work as a task that is repeated for trouble that may pass."""
+    if len(retry_delays_seconds) > _TRIES_AT_MOST:
+        raise InvalidInput(f"retry_delays_seconds has more than {_TRIES_AT_MOST} entries")
+    for place, seconds in enumerate(retry_delays_seconds):
+        if not 0 <= seconds <= _DELAY_AT_MOST:
+            raise InvalidInput(
+                f"retry_delays_seconds[{place}] must be from 0 to {_DELAY_AT_MOST}, not {seconds}"
+            )
     # without the tag of the tasks inside: it would wait for itself where one may run at a time
     return task(
         name="Write to the customer",
@@ -254,13 +194,3 @@ def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     if isinstance(error, IncompleteRun):
         return bool(error.report.failed or error.report.deferred)
     return isinstance(error, MailServerError | DatabaseError)
-
-
-def _check_delays(retry_delays_seconds: list[float]) -> None:
-    if len(retry_delays_seconds) > _TRIES_AT_MOST:
-        raise InvalidInput(f"retry_delays_seconds has more than {_TRIES_AT_MOST} entries")
-    for place, seconds in enumerate(retry_delays_seconds):
-        if not 0 <= seconds <= _DELAY_AT_MOST:
-            raise InvalidInput(
-                f"retry_delays_seconds[{place}] must be from 0 to {_DELAY_AT_MOST}, not {seconds}"
-            )

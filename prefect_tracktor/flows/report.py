@@ -34,30 +34,18 @@ def report_exceptions(
     nothing.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
         digest: Where to send it, and what it is about.
         mailer: The mail server for emails. If it is given, its mode holds for the whole digest: a
             dry run sends nothing, a rehearsal only to the rehearsal address.
         dry_run: Show the digest; send and record nothing. Without a mailer, read-only credentials
             do the same.
-        thresholds: After how many days a parcel or an order is late.
         ledger: Records what was reported, so that the next report knows what is new. Default: the
             mailer's, or the block named tracktor, or else a SQLite file in the Prefect home of the
             machine that runs the flow.
-        reading: How orders are read: completed orders, chunk size and the like.
-
-    Returns:
-        What was found and reported.
 
     Raises:
-        InvalidInput: There is no such notification block, there are addresses and no mailer, or
-            `orders` names none; nothing was sent.
-        MailServerError: The mail server cannot be used; nothing was sent.
+        InvalidInput: There is no such notification block, or there are addresses and no mailer.
         TracktorError: The digest could not be sent everywhere; the next run repeats it.
-        LedgerError: The ledger cannot be used.
-        InvalidResponse: No answer of Tracktor's had a field that is needed; nothing was sent.
-        IncompleteRun: Some orders could not be read. Its `report` says which.
 
     Example:
         >>> from prefect_tracktor.flows import report_exceptions

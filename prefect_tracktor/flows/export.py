@@ -28,22 +28,15 @@ def export_tracking(
     files of the run before stay.
 
     Args:
-        credentials: The Tracktor account.
-        orders: Shopify order ids, a file with them, or a search in Shopify.
         to: A folder for files, or a warehouse.
         dry_run: Read and count, and write nothing.
         include_personal_data: Also export names, email addresses, phone numbers and tracking
             numbers.
         thresholds: After how many days a parcel is delayed, for the column condition.
-        reading: How orders are read: completed orders, chunk size and the like.
-
-    Returns:
-        What was read and written.
 
     Raises:
-        InvalidInput: The folder cannot be written to, or `orders` names none.
+        InvalidInput: The folder cannot be written to.
         TracktorError: The warehouse cannot be used.
-        IncompleteRun: Some orders could not be read. Its `report` says which.
 
     Example:
         >>> from prefect_tracktor.flows import ExportFiles, export_tracking

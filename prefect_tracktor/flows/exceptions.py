@@ -1,0 +1,68 @@
+"""`announce_exceptions`: events for parcels with exceptions, of which no webhook tells."""
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.figures import ExceptionStats
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.telling import ExceptionsReport, event_job
+from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.sources import Orders
+from prefect_tracktor.storage.ledger import NotificationLedger
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+
+ALL_EXCEPTIONS = frozenset({"exception:all"})
+
+
+@flow(name="Announce exceptions")
+def announce_exceptions(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    *,
+    dry_run: bool = False,
+    record_only: bool = False,
+    max_events: int = 500,
+    conditions: frozenset[str] = ALL_EXCEPTIONS,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    include_cancelled: bool = False,
+    ledger: NotificationLedger | None = None,
+    reading: ReadingOptions = DEFAULT_READING,
+) -> ExceptionsReport:
+    """Emit an event, once, for each parcel with a new exception or another condition.
+
+    The event is `tracktor.fulfillment.exception.<status>` about `tracktor.fulfillment.<id>`, or
+    `tracktor.fulfillment.delay.<condition>`, so that automations and deployments can react to it;
+    its payload holds ids, statuses and a link to the order's page in the Shopify admin.
+
+    Args:
+        record_only: Record the current exceptions and emit nothing; use it for the first
+            run.
+        max_events: If more events than this are due, none is emitted.
+        conditions: Which conditions to announce: exception:all, or some of exception:expired,
+            exception:undelivered and any other exception, the delays stalled, in_transit_too_long,
+            label_only and not_shipped, and statuses such as status:delivered.
+        ledger: Records what was announced. Default: the block named tracktor, or else a SQLite
+            file in the Prefect home of the machine that runs the flow. Several machines need
+            PostgreSQL.
+
+    Example:
+        >>> from prefect_tracktor.flows import announce_exceptions
+        >>> first = announce_exceptions(credentials, order_ids, ledger=ledger)
+        >>> second = announce_exceptions(credentials, order_ids, ledger=ledger)
+        >>> len(first.announced) > 20, len(second.due)
+        (True, 0)
+    """
+    job = event_job(
+        credentials,
+        ledger or shared_ledger(),
+        conditions,
+        thresholds=thresholds,
+        dry_run=dry_run,
+        record_only=record_only,
+        max_events=max_events,
+        include_cancelled=include_cancelled,
+        reading=reading,
+    )
+    scan = Scan(credentials, orders, reading, needs=job.needs)
+    return carry_out(scan, job, watchers=[ExceptionStats()])

@@ -1,0 +1,71 @@
+"""`notify_customers`: tell customers what rules say, all checked on one reading of the shop."""
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.figures import ExceptionStats
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.mailer import Mailer
+from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.parameters import checked_rules
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.runs.telling import tell_customers
+from prefect_tracktor.sources import Orders
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+
+
+@flow(name="Notify customers")
+def notify_customers(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    mailer: Mailer,
+    rules: list[NotificationRule],
+    *,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    dry_run: bool = False,
+    max_emails: int = 500,
+    include_cancelled: bool = False,
+    reading: ReadingOptions = DEFAULT_READING,
+) -> MailReport:
+    """Tell customers what rules say about their orders' conditions, each notice once.
+
+    A rule without a channel sends e-mails. A channel that cannot be used keeps no other from
+    telling; the run fails in the end.
+
+    No notice of an earlier stage is sent after one of a later stage. A customer gets a few messages
+    a day at most, as the ledger says; the rest is deferred.
+
+    Args:
+        rules: What to tell, and when.
+        max_emails: If more messages than this are due in a channel, none is sent through it.
+
+    Raises:
+        InvalidInput: Two rules have the same name, or the account has no such status; nothing was
+            sent.
+
+    Example:
+        >>> from prefect_tracktor import NotificationRule
+        >>> from prefect_tracktor.flows import notify_customers
+        >>> rules = [
+        ...     NotificationRule(name="late", when=["stalled", "in_transit_too_long"]),
+        ...     NotificationRule(name="how-was-it", when=["status:delivered"], after_days=3),
+        ... ]
+        >>> report = notify_customers(
+        ...     credentials, order_ids, mailer, rules, dry_run=True, max_emails=5_000
+        ... )
+        >>> report.sent
+        ()
+    """
+    calls = checked_rules(credentials, rules, orders=orders, reading=reading)
+    return tell_customers(
+        credentials,
+        orders,
+        mailer,
+        rules,
+        thresholds=thresholds,
+        dry_run=dry_run,
+        max_emails=max_emails,
+        include_cancelled=include_cancelled,
+        reading=reading,
+        calls=calls,
+        watchers=[ExceptionStats()],
+    )

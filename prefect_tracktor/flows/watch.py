@@ -1,0 +1,85 @@
+"""`watch_shop`: read a shop once for its customers, its team, its automations and its tables."""
+
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.messages.mailer import Mailer
+from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.digest import DigestJob, TeamDigest
+from prefect_tracktor.runs.engine import Job, carry_out_all
+from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportWarehouse
+from prefect_tracktor.runs.parameters import checked_rules
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.scan import Scan
+from prefect_tracktor.runs.telling import customer_jobs, event_job
+from prefect_tracktor.runs.watch import DEFAULT_OPTIONS, WatchOptions, WatchReport
+from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.sources import Orders
+
+
+@flow(name="Watch shop")
+def watch_shop(
+    credentials: TracktorCredentials,
+    orders: Orders,
+    mailer: Mailer | None = None,
+    rules: list[NotificationRule] | None = None,
+    digest: TeamDigest | None = None,
+    export: ExportFiles | ExportWarehouse | None = None,
+    announce: frozenset[str] = frozenset(),
+    *,
+    dry_run: bool = False,
+    options: WatchOptions = DEFAULT_OPTIONS,
+    reading: ReadingOptions = DEFAULT_READING,
+) -> WatchReport:
+    """Read a shop once, and do what several flows would do; each part is optional.
+
+    If a part fails, the others do theirs, and the run fails with its words.
+
+    Args:
+        mailer: The mail server; its mode holds for emails to customers and for the digest.
+        rules: What to tell customers, as in the flow for customers; it needs a mailer.
+        digest: What to tell the team, if anything.
+        export: Where to write the tables, if anywhere.
+        announce: Conditions to announce as events, such as exception:all or stalled.
+        options: Limits, thresholds, the ledger and the like.
+
+    Raises:
+        InvalidInput: There is no part; nothing was done.
+
+    Example:
+        >>> from prefect_tracktor.flows import TeamDigest, watch_shop
+        >>> report = watch_shop(
+        ...     credentials,
+        ...     order_ids,
+        ...     digest=TeamDigest(),
+        ...     announce={"exception:expired"},
+        ...     dry_run=True,
+        ... )
+        >>> sorted(report.parts)
+        ['digest', 'events']
+    """
+    if rules and mailer is None:
+        raise InvalidInput("rules need a mailer: give one, or leave the rules out")
+    ledger = options.ledger or (mailer and mailer.ledger) or shared_ledger()
+    same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
+    telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
+    calls, most, most_events = 0, options.max_emails, options.max_events
+    jobs: list[Job[Any, Any, Any]] = []
+    if rules and mailer:
+        calls = checked_rules(credentials, rules, orders=orders, reading=reading)
+        jobs += customer_jobs(credentials, mailer, rules, max_emails=most, **telling)
+    if announce:
+        jobs.append(event_job(credentials, ledger, announce, max_events=most_events, **telling))
+    if digest:
+        jobs.append(DigestJob(credentials, ledger, digest, mailer=mailer, **same))
+    if export:
+        jobs.append(ExportJob(credentials, export, **same))
+    if not jobs:
+        raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
+    needs = reduce(or_, (job.needs for job in jobs))
+    scan = Scan(credentials, orders, reading, calls=calls, needs=needs)
+    return WatchReport.of(carry_out_all(scan, jobs, combine=WatchReport.of))

@@ -1,0 +1,214 @@
+"""The job of giving an account the webhooks that it should have, whoever else is at it."""
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from prefect_tracktor.bulk import Batch
+from prefect_tracktor.client import TracktorClient
+from prefect_tracktor.errors import AuthenticationError, NotFound, TracktorError
+from prefect_tracktor.models import Webhook, WebhookId
+from prefect_tracktor.runs.cases import Case, Outcome, Row
+from prefect_tracktor.runs.engine import Job, Reading
+from prefect_tracktor.runs.report import Listed, RunReport
+from prefect_tracktor.text import redact
+from prefect_tracktor.validation import host_of
+from prefect_tracktor.webhooks.subscriptions import (
+    WantedWebhook,
+    WebhookPlan,
+    is_the_same,
+    plan_webhooks,
+)
+
+# what another run does at the same time may have to be put right; it ends when both see the same
+_ROUNDS = 4
+
+
+class WebhookReport(RunReport):
+    """What a run of `sync_webhooks` found and did; webhook ids throughout.
+
+    Attributes:
+        created: Those that were created.
+        removed: Those that were removed: duplicates, and what was pruned.
+        kept: Those that were there as wanted.
+        surplus: The others at a wanted host, which stayed.
+        foreign: Those at other hosts.
+        superseded: Those for which another run was faster.
+        not_changed: Those that could not be created or removed, and why; the next run tries again.
+        not_shown: Those whose change Tracktor does not show, and why.
+
+    Example:
+        >>> from prefect_tracktor.runs.cases import Ended
+        >>> WebhookReport(cases=(Ended(7, Outcome.CREATED),)).created
+        (7,)
+    """
+
+    noun: ClassVar[str] = "webhooks"
+
+    created: ClassVar[Listed] = Listed(Outcome.CREATED)
+    removed: ClassVar[Listed] = Listed(Outcome.REMOVED)
+    kept: ClassVar[Listed] = Listed(Outcome.KEPT)
+    surplus: ClassVar[Listed] = Listed(Outcome.SURPLUS)
+    foreign: ClassVar[Listed] = Listed(Outcome.FOREIGN)
+    superseded: ClassVar[Listed] = Listed(Outcome.SUPERSEDED)
+    not_changed: ClassVar[Listed] = Listed(Outcome.NOT_DONE, with_reasons=True)
+    not_shown: ClassVar[Listed] = Listed(Outcome.NOT_PERSISTED, with_reasons=True)
+
+    def _counts(self) -> Iterator[tuple[str, int]]:
+        yield "calls", self.calls
+        yield "planned", len(self.due)
+        yield from self._listed()
+
+
+class AccountWebhooks(Reading[Webhook]):
+    """The webhooks of an account, read at once."""
+
+    def __init__(self, client: TracktorClient) -> None:
+        self._client = client
+
+    def __iter__(self) -> Iterator[Batch[Webhook]]:
+        """Read the list."""
+        yield Batch(found=self._client.list_webhooks())
+
+    def found(self, *, dry_run: bool) -> dict[str, object]:
+        """What all reports have in common."""
+        return super().found(dry_run=dry_run) | {"calls": self._client.requests_sent}
+
+
+class WebhookJob(Job[Webhook, Case, WebhookReport]):
+    """Creates and removes webhooks until the account shows what is wanted."""
+
+    acting = "Webhooks changed"
+    table = (
+        "Webhooks to create and to remove, and those that stay. Of an address only the host is"
+        " shown, because its path may be a secret."
+    )
+    report_type = WebhookReport
+
+    def __init__(
+        self,
+        client: TracktorClient,
+        wanted: Sequence[WantedWebhook],
+        *,
+        prune: bool,
+        dry_run: bool,
+    ) -> None:
+        super().__init__(title="Webhooks", key="webhooks", limit=None, dry_run=dry_run)
+        self._client = client
+        self._wanted = wanted
+        self._prune = prune
+        self._secrets = tuple(webhook.address.get_secret_value() for webhook in wanted)
+        self._made: dict[WebhookId, WantedWebhook] = {}
+        self._changes: dict[WantedWebhook | WebhookId, Case] = {}
+        self._plan = WebhookPlan()
+
+    def choose(self, found: Sequence[Webhook], *, read_at: float) -> None:  # noqa: ARG002
+        """Compare what there is with what is wanted."""
+        self._compare(found)
+        staying = {
+            Outcome.KEPT: self._plan.kept,
+            Outcome.SURPLUS: self._plan.surplus,
+            Outcome.FOREIGN: self._plan.foreign,
+        }
+        for outcome, webhooks in staying.items():
+            for webhook in webhooks:
+                columns = _columns(webhook, "Stays")
+                self.cases.append(Case(id=webhook.id, columns=columns, outcome=outcome))
+
+    def _compare(self, found: Sequence[Webhook]) -> None:
+        self._plan = plan_webhooks(self._wanted, found, prune=self._prune, made=self._made)
+        for wanted in self._plan.create:
+            # it has no id yet
+            self._change(wanted, f"wanted[{self._wanted.index(wanted)}]", "To be created")
+        for webhook in self._plan.remove:
+            self._change(webhook, webhook.id, "To be removed")
+
+    def _change(self, webhook: WantedWebhook | Webhook, id_: WebhookId, plan: str) -> None:
+        if _key(webhook) not in self._changes:
+            case = Case(id=id_, columns=_columns(webhook, plan), planned=True)
+            self._changes[_key(webhook)] = case
+            self.cases.append(case)
+
+    def act(self) -> Iterator[Case]:
+        """Change what differs, and look again; another run may be doing the same."""
+        for _ in range(_ROUNDS):
+            for change in self._plan.changes:
+                case = self._changes[_key(change)]
+                self._try(case, change)
+                yield case
+            try:
+                self._compare(self._client.list_webhooks())
+            except TracktorError as error:
+                self._end_changes(Outcome.NOT_PERSISTED, f"it could not be read back: {error}")
+                return
+            if not self._plan.changes:
+                break
+        self._conclude()
+
+    def _try(self, case: Case, change: WantedWebhook | Webhook) -> None:
+        """One webhook that cannot be changed does not keep the others from it."""
+        try:
+            if isinstance(change, Webhook):
+                self._client.delete_webhook(change.id)
+                case.end(Outcome.REMOVED)
+            elif change not in self._made.values():  # a list that lags is no reason for a double
+                address = change.address.get_secret_value()
+                case.id = self._client.create_webhook(topic=change.topic, address=address).id
+                case.end(Outcome.CREATED)
+                self._made[case.id] = change
+        except NotFound:
+            case.end(Outcome.SUPERSEDED, "another run was faster")
+        except AuthenticationError:
+            raise
+        except TracktorError as error:
+            case.end(Outcome.NOT_DONE, redact(str(error), secrets=self._secrets))
+
+    def _conclude(self) -> None:
+        made = [webhook for webhook in self._plan.kept if webhook.id in self._made]
+        misread = [one for one in made if not is_the_same(self._made[one.id], one)]
+        for webhook in misread:
+            self._take_back(webhook)
+        if misread:
+            return
+        if not self._plan.changes:
+            for case in self._changes.values():
+                if case.outcome is Outcome.NOT_DONE:
+                    case.end(Outcome.SUPERSEDED, "it was done when the list was read again")
+        else:
+            self._end_changes(
+                Outcome.NOT_PERSISTED,
+                "Tracktor does not show what was created or removed",
+                only={_key(change) for change in self._plan.changes},
+            )
+
+    def _take_back(self, webhook: Webhook) -> None:
+        """Remove what was created and cannot be recognised: each run would create it once more."""
+        self._try(Case(id=webhook.id, columns={}), webhook)
+        self._changes[self._made[webhook.id]].end(
+            Outcome.NOT_PERSISTED,
+            f"Tracktor lists the {webhook.topic} webhook at {host_of(webhook.address)} with another"
+            " address than it was created with, so that it would be created by every run; it was"
+            " removed again. Create it by hand, and report it as an issue",
+        )
+
+    def _end_changes(
+        self,
+        outcome: Outcome,
+        reason: str,
+        *,
+        only: set[WantedWebhook | WebhookId] | None = None,
+    ) -> None:
+        for key, case in self._changes.items():
+            is_done = case.outcome in {Outcome.CREATED, Outcome.REMOVED}
+            if is_done and (only is None or key in only):
+                case.end(outcome, reason)
+
+
+def _key(webhook: WantedWebhook | Webhook) -> WantedWebhook | WebhookId:
+    return webhook.id if isinstance(webhook, Webhook) else webhook
+
+
+def _columns(webhook: WantedWebhook | Webhook, plan: str) -> Row:
+    address = webhook.address
+    text = address if isinstance(address, str) else address.get_secret_value()
+    columns: Row = {"Topic": str(webhook.topic), "Host": host_of(text), "Plan": plan}
+    return columns | ({"Id": webhook.id} if isinstance(webhook, Webhook) else {})

@@ -1,0 +1,69 @@
+"""What is asked of Shopify is in its schema: the slice of it that the queries touch."""
+
+from typing import Any
+
+import pytest
+from graphql import build_schema, parse, validate
+
+from prefect_tracktor.http.call import ApiCall
+from prefect_tracktor.shopify import api
+
+# as Shopify documents it
+SCHEMA = build_schema("""
+    scalar DateTime
+    scalar UnsignedInt64
+    enum OrderSortKeys { CREATED_AT ID }
+    type Query {
+      orders(
+        first: Int!, after: String, query: String, sortKey: OrderSortKeys = ID
+      ): OrderConnection!
+      currentAppInstallation: AppInstallation!
+    }
+    type OrderConnection { nodes: [Order!]! pageInfo: PageInfo! }
+    type PageInfo { hasNextPage: Boolean! endCursor: String }
+    type Order {
+      id: ID!
+      legacyResourceId: UnsignedInt64!
+      name: String!
+      createdAt: DateTime!
+      updatedAt: DateTime!
+      cancelledAt: DateTime
+      tags: [String!]!
+      displayFinancialStatus: String
+      displayFulfillmentStatus: String!
+      customerLocale: String
+      shippingLine: ShippingLine
+      shippingAddress: MailingAddress
+      fulfillments(first: Int): [Fulfillment!]!
+    }
+    type ShippingLine { title: String! }
+    type MailingAddress { countryCodeV2: String }
+    type Fulfillment { displayStatus: String }
+    type AppInstallation { accessScopes: [AccessScope!]! }
+    type AccessScope { handle: String! }
+""")
+
+QUERIES = [
+    api.granted_scopes("2026-10"),
+    api.list_orders("tag:vip", first=250, api_version="2026-10"),
+    api.list_orders("tag:vip", first=250, addresses=False, api_version="2026-10"),
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_query_asks_for_what_there_is(query: ApiCall[Any]) -> None:
+    assert query.json is not None
+    assert validate(SCHEMA, parse(query.json["query"])) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ products(first: 3) { nodes { id } } }",
+        "{ orders(first: 3) { nodes { email } } }",
+        "{ orders { nodes { id } } }",
+        "{ orders(first: 3, sortKey: TOTAL) { nodes { id } } }",
+    ],
+)
+def test_the_schema_tells_what_there_is_not(query: str) -> None:
+    assert validate(SCHEMA, parse(query))
