@@ -30,6 +30,8 @@ class MailFaults(BaseModel):
         deferrals: How many times.
         sender_refused: Whether every sender is refused (550).
         drop_every: At each n-th message the connection is closed before anything of it is taken.
+        drop_in_data: At each n-th message the connection is closed after its text has come; the
+            message is not kept.
         drop_after_data: At each n-th message the connection is closed instead of the confirmation;
             the message is kept.
         delay_seconds: How long each message takes.
@@ -46,6 +48,7 @@ class MailFaults(BaseModel):
     deferrals: int = Field(default=1, ge=1)
     sender_refused: bool = False
     drop_every: int | None = Field(default=None, ge=1)
+    drop_in_data: int | None = Field(default=None, ge=1)
     drop_after_data: int | None = Field(default=None, ge=1)
     delay_seconds: float = Field(default=0.0, ge=0)
 
@@ -224,6 +227,8 @@ class _Handler:
         number = self._arrived
         if faults.delay_seconds:
             await asyncio.sleep(faults.delay_seconds)
+        if _is_nth(number, faults.drop_in_data):
+            await _hang_up(smtp)
         raw = envelope.original_content or b""
         self._server.keep(ReceivedMessage(envelope.mail_from or "", tuple(envelope.rcpt_tos), raw))
         if _is_nth(number, faults.drop_after_data):

@@ -237,7 +237,7 @@ class OrderFactory:
 
 
 def export_rows(order: dict[str, Any], items: list[Item]) -> Iterator[dict[str, Any]]:
-    """An order's rows in an export of Shopify: one per line; the first has the order's own values."""
+    """An order's rows in an export of Shopify: one per line; the first has the order's values."""
     fulfilled = bool(order["fulfillments"])
     time = f"{dt.datetime.fromisoformat(order['order_created_at']):%Y-%m-%d %H:%M:%S %z}"
     every_row = {"Name": order["order_name"], "Email": order["order_email"], "Created at": time}

@@ -7,7 +7,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
 from http import HTTPStatus
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -232,8 +232,9 @@ class Shopify:
         ]
         fulfillment = "UNFULFILLED"
         if parcels:
-            lines = {item["id"] for parcel in order["fulfillments"] for item in parcel["line_items"]}
-            is_whole = len(lines) >= order["line_item_count"] and not is_partly_fulfilled
+            items = chain.from_iterable(parcel["line_items"] for parcel in order["fulfillments"])
+            lines = len({item["id"] for item in items})
+            is_whole = lines >= order["line_item_count"] and not is_partly_fulfilled
             fulfillment = "FULFILLED" if is_whole else "PARTIALLY_FULFILLED"
         changes = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
         created = _utc(order["order_created_at"])

@@ -202,11 +202,9 @@ def test_an_order_of_which_a_line_was_not_sent_is_fulfilled_in_part(
 ) -> None:
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
     order = next(one for one in orders if one["fulfillments"] and one["line_item_count"] > 1)
-    query = '{ orders(first: 1, query: "name:%s") { nodes { displayFulfillmentStatus } } }'
-    name = order["order_name"].lstrip("#")
 
     def state() -> str:
-        [node] = api.ask(query % name).json()["data"]["orders"]["nodes"]
+        [node] = api.orders(f"id:{order['order_id']}")["nodes"]
         return str(node["displayFulfillmentStatus"])
 
     assert state() == "FULFILLED"
