@@ -6,6 +6,7 @@ Edit the list: each entry names a block, a variable for each field, and the requ
 from prefect_tracktor import (
     CompletedOrders,
     EmailTemplate,
+    HttpChannel,
     Mailer,
     NotificationLedger,
     OrderFile,
@@ -20,6 +21,7 @@ from prefect_tracktor.setup import (
     Document,
     mode_remark,
     one_shopify_login,
+    parse_channel,
     read_only_remark,
     split_topics,
 )
@@ -74,6 +76,35 @@ DOCUMENTS = (
         reset=["mode"],
         others={"ledger": NotificationLedger},
         remark=mode_remark,
+        instead=HttpChannel,
+    ),
+    Document(
+        HttpChannel,
+        {
+            "address": "TRACKTOR_CHANNEL_ADDRESS",
+            "body": "TRACKTOR_CHANNEL_BODY",
+            # one switch for all that leaves
+            "mode": "TRACKTOR_MODE",
+            "rehearsal_address": "TRACKTOR_CHANNEL_REHEARSAL_ADDRESS",
+            "method": "TRACKTOR_CHANNEL_METHOD",
+            "headers": "TRACKTOR_CHANNEL_HEADERS",
+            "content_type": "TRACKTOR_CHANNEL_CONTENT_TYPE",
+            "recipient": "TRACKTOR_CHANNEL_RECIPIENT",
+            "success_statuses": "TRACKTOR_CHANNEL_SUCCESS_STATUSES",
+            "idempotency_header": "TRACKTOR_CHANNEL_IDEMPOTENCY_HEADER",
+            "requests_per_second": "TRACKTOR_CHANNEL_REQUESTS_PER_SECOND",
+        },
+        {
+            "TRACKTOR_CHANNEL_ADDRESS": "where notices are posted to, such as your SMS service's"
+            " API",
+            "TRACKTOR_CHANNEL_BODY": "what is posted, as a template of JSON; see Tell other"
+            " services in the documentation",
+        },
+        identity="address",
+        reset=["mode"],
+        adapt=parse_channel,
+        remark=mode_remark,
+        optional=True,
     ),
     Document(EmailTemplate),
     Document(

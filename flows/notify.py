@@ -5,17 +5,27 @@
 
 from prefect.deployments.runner import RunnerDeployment
 
-from prefect_tracktor import Mailer, NotificationRule
-from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required, saved
+from prefect_tracktor import NotificationLedger, NotificationRule
+from prefect_tracktor.deploy import (
+    Shop,
+    daily,
+    deployment_of,
+    for_scanning,
+    mailer_for,
+    required,
+    saved,
+)
 from prefect_tracktor.flows import notify_customers
 
-# such as NotificationRule(name="late", when=["stalled", "in_transit_too_long"])
+# such as NotificationRule(name="late", when=["stalled", "in_transit_too_long"]); one that is posted
+# in place of an email has a saved channel=HttpChannel.load("tracktor")
 RULES: list[NotificationRule] = []
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
     """The deployment of a shop."""
     rules = required(RULES, "write your rules into flows/notify.py")
+    mailer = mailer_for(shop, rules)
     delivered = any("status:delivered" in rule.when for rule in rules)
     return deployment_of(
         notify_customers,
@@ -24,5 +34,6 @@ def deployment(shop: Shop) -> RunnerDeployment:
         description=__doc__,
         schedule=daily("0 9 * * *", shop),
         parameters=for_scanning(shop, delivered=delivered)
-        | {"mailer": saved(Mailer, shop), "rules": rules, "max_emails": 500},
+        | ({"mailer": mailer} if mailer else {"ledger": saved(NotificationLedger, shop)})
+        | {"rules": rules, "max_emails": 500},
     )

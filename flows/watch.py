@@ -9,8 +9,16 @@ from typing import Any
 
 from prefect.deployments.runner import RunnerDeployment
 
-from prefect_tracktor import Mailer
-from prefect_tracktor.deploy import Shop, deployment_of, every, for_scanning, required, saved
+from prefect_tracktor import NotificationLedger
+from prefect_tracktor.deploy import (
+    Shop,
+    deployment_of,
+    every,
+    for_scanning,
+    mailer_for,
+    required,
+    saved,
+)
 from prefect_tracktor.flows import watch_shop
 
 # what the flow does, such as
@@ -22,6 +30,8 @@ PARTS: dict[str, Any] = {}
 def deployment(shop: Shop) -> RunnerDeployment:
     """The deployment of a shop."""
     parts = required(PARTS, "say in flows/watch.py what the flow does")
+    mailer = mailer_for(shop, parts.get("rules", []))
+    ledger = {} if mailer else {"ledger": saved(NotificationLedger, shop)}
     return deployment_of(
         watch_shop,
         shop,
@@ -30,8 +40,8 @@ def deployment(shop: Shop) -> RunnerDeployment:
         schedule=every(timedelta(hours=4)),
         parameters=for_scanning(shop)
         | {
-            "mailer": saved(Mailer, shop),
-            "options": {"max_emails": 500, "max_events": 500},
+            "mailer": mailer,
+            "options": {"max_emails": 500, "max_events": 500} | ledger,
         }
         | parts,
     )

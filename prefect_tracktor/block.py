@@ -3,13 +3,13 @@
 from importlib.metadata import metadata
 from typing import Any
 
-from prefect.blocks.core import schema_extra
+from prefect.blocks.core import Block, schema_extra
 from pydantic import ConfigDict, HttpUrl
 
 from prefect_tracktor.forms import in_order, title_of
 
 _API_REFERENCE = "https://www.theshoppad.com/apps/tracktor/api/docs"
-# `Documentation` in pyproject.toml: the one place to write where the handbook is published
+# as `Documentation` in pyproject.toml says
 _PUBLISHED_AT = dict(
     entry.split(", ", 1) for entry in metadata("prefect-tracktor").get_all("Project-URL", [])
 ).get("Documentation")
@@ -29,6 +29,11 @@ def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
 BLOCK_CONFIG = ConfigDict(
     hide_input_in_errors=True, json_schema_extra=_of_block, field_title_generator=title_of
 )
+
+
+def saved_name(block: Block) -> str:
+    """The name under which a block was saved or loaded; empty if it was not."""
+    return block._block_document_name or ""  # noqa: SLF001  # Prefect has no other word for it
 
 
 def logo(icon: str) -> HttpUrl:

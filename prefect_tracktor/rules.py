@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
 
 from prefect_tracktor.conditions import AskedConditions, Condition, asked_conditions, conditions_of
 from prefect_tracktor.errors import InvalidResponse
@@ -231,13 +231,16 @@ def _has_tag(rule: NotificationRule, order: Order) -> bool:
     return not wanted or not wanted.isdisjoint(tag.casefold() for tag in order.facts.tags)
 
 
-def channels_of(rules: Sequence[NotificationRule]) -> list[HttpChannel | None]:
-    """The channels of rules, each once; `None` for e-mail."""
+def channels_of(rules: Sequence[Any]) -> list[HttpChannel | None]:
+    """The channels of rules, each once; `None` for e-mail. Rules may be written as dictionaries."""
     channels: list[HttpChannel | None] = []
-    for rule in rules:
+    for rule in _RULES.validate_python(rules):
         if rule.channel not in channels:  # blocks have no hash
             channels.append(rule.channel)
     return channels
+
+
+_RULES = TypeAdapter(list[NotificationRule])
 
 
 def one_parcel_each(choose: Choose) -> Choose:
@@ -345,6 +348,11 @@ def step_of(reason: str) -> tuple[str, int]:
     """What is told again and again, and the how-manieth time it is."""
     words, _, number = reason.partition("#")
     return words, int(number or 1)
+
+
+def rule_of(reason: str) -> str:
+    """The name of the rule that told it; a condition's kind is one, too."""
+    return step_of(reason)[0].partition(":")[0]
 
 
 def nth(words: str, number: int) -> str:

@@ -8,6 +8,7 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 from prefect_tracktor.storage.ledger import NotificationLedger
@@ -20,9 +21,9 @@ SHARED = "tracktor"
 # the names that Prefect allows
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-# The other blocks are a shop's own. So is the mailer, also where shops use one mail server: a shop
-# without a mailer would write in another shop's name, and one shop that goes live would take along
-# all that share its mailer.
+# The other blocks are a shop's own. So are mailer and channel, also where shops use one service: a
+# shop without them would write in another shop's name, and one shop that goes live would take along
+# all that share them.
 SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
@@ -50,6 +51,11 @@ def find_document(block: type[B], name: str, *, validate: bool = True) -> B | No
 def shared_ledger() -> NotificationLedger:
     """The default ledger, so that flows called from Python know what deployments sent."""
     return find_document(NotificationLedger, SHARED) or NotificationLedger()
+
+
+def ledger_of(mailer: Mailer | None, given: NotificationLedger | None = None) -> NotificationLedger:
+    """The ledger of a run: the given one, or the mailer's, or the default."""
+    return given or (mailer and mailer.ledger) or shared_ledger()
 
 
 def document_of_shop(block: type[B], shop: str) -> B | None:

@@ -15,16 +15,21 @@ from prefect.types.entrypoint import EntrypointType
 
 from prefect_tracktor import (
     CompletedOrders,
+    HttpChannel,
     InvalidInput,
+    Mailer,
+    NotificationRule,
     OrderFile,
     ShopifyOrders,
     TracktorCredentials,
     __version__,
 )
+from prefect_tracktor.block import saved_name
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp
 from prefect_tracktor.models import status_key
-from prefect_tracktor.saved_blocks import SHARED, document_of_shop
+from prefect_tracktor.rules import channels_of
+from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Setting = TypeVar("Setting")
@@ -47,7 +52,7 @@ _DESCRIPTION = """\
 waiting harmless; cancel a run to stop it at work. What is not done stays due.
 """
 _MODE = (
-    "*Mode* of the block `tracktor-mailer/{name}`, read when a run starts.",
+    "*Mode* of {blocks}, read when a run starts.",
     "set that *Mode* to dry run",
 )
 _READ_ONLY = (
@@ -60,13 +65,37 @@ def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
     """Load the shop's block, or the shared one; a deployment stores it by reference.
 
     Raises:
+        NotSetUp: The shop has a channel and no mailer, and the flow needs one.
         InvalidInput: The block does not exist, or has an invalid value.
     """
     found = document_of_shop(block, shop.name)
+    if found is None and block is Mailer and find_document(HttpChannel, shop.name):
+        raise NotSetUp(
+            f"it sends emails: set SMTP_HOST and TRACKTOR_SENDER and run {_command(shop)}"
+        )
     if found is None:
         slug = f"{block.get_block_type_slug()}/{shop.name}"
         raise InvalidInput(f"there is no block {slug}. Run {_command(shop)} first")
     return found
+
+
+def mailer_for(shop: Shop, rules: Sequence[NotificationRule]) -> Mailer | None:
+    """Load the shop's mailer, which it needs only if a rule sends emails.
+
+    Args:
+        shop: The shop.
+        rules: What customers are told.
+
+    Returns:
+        The mailer; `None` if there is none, and each rule has a channel.
+
+    Raises:
+        NotSetUp: The shop has a channel and no mailer, and a rule sends emails.
+        InvalidInput: A rule sends emails and there is no mailer, or it has an invalid value.
+    """
+    if None in channels_of(rules):
+        return saved(Mailer, shop)
+    return find_document(Mailer, shop.name)
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
@@ -190,13 +219,17 @@ def deployment_of(
         schedule: When it runs.
         triggers: The events that start it.
         at_once: How many of its runs may run at once; further runs wait.
+
+    Raises:
+        InvalidInput: A rule's channel is not saved; its secrets would be stored.
     """
-    switch, brake = _MODE if "mailer" in parameters else _READ_ONLY
+    blocks = _with_a_mode(parameters, shop)
+    switch, brake = _MODE if blocks else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
         description=_DESCRIPTION.format(
             what=description.strip(),
-            switch=switch.format(name=shop.name),
+            switch=switch.format(name=shop.name, blocks=" and ".join(blocks)),
             starts="its schedule on this page" if schedule else "its trigger under *Automations*",
             brake=brake,
         ),
@@ -214,6 +247,19 @@ def deployment_of(
         # Prefect creates no run, and only its server's log says so
         enforce_parameter_schema=not triggers,
     )
+
+
+def _with_a_mode(parameters: Mapping[str, Any], shop: Shop) -> list[str]:
+    """The blocks whose mode holds for a deployment's runs."""
+    blocks = [f"`tracktor-mailer/{shop.name}`"] if parameters.get("mailer") else []
+    for channel in filter(None, channels_of(parameters.get("rules") or [])):
+        if not (name := saved_name(channel)):
+            raise InvalidInput(
+                "rules: a deployment needs a saved channel: run prefect-tracktor blocks, or save it"
+                ' in Prefect\'s UI, and write channel=HttpChannel.load("NAME") into the rule'
+            )
+        blocks.append(f"`{channel.get_block_type_slug()}/{name}`")
+    return blocks
 
 
 def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:

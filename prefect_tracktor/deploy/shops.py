@@ -11,9 +11,11 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
 
 from prefect_tracktor import Mailer, TracktorCredentials
+from prefect_tracktor.block import saved_name
 from prefect_tracktor.deploy.builders import saved
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import InvalidInput, NotSetUp
+from prefect_tracktor.rules import channels_of
 from prefect_tracktor.setup.environment import check_names
 
 Make = Callable[[Shop], RunnerDeployment]
@@ -129,3 +131,6 @@ def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[st
     mailers = [values.get("mailer") for values in parameters]
     for mode in {mailer.mode for mailer in mailers if isinstance(mailer, Mailer)}:
         yield f"Emails: {mode.label}, as the block tracktor-mailer/{shop.name} says now."
+    for channel in filter(None, channels_of([r for v in parameters for r in v.get("rules") or []])):
+        slug = f"{channel.get_block_type_slug()}/{saved_name(channel)}"
+        yield f"Notices to {channel.host}: {channel.mode.label}, as the block {slug} says now."

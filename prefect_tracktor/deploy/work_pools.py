@@ -11,12 +11,15 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.objects import WorkPool, WorkPoolStatus
 from prefect.deployments.runner import RunnerDeployment
 from prefect.exceptions import ObjectNotFound
+from pydantic import BaseModel
 
 from prefect_tracktor import CompletedOrders, Mailer, NotificationLedger
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.saved_blocks import shared_ledger
 
 _OURS = frozenset({"image", "pip_packages"})
+# parameters with which a flow remembers whom it told, also without a mailer
+_TELLS = frozenset({"rules", "digest", "announce"})
 # what the entrypoint of Prefect's own images installs before the run
 _EXTRA = "EXTRA_PIP_PACKAGES"
 _SECRET_IN_ADDRESS = re.compile(r"://(?!git@)[^/\s]*@")
@@ -96,12 +99,20 @@ def keeps_files(pool: WorkPool) -> bool:
     return pool.type == "process" and _OURS.isdisjoint(_variables(pool))
 
 
-def _ledgers(parameters: Mapping[str, Any]) -> Iterator[NotificationLedger]:
-    for value in parameters.values():
-        if isinstance(value, NotificationLedger):
-            yield value
-        elif isinstance(value, Mailer):
-            yield value.ledger or shared_ledger()
+def _ledgers(parameters: Mapping[str, Any]) -> list[NotificationLedger]:
+    found = [*_ledgers_in(parameters)]
+    tells = not _TELLS.isdisjoint(name for name, value in parameters.items() if value)
+    return found if found or not tells else [shared_ledger()]
+
+
+def _ledgers_in(value: Any) -> Iterator[NotificationLedger]:
+    if isinstance(value, NotificationLedger):
+        yield value
+    elif isinstance(value, Mailer):
+        yield value.ledger or shared_ledger()
+    elif isinstance(value, Mapping | BaseModel):
+        for part in dict(value).values():
+            yield from _ledgers_in(part)
 
 
 def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:

@@ -77,7 +77,7 @@ def advance_custom_statuses(
         release_fulfilled=release_fulfilled,
     )
     return carry_out(
-        Scan(credentials, orders, reading, calls=calls, needs=TO_SET_STATUSES_BY_AGE),
+        Scan(credentials, orders, reading, calls=calls),
         StatusJob(
             credentials,
             decide,
@@ -87,6 +87,5 @@ def advance_custom_statuses(
             max_updates=max_updates,
             verify=verify,
             needs=TO_SET_STATUSES_BY_AGE,
-            reading=reading,
         ),
     )

@@ -62,7 +62,5 @@ def announce_exceptions(
         record_only=record_only,
         max_events=max_events,
         include_cancelled=include_cancelled,
-        reading=reading,
     )
-    scan = Scan(credentials, orders, reading, needs=job.needs)
-    return carry_out(scan, job, watchers=[ExceptionStats()])
+    return carry_out(Scan(credentials, orders, reading), job, watchers=[ExceptionStats()])

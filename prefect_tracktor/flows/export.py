@@ -53,4 +53,4 @@ def export_tracking(
         thresholds=thresholds,
         include_personal_data=include_personal_data,
     )
-    return carry_out(Scan(credentials, orders, reading, needs=job.needs), job)
+    return carry_out(Scan(credentials, orders, reading), job)

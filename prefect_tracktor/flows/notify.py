@@ -10,6 +10,7 @@ from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
+from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 
@@ -17,9 +18,10 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 def notify_customers(
     credentials: TracktorCredentials,
     orders: Orders,
-    mailer: Mailer,
     rules: list[NotificationRule],
+    mailer: Mailer | None = None,
     *,
+    ledger: NotificationLedger | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     dry_run: bool = False,
     max_emails: int = 500,
@@ -36,11 +38,16 @@ def notify_customers(
 
     Args:
         rules: What to tell, and when.
+        mailer: The mail server, the sender, and whether e-mails go to customers; needed if a rule
+            has no channel.
+        ledger: Records which customer was told what, by e-mail and through channels. By default
+            the mailer's, or the block named tracktor, or else a SQLite file in the Prefect home of
+            the machine that runs the flow.
         max_emails: If more messages than this are due in a channel, none is sent through it.
 
     Raises:
-        InvalidInput: Two rules have the same name, or the account has no such status; nothing was
-            sent.
+        InvalidInput: Two rules have the same name, a rule sends e-mails and there is no mailer, or
+            the account has no such status; nothing was sent.
 
     Example:
         >>> from prefect_tracktor import NotificationRule
@@ -50,7 +57,7 @@ def notify_customers(
         ...     NotificationRule(name="how-was-it", when=["status:delivered"], after_days=3),
         ... ]
         >>> report = notify_customers(
-        ...     credentials, order_ids, mailer, rules, dry_run=True, max_emails=5_000
+        ...     credentials, order_ids, rules, mailer, dry_run=True, max_emails=5_000
         ... )
         >>> report.sent
         ()
@@ -61,6 +68,7 @@ def notify_customers(
         orders,
         mailer,
         rules,
+        ledger=ledger,
         thresholds=thresholds,
         dry_run=dry_run,
         max_emails=max_emails,

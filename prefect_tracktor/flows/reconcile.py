@@ -67,14 +67,7 @@ def reconcile_manual_statuses(
     if takeover:
         reading = reading.model_copy(update={"completed_orders": None})
     return carry_out(
-        Scan(
-            credentials,
-            asked,
-            reading,
-            may_skip=asks_for_a_status_only,
-            calls=calls,
-            needs=TO_SET_STATUSES,
-        ),
+        Scan(credentials, asked, reading, may_skip=asks_for_a_status_only, calls=calls),
         StatusJob(
             credentials,
             Reconciliation(
@@ -86,7 +79,6 @@ def reconcile_manual_statuses(
             max_updates=max_updates,
             verify=verify,
             needs=TO_SET_STATUSES,
-            reading=reading,
             skipped=tuple(by_order.keys() - set(asked)),
         ),
     )

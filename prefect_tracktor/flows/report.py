@@ -7,7 +7,7 @@ from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
 from prefect_tracktor.runs.engine import carry_out
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
@@ -54,8 +54,12 @@ def report_exceptions(
         >>> len(first.new) > 20, len(second.new)
         (True, 0)
     """
-    ledger = ledger or (mailer and mailer.ledger) or shared_ledger()
     job = DigestJob(
-        credentials, ledger, digest, mailer=mailer, thresholds=thresholds, dry_run=dry_run
+        credentials,
+        ledger_of(mailer, ledger),
+        digest,
+        mailer=mailer,
+        thresholds=thresholds,
+        dry_run=dry_run,
     )
-    return carry_out(Scan(credentials, orders, reading, needs=job.needs), job)
+    return carry_out(Scan(credentials, orders, reading), job)

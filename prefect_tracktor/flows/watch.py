@@ -1,7 +1,5 @@
 """`watch_shop`: read a shop once for its customers, its team, its automations and its tables."""
 
-from functools import reduce
-from operator import or_
 from typing import Any
 
 from prefect_tracktor.credentials import TracktorCredentials
@@ -17,7 +15,7 @@ from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.telling import customer_jobs, event_job
 from prefect_tracktor.runs.watch import DEFAULT_OPTIONS, WatchOptions, WatchReport
-from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
 
 
@@ -25,8 +23,8 @@ from prefect_tracktor.sources import Orders
 def watch_shop(
     credentials: TracktorCredentials,
     orders: Orders,
-    mailer: Mailer | None = None,
     rules: list[NotificationRule] | None = None,
+    mailer: Mailer | None = None,
     digest: TeamDigest | None = None,
     export: ExportFiles | ExportWarehouse | None = None,
     announce: frozenset[str] = frozenset(),
@@ -40,8 +38,9 @@ def watch_shop(
     If a part fails, the others do theirs, and the run fails with its words.
 
     Args:
-        mailer: The mail server; its mode holds for emails to customers and for the digest.
-        rules: What to tell customers, as in the flow for customers; it needs a mailer.
+        rules: What to tell customers, as in the flow for customers.
+        mailer: The mail server, if a rule or the digest sends emails; its mode holds for these and
+            for the digest.
         digest: What to tell the team, if anything.
         export: Where to write the tables, if anywhere.
         announce: Conditions to announce as events, such as exception:all or stalled.
@@ -62,16 +61,14 @@ def watch_shop(
         >>> sorted(report.parts)
         ['digest', 'events']
     """
-    if rules and mailer is None:
-        raise InvalidInput("rules need a mailer: give one, or leave the rules out")
-    ledger = options.ledger or (mailer and mailer.ledger) or shared_ledger()
+    ledger = ledger_of(mailer, options.ledger)
     same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
-    telling = same | {"include_cancelled": options.include_cancelled, "reading": reading}
+    telling = same | {"include_cancelled": options.include_cancelled}
     calls, most, most_events = 0, options.max_emails, options.max_events
     jobs: list[Job[Any, Any, Any]] = []
-    if rules and mailer:
+    if rules:
         calls = checked_rules(credentials, rules, orders=orders, reading=reading)
-        jobs += customer_jobs(credentials, mailer, rules, max_emails=most, **telling)
+        jobs += customer_jobs(credentials, mailer, rules, ledger=ledger, max_emails=most, **telling)
     if announce:
         jobs.append(event_job(credentials, ledger, announce, max_events=most_events, **telling))
     if digest:
@@ -80,6 +77,5 @@ def watch_shop(
         jobs.append(ExportJob(credentials, export, **same))
     if not jobs:
         raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
-    needs = reduce(or_, (job.needs for job in jobs))
-    scan = Scan(credentials, orders, reading, calls=calls, needs=needs)
+    scan = Scan(credentials, orders, reading, calls=calls)
     return WatchReport.of(carry_out_all(scan, jobs, combine=WatchReport.of))

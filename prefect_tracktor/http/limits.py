@@ -1,20 +1,14 @@
 """How hard, how long and how often an API is asked."""
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_tracktor.forms import FORM, in_order
-
-
-def _in_a_form(schema: dict[str, Any], kind: type[Any]) -> None:
-    in_order(schema, kind)
-    # in place of the class's own words
-    schema["description"] = "How many requests at once and per second, time-outs, and retries."
+from prefect_tracktor.forms import FORM
 
 
 class TransportLimits(BaseModel):
-    """How hard, how long and how often to ask Tracktor.
+    """How many requests at once and per second, time-outs, and retries.
 
     Tracktor publishes no rate limit, so the defaults are modest.
 
@@ -37,7 +31,7 @@ class TransportLimits(BaseModel):
         16
     """
 
-    model_config = FORM | ConfigDict(title="Limits", json_schema_extra=_in_a_form)
+    model_config = FORM | ConfigDict(title="Limits")
 
     max_concurrency: int = Field(default=16, ge=1, le=256, title="Requests at once")
     requests_per_second: float = Field(default=0, ge=0, le=10_000)

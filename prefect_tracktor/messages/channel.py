@@ -62,8 +62,6 @@ class Channel(ABC):
     reaches_customers: bool = True
     # whether the same message does no harm if it is sent again, so that none is claimed
     may_repeat: bool = False
-    # whether what the ledger holds as sent shows that it takes messages
-    proven_by_earlier_runs: bool = False
     # how many messages are sent at a time, and what one may take at most beside the sending itself
     lot_size: int = 1
     seconds_a_message: float = 0
@@ -96,7 +94,6 @@ class MailChannel(Channel):
     """E-mail, as a mailer sends it; the ledger holds addresses hashed with the secret."""
 
     server = "the mail server"
-    proven_by_earlier_runs = True
 
     def __init__(self, mailer: Mailer, secret: bytes) -> None:
         rate = mailer.messages_per_second

@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo, saved_name
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
 from prefect_tracktor.messages.oauth2 import OAuth2
@@ -192,6 +192,7 @@ class Mailer(Block):
             username=self.username,
             password=password,
             oauth2=self.oauth2,
+            saved_as=saved_name(self),
             verify_certificate=self.verify_certificate,
         )
 

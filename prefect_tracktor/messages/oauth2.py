@@ -1,25 +1,33 @@
 """OAuth 2.0 for mail servers: access tokens, kept until shortly before they expire."""
 
 import json
+import logging
 import re
+import threading
 import time
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Self
 from urllib.parse import urlencode
 
 import httpx
+from prefect.exceptions import PrefectException
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.http.call import Response
 from prefect_tracktor.messages.posting import poster, words_of
+from prefect_tracktor.messages.refresh_tokens import save_refresh_token, saved_refresh_token
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.text import refuse_masked
 from prefect_tracktor.validation import checked_address
 
+_log = logging.getLogger(__name__)
+
 _SECONDS_FOR_A_TOKEN = 30
 _RENEWED_BEFORE_SECONDS = 120
+_PAUSES_FOR_OTHERS = (0, 1, 2)
 # where the endpoint does not say how long a token lasts
 _USUAL_SECONDS = 600
 _LONGEST_SECONDS = 86_400
@@ -40,7 +48,8 @@ class OAuth2(BaseModel):
         client_id: The application's id at the provider.
         client_secret: The application's secret, and not the secret's id.
         refresh_token: What the mailbox's owner granted to the application. Empty: the application
-            acts for itself, with client credentials.
+            acts for itself, with client credentials. If the provider replaces it, the new one is
+            saved in the Mailer's block; of a Mailer that is not saved, only the process knows it.
         scope: What the token is for, as the provider writes it; several with blanks between them.
 
     Raises:
@@ -106,15 +115,80 @@ class OAuth2(BaseModel):
 _tokens: dict[OAuth2, tuple[str, float]] = {}
 
 
-def access_token(oauth2: OAuth2) -> str:
-    """A token that is still good for a while; asked for if there is none."""
-    token, good_until = _tokens.get(oauth2, ("", 0.0))
-    if time.monotonic() < good_until:
+# the same login with the refresh token that the provider gave in place of the block's
+_renewed: dict[OAuth2, OAuth2] = {}
+_one_at_a_time = threading.Lock()
+
+
+def access_token(oauth2: OAuth2, *, saved_as: str = "") -> str:
+    """A token that is still good for a while; asked for if there is none.
+
+    A refresh token that the provider replaces is saved in the Mailer block of that name.
+    """
+    with _one_at_a_time:
+        token, good_until = _tokens.get(oauth2, ("", 0.0))
+        if time.monotonic() < good_until:
+            return token
+        used = _renewed.get(oauth2, oauth2)
+        answer = _asked(used)
+        is_void = used.grant == "refresh_token" and _said(answer).get("error") == "invalid_grant"
+        if is_void and saved_as and (other := _by_others(used, saved_as)):
+            used, answer = other, _asked(other)
+        token, seconds = _read(answer, used)
+        _keep(oauth2, used, _said(answer).get("refresh_token"), saved_as)
+        # a token that lasts no longer than the margin is used, and asked for again next time
+        _tokens[oauth2] = token, time.monotonic() + seconds - _RENEWED_BEFORE_SECONDS
         return token
-    token, seconds = _read(_asked(oauth2), oauth2)
-    # a token that lasts no longer than the margin is used, and asked for again next time
-    _tokens[oauth2] = token, time.monotonic() + seconds - _RENEWED_BEFORE_SECONDS
-    return token
+
+
+def _with_refresh_token(oauth2: OAuth2, token: object) -> OAuth2:
+    if oauth2.grant != "refresh_token" or not isinstance(token, str) or not _TOKEN.fullmatch(token):
+        return oauth2
+    return oauth2.model_copy(update={"refresh_token": SecretStr(token)})
+
+
+def _by_others(oauth2: OAuth2, name: str) -> OAuth2 | None:
+    """The login with what another process, which was faster, has saved or is about to save."""
+    for pause in _PAUSES_FOR_OTHERS:
+        time.sleep(pause)
+        with suppress(httpx.HTTPError, PrefectException):
+            saved = _with_refresh_token(oauth2, saved_refresh_token(name))
+            if saved != oauth2:
+                return saved
+    return None
+
+
+def _keep(original: OAuth2, used: OAuth2, token: object, saved_as: str) -> None:
+    """Keep a new refresh token: the old one may be void by now."""
+    renewed = _with_refresh_token(used, token)
+    if renewed == original:
+        return
+    is_news = _renewed.get(original) != renewed
+    _renewed[original] = renewed
+    if not saved_as:
+        if is_news:
+            _log.warning(
+                "The provider has replaced oauth2.refresh_token. This Mailer is no saved block, so"
+                " only this process knows the new one: save the Mailer in Prefect, and load it."
+            )
+        return
+    known = {login.refresh_token.get_secret_value() for login in (original, used, renewed)}
+    new = renewed.refresh_token.get_secret_value()
+    try:
+        is_saved = save_refresh_token(saved_as, new, known=known)
+    except (httpx.HTTPError, PrefectException) as error:
+        raise _no_token(
+            "the provider has replaced the refresh token, and the new one cannot be saved in the"
+            f" block tracktor-mailer/{saved_as} ({type(error).__name__})",
+            "See that Prefect answers and the block exists; if the next login is refused, make a"
+            " new oauth2.refresh_token.",
+        ) from None
+    if not is_saved:
+        _log.warning(
+            "The block tracktor-mailer/%s has another oauth2.refresh_token by now, of another"
+            " process or a person: it stays, and the next run uses it.",
+            saved_as,
+        )
 
 
 def forget_token(oauth2: OAuth2) -> None:
@@ -208,7 +282,8 @@ _POLICY = (
 )
 _REFRESH = (
     "Make a new oauth2.refresh_token: it has expired, was revoked, or was issued to another"
-    " client_id. Google ends those of an app in the state Testing after 7 days."
+    " client_id. Google ends those of an app in the state Testing after 7 days; a provider that"
+    " replaces it at each login ends it if two processes use the same one."
 )
 # Microsoft's own codes say more than OAuth's, and come first
 _REMEDIES = {

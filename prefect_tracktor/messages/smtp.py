@@ -76,6 +76,7 @@ class SmtpServer:
     username: str = ""
     password: str = field(default="", repr=False)
     oauth2: OAuth2 = field(default=OAuth2(), repr=False)
+    saved_as: str = ""
     verify_certificate: bool = True
 
 
@@ -234,14 +235,14 @@ class MailSession:
 
     def _connect(self) -> Connection:
         """Connect; an access token that the server refuses may have been revoked: try a new one."""
-        oauth2 = self._server.oauth2
+        oauth2, saved_as = self._server.oauth2, self._server.saved_as
         if oauth2.is_set:
-            self._secret = access_token(oauth2)
+            self._secret = access_token(oauth2, saved_as=saved_as)
             try:
                 return self._connect_once()
             except _TokenRefused:
                 forget_token(oauth2)
-            self._secret = access_token(oauth2)
+            self._secret = access_token(oauth2, saved_as=saved_as)
         return self._connect_once()
 
     def _connect_once(self) -> Connection:

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from functools import partial, reduce
+from operator import or_
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from prefect import get_run_logger
@@ -25,6 +26,9 @@ from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
+
+if TYPE_CHECKING:  # it imports SQLAlchemy, which webhooks do not need
+    from prefect_tracktor.runs.reading import ReadingOptions
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Case)
@@ -58,6 +62,9 @@ class Limit:
 class Reading(ABC, Generic[T]):
     """What the jobs of a run are about, such as a shop's orders: where it comes from, and how."""
 
+    options: "ReadingOptions"
+    needs: Needs = Needs()  # of the answers, for all jobs
+    alone: bool = False  # of one order: no plan, no progress, one artifact
     begun: float = 0.0  # when the reading of the latest chunk began
     missing: Sequence[int] = ()
     failed: Sequence[Failure] = ()
@@ -174,11 +181,10 @@ def carry_out(
     job: Job[Any, Any, R],
     *,
     watchers: Sequence[Watcher] = (),
-    alone: bool = False,
     about: str = "",
 ) -> R:
     """Do one job; see `carry_out_all`."""
-    [report] = carry_out_all(reading, [job], watchers=watchers, alone=alone, about=about)
+    [report] = carry_out_all(reading, [job], watchers=watchers, about=about)
     return report  # type: ignore[return-value]  # a job makes reports of its own type
 
 
@@ -187,16 +193,14 @@ def carry_out_all(
     jobs: Sequence[Job[Any, Any, Any]],
     *,
     watchers: Sequence[Watcher] = (),
-    alone: bool = False,
     about: str = "",
     combine: Callable[[Sequence[RunReport]], Any] = list,
 ) -> list[RunReport]:
     """Read once, and do all jobs; a job that fails does not keep the others from theirs.
 
-    With `alone` it is about one order: no plan, no progress, one artifact. What is left by several
-    jobs is raised together, with what `combine` makes of their reports.
+    What is left by several jobs is raised together, with what `combine` makes of their reports.
     """
-    run = _Run(reading, jobs, alone=alone)
+    run = _Run(reading, jobs)
     modes = [job.mode for job in jobs]
     show_mode(jobs[0].title, *modes, about=about)
     with ExitStack() as at_work:
@@ -213,14 +217,12 @@ def carry_out_all(
 
 
 class _Run:
-    def __init__(
-        self, reading: Reading[Any], jobs: Sequence[Job[Any, Any, Any]], *, alone: bool
-    ) -> None:
+    def __init__(self, reading: Reading[Any], jobs: Sequence[Job[Any, Any, Any]]) -> None:
         self._reading = reading
         self._jobs = jobs
         for job in jobs:
             job.reading = reading
-        self._alone = alone
+        reading.needs = reduce(or_, (job.needs for job in jobs))
         self._errors: dict[Job[Any, Any, Any], Exception] = {}
         self._acted: list[Job[Any, Any, Any]] = []
         self._plans: dict[Job[Any, Any, Any], UUID | None] = {}
@@ -267,13 +269,13 @@ class _Run:
         self._acted.append(job)
 
     def _act(self, job: Job[Any, Any, Any]) -> None:
-        if job.table and not self._alone:
+        if job.table and not self._reading.alone:
             rows = _rows(job, self._reading)
             what = f"{mode_label(job.mode)}. The plan. {job.table}"
             self._plans[job] = publish_table(job.key, rows, description=what)
         name, total = f"tracktor-{job.key}", len(job.planned)
         progress = Progress(name, description=f"{mode_label(job.mode)}. {job.acting}", total=total)
-        with nullcontext() if self._alone else progress as shown:
+        with nullcontext() if self._reading.alone else progress as shown:
             for _ in job.act():
                 if shown:
                     shown.advance(1)
@@ -286,7 +288,7 @@ class _Run:
             if found is None:
                 found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
             reports.append(_report_of(job, found, self._errors.get(job)))
-            rows = None if self._alone else _rows(job, self._reading)
+            rows = None if self._reading.alone else _rows(job, self._reading)
             _publish(job, reports[-1], rows, self._plans.get(job))
         return reports
 
@@ -312,6 +314,7 @@ def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: Exception
         "dry_run": job.dry_run,
         "mode": job.mode,
         "calls": found["calls"] + job.calls,
+        "own_calls": job.calls,
         "failed": (*found["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
         "error": f"{job.title}: {_words(error)}" if error else "",

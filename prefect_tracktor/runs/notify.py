@@ -137,11 +137,9 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         limit: Limit,
         dry_run: bool,
         needs: Needs,
-        reading: ReadingOptions,
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
         record_only: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
-        alone: bool = False,
     ) -> None:
         super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
         self.report_type = report_type
@@ -151,10 +149,8 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         self._channel = channel
         self._choose = choose
         self.needs = needs
-        self._reading = reading
         self._record_only = record_only
         self._sent_lately = sent_lately
-        self._alone = alone
         self._accepted = False
         self._ledger_is_gone = False
         self._template_error: TemplateError | None = None
@@ -176,7 +172,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
             if self.leaves_traces and not self.dry_run:
                 raise
             self._note(f"A run that sends would stop: {replaced}")
-        if self._alone or self._record_only:
+        if self.reading.alone or self._record_only:
             return  # it connects when it sends
         try:
             self._channel.check()
@@ -378,7 +374,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
         # a clock that was set back says nothing about a reading
-        seconds = self._reading.read_again_after_minutes * 60
+        seconds = self.reading.options.read_again_after_minutes * 60
         return not 0 <= age <= max(seconds, at_least_seconds)
 
     def _read_anew(self, due: Notice) -> None:

@@ -31,7 +31,7 @@ from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.telling import customer_job
-from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 
 # events come one by one; what comes within this time counts as one burst
@@ -116,25 +116,23 @@ def tell_of_one_parcel(
         looked_up, order_id = _look_up(credentials, parcel)
     if order_id is None:
         return looked_up
-    ledger = mailer.ledger or shared_ledger()
-    needs = TO_TELL_OF_ONE_STATUS
+    ledger = ledger_of(mailer)
     reading = ReadingOptions(chunk_size=1)
-    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, needs=needs, alone=True)
+    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, alone=True)
     job = customer_job(
         credentials,
         mailer,
         parcel.choose,
         title=f"Customer of a parcel that is {parcel.status}",
         key="status-change",
+        ledger=ledger,
         dry_run=dry_run,
         max_emails=max_emails,
         sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
-        needs=needs,
-        reading=reading,
-        alone=True,
+        needs=TO_TELL_OF_ONE_STATUS,
     )
     about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
-    return carry_out(scan, job, alone=True, about=about)
+    return carry_out(scan, job, about=about)
 
 
 def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:

@@ -1,6 +1,6 @@
 """What flows return: typed reports, derived from the cases of a run, each figure in one place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -48,6 +48,7 @@ class RunReport(BaseModel):
         dry_run: Whether nothing was to be sent or changed.
         mode: `live`, `rehearsal` or `dry_run`.
         calls: How many requests were sent to Tracktor, repetitions included.
+        own_calls: How many of these were this part's alone, beside the reading of the orders.
         read: Orders that were read.
         left_out: How many orders the source left out, by reason, such as cancelled.
         completed: Completed orders, which were not read again.
@@ -76,6 +77,7 @@ class RunReport(BaseModel):
     dry_run: bool = False
     mode: str = ""
     calls: int = 0
+    own_calls: int = 0
     read: tuple[int, ...] = ()
     left_out: dict[str, int] = {}
     completed: tuple[int, ...] = ()
@@ -206,6 +208,12 @@ class MailReport(RunReport):
     superseded: ClassVar[Listed] = Listed(Outcome.SUPERSEDED)
 
 
+def calls_of(reports: Collection[RunReport]) -> int:
+    """The requests of several parts that share one reading, which each of them counts."""
+    reading = max((report.calls - report.own_calls for report in reports), default=0)
+    return reading + sum(report.own_calls for report in reports)
+
+
 def merged(reports: Sequence[Any]) -> MailReport:
     """One report of several channels that were told on one reading."""
     first: MailReport = reports[0]
@@ -213,13 +221,12 @@ def merged(reports: Sequence[Any]) -> MailReport:
     asleep = sum(len(report.due) for report in reports if report.dry_run)
     quiet = f"Channels in dry run did not send what is due for {asleep} orders."
     notes = [quiet] if asleep and len(modes) > 1 else []
-    # each counts the reading; what a channel read again beside it is its own
-    reading = min(report.calls for report in reports)
     return first.model_copy(
         update={
             "dry_run": all(report.dry_run for report in reports),
             "mode": next((m for m in ("live", "rehearsal") if m in modes), first.mode),
-            "calls": reading + sum(report.calls - reading for report in reports),
+            "calls": calls_of(reports),
+            "own_calls": sum(report.own_calls for report in reports),
             "failed": tuple(dict.fromkeys(f for report in reports for f in report.failed)),
             "cases": tuple(case for report in reports for case in report.cases),
             "error": sentences(*dict.fromkeys(report.error for report in reports)),

@@ -23,7 +23,7 @@ from prefect_tracktor.reporting.words import shown
 from prefect_tracktor.runs.answers import AnswerCheck, Needs
 from prefect_tracktor.runs.engine import Reading
 from prefect_tracktor.runs.missing import suspicion_about
-from prefect_tracktor.runs.reading import ReadingOptions
+from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.sources import FoundOrder, FoundOrders, OrderSource, chunked, iter_orders
 from prefect_tracktor.storage.completed_orders import arrived_at
 from prefect_tracktor.tasks import batch_of, get_orders
@@ -36,7 +36,7 @@ class Scan(Reading[Order]):
         self,
         credentials: TracktorCredentials,
         orders: Sequence[int | FoundOrder] | OrderSource,
-        reading: ReadingOptions = ReadingOptions(),  # noqa: B008 - immutable
+        reading: ReadingOptions = DEFAULT_READING,
         *,
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
@@ -46,10 +46,10 @@ class Scan(Reading[Order]):
         self.credentials = credentials
         self._credentials = _share(credentials, reading.chunks_at_once)
         self._orders = orders
-        self.reading = reading
+        self.options = reading
         self._memory = reading.completed_orders
         self._may_skip = may_skip
-        self._alone = alone
+        self.alone = alone
         self._all_read = False
         self._answers = AnswerCheck(needs)
         self.needs = needs
@@ -64,9 +64,10 @@ class Scan(Reading[Order]):
 
     def __iter__(self) -> Iterator[Batch[Order]]:
         """Read chunk by chunk."""
+        self._answers.needs = self.needs  # of the jobs, by now
         total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
         progress = Progress("tracktor-scan", description="Orders read", total=total)
-        with nullcontext() if self._alone else progress as shown:
+        with nullcontext() if self.alone else progress as shown:
             for chunk in self._in_order():
                 batch = self._take(chunk)
                 yield batch
@@ -140,8 +141,8 @@ class Scan(Reading[Order]):
         """The chunks as they come, each when its turn is to be waited for."""
         orders = iter_orders(self._orders)
         self.left_out = orders.left_out
-        chunks = chunked(self._named(orders), self.reading.chunk_size)
-        under_way = deque(map(self._start, islice(chunks, self.reading.chunks_at_once)))
+        chunks = chunked(self._named(orders), self.options.chunk_size)
+        under_way = deque(map(self._start, islice(chunks, self.options.chunks_at_once)))
         while under_way:
             yield under_way.popleft()
             under_way.extend(map(self._start, islice(chunks, 1)))
@@ -153,7 +154,7 @@ class Scan(Reading[Order]):
         for found in orders:
             empty = False
             yield found
-        if empty and not self.reading.allow_empty:
+        if empty and not self.options.allow_empty:
             raise InvalidInput(
                 f"orders names no order at all: {orders.why_none}. If there may be none, set"
                 " allow_empty of the flow's reading options"

@@ -11,6 +11,7 @@ from prefect_tracktor.messages.channel import Channel, Message, Send
 from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.models import NO_FACTS, OrderFacts
+from prefect_tracktor.rules import rule_of
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState, NotificationLedger
 
@@ -26,7 +27,7 @@ _SECONDS_A_MESSAGE = 10
 _EQUAL_ANSWERS = 3
 # different ones in a row that are about no recipient
 _ANSWERS_IN_A_ROW = 10
-# addresses in a row that do not exist: more than these are not believed, and then it is enough
+# refusals in a row, over all runs: more than these are not believed, and then it is enough
 _BELIEVED_IN_A_ROW = 4
 _REFUSALS_IN_A_ROW = 10
 _UNCERTAIN_IN_ALL = 5
@@ -173,25 +174,25 @@ class Sending:
         return _outcome(notice.keys, self.ledger.states(notice.keys), live)
 
     def _proven(self, notices: Iterable[Notice]) -> Iterator[Notice]:
-        """Hold refusals back until the server has taken somebody else's message."""
-        takes_messages = False
+        """Hold refusals back until it is known that the server takes somebody else's message."""
+        refused: int | None = None  # in a row by now; nothing is known before one was sent
         held: list[Notice] = []
-        is_alone = True
         for notice in notices:
             is_sent = notice.outcome in {Outcome.SENT, Outcome.REHEARSED}
-            takes_messages = takes_messages or is_sent
+            refused = 0 if is_sent else refused
             held.append(notice)
             if is_sent or held[0].outcome is not Outcome.REFUSED:
-                yield from self._judged(held, takes_messages=takes_messages)
-                held, is_alone = [], False
-        if is_alone and len(held) == 1 and self.channel.proven_by_earlier_runs:
-            # a run with one message has only the runs before it to tell
-            takes_messages = self.ledger.last_settled(self.account) is NoticeState.SENT
-        yield from self._judged(held, takes_messages=takes_messages)
+                yield from self._judged(held, refused)
+                held = []
+        if held and refused is None and self.channel.reaches_customers:
+            # what the runs before sent and were refused by the same rules
+            rules = {rule_of(key.reason) for notice in held for key in notice.keys}
+            refused = self.ledger.refused_in_a_row(self.account, rules)
+        yield from self._judged(held, refused)
 
-    def _judged(self, held: Sequence[Notice], *, takes_messages: bool) -> Iterator[Notice]:
+    def _judged(self, held: Sequence[Notice], refused_before: int | None) -> Iterator[Notice]:
         refused = sum(notice.outcome is Outcome.REFUSED for notice in held)
-        believed = takes_messages and refused <= _BELIEVED_IN_A_ROW
+        believed = refused_before is not None and refused_before + refused <= _BELIEVED_IN_A_ROW
         for notice in held:
             if notice.outcome is Outcome.REFUSED and believed:
                 self._refuse_for_good(notice)

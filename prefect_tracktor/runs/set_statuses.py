@@ -52,7 +52,6 @@ class StatusJob(Job[Order, _Update, StatusReport]):
         dry_run: bool,
         max_updates: int,
         needs: Needs,
-        reading: ReadingOptions,
         verify: bool = True,
         skipped: Sequence[int] = (),
     ) -> None:
@@ -68,9 +67,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
         self._decide = decide
         self._verify = verify
         self._skipped = tuple(skipped)
-        self._needs = needs.of_each_order
-        # how orders are read that were read before
-        self._few = ReadingOptions(chunk_size=reading.chunk_size, allow_empty=True)
+        self.needs = needs
         self._right: list[int] = []
         self._gave_up = False
 
@@ -93,7 +90,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
     def act(self) -> Iterator[_Update]:
         """Write chunk by chunk, and read back."""
         planned = self.planned
-        for some in chunked(planned, self._few.chunk_size):
+        for some in chunked(planned, self.reading.options.chunk_size):
             if self._gave_up:
                 for case in some:
                     case.end(Outcome.NOT_DONE, NOT_TRIED)
@@ -132,7 +129,8 @@ class StatusJob(Job[Order, _Update, StatusReport]):
 
     def _read(self, cases: Mapping[int, _Update]) -> Iterator[Batch[Order]]:
         orders = [FoundOrder(case.id, case.facts) for case in cases.values()]
-        scan = Scan(self._credentials, orders, self._few, needs=self._needs)
+        few = ReadingOptions(chunk_size=self.reading.options.chunk_size, allow_empty=True)
+        scan = Scan(self._credentials, orders, few, needs=self.needs.of_each_order)
         yield from scan
         self.calls += scan.calls
         self._gave_up = scan.gave_up

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -16,11 +17,14 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
 from prefect_tracktor.forms import in_order, title_of
+from prefect_tracktor.messages.mailer import Mode
 from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
 from prefect_tracktor.reporting.progress import Progress
-from prefect_tracktor.reporting.words import in_list
+from prefect_tracktor.reporting.words import in_list, mode_label
+from prefect_tracktor.rules import channels_of
 from prefect_tracktor.runs.cases import Row
 from prefect_tracktor.runs.reading import ReadingOptions
+from prefect_tracktor.runs.showing import show_mode
 from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
 from prefect_tracktor.sources import ShopifyOrders
 from prefect_tracktor.storage.completed_orders import CompletedOrders
@@ -59,6 +63,7 @@ class ShopOutcome(BaseModel):
 
     Attributes:
         shop: The shop's name.
+        mode: `live`, `rehearsal` or `dry_run`, or several of them; empty if it had no run.
         outcome: Whether its run did everything, left something to do, or failed.
         reason: Why it was not done.
         report: What its run found and did, as the flow returns it: a `MailReport`, a
@@ -72,6 +77,7 @@ class ShopOutcome(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     shop: str
+    mode: str = ""
     outcome: Literal["done", "incomplete", "failed"]
     reason: str = ""
     report: Any = None
@@ -143,11 +149,18 @@ class SweepReport(BaseModel):
     __str__ = __repr__
 
     @property
+    def mode(self) -> str:
+        """The modes of all shops."""
+        modes = {mode for entry in self.shops for mode in entry.mode.split(", ")}
+        return ", ".join(mode for mode in Mode if mode in modes)
+
+    @property
     def sentence(self) -> str:
         """What became of the shops, in a sentence."""
         rest = {"incomplete": self.incomplete, "failed": self.failed}
         said = [f"{len(shops)} {name}" for name, shops in rest.items() if shops]
-        return f"{in_list([f'{len(self.done)} of {len(self.shops)} shops done', *said])}."
+        mode = f"{mode_label(self.mode)}: " if self.mode else ""
+        return f"{mode}{in_list([f'{len(self.done)} of {len(self.shops)} shops done', *said])}."
 
     def _with(self, outcome: str) -> tuple[str, ...]:
         return tuple(entry.shop for entry in self.shops if entry.outcome == outcome)
@@ -169,6 +182,9 @@ def sweep(
     _check(shops, common, [one.name for one in wanted], flow_name)
     runs = [_prepared(shop, common, wanted) for shop in shops]
     _refuse_the_same_account_twice(runs)
+    if modes := {mode for run in runs for mode in run.modes}:
+        title = f"Sweep of {len(shops)} shops, {flow_name}"
+        show_mode(title, *(mode for mode in Mode if mode in modes), about=flow_name)
     with Progress("tracktor-sweep", description="Shops", total=len(runs)) as progress:
         outcomes = []
         for outcome in _outcomes(swept, runs, shops_at_once):
@@ -191,12 +207,37 @@ class _Wanted:
 
 
 @dataclass(slots=True)
-class _ShopRun:
+class ShopRun:
     """One shop's run before it starts: its parameters, or why it cannot start."""
 
     shop: str
     parameters: dict[str, Any] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes of what it does, as its blocks say."""
+        found = set() if self.problems else _modes_of(self.parameters)
+        return [mode for mode in Mode if mode in found]
+
+
+def _modes_of(given: Mapping[str, Any]) -> set[str]:
+    if given.get("dry_run"):
+        return {Mode.DRY_RUN}
+    mailer = given.get("mailer")
+    of_account = Mode.DRY_RUN if given["credentials"].read_only else Mode.LIVE
+    of_mailer = mailer.mode if mailer else of_account
+    modes: set[str] = set()
+    with suppress(ValidationError):  # the shop's run says so
+        channels = channels_of(given.get("rules") or [])
+        modes = {channel.mode if channel else of_mailer for channel in channels}
+    if given.get("digest"):
+        modes.add(of_mailer)
+    if given.get("announce"):
+        modes.add(of_account)
+    if given.get("export") or given.get("to"):
+        modes.add(Mode.LIVE)
+    return modes or {of_mailer}
 
 
 def _wanted_by(swept: Flow[..., Any]) -> list[_Wanted]:
@@ -233,9 +274,9 @@ def _check(
             )
 
 
-def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Wanted]) -> _ShopRun:
+def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Wanted]) -> ShopRun:
     """Find a shop's blocks; a missing one fails this shop alone."""
-    run = _ShopRun(shop.name)
+    run = ShopRun(shop.name)
     given = {**common, **shop.parameters}
     if any(_is_dry(values) for values in (common, shop.parameters)):
         given["dry_run"] = True
@@ -281,7 +322,7 @@ def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, 
     return options | _given(completed, options, shop)
 
 
-def _refuse_the_same_account_twice(runs: Sequence[_ShopRun]) -> None:
+def _refuse_the_same_account_twice(runs: Sequence[ShopRun]) -> None:
     accounts: dict[str, str] = {}
     for run in runs:
         credentials = run.parameters.get("credentials")
@@ -295,7 +336,7 @@ def _refuse_the_same_account_twice(runs: Sequence[_ShopRun]) -> None:
 
 
 def _outcomes(
-    swept: Flow[..., Any], runs: Sequence[_ShopRun], shops_at_once: int
+    swept: Flow[..., Any], runs: Sequence[ShopRun], shops_at_once: int
 ) -> Iterator[ShopOutcome]:
     if shops_at_once == 1:
         # in the thread in which Prefect cancels a run
@@ -309,44 +350,49 @@ def _outcomes(
         threads.shutdown(cancel_futures=True)
 
 
-def _outcome(swept: Flow[..., Any], run: _ShopRun) -> ShopOutcome:
+def _outcome(swept: Flow[..., Any], run: ShopRun) -> ShopOutcome:
     """Run a shop's flow; an error becomes the outcome of this shop."""
     if run.problems:
         return ShopOutcome(shop=run.shop, outcome="failed", reason="; ".join(run.problems))
     sweep = FlowRunContext.get()
+    mode = ", ".join(run.modes)
     own = swept.with_options(
-        flow_run_name=f"Shop {run.shop}",
+        flow_run_name=f"{mode_label(mode)}: shop {run.shop}",
         task_runner=sweep.task_runner.duplicate() if sweep else None,
     )
+    ended = ShopOutcome(shop=run.shop, mode=mode, outcome="failed")
     try:
         report = own(**run.parameters)
     except IncompleteRun as incomplete:
-        return ShopOutcome(
-            shop=run.shop, outcome="incomplete", reason=str(incomplete), report=incomplete.report
-        )
+        left = {"outcome": "incomplete", "reason": str(incomplete), "report": incomplete.report}
+        return ended.model_copy(update=left)
     except TracktorError as error:
-        return ShopOutcome(shop=run.shop, outcome="failed", reason=str(error))
+        return ended.model_copy(update={"reason": str(error)})
     except Exception as error:  # noqa: BLE001 - no error of one shop stops the others
         # the error's text may repeat a customer's data
         get_run_logger().warning("%s failed (%s): see its run.", run.shop, type(error).__name__)
-        reason = f"{type(error).__name__}; its run says more"
-        return ShopOutcome(shop=run.shop, outcome="failed", reason=reason)
-    return ShopOutcome(shop=run.shop, outcome="done", report=report)
+        return ended.model_copy(update={"reason": f"{type(error).__name__}; its run says more"})
+    return ended.model_copy(update={"outcome": "done", "report": report})
 
 
 def _publish(report: SweepReport, flow_name: str) -> None:
     rows: list[Row] = [
         {
             "Shop": entry.shop,
+            "Mode": mode_label(entry.mode),
             "Outcome": entry.outcome.capitalize(),
             "Found": _in_short(entry),
             "Reason": entry.reason,
         }
         for entry in report.shops
     ]
-    publish_table("sweep", rows, description=f"The outcome of each shop: {flow_name}.")
+    what = f"The outcome of each shop: {flow_name}."
+    if report.mode:
+        what = f"{mode_label(report.mode)}. {what}"
+    publish_table("sweep", rows, description=what)
     notes = [*filter(None, [report.what_is_left])]
-    publish_summary("sweep-summary", title="Sweep", counts=report.counts, notes=notes)
+    counts, mode = report.counts, report.mode
+    publish_summary("sweep-summary", title="Sweep", counts=counts, notes=notes, mode=mode)
 
 
 def _in_short(entry: ShopOutcome) -> str:

@@ -21,6 +21,7 @@ from prefect_tracktor.webhooks.subscriptions import (
 
 # what another run does at the same time may have to be put right; it ends when both see the same
 _ROUNDS = 4
+_DONE = frozenset({Outcome.CREATED, Outcome.REMOVED})
 
 
 class WebhookReport(RunReport):
@@ -138,7 +139,9 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
             try:
                 self._compare(self._client.list_webhooks())
             except TracktorError as error:
-                self._end_changes(Outcome.NOT_PERSISTED, f"it could not be read back: {error}")
+                for case in self._changes.values():
+                    if case.outcome in _DONE:
+                        case.end(Outcome.NOT_PERSISTED, f"it could not be read back: {error}")
                 return
             if not self._plan.changes:
                 break
@@ -169,38 +172,27 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
             self._take_back(webhook)
         if misread:
             return
-        if not self._plan.changes:
-            for case in self._changes.values():
-                if case.outcome is Outcome.NOT_DONE:
-                    case.end(Outcome.SUPERSEDED, "it was done when the list was read again")
-        else:
-            self._end_changes(
-                Outcome.NOT_PERSISTED,
-                "Tracktor does not show what was created or removed",
-                only={_key(change) for change in self._plan.changes},
-            )
+        still_open = {_key(change) for change in self._plan.changes}
+        for key, case in self._changes.items():
+            if key in still_open and case.outcome in _DONE:
+                reason = "Tracktor does not show what was created or removed"
+                case.end(Outcome.NOT_PERSISTED, reason)
+            elif not still_open and case.outcome is Outcome.NOT_DONE:
+                case.end(Outcome.SUPERSEDED, "it was done when the list was read again")
 
     def _take_back(self, webhook: Webhook) -> None:
         """Remove what was created and cannot be recognised: each run would create it once more."""
-        self._try(Case(id=webhook.id, columns={}), webhook)
+        removal = Case(id=webhook.id, columns={})
+        self._try(removal, webhook)
+        could_not = f"it could not be removed again: {removal.reason}. Remove it by hand"
+        was_removed = "it was removed again. Create it by hand"
         self._changes[self._made[webhook.id]].end(
             Outcome.NOT_PERSISTED,
             f"Tracktor lists the {webhook.topic} webhook at {host_of(webhook.address)} with another"
-            " address than it was created with, so that it would be created by every run; it was"
-            " removed again. Create it by hand, and report it as an issue",
+            " address than it was created with, so that it would be created by every run;"
+            f" {could_not if removal.outcome is Outcome.NOT_DONE else was_removed}, and report it"
+            " as an issue",
         )
-
-    def _end_changes(
-        self,
-        outcome: Outcome,
-        reason: str,
-        *,
-        only: set[WantedWebhook | WebhookId] | None = None,
-    ) -> None:
-        for key, case in self._changes.items():
-            is_done = case.outcome in {Outcome.CREATED, Outcome.REMOVED}
-            if is_done and (only is None or key in only):
-                case.end(outcome, reason)
 
 
 def _key(webhook: WantedWebhook | Webhook) -> WantedWebhook | WebhookId:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from prefect_tracktor.conditions import Keys, asked_conditions
 from prefect_tracktor.credentials import TracktorCredentials
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.channel import EventChannel
 from prefect_tracktor.messages.channel import MailChannel
 from prefect_tracktor.messages.http_channel import HttpChannel
@@ -19,7 +20,7 @@ from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import Listed, MailReport, RunReport, merged
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.saved_blocks import shared_ledger
+from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
@@ -53,7 +54,7 @@ class ExceptionsReport(RunReport):
 def tell_customers(
     credentials: TracktorCredentials,
     orders: Orders,
-    mailer: Mailer,
+    mailer: Mailer | None,
     rules: Sequence[NotificationRule],
     *,
     reading: ReadingOptions,
@@ -62,16 +63,17 @@ def tell_customers(
     **options: Any,
 ) -> MailReport:
     """Read the orders once, and tell their customers what rules say through all channels."""
-    jobs = customer_jobs(credentials, mailer, rules, reading=reading, **options)
-    scan = Scan(credentials, orders, reading, calls=calls, needs=jobs[0].needs)
+    jobs = customer_jobs(credentials, mailer, rules, **options)
+    scan = Scan(credentials, orders, reading, calls=calls)
     return merged(carry_out_all(scan, jobs, watchers=watchers, combine=merged))
 
 
 def customer_jobs(
     credentials: TracktorCredentials,
-    mailer: Mailer,
+    mailer: Mailer | None,
     rules: Sequence[NotificationRule],
     *,
+    ledger: NotificationLedger | None = None,
     include_cancelled: bool,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     title: str = "",
@@ -84,11 +86,17 @@ def customer_jobs(
 
     def job(channel: HttpChannel | None) -> NotifyJob[MailReport]:
         own = [rule for rule in rules if rule.channel == channel]
+        through = channel or mailer
+        if through is None:
+            raise InvalidInput(
+                f"rules: {', '.join(rule.name for rule in own)} would send emails, and there is no"
+                " mailer: give mailer, or give the rule a channel"
+            )
         return customer_job(
             credentials,
-            mailer,
+            through,
             chooser(own, now, thresholds=thresholds, include_cancelled=include_cancelled),
-            channel=channel,
+            ledger=ledger_of(mailer, ledger),
             title=title
             or f"Customers to be notified through {channel.host if channel else 'e-mail'}",
             key=f"{key}-{channel.slug}" if channel else key,
@@ -101,23 +109,24 @@ def customer_jobs(
 
 def customer_job(
     credentials: TracktorCredentials,
-    mailer: Mailer,
+    through: Mailer | HttpChannel,
     choose: Choose,
     *,
+    ledger: NotificationLedger,
     dry_run: bool,
     max_emails: int,
-    channel: HttpChannel | None = None,
     **options: Any,
 ) -> NotifyJob[MailReport]:
     """The job of telling customers by e-mail, or through a channel, as its mode lets it."""
     secret = credentials.uuid.lower().encode()
-    mode = channel.mode if channel else mailer.mode
     return NotifyJob(
         credentials,
-        LedgerOfAccount.of(credentials, mailer.ledger or shared_ledger()),
-        PostChannel(channel, secret) if channel else MailChannel(mailer, secret),
+        LedgerOfAccount.of(credentials, ledger),
+        MailChannel(through, secret)
+        if isinstance(through, Mailer)
+        else PostChannel(through, secret),
         choose,
-        dry_run=dry_run or not Mode.sends(mode),
+        dry_run=dry_run or not Mode.sends(through.mode),
         limit=Limit("max_emails", max_emails, "messages are due", "nothing was sent"),
         **options,
     )

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.runs.digest import DigestReport
 from prefect_tracktor.runs.export import ExportReport
-from prefect_tracktor.runs.report import MailReport, RunReport, merged
+from prefect_tracktor.runs.report import MailReport, RunReport, calls_of, merged
 from prefect_tracktor.runs.telling import ExceptionsReport
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
@@ -22,8 +22,9 @@ class WatchOptions(BaseModel):
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
             emails and events.
         thresholds: After how many days a parcel or an order is late.
-        ledger: Records what was announced and reported. By default the mailer's, or the block
-            `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the flow.
+        ledger: Records what was told, announced and reported. By default the mailer's, or the
+            block `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the
+            flow.
 
     Raises:
         pydantic.ValidationError: A number is negative.
@@ -85,6 +86,11 @@ class WatchReport(BaseModel):
         return {name: report for name, report in self if report is not None}
 
     @property
+    def calls(self) -> int:
+        """How many requests were sent to Tracktor, the reading that all parts share once."""
+        return calls_of(self.parts.values())
+
+    @property
     def complete(self) -> bool:
         """Whether no part failed or left anything to do."""
         return all(report.complete for report in self.parts.values())
@@ -96,10 +102,11 @@ class WatchReport(BaseModel):
 
     @property
     def counts(self) -> dict[str, int]:
-        """The counts of each part that are not zero."""
-        return {
+        """The calls of all parts, and the counts of each part that are not zero."""
+        calls = {"calls": self.calls} if self.calls else {}
+        return calls | {
             f"{name}: {what}": count
             for name, report in self.parts.items()
             for what, count in report.counts.items()
-            if count
+            if count and what != "calls"
         }

@@ -4,8 +4,16 @@ from prefect_tracktor.setup.document import (
     Document,
     mode_remark,
     one_shopify_login,
+    parse_channel,
     read_only_remark,
     split_topics,
 )
 
-__all__ = ["Document", "mode_remark", "one_shopify_login", "read_only_remark", "split_topics"]
+__all__ = [
+    "Document",
+    "mode_remark",
+    "one_shopify_login",
+    "parse_channel",
+    "read_only_remark",
+    "split_topics",
+]

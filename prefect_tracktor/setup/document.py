@@ -1,12 +1,14 @@
 """Descriptions of the blocks to save: class, variables, required values."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect.blocks.core import Block
+from prefect.types import SecretDict
 
-from prefect_tracktor import Mailer, Mode, TracktorCredentials
+from prefect_tracktor import HttpChannel, Mailer, Mode, TracktorCredentials
 from prefect_tracktor.setup.environment import Environment, listed
 
 Values = dict[str, Any]
@@ -65,15 +67,17 @@ class Document:
         return {name: hint for name, hint in self.required.items() if not environment.get(name)}
 
 
-def mode_remark(mailer: Mailer) -> str:
-    """Say whether a mailer sends, and how to change that."""
-    if mailer.mode == Mode.LIVE:
-        return "live: emails go to customers. To stop them, set TRACKTOR_MODE to dry run"
-    if mailer.mode == Mode.REHEARSAL:
-        return "rehearsal: all emails go to the rehearsal address, none to customers"
+def mode_remark(block: Mailer | HttpChannel) -> str:
+    """Say whether a mailer or a channel sends, and how to change that."""
+    is_mailer = isinstance(block, Mailer)
+    what, whom = ("email", "customers") if is_mailer else ("notice", "the service")
+    if block.mode == Mode.LIVE:
+        return f"live: {what}s go to {whom}. To stop them, set TRACKTOR_MODE to dry run"
+    if block.mode == Mode.REHEARSAL:
+        return f"rehearsal: all {what}s go to the rehearsal address, none to {whom}"
     return (
-        "dry run: no email is sent. When the tables of a run are right, set TRACKTOR_MODE=live and"
-        " run this again, or choose live as Mode in Prefect's UI (Blocks, this block, Edit)"
+        f"dry run: no {what} is sent. When the tables of a run are right, set TRACKTOR_MODE=live"
+        " and run this again, or choose live as Mode in Prefect's UI (Blocks, this block, Edit)"
     )
 
 
@@ -90,6 +94,22 @@ def read_only_remark(credentials: TracktorCredentials) -> str:
 def split_topics(values: Values) -> Values:
     """Make a list of the topics of a webhook, which a variable holds with commas between."""
     return values | {"topics": listed(values["topics"])} if "topics" in values else values
+
+
+def parse_channel(values: Values) -> Values:
+    """Read a channel's headers from JSON and its statuses from a list; no header is `none`."""
+    parsed = dict(values)
+    if "headers" in values:
+        try:
+            parsed["headers"] = SecretDict(json.loads(values["headers"]))
+        except ValueError:
+            example = '{"Authorization": "…"}'
+            raise ValueError(f"headers must be a JSON object, such as {example}") from None
+    if "success_statuses" in values:
+        parsed["success_statuses"] = listed(values["success_statuses"])
+    if values.get("idempotency_header", "").lower() == "none":
+        parsed["idempotency_header"] = ""
+    return parsed
 
 
 def one_shopify_login(values: Values) -> Values:

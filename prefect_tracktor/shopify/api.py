@@ -1,6 +1,6 @@
 """The calls that are made to Shopify, as plain values: what to send, how to read it. No I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -28,8 +28,9 @@ READ_ALL_ORDERS = "read_all_orders"
 PARCELS_LOOKED_AT = 10
 
 _ACCESS_REMEDY = (
-    f"In the Dev Dashboard, release a version of the app with the scope {READ_ORDERS}, and let the"
-    " store accept it; an app made in the Shopify admin gets it under Settings, Apps."
+    f"In the Dev Dashboard, release a version of the app with the scope {READ_ORDERS} (to set tags:"
+    " write_orders), and let the store accept it; an app made in the Shopify admin gets it under"
+    " Settings, Apps."
 )
 
 SHOPIFY = Service(
@@ -68,6 +69,11 @@ query ListedOrders($search: String!, $first: Int!, $after: String, $parcels: Int
     }
     pageInfo { hasNextPage endCursor }
   }
+}
+"""
+_ADD_TAGS = """
+mutation AddTags($id: ID!, $tags: [String!]!) {
+  tagsAdd(id: $id, tags: $tags) { userErrors { message } }
 }
 """
 _WITHOUT_ADDRESSES = _ORDERS.replace("      shippingAddress { countryCodeV2 }\n", "")
@@ -154,6 +160,19 @@ def list_orders(
         "parcels": PARCELS_LOOKED_AT,
     }
     return _query(document, variables, _page, api_version=api_version)
+
+
+def add_tags(order_id: int, tags: Iterable[str], *, api_version: str) -> ApiCall[Reply[None]]:
+    """Add tags to an order; it keeps those that it has, and none is added twice."""
+
+    def read(data: Any) -> None:
+        errors = _at(data, "tagsAdd", "userErrors")
+        if errors != []:
+            raise UnprocessableValue(f"Shopify did not take the tags of order {order_id}: {errors}")
+
+    order = f"gid://shopify/Order/{checked_id(order_id, field='order_id')}"
+    variables = {"id": order, "tags": list(tags)}
+    return _query(_ADD_TAGS, variables, read, api_version=api_version)
 
 
 def _query(

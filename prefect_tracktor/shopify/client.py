@@ -74,6 +74,10 @@ class ShopifyClient:
             )
         )
 
+    def add_tags(self, order_id: int, *tags: str) -> None:
+        """Add tags to an order; the app needs the scope `write_orders`."""
+        self.send(api.add_tags(order_id, tags, api_version=self._api_version))
+
     def send(self, query: ApiCall[Reply[T]]) -> T:
         """Send a query, again if need be, and read its answer."""
         token = self._token()

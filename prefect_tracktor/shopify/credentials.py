@@ -31,13 +31,17 @@ class ShopifyCredentials(Block):
     scope `read_orders`, and `read_all_orders` too for orders that are older than 60 days.
 
     Attributes:
-        shop: The shop's domain at Shopify; a handle or an address from the admin will do.
-        client_id: The app's client id.
-        client_secret: The app's secret.
-        access_token: The access token, if the app was made in the Shopify admin.
-        api_version: The version of Shopify's API.
-        base_url: Where Shopify is; empty, but for rehearsals.
-        limits: Rate, time-outs and retries.
+        shop: The shop's domain at Shopify. You can also use its handle, or an address from the
+            Shopify admin.
+        client_id: The app's client id, from its settings in the Dev Dashboard; empty if you use an
+            access token.
+        client_secret: The app's secret, from the same place.
+        access_token: Instead of client id and secret: the Admin API access token (shpat_…) of an
+            app that was created in the Shopify admin before 2026.
+        api_version: The version of Shopify's API, a year and a month; Shopify supports each for a
+            year.
+        base_url: Leave it empty; for a rehearsal use the sandbox's address.
+        limits: Concurrent requests, requests per second, timeouts and retries.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats it.
@@ -60,46 +64,13 @@ class ShopifyCredentials(Block):
 
     model_config = BLOCK_CONFIG
 
-    shop: str = Field(
-        title="Shop",
-        description="The shop's domain at Shopify. You can also use its handle, or an address"
-        " from the Shopify admin.",
-        examples=["your-store.myshopify.com"],
-    )
-    client_id: str = Field(
-        default="",
-        title="Client id",
-        description="The app's client id, from its settings in the Dev Dashboard; empty if you"
-        " use an access token.",
-        repr=False,
-    )
-    client_secret: SecretStr = Field(
-        default=SecretStr(""),
-        title="Client secret",
-        description="The app's secret, from the same place.",
-    )
-    access_token: SecretStr = Field(
-        default=SecretStr(""),
-        title="Access token",
-        description="Instead of client id and secret: the Admin API access token (shpat_…) of an"
-        " app that was created in the Shopify admin before 2026.",
-    )
-    api_version: str = Field(
-        default=API_VERSION,
-        title="API version",
-        description="The version of Shopify's API, a year and a month; Shopify supports each for a"
-        " year.",
-    )
-    base_url: str = Field(
-        default="",
-        title="Address instead of the shop's",
-        description="Leave it empty; for a rehearsal use the sandbox's address.",
-    )
-    limits: TransportLimits = Field(
-        default_factory=TransportLimits,
-        title="Limits",
-        description="Concurrent requests, requests per second, timeouts and retries.",
-    )
+    shop: str = Field(examples=["your-store.myshopify.com"])
+    client_id: str = Field(default="", repr=False)
+    client_secret: SecretStr = SecretStr("")
+    access_token: SecretStr = SecretStr("")
+    api_version: str = Field(default=API_VERSION, title="API version")
+    base_url: str = Field(default="", title="Address instead of the shop's")
+    limits: TransportLimits = Field(default_factory=TransportLimits)
 
     @field_validator("shop")
     @classmethod

@@ -12,11 +12,11 @@ from prefect.events.filters import (
     EventOccurredFilter,
     EventRelatedFilter,
 )
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, Field
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.schema import Kind, shop_resource_id
-from prefect_tracktor.forms import in_order
+from prefect_tracktor.forms import FORM
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.validation import checked_id
 
@@ -40,10 +40,10 @@ class EventOrders(BaseModel):
     Attributes:
         since: When Prefect received the first event, with a time zone. In a trigger:
             `{{ event.received.isoformat() }}`. Events of the minute before count as well.
-        account: Only events of this account, as `TracktorCredentials.account` names it. Default:
-            of all.
-        occurred_within_hours: How long before `since` a parcel may have reached its status. Prefect
-            is asked for the events of this time.
+        account: Only events of this account, as `TracktorCredentials.account` names it; empty for
+            all.
+        occurred_within_hours: How long before that a parcel may have reached its status. Prefect is
+            asked for the events of this time.
 
     Example:
         >>> from datetime import UTC, datetime
@@ -52,21 +52,11 @@ class EventOrders(BaseModel):
         []
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=in_order)
+    model_config = FORM
 
-    since: AwareDatetime = Field(
-        title="Since", description="When Prefect received the first event, with a time zone."
-    )
-    account: str = Field(
-        default="", title="Account", description="Only events of this account; empty for all."
-    )
-    occurred_within_hours: float = Field(
-        default=24,
-        gt=0,
-        le=24 * 6,
-        title="Occurred within (hours)",
-        description="How long before that a parcel may have reached its status.",
-    )
+    since: AwareDatetime
+    account: str = ""
+    occurred_within_hours: float = Field(default=24, gt=0, le=24 * 6)
 
     def find_orders(self) -> FoundOrders:
         """Find the orders, each once, the latest event first.

@@ -43,7 +43,7 @@ _OF_FILES = re.compile(
 
 @contextmanager
 def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[TextIO]:
-    r"""Decode a file."""
+    """Decode a file."""
     found = _encoding_of(content.head)
     if not found and content.head and _is_wide(encoding):
         is_ascii = content.head.isascii() and b"\0" not in content.head
@@ -61,7 +61,7 @@ def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[T
 
 
 class Lines(Iterator[str]):
-    r"""The lines of a text file, and the errors that point at one."""
+    """The lines of a text file, and the errors that point at one."""
 
     def __init__(self, stream: TextIO, name: str, *, block: str) -> None:
         self.block = block
@@ -161,7 +161,7 @@ def _is_wide(encoding: str) -> bool:
 
 
 def _encoding_of(head: bytes) -> str:
-    r"""Tell the encoding of a file by its first bytes."""
+    """Tell the encoding of a file by its first bytes."""
     marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
     wide = (name for name, (width, at) in _WITHOUT_A_MARK.items() if _fits(head, width, at))
     return next(marked, "") or next(wide, "")

@@ -73,15 +73,18 @@ class ShopifyOrders(Block):
     for its plan.
 
     Attributes:
-        credentials: The shop.
-        fulfillment: How far the order has been fulfilled.
-        created_within_days: Orders created in this many periods of 24 hours before the run;
-            0 for no limit.
-        updated_within_days: The same for their last change; 0 for no limit.
-        tag: Orders with this tag.
-        search: A search of your own, in Shopify's syntax.
-        include_delivered: Whether to include orders whose parcels are all delivered.
-        include_cancelled: Whether to include cancelled orders.
+        credentials: The shop, and the app that may read its orders.
+        fulfillment: Which orders to find. Only unfulfilled and any include orders without a shipped
+            part; statuses such as Cutting need these.
+        created_within_days: Orders created in this many periods of 24 hours before the run; 0 for
+            no limit. Beyond 60 days the app also needs the scope read_all_orders.
+        updated_within_days: Orders that Shopify has last changed in so many periods of 24 hours
+            before the run reads them; 0 for no limit.
+        tag: Orders with this tag; empty for all.
+        search: A search of your own in Shopify's search syntax; it narrows the other conditions,
+            and does not replace them.
+        include_delivered: Include orders whose parcels are all delivered according to Shopify.
+        include_cancelled: Also name orders that were cancelled.
 
     Raises:
         pydantic.ValidationError: A value is invalid.
@@ -105,58 +108,18 @@ class ShopifyOrders(Block):
 
     model_config = BLOCK_CONFIG
 
-    credentials: ShopifyCredentials = Field(
-        title="Shop",
-        description="The shop, and the app that may read its orders.",
-    )
+    credentials: ShopifyCredentials = Field(title="Shop")
     fulfillment: Literal["fulfilled", "partial", "fulfilled or partial", "unfulfilled", "any"] = (
-        Field(
-            default="fulfilled or partial",
-            title="Fulfillment",
-            description="Which orders to find. Only unfulfilled and any include orders without a"
-            " shipped part; statuses such as Cutting need these.",
-        )
+        "fulfilled or partial"
     )
-    created_within_days: int = Field(
-        default=45,
-        ge=0,
-        le=10_000,
-        title="Created within (days)",
-        description="Orders created in this many periods of 24 hours before the run; 0 for"
-        " no limit. Beyond 60 days the app also needs the scope read_all_orders.",
-    )
-    updated_within_days: int = Field(
-        default=0,
-        ge=0,
-        le=10_000,
-        title="Changed within (days)",
-        description="Orders that Shopify has last changed in so many periods of 24 hours before the"
-        " run reads them; 0 for no limit.",
-    )
-    tag: Annotated[str, AfterValidator(_one_line)] = Field(
-        default="",
-        max_length=255,
-        title="Tag",
-        description="Orders with this tag; empty for all.",
-    )
+    created_within_days: int = Field(default=45, ge=0, le=10_000)
+    updated_within_days: int = Field(default=0, ge=0, le=10_000, title="Changed within (days)")
+    tag: Annotated[str, AfterValidator(_one_line)] = Field(default="", max_length=255)
     search: Annotated[str, AfterValidator(_one_line), AfterValidator(_self_contained)] = Field(
-        default="",
-        max_length=2000,
-        title="Search",
-        description="A search of your own in Shopify's search syntax; it narrows the other"
-        " conditions, and does not replace them.",
-        examples=["delivery_method:shipping -tag:wholesale"],
+        default="", max_length=2000, examples=["delivery_method:shipping -tag:wholesale"]
     )
-    include_delivered: bool = Field(
-        default=False,
-        title="Include delivered orders",
-        description="Include orders whose parcels are all delivered according to Shopify.",
-    )
-    include_cancelled: bool = Field(
-        default=False,
-        title="Include cancelled orders",
-        description="Also name orders that were cancelled.",
-    )
+    include_delivered: bool = Field(default=False, title="Include delivered orders")
+    include_cancelled: bool = Field(default=False, title="Include cancelled orders")
 
     @property
     def finds_unfulfilled(self) -> bool:

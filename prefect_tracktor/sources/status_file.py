@@ -39,7 +39,7 @@ class StatusFile(StatusTable, TableFile):
     _block_type_slug = "tracktor-status-file"
     _logo_url = logo("file-table")
     _description = "Desired statuses of orders, from a CSV or JSON Lines file."
-    _documentation_url = handbook("how-to/manual-statuses.md")
+    _documentation_url = handbook("how-to/manual-statuses.md#from-a-file")
 
     def _rows(self) -> Generator[Row, None, None]:
         columns = [self.order_id_column, self.status_column]

@@ -101,7 +101,7 @@ class StatusQuery(StatusTable, _Query):
     _block_type_slug = "tracktor-status-query"
     _logo_url = logo("database-search")
     _description = "Desired statuses of orders, from a query of your own database."
-    _documentation_url = handbook("how-to/manual-statuses.md")
+    _documentation_url = handbook("how-to/manual-statuses.md#from-a-database")
 
     def _rows(self) -> Generator[Row, None, None]:
         engine = self._engine()

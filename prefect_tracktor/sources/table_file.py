@@ -79,7 +79,7 @@ def _no_column(_column: str) -> bool:
 
 
 class TableFile(Block, ABC):
-    r"""What the blocks that read a table from a file have in common."""
+    """What the blocks that read a table from a file have in common."""
 
     model_config = BLOCK_CONFIG
 

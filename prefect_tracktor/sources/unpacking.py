@@ -99,7 +99,7 @@ class Peeked(io.RawIOBase):
 def tables_in(
     stream: BinaryIO, name: str, *, any_suffix: bool = False
 ) -> Iterator[tuple[str, Peeked]]:
-    r"""Unpack a file."""
+    """Unpack a file."""
     try:
         yield from _tables_in(stream, name, any_suffix=any_suffix)
     except InvalidInput:

@@ -82,7 +82,6 @@ _newest_first = (_notices.c.claimed_at, *_key_columns)
 Index("tracktor_notifications_by_time", *_newest_first)
 # what the team's digests and the events have told of: no customer got it
 _reported = _notices.c.reason.startswith("digest:")
-_announced = _notices.c.reason.startswith("event:")
 # the one row that tells a ledger from any other
 _identity = Table(
     "tracktor_ledger",
@@ -398,17 +397,27 @@ class NotificationLedger(DatabaseBlock):
         with self.transaction() as database:
             return _change(database, delete(_notices), keys, _is(NoticeState.REFUSED))
 
-    def last_settled(self, shop: str) -> NoticeState | None:
-        """How the last completed notice of an account ended, if there is one."""
-        query = (
-            select(_notices.c.state)
-            .where(_of(shop), _notices.c.settled_at.is_not(None), ~_reported, ~_announced)
-            .order_by(_notices.c.settled_at.desc())
-            .limit(1)
+    def refused_in_a_row(self, shop: str, rules: Iterable[str]) -> int | None:
+        """How many orders' notices were refused since one was sent; `None` if none ever was."""
+        reason = _notices.c.reason
+        of_rules = or_(
+            *(
+                (reason == rule) | reason.startswith(f"{rule}{mark}", autoescape=True)
+                for rule in rules
+                for mark in ":#"
+            )
+        )
+        sent = select(func.max(_notices.c.settled_at)).where(
+            _of(shop), of_rules, _is(NoticeState.SENT)
+        )
+        refused = select(func.count(_notices.c.order_id.distinct())).where(
+            _of(shop), of_rules, _is(NoticeState.REFUSED)
         )
         with self.transaction() as database:
-            state = database.execute(query).scalar()
-        return NoticeState(state) if state else None
+            last = database.scalar(sent)
+            if last is None:
+                return None
+            return database.scalar(refused.where(_notices.c.settled_at > last)) or 0
 
     def told(self, order_ids: Iterable[int]) -> list[Notice]:
         """List what the customers of some orders were told, when and by which run, oldest first.

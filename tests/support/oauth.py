@@ -20,9 +20,20 @@ CHALLENGE = b'{"status":"400","schemes":"Bearer"}'
 
 
 class TokenEndpoint:
-    """Issues tokens one after another, or gives the answers that it was told to."""
+    """Issues tokens one after another, or gives the answers that it was told to.
 
-    def __init__(self, answers: Sequence[tuple[int, Any]] = (), *, expires_in: Any = 3600) -> None:
+    With a refresh token it takes each once, and gives another one in its place.
+    """
+
+    def __init__(
+        self,
+        answers: Sequence[tuple[int, Any]] = (),
+        *,
+        expires_in: Any = 3600,
+        refresh_token: str = "",
+    ) -> None:
+        self.refresh_token = refresh_token
+        self._one_at_a_time = threading.Lock()
         self.answers = list(answers)
         self.asked: list[dict[str, str]] = []
         self.issued: list[str] = []
@@ -39,11 +50,21 @@ class TokenEndpoint:
         return OAuth2.model_validate(usual | fields)
 
     def respond(self, form: dict[str, str]) -> tuple[int, Any]:
+        with self._one_at_a_time:
+            return self._respond(form)
+
+    def _respond(self, form: dict[str, str]) -> tuple[int, Any]:
         self.asked.append(form)
         if self.answers:
             return self.answers.pop(0)
+        if self.refresh_token:
+            # each is good once
+            if form.get("refresh_token") != self.refresh_token:
+                return 400, {"error": "invalid_grant"}
+            self.refresh_token = f"r3fresh-{len(self.issued) + 1}"
         self.issued.append(f"t0ken-{len(self.issued)}-{'x' * 100}")
-        return 200, {"access_token": self.issued[-1], "expires_in": self._expires_in}
+        answer = {"access_token": self.issued[-1], "expires_in": self._expires_in}
+        return 200, answer | ({"refresh_token": self.refresh_token} if self.refresh_token else {})
 
     def is_good(self, token: str) -> bool:
         return token in self.issued and token not in self.revoked

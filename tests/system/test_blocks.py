@@ -23,7 +23,9 @@ from prefect.settings import (
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import (
     EmailTemplate,
+    HttpChannel,
     Mailer,
+    Mode,
     NotificationLedger,
     OrderFile,
     ShopifyCredentials,
@@ -51,6 +53,7 @@ READ_BY = ("setup", "deploy", "events")
 ACCOUNT = "tracktor-credentials"
 MAIL = "tracktor-mailer"
 LEDGER = "tracktor-notification-ledger"
+CHANNEL = "tracktor-http-channel"
 TEMPLATE = "tracktor-email-template"
 ORDERS = ("tracktor-order-file", "tracktor-shopify-credentials", "tracktor-shopify-orders")
 KNOWN = variables_of(DOCUMENTS) | set(READ_ELSEWHERE)
@@ -116,6 +119,15 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             "TRACKTOR_MODE": "rehearsal",
             "TRACKTOR_REHEARSAL_ADDRESS": "you@your-shop.example",
             "TRACKTOR_MESSAGES_PER_SECOND": "5",
+            "TRACKTOR_CHANNEL_ADDRESS": f"{tracktor.shopify_url}/sms/t0ken",
+            "TRACKTOR_CHANNEL_REHEARSAL_ADDRESS": f"{tracktor.base_url}/hook",
+            "TRACKTOR_CHANNEL_BODY": '{"to": "{{ recipient }}"}',
+            "TRACKTOR_CHANNEL_METHOD": "PUT",
+            "TRACKTOR_CHANNEL_HEADERS": '{"Authorization": "t0ken"}',
+            "TRACKTOR_CHANNEL_CONTENT_TYPE": "application/x-www-form-urlencoded",
+            "TRACKTOR_CHANNEL_SUCCESS_STATUSES": "200, 202",
+            "TRACKTOR_CHANNEL_IDEMPOTENCY_HEADER": "none",
+            "TRACKTOR_CHANNEL_REQUESTS_PER_SECOND": "5",
             "SMTP_HOST": mail.host,
             "SMTP_PORT": str(mail.port),
             "SMTP_SECURITY": "none",
@@ -330,6 +342,51 @@ def test_orders_come_from_a_file_or_from_shopify_and_one_of_them_is_enough(
     assert loaded(ShopifyOrders, "shopify-only").credentials.shop == "your-store.myshopify.com"
 
 
+def test_a_channel_is_optional_and_is_enough_without_a_mailer(
+    environment: dict[str, str], said: Callable[[], str]
+) -> None:
+    only = [LEDGER, MAIL, CHANNEL]
+    assert main(environment | {"TRACKTOR_MODE": "live"}, name="mail", only=only) == 0
+    assert f"optional {CHANNEL}/mail\n         TRACKTOR_CHANNEL_ADDRESS: " in said()
+    sms = {
+        "TRACKTOR_CHANNEL_ADDRESS": "https://sms.example/s3cret-path",
+        "TRACKTOR_CHANNEL_BODY": '{"to": "{{ recipient }}",\n "from": "Shop"}',
+        "TRACKTOR_CHANNEL_RECIPIENT": "{{ order.order_phone }}",
+        "TRACKTOR_CHANNEL_HEADERS": '{"Authorization": "Basic s3cret"}',
+        "TRACKTOR_CHANNEL_IDEMPOTENCY_HEADER": "none",
+    }
+    assert main(sms, name="sms", only=only) == 0
+    words = said()
+    assert f"made     {CHANNEL}/sms\n         dry run: no notice is sent" in words
+    assert "mailer" not in words
+    assert "s3cret" not in words
+    saved = loaded(HttpChannel, "sms")
+    assert saved.body == sms["TRACKTOR_CHANNEL_BODY"]
+    assert saved.headers.get_secret_value() == {"Authorization": "Basic s3cret"}
+    assert saved.idempotency_header == ""
+    assert saved.mode is Mode.DRY_RUN
+    assert main(sms | {"TRACKTOR_MODE": "live"}, name="sms", only=only) == 0
+    assert "live: notices go to the service" in said()
+    moved = {"TRACKTOR_CHANNEL_ADDRESS": "https://other.example"}
+    assert main(sms | moved, name="sms", only=only) == 0
+    assert loaded(HttpChannel, "sms").mode is Mode.DRY_RUN
+    for headers in ("Authorization: s3cret", '["s3cret"]'):
+        wrong = sms | {"TRACKTOR_CHANNEL_HEADERS": headers}
+        assert main(wrong, name="sms", only=only) == 1
+        words = said()
+        assert f"invalid  {CHANNEL}/sms" in words
+        assert "headers" in words
+        assert "s3cret" not in words
+
+
+def test_a_rehearsal_is_refused_for_a_channel_that_has_no_address_for_it(
+    said: Callable[[], str],
+) -> None:
+    sms = {"TRACKTOR_CHANNEL_ADDRESS": "https://sms.example", "TRACKTOR_CHANNEL_BODY": "{}"}
+    assert main(sms | {"TRACKTOR_MODE": "rehearsal"}, name="nowhere", only=[CHANNEL]) == 1
+    assert "rehearsal_address is empty" in said()
+
+
 def test_new_shopify_credentials_reach_the_orders_that_people_edited(
     environment: dict[str, str],
 ) -> None:
@@ -527,6 +584,10 @@ def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) 
 BREAKS = {
     "tracktor-credentials": ({"TRACKTOR_API_KEY": "wr0ng-key-of-mine"}, "Check uuid and api_key"),
     "tracktor-mailer": ({"SMTP_PASSWORD": "wr0ng-password"}, "Check username and pass"),
+    "tracktor-http-channel": (
+        {"TRACKTOR_CHANNEL_REHEARSAL_ADDRESS": "http://127.0.0.1:9/s3cret-hook"},
+        "Check address of the HttpChannel block",
+    ),
     "tracktor-notification-ledger": (
         {"TRACKTOR_LEDGER_URL": "postgresql://me:pa55word-of-db@127.0.0.1:9/shop"},
         "Check the block's url",

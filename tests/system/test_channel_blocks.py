@@ -1,10 +1,24 @@
-"""The blocks of channels, saved and loaded: their secrets stay secret."""
+"""The blocks of channels, saved and loaded: their secrets stay secret, and stay good."""
+
+import os
+import sys
+from collections.abc import Iterator
+from subprocess import PIPE, Popen
+from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from prefect_tracktor import Mailer, OAuth2
+from prefect_tracktor import Mailer, Mode, NotificationLedger, OAuth2
+from prefect_tracktor.errors import MailServerError
+from prefect_tracktor.messages import oauth2 as module
+from tests.support.mailers import mailer_at
+from tests.support.oauth import MAILBOX, TokenEndpoint, xoauth2_server
+from tests.support.programs import PROJECT
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
+
+FIRST = "r3fresh-at-first"
 
 
 def test_a_mailer_keeps_its_access_to_tokens_secret() -> None:
@@ -19,3 +33,145 @@ def test_a_mailer_keeps_its_access_to_tokens_secret() -> None:
     assert loaded.oauth2 == oauth2
     assert "s3cret-s" not in f"{loaded!r} {loaded.server!r} {loaded.model_dump()}"
     assert "oauth2.client_secret" in Mailer.model_json_schema()["secret_fields"]
+
+
+@pytest.fixture
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
+    """A provider that replaces the refresh token at each login."""
+    monkeypatch.setattr(module, "_PAUSES_FOR_OTHERS", (0,))
+    # of an endpoint that had the same port before
+    monkeypatch.setattr(module, "_tokens", {})
+    monkeypatch.setattr(module, "_renewed", {})
+    with TokenEndpoint(refresh_token=FIRST).serving() as serving:
+        yield serving
+
+
+@pytest.fixture
+def mailer(endpoint: TokenEndpoint) -> Iterator[Mailer]:
+    """A saved mailer for a server that takes access tokens only."""
+    ledger = NotificationLedger()
+    ledger.save("rotating", overwrite=True)
+    with xoauth2_server(endpoint) as (port, _):
+        oauth2 = endpoint.oauth2(refresh_token=FIRST)
+        made = mailer_at(port, username=MAILBOX, oauth2=oauth2, ledger=ledger)
+        made.save("rotating", overwrite=True)
+        yield loaded()
+
+
+def loaded() -> Mailer:
+    return Mailer.model_validate(Mailer.load("rotating"))
+
+
+def saved_token() -> str:
+    return loaded().oauth2.refresh_token.get_secret_value()
+
+
+def log_in_again(mailer: Mailer) -> None:
+    """As when the access token has expired."""
+    module.forget_token(mailer.oauth2)
+    mailer.verify()
+
+
+def test_a_refresh_token_that_is_replaced_is_saved_and_nothing_else_changes(
+    endpoint: TokenEndpoint, mailer: Mailer
+) -> None:
+    other: Any = loaded()
+    other.mode = Mode.DRY_RUN  # somebody stops the shop at this moment
+    other.save("rotating", overwrite=True)
+    mailer.verify()
+    assert saved_token() == endpoint.refresh_token != FIRST
+    log_in_again(mailer)
+    assert saved_token() == endpoint.refresh_token
+    again = loaded()
+    again.verify()
+    assert saved_token() == endpoint.refresh_token
+    assert len(endpoint.issued) == 3
+    assert again.mode is Mode.DRY_RUN
+    assert again.ledger is not None
+    assert again.oauth2.client_secret == mailer.oauth2.client_secret
+
+
+def test_a_token_that_another_process_has_replaced_is_taken_from_the_block(
+    endpoint: TokenEndpoint, mailer: Mailer
+) -> None:
+    endpoint.refresh_token = "r3fresh-of-another"
+    theirs = endpoint.oauth2(refresh_token=endpoint.refresh_token)
+    mailer.model_copy(update={"oauth2": theirs}).save("rotating", overwrite=True)
+    mailer.verify()
+    assert saved_token() == endpoint.refresh_token
+
+
+LOGS_IN = """
+import sys
+from prefect_tracktor import Mailer
+mailer = Mailer.load("rotating")
+print("ready", flush=True)
+sys.stdin.readline()
+mailer.verify()
+"""
+
+
+def test_two_processes_at_once_lose_no_token(endpoint: TokenEndpoint, mailer: Mailer) -> None:
+    environment = os.environ | {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PYTHONPATH": str(PROJECT),
+    }
+    command = [sys.executable, "-c", LOGS_IN]
+    both = [Popen(command, stdin=PIPE, stdout=PIPE, env=environment) for _ in range(2)]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write(b"go\n")
+        process.stdin.flush()
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert len(endpoint.issued) == 2
+    assert saved_token() == endpoint.refresh_token
+
+
+def test_a_new_token_that_cannot_be_saved_fails_and_is_saved_by_the_next_login(
+    endpoint: TokenEndpoint, mailer: Mailer
+) -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(
+            MailServerError, match="cannot be saved in the block tracktor-mailer/rot"
+        ) as f,
+    ):
+        mailer.verify()
+    assert "make a new oauth2.refresh_token" in str(f.value)
+    assert "r3fresh" not in str(f.value)
+    assert saved_token() == FIRST
+    mailer.verify()
+    assert saved_token() == endpoint.refresh_token
+
+
+def test_a_token_that_a_person_has_entered_since_stays(
+    endpoint: TokenEndpoint, mailer: Mailer, caplog: pytest.LogCaptureFixture
+) -> None:
+    mine = endpoint.oauth2(refresh_token="r3fresh-of-a-person")
+    mailer.model_copy(update={"oauth2": mine}).save("rotating", overwrite=True)
+    mailer.verify()
+    assert saved_token() == "r3fresh-of-a-person"
+    assert "has another oauth2.refresh_token by now" in caplog.text
+
+
+def test_a_token_that_nobody_has_kept_has_to_be_made_anew(
+    endpoint: TokenEndpoint, mailer: Mailer
+) -> None:
+    endpoint.refresh_token = "r3fresh-that-was-lost"
+    with pytest.raises(MailServerError, match=r"new oauth2\.refresh_token.*two processes"):
+        mailer.verify()
+
+
+def test_without_a_saved_block_only_the_process_knows_the_new_token_and_says_so(
+    endpoint: TokenEndpoint, mailer: Mailer, caplog: pytest.LogCaptureFixture
+) -> None:
+    unsaved = Mailer.model_validate(dict(mailer))
+    unsaved.verify()
+    log_in_again(unsaved)
+    assert len(endpoint.issued) == 2
+    assert saved_token() == FIRST
+    assert caplog.text.count("only this process knows the new one") == 2
+    assert "r3fresh" not in caplog.text

@@ -1,8 +1,12 @@
 """Prefect's own standard for blocks, and ours for their forms, for every block of the pack."""
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -158,6 +162,31 @@ def test_its_documentation_is_a_page_of_the_handbook(block: type[Block]) -> None
     anchors = {heading.lower().replace(" ", "-") for heading in headings} | {""}
     assert anchor in anchors
     assert str(block._documentation_url) == str(handbook(link))  # noqa: SLF001  # Prefect's name
+
+
+def test_no_two_blocks_lead_to_the_same_place() -> None:
+    links = [re.findall(r'handbook\("(.+)"\)', inspect.getsource(block))[0] for block in BLOCKS]
+    assert len(set(links)) == len(links)
+
+
+def test_the_installed_packages_metadata_says_where_the_links_lead(tmp_path: Path) -> None:
+    """As of a wheel that was built with `Documentation` in pyproject.toml."""
+    installed = tmp_path / "prefect_tracktor-9.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: prefect-tracktor\nVersion: 9\n"
+        "Project-URL: Tracktor, https://apps.example\n"
+        "Project-URL: Documentation, https://shop.example/handbook\n"
+    )
+    asks = "import prefect_tracktor as p; print(p.HttpChannel._documentation_url)"
+    said = subprocess.run(
+        [sys.executable, "-c", asks],
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == "https://shop.example/handbook/how-to/channels.html"
 
 
 def test_the_handbook_is_where_pyproject_says_that_it_is_published() -> None:

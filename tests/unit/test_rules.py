@@ -7,14 +7,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
-from prefect_tracktor import NotificationRule, Order, OrderFacts, ShipmentStatus, Thresholds
+from prefect_tracktor import (
+    HttpChannel,
+    NotificationRule,
+    Order,
+    OrderFacts,
+    ShipmentStatus,
+    Thresholds,
+)
 from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.rules import (
     Notification,
     PassedOver,
     Unreadable,
+    channels_of,
     chooser,
     is_later,
     nth,
@@ -269,3 +277,13 @@ def test_a_notice_that_was_due_and_is_not_any_more_never_comes_back(
     arrived = order(parcel(7, "delivered", days_ago))
     due = [bool(told(arrived, news, now=NOW + timedelta(days=d))) for d in range(0, 80, 2)]
     assert "".join("x" if one else "." for one in due).strip(".").count(".") == 0
+
+
+def test_rules_of_a_deployments_file_may_be_dictionaries() -> None:
+    channel = HttpChannel(address=SecretStr("https://hooks.example"), body="{}")
+    rules = [
+        {"name": "mail", "when": ["stalled"]},
+        {"name": "post", "when": ["stalled"], "channel": channel},
+        NotificationRule(name="again", when=["stalled"], channel=channel),
+    ]
+    assert channels_of(rules) == [None, channel]

@@ -145,10 +145,31 @@ class TestAnAddressThatDoesNotExist:
             result = posted_to(server, ledger, 18)
         assert counts(result) == {"sent": 10, "deferred": 8}
 
-    def test_alone_in_its_run_is_given_up_once_at_most(self, ledger: NotificationLedger) -> None:
-        with scripted(RCPT=["250 fine", UNKNOWN, UNKNOWN, "250 fine", UNKNOWN]) as server:
-            result = [posted_to(server, ledger, 1, first=n).outcomes[0] for n in range(1, 6)]
-        assert result == [*("sent", "refused", "deferred", "sent", "refused")]
+    def test_alone_in_its_run_is_given_up_where_the_runs_before_sent_others(
+        self, ledger: NotificationLedger
+    ) -> None:
+        answers = [UNKNOWN, "250 fine", *[UNKNOWN] * 5, "250 fine", UNKNOWN]
+        with scripted(RCPT=answers) as server:
+            result = [posted_to(server, ledger, 1, first=n).outcomes[0] for n in range(1, 10)]
+        # a server that takes nobody any more is believed a few times at most
+        few = ["refused"] * 4
+        assert result == ["deferred", "sent", *few, "deferred", "sent", "refused"]
+
+    def test_with_few_others_is_given_up_unless_they_are_too_many_in_a_row(
+        self, ledger: NotificationLedger
+    ) -> None:
+        with scripted(RCPT=["250 fine", *[UNKNOWN] * 9]) as server:
+            result = [
+                counts(posted_to(server, ledger, count, first=10 * run))
+                for run, count in enumerate((1, 2, 3, 2, 1), start=1)
+            ]
+        assert result == [
+            {"sent": 1},
+            {"refused": 2},
+            {"deferred": 3},
+            {"refused": 2},
+            {"deferred": 1},
+        ]
 
     def test_is_not_given_up_if_another_run_wrote_to_it(self, ledger: NotificationLedger) -> None:
         """While it was not certain, its claim was open to others."""

@@ -96,7 +96,9 @@ def test_senders_are_refused() -> None:
         session.send_message(letter())
 
 
-@pytest.mark.parametrize(("fault", "kept"), [("drop_every", 1), ("drop_after_data", 2)])
+@pytest.mark.parametrize(
+    ("fault", "kept"), [("drop_every", 1), ("drop_in_data", 1), ("drop_after_data", 2)]
+)
 def test_the_connection_breaks_at_every_second_message(fault: str, kept: int) -> None:
     with running(MailFaults.model_validate({fault: 2})) as (server, session):
         session.send_message(letter())

@@ -59,6 +59,31 @@ def test_what_is_settled_is_never_won_again(ledger: NotificationLedger, state: N
     assert ledger.uncertain(older_than=NOW) == []
 
 
+def test_refusals_are_counted_since_the_same_rules_sent_something(
+    ledger: NotificationLedger,
+) -> None:
+    def settle(order_id: int, words: str, state: NoticeState, *, parcels: int = 1) -> None:
+        some = [NoticeKey("shop", order_id, parcel, words) for parcel in range(parcels)]
+        ledger.claim(some, run="run")
+        ledger.settle(some, state, run="run")
+
+    settle(1, "mail:stalled", NoticeState.SENT)
+    settle(2, "sms-2:stalled", NoticeState.SENT)
+    settle(3, "sms:stalled", NoticeState.REFUSED)
+    assert ledger.refused_in_a_row("shop", ["sms"]) is None
+    assert ledger.refused_in_a_row("shop", ["mail"]) == 0
+    settle(4, "sms:exception:expired", NoticeState.SENT)
+    settle(5, "sms:stalled", NoticeState.REFUSED, parcels=3)
+    settle(6, "sms:stalled#2", NoticeState.REFUSED)
+    settle(7, "late", NoticeState.REFUSED)
+    settle(7, "late#2", NoticeState.SENT)
+    settle(8, "late#3", NoticeState.REFUSED)
+    assert ledger.refused_in_a_row("shop", ["sms"]) == 2
+    assert ledger.refused_in_a_row("shop", ["late"]) == 1
+    assert ledger.refused_in_a_row("shop", ["late", "mail"]) == 1
+    assert ledger.refused_in_a_row("other", ["sms"]) is None
+
+
 def test_what_is_given_back_can_be_won_again(ledger: NotificationLedger) -> None:
     ledger.claim(keys(1), run="first")
     ledger.release(keys(1), run="first")

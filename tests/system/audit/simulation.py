@@ -143,8 +143,8 @@ class Simulation:
             lambda: watch_shop(
                 self.credentials,
                 orders,
-                self.mailer,
                 self.rules,
+                self.mailer,
                 TeamDigest(mail_to=(TEAM,)),
                 export,
                 frozenset({"exception:all", "stalled"}),
@@ -159,8 +159,8 @@ class Simulation:
         return notify_customers(
             self.credentials,
             orders,
-            self.mailer,
             self.rules,
+            self.mailer,
             dry_run=True,
             thresholds=self._thresholds,
             reading=self._reading,
@@ -178,8 +178,8 @@ class Simulation:
             lambda: notify_customers(
                 self.credentials,
                 source,
-                self.mailer,
                 rules,
+                self.mailer,
                 thresholds=self._thresholds,
                 reading=ReadingOptions(allow_empty=True),
             ),

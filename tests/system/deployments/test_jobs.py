@@ -5,12 +5,21 @@ from typing import Any
 
 import pytest
 from prefect.blocks.notifications import SlackWebhook
+from pydantic import SecretStr
 
-from flows import export, notify, report, watch
-from prefect_tracktor import NotificationRule
-from prefect_tracktor.flows import ExportFiles, TeamDigest, report_exceptions, watch_shop
+from flows import export, notify, report, shops, watch
+from prefect_tracktor import HttpChannel, Mode, NotificationRule, OrderFile, TracktorCredentials
+from prefect_tracktor.deploy import Shop
+from prefect_tracktor.flows import (
+    ExportFiles,
+    TeamDigest,
+    notify_customers,
+    report_exceptions,
+    watch_shop,
+)
 from prefect_tracktor.sandbox import MailServer
 from tests.support.chat import SLACK
+from tests.support.http_service import HttpService
 from tests.system.deployments.conftest import Server, deploy_all
 
 pytestmark = pytest.mark.usefixtures("no_deployments", "pool")
@@ -60,6 +69,55 @@ def test_they_are_deployed_with_what_the_file_says(
         for there, wanted in pairs:
             assert there == wanted or there.items() >= wanted.items()
     assert "$ref" in str(made.parameters["credentials"])
+
+
+def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
+    open_for_business: list[str],
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(shops, "shops", lambda: [Shop("sms", notify=["delivered"])])
+    for block in (TracktorCredentials, OrderFile):
+        loaded: Any = block.load("tracktor")
+        loaded.save("sms", overwrite=True)
+    body = '{"to": "{{ recipient }}"}'
+    address = SecretStr("https://sms.example/s3cret")
+    unsaved = HttpChannel(address=address, body=body, recipient="{{ order.order_phone }}")
+    monkeypatch.setattr(notify, "RULES", [RULES[0].model_copy(update={"channel": unsaved})])
+    assert deploy_all("--only", "notify") == 2
+    assert "rules: a deployment needs a saved channel" in capsys.readouterr().out
+    unsaved.save("sms", overwrite=True)
+    channel: Any = HttpChannel.load("sms")
+    rules = [RULES[0].model_copy(update={"channel": channel})]
+    monkeypatch.setattr(notify, "RULES", rules)
+    monkeypatch.setattr(watch, "PARTS", {"rules": rules})
+    assert deploy_all() == 0
+    said = capsys.readouterr().out
+    for file in ("expired_exceptions", "status_change", "status_changes"):
+        assert f"left out {file}: it sends emails: set SMTP_HOST" in said
+    assert "Notices to https://sms.example: dry run, as the block tracktor-http-channel/sms" in said
+    made = server["Notify customers/sms-notify-customers"]
+    assert "$ref" in str(made.parameters["rules"][0]["channel"])
+    assert "$ref" in str(made.parameters["ledger"])
+    assert "s3cret" not in made.model_dump_json()
+    assert "*Mode* of `tracktor-http-channel/sms`, read when" in (made.description or "")
+    report: Any = notify_customers(**made.parameters)
+    assert report.dry_run
+    assert report.affected
+    # the mode is the block's when a run starts, and not when it was deployed
+    with HttpService().serving() as service:
+        live = {"address": SecretStr(service.address), "mode": Mode.LIVE, "recipient": ""}
+        unsaved.model_copy(update=live).save("sms", overwrite=True)
+        report = notify_customers(**made.parameters)
+    assert len(service.posted) == len(report.sent) > 0
+    unsaved.save("sms", overwrite=True)
+    watched = server["Watch shop/sms-watch-shop"]
+    assert "$ref" in str(watched.parameters["options"]["ledger"])
+    assert watch_shop(**watched.parameters).customers
+    monkeypatch.setattr(notify, "RULES", [*rules, RULES[0].model_copy(update={"name": "mail"})])
+    assert deploy_all("--only", "notify") == 2
+    assert "it sends emails: set SMTP_HOST" in capsys.readouterr().out
 
 
 def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Each kind of work pool is told of images and packages in its own way, or refuses them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -11,18 +11,21 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import WorkPool
 from prefect.deployments.runner import RunnerDeployment
+from pydantic import SecretStr
 
 from blocks.documents import DOCUMENTS
-from prefect_tracktor import CompletedOrders, NotificationLedger
+from flows import watch
+from prefect_tracktor import CompletedOrders, HttpChannel, NotificationLedger, NotificationRule
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows import announce_exceptions
+from prefect_tracktor.flows import WatchOptions, announce_exceptions
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.system.deployments.conftest import SECRETS, VARIABLES, Server, make_pool
 
 WHEEL = "prefect-tracktor[postgresql]@https://files.shop.example/prefect_tracktor-0.1.0-py3-none-any.whl"
 PACKAGES = [WHEEL, "psycopg"]
+STALLED = NotificationRule(name="late", when=["stalled"])
 
 
 def place(
@@ -84,14 +87,17 @@ def test_managed_infrastructure_has_a_setting_for_packages(
 
 @pytest.mark.usefixtures("environment", "no_deployments")
 def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
-    client: SyncPrefectClient, server: Server, managed: str, capsys: pytest.CaptureFixture[str]
+    client: SyncPrefectClient,
+    server: Server,
+    managed: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    deploy = ["deploy", "--work-pool", managed, "--only", "expired_exceptions", "reconcile"]
+    # two deployments are a whole shop
+    monkeypatch.setattr(watch, "PARTS", {"rules": [STALLED], "announce": {"exception:all"}})
+    deploy = ["deploy", "--work-pool", managed, "--only", "watch", "reconcile"]
     assert main([*deploy, "--pip-package", WHEEL]) == 2
-    assert (
-        "REFUSED    Email expired exceptions/email-expired-exceptions: its ledger"
-        in capsys.readouterr().out
-    )
+    assert "REFUSED    Watch shop/watch-shop: its ledger" in capsys.readouterr().out
     url = {"TRACKTOR_LEDGER_URL": "postgresql://shop:pa55-of-the-ledger@db.example/ledger"}
     try:
         assert save_blocks(VARIABLES | url, DOCUMENTS) == 0
@@ -100,10 +106,10 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
         NotificationLedger().save("tracktor", overwrite=True)
         CompletedOrders().save("tracktor", overwrite=True)
     assert server.names() == [
-        "Email expired exceptions/email-expired-exceptions",
         "Reconcile manual statuses/reconcile-manual-statuses",
+        "Watch shop/watch-shop",
     ]
-    made = server["Email expired exceptions/email-expired-exceptions"]
+    made = server["Watch shop/watch-shop"]
     assert (made.work_pool_name, made.pull_steps) == (managed, [])
     assert made.job_variables == {"pip_packages": [WHEEL]}
     stored = server.records("deployments", "automations", "work_pools")
@@ -214,6 +220,39 @@ def with_ledger(url: str) -> RunnerDeployment:
     deployment: Any = announce_exceptions.to_deployment("hourly", parameters=parameters)
     assert isinstance(deployment, RunnerDeployment)
     return deployment
+
+
+def rules() -> list[NotificationRule]:
+    channel = HttpChannel(address=SecretStr("https://sms.example"), body="{}")
+    channel.save("of-pools", overwrite=True)
+    return [STALLED.model_copy(update={"channel": channel})]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        lambda ledger: {"rules": rules(), "ledger": ledger},
+        lambda ledger: {"rules": rules(), "options": {"ledger": ledger}},
+        lambda ledger: {"digest": {}, "options": WatchOptions(ledger=ledger)},
+    ],
+)
+def test_a_file_is_refused_wherever_the_ledger_stands(
+    client: SyncPrefectClient, parameters: Callable[[NotificationLedger], dict[str, Any]]
+) -> None:
+    somewhere = place(client, "docker")
+    for url, is_refused in (("", True), ("postgresql://host/ledger", False)):
+        deployment = with_ledger(url)
+        deployment.parameters = parameters(deployment.parameters["ledger"])
+        assert bool(somewhere.refusal_of(deployment)) is is_refused
+
+
+def test_without_a_ledger_and_a_mailer_the_shared_one_counts(
+    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-nobody")
+    deployment = with_ledger("postgresql://host/ledger")
+    deployment.parameters = {"rules": rules()}
+    assert "discarded after each run" in place(client, "docker").refusal_of(deployment)
 
 
 THROWN_AWAY = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]

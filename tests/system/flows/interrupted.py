@@ -130,7 +130,7 @@ class Elsewhere(NamedTuple):
 def notify(shop: Elsewhere) -> MailReport:
     """Tell by e-mail and by HTTP request of each order."""
     rules = rules_of_both(shop.service)
-    return notify_customers(shop.credentials, shop.order_ids, shop.mailer, rules)
+    return notify_customers(shop.credentials, shop.order_ids, rules, shop.mailer)
 
 
 def watch(shop: Elsewhere) -> WatchReport:
@@ -138,8 +138,8 @@ def watch(shop: Elsewhere) -> WatchReport:
     return watch_shop(
         shop.credentials,
         shop.order_ids,
-        shop.mailer,
         rules_of_both(shop.service),
+        shop.mailer,
         TEAM,
         announce=frozenset({"exception:all"}),
     )

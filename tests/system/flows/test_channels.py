@@ -5,19 +5,29 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from prefect_tracktor import (
     HttpChannel,
     IncompleteRun,
     InvalidInput,
     Mailer,
+    Mode,
     NotificationLedger,
     NotificationRule,
+    ReadingOptions,
     TracktorCredentials,
 )
-from prefect_tracktor.flows import MailReport, notify_customers
+from prefect_tracktor.flows import (
+    MailReport,
+    TeamDigest,
+    WatchOptions,
+    notify_customers,
+    watch_shop,
+)
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.http_service import HttpService
+from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -57,7 +67,7 @@ def notify(
             ),
         ]
         ids = orders or list(tracktor.shop.order_ids)
-        return notify_customers(credentials, ids, mailer, rules, dry_run=dry_run)
+        return notify_customers(credentials, ids, rules, mailer, dry_run=dry_run)
 
     return notify
 
@@ -91,6 +101,52 @@ def test_each_channel_tells_once_on_one_reading(
     assert sorted(again.already_told) == sorted(customers)
     assert not again.sent
     assert len(service.posted) == len(mail.messages) == len(customers)
+
+
+def test_a_dry_run_checks_the_mail_login_and_the_services_host(
+    tracktor: Sandbox, credentials: TracktorCredentials, ledger: NotificationLedger
+) -> None:
+    channel = HttpChannel(address=SecretStr("http://127.0.0.1:9/t0ken"), body="{}")
+    rules = [
+        NotificationRule(name="mail", when=EXPIRED),
+        NotificationRule(name="post", when=EXPIRED, channel=channel),
+    ]
+    ids = list(tracktor.shop.order_ids)
+    with MailServer(login=("shop", "right")) as mail:
+        wrong = {"username": "shop", "password": "wr0ng", "mode": "dry_run", "ledger": ledger}
+        report = notify_customers(credentials, ids, rules, mailer_of(mail, **wrong))
+    said = " ".join(report.notes)
+    assert "A run that sends would stop: the mail server cannot be used: the login failed" in said
+    assert "A run that sends would stop: http://127.0.0.1:9 does not answer" in said
+    assert "wr0ng" not in said
+
+
+def test_what_each_channel_reads_again_is_counted(
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    mailer: Mailer,
+    service: HttpService,
+    customers: dict[int, str],
+) -> None:
+    body = {"address": service.address, "body": BODY, "mode": "live"}
+    channel = HttpChannel.model_validate(body)
+    rules = [
+        NotificationRule(name="mail", when=EXPIRED),
+        NotificationRule(name="post", when=EXPIRED, channel=channel),
+    ]
+    ids = list(tracktor.shop.order_ids)
+    reading = ReadingOptions(read_again_after_minutes=1e-9)
+    tracktor.reset_calls()
+    report = notify_customers(credentials, ids, rules, mailer, reading=reading)
+    assert set(report.sent) >= set(customers)
+    assert report.calls == len(tracktor.calls)
+    again = [rule.model_copy(update={"name": f"{rule.name}-again"}) for rule in rules]
+    parts: dict[str, Any] = {"announce": frozenset({"exception:all"}), "digest": TeamDigest()}
+    tracktor.reset_calls()
+    options = WatchOptions(ledger=mailer.ledger)
+    watched = watch_shop(credentials, ids, again, mailer, **parts, options=options, reading=reading)
+    assert watched.counts["calls"] == watched.calls == len(tracktor.calls)
+    assert watched.calls > watched.parts["digest"].calls
 
 
 def test_a_channel_that_is_down_keeps_no_other_from_telling(
@@ -142,6 +198,25 @@ def test_one_that_is_refused_alone_is_not_given_up_because_an_email_was_sent(
         assert failed.value.report.deferred == (one,)
     service.status = 200
     assert notify(orders=[one]).sent == (one,)
+
+
+def test_one_that_is_refused_alone_is_given_up_where_the_channel_took_others(
+    notify: Notify, service: HttpService, customers: dict[int, str]
+) -> None:
+    first, *few, last = customers
+    assert notify(orders=[first]).sent == (first,)
+    service.status = 400
+    for one in few:
+        assert notify(orders=[one]).refused == (one,)
+    again = notify(orders=few[:1])
+    assert again.refused == (few[0],)
+    assert posted_about(service).count(few[0]) == 1
+    # one that refuses everybody is not believed for long
+    with pytest.raises(IncompleteRun, match="accepts no other message") as failed:
+        notify(orders=[last])
+    assert failed.value.report.deferred == (last,)
+    service.status = 200
+    assert notify(orders=[last]).sent == (last,)
 
 
 def test_a_dry_run_and_a_dry_channel_post_nothing(
@@ -207,6 +282,69 @@ def test_a_service_that_breaks_off_leaves_notices_uncertain(
     assert sorted(posted_about(service)) == sorted(customers)
 
 
+@pytest.fixture
+def sms(service: HttpService) -> NotificationRule:
+    """The one rule of a shop that sends no emails."""
+    channel = HttpChannel.model_validate(
+        {"address": service.address, "body": BODY, "recipient": "{{ order.order_email }}"}
+    )
+    return NotificationRule(name="sms", when=EXPIRED, channel=channel)
+
+
+def live(rule: NotificationRule) -> NotificationRule:
+    assert rule.channel is not None
+    channel = rule.channel.model_copy(update={"mode": Mode.LIVE})
+    return rule.model_copy(update={"channel": channel})
+
+
+def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    service: HttpService,
+    customers: dict[int, str],
+    sms: NotificationRule,
+    ledger: NotificationLedger,
+) -> None:
+    ids = list(tracktor.shop.order_ids)
+    shop: dict[str, Any] = {"credentials": credentials, "orders": ids, "ledger": ledger}
+    dry = notify_customers(**shop, rules=[sms])
+    assert dry.dry_run
+    assert sorted(dry.due) == sorted(customers)
+    assert not service.posted
+    assert sorted(notify_customers(**shop, rules=[live(sms)]).sent) == sorted(customers)
+    assert {told.key.order_id for told in ledger.told(tracktor.shop.order_ids)} == set(customers)
+    options = WatchOptions(ledger=ledger)
+    watched = watch_shop(credentials, ids, rules=[live(sms)], options=options)
+    assert watched.customers
+    assert sorted(watched.customers.already_told) == sorted(customers)
+    assert len(service.posted) == len(customers)
+
+
+def test_without_a_ledger_it_is_the_one_that_all_flows_use(
+    credentials: TracktorCredentials,
+    service: HttpService,
+    customers: dict[int, str],
+    sms: NotificationRule,
+    ledger: NotificationLedger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-sms")
+    ledger.save("of-sms", overwrite=True)
+    notify_customers(credentials, list(customers), [live(sms)])
+    assert {told.key.order_id for told in ledger.told(customers)} == set(customers)
+
+
+def test_a_rule_that_sends_emails_is_named_where_there_is_no_mailer(
+    credentials: TracktorCredentials, sms: NotificationRule, tracktor: Sandbox
+) -> None:
+    rules = [sms, NotificationRule(name="mail", when=EXPIRED)]
+    tracktor.reset_calls()
+    for flow in (notify_customers, watch_shop):
+        with pytest.raises(InvalidInput, match=r"rules: mail would send emails.*give mailer, or"):
+            flow(credentials, [1], rules=rules)
+    assert not tracktor.calls
+
+
 def test_rules_need_names_of_their_own_across_channels(
     credentials: TracktorCredentials, mailer: Mailer
 ) -> None:
@@ -216,4 +354,4 @@ def test_rules_need_names_of_their_own_across_channels(
         NotificationRule(name="same", when=EXPIRED, channel=channel),
     ]
     with pytest.raises(InvalidInput, match="same is the name of several rules"):
-        notify_customers(credentials, [1], mailer, rules)
+        notify_customers(credentials, [1], rules, mailer)

@@ -221,7 +221,6 @@ def test_a_report_is_no_message_to_customers(
     account = usual["credentials"].account
     report_exceptions(**usual)
     assert ledger.standing(account).sent == 0
-    assert ledger.last_settled(account) is None
     orders = {"credentials": usual["credentials"], "orders": usual["orders"], "mailer": mailer}
     told = email_expired_exceptions(**orders)
     assert len(told.sent) == 6

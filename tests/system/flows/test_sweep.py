@@ -33,9 +33,11 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.flows import ShopOutcome, SweepReport, SweptShop, sweep_shops
 from prefect_tracktor.flows.sweep import SweepableFlow
+from prefect_tracktor.runs.sweep import ShopRun
 from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox, Shop
 from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import written_to
+from tests.system.flows.test_what_runs_say import artifacts_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -341,6 +343,75 @@ def runs_of_the_sweep() -> tuple[FlowRun, list[FlowRun]]:
         )
 
 
+def test_a_sweep_says_the_modes_of_its_shops_wherever_people_look(
+    tracktors: dict[str, Sandbox],
+    mail: MailServer,
+    new_ledgers: None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rehearsal = mailer_of(mail, mode="rehearsal", rehearsal_address="me@shop.example")
+    shops = three(paris={"mailer": mailer_of(mail, mode="dry_run")}, rome={"mailer": rehearsal})
+    report = sweep_shops(EMAILS, shops)
+    modes = "Live, rehearsal, dry run"
+    assert [entry.mode for entry in report.shops] == ["live", "dry_run", "rehearsal"]
+    assert [entry.report.mode for entry in report.shops] == ["live", "dry_run", "rehearsal"]
+    sweep, runs = runs_of_the_sweep()
+    assert sweep.name == f"{modes}: Sweep shops, {EMAILS}"
+    assert {run.name for run in runs} == {
+        "Live: shop berlin",
+        "Dry run: shop paris",
+        "Rehearsal: shop rome",
+    }
+    assert {"live", "rehearsal", "dry run"} <= set(sweep.tags)
+    first = next(line for line in caplog.messages if line.startswith("Sweep"))
+    assert first == f"Sweep of 3 shops, {EMAILS}: {modes.lower()}."
+    assert sweep.state is not None
+    assert str(sweep.state.message) == f"{modes}: 3 of 3 shops done."
+    artifacts = artifacts_of(sweep)
+    assert str(artifacts["sweep"].description).startswith(f"{modes}. The outcome")
+    assert str(artifacts["sweep-summary"].data).startswith(f"# Sweep: {modes.lower()}\n")
+
+
+ACCOUNT = {"uuid": "a" * 32, "api_key": "k"}
+RULE = {"name": "late", "when": ["stalled"]}
+CHANNEL = {"address": "https://hooks.example", "body": "{}", "mode": "live"}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "modes"),
+    [
+        ({}, ["live"]),
+        ({"dry_run": True, "mailer": "live"}, ["dry_run"]),
+        ({"read_only": True}, ["dry_run"]),
+        ({"read_only": True, "to": "anywhere"}, ["live"]),
+        ({"mailer": "rehearsal"}, ["rehearsal"]),
+        ({"rules": [RULE], "mailer": "rehearsal"}, ["rehearsal"]),
+        ({"rules": [RULE | {"channel": CHANNEL}], "mailer": "dry_run"}, ["live"]),
+        ({"rules": [RULE | {"channel": CHANNEL}]}, ["live"]),
+        (
+            {"rules": [RULE | {"channel": CHANNEL}], "digest": {"a": 1}, "mailer": "dry_run"},
+            ["live", "dry_run"],
+        ),
+        ({"announce": ["stalled"], "read_only": True, "mailer": "live"}, ["dry_run"]),
+        ({"export": "there", "mailer": "dry_run"}, ["live"]),
+    ],
+)
+def test_what_a_shops_run_does_has_the_modes_of_its_blocks(
+    parameters: dict[str, Any], modes: list[str]
+) -> None:
+    read_only = parameters.get("read_only", False)
+    credentials = TracktorCredentials.model_validate(ACCOUNT | {"read_only": read_only})
+    mode = parameters.get("mailer")
+    mailer = mode and Mailer(
+        host="smtp.example",
+        sender="Shop <a@shop.example>",
+        mode=mode,
+        rehearsal_address="me@shop.example",
+    )
+    given = parameters | {"credentials": credentials, "mailer": mailer}
+    assert ShopRun("berlin", given).modes == modes
+
+
 def test_each_shop_has_a_run_of_its_own_and_no_record_holds_a_secret(
     tracktors: dict[str, Sandbox],
 ) -> None:
@@ -348,7 +419,7 @@ def test_each_shop_has_a_run_of_its_own_and_no_record_holds_a_secret(
     common = {"dry_run": True, "max_emails": 50}
     sweep_shops(EMAILS, three(rome=given), parameters=common, shops_at_once=3)
     sweep, runs = runs_of_the_sweep()
-    assert {run.name for run in runs} == {f"Shop {name}" for name in NAMES}
+    assert {run.name for run in runs} == {f"Dry run: shop {name}" for name in NAMES}
     assert {run.state_name for run in runs} == {"Completed"}
     record = "".join(run.model_dump_json() for run in (sweep, *runs))
     assert "max_emails" in record

@@ -15,6 +15,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect_tracktor import (
     AuthenticationError,
     IncompleteRun,
+    ServerError,
     TracktorClient,
     TracktorCredentials,
     TransportLimits,
@@ -136,6 +137,39 @@ def test_what_could_not_be_done_is_named_without_the_address(
     report = caught.value.report
     assert len(report.created) == len(report.not_changed) == 1
     assert "s3cret" not in str(caught.value)
+
+
+def test_what_cannot_be_read_back_is_not_taken_for_done(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_webhooks, looks = TracktorClient.list_webhooks, iter([True, False])
+
+    def once(client: TracktorClient) -> list[Webhook]:
+        if next(looks):
+            return list_webhooks(client)
+        raise ServerError("GET webhooks.json: Tracktor had trouble (502)")
+
+    monkeypatch.setattr(TracktorClient, "list_webhooks", once)
+    with pytest.raises(IncompleteRun, match=r"2 webhooks .*not show.*could not be read back: GET"):
+        sync_webhooks(credentials, WANTED)
+    assert len(pairs(tracktor)) == 2
+
+
+def test_what_another_run_does_is_left_to_it(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        tracktor.shop.create_webhook(topic="fulfillment/all", address=SECRET)
+    delete_webhook = TracktorClient.delete_webhook
+
+    def second(client: TracktorClient, webhook_id: int) -> None:
+        delete_webhook(client, webhook_id)  # the other run was faster
+        delete_webhook(client, webhook_id)
+
+    monkeypatch.setattr(TracktorClient, "delete_webhook", second)
+    report = sync_webhooks(credentials, WANTED)
+    assert (report.superseded, report.removed) == ((2,), ())
+    assert report.complete
 
 
 def test_wrong_credentials_stop_the_run(credentials: TracktorCredentials) -> None:

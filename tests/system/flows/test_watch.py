@@ -1,9 +1,11 @@
 """`watch_shop`: a shop is read once, and each part does its own, whatever becomes of the others."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import (
     IncompleteRun,
@@ -175,13 +177,24 @@ def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
     }
     with pytest.raises(InvalidInput, match="nothing to do"):
         watch_shop(**(everything | nothing))
-    with pytest.raises(InvalidInput, match="rules need a mailer"):
+    with pytest.raises(InvalidInput, match="exception, late would send emails"):
         watch_shop(**(everything | {"mailer": None}))
     with pytest.raises(InvalidInput, match="conditions: 'late'"):
         watch_shop(**(everything | {"announce": frozenset({"late"})}))
     rules = [NotificationRule(name="digest", when=["stalled"])]
     with pytest.raises(InvalidInput, match="digest is a name that the ledger has"):
         watch_shop(**(everything | {"rules": rules}))
+
+
+def test_a_run_asks_prefect_for_less_than_the_free_plan_allows_in_a_minute(
+    everything: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether a run takes a minute or an hour; each request is in the log of httpx."""
+    api = str(PREFECT_API_URL.value())
+    with caplog.at_level(logging.INFO, logger="httpx"):
+        watch_shop(**everything)
+    asked = [line for line in caplog.messages if line.startswith("HTTP Request") and api in line]
+    assert 10 < len(asked) < 625 / 4
 
 
 def test_many_shops_can_be_watched(

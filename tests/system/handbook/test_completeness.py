@@ -52,6 +52,34 @@ def public_names() -> list[str]:
     return sorted(set(names))
 
 
+def test_which_status_names_properties_that_there_are() -> None:
+    page = (REFERENCE / "conditions.md").read_text("utf-8")
+    table = page.partition("## Which status do I want?")[2].partition("\nThe fields")[0]
+    named = re.findall(r"`(parcel|order)\.(\w+)", table)
+    assert len(named) > 10
+    parcel, order = prefect_tracktor.Fulfillment, prefect_tracktor.Order
+    known = {
+        "parcel": {*dir(parcel), *parcel.model_fields},
+        "order": {*dir(order), *order.model_fields},
+    }
+    assert [name for kind, name in named if name not in known[kind]] == []
+    assert "Since when is it in exception?" in table
+
+
+def test_the_table_of_blocks_has_every_flow_and_every_block() -> None:
+    page = (REFERENCE / "blocks.md").read_text("utf-8")
+    table = page.partition("## Which blocks a flow needs")[2].partition("\n## ")[0]
+    ready_made = [name for name in flows.__all__ if isinstance(getattr(flows, name), Flow)]
+    assert [name for name in ready_made if f"`{name}`" not in table] == []
+    blocks = [
+        name
+        for name in prefect_tracktor.__all__
+        if isinstance(kind := getattr(prefect_tracktor, name), type)
+        and issubclass(kind, PrefectBlock)
+    ]
+    assert [name for name in blocks if f"`{name}`" not in table] == []
+
+
 def errors(family: type[TracktorError] = TracktorError) -> Iterator[str]:
     yield family.__name__
     for child in (kind for kind in family.__subclasses__() if not kind.__name__.startswith("_")):

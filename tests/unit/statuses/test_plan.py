@@ -13,7 +13,6 @@ from prefect_tracktor import (
     InvalidInput,
     Order,
     OrderFacts,
-    ReadingOptions,
     StatusOption,
     TracktorCredentials,
 )
@@ -177,7 +176,6 @@ def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Random) -
         dry_run=True,
         max_updates=0,
         needs=TO_SET_STATUSES,
-        reading=ReadingOptions(),
     )
     job.choose([Order(order_id=order_id) for order_id in ids], read_at=0)
     right = job.facts({})["right"]

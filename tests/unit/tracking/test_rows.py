@@ -50,7 +50,7 @@ def order(*parcels: dict[str, Any], **fields: Any) -> Order:
         "order_source_name": "web",
         "order_created_at": "2026-10-31T08:00:00Z",
         "total_price": "59.90",
-        "line_item_count": 3,
+        "line_item_count": 2,
         "statuses": ["delivered"],
         "fulfillments": parcels,
     }
@@ -76,7 +76,7 @@ def test_an_order_is_a_row() -> None:
             "financial_status": None,
             "country": None,
             "shipping_method": None,
-            "line_item_count": 3,
+            "line_item_count": 2,
             "parcel_count": 1,
             "statuses": "delivered",
             "exceptions": None,
