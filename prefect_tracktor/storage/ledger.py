@@ -550,7 +550,9 @@ class NotificationLedger(DatabaseBlock):
         self, keys: Iterable[NoticeKey], *, older_than: timedelta = _STILL_AT_WORK
     ) -> int:
         """Record that the messages of open claims did arrive, as a person found out; how many."""
-        sent = update(_notices).values(state=NoticeState.SENT.value, settled_at=func.now())
+        # the customer was told when it was claimed: reminders count from then
+        told = {"state": NoticeState.SENT.value, "settled_at": _notices.c.claimed_at}
+        sent = update(_notices).values(told)
         return self._change_uncertain(sent, keys, older_than)
 
     def _change_uncertain(

@@ -202,8 +202,7 @@ def test_a_refresh_token_that_has_expired_has_to_be_made_anew() -> None:
     assert "r3fresh" not in str(failed.value)
 
 
-def test_an_endpoint_that_asks_for_patience_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prefect_tracktor.messages.delivery._FIRST_PAUSE_SECONDS", 0.01)
+def test_an_endpoint_that_asks_for_patience_gets_it() -> None:
     with TokenEndpoint([(429, {})]).serving() as endpoint, xoauth2_server(endpoint) as (port, _):
         with MailSession(mailer_with(port, endpoint.oauth2()).server) as session:
             assert send(session) == SENT

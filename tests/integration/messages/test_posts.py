@@ -24,7 +24,6 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long."""
     monkeypatch.setattr(posts, "_SECONDS", 0.5)
     monkeypatch.setattr(posts, "_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("prefect_tracktor.messages.delivery._FIRST_PAUSE_SECONDS", 0.01)
 
 
 def through(address: str, **options: Any) -> PostChannel:

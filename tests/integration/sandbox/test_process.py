@@ -7,6 +7,7 @@ import subprocess
 import sys
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,12 +17,16 @@ import prefect_tracktor.sandbox
 from prefect_tracktor import ShopifyCredentials, ShopifyOrders
 from prefect_tracktor.sandbox import Movement, Moving, Shop, sandbox_process
 from prefect_tracktor.sandbox.__main__ import main
+from prefect_tracktor.sandbox.process import RunningSandbox
 
 
-def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into(tmp_path: Path) -> None:
-    csv, mailbox = tmp_path / "orders.csv", tmp_path / "mailbox"
+def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into_and_rehearsed_with(
+    tmp_path: Path,
+) -> None:
+    csv, mailbox, env_file = tmp_path / "orders.csv", tmp_path / "mailbox", tmp_path / "sandbox.env"
+    asked_for: dict[str, Any] = {"orders": 12, "seed": 4, "expired": 2, "uuid": "c" * 32}
     with sandbox_process(
-        orders=12, seed=4, expired=2, bare=True, csv=csv, mailbox=mailbox, prepared=True
+        **asked_for, bare=True, csv=csv, mailbox=mailbox, prepared=True, env_file=env_file
     ) as tracktor:
         shop = Shop(orders=12, seed=4, expired=2)
         assert tracktor.order_ids == shop.order_ids
@@ -38,6 +43,7 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into(tmp_path: 
             session.send_message(message, "shop@example.com", ["ada@example.com"])
         messages = httpx.get(f"{tracktor.about_url}/messages").json()
         state = httpx.get(f"{tracktor.about_url}/state").json()
+        assert_variables_to_rehearse_with(env_file, tracktor, csv)
     assert messages == [
         {
             "sender": "shop@example.com",
@@ -52,6 +58,18 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into(tmp_path: 
     assert csv.read_text(encoding="utf-8").count("#10") >= 12
     with pytest.raises(httpx.ConnectError):
         httpx.get(tracktor.base_url)
+
+
+def assert_variables_to_rehearse_with(env_file: Path, tracktor: RunningSandbox, csv: Path) -> None:
+    """A shell and dotenv read them alike."""
+    variables = dotenv_values(env_file)
+    command = ["bash", "-c", f'set -a; . {env_file}; printf "%s" "$TRACKTOR_SENDER"']
+    sender = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert variables["TRACKTOR_BASE_URL"] == tracktor.base_url
+    assert variables["TRACKTOR_UUID"] == tracktor.uuid == "c" * 32
+    assert variables["TRACKTOR_ORDERS"] == str(csv)
+    assert variables["SMTP_PORT"] == str(tracktor.smtp_port)
+    assert sender == variables["TRACKTOR_SENDER"] == "Sandbox Shop <orders@sandbox-shop.example>"
 
 
 def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
@@ -73,30 +91,10 @@ def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
     assert process.returncode == 0
 
 
-def test_it_writes_the_variables_to_rehearse_with_as_a_shell_and_dotenv_read_them(
-    tmp_path: Path,
-) -> None:
-    env_file = tmp_path / "sandbox.env"
-    export = tmp_path / "export.csv"
-    uuid = "c" * 32
-    with sandbox_process(orders=3, expired=1, env_file=env_file, csv=export, uuid=uuid) as tracktor:
-        variables = dotenv_values(env_file)
-        command = ["bash", "-c", f'set -a; . {env_file}; printf "%s" "$TRACKTOR_SENDER"']
-        sender = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert variables["TRACKTOR_BASE_URL"] == tracktor.base_url
-    assert variables["TRACKTOR_UUID"] == tracktor.uuid == uuid
-    assert variables["TRACKTOR_ORDERS"] == str(export)
-    assert variables["SMTP_PORT"] == str(tracktor.smtp_port)
-    assert sender == variables["TRACKTOR_SENDER"] == "Sandbox Shop <orders@sandbox-shop.example>"
-
-
 def test_a_bad_option_is_told_and_nothing_starts(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="did not start"), sandbox_process(orders=3, expired=4):
         pass
     assert "expired must be between 0 and orders (3), not 4" in capfd.readouterr().err
-    with pytest.raises(RuntimeError, match="did not start"), sandbox_process(uuid="my-shop"):
-        pass
-    assert "uuid must be 32 hexadecimal digits" in capfd.readouterr().err
 
 
 def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -> None:
@@ -143,9 +141,10 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         (["--speed", "2"], "say --moving too: without it these have no effect: speed"),
         (["--moving", "--parcels", "4"], "only 3 can move, not 4"),
         (["--lost", "0.6", "--reordered", "0.6"], "the probabilities add up to 1.2"),
+        (["--uuid", "my-shop"], "uuid must be 32 hexadecimal digits"),
     ],
 )
-def test_impossible_movements_and_delivery_faults_are_told_and_nothing_serves(
+def test_impossible_options_are_told_and_nothing_serves(
     arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

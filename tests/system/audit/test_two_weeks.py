@@ -23,7 +23,6 @@ from prefect_tracktor import (
     TransportLimits,
 )
 from prefect_tracktor.sandbox import (
-    DeliveryFaults,
     Faults,
     MailFaults,
     MailServer,
@@ -233,8 +232,9 @@ def let_things_go_wrong(
         211: Instead(504, taken=True),
         307: Instead(0),
     }
-    weeks.world.sandbox.faults = Faults.everything(0.02, retry_after_seconds=0)
-    weeks.world.sandbox.delivery_faults = DeliveryFaults(duplicated=0.05, reordered=0.05, lost=0.05)
+    weeks.world.sandbox.faults = Faults.everything(
+        0.02, retry_after_seconds=0, duplicated=0.05, reordered=0.05, lost=0.05
+    )
 
 
 def let_all_be_well(weeks: Simulation, refused: frozenset[str]) -> None:

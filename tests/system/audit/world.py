@@ -75,9 +75,9 @@ class World:
         [drawn] = order["fulfillments"]
         made = random.random() < 0.2
         self.tags[order_id] = ((MADE_TO_ORDER,) if made else ()) + (
-            (VIP,) if random.random() < 0.1 else ()
+            (VIP,) if random.random() < 0.3 else ()
         )
-        self.sandbox.shopify.tag(order_id, *self.tags[order_id])
+        self.sandbox.shopify.describe(order_id, tags=self.tags[order_id])
         if random.random() < 0.02:  # some customers come back
             order["order_email"] = f"regular.{order_id % 4}@example.com"
         order |= {
@@ -153,7 +153,7 @@ class World:
     def _cancel(self, order_id: int) -> None:
         """Cancel an order and its parcels, which may arrive all the same."""
         self._cancelled.add(order_id)
-        self.sandbox.shopify.cancel(order_id)
+        self.sandbox.shopify.describe(order_id, tags=self.tags[order_id], cancelled=True)
         order = self.sandbox.shop.order(order_id)
         for parcel in order["fulfillments"]:
             parcel["fulfillment_status"] = "cancelled"

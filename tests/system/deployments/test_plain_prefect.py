@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 from prefect import deploy
+from prefect.flow_engine import load_flow_and_flow_run, run_flow
+from prefect.states import Pending
 from prefect.types.entrypoint import EntrypointType
 
 from blocks.documents import DOCUMENTS
@@ -93,12 +95,24 @@ def test_every_flow_that_is_served_the_usual_way_runs(
 ) -> None:
     deployment = server[f"{getattr(flows, name).name}/{NAME}"]
     assert deployment.enforce_parameter_schema
-    # as the form of a custom run sends them
+    # as the form of a custom run sends them; what is pending already is nobody else's to begin
     run = server.client.create_flow_run_from_deployment(
-        deployment.id, parameters=deployment.parameters
+        deployment.id, parameters=deployment.parameters, state=Pending()
     )
-    state = ended(server.client, run.id)
+    # what the process of a run does
+    found, flow = load_flow_and_flow_run(run.id)
+    state: Any = run_flow(flow, flow_run=found, return_type="state")
     assert state.is_completed(), state.message
+
+
+def test_the_process_that_serves_them_runs_them(in_service: None, server: Server) -> None:
+    for name in ("email_expired_exceptions", "sync_webhooks"):
+        deployment = server[f"{getattr(flows, name).name}/{NAME}"]
+        run = server.client.create_flow_run_from_deployment(
+            deployment.id, parameters=deployment.parameters
+        )
+        state = ended(server.client, run.id)
+        assert state.is_completed(), state.message
 
 
 def test_no_secret_is_stored_by_them(in_service: None, server: Server) -> None:

@@ -54,7 +54,7 @@ def public_names() -> list[str]:
 
 def test_which_status_names_properties_that_there_are() -> None:
     page = (REFERENCE / "conditions.md").read_text("utf-8")
-    table = page.partition("## Which status do I want?")[2].partition("\nThe fields")[0]
+    table = page.partition("## Which status property to use")[2].partition("\nUse these")[0]
     named = re.findall(r"`(parcel|order)\.(\w+)", table)
     assert len(named) > 10
     parcel, order = prefect_tracktor.Fulfillment, prefect_tracktor.Order

@@ -364,14 +364,3 @@ def test_garbage_never_yields_an_id_that_is_not_literally_there(
         ids = ids_of(content, suffix=suffix)
     written = re.findall(rb"[0-9]+", content)
     assert all(str(order_id).encode() in written for order_id in ids)
-
-
-@pytest.mark.usefixtures("prefect_api")
-def test_a_saved_block_comes_back_whole_and_reads() -> None:
-    fsspec.filesystem("memory").pipe("/saved.csv", b"Order\n5001\n")
-    options = '{"skip_instance_cache": false}'
-    OrderFile(path="memory://saved.csv", column="Order", storage_options=options).save("export")
-    loaded = OrderFile.load("export")
-    assert isinstance(loaded, OrderFile)
-    assert loaded.storage_options.get_secret_value() == options
-    assert list(loaded.find_orders().order_ids) == [5001]
