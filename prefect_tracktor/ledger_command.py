@@ -40,7 +40,14 @@ ORDER-IDS are Shopify's: the number at the end of the order's address in the Sho
 def history(
     *, csv: str = "", account: str | None = None, limit: int | None = None, block: Block = SHARED
 ) -> None:
-    """List the notices, the newest first: 50 of them, or all with --csv FILE."""
+    """List the notices, the newest first: 50 of them, or all with --csv FILE.
+
+    Args:
+        csv: Write them to this CSV file.
+        account: Only the notices of this account, by its uuid.
+        limit: How many notices at most.
+        block: The name of the ledger's saved block.
+    """
     notices = _ledger(block).history(account=account)
     if limit is None and not csv:
         limit = 50
@@ -54,7 +61,12 @@ def history(
 
 @app.command
 def told(*order_ids: str, block: Block = SHARED) -> None:
-    """List what the customers of these orders were told, when, and by which run."""
+    """List what the customers of these orders were told, when, and by which run.
+
+    Args:
+        order_ids: The orders.
+        block: The name of the ledger's saved block.
+    """
     if not order_ids:
         raise InvalidInput("name at least one order by its id, such as: ledger told 5000000001001")
     _print(_ledger(block).told(_ids(order_ids)))

@@ -1,13 +1,15 @@
 """`prefect-tracktor`: what it writes, which folders it uses, what it says when a thing is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import prefect_tracktor
@@ -19,6 +21,16 @@ from prefect_tracktor.setup.project import built_in, folder_of, write_project
 from tests.support.programs import PROJECT, free_port
 
 COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+def all_commands(parent: App = app, path: str = "") -> Iterator[tuple[str, App]]:
+    """Every command that takes options, also those of `receive` and `ledger`."""
+    for name in parent:
+        if not name.startswith("-"):
+            command = parent[name]
+            if command.default_command:
+                yield f"{path}{name}", command
+            yield from all_commands(command, f"{path}{name} ")
 
 
 @pytest.fixture
@@ -65,6 +77,22 @@ def test_every_command_explains_itself_and_its_options(
     help_text = said()
     assert f"prefect-tracktor {command}" in help_text.partition(".")[0]
     assert len(help_text) > 80
+
+
+@pytest.mark.parametrize("command", dict(all_commands()))
+def test_every_option_of_every_command_has_help(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "sandbox":  # it parses its options itself
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        printed = capsys.readouterr().out
+        assert "--orders" in printed
+        without = re.findall(r"^  (--\S+)(?: \S+)?$(?!\n {24}\S)", printed, re.MULTILINE)
+    else:
+        arguments = dict(all_commands())[command].assemble_argument_collection(parse_docstring=True)
+        without = [a.name for a in arguments if a.show and not a.parameter.help]
+    assert without == []
 
 
 def test_the_command_alone_lists_all_with_a_sentence_each(said: Callable[[], str]) -> None:
