@@ -51,8 +51,8 @@ class NotificationRule(BaseModel):
         within_days: A notice that was due longer ago is not sent any more. Without it: 3 days for a
             status, and any time for an exception or a delay.
         per: parcel: each parcel is news. order: once, when all parcels meet the rule.
-        template: The e-mail's words; without it those for the condition.
-        channel: Where the notice is posted to. Without it: an e-mail.
+        template: The email's words; without it those for the condition.
+        channel: Where the notice is posted to. Without it: an email.
         times: How often to tell, as long as the condition lasts.
         repeat_after_days: How long after a notice the next one is sent, if it is sent several
             times.
@@ -90,7 +90,7 @@ class NotificationRule(BaseModel):
     def _fields_agree(self) -> Self:
         if self.template is not None and self.channel is not None:
             raise ValueError(
-                "template: it is for e-mails, and this rule has a channel; write its words into the"
+                "template: it is for emails, and this rule has a channel; write its words into the"
                 " channel's body"
             )
         if self.per == "order" and any(name.startswith("exception") for name in self.when):
@@ -232,7 +232,7 @@ def _has_tag(rule: NotificationRule, order: Order) -> bool:
 
 
 def channels_of(rules: Sequence[Any]) -> list[HttpChannel | None]:
-    """The channels of rules, each once; `None` for e-mail. Rules may be written as dictionaries."""
+    """The channels of rules, each once; `None` for email. Rules may be written as dictionaries."""
     channels: list[HttpChannel | None] = []
     for rule in _RULES.validate_python(rules):
         if rule.channel not in channels:  # blocks have no hash

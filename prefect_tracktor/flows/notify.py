@@ -30,7 +30,7 @@ def notify_customers(
 ) -> MailReport:
     """Tell customers what rules say about their orders' conditions, each notice once.
 
-    A rule without a channel sends e-mails. A channel that cannot be used keeps no other from
+    A rule without a channel sends emails. A channel that cannot be used keeps no other from
     telling; the run fails in the end.
 
     No notice of an earlier stage is sent after one of a later stage. A customer gets a few messages
@@ -38,15 +38,15 @@ def notify_customers(
 
     Args:
         rules: What to tell, and when.
-        mailer: The mail server, the sender, and whether e-mails go to customers; needed if a rule
+        mailer: The mail server, the sender, and whether emails go to customers; needed if a rule
             has no channel.
-        ledger: Records which customer was told what, by e-mail and through channels. By default
+        ledger: Records which customer was told what, by email and through channels. By default
             the mailer's, or the block named tracktor, or else a SQLite file in the Prefect home of
             the machine that runs the flow.
         max_emails: If more messages than this are due in a channel, none is sent through it.
 
     Raises:
-        InvalidInput: Two rules have the same name, a rule sends e-mails and there is no mailer, or
+        InvalidInput: Two rules have the same name, a rule sends emails and there is no mailer, or
             the account has no such status; nothing was sent.
 
     Example:

@@ -25,7 +25,7 @@ from prefect_tracktor.forms import title_of
 _SHARED = {
     "credentials": "The Tracktor account.",
     "orders": "Shopify order ids, a file with them, or a search in Shopify.",
-    "mailer": "The mail server, the sender, and whether e-mails go to customers.",
+    "mailer": "The mail server, the sender, and whether emails go to customers.",
     "dry_run": "Show what would be done, and do nothing. The mailer's mode and read-only"
     " credentials hold as well.",
     "max_emails": "If more messages than this are due, none is sent.",

@@ -1,4 +1,4 @@
-"""The block `Mailer`: the one way by which e-mails leave, and the switch that keeps them in."""
+"""The block `Mailer`: the one way by which emails leave, and the switch that keeps them in."""
 
 from email.headerregistry import Address
 from enum import StrEnum
@@ -60,7 +60,7 @@ class Mode(StrEnum):
 
 
 class Mailer(Block):
-    """A mail server, the sender, the ledger, and whether e-mails go to customers.
+    """A mail server, the sender, the ledger, and whether emails go to customers.
 
     A new mailer is in dry run: nothing is sent before somebody sets its mode to live. The mode is
     read when a run starts, so that it holds for every run that waits, is scheduled or triggered.
@@ -102,7 +102,7 @@ class Mailer(Block):
     _block_type_name = "Tracktor Mailer"
     _block_type_slug = "tracktor-mailer"
     _logo_url = logo("email-fast")
-    _description = "A mail server, the sender, the ledger, and whether e-mails go to customers."
+    _description = "A mail server, the sender, the ledger, and whether emails go to customers."
     _documentation_url = handbook("how-to/configure.md#mailer")
 
     # a mode that is set in code must not be one that nothing recognises

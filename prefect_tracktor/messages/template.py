@@ -104,7 +104,7 @@ class Brand(BaseModel):
     logo_width: int = Field(default=140, ge=16, le=552, title="Width of the logo")
     color: str = Field(default="#1f2430", examples=["#0b6e4f"])
     contact: str = Field(
-        default="", title="E-mail address for questions", examples=["help@your-shop.example"]
+        default="", title="Email address for questions", examples=["help@your-shop.example"]
     )
     address: str = Field(default="", max_length=500, title="Postal address")
     imprint: str = Field(default="", max_length=2000)
@@ -354,7 +354,7 @@ class EmailTemplate(Block):
             >>> EmailTemplate(subject="{{ order.order_name.upper() }}").verify()
             Traceback (most recent call last):
             ...
-            prefect_tracktor.errors.TemplateError: the e-mail template's subject fails
+            prefect_tracktor.errors.TemplateError: the email template's subject fails
             ...
         """
         from prefect_tracktor.messages.preview import verify

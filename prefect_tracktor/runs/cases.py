@@ -86,7 +86,7 @@ _WORDS = {
     Outcome.NOT_DONE: _Words("Not done", "could not be changed; the next run tries again"),
     Outcome.NOT_PERSISTED: _Words("Changed, not kept", "do not show what was written"),
     Outcome.REFUSED: _Words("Refused for good"),
-    Outcome.NO_ADDRESS: _Words("No e-mail address"),
+    Outcome.NO_ADDRESS: _Words("No email address"),
     Outcome.SENT: _Words("Sent"),
     Outcome.REHEARSED: _Words("Sent to the rehearsal address"),
     Outcome.RECORDED: _Words("Recorded, not sent"),

@@ -98,7 +98,7 @@ def customer_jobs(
             chooser(own, now, thresholds=thresholds, include_cancelled=include_cancelled),
             ledger=ledger_of(mailer, ledger),
             title=title
-            or f"Customers to be notified through {channel.host if channel else 'e-mail'}",
+            or f"Customers to be notified through {channel.host if channel else 'email'}",
             key=f"{key}-{channel.slug}" if channel else key,
             needs=needs,
             **options,
@@ -117,7 +117,7 @@ def customer_job(
     max_emails: int,
     **options: Any,
 ) -> NotifyJob[MailReport]:
-    """The job of telling customers by e-mail, or through a channel, as its mode lets it."""
+    """The job of telling customers by email, or through a channel, as its mode lets it."""
     secret = credentials.uuid.lower().encode()
     return NotifyJob(
         credentials,

@@ -59,7 +59,7 @@ def kind_of(value: object) -> str:
     if not text:
         return "a blank"
     if "@" in text:
-        return "an e-mail address" if "." in text else "text with an @"
+        return "an email address" if "." in text else "text with an @"
     if any(map(str.isalpha, text)):
         return "text with letters"
     if text.isascii() and text.isdigit():

@@ -83,7 +83,7 @@ def open_artifact(page: Page, installation: Installation, run_id: str, key: str)
 
 @pytest.fixture(scope="module")
 def mail_walk(browser: Browser, installation: Installation, picture: Picture) -> Walk:
-    """The e-mail flow started from its form, for customers in earnest, and watched to its end."""
+    """The email flow started from its form, for customers in earnest, and watched to its end."""
     context = browser.new_context(
         base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
     )
@@ -301,7 +301,7 @@ def test_the_table_shows_whom_it_concerned_by_masked_addresses(
     open_artifact(page, installation, mail_walk.run_id, "expired-exceptions")
     headers, *rows = rows_of(page)
     assert headers[:5] == ["Order", "Outcome", "Reason", "To", "About"]
-    assert {row[1] for row in rows} <= {"Sent", "No e-mail address"}
+    assert {row[1] for row in rows} <= {"Sent", "No email address"}
     assert all(re.fullmatch(r"(\w?\*{3}@\*{3}\.\w+)?", row[3]) for row in rows)
     assert {row[4] for row in rows} == {"Tracking Expired"}
     picture(page.get_by_role("tabpanel"), "table")
