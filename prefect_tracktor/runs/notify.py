@@ -90,7 +90,7 @@ class LedgerOfAccount:
         )
         return cls(ledger, credentials.account, memory)
 
-    def recognise(self) -> bool:
+    def recognize(self) -> bool:
         """See that it is the one that the account used before; say whether a person accepted it."""
         standing = self.ledger.standing(self.account)
         get_run_logger().info(
@@ -122,7 +122,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
 
     acting = "Messages sent"
-    table = "Who is concerned, and what became of it."
+    table = "The affected orders and their outcomes."
     limit: Limit
 
     def __init__(
@@ -167,7 +167,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     def prepare(self) -> None:
         """See that the ledger is the account's, and that the channel can be used."""
         try:
-            self._accepted = self._of_account.recognise()
+            self._accepted = self._of_account.recognize()
         except LedgerReplaced as replaced:
             if self.leaves_traces and not self.dry_run:
                 raise

@@ -27,15 +27,15 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 
 class ExceptionsReport(RunReport):
-    """What a run of `announce_exceptions` found and did; order ids throughout.
+    """The result of a run of `announce_exceptions`; all ids are order ids.
 
     Attributes:
-        announced: Those whose exception was announced, or only recorded.
-        recorded: Those whose exception was only recorded.
-        unannounced: Those whose event Prefect did not take; the next run sends it again.
-        already_announced: Those whose exception an earlier run announced.
-        cancelled: Those that were passed over, as they or the parcel are cancelled or refunded.
-        undated: Those that were passed over, as the time of a status is not usable.
+        announced: Orders whose exception was announced, or only recorded.
+        recorded: Orders whose exception was only recorded.
+        unannounced: Orders whose event Prefect did not accept; the next run sends it again.
+        already_announced: Orders whose exception an earlier run announced.
+        cancelled: Orders that were skipped, as they or the parcel are cancelled or refunded.
+        undated: Orders that were skipped, as the time of a status is not usable.
 
     Example:
         >>> from prefect_tracktor.runs.cases import Ended

@@ -347,7 +347,7 @@ def test_what_cannot_be_read_again_waits_for_the_next_run(
             server.orders[1]["order_id"] = 2
 
     server.before_answer = lose_track
-    with pytest.raises(IncompleteRun, match="could not be told now") as raised:
+    with pytest.raises(IncompleteRun, match="could not be notified now") as raised:
         write(read_again_after_minutes=0)
     assert raised.value.report.deferred == (1,)
     assert not mail.messages

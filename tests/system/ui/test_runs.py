@@ -123,7 +123,7 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
     for attempt in waiting():
         with attempt:
             page.reload()
-            expect(page.get_by_text("12 customers written to").first).to_be_visible(timeout=3_000)
+            expect(page.get_by_text("12 customers notified").first).to_be_visible(timeout=3_000)
     picture(page.get_by_role("tabpanel", name="Logs"), "run-log")
     context.close()
     return Walk(run_id, tuple(seen))
@@ -284,7 +284,7 @@ def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
 ) -> None:
     page.goto(f"runs/flow-run/{mail_walk.run_id}?tab=Artifacts")
     for key, says in {
-        "expired-exceptions": "Live. Who is concerned, and what became of it.",
+        "expired-exceptions": "Live. The affected orders and their outcomes.",
         "expired-exceptions-summary": "Live. The run in words and numbers.",
         "parcels-with-exceptions": "Live. Charts of all exceptions.",
         "tracktor-expired-exceptions": "Live. Messages sent",
@@ -315,10 +315,10 @@ def test_the_summary_shows_what_there_was_and_says_what_there_was_not(
     expect(heading).to_be_visible()
     shown = {row[0]: row[1] for row in rows_of(page)[1:]}
     assert int(shown["Orders read"]) + int(shown["Left out as unfulfilled"]) == 400
-    assert shown["Customers written to"] == "12"
+    assert shown["Customers notified"] == "12"
     assert "Address refused" not in shown
     tab = page.get_by_role("tabpanel")
-    expect(tab.get_by_text("12 orders due, 12 customers written to,").first).to_be_visible()
+    expect(tab.get_by_text("12 orders due, 12 customers notified,").first).to_be_visible()
     expect(
         page.get_by_role("paragraph").filter(has_text=re.compile("None: .*Address refused"))
     ).to_be_visible()
