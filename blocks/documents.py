@@ -169,8 +169,8 @@ DOCUMENTS = (
         StatusQuery,
         {"url": "TRACKTOR_STATUS_URL", "query": "TRACKTOR_STATUS_QUERY"},
         {
-            "TRACKTOR_STATUS_URL": "the database that knows what orders ought to show",
-            "TRACKTOR_STATUS_QUERY": "a query that gives order_id and status",
+            "TRACKTOR_STATUS_URL": "the URL of the database with the desired statuses",
+            "TRACKTOR_STATUS_QUERY": "a query that returns order_id and status",
         },
         optional=True,
     ),

@@ -161,6 +161,6 @@ def _tell_what_is_left_over(
         return  # files that were not read may make them
     desired = {registration.deployment.full_name for registration in registrations} | {*refused}
     for name in left_over(client, desired, but_of=[shop.name for shop in fleet.failed]):
-        print(f"left over  {name}: no file in flows/ makes it with the current settings.")
+        print(f"left over  {name}: no file in flows/ defines it with the current settings.")
         print("           Workers still run it. If you do not need it, delete it:")
         print(f"           prefect deployment delete '{name}'")

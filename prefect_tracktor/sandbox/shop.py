@@ -113,7 +113,7 @@ class Shop:
 
     Args:
         orders: How many orders it has.
-        seed: What everything is drawn from: the same arguments give the very same shop.
+        seed: Random seed; the same arguments give the same shop.
         expired: Exactly how many orders have a customer to write to: there is an email address,
             and a parcel whose tracking expired and which has not arrived. A few of them have two
             such parcels, or a second one that is all right. By default 20, or as many as there are

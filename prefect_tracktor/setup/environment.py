@@ -41,7 +41,7 @@ def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
     known = [*known]
     for name in names:
         if name not in known:
-            raise InvalidInput(f"there is no {kind} of the name {name!r}, but {', '.join(known)}")
+            raise InvalidInput(f"unknown {kind} {name!r}; choose from {', '.join(known)}")
 
 
 def file_of(named: Path | None) -> Path | None:

@@ -200,7 +200,7 @@ def test_an_edited_list_of_blocks_is_used(project: Path) -> None:
     (project / "blocks" / "documents.py").write_text("DOCUMENTS = ()\n")
     told = python("blocks", "--only", "tracktor-credentials", cwd=project)
     assert told.returncode == 2
-    assert "no block in blocks/documents.py of the name 'tracktor-credentials'" in told.stderr
+    assert "unknown block in blocks/documents.py 'tracktor-credentials'" in told.stderr
 
 
 def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
@@ -219,10 +219,10 @@ def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
         (["serve", "--wrong"], "Unknown option"),
         (["srve"], 'Did you mean "serve"?'),
         (["deploy"], "parameter --work-pool requires an argument"),
-        (["serve", "--only", "expired"], "but advance, exceptions, expired_exceptions"),
-        (["serve", "--shop", "berlin"], "no shop in flows/shops.py of the name 'berlin', but"),
+        (["serve", "--only", "expired"], "choose from advance, exceptions, expired_exceptions"),
+        (["serve", "--shop", "berlin"], "unknown shop in flows/shops.py 'berlin'; choose"),
         (["blocks", "--name", "My Shop"], "use lowercase letters and digits"),
-        (["blocks", "--only", "credentials"], "but tracktor-credentials,"),
+        (["blocks", "--only", "credentials"], "choose from tracktor-credentials,"),
         (["blocks", "--env-file", "absent.env"], "there is no file absent.env; give its path"),
         (["receive", "--port", "many"], "--port"),
         (["receive"], "set TRACKTOR_UUID; prefect-tracktor receive --help"),
