@@ -97,7 +97,7 @@ _TOP_LEVEL_DOMAIN = re.compile(r".*\.([a-z0-9-]{2,24})", re.IGNORECASE | re.DOTA
 
 
 def mask_email(address: str | None) -> str:
-    """Keep of an email address what lets its owner's order be recognised, and no more."""
+    """Keep of an email address what lets its owner's order be recognized, and no more."""
     if not address:
         return ""
     local, _, domain = address.strip().rpartition("@")
