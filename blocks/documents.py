@@ -33,7 +33,7 @@ DOCUMENTS = (
             "uuid": "TRACKTOR_UUID",
             "api_key": "TRACKTOR_API_KEY",
             "base_url": "TRACKTOR_BASE_URL",
-            "time_zone": "TRACKTOR_TIME_ZONE",
+            "time_zone": "TRACKTOR_API_TIME_ZONE",
             "read_only": "TRACKTOR_READ_ONLY",
             "limits.max_concurrency": "TRACKTOR_MAX_CONCURRENCY",
             "limits.requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",

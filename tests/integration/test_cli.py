@@ -17,6 +17,7 @@ from prefect_tracktor import EmailTemplate, Words
 from prefect_tracktor.cli import app, main
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.words import KINDS, LANGUAGES
+from prefect_tracktor.sandbox import API_KEY, UUID
 from prefect_tracktor.setup.project import built_in, folder_of, write_project
 from tests.support.programs import PROJECT, free_port
 
@@ -200,7 +201,7 @@ def test_an_edited_list_of_blocks_is_used(project: Path) -> None:
     (project / "blocks" / "documents.py").write_text("DOCUMENTS = ()\n")
     told = python("blocks", "--only", "tracktor-credentials", cwd=project)
     assert told.returncode == 2
-    assert "unknown block in blocks/documents.py 'tracktor-credentials'" in told.stderr
+    assert "unknown block in blocks/documents.py: 'tracktor-credentials'" in told.stderr
 
 
 def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
@@ -220,7 +221,7 @@ def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
         (["srve"], 'Did you mean "serve"?'),
         (["deploy"], "parameter --work-pool requires an argument"),
         (["serve", "--only", "expired"], "choose from advance, exceptions, expired_exceptions"),
-        (["serve", "--shop", "berlin"], "unknown shop in flows/shops.py 'berlin'; choose"),
+        (["serve", "--shop", "berlin"], "unknown shop in flows/shops.py: 'berlin'; choose"),
         (["blocks", "--name", "My Shop"], "use lowercase letters and digits"),
         (["blocks", "--only", "credentials"], "choose from tracktor-credentials,"),
         (["blocks", "--env-file", "absent.env"], "there is no file absent.env; give its path"),
@@ -233,6 +234,17 @@ def test_what_cannot_be_right_is_told_with_what_to_do(
 ) -> None:
     assert main(arguments) == 2
     assert problem in said()
+
+
+def test_the_receiver_reads_the_zone_of_the_apis_times(
+    said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKTOR_UUID", UUID)
+    monkeypatch.setenv("TRACKTOR_API_KEY", API_KEY)
+    assert main(["receive", "template"]) == 0
+    monkeypatch.setenv("TRACKTOR_API_TIME_ZONE", "Mars")
+    assert main(["receive", "template"]) == 2
+    assert "time_zone" in said()
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])

@@ -117,7 +117,7 @@ def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
     assert "bay" not in capsys.readouterr().out
     assert main([*DEPLOY, "--shop", "cove"]) == 2
     refused = capsys.readouterr().err
-    assert "unknown shop in flows/shops.py 'cove'; choose from alpine, bay, tracktor" in refused
+    assert "unknown shop in flows/shops.py: 'cove'; choose from alpine, bay, tracktor" in refused
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")
