@@ -365,7 +365,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         if self._is_old(due.read_at):
             self._read_anew(due)
         if due.outcome is Outcome.DUE and self._is_overtaken(due):
-            due.end(Outcome.SUPERSEDED, "the customer was told of a later status")
+            due.end(Outcome.SUPERSEDED, "the customer was notified of a later status")
 
     def _is_overtaken(self, due: Notice) -> bool:
         history = self._history([due.id]).get(due.id, ())
