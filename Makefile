@@ -20,7 +20,7 @@ demo: $(READY) ## a sandbox shop, the email flow run three times against it, and
 	$(BIN)/prefect-tracktor demo
 
 test-unit: $(READY) ## the tests that need no server, in seconds
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal
