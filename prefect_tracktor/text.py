@@ -109,7 +109,7 @@ def mask_email(address: str | None) -> str:
 
 
 def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
-    """Take email addresses, phone numbers and the given secrets out of somebody else's words."""
+    """Remove email addresses, phone numbers and the given secrets from a server's text."""
     # the longest first: one secret may be a part of another
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "[hidden]")
@@ -178,7 +178,7 @@ def _is_harmless(text: str) -> bool:
 
 
 def hide_login(text: str, *, username: str, password: str) -> str:
-    """Take a login out of somebody else's words, also as SMTP writes it."""
+    """Remove a login from a server's text, also as SMTP writes it."""
     if not password:
         return text
     user, secret = username.encode(), password.encode("utf-8", "surrogatepass")

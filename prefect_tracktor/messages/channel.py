@@ -1,4 +1,4 @@
-"""Channels: the ways by which somebody is told something; email is one of them."""
+"""Channels: how notices are sent; email is one of them."""
 
 import hashlib
 import hmac
@@ -54,7 +54,7 @@ Send = Callable[[Sequence[Message]], Sequence[Delivery]]
 
 
 class Channel(ABC):
-    """A way to tell somebody something."""
+    """A way to send notices."""
 
     # what it speaks to, for people
     server: str

@@ -1,4 +1,4 @@
-"""The job of telling somebody about an order's parcels, once each, through one channel.
+"""The job of sending notices about orders' parcels, once each, through one channel.
 
 Everything is read, chosen and rendered before the first message goes out; the ledger keeps any
 other run, at any time, from telling the same again.

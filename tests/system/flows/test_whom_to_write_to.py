@@ -268,7 +268,7 @@ def test_a_delivery_that_may_have_been_told_keeps_the_rest_back(
     server.orders[1] = order(1, parcel(1))
     key = NoticeKey(server.credentials.account, 1, 70_001, "status:delivered")
     ledger.claim([key], run="at work")
-    with pytest.raises(IncompleteRun, match="may or may not"):
+    with pytest.raises(IncompleteRun, match="an interrupted run may have sent"):
         notify(1, "in_transit")
     assert not mail.messages
 
