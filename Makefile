@@ -16,7 +16,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
-demo: $(READY) ## a sandbox shop, the e-mail flow run three times against it, and what it did
+demo: $(READY) ## a sandbox shop, the email flow run three times against it, and what it did
 	$(BIN)/prefect-tracktor demo
 
 test-unit: $(READY) ## the tests that need no server, in seconds

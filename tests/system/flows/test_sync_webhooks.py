@@ -198,7 +198,7 @@ def test_the_plan_shows_hosts_and_no_secret_path(
     assert "s3cret" not in newest_run().model_dump_json()
 
 
-def test_what_cannot_be_recognised_again_is_taken_back_and_named(
+def test_what_cannot_be_recognized_again_is_taken_back_and_named(
     credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list_webhooks = TracktorClient.list_webhooks
