@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, TracktorError
 from prefect_tracktor.forms import in_order, title_of
-from prefect_tracktor.messages.mailer import Mode
+from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import in_list, mode_label
@@ -224,8 +224,10 @@ class ShopRun:
 def _modes_of(given: Mapping[str, Any]) -> set[str]:
     if given.get("dry_run"):
         return {Mode.DRY_RUN}
-    mailer = given.get("mailer")
-    of_account = Mode.DRY_RUN if given["credentials"].read_only else Mode.LIVE
+    credentials, mailer = given.get("credentials"), given.get("mailer")
+    if not (isinstance(credentials, TracktorCredentials) and isinstance(mailer, Mailer | None)):
+        return set()  # the shop's run says what is wrong with them
+    of_account = Mode.DRY_RUN if credentials.read_only else Mode.LIVE
     of_mailer = mailer.mode if mailer else of_account
     modes: set[str] = set()
     with suppress(ValidationError):  # the shop's run says so
@@ -278,8 +280,8 @@ def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Want
     """Find a shop's blocks; a missing one fails this shop alone."""
     run = ShopRun(shop.name)
     given = {**common, **shop.parameters}
-    if any(_is_dry(values) for values in (common, shop.parameters)):
-        given["dry_run"] = True
+    if "dry_run" in given:
+        given["dry_run"] = any(_is_dry(values) for values in (common, shop.parameters))
     for one in wanted:
         try:
             run.parameters |= _given(one, given, shop.name)
@@ -310,7 +312,15 @@ def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
         return {} if document is None else {one.name: document}
     if one.required and not named:
         raise InvalidInput(f"{one.name} is given neither for all shops nor for this one")
-    return {one.name: value} if named else {}
+    return {one.name: _read(value, one.blocks)} if named else {}
+
+
+def _read(value: object, blocks: Sequence[type[Block]]) -> object:
+    """A block that is written out; what is wrong with it fails the shop's run."""
+    if len(blocks) == 1 and isinstance(value, Mapping):
+        with suppress(ValidationError):
+            return blocks[0].model_validate(value)
+    return value
 
 
 def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, Any]:
@@ -357,7 +367,7 @@ def _outcome(swept: Flow[..., Any], run: ShopRun) -> ShopOutcome:
     sweep = FlowRunContext.get()
     mode = ", ".join(run.modes)
     own = swept.with_options(
-        flow_run_name=f"{mode_label(mode)}: shop {run.shop}",
+        flow_run_name=": ".join(filter(None, [mode_label(mode), f"shop {run.shop}"])),
         task_runner=sweep.task_runner.duplicate() if sweep else None,
     )
     ended = ShopOutcome(shop=run.shop, mode=mode, outcome="failed")

@@ -21,7 +21,6 @@ from prefect_tracktor.webhooks.subscriptions import (
 
 # what another run does at the same time may have to be put right; it ends when both see the same
 _ROUNDS = 4
-_DONE = frozenset({Outcome.CREATED, Outcome.REMOVED})
 
 
 class WebhookReport(RunReport):
@@ -141,8 +140,7 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
                 self._compare(self._client.list_webhooks())
             except TracktorError as error:
                 for case in self._changes.values():
-                    if case.outcome in _DONE:
-                        case.end(Outcome.NOT_PERSISTED, f"it could not be read back: {error}")
+                    _doubt(case, f"it could not be read back: {error}")
                 return
             if not self._plan.changes:
                 break
@@ -152,19 +150,23 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
         """One webhook that cannot be changed does not keep the others from it."""
         try:
             if isinstance(change, Webhook):
-                self._client.delete_webhook(change.id)
-                case.end(Outcome.REMOVED)
+                self._remove(case, change)
             elif change not in self._made.values():  # a list that lags is no reason for a double
                 address = change.address.get_secret_value()
                 case.id = self._client.create_webhook(topic=change.topic, address=address).id
                 case.end(Outcome.CREATED)
                 self._made[case.id] = change
-        except NotFound:
-            case.end(Outcome.SUPERSEDED, "another run was faster")
         except AuthenticationError:
             raise
         except TracktorError as error:
             case.end(Outcome.NOT_DONE, redact(str(error), secrets=self._secrets))
+
+    def _remove(self, case: Case, webhook: Webhook) -> None:
+        try:
+            self._client.delete_webhook(webhook.id)
+            case.end(Outcome.REMOVED)
+        except NotFound:
+            case.end(Outcome.SUPERSEDED, "another run was faster")
 
     def _conclude(self) -> None:
         made = [webhook for webhook in self._plan.kept if webhook.id in self._made]
@@ -175,9 +177,8 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
             return
         still_open = {_key(change) for change in self._plan.changes}
         for key, case in self._changes.items():
-            if key in still_open and case.outcome in _DONE:
-                reason = "Tracktor does not show what was created or removed"
-                case.end(Outcome.NOT_PERSISTED, reason)
+            if key in still_open:
+                _doubt(case, "Tracktor does not show what was created or removed")
             elif not still_open and case.outcome is Outcome.NOT_DONE:
                 case.end(Outcome.SUPERSEDED, "it was done when the list was read again")
 
@@ -194,6 +195,15 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
             f" {could_not if removal.outcome is Outcome.NOT_DONE else was_removed}, and report it"
             " as an issue",
         )
+
+
+def _doubt(case: Case, reason: str) -> None:
+    """Take a change for open, whatever the answer to it said."""
+    if case.outcome is Outcome.DUE:
+        reason = "others changed webhooks at the same time until the end"
+        case.end(Outcome.NOT_DONE, reason)
+    elif case.outcome is not Outcome.NOT_DONE:
+        case.end(Outcome.NOT_PERSISTED, reason)
 
 
 def _key(webhook: WantedWebhook | Webhook) -> WantedWebhook | WebhookId:

@@ -184,6 +184,24 @@ def test_a_parameter_of_another_type_fails_its_shop_alone(tracktors: dict[str, S
     assert report.done == ("paris",)
 
 
+def test_a_block_may_be_written_out_and_a_wrong_one_fails_its_shop_alone(
+    tracktors: dict[str, Sandbox],
+) -> None:
+    mailer = {"host": "smtp.example", "sender": "Berlin <a@berlin.example>"}
+    shops = three(berlin={"mailer": mailer}, paris={"mailer": {}}, rome={"credentials": 5})
+    report = swept(EMAILS, shops)
+    assert [(one.outcome, one.mode) for one in report.shops] == [
+        ("done", "dry_run"),
+        ("failed", ""),
+        ("failed", ""),
+    ]
+
+
+def test_a_dry_run_that_is_switched_off_in_words_is_none(tracktors: dict[str, Sandbox]) -> None:
+    report = sweep_shops("announce_exceptions", three()[:1], parameters={"dry_run": "false"})
+    assert report.mode == "live"
+
+
 def test_orders_come_from_shopify_where_a_shop_has_that_document(
     tracktors: dict[str, Sandbox],
 ) -> None:
@@ -311,8 +329,10 @@ def test_an_unknown_flow_is_refused_before_anything_runs(tracktors: dict[str, Sa
 
 def test_the_same_account_under_two_names_is_refused(tracktors: dict[str, Sandbox]) -> None:
     credentials = {"credentials": credentials_of(tracktors["berlin"])}
-    with pytest.raises(InvalidInput, match="'berlin' and 'paris' have the same Tracktor account"):
-        sweep_shops(EMAILS, three(paris=credentials))
+    written_out = {"credentials": {"uuid": tracktors["berlin"].uuid, "api_key": API_KEY}}
+    for of_paris in (credentials, written_out):
+        with pytest.raises(InvalidInput, match="'berlin' and 'paris' have the same Tracktor acco"):
+            sweep_shops(EMAILS, three(paris=of_paris))
     assert not any(tracktor.calls for tracktor in tracktors.values())
 
 

@@ -15,6 +15,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect_tracktor import (
     AuthenticationError,
     IncompleteRun,
+    NotFound,
     ServerError,
     TracktorClient,
     TracktorCredentials,
@@ -171,6 +172,47 @@ def test_what_another_run_does_is_left_to_it(
     report = sync_webhooks(credentials, WANTED)
     assert (report.superseded, report.removed) == ((2,), ())
     assert report.complete
+
+
+def test_an_address_that_is_not_found_is_no_faster_run(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(client: TracktorClient, *, topic: str, address: str) -> Webhook:
+        raise NotFound("POST webhooks.json: Tracktor does not know it (404)")
+
+    monkeypatch.setattr(TracktorClient, "create_webhook", missing)
+    with pytest.raises(IncompleteRun, match=r"2 webhooks .*because: POST webhooks\.json"):
+        sync_webhooks(credentials, WANTED)
+    assert tracktor.shop.webhooks == []
+
+
+def test_what_is_not_found_and_still_listed_is_not_taken_for_removed(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        tracktor.shop.create_webhook(topic="fulfillment/all", address=SECRET)
+
+    def missing(client: TracktorClient, webhook_id: int) -> None:
+        raise NotFound("DELETE webhooks: Tracktor does not know it (404)")
+
+    monkeypatch.setattr(TracktorClient, "delete_webhook", missing)
+    with pytest.raises(IncompleteRun, match="does not show what was created or removed"):
+        sync_webhooks(credentials, WANTED[:1])
+
+
+def test_what_others_add_until_the_end_is_not_taken_for_done(
+    credentials: TracktorCredentials, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_webhooks = TracktorClient.list_webhooks
+
+    def busy(client: TracktorClient) -> list[Webhook]:
+        tracktor.shop.create_webhook(topic="fulfillment/all", address=SECRET)
+        return list_webhooks(client)
+
+    tracktor.shop.create_webhook(topic="fulfillment/all", address=SECRET)
+    monkeypatch.setattr(TracktorClient, "list_webhooks", busy)
+    with pytest.raises(IncompleteRun, match=r"1 webhooks .*others changed webhooks"):
+        sync_webhooks(credentials, WANTED[:1])
 
 
 def test_wrong_credentials_stop_the_run(credentials: TracktorCredentials) -> None:
