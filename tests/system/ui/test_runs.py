@@ -30,7 +30,7 @@ DESCRIPTION = [
     "email customers whose parcel's tracking has expired",
     "Touches: customers, by email.",
     "Where to look: the tab Artifacts",
-    "Dry run or live: Mode of the block tracktor-mailer/tracktor",
+    "Dry run or live: Mode of tracktor-mailer/tracktor",
     "Stop: turn off its schedule on this page",
 ]
 PROGRESS = re.compile(r"Progress: (\d+)%")
