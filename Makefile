@@ -16,11 +16,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)
 
-demo: $(READY) ## a sandbox shop, the e-mail flow run three times against it, and what it did
+demo: $(READY) ## a sandbox shop, the email flow run three times against it, and what it did
 	$(BIN)/prefect-tracktor demo
 
 test-unit: $(READY) ## the tests that need no server, in seconds
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit
 
 test: $(READY) ## the whole test suite
 	$(BIN)/python -m pytest -n 3 --dist worksteal

@@ -1,6 +1,6 @@
 """Every four hours: emit an event for each parcel with a new exception.
 
-**Touches**: Prefect's event feed, and automations that react to it. No customer is written to.
+**Touches**: Prefect's event feed, and automations that react to it. No customer is notified.
 """
 
 from datetime import timedelta

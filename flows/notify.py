@@ -1,4 +1,4 @@
-"""Every morning: tell customers what your rules say, each notice once.
+"""Every morning: notify customers by your rules, each notice once.
 
 **Touches**: customers, by email and by the channels of the rules. Tracktor is only read.
 """

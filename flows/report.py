@@ -1,6 +1,6 @@
-"""Every morning: tell the team which orders need attention, new ones first.
+"""Every morning: report to the team the orders that need attention, new ones first.
 
-**Touches**: the team's channel or mailbox. No customer is written to.
+**Touches**: the team's channel or mailbox. No customer is notified.
 """
 
 from prefect.deployments.runner import RunnerDeployment

@@ -240,7 +240,7 @@ def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> A
 
 
 def _refuse_another(found: int, asked: int) -> None:
-    """An answer about another order would become an e-mail to the wrong customer."""
+    """An answer about another order would become an email to the wrong customer."""
     if found != asked:
         raise UnfitResponse("it is about another id")
 

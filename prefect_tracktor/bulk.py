@@ -45,7 +45,7 @@ class Failure:
     Attributes:
         id: The id of the order or fulfillment.
         reason: What went wrong, without personal data.
-        retry_after: How long Tracktor asked to be left alone, if it did.
+        retry_after: How long to wait, from `Retry-After`, if given.
 
     Example:
         >>> Failure(1001, "Tracktor had trouble (502).").id
@@ -60,13 +60,13 @@ class Failure:
 # without slots: frozen with them, `Batch[Order]()` is a TypeError before Python 3.13
 @dataclass(frozen=True, repr=False)
 class Batch(Generic[T]):
-    """What became of each id of a bulk call: every id is in exactly one of the three lists.
+    """The outcome of each id of a bulk call: every id is in exactly one of the three lists.
 
     Attributes:
         found: What was read or written, in the order of the input.
         missing: The ids that Tracktor does not know.
         failed: The ids that could not be served this time, and why.
-        requests: How many requests it took, repetitions included.
+        requests: How many requests it took, including retries.
         gave_up: Whether the rest was not tried, because Tracktor did not answer.
 
     Example:
@@ -87,7 +87,7 @@ class Batch(Generic[T]):
 
     @property
     def complete(self) -> bool:
-        """Whether every id has an answer, be it that it is unknown."""
+        """Whether no id failed. Unknown ids do not count as failed."""
         return not self.failed
 
     @property

@@ -37,7 +37,11 @@ app.command(commands.deploy, sort_key=3)
 
 @app.command(sort_key=0)
 def init(folder: Path = Path(), /) -> None:
-    """Write flows/ and blocks/ into your project, to edit and to commit."""
+    """Write flows/ and blocks/ into your project, to edit and to commit.
+
+    Args:
+        folder: Your project's folder; by default the working directory.
+    """
     for path, written in write_project(folder):
         print(f"{'wrote' if written else 'kept '} {path}")
     enter = "" if folder.resolve() == Path.cwd() else f"  cd {folder}\n"
@@ -49,7 +53,12 @@ def init(folder: Path = Path(), /) -> None:
 
 @app.command(sort_key=4)
 def preview(*, out: Path = Path("tracktor-preview"), no_open: bool = False) -> None:
-    """Write your messages to customers as HTML files, in all languages, and open them."""
+    """Write your messages to customers as HTML files, in all languages, and open them.
+
+    Args:
+        out: The folder to write to.
+        no_open: Do not open the browser.
+    """
     from prefect_tracktor.messages.preview import write_gallery
     from prefect_tracktor.messages.template import EmailTemplate
     from prefect_tracktor.saved_blocks import saved_templates

@@ -113,7 +113,7 @@ class _Client:
 
     @property
     def requests_sent(self) -> int:
-        """How many requests the client has sent, repetitions included."""
+        """How many requests the client has sent, including retries."""
         return self._session.requests_sent
 
     async def _send(self, api_call: ApiCall[T]) -> T:

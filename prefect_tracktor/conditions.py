@@ -191,7 +191,7 @@ def conditions_of(
 
     Raises:
         InvalidInput: `now` has no time zone.
-        InvalidResponse: The order does not tell for sure which parcels have an asked condition.
+        InvalidResponse: The order's fields contradict each other, so its conditions are unclear.
 
     Example:
         >>> latest = {"key": "in_transit", "datetime": "2026-11-02T10:00Z"}

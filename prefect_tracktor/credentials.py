@@ -42,7 +42,7 @@ class TracktorCredentials(CredentialsBlock):
             America/New_York: the shop's, as the Shopify admin shows it under Settings, General.
             Times with an offset do not need it.
         read_only: Change nothing: flows show which statuses, webhooks and events they would set,
-            create or emit, whoever starts them. It does not stop e-mails to customers.
+            create or emit. It does not stop emails to customers.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats it.

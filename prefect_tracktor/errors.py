@@ -1,7 +1,7 @@
 """One small family of errors, each saying which call failed, why, and what to do next.
 
 No error's message holds the API key, the account's uuid, a customer's data or a server's free text,
-so that it can be logged, stored by Prefect and shown to anybody.
+so that it can be logged, stored by Prefect and shown to anyone.
 """
 
 from datetime import timedelta
@@ -14,8 +14,8 @@ class TracktorError(Exception):
     Attributes:
         call: The call as method and path below the account, such as `GET orders/1001.json`;
             empty when nothing was sent.
-        status_code: The HTTP status of the answer, where there was one.
-        retry_after: How long the server asked to be left alone, where it did.
+        status_code: The HTTP status of the response, if there was one.
+        retry_after: How long to wait, from `Retry-After`, if given.
         may_have_arrived: Whether the server may have acted on the request.
         server_said: The server's own text, which may hold a customer's data. It is in no message
             and is left out when the error is stored or sent to another process.
@@ -85,7 +85,7 @@ class UnprocessableValue(TracktorError):
 
 
 class RateLimited(TracktorError):
-    """Tracktor asked for fewer requests (429) until the retries ran out."""
+    """Tracktor rejected requests as too many (429) until the retries ran out."""
 
 
 class ServerError(TracktorError):
@@ -141,7 +141,7 @@ class LedgerError(DatabaseError):
 
 
 class LedgerInUse(NotSent):
-    """A run is at work with the ledger, so nothing was forgotten."""
+    """A run uses the ledger, so nothing was deleted."""
 
 
 class LedgerReplaced(NotSent):

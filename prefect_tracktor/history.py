@@ -62,7 +62,7 @@ def publish_history(
     publish_table(
         f"ledger-history-{account}" if account else "ledger-history",
         [_shown(row) for row in notice_rows(newest)],
-        description=f"Who was told what{whose}: the newest {len(newest):,} notices of the ledger.",
+        description=f"The newest {len(newest):,} notices{whose} in the ledger.",
         limit=limit,
     )
 

@@ -1,4 +1,4 @@
-"""`prefect-tracktor ledger`: look up who was told what, decide what is uncertain, forget."""
+"""`prefect-tracktor ledger`: look up notices, decide about uncertain ones, forget."""
 
 import os
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ _WIDTHS = (18, 14, 14, 28, 8, 23, 23, 0)
 
 app: App = App(
     name="ledger",
-    help="Look up who was told what, decide about uncertain messages, forget.",
+    help="Look up which customers were notified of what, decide about uncertain messages, forget.",
     help_epilogue="""\
 It uses the saved block tracktor-notification-ledger of the name --block, or the SQLite file in the
 Prefect home if there is no such block, as the flows do. Without PREFECT_API_URL it uses the
@@ -40,7 +40,14 @@ ORDER-IDS are Shopify's: the number at the end of the order's address in the Sho
 def history(
     *, csv: str = "", account: str | None = None, limit: int | None = None, block: Block = SHARED
 ) -> None:
-    """List the notices, the newest first: 50 of them, or all with --csv FILE."""
+    """List the notices, the newest first: 50 of them, or all with --csv FILE.
+
+    Args:
+        csv: Write them to this CSV file.
+        account: Only the notices of this account, by its uuid.
+        limit: How many notices at most.
+        block: The name of the ledger's saved block.
+    """
     notices = _ledger(block).history(account=account)
     if limit is None and not csv:
         limit = 50
@@ -53,16 +60,21 @@ def history(
 
 
 @app.command
-def told(*order_ids: str, block: Block = SHARED) -> None:
-    """List what the customers of these orders were told, when, and by which run."""
+def show(*order_ids: str, block: Block = SHARED) -> None:
+    """List the notices of these orders: about what, when, and by which run.
+
+    Args:
+        order_ids: The orders.
+        block: The name of the ledger's saved block.
+    """
     if not order_ids:
-        raise InvalidInput("name at least one order by its id, such as: ledger told 5000000001001")
+        raise InvalidInput("name at least one order by its id, such as: ledger show 5000000001001")
     _print(_ledger(block).told(_ids(order_ids)))
 
 
 @app.command
 def uncertain(*, arrived: OrderIds = (), not_arrived: OrderIds = (), block: Block = SHARED) -> None:
-    """List the messages of which it is unknown whether they arrived; say so when you know.
+    """List uncertain messages, and record whether they arrived.
 
     Args:
         arrived: Orders whose customer got the message: it is recorded as sent.
@@ -91,9 +103,9 @@ def forget(
     yes: bool = False,
     block: Block = SHARED,
 ) -> int:
-    """Delete the notices of some orders, or those that are older.
+    """Delete the notices of some orders, or all notices older than some days.
 
-    A later run writes to these customers again if their orders still give a reason to.
+    A later run notifies these customers again if their orders still have the condition.
 
     Args:
         order_ids: The orders.
@@ -108,14 +120,14 @@ def forget(
     if not yes:
         count = _would_be_deleted(ledger, ids, older_than_days)
         print(
-            f"{count:,} notices would be deleted. A later run writes to their customers again if"
-            " the orders still give a reason to. Nothing was deleted: add --yes to do it."
+            f"{count:,} notices would be deleted. A later run notifies their customers again if"
+            " the orders still have the condition. Nothing was deleted: add --yes to do it."
         )
         return 2
     count = ledger.forget(ids) if ids else ledger.forget_older_than(older_than_days or 0)
     print(f"deleted {count:,} notices")
     if kept := ledger.told(ids):
-        print("These stay, as it is unknown whether they arrived; see ledger uncertain:")
+        print("These stay, as it is uncertain whether they arrived; see ledger uncertain:")
         _print(kept)
     return 0
 

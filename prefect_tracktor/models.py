@@ -569,7 +569,7 @@ def _fulfillments_of(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class OrderFacts:
-    """What the source of an order knows beside its id; all of it may be unknown.
+    """What the source knows about an order besides its id. Each fact may be unknown.
 
     `ShopifyOrders` gives all of these, an export what its columns tell. Statuses are keys, as in
     `partially_refunded`; the country has two letters, and a locale is such as `en` or `pt-BR`.

@@ -1,4 +1,4 @@
-"""Rules: what follows from a condition. Pure: an order and the time in, what is to be told out."""
+"""Notification rules: from the conditions of an order to the notices that are due; no I/O."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -38,22 +38,25 @@ _STEPS = tuple(map(str, ShipmentStatus))
 
 
 class NotificationRule(BaseModel):
-    """Whom to tell what, and when: a condition, a time, and the words.
+    """Which notice to send, and when: a condition, a time, and a template.
 
-    The name is a part of what the ledger remembers: "delivered" today and "how was it?" three days
-    later are two notices, each sent once. Under a new name everybody is told anew.
+    The ledger records notices under the rule's name: "delivered" today and "how was it?" three days
+    later are two notices, each sent once. Under a new name each customer is notified again. The
+    names `exception` and `status` are those of the ready-made email flows: a rule with another name
+    about the same condition is a second email.
 
     Attributes:
-        name: A part of what the ledger remembers; do not change it later.
+        name: The ledger records notices under this name. If you change it, customers are notified
+            again.
         when: Conditions, such as status:delivered, exception:expired, exception:all, stalled,
             in_transit_too_long, label_only, not_shipped.
         after_days: How long the condition must have lasted.
         within_days: A notice that was due longer ago is not sent any more. Without it: 3 days for a
             status, and any time for an exception or a delay.
         per: parcel: each parcel is news. order: once, when all parcels meet the rule.
-        template: The e-mail's words; without it those for the condition.
-        channel: Where the notice is posted to. Without it: an e-mail.
-        times: How often to tell, as long as the condition lasts.
+        template: The email's template; without it the words for the condition.
+        channel: Where the notice is posted to. Without it: an email.
+        times: How often to send the notice while the condition lasts.
         repeat_after_days: How long after a notice the next one is sent, if it is sent several
             times.
         tags: Only orders with one of these tags in Shopify. Without any: all orders.
@@ -90,7 +93,7 @@ class NotificationRule(BaseModel):
     def _fields_agree(self) -> Self:
         if self.template is not None and self.channel is not None:
             raise ValueError(
-                "template: it is for e-mails, and this rule has a channel; write its words into the"
+                "template: it is for emails, and this rule has a channel; write its words into the"
                 " channel's body"
             )
         if self.per == "order" and any(name.startswith("exception") for name in self.when):
@@ -99,7 +102,8 @@ class NotificationRule(BaseModel):
             )
         if self.per == "order" and (len(self.when) > 1 or self.when == ["status:all"]):
             raise ValueError(
-                "per: a whole order is told of one condition; make a rule for each, or write parcel"
+                "per: with per=order a rule has one condition: write one rule for each condition,"
+                " or set per to parcel"
             )
         most = self.within_days or (3 if any(n.startswith("status") for n in self.when) else None)
         # a run a day sends each of them up to a day late
@@ -232,7 +236,7 @@ def _has_tag(rule: NotificationRule, order: Order) -> bool:
 
 
 def channels_of(rules: Sequence[Any]) -> list[HttpChannel | None]:
-    """The channels of rules, each once; `None` for e-mail. Rules may be written as dictionaries."""
+    """The channels of rules, each once; `None` for email. Rules may be written as dictionaries."""
     channels: list[HttpChannel | None] = []
     for rule in _RULES.validate_python(rules):
         if rule.channel not in channels:  # blocks have no hash

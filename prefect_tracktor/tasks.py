@@ -253,7 +253,7 @@ async def alist_webhooks(credentials: TracktorCredentials) -> list[Webhook]:
 def create_webhook(
     credentials: TracktorCredentials, *, topic: WebhookTopic | str, address: str
 ) -> Webhook:
-    """Create a webhook. Repeated only where Tracktor surely did not act on it.
+    """Create a webhook. Retried only if Tracktor did not receive the first request.
 
     Args:
         credentials: The account.

@@ -97,7 +97,7 @@ _TOP_LEVEL_DOMAIN = re.compile(r".*\.([a-z0-9-]{2,24})", re.IGNORECASE | re.DOTA
 
 
 def mask_email(address: str | None) -> str:
-    """Keep of an e-mail address what lets its owner's order be recognised, and no more."""
+    """Keep of an email address what lets its owner's order be recognized, and no more."""
     if not address:
         return ""
     local, _, domain = address.strip().rpartition("@")
@@ -109,10 +109,11 @@ def mask_email(address: str | None) -> str:
 
 
 def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
-    """Take e-mail addresses, phone numbers and the given secrets out of somebody else's words."""
+    """Remove email addresses, phone numbers and the given secrets from a server's text."""
     # the longest first: one secret may be a part of another
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "[hidden]")
+    # with a hyphen: `public_words` takes "email" for a word of the server
     return _PHONE.sub("[phone]", _EMAIL.sub("[e-mail]", text))
 
 
@@ -163,7 +164,7 @@ def _form_of_text(text: str) -> str:
     if text.isdecimal():
         return f"text of {len(text)} digits"
     if _EMAIL.fullmatch(text[:_LOOKED_AT]):
-        return "an e-mail address"
+        return "an email address"
     return f"text of {len(text)} characters"
 
 
@@ -177,7 +178,7 @@ def _is_harmless(text: str) -> bool:
 
 
 def hide_login(text: str, *, username: str, password: str) -> str:
-    """Take a login out of somebody else's words, also as SMTP writes it."""
+    """Remove a login from a server's text, also as SMTP writes it."""
     if not password:
         return text
     user, secret = username.encode(), password.encode("utf-8", "surrogatepass")

@@ -38,6 +38,11 @@ from tests.support.programs import prefect_server
 gc.disable()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what waits for processes and schedules: at the end nothing would run beside it."""
+    items.sort(key=lambda item: "deployments" not in item.path.parts)
+
+
 def pytest_collection_finish() -> None:
     """Look for garbage among what the tests make, not in what they import."""
     gc.freeze()
@@ -149,9 +154,11 @@ def postgresql_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture
-def new_postgresql_url(postgresql_url: str) -> str:
-    """An empty database of PostgreSQL."""
-    return _new_database(postgresql_url)
+def new_postgresql_url(postgresql_url: str) -> Iterator[str]:
+    """An empty database of PostgreSQL; with it go the connections that engines still hold."""
+    url = _new_database(postgresql_url)
+    yield url
+    _execute(postgresql_url, f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -165,13 +172,17 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def _new_database(server_url: str) -> str:
     name = f"tracktor_{uuid4().hex}"
+    _execute(server_url, f"CREATE DATABASE {name}")
+    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
+
+
+def _execute(server_url: str, statement: str) -> None:
     server = create_engine(
         make_url(server_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
     )
     with server.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        connection.exec_driver_sql(statement)
     server.dispose()
-    return make_url(server_url).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

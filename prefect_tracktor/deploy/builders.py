@@ -36,7 +36,7 @@ Setting = TypeVar("Setting")
 
 # marks the schedule and the triggers of a deployment's file, beside those that people add
 SCHEDULE = "as-in-flows"
-AS_IN_FLOWS = "From the deployment's file in flows/: what it reacts to is edited there."
+AS_IN_FLOWS = "Defined in the deployment's file in flows/. Edit it there."
 
 # a fixed start of all intervals: deploying again does not put off the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
@@ -44,12 +44,12 @@ _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 _DESCRIPTION = """\
 {what}
 
-**Where to look**: the tab *Artifacts* of a run: a table with each order concerned, a summary.
+**Where to look**: the tab *Artifacts* of a run: a table with each affected order, a summary.
 
 **Dry run or live**: {switch}
 
 **Stop**: turn off {starts} to start no more runs; {brake} to make runs that are due or \
-waiting harmless; cancel a run to stop it at work. What is not done stays due.
+waiting harmless; to stop a running run, cancel it; the next run does the rest.
 """
 _MODE = (
     "*Mode* of {blocks}, read when a run starts.",
@@ -264,7 +264,7 @@ def _with_a_mode(parameters: Mapping[str, Any], shop: Shop) -> list[str]:
 
 def _left_out_by_shopify(field: str, variable: str, shop: Shop) -> str:
     return (
-        f"the orders that it needs are not among those from Shopify: set {variable} and run"
+        f"ShopifyOrders leaves out orders that this flow needs: set {variable} and run"
         f" {_command(shop)}, or set {field!r} in Prefect's UI (Blocks, {shop.name}, of the type"
         " Tracktor Shopify Orders)"
     )

@@ -25,7 +25,12 @@ from prefect_tracktor.setup.project import documents, folder_of, modules_of, var
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What `serve` and `deploy` have in common."""
+    """The deployments to serve or deploy.
+
+    Attributes:
+        only: Only these files of flows/, such as expired_exceptions.
+        shop: Only these shops of flows/shops.py.
+    """
 
     only: Names = ()
     shop: Names = ()
@@ -61,7 +66,15 @@ def deploy(
     pip_package: tuple[str, ...] = (),
     dry_run: bool = False,
 ) -> int:
-    """Register the deployments of flows/ with a work pool, whose workers run them."""
+    """Register the deployments of flows/ with a work pool, whose workers run them.
+
+    Args:
+        selection: Which deployments, of which shops.
+        work_pool: The work pool; create it first.
+        image: The container image of the runs.
+        pip_package: Install this package at the start of each run: the address of the wheel.
+        dry_run: Show the changes, and change nothing.
+    """
     shops, makers = _read_flows(selection)
     with _prefect() as client:
         place = place_in(client, work_pool, image, pip_package)
@@ -148,6 +161,6 @@ def _tell_what_is_left_over(
         return  # files that were not read may make them
     desired = {registration.deployment.full_name for registration in registrations} | {*refused}
     for name in left_over(client, desired, but_of=[shop.name for shop in fleet.failed]):
-        print(f"left over  {name}: no file in flows/ makes it with the current settings.")
+        print(f"left over  {name}: no file in flows/ defines it with the current settings.")
         print("           Workers still run it. If you do not need it, delete it:")
         print(f"           prefect deployment delete '{name}'")

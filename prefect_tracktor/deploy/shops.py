@@ -59,7 +59,7 @@ def fleet_of(shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[s
             _check_account(shop, accounts)
         except InvalidInput as problem:
             fleet.failed.append(shop)
-            print(f"{title}NOT SET UP, nothing of it is served or changed: {problem}")
+            print(f"{title}NOT SET UP, none of its deployments was served or changed: {problem}")
             continue
         fleet.deployments += made.values()
         for line in _remarks(made.values(), shop):
@@ -123,7 +123,7 @@ def _made(make: Make, shop: Shop) -> RunnerDeployment:
 
 
 def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:
-    """Where orders come from, and whether emails go to customers."""
+    """Where orders come from, and the mailer's mode."""
     parameters = [deployment.parameters for deployment in deployments]
     orders = [values["orders"] for values in parameters if "orders" in values]
     for slug in {type(block).get_block_type_slug() for block in orders if isinstance(block, Block)}:

@@ -1,4 +1,4 @@
-"""`announce_exceptions`: events for parcels with exceptions, of which no webhook tells."""
+"""`announce_exceptions`: events for parcels with exceptions, which have no webhook."""
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats

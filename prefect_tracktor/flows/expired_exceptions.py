@@ -1,4 +1,4 @@
-"""`email_expired_exceptions`: write to the customers whose parcels' tracking has expired."""
+"""`email_expired_exceptions`: email customers whose parcels' tracking has expired."""
 
 from prefect_tracktor.conditions import asked_exceptions
 from prefect_tracktor.credentials import TracktorCredentials

@@ -1,4 +1,4 @@
-"""`notify_customers`: tell customers what rules say, all checked on one reading of the shop."""
+"""`notify_customers`: notify customers by rules, all checked on one reading of the shop."""
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
@@ -28,25 +28,25 @@ def notify_customers(
     include_cancelled: bool = False,
     reading: ReadingOptions = DEFAULT_READING,
 ) -> MailReport:
-    """Tell customers what rules say about their orders' conditions, each notice once.
+    """Notify customers by rules about the conditions of their orders, each notice once.
 
-    A rule without a channel sends e-mails. A channel that cannot be used keeps no other from
-    telling; the run fails in the end.
+    A rule without a channel sends emails. If one channel cannot be used, the others still send, and
+    the run fails at the end.
 
     No notice of an earlier stage is sent after one of a later stage. A customer gets a few messages
     a day at most, as the ledger says; the rest is deferred.
 
     Args:
-        rules: What to tell, and when.
-        mailer: The mail server, the sender, and whether e-mails go to customers; needed if a rule
-            has no channel.
-        ledger: Records which customer was told what, by e-mail and through channels. By default
-            the mailer's, or the block named tracktor, or else a SQLite file in the Prefect home of
-            the machine that runs the flow.
+        rules: Which notices to send, and when.
+        mailer: The mail server, the sender, and the mode: dry run, rehearsal or live; needed if a
+            rule has no channel.
+        ledger: Records which customer got which message, in all channels. By default the mailer's,
+            or the block named tracktor, or else a SQLite file in the Prefect home of the machine
+            that runs the flow.
         max_emails: If more messages than this are due in a channel, none is sent through it.
 
     Raises:
-        InvalidInput: Two rules have the same name, a rule sends e-mails and there is no mailer, or
+        InvalidInput: Two rules have the same name, a rule sends emails and there is no mailer, or
             the account has no such status; nothing was sent.
 
     Example:

@@ -25,7 +25,7 @@ from prefect_tracktor.forms import title_of
 _SHARED = {
     "credentials": "The Tracktor account.",
     "orders": "Shopify order ids, a file with them, or a search in Shopify.",
-    "mailer": "The mail server, the sender, and whether e-mails go to customers.",
+    "mailer": "The mail server, the sender, and the mode: dry run, rehearsal or live.",
     "dry_run": "Show what would be done, and do nothing. The mailer's mode and read-only"
     " credentials hold as well.",
     "max_emails": "If more messages than this are due, none is sent.",
@@ -33,7 +33,7 @@ _SHARED = {
     "include_cancelled": "Include orders and parcels that are cancelled, voided or refunded; the"
     " report counts those that are left out.",
     "thresholds": "After how many days a parcel or an order is late.",
-    "verify": "Read the written orders back, and report those that do not show it.",
+    "verify": "Read the written orders back, and report orders that show another status.",
     "reading": "How orders are read: completed orders, chunk size and the like.",
 }
 # where a parameter's name alone says too little

@@ -1,4 +1,4 @@
-"""`report_exceptions`: tell the team which orders need attention, new ones first."""
+"""`report_exceptions`: report to the team the orders that need attention, new ones first."""
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
@@ -27,14 +27,13 @@ def report_exceptions(
     ledger: NotificationLedger | None = None,
     reading: ReadingOptions = DEFAULT_READING,
 ) -> DigestReport:
-    """Tell the team which orders have an exception or a delay, new ones first.
+    """Report to the team the orders that have an exception or a delay, new ones first.
 
     The run shows a table with a line for each order, charts with the trend, and figures of
-    carriers. A message goes out only if something is new, or if it has figures. Customers are told
-    nothing.
+    carriers. A message goes out only if something is new, or for a period. No customer is notified.
 
     Args:
-        digest: Where to send it, and what it is about.
+        digest: The content and recipients of the report.
         mailer: The mail server for emails. If it is given, its mode holds for the whole digest: a
             dry run sends nothing, a rehearsal only to the rehearsal address.
         dry_run: Show the digest; send and record nothing. Without a mailer, read-only credentials

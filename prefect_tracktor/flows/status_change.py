@@ -1,4 +1,4 @@
-"""`notify_status_change`: write to the customer of one parcel, as an event tells of it."""
+"""`notify_status_change`: email the customer of one parcel, as an event reports it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,7 @@ def notify_status_change(
         fulfillment_id: The Shopify id of the parcel's fulfillment.
         status: The status to email about, by key or label, such as "delivered".
         max_emails: If more messages about statuses than this would go out within an hour, send
-            none: a burst of events may be an error. The scheduled flow tells what is left out.
+            none: a burst of events may be an error. The scheduled flow sends the rest.
         order_id: The order that the parcel belongs to; left out, it takes one more API call.
         within_hours: How long ago the parcel may have reached the status at most, because events
             may be late. If the time is unknown or in the future, no email is sent, and the summary

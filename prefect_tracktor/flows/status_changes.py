@@ -1,7 +1,7 @@
-"""`email_status_changes`: write to customers whose parcels have reached a status.
+"""`email_status_changes`: email customers whose parcels have reached a status.
 
-Together with `notify_status_change`, which reacts to one event, it tells a customer each status of
-a parcel once: both keep the same ledger.
+Together with `notify_status_change`, which reacts to one event, it emails a customer about each
+status of a parcel once: both use the same ledger.
 """
 
 from prefect_tracktor.credentials import TracktorCredentials

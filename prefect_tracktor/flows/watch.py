@@ -38,10 +38,10 @@ def watch_shop(
     If a part fails, the others do theirs, and the run fails with its words.
 
     Args:
-        rules: What to tell customers, as in the flow for customers.
+        rules: Which notices to send to customers, as in the flow Notify customers.
         mailer: The mail server, if a rule or the digest sends emails; its mode holds for these and
             for the digest.
-        digest: What to tell the team, if anything.
+        digest: The report to the team, if any.
         export: Where to write the tables, if anywhere.
         announce: Conditions to announce as events, such as exception:all or stalled.
         options: Limits, thresholds, the ledger and the like.

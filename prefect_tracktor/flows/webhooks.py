@@ -1,4 +1,4 @@
-"""`sync_webhooks`: give a Tracktor account the webhooks that it ought to have."""
+"""`sync_webhooks`: create the missing webhooks of an account and remove duplicates."""
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow

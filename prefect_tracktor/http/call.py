@@ -214,7 +214,7 @@ def _what_the_server_said(answer: Response, secrets: tuple[str, ...]) -> str:
 
 
 def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
-    r"""Somebody else's words on one line, short, without secrets, e-mail addresses and phones."""
+    r"""A server's text on one line, short, without secrets, email addresses and phones."""
     looked_at = words[: 10 * _SAID_AT_MOST]
     folded = " ".join(redact(looked_at, secrets=secrets).split())
     return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"

@@ -1,4 +1,4 @@
-"""Channels: the ways by which somebody is told something; e-mail is one of them."""
+"""Channels: how notices are sent; email is one of them."""
 
 import hashlib
 import hmac
@@ -54,7 +54,7 @@ Send = Callable[[Sequence[Message]], Sequence[Delivery]]
 
 
 class Channel(ABC):
-    """A way to tell somebody something."""
+    """A way to send notices."""
 
     # what it speaks to, for people
     server: str
@@ -91,7 +91,7 @@ def keyed_hash(secret: bytes, text: str) -> str:
 
 
 class MailChannel(Channel):
-    """E-mail, as a mailer sends it; the ledger holds addresses hashed with the secret."""
+    """Email, as a mailer sends it; the ledger holds addresses hashed with the secret."""
 
     server = "the mail server"
 
@@ -114,7 +114,7 @@ class MailChannel(Channel):
     def message(
         self, order: Order, parcels: Sequence[Fulfillment], content: Content, *, key: str
     ) -> Message:
-        """Render the e-mail to an order's customer."""
+        """Render the email to an order's customer."""
         recipient = validated_address(order.order_email or "", field="order_email")
         hashed = keyed_hash(self._secret, recipient.casefold())
         rendered = content.template.render(
@@ -135,7 +135,7 @@ class MailChannel(Channel):
     def preview(
         self, order: Order, parcels: Sequence[Fulfillment], content: Content
     ) -> RenderedEmail:
-        """Render the e-mail without personal data."""
+        """Render the email without personal data."""
         shop = self._shop(parcels)
         return content.template.preview(order, parcels, shop=shop, about=content.about)
 

@@ -1,4 +1,4 @@
-"""From rendered words to one e-mail message to one address."""
+"""From rendered words to one email message to one address."""
 
 import hashlib
 import re
@@ -42,16 +42,16 @@ _MAILBOX = re.compile(r'(?P<quote>"?)(?P<name>[^"<>@]*)(?P=quote)\s*<(?P<address
 
 
 def validated_address(value: str, *, field: str) -> str:
-    """Check that a text is exactly one e-mail address, and nothing else."""
+    """Check that a text is exactly one email address, and nothing else."""
     text = value.strip(_AROUND)
     if not text:
-        raise InvalidInput(f"{field} is empty: it must be one e-mail address")
+        raise InvalidInput(f"{field} is empty: it must be one email address")
     # the dot that ends a full domain name, or a sentence
     text = text.removesuffix(".")
     address = _read(text) or _read(_with_odd_dots_quoted(text))
     if not address:
         raise InvalidInput(
-            f"{field} is not valid: it must be exactly one e-mail address, without a name, a list"
+            f"{field} is not valid: it must be exactly one email address, without a name, a list"
             " or line breaks"
         ) from None
     return address

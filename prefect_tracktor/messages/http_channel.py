@@ -48,19 +48,20 @@ class HttpChannel(Block):
             `tracking_page` and key. Write texts inside quotes, as in `"{{ order.order_name }}"`,
             and lists and numbers with tojson.
         mode: `live`: to the address. `rehearsal`: everything to the rehearsal address instead.
-            `dry_run`: nothing is posted. Read when a run starts, whoever starts it.
+            `dry_run`: nothing is posted. Read when a run starts.
         rehearsal_address: Where everything goes in a rehearsal. Headers are sent there only if the
             host is the same.
-        method: How the service wants to be called: `POST`, `PUT` or `PATCH`.
+        method: The HTTP method: `POST`, `PUT` or `PATCH`.
         headers: Such as Authorization, with an API key; kept secret.
         content_type: A kind of JSON, or application/x-www-form-urlencoded, which makes a form of
             the body's JSON object.
         recipient: A template of the customer's address at the service, such as
             `{{ order.order_phone }}`. Orders without one are left out, and each gets as many
-            messages a day as the ledger allows. Empty: it is no customer who is told.
+            messages a day as the ledger allows. Leave it empty if the recipient is not a
+            customer.
         success_statuses: The HTTP statuses that mean success. Empty: all from 200 to 299.
-        idempotency_header: The header with the notice's key, by which a service recognises a
-            repetition. Empty: it recognises none, by the key in the body neither; then a notice is
+        idempotency_header: The header with the notice's key, by which a service recognizes a
+            repetition. Empty: it recognizes none, by the key in the body neither; then a notice is
             uncertain if the service fails (500).
         requests_per_second: How many requests the service allows in a second; 0 for as many as it
             takes.

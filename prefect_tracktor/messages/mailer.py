@@ -1,4 +1,4 @@
-"""The block `Mailer`: the one way by which e-mails leave, and the switch that keeps them in."""
+"""The block `Mailer`: the mail server, the sender and the mode."""
 
 from email.headerregistry import Address
 from enum import StrEnum
@@ -60,16 +60,16 @@ class Mode(StrEnum):
 
 
 class Mailer(Block):
-    """A mail server, the sender, the ledger, and whether e-mails go to customers.
+    """A mail server, the sender, the ledger, and the mode: dry run, rehearsal or live.
 
-    A new mailer is in dry run: nothing is sent before somebody sets its mode to live. The mode is
-    read when a run starts, so that it holds for every run that waits, is scheduled or triggered.
+    A new mailer is in dry run: set its mode to live to send. Each run reads the mode when it
+    starts, however it was started.
 
     Attributes:
         host: The host name of the provider's server for sending, without a port.
         sender: Who writes; the provider must let this address send.
         mode: `live`: to the customers. `rehearsal`: every message to the rehearsal address instead.
-            `dry_run`: nothing is sent. Read when a run starts, whoever starts it.
+            `dry_run`: nothing is sent. Read when a run starts.
         rehearsal_address: Who gets all messages in a rehearsal.
         port: 587 with STARTTLS, 465 with TLS.
         security: starttls: encrypted after a first greeting. tls: from the start. none: only for a
@@ -80,9 +80,9 @@ class Mailer(Block):
         reply_to: Where replies go, if not to the sender.
         messages_per_second: How many messages the provider allows in a second, such as 5; 0 for as
             many as the server takes. A run always slows down if the server asks for it.
-        ledger: Records which customer was told what, so that nobody is told twice. Without it: the
-            block tracktor, or else a SQLite file in the Prefect home of the machine that runs the
-            flow.
+        ledger: Records which customer got which message, so that none is sent twice. Without it:
+            the block tracktor, or else a SQLite file in the Prefect home of the machine that runs
+            the flow.
         verify_certificate: Whether the server's certificate must be valid. Switch off only for a
             server of your own with a self-made certificate.
 
@@ -95,17 +95,19 @@ class Mailer(Block):
         from prefect_tracktor import Mailer
 
         mailer = Mailer.load("BLOCK_NAME")
-        print(mailer.mode)
+        mailer.verify()
         ```
     """
 
     _block_type_name = "Tracktor Mailer"
     _block_type_slug = "tracktor-mailer"
     _logo_url = logo("email-fast")
-    _description = "A mail server, the sender, the ledger, and whether e-mails go to customers."
+    _description = (
+        "A mail server, the sender, the ledger, and the mode: dry run, rehearsal or live."
+    )
     _documentation_url = handbook("how-to/configure.md#mailer")
 
-    # a mode that is set in code must not be one that nothing recognises
+    # a mode that is set in code must not be one that nothing recognizes
     model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
 
     host: str = Field(title="SMTP server", examples=["smtp.your-provider.example"])

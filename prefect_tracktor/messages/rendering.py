@@ -327,7 +327,7 @@ def failure(
     field: str, order_id: int, problem: str, *, block: str = "EmailTemplate"
 ) -> TemplateError:
     """The error that a part of a message cannot be written."""
-    whose = "the e-mail template's" if block == "EmailTemplate" else f"the {block}'s"
+    whose = "the email template's" if block == "EmailTemplate" else f"the {block}'s"
     return TemplateError(
         f"{whose} {field} fails for order {order_id}: {problem}. Nothing was sent: correct the"
         f" {block} block.",

@@ -189,7 +189,7 @@ class MailSession:
         if code in _NOT_NOW or code in _NO:
             return self._not_taken(smtp, reply, recipient)
         self._drop()
-        reason = f"the server's answer to the message is no SMTP: {reply}"
+        reason = f"the server's reply to the message is not valid SMTP: {reply}"
         return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
 
     def _not_taken(self, smtp: Connection, reply: Reply, recipient: str) -> Delivery:

@@ -27,7 +27,10 @@ _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 _FORMS = {
     "months": (re.compile(r"\S+( \S+){11}"), "twelve words with single blanks between them"),
-    "separators": (re.compile(r".."), "two characters: that of thousands, that of decimals"),
+    "separators": (
+        re.compile(r".."),
+        "two characters: the thousands separator and the decimal separator",
+    ),
 }
 
 
@@ -104,7 +107,7 @@ class Brand(BaseModel):
     logo_width: int = Field(default=140, ge=16, le=552, title="Width of the logo")
     color: str = Field(default="#1f2430", examples=["#0b6e4f"])
     contact: str = Field(
-        default="", title="E-mail address for questions", examples=["help@your-shop.example"]
+        default="", title="Email address for questions", examples=["help@your-shop.example"]
     )
     address: str = Field(default="", max_length=500, title="Postal address")
     imprint: str = Field(default="", max_length=2000)
@@ -214,8 +217,8 @@ class EmailTemplate(Block):
 
     Attributes:
         brand: Name, logo, color and footer.
-        language: The shop's language: en, de, fr, es, or one that has words of yours. For customers
-            whose own language is not known, or has no words.
+        language: The shop's language: en, de, fr, es, or a language in your own words. Used if the
+            customer's language is unknown or has no words.
         customers_language: Write in the customer's language, where the order says which and there
             are words in it.
         words: The shop's own words: an entry for each language and message in which you want to say
@@ -354,7 +357,7 @@ class EmailTemplate(Block):
             >>> EmailTemplate(subject="{{ order.order_name.upper() }}").verify()
             Traceback (most recent call last):
             ...
-            prefect_tracktor.errors.TemplateError: the e-mail template's subject fails
+            prefect_tracktor.errors.TemplateError: the email template's subject fails
             ...
         """
         from prefect_tracktor.messages.preview import verify

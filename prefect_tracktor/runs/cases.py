@@ -19,7 +19,7 @@ class Outcome(StrEnum):
         >>> Outcome.SENT.label, Outcome.SENT.left
         ('Sent', '')
         >>> Outcome.DEFERRED.left
-        'could not be told now; the next run tries again'
+        'could not be notified now; the next run tries again'
     """
 
     DUE = "due"
@@ -75,28 +75,28 @@ class _Words(NamedTuple):
 _WORDS = {
     Outcome.DUE: _Words("Due"),
     Outcome.UNCERTAIN: _Words(
-        "Uncertain: a person must look",
-        "may or may not have been told by a run that was interrupted; look at"
-        " NotificationLedger.uncertain()",
+        "Uncertain: you decide",
+        "are uncertain: an interrupted run may have sent the message; decide with"
+        " `prefect-tracktor ledger uncertain`",
     ),
     Outcome.UNREADABLE: _Words("Not read", "could not be read; the next run reads them again"),
     Outcome.DEFERRED: _Words(
-        "Deferred to the next run", "could not be told now; the next run tries again"
+        "Deferred to the next run", "could not be notified now; the next run tries again"
     ),
     Outcome.NOT_DONE: _Words("Not done", "could not be changed; the next run tries again"),
-    Outcome.NOT_PERSISTED: _Words("Changed, not kept", "do not show what was written"),
+    Outcome.NOT_PERSISTED: _Words("Not persisted", "do not show what was written"),
     Outcome.REFUSED: _Words("Refused for good"),
-    Outcome.NO_ADDRESS: _Words("No e-mail address"),
+    Outcome.NO_ADDRESS: _Words("No email address"),
     Outcome.SENT: _Words("Sent"),
     Outcome.REHEARSED: _Words("Sent to the rehearsal address"),
     Outcome.RECORDED: _Words("Recorded, not sent"),
     Outcome.DONE: _Words("Changed"),
     Outcome.SUPERSEDED: _Words("Superseded"),
-    Outcome.IN_PROGRESS: _Words("Another run is at it"),
-    Outcome.ALREADY_TOLD: _Words("Already told"),
+    Outcome.IN_PROGRESS: _Words("Sending in another run"),
+    Outcome.ALREADY_TOLD: _Words("Already notified"),
     Outcome.PROTECTED: _Words("Left alone"),
-    Outcome.UNDATED: _Words("Passed over: no usable time"),
-    Outcome.CANCELLED: _Words("Passed over: cancelled"),
+    Outcome.UNDATED: _Words("Skipped: no usable time"),
+    Outcome.CANCELLED: _Words("Skipped: cancelled"),
     Outcome.CREATED: _Words("Created"),
     Outcome.REMOVED: _Words("Removed"),
     Outcome.KEPT: _Words("Kept"),

@@ -39,7 +39,7 @@ _ROWS_AT_MOST = 5000
 
 
 class TeamDigest(BaseModel):
-    """What the team is told, and where.
+    """The team's report: content and recipients.
 
     Attributes:
         notify: A saved notification block of any kind, its type and name, as
@@ -49,8 +49,8 @@ class TeamDigest(BaseModel):
             for no such figures. Such a report is also sent if nothing is new.
         conditions: Which exceptions and delays to report, such as exception:expired,
             exception:all, stalled.
-        name: A part of what the ledger remembers. Under another name, such as that of a weekly
-            report, everything is new once more.
+        name: The ledger records reports under this name. A report with another name, such as a
+            weekly one, starts anew.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message names the field.
@@ -82,13 +82,13 @@ class TeamDigest(BaseModel):
 
 
 class DigestReport(RunReport):
-    """What the team was told; order ids throughout.
+    """The result of a report to the team; all ids are order ids.
 
     Attributes:
-        reported: The new ones, if they were sent, or shown in this run's table alone.
-        rehearsed: The new ones, if they went to the rehearsal address.
-        recorded: The new ones, if they were shown in this run's table alone.
-        reported_before: Those with nothing new.
+        reported: New orders, if they were sent, or shown in this run's table alone.
+        rehearsed: New orders, if they went to the rehearsal address.
+        recorded: New orders, if they were shown in this run's table alone.
+        reported_before: Orders with nothing new.
 
     Example:
         >>> from prefect_tracktor.runs.cases import Ended
@@ -103,12 +103,12 @@ class DigestReport(RunReport):
 
     @property
     def new(self) -> tuple[int, ...]:
-        """Those with an exception or delay that no earlier report had."""
+        """Orders with an exception or delay that no earlier report had."""
         return self.due
 
 
 class DigestJob(Job[Order, Case, DigestReport]):
-    """Tells the team, and remembers in the ledger what it was told.
+    """Reports to the team, and records in the ledger what it reported.
 
     The digest is sent before it is recorded: rather twice than never.
     """

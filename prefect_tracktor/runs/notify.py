@@ -1,4 +1,4 @@
-"""The job of telling somebody about an order's parcels, once each, through one channel.
+"""The job of sending notices about orders' parcels, once each, through one channel.
 
 Everything is read, chosen and rendered before the first message goes out; the ledger keeps any
 other run, at any time, from telling the same again.
@@ -90,7 +90,7 @@ class LedgerOfAccount:
         )
         return cls(ledger, credentials.account, memory)
 
-    def recognise(self) -> bool:
+    def recognize(self) -> bool:
         """See that it is the one that the account used before; say whether a person accepted it."""
         standing = self.ledger.standing(self.account)
         get_run_logger().info(
@@ -122,7 +122,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
 
     acting = "Messages sent"
-    table = "Who is concerned, and what became of it."
+    table = "The affected orders and their outcomes."
     limit: Limit
 
     def __init__(
@@ -167,7 +167,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     def prepare(self) -> None:
         """See that the ledger is the account's, and that the channel can be used."""
         try:
-            self._accepted = self._of_account.recognise()
+            self._accepted = self._of_account.recognize()
         except LedgerReplaced as replaced:
             if self.leaves_traces and not self.dry_run:
                 raise
@@ -365,7 +365,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         if self._is_old(due.read_at):
             self._read_anew(due)
         if due.outcome is Outcome.DUE and self._is_overtaken(due):
-            due.end(Outcome.SUPERSEDED, "the customer was told of a later status")
+            due.end(Outcome.SUPERSEDED, "the customer was notified of a later status")
 
     def _is_overtaken(self, due: Notice) -> bool:
         history = self._history([due.id]).get(due.id, ())

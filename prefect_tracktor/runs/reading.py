@@ -10,10 +10,10 @@ class ReadingOptions(BaseModel):
     """How a flow reads orders. The defaults fit most shops.
 
     Attributes:
-        completed_orders: Remembers delivered orders, which are then not read again.
-        allow_empty: Whether the flow may be given no order at all.
+        completed_orders: Records delivered orders, which are then not read again.
+        allow_empty: Whether a source without orders is allowed.
         read_again_after_minutes: An order that was read longer ago than this is read again before
-            its customer is told anything.
+            a message about it is sent.
         chunk_size: How many orders one task run reads.
         chunks_at_once: How many chunks are read at once; more than one helps only if the flow's
             task runner has several processes.

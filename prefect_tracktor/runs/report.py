@@ -42,24 +42,24 @@ class Listed:
 
 
 class RunReport(BaseModel):
-    """What a run found and did; order ids throughout.
+    """The result of a run; all ids are order ids.
 
     Attributes:
         dry_run: Whether nothing was to be sent or changed.
         mode: `live`, `rehearsal` or `dry_run`.
-        calls: How many requests were sent to Tracktor, repetitions included.
+        calls: How many requests were sent to Tracktor, including retries.
         own_calls: How many of these were this part's alone, beside the reading of the orders.
         read: Orders that were read.
         left_out: How many orders the source left out, by reason, such as cancelled.
         completed: Completed orders, which were not read again.
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run reads them again.
-        cases: What the run was about, and what became of it.
+        cases: The affected orders and their outcomes.
         error: Why this part of the run failed, if others went on; empty if it did not.
         suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of
             the orders; empty if nothing is.
-        advice: What a person should know and do; empty if nothing.
-        notes: What was odd about Tracktor's answers: documented fields that none of them had,
+        advice: What you should know and do; empty if nothing.
+        notes: What was unusual in Tracktor's responses: documented fields that none of them had,
             fields that could not be read, exceptions that are not known.
 
     Example:
@@ -90,19 +90,19 @@ class RunReport(BaseModel):
     notes: tuple[str, ...] = ()
 
     def ids(self, *outcomes: Outcome) -> tuple[Any, ...]:
-        """Those with a case that ended so, each once.
+        """The ids of the orders with these outcomes, each once.
 
         Args:
             outcomes: The outcomes.
 
         Returns:
-            Their ids, in the order in which they were read.
+            The ids, in the order in which they were read.
         """
         return tuple(dict.fromkeys(case.id for case in self.cases if case.outcome in outcomes))
 
     @property
     def affected(self) -> tuple[int, ...]:
-        """The orders that the run was about."""
+        """The affected orders."""
         return tuple(dict.fromkeys(case.id for case in self.cases if case.outcome.is_shown))
 
     @property
@@ -167,26 +167,26 @@ class RunReport(BaseModel):
 
 
 class MailReport(RunReport):
-    """What a run that tells customers found and did; order ids throughout.
+    """The result of a run that notifies customers; all ids are order ids.
 
-    An order stands in several lists where its parcels fared differently.
+    An order is in several lists if its parcels have different outcomes.
 
     Attributes:
-        sent: Those whose customer was told.
-        rehearsed: Those whose message went to the rehearsal address instead.
-        recorded: Those that were only recorded as told.
-        already_told: Those whose customer an earlier or simultaneous run told.
-        no_address: Those without a usable address.
-        refused: Those whose address the server refused, now or earlier; not tried again.
-        deferred: Those whose message could not be sent now; the next run tries again.
-        uncertain: Those whose message may or may not have been sent by a run that was interrupted.
-            They are never told again unless a person clears the claim in the ledger.
-        in_progress: Those whom another run was still telling when this one ended; that run reports
-            them.
-        undated: Those with a parcel that was passed over, as the time of its status is not usable.
-        cancelled: Those with a parcel that was passed over, as it or the order is cancelled or
+        sent: Orders whose customer was notified.
+        rehearsed: Orders whose message went to the rehearsal address instead.
+        recorded: Orders that were recorded, without a message.
+        already_told: Orders whose customer an earlier or simultaneous run notified.
+        no_address: Orders without a usable address.
+        refused: Orders whose address the server refused, now or earlier; not tried again.
+        deferred: Orders whose message could not be sent now; the next run tries again.
+        uncertain: Orders whose message an interrupted run may have sent. It is never sent again
+            unless you clear the claim in the ledger.
+        in_progress: Orders whose message another run was still sending when this one ended; that
+            run reports them.
+        undated: Orders with a parcel that was skipped, as the time of its status is not usable.
+        cancelled: Orders with a parcel that was skipped, as it or the order is cancelled or
             refunded.
-        superseded: Those whose message was not sent, as their parcels moved on after they were
+        superseded: Orders whose message was not sent, as their parcels moved on after they were
             read.
 
     Example:
@@ -238,18 +238,18 @@ def merged(reports: Sequence[Any]) -> MailReport:
 
 
 class StatusReport(RunReport):
-    """What a run that sets statuses found and did; order ids throughout.
+    """The result of a run that sets statuses; all ids are order ids.
 
     Attributes:
         skipped: Orders that were not read, because nothing was asked for them.
         right: Orders that need no change.
-        protected: Those that differ from what is wanted and are left alone, as their reason says.
-        written: Those that were written.
-        superseded: Those that need no change any more, or must be left alone since the plan was
+        protected: Orders that differ from the desired status and are left alone; the reason says
+            why.
+        written: Orders that were written.
+        superseded: Orders that need no change any more, or must be left alone since the plan was
             made.
-        not_written: Those that could not be written, and why; the next run tries again.
-        not_persisted: Those that were written and do not show it when read back, and what they
-            show.
+        not_written: Orders that could not be written, and why; the next run tries again.
+        not_persisted: Orders that were written and show another status when read back, and which.
 
     Example:
         >>> StatusReport(cases=(Ended(7, Outcome.DONE),)).written
@@ -267,5 +267,5 @@ class StatusReport(RunReport):
 
     @property
     def planned(self) -> tuple[int, ...]:
-        """Those that are to be written; in a dry run they stay as they are."""
+        """Orders that are to be written; in a dry run they stay as they are."""
         return self.due

@@ -101,7 +101,7 @@ class Scan(Reading[Order]):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was odd about the answers so far."""
+        """What was unusual in the responses so far."""
         return self._answers.notes()
 
     def _conclude(self) -> None:

@@ -1,4 +1,4 @@
-"""Claim, send, settle: nobody is told twice, whoever else is at it, and whatever is killed when."""
+"""Claim, send, complete: no message is sent twice, also by simultaneous or killed runs."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

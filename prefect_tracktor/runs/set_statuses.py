@@ -39,7 +39,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
 
     acting = "Orders written"
     shows_unread = True
-    table = "What differs from what is wanted: what is written, and what is left alone and why."
+    table = "The planned changes, and the orders that are left alone and why."
     report_type = StatusReport
 
     def __init__(

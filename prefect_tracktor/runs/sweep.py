@@ -66,7 +66,7 @@ class ShopOutcome(BaseModel):
         mode: `live`, `rehearsal` or `dry_run`, or several of them; empty if it had no run.
         outcome: Whether its run did everything, left something to do, or failed.
         reason: Why it was not done.
-        report: What its run found and did, as the flow returns it: a `MailReport`, a
+        report: The result of its run, as the flow returns it: a `MailReport`, a
             `StatusReport` and so on; `None` if it failed.
 
     Example:

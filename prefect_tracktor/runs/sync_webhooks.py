@@ -24,17 +24,18 @@ _ROUNDS = 4
 
 
 class WebhookReport(RunReport):
-    """What a run of `sync_webhooks` found and did; webhook ids throughout.
+    """The result of a run of `sync_webhooks`; all ids are webhook ids.
 
     Attributes:
-        created: Those that were created.
-        removed: Those that were removed: duplicates, and what was pruned.
-        kept: Those that were there as wanted.
-        surplus: The others at a wanted host, which stayed.
-        foreign: Those at other hosts.
-        superseded: Those for which another run was faster.
-        not_changed: Those that could not be created or removed, and why; the next run tries again.
-        not_shown: Those whose change Tracktor does not show, and why.
+        created: Webhooks that were created.
+        removed: Webhooks that were removed: duplicates, and what was pruned.
+        kept: Webhooks that existed as desired.
+        surplus: Other webhooks at a desired host, which stayed.
+        foreign: Webhooks at other hosts.
+        superseded: Webhooks for which another run was faster.
+        not_changed: Webhooks that could not be created or removed, and why; the next run tries
+            again.
+        not_shown: Webhooks whose change Tracktor does not show, and why.
 
     Example:
         >>> from prefect_tracktor.runs.cases import Ended
@@ -182,7 +183,7 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
                 case.end(Outcome.SUPERSEDED, "it was done when the list was read again")
 
     def _take_back(self, webhook: Webhook) -> None:
-        """Remove what was created and cannot be recognised: each run would create it once more."""
+        """Remove what was created and cannot be recognized: each run would create it once more."""
         removal = Case(id=webhook.id, columns={})
         self._try(removal, webhook)
         could_not = f"it could not be removed again: {removal.reason}. Remove it by hand"

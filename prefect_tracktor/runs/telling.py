@@ -27,15 +27,15 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 
 class ExceptionsReport(RunReport):
-    """What a run of `announce_exceptions` found and did; order ids throughout.
+    """The result of a run of `announce_exceptions`; all ids are order ids.
 
     Attributes:
-        announced: Those whose exception was announced, or only recorded.
-        recorded: Those whose exception was only recorded.
-        unannounced: Those whose event Prefect did not take; the next run sends it again.
-        already_announced: Those whose exception an earlier run announced.
-        cancelled: Those that were passed over, as they or the parcel are cancelled or refunded.
-        undated: Those that were passed over, as the time of a status is not usable.
+        announced: Orders whose exception was announced, or only recorded.
+        recorded: Orders whose exception was only recorded.
+        unannounced: Orders whose event Prefect did not accept; the next run sends it again.
+        already_announced: Orders whose exception an earlier run announced.
+        cancelled: Orders that were skipped, as they or the parcel are cancelled or refunded.
+        undated: Orders that were skipped, as the time of a status is not usable.
 
     Example:
         >>> from prefect_tracktor.runs.cases import Ended
@@ -98,7 +98,7 @@ def customer_jobs(
             chooser(own, now, thresholds=thresholds, include_cancelled=include_cancelled),
             ledger=ledger_of(mailer, ledger),
             title=title
-            or f"Customers to be notified through {channel.host if channel else 'e-mail'}",
+            or f"Customers to be notified through {channel.host if channel else 'email'}",
             key=f"{key}-{channel.slug}" if channel else key,
             needs=needs,
             **options,
@@ -117,7 +117,7 @@ def customer_job(
     max_emails: int,
     **options: Any,
 ) -> NotifyJob[MailReport]:
-    """The job of telling customers by e-mail, or through a channel, as its mode lets it."""
+    """The job of telling customers by email, or through a channel, as its mode lets it."""
     secret = credentials.uuid.lower().encode()
     return NotifyJob(
         credentials,

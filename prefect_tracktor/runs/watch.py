@@ -17,12 +17,12 @@ class WatchOptions(BaseModel):
     """Limits and other options of all parts. The defaults fit most shops.
 
     Attributes:
-        max_emails: If more messages than this are due, no customer is told anything.
+        max_emails: If more messages than this are due, no message is sent.
         max_events: If more events than this are due, none is emitted.
         include_cancelled: Include orders and parcels that are cancelled, voided or refunded, in
             emails and events.
         thresholds: After how many days a parcel or an order is late.
-        ledger: Records what was told, announced and reported. By default the mailer's, or the
+        ledger: Records the notices, events and reports. By default the mailer's, or the
             block `tracktor`, or else a SQLite file in the Prefect home of the machine that runs the
             flow.
 
@@ -47,12 +47,12 @@ DEFAULT_OPTIONS = WatchOptions()
 
 
 class WatchReport(BaseModel):
-    """What a run of `watch_shop` found and did: the report of each part that it had.
+    """The result of a run of `watch_shop`: the report of each part that it had.
 
     Attributes:
-        customers: What customers were told, by the rules.
+        customers: The notices to customers.
         events: The conditions that were announced as events.
-        digest: What the team was told.
+        digest: The report to the team.
         export: The tables.
 
     Example:

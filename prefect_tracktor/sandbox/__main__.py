@@ -92,31 +92,43 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--orders", type=int, default=1000, help="how many orders (1000)")
-    add("--seed", type=int, default=1, help="what all is drawn from: shop, movement, faults (1)")
-    add("--expired", type=int, help="how many customers ought to be written to")
-    add("--just-ready", type=int, default=0, help="how many begin their way (0)")
-    add("--today", action="store_true", help="the shop's present is now, and not 1 June 2026")
-    add("--uuid", default=UUID, help="the account's; another for each of many shops")
+    add(
+        "--seed",
+        type=int,
+        default=1,
+        help="random seed of the shop, the movement and the faults (1)",
+    )
+    add(
+        "--expired",
+        type=int,
+        help="how many orders have an expired tracking and an email address",
+    )
+    add("--just-ready", type=int, default=0, help="how many parcels start in Order ready (0)")
+    add("--today", action="store_true", help="use today's date instead of 1 June 2026")
+    add("--uuid", default=UUID, help="the account's uuid; use another one for each shop")
     add("--port", type=int, default=0, help="Tracktor's port; 0: any free one")
     add("--smtp-port", type=int, default=0, help="the mail server's port; 0: any")
-    add("--mailbox", type=Path, metavar="DIR", help="also keeps messages here")
-    add("--csv", type=Path, metavar="FILE", help="writes an orders export here")
-    add("--prepared", action="store_true", help="writes answers ahead, for speed")
-    add("--env-file", type=Path, metavar="FILE", help="writes the variables to rehearse with here")
-    add("--json", action="store_true", help="prints addresses and keys as JSON, on one line")
+    add("--mailbox", type=Path, metavar="DIR", help="also keep messages here")
+    add("--csv", type=Path, metavar="FILE", help="write an orders export here")
+    add("--prepared", action="store_true", help="prepare all responses at the start")
+    add("--env-file", type=Path, metavar="FILE", help="write the variables for a rehearsal here")
+    add("--json", action="store_true", help="print addresses and keys as JSON, on one line")
     moving = parser.add_argument_group("parcels that move by themselves")
-    moving.add_argument("--moving", action="store_true", help="begins at once, by these options:")
+    moving.add_argument("--moving", action="store_true", help="start to move at once")
     _add_fields(moving, Movement)
-    faults = parser.add_argument_group("faults on purpose")
+    faults = parser.add_argument_group("injected faults")
     faults.add_argument(
-        "--fail-rate", type=float, default=0.0, help="all kinds of requests' faults, such as 0.2"
+        "--fail-rate",
+        type=float,
+        default=0.0,
+        help="probability that a request fails, over all kinds of faults",
     )
     _add_fields(faults, Faults)
     faults.add_argument(
         "--mail-delay-seconds", type=float, default=0.0, help="how long a message takes (0.0)"
     )
-    shapes = parser.add_argument_group("shapes of the answers")
-    shapes.add_argument("--bare", action="store_true", help="answers are not wrapped")
+    shapes = parser.add_argument_group("format of the responses")
+    shapes.add_argument("--bare", action="store_true", help="responses are not wrapped")
     _add_fields(shapes, ResponseFormat, without=("wrapped",))
     return parser
 

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Delivery(NamedTuple):
-    """What became of a webhook's message.
+    """The outcome of a webhook delivery.
 
     `status` is what the receiver answered at last; `None` if it could not be reached, or if the
     message was lost on purpose. `message` is the message's number: both copies of a duplicated one
@@ -49,7 +49,7 @@ class Delivery(NamedTuple):
 
     @property
     def taken(self) -> bool:
-        """Whether the receiver took the message."""
+        """Whether the receiver accepted it."""
         return self.status is not None and 200 <= self.status < 300
 
 

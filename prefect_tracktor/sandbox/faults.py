@@ -32,7 +32,7 @@ OF_REQUESTS, OF_DELIVERIES = tuple(Fault)[:6], tuple(Fault)[6:]
 
 
 class Faults(BaseModel):
-    """What goes wrong on purpose, drawn once for each request and for each webhook's message.
+    """Probabilities of faults, one draw for each request and each webhook delivery.
 
     The probabilities for requests add up to 1 at most, and so do those for messages. Half of the
     500, 502 and 504 answers and of the dropped connections come *after* the sandbox acted on the
@@ -40,11 +40,11 @@ class Faults(BaseModel):
     one after another.
 
     Attributes:
-        seed: What the faults are drawn from: the same requests one after another meet the same.
+        seed: Random seed; the same sequence of requests gets the same faults.
         latency_seconds: How long each answer takes.
         latency_jitter_seconds: How much longer it may take.
         too_many_requests: Probability of a 429 with `Retry-After`.
-        retry_after_seconds: How long it asks to wait.
+        retry_after_seconds: The value of `Retry-After`.
         server_error: Probability of 500, 502, 503 or 504, as JSON or as a web page.
         dropped: Probability of a connection that is reset without an answer.
         truncated: Probability of half a body: half of these end the connection early, and half
@@ -57,8 +57,8 @@ class Faults(BaseModel):
         reordered: Probability that a message is held back, so that later ones overtake it.
         lost: Probability that a message is not sent at all.
         held_back_seconds: For how long at most; at least half of it if reordered.
-        patience_seconds: For how long a message that is not taken is sent again, after pauses that
-            grow from 0.1 to 2 seconds.
+        patience_seconds: How long an unaccepted delivery is retried, after pauses that grow from
+            0.1 to 2 seconds.
 
     Example:
         >>> Faults(server_error=0.7, dropped=0.4)
@@ -101,7 +101,7 @@ class Faults(BaseModel):
 
         Args:
             rate: The probability that a request meets a fault.
-            seed: What the faults are drawn from.
+            seed: Random seed.
             **further: Other fields of `Faults`.
         """
         kinds = [kind for kind in OF_REQUESTS if kind is not Fault.STALLED]

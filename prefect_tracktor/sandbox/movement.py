@@ -48,12 +48,12 @@ class Movement(BaseModel):
     those of orders whose automatic carrier updates are off.
 
     Attributes:
-        seed: What the timeline is drawn from: a parcel in the same status always meets the same.
+        seed: Random seed; the same seed gives the same timeline.
         speed: How many times faster than real carriers: at 3,600 an hour takes a second, and the
             whole movement some three minutes. With `inf` nothing waits.
         parcels: How many parcels move, the oldest orders' first; by default all that can.
         exception_rate: The probability that a parcel runs into an exception.
-        recovery_rate: The probability that it comes out of it and moves on; else it stays there.
+        recovery_rate: The probability that a parcel recovers from its exception and moves on.
 
     Example:
         >>> shop = Shop(orders=1, just_ready=1)

@@ -20,7 +20,7 @@ _FIRST_ORDER_NUMBER = 1001
 _HISTORY = dt.timedelta(days=120)
 _SHIPPED_FREE_FROM = 60.0
 
-# first name, last name, local part of the e-mail address
+# first name, last name, local part of the email address
 _CUSTOMERS = (
     ("Zoë", "Janssen", "zoe"),
     ("Łukasz", "Wójcik", "lukasz"),
@@ -74,10 +74,10 @@ EXPORT_COLUMNS = (
 class Kind(Enum):
     """What an order is there for."""
 
-    WRITE_TO = "has an e-mail address and an expired parcel that has not arrived"
-    JUST_READY = "has an e-mail address and one parcel, which has all its way before it"
+    WRITE_TO = "has an email address and an expired parcel that has not arrived"
+    JUST_READY = "has an email address and one parcel, which has all its way before it"
     EXPIRED_DELIVERED = "expired, but delivered"
-    EXPIRED_BY_PHONE = "expired, but without an e-mail address"
+    EXPIRED_BY_PHONE = "expired, but without an email address"
     NOT_FOUND = ExceptionStatus.NOT_FOUND
     EXCEPTION = ExceptionStatus.EXCEPTION
     UNDELIVERED = ExceptionStatus.UNDELIVERED
@@ -142,7 +142,7 @@ class OrderFactory:
         return _scenarios(self._seed, index // len(_SCENARIOS))[index % len(_SCENARIOS)]
 
     def with_exception(self, status: str) -> Iterator[int]:
-        """Where to look for orders with an exception, and an e-mail address to write to."""
+        """Where to look for orders with an exception, and an email address to write to."""
         if status == ExceptionStatus.EXPIRED:
             return iter(self._to_write_to)
         return (i for i in range(len(self.order_ids)) if self.kind(i).value == status)
@@ -321,7 +321,7 @@ def _scenarios(seed: int, number: int) -> tuple[Kind, ...]:
 
 
 def _reachable_by(kind: Kind, random: Random) -> tuple[bool, bool]:
-    """Whether the customer left an e-mail address, and a phone number: one of them at least."""
+    """Whether the customer left an email address, and a phone number: one of them at least."""
     no_email, phone = random.random() < 0.1, random.random() < 0.5
     match kind:
         case Kind.WRITE_TO | Kind.JUST_READY | Kind.EXPIRED_DELIVERED:

@@ -9,7 +9,7 @@ _WITHOUT_OFFSET = len("2026-06-01T12:00:00")
 
 
 class ResponseFormat(BaseModel):
-    """How the sandbox writes its answers. Every combination is one that a client ought to read.
+    """The format of the sandbox's responses. A client should read every combination.
 
     Attributes:
         wrapped: `{"order": {...}}` instead of the bare object.

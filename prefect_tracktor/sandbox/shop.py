@@ -113,13 +113,13 @@ class Shop:
 
     Args:
         orders: How many orders it has.
-        seed: What everything is drawn from: the same arguments give the very same shop.
-        expired: Exactly how many orders have a customer to write to: there is an e-mail address,
+        seed: Random seed; the same arguments give the same shop.
+        expired: Exactly how many orders have a customer to write to: there is an email address,
             and a parcel whose tracking expired and which has not arrived. A few of them have two
             such parcels, or a second one that is all right. By default 20, or as many as there are
             other orders.
         just_ready: How many further orders have a single parcel that is ready to be sent, and a
-            customer with an e-mail address; for a `Movement` that begins at the beginning.
+            customer with an email address; for a `Movement` that begins at the beginning.
         now: The shop's present; the orders were placed in the 120 days before.
 
     Attributes:

@@ -39,7 +39,15 @@ def blocks(
     verify: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Save your settings as Prefect blocks, which the deployments refer to."""
+    """Save your settings as Prefect blocks, which the deployments refer to.
+
+    Args:
+        env_file: Read the variables from this file instead of .env.
+        name: The name of the blocks, one for each shop.
+        only: Only these blocks, such as tracktor-mailer.
+        verify: Test the blocks; sends no email.
+        dry_run: Show what would be saved, and save nothing.
+    """
     if not re.fullmatch(NAME_PATTERN, name):
         raise InvalidInput(
             f"--name: {name!r} is not a name for blocks: use lowercase letters and digits, with"

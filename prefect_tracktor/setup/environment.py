@@ -28,7 +28,7 @@ READ_ELSEWHERE = {
 }
 
 # Values that a message may show: not secret, and needed to fix the setting.
-SHOWN = frozenset({"TRACKTOR_MODE", "TRACKTOR_SHARED_LIMIT", "TRACKTOR_TIME_ZONE"})
+SHOWN = frozenset({"TRACKTOR_MODE", "TRACKTOR_SHARED_LIMIT", "TRACKTOR_API_TIME_ZONE"})
 
 _DEFAULT_FILE = Path(".env")
 _FOR_OTHERS = 0o077
@@ -41,7 +41,7 @@ def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
     known = [*known]
     for name in names:
         if name not in known:
-            raise InvalidInput(f"there is no {kind} of the name {name!r}, but {', '.join(known)}")
+            raise InvalidInput(f"unknown {kind}: {name!r}; choose from {', '.join(known)}")
 
 
 def file_of(named: Path | None) -> Path | None:

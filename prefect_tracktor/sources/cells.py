@@ -1,4 +1,4 @@
-"""What is surely meant by a value of somebody's table: an order id, a status, yes or no."""
+"""Cells of tables: order ids, statuses, yes or no; nothing is guessed."""
 
 import re
 
@@ -26,7 +26,7 @@ def is_order_id(text: str) -> bool:
 
 
 def order_id_of(value: object, *, empty: str) -> int:
-    """Read what is surely an order id; never guess."""
+    """Read an order id; never guess."""
     text = str(value).strip() if isinstance(value, str | int) else ""
     match = _ORDER_ID.fullmatch(text)
     if match is None:
@@ -59,7 +59,7 @@ def kind_of(value: object) -> str:
     if not text:
         return "a blank"
     if "@" in text:
-        return "an e-mail address" if "." in text else "text with an @"
+        return "an email address" if "." in text else "text with an @"
     if any(map(str.isalpha, text)):
         return "text with letters"
     if text.isascii() and text.isdigit():

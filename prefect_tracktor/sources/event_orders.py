@@ -31,11 +31,11 @@ _OUT_OF_ORDER = timedelta(minutes=1)
 
 
 class EventOrders(BaseModel):
-    """The orders that tracking events named since a time, to read only these.
+    """The orders of recent tracking events, so that a run reads only these.
 
     For a deployment that one event of a burst starts: the run reads the orders of all of them. The
-    events are those that `prefect-tracktor receive` or a webhook of Prefect Cloud emits; those of
-    flows, about exceptions and delays, do not count.
+    events are those that `prefect-tracktor receive` or a webhook of Prefect Cloud emits. Events
+    from flows, about exceptions and delays, do not count.
 
     Attributes:
         since: When Prefect received the first event, with a time zone. In a trigger:
@@ -62,7 +62,7 @@ class EventOrders(BaseModel):
         """Find the orders, each once, the latest event first.
 
         Returns:
-            The orders, read while they are asked for.
+            The orders, read as you iterate.
 
         Example:
             >>> from datetime import UTC, datetime

@@ -16,7 +16,7 @@ class FoundOrder(NamedTuple):
 
 
 class FoundOrders(Iterator[FoundOrder]):
-    """Orders, read while they are asked for."""
+    """Orders, read as you iterate."""
 
     def __init__(
         self,

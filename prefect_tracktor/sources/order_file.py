@@ -37,8 +37,8 @@ class OrderFile(TableFile):
 
     The file is a CSV file, such as the orders export of Shopify as it comes, or holds JSON Lines.
     It is streamed and each order is named once, so that a file of any length can be read; what
-    has been named takes about 100 MB per million orders. Whatever is not surely an order id is
-    refused with its place, never guessed.
+    has been named takes about 100 MB per million orders. A value that is not clearly an order id
+    is refused with its place, never guessed.
 
     A CSV file has a header line, and commas, semicolons, tabs or bars between its cells. A line of
     JSON Lines is an object, or the id alone. Either may be in a zip archive, as Shopify sends a
@@ -97,11 +97,11 @@ class OrderFile(TableFile):
         at the end of the file, as another line may say more.
 
         Returns:
-            The orders, read while they are asked for, each with its id and the facts that the
+            The orders, read as you iterate, each with its id and the facts that the
             file's columns tell; they know how many orders were left out.
 
         Raises:
-            InvalidInput: The file, its header or a line cannot be read for sure. The message
+            InvalidInput: The file, its header or a line is ambiguous or cannot be read. The message
                 names the file, the line, and what to do.
 
         Example:
@@ -122,7 +122,7 @@ class OrderFile(TableFile):
         """Read the file up to the first order, to see that it can be read.
 
         Raises:
-            InvalidInput: It cannot be read for sure; the message says what to do.
+            InvalidInput: It is ambiguous or cannot be read; the message says what to do.
         """
         next(self.find_orders(), None)
 

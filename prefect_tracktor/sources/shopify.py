@@ -130,7 +130,7 @@ class ShopifyOrders(Block):
         """Find the orders, each once, oldest first.
 
         Returns:
-            The orders, read page by page while they are asked for, each with its id and the facts
+            The orders, read page by page as you iterate, each with its id and the facts
             that Shopify knows; they know how many orders were left out as delivered.
 
         Raises:

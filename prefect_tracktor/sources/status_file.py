@@ -11,8 +11,8 @@ class StatusFile(StatusTable, TableFile):
     """Desired statuses of orders, from a CSV or JSON Lines file.
 
     Each row names an order and its status; the label or the key of one of the shop's status
-    options, in any letter case. A blank status asks for none. Whatever cannot be read for sure is
-    refused with its place, never guessed.
+    options, in any letter case. A blank status asks for none. A value that is ambiguous is refused
+    with its place, never guessed.
 
     Attributes:
         path: Where the file is.

@@ -72,8 +72,8 @@ class StatusQuery(StatusTable, _Query):
     """Desired statuses of orders, from a query of your own database.
 
     The query gives a row for each order, with the same columns as a `StatusFile`. SQLite and
-    PostgreSQL are asked to let it change nothing; elsewhere its transaction is rolled back, and a
-    database user who may only read is best.
+    PostgreSQL run it read-only; with other databases the transaction is rolled back. A database
+    user with read access only is best.
 
     Attributes:
         url: Where the database is.

@@ -46,14 +46,14 @@ class StatusTable(Block, ABC):
         """Read the rows, each with these columns."""
 
     def desired(self) -> Iterator[DesiredRow]:
-        """Read the rows, while they are asked for.
+        """Yield the rows.
 
         Returns:
             The desired statuses, with the place of each row.
 
         Raises:
-            InvalidInput: The table, its columns or a row cannot be read for sure. The message says
-                where that is and what to do, and holds no secret.
+            InvalidInput: The table, its columns or a row is ambiguous or unreadable. The message
+                says where that is and what to do, and holds no secret.
 
         Example:
             >>> from prefect_tracktor import StatusQuery
@@ -70,8 +70,8 @@ class StatusTable(Block, ABC):
         """Read the columns and the first row, to see that the table can be read.
 
         Raises:
-            InvalidInput: It cannot be read for sure; the message says what to do, and holds no
-                secret.
+            InvalidInput: It is ambiguous or cannot be read; the message says what to do, and holds
+                no secret.
         """
         # closed here, not when an error that still knows them is forgotten
         with closing(self._rows()) as rows:

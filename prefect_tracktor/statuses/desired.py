@@ -1,4 +1,4 @@
-"""What a shop wants its orders to show, and the checks before anything is read or written."""
+"""Desired statuses, and their validation."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ class DesiredStatus:
 
     Attributes:
         order_id: The Shopify id of the order.
-        status: One of the shop's statuses, by label or key; empty leaves it as it is.
+        status: A status option of the account, by label or key; empty: no change.
         automatic_carrier_updates: On hands the order to the carrier, off takes it from there; left
             out, the run decides.
 

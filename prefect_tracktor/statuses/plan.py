@@ -89,10 +89,10 @@ class Reconciliation:
     ),
 )
 class StatusStage:
-    """A status that orders reach with age, by a tag, or by their shipping method.
+    """A custom status that orders reach by age, tag or shipping method.
 
     Attributes:
-        status: One of the shop's statuses, by label or key.
+        status: A status option of the account, by label or key.
         after_days: How many days after it was placed an order reaches it; fractions are allowed.
         tag: Only orders with this tag in Shopify; empty for all.
         shipping_method: Only orders with this shipping method; empty for all.

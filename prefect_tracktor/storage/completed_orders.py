@@ -76,7 +76,7 @@ class CompletedOrders(DatabaseBlock):
         return found
 
     def remember(self, account: str, arrivals: Mapping[int, datetime]) -> None:
-        """Remember orders by when their last parcel arrived, those that are completed by now."""
+        """Record the orders that are completed."""
         before = self._before()
         rows = [
             {"shop": account, "order_id": order_id, "arrived_at": arrived}

@@ -1,4 +1,4 @@
-"""The notification ledger: which customer was told what, so that no message is sent twice.
+"""The notification ledger: which customer got which message, so that none is sent twice.
 
 A notice is claimed before its message goes out and settled after. The claim is a row with a unique
 key in a database, the one means that held when two processes raced for the same keys.
@@ -120,7 +120,7 @@ WHOLE_ORDER = 0
 
 @dataclass(frozen=True, order=True, slots=True)
 class NoticeKey:
-    """What a customer is told at most once."""
+    """The key of a notice: it is sent at most once."""
 
     shop: str
     order_id: int
@@ -146,7 +146,7 @@ def _check_text(text: str, *, field: str, at_most: int) -> None:
 
 
 class NoticeState(StrEnum):
-    """How far a notice has got."""
+    """The state of a notice."""
 
     CLAIMED = "claimed"
     SENT = "sent"
@@ -155,7 +155,7 @@ class NoticeState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A row of the ledger: who was told what, when, by which run. Ids and times, no names."""
+    """A notice in the ledger: to which order's customer, when, by which run. No names."""
 
     key: NoticeKey
     state: NoticeState
@@ -165,13 +165,13 @@ class Notice:
 
 
 class NotificationLedger(DatabaseBlock):
-    """Remembers which customer was told what, so that nobody is told twice.
+    """Records which customer got which message, so that none is sent twice.
 
     All methods raise a `LedgerError` if the database cannot be used; then nothing was changed.
 
     Attributes:
         messages_a_day: How many messages one address gets in a day (UTC) at most, from all flows
-            together; further ones are deferred.
+            that use the ledger; further ones are deferred.
 
     Raises:
         pydantic.ValidationError: The URL is none, or of a database that is not supported; the
@@ -420,7 +420,7 @@ class NotificationLedger(DatabaseBlock):
             return database.scalar(refused.where(_notices.c.settled_at > last)) or 0
 
     def told(self, order_ids: Iterable[int]) -> list[Notice]:
-        """List what the customers of some orders were told, when and by which run, oldest first.
+        """List the notices of orders, when and by which run they were sent, oldest first.
 
         Open claims and refusals are among the notices, and those of all accounts.
 
@@ -461,9 +461,9 @@ class NotificationLedger(DatabaseBlock):
     def forget(self, order_ids: Iterable[int]) -> int:
         """Delete the notices of some orders, say when a customer asks for it; how many they were.
 
-        What the ledger has forgotten it no longer prevents: a later run writes to this customer
-        again if the order still gives a reason to. So first see to it that no source brings the
-        order any more, or that it is delivered. Open claims stay; confirm or clear them first.
+        A deleted notice can be sent again: a later run sends it if the order still has the
+        condition. So first make sure that no source finds the order any more, or that it is
+        delivered. Open claims stay; confirm or clear them first.
 
         Args:
             order_ids: Shopify's ids of the orders, of any account that uses the ledger.
@@ -486,8 +486,8 @@ class NotificationLedger(DatabaseBlock):
     def forget_older_than(self, days: int) -> int:
         """Delete the notices that were completed long ago; how many they were.
 
-        As with `forget`, a customer is told again if an order that old is still read and still
-        gives a reason to: an expired tracking stays expired. So give more days than your sources
+        As with `forget`, a customer is notified again if an order that old is still read and still
+        has the condition: an expired tracking stays expired. So give more days than your sources
         look back; `ShopifyOrders` looks back 45 days unless told otherwise.
 
         Args:

@@ -7,7 +7,7 @@ What Cloud cannot do:
   and deliveries in the wrong order give events in the wrong order. A flow must read the parcel or
   order itself.
 - It does not normalise exceptions: `exception_status` in the payload is as delivered.
-- It does not recognise duplicates: each delivery is an event. `occurred` is the time it came.
+- It does not recognize duplicates: each delivery is an event. `occurred` is the time it came.
 
 A delivery that cannot be read becomes `tracktor.delivery.unreadable`, without its content: the
 event that Cloud itself makes of a failure holds the whole body, and with it customer data.

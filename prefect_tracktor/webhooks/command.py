@@ -39,7 +39,7 @@ Environment variables:
 - TRACKTOR_RECEIVER_TOKEN: the secret part of the address
 - TRACKTOR_CREDENTIALS: the name of a saved TracktorCredentials block, instead of --credentials.
   Without a block: TRACKTOR_UUID and TRACKTOR_API_KEY, and if needed TRACKTOR_BASE_URL (a sandbox)
-  and TRACKTOR_TIME_ZONE (for times without an offset)
+  and TRACKTOR_API_TIME_ZONE (for times without an offset)
 - TRACKTOR_QUEUE_URL: the database that deliveries are stored in, such as
   postgresql://user:password@host/database; by default a SQLite file in the Prefect home
 - PREFECT_API_URL: the Prefect server that events are sent to; for Prefect Cloud also
@@ -92,8 +92,9 @@ def _credentials(name: str) -> TracktorCredentials:
     """Load a saved block, or read the account from the environment."""
     if not (name := name or os.environ.get("TRACKTOR_CREDENTIALS", "")):
         fields = {"uuid": _required("TRACKTOR_UUID"), "api_key": _required("TRACKTOR_API_KEY")}
-        for field in ("base_url", "time_zone"):
-            if given := os.environ.get(f"TRACKTOR_{field.upper()}"):
+        optional = {"base_url": "TRACKTOR_BASE_URL", "time_zone": "TRACKTOR_API_TIME_ZONE"}
+        for field, variable in optional.items():
+            if given := os.environ.get(variable):
                 fields[field] = given
         return TracktorCredentials.model_validate(fields)
     _check_prefect()

@@ -257,7 +257,7 @@ class WebhookQueue(DatabaseBlock):
         self._update(event_ids, state=_PENDING)
 
     def confirm(self, event_ids: Iterable[UUID]) -> None:
-        """Record that Prefect has stored events; their ids are kept to recognise duplicates."""
+        """Record that Prefect has stored events; their ids are kept to recognize duplicates."""
         self._update(event_ids, state=_STORED, body="")
 
     def _update(self, event_ids: Iterable[UUID], **values: str) -> None:

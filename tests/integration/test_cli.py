@@ -1,13 +1,15 @@
 """`prefect-tracktor`: what it writes, which folders it uses, what it says when a thing is wrong."""
 
 import os
+import re
 import subprocess
 import sys
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import prefect_tracktor
@@ -15,10 +17,21 @@ from prefect_tracktor import EmailTemplate, Words
 from prefect_tracktor.cli import app, main
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.words import KINDS, LANGUAGES
+from prefect_tracktor.sandbox import API_KEY, UUID
 from prefect_tracktor.setup.project import built_in, folder_of, write_project
 from tests.support.programs import PROJECT, free_port
 
 COMMANDS = [name for name in app if not name.startswith("-")]
+
+
+def all_commands(parent: App = app, path: str = "") -> Iterator[tuple[str, App]]:
+    """Every command that takes options, also those of `receive` and `ledger`."""
+    for name in parent:
+        if not name.startswith("-"):
+            command = parent[name]
+            if command.default_command:
+                yield f"{path}{name}", command
+            yield from all_commands(command, f"{path}{name} ")
 
 
 @pytest.fixture
@@ -65,6 +78,22 @@ def test_every_command_explains_itself_and_its_options(
     help_text = said()
     assert f"prefect-tracktor {command}" in help_text.partition(".")[0]
     assert len(help_text) > 80
+
+
+@pytest.mark.parametrize("command", dict(all_commands()))
+def test_every_option_of_every_command_has_help(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if command == "sandbox":  # it parses its options itself
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        printed = capsys.readouterr().out
+        assert "--orders" in printed
+        without = re.findall(r"^  (--\S+)(?: \S+)?$(?!\n {24}\S)", printed, re.MULTILINE)
+    else:
+        arguments = dict(all_commands())[command].assemble_argument_collection(parse_docstring=True)
+        without = [a.name for a in arguments if a.show and not a.parameter.help]
+    assert without == []
 
 
 def test_the_command_alone_lists_all_with_a_sentence_each(said: Callable[[], str]) -> None:
@@ -172,7 +201,7 @@ def test_an_edited_list_of_blocks_is_used(project: Path) -> None:
     (project / "blocks" / "documents.py").write_text("DOCUMENTS = ()\n")
     told = python("blocks", "--only", "tracktor-credentials", cwd=project)
     assert told.returncode == 2
-    assert "no block in blocks/documents.py of the name 'tracktor-credentials'" in told.stderr
+    assert "unknown block in blocks/documents.py: 'tracktor-credentials'" in told.stderr
 
 
 def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
@@ -191,10 +220,10 @@ def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
         (["serve", "--wrong"], "Unknown option"),
         (["srve"], 'Did you mean "serve"?'),
         (["deploy"], "parameter --work-pool requires an argument"),
-        (["serve", "--only", "expired"], "but advance, exceptions, expired_exceptions"),
-        (["serve", "--shop", "berlin"], "no shop in flows/shops.py of the name 'berlin', but"),
+        (["serve", "--only", "expired"], "choose from advance, exceptions, expired_exceptions"),
+        (["serve", "--shop", "berlin"], "unknown shop in flows/shops.py: 'berlin'; choose"),
         (["blocks", "--name", "My Shop"], "use lowercase letters and digits"),
-        (["blocks", "--only", "credentials"], "but tracktor-credentials,"),
+        (["blocks", "--only", "credentials"], "choose from tracktor-credentials,"),
         (["blocks", "--env-file", "absent.env"], "there is no file absent.env; give its path"),
         (["receive", "--port", "many"], "--port"),
         (["receive"], "set TRACKTOR_UUID; prefect-tracktor receive --help"),
@@ -205,6 +234,17 @@ def test_what_cannot_be_right_is_told_with_what_to_do(
 ) -> None:
     assert main(arguments) == 2
     assert problem in said()
+
+
+def test_the_receiver_reads_the_zone_of_the_apis_times(
+    said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRACKTOR_UUID", UUID)
+    monkeypatch.setenv("TRACKTOR_API_KEY", API_KEY)
+    assert main(["receive", "template"]) == 0
+    monkeypatch.setenv("TRACKTOR_API_TIME_ZONE", "Mars")
+    assert main(["receive", "template"]) == 2
+    assert "time_zone" in said()
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])

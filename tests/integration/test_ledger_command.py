@@ -105,10 +105,10 @@ def test_a_custom_status_is_no_formula_in_a_spreadsheet(
 
 
 def test_what_orders_were_told(ledger: NotificationLedger, said: Said) -> None:
-    assert main(["ledger", "told", "1", "404"]) == 0
+    assert main(["ledger", "show", "1", "404"]) == 0
     _, _, row = said().splitlines()
     assert row.split()[:5] == ["shop", "1", "7", "exception:expired", "sent"]
-    assert main(["ledger", "told", "404"]) == 0
+    assert main(["ledger", "show", "404"]) == 0
     assert said().splitlines()[1:] == ["No notices."]
 
 
@@ -172,8 +172,8 @@ def test_what_is_older_is_counted_before_it_is_deleted(
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["told"], "name at least one order by its id"),
-        (["told", "#1001"], "order id 1 must be a positive whole number"),
+        (["show"], "name at least one order by its id"),
+        (["show", "#1001"], "order id 1 must be a positive whole number"),
         (["forget"], "either orders (ORDER-IDS) or --older-than-days"),
         (["forget", "1", "--older-than-days", "9"], "one of the two"),
         (["forget", "--older-than-days", "0"], "--older-than-days must be a positive whole number"),
@@ -213,7 +213,7 @@ def test_a_machine_that_knows_no_ledger_is_told_how_to_name_one(
 def test_the_saved_block_is_used(said: Said, tmp_path: Path) -> None:
     ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     ledger.save("of-oslo", overwrite=True)
-    assert main(["ledger", "told", "1", "--block", "of-oslo"]) == 0
+    assert main(["ledger", "show", "1", "--block", "of-oslo"]) == 0
     assert f"The ledger is {ledger.place}." in said()
-    assert main(["ledger", "told", "1", "--block", "of-rome"]) == 2
+    assert main(["ledger", "show", "1", "--block", "of-rome"]) == 2
     assert "there is no block tracktor-notification-ledger/of-rome: save it with" in said()

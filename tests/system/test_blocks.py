@@ -99,7 +99,7 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
             "TRACKTOR_API_KEY": tracktor.api_key,
             "TRACKTOR_BASE_URL": tracktor.base_url,
             "TRACKTOR_MAX_CONCURRENCY": "4",
-            "TRACKTOR_TIME_ZONE": "Europe/Berlin",
+            "TRACKTOR_API_TIME_ZONE": "Europe/Berlin",
             "TRACKTOR_REQUESTS_PER_SECOND": "0",
             "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
             "TRACKTOR_COMPLETED_AFTER_DAYS": "30",
@@ -296,8 +296,8 @@ def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
 def test_the_time_zone_is_kept_in_the_account_and_a_wrong_one_is_shown(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
-    assert main(environment | {"TRACKTOR_TIME_ZONE": "Europe/Berlin"}, only=[ACCOUNT]) == 0
-    assert main(environment | {"TRACKTOR_TIME_ZONE": "Berlin time"}, only=[ACCOUNT]) == 1
+    assert main(environment | {"TRACKTOR_API_TIME_ZONE": "Europe/Berlin"}, only=[ACCOUNT]) == 0
+    assert main(environment | {"TRACKTOR_API_TIME_ZONE": "Berlin time"}, only=[ACCOUNT]) == 1
     assert "time_zone: 'Berlin time' is not the name of a time zone: write it as" in said()
     assert loaded(TracktorCredentials).time_zone == "Europe/Berlin"
 
@@ -639,7 +639,7 @@ def test_a_template_that_was_edited_wrong_is_found(
     EmailTemplate.delete("edited-wrong")  # or whoever looks at all templates stumbles over it
     words = said()
     assert "kept     tracktor-email-template/edited-wrong" in words
-    assert "the e-mail template's subject fails" in words
+    assert "the email template's subject fails" in words
 
 
 # ---- no secret is ever printed

@@ -68,8 +68,20 @@ def public_names() -> dict[str, Any]:
     return names
 
 
+@pytest.fixture(scope="module")
+def mail() -> Iterator[sandbox.MailServer]:
+    """A mail server that the example's mailer can log in to."""
+    with sandbox.MailServer() as server:
+        yield server
+
+
 @pytest.fixture
-def names(credentials: TracktorCredentials, tracktor: Sandbox, tmp_path: Path) -> dict[str, Any]:
+def names(
+    credentials: TracktorCredentials,
+    tracktor: Sandbox,
+    mail: sandbox.MailServer,
+    tmp_path: Path,
+) -> dict[str, Any]:
     """What an example may take for granted: an account, some ids, a ledger, a mailer."""
     order_ids = list(tracktor.shop.order_ids)
     return {
@@ -84,7 +96,10 @@ def names(credentials: TracktorCredentials, tracktor: Sandbox, tmp_path: Path) -
         ),
         "ledger": NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}"),
         "mailer": Mailer(
-            host="smtp.shop.example", sender="Sandbox Shop <orders@sandbox-shop.example>"
+            host=mail.host,
+            port=mail.port,
+            security="none",
+            sender="Sandbox Shop <orders@sandbox-shop.example>",
         ),
     }
 

@@ -26,7 +26,7 @@ def test_the_newest_notices_of_an_account_are_a_table(tmp_path: Path) -> None:
             artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["ledger-history-oslo"])),
             sort=ArtifactSort.CREATED_DESC,
         )
-    assert "the newest 3 notices" in (artifact.description or "")
+    assert "The newest 3 notices" in (artifact.description or "")
     rows = json.loads(str(artifact.data))
     assert [(row["Order id"], row["State"], row["Run"]) for row in rows] == [
         (5, "claimed", "killed"),

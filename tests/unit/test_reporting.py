@@ -271,13 +271,13 @@ def test_a_trend_goes_from_the_oldest_to_this_run_on_a_scale_from_zero() -> None
 def test_counts_are_said_in_a_sentence_in_the_order_of_the_work() -> None:
     counts = {"calls": 99, "read": 40, "no address": 23, "sent": 1300, "due": 1323, "refused": 0}
     assert counts_in_words(counts) == (
-        "1,323 orders due, 1,300 customers written to, 23 have no email address and 40 orders read."
+        "1,323 orders due, 1,300 customers notified, 23 have no email address and 40 orders read."
     )
 
 
 def test_one_is_said_in_the_singular() -> None:
     assert counts_in_words({"due": 1, "sent": 1, "no address": 1}) == (
-        "1 order due, 1 customer written to and 1 has no email address."
+        "1 order due, 1 customer notified and 1 has no email address."
     )
 
 

@@ -220,7 +220,7 @@ def test_delays_follow_the_thresholds() -> None:
         ("is not a condition", {"when": ["deliverd"]}),
         ("name", {"name": "What now?"}),
         ("per: an exception is about a parcel", {"when": ["exception:expired"], "per": "order"}),
-        ("per: a whole order", {"when": ["status:delivered", "status:sewing"], "per": "order"}),
+        ("per: with per=order", {"when": ["status:delivered", "status:sewing"], "per": "order"}),
         ("after_days", {"after_days": -1}),
         ("times", {"times": 0}),
         ("set within_days to more", {"when": ["status:delivered"], "times": 2}),

@@ -194,7 +194,7 @@ def test_a_long_text_is_cut_before_it_is_looked_at() -> None:
         ("12 Elm", "text of 6 characters"),
         ("  ", "empty text"),
         ("5000036797819", "text of 13 digits"),
-        (" ada@example.com", "an e-mail address"),
+        (" ada@example.com", "an email address"),
         ("Ada Lovelace", "text of 12 characters"),
         (["Ada"], "a list"),
     ],

@@ -121,7 +121,7 @@ def test_only_the_statuses_that_mean_success_do() -> None:
 @pytest.mark.parametrize(
     ("status", "outcome"), [(500, "uncertain"), (502, "uncertain"), (503, "deferred")]
 )
-def test_a_service_that_recognises_no_repetition_is_not_asked_twice(
+def test_a_service_that_recognizes_no_repetition_is_not_asked_twice(
     status: int, outcome: str
 ) -> None:
     assert one(answer(status), idempotency_header="")[0].outcome == outcome

@@ -1,4 +1,4 @@
-"""Orders about which nothing can change: recognised without doubt, remembered per account."""
+"""Orders about which nothing can change: recognized without doubt, remembered per account."""
 
 import datetime as dt
 from pathlib import Path

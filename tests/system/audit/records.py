@@ -75,7 +75,7 @@ class Run:
         return asked and not self.failed and notice.order_id not in self.left
 
 
-# what an e-mail and a request say, for the audit to read
+# what an email and a request say, for the audit to read
 _PARCELS = (
     '[{% for p in fulfillments %}["{{ p.fulfillment_id }}", "{{ p.shipment_status }}",'
     ' "{{ p.exception_status or "" }}"]{{ "," if not loop.last }}{% endfor %}]'
@@ -91,7 +91,7 @@ _SHOWN = '[{% for s in order.statuses %}"{{ s }}"{{ "," if not loop.last }}{% en
 
 
 def mail_of(rule: str) -> str:
-    """The text of a rule's e-mails."""
+    """The text of a rule's emails."""
     order = f'"order": {{{{ order.order_id }}}}, "shows": {_SHOWN}'
     return f'{{"rule": "{rule}", {order}, "parcels": {_PARCELS}}}'
 

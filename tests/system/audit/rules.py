@@ -279,7 +279,7 @@ def told_to_cancelled(
 
 
 def told_to_others(told: Iterable[Told], history: Mapping[int, History]) -> list[str]:
-    """Each e-mail to the order's own customer."""
+    """Each email to the order's own customer."""
     return [
         f"{one.notice} was told to {one.to}"
         for one in told

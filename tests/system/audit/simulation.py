@@ -68,7 +68,7 @@ _LADDER = ["status:in_transit", "status:out_for_delivery", "status:delivered"]
 
 
 def rules_for(address: str) -> list[NotificationRule]:
-    """What customers are told by e-mail, and what a service is told."""
+    """What customers are told by email, and what a service is told."""
 
     def mail(name: str, *when: str, **fields: Any) -> NotificationRule:
         template = EmailTemplate(subject=name, text=mail_of(name), html="<p>-</p>")

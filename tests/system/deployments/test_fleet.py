@@ -59,7 +59,7 @@ def test_two_shops_with_one_account_do_not_both_write_to_its_customers(
         f"{MAIL}/alpine-email-expired-exceptions",
         f"{MAIL}/email-expired-exceptions",
     ]
-    assert "bay: NOT SET UP, nothing of it is served or changed: its blocks are" in (
+    assert "bay: NOT SET UP, none of its deployments was served or changed: its blocks are" in (
         capsys.readouterr().out
     )
 
@@ -117,7 +117,7 @@ def test_one_shop_may_be_chosen(server: Server, capsys: Output) -> None:
     assert "bay" not in capsys.readouterr().out
     assert main([*DEPLOY, "--shop", "cove"]) == 2
     refused = capsys.readouterr().err
-    assert "no shop in flows/shops.py of the name 'cove', but alpine, bay, tracktor" in refused
+    assert "unknown shop in flows/shops.py: 'cove'; choose from alpine, bay, tracktor" in refused
 
 
 @pytest.mark.usefixtures("two_shops_and_one_without_blocks")

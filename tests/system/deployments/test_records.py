@@ -127,7 +127,7 @@ def test_each_says_which_block_makes_it_a_dry_run(fleet: None, server: Server) -
         shop = "alpine" if "/alpine-" in name else "tracktor"
         mails = "mailer" in server[name].parameters
         block = f"tracktor-mailer/{shop}" if mails else f"tracktor-credentials/{shop}"
-        assert f"of the block `{block}`, read when a run starts" in str(server[name].description)
+        assert f"`{block}`, read when a run starts" in str(server[name].description)
 
 
 def test_a_worker_needs_the_installed_package_only(fleet: None, server: Server) -> None:

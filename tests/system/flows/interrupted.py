@@ -128,7 +128,7 @@ class Elsewhere(NamedTuple):
 
 
 def notify(shop: Elsewhere) -> MailReport:
-    """Tell by e-mail and by HTTP request of each order."""
+    """Tell by email and by HTTP request of each order."""
     rules = rules_of_both(shop.service)
     return notify_customers(shop.credentials, shop.order_ids, rules, shop.mailer)
 
@@ -161,7 +161,7 @@ def run_there(flow: Callable[[Elsewhere], Any], shop: Elsewhere) -> None:
 
 
 def rules_of_both(address: str) -> list[NotificationRule]:
-    """Each expired tracking is told by e-mail, and posted."""
+    """Each expired tracking is told by email, and posted."""
     body = '{"order_id": {{ order.order_id }}}'
     channel = {"address": address, "body": body, "mode": "live"}
     channel["recipient"] = "{{ order.order_email }}"

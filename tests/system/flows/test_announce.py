@@ -144,7 +144,7 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
             return thread.submit(send_to_nobody, events).result()
 
     monkeypatch.setattr(CHANNEL, "send_events", send)
-    with pytest.raises(IncompleteRun, match="could not be told now") as caught:
+    with pytest.raises(IncompleteRun, match="could not be notified now") as caught:
         announce_exceptions(**usual)
     report = caught.value.report
     assert report.announced == ()

@@ -1,4 +1,4 @@
-"""Runs that tell by e-mail and through other channels, all on one reading."""
+"""Runs that tell by email and through other channels, all on one reading."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -49,7 +49,7 @@ def service() -> Iterator[HttpService]:
 def notify(
     tracktor: Sandbox, credentials: TracktorCredentials, mailer: Mailer, service: HttpService
 ) -> Notify:
-    """Tell of each expired tracking by e-mail, and post it."""
+    """Tell of each expired tracking by email, and post it."""
 
     def notify(
         *, dry_run: bool = False, orders: list[int] | None = None, **channel: Any

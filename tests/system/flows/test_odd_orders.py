@@ -162,7 +162,7 @@ def test_the_limit_is_a_setting_and_the_address_is_not_stored(
         assert len(written(email_expired_exceptions, stub, mail, generous).sent) == 7
     with ledger.transaction() as database:
         for table in ledger.tables:
-            assert "ada" not in str(database.execute(table.select()).all()).lower()
+            assert "@example" not in str(database.execute(table.select()).all()).lower()
 
 
 def test_a_message_that_was_not_taken_does_not_count(

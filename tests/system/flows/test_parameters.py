@@ -1,24 +1,16 @@
 """Prefect stores no field of the blocks that a flow is called with."""
 
-from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import get_client
 
 from prefect_tracktor import NotificationLedger, TracktorCredentials, WantedWebhook
 from prefect_tracktor.flows import email_expired_exceptions, sync_webhooks
 from prefect_tracktor.sandbox import MailServer, Sandbox
+from tests.support.flow_runs import newest_run
 from tests.support.mailers import mailer_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
-
-
-def stored() -> dict[str, Any]:
-    """The parameters of the latest run."""
-    with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(limit=200)
-    return max(runs, key=lambda run: run.created or 0).parameters
 
 
 def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
@@ -34,7 +26,7 @@ def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
                 dry_run=True,
             )
             assert report.read
-            kept = stored()
+            kept = newest_run().parameters
             assert kept["credentials"] == "<TracktorCredentials>"
             assert kept["mailer"] == "<Mailer>"
             assert kept["dry_run"] is True
@@ -49,6 +41,6 @@ def test_saved_blocks_are_stored_as_references(credentials: TracktorCredentials)
     assert isinstance(saved, TracktorCredentials)
     wanted = [WantedWebhook(topic="fulfillment/all", address="https://hooks.shop.example/t0ken")]
     sync_webhooks(saved, wanted, dry_run=True)
-    kept = stored()
+    kept = newest_run().parameters
     assert UUID(kept["credentials"]["$ref"]["block_document_id"]).version
     assert credentials.uuid not in str(kept)

@@ -36,7 +36,7 @@ def usual(credentials: TracktorCredentials, mailer: Mailer) -> dict[str, Any]:
 
 @pytest.fixture
 def parcel(tracktor: Sandbox) -> dict[str, Any]:
-    """A parcel that has just been delivered, of a customer with an e-mail address."""
+    """A parcel that has just been delivered, of a customer with an email address."""
     shop = tracktor.shop
     order = shop.order(next(iter(shop.customers_to_write_to())))
     fulfillment_id = order["fulfillments"][0]["fulfillment_id"]

@@ -7,11 +7,11 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import Artifact, FlowRun
-from prefect.client.schemas.sorting import FlowRunSort
 
 from prefect_tracktor import EmailTemplate, ReadingOptions
 from prefect_tracktor.flows import email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox
+from tests.support.flow_runs import newest_run
 from tests.system.flows.conftest import Run
 
 KEY = "expired-exceptions"
@@ -20,18 +20,6 @@ MODES: dict[str, dict[str, Any]] = {
     "rehearsal": {"mode": "rehearsal", "rehearsal_address": "me@sandbox-shop.example"},
     "live": {},
 }
-
-
-def newest_run() -> FlowRun:
-    with get_client(sync_client=True) as client:
-        # what other tests have scheduled has no start time, and would be first
-        begun = {"start_time": {"is_null_": False}}
-        [run] = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter.model_validate(begun),
-            sort=FlowRunSort.START_TIME_DESC,
-            limit=1,
-        )
-        return run
 
 
 def artifacts_of(run: FlowRun) -> dict[str, Artifact]:

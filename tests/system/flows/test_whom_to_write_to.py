@@ -268,7 +268,7 @@ def test_a_delivery_that_may_have_been_told_keeps_the_rest_back(
     server.orders[1] = order(1, parcel(1))
     key = NoticeKey(server.credentials.account, 1, 70_001, "status:delivered")
     ledger.claim([key], run="at work")
-    with pytest.raises(IncompleteRun, match="may or may not"):
+    with pytest.raises(IncompleteRun, match="an interrupted run may have sent"):
         notify(1, "in_transit")
     assert not mail.messages
 
@@ -347,7 +347,7 @@ def test_what_cannot_be_read_again_waits_for_the_next_run(
             server.orders[1]["order_id"] = 2
 
     server.before_answer = lose_track
-    with pytest.raises(IncompleteRun, match="could not be told now") as raised:
+    with pytest.raises(IncompleteRun, match="could not be notified now") as raised:
         write(read_again_after_minutes=0)
     assert raised.value.report.deferred == (1,)
     assert not mail.messages

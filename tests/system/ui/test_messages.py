@@ -1,4 +1,4 @@
-"""The default e-mails as a phone and a desktop show them, in light and dark."""
+"""The default emails as a phone and a desktop show them, in light and dark."""
 
 from collections.abc import Iterator
 from typing import Any

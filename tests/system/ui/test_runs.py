@@ -83,7 +83,7 @@ def open_artifact(page: Page, installation: Installation, run_id: str, key: str)
 
 @pytest.fixture(scope="module")
 def mail_walk(browser: Browser, installation: Installation, picture: Picture) -> Walk:
-    """The e-mail flow started from its form, for customers in earnest, and watched to its end."""
+    """The email flow started from its form, for customers in earnest, and watched to its end."""
     context = browser.new_context(
         base_url=f"{installation.url}/v2/", viewport=DESKTOP, color_scheme="light"
     )
@@ -123,7 +123,7 @@ def mail_walk(browser: Browser, installation: Installation, picture: Picture) ->
     for attempt in waiting():
         with attempt:
             page.reload()
-            expect(page.get_by_text("12 customers written to").first).to_be_visible(timeout=3_000)
+            expect(page.get_by_text("12 customers notified").first).to_be_visible(timeout=3_000)
     picture(page.get_by_role("tabpanel", name="Logs"), "run-log")
     context.close()
     return Walk(run_id, tuple(seen))
@@ -284,7 +284,7 @@ def test_a_runs_artifacts_are_found_on_its_page_with_what_they_show(
 ) -> None:
     page.goto(f"runs/flow-run/{mail_walk.run_id}?tab=Artifacts")
     for key, says in {
-        "expired-exceptions": "Live. Who is concerned, and what became of it.",
+        "expired-exceptions": "Live. The affected orders and their outcomes.",
         "expired-exceptions-summary": "Live. The run in words and numbers.",
         "parcels-with-exceptions": "Live. Charts of all exceptions.",
         "tracktor-expired-exceptions": "Live. Messages sent",
@@ -301,7 +301,7 @@ def test_the_table_shows_whom_it_concerned_by_masked_addresses(
     open_artifact(page, installation, mail_walk.run_id, "expired-exceptions")
     headers, *rows = rows_of(page)
     assert headers[:5] == ["Order", "Outcome", "Reason", "To", "About"]
-    assert {row[1] for row in rows} <= {"Sent", "No e-mail address"}
+    assert {row[1] for row in rows} <= {"Sent", "No email address"}
     assert all(re.fullmatch(r"(\w?\*{3}@\*{3}\.\w+)?", row[3]) for row in rows)
     assert {row[4] for row in rows} == {"Tracking Expired"}
     picture(page.get_by_role("tabpanel"), "table")
@@ -315,10 +315,10 @@ def test_the_summary_shows_what_there_was_and_says_what_there_was_not(
     expect(heading).to_be_visible()
     shown = {row[0]: row[1] for row in rows_of(page)[1:]}
     assert int(shown["Orders read"]) + int(shown["Left out as unfulfilled"]) == 400
-    assert shown["Customers written to"] == "12"
+    assert shown["Customers notified"] == "12"
     assert "Address refused" not in shown
     tab = page.get_by_role("tabpanel")
-    expect(tab.get_by_text("12 orders due, 12 customers written to,").first).to_be_visible()
+    expect(tab.get_by_text("12 orders due, 12 customers notified,").first).to_be_visible()
     expect(
         page.get_by_role("paragraph").filter(has_text=re.compile("None: .*Address refused"))
     ).to_be_visible()

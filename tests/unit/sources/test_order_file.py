@@ -200,7 +200,7 @@ def test_another_encoding_can_be_set(encoding: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "kind"),
     [
-        ("ada@example.com", "an e-mail address"),
+        ("ada@example.com", "an email address"),
         ("ada@home", "text with an @"),
         ("Lovelace", "text with letters"),
         ("+49 30 1234567", "digits with other characters"),
