@@ -75,7 +75,9 @@ class Patience:
                 continue
             if delivery.outcome is DeliveryOutcome.SENT:
                 self._renew()
-            if not self.pauses_for(delivery.about, at_least=delivery.wait_seconds):
+            # what may have been taken is never tried again
+            is_open = delivery.outcome is DeliveryOutcome.DEFERRED
+            if not (is_open and self.pauses_for(delivery.about, at_least=delivery.wait_seconds)):
                 return delivery
 
     def pauses_for(self, about: str, *, at_least: float = 0) -> bool:

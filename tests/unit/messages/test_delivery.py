@@ -1,0 +1,18 @@
+"""What is tried again, and what never is."""
+
+import pytest
+
+from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
+from prefect_tracktor.messages.replies import About
+
+
+@pytest.mark.parametrize("outcome", list(DeliveryOutcome))
+def test_only_what_is_deferred_is_tried_again(outcome: DeliveryOutcome) -> None:
+    tries: list[Delivery] = []
+
+    def attempt() -> Delivery:
+        tries.append(Delivery(outcome, about=About.RATE))
+        return tries[-1]
+
+    assert Patience("The server", seconds=0.01, messages_per_second=None).deliver(attempt)
+    assert len(tries) == (2 if outcome is DeliveryOutcome.DEFERRED else 1)
