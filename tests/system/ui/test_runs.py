@@ -181,6 +181,7 @@ def test_a_deployments_page_says_what_it_does_where_to_look_and_how_to_stop_it(
 ) -> None:
     deployment = installation.deployment("Email expired exceptions/email-expired-exceptions")
     any_page.goto(f"deployments/deployment/{deployment['id']}")
+    any_page.get_by_text("Description", exact=True).first.click()
     for size in (DESKTOP, PHONE):
         any_page.set_viewport_size(size)
         in_order(any_page, DESCRIPTION)
