@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, ViewportSize, expect, sync_playwright
+from playwright.sync_api import Browser, Error, Locator, Page, ViewportSize, expect, sync_playwright
 
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from tests.support.programs import PROJECT, prefect_server, running, waiting
@@ -157,9 +157,13 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Picture:
 
     def picture(seen: Page | Locator, name: str, **options: Any) -> None:
         page = seen if isinstance(seen, Page) else seen.page
-        page.evaluate(HIDE_BROKEN_IMAGES)
-        page.evaluate(HIDE_PATHS)
-        seen.screenshot(path=folder / f"{name}.png", animations="disabled", caret="hide", **options)
+        for attempt in waiting(Error):  # a page that is drawn again loses what was looked at
+            with attempt:
+                page.evaluate(HIDE_BROKEN_IMAGES)
+                page.evaluate(HIDE_PATHS)
+                seen.screenshot(
+                    path=folder / f"{name}.png", animations="disabled", caret="hide", **options
+                )
 
     return picture
 

@@ -79,6 +79,8 @@ def open_artifact(page: Page, installation: Installation, run_id: str, key: str)
     short_id = installation.artifacts(run_id)[key]["id"].partition("-")[0]
     page.get_by_role("link", name=short_id).click()
     expect(page.get_by_role("tab", name="Raw")).to_be_visible()
+    # what it still asks for makes it draw all anew
+    page.wait_for_load_state("networkidle")
 
 
 @pytest.fixture(scope="module")
