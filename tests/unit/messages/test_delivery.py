@@ -14,5 +14,6 @@ def test_only_what_is_deferred_is_tried_again(outcome: DeliveryOutcome) -> None:
         tries.append(Delivery(outcome, about=About.RATE))
         return tries[-1]
 
-    assert Patience("The server", seconds=0.01, messages_per_second=None).deliver(attempt)
+    patience = Patience("The server", seconds=0.01, messages_per_second=None)
+    assert patience.deliver(attempt).outcome is outcome
     assert len(tries) == (2 if outcome is DeliveryOutcome.DEFERRED else 1)
