@@ -3,7 +3,7 @@
 from importlib.metadata import metadata
 from typing import Any
 
-from prefect.blocks.core import Block, schema_extra
+from prefect.blocks.core import Block, BlockNotSavedError, schema_extra
 from pydantic import ConfigDict, HttpUrl
 
 from prefect_tracktor.forms import in_order, title_of
@@ -33,7 +33,10 @@ BLOCK_CONFIG = ConfigDict(
 
 def saved_name(block: Block) -> str:
     """The name under which a block was saved or loaded; empty if it was not."""
-    return block._block_document_name or ""  # noqa: SLF001  # Prefect has no other word for it
+    try:
+        return block.get_block_placeholder().rpartition(".")[2]  # a name holds no dot
+    except BlockNotSavedError:
+        return ""
 
 
 def logo(icon: str) -> HttpUrl:

@@ -48,7 +48,7 @@ _DESCRIPTION = """\
 
 **Dry run or live**: {switch}
 
-**Stop**: turn off {starts} to start no more runs; {brake} to make runs that are due or \
+**Stop**: turn off {starts} to start no more runs; {make_safe} to make runs that are due or \
 waiting harmless; to stop a running run, cancel it; the next run does the rest.
 """
 _MODE = (
@@ -224,14 +224,14 @@ def deployment_of(
         InvalidInput: A rule's channel is not saved; its secrets would be stored.
     """
     blocks = _with_a_mode(parameters, shop)
-    switch, brake = _MODE if blocks else _READ_ONLY
+    switch, make_safe = _MODE if blocks else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
         description=_DESCRIPTION.format(
             what=description.strip(),
             switch=switch.format(name=shop.name, blocks=" and ".join(blocks)),
             starts="its schedule on this page" if schedule else "its trigger under *Automations*",
-            brake=brake,
+            make_safe=make_safe,
         ),
         parameters=dict(parameters),
         schedule=replace(schedule, slug=SCHEDULE) if schedule else None,
