@@ -1,6 +1,6 @@
 """`email_expired_exceptions`: email customers whose parcels' tracking has expired."""
 
-from prefect_tracktor.conditions import asked_exceptions
+from prefect_tracktor.conditions import requested_exceptions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
@@ -53,7 +53,7 @@ def email_expired_exceptions(
         >>> len(report.due)
         20
     """
-    asked_exceptions(exception_statuses)
+    requested_exceptions(exception_statuses)
     rule = NotificationRule(
         name="exception",
         when=[f"exception:{name}" for name in exception_statuses],

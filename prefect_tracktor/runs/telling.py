@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from prefect_tracktor.conditions import Keys, asked_conditions
+from prefect_tracktor.conditions import Keys, requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.channel import EventChannel
@@ -144,8 +144,8 @@ def event_job(
     **options: Any,
 ) -> NotifyJob[ExceptionsReport]:
     """The job of announcing conditions as Prefect events."""
-    asked = asked_conditions(conditions, field="conditions")
-    only_exceptions = not asked.delays and asked.statuses == Keys()
+    requested = requested_conditions(conditions, field="conditions")
+    only_exceptions = not requested.delays and requested.statuses == Keys()
     rule = NotificationRule(name="event", when=sorted(conditions))
     choose = chooser(
         [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
