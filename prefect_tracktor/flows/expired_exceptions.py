@@ -8,9 +8,9 @@ from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import ExceptionStatus
 from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.notification_jobs import notify_by_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
-from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
 
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
@@ -59,7 +59,7 @@ def email_expired_exceptions(
         when=[f"exception:{name}" for name in exception_statuses],
         template=template,
     )
-    return tell_customers(
+    return notify_by_rules(
         credentials,
         orders,
         mailer,

@@ -24,9 +24,9 @@ from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
 from prefect_tracktor.reporting.markdown import Link, Row
-from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
+from prefect_tracktor.runs.needs import TO_WATCH
 from prefect_tracktor.runs.report import Listed, RunReport
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.table_files import csv_text

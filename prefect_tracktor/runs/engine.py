@@ -22,8 +22,8 @@ from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
 from prefect_tracktor.reporting.markdown import Row
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import mode_label
-from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
+from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.runs.showing import show_mode
 
@@ -176,19 +176,19 @@ class Job(ABC, Generic[T, C, R]):
         """Show what neither table nor summary do."""
 
 
-def carry_out(
+def run_job(
     reading: Reading[Any],
     job: Job[Any, Any, R],
     *,
     watchers: Sequence[Watcher] = (),
     about: str = "",
 ) -> R:
-    """Do one job; see `carry_out_all`."""
-    [report] = carry_out_all(reading, [job], watchers=watchers, about=about)
+    """Do one job; see `run_jobs`."""
+    [report] = run_jobs(reading, [job], watchers=watchers, about=about)
     return report  # type: ignore[return-value]  # a job makes reports of its own type
 
 
-def carry_out_all(
+def run_jobs(
     reading: Reading[Any],
     jobs: Sequence[Job[Any, Any, Any]],
     *,

@@ -40,9 +40,9 @@ from prefect_tracktor.rules import (
     nth,
     step_of,
 )
-from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
+from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
@@ -72,7 +72,7 @@ class _Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerOfAccount:
+class AccountLedger:
     """A ledger as one account uses it, with what Prefect remembers of it."""
 
     ledger: NotificationLedger
@@ -83,7 +83,7 @@ class LedgerOfAccount:
     @classmethod
     def of(
         cls, credentials: TracktorCredentials, ledger: NotificationLedger, *, purpose: str = ""
-    ) -> "LedgerOfAccount":
+    ) -> "AccountLedger":
         """The ledger for an account."""
         memory = LedgerMemory.of(
             credentials.account, base_url=credentials.base_url, purpose=purpose
@@ -128,7 +128,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     def __init__(
         self,
         credentials: TracktorCredentials,
-        ledger: LedgerOfAccount,
+        ledger: AccountLedger,
         channel: Channel,
         choose: Choose,
         *,
@@ -284,7 +284,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
         for reason in notification.reasons:
             key = self._key(order, reason)
-            same, later = told_before(key, history)
+            same, later = sent_before(key, history)
             if later or (same and not _is_again(notification, same)):
                 known |= {told.key: told.state for told in (same or later)}
             else:
@@ -369,7 +369,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def _is_overtaken(self, due: Notice) -> bool:
         history = self._history([due.id]).get(due.id, ())
-        return any(told_before(key, history)[1] for key in due.keys)
+        return any(sent_before(key, history)[1] for key in due.keys)
 
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
@@ -489,7 +489,7 @@ def _links(order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> d
     return links | {"Carrier": tracking_link(parcel)} if parcel else links
 
 
-def told_before(
+def sent_before(
     key: NoticeKey, history: Iterable[ToldNotice]
 ) -> tuple[list[ToldNotice], list[ToldNotice]]:
     """What was told of the same before, and what of something that happens later."""

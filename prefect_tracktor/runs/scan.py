@@ -20,9 +20,9 @@ from prefect_tracktor.errors import DatabaseError, InvalidInput
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import shown
-from prefect_tracktor.runs.answers import AnswerCheck, Needs
 from prefect_tracktor.runs.engine import Reading
 from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.runs.needs import Needs, ResponseCheck
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.sources import FoundOrder, FoundOrders, OrderSource, chunked, iter_orders
 from prefect_tracktor.storage.completed_orders import arrived_at
@@ -51,7 +51,7 @@ class Scan(Reading[Order]):
         self._may_skip = may_skip
         self.alone = alone
         self._all_read = False
-        self._answers = AnswerCheck(needs)
+        self._answers = ResponseCheck(needs)
         self.needs = needs
         self.calls = calls
         self.read: list[int] = []

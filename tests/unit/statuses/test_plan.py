@@ -16,8 +16,8 @@ from prefect_tracktor import (
     StatusOption,
     TracktorCredentials,
 )
-from prefect_tracktor.runs.answers import TO_SET_STATUSES
 from prefect_tracktor.runs.cases import Outcome
+from prefect_tracktor.runs.needs import TO_SET_STATUSES
 from prefect_tracktor.runs.set_statuses import StatusJob
 from prefect_tracktor.statuses.plan import (
     Change,

@@ -59,16 +59,16 @@ _TIMES = ("fulfillments.latest_status.datetime", "fulfillments.status.datetime")
 TO_FIND_EXCEPTIONS = Needs(
     DECISIVE_FIELDS - _CARRIER_UPDATES, (*_PARCELS, (_EXCEPTION, "exception_statuses"))
 )
-TO_TELL_OF_EXCEPTIONS = Needs(
+TO_NOTIFY_OF_EXCEPTIONS = Needs(
     TO_FIND_EXCEPTIONS.in_each | {"order_email"}, (*TO_FIND_EXCEPTIONS.in_some, ("order_email",))
 )
 # exceptions and delays
 TO_WATCH = replace(TO_FIND_EXCEPTIONS, in_some=(*TO_FIND_EXCEPTIONS.in_some, _TIMES))
-TO_TELL_OF_ONE_STATUS = Needs(
-    TO_TELL_OF_EXCEPTIONS.in_each - _EXCEPTIONS, (*_PARCELS, ("order_email",))
+TO_NOTIFY_OF_ONE_STATUS = Needs(
+    TO_NOTIFY_OF_EXCEPTIONS.in_each - _EXCEPTIONS, (*_PARCELS, ("order_email",))
 )
-TO_TELL_OF_STATUSES = replace(
-    TO_TELL_OF_ONE_STATUS, in_some=(*TO_TELL_OF_ONE_STATUS.in_some, _TIMES)
+TO_NOTIFY_OF_STATUSES = replace(
+    TO_NOTIFY_OF_ONE_STATUS, in_some=(*TO_NOTIFY_OF_ONE_STATUS.in_some, _TIMES)
 )
 TO_SET_STATUSES = Needs(
     DECISIVE_FIELDS - _EXCEPTIONS,
@@ -86,7 +86,7 @@ TO_SET_STATUSES_BY_AGE = replace(
 def needs_of(conditions: Iterable[str]) -> Needs:
     """What is needed to tell customers of conditions."""
     kinds = {name.partition(":")[0].strip().casefold() for name in conditions}
-    statuses, exceptions = TO_TELL_OF_STATUSES, TO_TELL_OF_EXCEPTIONS
+    statuses, exceptions = TO_NOTIFY_OF_STATUSES, TO_NOTIFY_OF_EXCEPTIONS
     if kinds == {"exception"}:
         return exceptions
     if "exception" not in kinds:
@@ -95,7 +95,7 @@ def needs_of(conditions: Iterable[str]) -> Needs:
 
 
 @dataclass(slots=True)
-class AnswerCheck:
+class ResponseCheck:
     """Looks at all orders of a run for what they lack, and for what this version does not know."""
 
     needs: Needs

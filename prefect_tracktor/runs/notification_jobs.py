@@ -13,10 +13,10 @@ from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
 from prefect_tracktor.messages.posts import PostChannel
 from prefect_tracktor.rules import Choose, NotificationRule, channels_of, chooser, one_parcel_each
-from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS, TO_WATCH, needs_of
+from prefect_tracktor.runs.needs import TO_FIND_EXCEPTIONS, TO_WATCH, needs_of
 from prefect_tracktor.runs.cases import Outcome
-from prefect_tracktor.runs.engine import Limit, Watcher, carry_out_all
-from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
+from prefect_tracktor.runs.engine import Limit, Watcher, run_jobs
+from prefect_tracktor.runs.notify import AccountLedger, NotifyJob
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import Listed, MailReport, RunReport, merged
 from prefect_tracktor.runs.scan import Scan
@@ -51,7 +51,7 @@ class ExceptionsReport(RunReport):
     undated: ClassVar[Listed] = Listed(Outcome.UNDATED)
 
 
-def tell_customers(
+def notify_by_rules(
     credentials: TracktorCredentials,
     orders: Orders,
     mailer: Mailer | None,
@@ -65,7 +65,7 @@ def tell_customers(
     """Read the orders once, and tell their customers what rules say through all channels."""
     jobs = customer_jobs(credentials, mailer, rules, **options)
     scan = Scan(credentials, orders, reading, calls=calls)
-    return merged(carry_out_all(scan, jobs, watchers=watchers, combine=merged))
+    return merged(run_jobs(scan, jobs, watchers=watchers, combine=merged))
 
 
 def customer_jobs(
@@ -121,7 +121,7 @@ def customer_job(
     secret = credentials.uuid.lower().encode()
     return NotifyJob(
         credentials,
-        LedgerOfAccount.of(credentials, ledger),
+        AccountLedger.of(credentials, ledger),
         MailChannel(through, secret)
         if isinstance(through, Mailer)
         else PostChannel(through, secret),
@@ -152,7 +152,7 @@ def event_job(
     )
     return NotifyJob(
         credentials,
-        LedgerOfAccount.of(credentials, ledger, purpose="events"),
+        AccountLedger.of(credentials, ledger, purpose="events"),
         EventChannel(credentials.account),
         one_parcel_each(choose),
         title="Events",
