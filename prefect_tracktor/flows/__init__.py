@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.export import ExportFiles as ExportFiles
     from prefect_tracktor.runs.export import ExportReport as ExportReport
     from prefect_tracktor.runs.export import ExportWarehouse as ExportWarehouse
-    from prefect_tracktor.runs.notification_jobs import ExceptionsReport as ExceptionsReport
+    from prefect_tracktor.runs.report import ExceptionsReport as ExceptionsReport
     from prefect_tracktor.runs.report import MailReport as MailReport
     from prefect_tracktor.runs.report import RunReport as RunReport
     from prefect_tracktor.runs.report import StatusReport as StatusReport
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "DigestReport": "prefect_tracktor.runs.digest",
-    "ExceptionsReport": "prefect_tracktor.runs.notification_jobs",
+    "ExceptionsReport": "prefect_tracktor.runs.report",
     "ExportFiles": "prefect_tracktor.runs.export",
     "ExportReport": "prefect_tracktor.runs.export",
     "ExportWarehouse": "prefect_tracktor.runs.export",

@@ -70,5 +70,5 @@ def email_expired_exceptions(
         max_emails=max_emails,
         include_cancelled=include_cancelled,
         reading=reading,
-        watchers=[ExceptionStats()],
+        stats=ExceptionStats(),
     )

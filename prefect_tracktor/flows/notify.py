@@ -75,5 +75,5 @@ def notify_customers(
         include_cancelled=include_cancelled,
         reading=reading,
         calls=calls,
-        watchers=[ExceptionStats()],
+        stats=ExceptionStats(),
     )

@@ -78,4 +78,4 @@ def watch_shop(
     if not jobs:
         raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
     scan = Scan(credentials, orders, reading, calls=calls)
-    return WatchReport.of(run_jobs(scan, jobs, combine=WatchReport.of))
+    return run_jobs(scan, jobs, combine=WatchReport.of)

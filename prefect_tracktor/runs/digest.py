@@ -148,7 +148,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
         self._figures = CarrierFigures(self._now - timedelta(days=to.period_days), self._now)
 
     @property
-    def leaves_traces(self) -> bool:
+    def takes_effect(self) -> bool:
         """Whether the team is told, and not only the rehearsal address."""
         return not self._is_rehearsal
 
@@ -224,7 +224,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
                 f" {'; '.join(problems)}"
             )
         outcome = Outcome.SENT if self._to.notify or self._to.mail_to else Outcome.RECORDED
-        if self.leaves_traces:
+        if self.takes_effect:
             self._ledger.settle(self._news, NoticeState.SENT, run=run)
         for case in self.planned:
             case.end(Outcome.REHEARSED if self._is_rehearsal else outcome)

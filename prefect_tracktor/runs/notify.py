@@ -160,7 +160,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         self._now_read_at = 0.0
 
     @property
-    def leaves_traces(self) -> bool:
+    def takes_effect(self) -> bool:
         """Whether customers are told, and what was done is remembered."""
         return self._channel.reaches_customers or self._record_only
 
@@ -169,10 +169,10 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         try:
             self._accepted = self._of_account.recognize()
         except LedgerReplaced as replaced:
-            if self.leaves_traces and not self.dry_run:
+            if self.takes_effect and not self.dry_run:
                 raise
             self._note(f"A run that sends would stop: {replaced}")
-        if self.reading.alone or self._record_only:
+        if self.reading.single or self._record_only:
             return  # it connects when it sends
         try:
             self._channel.check()
@@ -181,9 +181,9 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
                 raise
             self._note(f"A run that sends would stop: {unusable}")
 
-    def at_work(self) -> AbstractContextManager[None]:
+    def active(self) -> AbstractContextManager[None]:
         """Nothing is forgotten of the ledger while this run decides by it."""
-        acts = self.leaves_traces and not self.dry_run
+        acts = self.takes_effect and not self.dry_run
         return self._ledger.at_work(self._of_account.run) if acts else nullcontext()
 
     def _note(self, note: str) -> None:
@@ -319,7 +319,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
             "Order id": str(order.order_id),
         }
 
-    def refuse(self) -> None:
+    def check_plan(self) -> None:
         """Stop before the first message, if a template fits no order or too many are due."""
         if self._template_error is not None and not self._waiting:
             # an odd order fails alone; a template that fails for each is at fault itself
@@ -330,7 +330,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def act(self) -> Iterator[Notice]:
         """Send all that is due."""
-        if self.leaves_traces:
+        if self.takes_effect:
             if not self._accepted:
                 keys = [key for due in self._waiting for key in due.keys]
                 self._of_account.refuse_told_elsewhere(keys)
@@ -340,7 +340,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         except LedgerError:
             self._ledger_is_gone = True
             raise
-        if self.leaves_traces:
+        if self.takes_effect:
             try:
                 self._of_account.keep_in_mind()
             except TracktorError as trouble:
@@ -447,23 +447,23 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
             self.calls += again.calls
         return now
 
-    def look_back(self, *, acted: bool) -> None:
+    def finish(self, *, acted: bool) -> None:
         """Say of what was known before what other runs made of it since."""
         outcomes = [outcome_of(states.values()) for _, states in self._known]
         if not self._ledger_is_gone:
             with suppress(LedgerError):
                 # a claim that was open when we looked may have been settled since by its run
                 told = [tuple(states) for _, states in self._known]
-                wait = acted and self.leaves_traces
+                wait = acted and self.takes_effect
                 outcomes = outcomes_elsewhere(self._ledger, self._of_account.run, told, wait=wait)
         for (case, _), outcome in zip(self._known, outcomes, strict=True):
             case.end(outcome)
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:
         """Where no address is left at all, it is seldom the customers who have none."""
         without = {case.id for case in self.cases if case.outcome is Outcome.NO_ADDRESS}
         affected = {case.id for case in self.cases if case.outcome.is_shown}
-        if found["suspicion"] or len(without) < _MANY or without != affected:
+        if common["suspicion"] or len(without) < _MANY or without != affected:
             return {}
         return {
             "suspicion": f"none of the {len(without)} orders to write about has a usable email"

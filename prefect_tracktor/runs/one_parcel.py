@@ -118,7 +118,7 @@ def notify_of_one_parcel(
         return looked_up
     ledger = ledger_of(mailer)
     reading = ReadingOptions(chunk_size=1)
-    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, alone=True)
+    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, single=True)
     job = customer_job(
         credentials,
         mailer,

@@ -135,7 +135,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
         self.calls += scan.calls
         self._gave_up = scan.gave_up
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """What the report says beside the cases."""
         return {"right": tuple(self._right), "skipped": self._skipped}
 

@@ -180,11 +180,11 @@ def test_a_field_that_all_answers_lost_stops_the_flow_that_needs_it(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer, lost: tuple[str, ...]
 ) -> None:
     ids = odd.put(*(without(expired(number), *lost) for number in range(1, 11)))
-    with pytest.raises(InvalidResponse, match="none of the 10 answers has") as stopped:
+    with pytest.raises(InvalidResponse, match="none of the 10 responses has") as stopped:
         email_expired_exceptions(odd.credentials, ids, **mailing)
     assert any(name in str(stopped.value) for name in lost)
     assert not written_to(mail)
-    assert "None of the 10 answers has" in summary("expired-exceptions-summary").replace("&#", "")
+    assert "None of the 10 responses has" in summary("expired-exceptions-summary").replace("&#", "")
 
 
 Flow = Callable[[OddTracktor, list[int], dict[str, Any]], Any]
@@ -220,7 +220,7 @@ def test_every_flow_stops_without_what_it_needs(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer, flow: Flow, lost: tuple[str, ...]
 ) -> None:
     ids = odd.put(*(without(expired(number), *lost) for number in (1, 2, 3)))
-    with pytest.raises(InvalidResponse, match="none of the 3 answers has"):
+    with pytest.raises(InvalidResponse, match="none of the 3 responses has"):
         flow(odd, ids, mailing)
     assert not written_to(mail)
     assert not odd.writes
@@ -276,7 +276,7 @@ def test_a_field_that_the_flow_does_not_need_is_said_once_and_stops_nothing(
             odd.credentials, ids, **mailing, reading=ReadingOptions(chunk_size=1)
         )
     assert report.sent == (1, 2, 3)
-    said = "None of the 3 answers has order_phone and total_price"
+    said = "None of the 3 responses has order_phone and total_price"
     assert [said in note for note in report.notes] == [True]
     assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
 
