@@ -138,7 +138,7 @@ def _would_be_deleted(ledger: NotificationLedger, ids: list[int], days: int | No
         _print(found)
         return sum(notice.state is not NoticeState.CLAIMED for notice in found)
     before = datetime.now(UTC) - timedelta(days=checked_id(days, field="--older-than-days"))
-    times = (notice.settled_at for notice in ledger.history())
+    times = (notice.completed_at for notice in ledger.history())
     return sum(time is not None and time <= before for time in times)
 
 
