@@ -5,6 +5,7 @@ from typing import SupportsIndex
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import LARGEST_ID
@@ -12,6 +13,16 @@ from prefect_tracktor.text import form_of
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _EXACT_FLOATS_BELOW = 2**53
+
+
+def problems_of(invalid: ValidationError) -> list[str]:
+    """List what is wrong, as `field: problem`; never the input, which may be a secret."""
+    problems = []
+    for error in invalid.errors(include_input=False, include_url=False):
+        field = ".".join(map(str, error["loc"]))
+        problem = error["msg"].removeprefix("Value error, ")
+        problems.append(f"{field}: {problem}" if field else problem)
+    return problems
 
 
 def is_loopback(host: str) -> bool:
