@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -101,27 +101,17 @@ class ExceptionStats:
 
 
 class Digest:
-    """Counts of all conditions in a shop, and rows of the most important orders.
+    """Counts of all conditions in a shop, and rows of the most important orders."""
 
-    `seen` says whether an earlier report had a condition of an order.
-    """
-
-    def __init__(
-        self,
-        now: datetime,
-        *,
-        seen: Callable[[Order, Condition], bool] = lambda _order, _condition: False,
-        rows_at_most: int = 1000,
-    ) -> None:
+    def __init__(self, now: datetime, *, rows_at_most: int = 1000) -> None:
         self.orders = 0
         self.new = 0
         self._now = now
-        self._seen = seen
         self._rows_at_most = rows_at_most
         self._tally = _Tally()
         self._heap: list[tuple[tuple[bool, Decimal, timedelta, int], Row]] = []
 
-    def take(self, order: Order, conditions: Iterable[Condition]) -> None:
+    def take(self, order: Order, conditions: Iterable[Condition], *, is_new: bool = True) -> None:
         """Count an order's exceptions and delays, unless they are cancelled."""
         found = [one for one in conditions if one.kind != "status" and not one.cancelled]
         if not found:
@@ -129,7 +119,6 @@ class Digest:
         for one in found:
             carrier = carrier_of(one.parcel) if one.parcel else ""
             self._tally.add(one.label, carrier, _since(one), self._now)
-        is_new = any(not self._seen(order, one) for one in found)
         begun = [since for one in found if (since := _since(one))]
         age = max(timedelta(0), self._now - min(begun, default=self._now))
         value = order.total_price

@@ -43,7 +43,7 @@ _STEPS = tuple(map(str, ShipmentStatus))
 
 
 class NotificationRule(BaseModel):
-    """Which notice to send, and when: a condition, a time, and a template.
+    """A notice to send: conditions, the time after they begin, and a template or channel.
 
     The ledger records notices under the rule's name: "delivered" today and "how was it?" three days
     later are two notices, each sent once. Under a new name each customer is notified again. The

@@ -41,8 +41,8 @@ def advance_custom_statuses(
             status to the carrier; switched off, they are left alone.
 
     Raises:
-        InvalidInput: A stage cannot be right, or `orders` leaves out those that are still being
-            made; nothing was written.
+        InvalidInput: A stage is invalid, or `orders` leaves out those that are still being made;
+            nothing was written.
 
     Example:
         >>> from prefect_tracktor import StatusStage
@@ -61,13 +61,13 @@ def advance_custom_statuses(
             "orders leaves out unfulfilled orders, which the stages are for: set fulfillment of"
             " the ShopifyOrders to any or unfulfilled"
         )
-    if isinstance(orders, list) and (odd := [s for s in stages if not s.is_for_all]):
+    if isinstance(orders, list) and (filtered := [s for s in stages if not s.is_for_all]):
         raise InvalidInput(
-            f"stages: {odd[0].status!r} asks for a tag or a shipping method, which a list of ids"
-            " does not tell: use ShopifyOrders, or an OrderFile with such columns"
+            f"stages: {filtered[0].status!r} needs a tag or a shipping method, which a list of ids"
+            " does not have: use ShopifyOrders, or an OrderFile with such columns"
         )
     if isinstance(orders, OrderFile):
-        # what is still being made is what this is about
+        # the stages are for orders that are still being made
         orders = orders.model_copy(update={"include_unfulfilled": True})
     options, calls = status_options(credentials)
     decide = Progression(

@@ -48,8 +48,8 @@ def notify_status_change(
 
     Raises:
         LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
-        IncompleteRun: To the end the parcel could not be read or the message was deferred; or it
-            is uncertain whether it was sent.
+        IncompleteRun: After all retries, the parcel could not be read or the message was deferred;
+            or it is uncertain whether the message was sent.
 
     Example:
         >>> from prefect_tracktor.flows import notify_status_change

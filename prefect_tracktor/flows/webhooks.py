@@ -39,7 +39,7 @@ def sync_webhooks(
         >>> len(report.created), len(sync_webhooks(credentials, wanted).created)
         (1, 0)
     """
-    asked = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
+    webhooks = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
     with credentials.get_client() as client:
-        job = WebhookJob(client, asked, prune=prune, dry_run=dry_run or credentials.read_only)
+        job = WebhookJob(client, webhooks, prune=prune, dry_run=dry_run or credentials.read_only)
         return run_job(AccountWebhooks(client), job)

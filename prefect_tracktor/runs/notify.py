@@ -7,7 +7,7 @@ other run, at any time, from sending the same notice.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -71,52 +71,6 @@ _MANY = 5
 _News = Mapping[NoticeKey, tuple[Fulfillment, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class AccountLedger:
-    """An account's view of a ledger, with what Prefect remembers about it."""
-
-    ledger: NotificationLedger
-    account: str
-    memory: LedgerMemory
-    run: str = field(default_factory=lambda: str(flow_run.get_id() or uuid4()))
-
-    @classmethod
-    def of(
-        cls, credentials: TracktorCredentials, ledger: NotificationLedger, *, purpose: str = ""
-    ) -> "AccountLedger":
-        memory = LedgerMemory.of(
-            credentials.account, base_url=credentials.base_url, purpose=purpose
-        )
-        return cls(ledger, credentials.account, memory)
-
-    def recognize(self) -> bool:
-        """Check that the account used this ledger before; return whether a person accepted it."""
-        standing = self.ledger.standing(self.account)
-        get_run_logger().info(
-            "The ledger is %s; it holds %s notices of this account as sent.",
-            standing.place,
-            standing.sent,
-        )
-        return self.memory.check(standing)
-
-    def refuse_sent_elsewhere(self, keys: Sequence[NoticeKey]) -> None:
-        """Raise `LedgerReplaced` if another account sent these notices: a parcel belongs to one."""
-        if not (sent := self.ledger.known_elsewhere(keys)):
-            return
-        key, other = next(iter(sent.items()))
-        raise LedgerReplaced(
-            f"another account ({other}) has sent notices about {len(sent)} of {len(keys)} parcels,"
-            f" such as one of order {key.order_id}: has the account's uuid changed?"
-            " Nothing was sent. To carry over what the ledger knows, call its"
-            f" take_over({other!r}, {self.account!r}); to write to these customers again:"
-            f" prefect variable set {self.memory.variable} accept --overwrite"
-        )
-
-    def remember(self) -> None:
-        """Record in Prefect that the account uses this ledger, and how much it holds."""
-        self.memory.keep(self.ledger.standing(self.account))
-
-
 class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
     """Sends the notices that `choose` finds; with `record_only` it records them as sent instead."""
 
@@ -127,7 +81,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
     def __init__(
         self,
         credentials: TracktorCredentials,
-        ledger: AccountLedger,
+        ledger: NotificationLedger,
         channel: Channel,
         choose: Choose,
         *,
@@ -137,14 +91,19 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         dry_run: bool,
         needs: Needs,
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
+        purpose: str = "",
         record_only: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
         self.report_type = report_type
         self._credentials = credentials
-        self._account_ledger = ledger
-        self._ledger = ledger.ledger
+        self._account = credentials.account
+        self._run = str(flow_run.get_id() or uuid4())
+        self._ledger = ledger
+        self._ledger_memory = LedgerMemory.of(
+            credentials.account, base_url=credentials.base_url, purpose=purpose
+        )
         self._channel = channel
         self._choose = choose
         self.needs = needs
@@ -166,7 +125,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
     def prepare(self) -> None:
         """Check that the ledger is the account's, and that the channel can be used."""
         try:
-            self._accepted = self._account_ledger.recognize()
+            self._recognize_ledger()
         except LedgerReplaced as replaced:
             if self.takes_effect and not self.dry_run:
                 raise
@@ -180,10 +139,38 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
                 raise
             self._note(f"A run that sends would stop: {unusable}")
 
+    def _recognize_ledger(self) -> None:
+        """Check that the account used this ledger before, or that a person accepted it."""
+        standing = self._ledger.standing(self._account)
+        get_run_logger().info(
+            "The ledger is %s; it holds %s notices of this account as sent.",
+            standing.place,
+            standing.sent,
+        )
+        self._accepted = self._ledger_memory.check(standing)
+
+    def _refuse_sent_elsewhere(self) -> None:
+        """Raise `LedgerReplaced` if another account sent these notices: a parcel belongs to one."""
+        keys = [key for due in self._due for key in due.keys]
+        if not (sent := self._ledger.known_elsewhere(keys)):
+            return
+        key, other = next(iter(sent.items()))
+        raise LedgerReplaced(
+            f"another account ({other}) has sent notices about {len(sent)} of {len(keys)} parcels,"
+            f" such as one of order {key.order_id}: has the account's uuid changed?"
+            " Nothing was sent. To carry over what the ledger knows, call its"
+            f" take_over({other!r}, {self._account!r}); to write to these customers again:"
+            f" prefect variable set {self._ledger_memory.variable} accept --overwrite"
+        )
+
+    def _remember_ledger(self) -> None:
+        """Record in Prefect that the account uses this ledger, and how much it holds."""
+        self._ledger_memory.keep(self._ledger.standing(self._account))
+
     def active(self) -> AbstractContextManager[None]:
         """Keep others from deleting notices while this run decides by them."""
         acts = self.takes_effect and not self.dry_run
-        return self._ledger.at_work(self._account_ledger.run) if acts else nullcontext()
+        return self._ledger.at_work(self._run) if acts else nullcontext()
 
     def _note(self, note: str) -> None:
         get_run_logger().warning(note)
@@ -222,7 +209,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         history: dict[int, list[Notice]] = {}
         if ids := set(order_ids):
             for notice in self._ledger.told(ids):
-                if notice.key.shop == self._account_ledger.account:
+                if notice.key.shop == self._account:
                     history.setdefault(notice.key.order_id, []).append(notice)
         return history
 
@@ -280,9 +267,8 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         """Split a notification into notices of this or a later stage that exist, and new ones."""
         states: dict[NoticeKey, NoticeState] = {}
         news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
-        account = self._account_ledger.account
         for subject in notification.subjects:
-            key = NoticeKey(account, order.order_id, subject.fulfillment_id, subject.reason)
+            key = NoticeKey(self._account, order.order_id, subject.fulfillment_id, subject.reason)
             same, later = sent_before(key, history)
             if later or (same and not _is_time_to_repeat(notification, same)):
                 states |= {notice.key: notice.state for notice in (same or later)}
@@ -293,7 +279,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
 
     def _render(self, due: NoticeCase, order: Order, news: _News, content: Content) -> None:
         # a rehearsal may be repeated, each time with a message of its own
-        run = "" if self._channel.reaches_customers else self._account_ledger.run
+        run = "" if self._channel.reaches_customers else self._run
         try:
             due.message = self._channel.message(
                 order, _parcels_of(news), content, key=f"{run}{tuple(sorted(news))}"
@@ -325,9 +311,8 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         """Send or record all notices that are due."""
         if self.takes_effect:
             if not self._accepted:
-                keys = [key for due in self._due for key in due.keys]
-                self._account_ledger.refuse_sent_elsewhere(keys)
-            self._account_ledger.remember()
+                self._refuse_sent_elsewhere()
+            self._remember_ledger()
         try:
             yield from self._record() if self._record_only else self._send()
         except LedgerError:
@@ -335,19 +320,18 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             raise
         if self.takes_effect:
             try:
-                self._account_ledger.remember()
+                self._remember_ledger()
             except TracktorError as error:
                 get_run_logger().warning("Prefect did not record this ledger's state: %s", error)
 
     def _record(self) -> Iterator[NoticeCase]:
         for due in self._due:
-            self._ledger.complete(due.keys, NoticeState.SENT, run=self._account_ledger.run)
+            self._ledger.complete(due.keys, NoticeState.SENT, run=self._run)
             due.end(Outcome.RECORDED)
             yield due
 
     def _send(self) -> Iterator[NoticeCase]:
-        account, run = self._account_ledger.account, self._account_ledger.run
-        sending = Sending(self._channel, self._ledger, run, account, self._renew)
+        sending = Sending(self._channel, self._ledger, self._run, self._account, self._renew)
         for notice in sending.send(self._due):
             self.advice = sending.advice
             yield notice
@@ -453,9 +437,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
                 # another run may have completed a claim that was open before
                 keys = [tuple(states) for _, states in self._sent_before]
                 wait = acted and self.takes_effect
-                outcomes = outcomes_elsewhere(
-                    self._ledger, self._account_ledger.run, keys, wait=wait
-                )
+                outcomes = outcomes_elsewhere(self._ledger, self._run, keys, wait=wait)
         for (case, _), outcome in zip(self._sent_before, outcomes, strict=True):
             case.end(outcome)
 

@@ -127,7 +127,7 @@ class Sending:
         if notice.outcome is not Outcome.DUE:
             return False
         keys = self._keys_to_claim(notice)
-        if not self._win(notice, keys):
+        if not self._claim_keys(notice, keys):
             return False
         recipient = notice.message.recipient if notice.message else ""
         if recipient and not self.ledger.admit(self.account, recipient):
@@ -137,7 +137,7 @@ class Sending:
             return False
         return True
 
-    def _win(self, notice: NoticeCase, keys: tuple[NoticeKey, ...]) -> bool:
+    def _claim_keys(self, notice: NoticeCase, keys: tuple[NoticeKey, ...]) -> bool:
         """Claim all keys, or end the notice with the outcome of the run that was faster."""
         won = self.ledger.claim(keys, run=self.run)
         if won == set(keys):
@@ -199,7 +199,7 @@ class Sending:
         for notice in held:
             if notice.outcome is Outcome.REFUSED and credible:
                 keys = self._keys_to_claim(notice)
-                if self._win(notice, keys):
+                if self._claim_keys(notice, keys):
                     self.ledger.complete(keys, NoticeState.REFUSED, run=self.run)
             elif notice.outcome is Outcome.REFUSED:
                 doubt = "the server accepts no other message either, so the address is tried again"

@@ -182,7 +182,7 @@ def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="conditions: 'late'"):
         watch_shop(**(everything | {"announce": frozenset({"late"})}))
     rules = [NotificationRule(name="digest", when=["stalled"])]
-    with pytest.raises(InvalidInput, match="digest is a name that the ledger has"):
+    with pytest.raises(InvalidInput, match="digest is reserved"):
         watch_shop(**(everything | {"rules": rules}))
 
 
