@@ -78,7 +78,7 @@ def _for_people(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _words_of(name: str, docstring: str) -> JsonDict:
-    """A parameter's title, and its description where the flow's docstring has none of its own."""
+    """Return a parameter's title, and its shared description unless the docstring has its own."""
     words: JsonDict = {"title": _TITLES.get(name) or title_of(name, None)}
     if name in _SHARED and f"\n        {name}: " not in docstring:
         words["description"] = _SHARED[name]

@@ -50,7 +50,7 @@ class TeamDigest(BaseModel):
         conditions: Which exceptions and delays to report, such as exception:expired,
             exception:all, stalled.
         name: The ledger records reports under this name. A report with another name, such as a
-            weekly one, starts anew.
+            weekly one, has a record of its own.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message names the field.

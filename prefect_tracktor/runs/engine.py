@@ -212,8 +212,7 @@ class _Run:
 
     def prepare(self, active: ExitStack) -> None:
         for job in self._jobs:
-            self._attempt(job, job.prepare)
-            self._attempt(job, partial(self._enter, job, active))
+            self._attempt(job, partial(self._prepare, job, active))
         errors = [job.error for job in self._jobs]
         if errors[0] and all(errors):
             raise errors[0]
@@ -230,7 +229,8 @@ class _Run:
         for job in self._jobs:
             self._attempt(job, partial(self._act, job))
 
-    def _enter(self, job: Job[Any, Any, Any], active: ExitStack) -> None:
+    def _prepare(self, job: Job[Any, Any, Any], active: ExitStack) -> None:
+        job.prepare()
         active.enter_context(job.active())
 
     def _attempt(self, job: Job[Any, Any, Any], step: Callable[[], None]) -> None:

@@ -68,7 +68,8 @@ class Sending:
         Those that other runs are sending come last.
         """
         contested = []
-        deadline = time.monotonic() + self._seconds_for(len(notices))
+        a_message = _SECONDS_A_MESSAGE + self.channel.seconds_a_message
+        deadline = time.monotonic() + _SECONDS_TO_BEGIN + len(notices) * a_message
         with self.channel.session() as send:
             sent = self._until_stopped(notices, send, deadline)
             for notice in self._with_credible_refusals(sent):
@@ -80,9 +81,6 @@ class Sending:
         for notice, outcome in zip(contested, outcomes, strict=True):
             notice.end(outcome)
             yield notice
-
-    def _seconds_for(self, count: int) -> float:
-        return _SECONDS_TO_BEGIN + count * (_SECONDS_A_MESSAGE + self.channel.seconds_a_message)
 
     def _until_stopped(
         self, notices: Sequence[NoticeCase], send: Send, deadline: float
