@@ -14,7 +14,7 @@ FileFormat = Literal["csv", "jsonl"]
 
 
 class TrackingFiles(TrackingWriter):
-    """Writes the tables into files of a folder."""
+    """Writer of the tables into files of a folder."""
 
     def __init__(
         self,
@@ -37,14 +37,12 @@ class TrackingFiles(TrackingWriter):
         self._files = TableFiles(files, storage_options=storage_options)
 
     def finish(self) -> None:
-        """Give the files their final names."""
         self._files.finish()
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
         self._files.write(table, row)
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was not finished."""
         self._files.__exit__()
 
 
@@ -62,13 +60,13 @@ def write_tracking(
     Files of an earlier run are replaced when all three are complete; a killed run leaves them.
 
     Args:
-        orders: The orders; a generator is read once, and one order at a time is kept.
+        orders: The orders; a generator is read once, with one order in memory at a time.
         folder: A path, or any address that fsspec knows, such as `s3://bucket/tracking`.
         file_format: `csv`, which is safe to open in a spreadsheet, or `jsonl` (JSON Lines).
         storage_options: Options for fsspec as JSON.
         include_personal_data: Also write names, email addresses, phone numbers and tracking
             numbers.
-        thresholds: After how many days a parcel is delayed, for the column `condition`.
+        thresholds: The days after which a parcel is delayed, for the column `condition`.
 
     Returns:
         The number of rows, by table.
