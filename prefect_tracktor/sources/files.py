@@ -1,4 +1,4 @@
-"""Files wherever fsspec finds them: paths, addresses, chains of addresses, patterns."""
+"""Input files at any address of fsspec: paths, URLs, chained URLs, patterns."""
 
 import json
 import re
@@ -16,7 +16,7 @@ _WEB = ("http://", "https://")
 
 @contextmanager
 def opened(path: str, options: str, block: str) -> Iterator[tuple[str, BinaryIO]]:
-    """Open a file."""
+    """Open a file; yield its name and content."""
     try:
         storage, inner = url_to_fs(path, **json.loads(options or "{}"))
         name = name_of(path)
@@ -62,7 +62,7 @@ def _not_opened(error: Exception, path: str, block: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """Tell a file's name, without what an address may hold of secrets."""
+    """Return a file's name without the parts of an address that may be secret."""
     *links, last = path.split("::")
     addresses = [link for link in links if "://" in link]
     return next(filter(None, map(_name_in, [*addresses, last])), "the file")
@@ -73,10 +73,10 @@ def _name_in(link: str) -> str:
     host, _, path = address.rpartition("://")[2].partition("/")
     if "://" not in address:
         return PurePosixPath(address).name
-    # without a path the first part is the name, unless it is a user at a host
+    # an address without path has a name instead of a host, unless a login stands before it
     return PurePosixPath(path).name or ("" if "@" in host else host)
 
 
 def place_of(path: str) -> str:
-    """The whole path of a local file; of an address the name only, since it can hold secrets."""
+    """Return a local file's whole path; of an address only the name, as it can hold secrets."""
     return name_of(path) if "://" in path else str(Path(path).expanduser().absolute())
