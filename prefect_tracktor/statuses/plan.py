@@ -23,7 +23,7 @@ from prefect_tracktor.models import (
     StatusOption,
     status_key,
 )
-from prefect_tracktor.statuses.desired import DesiredStatus, option_for, matching_options
+from prefect_tracktor.statuses.desired import DesiredStatus, matching_options, option_for
 
 HANDED_BACK = "back to the carrier"
 
