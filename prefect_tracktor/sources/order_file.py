@@ -17,9 +17,9 @@ from prefect_tracktor.sources.order_state import (
     UNFULFILLED,
     VOIDED,
     facts_in,
+    has_fact,
+    has_state,
     states_in,
-    tells_fact,
-    tells_state,
 )
 from prefect_tracktor.sources.table_file import Row, TableFile, Text
 
@@ -141,7 +141,7 @@ class OrderFile(TableFile):
         """Yield the rows that must have an id: all but an order's further lines."""
         name: object = ""
         rows = self.rows(
-            [self.column], optional=[_ORDER_NAME_COLUMN], also=tells_state, besides=tells_fact
+            [self.column], optional=[_ORDER_NAME_COLUMN], is_state=has_state, is_fact=has_fact
         )
         for row in rows:
             name_before, name = name, row.values.get(_ORDER_NAME_COLUMN)

@@ -60,14 +60,14 @@ def _meaning_of(column: str) -> str:
     return next((meaning for meaning, names in _MEANINGS.items() if names.fullmatch(name)), "")
 
 
-def tells_state(column: str) -> bool:
+def has_state(column: str) -> bool:
     """Whether a column says that an order is cancelled, refunded, voided or unfulfilled."""
     return _meaning_of(column) in _STATES
 
 
 def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
     """Return an order's states by a row of an export; `None` if the row has no status."""
-    texts = [(_meaning_of(c), _text(value)) for c, value in cells.items() if tells_state(c)]
+    texts = [(_meaning_of(c), _text(value)) for c, value in cells.items() if has_state(c)]
     found = {_state_of(meaning, text) for meaning, text in texts if meaning != "cancelled"}
     if any(meaning == "cancelled" and _is_said(text) for meaning, text in texts):
         found.add(CANCELLED)
@@ -77,7 +77,7 @@ def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
     return states
 
 
-def tells_fact(column: str) -> bool:
+def has_fact(column: str) -> bool:
     """Whether a column has one of the `OrderFacts`."""
     return _meaning_of(column) in _FACTS
 

@@ -5,7 +5,6 @@ import json
 import re
 from abc import ABC
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache, partial
 from itertools import chain
@@ -13,7 +12,7 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
 from prefect.blocks.core import Block
-from pydantic import Field, SecretStr, StringConstraints, field_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import InvalidInput
@@ -96,14 +95,9 @@ class TableFile(Block, ABC):
 
     path: Text = Field(examples=["/data/orders_export.csv", "s3://bucket/orders.jsonl.gz"])
     format: Literal["auto", "csv", "jsonl"] = "auto"
-    encoding: Text = "utf-8-sig"
+    encoding: Annotated[Text, AfterValidator(checked_encoding)] = "utf-8-sig"
     # text, not SecretDict: a form shows a secret object as asterisks, and refuses these as no JSON
     storage_options: SecretStr = SecretStr("")
-
-    @field_validator("encoding")
-    @classmethod
-    def _is_a_text_encoding(cls, encoding: str) -> str:
-        return checked_encoding(encoding)
 
     @field_validator("storage_options", mode="before")
     @classmethod
@@ -123,15 +117,12 @@ class TableFile(Block, ABC):
         columns: Sequence[str],
         optional: Sequence[str] = (),
         *,
-        also: Callable[[str], bool] = _no_column,
-        besides: Callable[[str], bool] = _no_column,
+        is_state: Callable[[str], bool] = _no_column,
+        is_fact: Callable[[str], bool] = _no_column,
     ) -> Generator[Row, None, None]:
-        """Read the table row by row.
-
-        The columns chosen by `besides` may be ambiguous: the first of several counts.
-        """
+        """Read these columns row by row, and those with a state or a fact of the order."""
         block = type(self).__name__
-        wanted = _Wanted(columns, optional, also, besides)
+        wanted = _Wanted(columns, optional, is_state, is_fact)
         with opened(self.path, self.storage_options.get_secret_value(), block) as (name, stream):
             for table, content in tables_in(stream, name, any_suffix=self.format != "auto"):
                 read = _csv_rows if self._format_of(table) == "csv" else _json_rows
@@ -151,28 +142,60 @@ class TableFile(Block, ABC):
         return FORMATS[suffix]
 
 
-@dataclass
-class _Wanted:
+class _Wanted(NamedTuple):
     """The columns to read."""
 
     columns: Sequence[str]
     optional: Sequence[str]
-    also: Callable[[str], bool]
-    besides: Callable[[str], bool]
+    is_state: Callable[[str], bool]
+    is_fact: Callable[[str], bool]
 
-    def indices(
-        self, names: Sequence[str], lines: Lines, line: int, *, may_be_values: bool = False
-    ) -> dict[str, int]:
-        """Return the positions of the required columns, and of the others that the table has."""
-        there = [column for column in self.optional if column_positions(column, names)]
-        stripped = dict.fromkeys(map(str.strip, names))
-        clear = {name: _index_of(name, names, lines, line) for name in stripped if self.also(name)}
-        clear |= {
-            column: _index_of(column, names, lines, line, may_be_values=may_be_values)
-            for column in (*self.columns, *there)
-        }
-        others = (name for name in stripped if name not in clear and self.besides(name))
-        return {name: column_positions(name, names)[0] for name in others} | clear
+
+class _Header(NamedTuple):
+    """The column names of a table, and the line that they are on."""
+
+    names: Sequence[str]
+    lines: Lines
+    line: int
+    may_be_values: bool = False
+
+    def indices(self, wanted: _Wanted) -> dict[str, int]:
+        """Find the columns; only one with a fact may be there twice: the first counts."""
+        names = dict.fromkeys(map(str.strip, self.names))
+        optional = [column for column in wanted.optional if self._positions(column)]
+        unique = [*filter(wanted.is_state, names), *wanted.columns, *optional]
+        indices = {column: self._index(column) for column in unique}
+        facts = [name for name in filter(wanted.is_fact, names) if name not in indices]
+        return {name: self._positions(name)[0] for name in facts} | indices
+
+    def _positions(self, column: str) -> list[int]:
+        return column_positions(column, self.names)
+
+    def _index(self, column: str) -> int:
+        names, positions = self.names, self._positions(column)
+        if len(positions) == 1:
+            return positions[0]
+        if positions:
+            problem = f"the column {column!r} is there {len(positions)} times; rename all but one"
+        elif len(names) == 1 and any(mark in names[0] for mark in _DELIMITERS):
+            problem = f"no column {column!r}: each line is in quotes as a whole; export it again"
+        elif self.may_be_values:
+            problem = (
+                f"no column {column!r} among the {len(names)} of the first line, which seems to"
+                " hold values; add a header line, or set the column's name in the"
+                f" {self.lines.block}"
+            )
+        else:
+            problem = f"no column {column!r}; {self._known_columns(column)}"
+        raise self.lines.refusal(self.line, problem)
+
+    def _known_columns(self, column: str) -> str:
+        names = map(str.strip, self.names[:_COLUMNS_SHOWN])
+        shown = {name.casefold(): shortened(name) for name in names}
+        nearest = get_close_matches(column.casefold(), shown, n=1, cutoff=0.4)
+        hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
+        columns = ", ".join(map(repr, shown.values())) or "none"
+        return f"name one of those there in the {self.lines.block}: {columns}{hint}"
 
 
 class _TruncationCheck:
@@ -191,7 +214,11 @@ class _TruncationCheck:
         length = len(id_cell) if isinstance(id_cell, str) and is_order_id(id_cell) else 0
         if self._lines.unended:
             difference = ""
-            if self._states and state not in {"", *self._states} and not _has_digit(state):
+            if (
+                self._states
+                and state not in {"", *self._states}
+                and not any(map(str.isdigit, state))
+            ):
                 difference = "it ends in a state that no other line has"
             elif cells < (self._fewest or header):
                 difference = "it has fewer cells than the others"
@@ -205,10 +232,6 @@ class _TruncationCheck:
         self._shortest = min(self._shortest or length, length or self._shortest)
 
 
-def _has_digit(text: str) -> bool:
-    return any(map(str.isdigit, text))
-
-
 def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     """Read the rows of a CSV file; a cell's place is its own line, which may not be its row's."""
     first, delimiter = _csv_start(lines, wanted.columns)
@@ -218,8 +241,8 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
         raise lines.refusal(1, _BLANK)
     if len(header) > _MOST_COLUMNS:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
-    indices = wanted.indices(header, lines, at, may_be_values=not _is_header(header))
-    states = {index for column, index in indices.items() if wanted.also(column)}
+    indices = _Header(header, lines, at, may_be_values=_may_be_values(header)).indices(wanted)
+    states = {index for column, index in indices.items() if wanted.is_state(column)}
     id_at, truncation = indices[wanted.columns[0]], _TruncationCheck(lines)
 
     def line_of(line: int, record: list[str], column: str) -> str:
@@ -338,7 +361,7 @@ def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Ro
         raise lines.refusal(line, _ONE_DOCUMENT)
     if isinstance(entry, dict):
         names = list(entry)
-        indices = wanted.indices(names, lines, line)
+        indices = _Header(names, lines, line).indices(wanted)
         values = {column: entry[names[index]] for column, index in indices.items()}
     elif len(wanted.columns) > 1:
         keys = " and ".join(map(repr, wanted.columns))
@@ -386,39 +409,11 @@ def folded(name: str) -> str:
     return "".join(filter(str.isalnum, name.casefold())) or name
 
 
-def _index_of(
-    wanted: str, names: Sequence[str], lines: Lines, line: int, *, may_be_values: bool = False
-) -> int:
-    positions = column_positions(wanted, names)
-    if len(positions) == 1:
-        return positions[0]
-    if positions:
-        problem = f"the column {wanted!r} is there {len(positions)} times; rename all but one"
-    elif len(names) == 1 and any(mark in names[0] for mark in _DELIMITERS):
-        problem = f"no column {wanted!r}: each line is in quotes as a whole; export it again"
-    elif may_be_values:
-        problem = (
-            f"no column {wanted!r} among the {len(names)} of the first line, which seems to hold"
-            f" values; add a header line, or set the column's name in the {lines.block}"
-        )
-    else:
-        problem = f"no column {wanted!r}; {_known_columns(wanted, names, lines.block)}"
-    raise lines.refusal(line, problem)
-
-
-def _is_header(names: Sequence[str]) -> bool:
-    """Whether the first line can be shown: if it is not a header, it holds a customer's data."""
+def _may_be_values(names: Sequence[str]) -> bool:
+    """Whether the first line may hold a customer's data, as the file has no header."""
     words = {word for name in names for word in re.findall("[a-z]+", name.casefold())}
-    return bool(words & _WORDS_OF_HEADERS) and not any(map(_looks_like_a_value, names))
+    return not words & _WORDS_OF_HEADERS or any(map(_looks_like_a_value, names))
 
 
 def _looks_like_a_value(name: str) -> bool:
     return "@" in name or is_order_id(name.strip()) or _NUMBER.search(name) is not None
-
-
-def _known_columns(wanted: str, names: Sequence[str], block: str) -> str:
-    shown = {name.strip().casefold(): shortened(name.strip()) for name in names[:_COLUMNS_SHOWN]}
-    nearest = get_close_matches(wanted.casefold(), shown, n=1, cutoff=0.4)
-    hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
-    columns = ", ".join(map(repr, shown.values())) or "none"
-    return f"name one of those there in the {block}: {columns}{hint}"

@@ -104,9 +104,7 @@ def test_scientific_notation_is_refused_since_digits_may_be_lost(value: str) -> 
 @pytest.mark.parametrize("value", [str(LARGEST_ID + 1), f"{2**53 + 1}.0"])
 def test_an_id_that_is_too_large_is_refused(value: str) -> None:
     message = refusal_of(f"Id\n{value}\n")
-    assert re.search(
-        r"line 2, column Id: text of \d+ (digits|characters) is too large", message
-    )
+    assert re.search(r"line 2, column Id: text of \d+ (digits|characters) is too large", message)
     assert value not in message
 
 
