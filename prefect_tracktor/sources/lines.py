@@ -85,7 +85,7 @@ class Lines(Iterator[str]):
         except InvalidInput:
             raise
         except Exception as error:  # noqa: BLE001  # storages raise errors of their own
-            raise refusal(error, self.place(self.number + 1)) from None
+            raise refusal(self.place(self.number + 1), error) from None
         if not line:
             raise StopIteration
         self._check(line)

@@ -8,12 +8,13 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
 
 from fsspec.compression import compr  # type: ignore[import-untyped]  # it brings no types
 
-from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.errors import InvalidInput, replaced_errors
 from prefect_tracktor.sources.cells import shortened
 
 FORMATS: dict[str, Literal["csv", "jsonl"]] = {
@@ -98,34 +99,25 @@ def tables_in(
     stream: BinaryIO, name: str, *, any_suffix: bool = False
 ) -> Iterator[tuple[str, Peeked]]:
     """Yield the tables in a file, each with its name."""
-    try:
-        yield from _tables_in(stream, name, any_suffix=any_suffix)
-    except InvalidInput:
-        raise
-    except Exception as error:  # noqa: BLE001  # storages raise errors of their own
-        raise refusal(error, name) from None
+    # Exception: storages raise errors of their own
+    with replaced_errors(Exception, partial(refusal, name)):
+        file = Peeked(stream)
+        if file.head.startswith(_ZIP):
+            tables = _members(stream, file, name, any_suffix=any_suffix)
+        elif opener := _decompressor(file.head, name):
+            unpacked = opener(io.BufferedReader(file))
+            table = Peeked(unpacked, lambda size: _refuse_bombs(size, file.size, name))
+            tables = iter([(name, table)])
+        else:
+            tables = iter([(name, file)])
+        for table_name, table in tables:
+            if table.head.startswith(_ZIP) or _decompressor(table.head, table_name):
+                raise InvalidInput(f"{table_name}: {_PACKED_TWICE}")
+            _refuse_other_kinds(table.head, table_name)
+            yield table_name, table
 
 
-def _tables_in(stream: BinaryIO, name: str, *, any_suffix: bool) -> Iterator[tuple[str, Peeked]]:
-    file = Peeked(stream)
-    if file.head.startswith(_ZIP):
-        packed = _members(stream, file, name, any_suffix=any_suffix)
-    elif opener := _decompressor(file.head, name):
-        unpacked = opener(io.BufferedReader(file))
-        table = Peeked(unpacked, lambda size: _refuse_bombs(size, file.size, name))
-        packed = iter([(name, table)])
-    else:
-        _refuse_other_kinds(file.head, name)
-        yield name, file
-        return
-    for table_name, table in packed:
-        if table.head.startswith(_ZIP) or _decompressor(table.head, table_name):
-            raise InvalidInput(f"{table_name}: {_PACKED_TWICE}")
-        _refuse_other_kinds(table.head, table_name)
-        yield table_name, table
-
-
-def refusal(error: Exception, place: str) -> InvalidInput:
+def refusal(place: str, error: Exception) -> InvalidInput:
     """Build the error for a file that cannot be read further."""
     kind = type(error).__name__
     if isinstance(error, NotImplementedError):
