@@ -8,7 +8,7 @@ from typing import Any
 
 from prefect_tracktor.reporting.artifacts import publish_table
 from prefect_tracktor.storage.ledger import Notice, NotificationLedger
-from prefect_tracktor.table_files import TableFile, TableFiles
+from prefect_tracktor.table_files import TableFiles
 
 COLUMNS = (
     "account",
@@ -32,9 +32,9 @@ def notice_rows(notices: Iterable[Notice]) -> Iterator[dict[str, Any]]:
 def write_history(notices: Iterable[Notice], address: str) -> int:
     """Write notices to a file, CSV or JSON Lines by its name; return their number."""
     count = 0
-    with TableFiles({"history": TableFile(address, COLUMNS)}) as files:
+    with TableFiles({address: COLUMNS}) as files:
         for row in notice_rows(notices):
-            files.write("history", row)
+            files.write(address, row)
             count += 1
         files.finish()
     return count

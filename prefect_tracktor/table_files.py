@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -32,27 +31,22 @@ _FORMULA = re.compile(
 _CONTROL = re.compile(r"^(?=[\t\r\n])")
 
 
-@dataclass(frozen=True, slots=True)
-class TableFile:
-    """The address and the columns of a table; an address that ends in .csv makes it CSV."""
-
-    address: str
-    columns: Sequence[str]
-
-
 class TableFiles:
-    """Files of tables that get their final names together, once all are complete."""
+    """Files of tables, by address, that get their final names together when all are complete.
 
-    def __init__(self, files: Mapping[str, TableFile], *, storage_options: str = "") -> None:
+    An address that ends in .csv makes it a CSV file.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[str]], *, storage_options: str = "") -> None:
         self._files: dict[str, _OpenFile] = {}
         with ExitStack() as stack:
-            for name, file in files.items():
-                self._files[name] = _OpenFile(file, storage_options)
-                stack.callback(self._files[name].discard)
+            for address, names in columns.items():
+                self._files[address] = _OpenFile(address, names, storage_options)
+                stack.callback(self._files[address].discard)
             self._stack = stack.pop_all()
 
-    def write(self, name: str, row: Row) -> None:
-        self._files[name].write(row)
+    def write(self, address: str, row: Row) -> None:
+        self._files[address].write(row)
 
     def finish(self) -> None:
         """Give all files their final names."""
@@ -71,18 +65,17 @@ class TableFiles:
 class _OpenFile:
     """A file under a temporary name beside its final one."""
 
-    def __init__(self, file: TableFile, storage_options: str) -> None:
-        not_written = partial(_not_written, file.address)
-        self._errors = partial(replaced_errors, Exception, not_written)
+    def __init__(self, address: str, columns: Sequence[str], storage_options: str) -> None:
+        # Exception: storages raise errors of their own
+        self._errors = partial(replaced_errors, Exception, partial(_not_written, address))
         with self._errors():
-            self._storage, self._path = url_to_fs(
-                file.address, **json.loads(storage_options or "{}")
-            )
+            self._storage, self._path = url_to_fs(address, **json.loads(storage_options or "{}"))
             folder, slash, name = self._path.rpartition("/")
             self._temporary = f"{folder}{slash}.{name}.{uuid4().hex[:12]}.part"
             binary = self._storage.open(self._temporary, "wb")
         self._stream = io.TextIOWrapper(binary, encoding="utf-8", newline="")
-        self._write = _row_writer(self._stream, file.columns, is_csv=_is_csv(file.address))
+        is_csv = address.lower().endswith(".csv")
+        self._write = _row_writer(self._stream, columns, is_csv=is_csv)
 
     def write(self, row: Row) -> None:
         with self._errors():
@@ -101,10 +94,6 @@ class _OpenFile:
         for step in (self._stream.close, lambda: self._storage.rm_file(self._temporary)):
             with suppress(Exception):  # the storage may fail, or the file has its final name
                 step()
-
-
-def _is_csv(address: str) -> bool:
-    return address.lower().endswith(".csv")
 
 
 def _row_writer(

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import Order
-from prefect_tracktor.table_files import TableFile, TableFiles
+from prefect_tracktor.table_files import TableFiles
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
@@ -27,20 +27,18 @@ class TrackingFiles(TrackingWriter):
         super().__init__(**options)
         if file_format not in ("csv", "jsonl"):
             raise InvalidInput(f"file_format must be csv or jsonl, not {file_format!r}")
-        files = {
-            name: TableFile(
-                f"{folder.rstrip('/')}/{name}.{file_format}",
-                tuple(table.all_columns(include_personal_data=self._personal)),
-            )
+        self._addresses = {name: f"{folder.rstrip('/')}/{name}.{file_format}" for name in TABLES}
+        columns = {
+            self._addresses[name]: tuple(table.all_columns(include_personal_data=self._personal))
             for name, table in TABLES.items()
         }
-        self._files = TableFiles(files, storage_options=storage_options)
+        self._files = TableFiles(columns, storage_options=storage_options)
 
     def finish(self) -> None:
         self._files.finish()
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
-        self._files.write(table, row)
+        self._files.write(self._addresses[table], row)
 
     def __exit__(self, *_: object) -> None:
         self._files.__exit__()
