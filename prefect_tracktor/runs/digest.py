@@ -225,7 +225,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
             )
         outcome = Outcome.SENT if self._to.notify or self._to.mail_to else Outcome.RECORDED
         if self.leaves_traces:
-            self._ledger.settle(self._news, NoticeState.SENT, run=run)
+            self._ledger.complete(self._news, NoticeState.SENT, run=run)
         for case in self.planned:
             case.end(Outcome.REHEARSED if self._is_rehearsal else outcome)
             yield case

@@ -348,7 +348,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def _recorded(self) -> Iterator[Notice]:
         for due in self._waiting:
-            self._ledger.settle(due.keys, NoticeState.SENT, run=self._of_account.run)
+            self._ledger.complete(due.keys, NoticeState.SENT, run=self._of_account.run)
             due.end(Outcome.RECORDED)
             yield due
 
@@ -452,7 +452,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         outcomes = [outcome_of(states.values()) for _, states in self._known]
         if not self._ledger_is_gone:
             with suppress(LedgerError):
-                # a claim that was open when we looked may have been settled since by its run
+                # a claim that was open when we looked may have been completed since by its run
                 told = [tuple(states) for _, states in self._known]
                 wait = acted and self.leaves_traces
                 outcomes = outcomes_elsewhere(self._ledger, self._of_account.run, told, wait=wait)
@@ -522,7 +522,7 @@ def _is_again(notification: Notification, same: Sequence[ToldNotice]) -> bool:
     """Whether it is time to tell it once more."""
     if len(same) >= notification.times or any(t.state is not NoticeState.SENT for t in same):
         return False
-    times = [told.settled_at for told in same if told.settled_at]
+    times = [told.completed_at for told in same if told.completed_at]
     # what was sent late in a run of a schedule is repeated by the run at that time of the day
     slack = min(_SCHEDULES_DRIFT_BY, notification.repeat_after / 10)
     return bool(times) and datetime.now(UTC) - max(times) >= notification.repeat_after - slack

@@ -210,7 +210,7 @@ def test_a_refusal_is_shown_and_opened_again(
 ) -> None:
     sent = run().sent
     key = NoticeKey("shop", 1, 7, "exception:expired")
-    ledger.settle([key], NoticeState.REFUSED, run="first")
+    ledger.complete([key], NoticeState.REFUSED, run="first")
     assert [notice.key for notice in ledger.refused()] == [key]
     assert ledger.clear_refused([key]) == 1
     assert ledger.refused() == []
