@@ -15,8 +15,7 @@ from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.exceptions import MissingContextError, ObjectNotFound
 
 from prefect_tracktor.errors import APIConnectionError, InvalidInput
-from prefect_tracktor.http.limits import TransportLimits
-from prefect_tracktor.http.rate_limit import rate_limiter
+from prefect_tracktor.http.limits import TransportLimits, rate_limiter
 from prefect_tracktor.http.session import Logger, Session
 
 

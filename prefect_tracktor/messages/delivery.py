@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from prefect_tracktor.errors import ChannelError
-from prefect_tracktor.http.rate_limit import rate_limiter
+from prefect_tracktor.http.limits import rate_limiter
 from prefect_tracktor.messages.replies import About
 
 _logger = logging.getLogger(__name__)

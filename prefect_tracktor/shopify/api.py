@@ -14,7 +14,7 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.http.call import ApiCall, Service, in_short, quoted
+from prefect_tracktor.http.call import ApiCall, Service, quoted, shortened
 from prefect_tracktor.models import OrderFacts, read_fact
 from prefect_tracktor.validation import checked_id
 
@@ -218,7 +218,7 @@ def _error(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorErro
     """The error for an answer that says 200 and means otherwise."""
     found = [entry for entry in errors if isinstance(entry, dict)]
     codes = {_at(entry, "extensions", "code") for entry in found}
-    said = in_short(" ".join(str(entry.get("message", "")) for entry in found) or str(errors))
+    said = shortened(" ".join(str(entry.get("message", "")) for entry in found) or str(errors))
     if "THROTTLED" in codes:
         return RateLimited(
             f"{call}: Shopify asks for fewer requests (THROTTLED). Another program may use the same"
@@ -257,7 +257,7 @@ def _refuse_ignored_filters(call: str, searches: list[Any], search: str) -> None
     warnings = [warning for entry in searches for warning in _at(entry, "warnings") or ()]
     if warnings:
         words = (f"{_at(one, 'field')}: {_at(one, 'message')}" for one in warnings)
-        said = in_short("; ".join(words))
+        said = shortened("; ".join(words))
         raise UnprocessableValue(
             f"{call}: Shopify would ignore a part of the search."
             f" {quoted(said, call=call, ours=search)} Correct the search; its filters are those of"
