@@ -13,7 +13,7 @@ import anyio
 import httpcore
 import httpx
 
-from prefect_tracktor.errors import PASSING, NotFound, TracktorError
+from prefect_tracktor.errors import TEMPORARY, NotFound, TracktorError
 from prefect_tracktor.http.call import ApiCall, parse_response
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.http.transport import (
@@ -161,11 +161,11 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _is_retryable(api_call: ApiCall[Any], error: Exception) -> bool:
-    return isinstance(error, PASSING) and (api_call.idempotent or not error.may_have_arrived)
+    return isinstance(error, TEMPORARY) and (api_call.idempotent or not error.may_have_arrived)
 
 
 def _is_of_other_code(record: logging.LogRecord) -> bool:
-    kinds = tuple(f"{kind.__name__}(" for kind in PASSING)
+    kinds = tuple(f"{kind.__name__}(" for kind in TEMPORARY)
     return not str(getattr(record, "stamina.caused_by", "")).startswith(kinds)
 
 

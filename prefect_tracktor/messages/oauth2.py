@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.http.call import Response
-from prefect_tracktor.messages.posting import poster, words_of
+from prefect_tracktor.messages.posting import poster
 from prefect_tracktor.messages.refresh_tokens import save_refresh_token, saved_refresh_token
 from prefect_tracktor.messages.replies import About
-from prefect_tracktor.text import refuse_masked
+from prefect_tracktor.text import public_error, refuse_masked
 from prefect_tracktor.validation import checked_address
 
 _log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def _asked(oauth2: OAuth2) -> Response:
             )
     except httpx.HTTPError as error:
         raise _no_token(
-            f"the token endpoint does not answer ({words_of(error)})",
+            f"the token endpoint does not answer ({public_error(error)})",
             "Check oauth2.token_endpoint of the Mailer block, and the network.",
         ) from None
 

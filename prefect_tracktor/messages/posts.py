@@ -15,10 +15,10 @@ from prefect_tracktor.http.call import Response, retry_after
 from prefect_tracktor.messages.channel import Channel, Content, Message, Send, keyed_hash
 from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
 from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.posting import NOT_SENT, Poster, poster, words_of
+from prefect_tracktor.messages.posting import NOT_SENT, Poster, poster
 from prefect_tracktor.messages.replies import About
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.text import mask_email, public_words
+from prefect_tracktor.text import mask_email, public_error, public_words
 
 _SECONDS = 30
 _SECONDS_OF_PATIENCE = 90
@@ -100,11 +100,11 @@ class PostChannel(Channel):
                 return self._judged(post())
         except NOT_SENT as error:
             raise ChannelError(
-                f"{self.server} does not answer ({words_of(error)}). Check address of the"
+                f"{self.server} does not answer ({public_error(error)}). Check address of the"
                 " HttpChannel block, and the network."
             ) from None
         except httpx.HTTPError as error:
-            return _uncertain(f"the connection broke ({words_of(error)})")
+            return _uncertain(f"the connection broke ({public_error(error)})")
 
     def _judged(self, answer: Response) -> Delivery:
         status = answer.status_code
