@@ -152,12 +152,12 @@ class ChannelError(TracktorError):
     """A channel cannot be used for any message: unreachable, moved, or it refuses the account.
 
     Attributes:
-        about: The subject of the refusal, such as `rate` or `login`.
+        cause: The cause of the refusal, such as `rate` or `login`.
     """
 
-    def __init__(self, message: str, *, about: str = "other") -> None:
+    def __init__(self, message: str, *, cause: str = "other") -> None:
         super().__init__(message, may_have_arrived=False)
-        self.about = about
+        self.cause = cause
 
 
 class MailServerError(ChannelError):
