@@ -310,7 +310,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def _columns(self, order: Order, keys: Iterable[NoticeKey]) -> Row:
         keys = list(keys)
-        to = self._channel.to(order)
+        to = self._channel.masked_recipient(order)
         return {
             "Order": order.order_name or str(order.order_id),
             **({"To": to} if to else {}),
@@ -411,7 +411,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     def _render_anew(
         self, due: Notice, order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]
     ) -> None:
-        if to := self._channel.to(order):
+        if to := self._channel.masked_recipient(order):
             due.columns["To"] = to
         due.keys = tuple(sorted(news))
         try:

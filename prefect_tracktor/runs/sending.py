@@ -9,7 +9,7 @@ from typing import Any
 from prefect_tracktor.errors import ChannelError, InvalidInput
 from prefect_tracktor.messages.channel import Channel, Message, Send
 from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
-from prefect_tracktor.messages.replies import About
+from prefect_tracktor.messages.replies import Cause
 from prefect_tracktor.models import NO_FACTS, OrderFacts
 from prefect_tracktor.rules import rule_of
 from prefect_tracktor.runs.cases import Case, Outcome
@@ -84,7 +84,7 @@ class Sending:
             yield notice
 
     def _seconds_for(self, count: int) -> float:
-        return _SECONDS_TO_BEGIN + count * (_SECONDS_A_MESSAGE + self.channel.seconds_a_message)
+        return _SECONDS_TO_BEGIN + count * (_SECONDS_A_MESSAGE + self.channel.seconds_per_message)
 
     def _until_stopped(
         self, notices: Sequence[Notice], send: Send, deadline: float
@@ -92,7 +92,7 @@ class Sending:
         waiting = iter(notices)
         reason = "not tried: sending took too long as a whole, and the run ended"
         while time.monotonic() < deadline:
-            lot = list(islice(waiting, self.channel.lot_size))
+            lot = list(islice(waiting, self.channel.batch_size))
             if not lot:
                 return
             why = self._send_lot(lot, send)
@@ -143,7 +143,7 @@ class Sending:
         return True
 
     def _claimed(self, notice: Notice) -> tuple[NoticeKey, ...]:
-        return () if self.channel.may_repeat else self._told(notice)
+        return () if self.channel.is_idempotent else self._told(notice)
 
     def _told(self, notice: Notice) -> tuple[NoticeKey, ...]:
         """A rehearsal tells the customer nothing, and may be repeated."""
@@ -158,7 +158,7 @@ class Sending:
         if outcome is Outcome.SENT and not self.channel.reaches_customers:
             outcome = Outcome.REHEARSED
         notice.end(outcome, delivery.reason)
-        if outcome is Outcome.DEFERRED and delivery.about is not About.RECIPIENT:
+        if outcome is Outcome.DEFERRED and delivery.cause is not Cause.RECIPIENT:
             said = delivery.reason.rstrip(".")
             self.advice = f"{self.channel.server} said: {said}. {delivery.remedy}"
         return self._answers.reason_to_stop(delivery)
@@ -227,7 +227,7 @@ class _Answers:
         if delivery.outcome is DeliveryOutcome.SENT:
             self.kind, self.equal, self.in_a_row, self.refusals = "", 0, 0, 0
             return ""
-        of_recipient = delivery.about is About.RECIPIENT
+        of_recipient = delivery.cause is Cause.RECIPIENT
         if delivery.outcome is DeliveryOutcome.REFUSED or (
             of_recipient and delivery.kind.startswith("5")
         ):
