@@ -1,10 +1,12 @@
 """Values that are checked before anything is sent: ids and addresses."""
 
 import re
+from collections.abc import Iterator
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import LARGEST_ID
@@ -80,3 +82,11 @@ def parsed_address(address: str) -> httpx.URL | None:
     except httpx.InvalidURL:
         return None
     return url if url.host else None
+
+
+def problems_of(invalid: ValidationError) -> Iterator[str]:
+    """Describe each invalid field, but not its value, which may be a secret."""
+    for error in invalid.errors(include_input=False, include_url=False):
+        field = ".".join(map(str, error["loc"]))
+        message = error["msg"].removeprefix("Value error, ")
+        yield message if message.startswith(field) else f"{field}: {message}"
