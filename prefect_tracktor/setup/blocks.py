@@ -113,9 +113,11 @@ class _BlockSaver:
         try:
             self._save(document)
         except ValueError as invalid:
-            is_pydantic = isinstance(invalid, ValidationError)
             self._report("invalid", document)
-            self._explain(document, problems_of(invalid) if is_pydantic else [str(invalid)])
+            if isinstance(invalid, ValidationError):
+                self._explain(document, problems_of(invalid))
+            else:
+                self._explain(document, [str(invalid)])
             self.skipped.add(document.block)
             return False
         return True
