@@ -27,8 +27,8 @@ class Delivery(NamedTuple):
 
     `status` is the receiver's last response; `None` if it could not be reached, or if the delivery
     was lost by an injected fault. `message` is a number that both copies of a duplicated delivery
-    share. `fulfillment_id` is `None` for a delivery of an order. `fault` is the injected fault; only
-    the second copy of a duplicated delivery has one. `attempts` is how often it was sent: 0 if it
+    share. `fulfillment_id` is `None` for a delivery of an order. `fault` is the injected fault, for
+    a duplicated delivery only of the second copy. `attempts` is how often it was sent: 0 if it
     was lost.
 
     Example:
