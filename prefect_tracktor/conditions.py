@@ -93,7 +93,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys of exceptions or statuses that are asked for."""
+    """Keys of exceptions or statuses to look for."""
 
     keys: frozenset[str] = frozenset()
     all: bool = False
@@ -104,8 +104,8 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class AskedConditions:
-    """The conditions that are asked for, by name."""
+class RequestedConditions:
+    """The conditions to look for, by name."""
 
     exceptions: Keys = Keys()
     statuses: Keys = Keys()
@@ -118,18 +118,18 @@ class AskedConditions:
         return key in by_kind[kind] if kind in by_kind else name in self.delays
 
 
-EVERY_CONDITION = AskedConditions(Keys(all=True), Keys(all=True), frozenset(Delay))
+EVERY_CONDITION = RequestedConditions(Keys(all=True), Keys(all=True), frozenset(Delay))
 
 
-def asked_exceptions(names: Collection[str], *, field: str = "exception_statuses") -> Keys:
+def requested_exceptions(names: Collection[str], *, field: str = "exception_statuses") -> Keys:
     """The exceptions that a parameter names, by key or label, or all."""
-    keys = [_asked_exception(name, field) for name in names]
+    keys = [_requested_exception(name, field) for name in names]
     if not keys:
         raise InvalidInput(f"{field} is empty: name at least one, such as 'expired'")
     return _keys(chain.from_iterable(keys))
 
 
-def asked_conditions(names: Collection[str], *, field: str = "when") -> AskedConditions:
+def requested_conditions(names: Collection[str], *, field: str = "when") -> RequestedConditions:
     """The conditions that a parameter names, such as `exception:expired` or `status:all`."""
     exceptions: list[str] = []
     statuses: list[str] = []
@@ -138,7 +138,7 @@ def asked_conditions(names: Collection[str], *, field: str = "when") -> AskedCon
         kind, colon, key = (part.strip() for part in name.partition(":"))
         match status_key(kind):
             case "exception" if colon:
-                exceptions += _asked_exception(key, field)
+                exceptions += _requested_exception(key, field)
             case "status" if status_key(key):
                 statuses.append(status_key(key))
             case delay if delay in set(Delay) and not colon:
@@ -151,7 +151,7 @@ def asked_conditions(names: Collection[str], *, field: str = "when") -> AskedCon
                 )
     if not names:
         raise InvalidInput(f"{field} is empty: name at least one, such as 'exception:expired'")
-    return AskedConditions(_keys(exceptions), _keys(statuses), frozenset(delays))
+    return RequestedConditions(_keys(exceptions), _keys(statuses), frozenset(delays))
 
 
 def _keys(names: Iterable[str]) -> Keys:
@@ -159,7 +159,7 @@ def _keys(names: Iterable[str]) -> Keys:
     return Keys(keys, all=_ALL in keys)
 
 
-def _asked_exception(name: str, field: str) -> Collection[str]:
+def _requested_exception(name: str, field: str) -> Collection[str]:
     key = exception_key(name)
     if not key:
         raise InvalidInput(
@@ -172,7 +172,11 @@ def _asked_exception(name: str, field: str) -> Collection[str]:
 
 
 def conditions_of(
-    order: Order, thresholds: Thresholds, now: datetime, *, asked: AskedConditions = EVERY_CONDITION
+    order: Order,
+    thresholds: Thresholds,
+    now: datetime,
+    *,
+    requested: RequestedConditions = EVERY_CONDITION,
 ) -> tuple[Condition, ...]:
     """Find all conditions of an order and its parcels.
 
@@ -183,7 +187,7 @@ def conditions_of(
         order: The order.
         thresholds: When a delay begins.
         now: The time; it must be aware.
-        asked: Which conditions to look for; all by default. An order is unreadable only if it
+        requested: Which conditions to look for; all by default. An order is unreadable only if it
             contradicts itself about one of these.
 
     Returns:
@@ -204,9 +208,9 @@ def conditions_of(
     if now.tzinfo is None:
         raise InvalidInput("now must be an aware time: give it a tzinfo such as datetime.UTC")
     found = [
-        *_exceptions(order, now, asked.exceptions),
-        *_delays(order, thresholds, now, asked.delays),
-        *_statuses(order, now, asked.statuses),
+        *_exceptions(order, now, requested.exceptions),
+        *_delays(order, thresholds, now, requested.delays),
+        *_statuses(order, now, requested.statuses),
     ]
     return tuple(sorted(found, key=lambda condition: condition.urgency))
 
@@ -235,8 +239,8 @@ def most_urgent(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     return tuple(kept.values())
 
 
-def _exceptions(order: Order, now: datetime, asked: Keys) -> Iterator[Condition]:
-    for parcel in parcels_in_exception(order, asked):
+def _exceptions(order: Order, now: datetime, requested: Keys) -> Iterator[Condition]:
+    for parcel in parcels_in_exception(order, requested):
         key = str(parcel.exception_status)
         yield Condition(
             f"exception:{key}",
@@ -246,15 +250,15 @@ def _exceptions(order: Order, now: datetime, asked: Keys) -> Iterator[Condition]
         )
 
 
-def _statuses(order: Order, now: datetime, asked: Keys) -> Iterator[Condition]:
+def _statuses(order: Order, now: datetime, requested: Keys) -> Iterator[Condition]:
     if not order.fulfillments and CARRIER_STATUSES.isdisjoint(order.status_keys):
         # a made-to-order status such as "Sewing", before there is a parcel
-        for key in dict.fromkeys(key for key in order.status_keys if key in asked):
+        for key in dict.fromkeys(key for key in order.status_keys if key in requested):
             yield Condition(f"status:{key}", cancelled=order.is_cancelled)
         return
-    arrived = order.is_delivered and ShipmentStatus.DELIVERED in asked
+    arrived = order.is_delivered and ShipmentStatus.DELIVERED in requested
     unseen = [parcel for parcel in order.fulfillments if arrived and not parcel.is_delivered]
-    for parcel in (*parcels_in_status(order, asked), *unseen):
+    for parcel in (*parcels_in_status(order, requested), *unseen):
         is_unseen = parcel in unseen
         status = ShipmentStatus.DELIVERED if is_unseen else parcel.current_status
         since = None if is_unseen else _unless_to_come(parcel.reached_at, now)
@@ -262,10 +266,10 @@ def _statuses(order: Order, now: datetime, asked: Keys) -> Iterator[Condition]:
 
 
 def _delays(
-    order: Order, thresholds: Thresholds, now: datetime, asked: Container[str]
+    order: Order, thresholds: Thresholds, now: datetime, requested: Container[str]
 ) -> Iterator[Condition]:
     for delay, parcel, started in _clocks(order):
-        begins = thresholds.begins(delay, started, order, parcel) if delay in asked else None
+        begins = thresholds.begins(delay, started, order, parcel) if delay in requested else None
         if begins is not None and begins <= now:
             if parcel is not None:
                 _refuse_contradiction(order)
@@ -305,18 +309,18 @@ def _is_moving(parcel: Fulfillment) -> bool:
     return bool(parcel.carrier_statuses and in_its_words)
 
 
-def parcels_in_exception(order: Order, asked: Container[str]) -> tuple[Fulfillment, ...]:
-    """The parcels that have an asked exception and are not delivered."""
+def parcels_in_exception(order: Order, requested: Container[str]) -> tuple[Fulfillment, ...]:
+    """The parcels that have a requested exception and are not delivered."""
     explained = {parcel.exception_status for parcel in order.fulfillments}
     unexplained = set(order.exception_statuses) - explained
-    if any(name in asked for name in unexplained) and _is_open(order):
+    if any(name in requested for name in unexplained) and _is_open(order):
         raise InvalidResponse(
             "the order names an exception that none of its parcels has: the answer lacks parcels,"
             " or a field of them has changed"
         )
     for parcel in order.undelivered:
-        _refuse_ambiguous(parcel, asked)
-    found = tuple(p for p in order.undelivered if p.exception_status in asked)
+        _refuse_ambiguous(parcel, requested)
+    found = tuple(p for p in order.undelivered if p.exception_status in requested)
     if found:
         _refuse_contradiction(order)
     return found
@@ -329,9 +333,9 @@ def _is_open(order: Order) -> bool:
     return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))
 
 
-def _refuse_ambiguous(parcel: Fulfillment, asked: Container[str]) -> None:
+def _refuse_ambiguous(parcel: Fulfillment, requested: Container[str]) -> None:
     may_be_expired = parcel.exception_status == NEEDS_ATTENTION
-    if may_be_expired and NEEDS_ATTENTION not in asked and ExceptionStatus.EXPIRED in asked:
+    if may_be_expired and NEEDS_ATTENTION not in requested and ExceptionStatus.EXPIRED in requested:
         raise InvalidResponse(
             "Tracktor calls a parcel's exception 'Needs Attention', which its vendor uses for"
             " not_found and expired alike: look at the order in Tracktor's dashboard"
@@ -346,14 +350,14 @@ def _refuse_contradiction(order: Order) -> None:
         )
 
 
-def parcels_in_status(order: Order, asked: Container[str]) -> list[Fulfillment]:
-    """The parcels in an asked status, by their own fields and by the order's."""
-    named = {key for key in order.status_keys if key in asked}
+def parcels_in_status(order: Order, requested: Container[str]) -> list[Fulfillment]:
+    """The parcels in a requested status, by their own fields and by the order's."""
+    named = {key for key in order.status_keys if key in requested}
     shown = set().union(*(parcel.status_keys for parcel in order.fulfillments))
     silent = not all(parcel.current_status for parcel in order.fulfillments)
     if named - shown and (silent or not order.fulfillments):
         raise InvalidResponse("the order names a status that none of its parcels has")
-    found = [parcel for parcel in order.fulfillments if parcel.current_status in asked]
+    found = [parcel for parcel in order.fulfillments if parcel.current_status in requested]
     if not all(parcel.is_delivered for parcel in found):
         _refuse_contradiction(order)
     return [p for p in found if p.is_delivered] if order.is_delivered else found

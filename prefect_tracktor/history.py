@@ -26,7 +26,7 @@ def notice_rows(notices: Iterable[Notice]) -> Iterator[dict[str, Any]]:
     for notice in notices:
         key = notice.key
         told = (key.shop, key.order_id, key.fulfillment_id, key.reason, notice.state.value)
-        row = (*told, notice.claimed_at, notice.settled_at, notice.run)
+        row = (*told, notice.claimed_at, notice.completed_at, notice.run)
         yield dict(zip(COLUMNS, row, strict=True))
 
 

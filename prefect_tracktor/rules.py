@@ -10,7 +10,12 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
 
-from prefect_tracktor.conditions import AskedConditions, Condition, asked_conditions, conditions_of
+from prefect_tracktor.conditions import (
+    Condition,
+    RequestedConditions,
+    conditions_of,
+    requested_conditions,
+)
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.channel import Content
@@ -86,7 +91,7 @@ class NotificationRule(BaseModel):
     @field_validator("when")
     @classmethod
     def _conditions_are_known(cls, value: list[str]) -> list[str]:
-        asked_conditions(value)
+        requested_conditions(value)
         return value
 
     @model_validator(mode="after")
@@ -122,9 +127,9 @@ class NotificationRule(BaseModel):
         return _NEWS if condition.kind == "status" else None
 
     @property
-    def asked(self) -> AskedConditions:
-        """The conditions as they are asked for."""
-        return asked_conditions(self.when)
+    def requested(self) -> RequestedConditions:
+        """The conditions of `when`."""
+        return requested_conditions(self.when)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +192,13 @@ def chooser(
     include_cancelled: bool = False,
 ) -> Choose:
     """Check all rules on an order."""
-    every = asked_conditions([name for rule in rules for name in rule.when])
-    asked = [(rule, rule.asked) for rule in rules]
+    every = requested_conditions([name for rule in rules for name in rule.when])
+    requested = [(rule, rule.requested) for rule in rules]
     look = partial(conditions_of, thresholds=thresholds, now=now)
 
     def choose(order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
         unsure: set[str] = set()
-        for rule, found in _found(order, asked, every, look):
+        for rule, found in _found(order, requested, every, look):
             if isinstance(found, Unreadable):
                 if found.reason not in unsure:
                     yield found
@@ -210,8 +215,8 @@ def chooser(
 
 def _found(
     order: Order,
-    rules: Sequence[tuple[NotificationRule, AskedConditions]],
-    every: AskedConditions,
+    rules: Sequence[tuple[NotificationRule, RequestedConditions]],
+    every: RequestedConditions,
     look: Callable[..., Sequence[Condition]],
 ) -> Iterator[tuple[NotificationRule, Sequence[Condition] | Unreadable]]:
     """Each rule's conditions; what is unsure about one rule's keeps no other from its own."""
@@ -219,13 +224,13 @@ def _found(
     ambiguous = any(p.exception_status == NEEDS_ATTENTION for p in order.fulfillments)
     with suppress(InvalidResponse):
         if not ambiguous:
-            found = look(order, asked=every)
-            for rule, asked in rules:
-                yield rule, [condition for condition in found if condition.name in asked]
+            found = look(order, requested=every)
+            for rule, requested in rules:
+                yield rule, [condition for condition in found if condition.name in requested]
             return
-    for rule, asked in rules:
+    for rule, requested in rules:
         try:
-            yield rule, look(order, asked=asked)
+            yield rule, look(order, requested=requested)
         except InvalidResponse as unsure:
             yield rule, Unreadable(str(unsure))
 

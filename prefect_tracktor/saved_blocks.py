@@ -27,7 +27,7 @@ NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
-def find_document(block: type[B], name: str, *, validate: bool = True) -> B | None:
+def find_block(block: type[B], name: str, *, validate: bool = True) -> B | None:
     """Load a saved block, if there is one."""
     try:
         return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
@@ -50,7 +50,7 @@ def find_document(block: type[B], name: str, *, validate: bool = True) -> B | No
 
 def shared_ledger() -> NotificationLedger:
     """The default ledger, so that flows called from Python know what deployments sent."""
-    return find_document(NotificationLedger, SHARED) or NotificationLedger()
+    return find_block(NotificationLedger, SHARED) or NotificationLedger()
 
 
 def ledger_of(mailer: Mailer | None, given: NotificationLedger | None = None) -> NotificationLedger:
@@ -58,11 +58,11 @@ def ledger_of(mailer: Mailer | None, given: NotificationLedger | None = None) ->
     return given or (mailer and mailer.ledger) or shared_ledger()
 
 
-def document_of_shop(block: type[B], shop: str) -> B | None:
+def find_block_of_shop(block: type[B], shop: str) -> B | None:
     """Load a shop's own block, or the shared one where shops may share it."""
-    own = find_document(block, shop)
+    own = find_block(block, shop)
     if own is None and block in SHAREABLE:
-        return find_document(block, SHARED)
+        return find_block(block, SHARED)
     return own
 
 
@@ -73,5 +73,5 @@ def saved_templates() -> dict[str, EmailTemplate]:
             found = client.read_block_documents_by_type(EmailTemplate.get_block_type_slug())
         except ObjectNotFound:  # the kind of block was never registered
             return {}
-    loaded = {d.name: find_document(EmailTemplate, d.name) for d in found if d.name}
+    loaded = {d.name: find_block(EmailTemplate, d.name) for d in found if d.name}
     return {name: template for name, template in loaded.items() if template}

@@ -1,7 +1,6 @@
 """Values that are checked before anything is sent: ids and addresses."""
 
 import re
-from collections.abc import Iterator
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
@@ -14,6 +13,16 @@ from prefect_tracktor.text import form_of
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _EXACT_FLOATS_BELOW = 2**53
+
+
+def problems_of(invalid: ValidationError) -> list[str]:
+    """List what is wrong, as `field: problem`; never the input, which may be a secret."""
+    problems = []
+    for error in invalid.errors(include_input=False, include_url=False):
+        field = ".".join(map(str, error["loc"]))
+        problem = error["msg"].removeprefix("Value error, ")
+        problems.append(f"{field}: {problem}" if field else problem)
+    return problems
 
 
 def is_loopback(host: str) -> bool:
@@ -82,11 +91,3 @@ def parsed_address(address: str) -> httpx.URL | None:
     except httpx.InvalidURL:
         return None
     return url if url.host else None
-
-
-def problems_of(invalid: ValidationError) -> Iterator[str]:
-    """Describe each invalid field, but not its value, which may be a secret."""
-    for error in invalid.errors(include_input=False, include_url=False):
-        field = ".".join(map(str, error["loc"]))
-        message = error["msg"].removeprefix("Value error, ")
-        yield message if message.startswith(field) else f"{field}: {message}"

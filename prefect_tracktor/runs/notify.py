@@ -40,9 +40,9 @@ from prefect_tracktor.rules import (
     nth,
     step_of,
 )
-from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
+from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
@@ -72,7 +72,7 @@ class _Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerOfAccount:
+class AccountLedger:
     """A ledger as one account uses it, with what Prefect remembers of it."""
 
     ledger: NotificationLedger
@@ -83,7 +83,7 @@ class LedgerOfAccount:
     @classmethod
     def of(
         cls, credentials: TracktorCredentials, ledger: NotificationLedger, *, purpose: str = ""
-    ) -> "LedgerOfAccount":
+    ) -> "AccountLedger":
         """The ledger for an account."""
         memory = LedgerMemory.of(
             credentials.account, base_url=credentials.base_url, purpose=purpose
@@ -128,7 +128,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     def __init__(
         self,
         credentials: TracktorCredentials,
-        ledger: LedgerOfAccount,
+        ledger: AccountLedger,
         channel: Channel,
         choose: Choose,
         *,
@@ -160,7 +160,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         self._now_read_at = 0.0
 
     @property
-    def leaves_traces(self) -> bool:
+    def takes_effect(self) -> bool:
         """Whether customers are told, and what was done is remembered."""
         return self._channel.reaches_customers or self._record_only
 
@@ -169,10 +169,10 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         try:
             self._accepted = self._of_account.recognize()
         except LedgerReplaced as replaced:
-            if self.leaves_traces and not self.dry_run:
+            if self.takes_effect and not self.dry_run:
                 raise
             self._note(f"A run that sends would stop: {replaced}")
-        if self.reading.alone or self._record_only:
+        if self.reading.single or self._record_only:
             return  # it connects when it sends
         try:
             self._channel.check()
@@ -181,9 +181,9 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
                 raise
             self._note(f"A run that sends would stop: {unusable}")
 
-    def at_work(self) -> AbstractContextManager[None]:
+    def active(self) -> AbstractContextManager[None]:
         """Nothing is forgotten of the ledger while this run decides by it."""
-        acts = self.leaves_traces and not self.dry_run
+        acts = self.takes_effect and not self.dry_run
         return self._ledger.at_work(self._of_account.run) if acts else nullcontext()
 
     def _note(self, note: str) -> None:
@@ -284,7 +284,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
         for reason in notification.reasons:
             key = self._key(order, reason)
-            same, later = told_before(key, history)
+            same, later = sent_before(key, history)
             if later or (same and not _is_again(notification, same)):
                 known |= {told.key: told.state for told in (same or later)}
             else:
@@ -319,7 +319,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
             "Order id": str(order.order_id),
         }
 
-    def refuse(self) -> None:
+    def check_plan(self) -> None:
         """Stop before the first message, if a template fits no order or too many are due."""
         if self._template_error is not None and not self._waiting:
             # an odd order fails alone; a template that fails for each is at fault itself
@@ -330,7 +330,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def act(self) -> Iterator[Notice]:
         """Send all that is due."""
-        if self.leaves_traces:
+        if self.takes_effect:
             if not self._accepted:
                 keys = [key for due in self._waiting for key in due.keys]
                 self._of_account.refuse_told_elsewhere(keys)
@@ -340,7 +340,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         except LedgerError:
             self._ledger_is_gone = True
             raise
-        if self.leaves_traces:
+        if self.takes_effect:
             try:
                 self._of_account.keep_in_mind()
             except TracktorError as trouble:
@@ -348,7 +348,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def _recorded(self) -> Iterator[Notice]:
         for due in self._waiting:
-            self._ledger.settle(due.keys, NoticeState.SENT, run=self._of_account.run)
+            self._ledger.complete(due.keys, NoticeState.SENT, run=self._of_account.run)
             due.end(Outcome.RECORDED)
             yield due
 
@@ -369,7 +369,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def _is_overtaken(self, due: Notice) -> bool:
         history = self._history([due.id]).get(due.id, ())
-        return any(told_before(key, history)[1] for key in due.keys)
+        return any(sent_before(key, history)[1] for key in due.keys)
 
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
@@ -447,23 +447,23 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
             self.calls += again.calls
         return now
 
-    def look_back(self, *, acted: bool) -> None:
+    def finish(self, *, acted: bool) -> None:
         """Say of what was known before what other runs made of it since."""
         outcomes = [outcome_of(states.values()) for _, states in self._known]
         if not self._ledger_is_gone:
             with suppress(LedgerError):
-                # a claim that was open when we looked may have been settled since by its run
+                # a claim that was open when we looked may have been completed since by its run
                 told = [tuple(states) for _, states in self._known]
-                wait = acted and self.leaves_traces
+                wait = acted and self.takes_effect
                 outcomes = outcomes_elsewhere(self._ledger, self._of_account.run, told, wait=wait)
         for (case, _), outcome in zip(self._known, outcomes, strict=True):
             case.end(outcome)
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:
         """Where no address is left at all, it is seldom the customers who have none."""
         without = {case.id for case in self.cases if case.outcome is Outcome.NO_ADDRESS}
         affected = {case.id for case in self.cases if case.outcome.is_shown}
-        if found["suspicion"] or len(without) < _MANY or without != affected:
+        if common["suspicion"] or len(without) < _MANY or without != affected:
             return {}
         return {
             "suspicion": f"none of the {len(without)} orders to write about has a usable email"
@@ -489,7 +489,7 @@ def _links(order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> d
     return links | {"Carrier": tracking_link(parcel)} if parcel else links
 
 
-def told_before(
+def sent_before(
     key: NoticeKey, history: Iterable[ToldNotice]
 ) -> tuple[list[ToldNotice], list[ToldNotice]]:
     """What was told of the same before, and what of something that happens later."""
@@ -522,7 +522,7 @@ def _is_again(notification: Notification, same: Sequence[ToldNotice]) -> bool:
     """Whether it is time to tell it once more."""
     if len(same) >= notification.times or any(t.state is not NoticeState.SENT for t in same):
         return False
-    times = [told.settled_at for told in same if told.settled_at]
+    times = [told.completed_at for told in same if told.completed_at]
     # what was sent late in a run of a schedule is repeated by the run at that time of the day
     slack = min(_SCHEDULES_DRIFT_BY, notification.repeat_after / 10)
     return bool(times) and datetime.now(UTC) - max(times) >= notification.repeat_after - slack

@@ -23,14 +23,14 @@ from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import Fulfillment, Order, says_cancelled
 from prefect_tracktor.rules import Notification, PassedOver, Reason
-from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS
 from prefect_tracktor.runs.cases import Ended, Outcome
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.runs.needs import TO_NOTIFY_OF_ONE_STATUS
+from prefect_tracktor.runs.notification_jobs import customer_job
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.telling import customer_job
 from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 
@@ -101,7 +101,7 @@ class OneParcel:
         return None
 
 
-def tell_of_one_parcel(
+def notify_of_one_parcel(
     credentials: TracktorCredentials,
     parcel: OneParcel,
     order_id: int | None,
@@ -118,7 +118,7 @@ def tell_of_one_parcel(
         return looked_up
     ledger = ledger_of(mailer)
     reading = ReadingOptions(chunk_size=1)
-    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, alone=True)
+    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, single=True)
     job = customer_job(
         credentials,
         mailer,
@@ -129,16 +129,16 @@ def tell_of_one_parcel(
         dry_run=dry_run,
         max_emails=max_emails,
         sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
-        needs=TO_TELL_OF_ONE_STATUS,
+        needs=TO_NOTIFY_OF_ONE_STATUS,
     )
     about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
-    return carry_out(scan, job, about=about)
+    return run_job(scan, job, about=about)
 
 
 def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:
     """The order of the parcel; `None` where there is nobody to be written to."""
     fulfillment_id = parcel.fulfillment_id
-    needs = TO_TELL_OF_ONE_STATUS.of_each_parcel
+    needs = TO_NOTIFY_OF_ONE_STATUS.of_each_parcel
     batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id], needs=needs))
     report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
     if batch.failed:

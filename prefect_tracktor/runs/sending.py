@@ -120,7 +120,7 @@ class Sending:
             for notice in ready:
                 self._give_back(notice)
             raise
-        reasons = [self._settle(*one) for one in zip(ready, deliveries, strict=True)]
+        reasons = [self._complete(*one) for one in zip(ready, deliveries, strict=True)]
         return next(filter(None, reasons), "")
 
     def _is_ready(self, notice: Notice) -> bool:
@@ -149,9 +149,9 @@ class Sending:
         """A rehearsal tells the customer nothing, and may be repeated."""
         return notice.keys if self.channel.reaches_customers else ()
 
-    def _settle(self, notice: Notice, delivery: Delivery) -> str:
+    def _complete(self, notice: Notice, delivery: Delivery) -> str:
         if delivery.outcome is DeliveryOutcome.SENT:
-            self.ledger.settle(self._told(notice), NoticeState.SENT, run=self.run)
+            self.ledger.complete(self._told(notice), NoticeState.SENT, run=self.run)
         elif delivery.outcome is not DeliveryOutcome.UNCERTAIN:
             self._give_back(notice)
         outcome = Outcome(delivery.outcome)
@@ -208,7 +208,7 @@ class Sending:
             self.ledger.release(won, run=self.run)
             notice.end(self._told_by_others(notice))
         else:
-            self.ledger.settle(keys, NoticeState.REFUSED, run=self.run)
+            self.ledger.complete(keys, NoticeState.REFUSED, run=self.run)
 
 
 @dataclass(slots=True)
@@ -279,7 +279,7 @@ def outcomes_elsewhere(
     *,
     wait: bool = True,
 ) -> list[Outcome]:
-    """What became of notices that other runs had claimed or settled; waits a minute for these."""
+    """What became of notices that other runs had claimed or completed; waits a minute for these."""
     deadline = time.monotonic() + (_WAIT_FOR_OTHERS_SECONDS if wait else 0)
     keys = {key for keys in told for key in keys}
     while keys and (others := ledger.in_progress(keys, run=run)):

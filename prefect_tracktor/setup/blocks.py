@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_document
+from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_block
 from prefect_tracktor.setup.document import Document, Values
 from prefect_tracktor.setup.environment import (
     SHOWN,
@@ -92,7 +92,7 @@ def save_blocks(
 
 
 # without validation, because an invalid value can be corrected here
-_existing = partial(find_document, validate=False)
+_existing = partial(find_block, validate=False)
 
 
 @dataclass
@@ -113,11 +113,11 @@ class _BlockSaver:
         try:
             self._save(document)
         except ValueError as invalid:
+            problems = (
+                problems_of(invalid) if isinstance(invalid, ValidationError) else [str(invalid)]
+            )
             self._report("invalid", document)
-            if isinstance(invalid, ValidationError):
-                self._explain(document, problems_of(invalid))
-            else:
-                self._explain(document, [str(invalid)])
+            self._explain(document, problems)
             self.skipped.add(document.block)
             return False
         return True
@@ -223,7 +223,7 @@ class _BlockSaver:
     def _report(self, result: str, document: Document, details: str = "") -> None:
         print(f"{result:<8} {document.slug}/{self.name}" + (f" ({details})" if details else ""))
 
-    def _explain(self, document: Document, problems: Iterable[str]) -> None:
+    def _explain(self, document: Document, problems: Sequence[str]) -> None:
         blocks = {document.block, *document.others.values()}
         related = (other for other in self.documents if other.block in blocks)
         hidden = variables_of(related) - SHOWN

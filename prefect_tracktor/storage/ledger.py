@@ -1,7 +1,7 @@
-"""The notification ledger: which customer got which message, so that none is sent twice.
+"""Notification ledger: a record of which customer got which message, so that none is sent twice.
 
-A notice is claimed before its message goes out and settled after. The claim is a row with a unique
-key in a database, the one means that held when two processes raced for the same keys.
+A notice is claimed before its message goes out, and completed or released after it. The claim is a
+row with a unique key in a database: two processes cannot both insert it.
 """
 
 import threading
@@ -75,7 +75,7 @@ _notices = Table(
     Column("state", String(16), nullable=False),
     Column("run", String(100), nullable=False),
     Column("claimed_at", UTCTime, nullable=False),
-    Column("settled_at", UTCTime),
+    Column("completed_at", UTCTime),
 )
 _key_columns = (_notices.c.shop, _notices.c.order_id, _notices.c.fulfillment_id, _notices.c.reason)
 _newest_first = (_notices.c.claimed_at, *_key_columns)
@@ -161,7 +161,7 @@ class Notice:
     state: NoticeState
     run: str
     claimed_at: datetime
-    settled_at: datetime | None
+    completed_at: datetime | None
 
 
 class NotificationLedger(DatabaseBlock):
@@ -294,17 +294,17 @@ class NotificationLedger(DatabaseBlock):
                 won |= {NoticeKey(*row) for row in rows_won}
         return won
 
-    def settle(self, keys: Iterable[NoticeKey], state: NoticeState, *, run: str) -> None:
+    def complete(self, keys: Iterable[NoticeKey], state: NoticeState, *, run: str) -> None:
         """Record for good that notices were sent, or refused, claimed before or not."""
         with self.transaction() as database:
             now = now_in(database)
-            settled = {"state": state.value, "run": run, "settled_at": now}
+            completed = {"state": state.value, "run": run, "completed_at": now}
             for some in by_statement(sorted(keys)):
                 # what happened is written even if the claim was cleared meanwhile
                 rows = [_new_row(key, state, run, now) for key in some]
                 insert = insert_into(_notices, database).values(rows)
                 database.execute(
-                    insert.on_conflict_do_update(index_elements=_key_columns, set_=settled)
+                    insert.on_conflict_do_update(index_elements=_key_columns, set_=completed)
                 )
 
     def release(self, keys: Iterable[NoticeKey], *, run: str) -> None:
@@ -388,7 +388,7 @@ class NotificationLedger(DatabaseBlock):
 
     def refused(self) -> list[Notice]:
         """The notices whose address the mail server refused for good, the oldest first."""
-        query = select(_notices).where(_is(NoticeState.REFUSED)).order_by(_notices.c.settled_at)
+        query = select(_notices).where(_is(NoticeState.REFUSED)).order_by(_notices.c.completed_at)
         with self.transaction() as database:
             return _read(database, query)
 
@@ -407,7 +407,7 @@ class NotificationLedger(DatabaseBlock):
                 for mark in ":#"
             )
         )
-        sent = select(func.max(_notices.c.settled_at)).where(
+        sent = select(func.max(_notices.c.completed_at)).where(
             _of(shop), of_rules, _is(NoticeState.SENT)
         )
         refused = select(func.count(_notices.c.order_id.distinct())).where(
@@ -417,7 +417,7 @@ class NotificationLedger(DatabaseBlock):
             last = database.scalar(sent)
             if last is None:
                 return None
-            return database.scalar(refused.where(_notices.c.settled_at > last)) or 0
+            return database.scalar(refused.where(_notices.c.completed_at > last)) or 0
 
     def told(self, order_ids: Iterable[int]) -> list[Notice]:
         """List the notices of orders, when and by which run they were sent, oldest first.
@@ -431,7 +431,7 @@ class NotificationLedger(DatabaseBlock):
             InvalidInput: An id is not an id, such as an order's name.
 
         Example:
-            >>> ledger.settle([NoticeKey("shop", 12, 7, "a")], NoticeState.SENT, run="first")
+            >>> ledger.complete([NoticeKey("shop", 12, 7, "a")], NoticeState.SENT, run="first")
             >>> [(notice.key.reason, notice.run) for notice in ledger.told([12, 13])]
             [('a', 'first')]
         """
@@ -473,7 +473,7 @@ class NotificationLedger(DatabaseBlock):
             LedgerInUse: A run is at work, which may have looked before; nothing was deleted.
 
         Example:
-            >>> ledger.settle([NoticeKey("shop", 15, 7, "a")], NoticeState.SENT, run="first")
+            >>> ledger.complete([NoticeKey("shop", 15, 7, "a")], NoticeState.SENT, run="first")
             >>> ledger.forget([15]), ledger.told([15])
             (1, [])
         """
@@ -499,7 +499,7 @@ class NotificationLedger(DatabaseBlock):
         """
         age = timedelta(days=min(checked_id(days, field="days"), _DAYS_AT_MOST))
         with self._while_none_is_at_work() as database:
-            return _forget(database, _notices.c.settled_at <= now_in(database) - age)
+            return _forget(database, _notices.c.completed_at <= now_in(database) - age)
 
     @contextmanager
     def _while_none_is_at_work(self) -> Iterator[Connection]:
@@ -551,7 +551,7 @@ class NotificationLedger(DatabaseBlock):
     ) -> int:
         """Record that the messages of open claims did arrive, as a person found out; how many."""
         # the customer was told when it was claimed: reminders count from then
-        told = {"state": NoticeState.SENT.value, "settled_at": _notices.c.claimed_at}
+        told = {"state": NoticeState.SENT.value, "completed_at": _notices.c.claimed_at}
         sent = update(_notices).values(told)
         return self._change_uncertain(sent, keys, older_than)
 
@@ -564,8 +564,8 @@ class NotificationLedger(DatabaseBlock):
 
 
 def _new_row(key: NoticeKey, state: NoticeState, run: str, now: datetime) -> dict[str, Any]:
-    settled_at = None if state is NoticeState.CLAIMED else now
-    times = {"claimed_at": now, "settled_at": settled_at}
+    completed_at = None if state is NoticeState.CLAIMED else now
+    times = {"claimed_at": now, "completed_at": completed_at}
     return asdict(key) | {"state": state.value, "run": run} | times
 
 

@@ -397,7 +397,7 @@ def test_a_delivery_that_another_run_tells_of_in_between_is_the_last_word(
 
     def another_run(_path: str) -> None:
         if server.calls:
-            ledger.settle([key], NoticeState.SENT, run="another")
+            ledger.complete([key], NoticeState.SENT, run="another")
 
     server.before_answer = another_run
     report = tell("in_transit", read_again_after_minutes=0)
