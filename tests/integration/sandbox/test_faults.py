@@ -54,12 +54,12 @@ def test_faults_are_as_frequent_as_their_probabilities_say() -> None:
     assert all(400 < counts[kind] < 600 for kind in REQUEST_FAULTS if kind is not Fault.STALLED)
 
 
-def test_a_429_never_acts_and_half_of_the_dropped_requests_do() -> None:
+def test_a_429_is_not_processed_and_half_of_the_dropped_requests_are() -> None:
     assert not any(
-        FaultInjector(Faults(too_many_requests=1)).next_request().acts for _ in range(20)
+        FaultInjector(Faults(too_many_requests=1)).next_request().is_processed for _ in range(20)
     )
     injector = FaultInjector(Faults(dropped=1))
-    assert 400 < sum(injector.next_request().acts for _ in range(1000)) < 600
+    assert 400 < sum(injector.next_request().is_processed for _ in range(1000)) < 600
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_429_says_how_long_to_wait(tracktor: Sandbox, api: httpx.Client) -> No
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
 
 
-def test_server_errors_come_as_json_and_as_pages_and_a_503_never_acts(
+def test_server_errors_come_as_json_and_as_pages_and_a_503_is_not_processed(
     tracktor: Sandbox, api: httpx.Client
 ) -> None:
     tracktor.faults = Faults(server_error=1)
