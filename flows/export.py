@@ -8,8 +8,8 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required
 from prefect_tracktor.flows import ExportFiles, ExportWarehouse, export_tracking
 
-# where the tables go: files, such as ExportFiles(folder="s3://bucket/tracking"), or a warehouse, such
-# as ExportWarehouse(destination="postgres")
+# where the tables go: files, such as ExportFiles(folder="s3://bucket/tracking"), or a warehouse,
+# such as ExportWarehouse(destination="postgres")
 TO: ExportFiles | ExportWarehouse | None = None
 
 

@@ -31,8 +31,8 @@ def main() -> int:
     if os.environ.get("PREFECT_HOME") == home:
         return _run_demo()
     _fresh_folder(FOLDER)
-    # Prefect reads its settings when it is imported, and the demo must not use your Prefect server or
-    # Prefect Cloud. So it runs in another process with its own settings.
+    # Prefect reads its settings when it is imported, and the demo must not use your server or your
+    # Prefect Cloud, so it runs in another process with its own settings.
     environment = {name: value for name, value in os.environ.items() if "PREFECT_" not in name}
     settings = {
         "PREFECT_HOME": home,
