@@ -289,7 +289,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
 
     def _columns(self, order: Order, keys: Iterable[NoticeKey]) -> Row:
         keys = list(keys)
-        to = self._channel.to(order)
+        to = self._channel.masked_recipient(order)
         return {
             "Order": order.order_name or str(order.order_id),
             **({"To": to} if to else {}),
@@ -390,7 +390,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
                 self._add(due.id, Outcome(skipped.value))
 
     def _render_again(self, due: NoticeCase, order: Order, news: _News, content: Content) -> None:
-        if to := self._channel.to(order):
+        if to := self._channel.masked_recipient(order):
             due.columns["To"] = to
         due.keys = tuple(sorted(news))
         try:

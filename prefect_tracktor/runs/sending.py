@@ -8,7 +8,7 @@ from itertools import islice
 from prefect_tracktor.errors import ChannelError, InvalidInput
 from prefect_tracktor.messages.channel import Channel, Message, Send
 from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
-from prefect_tracktor.messages.replies import About
+from prefect_tracktor.messages.replies import Cause
 from prefect_tracktor.models import NO_FACTS, OrderFacts
 from prefect_tracktor.rules import rule_of
 from prefect_tracktor.runs.cases import Case, Outcome
@@ -68,7 +68,7 @@ class Sending:
         Those that other runs are sending come last.
         """
         contested = []
-        a_message = _SECONDS_A_MESSAGE + self.channel.seconds_a_message
+        a_message = _SECONDS_A_MESSAGE + self.channel.seconds_per_message
         deadline = time.monotonic() + _SECONDS_TO_BEGIN + len(notices) * a_message
         with self.channel.session() as send:
             sent = self._until_stopped(notices, send, deadline)
@@ -88,7 +88,7 @@ class Sending:
         waiting = iter(notices)
         reason = "not tried: sending took too long as a whole, and the run ended"
         while time.monotonic() < deadline:
-            batch = list(islice(waiting, self.channel.lot_size))
+            batch = list(islice(waiting, self.channel.batch_size))
             if not batch:
                 return
             why_stop = self._send_batch(batch, send)
@@ -146,7 +146,7 @@ class Sending:
         return False
 
     def _keys_to_claim(self, notice: NoticeCase) -> tuple[NoticeKey, ...]:
-        return () if self.channel.may_repeat else self._keys_to_record(notice)
+        return () if self.channel.is_idempotent else self._keys_to_record(notice)
 
     def _keys_to_record(self, notice: NoticeCase) -> tuple[NoticeKey, ...]:
         """Return the notice's keys; none for a rehearsal, which notifies no customer."""
@@ -161,7 +161,7 @@ class Sending:
         if outcome is Outcome.SENT and not self.channel.reaches_customers:
             outcome = Outcome.REHEARSED
         notice.end(outcome, delivery.reason)
-        if outcome is Outcome.DEFERRED and delivery.about is not About.RECIPIENT:
+        if outcome is Outcome.DEFERRED and delivery.cause is not Cause.RECIPIENT:
             reason = delivery.reason.rstrip(".")
             self.advice = f"{self.channel.server} said: {reason}. {delivery.remedy}"
         return self._errors.reason_to_stop(delivery)
@@ -221,7 +221,7 @@ class _ErrorCount:
         if delivery.outcome is DeliveryOutcome.SENT:
             self.kind, self.equal, self.in_a_row, self.refusals = "", 0, 0, 0
             return ""
-        of_recipient = delivery.about is About.RECIPIENT
+        of_recipient = delivery.cause is Cause.RECIPIENT
         if delivery.outcome is DeliveryOutcome.REFUSED or (
             of_recipient and delivery.kind.startswith("5")
         ):

@@ -76,7 +76,7 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
         (
             "TRACKTOR_ANNOUNCE_EXCEPTIONS",
             "maybe",
-            "TRACKTOR_ANNOUNCE_EXCEPTIONS: text with letters that is neither true nor false",
+            "TRACKTOR_ANNOUNCE_EXCEPTIONS: 'maybe' is neither true nor false",
         ),
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],
@@ -189,7 +189,7 @@ def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     assert not server[MAIL].paused
 
 
-def test_each_process_breaks_off_its_own_runs(
+def test_each_process_interrupts_its_own_runs(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")
@@ -207,7 +207,7 @@ def test_each_process_breaks_off_its_own_runs(
     stop(client, [mail.id], first)
     assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
     assert [name_of_state(client, run) for run in (over, of_second)] == ["Completed", "Running"]
-    assert capsys.readouterr().out.count("broken off ") == 3
+    assert capsys.readouterr().out.count("interrupted ") == 3
     stop(client, [mail.id], second)
     assert name_of_state(client, of_second) == "AwaitingRetry"
     assert server[MAIL].paused
