@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.needs import TO_SET_STATUSES_BY_AGE
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions

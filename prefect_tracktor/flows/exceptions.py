@@ -2,7 +2,7 @@
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.notification_jobs import event_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions

@@ -2,11 +2,11 @@
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.checks import checked_rules
 from prefect_tracktor.runs.notification_jobs import notify_by_rules
-from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.sources import Orders

@@ -1,7 +1,7 @@
 """`reconcile_manual_statuses`: set Tracktor's manual statuses from the shop's own records."""
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.needs import TO_SET_STATUSES
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions

@@ -1,7 +1,7 @@
 """`report_exceptions`: report to the team the orders that need attention, new ones first."""
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
 from prefect_tracktor.runs.engine import run_job

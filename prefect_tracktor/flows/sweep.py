@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from prefect_tracktor import flows
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.sweep import SweepReport, SweptShop, sweep
 
 # all but `notify_status_change`, as an event is about one shop

@@ -4,14 +4,14 @@ from typing import Any
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.checks import checked_rules
 from prefect_tracktor.runs.digest import DigestJob, TeamDigest
 from prefect_tracktor.runs.engine import Job, run_jobs
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportWarehouse
 from prefect_tracktor.runs.notification_jobs import customer_jobs, event_job
-from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.watch import DEFAULT_OPTIONS, WatchOptions, WatchReport

@@ -1,7 +1,7 @@
 """`sync_webhooks`: create the missing webhooks of an account and remove duplicates."""
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.sync_webhooks import AccountWebhooks, WebhookJob, WebhookReport
 from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription

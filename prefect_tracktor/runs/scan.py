@@ -144,8 +144,8 @@ class Scan(Reading[Order]):
             yield found
         if empty and not self.options.allow_empty:
             raise InvalidInput(
-                f"orders names no order at all: {orders.why_none}. If there may be none, set"
-                " allow_empty of the flow's reading options"
+                f"orders contains no order: {orders.why_none}. If this is expected, set allow_empty"
+                " of the flow's reading options"
             )
 
     def _start(self, orders: list[FoundOrder]) -> "_Chunk":

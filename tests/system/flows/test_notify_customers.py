@@ -165,7 +165,7 @@ def test_an_order_that_is_read_again_keeps_what_its_source_knows(
     tell: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
-    monkeypatch.setattr("prefect_tracktor.runs.notify._TOGETHER_SECONDS", -1, raising=True)
+    monkeypatch.setattr("prefect_tracktor.runs.notify._REREAD_LASTS_SECONDS", -1, raising=True)
     report = tell(ARRIVED, read_again_after_minutes=0)
     assert report.sent == (1,)
     assert report.calls == 2
