@@ -35,6 +35,9 @@ _SHARED = {
     " report counts those that are left out.",
     "thresholds": "After how many days a parcel or an order is late.",
     "verify": "Read the written orders back, and report orders that show another status.",
+    "ledger": "Records what was sent, announced or reported. By default the mailer's, or the block"
+    " named tracktor, or else a SQLite file in the Prefect home of the machine that runs the flow;"
+    " several machines need PostgreSQL.",
     "reading": "How orders are read: completed orders, chunk size and the like.",
 }
 # titles of parameters whose name says too little

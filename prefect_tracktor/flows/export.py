@@ -32,7 +32,6 @@ def export_tracking(
         dry_run: Read and count, and write nothing.
         include_personal_data: Also export names, email addresses, phone numbers and tracking
             numbers.
-        thresholds: After how many days a parcel is delayed, for the column condition.
 
     Raises:
         InvalidInput: The folder cannot be written to.

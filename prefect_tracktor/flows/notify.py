@@ -1,4 +1,4 @@
-"""`notify_customers`: notify customers by rules, all checked on one reading of the shop."""
+"""`notify_customers`: notify customers by rules, all checked in one scan of the shop."""
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
@@ -40,9 +40,6 @@ def notify_customers(
         rules: Which notices to send, and when.
         mailer: The mail server, the sender, and the mode: dry run, rehearsal or live; needed if a
             rule has no channel.
-        ledger: Records which customer got which message, in all channels. By default the mailer's,
-            or the block named tracktor, or else a SQLite file in the Prefect home of the machine
-            that runs the flow.
         max_emails: If more messages than this are due in a channel, none is sent through it.
 
     Raises:
