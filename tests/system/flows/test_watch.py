@@ -143,7 +143,7 @@ def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
         with pytest.raises(IncompleteRun, match="could not be read") as left:
             watch_shop(**(everything | {"credentials": away}))
         with pytest.raises(IncompleteRun, match="could not be read") as alone:
-            watch_shop(away, everything["orders"], announce={"exception:all"}, dry_run=True)
+            watch_shop(away, everything["orders"], announce=EXCEPTIONS, dry_run=True)
     assert left.value.report.digest.reported
     assert not any(Path(everything["export"].folder).iterdir())
     assert set(alone.value.report.parts) == {"events"}
