@@ -290,11 +290,8 @@ def _of_order(order: Order, met: Sequence[Condition]) -> Iterator[Condition]:
         return
     by_parcel = {c.parcel.fulfillment_id: c for c in met if c.parcel is not None}
     awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
-    is_whole = (
-        order.has_shipped_in_full
-        and order.names_all_items
-        and order.facts.fulfillment_status in (None, "fulfilled")
-    )
+    of_shop = order.facts.fulfillment_status
+    is_whole = order.has_shipped_in_full and of_shop in (None, "fulfilled")
     if is_whole and all(parcel.fulfillment_id in by_parcel for parcel in awaited):
         times = [condition.since for condition in by_parcel.values()]
         known = [time for time in times if time is not None]

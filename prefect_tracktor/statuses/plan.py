@@ -170,7 +170,9 @@ class Progression:
             for status in CARRIER_STATUSES
             if any(option.matches(status) for _, option in self.stages)
         }
-        return order.was_handed_over or bool(order.carrier_statuses - by_hand)
+        # the shop knows it a little before Tracktor has the parcel
+        of_shop = order.facts.fulfillment_status == "fulfilled"
+        return of_shop or order.was_handed_over or bool(order.carrier_statuses - by_hand)
 
     def _shipped(self, order: Order) -> Decision:
         """What becomes of an order whose production is over."""
@@ -185,7 +187,8 @@ class Progression:
         if order.is_cancelled:
             return "it is cancelled"
         if not order.has_shipped_in_full:
-            return "a part of it was shipped"
+            whole = order.facts.fulfillment_status == "fulfilled"
+            return "Tracktor does not show it as shipped yet" if whole else "a part of it was shipped"
         return "" if self.release_fulfilled else "it was shipped"
 
     def _not_ahead(self, order: Order, due: int) -> str:

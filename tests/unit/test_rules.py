@@ -149,6 +149,23 @@ def test_an_order_is_whole_when_its_parcels_hold_all_of_its_items() -> None:
     assert told(order(several, rest, line_item_count=2), whole)
 
 
+def test_what_a_cancelled_parcel_held_is_still_to_be_sent() -> None:
+    sent = parcel(7, "delivered", line_items=[{"id": 1}])
+    taken_back = parcel(8, "in_transit", fulfillment_status="cancelled", line_items=[{"id": 2}])
+    whole = rule("status:delivered", per="order")
+    assert told(order(sent, taken_back, line_item_count=2), whole) == []
+    again = parcel(9, "delivered", line_items=[{"id": 2}])
+    assert told(order(sent, taken_back, again, line_item_count=2), whole)
+
+
+def test_the_shop_knows_which_lines_of_an_order_are_never_sent() -> None:
+    with_a_gift_card = order(parcel(7, "delivered", line_items=[{"id": 1}]), line_item_count=2)
+    whole = rule("status:delivered", per="order")
+    assert told(with_a_gift_card, whole) == []
+    facts = OrderFacts(fulfillment_status="fulfilled")
+    assert reasons(told(with_a_gift_card.with_facts(facts), whole)) == [(0, "news:status:delivered")]
+
+
 def test_a_whole_orders_message_leaves_cancelled_parcels_out() -> None:
     gone = parcel(8, "in_transit", fulfillment_status="cancelled")
     [notification] = told(
