@@ -24,7 +24,7 @@ from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import mode_label
 from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
-from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.report import RunReport, sentences
 from prefect_tracktor.runs.showing import show_mode
 
 if TYPE_CHECKING:  # it imports SQLAlchemy, which webhooks do not need
@@ -232,7 +232,11 @@ class _Run:
             self._attempt(job, job.prepare)
             self._attempt(job, partial(self._begin, job, at_work))
         if len(self._errors) == len(self._jobs):
-            raise next(iter(self._errors.values()))
+            first, *others = self._errors.values()
+            if all(str(other) == str(first) for other in others):
+                raise first
+            said = [f"{job.title}: {_words(error)}" for job, error in self._errors.items()]
+            raise TracktorError(sentences(*said), may_have_arrived=False) from None
 
     def read(self, watchers: Iterable[Watcher]) -> None:
         for batch in self._reading:
