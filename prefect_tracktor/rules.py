@@ -6,11 +6,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
-from prefect_tracktor.conditions import AskedConditions, Condition, asked_conditions, conditions_of
+from prefect_tracktor.conditions import (
+    AskedConditions,
+    Condition,
+    Keys,
+    asked_conditions,
+    conditions_of,
+)
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.channel import Content
@@ -25,6 +38,7 @@ from prefect_tracktor.models import (
 )
 from prefect_tracktor.storage.ledger import WHOLE_ORDER
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+from prefect_tracktor.validation import checked_tag
 
 _NAME = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
 _MOST_DAYS = 3650
@@ -81,7 +95,7 @@ class NotificationRule(BaseModel):
     channel: HttpChannel | None = None
     times: int = Field(default=1, ge=1, le=20)
     repeat_after_days: float = Field(default=7, gt=0, le=_MOST_DAYS)
-    tags: frozenset[str] = frozenset()
+    tags: frozenset[Annotated[str, AfterValidator(checked_tag)]] = frozenset()
 
     @field_validator("when")
     @classmethod
@@ -96,16 +110,17 @@ class NotificationRule(BaseModel):
                 "template: it is for emails, and this rule has a channel; write its words into the"
                 " channel's body"
             )
-        if self.per == "order" and any(name.startswith("exception") for name in self.when):
+        asked = self.asked
+        if self.per == "order" and asked.exceptions != Keys():
             raise ValueError(
                 "per: an exception is about a parcel; write parcel, or name a status in when"
             )
-        if self.per == "order" and (len(self.when) > 1 or self.when == ["status:all"]):
+        if self.per == "order" and (len(self.when) > 1 or asked.statuses.all):
             raise ValueError(
                 "per: with per=order a rule has one condition: write one rule for each condition,"
                 " or set per to parcel"
             )
-        most = self.within_days or (3 if any(n.startswith("status") for n in self.when) else None)
+        most = self.within_days or (3 if asked.statuses != Keys() else None)
         # a run a day sends each of them up to a day late
         reminders = (self.times - 1) * (self.repeat_after_days + 1)
         if most is not None and self.times > 1 and reminders > most:
@@ -345,10 +360,16 @@ def is_later(other: str, reason: str) -> bool:
     return other_key == _STEPS[-1]
 
 
+def kind_of(reason: str) -> str:
+    """The kind of condition that was told: a status, an exception or a delay."""
+    return _parts(reason)[1]
+
+
 def step_of(reason: str) -> tuple[str, int]:
     """What is told again and again, and the how-manieth time it is."""
-    words, _, number = reason.partition("#")
-    return words, int(number or 1)
+    words, mark, number = reason.rpartition("#")
+    # an exception may be called by marks alone
+    return (words, int(number)) if mark and number.isdecimal() else (reason, 1)
 
 
 def rule_of(reason: str) -> str:

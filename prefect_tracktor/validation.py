@@ -43,6 +43,14 @@ def _whole_number(value: object) -> int | None:
             return None
 
 
+def checked_tag(tag: str) -> str:
+    """Refuse what no order in Shopify can have as a tag: nothing would ever match it."""
+    name = tag.strip()
+    if not name or "," in name:
+        raise ValueError("must be a tag as Shopify has it, without a comma: write each by itself")
+    return name
+
+
 def checked_address(value: str, *, field: str) -> str:
     """Refuse an address that keys or customers' data must not travel to."""
     remedy = f"{field} must be an https address such as https://shop.example/path"

@@ -37,6 +37,7 @@ from prefect_tracktor.rules import (
     Reason,
     Unreadable,
     is_later,
+    kind_of,
     nth,
     step_of,
 )
@@ -513,7 +514,7 @@ def told_before(
         if told.state in _TOLD
         and is_later(told.key.reason, words)
         # a parcel that was sent later may have an exception after "all has arrived"
-        and (told.key.fulfillment_id == key.fulfillment_id or "status:" in words)
+        and (told.key.fulfillment_id == key.fulfillment_id or kind_of(words) == "status")
     ]
     return same, later
 

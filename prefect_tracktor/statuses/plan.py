@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
@@ -24,6 +24,7 @@ from prefect_tracktor.models import (
     status_key,
 )
 from prefect_tracktor.statuses.desired import DesiredStatus, option_for, options_meant
+from prefect_tracktor.validation import checked_tag
 
 HANDED_BACK = "back to the carrier"
 
@@ -98,7 +99,7 @@ class StatusStage:
         shipping_method: Only orders with this shipping method; empty for all.
 
     Raises:
-        pydantic.ValidationError: The status is blank or the number negative.
+        pydantic.ValidationError: The status is blank, the number negative, or the tag has a comma.
 
     Example:
         >>> StatusStage("Sewing", 3).age
@@ -107,7 +108,7 @@ class StatusStage:
 
     status: Annotated[str, Field(min_length=1)]
     after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0
-    tag: str = ""
+    tag: Annotated[str, AfterValidator(lambda tag: tag and checked_tag(tag))] = ""
     shipping_method: str = ""
 
     @property
@@ -188,7 +189,9 @@ class Progression:
             return "it is cancelled"
         if not order.has_shipped_in_full:
             whole = order.facts.fulfillment_status == "fulfilled"
-            return "Tracktor does not show it as shipped yet" if whole else "a part of it was shipped"
+            return (
+                "Tracktor does not show it as shipped yet" if whole else "a part of it was shipped"
+            )
         return "" if self.release_fulfilled else "it was shipped"
 
     def _not_ahead(self, order: Order, due: int) -> str:

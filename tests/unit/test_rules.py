@@ -25,6 +25,7 @@ from prefect_tracktor.rules import (
     channels_of,
     chooser,
     is_later,
+    kind_of,
     nth,
     one_parcel_each,
     step_of,
@@ -163,7 +164,9 @@ def test_the_shop_knows_which_lines_of_an_order_are_never_sent() -> None:
     whole = rule("status:delivered", per="order")
     assert told(with_a_gift_card, whole) == []
     facts = OrderFacts(fulfillment_status="fulfilled")
-    assert reasons(told(with_a_gift_card.with_facts(facts), whole)) == [(0, "news:status:delivered")]
+    assert reasons(told(with_a_gift_card.with_facts(facts), whole)) == [
+        (0, "news:status:delivered")
+    ]
 
 
 def test_a_whole_orders_message_leaves_cancelled_parcels_out() -> None:
@@ -202,7 +205,7 @@ def test_cancelled_orders_hear_nothing_unless_it_is_asked_for() -> None:
 
 def test_a_rule_may_be_for_orders_with_a_tag() -> None:
     arrived = order(parcel(7, "delivered"))
-    vip = rule("status:delivered", tags=["VIP"])
+    vip = rule("status:delivered", tags=[" VIP "])
     assert told(arrived, vip) == []
     assert told(arrived.with_facts(OrderFacts(tags=frozenset({"vip", "gift"}))), vip)
 
@@ -242,6 +245,12 @@ def test_delays_follow_the_thresholds() -> None:
         ("times", {"times": 0}),
         ("set within_days to more", {"when": ["status:delivered"], "times": 2}),
         ("set within_days to more", {"times": 3, "within_days": 10}),
+        # however the condition is written
+        ("per: an exception is about a parcel", {"when": [" Exception:Expired"], "per": "order"}),
+        ("per: with per=order", {"when": ["Status: All"], "per": "order"}),
+        ("set within_days to more", {"when": ["STATUS:delivered"], "times": 2}),
+        ("(?s)tags.*without a comma", {"tags": ["vip,gift"]}),
+        ("(?s)tags.*must be a tag", {"tags": [" "]}),
         ("Extra inputs", {"channels": "mail"}),
     ],
 )
@@ -284,6 +293,18 @@ def test_the_nth_time_is_told_apart_and_found_again(own: str, status: str, numbe
     words = f"{own}status:{status}"
     assert step_of(nth(words, number)) == (words, number)
     assert is_later(nth("status:delivered", number), "status:in_transit")
+
+
+def test_what_was_told_is_read_by_its_condition_and_not_by_the_rules_name() -> None:
+    assert kind_of("late-status:stalled") == "stalled"
+    assert kind_of("status:exception:expired") == kind_of("exception:expired#2") == "exception"
+    assert kind_of("made:status:sewing") == "status"
+
+
+@pytest.mark.parametrize("marks", ["#", "##", "#-", "#²"])
+def test_an_exception_that_is_called_by_marks_alone_stops_nothing(marks: str) -> None:
+    assert step_of(nth(f"lost:exception:{marks}", 2)) == (f"lost:exception:{marks}", 2)
+    assert step_of(f"lost:exception:{marks}") == (f"lost:exception:{marks}", 1)
 
 
 @given(st.floats(0, 60), st.floats(0, 10), st.floats(0.5, 10))

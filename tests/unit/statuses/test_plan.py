@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from prefect_tracktor import (
     DesiredStatus,
@@ -514,6 +515,11 @@ def test_stages_that_are_no_progression_are_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):
         checked_stages(stages, list(OPTIONS.values()))
+
+
+def test_a_tag_that_no_order_can_have_is_refused() -> None:
+    with pytest.raises(ValidationError, match="without a comma"):
+        StatusStage("Cutting", tag="engraved,gift")
 
 
 def test_stages_may_be_named_by_key_in_any_letter_case() -> None:
