@@ -59,6 +59,8 @@ R = TypeVar("R", bound=RunReport)
 _LOOKED_AT_TOGETHER = 50
 _TOGETHER_SECONDS = 60
 _GONE = "Tracktor does not know the order any more"
+# what is told, and of which parcels
+_News = dict[NoticeKey, tuple[Fulfillment, ...]]
 
 _SCHEDULES_DRIFT_BY = timedelta(hours=6)
 _TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
@@ -238,16 +240,29 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def _decide(self, chosen: _Chosen, history: Sequence[ToldNotice], read_at: float) -> None:
         order, notification = chosen.order, chosen.notification
-        known, news = self._known_and_new(order, notification, history)
+        known, news, again = self._known_and_new(order, notification, history)
         if known:
             columns = self._columns(order, known)
             told = self._add(order.order_id, Outcome.ALREADY_TOLD, columns=columns)
             told.links = _links(order, {})
             self._known.append((told, known))
-        if not news:
-            return
+        for due in again:
+            self._plan(chosen, due, read_at, again=True)
+        if news:
+            self._plan(chosen, news, read_at)
+
+    def _plan(
+        self,
+        chosen: _Chosen,
+        news: Mapping[NoticeKey, tuple[Fulfillment, ...]],
+        read_at: float,
+        *,
+        again: bool = False,
+    ) -> None:
+        """Render what remains to be told, or what is told again as it was not confirmed."""
+        order, notification = chosen.order, chosen.notification
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
-        due.keys, due.read_at = tuple(sorted(news)), read_at
+        due.keys, due.read_at, due.again = tuple(sorted(news)), read_at, again
         due.content = notification.about(_reasons_of(news))
         due.facts, due.links = order.facts, _links(order, news)
         try:
@@ -279,18 +294,27 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def _known_and_new(
         self, order: Order, notification: Notification, history: Sequence[ToldNotice]
-    ) -> tuple[dict[NoticeKey, NoticeState], dict[NoticeKey, tuple[Fulfillment, ...]]]:
-        """What was told of it, or of something later, before; and what remains to be told."""
+    ) -> tuple[dict[NoticeKey, NoticeState], _News, list[_News]]:
+        """What was told of it, or of something later, before; what remains; what is told again."""
         known: dict[NoticeKey, NoticeState] = {}
-        news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
+        news: _News = {}
+        again: dict[tuple[NoticeKey, ...], _News] = {}
         for reason in notification.reasons:
             key = self._key(order, reason)
             same, later = told_before(key, history)
-            if later or (same and not _is_again(notification, same)):
-                known |= {told.key: told.state for told in (same or later)}
+            unconfirmed = next(
+                (told for told in same if told.state is NoticeState.UNCONFIRMED), None
+            )
+            if unconfirmed and not later:
+                together = told_together(unconfirmed, history)
+                message = again.setdefault(together, dict.fromkeys(together, ()))
+                message[unconfirmed.key] = reason.parcels
+            elif later or (same and not _is_again(notification, same)):
+                told = [one for one in same if one is not unconfirmed] or later
+                known |= {one.key: one.state for one in told}
             else:
                 news[replace(key, reason=nth(reason.words, len(same) + 1))] = reason.parcels
-        return known, news
+        return known, news, list(again.values())
 
     def _key(self, order: Order, reason: Reason) -> NoticeKey:
         return NoticeKey(
@@ -407,7 +431,8 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
             for passed_over in {one for one in found if isinstance(one, PassedOver)}:
                 self._add(due.id, Outcome(passed_over.value))
         else:
-            self._render_anew(due, now, news)
+            # what is told again is recognized by all that it told the first time
+            self._render_anew(due, now, dict.fromkeys(due.keys, ()) | news if due.again else news)
 
     def _render_anew(
         self, due: Notice, order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]
@@ -517,6 +542,12 @@ def told_before(
         and (told.key.fulfillment_id == key.fulfillment_id or kind_of(words) == "status")
     ]
     return same, later
+
+
+def told_together(one: ToldNotice, history: Iterable[ToldNotice]) -> tuple[NoticeKey, ...]:
+    """What was told in one message with an unconfirmed notice, that one among them."""
+    same = (one.state, one.run, one.claimed_at)
+    return tuple(sorted(n.key for n in history if (n.state, n.run, n.claimed_at) == same))
 
 
 def _is_again(notification: Notification, same: Sequence[ToldNotice]) -> bool:

@@ -41,6 +41,8 @@ class Notice(Case):
     keys: tuple[NoticeKey, ...] = ()
     message: Message | None = None
     facts: OrderFacts = NO_FACTS
+    # whether a service may have it, which recognizes it by its keys
+    again: bool = False
     # among those that wait, and when its order was read
     place: int = 0
     read_at: float = 0.0
@@ -129,18 +131,25 @@ class Sending:
         if notice.outcome is not Outcome.DUE:
             return False
         keys = self._claimed(notice)
-        won = self.ledger.claim(keys, run=self.run)
-        if won != set(keys):
-            self.ledger.release(won, run=self.run)
-            notice.end(self._told_by_others(notice))
+        if not self._claim(notice):
             return False
         recipient = notice.message.recipient if notice.message else ""
         if recipient and not self.ledger.admit(self.account, recipient):
-            self.ledger.release(keys, run=self.run)
+            self.ledger.release(keys, run=self.run, again=notice.again)
             most = self.ledger.messages_a_day
             notice.end(Outcome.DEFERRED, f"this address has had {most} messages today")
             return False
         return True
+
+    def _claim(self, notice: Notice) -> bool:
+        """Claim all that a notice tells; if others have a part of it, it ends."""
+        keys = self._claimed(notice)
+        won = self.ledger.claim(keys, run=self.run, again=notice.again)
+        if won == set(keys):
+            return True
+        self.ledger.release(won, run=self.run, again=notice.again)
+        notice.end(self._told_by_others(notice))
+        return False
 
     def _claimed(self, notice: Notice) -> tuple[NoticeKey, ...]:
         return () if self.channel.may_repeat else self._told(notice)
@@ -153,6 +162,7 @@ class Sending:
         if delivery.outcome is DeliveryOutcome.SENT:
             self.ledger.settle(self._told(notice), NoticeState.SENT, run=self.run)
         elif delivery.outcome is not DeliveryOutcome.UNCERTAIN:
+            notice.again = notice.again or delivery.may_repeat
             self._give_back(notice)
         outcome = Outcome(delivery.outcome)
         if outcome is Outcome.SENT and not self.channel.reaches_customers:
@@ -164,7 +174,7 @@ class Sending:
         return self._answers.reason_to_stop(delivery)
 
     def _give_back(self, notice: Notice) -> None:
-        self.ledger.release(self._claimed(notice), run=self.run)
+        self.ledger.release(self._claimed(notice), run=self.run, again=notice.again)
         if notice.message and notice.message.recipient:
             self.ledger.discount(self.account, notice.message.recipient)
 
@@ -202,13 +212,8 @@ class Sending:
             yield notice
 
     def _refuse_for_good(self, notice: Notice) -> None:
-        keys = self._claimed(notice)
-        won = self.ledger.claim(keys, run=self.run)
-        if won != set(keys):
-            self.ledger.release(won, run=self.run)
-            notice.end(self._told_by_others(notice))
-        else:
-            self.ledger.settle(keys, NoticeState.REFUSED, run=self.run)
+        if self._claim(notice):
+            self.ledger.settle(self._claimed(notice), NoticeState.REFUSED, run=self.run)
 
 
 @dataclass(slots=True)
@@ -297,7 +302,7 @@ def outcome_of(states: Iterable[NoticeState | None], *, live: bool = False) -> O
     found = set(states)
     if NoticeState.CLAIMED in found:
         return Outcome.IN_PROGRESS if live else Outcome.UNCERTAIN
-    if None in found:
+    if found & {None, NoticeState.UNCONFIRMED}:
         return Outcome.DEFERRED
     return Outcome.ALREADY_TOLD if NoticeState.SENT in found else Outcome.REFUSED
 

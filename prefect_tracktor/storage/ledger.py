@@ -146,9 +146,13 @@ def _check_text(text: str, *, field: str, at_most: int) -> None:
 
 
 class NoticeState(StrEnum):
-    """The state of a notice."""
+    """The state of a notice.
+
+    A service may have an unconfirmed one, and will recognize it when it is posted again.
+    """
 
     CLAIMED = "claimed"
+    UNCONFIRMED = "unconfirmed"
     SENT = "sent"
     REFUSED = "refused"
 
@@ -268,12 +272,13 @@ class NotificationLedger(DatabaseBlock):
             query = select(func.count()).select_from(messages.distinct().subquery())
             return database.scalar(query) or 0
 
-    def claim(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
+    def claim(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> set[NoticeKey]:
         """Claim notices that are about to be sent, so that no other run sends them.
 
         Args:
             keys: What is about to be sent.
             run: A name for this run, so that a person finds it again.
+            again: Whether they are unconfirmed, and posted again; else they must be new.
 
         Returns:
             The keys that this run has claimed; the others were claimed or completed before.
@@ -285,12 +290,18 @@ class NotificationLedger(DatabaseBlock):
         """
         won: set[NoticeKey] = set()
         with self.transaction() as database:
+            now = now_in(database)  # those that are claimed together are found together
+            claimed = {"state": NoticeState.CLAIMED.value, "run": run, "claimed_at": now}
             # always in the same order: two runs that want the same keys cannot wait for each other
             for some in by_statement(sorted(set(keys))):
-                now = now_in(database)
                 rows = [_new_row(key, NoticeState.CLAIMED, run, now) for key in some]
-                insert = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
-                rows_won = database.execute(insert.returning(*_key_columns))
+                new = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
+                known = (
+                    update(_notices)
+                    .where(_among(some), _is(NoticeState.UNCONFIRMED))
+                    .values(claimed)
+                )
+                rows_won = database.execute((known if again else new).returning(*_key_columns))
                 won |= {NoticeKey(*row) for row in rows_won}
         return won
 
@@ -307,12 +318,15 @@ class NotificationLedger(DatabaseBlock):
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=settled)
                 )
 
-    def release(self, keys: Iterable[NoticeKey], *, run: str) -> None:
-        """Drop this run's open claims of what was surely not sent, so that a later run sends it."""
+    def release(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> None:
+        """Drop this run's claims of what was surely not sent, so that a later run sends it.
+
+        What a service may have, and recognizes when it is posted again, stays as unconfirmed.
+        """
+        stay = update(_notices).values(state=NoticeState.UNCONFIRMED.value)
         with self.transaction() as database:
-            _change(
-                database, delete(_notices), keys, _is(NoticeState.CLAIMED), _notices.c.run == run
-            )
+            change = stay if again else delete(_notices)
+            _change(database, change, keys, _is(NoticeState.CLAIMED), _notices.c.run == run)
 
     @contextmanager
     def at_work(self, run: str) -> Iterator[None]:
