@@ -11,7 +11,7 @@ from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.set_statuses import StatusJob, status_options
-from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
+from prefect_tracktor.sources import EventOrders, OrderFile, Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
 
@@ -61,10 +61,11 @@ def advance_custom_statuses(
             "orders leaves out unfulfilled orders, which the stages are for: set fulfillment of"
             " the ShopifyOrders to any or unfulfilled"
         )
-    if isinstance(orders, list) and (filtered := [s for s in stages if not s.is_for_all]):
+    filtered = [stage for stage in stages if not stage.is_for_all]
+    if filtered and isinstance(orders, list | EventOrders):
         raise InvalidInput(
-            f"stages: {filtered[0].status!r} needs a tag or a shipping method, which a list of ids"
-            " does not have: use ShopifyOrders, or an OrderFile with such columns"
+            f"stages: {filtered[0].status!r} needs a tag or a shipping method, which neither a list"
+            " of ids nor events have: use ShopifyOrders, or an OrderFile with such columns"
         )
     if isinstance(orders, OrderFile):
         # the stages are for orders that are still being made

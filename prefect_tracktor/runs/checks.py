@@ -11,7 +11,7 @@ from prefect_tracktor.models import ShipmentStatus, says_cancelled, status_key
 from prefect_tracktor.rules import TO_NO_CUSTOMER, NotificationRule
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.set_statuses import status_options
-from prefect_tracktor.sources import OrderFile, ShopifyOrders
+from prefect_tracktor.sources import EventOrders, OrderFile, ShopifyOrders
 from prefect_tracktor.statuses.desired import option_for
 from prefect_tracktor.thresholds import Delay
 
@@ -73,7 +73,9 @@ def checked_rules(
     for rule in rules:
         _refuse_what_is_never_read(rule, orders, reading)
     named = [name.partition(":") for rule in rules for name in rule.when]
-    statuses = [key for kind, _, key in named if status_key(kind) == "status" and key != _ALL]
+    statuses = [
+        key for kind, _, key in named if status_key(kind) == "status" and status_key(key) != _ALL
+    ]
     return checked_statuses(credentials, statuses)[1] if statuses else 0
 
 
@@ -81,10 +83,17 @@ def _refuse_what_is_never_read(
     rule: NotificationRule, orders: object, reading: ReadingOptions
 ) -> None:
     """Raise `InvalidInput` for a rule about orders that are not read."""
-    if rule.tags and isinstance(orders, list):
+    if rule.tags and isinstance(orders, list | EventOrders):
         raise InvalidInput(
-            f"rules: {rule.name} is for orders with a tag, which a list of ids does not have: use"
-            " ShopifyOrders, or an OrderFile with such a column"
+            f"rules: {rule.name} is for orders with a tag, which neither a list of ids nor events"
+            " have: use ShopifyOrders, or an OrderFile with such a column"
+        )
+    days = rule.after_days + (rule.times - 1) * rule.repeat_after_days
+    if isinstance(orders, ShopifyOrders) and 0 < orders.created_within_days <= days:
+        raise InvalidInput(
+            f"rules: {rule.name} sends a notice {days:g} days after its condition began, and orders"
+            f" finds only those of the last {orders.created_within_days} days: raise"
+            " created_within_days of the ShopifyOrders"
         )
     arrived = Condition(f"status:{ShipmentStatus.DELIVERED}")
     if arrived.name in rule.requested:

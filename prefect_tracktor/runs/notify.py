@@ -36,6 +36,7 @@ from prefect_tracktor.rules import (
     Skipped,
     Unreadable,
     is_later,
+    kind_of,
     numbered,
     unnumbered,
 )
@@ -68,7 +69,7 @@ _SENT = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
 _MANY = 5
 
 # the parcels to notify about, by the keys under which the ledger records them
-_News = Mapping[NoticeKey, tuple[Fulfillment, ...]]
+_News = dict[NoticeKey, tuple[Fulfillment, ...]]
 
 
 class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
@@ -228,16 +229,29 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         history: Sequence[Notice],
         read_at: float,
     ) -> None:
-        states, news = self._split(order, notification, history)
+        states, news, unconfirmed = self._split(order, notification, history)
         if states:
             columns = self._columns(order, states)
             before = self._add(order.order_id, Outcome.ALREADY_TOLD, columns=columns)
             before.links = _links(order, {})
             self._sent_before.append((before, states))
-        if not news:
-            return
+        for message in unconfirmed:
+            self._plan(order, notification, message, read_at, unconfirmed=True)
+        if news:
+            self._plan(order, notification, news, read_at)
+
+    def _plan(
+        self,
+        order: Order,
+        notification: Notification,
+        news: _News,
+        read_at: float,
+        *,
+        unconfirmed: bool = False,
+    ) -> None:
+        """Render a message that is due, or is sent again as the service did not confirm it."""
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
-        due.keys, due.read_at = tuple(sorted(news)), read_at
+        due.keys, due.read_at, due.unconfirmed = tuple(sorted(news)), read_at, unconfirmed
         content = notification.content_about(_subjects_of(news))
         due.facts, due.links = order.facts, _links(order, news)
         try:
@@ -263,19 +277,26 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
 
     def _split(
         self, order: Order, notification: Notification, history: Sequence[Notice]
-    ) -> tuple[dict[NoticeKey, NoticeState], dict[NoticeKey, tuple[Fulfillment, ...]]]:
-        """Split a notification into notices of this or a later stage that exist, and new ones."""
+    ) -> tuple[dict[NoticeKey, NoticeState], _News, list[_News]]:
+        """Split a notification: notices that exist, new ones, and unconfirmed messages."""
         states: dict[NoticeKey, NoticeState] = {}
-        news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
+        news: _News = {}
+        unconfirmed: dict[tuple[NoticeKey, ...], _News] = {}
         for subject in notification.subjects:
             key = NoticeKey(self._account, order.order_id, subject.fulfillment_id, subject.reason)
             same, later = sent_before(key, history)
-            if later or (same and not _is_time_to_repeat(notification, same)):
-                states |= {notice.key: notice.state for notice in (same or later)}
+            open_notice = next((n for n in same if n.state is NoticeState.UNCONFIRMED), None)
+            if open_notice and not later:
+                together = _sent_together(open_notice, history)
+                message = unconfirmed.setdefault(together, dict.fromkeys(together, ()))
+                message[open_notice.key] = subject.parcels
+            elif later or (same and not _is_time_to_repeat(notification, same)):
+                existing = [notice for notice in same if notice is not open_notice] or later
+                states |= {notice.key: notice.state for notice in existing}
             else:
                 reason = numbered(subject.reason, len(same) + 1)
                 news[replace(key, reason=reason)] = subject.parcels
-        return states, news
+        return states, news, list(unconfirmed.values())
 
     def _render(self, due: NoticeCase, order: Order, news: _News, content: Content) -> None:
         # a rehearsal may be repeated, each time with a message of its own
@@ -383,7 +404,10 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             due.end(Outcome.DEFERRED, _not_read_again("the response lacks what it had before"))
         elif news:
             _, notification = still_true[subject_of[min(news)]]
-            self._render_again(due, now, news, notification.content_about(_subjects_of(news)))
+            content = notification.content_about(_subjects_of(news))
+            # the service recognizes an unconfirmed message by all of its keys
+            keys = due.keys if due.unconfirmed else ()
+            self._render_again(due, now, dict.fromkeys(keys, ()) | news, content)
         else:
             due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
             for skipped in {one for one in chosen if isinstance(one, Skipped)}:
@@ -491,9 +515,15 @@ def sent_before(key: NoticeKey, history: Iterable[Notice]) -> tuple[list[Notice]
         if notice.state in _SENT
         and is_later(notice.key.reason, reason)
         # a parcel that was sent later may have an exception after "all has arrived"
-        and (notice.key.fulfillment_id == key.fulfillment_id or "status:" in reason)
+        and (notice.key.fulfillment_id == key.fulfillment_id or kind_of(reason) == "status")
     ]
     return same, later
+
+
+def _sent_together(notice: Notice, history: Iterable[Notice]) -> tuple[NoticeKey, ...]:
+    """Return the keys of the notices that were in one message with an unconfirmed one."""
+    same = (notice.state, notice.run, notice.claimed_at)
+    return tuple(sorted(n.key for n in history if (n.state, n.run, n.claimed_at) == same))
 
 
 def _is_time_to_repeat(notification: Notification, same: Sequence[Notice]) -> bool:

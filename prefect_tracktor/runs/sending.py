@@ -39,6 +39,7 @@ class NoticeCase(Case):
     keys: tuple[NoticeKey, ...] = ()
     message: Message | None = None
     facts: OrderFacts = NO_FACTS
+    unconfirmed: bool = False  # the service may have it, and recognizes it by its keys
     place: int = 0  # in the list of all that are due
     read_at: float = 0.0
 
@@ -129,7 +130,7 @@ class Sending:
             return False
         recipient = notice.message.recipient if notice.message else ""
         if recipient and not self.ledger.admit(self.account, recipient):
-            self.ledger.release(keys, run=self.run)
+            self.ledger.release(keys, run=self.run, again=notice.unconfirmed)
             most = self.ledger.messages_a_day
             notice.end(Outcome.DEFERRED, f"this address has had {most} messages today")
             return False
@@ -137,10 +138,10 @@ class Sending:
 
     def _claim_keys(self, notice: NoticeCase, keys: tuple[NoticeKey, ...]) -> bool:
         """Claim all keys, or end the notice with the outcome of the run that was faster."""
-        won = self.ledger.claim(keys, run=self.run)
+        won = self.ledger.claim(keys, run=self.run, again=notice.unconfirmed)
         if won == set(keys):
             return True
-        self.ledger.release(won, run=self.run)
+        self.ledger.release(won, run=self.run, again=notice.unconfirmed)
         live = self.ledger.in_progress(notice.keys, run=self.run)
         notice.end(_outcome(notice.keys, self.ledger.states(notice.keys), live))
         return False
@@ -156,6 +157,7 @@ class Sending:
         if delivery.outcome is DeliveryOutcome.SENT:
             self.ledger.complete(self._keys_to_record(notice), NoticeState.SENT, run=self.run)
         elif delivery.outcome is not DeliveryOutcome.UNCERTAIN:
+            notice.unconfirmed = notice.unconfirmed or delivery.may_repeat
             self._release(notice)
         outcome = Outcome(delivery.outcome)
         if outcome is Outcome.SENT and not self.channel.reaches_customers:
@@ -167,7 +169,8 @@ class Sending:
         return self._errors.reason_to_stop(delivery)
 
     def _release(self, notice: NoticeCase) -> None:
-        self.ledger.release(self._keys_to_claim(notice), run=self.run)
+        keys = self._keys_to_claim(notice)
+        self.ledger.release(keys, run=self.run, again=notice.unconfirmed)
         if notice.message and notice.message.recipient:
             self.ledger.discount(self.account, notice.message.recipient)
 
@@ -293,7 +296,7 @@ def outcome_of(states: Iterable[NoticeState | None], *, live: bool = False) -> O
     found = set(states)
     if NoticeState.CLAIMED in found:
         return Outcome.IN_PROGRESS if live else Outcome.UNCERTAIN
-    if None in found:
+    if found & {None, NoticeState.UNCONFIRMED}:
         return Outcome.DEFERRED
     return Outcome.ALREADY_TOLD if NoticeState.SENT in found else Outcome.REFUSED
 

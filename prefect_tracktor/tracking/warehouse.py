@@ -15,6 +15,9 @@ from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writing import TrackingWriter
 
 _ROWS_AT_ONCE = 5_000
+# a row that dlt does not load, and by whose order it deletes others
+_IS_GONE = "is_gone"
+_GONE = {name: table.key for name, table in TABLES.items() if name != "orders"}
 _LOOKED_AT = 500
 
 
@@ -48,6 +51,11 @@ class TrackingWarehouse(TrackingWriter):
             pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        if table == "orders":
+            # what an order does not have any more is deleted, even if nothing takes its place
+            for other, without in _GONE.items():
+                gone = {"order_id": row["order_id"], **dict.fromkeys(without, -row["order_id"])}
+                self._rows.setdefault(other, []).append(gone | {_IS_GONE: True})
         self._rows.setdefault(table, []).append(row)
         if sum(map(len, self._rows.values())) >= _ROWS_AT_ONCE:
             self._flush()
@@ -73,7 +81,8 @@ class TrackingWarehouse(TrackingWriter):
                     for column, kind in table.all_columns(
                         include_personal_data=self._personal
                     ).items()
-                },
+                }
+                | ({_IS_GONE: {"data_type": "bool", "hard_delete": True}} if name in _GONE else {}),
             )
             for name, table in TABLES.items()
         }

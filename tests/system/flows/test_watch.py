@@ -14,6 +14,7 @@ from prefect_tracktor import (
     NotificationLedger,
     NotificationRule,
     TracktorCredentials,
+    TracktorError,
 )
 from prefect_tracktor.flows import (
     ExportFiles,
@@ -132,6 +133,19 @@ def test_a_mail_server_that_is_down_keeps_the_team_from_nothing(
     assert report.digest.reported
     assert report.events.announced
     assert not report.customers.sent
+
+
+def test_if_no_part_can_begin_the_error_has_the_words_of_each(everything: dict[str, Any]) -> None:
+    broken = {
+        "mailer": everything["mailer"].model_copy(update={"port": 9}),
+        "digest": TeamDigest(notify="slack-webhook/none"),
+        "export": ExportFiles(folder="/nowhere/at/all"),
+        "announce": frozenset(),
+    }
+    with pytest.raises(TracktorError) as failed:
+        watch_shop(**(everything | broken))
+    for words in ("mail server cannot be used", "cannot be loaded", "there is no such folder"):
+        assert words in str(failed.value)
 
 
 def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
