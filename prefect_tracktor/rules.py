@@ -19,7 +19,6 @@ from pydantic import (
 
 from prefect_tracktor.conditions import (
     Condition,
-    Keys,
     RequestedConditions,
     conditions_of,
     requested_conditions,
@@ -111,7 +110,7 @@ class NotificationRule(BaseModel):
                 " channel's body"
             )
         requested = self.requested
-        if self.per == "order" and requested.exceptions != Keys():
+        if self.per == "order" and requested.exceptions.keys:
             raise ValueError(
                 "per: an exception is about a parcel; write parcel, or name a status in when"
             )
@@ -120,7 +119,7 @@ class NotificationRule(BaseModel):
                 "per: with per=order a rule has one condition: write one rule for each condition,"
                 " or set per to parcel"
             )
-        most = self.within_days or (3 if requested.statuses != Keys() else None)
+        most = self.within_days or (3 if requested.statuses.keys else None)
         # a daily run sends each of them up to a day late
         reminders = (self.times - 1) * (self.repeat_after_days + 1)
         if most is not None and self.times > 1 and reminders > most:

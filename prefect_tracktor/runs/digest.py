@@ -11,7 +11,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prefect_tracktor.conditions import Condition, Keys, conditions_of, requested_conditions
+from prefect_tracktor.conditions import Condition, conditions_of, requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
@@ -76,7 +76,7 @@ class TeamDigest(BaseModel):
     @field_validator("conditions")
     @classmethod
     def _conditions_are_known(cls, value: frozenset[str]) -> frozenset[str]:
-        if requested_conditions(value, field="conditions").statuses != Keys():
+        if requested_conditions(value, field="conditions").statuses.keys:
             raise ValueError("a digest is about exceptions and delays, not about statuses")
         return value
 

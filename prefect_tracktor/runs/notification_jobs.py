@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_tracktor.conditions import Keys, requested_conditions
+from prefect_tracktor.conditions import requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.channel import EventChannel
@@ -120,7 +120,7 @@ def event_job(
 ) -> NotifyJob[ExceptionsReport]:
     """Make the job that announces conditions as Prefect events."""
     requested = requested_conditions(conditions, field="conditions")
-    only_exceptions = not requested.delays and requested.statuses == Keys()
+    only_exceptions = not (requested.delays or requested.statuses.keys)
     rule = NotificationRule(name="event", when=sorted(conditions))
     choose = chooser(
         [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
