@@ -4,6 +4,8 @@ No message holds the API key, the account's uuid, a customer's data or a server'
 be logged, stored by Prefect and shown to anyone.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -174,3 +176,23 @@ class QueueFull(DatabaseError):
 
 class NotSetUp(Exception):
     """A deployment is not enabled; the message says how to enable it."""
+
+
+@contextmanager
+def replaced_errors(
+    kinds: type[Exception] | tuple[type[Exception], ...], make: Callable[[Exception], Exception]
+) -> Iterator[None]:
+    """Raise another error in place of one that may hold secrets, in its text or its traceback.
+
+    Errors of this package hold none, and pass.
+    """
+    try:
+        yield
+    except TracktorError:
+        raise
+    except kinds as error:
+        replacement = make(error)
+        try:
+            raise replacement
+        finally:
+            replacement.__context__ = None  # `from None` would keep it

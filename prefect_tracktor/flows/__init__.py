@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.export import ExportFiles as ExportFiles
     from prefect_tracktor.runs.export import ExportReport as ExportReport
     from prefect_tracktor.runs.export import ExportWarehouse as ExportWarehouse
+    from prefect_tracktor.runs.report import ExceptionsReport as ExceptionsReport
     from prefect_tracktor.runs.report import MailReport as MailReport
     from prefect_tracktor.runs.report import RunReport as RunReport
     from prefect_tracktor.runs.report import StatusReport as StatusReport
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.sweep import SweepReport as SweepReport
     from prefect_tracktor.runs.sweep import SweptShop as SweptShop
     from prefect_tracktor.runs.sync_webhooks import WebhookReport as WebhookReport
-    from prefect_tracktor.runs.telling import ExceptionsReport as ExceptionsReport
     from prefect_tracktor.runs.watch import WatchOptions as WatchOptions
     from prefect_tracktor.runs.watch import WatchReport as WatchReport
 

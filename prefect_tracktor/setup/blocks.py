@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_document
+from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_block
 from prefect_tracktor.setup.document import Document, Values
 from prefect_tracktor.setup.environment import (
     SHOWN,
@@ -92,7 +92,7 @@ def save_blocks(
 
 
 # without validation: what is invalid now is to be corrected here
-_existing = partial(find_document, validate=False)
+_existing = partial(find_block, validate=False)
 
 
 @dataclass

@@ -25,8 +25,8 @@ def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notif
     """The ledger that the command uses, on a machine without a Prefect server."""
     monkeypatch.setenv("TRACKTOR_LEDGER_URL", database_url)
     ledger = NotificationLedger(url=database_url)
-    ledger.settle([key(1)], NoticeState.SENT, run="first")
-    ledger.settle([key(2)], NoticeState.REFUSED, run="second")
+    ledger.complete([key(1)], NoticeState.SENT, run="first")
+    ledger.complete([key(2)], NoticeState.REFUSED, run="second")
     with temporary_settings({PREFECT_API_URL: None}):
         yield ledger
 
@@ -159,7 +159,7 @@ def test_what_is_older_is_counted_before_it_is_deleted(
         database.execute(
             notices.update()
             .where(notices.c.order_id == 1)
-            .values(settled_at=datetime.now(UTC) - timedelta(days=91))
+            .values(completed_at=datetime.now(UTC) - timedelta(days=91))
         )
     assert main(["ledger", "forget", "--older-than-days", "90"]) == 2
     assert "1 notices would be deleted" in said()

@@ -175,7 +175,7 @@ class TestAnAddressThatDoesNotExist:
         """While it was not certain, its claim was open to others."""
 
         def others_turn() -> str:
-            ledger.settle([key_of(1)], NoticeState.SENT, run="other")
+            ledger.complete([key_of(1)], NoticeState.SENT, run="other")
             return "250 fine"
 
         with scripted(RCPT=[UNKNOWN, others_turn]) as server:
