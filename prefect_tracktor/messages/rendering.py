@@ -1,8 +1,8 @@
-"""Jinja within limits: templates read data, and whatever they do ends soon.
+"""Jinja sandbox with a budget: templates only read data, and every rendering ends soon.
 
-A rendering has a budget. Each step of a loop, each call, and each character or item that is made
-costs; what would cost too much at once is refused before it is made. So a template that loops for
-ever, doubles a text, or calls itself ends with an error that has its line.
+Each iteration, each call, and each character or item that is made costs something; an operation
+that is too expensive is refused beforehand. So a template that loops forever, doubles a text, or
+calls itself ends with an error that names its line.
 """
 
 import json
@@ -35,50 +35,50 @@ from prefect_tracktor.messages.values import one_line, web_address
 _LONGEST_PART = 1_000_000
 _TOO_LONG = f"it is longer than {_LONGEST_PART} characters"
 
-# of values: not at all, as HTML, or as the inside of a JSON string
+# of values: none, as HTML, or for the inside of a JSON string
 Escaping = bool | Literal["json"]
 
 _BUDGET = 10_000_000
 _STEP = 50
 _SECONDS = 10.0
-_DEAREST_CALL = 5_000_000
+_MOST_EXPENSIVE_CALL = 5_000_000
 _MOST_BITS = 4096
 _WIDEST = 1000
-# the standard library's time for it grows with the square
+# the time that the standard library takes grows with the square of the length
 _LONGEST_WRAPPED = 50_000
 
-# what makes a text as long as a number says
+# filters and methods whose arguments set the length of a text
 _FILTERS_WITH_WIDTH = frozenset(
     {"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"}
 )
 _METHODS_WITH_WIDTH = frozenset(
     {"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"}
 )
-# how Jinja names a template without a file in tracebacks
+# the name in tracebacks of a Jinja template without a file
 _TEMPLATE_FILE = "<template>"
 _QUOTED = re.compile(r"'(\w+)'")
 _WIDE_FORMAT = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\*|\d{4})")
 
 
 class TooMuch(Exception):
-    """A template does more than any message needs."""
+    """A template exceeds its budget."""
 
 
 class TooLong(TooMuch):
-    """What comes of a template is too long."""
+    """The result of a template is too long."""
 
 
 class _Budget:
-    """What is left of a rendering's allowance."""
+    """The budget of one rendering: costs, time and length."""
 
     def __init__(self) -> None:
         self._left = _BUDGET
-        self._ends = time.monotonic() + _SECONDS
+        self._deadline = time.monotonic() + _SECONDS
         self._written = 0
 
     def spend(self, amount: int) -> None:
         self._left -= amount
-        if self._left < 0 or time.monotonic() > self._ends:
+        if self._left < 0 or time.monotonic() > self._deadline:
             raise TooMuch("it does more than any message needs: shorten its loops and texts")
 
     def write(self, text: str) -> None:
@@ -92,16 +92,16 @@ _budget: ContextVar[_Budget] = ContextVar("budget of a rendering")
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """Lets templates read what an order holds, call no Python, and never run away."""
+    """Jinja environment for templates that read an order's data, call no Python, and end soon."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def compiled(self, source: str) -> Template:
-        """Compile a template, with what keeps count put in."""
+        """Compile a template with its costs counted."""
         return self.from_string(_Counting(self).visit(self.parse(source)))
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Pydantic's own methods can unpickle, and so run anything."""
+        # pydantic's own methods can unpickle, and so run anything
         if isinstance(obj, BaseModel) and hasattr(BaseModel, attr):
             return False
         if isinstance(obj, str | bytes) and attr in _METHODS_WITH_WIDTH:
@@ -109,7 +109,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Refuse what would be too long or too large, before it is made."""
+        """Refuse a result that would be too large, before it is made."""
         if operator in {"*", "**"}:
             _refuse_large(operator, left, right)
         elif operator == "%" and isinstance(left, str):
@@ -117,19 +117,19 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return _bounded(super().call_binop(context, operator, left, right))
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Count each call, and what it makes."""
-        # Jinja wraps these before it asks whether they are safe
+        """Count the costs of a call and its result."""
+        # Jinja wraps these methods before it checks whether they are safe
         method = getattr(obj, "__wrapped__", obj)
         if not self.is_safe_attribute(
             getattr(method, "__self__", None), getattr(method, "__name__", ""), method
         ):
             raise SecurityError("a method that makes texts of any width")
-        _refuse_dear([getattr(obj, "__self__", None), *args, *kwargs.values()])
+        _refuse_expensive([getattr(obj, "__self__", None), *args, *kwargs.values()])
         return _bounded(super().call(context, obj, *args, **kwargs))
 
 
 class _Counting(NodeTransformer):
-    """Puts counting into loops, macros, and whatever joins values to larger ones."""
+    """Adds counting to loops, macros, and expressions that join values."""
 
     def __init__(self, environment: LimitedEnvironment) -> None:
         self._environment = environment
@@ -154,21 +154,21 @@ class _Counting(NodeTransformer):
     visit_Concat = visit_List = visit_Tuple = visit_Dict = _joined  # noqa: N815
 
     def _counting(self, node: Any) -> Any:
-        """A body that costs, each time, what it holds of plain text."""
+        """Make each run of a body cost the length of its plain text."""
         length = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
         cost = nodes.Const(length, lineno=node.lineno)
         node.body.insert(0, nodes.ExprStmt(self._filter(cost, "_spent"), lineno=node.lineno))
         return node
 
     def _filter(self, node: Any, name: str) -> nodes.Filter:
-        made = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
-        made.set_environment(self._environment)
-        return made
+        counted = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+        counted.set_environment(self._environment)
+        return counted
 
 
 @pass_context
 def _known_or_nothing(_context: Any, value: Any) -> Any:
-    """Nobody is to read "Hello None"."""
+    # or messages would say "Hello None"
     if value is None:
         return ""
     _budget.get().spend(_size(value))
@@ -178,26 +178,26 @@ def _known_or_nothing(_context: Any, value: Any) -> Any:
 
 
 class _Json(str):
-    """Whole JSON, and not the inside of a string."""
+    """A whole JSON value, not the inside of a string."""
 
     __slots__ = ()
 
 
 @pass_context
 def _in_json(context: Any, value: Any) -> str:
-    """No value of an order can end the string that it stands in."""
+    # no value of an order can end the string that it stands in
     text = str(_known_or_nothing(context, value))
     return text if isinstance(value, _Json) else json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def _to_json(value: Any) -> _Json:
-    return _Json(json.dumps(value, ensure_ascii=False, default=_plain))
+    return _Json(json.dumps(value, ensure_ascii=False, default=_default_json))
 
 
-def _plain(value: Any) -> str:
+def _default_json(value: Any) -> str:
     if isinstance(value, date):
         return value.isoformat()
-    raise TypeError("no JSON")
+    raise TypeError("not JSON")
 
 
 def _counted(items: Iterable[Any]) -> Iterator[Any]:
@@ -217,16 +217,16 @@ def _bounded(value: Any) -> Any:
 
 
 def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    # some get what they are called in before the value
+    # some filters get Jinja's context before the value
     place = 1 if hasattr(function, "jinja_pass_arg") else 0
 
     @wraps(function)
     def limited(*args: Any, **kwargs: Any) -> Any:
-        given = [*args, *kwargs.values()]
-        _refuse_dear(given)
+        arguments = [*args, *kwargs.values()]
+        _refuse_expensive(arguments)
         if name in _FILTERS_WITH_WIDTH:
-            _refuse_numbers(given[place + 1 :])
-        if name == "wordwrap" and _size(given[place]) > _LONGEST_WRAPPED:
+            _refuse_numbers(arguments[place + 1 :])
+        if name == "wordwrap" and _size(arguments[place]) > _LONGEST_WRAPPED:
             raise _too_large()
         if name == "format":
             _refuse_wide(str(args[0]))
@@ -236,7 +236,7 @@ def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _size(value: Any, known: dict[int, int] | None = None) -> int:
-    """Characters and items, written out: what stands in it twice counts twice."""
+    """Count characters and items as if written out: a value that occurs twice counts twice."""
     if isinstance(value, str | bytes | range):
         return len(value)
     if not isinstance(value, list | tuple | dict | set | frozenset):
@@ -248,10 +248,10 @@ def _size(value: Any, known: dict[int, int] | None = None) -> int:
     return known[id(value)]
 
 
-def _refuse_dear(values: list[Any]) -> None:
-    """Replacing, joining and indenting make at most the product of two of their arguments."""
+def _refuse_expensive(values: list[Any]) -> None:
+    """Refuse a call whose result, at most the product of two arguments' sizes, is too large."""
     sizes = sorted(map(_size, values))[-2:]
-    if len(sizes) > 1 and sizes[0] * sizes[1] > _DEAREST_CALL:
+    if len(sizes) > 1 and sizes[0] * sizes[1] > _MOST_EXPENSIVE_CALL:
         raise _too_large()
 
 
@@ -282,7 +282,7 @@ def _too_large() -> TooMuch:
 
 
 def check_template(field: str, source: str, names: Collection[str], *, escape: Escaping) -> None:
-    """Refuse a template that has a fault, or uses a name that it is not given."""
+    """Refuse a template with a syntax error or an unknown name."""
     environment = _environment(escape=escape)
     try:
         tree = environment.parse(source)
@@ -291,7 +291,7 @@ def check_template(field: str, source: str, names: Collection[str], *, escape: E
     except TemplateSyntaxError as wrong:
         raise InvalidInput(f"{field}, line {wrong.lineno}: {wrong.message}") from None
     except (RecursionError, SyntaxError, MemoryError):  # Python's own limits
-        raise InvalidInput(f"{field}: it is nested too deeply: make it simpler") from None
+        raise InvalidInput(f"{field}: it is nested too deeply: simplify it") from None
     if unknown:
         raise InvalidInput(
             f"{field}: unknown name {', '.join(sorted(unknown))}; a template may use"
@@ -309,7 +309,7 @@ def render_template(
     escape: Escaping,
     block: str = "EmailTemplate",
 ) -> str:
-    """Render a template within limits."""
+    """Render a template within its budget."""
     if not escape and "{" not in source and len(source) < _LONGEST_PART:
         return source  # nothing to fill in
     _budget.set(_Budget())
@@ -326,10 +326,10 @@ def render_template(
 def failure(
     field: str, order_id: int, problem: str, *, block: str = "EmailTemplate"
 ) -> TemplateError:
-    """The error that a part of a message cannot be written."""
-    whose = "the email template's" if block == "EmailTemplate" else f"the {block}'s"
+    """Return the error that a part of a message cannot be rendered."""
+    owner = "the email template's" if block == "EmailTemplate" else f"the {block}'s"
     return TemplateError(
-        f"{whose} {field} fails for order {order_id}: {problem}. Nothing was sent: correct the"
+        f"{owner} {field} fails for order {order_id}: {problem}. Nothing was sent: correct the"
         f" {block} block.",
         may_have_arrived=False,
     )
@@ -337,21 +337,20 @@ def failure(
 
 @lru_cache(maxsize=3)
 def _environment(*, escape: Escaping) -> "LimitedEnvironment":
-    made = LimitedEnvironment(
+    environment = LimitedEnvironment(
         undefined=StrictUndefined,
         autoescape=escape is True,
         finalize=_in_json if escape == "json" else _known_or_nothing,
         trim_blocks=True,
         lstrip_blocks=True,
-        optimized=False,  # nothing is worked out before there is a budget
+        optimized=False,  # nothing is evaluated before there is a budget
     )
-    made.globals = {"range": made.globals["range"]}
-    if escape == "json":
-        made.filters["tojson"] = _to_json
-    made.filters = {name: _limited(name, function) for name, function in made.filters.items()}
-    ours = {"_counted": _counted, "_spent": _spent, "_bounded": _bounded}
-    made.filters |= ours | {"web_address": web_address, "one_line": one_line}
-    return made
+    environment.globals = {"range": environment.globals["range"]}
+    filters = environment.filters | ({"tojson": _to_json} if escape == "json" else {})
+    environment.filters = {name: _limited(name, function) for name, function in filters.items()}
+    counting = {"_counted": _counted, "_spent": _spent, "_bounded": _bounded}
+    environment.filters |= counting | {"web_address": web_address, "one_line": one_line}
+    return environment
 
 
 @lru_cache(maxsize=1024)
@@ -360,7 +359,7 @@ def _compiled(source: str, *, escape: Escaping) -> Template:
 
 
 def _diagnosis(wrong: Exception, source: str) -> str:
-    """Line and cause. Of Jinja's words only names from the template: others may be a customer's."""
+    """Describe line and cause, without words of Jinja that are not in the template."""
     lines = [
         line
         for frame, line in traceback.walk_tb(wrong.__traceback__)
@@ -370,7 +369,7 @@ def _diagnosis(wrong: Exception, source: str) -> str:
     if isinstance(wrong, TooMuch):
         return f"{place}{wrong}"
     if isinstance(wrong, SecurityError):
-        return f"{place}it reaches for something that templates may not use"
+        return f"{place}it uses something that templates may not use"
     if isinstance(wrong, UndefinedError):
         names = [name for name in _QUOTED.findall(str(wrong)) if name in source]
         return f"{place}unknown name {names[-1]}" if names else f"{place}unknown name"

@@ -1,4 +1,4 @@
-"""Writing a message: which words, which facts, in which frame."""
+"""Content of a message: words, facts about the order, and the frame around them."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -15,14 +15,14 @@ from prefect_tracktor.messages.words import About, missing_words, words_for
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.times import parse_zone
 
-# so that no order makes a message that Gmail clips
+# a larger message is clipped by Gmail
 _MOST_PARCELS = 20
 _MOST_ITEMS = 10
 _LONGEST_NAME = 120
 _LONGEST_PREHEADER = 150
 
 _STAGES = ("ordered", "shipped", "out_for_delivery", "delivered")
-# how far a parcel has come that a message is about, whatever its status says
+# the stage of the parcels in a message, whatever their status: at least, or exactly
 _FROM_STAGE = {"expired": 1, "stalled": 1, "in_transit": 1}
 _AT_STAGE = {"not_shipped": 0, "out_for_delivery": 2, "delivered": 3, "all_delivered": 3}
 _TO_REPLY = frozenset({"expired", "exception"})
@@ -49,7 +49,7 @@ def write(
     about: About,
     language: str | None,
 ) -> RenderedEmail:
-    """Write the message for an order."""
+    """Render the message for an order."""
     about = _of_status(fulfillments) if about == "status" else about
     language = language or language_of(template, order, about)
     sentences, labels = words_for(about, language, template.words)
@@ -71,19 +71,19 @@ def write(
     named = labels["part_of_your_order" if context["is_part"] else "your_order"]
     context["your_order"] = f"{named} {one_line(order.order_name)}".rstrip()
     context["this_order"] = labels["this_part" if context["is_part"] else "this_order"]
-    said = {
+    texts = {
         name: render_template(f"{name} ({language})", source, context, escape=False)
         for name, source in sentences.items()
         if not (name == "subject" and template.subject)
     }
     if template.subject:
-        said["subject"] = render_template("subject", template.subject, context, escape=False)
-    subject = one_line(said["subject"])
+        texts["subject"] = render_template("subject", template.subject, context, escape=False)
+    subject = one_line(texts["subject"])
     framed = context | {
         "labels": labels,
         "brand": brand,
         "look": _look(brand.color),
-        "mail": _mail(subject, said, context, labels, brand, about),
+        "mail": _mail(subject, texts, context, labels, brand, about),
     }
     parts = {"subject": subject}
     for part, name in (("text", "frame.txt.jinja"), ("html", "frame.html.jinja")):
@@ -92,13 +92,13 @@ def write(
         parts[part] = render_template(part, source, known, escape=part == "html")
     for part, words in parts.items():
         if not words.strip():
-            raise failure(part, order.order_id, "it comes out empty")
+            raise failure(part, order.order_id, "its result is empty")
     return RenderedEmail(**parts)
 
 
 @cache
 def frame(name: str) -> str:
-    """A file of the frames, with its styles put in: mail programs want them at each element."""
+    """Read a frame, and inline its styles, as mail programs require."""
     source = (files(__package__) / "frames" / name).read_text("utf-8")
     for style, declarations in _STYLES.items():
         source = source.replace(f"[[{style}]]", declarations)
@@ -106,15 +106,15 @@ def frame(name: str) -> str:
 
 
 def language_of(template: EmailTemplate, order: Order, about: str) -> str:
-    """The customer's language, or else the shop's, if there are words in it."""
-    asked = re.split("[-_]", order.facts.locale or "")[0].lower()
-    wanted = [asked if template.customers_language else "", template.language]
-    fitting = (one for one in wanted if one and not missing_words(about, one, template.words))
-    return next(fitting, "en")
+    """Return the customer's language, or else the shop's, if there are words in it."""
+    customers = re.split("[-_]", order.facts.locale or "")[0].lower()
+    codes = [customers if template.customers_language else "", template.language]
+    known = (code for code in codes if code and not missing_words(about, code, template.words))
+    return next(known, "en")
 
 
 def _of_status(fulfillments: Sequence[Fulfillment]) -> About:
-    """Which words there are for the status that all the parcels are in."""
+    """Return the kind of message for the status that all parcels are in."""
     statuses = {parcel.current_status for parcel in fulfillments}
     for known in ("in_transit", "out_for_delivery", "delivered"):
         if statuses == {known}:
@@ -123,36 +123,36 @@ def _of_status(fulfillments: Sequence[Fulfillment]) -> About:
 
 
 def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
-    to_be_sent = any(
+    is_unsent = any(
         (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
     )
-    return to_be_sent or len(fulfillments) < len(order.fulfillments)
+    return is_unsent or len(fulfillments) < len(order.fulfillments)
 
 
 def _status(status: str | None, labels: dict[str, str]) -> str:
-    """A status in words: ours where there are some, else as the shop calls it."""
+    """Return a status in words: our label if there is one, or else the shop's."""
     key = status_key(status or "")
     return labels[key] if key in tuple(ShipmentStatus) else _short(one_line(status))
 
 
 def _mail(
     subject: str,
-    said: dict[str, str],
+    texts: dict[str, str],
     context: dict[str, Any],
     labels: dict[str, str],
     brand: Brand,
     about: About,
 ) -> dict[str, Any]:
-    """What the frame shows."""
+    """Return the values for the frame."""
     order, shop, parcels = context["order"], context["shop"], context["fulfillments"]
-    opening = _paragraphs(said["opening"])
+    opening = _paragraphs(texts["opening"])
     parts = [_parcel(parcel, labels, brand) for parcel in parcels[:_MOST_PARCELS]]
-    track = _track_link(said, context, labels, parts, about)
+    track = _track_link(texts, context, labels, parts, about)
     reply = {"label": labels["reply"], "address": _mail_address(shop.email, f"Re: {subject}")}
     buttons = [reply] if shop.email and about in _TO_REPLY else []
     return {
         "subject": subject,
-        "headline": one_line(said.get("headline")) or subject,
+        "headline": one_line(texts.get("headline")) or subject,
         "preheader": one_line(opening[0])[:_LONGEST_PREHEADER] if opening else "",
         "name": one_line(order.customer_first_name),
         "opening": opening,
@@ -162,9 +162,9 @@ def _mail(
         "total": _money(order.total_price, labels, brand.currency),
         "track": track,
         "buttons": [*buttons, *([track] if track else [])],
-        "advice": _paragraphs(said.get("advice", "")),
-        "closing": _paragraphs(said["closing"]),
-        "footer": [said["why"], *_lines(brand.address), *_lines(brand.imprint)],
+        "advice": _paragraphs(texts.get("advice", "")),
+        "closing": _paragraphs(texts["closing"]),
+        "footer": [texts["why"], *_lines(brand.address), *_lines(brand.imprint)],
         "contact_link": _mail_address(brand.contact, f"Re: {subject}"),
     }
 
@@ -187,7 +187,7 @@ def _mail_address(address: str, subject: str) -> str:
 
 
 def _track_link(
-    said: dict[str, str],
+    texts: dict[str, str],
     context: dict[str, Any],
     labels: dict[str, str],
     parcels: Sequence[dict[str, Any]],
@@ -196,14 +196,14 @@ def _track_link(
     links = {parcel["link"] for parcel in parcels}
     address = context["tracking_page"] or (links.pop() if len(links) == 1 else "")
     label = labels["see" if about in _NOTHING_TO_TRACK else "track"]
-    label = one_line(said.get("button")) or label
+    label = one_line(texts.get("button")) or label
     return {"label": label, "address": address} if address else None
 
 
 def _stages(
     parcels: Iterable[Fulfillment], labels: dict[str, str], about: str
 ) -> list[dict[str, Any]]:
-    """The progress bar: as far as the parcel that has come least far."""
+    """Return the progress bar, for the parcel that is least advanced."""
     known = min(map(_stage_of, parcels), default=0)
     reached = _AT_STAGE.get(about, max(known, _FROM_STAGE.get(about, 0)))
     return [
@@ -243,7 +243,7 @@ def _more(things: Sequence[Any], most: int, labels: dict[str, str]) -> str:
 
 
 def _latest(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
-    """The time of the last scan, and what it said."""
+    """Return time and status of the last scan."""
     dated = [(step.datetime, step) for step in parcel.all_steps if step.datetime]
     if not dated:
         return ""
@@ -257,13 +257,13 @@ def _latest(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
         ("time", at.strftime("%H:%M %Z")),
     ):
         date = date.replace(f"{{{name}}}", value)
-    is_ours = step.key in tuple(ShipmentStatus)
-    status = _status(step.key if is_ours else step.label or step.key, labels)
+    is_built_in = step.key in tuple(ShipmentStatus)
+    status = _status(step.key if is_built_in else step.label or step.key, labels)
     return f"{date} ({status})" if status else date
 
 
 def _money(amount: Any, labels: dict[str, str], currency: str) -> str:
-    """An amount as its language writes it; nothing without a currency."""
+    """Format an amount for its language; empty without a currency."""
     if amount is None or not currency or not amount.is_finite():
         return ""
     whole, _, cents = f"{amount:,f}".partition(".")
@@ -275,7 +275,7 @@ def _money(amount: Any, labels: dict[str, str], currency: str) -> str:
 
 @lru_cache(maxsize=64)
 def _look(color: str) -> dict[str, str]:
-    """The brand's color where it has to be seen, and the text on it."""
+    """Return the brand's color, visible on light and dark, and the color of text on it."""
     ink = max(("#ffffff", "#000000"), key=lambda ink: contrast(ink, color))
     return {
         "ink": ink,
@@ -285,13 +285,13 @@ def _look(color: str) -> dict[str, str]:
 
 
 def _visible(color: str, ground: str, *, toward: int) -> str:
-    """A color, mixed with black or white until it can be told from the ground."""
+    """Mix a color with black or white until it is visible on the ground."""
     for tenth in range(11):
         mixed = [round(part + (toward - part) * tenth / 10) for part in _parts(color)]
-        seen = "#" + "".join(f"{part:02x}" for part in mixed)
-        if contrast(seen, ground) >= _VISIBLE:
+        result = "#" + "".join(f"{part:02x}" for part in mixed)
+        if contrast(result, ground) >= _VISIBLE:
             break
-    return seen
+    return result
 
 
 def _parts(color: str) -> list[int]:
@@ -299,7 +299,7 @@ def _parts(color: str) -> list[int]:
 
 
 def contrast(one: str, other: str) -> float:
-    """The contrast of two colors, from 1 to 21 (WCAG 2.2)."""
+    """Return the contrast of two colors, from 1 to 21 (WCAG 2.2)."""
     dark, light = sorted(map(_luminance, (one, other)))
     return (light + 0.05) / (dark + 0.05)
 
