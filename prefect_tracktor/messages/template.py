@@ -14,7 +14,7 @@ from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.values import clean, one_line
 from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.times import parse_zone
+from prefect_tracktor.times import ZoneName
 from prefect_tracktor.validation import checked_address
 
 # names that sentences and whole templates may use
@@ -112,7 +112,7 @@ class Brand(BaseModel):
     address: str = Field(default="", max_length=500, title="Postal address")
     imprint: str = Field(default="", max_length=2000)
     currency: str = Field(default="", max_length=5, examples=["EUR", "$"])
-    time_zone: str = Field(default="UTC", examples=["Europe/Berlin"])
+    time_zone: ZoneName = Field(default="UTC", examples=["Europe/Berlin"])
 
     @field_validator("logo")
     @classmethod
@@ -132,12 +132,6 @@ class Brand(BaseModel):
         from prefect_tracktor.messages.email import validated_address
 
         return validated_address(value, field="contact") if value else ""
-
-    @field_validator("time_zone")
-    @classmethod
-    def _time_zone_is_valid(cls, value: str) -> str:
-        parse_zone(value)
-        return value
 
 
 class Words(BaseModel):

@@ -222,7 +222,8 @@ class TestASubject:
     @pytest.mark.parametrize("field", ["subject", "text", "html"])
     def test_and_the_parts_cannot_come_out_empty(self, field: str) -> None:
         template = EmailTemplate.model_validate({field: "{{ order.order_phone }} "})
-        with pytest.raises(TemplateError, match=f"{field} fails for order 1001: its result is empty"):
+        problem = f"{field} fails for order 1001: its result is empty"
+        with pytest.raises(TemplateError, match=problem):
             template.render(order(), (), shop=SHOP)
 
 
