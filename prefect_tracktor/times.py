@@ -72,7 +72,8 @@ def parse_zone(name: str) -> tzinfo:
     except (ValueError, OSError, KeyError):
         raise InvalidInput(
             f"time_zone: {name[:40]!r} is not the name of a time zone: write it as"
-            " 'America/New_York', 'Europe/Berlin' or 'UTC' (en.wikipedia.org/wiki/List_of_tz_database_time_zones)"
+            " 'America/New_York', 'Europe/Berlin' or 'UTC'"
+            " (en.wikipedia.org/wiki/List_of_tz_database_time_zones)"
         ) from None
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.http.call import Response
-from prefect_tracktor.messages.http_client import HttpClient
+from prefect_tracktor.http.client import HttpClient
 from prefect_tracktor.messages.refresh_tokens import save_refresh_token, saved_refresh_token
 from prefect_tracktor.messages.replies import Cause
 from prefect_tracktor.text import public_error, refuse_masked

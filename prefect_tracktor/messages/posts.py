@@ -12,10 +12,10 @@ import httpx
 
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
 from prefect_tracktor.http.call import Response, retry_after
+from prefect_tracktor.http.client import NOT_SENT, HttpClient
 from prefect_tracktor.messages.channel import Channel, Content, Message, Send, keyed_hash
 from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.http_client import NOT_SENT, HttpClient
 from prefect_tracktor.messages.replies import Cause
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import mask_email, public_error, public_words

@@ -1,4 +1,4 @@
-"""HTTP client of channels and token endpoints: one deadline, no redirects, short responses."""
+"""HTTP client for single requests: one deadline, no redirects, short responses."""
 
 from collections.abc import Mapping
 from typing import Self
