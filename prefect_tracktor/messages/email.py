@@ -27,9 +27,9 @@ class _AsWritten(EmailPolicy):
 _POLICY = _AsWritten(linesep="\r\n", cte_type="7bit", refold_source="none")
 
 _HEADERS = (
-    *("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted"),
-    *("MIME-Version", "Content-Type"),
-)
+    "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version",
+    "Content-Type",
+)  # fmt: skip
 _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n)")
 _PARTS = ("multipart/alternative", "text/plain", "text/html")
 
@@ -55,7 +55,7 @@ def validated_address(value: str, *, field: str) -> str:
         raise InvalidInput(
             f"{field} is not valid: it must be exactly one email address, without a name, a list"
             " or line breaks"
-        ) from None
+        )
     return address
 
 
@@ -148,12 +148,9 @@ def _mailbox(mailbox: Address) -> str:
     name = one_line(mailbox.display_name)
     if not name:
         return mailbox.addr_spec
-    shown = _encoded(name, header="Reply-To")
-    return (
-        f'"{quote(name)}" <{mailbox.addr_spec}>'
-        if shown == name
-        else f"{shown} <{mailbox.addr_spec}>"
-    )
+    encoded = _encoded(name, header="Reply-To")
+    shown = f'"{quote(name)}"' if encoded == name else encoded
+    return f"{shown} <{mailbox.addr_spec}>"
 
 
 def _check_round_trip(

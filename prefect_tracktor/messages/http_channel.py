@@ -29,9 +29,8 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
 _RESERVED = {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect"}
 _NAMES = (
-    *("order", "fulfillments", "condition", "conditions"),
-    *("recipient", "tracking_page", "key"),
-)
+    "order", "fulfillments", "condition", "conditions", "recipient", "tracking_page", "key",
+)  # fmt: skip
 _SECONDS_FOR_A_CHECK = 10
 
 

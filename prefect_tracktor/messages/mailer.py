@@ -215,5 +215,5 @@ class Mailer(Block):
             ...         sender="Your Shop <orders@your-shop.example>",
             ...     ).verify()
         """
-        with MailSession(self.server, timeout_seconds=_CHECK_SECONDS, patience_seconds=0):
+        with MailSession(self.server, timeout_seconds=_CHECK_SECONDS, backoff_seconds=0):
             pass

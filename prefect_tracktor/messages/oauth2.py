@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.forms import FORM
-from prefect_tracktor.http.call import Response
 from prefect_tracktor.http.client import HttpClient
 from prefect_tracktor.messages.refresh_tokens import save_refresh_token, saved_refresh_token
 from prefect_tracktor.messages.replies import Cause
@@ -130,13 +129,13 @@ def access_token(oauth2: OAuth2, *, saved_as: str = "") -> str:
         if time.monotonic() < valid_until:
             return token
         used = _renewed.get(oauth2, oauth2)
-        response = _request_token(used)
-        fields = _fields_of(response)
+        status, fields = _request_token(used)
         is_void = used.grant == "refresh_token" and fields.get("error") == "invalid_grant"
         if is_void and saved_as and (other := _renewed_elsewhere(used, saved_as)):
-            used, response = other, _request_token(other)
-        token, seconds = _parse_token(response, used)
-        _keep(oauth2, used, _fields_of(response).get("refresh_token"), saved_as)
+            used = other
+            status, fields = _request_token(used)
+        token, seconds = _parse_token(status, fields, used)
+        _keep(oauth2, used, fields.get("refresh_token"), saved_as)
         # a token that is valid for less than the margin is used once
         _tokens[oauth2] = token, time.monotonic() + seconds - _RENEWED_BEFORE_SECONDS
         return token
@@ -196,10 +195,11 @@ def forget_token(oauth2: OAuth2) -> None:
     _tokens.pop(oauth2, None)
 
 
-def _request_token(oauth2: OAuth2) -> Response:
+def _request_token(oauth2: OAuth2) -> tuple[int, dict[str, Any]]:
+    """Return the status and the fields of the token endpoint's response."""
     try:
         with HttpClient(seconds=_SECONDS_FOR_A_TOKEN) as client:
-            return client.send(
+            response = client.send(
                 "POST",
                 oauth2.token_endpoint,
                 headers={
@@ -214,28 +214,24 @@ def _request_token(oauth2: OAuth2) -> Response:
             f"the token endpoint does not answer ({public_error(error)})",
             "Check oauth2.token_endpoint of the Mailer block, and the network.",
         ) from None
+    try:
+        fields = json.loads(response.body)
+    except (ValueError, RecursionError):
+        fields = {}
+    return response.status_code, fields if isinstance(fields, dict) else {}
 
 
-def _parse_token(response: Response, oauth2: OAuth2) -> tuple[str, float]:
+def _parse_token(status: int, fields: dict[str, Any], oauth2: OAuth2) -> tuple[str, float]:
     """Return the access token, and for how many seconds it is valid."""
-    fields = _fields_of(response)
     token = fields.get("access_token")
-    if response.status_code != HTTPStatus.OK or not token:
-        raise _refusal(response, fields, oauth2)
+    if status != HTTPStatus.OK or not token:
+        raise _refusal(status, fields, oauth2)
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise _no_token(
             "the token endpoint's response has no usable access_token",
             "Check oauth2.token_endpoint of the Mailer block.",
         )
     return token, _seconds(fields.get("expires_in"))
-
-
-def _fields_of(response: Response) -> dict[str, Any]:
-    try:
-        fields = json.loads(response.body)
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
 
 
 def _seconds(value: object) -> float:
@@ -246,13 +242,12 @@ def _seconds(value: object) -> float:
     return min(seconds, _LONGEST_SECONDS) if seconds > 0 else _DEFAULT_SECONDS
 
 
-def _refusal(response: Response, fields: dict[str, Any], oauth2: OAuth2) -> MailServerError:
+def _refusal(status: int, fields: dict[str, Any], oauth2: OAuth2) -> MailServerError:
     error = str(fields.get("error", ""))
     error = error if _ERROR.fullmatch(error) else ""
     code = _MICROSOFT_CODE.search(str(fields.get("error_description", "")))
     names = [error, code[0] if code else ""]
     # other text may be anything, and is not shown
-    status = response.status_code
     shown = " ".join(filter(None, [str(status), *names]))
     cause = Cause.RATE if status == HTTPStatus.TOO_MANY_REQUESTS else Cause.LOGIN
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or error == "temporarily_unavailable":

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
 from functools import cached_property
-from types import TracebackType
 from typing import Self
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
@@ -32,7 +31,7 @@ _POSITIVE = range(200, 300)
 _TRANSIENT = range(400, 500)
 _PERMANENT = range(500, 600)
 _SERVICE_CLOSING = 421
-_START_CONTENT = 354
+_START_CONTENT = range(354, 355)
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 
@@ -89,14 +88,14 @@ class MailSession:
         *,
         timeout_seconds: float = 30,
         messages_per_second: float | None = None,
-        patience_seconds: float = 90,
+        backoff_seconds: float = 90,
     ) -> None:
         if timeout_seconds <= 0:
             raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
         self._server = server
         self._timeout = timeout_seconds
         self._backoff = Backoff(
-            f"The mail server {server.host}", patience_seconds, messages_per_second
+            f"The mail server {server.host}", backoff_seconds, messages_per_second
         )
         self._smtp: Connection | None = None
         self._secret = server.password
@@ -111,12 +110,7 @@ class MailSession:
                     raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._smtp is not None:
             self._smtp.timeout = min(self._timeout, _QUIT_SECONDS)
             with suppress(OSError):
@@ -168,9 +162,7 @@ class MailSession:
             if refusal.blames_sender:
                 raise self._sender_refused(smtp, refusal, recipient)
             return self._not_accepted(smtp, refusal, recipient)
-        if refusal := _refusal(
-            smtp.docmd("DATA"), wanted=range(_START_CONTENT, _START_CONTENT + 1)
-        ):
+        if refusal := _refusal(smtp.docmd("DATA"), wanted=_START_CONTENT):
             return self._not_accepted(smtp, refusal, recipient)
         smtp.refuse_unread_replies()
         return self._hand_over(smtp, content, recipient)
@@ -248,19 +240,22 @@ class MailSession:
 
     def _connect_once(self) -> Connection:
         step, remedy = "connecting", _CHECK_ADDRESS
+        server = self._server
+        tls = self._tls if server.security is Security.TLS else None
         try:
-            self._smtp = smtp = self._open()
+            smtp = Connection(server.host, server.port, timeout_seconds=self._timeout, tls=tls)
+            self._smtp = smtp
             smtp.ehlo_or_helo_if_needed()
-            if self._server.security is Security.STARTTLS:
+            if server.security is Security.STARTTLS:
                 step, remedy = "STARTTLS", _CHECK_SECURITY
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
-            if self._server.oauth2.is_set:
+            if server.oauth2.is_set:
                 step, remedy = "the login with an access token", _NO_TOKENS
-                _log_in(smtp, self._server.username, self._secret)
-            elif self._server.username:
+                _log_in(smtp, server.username, self._secret)
+            elif server.username:
                 step, remedy = "the login", _CHECK_LOGIN
-                smtp.login(self._server.username, self._server.password)
+                smtp.login(server.username, server.password)
         except (OSError, ValueError) as error:  # ValueError: smtplib cannot encode or decode it
             self._drop()
             raise self._unusable(step, remedy, error) from None
@@ -281,14 +276,6 @@ class MailSession:
         kind = _TokenRefused if is_refused else MailServerError
         problem = f"the mail server cannot be used: {step} failed: {reason}. {remedy}"
         return kind(problem, cause=cause)
-
-    def _open(self) -> Connection:
-        return Connection(
-            self._server.host,
-            self._server.port,
-            timeout_seconds=self._timeout,
-            tls=self._tls if self._server.security is Security.TLS else None,
-        )
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -316,11 +303,8 @@ class MailSession:
 
     def _private(self, text: str, recipient: str = "") -> str:
         """Remove the login, addresses and the recipient's name from a server's text."""
-        text = hide_login(
-            text[:_LONGEST_TEXT],
-            username=self._server.username,
-            password=self._secret,
-        )
+        username = self._server.username
+        text = hide_login(text[:_LONGEST_TEXT], username=username, password=self._secret)
         name = recipient.rpartition("@")[0].strip('"')
         hidden = [recipient]
         if len(name) >= _SHORTEST_HIDDEN_NAME:

@@ -19,9 +19,9 @@ from prefect_tracktor.validation import checked_address
 
 # names that sentences and whole templates may use
 CONTEXT = (
-    *("order", "fulfillments", "is_part", "shop", "tracking_page"),
-    *("language", "your_order", "this_order", "several", "status"),
-)
+    "order", "fulfillments", "is_part", "shop", "tracking_page", "language", "your_order",
+    "this_order", "several", "status",
+)  # fmt: skip
 _LONGEST_SUBJECT = 200
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")

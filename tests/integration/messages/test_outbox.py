@@ -27,7 +27,7 @@ def ledger(tmp_path: Path) -> NotificationLedger:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that wait for a server no longer than the tests do."""
-    session = partial(MailSession, timeout_seconds=0.5, patience_seconds=1)
+    session = partial(MailSession, timeout_seconds=0.5, backoff_seconds=1)
     monkeypatch.setattr("prefect_tracktor.messages.channel.MailSession", session)
 
 

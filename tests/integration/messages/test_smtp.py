@@ -358,7 +358,7 @@ class TestAServerThatAsksToSlowDown:
         reply = "454 Throttling failure: Maximum sending rate exceeded."
         with (
             scripted(RCPT=[lambda: reply]) as server,
-            MailSession(server.address, patience_seconds=1.5) as session,
+            MailSession(server.address, backoff_seconds=1.5) as session,
         ):
             began = time.monotonic()
             assert [send(session) for _ in range(3)] == [
