@@ -15,8 +15,8 @@ from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
 from prefect_tracktor.http.client import HttpClient
+from prefect_tracktor.messages.limited_jinja import check_template, failure, render_template
 from prefect_tracktor.messages.mailer import Mode, one_of
-from prefect_tracktor.messages.rendering import check_template, failure, render_template
 from prefect_tracktor.messages.values import tracking_page_address
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import public_error, refuse_masked

@@ -7,9 +7,9 @@ from pathlib import Path
 from jinja2 import Environment
 
 from prefect_tracktor.errors import TemplateError
+from prefect_tracktor.messages.rendering import frame, language_of, render_email
 from prefect_tracktor.messages.template import EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.words import KINDS, LANGUAGES, About, missing_words
-from prefect_tracktor.messages.writing import frame, language_of, write
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import mask_email, redact
 
@@ -76,7 +76,7 @@ def preview(
     parcels = shown.fulfillments
     if fulfillments is not None:
         parcels = tuple(masked_parcel(parcel) for parcel in fulfillments)
-    return write(template, shown, parcels, shop or _SHOP, about=about, language=language)
+    return render_email(template, shown, parcels, shop or _SHOP, about=about, language=language)
 
 
 def verify(template: EmailTemplate) -> None:
@@ -86,7 +86,7 @@ def verify(template: EmailTemplate) -> None:
         for order in (made_up_order(about), few):
             for language in _languages(template, about):
                 parcels = order.fulfillments
-                write(template, order, parcels, _SHOP, about=about, language=language)
+                render_email(template, order, parcels, _SHOP, about=about, language=language)
 
 
 def _languages(template: EmailTemplate, about: str) -> list[str]:

@@ -13,11 +13,11 @@ from functools import cached_property
 from typing import Self
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
-from prefect_tracktor.messages.connection import Connection
 from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
 from prefect_tracktor.messages.replies import Cause, Reply
+from prefect_tracktor.messages.smtp_connection import Connection
 from prefect_tracktor.text import hide_login, redact
 from prefect_tracktor.validation import is_loopback
 

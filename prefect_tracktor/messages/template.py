@@ -302,9 +302,9 @@ class EmailTemplate(Block):
             >>> EmailTemplate().render(order, parcels, shop=shop, about="expired").subject
             'Your order #1001: the tracking has stopped'
         """
-        from prefect_tracktor.messages.writing import write
+        from prefect_tracktor.messages.rendering import render_email
 
-        return write(self, order, fulfillments, shop, about=about, language=language)
+        return render_email(self, order, fulfillments, shop, about=about, language=language)
 
     def preview(
         self,
@@ -358,6 +358,6 @@ class EmailTemplate(Block):
 
 
 def _check(field: str, source: str, *, escape: bool = False) -> None:
-    from prefect_tracktor.messages.rendering import check_template
+    from prefect_tracktor.messages.limited_jinja import check_template
 
     check_template(field, source, CONTEXT, escape=escape)

@@ -14,9 +14,9 @@ import pytest
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.messages import smtp
-from prefect_tracktor.messages.connection import Connection
 from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
 from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
+from prefect_tracktor.messages.smtp_connection import Connection
 from prefect_tracktor.sandbox import MailFaults, MailServer
 from tests.integration.messages.scripted import (
     DRIP,
