@@ -2,9 +2,7 @@
 
 import argparse
 import datetime as dt
-import inspect
 import os
-import re
 import shlex
 import signal
 import sys
@@ -17,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from prefect_tracktor.client import checked_uuid
+from prefect_tracktor.forms import described_attributes
 from prefect_tracktor.sandbox import (
     UUID,
     Faults,
@@ -27,8 +26,6 @@ from prefect_tracktor.sandbox import (
     Sandbox,
     Shop,
 )
-
-_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -127,7 +124,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_fields(group: Any, model: type[BaseModel], *, without: Sequence[str] = ()) -> None:
     """Add an option for each field of a model, except the seed, which all models share."""
-    descriptions = dict(_ATTRIBUTE.findall(inspect.getdoc(model) or ""))
+    descriptions = described_attributes(model)
     for name, field in model.model_fields.items():
         if name not in {"seed", *without}:
             kind = {"action": "store_true"} if field.annotation is bool else {"metavar": "N"}
