@@ -1,4 +1,4 @@
-"""Orders found in Shopify: the right ones, each once, and none that nobody asked for."""
+"""Orders found in Shopify: all that meet the conditions, each once, and no others."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -257,9 +257,9 @@ def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders:
         locale="pt-BR",
     )
     tracktor.shopify.describe(second.order_id, financial_status="REFUNDED", cancelled=True)
-    told, cancelled = islice(orders(include_cancelled=True).find_orders(), 2)
+    found, cancelled = islice(orders(include_cancelled=True).find_orders(), 2)
     created = datetime.fromisoformat(tracktor.shop.order(first.order_id)["order_created_at"])
-    assert told == FoundOrder(
+    assert found == FoundOrder(
         first.order_id,
         OrderFacts(
             created_at=created.replace(microsecond=0),
@@ -272,7 +272,7 @@ def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders:
             locale="pt-BR",
         ),
     )
-    assert not told.facts.is_cancelled
+    assert not found.facts.is_cancelled
     assert (cancelled.facts.cancelled, cancelled.facts.financial_status) == (True, "refunded")
 
 
@@ -289,7 +289,9 @@ def test_an_app_that_may_not_see_addresses_finds_all_orders_without_their_countr
     assert {fact.country for fact in facts.values()} == {None}
     assert {fact.shipping_method for fact in facts.values()} == {"Standard"}
     assert "without their country, as Shopify has not approved the app" in found.note
-    assert len(tracktor.shopify.searches) - refused == 2, "it is asked once, not for every page"
+    assert len(tracktor.shopify.searches) - refused == 2, (
+        "addresses are requested once, not for every page"
+    )
     orders().verify()
 
 

@@ -1,4 +1,4 @@
-"""Desired statuses from a database: a stream of rows that changes nothing, and no secret told."""
+"""Desired statuses from a database: a stream of rows that changes nothing and reveals no secret."""
 
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,10 @@ def test_rows_are_named_by_number(erp_url: str) -> None:
         ("SELECT nothing FROM nowhere", "the query of the StatusQuery cannot be read"),
         ("DELETE FROM production", "the query of the StatusQuery"),
         ("SELECT 1.5 AS order_id, 'x' AS status", "row 1 of the query, column order_id: '1.5' is"),
-        ("SELECT 'Ada Lovelace' AS order_id, 'x' AS status", "order_id: text of 12 characters is not"),
+        (
+            "SELECT 'Ada Lovelace' AS order_id, 'x' AS status",
+            "order_id: text of 12 characters is not",
+        ),
     ],
 )
 def test_a_query_that_does_not_fit_says_so(erp_url: str, sql: str, problem: str) -> None:
