@@ -16,6 +16,7 @@ from prefect_tracktor.deploy import commands
 from prefect_tracktor.ledger_command import app as ledger
 from prefect_tracktor.setup.blocks import blocks
 from prefect_tracktor.setup.project import write_project
+from prefect_tracktor.validation import problems_of
 from prefect_tracktor.webhooks.command import app as receive
 
 app = App(
@@ -99,10 +100,7 @@ def main(arguments: Sequence[str]) -> int:
     except TracktorError as problem:
         message = str(problem)
     except ValidationError as invalid:
-        message = "\n".join(
-            f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
-            for error in invalid.errors(include_input=False, include_url=False)
-        )
+        message = "\n".join(problems_of(invalid))
     except ImportError as missing:
         if "pip install" not in str(missing):
             raise

@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.history import COLUMNS, in_words, notice_rows, write_history
-from prefect_tracktor.saved_blocks import SHARED, find_document
+from prefect_tracktor.saved_blocks import SHARED, find_block
 from prefect_tracktor.storage.ledger import Notice, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.validation import checked_id
 
@@ -144,7 +144,7 @@ def _would_be_deleted(ledger: NotificationLedger, ids: list[int], days: int | No
 
 def _ledger(block: str) -> NotificationLedger:
     if PREFECT_API_URL.value():
-        found = find_document(NotificationLedger, block)
+        found = find_block(NotificationLedger, block)
         if found is None and block != SHARED:
             raise InvalidInput(
                 f"there is no block tracktor-notification-ledger/{block}: save it with"

@@ -29,7 +29,7 @@ from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp
 from prefect_tracktor.models import status_key
 from prefect_tracktor.rules import channels_of
-from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
+from prefect_tracktor.saved_blocks import SHARED, find_block, find_block_of_shop
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Setting = TypeVar("Setting")
@@ -68,8 +68,8 @@ def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
         NotSetUp: The shop has a channel and no mailer, and the flow needs one.
         InvalidInput: The block does not exist, or has an invalid value.
     """
-    found = document_of_shop(block, shop.name)
-    if found is None and block is Mailer and find_document(HttpChannel, shop.name):
+    found = find_block_of_shop(block, shop.name)
+    if found is None and block is Mailer and find_block(HttpChannel, shop.name):
         raise NotSetUp(
             f"it sends emails: set SMTP_HOST and TRACKTOR_SENDER and run {_command(shop)}"
         )
@@ -95,7 +95,7 @@ def mailer_for(shop: Shop, rules: Sequence[NotificationRule]) -> Mailer | None:
     """
     if None in channels_of(rules):
         return saved(Mailer, shop)
-    return find_document(Mailer, shop.name)
+    return find_block(Mailer, shop.name)
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
@@ -111,7 +111,7 @@ def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
         InvalidInput: One has an invalid value.
     """
     for block in blocks:
-        if found := document_of_shop(block, shop.name):
+        if found := find_block_of_shop(block, shop.name):
             return found
     raise NotSetUp(f"set {hint} and run {_command(shop)}")
 
@@ -162,7 +162,7 @@ def for_scanning(
         NotSetUp: The block for Shopify leaves out orders that the flow needs.
         InvalidInput: A block is missing.
     """
-    orders = document_of_shop(ShopifyOrders, shop.name) or saved(OrderFile, shop)
+    orders = find_block_of_shop(ShopifyOrders, shop.name) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
         raise NotSetUp(
             _left_out_by_shopify("Include delivered orders", "SHOPIFY_INCLUDE_DELIVERED=1", shop)

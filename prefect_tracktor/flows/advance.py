@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.answers import TO_SET_STATUSES_BY_AGE
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
+from prefect_tracktor.runs.needs import TO_SET_STATUSES_BY_AGE
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
@@ -76,7 +76,7 @@ def advance_custom_statuses(
         now=datetime.now(UTC),
         release_fulfilled=release_fulfilled,
     )
-    return carry_out(
+    return run_job(
         Scan(credentials, orders, reading, calls=calls),
         StatusJob(
             credentials,

@@ -2,7 +2,7 @@
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
@@ -53,4 +53,4 @@ def export_tracking(
         thresholds=thresholds,
         include_personal_data=include_personal_data,
     )
-    return carry_out(Scan(credentials, orders, reading), job)
+    return run_job(Scan(credentials, orders, reading), job)

@@ -5,10 +5,10 @@ from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.notification_jobs import notify_by_rules
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
-from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
@@ -63,7 +63,7 @@ def notify_customers(
         ()
     """
     calls = checked_rules(credentials, rules, orders=orders, reading=reading)
-    return tell_customers(
+    return notify_by_rules(
         credentials,
         orders,
         mailer,
@@ -75,5 +75,5 @@ def notify_customers(
         include_cancelled=include_cancelled,
         reading=reading,
         calls=calls,
-        watchers=[ExceptionStats()],
+        stats=ExceptionStats(),
     )

@@ -2,8 +2,8 @@
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.answers import TO_SET_STATUSES
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
+from prefect_tracktor.runs.needs import TO_SET_STATUSES
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
@@ -66,7 +66,7 @@ def reconcile_manual_statuses(
     reading = reading.model_copy(update={"allow_empty": reading.allow_empty or bool(rows)})
     if takeover:
         reading = reading.model_copy(update={"completed_orders": None})
-    return carry_out(
+    return run_job(
         Scan(credentials, asked, reading, may_skip=asks_for_a_status_only, calls=calls),
         StatusJob(
             credentials,

@@ -4,7 +4,7 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import ledger_of
@@ -61,4 +61,4 @@ def report_exceptions(
         thresholds=thresholds,
         dry_run=dry_run,
     )
-    return carry_out(Scan(credentials, orders, reading), job)
+    return run_job(Scan(credentials, orders, reading), job)

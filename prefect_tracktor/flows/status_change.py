@@ -8,7 +8,7 @@ from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import status_key
-from prefect_tracktor.runs.one_parcel import OneParcel, tell_of_one_parcel, with_retries
+from prefect_tracktor.runs.one_parcel import OneParcel, notify_of_one_parcel, with_retries
 from prefect_tracktor.runs.parameters import within_days
 from prefect_tracktor.runs.report import MailReport
 
@@ -70,7 +70,7 @@ def notify_status_change(
     parcel = OneParcel(fulfillment_id, key, begin, template or EmailTemplate())
 
     def write() -> MailReport:
-        return tell_of_one_parcel(
+        return notify_of_one_parcel(
             credentials, parcel, order_id, mailer, dry_run=dry_run, max_emails=max_emails
         )
 

@@ -8,12 +8,12 @@ from prefect_tracktor.flows.parameters import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
 from prefect_tracktor.runs.digest import DigestJob, TeamDigest
-from prefect_tracktor.runs.engine import Job, carry_out_all
+from prefect_tracktor.runs.engine import Job, run_jobs
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportWarehouse
+from prefect_tracktor.runs.notification_jobs import customer_jobs, event_job
 from prefect_tracktor.runs.parameters import checked_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.telling import customer_jobs, event_job
 from prefect_tracktor.runs.watch import DEFAULT_OPTIONS, WatchOptions, WatchReport
 from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
@@ -78,4 +78,4 @@ def watch_shop(
     if not jobs:
         raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
     scan = Scan(credentials, orders, reading, calls=calls)
-    return WatchReport.of(carry_out_all(scan, jobs, combine=WatchReport.of))
+    return run_jobs(scan, jobs, combine=WatchReport.of)

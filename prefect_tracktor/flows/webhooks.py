@@ -2,7 +2,7 @@
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.sync_webhooks import AccountWebhooks, WebhookJob, WebhookReport
 from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
 
@@ -42,4 +42,4 @@ def sync_webhooks(
     asked = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
     with credentials.get_client() as client:
         job = WebhookJob(client, asked, prune=prune, dry_run=dry_run or credentials.read_only)
-        return carry_out(AccountWebhooks(client), job)
+        return run_job(AccountWebhooks(client), job)

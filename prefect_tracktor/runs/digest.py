@@ -11,7 +11,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prefect_tracktor.conditions import Condition, Keys, asked_conditions, conditions_of
+from prefect_tracktor.conditions import Condition, Keys, conditions_of, requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
@@ -24,9 +24,9 @@ from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
 from prefect_tracktor.reporting.markdown import Link, Row
-from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
+from prefect_tracktor.runs.needs import TO_WATCH
 from prefect_tracktor.runs.report import Listed, RunReport
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.table_files import csv_text
@@ -76,7 +76,7 @@ class TeamDigest(BaseModel):
     @field_validator("conditions")
     @classmethod
     def _conditions_are_known(cls, value: frozenset[str]) -> frozenset[str]:
-        if asked_conditions(value, field="conditions").statuses != Keys():
+        if requested_conditions(value, field="conditions").statuses != Keys():
             raise ValueError("a digest is about exceptions and delays, not about statuses")
         return value
 
@@ -137,7 +137,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
         self._to = to
         self._mailer = mailer
         self._thresholds = thresholds
-        self._asked = asked_conditions(to.conditions)
+        self._requested = requested_conditions(to.conditions)
         self._is_rehearsal = mailer is not None and mailer.mode == Mode.REHEARSAL
         self._block: NotificationBlock | None = None
         self._told: set[NoticeKey] = set()
@@ -148,7 +148,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
         self._figures = CarrierFigures(self._now - timedelta(days=to.period_days), self._now)
 
     @property
-    def leaves_traces(self) -> bool:
+    def takes_effect(self) -> bool:
         """Whether the team is told, and not only the rehearsal address."""
         return not self._is_rehearsal
 
@@ -185,7 +185,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
 
     def _conditions(self, order: Order) -> list[Condition]:
         try:
-            found = conditions_of(order, self._thresholds, self._now, asked=self._asked)
+            found = conditions_of(order, self._thresholds, self._now, requested=self._requested)
             for one in found:
                 self._key(order.order_id, one)  # one that no ledger holds is this order's alone
         except (InvalidResponse, InvalidInput) as unreadable:
@@ -224,7 +224,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
                 f" {'; '.join(problems)}"
             )
         outcome = Outcome.SENT if self._to.notify or self._to.mail_to else Outcome.RECORDED
-        if self.leaves_traces:
+        if self.takes_effect:
             self._ledger.complete(self._news, NoticeState.SENT, run=run)
         for case in self.planned:
             case.end(Outcome.REHEARSED if self._is_rehearsal else outcome)

@@ -128,17 +128,17 @@ class ExportJob(Job[Order, Case, ExportReport]):
         return "dry_run" if self.dry_run else "live"
 
     @property
-    def leaves_traces(self) -> bool:
+    def takes_effect(self) -> bool:
         """Whether the tables appear: files hold all orders of a run, or stay as they were."""
         return not (self.reading.failed and isinstance(self._to, ExportFiles))
 
     @property
     def has_work(self) -> bool:
         """Tables are written even if they are empty."""
-        return self.leaves_traces
+        return self.takes_effect
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         """Open the files, or see that dlt is there; leave nothing behind that was not finished."""
         make = TrackingWriter if self.dry_run else self._to.writer
         with make(**self._options) as self._writer:
@@ -149,9 +149,9 @@ class ExportJob(Job[Order, Case, ExportReport]):
         if self._writer:
             self._writer.add(orders)
 
-    def refuse(self) -> None:
+    def check_plan(self) -> None:
         """Say so if the files stay as they were."""
-        if not self.leaves_traces:
+        if not self.takes_effect:
             get_run_logger().warning("The files of the run before stay, as orders are missing.")
 
     def act(self) -> Iterator[Case]:
@@ -160,6 +160,6 @@ class ExportJob(Job[Order, Case, ExportReport]):
             materialize_tables(self._writer, account=self._account, place=self._to.place)
         yield from ()
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """The rows, by table."""
         return {"rows": self._writer.counts if self._writer else {}}

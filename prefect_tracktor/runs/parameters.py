@@ -87,7 +87,7 @@ def _refuse_what_is_never_read(
             " ShopifyOrders, or an OrderFile with such a column"
         )
     arrived = Condition(f"status:{ShipmentStatus.DELIVERED}")
-    if arrived.name in rule.asked:
+    if arrived.name in rule.requested:
         about = f"rules: {rule.name} is about delivered orders"
         if (window := rule.window(arrived)) is not None:
             days = rule.after_days + window / timedelta(days=1)
@@ -100,7 +100,7 @@ def _refuse_what_is_never_read(
         OrderFile: ("include_unfulfilled", "include_unfulfilled of the OrderFile"),
     }
     field, remedy = leaves_out.get(type(orders), ("", ""))  # type: ignore[call-overload]
-    if field and Delay.NOT_SHIPPED in rule.asked and not getattr(orders, field):
+    if field and Delay.NOT_SHIPPED in rule.requested and not getattr(orders, field):
         raise InvalidInput(
             f"rules: {rule.name} is about orders of which nothing was sent, and orders leaves these"
             f" out: set {remedy}"

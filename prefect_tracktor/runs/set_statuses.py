@@ -12,9 +12,9 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts, StatusOption
 from prefect_tracktor.reporting.markdown import admin_link
 from prefect_tracktor.reporting.words import label_of
-from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
+from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
@@ -135,7 +135,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
         self.calls += scan.calls
         self._gave_up = scan.gave_up
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         """What the report says beside the cases."""
         return {"right": tuple(self._right), "skipped": self._skipped}
 

@@ -25,7 +25,7 @@ from prefect_tracktor.rules import channels_of
 from prefect_tracktor.runs.cases import Row
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.showing import show_mode
-from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
+from prefect_tracktor.saved_blocks import NAME_PATTERN, find_block, find_block_of_shop
 from prefect_tracktor.sources import ShopifyOrders
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 
@@ -304,7 +304,7 @@ def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
     named = one.name in given
     value = given.get(one.name, shop)
     if one.blocks and isinstance(value, str):
-        look = find_document if named else document_of_shop
+        look = find_block if named else find_block_of_shop
         document = next(filter(None, (look(block, value) for block in one.blocks)), None)
         if document is None and (named or one.required):
             slugs = (f"{block.get_block_type_slug()}/{value}" for block in one.blocks)

@@ -70,9 +70,9 @@ class AccountWebhooks(Reading[Webhook]):
         """Read the list."""
         yield Batch(found=self._client.list_webhooks())
 
-    def found(self, *, dry_run: bool) -> dict[str, object]:
+    def report_fields(self, *, dry_run: bool) -> dict[str, object]:
         """What all reports have in common."""
-        return super().found(dry_run=dry_run) | {"calls": self._client.requests_sent}
+        return super().report_fields(dry_run=dry_run) | {"calls": self._client.requests_sent}
 
 
 class WebhookJob(Job[Webhook, Case, WebhookReport]):

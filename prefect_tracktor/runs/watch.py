@@ -7,8 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.runs.digest import DigestReport
 from prefect_tracktor.runs.export import ExportReport
-from prefect_tracktor.runs.report import MailReport, RunReport, calls_of, merged
-from prefect_tracktor.runs.telling import ExceptionsReport
+from prefect_tracktor.runs.report import ExceptionsReport, MailReport, RunReport, calls_of, merged
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 

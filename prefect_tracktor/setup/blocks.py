@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_document
+from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_block
 from prefect_tracktor.setup.document import Document, Values
 from prefect_tracktor.setup.environment import (
     SHOWN,
@@ -28,7 +28,7 @@ from prefect_tracktor.setup.environment import (
     without_values,
 )
 from prefect_tracktor.setup.project import documents, variables_of
-from prefect_tracktor.validation import host_of
+from prefect_tracktor.validation import host_of, problems_of
 
 
 def blocks(
@@ -92,7 +92,7 @@ def save_blocks(
 
 
 # without validation: what is invalid now is to be corrected here
-_existing = partial(find_document, validate=False)
+_existing = partial(find_block, validate=False)
 
 
 @dataclass
@@ -113,8 +113,11 @@ class _Maker:
         try:
             self._make(document)
         except ValueError as invalid:
+            problems = (
+                problems_of(invalid) if isinstance(invalid, ValidationError) else [str(invalid)]
+            )
             self._report("invalid", document)
-            self._explain(document, _problems(invalid))
+            self._explain(document, problems)
             self.settled.add(document.block)
             return False
         return True
@@ -240,12 +243,3 @@ def _with(document: Document, existing: Block | None, given: Values) -> Block:
         if isinstance(value, dict) and name in fields
     }
     return block.model_validate(fields | given | parts)
-
-
-def _problems(invalid: ValueError) -> list[str]:
-    if not isinstance(invalid, ValidationError):
-        return [str(invalid)]
-    return [
-        f"{'.'.join(map(str, error['loc'])) or 'together'}: {error['msg']}"
-        for error in invalid.errors(include_input=False, include_url=False)
-    ]

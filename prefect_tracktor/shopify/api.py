@@ -14,7 +14,7 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.http.call import ApiCall, Service, in_short, quoted
+from prefect_tracktor.http.call import ApiCall, Service, quoted, shortened
 from prefect_tracktor.models import OrderFacts, read_fact
 from prefect_tracktor.validation import checked_id
 
@@ -222,7 +222,7 @@ def _error(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorErro
     """Return the error for a response that reports errors with status 200."""
     found = [entry for entry in errors if isinstance(entry, dict)]
     codes = {_at(entry, "extensions", "code") for entry in found}
-    message = in_short(" ".join(str(entry.get("message", "")) for entry in found) or str(errors))
+    message = shortened(" ".join(str(entry.get("message", "")) for entry in found) or str(errors))
     if "THROTTLED" in codes:
         return RateLimited(
             f"{call}: Shopify asks for fewer requests (THROTTLED). Another program may use the same"
@@ -261,7 +261,7 @@ def _refuse_ignored_filters(call: str, searches: list[Any], search: str) -> None
     warnings = [warning for entry in searches for warning in _at(entry, "warnings") or ()]
     if warnings:
         words = (f"{_at(warning, 'field')}: {_at(warning, 'message')}" for warning in warnings)
-        message = in_short("; ".join(words))
+        message = shortened("; ".join(words))
         raise UnprocessableValue(
             f"{call}: Shopify would ignore a part of the search."
             f" {quoted(message, call=call, ours=search)} Correct the search; its filters are those"

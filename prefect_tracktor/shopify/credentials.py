@@ -7,11 +7,10 @@ from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
-from prefect_tracktor.client import checked_secret
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.shopify.client import ShopifyClient
-from prefect_tracktor.validation import checked_address
+from prefect_tracktor.validation import checked_address, checked_secret
 
 API_VERSION = "2026-10"
 

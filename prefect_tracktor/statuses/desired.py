@@ -21,6 +21,7 @@ from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import form_of
+from prefect_tracktor.validation import problems_of
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _FIELDS = ("order_id", "status", "automatic_carrier_updates")
@@ -124,10 +125,7 @@ def _desired_of(entry: object, place: str) -> DesiredStatus:
     try:
         return DesiredStatus(**values)  # type: ignore[arg-type]  # it checks them itself
     except ValidationError as invalid:
-        problem = invalid.errors(include_input=False, include_url=False)[0]
-        name = ".".join(map(str, problem["loc"]))
-        words = problem["msg"].removeprefix("Value error, ")
-        raise InvalidInput(": ".join(filter(None, (place, name, words)))) from None
+        raise InvalidInput(f"{place}: {'; '.join(problems_of(invalid))}") from None
 
 
 def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from prefect_tracktor.conditions import AskedConditions, Keys, conditions_of
+from prefect_tracktor.conditions import Keys, RequestedConditions, conditions_of
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, TrackingStatus, status_key
 from prefect_tracktor.storage.completed_orders import arrived_at
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 _SECONDS_A_DAY = 86_400
 _UNCLEAR = "unclear"
 # statuses have columns of their own
-_ASKED = AskedConditions(exceptions=Keys(all=True), delays=frozenset(Delay))
+_REQUESTED = RequestedConditions(exceptions=Keys(all=True), delays=frozenset(Delay))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ def _conditions(order: Order, thresholds: Thresholds, now: datetime) -> dict[int
     """Return the columns of each parcel's most urgent condition by id; the order's by `None`."""
     found: dict[int | None, Row] = {}
     try:
-        conditions = conditions_of(order, thresholds, now, asked=_ASKED)
+        conditions = conditions_of(order, thresholds, now, requested=_REQUESTED)
     except InvalidResponse:
         ids = [None, *(parcel.fulfillment_id for parcel in order.undelivered)]
         return {id_: {"condition": _UNCLEAR, "condition_since": None} for id_ in ids}

@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.saved_blocks import find_document
+from prefect_tracktor.saved_blocks import find_block
 from prefect_tracktor.webhooks.cloud import cloud_webhook_template
 from prefect_tracktor.webhooks.queue import WebhookQueue
 from prefect_tracktor.webhooks.receiver import DEFAULTS, ReceiverOptions, serve
@@ -98,7 +98,7 @@ def _credentials(name: str) -> TracktorCredentials:
                 fields[field] = given
         return TracktorCredentials.model_validate(fields)
     _check_prefect()
-    if (block := find_document(TracktorCredentials, name)) is None:
+    if (block := find_block(TracktorCredentials, name)) is None:
         raise InvalidInput(
             f"there is no block tracktor-credentials/{name}: save it with prefect-tracktor blocks,"
             " or name another one with --credentials"

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine
 from prefect_tracktor import CompletedOrders, IncompleteRun, NotificationLedger, TracktorCredentials
 from prefect_tracktor.errors import LedgerReplaced
 from prefect_tracktor.flows import announce_exceptions
-from prefect_tracktor.runs.notify import LedgerOfAccount
+from prefect_tracktor.runs.notify import AccountLedger
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
@@ -93,14 +93,14 @@ def test_of_two_first_runs_at_once_with_a_ledger_each_one_writes(
     run: Run, mail: MailServer, ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(ledger)
-    keep_in_mind = LedgerOfAccount.keep_in_mind
+    remember = AccountLedger.remember
 
-    def after_the_other(self: LedgerOfAccount) -> None:
-        monkeypatch.setattr(LedgerOfAccount, "keep_in_mind", keep_in_mind)
+    def after_the_other(self: AccountLedger) -> None:
+        monkeypatch.setattr(AccountLedger, "remember", remember)
         assert run(ledger=other).sent
-        keep_in_mind(self)
+        remember(self)
 
-    monkeypatch.setattr(LedgerOfAccount, "keep_in_mind", after_the_other)
+    monkeypatch.setattr(AccountLedger, "remember", after_the_other)
     with pytest.raises(LedgerReplaced):
         run()
     assert len(written_to(mail)) == len(set(written_to(mail)))

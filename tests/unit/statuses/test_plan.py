@@ -16,8 +16,8 @@ from prefect_tracktor import (
     StatusOption,
     TracktorCredentials,
 )
-from prefect_tracktor.runs.answers import TO_SET_STATUSES
 from prefect_tracktor.runs.cases import Outcome
+from prefect_tracktor.runs.needs import TO_SET_STATUSES
 from prefect_tracktor.runs.set_statuses import StatusJob
 from prefect_tracktor.statuses.plan import (
     Change,
@@ -178,7 +178,7 @@ def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Random) -
         needs=TO_SET_STATUSES,
     )
     job.choose([Order(order_id=order_id) for order_id in ids], read_at=0)
-    right = job.facts({})["right"]
+    right = job.report_fields({})["right"]
     assert sorted([case.id for case in job.cases] + [*right]) == sorted(ids)
     assert all(case.planned == (case.outcome is Outcome.DUE) for case in job.cases)
 
