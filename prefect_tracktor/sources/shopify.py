@@ -174,7 +174,7 @@ class ShopifyOrders(Block):
                 if order.order_id in seen:
                     continue
                 seen.add(order.order_id)
-                if self.include_delivered or not order.delivered:
+                if self.include_delivered or not order.is_delivered:
                     yield FoundOrder(order.order_id, order.facts)
                 else:
                     left_out[_DELIVERED] += 1

@@ -314,7 +314,7 @@ def test_an_order_is_delivered_when_every_parcel_surely_is(
         client_of(server) as client,
     ):
         [order] = client.list_orders("").orders
-    assert order.delivered is delivered
+    assert order.is_delivered is delivered
 
 
 def test_a_throttled_query_waits_until_there_are_enough_points() -> None:
