@@ -177,10 +177,8 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
 
     def read(data: Any) -> frozenset[str]:
         scopes = frozenset(scope["handle"] for scope in _Scopes.model_validate(data).granted)
-        if not scopes & {
-            READ_ORDERS,
-            "write_orders",
-        }:  # the right to write includes the right to read
+        # the right to write includes the right to read
+        if not scopes & {READ_ORDERS, "write_orders"}:
             raise AuthenticationError(
                 f"Shopify has not granted the app the scope {READ_ORDERS}. {_ACCESS_REMEDY}"
             )
@@ -209,10 +207,14 @@ def add_tags(order_id: int, tags: Iterable[str], *, api_version: str) -> ApiCall
     def read(data: Any) -> None:
         errors = _at(data, "tagsAdd", "userErrors")
         if errors != []:
-            raise UnprocessableValue(f"Shopify did not take the tags of order {order_id}: {errors}")
+            message = shortened("; ".join(str(_at(error, "message")) for error in errors or ()))
+            quote = quoted(message, call="tagsAdd", ours=" ".join(variables["tags"]))
+            raise UnprocessableValue(
+                f"Shopify did not take the tags of order {order_id}. {quote}", server_said=message
+            )
 
     order = f"gid://shopify/Order/{checked_id(order_id, field='order_id')}"
-    variables = {"id": order, "tags": list(tags)}
+    variables: dict[str, Any] = {"id": order, "tags": list(tags)}
     return _query(_ADD_TAGS, variables, read, api_version=api_version)
 
 
