@@ -14,9 +14,10 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.http.call import ApiCall, Service, quoted, shortened
+from prefect_tracktor.http.call import ApiCall, Service, quoted
 from prefect_tracktor.models import OrderFacts, read_fact
 from prefect_tracktor.parsing import LARGEST_ID
+from prefect_tracktor.text import shortened
 from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")

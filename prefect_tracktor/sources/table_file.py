@@ -16,10 +16,11 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_
 
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.cells import is_order_id, shortened
+from prefect_tracktor.sources.cells import is_order_id
 from prefect_tracktor.sources.files import opened
 from prefect_tracktor.sources.lines import Lines, checked_encoding, text_of
 from prefect_tracktor.sources.unpacking import FORMATS, tables_in
+from prefect_tracktor.text import shortened
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ _JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
 _MOST_COLUMNS = 10_000
 _MOST_STATES = 100
 _COLUMNS_SHOWN = 100
+_SHOWN_OF_A_NAME = 40
 _WORDS_OF_HEADERS = frozenset(
     re.findall(
         "[a-z]+",
@@ -191,7 +193,7 @@ class _Header(NamedTuple):
 
     def _known_columns(self, column: str) -> str:
         names = map(str.strip, self.names[:_COLUMNS_SHOWN])
-        shown = {name.casefold(): shortened(name) for name in names}
+        shown = {name.casefold(): shortened(name, length=_SHOWN_OF_A_NAME) for name in names}
         nearest = get_close_matches(column.casefold(), shown, n=1, cutoff=0.4)
         hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
         columns = ", ".join(map(repr, shown.values())) or "none"
@@ -392,7 +394,8 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(entries) < len(pairs):
         keys = [key for key, _ in pairs]
         duplicate = next(key for key in keys if keys.count(key) > 1)
-        raise _DuplicateKeyError(f"the key {shortened(duplicate)!r} is there twice; take one out")
+        shown = shortened(duplicate, length=_SHOWN_OF_A_NAME)
+        raise _DuplicateKeyError(f"the key {shown!r} is there twice; take one out")
     return entries
 
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, cast
 from fsspec.compression import compr  # type: ignore[import-untyped]  # it brings no types
 
 from prefect_tracktor.errors import InvalidInput, replaced_errors
-from prefect_tracktor.sources.cells import shortened
+from prefect_tracktor.text import shortened
 
 FORMATS: dict[str, Literal["csv", "jsonl"]] = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
@@ -195,7 +195,7 @@ def _in_natural_order(member: zipfile.ZipInfo) -> list[tuple[int, str]]:
 
 def _shown(member: zipfile.ZipInfo) -> str:
     name = PurePosixPath(member.filename).name
-    return shortened("".join(filter(str.isprintable, name)))
+    return shortened("".join(filter(str.isprintable, name)), length=40)
 
 
 def _refuse_bombs(size: int, packed: int, name: str) -> None:

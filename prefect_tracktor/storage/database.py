@@ -37,7 +37,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import DatabaseError, InvalidInput, replaced_errors
 from prefect_tracktor.parsing import LARGEST_ID
-from prefect_tracktor.text import public_words, redact, refuse_masked
+from prefect_tracktor.text import public_words, refuse_masked, shortened
 
 T = TypeVar("T")
 
@@ -51,8 +51,6 @@ _DRIVERS = {
 }
 _ROWS_A_STATEMENT = 500
 _LITERAL = re.compile(r"'[^']*'")
-_LOOKED_AT = 2_000
-_SHOWN_AT_MOST = 200
 
 _log = logging.getLogger(__name__)
 _SQLITE_LOCK_SECONDS = 30
@@ -191,8 +189,7 @@ def public_error(error: Exception, url: str, *, ours: str = "") -> str:
     cause = getattr(error, "orig", None) or error
     kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
     password = make_url(url).password or ""
-    message = redact(" ".join(str(cause)[:_LOOKED_AT].split()), secrets=(url, str(password)))
-    message = message[:_SHOWN_AT_MOST]
+    message = shortened(str(cause), secrets=(url, str(password)))
     if isinstance(cause, OSError):
         return f"{kind}: {message}"  # from this machine: it holds paths, not rows
     _log.debug("%s: the database said %r", kind, message)
