@@ -1,4 +1,4 @@
-"""Start the sandbox and print the credentials to use."""
+"""The command `prefect-tracktor sandbox`."""
 
 import argparse
 import datetime as dt
@@ -20,7 +20,6 @@ from prefect_tracktor.client import checked_uuid
 from prefect_tracktor.sandbox import (
     UUID,
     Faults,
-    MailFaults,
     MailServer,
     Movement,
     ResponseFormat,
@@ -33,7 +32,7 @@ _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Start the sandbox, print its addresses and credentials, and serve until Ctrl-C or SIGTERM."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -45,11 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             **({"now": dt.datetime.now(dt.UTC)} if options.today else {}),
         )
         movement = _movement(options, shop)
-        mail = MailServer(
-            port=options.smtp_port,
-            faults=MailFaults(delay_seconds=options.mail_delay_seconds),
-            keep_in=options.mailbox,
-        )
+        mail = MailServer(port=options.smtp_port, keep_in=options.mailbox)
         tracktor = Sandbox(
             shop,
             faults=Faults.everything(options.fail_rate, **_given(options, Faults)),
@@ -63,22 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with ExitStack() as running:
-        running.enter_context(mail)
-        running.enter_context(tracktor)
+    with ExitStack() as servers:
+        servers.enter_context(mail)
+        servers.enter_context(tracktor)
         if options.prepared:
             tracktor.prepare()
         if options.csv:
             shop.write_orders_csv(options.csv)
         if movement is not None:
             tracktor.move(movement)
-        where = _whereabouts(tracktor, mail)
+        running = _running(tracktor, mail)
         if options.env_file:
-            _write_variables(options.env_file, _variables(where, options))
+            _write_variables(options.env_file, _variables(running, options))
         if options.json:
-            print(where.to_json(), flush=True)
+            print(running.to_json(), flush=True)
         else:
-            _introduce(where, shop, options)
+            _print_introduction(running, shop, options)
         stop.wait()
     return 0
 
@@ -124,18 +119,15 @@ def _parser() -> argparse.ArgumentParser:
         help="probability that a request fails, over all kinds of faults",
     )
     _add_fields(faults, Faults)
-    faults.add_argument(
-        "--mail-delay-seconds", type=float, default=0.0, help="how long a message takes (0.0)"
-    )
-    shapes = parser.add_argument_group("format of the responses")
-    shapes.add_argument("--bare", action="store_true", help="responses are not wrapped")
-    _add_fields(shapes, ResponseFormat, without=("wrapped",))
+    formats = parser.add_argument_group("format of the responses")
+    formats.add_argument("--bare", action="store_true", help="responses are not wrapped")
+    _add_fields(formats, ResponseFormat, without=("wrapped",))
     return parser
 
 
 def _add_fields(group: Any, model: type[BaseModel], *, without: Sequence[str] = ()) -> None:
-    """An option for each field of a model, as its docstring describes it; all share one seed."""
-    means = dict(_ATTRIBUTE.findall(inspect.getdoc(model) or ""))
+    """Add an option for each field of a model, except the seed, which all models share."""
+    descriptions = dict(_ATTRIBUTE.findall(inspect.getdoc(model) or ""))
     for name, field in model.model_fields.items():
         if name not in {"seed", *without}:
             kind = {"action": "store_true"} if field.annotation is bool else {"metavar": "N"}
@@ -143,7 +135,7 @@ def _add_fields(group: Any, model: type[BaseModel], *, without: Sequence[str] = 
                 f"--{name.replace('_', '-')}",
                 dest=name,
                 default=argparse.SUPPRESS,
-                help=means.get(name),
+                help=descriptions.get(name),
                 **kind,
             )
 
@@ -155,17 +147,16 @@ def _given(options: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any
 def _movement(options: argparse.Namespace, shop: Shop) -> Movement | None:
     given = _given(options, Movement)
     if not options.moving:
-        if without_effect := given.keys() - {"seed"}:
-            names = ", ".join(sorted(without_effect))
-            raise ValueError(f"say --moving too: without it these have no effect: {names}")
+        if ignored := given.keys() - {"seed"}:
+            names = ", ".join(sorted(ignored))
+            raise ValueError(f"add --moving: without it these options have no effect: {names}")
         return None
     movement = Movement.model_validate(given)
-    # what cannot move is refused before anything starts
-    movement.steps(shop)
+    movement.steps(shop)  # raises ValueError before anything starts, if too few parcels can move
     return movement
 
 
-def _whereabouts(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
+def _running(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
     return RunningSandbox(
         base_url=tracktor.base_url,
         uuid=tracktor.uuid,
@@ -182,7 +173,7 @@ def _whereabouts(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
 
 
 def _write_variables(path: Path, variables: dict[str, str]) -> None:
-    """Write all at once: whoever waits for the file must not find half of it."""
+    """Write a file in one step, so that a program that waits for it never reads a part of it."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.touch(mode=0o600)
     lines = (f"{name}={value}\n" for name, value in variables.items())
@@ -190,7 +181,7 @@ def _write_variables(path: Path, variables: dict[str, str]) -> None:
     unfinished.replace(path)
 
 
-def _introduce(running: RunningSandbox, shop: Shop, options: argparse.Namespace) -> None:
+def _print_introduction(running: RunningSandbox, shop: Shop, options: argparse.Namespace) -> None:
     example = next(iter(shop.customers_to_write_to()), next(iter(shop.order_ids), "none"))
     print(f"A Tracktor sandbox with a shop of {len(shop.order_ids):,} orders (seed {options.seed})")
     for name, value in {
@@ -216,7 +207,7 @@ def _introduce(running: RunningSandbox, shop: Shop, options: argparse.Namespace)
 
 
 def _variables(running: RunningSandbox, options: argparse.Namespace) -> dict[str, str]:
-    """What blocks and deployments are made from, as a shell takes it."""
+    """Return the variables for blocks and deployments, quoted for a shell."""
     variables = {
         "TRACKTOR_UUID": running.uuid,
         "TRACKTOR_API_KEY": running.api_key,

@@ -1,4 +1,4 @@
-"""`prefect-tracktor receive`: the webhook receiver, and help to set it up."""
+"""The command `prefect-tracktor receive`: the webhook receiver, and help to set it up."""
 
 import asyncio
 import logging
@@ -72,8 +72,8 @@ def receive(
         signal.signal(number, lambda *_: None)
     try:
         asyncio.run(serve(account, queue, token, options))
-    except (OSError, OverflowError) as problem:  # a port in use, or a number out of range
-        raise InvalidInput(str(problem)) from None
+    except (OSError, OverflowError) as error:  # a port in use, or a number out of range
+        raise InvalidInput(str(error)) from None
 
 
 @app.command
@@ -107,7 +107,7 @@ def _credentials(name: str) -> TracktorCredentials:
 
 
 def _check_prefect() -> None:
-    """Refuse Prefect's temporary server, which has no blocks and keeps no events."""
+    """Refuse Prefect's temporary server, which has no blocks and stores no events."""
     if not PREFECT_API_URL.value():
         raise InvalidInput("set PREFECT_API_URL, or log in with prefect cloud login")
 

@@ -53,7 +53,7 @@ def test_a_new_mailer_is_in_dry_run_and_says_how_to_go_live(
     only = [LEDGER, MAIL]
     assert main(environment, name="careful", only=only) == 0
     words = said()
-    assert "made     tracktor-mailer/careful\n         dry run: no email is sent." in words
+    assert "created  tracktor-mailer/careful\n         dry run: no email is sent." in words
     assert "set TRACKTOR_MODE=live and run this again, or choose live as Mode in Prefect" in words
     assert loaded(Mailer, "careful").mode is Mode.DRY_RUN
     assert main(environment | {"TRACKTOR_MODE": "live"}, name="careful", only=only) == 0
@@ -135,7 +135,7 @@ def test_a_sandbox_that_was_live_is_none_once_the_mail_server_is_another(
     assert main(environment | given, name="another-server", only=only) == 0
     words = said()
     assert f"         {then.label}: " in words
-    assert "as it was for the host before: port, ledger;" in words
+    assert "kept from the previous host: port, ledger;" in words
     assert loaded(Mailer, "another-server").mode is then
     Mailer.delete("another-server")
 

@@ -186,7 +186,7 @@ def test_nothing_is_posted_to_other_machines(
     with caplog.at_level(logging.WARNING):
         tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
         tracktor.settle()
-    assert "this machine only" in caplog.text
+    assert "only posts to this machine" in caplog.text
     assert tracktor.deliveries == []
 
 

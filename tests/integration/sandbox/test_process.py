@@ -138,7 +138,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--speed", "2"], "say --moving too: without it these have no effect: speed"),
+        (["--speed", "2"], "add --moving: without it these options have no effect: speed"),
         (["--moving", "--parcels", "4"], "only 3 can move, not 4"),
         (["--lost", "0.6", "--reordered", "0.6"], "the probabilities add up to 1.2"),
         (["--uuid", "my-shop"], "uuid must be 32 hexadecimal digits"),

@@ -28,14 +28,14 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop
-from prefect_tracktor.deploy.shops import makers_of
+from prefect_tracktor.deploy.shops import build_functions
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from prefect_tracktor.setup.blocks import save_blocks
 from prefect_tracktor.setup.project import modules_of
 from tests.support.programs import waiting
 from tests.support.serving import served
 
-DEPLOYMENTS = makers_of(modules_of("flows"))
+DEPLOYMENTS = build_functions(modules_of("flows"))
 # none of these may be kept anywhere but in block documents
 SECRETS = {
     "TRACKTOR_API_KEY": "tr4ckt0r-k3y",

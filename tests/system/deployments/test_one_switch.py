@@ -27,7 +27,7 @@ from prefect.states import Scheduled
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy.apply import all_of
+from prefect_tracktor.deploy.apply import read_all
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import SweptShop, sweep_shops
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
@@ -137,7 +137,7 @@ def parcel(tracktor: Sandbox) -> dict[str, object]:
 
 def runs_of(server: Server, name: str) -> dict[UUID, FlowRun]:
     of_it = DeploymentFilter(id=DeploymentFilterId(any_=[server[name].id]))
-    return {run.id: run for run in all_of(server.client.read_flow_runs, deployment_filter=of_it)}
+    return {run.id: run for run in read_all(server.client.read_flow_runs, deployment_filter=of_it)}
 
 
 def next_run(server: Server, name: str, before: dict[UUID, FlowRun]) -> UUID:

@@ -189,7 +189,7 @@ def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     assert not server[MAIL].paused
 
 
-def test_each_process_breaks_off_its_own_runs(
+def test_each_process_interrupts_its_own_runs(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")
@@ -207,7 +207,7 @@ def test_each_process_breaks_off_its_own_runs(
     stop(client, [mail.id], first)
     assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
     assert [name_of_state(client, run) for run in (over, of_second)] == ["Completed", "Running"]
-    assert capsys.readouterr().out.count("broken off ") == 3
+    assert capsys.readouterr().out.count("interrupted ") == 3
     stop(client, [mail.id], second)
     assert name_of_state(client, of_second) == "AwaitingRetry"
     assert server[MAIL].paused

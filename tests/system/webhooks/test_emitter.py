@@ -22,7 +22,7 @@ from prefect_tracktor.models import Fulfillment
 from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.webhooks import WebhookQueue
 from prefect_tracktor.webhooks.emitter import Emitter
-from prefect_tracktor.webhooks.queue import Outcome
+from prefect_tracktor.webhooks.queue import ReadResult
 from prefect_tracktor.webhooks.worker import RetryLater, SingleWriter
 from tests.support.webhooks import TOKEN, Listening, events_at_prefect, eventually
 
@@ -55,7 +55,7 @@ class Bench:
         parcel = Fulfillment(fulfillment_id=fulfillment_id, shipment_status=status)
         event = fulfillment_event(parcel, account=self.account, received=waiting.received)
         event.event = name or event.event
-        self.queue.complete(self.account, [Outcome(waiting, event=event)])
+        self.queue.complete(self.account, [ReadResult(waiting, event=event)])
 
     def do(self, action: Callable[[PrefectClient], Awaitable[object]]) -> None:
         async def act() -> None:
@@ -118,7 +118,7 @@ def test_an_event_that_did_not_arrive_is_sent_again(
     assert bench.outbox == 1
     bench = Bench(bench.queue, bench.account, resend_after=AT_ONCE)
     bench.confirm()
-    assert "1 events did not get to Prefect and are sent again" in caplog.text
+    assert "1 events did not reach Prefect and are sent again" in caplog.text
     bench.send()
     for attempt in eventually():
         with attempt:
@@ -168,7 +168,7 @@ def test_events_wait_in_their_order_while_prefect_is_away(
         bench.add_event(fulfillment_id, status)
     with (
         temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}),
-        pytest.raises(RetryLater, match="3 events wait"),
+        pytest.raises(RetryLater, match="3 events could not be sent"),
     ):
         bench.send()
     events = bench.queue.claim(bench.account, limit=10)
@@ -278,7 +278,7 @@ def test_deliveries_become_events_when_prefect_is_back(
             assert answer.status_code == 200
             for attempt in eventually():
                 with attempt:
-                    assert "1 events wait, and are sent later" in caplog.text
+                    assert "1 events could not be sent" in caplog.text
             assert queue.waiting(credentials.account) == (0, 1)
             with portal.wrap_async_context_manager(door.open()):
                 for attempt in eventually():
