@@ -17,7 +17,7 @@ from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput, replaced_errors
 from prefect_tracktor.sources.status_table import AUTOMATIC_COLUMN, StatusTable
 from prefect_tracktor.sources.table_file import Row, Text, column_positions
-from prefect_tracktor.storage.database import public_error
+from prefect_tracktor.storage.database import describe_error
 from prefect_tracktor.text import refuse_masked
 
 _ROWS_AT_ONCE = 1000
@@ -118,7 +118,7 @@ class StatusQuery(StatusTable, _Query):
             engine.dispose()
 
     def _unreadable(self, error: Exception) -> InvalidInput:
-        reason = public_error(error, self.url.get_secret_value(), ours=self.query)
+        reason = describe_error(error, self.url.get_secret_value(), ours=self.query)
         return InvalidInput(
             f"the query of the StatusQuery cannot be read ({reason}). Check its url and query."
         )

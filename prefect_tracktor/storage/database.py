@@ -123,7 +123,7 @@ class DatabaseBlock(Block, ABC):
                 problem = f"{type(error).__name__}: it cannot hold one of the values"
             case _:
                 waited = _why_it_waited(error, self.tables)
-                problem = waited or public_error(error, self._address)
+                problem = waited or describe_error(error, self._address)
         return self.error_type(
             f"the database of the {type(self).__name__} block cannot be used ({problem}). Check the"
             f" block's url, and whether its database runs.{self.consequence}",
@@ -184,7 +184,7 @@ class UTCTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC)
 
 
-def public_error(error: Exception, url: str, *, ours: str = "") -> str:
+def describe_error(error: Exception, url: str, *, ours: str = "") -> str:
     """Return a database's error in one line, without its URL, password or any data."""
     cause = getattr(error, "orig", None) or error
     kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
