@@ -162,5 +162,5 @@ def _place(number: int, _column: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return ids that a database has as decimals as text."""
+    """Convert values of other types, such as decimal ids, to text."""
     return value if isinstance(value, bool | int | str | None) else str(value)
