@@ -24,15 +24,7 @@ _ROWS_AT_ONCE = 1000
 
 
 class _Query(Block, ABC):
-    """Query of a database.
-
-    Attributes:
-        url: The database's URL in SQLAlchemy's form, such as
-            postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow
-            runs. Use a database user with read access only.
-        query: SQL that returns a row for each order, with the columns named below; a colon before a
-            word needs a backslash before it.
-    """
+    """The fields of a query, which stand before those of its columns in a form."""
 
     model_config = BLOCK_CONFIG
 
@@ -74,6 +66,13 @@ class StatusQuery(StatusTable, _Query):
     The query returns a row for each order, with the same columns as a `StatusFile`. SQLite and
     PostgreSQL run it read-only; with other databases the transaction is rolled back. A database
     user with read access only is best.
+
+    Attributes:
+        url: The database's URL in SQLAlchemy's form, such as
+            postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow
+            runs. Use a database user with read access only.
+        query: SQL that returns a row for each order, with the columns named below; a colon before a
+            word needs a backslash before it.
 
     Raises:
         pydantic.ValidationError: The URL is invalid, or the query has parameters.
