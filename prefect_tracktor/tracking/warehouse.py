@@ -12,7 +12,7 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.text import public_words
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from prefect_tracktor.tracking.rows import TABLES
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.writers import TrackingWriter
 
 _ROWS_AT_ONCE = 5_000
 _LOOKED_AT = 500
