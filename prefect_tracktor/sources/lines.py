@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from json import detect_encoding
 from typing import TextIO
 
 from prefect_tracktor.errors import InvalidInput
@@ -16,23 +17,6 @@ _OF_BLANK_ROWS = " ,;|\t\r\n"
 # more than a spreadsheet has rows
 _MOST_BLANK = 2_000_000
 
-_MARKS = {
-    codecs.BOM_UTF8: "utf-8-sig",
-    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark it starts with
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
-# encodings without a mark: the width of a character, and the zero bytes of an ASCII one
-_WITHOUT_A_MARK = {
-    "utf-32-le": (4, (1, 2, 3)),
-    "utf-32-be": (4, (0, 1, 2)),
-    "utf-16-le": (2, (1,)),
-    "utf-16-be": (2, (0,)),
-}
-_WIDE = ("utf-16", "utf-32")
-_ASCII_SHARE = 0.6
-
 # encodings of text files; Python also has EBCDIC, and codecs that are not encodings
 _OF_FILES = re.compile(
     r"ascii|utf-(8|8-sig|(16|32)(-[bl]e)?)|iso8859-\d+|mac-.+|koi8-.|tis-620|ptcp154|kz1048"
@@ -43,9 +27,11 @@ _OF_FILES = re.compile(
 
 @contextmanager
 def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[TextIO]:
-    """Decode a file: by its first bytes, or else with the given encoding."""
-    found = _encoding_of(content.head)
-    if not found and content.head and _is_wide(encoding):
+    """Decode a file: with the encoding that its first bytes show, or else with the given one."""
+    detected = detect_encoding(content.head)
+    found = "" if detected == "utf-8" else detected  # "utf-8" stands for all others, too
+    is_wide = codecs.lookup(encoding).name.startswith(("utf-16", "utf-32"))
+    if not found and content.head and is_wide:
         is_ascii = content.head.isascii() and b"\0" not in content.head
         if is_ascii or not encoding.lower().endswith(("le", "be")):
             raise InvalidInput(
@@ -151,28 +137,3 @@ def checked_encoding(encoding: str) -> str:
     if not _OF_FILES.fullmatch(name):
         raise ValueError("not a text encoding for files; try utf-8-sig, cp1252 or utf-16")
     return encoding
-
-
-def _is_wide(encoding: str) -> bool:
-    """Whether the characters of an encoding have two or four bytes."""
-    return codecs.lookup(encoding).name.startswith(_WIDE)
-
-
-def _encoding_of(head: bytes) -> str:
-    """Detect the encoding of a file from its first bytes; empty if unknown."""
-    marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
-    wide = (name for name, (width, at) in _WITHOUT_A_MARK.items() if _fits(head, width, at))
-    return next(marked, "") or next(wide, "")
-
-
-def _fits(head: bytes, width: int, zeros_at: tuple[int, ...]) -> bool:
-    """Whether most characters are ASCII characters of this width."""
-    head = head[: len(head) // width * width]
-    if not head:
-        return False
-    columns = [head[place::width] for place in range(width)]
-    enough = len(columns[0]) * _ASCII_SHARE
-    return all(
-        column.count(0) >= enough if place in zeros_at else column.count(0) == 0
-        for place, column in enumerate(columns)
-    )
