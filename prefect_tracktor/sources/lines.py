@@ -87,7 +87,7 @@ class Lines(Iterator[str]):
         if "\0" in line:
             raise self.refusal(
                 self.number,
-                "a NUL character, which no text holds; if a spreadsheet wrote the file, "
+                "a NUL character, which no text file has; if a spreadsheet wrote the file, "
                 f"set `encoding` of the {self.block} to utf-16-le",
             )
 

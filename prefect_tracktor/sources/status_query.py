@@ -150,9 +150,10 @@ def _index(column: str, names: list[str]) -> int:
     positions = column_positions(column, names)
     if len(positions) == 1:
         return positions[0]
+    known = ", ".join(map(repr, names))
     raise InvalidInput(
-        f"the query of the StatusQuery gives {len(positions)} columns {column!r} among"
-        f" {', '.join(map(repr, names))}; name one so with AS, or set the column of the StatusQuery"
+        f"the query of the StatusQuery gives {len(positions)} columns {column!r} among {known};"
+        " give one this name with AS, or set the column of the StatusQuery"
     )
 
 

@@ -138,7 +138,7 @@ class TableFile(Block, ABC):
         suffix = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
         if suffix not in FORMATS:
             raise InvalidInput(
-                f"{name}: the suffix {suffix!r} tells neither CSV nor JSON Lines; "
+                f"{name}: the suffix {suffix!r} is neither that of CSV nor of JSON Lines; "
                 f"set `format` of the {type(self).__name__} to csv or jsonl"
             )
         return FORMATS[suffix]
@@ -197,7 +197,7 @@ class _Header(NamedTuple):
         nearest = get_close_matches(column.casefold(), shown, n=1, cutoff=0.4)
         hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
         columns = ", ".join(map(repr, shown.values())) or "none"
-        return f"name one of those there in the {self.lines.block}: {columns}{hint}"
+        return f"set the column in the {self.lines.block} to one of {columns}{hint}"
 
 
 class _TruncationCheck:

@@ -110,11 +110,11 @@ def test_addresses_may_be_chained_and_hold_a_pattern(path: str) -> None:
         ("zip://*.csv::memory://orders.zip", "*.csv: 2 files match this pattern"),
         ("zip://c.csv::memory://orders.zip", "c.csv: cannot be opened (FileNotFoundError)"),
         ("memory://orders_*.csv", "orders_*.csv: no files match this pattern"),
-        ("zip://*.csv::foo://me:s3cret@x", "*.csv: cannot be opened (ValueError); fsspec knows no"),
+        ("zip://*.csv::foo://me:s3cret@x", "*.csv: cannot be opened (ValueError); fsspec does"),
         ("reference://orders.csv", "orders.csv: cannot be opened (TypeError); check `path`"),
         (
             "foo://me:s3cret@host",
-            "the file: cannot be opened (ValueError); fsspec knows no storage",
+            "the file: cannot be opened (ValueError); fsspec does not know the storage",
         ),
         ("simplecache::http://127.0.0.1:1/o.csv?key=s3cret", "o.csv: cannot be opened ("),
         ("s3://bucket/orders.csv", "orders.csv: cannot be opened (ImportError); install the"),
