@@ -20,7 +20,7 @@ from prefect_tracktor.sources.table_file import Row, Text, column_positions
 from prefect_tracktor.storage.database import describe_error
 from prefect_tracktor.text import refuse_masked
 
-_ROWS_AT_ONCE = 1000
+_BATCH_SIZE = 1000
 
 
 class _Query(Block, ABC):
@@ -104,7 +104,7 @@ class StatusQuery(StatusTable, _Query):
                 engine.connect() as connection,
             ):
                 _make_read_only(connection)
-                result = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(
+                result = connection.execution_options(yield_per=_BATCH_SIZE).execute(
                     text(self.query)
                 )
                 if not result.returns_rows:

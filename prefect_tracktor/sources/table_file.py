@@ -29,10 +29,10 @@ _DELIMITERS = ",;\t|"
 # Excel's line before the header
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
-_MOST_COLUMNS = 10_000
-_MOST_STATES = 100
+_MAX_COLUMNS = 10_000
+_MAX_STATES = 100
 _COLUMNS_SHOWN = 100
-_SHOWN_OF_A_NAME = 40
+_NAME_LENGTH_SHOWN = 40
 _WORDS_OF_HEADERS = frozenset(
     re.findall(
         "[a-z]+",
@@ -193,7 +193,7 @@ class _Header(NamedTuple):
 
     def _known_columns(self, column: str) -> str:
         names = map(str.strip, self.names[:_COLUMNS_SHOWN])
-        shown = {name.casefold(): shortened(name, length=_SHOWN_OF_A_NAME) for name in names}
+        shown = {name.casefold(): shortened(name, length=_NAME_LENGTH_SHOWN) for name in names}
         nearest = get_close_matches(column.casefold(), shown, n=1, cutoff=0.4)
         hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
         columns = ", ".join(map(repr, shown.values())) or "none"
@@ -214,7 +214,7 @@ class _TruncationCheck:
     ) -> None:
         """Compare a row without line end with those before it; refuse it if it seems cut off."""
         length = len(id_cell) if isinstance(id_cell, str) and is_order_id(id_cell) else 0
-        if self._lines.unended:
+        if self._lines.is_unterminated:
             difference = ""
             if (
                 self._states
@@ -228,7 +228,7 @@ class _TruncationCheck:
                 difference = "its id is shorter than all others"
             if difference:
                 raise self._lines.refusal(line, _CUT_OFF.format(difference))
-        if state and len(self._states) < _MOST_STATES:
+        if state and len(self._states) < _MAX_STATES:
             self._states.add(state)
         self._fewest = min(self._fewest or cells, cells)
         self._shortest = min(self._shortest or length, length or self._shortest)
@@ -241,7 +241,7 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     at, header = next(records, (1, []))
     if not header:
         raise lines.refusal(1, _BLANK)
-    if len(header) > _MOST_COLUMNS:
+    if len(header) > _MAX_COLUMNS:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = _Header(header, lines, at, may_be_values=_may_be_values(header)).indices(wanted)
     states = {index for column, index in indices.items() if wanted.is_state(column)}
@@ -394,7 +394,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(entries) < len(pairs):
         keys = [key for key, _ in pairs]
         duplicate = next(key for key in keys if keys.count(key) > 1)
-        shown = shortened(duplicate, length=_SHOWN_OF_A_NAME)
+        shown = shortened(duplicate, length=_NAME_LENGTH_SHOWN)
         raise _DuplicateKeyError(f"the key {shown!r} is there twice; take one out")
     return entries
 

@@ -49,7 +49,7 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-_ROWS_A_STATEMENT = 500
+_BATCH_SIZE = 500
 _LITERAL = re.compile(r"'[^']*'")
 
 _log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ def insert_into(table: Table, database: Connection) -> Any:
 
 def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
     """Split rows or keys into batches that one statement can hold."""
-    return map(list, batched_iterable(entries, _ROWS_A_STATEMENT))
+    return map(list, batched_iterable(entries, _BATCH_SIZE))
 
 
 def _default_url() -> str:

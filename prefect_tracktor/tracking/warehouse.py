@@ -14,8 +14,8 @@ from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writers import TrackingWriter
 
-_ROWS_AT_ONCE = 5_000
-_LOOKED_AT = 500
+_BATCH_SIZE = 5_000
+_MAX_MESSAGE_LENGTH = 500
 
 
 class TrackingWarehouse(TrackingWriter):
@@ -49,7 +49,7 @@ class TrackingWarehouse(TrackingWriter):
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
         self._rows.setdefault(table, []).append(row)
-        if sum(map(len, self._rows.values())) >= _ROWS_AT_ONCE:
+        if sum(map(len, self._rows.values())) >= _BATCH_SIZE:
             self._flush()
 
     def _flush(self) -> None:
@@ -156,7 +156,7 @@ def _not_loaded(error: Exception) -> TracktorError:
     if fields := getattr(cause, "fields", ()):  # missing in dlt's configuration
         reason = f"missing: {', '.join(fields)}"
     else:
-        reason = public_words(str(cause)[:_LOOKED_AT])
+        reason = public_words(str(cause)[:_MAX_MESSAGE_LENGTH])
     return TracktorError(
         f"the tables could not be loaded ({': '.join(filter(None, (kinds, reason)))}): check dlt's"
         " configuration of the destination, its credentials, and that dlt's extra for it is"

@@ -302,7 +302,7 @@ def test_no_more_is_read_than_asked_for(tracktor: Sandbox, orders: Orders) -> No
     assert len(tracktor.shopify.searches) == 1
 
 
-def test_a_list_longer_than_shopify_shows_is_read_in_stretches(
+def test_a_list_longer_than_shopify_shows_is_read_by_several_searches(
     tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 260})
@@ -310,7 +310,7 @@ def test_a_list_longer_than_shopify_shows_is_read_in_stretches(
     assert len(list(orders(**every).find_orders().order_ids)) == 260, (
         "Shopify says nothing of the rest"
     )
-    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 200)
+    monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 200)
     assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
     assert len(set(tracktor.shopify.searches)) > 3
 
@@ -327,7 +327,7 @@ def test_every_order_is_found_while_twenty_per_cent_of_requests_fail(
     tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
-    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 20)
+    monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 20)
     tracktor.faults = Faults.everything(rate=0.2, seed=3, retry_after_seconds=0)
     with stamina.set_testing(True, attempts=20):
         assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
@@ -378,7 +378,7 @@ def test_no_order_comes_twice_though_pages_overlap() -> None:
 
 
 def test_too_many_orders_of_one_second_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 2)
+    monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 2)
     with (
         ScriptedServer([SCOPES, _page(1, 2, 3, after="a")]) as server,
         pytest.raises(InvalidResponse, match="of the same second"),

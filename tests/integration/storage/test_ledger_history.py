@@ -222,7 +222,7 @@ def test_what_is_older_is_forgotten(ledger: NotificationLedger) -> None:
 def test_very_many_are_forgotten_at_once(
     ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_tracktor.storage.ledger._NOTICES_A_DELETE", 1000)
+    monkeypatch.setattr("prefect_tracktor.storage.ledger._DELETE_BATCH_SIZE", 1000)
     sent(ledger, *range(1, 2501))
     aged(ledger, list(range(1, 2501)), timedelta(days=31))
     assert ledger.forget_older_than(30) == 2500

@@ -213,9 +213,9 @@ def test_a_small_file_that_becomes_a_huge_one_is_refused_before_it_fills_the_mem
 
 
 def test_rows_and_blank_lines_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_LONGEST_ROW", 10_000)
-    monkeypatch.setattr(lines, "_MOST_BLANK", 100)
-    monkeypatch.setattr(table_file, "_MOST_COLUMNS", 300)
+    monkeypatch.setattr(lines, "_MAX_ROW_LENGTH", 10_000)
+    monkeypatch.setattr(lines, "_MAX_BLANK_LINES", 100)
+    monkeypatch.setattr(table_file, "_MAX_COLUMNS", 300)
     header = b"Id\n"
     assert "line 2: a row of more than" in refusals_of(header + b"5" * 20_000)
     assert "a row of more than" in refusals_of(header + b'"a\n",' * 20_000)
