@@ -147,8 +147,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
 def test_impossible_options_are_told_and_nothing_serves(
     arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["--orders", "3", "--just-ready", "3", *arguments])
+    assert main(["--orders", "3", "--just-ready", "3", *arguments]) == 2
     printed = capsys.readouterr()
     assert error in printed.err
     assert "Serving" not in printed.out
