@@ -1,4 +1,4 @@
-"""`prefect-tracktor`: what it writes, which folders it uses, what it says when a thing is wrong."""
+"""The command `prefect-tracktor`: files that it writes, folders that it uses, errors."""
 
 import os
 import subprocess
@@ -25,7 +25,7 @@ COMMANDS = [name for name in app if not name.startswith("-")]
 
 
 def all_commands(parent: App = app, path: str = "") -> Iterator[tuple[str, App]]:
-    """Every command that takes options, also those of `receive` and `ledger`."""
+    """All commands with options, also those of `receive` and `ledger`."""
     for name in parent:
         if not name.startswith("-"):
             command = parent[name]
@@ -36,19 +36,19 @@ def all_commands(parent: App = app, path: str = "") -> Iterator[tuple[str, App]]
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty directory that one works in."""
+    """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """What was printed, whatever width it was broken to."""
+    """The printed text, without line breaks."""
     return lambda: " ".join("".join(capsys.readouterr()).replace("│", "").split())
 
 
 def python(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    """Run a module as in a shell that stands in a directory."""
+    """Run a module in a working directory, as from a shell."""
     return subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=cwd,
@@ -167,7 +167,7 @@ def test_the_built_in_folders_are_in_the_wheel_or_beside_the_package(tmp_path: P
 
 def test_the_folders_of_the_working_directory_go_before_the_built_in_ones(project: Path) -> None:
     assert folder_of("flows") == built_in() / "flows"
-    # many projects have a folder of this name; without a list of shops it is none of ours
+    # many projects have a folder of this name; without a list of shops it is not used
     (project / "flows").mkdir()
     assert folder_of("flows") == built_in() / "flows"
     list(write_project(project))

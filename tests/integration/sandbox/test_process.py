@@ -1,4 +1,4 @@
-"""The command, and the sandbox in a process of its own."""
+"""The command `prefect-tracktor sandbox`, and the sandbox in another process."""
 
 import importlib
 import math
@@ -61,7 +61,7 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into_and_rehear
 
 
 def assert_variables_to_rehearse_with(env_file: Path, tracktor: RunningSandbox, csv: Path) -> None:
-    """A shell and dotenv read them alike."""
+    """A shell and dotenv read the same values."""
     variables = dotenv_values(env_file)
     command = ["bash", "-c", f'set -a; . {env_file}; printf "%s" "$TRACKTOR_SENDER"']
     sender = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -114,7 +114,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         movement = Movement(parcels=5, speed=math.inf, seed=3, exception_rate=0.5, recovery_rate=0)
         with Moving(shop, movement) as moving:
             moving.wait()
-        # its movement began before ours, but it may be slower
+        # its movement started before ours, but may be slower
         for _ in range(1000):
             state = httpx.get(f"{tracktor.about_url}/state").json()
             if state["movement"]["done"]:

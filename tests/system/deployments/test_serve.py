@@ -1,4 +1,4 @@
-"""`prefect-tracktor serve`: what is served, what it says, and what a pause is worth."""
+"""The command `prefect-tracktor serve`: served deployments, output, pauses."""
 
 import os
 import socket

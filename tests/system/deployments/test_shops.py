@@ -1,4 +1,4 @@
-"""A list of shops: each is served or deployed on its own account, and fails on its own."""
+"""Several shops: each has its own account, and its errors do not affect the others."""
 
 import shutil
 import subprocess

@@ -1,4 +1,4 @@
-"""The made-up shop: the same for the same seed, and with every case a flow must tell apart."""
+"""Simulated shop: the same for the same seed, and with every case that flows must distinguish."""
 
 import csv
 from collections import Counter, defaultdict
@@ -104,7 +104,7 @@ def test_a_shop_of_a_million_orders_is_there_at_once() -> None:
 
 def test_the_shop_has_every_case(orders: list[dict[str, Any]]) -> None:
     parcels = [parcel for order in orders for parcel in order["fulfillments"]]
-    # what is cancelled comes up only in a sandbox that moves
+    # cancelled orders occur only in a sandbox that moves
     usual = set(ExceptionStatus) - {ExceptionStatus.CANCELLED}
     assert {p["exception_status"] for p in parcels} == {None, *usual}
     assert {p["shipment_status"] for p in parcels} > set(ShipmentStatus)
