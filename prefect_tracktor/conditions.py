@@ -22,13 +22,12 @@ from prefect_tracktor.thresholds import Delay, Thresholds
 _ALL = "all"
 _CLOCKS_DIFFER_BY = timedelta(hours=1)
 
-# of these a shop's own fulfillment status tells that nothing is late: sent, planned, or taken back
+# Shopify's fulfillment statuses of orders that are not late: sent, planned, or taken back
 _NOT_AWAITED = frozenset({"fulfilled", "partially_fulfilled", "scheduled", "on_hold", "restocked"})
-# if one of these is unreadable, the parcel may have moved later than its readable steps say
+# if one of these is unreadable, the parcel may have moved after its readable steps
 _TIMES = frozenset({"latest_status", "latest_status.datetime", "status", "status.datetime"})
 
-
-# the most urgent first; an exception that the pack does not know comes after the others
+# the most urgent first; an unknown exception comes after the others
 _URGENCY = {
     name: place
     for place, name in enumerate(
@@ -93,13 +92,12 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys of exceptions or statuses to look for."""
+    """Keys of exceptions or statuses, or all of them."""
 
     keys: frozenset[str] = frozenset()
     all: bool = False
 
     def __contains__(self, key: object) -> bool:
-        """Whether a key is one of them; no key never is."""
         return bool(key) and (self.all or key in self.keys)
 
 
@@ -112,7 +110,6 @@ class RequestedConditions:
     delays: frozenset[str] = frozenset()
 
     def __contains__(self, name: object) -> bool:
-        """Whether a condition of this name is one of them."""
         kind, _, key = str(name).partition(":")
         by_kind = {"exception": self.exceptions, "status": self.statuses}
         return key in by_kind[kind] if kind in by_kind else name in self.delays
@@ -122,7 +119,7 @@ EVERY_CONDITION = RequestedConditions(Keys(all=True), Keys(all=True), frozenset(
 
 
 def requested_exceptions(names: Collection[str], *, field: str = "exception_statuses") -> Keys:
-    """The exceptions that a parameter names, by key or label, or all."""
+    """Parse a parameter that names exceptions by key or label, or all."""
     keys = [_requested_exception(name, field) for name in names]
     if not keys:
         raise InvalidInput(f"{field} is empty: name at least one, such as 'expired'")
@@ -130,7 +127,7 @@ def requested_exceptions(names: Collection[str], *, field: str = "exception_stat
 
 
 def requested_conditions(names: Collection[str], *, field: str = "when") -> RequestedConditions:
-    """The conditions that a parameter names, such as `exception:expired` or `status:all`."""
+    """Parse a parameter that names conditions, such as `exception:expired` or `status:all`."""
     exceptions: list[str] = []
     statuses: list[str] = []
     delays: list[str] = []
@@ -181,7 +178,7 @@ def conditions_of(
     """Find all conditions of an order and its parcels.
 
     A parcel can have several, such as a status and an exception; `most_urgent` keeps one of each.
-    Where a time is not known, no delay is found.
+    If a time is unknown, no delay is found.
 
     Args:
         order: The order.
@@ -245,7 +242,7 @@ def _exceptions(order: Order, now: datetime, requested: Keys) -> Iterator[Condit
         yield Condition(
             f"exception:{key}",
             parcel,
-            _unless_to_come(parcel.last_reached(key), now),
+            _past(parcel.last_reached(key), now),
             cancelled=order.has_cancelled(parcel),
         )
 
@@ -261,7 +258,7 @@ def _statuses(order: Order, now: datetime, requested: Keys) -> Iterator[Conditio
     for parcel in (*parcels_in_status(order, requested), *unseen):
         is_unseen = parcel in unseen
         status = ShipmentStatus.DELIVERED if is_unseen else parcel.current_status
-        since = None if is_unseen else _unless_to_come(parcel.reached_at, now)
+        since = None if is_unseen else _past(parcel.reached_at, now)
         yield Condition(f"status:{status}", parcel, since, cancelled=order.has_cancelled(parcel))
 
 
@@ -277,12 +274,12 @@ def _delays(
 
 
 def _clocks(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]]:
-    """What may become a delay, and since when the days count."""
+    """Yield the possible delays, with their parcel and the time from which the days count."""
     placed_at = order.order_created_at or order.facts.created_at
     if placed_at and _is_awaited(order):
         yield Delay.NOT_SHIPPED, None, placed_at
     for parcel in order.undelivered:
-        # the time of the present status must be known: else there may be later news
+        # without the time of the present status, there may be later news
         known = parcel.reached_at and not parcel.unreadable_fields & _TIMES
         if known and not order.has_cancelled(parcel):
             yield from ((delay, parcel, time) for delay, time in _clocks_of(parcel) if time)
@@ -299,23 +296,22 @@ def _clocks_of(parcel: Fulfillment) -> Iterator[tuple[Delay, datetime | None]]:
 def _is_awaited(order: Order) -> bool:
     """Whether nothing of the order has left the shop, and it should have."""
     has_left = order.has_shipped or order.is_partly_delivered or order.exception_statuses
-    is_settled = order.is_cancelled or order.facts.fulfillment_status in _NOT_AWAITED
-    return not (has_left or is_settled)
+    return not (has_left or order.is_cancelled or order.facts.fulfillment_status in _NOT_AWAITED)
 
 
 def _is_moving(parcel: Fulfillment) -> bool:
-    """Whether the carrier has it; a status that the shop set by hand since then says otherwise."""
-    in_its_words = parcel.current_status in CARRIER_STATUSES or parcel.is_automatic
-    return bool(parcel.carrier_statuses and in_its_words)
+    """Whether the carrier has the parcel, and the shop has set no other status since."""
+    is_carriers = parcel.current_status in CARRIER_STATUSES or parcel.is_automatic
+    return bool(parcel.carrier_statuses and is_carriers)
 
 
 def parcels_in_exception(order: Order, requested: Container[str]) -> tuple[Fulfillment, ...]:
-    """The parcels that have a requested exception and are not delivered."""
+    """Return the parcels that have a requested exception and are not delivered."""
     explained = {parcel.exception_status for parcel in order.fulfillments}
     unexplained = set(order.exception_statuses) - explained
     if any(name in requested for name in unexplained) and _is_open(order):
         raise InvalidResponse(
-            "the order names an exception that none of its parcels has: the answer lacks parcels,"
+            "the order names an exception that none of its parcels has: the response lacks parcels,"
             " or a field of them has changed"
         )
     for parcel in order.undelivered:
@@ -327,7 +323,7 @@ def parcels_in_exception(order: Order, requested: Container[str]) -> tuple[Fulfi
 
 
 def _is_open(order: Order) -> bool:
-    """Whether anything of it is still to arrive, as far as can be seen."""
+    """Whether a part of the order is still to arrive, as far as is known."""
     if order.is_delivered or order.is_cancelled:
         return False
     return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))
@@ -345,13 +341,13 @@ def _refuse_ambiguous(parcel: Fulfillment, requested: Container[str]) -> None:
 def _refuse_contradiction(order: Order) -> None:
     if order.contradicts_its_parcels:
         raise InvalidResponse(
-            "the order's statuses name more deliveries than its parcels do: which of them arrived"
-            " cannot be told"
+            "the order's statuses name more deliveries than its parcels do, so it is unknown which"
+            " parcels arrived"
         )
 
 
 def parcels_in_status(order: Order, requested: Container[str]) -> list[Fulfillment]:
-    """The parcels in a requested status, by their own fields and by the order's."""
+    """Return the parcels in a requested status, by their own fields and the order's."""
     named = {key for key in order.status_keys if key in requested}
     shown = set().union(*(parcel.status_keys for parcel in order.fulfillments))
     silent = not all(parcel.current_status for parcel in order.fulfillments)
@@ -364,10 +360,10 @@ def parcels_in_status(order: Order, requested: Container[str]) -> list[Fulfillme
 
 
 def is_undated(parcel: Fulfillment, now: datetime) -> bool:
-    """Whether it cannot be said how long ago the parcel got into its status."""
-    return _unless_to_come(parcel.reached_at, now) is None
+    """Whether it is unknown how long the parcel has been in its status."""
+    return _past(parcel.reached_at, now) is None
 
 
-def _unless_to_come(reached: datetime | None, now: datetime) -> datetime | None:
-    """A time in the future is a mistake, beyond what clocks differ by."""
+def _past(reached: datetime | None, now: datetime) -> datetime | None:
+    """Return a time, or `None` if it is in the future, beyond the difference of clocks."""
     return reached if reached and reached <= now + _CLOCKS_DIFFER_BY else None

@@ -1,4 +1,4 @@
-"""`prefect-tracktor ledger`: look up notices, decide about uncertain ones, forget."""
+"""Command `prefect-tracktor ledger`: look up notices, decide about uncertain ones, forget."""
 
 import os
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ from prefect_tracktor.validation import checked_id
 Block = Annotated[str, Parameter(show_default=True)]
 OrderIds = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
-# as wide as their values mostly are, so that lines can be printed as they come
+# widths of usual values, so that each line can be printed before the next is read
 _WIDTHS = (18, 14, 14, 28, 8, 23, 23, 0)
 
 app: App = App(
@@ -178,7 +178,7 @@ def _keys(notices: Iterable[Notice], order_ids: tuple[str, ...], option: str) ->
 
 
 def _print(notices: Iterable[Notice]) -> None:
-    """Print notices as a table, one line each as they come."""
+    """Print notices as a table, each line before the next is read."""
     empty = True
     for row in notice_rows(notices):
         if empty:

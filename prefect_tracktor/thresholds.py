@@ -90,7 +90,7 @@ class ThresholdOverride(BaseModel):
         return self
 
     def applies_to(self, order: Order, parcel: Fulfillment | None) -> bool | None:
-        """Whether it is for this parcel, or for the order before it has one; `None` if unknown."""
+        """Whether it is for this parcel, or for an order without one; `None` if unknown."""
         facts = order.facts
         fits = [
             _fits(self.carrier, _carriers(parcel)),
@@ -116,8 +116,8 @@ class Thresholds(BaseModel):
 
     Fractions are allowed: 2.5 days are 60 hours.
 
-    Of the overrides, the first one that applies and gives the number wins. Where it is not known
-    whether one applies, the longer time counts.
+    Of the overrides, the first one that applies and gives the number wins. If it is unknown whether
+    one applies, the longer time counts.
 
     Attributes:
         stalled_days: Days without news from the carrier, after the parcel moved.
@@ -161,7 +161,7 @@ class Thresholds(BaseModel):
     def begins(
         self, delay: Delay, started: datetime, order: Order, parcel: Fulfillment | None
     ) -> datetime:
-        """When a delay begins whose clock started at a time."""
+        """Return when a delay begins, for days that count from `started`."""
         at_least, days = 0.0, _days(self, delay)
         for override in self.overrides:
             applies, other_days = override.applies_to(order, parcel), _days(override, delay)
@@ -173,13 +173,13 @@ class Thresholds(BaseModel):
         return self.later(started, days=max(at_least, days))
 
     def later(self, start: datetime, *, days: float) -> datetime:
-        """The time that is so many days after another, or so many business days.
+        """Add days to a time, or business days.
 
         Only the hours of business days count: one day after Saturday noon is the end of Monday.
 
         Args:
             start: The time; it must be aware.
-            days: How many days.
+            days: The number of days.
         """
         if not self.business_days:
             return start + timedelta(days=days)

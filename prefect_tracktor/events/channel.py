@@ -18,14 +18,14 @@ class EventChannel(Channel):
 
     account: str
     server = "Prefect"
-    lot_size = 50
-    seconds_a_message = 2
-    may_repeat = True
+    batch_size = 50
+    seconds_per_message = 2
+    is_idempotent = True
 
     def check(self) -> None:
         """Do nothing, because the run has just used Prefect's API."""
 
-    def to(self, order: Order) -> str:  # noqa: ARG002
+    def masked_recipient(self, order: Order) -> str:  # noqa: ARG002
         """Return an empty text, because an event has no recipient."""
         return ""
 

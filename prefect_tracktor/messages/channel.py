@@ -61,17 +61,17 @@ class Channel(ABC):
     # whether those are told who are meant; in a rehearsal they are not
     reaches_customers: bool = True
     # whether the same message does no harm if it is sent again, so that none is claimed
-    may_repeat: bool = False
+    is_idempotent: bool = False
     # how many messages are sent at a time, and what one may take at most beside the sending itself
-    lot_size: int = 1
-    seconds_a_message: float = 0
+    batch_size: int = 1
+    seconds_per_message: float = 0
 
     @abstractmethod
     def check(self) -> None:
         """See that it can be used, before anything is spent on reading."""
 
     @abstractmethod
-    def to(self, order: Order) -> str:
+    def masked_recipient(self, order: Order) -> str:
         """Who is told, as people may see it in tables: masked, or empty."""
 
     @abstractmethod
@@ -98,7 +98,7 @@ class MailChannel(Channel):
     def __init__(self, mailer: Mailer, secret: bytes) -> None:
         rate = mailer.messages_per_second
         self.reaches_customers = mailer.mode != Mode.REHEARSAL
-        self.seconds_a_message = 1 / rate if rate else 0
+        self.seconds_per_message = 1 / rate if rate else 0
         self._mailer = mailer
         self._secret = secret
 
@@ -107,7 +107,7 @@ class MailChannel(Channel):
         with MailSession(self._mailer.server):
             pass
 
-    def to(self, order: Order) -> str:
+    def masked_recipient(self, order: Order) -> str:
         """The customer's address, masked."""
         return mask_email(order.order_email)
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from prefect_tracktor.errors import ChannelError
-from prefect_tracktor.http.rate_limit import rate_limiter
-from prefect_tracktor.messages.replies import About
+from prefect_tracktor.http.limits import rate_limiter
+from prefect_tracktor.messages.replies import Cause
 
 _logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Delivery:
 
     outcome: DeliveryOutcome
     reason: str = ""
-    about: About = field(default=About.OTHER, compare=False, repr=False)
+    cause: Cause = field(default=Cause.OTHER, compare=False, repr=False)
     kind: str = field(default="", compare=False, repr=False)
     advice: str = field(default="", compare=False, repr=False)
     wait_seconds: float = field(default=0, compare=False, repr=False)
@@ -41,11 +41,11 @@ class Delivery:
     @property
     def remedy(self) -> str:
         """What a person can do."""
-        return self.advice or self.about.remedy
+        return self.advice or self.cause.remedy
 
 
 @dataclass(slots=True)
-class Patience:
+class Backoff:
     """Tries at the rate that is allowed, and again when fewer messages at a time are asked for.
 
     Pauses are each longer than the last, and bounded in total, for one message and for all.
@@ -70,19 +70,19 @@ class Patience:
             try:
                 delivery = attempt()
             except ChannelError as unusable:
-                if not self.pauses_for(unusable.about):
+                if not self.pause_for(unusable.cause):
                     raise
                 continue
             if delivery.outcome is DeliveryOutcome.SENT:
                 self._renew()
             # what may have been taken is never tried again
             is_open = delivery.outcome is DeliveryOutcome.DEFERRED
-            if not (is_open and self.pauses_for(delivery.about, at_least=delivery.wait_seconds)):
+            if not (is_open and self.pause_for(delivery.cause, at_least=delivery.wait_seconds)):
                 return delivery
 
-    def pauses_for(self, about: str, *, at_least: float = 0) -> bool:
+    def pause_for(self, cause: str, *, at_least: float = 0) -> bool:
         """Wait before a further try, if it is worth one and has not been waited long enough."""
-        if about != About.RATE:
+        if cause != Cause.RATE:
             return False
         if not self._told:
             self._told = True

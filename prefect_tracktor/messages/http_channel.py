@@ -15,11 +15,11 @@ from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
 from prefect_tracktor.messages.mailer import Mode, one_of
-from prefect_tracktor.messages.posting import poster, words_of
+from prefect_tracktor.messages.posting import poster
 from prefect_tracktor.messages.rendering import check_template, failure, render_template
 from prefect_tracktor.messages.values import tracking_page_address
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.text import refuse_masked
+from prefect_tracktor.text import public_error, refuse_masked
 from prefect_tracktor.validation import checked_address, host_of
 
 _BLOCK = "HttpChannel"
@@ -286,8 +286,8 @@ class HttpChannel(Block):
                 service.send("HEAD", self.host, headers={})
         except httpx.HTTPError as error:
             raise ChannelError(
-                f"{self.host} does not answer ({words_of(error)}). Check address of the HttpChannel"
-                " block, and the network."
+                f"{self.host} does not answer ({public_error(error)}). Check address of the"
+                " HttpChannel block, and the network."
             ) from None
 
     def verify(self) -> None:

@@ -17,10 +17,10 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.http.call import Response
-from prefect_tracktor.messages.posting import poster, words_of
+from prefect_tracktor.messages.posting import poster
 from prefect_tracktor.messages.refresh_tokens import save_refresh_token, saved_refresh_token
-from prefect_tracktor.messages.replies import About
-from prefect_tracktor.text import refuse_masked
+from prefect_tracktor.messages.replies import Cause
+from prefect_tracktor.text import public_error, refuse_masked
 from prefect_tracktor.validation import checked_address
 
 _log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def _asked(oauth2: OAuth2) -> Response:
             )
     except httpx.HTTPError as error:
         raise _no_token(
-            f"the token endpoint does not answer ({words_of(error)})",
+            f"the token endpoint does not answer ({public_error(error)})",
             "Check oauth2.token_endpoint of the Mailer block, and the network.",
         ) from None
 
@@ -252,18 +252,18 @@ def _refused(answer: Response, said: dict[str, Any], oauth2: OAuth2) -> MailServ
     names = [error, code[0] if code else ""]
     # an answer that is no OAuth may be anything, and is not shown
     shown = " ".join(filter(None, [str(answer.status_code), *names]))
-    about = About.RATE if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS else About.LOGIN
+    cause = Cause.RATE if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS else Cause.LOGIN
     if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or error == "temporarily_unavailable":
-        about = About.OTHER
+        cause = Cause.OTHER
     return _no_token(
-        f"the token endpoint refuses the login: {shown}", _remedy(names, about, oauth2), about
+        f"the token endpoint refuses the login: {shown}", _remedy(names, cause, oauth2), cause
     )
 
 
-def _no_token(problem: str, remedy: str, about: About = About.OTHER) -> MailServerError:
+def _no_token(problem: str, remedy: str, cause: Cause = Cause.OTHER) -> MailServerError:
     return MailServerError(
         f"the mail server cannot be used: there is no access token: {problem}. {remedy}",
-        about=about,
+        cause=cause,
     )
 
 
@@ -320,8 +320,8 @@ _REMEDIES = {
 }
 
 
-def _remedy(names: list[str], about: About, oauth2: OAuth2) -> str:
-    if about is not About.LOGIN:
+def _remedy(names: list[str], cause: Cause, oauth2: OAuth2) -> str:
+    if cause is not Cause.LOGIN:
         return "Nothing was sent; the next run tries again."
     known = next((_REMEDIES[name] for name in reversed(names) if name in _REMEDIES), "")
     if known == _REFRESH and oauth2.grant == "client_credentials":

@@ -9,7 +9,6 @@ import httpx
 
 from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import Response
-from prefect_tracktor.text import public_words
 
 _SECONDS_TO_CONNECT = 10
 _LONGEST_ANSWER = 64 * 1024
@@ -64,8 +63,3 @@ def poster(*, seconds: float) -> Iterator[Poster]:
         yield Poster(client, seconds)
     finally:
         blocking.run(client.aclose())
-
-
-def words_of(error: httpx.HTTPError) -> str:
-    """What went wrong, without anybody's data."""
-    return f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")

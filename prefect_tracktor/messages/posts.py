@@ -13,12 +13,12 @@ import httpx
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
 from prefect_tracktor.http.call import Response, retry_after
 from prefect_tracktor.messages.channel import Channel, Content, Message, Send, keyed_hash
-from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
+from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.http_channel import HttpChannel
-from prefect_tracktor.messages.posting import NOT_SENT, Poster, poster, words_of
-from prefect_tracktor.messages.replies import About
+from prefect_tracktor.messages.posting import NOT_SENT, Poster, poster
+from prefect_tracktor.messages.replies import Cause
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.text import mask_email, public_words
+from prefect_tracktor.text import mask_email, public_error, public_words
 
 _SECONDS = 30
 _SECONDS_OF_PATIENCE = 90
@@ -42,7 +42,7 @@ class PostChannel(Channel):
         self.server = channel.host
         self.reaches_customers = channel.is_live
         # a slow answer counts, too
-        self.seconds_a_message = _SECONDS + (1 / rate if rate else 0)
+        self.seconds_per_message = _SECONDS + (1 / rate if rate else 0)
         self._channel = channel
         self._secret = secret
 
@@ -51,7 +51,7 @@ class PostChannel(Channel):
         self._channel.headers_for("")
         self._channel.check()
 
-    def to(self, order: Order) -> str:
+    def masked_recipient(self, order: Order) -> str:
         """The recipient, masked."""
         try:
             recipient = self._channel.recipient_of(order)
@@ -75,7 +75,7 @@ class PostChannel(Channel):
     def session(self) -> Iterator[Send]:
         """Connect when the first request is posted."""
         rate = self._channel.requests_per_second
-        patience = Patience(self.server, _SECONDS_OF_PATIENCE, rate)
+        patience = Backoff(self.server, _SECONDS_OF_PATIENCE, rate)
         with poster(seconds=_SECONDS) as service:
             yield lambda messages: [
                 patience.deliver(partial(self._posted, service, *message.content))
@@ -100,11 +100,11 @@ class PostChannel(Channel):
                 return self._judged(post())
         except NOT_SENT as error:
             raise ChannelError(
-                f"{self.server} does not answer ({words_of(error)}). Check address of the"
+                f"{self.server} does not answer ({public_error(error)}). Check address of the"
                 " HttpChannel block, and the network."
             ) from None
         except httpx.HTTPError as error:
-            return _uncertain(f"the connection broke ({words_of(error)})")
+            return _uncertain(f"the connection broke ({public_error(error)})")
 
     def _judged(self, answer: Response) -> Delivery:
         status = answer.status_code
@@ -117,14 +117,14 @@ class PostChannel(Channel):
             )
         if status in _OF_ACCOUNT:
             remedy = "Check headers and address: the key is wrong, expired, or lacks a permission."
-            raise self._unusable(f"{reason.rstrip('.')}", remedy, About.LOGIN)
+            raise self._unusable(f"{reason.rstrip('.')}", remedy, Cause.LOGIN)
         if status in _LATER or (status in range(500, 600) and self._may_repeat(status)):
             return _deferred(answer, reason)
         if status in range(400, 500):
             return Delivery(
                 DeliveryOutcome.REFUSED,
                 reason,
-                about=About.RECIPIENT,
+                cause=Cause.RECIPIENT,
                 kind=str(status),
                 advice="Check body, content_type and address of the HttpChannel block.",
             )
@@ -136,20 +136,20 @@ class PostChannel(Channel):
             return True
         return status not in _UNKNOWN and bool(self._channel.idempotency_header)
 
-    def _unusable(self, problem: str, remedy: str, about: About = About.OTHER) -> ChannelError:
-        return ChannelError(f"{self.server} cannot be used: {problem}. {remedy}", about=about)
+    def _unusable(self, problem: str, remedy: str, cause: Cause = Cause.OTHER) -> ChannelError:
+        return ChannelError(f"{self.server} cannot be used: {problem}. {remedy}", cause=cause)
 
 
 def _deferred(answer: Response, reason: str) -> Delivery:
     wait = retry_after(answer.headers)
     asks = answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or wait is not None
-    about = About.RATE if asks else About.OTHER
+    cause = Cause.RATE if asks else Cause.OTHER
     said = f"{reason}, and asks to wait {wait.total_seconds():.0f} s" if wait else reason
     remedy = "Set requests_per_second to what the service allows; the next run goes on."
     return Delivery(
         DeliveryOutcome.DEFERRED,
         said,
-        about=about,
+        cause=cause,
         kind=str(answer.status_code),
         advice=remedy if asks else "The service has a fault of its own; the next run tries again.",
         wait_seconds=wait.total_seconds() if wait else 0,

@@ -15,7 +15,7 @@ _PERMANENT = range(500, 600)
 _ENHANCED_STATUS = re.compile(r"(?<![\d.])[45]\.(\d{1,3}\.\d{1,3})(?!\.?\d)")
 
 
-class About(StrEnum):
+class Cause(StrEnum):
     """What a refusal is about."""
 
     RECIPIENT = "recipient"
@@ -32,34 +32,34 @@ class About(StrEnum):
 
 
 _REMEDIES = {
-    About.RECIPIENT: "If it says this for every address, host of the Mailer block may be a server"
+    Cause.RECIPIENT: "If it says this for every address, host of the Mailer block may be a server"
     " that only receives: use the one that your provider names for sending.",
-    About.LOGIN: "It wants a login, or encryption before it: set username, password and security"
+    Cause.LOGIN: "It wants a login, or encryption before it: set username, password and security"
     " (starttls or tls) of the Mailer block.",
-    About.SENDER: "Use a sender address that this account may write from: one that is verified at"
+    Cause.SENDER: "Use a sender address that this account may write from: one that is verified at"
     " the provider, with SPF and DKIM set up for its domain.",
-    About.LIMIT: "The account has reached a limit of the provider's: wait until it is over, or have"
+    Cause.LIMIT: "The account has reached a limit of the provider's: wait until it is over, or have"
     " it raised; the next run goes on.",
-    About.RATE: "Set messages_per_second to what the provider allows; the next run goes on.",
-    About.OTHER: "If the next run meets the same, ask the provider, or look into the server's log.",
+    Cause.RATE: "Set messages_per_second to what the provider allows; the next run goes on.",
+    Cause.OTHER: "If the next run meets the same, ask the provider, or look into the server's log.",
 }
 
 # by subject and detail of the enhanced status (RFC 3463, 5248, and what large providers add)
 _BY_STATUS = (
-    (About.SENDER, re.compile(r"1\.[78]|2\.252|7\.(2\d|60)")),
-    (About.LIMIT, re.compile(r"1\.90")),
-    (About.LOGIN, re.compile(r"7\.([89]|1[0-4]|30|57|139)")),
-    (About.RECIPIENT, re.compile(r"1\.([1-6]|9|10)|6\.7")),
+    (Cause.SENDER, re.compile(r"1\.[78]|2\.252|7\.(2\d|60)")),
+    (Cause.LIMIT, re.compile(r"1\.90")),
+    (Cause.LOGIN, re.compile(r"7\.([89]|1[0-4]|30|57|139)")),
+    (Cause.RECIPIENT, re.compile(r"1\.([1-6]|9|10)|6\.7")),
 )
-_BY_CODE = {432: About.RATE, 530: About.LOGIN, 534: About.LOGIN, 535: About.LOGIN, 538: About.LOGIN}
+_BY_CODE = {432: Cause.RATE, 530: Cause.LOGIN, 534: Cause.LOGIN, 535: Cause.LOGIN, 538: Cause.LOGIN}
 # a status that says when to come again, where the code says that this helps
 _CONGESTED = re.compile(r"4\.5|7\.28")
 
 # in this order: a day's limit is often called a rate
 _BY_WORDS = {
-    About.LIMIT: r"""daily | per[ -](day|hour|month) | 24[ -]?h | hourly | monthly | credits?\b
+    Cause.LIMIT: r"""daily | per[ -](day|hour|month) | 24[ -]?h | hourly | monthly | credits?\b
         | message[ ]quota | sending[ ](limit|quota)""",
-    About.RATE: r"""throttl | rate[ -](limit|control|is[ ]too|too|exceeded)
+    Cause.RATE: r"""throttl | rate[ -](limit|control|is[ ]too|too|exceeded)
         | (sending|connection|message|mail|unusual)[ ]rate
         | frequen(t|cy) | velocity | burst | flood
         | per[ ](\d+[ ])?(sec|min) | /[ ]?(s|sec|seconds?|min|minutes?)\b | too[ ](fast|quickly)
@@ -67,15 +67,15 @@ _BY_WORDS = {
         | excessive | (unexpected|high)[ ]volume
         | too[ ](many|much)[ ](\w+[ ]){0,3}(e?-?mails?|messages|connections|sessions)
         | slow(er)?[ ]?down | send[ ].*slow | server[ ]busy""",
-    About.LOGIN: r"""authenticat\w+[ ](is[ ])?(required|needed|first) | not[ ]authenticated
+    Cause.LOGIN: r"""authenticat\w+[ ](is[ ])?(required|needed|first) | not[ ]authenticated
         | starttls | log[ ]?in[ ]first | to[ ]relay
         | relay(ing)?[ ](access[ ])?(denied|not|prohibit)""",
-    About.SENDER: r"""send[ ]?as | not[ ]verified | unverified | unauthenticated | sender
+    Cause.SENDER: r"""send[ ]?as | not[ ]verified | unverified | unauthenticated | sender
         | from[ ](address|domain) | (allowed|permitted|authorized)[ ]to[ ]send
         | \b(spf|dkim|dmarc)\b""",
 }
 _WORDS = {
-    about: re.compile(words, re.IGNORECASE | re.VERBOSE) for about, words in _BY_WORDS.items()
+    cause: re.compile(words, re.IGNORECASE | re.VERBOSE) for cause, words in _BY_WORDS.items()
 }
 
 _BAD_SENDER = re.compile(r"1\.[78]")
@@ -132,10 +132,10 @@ class Reply:
         return self.code in _PERMANENT and any(map(_BAD_SENDER.fullmatch, self._statuses))
 
     @property
-    def about(self) -> About:
+    def cause(self) -> Cause:
         """What it is about: by the enhanced status, else by the code, else by the words."""
         if self.is_final:
-            return About.RECIPIENT
+            return Cause.RECIPIENT
         return self._by_status or _BY_CODE.get(self.code) or self._by_words or self._by_place
 
     @property
@@ -143,20 +143,20 @@ class Reply:
         return _ENHANCED_STATUS.findall(self.said)
 
     @property
-    def _by_status(self) -> About | None:
+    def _by_status(self) -> Cause | None:
         status = next(iter(self._statuses), "")
         if _CONGESTED.fullmatch(status):
-            return About.LIMIT if self.code in _PERMANENT else About.RATE
-        return next((about for about, known in _BY_STATUS if known.fullmatch(status)), None)
+            return Cause.LIMIT if self.code in _PERMANENT else Cause.RATE
+        return next((cause for cause, known in _BY_STATUS if known.fullmatch(status)), None)
 
     @property
-    def _by_words(self) -> About | None:
-        return next((about for about, words in _WORDS.items() if words.search(self.said)), None)
+    def _by_words(self) -> Cause | None:
+        return next((cause for cause, words in _WORDS.items() if words.search(self.said)), None)
 
     @property
-    def _by_place(self) -> About:
+    def _by_place(self) -> Cause:
         """A server that asks to come again later about a mailbox says so in answer to RCPT."""
         status = next(iter(self._statuses), "")
         later = self.to_recipient and self.code not in _PERMANENT
         mailbox = status.startswith("2.") or (later and not status.startswith(("3.", "4.")))
-        return About.RECIPIENT if mailbox else About.OTHER
+        return Cause.RECIPIENT if mailbox else Cause.OTHER

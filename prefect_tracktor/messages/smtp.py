@@ -15,10 +15,10 @@ from typing import Self
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.messages.connection import Connection
-from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
+from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
-from prefect_tracktor.messages.replies import About, Reply
+from prefect_tracktor.messages.replies import Cause, Reply
 from prefect_tracktor.text import hide_login, redact
 from prefect_tracktor.validation import is_loopback
 
@@ -95,7 +95,7 @@ class MailSession:
             raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
         self._server = server
         self._timeout = timeout_seconds
-        self._patience = Patience(
+        self._patience = Backoff(
             f"The mail server {server.host}", patience_seconds, messages_per_second
         )
         self._smtp: Connection | None = None
@@ -107,7 +107,7 @@ class MailSession:
             try:
                 self._connect()
             except MailServerError as unusable:
-                if not self._patience.pauses_for(unusable.about):
+                if not self._patience.pause_for(unusable.cause):
                     raise
         return self
 
@@ -145,8 +145,8 @@ class MailSession:
     def _broken(self, error: OSError, recipient: str) -> Delivery:
         reason = self._private(f"the connection broke: {self._words(error)}", recipient)
         reply = _reply_in(error)
-        about, kind = (reply.about, reply.kind) if reply else (About.OTHER, "broken")
-        return Delivery(DeliveryOutcome.DEFERRED, reason, about=about, kind=kind)
+        cause, kind = (reply.cause, reply.kind) if reply else (Cause.OTHER, "broken")
+        return Delivery(DeliveryOutcome.DEFERRED, reason, cause=cause, kind=kind)
 
     def _offer(
         self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
@@ -157,12 +157,12 @@ class MailSession:
                 DeliveryOutcome.DEFERRED,
                 "the mail server does not take addresses beyond ASCII (SMTPUTF8); one that does is"
                 " needed, or the customer's other address",
-                about=About.RECIPIENT,
+                cause=Cause.RECIPIENT,
             )
         content = _dot_stuffed(wire_form(message, utf8=beyond_ascii))
         options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
         if refusal := _refusal(smtp.mail(sender, options)):
-            if refusal.code in _NO and refusal.about != About.RATE and not beyond_ascii:
+            if refusal.code in _NO and refusal.cause != Cause.RATE and not beyond_ascii:
                 raise self._sender_refused(smtp, refusal, recipient)
             return self._not_taken(smtp, refusal, recipient)
         if refusal := _refusal(smtp.rcpt(recipient), to_recipient=True):
@@ -197,17 +197,17 @@ class MailSession:
         return Delivery(
             DeliveryOutcome.REFUSED if reply.is_final else DeliveryOutcome.DEFERRED,
             self._private(str(reply), recipient),
-            about=reply.about,
+            cause=reply.cause,
             kind=reply.kind,
         )
 
     def _sender_refused(self, smtp: Connection, reply: Reply, recipient: str) -> MailServerError:
         self._start_afresh(smtp)
-        about = About.SENDER if reply.about is About.OTHER else reply.about
-        whom = "the sender" if about is About.SENDER else "this account"
+        cause = Cause.SENDER if reply.cause is Cause.OTHER else reply.cause
+        whom = "the sender" if cause is Cause.SENDER else "this account"
         said = self._private(str(reply), recipient).rstrip(".")
         return MailServerError(
-            f"the mail server refuses {whom}: {said}. {about.remedy}", about=about
+            f"the mail server refuses {whom}: {said}. {cause.remedy}", cause=cause
         )
 
     def _start_afresh(self, smtp: Connection, *, closing: bool = False) -> None:
@@ -228,7 +228,7 @@ class MailSession:
         try:
             return self._connect()
         except MailServerError as unusable:
-            if unusable.about == About.RATE:
+            if unusable.cause == Cause.RATE:
                 raise
         time.sleep(_RECONNECT_PAUSE_SECONDS)
         return self._connect()
@@ -268,9 +268,9 @@ class MailSession:
     def _unusable(self, step: str, remedy: str, error: Exception) -> MailServerError:
         has_token = self._server.oauth2.is_set
         reply = _reply_in(error)
-        about = reply.about if reply else About.OTHER
-        if about in (About.RATE, About.LIMIT):
-            remedy = about.remedy
+        cause = reply.cause if reply else Cause.OTHER
+        if cause in (Cause.RATE, Cause.LIMIT):
+            remedy = cause.remedy
         elif not has_token and _takes_no_passwords(error):
             remedy = _NO_PASSWORDS
         elif has_token and isinstance(error, smtplib.SMTPNotSupportedError):
@@ -279,7 +279,7 @@ class MailSession:
         is_refused = has_token and reply and reply.code == _LOGIN_REFUSED
         kind = _TokenRefused if is_refused else MailServerError
         problem = f"the mail server cannot be used: {step} failed: {words}. {remedy}"
-        return kind(problem, about=about)
+        return kind(problem, cause=cause)
 
     def _open(self) -> Connection:
         return Connection(

@@ -1,4 +1,4 @@
-"""Text files: their encoding, and their lines, each with its place, none without an end."""
+"""Text files: encoding detection, and numbered lines of limited length."""
 
 import codecs
 import io
@@ -10,7 +10,7 @@ from typing import TextIO
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.unpacking import Peeked, refusal
 
-# far more than the longest row of an export, and little for a machine
+# far more than the longest row of an export, and still little memory
 _LONGEST_ROW = 10_000_000
 _OF_BLANK_ROWS = " ,;|\t\r\n"
 # more than a spreadsheet has rows
@@ -23,7 +23,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-# width of a character, and where the zeros of ASCII characters stand in it
+# encodings without a mark: the width of a character, and the zero bytes of an ASCII one
 _WITHOUT_A_MARK = {
     "utf-32-le": (4, (1, 2, 3)),
     "utf-32-be": (4, (0, 1, 2)),
@@ -31,9 +31,9 @@ _WITHOUT_A_MARK = {
     "utf-16-be": (2, (0,)),
 }
 _WIDE = ("utf-16", "utf-32")
-_SURELY = 0.6
+_ASCII_SHARE = 0.6
 
-# those in which text files are written; Python also knows EBCDIC, and codecs that are no encodings
+# encodings of text files; Python also has EBCDIC, and codecs that are not encodings
 _OF_FILES = re.compile(
     r"ascii|utf-(8|8-sig|(16|32)(-[bl]e)?)|iso8859-\d+|mac-.+|koi8-.|tis-620|ptcp154|kz1048"
     r"|cp(437|720|737|775|85\d|86\d|874|932|949|950|1006|1125|125\d)"
@@ -43,7 +43,7 @@ _OF_FILES = re.compile(
 
 @contextmanager
 def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[TextIO]:
-    """Decode a file."""
+    """Decode a file: by its first bytes, or else with the given encoding."""
     found = _encoding_of(content.head)
     if not found and content.head and _is_wide(encoding):
         is_ascii = content.head.isascii() and b"\0" not in content.head
@@ -55,13 +55,13 @@ def text_of(content: Peeked, name: str, encoding: str, block: str) -> Iterator[T
     with io.TextIOWrapper(
         io.BufferedReader(content),
         encoding=found or encoding,
-        newline="",  # as the csv module asks
+        newline="",  # required by the csv module
     ) as text:
         yield text
 
 
 class Lines(Iterator[str]):
-    """The lines of a text file, and the errors that point at one."""
+    """Lines of a text file, with errors that name the line."""
 
     def __init__(self, stream: TextIO, name: str, *, block: str) -> None:
         self.block = block
@@ -73,11 +73,10 @@ class Lines(Iterator[str]):
         self._blank = 0
 
     def __next__(self) -> str:
-        """Read a line."""
         try:
             line = self._stream.readline(_LONGEST_ROW)
         except UnicodeDecodeError as error:
-            # no whole line was left before the part that cannot be decoded
+            # the bytes that were decoded together may hold several lines
             number = self.number + 1 + error.object[: error.start].count(b"\n")
             raise self.refusal(number, _not_decoded(error, self.block)) from None
         except UnicodeError:
@@ -86,7 +85,7 @@ class Lines(Iterator[str]):
         except InvalidInput:
             raise
         except Exception as error:  # noqa: BLE001  # storages raise errors of their own
-            raise refusal(error, self.place(self.number + 1)) from None
+            raise refusal(self.place(self.number + 1), error) from None
         if not line:
             raise StopIteration
         self._check(line)
@@ -107,18 +106,18 @@ class Lines(Iterator[str]):
             )
 
     def begin_row(self) -> None:
-        """Count the characters of a row anew."""
+        """Start counting the characters of a row."""
         self._length_of_row = 0
 
     def skip_blank(self) -> None:
-        """Pass over a blank row."""
+        """Count a blank row, and refuse a file with too many of them."""
         self._blank += 1
         if self._blank > _MOST_BLANK:
             problem = f"more than {_MOST_BLANK:,} blank lines; export it again"
             raise self.refusal(self.number, problem)
 
-    def first_that_is_not_blank(self, *, empty: str, blank: str) -> str:
-        """Read up to the first line that holds something."""
+    def first_not_blank(self, *, empty: str, blank: str) -> str:
+        """Return the first line that is not blank."""
         for line in self:
             if line.strip(_OF_BLANK_ROWS):
                 return line
@@ -127,11 +126,10 @@ class Lines(Iterator[str]):
         raise self.refusal(1, blank if self.number else empty)
 
     def refusal(self, line: int, problem: str) -> InvalidInput:
-        """Make the error for a line."""
+        """Build the error for a line."""
         return InvalidInput(f"{self.place(line)}: {problem}")
 
     def place(self, line: int) -> str:
-        """Name a line."""
         return f"{self._name}, line {line}"
 
 
@@ -145,7 +143,7 @@ def _not_decoded(error: UnicodeDecodeError, block: str) -> str:
 
 
 def checked_encoding(encoding: str) -> str:
-    """Refuse what is no encoding of text files."""
+    """Refuse a codec that is not an encoding of text files."""
     try:
         name = codecs.lookup(encoding).name
     except (LookupError, ValueError):
@@ -161,19 +159,19 @@ def _is_wide(encoding: str) -> bool:
 
 
 def _encoding_of(head: bytes) -> str:
-    """Tell the encoding of a file by its first bytes."""
+    """Detect the encoding of a file from its first bytes; empty if unknown."""
     marked = (encoding for mark, encoding in _MARKS.items() if head.startswith(mark))
     wide = (name for name, (width, at) in _WITHOUT_A_MARK.items() if _fits(head, width, at))
     return next(marked, "") or next(wide, "")
 
 
 def _fits(head: bytes, width: int, zeros_at: tuple[int, ...]) -> bool:
-    """Whether most characters are ASCII in this width; some may be of any script."""
+    """Whether most characters are ASCII characters of this width."""
     head = head[: len(head) // width * width]
     if not head:
         return False
     columns = [head[place::width] for place in range(width)]
-    enough = len(columns[0]) * _SURELY
+    enough = len(columns[0]) * _ASCII_SHARE
     return all(
         column.count(0) >= enough if place in zeros_at else column.count(0) == 0
         for place, column in enumerate(columns)

@@ -1,4 +1,4 @@
-"""Desired statuses from a file: what a sheet or an ERP exports."""
+"""Source of desired statuses: a file that a spreadsheet or an ERP exports."""
 
 from collections.abc import Generator
 
@@ -10,21 +10,12 @@ from prefect_tracktor.sources.table_file import Row, TableFile
 class StatusFile(StatusTable, TableFile):
     """Desired statuses of orders, from a CSV or JSON Lines file.
 
-    Each row names an order and its status; the label or the key of one of the shop's status
-    options, in any letter case. A blank status asks for none. A value that is ambiguous is refused
-    with its place, never guessed.
-
-    Attributes:
-        path: Where the file is.
-        format: How to read the file.
-        encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys: a JSON object.
-        order_id_column: The column that holds the order id.
-        status_column: The column that holds the status.
-        automatic_column: The column that says whether the carrier updates the order.
+    Each row has an order id and a status: the label or the key of one of the shop's status options,
+    in any letter case. A blank status changes none. An ambiguous value is refused with its place,
+    never guessed.
 
     Example:
-        Make Tracktor agree with what production exports:
+        Make Tracktor agree with the export of production:
         ```python
         from prefect_tracktor import StatusFile, TracktorCredentials
         from prefect_tracktor.flows import reconcile_manual_statuses

@@ -1,4 +1,4 @@
-"""What the blocks have in common that give desired statuses: the columns, and how rows are read."""
+"""Base class of the sources of desired statuses: columns, and parsing of rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
@@ -21,40 +21,31 @@ _NO_ID = "no order id; add it, or take the row out"
 
 
 class StatusTable(Block, ABC):
-    """A table whose rows are desired statuses, wherever it is."""
+    """Table whose rows are desired statuses.
+
+    Attributes:
+        order_id_column: The column that holds the Shopify order id.
+        status_column: The column that holds the status: its name, as in Tracktor.
+        automatic_column: The column that is true where the carrier is to update the order again,
+            and false where it is not to. If there is no such column, leave this as it is.
+    """
 
     model_config = BLOCK_CONFIG
 
-    order_id_column: Text = Field(
-        default="order_id",
-        title="Order id column",
-        description="The column that holds the Shopify order id.",
-    )
-    status_column: Text = Field(
-        default="status",
-        title="Status column",
-        description="The column that holds the status: its name, as in Tracktor.",
-    )
-    automatic_column: Text = Field(
-        default=AUTOMATIC_COLUMN,
-        title="Carrier updates column",
-        description="The column that says true where the carrier is to update the order again, and"
-        " false where it is not to. If there is none, leave this as it is.",
-    )
+    order_id_column: Text = "order_id"
+    status_column: Text = "status"
+    automatic_column: Text = Field(default=AUTOMATIC_COLUMN, title="Carrier updates column")
 
     @abstractmethod
     def _rows(self) -> Generator[Row, None, None]:
-        """Read the rows, each with these columns."""
+        """Read the rows with these columns."""
 
     def desired(self) -> Iterator[DesiredRow]:
-        """Yield the rows.
-
-        Returns:
-            The desired statuses, with the place of each row.
+        """Yield the desired statuses, each with the place of its row.
 
         Raises:
             InvalidInput: The table, its columns or a row is ambiguous or unreadable. The message
-                says where that is and what to do, and holds no secret.
+                names the place and says what to do; it holds no secret.
 
         Example:
             >>> from prefect_tracktor import StatusQuery
@@ -68,13 +59,13 @@ class StatusTable(Block, ABC):
         return map(self._desired_row, self._rows())
 
     def verify(self) -> None:
-        """Read the columns and the first row, to see that the table can be read.
+        """Read the columns and the first row, as a check.
 
         Raises:
-            InvalidInput: It is ambiguous or cannot be read; the message says what to do, and holds
-                no secret.
+            InvalidInput: The table is ambiguous or cannot be read; the message says what to do, and
+                holds no secret.
         """
-        # closed here, not when an error that still knows them is forgotten
+        # an error's traceback would otherwise keep the file or connection open
         with closing(self._rows()) as rows:
             next(map(self._desired_row, rows), None)
 

@@ -1,4 +1,4 @@
-"""What the files and the warehouse have in common: orders are added, then all appears at once."""
+"""Base class of the writers of the tables."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -9,10 +9,7 @@ from prefect_tracktor.tracking.rows import TABLES, tracking_rows
 
 
 class TrackingWriter:
-    """Takes orders as they are read; nothing is seen of them before `finish`.
-
-    This one counts their rows and writes none, for dry runs.
-    """
+    """Writer that counts rows and writes none, for dry runs; others make them visible at once."""
 
     def __init__(
         self, *, include_personal_data: bool = False, thresholds: Thresholds = DEFAULT_THRESHOLDS
@@ -22,7 +19,6 @@ class TrackingWriter:
         self._thresholds = thresholds
 
     def add(self, orders: Iterable[Order]) -> None:
-        """Write the rows of some orders."""
         rows = tracking_rows(
             orders, include_personal_data=self._personal, thresholds=self._thresholds
         )
@@ -31,14 +27,13 @@ class TrackingWriter:
             self.counts[table] += 1
 
     def finish(self) -> None:
-        """Let all rows appear."""
+        """Make all rows visible."""
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
-        """Keep a row until the end."""
+        """Store a row until `finish`."""
 
     def __enter__(self) -> Self:
-        """Begin."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Remove what is only needed until the end, and what was not finished."""
+        """Remove what was stored and not finished."""

@@ -211,5 +211,5 @@ def test_a_recipient_is_masked_and_counted_by_a_hash() -> None:
     channel = through("https://hooks.example", recipient=" {{ order.order_phone }} ")
     message = channel.message(ORDER, [], CONTENT, key="k")
     assert message.recipient
-    assert "0100" not in f"{message!r} {channel.to(ORDER)}"
+    assert "0100" not in f"{message!r} {channel.masked_recipient(ORDER)}"
     assert not through("https://hooks.example").message(ORDER, [], CONTENT, key="k").recipient

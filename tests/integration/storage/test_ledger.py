@@ -250,6 +250,8 @@ def test_a_database_that_is_away_is_named_as_such_without_its_password() -> None
     with pytest.raises(LedgerError, match="Without it nothing is sent") as caught:
         away.claim(keys(1), run="run")
     assert "geheim" not in f"{caught.value!r} {away!r}"
+    # a traceback would show it, with what the database said
+    assert caught.value.__context__ is None
 
 
 class TwoRuns(RuleBasedStateMachine):
@@ -334,7 +336,7 @@ def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) ->
             tomorrow = datetime.now(UTC) + timedelta(days=1)
             _notices, _, runs, *_ = ledger.tables
             database.execute(_notices.update().values(claimed_at=tomorrow))
-            database.execute(runs.update().values(heard_of_at=tomorrow))
+            database.execute(runs.update().values(heartbeat_at=tomorrow))
         assert [notice.key for notice in ledger.uncertain()] == keys(1)
         assert ledger.clear_uncertain(keys(1)) == 1
 

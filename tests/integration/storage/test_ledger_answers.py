@@ -178,7 +178,7 @@ def test_a_run_that_was_killed_does_not_keep_the_ledger_from_forgetting(
         with ledger.transaction() as database:
             runs = ledger.tables[2]
             database.execute(
-                runs.update().values(heard_of_at=datetime.now(UTC) - timedelta(hours=1))
+                runs.update().values(heartbeat_at=datetime.now(UTC) - timedelta(hours=1))
             )
         assert ledger.forget([1]) == 1
 

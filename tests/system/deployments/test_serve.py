@@ -76,7 +76,7 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
         (
             "TRACKTOR_ANNOUNCE_EXCEPTIONS",
             "maybe",
-            "TRACKTOR_ANNOUNCE_EXCEPTIONS: text with letters that is neither true nor false",
+            "TRACKTOR_ANNOUNCE_EXCEPTIONS: 'maybe' is neither true nor false",
         ),
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],

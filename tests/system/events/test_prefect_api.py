@@ -20,7 +20,7 @@ from prefect_tracktor.events import Kind, Subject, prefect_api, send_events
 from prefect_tracktor.events.prefect_api import EARLIER_WINDOWS, WINDOW
 from prefect_tracktor.webhooks import WebhookQueue
 from prefect_tracktor.webhooks.emitter import Emitter
-from prefect_tracktor.webhooks.queue import Outcome
+from prefect_tracktor.webhooks.queue import ReadResult
 from prefect_tracktor.webhooks.worker import SingleWriter
 from tests.support.webhooks import eventually
 
@@ -122,7 +122,7 @@ def test_the_outbox_is_emptied_of_events_new_and_old(
     for number, one in enumerate(events, start=1):
         queue.add("shop", Subject(Kind.FULFILLMENT, number))
         [waiting] = queue.due("shop", new=10)
-        queue.complete("shop", [Outcome(waiting, event=one)])
+        queue.complete("shop", [ReadResult(waiting, event=one)])
     emitter = Emitter(
         "shop",
         queue,

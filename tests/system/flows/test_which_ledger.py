@@ -93,14 +93,14 @@ def test_of_two_first_runs_at_once_with_a_ledger_each_one_writes(
     run: Run, mail: MailServer, ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(ledger)
-    keep_in_mind = AccountLedger.keep_in_mind
+    remember = AccountLedger.remember
 
     def after_the_other(self: AccountLedger) -> None:
-        monkeypatch.setattr(AccountLedger, "keep_in_mind", keep_in_mind)
+        monkeypatch.setattr(AccountLedger, "remember", remember)
         assert run(ledger=other).sent
-        keep_in_mind(self)
+        remember(self)
 
-    monkeypatch.setattr(AccountLedger, "keep_in_mind", after_the_other)
+    monkeypatch.setattr(AccountLedger, "remember", after_the_other)
     with pytest.raises(LedgerReplaced):
         run()
     assert len(written_to(mail)) == len(set(written_to(mail)))

@@ -192,7 +192,7 @@ def test_what_cannot_be_right_is_refused_without_repeating_it(
 
 
 def test_a_rule_has_words_for_one_way_only() -> None:
-    with pytest.raises(ValidationError, match="write its words into the channel's body"):
+    with pytest.raises(ValidationError, match="write the text into the channel's body"):
         NotificationRule.model_validate(
             {"name": "x", "when": ["stalled"], "channel": channel(), "template": {}}
         )

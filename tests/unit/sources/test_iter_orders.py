@@ -54,8 +54,3 @@ def test_chunks_hold_every_id_once_and_only_the_last_is_shorter(ids: list[int], 
 
 def test_chunks_are_cut_from_an_endless_stream() -> None:
     assert list(islice(chunked(count(1), 2), 2)) == [[1, 2], [3, 4]]
-
-
-def test_a_chunk_holds_at_least_one() -> None:
-    with pytest.raises(InvalidInput, match="1 or more, not 0"):
-        chunked([1], 0)
