@@ -190,19 +190,12 @@ def _print_introduction(running: RunningSandbox, shop: Shop, options: Options) -
     example = next(iter(shop.customers_to_write_to()), next(iter(shop.order_ids), "none"))
     print(f"A Tracktor sandbox with a shop of {len(shop.order_ids):,} orders (seed {options.seed})")
     for name, value in {
-        "base_url": running.base_url,
-        "uuid": running.uuid,
-        "api_key": running.api_key,
-        "shopify": f"{running.shopify_url} (as base_url; any shop)",
-        "client_id": running.shopify_client_id,
-        "client_secret": running.shopify_client_secret,
-        "access_token": f"{running.shopify_access_token} (instead of these two)",
-        "the present": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (--today moves it)"),
-        "smtp server": f"{running.smtp_host}:{running.smtp_port} (no login, no TLS)",
+        "present time": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (change: --today)"),
         "mailbox": options.mailbox or "in memory",
         "orders export": options.csv or "none (--csv FILE writes one)",
         "example order": example,
-        "to look inside": f"{running.about_url}/state and .../messages",
+        "access token": f"{running.shopify_access_token} (instead of SHOPIFY_CLIENT_...)",
+        "state": f"{running.about_url}/state and {running.about_url}/messages",
     }.items():
         print(f"  {name:<15}{value}")
     print("To rehearse with it, in another shell:")

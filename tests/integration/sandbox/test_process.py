@@ -80,14 +80,15 @@ def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
         assert process.stdout is not None
         printed = {}
         for line in process.stdout:
-            name, _, value = line.strip().partition("  ")
+            separator = "=" if line.startswith("  export ") else "  "
+            name, _, value = line.strip().removeprefix("export ").partition(separator)
             printed[name] = value.strip()
             if line.startswith("Serving"):
-                url = f"{printed['base_url']}/{printed['uuid']}/webhooks.json"
-                answer = httpx.get(url, headers={"x-api-key": printed["api_key"]})
+                url = f"{printed['TRACKTOR_BASE_URL']}/{printed['TRACKTOR_UUID']}/webhooks.json"
+                answer = httpx.get(url, headers={"x-api-key": printed["TRACKTOR_API_KEY"]})
                 process.terminate()
     assert answer.status_code == 429
-    assert {"smtp server", "mailbox", "orders export", "example order"} < printed.keys()
+    assert {"SMTP_PORT", "mailbox", "orders export", "example order"} < printed.keys()
     assert process.returncode == 0
 
 
