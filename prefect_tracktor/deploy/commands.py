@@ -100,7 +100,6 @@ def deploy(
 
 
 def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Build]]:
-    """Return the selected shops, and the functions that build deployments."""
     variables = settings()
     if not folder_of("flows").is_relative_to(Path.cwd()):
         print("There is no flows/ here, so these are the built-in deployments. To edit them, have")

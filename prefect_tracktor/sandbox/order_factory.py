@@ -101,15 +101,11 @@ _SCENARIOS = (
 
 
 class Parcel(NamedTuple):
-    """The statuses of a parcel."""
-
     shipment_status: str
     exception_status: str | None = None
 
 
 class Item(NamedTuple):
-    """A line of an order."""
-
     id: int
     name: str
     quantity: int
