@@ -27,6 +27,7 @@ from prefect.states import Scheduled
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.cli import main
+from prefect_tracktor.deploy import commands
 from prefect_tracktor.deploy.apply import read_all
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import SweptShop, sweep_shops
@@ -102,7 +103,7 @@ def waiting_run(server: Server, switch: Switch) -> Iterator[UUID]:
         patched.setenv("TRACKTOR_NOTIFY", "delivered")
         patched.setenv("TRACKTOR_ANNOUNCE_EXCEPTIONS", "1")
         with patched.context() as unserved:
-            unserved.setattr("prefect_tracktor.deploy.serve.serve", lambda *_made, **_options: None)
+            unserved.setattr(commands, "serve_until_stopped", lambda _deployments: None)
             assert main(["serve"]) == 0
         late: State[None] = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=1))
         run = server.client.create_flow_run_from_deployment(
