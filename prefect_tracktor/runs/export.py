@@ -15,9 +15,8 @@ from prefect_tracktor.runs.engine import Job
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.thresholds import Thresholds
 from prefect_tracktor.tracking.export import materialize_tables, place_of_folder, place_of_warehouse
-from prefect_tracktor.tracking.files import FileFormat, TrackingFiles
 from prefect_tracktor.tracking.warehouse import TrackingWarehouse
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.writers import FileFormat, TrackingFiles, TrackingWriter
 
 
 class ExportFiles(BaseModel):
