@@ -15,14 +15,11 @@ TO: ExportFiles | ExportWarehouse | None = None
 def deployment(shop: Shop) -> RunnerDeployment:
     """The deployment of a shop."""
     to = required(TO, "say in flows/export.py where the tables go")
-    parameters = for_scanning(shop) | {"to": to}
-    if isinstance(to, ExportFiles):
-        del parameters["reading"]  # files hold what a run has read: no order is left out
     return deployment_of(
         export_tracking,
         shop,
         name="export-tracking",
         description=__doc__,
         schedule=daily("0 4 * * *", shop),
-        parameters=parameters,
+        parameters=for_scanning(shop) | {"to": to},
     )
