@@ -55,6 +55,8 @@ _PARCELS = (
     ("fulfillments.shipment_status", "fulfillments.latest_status"),
 )
 _TIMES = ("fulfillments.latest_status.datetime", "fulfillments.status.datetime")
+# by which it is told whether parcels are all of their order
+_LINES = frozenset({"line_item_count", "fulfillments.line_items"})
 
 TO_FIND_EXCEPTIONS = Needs(
     DECISIVE_FIELDS - _CARRIER_UPDATES, (*_PARCELS, (_EXCEPTION, "exception_statuses"))
@@ -78,13 +80,15 @@ TO_SET_STATUSES = Needs(
         ("statuses", "fulfillments.shipment_status"),
     ),
 )
-TO_SET_STATUSES_BY_AGE = replace(
-    TO_SET_STATUSES, in_some=(*TO_SET_STATUSES.in_some, ("order_created_at",))
+TO_SET_STATUSES_BY_AGE = Needs(
+    TO_SET_STATUSES.in_each | _LINES, (*TO_SET_STATUSES.in_some, ("order_created_at",))
 )
 
 
-def needs_of(conditions: Iterable[str]) -> Needs:
+def needs_of(conditions: Iterable[str], *, of_whole_orders: bool = False) -> Needs:
     """What is needed to tell customers of conditions."""
+    if of_whole_orders:
+        return needs_of(conditions) | Needs(_LINES, tuple((name,) for name in sorted(_LINES)))
     kinds = {name.partition(":")[0].strip().casefold() for name in conditions}
     statuses, exceptions = TO_TELL_OF_STATUSES, TO_TELL_OF_EXCEPTIONS
     if kinds == {"exception"}:

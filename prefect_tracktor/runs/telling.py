@@ -81,7 +81,10 @@ def customer_jobs(
     **options: Any,
 ) -> list[NotifyJob[MailReport]]:
     """The jobs of telling customers what rules say, one for each channel."""
-    needs = needs_of([name for rule in rules for name in rule.when])
+    needs = needs_of(
+        [name for rule in rules for name in rule.when],
+        of_whole_orders=any(rule.per == "order" for rule in rules),
+    )
     now = datetime.now(UTC)
 
     def job(channel: HttpChannel | None) -> NotifyJob[MailReport]:
