@@ -20,7 +20,7 @@ from prefect_tracktor.messages.rendering import check_template, failure, render_
 from prefect_tracktor.messages.values import tracking_page_address
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import refuse_masked
-from prefect_tracktor.validation import checked_address, host_of
+from prefect_tracktor.validation import checked_address, host_of, parsed_address
 
 _BLOCK = "HttpChannel"
 _FORM = "application/x-www-form-urlencoded"
@@ -32,6 +32,7 @@ _NAMES = (
     *("order", "fulfillments", "condition", "conditions"),
     *("recipient", "tracking_page", "key"),
 )
+_OF_CUSTOMERS = ("order_email", "order_phone")
 _SECONDS_FOR_A_CHECK = 10
 
 
@@ -165,10 +166,14 @@ class HttpChannel(Block):
             raise InvalidInput(
                 "rehearsal_address is empty, and mode is rehearsal: say where the requests go"
             )
-        if rehearsal == real or (self.recipient and host_of(rehearsal) == host_of(real)):
+        # whatever its path, the service would tell those whom the body names
+        names_customers = self.recipient or any(name in self.body for name in _OF_CUSTOMERS)
+        same = bool(rehearsal) and parsed_address(rehearsal) == parsed_address(real)
+        if same or (names_customers and host_of(rehearsal) == host_of(real)):
             raise InvalidInput(
-                "rehearsal_address must be another address, and with a recipient at another host:"
-                " the service would tell the customers"
+                "rehearsal_address must be another address, and at another host with a recipient,"
+                f" or with {' or '.join(_OF_CUSTOMERS)} in the body: the service would tell the"
+                " customers"
             )
         return self
 
