@@ -142,6 +142,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         needs: Needs,
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
         record_only: bool = False,
+        by_tag: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
@@ -153,6 +154,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         self._choose = choose
         self.needs = needs
         self._record_only = record_only
+        self._lacks_tags = by_tag
         self._sent_lately = sent_lately
         self._accepted = False
         self._ledger_is_gone = False
@@ -195,6 +197,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
         """Take in a chunk: who is affected, who was told before, what is to be sent."""
+        self._lacks_tags = self._lacks_tags and not any(order.facts.tags for order in orders)
         chosen = list(self._chosen(orders))
         history = self._history(one.order.order_id for one in chosen)
         for one in chosen:
@@ -475,6 +478,11 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
 
     def look_back(self, *, acted: bool) -> None:
         """Say of what was known before what other runs made of it since."""
+        if self._lacks_tags:
+            self._note(
+                "No order has a tag, and a rule is for orders with one: does the source tell tags?"
+                " An OrderFile needs a column of them."
+            )
         outcomes = [outcome_of(states.values()) for _, states in self._known]
         if not self._ledger_is_gone:
             with suppress(LedgerError):

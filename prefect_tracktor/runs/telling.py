@@ -104,6 +104,7 @@ def customer_jobs(
             or f"Customers to be notified through {channel.host if channel else 'email'}",
             key=f"{key}-{channel.slug}" if channel else key,
             needs=needs,
+            by_tag=any(rule.tags for rule in own),
             **options,
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -242,6 +243,21 @@ def test_a_rule_about_orders_that_are_left_out_is_no_silent_miss(
     with pytest.raises(InvalidInput, match=remedy):
         tell(about, **options)
     assert server.calls == []
+
+
+def test_a_file_without_tags_is_no_silent_miss_of_a_rule_by_tag(
+    tell: Flow, server: OrderServer, tmp_path: Path
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered"))}
+    vip = rule("vip", "status:delivered", tags=["VIP"])
+    file = tmp_path / "orders.csv"
+    file.write_text("Id\n1\n")
+    [note] = [n for n in tell(vip, orders=OrderFile(path=str(file))).notes if "tag" in n]
+    assert note.startswith("No order has a tag")
+    file.write_text("Id,Tags\n1,vip\n")
+    report = tell(vip, orders=OrderFile(path=str(file)))
+    assert report.sent == (1,)
+    assert not [note for note in report.notes if "tag" in note]
 
 
 def test_runs_at_the_same_time_tell_each_notice_once(
