@@ -12,6 +12,7 @@ from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import Order
 from prefect_tracktor.runs.cases import Case
 from prefect_tracktor.runs.engine import Job
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.thresholds import Thresholds
 from prefect_tracktor.tracking.export import materialize_tables, place_of_folder, place_of_warehouse
@@ -73,6 +74,16 @@ class ExportWarehouse(BaseModel):
     def writer(self, **options: Any) -> TrackingWriter:
         """Make the writer of the tables."""
         return TrackingWarehouse(self.destination, dataset=self.dataset, **options)
+
+
+def reading_for(
+    to: ExportFiles | ExportWarehouse | None, reading: ReadingOptions
+) -> ReadingOptions:
+    """Return the reading options for tables: files hold what a run reads, so it skips no order."""
+    if not isinstance(to, ExportFiles) or reading.completed_orders is None:
+        return reading
+    get_run_logger().info("Completed orders are read, too: files hold what a run has read.")
+    return reading.model_copy(update={"completed_orders": None})
 
 
 class ExportReport(RunReport):
