@@ -160,15 +160,15 @@ LOAD = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("asked_for", [False, True])
-def test_nothing_is_told_to_the_makers_of_dlt_unless_asked_for(
-    asked_for: bool, tmp_path: Path
+@pytest.mark.parametrize("switched_on", [False, True])
+def test_nothing_is_sent_to_the_makers_of_dlt_unless_it_is_switched_on(
+    switched_on: bool, tmp_path: Path
 ) -> None:
-    told: list[str] = []
+    requests: list[str] = []
 
     class Makers(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.append(self.path)
+            requests.append(self.path)
             self.send_response(200)
             self.end_headers()
 
@@ -184,7 +184,7 @@ def test_nothing_is_told_to_the_makers_of_dlt_unless_asked_for(
             "RUNTIME__DLTHUB_TELEMETRY_ENDPOINT": endpoint,
         }
         environment.pop("RUNTIME__DLTHUB_TELEMETRY", None)
-        if asked_for:
+        if switched_on:
             environment["RUNTIME__DLTHUB_TELEMETRY"] = "true"
         subprocess.run(
             [sys.executable, "-c", LOAD, str(tmp_path / "x.duckdb")],
@@ -193,4 +193,4 @@ def test_nothing_is_told_to_the_makers_of_dlt_unless_asked_for(
             check=True,
         )
         server.shutdown()
-    assert bool(told) == asked_for
+    assert bool(requests) == switched_on

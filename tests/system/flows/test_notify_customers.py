@@ -191,7 +191,7 @@ def test_an_order_that_is_read_again_keeps_what_its_source_knows(
     tell: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
-    monkeypatch.setattr("prefect_tracktor.runs.notify._TOGETHER_SECONDS", -1, raising=True)
+    monkeypatch.setattr("prefect_tracktor.runs.notify._REREAD_LASTS_SECONDS", -1, raising=True)
     report = tell(ARRIVED, read_again_after_minutes=0)
     assert report.sent == (1,)
     assert report.calls == 2
@@ -220,7 +220,7 @@ def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
         (
             rule("thanks", "status:delivered", after_days=40),
             {"reading": ReadingOptions(completed_orders=CompletedOrders())},
-            "not read any more after 30 days",
+            "not read after 30 days",
         ),
         (rule("late", "not_shipped"), {"orders": OrderFile(path="x.csv")}, "include_unfulfilled"),
         (rule("vip", "status:delivered", tags=["VIP"]), {}, "neither a list of ids nor events"),

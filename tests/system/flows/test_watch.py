@@ -156,8 +156,11 @@ def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
         away = credentials.model_copy(update={"base_url": faulty.base_url, "limits": once})
         with pytest.raises(IncompleteRun, match="could not be read") as left:
             watch_shop(**(everything | {"credentials": away}))
+        with pytest.raises(IncompleteRun, match="could not be read") as alone:
+            watch_shop(away, everything["orders"], announce=EXCEPTIONS, dry_run=True)
     assert left.value.report.digest.reported
     assert not any(Path(everything["export"].folder).iterdir())
+    assert set(alone.value.report.parts) == {"events"}
 
 
 def test_a_dry_run_does_nothing(
@@ -196,7 +199,7 @@ def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="conditions: 'late'"):
         watch_shop(**(everything | {"announce": frozenset({"late"})}))
     rules = [NotificationRule(name="digest", when=["stalled"])]
-    with pytest.raises(InvalidInput, match="digest is a name that the ledger has"):
+    with pytest.raises(InvalidInput, match="digest is reserved"):
         watch_shop(**(everything | {"rules": rules}))
 
 
