@@ -1,7 +1,9 @@
 """HTTP requests of channels and token endpoints: one deadline, no redirects, short answers."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import anyio
@@ -23,6 +25,10 @@ NOT_SENT = (
     httpx.UnsupportedProtocol,
 )
 
+_is_secret: ContextVar[bool] = ContextVar("whether the address may be a secret", default=False)
+# httpx logs the whole address of each request
+logging.getLogger("httpx").addFilter(lambda _record: not _is_secret.get())
+
 
 @dataclass(frozen=True, slots=True)
 class Poster:
@@ -40,6 +46,7 @@ class Poster:
     async def _send(
         self, method: str, address: str, headers: Mapping[str, str], body: bytes
     ) -> Response:
+        _is_secret.set(True)  # in the task of this request alone
         try:
             with anyio.fail_after(self.seconds):
                 async with self._client.stream(

@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
@@ -118,8 +119,10 @@ class PostChannel(Channel):
         if status in _OF_ACCOUNT:
             remedy = "Check headers and address: the key is wrong, expired, or lacks a permission."
             raise self._unusable(f"{reason.rstrip('.')}", remedy, Cause.LOGIN)
-        if status in _LATER or (status in range(500, 600) and self._may_repeat(status)):
+        if status in {*_LATER, HTTPStatus.SERVICE_UNAVAILABLE}:
             return _deferred(answer, reason)
+        if status in range(500, 600) and self._recognizes_repetitions(status):
+            return replace(_deferred(answer, reason), may_repeat=True)
         if status in range(400, 500):
             return Delivery(
                 DeliveryOutcome.REFUSED,
@@ -130,10 +133,8 @@ class PostChannel(Channel):
             )
         return _uncertain(reason, str(status))
 
-    def _may_repeat(self, status: int) -> bool:
+    def _recognizes_repetitions(self, status: int) -> bool:
         """After a fault of its own, a service may have taken the request all the same."""
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            return True
         return status not in _UNKNOWN and bool(self._channel.idempotency_header)
 
     def _unusable(self, problem: str, remedy: str, cause: Cause = Cause.OTHER) -> ChannelError:

@@ -59,7 +59,7 @@ def write(
         "fulfillments": tuple(fulfillments),
         "is_part": about != "all_delivered" and _is_part(order, fulfillments),
         "several": len(fulfillments) > 1,
-        "status": _status(fulfillments[0].shown_status, labels) if fulfillments else "",
+        "status": _status(_shown(order, fulfillments), labels),
         "language": language,
         "shop": ShopInfo(
             one_line(brand.shop_name or shop.name),
@@ -127,6 +127,12 @@ def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
         (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
     )
     return to_be_sent or len(fulfillments) < len(order.fulfillments)
+
+
+def _shown(order: Order, fulfillments: Sequence[Fulfillment]) -> str | None:
+    """The status of the parcels, or of an order before there is one, if it is in one alone."""
+    shown = [fulfillments[0].shown_status] if fulfillments else list(dict.fromkeys(order.statuses))
+    return shown[0] if len(shown) == 1 else None
 
 
 def _status(status: str | None, labels: dict[str, str]) -> str:

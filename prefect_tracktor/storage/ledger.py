@@ -146,9 +146,13 @@ def _check_text(value: str, *, field: str, length: int) -> None:
 
 
 class NoticeState(StrEnum):
-    """The state of a notice."""
+    """The state of a notice.
+
+    A service may have an unconfirmed one, and will recognize it when it is posted again.
+    """
 
     CLAIMED = "claimed"
+    UNCONFIRMED = "unconfirmed"
     SENT = "sent"
     REFUSED = "refused"
 
@@ -263,12 +267,13 @@ class NotificationLedger(DatabaseBlock):
             query = select(func.count()).select_from(messages.distinct().subquery())
             return database.scalar(query) or 0
 
-    def claim(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
+    def claim(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> set[NoticeKey]:
         """Claim notices that are about to be sent, so that no other run sends them.
 
         Args:
             keys: The notices to send.
             run: A name for this run by which a person finds it again.
+            again: Whether they are unconfirmed and are sent again; otherwise they must be new.
 
         Returns:
             The keys that this run has claimed; the others were claimed or completed before.
@@ -280,12 +285,18 @@ class NotificationLedger(DatabaseBlock):
         """
         won: set[NoticeKey] = set()
         with self.transaction() as database:
+            now = now_in(database)  # those that are claimed together are found together
+            claimed = {"state": NoticeState.CLAIMED.value, "run": run, "claimed_at": now}
             # always in the same order: two runs that want the same keys cannot wait for each other
             for batch in by_statement(sorted(set(keys))):
-                now = now_in(database)
                 rows = [_new_row(key, NoticeState.CLAIMED, run, now) for key in batch]
-                insert = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
-                rows_won = database.execute(insert.returning(*_key_columns))
+                new = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
+                known = (
+                    update(_notices)
+                    .where(_among(batch), _is(NoticeState.UNCONFIRMED))
+                    .values(claimed)
+                )
+                rows_won = database.execute((known if again else new).returning(*_key_columns))
                 won |= {NoticeKey(*row) for row in rows_won}
         return won
 
@@ -302,12 +313,15 @@ class NotificationLedger(DatabaseBlock):
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=completed)
                 )
 
-    def release(self, keys: Iterable[NoticeKey], *, run: str) -> None:
-        """Drop this run's claims on notices that were not sent, so that a later run sends them."""
+    def release(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> None:
+        """Drop this run's claims on notices that were not sent, so that a later run sends them.
+
+        With `again` they become unconfirmed: a service may have them, and recognizes a repetition.
+        """
+        stay = update(_notices).values(state=NoticeState.UNCONFIRMED.value)
         with self.transaction() as database:
-            _change(
-                database, delete(_notices), keys, _is(NoticeState.CLAIMED), _notices.c.run == run
-            )
+            change = stay if again else delete(_notices)
+            _change(database, change, keys, _is(NoticeState.CLAIMED), _notices.c.run == run)
 
     @contextmanager
     def at_work(self, run: str) -> Iterator[None]:

@@ -16,6 +16,9 @@ from prefect_tracktor.tracking.writers import TrackingWriter
 
 _BATCH_SIZE = 5_000
 _MAX_MESSAGE_LENGTH = 500
+# column of a marker row: dlt does not load the row, and deletes the rows of its order
+_IS_GONE = "is_gone"
+_TABLES_OF_PARTS = {name: table for name, table in TABLES.items() if name != "orders"}
 
 
 class TrackingWarehouse(TrackingWriter):
@@ -48,6 +51,11 @@ class TrackingWarehouse(TrackingWriter):
             pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        if table == "orders":
+            # parcels and steps that the order has no more are deleted even if none replace them
+            for name, parts in _TABLES_OF_PARTS.items():
+                marker = dict.fromkeys(parts.key, -row["order_id"]) | {_IS_GONE: True}
+                self._rows.setdefault(name, []).append({"order_id": row["order_id"]} | marker)
         self._rows.setdefault(table, []).append(row)
         if sum(map(len, self._rows.values())) >= _BATCH_SIZE:
             self._flush()
@@ -73,7 +81,12 @@ class TrackingWarehouse(TrackingWriter):
                     for column, kind in table.all_columns(
                         include_personal_data=self._personal
                     ).items()
-                },
+                }
+                | (
+                    {_IS_GONE: {"data_type": "bool", "hard_delete": True}}
+                    if name in _TABLES_OF_PARTS
+                    else {}
+                ),
             )
             for name, table in TABLES.items()
         }

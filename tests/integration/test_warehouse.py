@@ -106,6 +106,19 @@ def test_what_an_order_has_no_more_goes_and_other_orders_stay(
     ]
 
 
+def test_parcels_and_steps_go_even_if_an_order_has_none_any_more(
+    warehouse: tuple[Any, Query],
+) -> None:
+    destination, query = warehouse
+    other = order(parcel(9, "in_transit"), order_id=2)
+    load_tracking([order(parcel(7, "in_transit"), parcel(8, "delivered")), other], destination)
+    load_tracking([order(parcel(7))], destination)
+    assert query("SELECT fulfillment_id FROM tracktor.parcels ORDER BY 1") == [(7,), (9,)]
+    assert query("SELECT fulfillment_id FROM tracktor.parcel_steps") == [(9,)]
+    load_tracking([order()], destination)
+    assert counted(query) == {"orders": 2, "parcels": 1, "parcel_steps": 1}
+
+
 def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]) -> None:
     destination, query = warehouse
     bought = order(parcel(7, "delivered"), order_email="ada@shop.example")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from prefect_tracktor import (
     DesiredStatus,
@@ -435,6 +436,44 @@ def test_what_was_shipped_and_cannot_be_handed_back_is_left_alone(
     assert reason in decision.reason
 
 
+CUTTING = order(
+    order_created_at=NOW - dt.timedelta(days=4),
+    automatic_carrier_updates=False,
+    statuses=["Cutting"],
+)
+
+
+@pytest.mark.parametrize("facts", [OrderFacts(), OrderFacts(fulfillment_status="unfulfilled")])
+def test_an_order_with_a_line_that_is_in_no_parcel_yet_is_not_handed_back(
+    facts: OrderFacts,
+) -> None:
+    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1, "quantity": 2}])
+    part = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(part.with_facts(facts))
+    assert isinstance(decision, Protected)
+    assert decision.reason == "a part of it was shipped"
+
+
+def test_what_the_shop_says_of_its_fulfillment_decides_before_the_parcels() -> None:
+    decide = Progression(STAGES, list(OPTIONS.values()), now=NOW)
+    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1}])
+    shipped = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    whole = decide(shipped.with_facts(OrderFacts(fulfillment_status="fulfilled")))
+    assert isinstance(whole, Change)
+    assert whole.update == DesiredStatus(7, automatic_carrier_updates=True)
+    part = order(**CUTTING.model_dump() | {"fulfillments": [sent]})
+    left = decide(part.with_facts(OrderFacts(fulfillment_status="partially_fulfilled")))
+    assert isinstance(left, Protected)
+    assert left.reason == "a part of it was shipped"
+
+
+def test_an_order_that_the_shop_has_just_fulfilled_gets_no_stage() -> None:
+    just_sent = CUTTING.with_facts(OrderFacts(fulfillment_status="fulfilled"))
+    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(just_sent)
+    assert isinstance(decision, Protected)
+    assert decision.reason == "Tracktor does not show it as shipped yet"
+
+
 @given(orders)
 def test_no_shipped_order_ever_gets_a_stage(before: Order) -> None:
     for release in (True, False):
@@ -478,6 +517,11 @@ def test_stages_that_are_no_progression_are_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):
         checked_stages(stages, list(OPTIONS.values()))
+
+
+def test_a_tag_that_no_order_can_have_is_refused() -> None:
+    with pytest.raises(ValidationError, match="without a comma"):
+        StatusStage("Cutting", tag="engraved,gift")
 
 
 def test_stages_may_be_named_by_key_in_any_letter_case() -> None:
