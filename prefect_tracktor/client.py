@@ -51,15 +51,6 @@ def checked_api_key(value: str) -> str:
     return checked_secret(value, field="api_key", source="Tracktor's settings")
 
 
-def checked_time_zone(value: str) -> str:
-    """Validate the name of a time zone."""
-    try:
-        parse_zone(value)
-    except ValueError as unknown:
-        raise InvalidInput(f"time_zone: {unknown}") from None
-    return value
-
-
 def account_name(uuid: str) -> str:
     """Return a name for an account that does not reveal its uuid."""
     return hashlib.sha256(uuid.lower().replace("-", "").encode()).hexdigest()[:20]
@@ -80,7 +71,7 @@ class _Client:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.limits = limits or TransportLimits()
-        self._time_zone = parse_zone(checked_time_zone(time_zone))
+        self._time_zone = parse_zone(time_zone)
         self._read_only = read_only
         secrets = (checked_api_key(api_key), checked_uuid(uuid))
         address = checked_address(base_url, field="base_url").rstrip("/")

@@ -14,11 +14,11 @@ from prefect_tracktor.client import (
     TracktorClient,
     account_name,
     checked_api_key,
-    checked_time_zone,
     checked_uuid,
 )
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, NotFound
 from prefect_tracktor.http.limits import TransportLimits
+from prefect_tracktor.times import ZoneName
 from prefect_tracktor.validation import checked_address
 
 _NOT_A_BLOCK = (
@@ -74,7 +74,7 @@ class TracktorCredentials(CredentialsBlock):
         default=BASE_URL, title="Address of the API"
     )
     limits: TransportLimits = Field(default_factory=TransportLimits)
-    time_zone: Annotated[str, AfterValidator(checked_time_zone)] = Field(
+    time_zone: ZoneName = Field(
         default="UTC", examples=["America/New_York", "Europe/Berlin", "UTC"]
     )
     read_only: bool = False

@@ -14,7 +14,7 @@ def in_order(schema: dict[str, Any], kind: type[Any]) -> None:
     """Give each field its position, and its description from the class's docstring."""
     if "description" in schema:  # a form shows the whole docstring where it offers a choice
         schema["description"] = _one_line(schema["description"].partition("\n\n")[0])
-    described = _attributes(kind)
+    described = described_attributes(kind)
     for position, (name, field) in enumerate(schema.get("properties", {}).items()):
         field["position"] = position
         if name in described:
@@ -32,7 +32,7 @@ FORM = ConfigDict(
 )
 
 
-def _attributes(kind: type[Any]) -> dict[str, str]:
+def described_attributes(kind: type[Any]) -> dict[str, str]:
     """Read the `Attributes:` sections of a class's docstring and those of its bases."""
     described: dict[str, str] = {}
     for base in reversed(kind.__mro__):

@@ -247,11 +247,7 @@ def _is_yes(value: Any, *, dated: bool) -> bool:
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def _nothing_as_none(value: Any) -> Any:
-    return None if value is False or is_nothing(value) else value
-
-
-_Empty = BeforeValidator(_nothing_as_none)
+_Empty = BeforeValidator(lambda value: None if value is False or is_nothing(value) else value)
 Text = Annotated[str | None, BeforeValidator(parse_text)]
 Texts = Annotated[str | None, BeforeValidator(parse_texts)]
 Id = Annotated[int | None, BeforeValidator(parse_id)]

@@ -193,7 +193,15 @@ def hide_login(text: str, *, username: str, password: str) -> str:
     if not password:
         return text
     user, secret = username.encode(), password.encode("utf-8", "surrogatepass")
-    sent = [b64encode(part).decode().casefold() for part in _as_sent(user, secret)]
+    # as XOAUTH2, PLAIN without and with an identity, and LOGIN send it
+    forms = (
+        b"user=" + user + b"\1auth=Bearer " + secret + b"\1\1",
+        b"\0" + user + b"\0" + secret,
+        user + b"\0" + user + b"\0" + secret,
+        user + b"\0" + secret,
+        secret,
+    )
+    sent = [b64encode(form).decode().casefold() for form in forms]
 
     def hidden(token: re.Match[str]) -> str:
         piece = token[0].rstrip("=").casefold()
@@ -201,17 +209,6 @@ def hide_login(text: str, *, username: str, password: str) -> str:
 
     text = re.sub(re.escape(password), "[hidden]", text, flags=re.IGNORECASE)
     return _BASE64.sub(hidden, text)
-
-
-def _as_sent(user: bytes, secret: bytes) -> tuple[bytes, ...]:
-    # XOAUTH2, PLAIN without and with an identity, LOGIN
-    return (
-        b"user=" + user + b"\1auth=Bearer " + secret + b"\1\1",
-        b"\0" + user + b"\0" + secret,
-        user + b"\0" + user + b"\0" + secret,
-        user + b"\0" + secret,
-        secret,
-    )
 
 
 def refuse_masked(secret: str, *, field: str) -> None:

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import Fulfillment, Order, status_key
-from prefect_tracktor.times import parse_zone
+from prefect_tracktor.times import ZoneName, parse_zone
 
 _SATURDAY = 5
 _MOST_DAYS = 3650
@@ -29,11 +29,6 @@ def _two_letters(country: str) -> str:
     if code and not (len(code) == len("DE") and code.isascii() and code.isalpha()):
         raise ValueError("must be a two-letter country code, such as DE or US")
     return code
-
-
-def _zone_name(name: str) -> str:
-    parse_zone(name)
-    return name
 
 
 _Key = Annotated[str, AfterValidator(str.strip)]
@@ -149,7 +144,7 @@ class Thresholds(BaseModel):
     not_shipped_days: _Days = 7
     business_days: bool = Field(default=False, title="Business days")
     holidays: frozenset[date] = Field(default=frozenset(), examples=[["2026-12-25", "2027-01-01"]])
-    time_zone: Annotated[str, AfterValidator(_zone_name)] = "UTC"
+    time_zone: ZoneName = "UTC"
     overrides: tuple[ThresholdOverride, ...] = ()
 
     @model_validator(mode="after")

@@ -11,9 +11,12 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
+from pydantic import AfterValidator
+
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import is_nothing, parse_whole_number, unwrapped
 
 # A time outside is a mistake: it means "never", or its unit is not the one assumed.
@@ -63,14 +66,23 @@ def naive_times_in(zone: tzinfo) -> Iterator[None]:
 
 
 def parse_zone(name: str) -> tzinfo:
-    """Return the time zone with an IANA name."""
+    """Return the time zone with an IANA name, the value of a field `time_zone`."""
     try:
         return UTC if name.upper() in {"UTC", "Z"} else ZoneInfo(name)
     except (ValueError, OSError, KeyError):
-        raise ValueError(
-            f"{name[:40]!r} is not the name of a time zone: write it as 'America/New_York',"
-            " 'Europe/Berlin' or 'UTC' (en.wikipedia.org/wiki/List_of_tz_database_time_zones)"
+        raise InvalidInput(
+            f"time_zone: {name[:40]!r} is not the name of a time zone: write it as"
+            " 'America/New_York', 'Europe/Berlin' or 'UTC'"
+            " (en.wikipedia.org/wiki/List_of_tz_database_time_zones)"
         ) from None
+
+
+def _checked_zone(name: str) -> str:
+    parse_zone(name)
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_checked_zone)]
 
 
 def parse_time(value: Any) -> datetime | None:

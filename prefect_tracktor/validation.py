@@ -16,12 +16,12 @@ _EXACT_FLOATS_BELOW = 2**53
 
 
 def problems_of(invalid: ValidationError) -> list[str]:
-    """List the problems as `field: problem`, without the input, which may be a secret."""
+    """List the problems, each with its field, without the input, which may be a secret."""
     problems = []
     for error in invalid.errors(include_input=False, include_url=False):
         field = ".".join(map(str, error["loc"]))
         problem = error["msg"].removeprefix("Value error, ")
-        problems.append(f"{field}: {problem}" if field else problem)
+        problems.append(problem if problem.startswith(field) else f"{field}: {problem}")
     return problems
 
 

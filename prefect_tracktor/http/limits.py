@@ -55,12 +55,6 @@ class TransportLimits(BaseModel):
         """The same with at most two attempts, for a check that a person waits for."""
         return self.model_copy(update={"max_attempts": min(self.max_attempts, 2)})
 
-    @property
-    def timeouts(self) -> dict[str, float]:
-        """The timeouts of single network operations, as httpcore names them."""
-        read = self.read_timeout_seconds
-        return {"connect": self.connect_timeout_seconds, "read": read, "write": read}
-
 
 def rate_limiter(account: str, requests_per_second: float) -> "Limiter":
     """Return the rate limiter that all clients of an account in this process share."""

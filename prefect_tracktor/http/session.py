@@ -28,7 +28,6 @@ T = TypeVar("T")
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 _SECONDS_BETWEEN_LINES = 60
-_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -41,10 +40,10 @@ class Session:
         account: str,
         limits: TransportLimits,
         headers: Mapping[str, str],
-        secrets: tuple[str, ...] = (),
-        before_each: Sequence[Callable[[], Awaitable[object]]] = (),
-        logger: Callable[[], Logger] = lambda: _log,
-        transport: httpx.AsyncBaseTransport | None = None,
+        secrets: tuple[str, ...],
+        before_each: Sequence[Callable[[], Awaitable[object]]],
+        logger: Callable[[], Logger],
+        transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         url = httpx.URL(address)
         self.limits = limits
@@ -56,7 +55,9 @@ class Session:
         self._url = partial(httpcore.URL, scheme=url.raw_scheme, host=url.raw_host, port=url.port)
         self._path = url.raw_path
         self._headers = [(b"host", url.netloc), *_raw(headers)]
-        self._extensions = {"timeout": limits.timeouts}
+        read = limits.read_timeout_seconds
+        timeouts = {"connect": limits.connect_timeout_seconds, "read": read, "write": read}
+        self._extensions = {"timeout": timeouts}
         self._transport: Transport = (
             HttpxTransport(transport)
             if transport

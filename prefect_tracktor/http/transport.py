@@ -12,7 +12,12 @@ import anyio
 import httpcore
 import httpx
 
-from prefect_tracktor.errors import APIConnectionError, InvalidResponse, ServerError
+from prefect_tracktor.errors import (
+    APIConnectionError,
+    InvalidResponse,
+    ServerError,
+    replaced_errors,
+)
 from prefect_tracktor.http.call import ApiCall, Response, truncated
 
 # 250 orders from Shopify take some 100 kB, an order from Tracktor some 10
@@ -28,6 +33,7 @@ _ERRORS = (
     httpcore.ProxyError,
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
+    TimeoutError,
     zlib.error,
 )
 
@@ -125,26 +131,22 @@ async def exchange(
 ) -> Response:
     """Send a request once and read the whole response, within a number of seconds."""
     status: int | None = None
-    try:
-        # httpcore's timeouts are for one read each, and a server may send a byte now and then
-        with anyio.fail_after(seconds):
-            async with transport.stream(request) as response:
-                status = response.status
-                headers = {
-                    name.lower().decode("latin-1"): value.decode("latin-1")
-                    for name, value in response.headers
-                }
-                body = Body(api_call, status, headers)
-                async for part in cast("AsyncIterator[bytes]", response.stream):
-                    if not body.add(part):
-                        break
-                return Response(status, headers, body.content())
-    except TimeoutError:
-        error: Exception = httpcore.ReadTimeout()
-    except _ERRORS as caught:
-        error = caught
-    # raised outside of the handlers: as its context, the error might quote what was received
-    raise _error(api_call, status, error)
+    # httpcore's timeouts are for one read each, and a server may send a byte now and then
+    with (
+        replaced_errors(_ERRORS, lambda error: _error(api_call, status, error)),
+        anyio.fail_after(seconds),
+    ):
+        async with transport.stream(request) as response:
+            status = response.status
+            headers = {
+                name.lower().decode("latin-1"): value.decode("latin-1")
+                for name, value in response.headers
+            }
+            body = Body(api_call, status, headers)
+            async for part in cast("AsyncIterator[bytes]", response.stream):
+                if not body.add(part):
+                    break
+            return Response(status, headers, body.content())
 
 
 def _error(
@@ -153,7 +155,7 @@ def _error(
     if status is not None:
         return truncated(api_call, status, "its response was cut off")
     service = api_call.service
-    slow = isinstance(error, httpcore.TimeoutException)
+    slow = isinstance(error, TimeoutError | httpcore.TimeoutException)
     problem = "did not answer in time" if slow else "could not be reached"
     return APIConnectionError(
         f"{api_call.request_line}: {service.name} {problem} ({type(error).__name__}). Check the"

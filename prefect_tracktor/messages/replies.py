@@ -1,8 +1,7 @@
-"""SMTP replies: what a refusal is about, and what a person can do.
+"""SMTP replies: the cause of a refusal, and its remedy.
 
-Three decisions hang on it: whether an address is given up (`is_final`), whether to wait and try
-again (`RATE`), and which remedy is named. That a server gives everybody the same answer is seen by
-the answers themselves, whatever they say.
+Three decisions depend on it: whether an address is given up (`is_final`), whether to wait and try
+again (`RATE`), and which remedy is named.
 """
 
 import re
@@ -11,12 +10,12 @@ from enum import StrEnum
 
 _PERMANENT = range(500, 600)
 
-# RFC 3463, in any place as some write "(#5.1.1)", and not within a network address
+# RFC 3463; anywhere, as some servers write "(#5.1.1)", but not within a network address
 _ENHANCED_STATUS = re.compile(r"(?<![\d.])[45]\.(\d{1,3}\.\d{1,3})(?!\.?\d)")
 
 
 class Cause(StrEnum):
-    """What a refusal is about."""
+    """The cause of a refusal."""
 
     RECIPIENT = "recipient"
     LOGIN = "login"
@@ -27,24 +26,23 @@ class Cause(StrEnum):
 
     @property
     def remedy(self) -> str:
-        """What a person can do."""
         return _REMEDIES[self]
 
 
 _REMEDIES = {
     Cause.RECIPIENT: "If it says this for every address, host of the Mailer block may be a server"
     " that only receives: use the one that your provider names for sending.",
-    Cause.LOGIN: "It wants a login, or encryption before it: set username, password and security"
+    Cause.LOGIN: "It requires a login, or encryption before it: set username, password and security"
     " (starttls or tls) of the Mailer block.",
     Cause.SENDER: "Use a sender address that this account may write from: one that is verified at"
     " the provider, with SPF and DKIM set up for its domain.",
-    Cause.LIMIT: "The account has reached a limit of the provider's: wait until it is over, or have"
+    Cause.LIMIT: "The account has reached a limit of the provider: wait until it is over, or have"
     " it raised; the next run goes on.",
     Cause.RATE: "Set messages_per_second to what the provider allows; the next run goes on.",
-    Cause.OTHER: "If the next run meets the same, ask the provider, or look into the server's log.",
+    Cause.OTHER: "If the next run gets the same reply, ask the provider, or see the server's log.",
 }
 
-# by subject and detail of the enhanced status (RFC 3463, 5248, and what large providers add)
+# by subject and detail of the enhanced status (RFC 3463, 5248, and codes of large providers)
 _BY_STATUS = (
     (Cause.SENDER, re.compile(r"1\.[78]|2\.252|7\.(2\d|60)")),
     (Cause.LIMIT, re.compile(r"1\.90")),
@@ -52,7 +50,7 @@ _BY_STATUS = (
     (Cause.RECIPIENT, re.compile(r"1\.([1-6]|9|10)|6\.7")),
 )
 _BY_CODE = {432: Cause.RATE, 530: Cause.LOGIN, 534: Cause.LOGIN, 535: Cause.LOGIN, 538: Cause.LOGIN}
-# a status that says when to come again, where the code says that this helps
+# too many messages; whether a retry helps depends on the reply code
 _CONGESTED = re.compile(r"4\.5|7\.28")
 
 # in this order: a day's limit is often called a rate
@@ -80,9 +78,9 @@ _WORDS = {
 
 _BAD_SENDER = re.compile(r"1\.[78]")
 _NO_SUCH_MAILBOX = re.compile(r"1\.([1-6]|9|10)|2\.1")
-_PERHAPS_NO_SUCH_MAILBOX = {501, 550, 551, 553}
-# without a status only these words are believed, as what is given up is never tried again
-_WORDS_FOR_NO_SUCH_MAILBOX = re.compile(
+_MAY_MEAN_NO_SUCH_MAILBOX = {501, 550, 551, 553}
+# without a status these words are required, as an address that is given up is never tried again
+_SAYS_NO_SUCH_MAILBOX = re.compile(
     r"""(no[ ]such | unknown | invalid | bad | non-?existent | unrout\w+ | undeliverable | illegal)
         \b [^.;]{0,20} \b (user | recipient | mailbox | address | account | domain | host | person)
     | (user | recipient | mailbox | addressee? | account | domain | host | local[ -]part)
@@ -92,7 +90,7 @@ _WORDS_FOR_NO_SUCH_MAILBOX = re.compile(
     | not[ ]our[ ]customer""",
     re.IGNORECASE | re.VERBOSE,
 )
-_ABOUT_US = re.compile(
+_BLAMES_SENDING = re.compile(
     r"relay|sender|helo|polic|spam|auth|block|black|denied|prohibit|not allowed|rcpthosts|rate"
     r"|quota|limit|too m|reputation|\bip\b|\bdns\b|tempora|later|try again|gr[ae]y",
     re.IGNORECASE,
@@ -101,46 +99,46 @@ _ABOUT_US = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply that is no yes."""
+    """A negative reply."""
 
     code: int
-    said: str
+    text: str
     to_recipient: bool = False
 
     def __str__(self) -> str:
-        return f"{self.code} {self.said}"
+        return f"{self.code} {self.text}"
 
     @property
     def kind(self) -> str:
-        """What is the same in equal replies: the code and the enhanced status."""
+        """The code and the enhanced status, which are the same in equal refusals."""
         return " ".join([str(self.code), *self._statuses[:1]])
 
     @property
     def is_final(self) -> bool:
-        """Whether it says of the recipient, and surely not of us or its day, that there is none."""
+        """Whether it surely says that the recipient does not exist."""
         if not self.to_recipient or self.code not in _PERMANENT:
             return False
         if self._statuses:
             return all(map(_NO_SUCH_MAILBOX.fullmatch, self._statuses))
-        if self.code not in _PERHAPS_NO_SUCH_MAILBOX or _ABOUT_US.search(self.said):
+        if self.code not in _MAY_MEAN_NO_SUCH_MAILBOX or _BLAMES_SENDING.search(self.text):
             return False
-        return _WORDS_FOR_NO_SUCH_MAILBOX.search(self.said) is not None
+        return _SAYS_NO_SUCH_MAILBOX.search(self.text) is not None
 
     @property
     def blames_sender(self) -> bool:
-        """Whether it surely refuses the sender, for every recipient."""
+        """Whether it refuses the sender, for every recipient."""
         return self.code in _PERMANENT and any(map(_BAD_SENDER.fullmatch, self._statuses))
 
     @property
     def cause(self) -> Cause:
-        """What it is about: by the enhanced status, else by the code, else by the words."""
+        """The cause, by the enhanced status, or else by the code, or else by the words."""
         if self.is_final:
             return Cause.RECIPIENT
         return self._by_status or _BY_CODE.get(self.code) or self._by_words or self._by_place
 
     @property
     def _statuses(self) -> list[str]:
-        return _ENHANCED_STATUS.findall(self.said)
+        return _ENHANCED_STATUS.findall(self.text)
 
     @property
     def _by_status(self) -> Cause | None:
@@ -151,11 +149,11 @@ class Reply:
 
     @property
     def _by_words(self) -> Cause | None:
-        return next((cause for cause, words in _WORDS.items() if words.search(self.said)), None)
+        return next((cause for cause, words in _WORDS.items() if words.search(self.text)), None)
 
     @property
     def _by_place(self) -> Cause:
-        """A server that asks to come again later about a mailbox says so in answer to RCPT."""
+        # a temporary refusal of RCPT is about the mailbox
         status = next(iter(self._statuses), "")
         later = self.to_recipient and self.code not in _PERMANENT
         mailbox = status.startswith("2.") or (later and not status.startswith(("3.", "4.")))

@@ -12,7 +12,7 @@ from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.messages.channel import MailChannel
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.post_channel import PostChannel
 from prefect_tracktor.rules import Choose, NotificationRule, channels_of, chooser, one_parcel_each
 from prefect_tracktor.runs.engine import Limit, run_jobs
 from prefect_tracktor.runs.needs import TO_FIND_EXCEPTIONS, TO_WATCH, needs_of

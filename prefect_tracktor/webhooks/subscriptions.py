@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-import anyio
 import httpx
 from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -12,9 +11,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import APIConnectionError
 from prefect_tracktor.forms import FORM
-from prefect_tracktor.http import blocking
+from prefect_tracktor.http.client import HttpClient
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
-from prefect_tracktor.text import public_words, refuse_masked
+from prefect_tracktor.text import public_error, refuse_masked
 from prefect_tracktor.validation import checked_address, host_of, parsed_address
 
 _VERIFY_SECONDS = 10
@@ -101,20 +100,14 @@ class WebhookSubscription(Block):
         """
         host = host_of(self.address.get_secret_value())
         try:
-            blocking.run(_request(host))
-        except (httpx.HTTPError, TimeoutError) as error:
-            reason = f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")
+            with HttpClient(seconds=_VERIFY_SECONDS) as client:
+                client.send("HEAD", host, headers={})
+        except httpx.HTTPError as error:
             raise APIConnectionError(
-                f"{host} does not answer this machine ({reason})."
+                f"{host} does not answer this machine ({public_error(error)})."
                 " Check the address, the receiver behind it and its certificate.",
                 may_have_arrived=False,
             ) from None
-
-
-async def _request(host: str) -> None:
-    with anyio.fail_after(_VERIFY_SECONDS):
-        async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113  # see fail_after
-            await client.head(host)
 
 
 @dataclass(frozen=True, slots=True)

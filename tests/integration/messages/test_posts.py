@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from prefect_tracktor import ChannelError, Condition, EmailTemplate, HttpChannel, Order
-from prefect_tracktor.messages import posts
+from prefect_tracktor.messages import post_channel
 from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.delivery import Delivery
-from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.post_channel import PostChannel
 from tests.support.http_service import HttpService
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
@@ -24,8 +24,8 @@ CONTENT = Content(EmailTemplate(), (Condition("stalled"),))
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long."""
-    monkeypatch.setattr(posts, "_SECONDS", 0.5)
-    monkeypatch.setattr(posts, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(post_channel, "_SECONDS", 0.5)
+    monkeypatch.setattr(post_channel, "_PAUSE_SECONDS", 0.01)
 
 
 def through(address: str, **options: Any) -> PostChannel:

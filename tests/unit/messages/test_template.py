@@ -229,7 +229,8 @@ class TestASubject:
     @pytest.mark.parametrize("field", ["subject", "text", "html"])
     def test_and_the_parts_cannot_come_out_empty(self, field: str) -> None:
         template = EmailTemplate.model_validate({field: "{{ order.order_phone }} "})
-        with pytest.raises(TemplateError, match=f"{field} fails for order 1001: it comes out empt"):
+        problem = f"{field} fails for order 1001: its result is empty"
+        with pytest.raises(TemplateError, match=problem):
             template.render(order(), (), shop=SHOP)
 
 
@@ -404,7 +405,7 @@ class _Marks:
 )
 def test_templates_reach_nothing_but_data(reach: str) -> None:
     code = pickle.dumps(_Marks(), protocol=0).decode("ascii")
-    with pytest.raises(TemplateError, match="it reaches for something that templates may not use"):
+    with pytest.raises(TemplateError, match="it uses something that templates may not use"):
         rendered(order(order_name=code), text=f"{{{{ {reach} }}}}")
     assert not _Marks.unpickled
 

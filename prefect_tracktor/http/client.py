@@ -1,10 +1,9 @@
-"""HTTP requests of channels and token endpoints: one deadline, no redirects, short answers."""
+"""HTTP client for single requests: one deadline, no redirects, short responses."""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from typing import Self
 
 import anyio
 import httpx
@@ -13,9 +12,9 @@ from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import Response
 
 _SECONDS_TO_CONNECT = 10
-_LONGEST_ANSWER = 64 * 1024
+_LONGEST_RESPONSE = 64 * 1024
 
-# before any of the request was sent
+# errors before any of the request was sent
 NOT_SENT = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
@@ -30,17 +29,23 @@ _is_secret: ContextVar[bool] = ContextVar("whether the address may be a secret",
 logging.getLogger("httpx").addFilter(lambda _record: not _is_secret.get())
 
 
-@dataclass(frozen=True, slots=True)
-class Poster:
-    """A connection that is kept for many requests."""
+class HttpClient:
+    """HTTP client for sync code, which keeps its connection for many requests."""
 
-    _client: httpx.AsyncClient
-    seconds: float
+    def __init__(self, *, seconds: float) -> None:
+        self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=_SECONDS_TO_CONNECT))
+        self._seconds = seconds
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        blocking.run(self._client.aclose())
 
     def send(
         self, method: str, address: str, *, headers: Mapping[str, str], body: bytes = b""
     ) -> Response:
-        """Send a request, and read the answer's beginning; whatever the server does, it ends."""
+        """Send a request, and read the beginning of the response, before the deadline."""
         return blocking.run(self._send(method, address, headers, body))
 
     async def _send(
@@ -48,25 +53,16 @@ class Poster:
     ) -> Response:
         _is_secret.set(True)  # in the task of this request alone
         try:
-            with anyio.fail_after(self.seconds):
+            with anyio.fail_after(self._seconds):
                 async with self._client.stream(
                     method, address, headers=headers, content=body
                 ) as response:
-                    said = b""
+                    received = b""
                     async for part in response.aiter_raw():
-                        said += part
-                        if len(said) > _LONGEST_ANSWER:
+                        received += part
+                        if len(received) > _LONGEST_RESPONSE:
                             break
-                    return Response(response.status_code, response.headers, said[:_LONGEST_ANSWER])
+                    content = received[:_LONGEST_RESPONSE]
+                    return Response(response.status_code, response.headers, content)
         except TimeoutError:
-            raise httpx.ReadTimeout("no whole answer in time") from None
-
-
-@contextmanager
-def poster(*, seconds: float) -> Iterator[Poster]:
-    """Connect when the first request is sent."""
-    client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=_SECONDS_TO_CONNECT))
-    try:
-        yield Poster(client, seconds)
-    finally:
-        blocking.run(client.aclose())
+            raise httpx.ReadTimeout("no complete response in time") from None
