@@ -3,7 +3,6 @@
 from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
 from prefect_tracktor.models import (
@@ -118,14 +117,6 @@ class RequestedConditions:
 EVERY_CONDITION = RequestedConditions(Keys(all=True), Keys(all=True), frozenset(Delay))
 
 
-def requested_exceptions(names: Collection[str], *, field: str = "exception_statuses") -> Keys:
-    """Parse a parameter that names exceptions by key or label, or all."""
-    keys = [_requested_exception(name, field) for name in names]
-    if not keys:
-        raise InvalidInput(f"{field} is empty: name at least one, such as 'expired'")
-    return _keys(chain.from_iterable(keys))
-
-
 def requested_conditions(names: Collection[str], *, field: str = "when") -> RequestedConditions:
     """Parse a parameter that names conditions, such as `exception:expired` or `status:all`."""
     exceptions: list[str] = []
@@ -147,7 +138,7 @@ def requested_conditions(names: Collection[str], *, field: str = "when") -> Requ
                     f" {', '.join(Delay)}"
                 )
     if not names:
-        raise InvalidInput(f"{field} is empty: name at least one, such as 'exception:expired'")
+        raise InvalidInput(f"{field} is empty: name at least one")
     return RequestedConditions(_keys(exceptions), _keys(statuses), frozenset(delays))
 
 

@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -101,36 +101,25 @@ class ExceptionStats:
 
 
 class Digest:
-    """Counts of all conditions in a shop, and rows of the most important orders.
+    """Counts of all conditions in a shop, and rows of the most important orders."""
 
-    `seen` says whether an earlier report had a condition of an order.
-    """
-
-    def __init__(
-        self,
-        now: datetime,
-        *,
-        seen: Callable[[Order, Condition], bool] = lambda _order, _condition: False,
-        rows_at_most: int = 1000,
-    ) -> None:
+    def __init__(self, now: datetime, *, rows_at_most: int = 1000) -> None:
         self.orders = 0
         self.new = 0
         self._now = now
-        self._seen = seen
         self._rows_at_most = rows_at_most
         self._tally = _Tally()
         self._heap: list[tuple[tuple[bool, Decimal, timedelta, int], Row]] = []
 
-    def take(self, order: Order, conditions: Iterable[Condition]) -> None:
+    def take(self, order: Order, conditions: Iterable[Condition], *, is_new: bool = True) -> None:
         """Count an order's exceptions and delays, unless they are cancelled."""
-        found = [one for one in conditions if one.kind != "status" and not one.cancelled]
+        found = [c for c in conditions if c.kind != "status" and not c.cancelled]
         if not found:
             return
-        for one in found:
-            carrier = carrier_of(one.parcel) if one.parcel else ""
-            self._tally.add(one.label, carrier, _since(one), self._now)
-        is_new = any(not self._seen(order, one) for one in found)
-        begun = [since for one in found if (since := _since(one))]
+        for condition in found:
+            carrier = carrier_of(condition.parcel) if condition.parcel else ""
+            self._tally.add(condition.label, carrier, _since(condition), self._now)
+        begun = [since for condition in found if (since := _since(condition))]
         age = max(timedelta(0), self._now - min(begun, default=self._now))
         value = order.total_price
         self.orders += 1
@@ -140,7 +129,7 @@ class Digest:
         row: Row = {
             "New": "New" if is_new else "",
             "Order": admin_link(order),
-            "Condition": in_list(list(dict.fromkeys(one.label for one in found))),
+            "Condition": in_list(list(dict.fromkeys(condition.label for condition in found))),
             "Carrier": _carrier(found),
             "Days": str(age.days) if begun else "",
             "Value": "" if value is None else f"{value:,.2f}",
@@ -162,7 +151,7 @@ class Digest:
 
 def _carrier(conditions: Iterable[Condition]) -> Cell:
     """Return the names of the parcels' carriers; for a single parcel, a link to its page."""
-    parcels = {one.parcel.fulfillment_id: one.parcel for one in conditions if one.parcel}
+    parcels = {c.parcel.fulfillment_id: c.parcel for c in conditions if c.parcel}
     links = [tracking_link(parcel) for parcel in parcels.values()]
     return links[0] if len(links) == 1 else ", ".join(dict.fromkeys(map(str, links)))
 
@@ -216,7 +205,7 @@ class CarrierFigures:
         has_exception = any(parcel.times_of(frozenset(ExceptionStatus))) or any(
             condition.kind == "exception" for condition in conditions
         )
-        stalls = [one.since for one in conditions if one.kind == "stalled" and one.since]
+        stalls = [c.since for c in conditions if c.kind == "stalled" and c.since]
         for which, (begin, end) in enumerate(self._periods):
             has_stalled = any(begin <= time < end for time in stalls)
             if has_stalled or (begun < end and tracked_until >= begin):

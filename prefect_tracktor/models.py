@@ -733,7 +733,9 @@ class Order(LenientModel):
     @property
     def names_all_items(self) -> bool:
         """Whether the parcels hold as many lines as were ordered, as far as that is known."""
-        items = [item for parcel in self.fulfillments for item in parcel.line_items]
+        # the items of a cancelled parcel are to be sent again
+        parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
+        items = [item for parcel in parcels for item in parcel.line_items]
         # several pieces of one line are still one line; another may be sent later
         lines = {item.id or place for place, item in enumerate(items)}
         return not self.line_item_count or len(lines) >= self.line_item_count
@@ -743,7 +745,11 @@ class Order(LenientModel):
         """Whether every parcel was handed to a carrier, and no part is known to be missing."""
         parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
         states = {status_key(parcel.fulfillment_status or "") for parcel in parcels}
-        if {self._fulfillment_status, *states} & {"partial", "partially_fulfilled"}:
+        of_shop = self.facts.fulfillment_status
+        if {self._fulfillment_status, of_shop, *states} & {"partial", "partially_fulfilled"}:
+            return False
+        # a line that is never sent, such as a gift card, is in no parcel: the shop knows
+        if of_shop != "fulfilled" and not self.names_all_items:
             return False
         shipped = bool(parcels) and all(parcel.has_shipped for parcel in parcels)
         return shipped or self._fulfillment_status == "fulfilled"

@@ -6,9 +6,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
 from prefect_tracktor.conditions import (
     Condition,
@@ -30,6 +37,7 @@ from prefect_tracktor.models import (
 )
 from prefect_tracktor.storage.ledger import WHOLE_ORDER
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+from prefect_tracktor.validation import checked_tag
 
 _NAME = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
 _MOST_DAYS = 3650
@@ -43,7 +51,7 @@ _STEPS = tuple(map(str, ShipmentStatus))
 
 
 class NotificationRule(BaseModel):
-    """Which notice to send, and when: a condition, a time, and a template.
+    """A notice to send: conditions, the time after they begin, and a template or channel.
 
     The ledger records notices under the rule's name: "delivered" today and "how was it?" three days
     later are two notices, each sent once. Under a new name each customer is notified again. The
@@ -86,7 +94,7 @@ class NotificationRule(BaseModel):
     channel: HttpChannel | None = None
     times: int = Field(default=1, ge=1, le=20)
     repeat_after_days: float = Field(default=7, gt=0, le=_MOST_DAYS)
-    tags: frozenset[str] = frozenset()
+    tags: frozenset[Annotated[str, AfterValidator(checked_tag)]] = frozenset()
 
     @field_validator("when")
     @classmethod
@@ -101,16 +109,17 @@ class NotificationRule(BaseModel):
                 "template: it is for emails, and this rule has a channel: write the text into the"
                 " channel's body"
             )
-        if self.per == "order" and any(name.startswith("exception") for name in self.when):
+        requested = self.requested
+        if self.per == "order" and requested.exceptions.keys:
             raise ValueError(
                 "per: an exception is about a parcel; write parcel, or name a status in when"
             )
-        if self.per == "order" and (len(self.when) > 1 or self.when == ["status:all"]):
+        if self.per == "order" and (len(self.when) > 1 or requested.statuses.all):
             raise ValueError(
                 "per: with per=order a rule has one condition: write one rule for each condition,"
                 " or set per to parcel"
             )
-        most = self.within_days or (3 if any(n.startswith("status") for n in self.when) else None)
+        most = self.within_days or (3 if requested.statuses.keys else None)
         # a daily run sends each of them up to a day late
         reminders = (self.times - 1) * (self.repeat_after_days + 1)
         if most is not None and self.times > 1 and reminders > most:
@@ -293,11 +302,8 @@ def _of_order(order: Order, met: Sequence[Condition]) -> Iterator[Condition]:
         return
     by_parcel = {c.parcel.fulfillment_id: c for c in met if c.parcel is not None}
     awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
-    is_whole = (
-        order.has_shipped_in_full
-        and order.names_all_items
-        and order.facts.fulfillment_status in (None, "fulfilled")
-    )
+    of_shop = order.facts.fulfillment_status
+    is_whole = order.has_shipped_in_full and of_shop in (None, "fulfilled")
     if is_whole and all(parcel.fulfillment_id in by_parcel for parcel in awaited):
         times = [condition.since for condition in by_parcel.values()]
         known = [time for time in times if time is not None]
@@ -350,6 +356,11 @@ def is_later(other: str, reason: str) -> bool:
     return other_key == _STEPS[-1]
 
 
+def kind_of(reason: str) -> str:
+    """Return the kind of a reason's condition: a status, an exception or a delay."""
+    return _parts(reason)[1]
+
+
 def numbered(reason: str, number: int) -> str:
     """Return the ledger's reason for the n-th notice of the same kind."""
     return reason if number == 1 else f"{reason}#{number}"
@@ -357,7 +368,9 @@ def numbered(reason: str, number: int) -> str:
 
 def unnumbered(reason: str) -> str:
     """Return a reason without the number of a repeated notice."""
-    return reason.partition("#")[0]
+    base, mark, number = reason.rpartition("#")
+    # the name of an exception may contain the mark
+    return base if mark and number.isdecimal() else reason
 
 
 def rule_of(reason: str) -> str:

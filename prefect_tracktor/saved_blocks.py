@@ -43,7 +43,7 @@ def find_block(block: type[B], name: str, *, validate: bool = True) -> B | None:
         raise InvalidInput(
             f"the block {block.get_block_type_slug()}/{name} has an invalid value;"
             " correct it in Prefect's UI, or delete it, run prefect-tracktor blocks, and serve or"
-            " deploy anew"
+            " deploy again"
         ) from None
 
 

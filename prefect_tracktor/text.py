@@ -117,6 +117,12 @@ def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
     return _PHONE.sub("[phone]", _EMAIL.sub("[e-mail]", text))
 
 
+def shortened(text: str, *, length: int = 200, secrets: tuple[str, ...] = ()) -> str:
+    """Put a text on one short line, redacted."""
+    line = " ".join(redact(text[: 10 * length], secrets=secrets).split())
+    return line if len(line) <= length else line[:length] + "…"
+
+
 def public_words(text: str, *, ours: str = "") -> str:
     """Keep only the words of a server's text that cannot be personal data."""
     known = frozenset(re.findall(r"\w+", ours.casefold()))

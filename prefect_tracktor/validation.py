@@ -63,6 +63,14 @@ def checked_secret(value: str, *, field: str, source: str) -> str:
     return value
 
 
+def checked_tag(tag: str) -> str:
+    """Validate a tag of an order in Shopify."""
+    name = tag.strip()
+    if not name or "," in name:
+        raise ValueError("must be one tag without a comma, as in Shopify: write each by itself")
+    return name
+
+
 def checked_address(value: str, *, field: str) -> str:
     """Validate an address for keys or customers' data: https, or http on this machine."""
     remedy = f"{field} must be an https address such as https://shop.example/path"

@@ -76,7 +76,6 @@ class Registration:
             yield "schedule paused"
 
     def apply(self) -> UUID:
-        """Create or update the deployment, and return its id."""
         if self.existing is None:
             self.deployment.job_variables = dict(self.infrastructure.job_variables)
             # without it, Prefect would look for a version in git and store the checkout's address

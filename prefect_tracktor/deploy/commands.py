@@ -14,7 +14,7 @@ from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor.deploy.apply import Registration, compare, left_over
-from prefect_tracktor.deploy.serve import claim, serve_registered, stop
+from prefect_tracktor.deploy.serve import claim, serve_until_stopped, stop
 from prefect_tracktor.deploy.shop import Shop, settings
 from prefect_tracktor.deploy.shops import (
     Build,
@@ -57,7 +57,7 @@ def serve(selection: Selected = ALL) -> int:
             return 2
         claimed = claim(client, served)
         try:
-            serve_registered(served)
+            serve_until_stopped(served)
         finally:
             stop(client, served, claimed)
     return 0
@@ -100,7 +100,6 @@ def deploy(
 
 
 def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Build]]:
-    """Return the selected shops, and the functions that build deployments."""
     variables = settings()
     if not folder_of("flows").is_relative_to(Path.cwd()):
         print("There is no flows/ here, so these are the built-in deployments. To edit them, have")

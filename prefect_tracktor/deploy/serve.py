@@ -57,11 +57,17 @@ class _Runner(Runner):
         sys.exit(0)
 
 
-def serve(*deployments: RunnerDeployment, limit: int) -> None:
-    """Start the deployments' runs when they are due, until SIGTERM or SIGINT."""
+def serve_until_stopped(deployments: Mapping[UUID, RunnerDeployment]) -> None:
+    """Start the runs of deployments when they are due, until SIGTERM or SIGINT."""
+    # a run that waits, such as for a mail server, must not delay another deployment's runs
+    limit = sum(deployment.concurrency_limit or 1 for deployment in deployments.values())
     runner = _Runner(pause_on_shutdown=False, limit=limit)
-    for deployment in deployments:
-        runner.add_deployment(deployment)
+    for deployment_id, deployment in deployments.items():
+        runner.add_deployment(
+            _RegisteredDeployment(
+                name=deployment.name, flow_name=deployment.flow_name, deployment_id=deployment_id
+            )
+        )
     print(
         "Your deployments are being served and polling for scheduled runs; Ctrl+C ends this.",
         flush=True,
@@ -70,20 +76,6 @@ def serve(*deployments: RunnerDeployment, limit: int) -> None:
         asyncio.run(runner.start())
     except KeyboardInterrupt:
         return
-
-
-def serve_registered(registered: Mapping[UUID, RunnerDeployment]) -> None:
-    """Serve deployments as they are on the server, until SIGTERM or SIGINT."""
-    serve(
-        *(
-            _RegisteredDeployment(
-                name=deployment.name, flow_name=deployment.flow_name, deployment_id=deployment_id
-            )
-            for deployment_id, deployment in registered.items()
-        ),
-        # a run that waits, such as for a mail server, must not delay another deployment's runs
-        limit=sum(deployment.concurrency_limit or 1 for deployment in registered.values()),
-    )
 
 
 def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:

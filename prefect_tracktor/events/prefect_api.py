@@ -33,8 +33,6 @@ _log = logging.getLogger(__name__)
 
 
 class PostResult(Enum):
-    """The result of posting an event."""
-
     ACCEPTED = auto()
     REFUSED = auto()
     NOT_SENT = auto()
@@ -78,7 +76,6 @@ def send_events(events: Sequence[Event]) -> set[UUID]:
 
 
 async def post_events(client: PrefectClient, events: Sequence[Event]) -> dict[UUID, PostResult]:
-    """Post a batch of events in order."""
     result = await _post(client, events)
     if len(events) == 1 or result not in {PostResult.REFUSED, PostResult.FAILED}:
         return {event.id: result for event in events}

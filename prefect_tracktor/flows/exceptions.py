@@ -2,7 +2,7 @@
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.notification_jobs import event_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
@@ -43,9 +43,6 @@ def announce_exceptions(
         conditions: Which conditions to announce: exception:all, or some of exception:expired,
             exception:undelivered and any other exception, the delays stalled, in_transit_too_long,
             label_only and not_shipped, and statuses such as status:delivered.
-        ledger: Records what was announced. Default: the block named tracktor, or else a SQLite
-            file in the Prefect home of the machine that runs the flow. Several machines need
-            PostgreSQL.
 
     Example:
         >>> from prefect_tracktor.flows import announce_exceptions

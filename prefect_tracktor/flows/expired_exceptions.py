@@ -1,9 +1,9 @@
 """`email_expired_exceptions`: email customers whose parcels' tracking has expired."""
 
-from prefect_tracktor.conditions import requested_exceptions
+from prefect_tracktor.conditions import requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import ExceptionStatus
@@ -53,12 +53,9 @@ def email_expired_exceptions(
         >>> len(report.due)
         20
     """
-    requested_exceptions(exception_statuses)
-    rule = NotificationRule(
-        name="exception",
-        when=[f"exception:{name}" for name in exception_statuses],
-        template=template,
-    )
+    conditions = [f"exception:{name}" for name in exception_statuses]
+    requested_conditions(conditions, field="exception_statuses")
+    rule = NotificationRule(name="exception", when=conditions, template=template)
     return notify_by_rules(
         credentials,
         orders,

@@ -23,12 +23,11 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.text import public_words, redact
+from prefect_tracktor.text import public_words, shortened
 
 T = TypeVar("T")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-_LONGEST_QUOTE = 200
 _ERROR_BODY_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 
@@ -208,12 +207,6 @@ def _server_message(response: Response, secrets: tuple[str, ...]) -> str:
         title = re.search(rb"<title>([^<]{1,200})</title>", body[:10_000], re.IGNORECASE)
         text = title.group(1).decode("utf-8", "replace") if title else ""
     return shortened(text, secrets=secrets)
-
-
-def shortened(text: str, *, secrets: tuple[str, ...] = ()) -> str:
-    """Put a server's text on one short line, without secrets, email addresses and phones."""
-    line = " ".join(redact(text[: 10 * _LONGEST_QUOTE], secrets=secrets).split())
-    return line if len(line) <= _LONGEST_QUOTE else line[:_LONGEST_QUOTE] + "…"
 
 
 def quoted(message: str, *, call: str, ours: str = "") -> str:

@@ -1,6 +1,8 @@
 """HTTP client for single requests: one deadline, no redirects, short responses."""
 
+import logging
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Self
 
 import anyio
@@ -21,6 +23,10 @@ NOT_SENT = (
     httpx.LocalProtocolError,
     httpx.UnsupportedProtocol,
 )
+
+_is_secret: ContextVar[bool] = ContextVar("whether the address may be a secret", default=False)
+# httpx logs the whole address of each request
+logging.getLogger("httpx").addFilter(lambda _record: not _is_secret.get())
 
 
 class HttpClient:
@@ -45,6 +51,7 @@ class HttpClient:
     async def _send(
         self, method: str, address: str, headers: Mapping[str, str], body: bytes
     ) -> Response:
+        _is_secret.set(True)  # in the task of this request alone
         try:
             with anyio.fail_after(self._seconds):
                 async with self._client.stream(

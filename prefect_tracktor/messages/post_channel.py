@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 
@@ -114,8 +115,10 @@ class PostChannel(Channel):
         if status in _REFUSES_ACCOUNT:
             remedy = "Check headers and address: the key is wrong, expired, or lacks a permission."
             raise self._unusable(f"{reason.rstrip('.')}", remedy, Cause.LOGIN)
-        if status in _TEMPORARY or (status in range(500, 600) and self._may_retry(status)):
+        if status in {*_TEMPORARY, HTTPStatus.SERVICE_UNAVAILABLE}:
             return _deferred(response, reason)
+        if status in range(500, 600) and self._recognizes_repetitions(status):
+            return replace(_deferred(response, reason), may_repeat=True)
         if status in range(400, 500):
             return Delivery(
                 DeliveryOutcome.REFUSED,
@@ -126,10 +129,8 @@ class PostChannel(Channel):
             )
         return _uncertain(reason, str(status))
 
-    def _may_retry(self, status: int) -> bool:
+    def _recognizes_repetitions(self, status: int) -> bool:
         # despite a server error, the service may have accepted the request
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            return True
         return status not in _GATEWAY_TIMEOUTS and bool(self._channel.idempotency_header)
 
     def _unusable(self, problem: str, remedy: str, cause: Cause = Cause.OTHER) -> ChannelError:

@@ -59,7 +59,7 @@ def render_email(
         "fulfillments": tuple(fulfillments),
         "is_part": about != "all_delivered" and _is_part(order, fulfillments),
         "several": len(fulfillments) > 1,
-        "status": _status(fulfillments[0].shown_status, labels) if fulfillments else "",
+        "status": _status(_shown_status(order, fulfillments), labels),
         "language": language,
         "shop": ShopInfo(
             one_line(brand.shop_name or shop.name),
@@ -127,6 +127,14 @@ def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
         (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
     )
     return is_unsent or len(fulfillments) < len(order.fulfillments)
+
+
+def _shown_status(order: Order, fulfillments: Sequence[Fulfillment]) -> str | None:
+    """Return the parcels' status, or that of an order without parcels, if it has only one."""
+    if fulfillments:
+        return fulfillments[0].shown_status
+    statuses = set(order.statuses)
+    return str(statuses.pop()) if len(statuses) == 1 else None
 
 
 def _status(status: str | None, labels: dict[str, str]) -> str:

@@ -22,7 +22,7 @@ from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import mode_label
 from prefect_tracktor.runs.cases import Case, Ended, Outcome
 from prefect_tracktor.runs.needs import Needs
-from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.report import RunReport, sentences
 from prefect_tracktor.runs.showing import show_mode
 
 if TYPE_CHECKING:  # they import SQLAlchemy and the figures, which webhooks do not need
@@ -212,11 +212,14 @@ class _Run:
 
     def prepare(self, active: ExitStack) -> None:
         for job in self._jobs:
-            self._attempt(job, job.prepare)
-            self._attempt(job, partial(self._enter, job, active))
-        errors = [job.error for job in self._jobs]
-        if errors[0] and all(errors):
+            self._attempt(job, partial(self._prepare, job, active))
+        errors = [job.error for job in self._jobs if job.error]
+        if len(errors) < len(self._jobs):
+            return
+        if len(set(map(str, errors))) == 1:
             raise errors[0]
+        texts = [f"{job.title}: {_error_text(job.error)}" for job in self._jobs if job.error]
+        raise TracktorError(sentences(*texts), may_have_arrived=False)
 
     def read(self, stats: "ExceptionStats | None") -> None:
         for batch in self._reading:
@@ -230,7 +233,8 @@ class _Run:
         for job in self._jobs:
             self._attempt(job, partial(self._act, job))
 
-    def _enter(self, job: Job[Any, Any, Any], active: ExitStack) -> None:
+    def _prepare(self, job: Job[Any, Any, Any], active: ExitStack) -> None:
+        job.prepare()
         active.enter_context(job.active())
 
     def _attempt(self, job: Job[Any, Any, Any], step: Callable[[], None]) -> None:

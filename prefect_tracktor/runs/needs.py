@@ -146,7 +146,7 @@ class ResponseCheck:
             found = [f"{exception_label(e)} ({n:,})" for e, n in self._unknown.most_common(10)]
             yield (
                 "Parcels have exceptions that this version does not know:"
-                f" {in_list(found)}. To have them acted on, name them in the flow's parameters."
+                f" {in_list(found)}. To act on them, name them in the flow's parameters."
             )
 
     def _is_missing(self, group: Iterable[str]) -> bool:

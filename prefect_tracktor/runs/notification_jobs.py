@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_tracktor.conditions import Keys, requested_conditions
+from prefect_tracktor.conditions import requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.channel import EventChannel
@@ -16,7 +16,7 @@ from prefect_tracktor.messages.post_channel import PostChannel
 from prefect_tracktor.rules import Choose, NotificationRule, channels_of, chooser, one_parcel_each
 from prefect_tracktor.runs.engine import Limit, run_jobs
 from prefect_tracktor.runs.needs import TO_FIND_EXCEPTIONS, TO_WATCH, needs_of
-from prefect_tracktor.runs.notify import AccountLedger, NotifyJob
+from prefect_tracktor.runs.notify import NotifyJob
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import ExceptionsReport, MailReport, merged
 from prefect_tracktor.runs.scan import Scan
@@ -96,7 +96,7 @@ def customer_job(
     secret = credentials.uuid.lower().encode()
     return NotifyJob(
         credentials,
-        AccountLedger.of(credentials, ledger),
+        ledger,
         MailChannel(through, secret)
         if isinstance(through, Mailer)
         else PostChannel(through, secret),
@@ -120,14 +120,14 @@ def event_job(
 ) -> NotifyJob[ExceptionsReport]:
     """Make the job that announces conditions as Prefect events."""
     requested = requested_conditions(conditions, field="conditions")
-    only_exceptions = not requested.delays and requested.statuses == Keys()
+    only_exceptions = not (requested.delays or requested.statuses.keys)
     rule = NotificationRule(name="event", when=sorted(conditions))
     choose = chooser(
         [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
     )
     return NotifyJob(
         credentials,
-        AccountLedger.of(credentials, ledger, purpose="events"),
+        ledger,
         EventChannel(credentials.account),
         one_parcel_each(choose),
         title="Events",
@@ -136,5 +136,6 @@ def event_job(
         limit=Limit("max_events", max_events, "events are due", "none was emitted"),
         needs=TO_FIND_EXCEPTIONS if only_exceptions else TO_WATCH,
         report_type=ExceptionsReport,
+        purpose="events",
         **options,
     )

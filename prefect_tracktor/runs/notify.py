@@ -7,7 +7,7 @@ other run, at any time, from sending the same notice.
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -36,6 +36,7 @@ from prefect_tracktor.rules import (
     Skipped,
     Unreadable,
     is_later,
+    kind_of,
     numbered,
     unnumbered,
 )
@@ -68,53 +69,7 @@ _SENT = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
 _MANY = 5
 
 # the parcels to notify about, by the keys under which the ledger records them
-_News = Mapping[NoticeKey, tuple[Fulfillment, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class AccountLedger:
-    """An account's view of a ledger, with what Prefect remembers about it."""
-
-    ledger: NotificationLedger
-    account: str
-    memory: LedgerMemory
-    run: str = field(default_factory=lambda: str(flow_run.get_id() or uuid4()))
-
-    @classmethod
-    def of(
-        cls, credentials: TracktorCredentials, ledger: NotificationLedger, *, purpose: str = ""
-    ) -> "AccountLedger":
-        memory = LedgerMemory.of(
-            credentials.account, base_url=credentials.base_url, purpose=purpose
-        )
-        return cls(ledger, credentials.account, memory)
-
-    def recognize(self) -> bool:
-        """Check that the account used this ledger before; return whether a person accepted it."""
-        standing = self.ledger.standing(self.account)
-        get_run_logger().info(
-            "The ledger is %s; it holds %s notices of this account as sent.",
-            standing.place,
-            standing.sent,
-        )
-        return self.memory.check(standing)
-
-    def refuse_sent_elsewhere(self, keys: Sequence[NoticeKey]) -> None:
-        """Raise `LedgerReplaced` if another account sent these notices: a parcel belongs to one."""
-        if not (sent := self.ledger.known_elsewhere(keys)):
-            return
-        key, other = next(iter(sent.items()))
-        raise LedgerReplaced(
-            f"another account ({other}) has sent notices about {len(sent)} of {len(keys)} parcels,"
-            f" such as one of order {key.order_id}: has the account's uuid changed?"
-            " Nothing was sent. To carry over what the ledger knows, call its"
-            f" take_over({other!r}, {self.account!r}); to write to these customers again:"
-            f" prefect variable set {self.memory.variable} accept --overwrite"
-        )
-
-    def remember(self) -> None:
-        """Record in Prefect that the account uses this ledger, and how much it holds."""
-        self.memory.keep(self.ledger.standing(self.account))
+_News = dict[NoticeKey, tuple[Fulfillment, ...]]
 
 
 class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
@@ -127,7 +82,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
     def __init__(
         self,
         credentials: TracktorCredentials,
-        ledger: AccountLedger,
+        ledger: NotificationLedger,
         channel: Channel,
         choose: Choose,
         *,
@@ -137,14 +92,19 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         dry_run: bool,
         needs: Needs,
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
+        purpose: str = "",
         record_only: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
         self.report_type = report_type
         self._credentials = credentials
-        self._account_ledger = ledger
-        self._ledger = ledger.ledger
+        self._account = credentials.account
+        self._run = str(flow_run.get_id() or uuid4())
+        self._ledger = ledger
+        self._ledger_memory = LedgerMemory.of(
+            credentials.account, base_url=credentials.base_url, purpose=purpose
+        )
         self._channel = channel
         self._choose = choose
         self.needs = needs
@@ -166,7 +126,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
     def prepare(self) -> None:
         """Check that the ledger is the account's, and that the channel can be used."""
         try:
-            self._accepted = self._account_ledger.recognize()
+            self._recognize_ledger()
         except LedgerReplaced as replaced:
             if self.takes_effect and not self.dry_run:
                 raise
@@ -180,10 +140,38 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
                 raise
             self._note(f"A run that sends would stop: {unusable}")
 
+    def _recognize_ledger(self) -> None:
+        """Check that the account used this ledger before, or that a person accepted it."""
+        standing = self._ledger.standing(self._account)
+        get_run_logger().info(
+            "The ledger is %s; it holds %s notices of this account as sent.",
+            standing.place,
+            standing.sent,
+        )
+        self._accepted = self._ledger_memory.check(standing)
+
+    def _refuse_sent_elsewhere(self) -> None:
+        """Raise `LedgerReplaced` if another account sent these notices: a parcel belongs to one."""
+        keys = [key for due in self._due for key in due.keys]
+        if not (sent := self._ledger.known_elsewhere(keys)):
+            return
+        key, other = next(iter(sent.items()))
+        raise LedgerReplaced(
+            f"another account ({other}) has sent notices about {len(sent)} of {len(keys)} parcels,"
+            f" such as one of order {key.order_id}: has the account's uuid changed?"
+            " Nothing was sent. To carry over what the ledger knows, call its"
+            f" take_over({other!r}, {self._account!r}); to write to these customers again:"
+            f" prefect variable set {self._ledger_memory.variable} accept --overwrite"
+        )
+
+    def _remember_ledger(self) -> None:
+        """Record in Prefect that the account uses this ledger, and how much it holds."""
+        self._ledger_memory.keep(self._ledger.standing(self._account))
+
     def active(self) -> AbstractContextManager[None]:
         """Keep others from deleting notices while this run decides by them."""
         acts = self.takes_effect and not self.dry_run
-        return self._ledger.at_work(self._account_ledger.run) if acts else nullcontext()
+        return self._ledger.at_work(self._run) if acts else nullcontext()
 
     def _note(self, note: str) -> None:
         get_run_logger().warning(note)
@@ -222,7 +210,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         history: dict[int, list[Notice]] = {}
         if ids := set(order_ids):
             for notice in self._ledger.told(ids):
-                if notice.key.shop == self._account_ledger.account:
+                if notice.key.shop == self._account:
                     history.setdefault(notice.key.order_id, []).append(notice)
         return history
 
@@ -241,16 +229,29 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         history: Sequence[Notice],
         read_at: float,
     ) -> None:
-        states, news = self._split(order, notification, history)
+        states, news, unconfirmed = self._split(order, notification, history)
         if states:
             columns = self._columns(order, states)
             before = self._add(order.order_id, Outcome.ALREADY_TOLD, columns=columns)
             before.links = _links(order, {})
             self._sent_before.append((before, states))
-        if not news:
-            return
+        for message in unconfirmed:
+            self._plan(order, notification, message, read_at, unconfirmed=True)
+        if news:
+            self._plan(order, notification, news, read_at)
+
+    def _plan(
+        self,
+        order: Order,
+        notification: Notification,
+        news: _News,
+        read_at: float,
+        *,
+        unconfirmed: bool = False,
+    ) -> None:
+        """Render a message that is due, or is sent again as the service did not confirm it."""
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
-        due.keys, due.read_at = tuple(sorted(news)), read_at
+        due.keys, due.read_at, due.unconfirmed = tuple(sorted(news)), read_at, unconfirmed
         content = notification.content_about(_subjects_of(news))
         due.facts, due.links = order.facts, _links(order, news)
         try:
@@ -276,24 +277,30 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
 
     def _split(
         self, order: Order, notification: Notification, history: Sequence[Notice]
-    ) -> tuple[dict[NoticeKey, NoticeState], dict[NoticeKey, tuple[Fulfillment, ...]]]:
-        """Split a notification into notices of this or a later stage that exist, and new ones."""
+    ) -> tuple[dict[NoticeKey, NoticeState], _News, list[_News]]:
+        """Split a notification: notices that exist, new ones, and unconfirmed messages."""
         states: dict[NoticeKey, NoticeState] = {}
-        news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
-        account = self._account_ledger.account
+        news: _News = {}
+        unconfirmed: dict[tuple[NoticeKey, ...], _News] = {}
         for subject in notification.subjects:
-            key = NoticeKey(account, order.order_id, subject.fulfillment_id, subject.reason)
+            key = NoticeKey(self._account, order.order_id, subject.fulfillment_id, subject.reason)
             same, later = sent_before(key, history)
-            if later or (same and not _is_time_to_repeat(notification, same)):
-                states |= {notice.key: notice.state for notice in (same or later)}
+            open_notice = next((n for n in same if n.state is NoticeState.UNCONFIRMED), None)
+            if open_notice and not later:
+                together = _sent_together(open_notice, history)
+                message = unconfirmed.setdefault(together, dict.fromkeys(together, ()))
+                message[open_notice.key] = subject.parcels
+            elif later or (same and not _is_time_to_repeat(notification, same)):
+                existing = [notice for notice in same if notice is not open_notice] or later
+                states |= {notice.key: notice.state for notice in existing}
             else:
                 reason = numbered(subject.reason, len(same) + 1)
                 news[replace(key, reason=reason)] = subject.parcels
-        return states, news
+        return states, news, list(unconfirmed.values())
 
     def _render(self, due: NoticeCase, order: Order, news: _News, content: Content) -> None:
         # a rehearsal may be repeated, each time with a message of its own
-        run = "" if self._channel.reaches_customers else self._account_ledger.run
+        run = "" if self._channel.reaches_customers else self._run
         try:
             due.message = self._channel.message(
                 order, _parcels_of(news), content, key=f"{run}{tuple(sorted(news))}"
@@ -325,9 +332,8 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         """Send or record all notices that are due."""
         if self.takes_effect:
             if not self._accepted:
-                keys = [key for due in self._due for key in due.keys]
-                self._account_ledger.refuse_sent_elsewhere(keys)
-            self._account_ledger.remember()
+                self._refuse_sent_elsewhere()
+            self._remember_ledger()
         try:
             yield from self._record() if self._record_only else self._send()
         except LedgerError:
@@ -335,19 +341,18 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             raise
         if self.takes_effect:
             try:
-                self._account_ledger.remember()
+                self._remember_ledger()
             except TracktorError as error:
                 get_run_logger().warning("Prefect did not record this ledger's state: %s", error)
 
     def _record(self) -> Iterator[NoticeCase]:
         for due in self._due:
-            self._ledger.complete(due.keys, NoticeState.SENT, run=self._account_ledger.run)
+            self._ledger.complete(due.keys, NoticeState.SENT, run=self._run)
             due.end(Outcome.RECORDED)
             yield due
 
     def _send(self) -> Iterator[NoticeCase]:
-        account, run = self._account_ledger.account, self._account_ledger.run
-        sending = Sending(self._channel, self._ledger, run, account, self._renew)
+        sending = Sending(self._channel, self._ledger, self._run, self._account, self._renew)
         for notice in sending.send(self._due):
             self.advice = sending.advice
             yield notice
@@ -399,7 +404,10 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             due.end(Outcome.DEFERRED, _not_read_again("the response lacks what it had before"))
         elif news:
             _, notification = still_true[subject_of[min(news)]]
-            self._render_again(due, now, news, notification.content_about(_subjects_of(news)))
+            content = notification.content_about(_subjects_of(news))
+            # the service recognizes an unconfirmed message by all of its keys
+            keys = due.keys if due.unconfirmed else ()
+            self._render_again(due, now, dict.fromkeys(keys, ()) | news, content)
         else:
             due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
             for skipped in {one for one in chosen if isinstance(one, Skipped)}:
@@ -453,9 +461,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
                 # another run may have completed a claim that was open before
                 keys = [tuple(states) for _, states in self._sent_before]
                 wait = acted and self.takes_effect
-                outcomes = outcomes_elsewhere(
-                    self._ledger, self._account_ledger.run, keys, wait=wait
-                )
+                outcomes = outcomes_elsewhere(self._ledger, self._run, keys, wait=wait)
         for (case, _), outcome in zip(self._sent_before, outcomes, strict=True):
             case.end(outcome)
 
@@ -509,9 +515,15 @@ def sent_before(key: NoticeKey, history: Iterable[Notice]) -> tuple[list[Notice]
         if notice.state in _SENT
         and is_later(notice.key.reason, reason)
         # a parcel that was sent later may have an exception after "all has arrived"
-        and (notice.key.fulfillment_id == key.fulfillment_id or "status:" in reason)
+        and (notice.key.fulfillment_id == key.fulfillment_id or kind_of(reason) == "status")
     ]
     return same, later
+
+
+def _sent_together(notice: Notice, history: Iterable[Notice]) -> tuple[NoticeKey, ...]:
+    """Return the keys of the notices that were in one message with an unconfirmed one."""
+    same = (notice.state, notice.run, notice.claimed_at)
+    return tuple(sorted(n.key for n in history if (n.state, n.run, n.claimed_at) == same))
 
 
 def _is_time_to_repeat(notification: Notification, same: Sequence[Notice]) -> bool:

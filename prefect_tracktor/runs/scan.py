@@ -144,8 +144,8 @@ class Scan(Reading[Order]):
             yield found
         if empty and not self.options.allow_empty:
             raise InvalidInput(
-                f"orders names no order at all: {orders.why_none}. If there may be none, set"
-                " allow_empty of the flow's reading options"
+                f"orders contains no order: {orders.why_none}. If this is expected, set allow_empty"
+                " of the flow's reading options"
             )
 
     def _start(self, orders: list[FoundOrder]) -> "_Chunk":
@@ -196,20 +196,13 @@ class _Chunk:
 
 def _without_mixed_up(batch: Batch[Order]) -> Batch[Order]:
     """Let orders fail whose response holds parcels of another order."""
-    mixed = {
-        order.order_id: Failure(order.order_id, _mixed_up(order))
-        for order in batch.found
-        if order.foreign_parcels
-    }
-    if not mixed:
-        return batch
-    found = [order for order in batch.found if order.order_id not in mixed]
-    return replace(batch, found=found, failed=[*batch.failed, *mixed.values()])
-
-
-def _mixed_up(order: Order) -> str:
-    ids = [parcel.fulfillment_id for parcel in order.foreign_parcels]
-    return f"the response holds parcels of another order: fulfillments {shown(ids)}"
+    failed = []
+    for order in batch.found:
+        if ids := [parcel.fulfillment_id for parcel in order.foreign_parcels]:
+            reason = f"the response holds parcels of another order: fulfillments {shown(ids)}"
+            failed.append(Failure(order.order_id, reason))
+    found = [order for order in batch.found if not order.foreign_parcels]
+    return replace(batch, found=found, failed=[*batch.failed, *failed]) if failed else batch
 
 
 def _for_each_chunk(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:

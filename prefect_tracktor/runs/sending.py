@@ -39,6 +39,7 @@ class NoticeCase(Case):
     keys: tuple[NoticeKey, ...] = ()
     message: Message | None = None
     facts: OrderFacts = NO_FACTS
+    unconfirmed: bool = False  # the service may have it, and recognizes it by its keys
     place: int = 0  # in the list of all that are due
     read_at: float = 0.0
 
@@ -68,7 +69,8 @@ class Sending:
         Those that other runs are sending come last.
         """
         contested = []
-        deadline = time.monotonic() + self._seconds_for(len(notices))
+        a_message = _SECONDS_A_MESSAGE + self.channel.seconds_per_message
+        deadline = time.monotonic() + _SECONDS_TO_BEGIN + len(notices) * a_message
         with self.channel.session() as send:
             sent = self._until_stopped(notices, send, deadline)
             for notice in self._with_credible_refusals(sent):
@@ -80,9 +82,6 @@ class Sending:
         for notice, outcome in zip(contested, outcomes, strict=True):
             notice.end(outcome)
             yield notice
-
-    def _seconds_for(self, count: int) -> float:
-        return _SECONDS_TO_BEGIN + count * (_SECONDS_A_MESSAGE + self.channel.seconds_per_message)
 
     def _until_stopped(
         self, notices: Sequence[NoticeCase], send: Send, deadline: float
@@ -127,22 +126,22 @@ class Sending:
         if notice.outcome is not Outcome.DUE:
             return False
         keys = self._keys_to_claim(notice)
-        if not self._win(notice, keys):
+        if not self._claim_keys(notice, keys):
             return False
         recipient = notice.message.recipient if notice.message else ""
         if recipient and not self.ledger.admit(self.account, recipient):
-            self.ledger.release(keys, run=self.run)
+            self.ledger.release(keys, run=self.run, again=notice.unconfirmed)
             most = self.ledger.messages_a_day
             notice.end(Outcome.DEFERRED, f"this address has had {most} messages today")
             return False
         return True
 
-    def _win(self, notice: NoticeCase, keys: tuple[NoticeKey, ...]) -> bool:
+    def _claim_keys(self, notice: NoticeCase, keys: tuple[NoticeKey, ...]) -> bool:
         """Claim all keys, or end the notice with the outcome of the run that was faster."""
-        won = self.ledger.claim(keys, run=self.run)
+        won = self.ledger.claim(keys, run=self.run, again=notice.unconfirmed)
         if won == set(keys):
             return True
-        self.ledger.release(won, run=self.run)
+        self.ledger.release(won, run=self.run, again=notice.unconfirmed)
         live = self.ledger.in_progress(notice.keys, run=self.run)
         notice.end(_outcome(notice.keys, self.ledger.states(notice.keys), live))
         return False
@@ -158,6 +157,7 @@ class Sending:
         if delivery.outcome is DeliveryOutcome.SENT:
             self.ledger.complete(self._keys_to_record(notice), NoticeState.SENT, run=self.run)
         elif delivery.outcome is not DeliveryOutcome.UNCERTAIN:
+            notice.unconfirmed = notice.unconfirmed or delivery.may_repeat
             self._release(notice)
         outcome = Outcome(delivery.outcome)
         if outcome is Outcome.SENT and not self.channel.reaches_customers:
@@ -169,7 +169,8 @@ class Sending:
         return self._errors.reason_to_stop(delivery)
 
     def _release(self, notice: NoticeCase) -> None:
-        self.ledger.release(self._keys_to_claim(notice), run=self.run)
+        keys = self._keys_to_claim(notice)
+        self.ledger.release(keys, run=self.run, again=notice.unconfirmed)
         if notice.message and notice.message.recipient:
             self.ledger.discount(self.account, notice.message.recipient)
 
@@ -199,7 +200,7 @@ class Sending:
         for notice in held:
             if notice.outcome is Outcome.REFUSED and credible:
                 keys = self._keys_to_claim(notice)
-                if self._win(notice, keys):
+                if self._claim_keys(notice, keys):
                     self.ledger.complete(keys, NoticeState.REFUSED, run=self.run)
             elif notice.outcome is Outcome.REFUSED:
                 doubt = "the server accepts no other message either, so the address is tried again"
@@ -295,7 +296,7 @@ def outcome_of(states: Iterable[NoticeState | None], *, live: bool = False) -> O
     found = set(states)
     if NoticeState.CLAIMED in found:
         return Outcome.IN_PROGRESS if live else Outcome.UNCERTAIN
-    if None in found:
+    if found & {None, NoticeState.UNCONFIRMED}:
         return Outcome.DEFERRED
     return Outcome.ALREADY_TOLD if NoticeState.SENT in found else Outcome.REFUSED
 

@@ -91,13 +91,11 @@ class Deliveries:
                 )
                 self._send(delivery, to_json(delivery_format.shaped(name, subject)), injector)
 
-    async def settle(self) -> None:
-        """Wait until all deliveries have ended."""
+    async def wait(self) -> None:
         while self.running:
             await asyncio.wait(self.running)
 
     async def close(self) -> None:
-        """Cancel unfinished deliveries."""
         for task in self.running:
             task.cancel()
         await asyncio.gather(*self.running, return_exceptions=True)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
@@ -70,7 +71,7 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = 1
+    seed: Annotated[int, Parameter(parse=False)] = 1  # the command has one seed for all
     latency_seconds: float = Field(default=0.0, ge=0)
     too_many_requests: float = Field(default=0.0, ge=0, le=1)
     retry_after_seconds: int = Field(default=1, ge=0)

@@ -5,8 +5,9 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from random import Random
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
@@ -63,7 +64,7 @@ class Movement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = 1
+    seed: Annotated[int, Parameter(parse=False)] = 1  # the command has one seed for all
     speed: float = Field(default=3600.0, ge=1)
     parcels: int | None = Field(default=None, ge=0)
     exception_rate: float = Field(default=0.1, ge=0, le=1)

@@ -101,15 +101,11 @@ _SCENARIOS = (
 
 
 class Parcel(NamedTuple):
-    """The statuses of a parcel."""
-
     shipment_status: str
     exception_status: str | None = None
 
 
 class Item(NamedTuple):
-    """A line of an order."""
-
     id: int
     name: str
     quantity: int
@@ -120,31 +116,26 @@ class OrderFactory:
     """The generated orders of a shop, in their initial state."""
 
     def __init__(
-        self, *, orders: int, seed: int, expired: int, now: dt.datetime, just_ready: int = 0
+        self, *, orders: int, seed: int, expired: int, just_ready: int, now: dt.datetime
     ) -> None:
         end = _FIRST_ORDER_ID + orders * _ORDER_ID_STEP
         self.order_ids = range(_FIRST_ORDER_ID, end, _ORDER_ID_STEP)
         self._seed = seed
         self._now = now
-        to_email = sorted(Random(f"{seed}/expired").sample(range(orders), expired))
-        self._to_email = {index: rank for rank, index in enumerate(to_email)}
+        expired_indexes = sorted(Random(f"{seed}/expired").sample(range(orders), expired))
+        # the orders whose customers must be emailed: rank by index
+        self.expired = {index: rank for rank, index in enumerate(expired_indexes)}
         self._just_ready: frozenset[int] = frozenset()
         if just_ready:
-            others = [index for index in range(orders) if index not in self._to_email]
+            others = [index for index in range(orders) if index not in self.expired]
             self._just_ready = frozenset(Random(f"{seed}/just ready").sample(others, just_ready))
 
     def scenario(self, index: int) -> Scenario:
-        if index in self._to_email:
+        if index in self.expired:
             return Scenario.EXPIRED
         if index in self._just_ready:
             return Scenario.JUST_READY
         return _scenarios(self._seed, index // len(_SCENARIOS))[index % len(_SCENARIOS)]
-
-    def with_exception(self, status: str) -> Iterator[int]:
-        """Return the indexes of orders that may have an exception and an email address."""
-        if status == ExceptionStatus.EXPIRED:
-            return iter(self._to_email)
-        return (i for i in range(len(self.order_ids)) if self.scenario(i).value == status)
 
     def generate(self, index: int) -> tuple[dict[str, Any], list[Item]]:
         """Generate an order, as the API returns it, and its lines."""
@@ -158,7 +149,7 @@ class OrderFactory:
         created_at = (self._now - age).replace(microsecond=0)
         phone = f"+120255501{random.randrange(100):02}" if has_phone else None
         items = list(_items(order_id, random))
-        parcels = _parcels(scenario, self._to_email.get(index, 0), random)
+        parcels = _parcels(scenario, self.expired.get(index, 0), random)
         carrier = random.choice(_CARRIERS)
         delay_hours = random.uniform(0, 24)
         order = {

@@ -7,7 +7,6 @@ from pydantic_core import to_json
 
 
 def reply(value: Any, status: int = 200) -> web.Response:
-    """Return a response in JSON."""
     return web.Response(status=status, body=to_json(value), content_type="application/json")
 
 

@@ -1,7 +1,8 @@
 """Formats of API responses: a switch for each detail that Tracktor has not published."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict
 
 _TIMES = {"datetime", "order_created_at"}
@@ -30,7 +31,7 @@ class ResponseFormat(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    wrapped: bool = True
+    wrapped: Annotated[bool, Parameter(negative="--bare")] = True
     status_as_object: bool = False
     numbers_as_strings: bool = False
     empty_strings_for_null: bool = False

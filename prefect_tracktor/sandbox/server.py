@@ -154,7 +154,7 @@ class Sandbox(BackgroundServer):
     def settle(self) -> None:
         """Wait until no webhook delivery is unfinished."""
         if self._portal is not None and self._deliveries is not None:
-            self._portal.call(self._deliveries.settle)
+            self._portal.call(self._deliveries.wait)
 
     def move(self, movement: Movement | None = None) -> Moving:
         """Move the shop's parcels in the background, until they arrive or the sandbox stops.

@@ -231,16 +231,15 @@ class Shop:
         """Return how many times an order was changed; cached copies have one revision."""
         return self._revisions.get(order_id, 0)
 
-    def customers_to_write_to(self, status: str = "expired") -> dict[int, str]:
+    def customers_to_write_to(self) -> dict[int, str]:
         """Return the customers that a flow should email, by order id, for tests."""
         with self._lock:
-            generated = {self.order_ids[index] for index in self._factory.with_exception(status)}
+            generated = {self.order_ids[index] for index in self._factory.expired}
             orders = [self.order(order_id) for order_id in sorted(generated | self._changed.keys())]
         return {
             order["order_id"]: order["order_email"]
             for order in orders
-            if order["order_email"]
-            and any(_has_exception(parcel, status) for parcel in order["fulfillments"])
+            if order["order_email"] and any(map(_is_expired, order["fulfillments"]))
         }
 
     def set_status(
@@ -454,6 +453,6 @@ def _parcel_in(order: dict[str, Any], fulfillment_id: int) -> dict[str, Any]:
     raise UnknownId(f"no fulfillment with the id {fulfillment_id}")
 
 
-def _has_exception(parcel: dict[str, Any], status: str) -> bool:
-    delivered = parcel["shipment_status"] == _DELIVERED
-    return parcel["exception_status"] == status and not delivered
+def _is_expired(parcel: dict[str, Any]) -> bool:
+    is_delivered = parcel["shipment_status"] == _DELIVERED
+    return parcel["exception_status"] == ExceptionStatus.EXPIRED and not is_delivered

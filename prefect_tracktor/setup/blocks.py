@@ -97,8 +97,6 @@ _existing = partial(find_block, validate=False)
 
 @dataclass
 class _BlockSaver:
-    """Saves and verifies the blocks of one name."""
-
     environment: Environment
     documents: Sequence[Document]
     name: str
@@ -205,7 +203,6 @@ class _BlockSaver:
         return document.optional
 
     def verify(self, document: Document) -> bool:
-        """Verify a saved block, and return whether it works."""
         block: Any = self.saved.get(document.block)
         if block is None:
             return True

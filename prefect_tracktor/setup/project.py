@@ -37,13 +37,11 @@ def modules_of(name: str) -> dict[str, ModuleType]:
 
 
 def documents() -> tuple[Document, ...]:
-    """Return the list in `blocks/documents.py`."""
     documents: tuple[Document, ...] = modules_of("blocks")["documents"].DOCUMENTS
     return documents
 
 
 def variables_of(documents: Iterable[Document]) -> frozenset[str]:
-    """Return the names of all variables that the documents' values come from."""
     return frozenset(name for document in documents for name in document.fields.values())
 
 

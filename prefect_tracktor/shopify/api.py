@@ -1,11 +1,11 @@
 """Calls of Shopify's API: requests and the parsing of their responses, without I/O."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import AliasPath, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AliasPath, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from prefect_tracktor.errors import (
     AuthenticationError,
@@ -14,8 +14,10 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.http.call import ApiCall, Service, quoted, shortened
+from prefect_tracktor.http.call import ApiCall, Service, quoted
 from prefect_tracktor.models import OrderFacts, read_fact
+from prefect_tracktor.parsing import LARGEST_ID
+from prefect_tracktor.text import shortened
 from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
@@ -92,12 +94,70 @@ class TooCostly(UnprocessableValue):
     """A query costs more than Shopify allows for one; a smaller page costs less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+def _within(*path: str, **options: Any) -> Any:
+    """Return a field whose value is nested in objects."""
+    return Field(validation_alias=AliasPath(*path), **options)
+
+
+class _Read(BaseModel):
+    """Base class of the parts of a response; other fields are ignored."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class Grant(_Read):
     """An access token and its lifetime."""
 
-    token: str = field(repr=False)
-    lifetime: timedelta
+    access_token: str = Field(repr=False)
+    expires_in: float
+
+
+class ListedOrder(_Read):
+    """An order in a list."""
+
+    order_id: Annotated[int, Field(gt=0, le=LARGEST_ID)] = _within("legacyResourceId")
+    created_at: AwareDatetime = _within("createdAt")
+    fulfillments: list[Any]
+    # facts: a missing or unreadable one is unknown
+    cancelled_at: Any = _within("cancelledAt", default=None)
+    financial_status: Any = _within("displayFinancialStatus", default=None)
+    fulfillment_status: Any = _within("displayFulfillmentStatus", default=None)
+    tags: Any = None
+    locale: Any = _within("customerLocale", default=None)
+    shipping_method: Any = _within("shippingLine", "title", default=None)
+    country: Any = _within("shippingAddress", "countryCodeV2", default=None)
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether all parcels are delivered, and their list is complete."""
+        statuses = {str(_at(parcel, "displayStatus")) for parcel in self.fulfillments}
+        # a cancelled fulfillment has no parcel
+        all_delivered = statuses - {"CANCELED"} == {"DELIVERED"}
+        return all_delivered and len(self.fulfillments) < _PARCELS_READ
+
+    @property
+    def facts(self) -> OrderFacts:
+        read = {name: read_fact(name, getattr(self, name)) for name in _FACTS}
+        return OrderFacts(**read, cancelled=self.cancelled_at is not None)
+
+
+class OrderPage(_Read):
+    """A page of a list of orders."""
+
+    orders: list[ListedOrder] = _within("orders", "nodes")
+    has_next_page: bool = _within("orders", "pageInfo", "hasNextPage")
+    end_cursor: str | None = _within("orders", "pageInfo", "endCursor", default=None)
+
+    @model_validator(mode="after")
+    def _has_its_cursor(self) -> Self:
+        if self.has_next_page and not self.end_cursor:
+            raise ValueError("there is a next page, and no cursor for it")
+        return self
+
+    @property
+    def next_cursor(self) -> str:
+        """The cursor of the next page; empty on the last one."""
+        return (self.end_cursor or "") if self.has_next_page else ""
 
 
 @dataclass(frozen=True)  # generic: see Batch about slots
@@ -108,30 +168,9 @@ class Reply(Generic[T]):
     pause: timedelta
 
 
-class ListedOrder(NamedTuple):
-    """An order in a list."""
-
-    order_id: int
-    created_at: datetime
-    delivered: bool
-    facts: OrderFacts
-
-
-class OrderPage(NamedTuple):
-    """A page of a list of orders, and the cursor of the next one; empty on the last page."""
-
-    orders: tuple[ListedOrder, ...]
-    next_cursor: str
-
-
 def grant() -> ApiCall[Grant]:
     """Exchange an app's client id and secret, sent as form fields, for an access token."""
-
-    def read(body: Any) -> Grant:
-        granted = _Granted.model_validate(body)
-        return Grant(granted.access_token, timedelta(seconds=granted.expires_in))
-
-    return ApiCall("POST", "oauth/access_token", read, service=_GRANT)
+    return ApiCall("POST", "oauth/access_token", Grant.model_validate, service=_GRANT)
 
 
 def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
@@ -139,10 +178,8 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
 
     def read(data: Any) -> frozenset[str]:
         scopes = frozenset(scope["handle"] for scope in _Scopes.model_validate(data).granted)
-        if not scopes & {
-            READ_ORDERS,
-            "write_orders",
-        }:  # the right to write includes the right to read
+        # the right to write includes the right to read
+        if not scopes & {READ_ORDERS, "write_orders"}:
             raise AuthenticationError(
                 f"Shopify has not granted the app the scope {READ_ORDERS}. {_ACCESS_REMEDY}"
             )
@@ -162,7 +199,7 @@ def list_orders(
         "after": after or None,
         "parcels": _PARCELS_READ,
     }
-    return _query(document, variables, _page, api_version=api_version)
+    return _query(document, variables, OrderPage.model_validate, api_version=api_version)
 
 
 def add_tags(order_id: int, tags: Iterable[str], *, api_version: str) -> ApiCall[Reply[None]]:
@@ -171,10 +208,14 @@ def add_tags(order_id: int, tags: Iterable[str], *, api_version: str) -> ApiCall
     def read(data: Any) -> None:
         errors = _at(data, "tagsAdd", "userErrors")
         if errors != []:
-            raise UnprocessableValue(f"Shopify did not take the tags of order {order_id}: {errors}")
+            message = shortened("; ".join(str(_at(error, "message")) for error in errors or ()))
+            quote = quoted(message, call="tagsAdd", ours=" ".join(variables["tags"]))
+            raise UnprocessableValue(
+                f"Shopify did not take the tags of order {order_id}. {quote}", server_said=message
+            )
 
     order = f"gid://shopify/Order/{checked_id(order_id, field='order_id')}"
-    variables = {"id": order, "tags": list(tags)}
+    variables: dict[str, Any] = {"id": order, "tags": list(tags)}
     return _query(_ADD_TAGS, variables, read, api_version=api_version)
 
 
@@ -193,29 +234,6 @@ def _query(
 
     body = {"query": document, "variables": variables}
     return ApiCall("POST", path, read_reply, json=body, service=SHOPIFY)
-
-
-def _page(data: Any) -> OrderPage:
-    found = _Page.model_validate(data)
-    if found.has_next_page and not found.end_cursor:
-        raise ValueError("there is a next page, and no cursor for it")
-    orders = (
-        ListedOrder(
-            checked_id(order.order_id, field="legacyResourceId"),
-            order.created_at,
-            _all_delivered([_at(parcel, "displayStatus") for parcel in order.fulfillments]),
-            order.facts,
-        )
-        for order in found.nodes
-    )
-    return OrderPage(tuple(orders), (found.end_cursor or "") if found.has_next_page else "")
-
-
-def _all_delivered(statuses: list[str | None]) -> bool:
-    if len(statuses) >= _PARCELS_READ:
-        return False
-    # a cancelled fulfillment has no parcel
-    return {status for status in statuses if status != "CANCELED"} == {"DELIVERED"}
 
 
 def _error(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorError:
@@ -277,22 +295,6 @@ def _at(value: Any, *path: str) -> Any:
     return value
 
 
-def _within(*path: str, **options: Any) -> Any:
-    """Return a field whose value is nested in objects."""
-    return Field(validation_alias=AliasPath(*path), **options)
-
-
-class _Read(BaseModel):
-    """Base class of the parts of a response; other fields are ignored."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-
-class _Granted(_Read):
-    access_token: str
-    expires_in: float
-
-
 class _Response(_Read):
     data: Any = None
     errors: list[Any] | str = []
@@ -312,28 +314,3 @@ class _Response(_Read):
 
 class _Scopes(_Read):
     granted: list[dict[str, str]] = _within("currentAppInstallation", "accessScopes")
-
-
-class _Order(_Read):
-    order_id: int = _within("legacyResourceId")
-    created_at: AwareDatetime = _within("createdAt")
-    fulfillments: list[Any]
-    # facts: a missing or unreadable one is unknown
-    cancelled_at: Any = _within("cancelledAt", default=None)
-    financial_status: Any = _within("displayFinancialStatus", default=None)
-    fulfillment_status: Any = _within("displayFulfillmentStatus", default=None)
-    tags: Any = None
-    locale: Any = _within("customerLocale", default=None)
-    shipping_method: Any = _within("shippingLine", "title", default=None)
-    country: Any = _within("shippingAddress", "countryCodeV2", default=None)
-
-    @property
-    def facts(self) -> OrderFacts:
-        read = {name: read_fact(name, getattr(self, name)) for name in _FACTS}
-        return OrderFacts(**read, cancelled=self.cancelled_at is not None)
-
-
-class _Page(_Read):
-    nodes: list[_Order] = _within("orders", "nodes")
-    has_next_page: bool = _within("orders", "pageInfo", "hasNextPage")
-    end_cursor: str | None = _within("orders", "pageInfo", "endCursor", default=None)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Self, TypeVar
 
@@ -19,7 +18,7 @@ from prefect_tracktor.shopify.api import Grant, OrderPage, Reply
 
 T = TypeVar("T")
 
-_RENEWED_BEFORE_ITS_END = timedelta(minutes=5)
+_RENEWED_SECONDS_BEFORE_ITS_END = 300
 
 
 class ShopifyClient:
@@ -121,9 +120,9 @@ class _Tokens:
                 return token
             requested_at = time.monotonic()
             grant = new_grant()
-            lifetime = grant.lifetime - _RENEWED_BEFORE_ITS_END
-            self._kept[account] = (grant.token, requested_at + lifetime.total_seconds())
-            return grant.token
+            good_until = requested_at + grant.expires_in - _RENEWED_SECONDS_BEFORE_ITS_END
+            self._kept[account] = (grant.access_token, good_until)
+            return grant.access_token
 
     def forget(self, account: str, token: str) -> None:
         """Drop this token, unless another thread has replaced it already."""

@@ -11,9 +11,8 @@ from prefect_tracktor.sources.event_orders import EventOrders
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.sources.order_file import OrderFile
 from prefect_tracktor.sources.shopify import ShopifyOrders
-from prefect_tracktor.sources.status_file import StatusFile
 from prefect_tracktor.sources.status_query import StatusQuery
-from prefect_tracktor.sources.status_table import StatusTable
+from prefect_tracktor.sources.status_table import StatusFile, StatusTable
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, desired_rows_of
 from prefect_tracktor.validation import checked_id
 

@@ -4,16 +4,13 @@ import re
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import parse_flag
-from prefect_tracktor.text import form_of, redact
+from prefect_tracktor.text import form_of
 
 # a plain number, and the forms that spreadsheets and Shopify's bulk exports give it
 _ORDER_ID = re.compile(r"'?(?:gid://shopify/Order/)?([1-9][0-9]{0,18})(\.0+)?")
 _SCIENTIFIC = re.compile(r"'?[+-]?[0-9]+([.,][0-9]+)?[eE][+-]?[0-9]+")
 _BITS_OF_AN_ID = 63
 _BITS_OF_A_FLOAT = 53
-
-_SHOWN_AT_MOST = 40
-_LOOKED_AT = 200
 
 
 def is_order_id(text: str) -> bool:
@@ -45,12 +42,6 @@ def _why_not(value: object, text: str, empty: str) -> str:
         f"{form_of(value)} is not an order id; it is a positive whole number (not the order's name"
         " such as #1001): correct it, or name the column where the ids are"
     )
-
-
-def shortened(name: str) -> str:
-    """Shorten a name for a message, without a customer's data."""
-    shown = redact(name[:_LOOKED_AT])
-    return shown if len(shown) <= _SHOWN_AT_MOST else shown[:_SHOWN_AT_MOST] + "…"
 
 
 def status_of(value: object) -> str | None:

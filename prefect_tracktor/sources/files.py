@@ -49,7 +49,7 @@ def _not_opened(path: str, block: str, error: Exception) -> InvalidInput:
         )
     elif isinstance(error, ValueError):
         remedy = (
-            f"fsspec knows no storage by the address in `path` of the {block}; give a path, or an"
+            f"fsspec does not know the storage in `path` of the {block}; give a path, or an"
             " address such as s3://bucket/orders.csv"
         )
     else:

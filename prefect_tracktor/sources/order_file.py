@@ -109,6 +109,14 @@ class OrderFile(TableFile):
         next(self.find_orders(), None)
 
     def _find(self, left_out: Counter[str]) -> Iterator[FoundOrder]:
+        for order_id, (reason, facts) in self._orders():
+            if reason:
+                left_out[reason] += 1
+            else:
+                yield FoundOrder(order_id, facts)
+
+    def _orders(self) -> Iterator[tuple[int, tuple[str, OrderFacts]]]:
+        """Yield each order once: its id, why it is left out, if it is, and its facts."""
         decided: set[int] = set()
         waiting: dict[int, tuple[str, OrderFacts]] = {}
         for row in self._rows_with_id():
@@ -127,15 +135,8 @@ class OrderFile(TableFile):
                 continue
             decided.add(order_id)
             waiting.pop(order_id, None)
-            if reason:
-                left_out[reason] += 1
-            else:
-                yield FoundOrder(order_id, facts)
-        for order_id, (reason, facts) in waiting.items():
-            if reason:
-                left_out[reason] += 1
-            else:
-                yield FoundOrder(order_id, facts)
+            yield order_id, (reason, facts)
+        yield from waiting.items()
 
     def _rows_with_id(self) -> Iterator[Row]:
         """Yield the rows that must have an id: all but an order's further lines."""

@@ -47,7 +47,7 @@ _NOT_SENT = dict.fromkeys(
     ),
     UNFULFILLED,
 )
-_NO = frozenset(
+_NEGATIONS = frozenset(
     {"", "no", "n", "false", "0", "none", "null", "nil", "na", "nan", "-", "notcancelled"}
 )
 _NO_DATE = "00000000"
@@ -69,7 +69,7 @@ def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
     """Return an order's states by a row of an export; `None` if the row has no status."""
     texts = [(_meaning_of(c), _text(value)) for c, value in cells.items() if has_state(c)]
     found = {_state_of(meaning, text) for meaning, text in texts if meaning != "cancelled"}
-    if any(meaning == "cancelled" and _is_said(text) for meaning, text in texts):
+    if any(meaning == "cancelled" and _is_affirmed(text) for meaning, text in texts):
         found.add(CANCELLED)
     states = frozenset(filter(None, found))
     if not states and found and not any(_word(text) for _, text in texts):
@@ -121,7 +121,7 @@ def _state_of(meaning: str, text: str) -> str | None:
     return next((_ENDED[word] for word in status_key(text).split("_") if word in _ENDED), CANCELLED)
 
 
-def _is_said(text: str) -> bool:
+def _is_affirmed(text: str) -> bool:
     word = _word(text)
     is_mark = not word and bool(text.strip(_DASHES))  # such as a tick
-    return is_mark or (word not in _NO and not word.startswith(_NO_DATE))
+    return is_mark or (word not in _NEGATIONS and not word.startswith(_NO_DATE))

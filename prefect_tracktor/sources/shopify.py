@@ -24,9 +24,9 @@ from prefect_tracktor.shopify.credentials import ShopifyCredentials
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 
 # Shopify returns 25,000 results of one search at most, and does not say that there are more
-LONGEST_STRETCH = 20_000
+RESULTS_A_SEARCH = 20_000
 
-_LARGEST_PAGE = 250
+_MAX_PAGE_SIZE = 250
 _DELIVERED = "delivered"
 _NO_COUNTRIES = (
     "without their country, as Shopify has not approved the app for addresses (Dev Dashboard: API"
@@ -174,7 +174,7 @@ class ShopifyOrders(Block):
                 if order.order_id in seen:
                     continue
                 seen.add(order.order_id)
-                if self.include_delivered or not order.delivered:
+                if self.include_delivered or not order.is_delivered:
                     yield FoundOrder(order.order_id, order.facts)
                 else:
                     left_out[_DELIVERED] += 1
@@ -253,23 +253,23 @@ class _OrderSearch:
         self._client = client
         self._conditions = conditions
         self._hints = hints
-        self._page_size = _LARGEST_PAGE
+        self._page_size = _MAX_PAGE_SIZE
         self._addresses = True
 
     def orders_since(self, since: datetime | None) -> Iterator[ListedOrder]:
         """Search again from the last order on whenever Shopify may have left out later ones."""
         while True:
-            stretch = islice(self._orders(since), LONGEST_STRETCH)
+            results = islice(self._orders(since), RESULTS_A_SEARCH)
             length, last = 0, since
-            for length, order in enumerate(stretch, start=1):  # noqa: B007  # it counts them
+            for length, order in enumerate(results, start=1):  # noqa: B007  # it counts them
                 last = order.created_at
                 yield order
-            if length < LONGEST_STRETCH:
+            if length < RESULTS_A_SEARCH:
                 return
             if last is None or (since is not None and _written(last) == _written(since)):
                 raise InvalidResponse(
-                    f"Shopify lists more than {LONGEST_STRETCH:,} orders of the same second; narrow"
-                    " the search of the ShopifyOrders block."
+                    f"Shopify lists more than {RESULTS_A_SEARCH:,} orders of the same second;"
+                    " narrow the search of the ShopifyOrders block."
                 )
             since = last
 

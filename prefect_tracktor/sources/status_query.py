@@ -17,22 +17,14 @@ from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput, replaced_errors
 from prefect_tracktor.sources.status_table import AUTOMATIC_COLUMN, StatusTable
 from prefect_tracktor.sources.table_file import Row, Text, column_positions
-from prefect_tracktor.storage.database import public_error
+from prefect_tracktor.storage.database import describe_error
 from prefect_tracktor.text import refuse_masked
 
-_ROWS_AT_ONCE = 1000
+_BATCH_SIZE = 1000
 
 
 class _Query(Block, ABC):
-    """Query of a database.
-
-    Attributes:
-        url: The database's URL in SQLAlchemy's form, such as
-            postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow
-            runs. Use a database user with read access only.
-        query: SQL that returns a row for each order, with the columns named below; a colon before a
-            word needs a backslash before it.
-    """
+    """The fields of a query, which stand before those of its columns in a form."""
 
     model_config = BLOCK_CONFIG
 
@@ -75,6 +67,13 @@ class StatusQuery(StatusTable, _Query):
     PostgreSQL run it read-only; with other databases the transaction is rolled back. A database
     user with read access only is best.
 
+    Attributes:
+        url: The database's URL in SQLAlchemy's form, such as
+            postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow
+            runs. Use a database user with read access only.
+        query: SQL that returns a row for each order, with the columns named below; a colon before a
+            word needs a backslash before it.
+
     Raises:
         pydantic.ValidationError: The URL is invalid, or the query has parameters.
 
@@ -105,7 +104,7 @@ class StatusQuery(StatusTable, _Query):
                 engine.connect() as connection,
             ):
                 _make_read_only(connection)
-                result = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(
+                result = connection.execution_options(yield_per=_BATCH_SIZE).execute(
                     text(self.query)
                 )
                 if not result.returns_rows:
@@ -118,7 +117,7 @@ class StatusQuery(StatusTable, _Query):
             engine.dispose()
 
     def _unreadable(self, error: Exception) -> InvalidInput:
-        reason = public_error(error, self.url.get_secret_value(), ours=self.query)
+        reason = describe_error(error, self.url.get_secret_value(), ours=self.query)
         return InvalidInput(
             f"the query of the StatusQuery cannot be read ({reason}). Check its url and query."
         )
@@ -151,9 +150,10 @@ def _index(column: str, names: list[str]) -> int:
     positions = column_positions(column, names)
     if len(positions) == 1:
         return positions[0]
+    known = ", ".join(map(repr, names))
     raise InvalidInput(
-        f"the query of the StatusQuery gives {len(positions)} columns {column!r} among"
-        f" {', '.join(map(repr, names))}; name one so with AS, or set the column of the StatusQuery"
+        f"the query of the StatusQuery gives {len(positions)} columns {column!r} among {known};"
+        " give one this name with AS, or set the column of the StatusQuery"
     )
 
 
@@ -162,5 +162,5 @@ def _place(number: int, _column: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """Return ids that a database has as decimals as text."""
+    """Convert values of other types, such as decimal ids, to text."""
     return value if isinstance(value, bool | int | str | None) else str(value)

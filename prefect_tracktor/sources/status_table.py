@@ -1,4 +1,4 @@
-"""Base class of the sources of desired statuses: columns, and parsing of rows."""
+"""Sources of desired statuses: their columns and the parsing of rows; and files as such sources."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
@@ -8,10 +8,10 @@ from functools import partial
 from prefect.blocks.core import Block
 from pydantic import Field, ValidationError
 
-from prefect_tracktor.block import BLOCK_CONFIG
+from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
-from prefect_tracktor.sources.table_file import Row, Text
+from prefect_tracktor.sources.table_file import Row, TableFile, Text
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
 from prefect_tracktor.validation import problems_of
 
@@ -78,3 +78,34 @@ class StatusTable(Block, ABC):
             return DesiredRow(place, DesiredStatus(order_id, status, automatic))
         except ValidationError as invalid:
             raise InvalidInput(f"{place}: {'; '.join(problems_of(invalid))}") from None
+
+
+class StatusFile(StatusTable, TableFile):
+    """Desired statuses of orders, from a CSV or JSON Lines file.
+
+    Each row has an order id and a status: the label or the key of one of the shop's status options,
+    in any letter case. A blank status changes none. An ambiguous value is refused with its place,
+    never guessed.
+
+    Example:
+        Make Tracktor agree with the export of production:
+        ```python
+        from prefect_tracktor import StatusFile, TracktorCredentials
+        from prefect_tracktor.flows import reconcile_manual_statuses
+
+        credentials = TracktorCredentials.load("BLOCK_NAME")
+        status_file = StatusFile.load("BLOCK_NAME")
+        reconcile_manual_statuses(credentials, status_file, dry_run=True)
+        ```
+    """
+
+    _block_type_name = "Tracktor Status File"
+    _block_type_slug = "tracktor-status-file"
+    _logo_url = logo("file-table")
+    _description = "Desired statuses of orders, from a CSV or JSON Lines file."
+    _documentation_url = handbook("how-to/manual-statuses.md#from-a-file")
+
+    def _rows(self) -> Generator[Row, None, None]:
+        columns = [self.order_id_column, self.status_column]
+        named = [self.automatic_column] if self.automatic_column != AUTOMATIC_COLUMN else []
+        return self.rows([*columns, *named], [AUTOMATIC_COLUMN])

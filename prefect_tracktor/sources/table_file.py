@@ -16,10 +16,11 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_
 
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.cells import is_order_id, shortened
+from prefect_tracktor.sources.cells import is_order_id
 from prefect_tracktor.sources.files import opened
 from prefect_tracktor.sources.lines import Lines, checked_encoding, text_of
 from prefect_tracktor.sources.unpacking import FORMATS, tables_in
+from prefect_tracktor.text import shortened
 
 T = TypeVar("T")
 
@@ -28,9 +29,10 @@ _DELIMITERS = ",;\t|"
 # Excel's line before the header
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
-_MOST_COLUMNS = 10_000
-_MOST_STATES = 100
+_MAX_COLUMNS = 10_000
+_MAX_STATES = 100
 _COLUMNS_SHOWN = 100
+_NAME_LENGTH_SHOWN = 40
 _WORDS_OF_HEADERS = frozenset(
     re.findall(
         "[a-z]+",
@@ -136,7 +138,7 @@ class TableFile(Block, ABC):
         suffix = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
         if suffix not in FORMATS:
             raise InvalidInput(
-                f"{name}: the suffix {suffix!r} tells neither CSV nor JSON Lines; "
+                f"{name}: the suffix {suffix!r} is neither that of CSV nor of JSON Lines; "
                 f"set `format` of the {type(self).__name__} to csv or jsonl"
             )
         return FORMATS[suffix]
@@ -191,11 +193,11 @@ class _Header(NamedTuple):
 
     def _known_columns(self, column: str) -> str:
         names = map(str.strip, self.names[:_COLUMNS_SHOWN])
-        shown = {name.casefold(): shortened(name) for name in names}
+        shown = {name.casefold(): shortened(name, length=_NAME_LENGTH_SHOWN) for name in names}
         nearest = get_close_matches(column.casefold(), shown, n=1, cutoff=0.4)
         hint = f" (the nearest is {shown[nearest[0]]!r})" if nearest else ""
         columns = ", ".join(map(repr, shown.values())) or "none"
-        return f"name one of those there in the {self.lines.block}: {columns}{hint}"
+        return f"set the column in the {self.lines.block} to one of {columns}{hint}"
 
 
 class _TruncationCheck:
@@ -212,7 +214,7 @@ class _TruncationCheck:
     ) -> None:
         """Compare a row without line end with those before it; refuse it if it seems cut off."""
         length = len(id_cell) if isinstance(id_cell, str) and is_order_id(id_cell) else 0
-        if self._lines.unended:
+        if self._lines.is_unterminated:
             difference = ""
             if (
                 self._states
@@ -226,7 +228,7 @@ class _TruncationCheck:
                 difference = "its id is shorter than all others"
             if difference:
                 raise self._lines.refusal(line, _CUT_OFF.format(difference))
-        if state and len(self._states) < _MOST_STATES:
+        if state and len(self._states) < _MAX_STATES:
             self._states.add(state)
         self._fewest = min(self._fewest or cells, cells)
         self._shortest = min(self._shortest or length, length or self._shortest)
@@ -239,7 +241,7 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
     at, header = next(records, (1, []))
     if not header:
         raise lines.refusal(1, _BLANK)
-    if len(header) > _MOST_COLUMNS:
+    if len(header) > _MAX_COLUMNS:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = _Header(header, lines, at, may_be_values=_may_be_values(header)).indices(wanted)
     states = {index for column, index in indices.items() if wanted.is_state(column)}
@@ -392,7 +394,8 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(entries) < len(pairs):
         keys = [key for key, _ in pairs]
         duplicate = next(key for key in keys if keys.count(key) > 1)
-        raise _DuplicateKeyError(f"the key {shortened(duplicate)!r} is there twice; take one out")
+        shown = shortened(duplicate, length=_NAME_LENGTH_SHOWN)
+        raise _DuplicateKeyError(f"the key {shown!r} is there twice; take one out")
     return entries
 
 

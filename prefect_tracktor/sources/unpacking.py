@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, cast
 from fsspec.compression import compr  # type: ignore[import-untyped]  # it brings no types
 
 from prefect_tracktor.errors import InvalidInput, replaced_errors
-from prefect_tracktor.sources.cells import shortened
+from prefect_tracktor.text import shortened
 
 FORMATS: dict[str, Literal["csv", "jsonl"]] = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
@@ -58,14 +58,14 @@ _WEB_PAGE = re.compile(rb"<(!doctype html|html|head|body|title|script|meta|!--)"
 # compression makes a table ten or thirty times smaller, and a decompression bomb far more
 _PLAUSIBLE_BYTES = 100_000_000
 _PLAUSIBLE_RATIO = 200
-_MOST_MEMBERS = 1000
-_COPIED_IN_MEMORY = 10_000_000
+_MAX_MEMBERS = 1000
+_MAX_IN_MEMORY = 10_000_000
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _ARCHIVES = {".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"}
 _HIDDEN = ("__MACOSX/", ".")
 
 
-class Peeked(io.RawIOBase):
+class PeekableStream(io.RawIOBase):
     """Stream whose first bytes can be read ahead; `check` gets the number of bytes read so far."""
 
     def __init__(self, stream: Any, check: Callable[[int], None] = lambda _size: None) -> None:
@@ -97,16 +97,16 @@ class Peeked(io.RawIOBase):
 
 def tables_in(
     stream: BinaryIO, name: str, *, any_suffix: bool = False
-) -> Iterator[tuple[str, Peeked]]:
+) -> Iterator[tuple[str, PeekableStream]]:
     """Yield the tables in a file, each with its name."""
     # Exception: storages raise errors of their own
     with replaced_errors(Exception, partial(refusal, name)):
-        file = Peeked(stream)
+        file = PeekableStream(stream)
         if file.head.startswith(_ZIP):
             tables = _members(stream, file, name, any_suffix=any_suffix)
         elif opener := _decompressor(file.head, name):
             unpacked = opener(io.BufferedReader(file))
-            table = Peeked(unpacked, lambda size: _refuse_bombs(size, file.size, name))
+            table = PeekableStream(unpacked, lambda size: _refuse_bombs(size, file.size, name))
             tables = iter([(name, table)])
         else:
             tables = iter([(name, file)])
@@ -140,9 +140,9 @@ def _decompressor(head: bytes, name: str) -> Callable[[BinaryIO], Any] | None:
 
 
 def _members(
-    stream: BinaryIO, file: Peeked, name: str, *, any_suffix: bool
-) -> Iterator[tuple[str, Peeked]]:
-    with tempfile.SpooledTemporaryFile(_COPIED_IN_MEMORY) as copy:
+    stream: BinaryIO, file: PeekableStream, name: str, *, any_suffix: bool
+) -> Iterator[tuple[str, PeekableStream]]:
+    with tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY) as copy:
         seekable = stream.seekable()
         if not seekable:
             shutil.copyfileobj(cast("BinaryIO", file), copy)
@@ -152,7 +152,7 @@ def _members(
         _refuse_bombs(size, (stream if seekable else copy).seek(0, io.SEEK_END), name)
         for member in members:
             with archive.open(member) as packed:
-                yield f"{name}/{_shown(member)}", Peeked(packed)
+                yield f"{name}/{_shown(member)}", PeekableStream(packed)
 
 
 def _tables_among(
@@ -171,7 +171,7 @@ def _tables_among(
             f"{name}: no CSV file and no JSON Lines are in this archive (in it: {found}); pack the"
             " export itself"
         )
-    if len(tables) > _MOST_MEMBERS:
+    if len(tables) > _MAX_MEMBERS:
         raise InvalidInput(f"{name}: {len(tables)} tables in one archive; pack the export alone")
     if any(table.flag_bits & 1 for table in tables):
         raise InvalidInput(f"{name}: protected with a password; unpack it, and pack it without one")
@@ -195,7 +195,7 @@ def _in_natural_order(member: zipfile.ZipInfo) -> list[tuple[int, str]]:
 
 def _shown(member: zipfile.ZipInfo) -> str:
     name = PurePosixPath(member.filename).name
-    return shortened("".join(filter(str.isprintable, name)))
+    return shortened("".join(filter(str.isprintable, name)), length=40)
 
 
 def _refuse_bombs(size: int, packed: int, name: str) -> None:

@@ -1,9 +1,9 @@
 """Desired statuses, and their validation."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import (
@@ -21,16 +21,11 @@ from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import form_of
-from prefect_tracktor.validation import problems_of
+from prefect_tracktor.validation import checked_id, problems_of
 
-_DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _FIELDS = ("order_id", "status", "automatic_carrier_updates")
 _PROBLEMS_LISTED = 20
 _OPTIONS_LISTED = 30
-
-
-def _digits_as_number(value: object) -> object:
-    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value.strip()) else value
 
 
 def _blank_as_none(value: object) -> object:
@@ -64,7 +59,7 @@ class DesiredStatus:
     """
 
     order_id: Annotated[
-        int, Field(gt=0, le=LARGEST_ID, strict=True), BeforeValidator(_digits_as_number)
+        int, Field(gt=0, le=LARGEST_ID), BeforeValidator(partial(checked_id, field="the id"))
     ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,

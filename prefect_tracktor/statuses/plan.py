@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
@@ -24,6 +24,7 @@ from prefect_tracktor.models import (
     status_key,
 )
 from prefect_tracktor.statuses.desired import DesiredStatus, matching_options, option_for
+from prefect_tracktor.validation import checked_tag
 
 HANDED_BACK = "back to the carrier"
 
@@ -96,7 +97,7 @@ class StatusStage:
         shipping_method: Only orders with this shipping method; empty for all.
 
     Raises:
-        pydantic.ValidationError: The status is blank or the number negative.
+        pydantic.ValidationError: The status is blank, the number negative, or the tag has a comma.
 
     Example:
         >>> StatusStage("Sewing", 3).age
@@ -105,7 +106,7 @@ class StatusStage:
 
     status: Annotated[str, Field(min_length=1)]
     after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0
-    tag: str = ""
+    tag: Annotated[str, AfterValidator(lambda tag: tag and checked_tag(tag))] = ""
     shipping_method: str = ""
 
     @property
@@ -167,7 +168,9 @@ class Progression:
             for status in CARRIER_STATUSES
             if any(option.matches(status) for _, option in self.stages)
         }
-        return order.was_handed_over or bool(order.carrier_statuses - by_hand)
+        # the shop knows it a little before Tracktor has the parcel
+        of_shop = order.facts.fulfillment_status == "fulfilled"
+        return of_shop or order.was_handed_over or bool(order.carrier_statuses - by_hand)
 
     def _decide_shipped(self, order: Order) -> Decision:
         if carrier_updates(order):
@@ -181,7 +184,10 @@ class Progression:
         if order.is_cancelled:
             return "it is cancelled"
         if not order.has_shipped_in_full:
-            return "a part of it was shipped"
+            whole = order.facts.fulfillment_status == "fulfilled"
+            return (
+                "Tracktor does not show it as shipped yet" if whole else "a part of it was shipped"
+            )
         return "" if self.release_fulfilled else "it was shipped"
 
     def _not_ahead(self, order: Order, due: int) -> str:

@@ -37,7 +37,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from prefect_tracktor.block import BLOCK_CONFIG
 from prefect_tracktor.errors import DatabaseError, InvalidInput, replaced_errors
 from prefect_tracktor.parsing import LARGEST_ID
-from prefect_tracktor.text import public_words, redact, refuse_masked
+from prefect_tracktor.text import public_words, refuse_masked, shortened
 
 T = TypeVar("T")
 
@@ -49,10 +49,8 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-_ROWS_A_STATEMENT = 500
+_BATCH_SIZE = 500
 _LITERAL = re.compile(r"'[^']*'")
-_LOOKED_AT = 2_000
-_SHOWN_AT_MOST = 200
 
 _log = logging.getLogger(__name__)
 _SQLITE_LOCK_SECONDS = 30
@@ -125,7 +123,7 @@ class DatabaseBlock(Block, ABC):
                 problem = f"{type(error).__name__}: it cannot hold one of the values"
             case _:
                 waited = _why_it_waited(error, self.tables)
-                problem = waited or public_error(error, self._address)
+                problem = waited or describe_error(error, self._address)
         return self.error_type(
             f"the database of the {type(self).__name__} block cannot be used ({problem}). Check the"
             f" block's url, and whether its database runs.{self.consequence}",
@@ -186,13 +184,12 @@ class UTCTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC)
 
 
-def public_error(error: Exception, url: str, *, ours: str = "") -> str:
+def describe_error(error: Exception, url: str, *, ours: str = "") -> str:
     """Return a database's error in one line, without its URL, password or any data."""
     cause = getattr(error, "orig", None) or error
     kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
     password = make_url(url).password or ""
-    message = redact(" ".join(str(cause)[:_LOOKED_AT].split()), secrets=(url, str(password)))
-    message = message[:_SHOWN_AT_MOST]
+    message = shortened(str(cause), secrets=(url, str(password)))
     if isinstance(cause, OSError):
         return f"{kind}: {message}"  # from this machine: it holds paths, not rows
     _log.debug("%s: the database said %r", kind, message)
@@ -236,7 +233,7 @@ def insert_into(table: Table, database: Connection) -> Any:
 
 def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
     """Split rows or keys into batches that one statement can hold."""
-    return map(list, batched_iterable(entries, _ROWS_A_STATEMENT))
+    return map(list, batched_iterable(entries, _BATCH_SIZE))
 
 
 def _default_url() -> str:

@@ -52,7 +52,7 @@ from prefect_tracktor.storage.database import (
 from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
 from prefect_tracktor.validation import checked_id
 
-_AN_HOUR = timedelta(hours=1)
+_ONE_HOUR = timedelta(hours=1)
 _HEARTBEAT_SECONDS = 3
 # a run without a heartbeat for this long has ended; a slow one is only reported as ended too early
 _HEARTBEAT_TIMEOUT = timedelta(seconds=15)
@@ -61,9 +61,9 @@ _CLOCK_SKEW = timedelta(minutes=1)
 
 _SHOP_LENGTH = 64
 _REASON_LENGTH = 200
-_NOTICES_A_PAGE = 1000
-_NOTICES_A_DELETE = 10_000
-_DAYS_AT_MOST = 36_500
+_PAGE_SIZE = 1000
+_DELETE_BATCH_SIZE = 10_000
+_MAX_DAYS = 36_500
 
 _notices = Table(
     "tracktor_notifications",
@@ -146,9 +146,13 @@ def _check_text(value: str, *, field: str, length: int) -> None:
 
 
 class NoticeState(StrEnum):
-    """The state of a notice."""
+    """The state of a notice.
+
+    A service may have an unconfirmed one, and will recognize it when it is posted again.
+    """
 
     CLAIMED = "claimed"
+    UNCONFIRMED = "unconfirmed"
     SENT = "sent"
     REFUSED = "refused"
 
@@ -263,12 +267,13 @@ class NotificationLedger(DatabaseBlock):
             query = select(func.count()).select_from(messages.distinct().subquery())
             return database.scalar(query) or 0
 
-    def claim(self, keys: Iterable[NoticeKey], *, run: str) -> set[NoticeKey]:
+    def claim(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> set[NoticeKey]:
         """Claim notices that are about to be sent, so that no other run sends them.
 
         Args:
             keys: The notices to send.
             run: A name for this run by which a person finds it again.
+            again: Whether they are unconfirmed and are sent again; otherwise they must be new.
 
         Returns:
             The keys that this run has claimed; the others were claimed or completed before.
@@ -280,12 +285,18 @@ class NotificationLedger(DatabaseBlock):
         """
         won: set[NoticeKey] = set()
         with self.transaction() as database:
+            now = now_in(database)  # those that are claimed together are found together
+            claimed = {"state": NoticeState.CLAIMED.value, "run": run, "claimed_at": now}
             # always in the same order: two runs that want the same keys cannot wait for each other
             for batch in by_statement(sorted(set(keys))):
-                now = now_in(database)
                 rows = [_new_row(key, NoticeState.CLAIMED, run, now) for key in batch]
-                insert = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
-                rows_won = database.execute(insert.returning(*_key_columns))
+                new = insert_into(_notices, database).values(rows).on_conflict_do_nothing()
+                known = (
+                    update(_notices)
+                    .where(_among(batch), _is(NoticeState.UNCONFIRMED))
+                    .values(claimed)
+                )
+                rows_won = database.execute((known if again else new).returning(*_key_columns))
                 won |= {NoticeKey(*row) for row in rows_won}
         return won
 
@@ -302,12 +313,15 @@ class NotificationLedger(DatabaseBlock):
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=completed)
                 )
 
-    def release(self, keys: Iterable[NoticeKey], *, run: str) -> None:
-        """Drop this run's claims on notices that were not sent, so that a later run sends them."""
+    def release(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> None:
+        """Drop this run's claims on notices that were not sent, so that a later run sends them.
+
+        With `again` they become unconfirmed: a service may have them, and recognizes a repetition.
+        """
+        stay = update(_notices).values(state=NoticeState.UNCONFIRMED.value)
         with self.transaction() as database:
-            _change(
-                database, delete(_notices), keys, _is(NoticeState.CLAIMED), _notices.c.run == run
-            )
+            change = stay if again else delete(_notices)
+            _change(database, change, keys, _is(NoticeState.CLAIMED), _notices.c.run == run)
 
     @contextmanager
     def at_work(self, run: str) -> Iterator[None]:
@@ -437,17 +451,17 @@ class NotificationLedger(DatabaseBlock):
         query = select(_notices).order_by(*(column.desc() for column in _newest_first))
         if account is not None:
             query = query.where(_of(account))
-        page = query.limit(_NOTICES_A_PAGE)
+        page = query.limit(_PAGE_SIZE)
         while True:
             # a transaction for each page: during one, SQLite lets no other program write
             with self.transaction() as database:
                 notices = _read(database, page)
             yield from notices
-            if len(notices) < _NOTICES_A_PAGE:
+            if len(notices) < _PAGE_SIZE:
                 return
             last = (notices[-1].claimed_at, *astuple(notices[-1].key))
             before = [literal(v, c.type) for v, c in zip(last, _newest_first, strict=True)]
-            page = query.where(tuple_(*_newest_first) < tuple_(*before)).limit(_NOTICES_A_PAGE)
+            page = query.where(tuple_(*_newest_first) < tuple_(*before)).limit(_PAGE_SIZE)
 
     def forget(self, order_ids: Iterable[int]) -> int:
         """Delete the notices of orders, say when a customer asks for it; return how many.
@@ -488,7 +502,7 @@ class NotificationLedger(DatabaseBlock):
             InvalidInput: `days` is less than 1, or not a whole number; nothing was deleted.
             LedgerInUse: A run is at work that may have read the ledger before; nothing was deleted.
         """
-        age = timedelta(days=min(checked_id(days, field="days"), _DAYS_AT_MOST))
+        age = timedelta(days=min(checked_id(days, field="days"), _MAX_DAYS))
         with self._while_no_run_is_at_work() as database:
             return _forget(database, _notices.c.completed_at <= now_in(database) - age)
 
@@ -505,7 +519,7 @@ class NotificationLedger(DatabaseBlock):
                 )
             yield database
 
-    def uncertain(self, *, older_than: timedelta = _AN_HOUR) -> list[Notice]:
+    def uncertain(self, *, older_than: timedelta = _ONE_HOUR) -> list[Notice]:
         """List the claims for which it is unknown whether the message was sent, the oldest first.
 
         A claim that is younger than `older_than` may be one that a run is working on.
@@ -515,7 +529,7 @@ class NotificationLedger(DatabaseBlock):
             return _read(database, open_claims.order_by(_notices.c.claimed_at))
 
     def clear_uncertain(
-        self, keys: Iterable[NoticeKey], *, older_than: timedelta = _AN_HOUR
+        self, keys: Iterable[NoticeKey], *, older_than: timedelta = _ONE_HOUR
     ) -> int:
         """Forget open claims, so that the next run writes to these customers; return how many.
 
@@ -534,7 +548,7 @@ class NotificationLedger(DatabaseBlock):
             return _change(database, delete(_notices), keys, uncertain)
 
     def confirm_uncertain(
-        self, keys: Iterable[NoticeKey], *, older_than: timedelta = _AN_HOUR
+        self, keys: Iterable[NoticeKey], *, older_than: timedelta = _ONE_HOUR
     ) -> int:
         """Record that the messages of open claims arrived, as a person found out; return how many.
 
@@ -591,7 +605,7 @@ def _checked(order_ids: Iterable[int]) -> Iterator[int]:
 def _forget(database: Connection, condition: ColumnElement[bool]) -> int:
     """Delete completed notices, and keep count of the sent ones for `standing`."""
     completed = condition & ~_is(NoticeState.CLAIMED)
-    batch = select(*_key_columns).where(completed).limit(_NOTICES_A_DELETE)
+    batch = select(*_key_columns).where(completed).limit(_DELETE_BATCH_SIZE)
     deletion = delete(_notices).where(tuple_(*_key_columns).in_(batch))
     counts = (_is(NoticeState.SENT) & ~_is_digest).label("counts")
     total = 0

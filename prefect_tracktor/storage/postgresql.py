@@ -12,7 +12,7 @@ CONNECT_SECONDS = 10
 LOCK_SECONDS = 10
 STATEMENT_SECONDS = 15
 # longer than the server's own limits: this one is for a server that does not respond at all
-ANSWER_SECONDS = 20
+RESPONSE_SECONDS = 20
 
 
 class PatientConnection(Connection[Any]):
@@ -32,7 +32,7 @@ class NoResponse(OperationalError, TimeoutError):
 
 def _with_deadline(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
     """Run psycopg's exchange with the server, and end it when its time is up."""
-    deadline = time.monotonic() + ANSWER_SECONDS
+    deadline = time.monotonic() + RESPONSE_SECONDS
     ready = None
     while True:
         try:
@@ -42,11 +42,11 @@ def _with_deadline(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
             return result
         ready = yield wanted
         if not ready and time.monotonic() > deadline:
-            raise NoResponse(f"no answer from the server within {ANSWER_SECONDS} s")
+            raise NoResponse(f"no answer from the server within {RESPONSE_SECONDS} s")
 
 
 def connect(*arguments: Any, **options: Any) -> PatientConnection:
-    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": ANSWER_SECONDS * 1000}
+    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": RESPONSE_SECONDS * 1000}
     connection = PatientConnection.connect(*arguments, **(limits | options))
     # not as startup options, which connection poolers refuse
     connection.execute(

@@ -8,7 +8,7 @@ from prefect.assets import Asset, AssetProperties, add_asset_metadata, materiali
 from prefect.cache_policies import NO_CACHE
 
 from prefect_tracktor.tracking.rows import TABLES
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.writers import TrackingWriter
 
 
 def materialize_tables(writer: TrackingWriter, *, account: str, place: str) -> None:

@@ -12,10 +12,13 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.text import public_words
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from prefect_tracktor.tracking.rows import TABLES
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.writers import TrackingWriter
 
-_ROWS_AT_ONCE = 5_000
-_LOOKED_AT = 500
+_BATCH_SIZE = 5_000
+# a row that dlt does not load, and by whose order it deletes others
+_IS_GONE = "is_gone"
+_GONE = {name: table.key for name, table in TABLES.items() if name != "orders"}
+_MAX_MESSAGE_LENGTH = 500
 
 
 class TrackingWarehouse(TrackingWriter):
@@ -48,8 +51,13 @@ class TrackingWarehouse(TrackingWriter):
             pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        if table == "orders":
+            # what an order does not have any more is deleted, even if nothing takes its place
+            for other, without in _GONE.items():
+                gone = {"order_id": row["order_id"], **dict.fromkeys(without, -row["order_id"])}
+                self._rows.setdefault(other, []).append(gone | {_IS_GONE: True})
         self._rows.setdefault(table, []).append(row)
-        if sum(map(len, self._rows.values())) >= _ROWS_AT_ONCE:
+        if sum(map(len, self._rows.values())) >= _BATCH_SIZE:
             self._flush()
 
     def _flush(self) -> None:
@@ -73,7 +81,8 @@ class TrackingWarehouse(TrackingWriter):
                     for column, kind in table.all_columns(
                         include_personal_data=self._personal
                     ).items()
-                },
+                }
+                | ({_IS_GONE: {"data_type": "bool", "hard_delete": True}} if name in _GONE else {}),
             )
             for name, table in TABLES.items()
         }
@@ -156,7 +165,7 @@ def _not_loaded(error: Exception) -> TracktorError:
     if fields := getattr(cause, "fields", ()):  # missing in dlt's configuration
         reason = f"missing: {', '.join(fields)}"
     else:
-        reason = public_words(str(cause)[:_LOOKED_AT])
+        reason = public_words(str(cause)[:_MAX_MESSAGE_LENGTH])
     return TracktorError(
         f"the tables could not be loaded ({': '.join(filter(None, (kinds, reason)))}): check dlt's"
         " configuration of the destination, its credentials, and that dlt's extra for it is"

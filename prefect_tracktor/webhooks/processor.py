@@ -49,7 +49,6 @@ class MissBudget:
 
     @property
     def left(self) -> int:
-        """The number of calls that are allowed now."""
         now = time.monotonic()
         earned = (now - self._as_of) * self._per_hour / _HOUR_SECONDS
         self._left = min(self._per_hour, self._left + earned)
@@ -119,7 +118,6 @@ class DeliveryProcessor:
         call: Callable[[int], ApiCall[T]],
         event_of: Callable[..., Event],
     ) -> list[ReadResult]:
-        """Read the due orders or parcels."""
         entries = {entry.subject.id: entry for entry in due if entry.subject.kind is kind}
         batch = await send_all(client, calls_for(call, list(entries)))
         results = self._without_event(batch, entries)

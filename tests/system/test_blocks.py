@@ -599,7 +599,7 @@ BREAKS = {
         "Check client_id and client_secret",
     ),
     "tracktor-status-file": ({"TRACKTOR_STATUSES": "/nowhere/plan.csv"}, "check `path`"),
-    "tracktor-status-query": ({"TRACKTOR_STATUS_QUERY": "SELECT 1"}, "name one so with AS"),
+    "tracktor-status-query": ({"TRACKTOR_STATUS_QUERY": "SELECT 1"}, "give one this name with AS"),
     "tracktor-webhook-subscription": (
         {"TRACKTOR_WEBHOOK_ADDRESS": "https://127.0.0.1:9/s3cret-path"},
         "Check the address",

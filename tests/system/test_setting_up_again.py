@@ -1,4 +1,4 @@
-"""Setting a shop up again never makes it live by accident, and says whether it acts."""
+"""`prefect-tracktor blocks` run again: a shop is never live by accident; its mode is printed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +19,13 @@ ACCOUNT, LEDGER, MAIL = "tracktor-credentials", "tracktor-notification-ledger", 
 
 @pytest.fixture(autouse=True)
 def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that other tests saved for all shops are none of these tests'."""
+    """Ignore the blocks that other tests saved for all shops."""
     monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
 
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """All that was printed since the last time."""
+    """The text printed since the last call."""
     return lambda: "".join(capsys.readouterr())
 
 
@@ -102,7 +102,7 @@ def test_a_mailer_refers_to_the_ledger_of_its_shop_and_one_chosen_in_the_ui_stay
     mailer.save("linked", overwrite=True)
     assert main(environment | own, name="linked", only=only) == 0
     assert url_of_ledger("linked") == urls[2]
-    # it is a reference: what changes in the ledger's block holds for the mailer
+    # it is a reference: the mailer uses the changed block of the ledger
     NotificationLedger(url=urls[0]).save("chosen", overwrite=True)
     assert url_of_ledger("linked") == urls[0]
 

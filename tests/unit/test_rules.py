@@ -25,6 +25,7 @@ from prefect_tracktor.rules import (
     channels_of,
     chooser,
     is_later,
+    kind_of,
     numbered,
     one_parcel_each,
     unnumbered,
@@ -149,6 +150,25 @@ def test_an_order_is_whole_when_its_parcels_hold_all_of_its_items() -> None:
     assert told(order(several, rest, line_item_count=2), whole)
 
 
+def test_what_a_cancelled_parcel_held_is_still_to_be_sent() -> None:
+    sent = parcel(7, "delivered", line_items=[{"id": 1}])
+    taken_back = parcel(8, "in_transit", fulfillment_status="cancelled", line_items=[{"id": 2}])
+    whole = rule("status:delivered", per="order")
+    assert told(order(sent, taken_back, line_item_count=2), whole) == []
+    again = parcel(9, "delivered", line_items=[{"id": 2}])
+    assert told(order(sent, taken_back, again, line_item_count=2), whole)
+
+
+def test_the_shop_knows_which_lines_of_an_order_are_never_sent() -> None:
+    with_a_gift_card = order(parcel(7, "delivered", line_items=[{"id": 1}]), line_item_count=2)
+    whole = rule("status:delivered", per="order")
+    assert told(with_a_gift_card, whole) == []
+    facts = OrderFacts(fulfillment_status="fulfilled")
+    assert reasons(told(with_a_gift_card.with_facts(facts), whole)) == [
+        (0, "news:status:delivered")
+    ]
+
+
 def test_a_whole_orders_message_leaves_cancelled_parcels_out() -> None:
     gone = parcel(8, "in_transit", fulfillment_status="cancelled")
     [notification] = told(
@@ -185,7 +205,7 @@ def test_cancelled_orders_hear_nothing_unless_it_is_asked_for() -> None:
 
 def test_a_rule_may_be_for_orders_with_a_tag() -> None:
     arrived = order(parcel(7, "delivered"))
-    vip = rule("status:delivered", tags=["VIP"])
+    vip = rule("status:delivered", tags=[" VIP "])
     assert told(arrived, vip) == []
     assert told(arrived.with_facts(OrderFacts(tags=frozenset({"vip", "gift"}))), vip)
 
@@ -225,6 +245,12 @@ def test_delays_follow_the_thresholds() -> None:
         ("times", {"times": 0}),
         ("set within_days to more", {"when": ["status:delivered"], "times": 2}),
         ("set within_days to more", {"times": 3, "within_days": 10}),
+        # however the condition is written
+        ("per: an exception is about a parcel", {"when": [" Exception:Expired"], "per": "order"}),
+        ("per: with per=order", {"when": ["Status: All"], "per": "order"}),
+        ("set within_days to more", {"when": ["STATUS:delivered"], "times": 2}),
+        ("(?s)tags.*without a comma", {"tags": ["vip,gift"]}),
+        ("(?s)tags.*must be a tag", {"tags": [" "]}),
         ("Extra inputs", {"channels": "mail"}),
     ],
 )
@@ -270,6 +296,18 @@ def test_a_repeated_notice_has_a_key_of_its_own_and_the_same_reason(
     assert unnumbered(numbered(reason, number)) == reason
     assert (numbered(reason, number) == reason) is (number == 1)
     assert is_later(numbered("status:delivered", number), "status:in_transit")
+
+
+def test_what_was_told_is_read_by_its_condition_and_not_by_the_rules_name() -> None:
+    assert kind_of("late-status:stalled") == "stalled"
+    assert kind_of("status:exception:expired") == kind_of("exception:expired#2") == "exception"
+    assert kind_of("made:status:sewing") == "status"
+
+
+@pytest.mark.parametrize("marks", ["#", "##", "#-", "#²"])
+def test_an_exception_that_is_called_by_marks_alone_stops_nothing(marks: str) -> None:
+    reason = f"lost:exception:{marks}"
+    assert unnumbered(numbered(reason, 2)) == unnumbered(reason) == reason
 
 
 @given(st.floats(0, 60), st.floats(0, 10), st.floats(0.5, 10))

@@ -1,9 +1,11 @@
 """What becomes of a notice, by the service's answer; services of all tempers."""
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 from prefect_tracktor import ChannelError, Condition, EmailTemplate, HttpChannel, Order
@@ -186,6 +188,16 @@ def test_a_service_is_checked_without_posting() -> None:
     with HttpService().serving() as service:
         through(service.address).check()
         assert not service.posted
+
+
+def test_no_log_names_the_address_which_may_be_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    with HttpService().serving() as service, caplog.at_level(logging.DEBUG):
+        channel = through(service.address)
+        channel.check()
+        post(channel)
+        assert "t0ken" not in caplog.text
+        httpx.head(service.address)
+    assert f"HTTP Request: HEAD {service.address}" in caplog.text
 
 
 def test_requests_keep_to_the_rate() -> None:

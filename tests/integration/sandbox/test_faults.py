@@ -1,4 +1,4 @@
-"""Faults on purpose: each is what its name says, and drawn from its seed."""
+"""Fault injection: each fault does what its name says, and depends on the seed."""
 
 from collections import Counter
 from http import HTTPStatus

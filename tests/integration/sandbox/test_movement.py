@@ -1,4 +1,4 @@
-"""Parcels move on by themselves, the same way for the same seed, and the shop knows the truth."""
+"""Simulated movement: the same for the same seed, and recorded by the shop."""
 
 import math
 from collections import Counter, defaultdict

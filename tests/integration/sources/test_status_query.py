@@ -1,4 +1,4 @@
-"""Desired statuses from a database: a stream of rows that changes nothing, and no secret told."""
+"""Desired statuses from a database: a stream of rows that changes nothing and reveals no secret."""
 
 from pathlib import Path
 from typing import Any

@@ -35,7 +35,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 3)
+    monkeypatch.setattr(postgresql, "RESPONSE_SECONDS", 3)
     monkeypatch.setattr(postgresql, "CONNECT_SECONDS", 3)
     monkeypatch.setattr(postgresql, "LOCK_SECONDS", 1)
 

@@ -1,4 +1,4 @@
-"""The ledger in SQLite and in PostgreSQL: nobody wins a key twice, nothing is forgotten."""
+"""The ledger in SQLite and in PostgreSQL: no key is won twice, nothing is lost."""
 
 import os
 import pickle
@@ -65,9 +65,9 @@ def test_refusals_are_counted_since_the_same_rules_sent_something(
     ledger: NotificationLedger,
 ) -> None:
     def complete(order_id: int, words: str, state: NoticeState, *, parcels: int = 1) -> None:
-        some = [NoticeKey("shop", order_id, parcel, words) for parcel in range(parcels)]
-        ledger.claim(some, run="run")
-        ledger.complete(some, state, run="run")
+        batch = [NoticeKey("shop", order_id, parcel, words) for parcel in range(parcels)]
+        ledger.claim(batch, run="run")
+        ledger.complete(batch, state, run="run")
 
     complete(1, "mail:stalled", NoticeState.SENT)
     complete(2, "sms-2:stalled", NoticeState.SENT)
@@ -98,6 +98,22 @@ def test_nobody_gives_back_what_another_run_holds_or_has_sent(ledger: Notificati
     ledger.release(keys(2), run="second")
     ledger.release(keys(2)[:1], run="first")
     assert ledger.claim(keys(2), run="second") == set()
+
+
+def test_what_may_have_been_taken_is_won_again_by_who_repeats_it(
+    ledger: NotificationLedger,
+) -> None:
+    keys = {NoticeKey("shop", 1, 7, "a"), NoticeKey("shop", 1, 8, "a")}
+    ledger.claim(keys, run="first")
+    ledger.release(keys, run="first", again=True)
+    assert set(ledger.states(keys).values()) == {NoticeState.UNCONFIRMED}
+    assert len({notice.claimed_at for notice in ledger.told([1])}) == 1
+    assert ledger.claim(keys, run="second") == set()
+    assert ledger.claim(keys, run="second", again=True) == keys
+    assert ledger.claim(keys, run="third", again=True) == set()
+    assert {notice.run for notice in ledger.told([1])} == {"second"}
+    ledger.complete(keys, NoticeState.SENT, run="second")
+    assert ledger.claim(keys, run="third", again=True) == set()
 
 
 def test_open_claims_are_listed_with_their_run_and_time(ledger: NotificationLedger) -> None:
@@ -212,9 +228,9 @@ def test_a_killed_process_holds_up_nobody(database_url: str) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     ledger = NotificationLedger(url=database_url)
-    told = [NoticeKey("shop", number, 7, "a") for number in claimed]
-    assert ledger.claim(told, run="next") == set()
-    assert {notice.key for notice in ledger.uncertain(older_than=NOW)} >= set(told)
+    claimed_keys = [NoticeKey("shop", number, 7, "a") for number in claimed]
+    assert ledger.claim(claimed_keys, run="next") == set()
+    assert {notice.key for notice in ledger.uncertain(older_than=NOW)} >= set(claimed_keys)
 
 
 def test_the_default_is_a_file_in_the_prefect_home(prefect_home: Path) -> None:

@@ -1,4 +1,4 @@
-"""The queue keeps deliveries and events until they are processed, and no event twice."""
+"""Webhook queue: deliveries and events until they are processed, and no event twice."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -29,13 +29,13 @@ def due(queue: WebhookQueue) -> list[InboxEntry]:
 
 
 def missing(queue: WebhookQueue) -> list[ReadResult]:
-    """What is due, as unknown to Tracktor."""
+    """The due entries, as unknown to Tracktor."""
     now = datetime.now(UTC)
     return [ReadResult(one, retry_at=now, missing=True) for one in due(queue)]
 
 
 def read(queue: WebhookQueue, status: str = "delivered") -> set[UUID]:
-    """Have a parcel delivered and read."""
+    """Add a delivery of a parcel, and record that it was read."""
     queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
     parcel = Fulfillment(fulfillment_id=7, shipment_status=status)

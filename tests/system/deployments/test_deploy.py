@@ -1,4 +1,4 @@
-"""`prefect-tracktor deploy`: what the server keeps, and what a second time changes."""
+"""The command `prefect-tracktor deploy`: the deployments on the server, and repeated use."""
 
 import socket
 from datetime import timedelta

@@ -56,7 +56,7 @@ def test_containers_take_an_image_and_install_packages_as_they_start(
     }
 
 
-# of Prefect Cloud alone, as its documentation describes it: this server has no template of the type
+# only in Prefect Cloud, as its documentation describes it: this server has no such template
 MANAGED = {
     "job_configuration": {"env": "{{ env }}", "pip_packages": "{{ pip_packages }}"},
     "variables": {
@@ -93,7 +93,7 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # two deployments are a whole shop
+    # two deployments are enough
     monkeypatch.setattr(watch, "PARTS", {"rules": [STALLED], "announce": {"exception:all"}})
     deploy = ["deploy", "--work-pool", managed, "--only", "watch", "reconcile"]
     assert main([*deploy, "--pip-package", WHEEL]) == 2

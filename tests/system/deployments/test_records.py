@@ -39,7 +39,7 @@ def deployed(
     rows = [ours, replace(ours, name="alpine", timezone="Europe/Zurich")]
     remove_deployments(client)
     make_pool(client, "containers", "docker")
-    # one in a file is refused for machines that are thrown away
+    # a ledger in a file is refused for machines that are discarded
     ledger, file = NotificationLedger.load("tracktor"), SecretStr("")
     assert isinstance(ledger, NotificationLedger)
     ledger.url, file = SecretStr(postgresql_url), ledger.url
@@ -54,7 +54,7 @@ def deployed(
     ledger.save("tracktor", overwrite=True)
 
 
-# the others wait for what a shop writes into their files
+# the others need settings in their files
 MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 
 

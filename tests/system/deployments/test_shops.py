@@ -1,4 +1,4 @@
-"""A list of shops: each is served or deployed on its own account, and fails on its own."""
+"""Several shops: each has its own account, and its errors do not affect the others."""
 
 import shutil
 import subprocess
@@ -126,8 +126,9 @@ def test_the_others_are_served(
 ) -> None:
     served: list[str] = []
     monkeypatch.setattr(
-        "prefect_tracktor.deploy.serve.serve",
-        lambda *made, **_: served.extend(d.full_name for d in made),
+        commands,
+        "serve_until_stopped",
+        lambda deployments: served.extend(d.full_name for d in deployments.values()),
     )
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert served == [f"{MAIL}/alpine-email-expired-exceptions", f"{MAIL}/email-expired-exceptions"]

@@ -1,4 +1,4 @@
-"""Prefect Cloud answers no event query of more than 14 days, and events are found nonetheless."""
+"""Events are found although Prefect Cloud refuses event queries of more than 14 days."""
 
 import json
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ LONGEST = timedelta(days=14)
 
 
 class LikeCloud(BaseHTTPRequestHandler):
-    """Passes everything on to a real server, but for queries that span too much time."""
+    """A proxy of a real server that refuses queries of too long a time."""
 
     protocol_version = "HTTP/1.1"
     behind: ClassVar[str]
@@ -62,12 +62,12 @@ class LikeCloud(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def spans() -> Iterator[list[timedelta]]:
-    """Be connected to a Prefect like Cloud; how much time each query spanned."""
+    """Connect to a Prefect like Cloud; return the time span of each query."""
     with like_cloud(PREFECT_API_URL.value() or "") as spans:
         yield spans
 

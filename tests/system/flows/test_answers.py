@@ -22,7 +22,7 @@ from prefect_tracktor import (
     StatusStage,
     WantedWebhook,
 )
-from prefect_tracktor.conditions import requested_exceptions
+from prefect_tracktor.conditions import requested_conditions
 from prefect_tracktor.flows import (
     advance_custom_statuses,
     announce_exceptions,
@@ -107,16 +107,24 @@ def test_an_exception_may_be_asked_for_in_any_spelling(
 
 @pytest.mark.parametrize("status", ExceptionStatus)
 def test_key_and_label_ask_for_the_same(status: ExceptionStatus) -> None:
-    assert requested_exceptions({status.value}) == requested_exceptions([status.label])
-    assert status in requested_exceptions({status.label})
-    assert status in requested_exceptions({"all"})
-    assert None not in requested_exceptions({"all"})
+    by_key, by_label, every = (
+        requested_conditions([f"exception:{name}"]).exceptions
+        for name in (status.value, status.label, "all")
+    )
+    assert by_key == by_label
+    assert status in by_label
+    assert status in every
+    assert None not in every
 
 
 @pytest.mark.parametrize("names", [set(), {""}, {"expired", " "}, {"none"}])
-def test_no_exception_cannot_be_asked_for(names: set[str]) -> None:
+def test_no_exception_cannot_be_asked_for(
+    odd: OddTracktor, mailing: dict[str, Any], names: set[str]
+) -> None:
     with pytest.raises(InvalidInput, match="exception_statuses"):
-        requested_exceptions(names)
+        email_expired_exceptions(
+            odd.credentials, [1], **mailing, exception_statuses=frozenset(names)
+        )
 
 
 def test_the_sixth_alert_and_new_ones_are_exceptions_like_all_others(odd: OddTracktor) -> None:

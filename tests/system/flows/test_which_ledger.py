@@ -14,10 +14,10 @@ from sqlalchemy import create_engine
 from prefect_tracktor import CompletedOrders, IncompleteRun, NotificationLedger, TracktorCredentials
 from prefect_tracktor.errors import LedgerReplaced
 from prefect_tracktor.flows import announce_exceptions
-from prefect_tracktor.runs.notify import AccountLedger
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
 from tests.system.flows.conftest import Run, written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -93,14 +93,14 @@ def test_of_two_first_runs_at_once_with_a_ledger_each_one_writes(
     run: Run, mail: MailServer, ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(ledger)
-    remember = AccountLedger.remember
+    keep = LedgerMemory.keep
 
-    def after_the_other(self: AccountLedger) -> None:
-        monkeypatch.setattr(AccountLedger, "remember", remember)
+    def after_the_other(self: LedgerMemory, standing: LedgerStanding) -> None:
+        monkeypatch.setattr(LedgerMemory, "keep", keep)
         assert run(ledger=other).sent
-        remember(self)
+        keep(self, standing)
 
-    monkeypatch.setattr(AccountLedger, "remember", after_the_other)
+    monkeypatch.setattr(LedgerMemory, "keep", after_the_other)
     with pytest.raises(LedgerReplaced):
         run()
     assert len(written_to(mail)) == len(set(written_to(mail)))

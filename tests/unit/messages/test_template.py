@@ -194,6 +194,13 @@ class TestTheDefaultAboutAStatus:
         assert email.subject == "Your order #1001: Being sewn"
         assert "[x] Ordered   [ ] Shipped" in email.text
 
+    def test_a_status_before_there_is_a_parcel_is_called_as_the_shop_calls_it(self) -> None:
+        sewing = order(statuses=["Being sewn"], fulfillments=[])
+        email = EmailTemplate().render(sewing, [], shop=SHOP)
+        assert email.subject == "Your order #1001: Being sewn"
+        unclear = order(statuses=["Being sewn", "Being cut"], fulfillments=[])
+        assert "Being" not in EmailTemplate().render(unclear, [], shop=SHOP).text
+
     def test_a_status_is_not_taken_for_another_word_of_ours(self) -> None:
         odd = order(fulfillments=[{"fulfillment_id": 7, "shipment_status": "total"}])
         email = EmailTemplate().render(odd, odd.fulfillments, shop=SHOP)

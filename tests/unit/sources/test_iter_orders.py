@@ -16,7 +16,7 @@ GERMAN = OrderFacts(country="DE")
 
 
 class Warehouse:
-    """A source that somebody else wrote."""
+    """A source from another package."""
 
     def find_orders(self) -> Iterator[FoundOrder]:
         return iter([FoundOrder(7), FoundOrder(8, GERMAN)])

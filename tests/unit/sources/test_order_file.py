@@ -231,7 +231,7 @@ def test_json_lines_hold_objects_or_the_ids_alone() -> None:
         ('{"id": {"email": "ada@example.com"}}', "column Id: a dict is not an order id"),
         ('{"id": 5.00012E+12}', "column Id: a number in scientific notation may have lost digits"),
         ('{"id": NaN}', "column Id: 'NaN' is not an order id"),
-        ('{"idd": 1}', "no column 'Id'; name one of those there in the OrderFile"),
+        ('{"idd": 1}', "no column 'Id'; set the column in the OrderFile"),
         ('{"id": 5002', "not JSON"),
         ("{id: 5002}", "not JSON"),
         ("[" * 100_000, "not JSON"),

@@ -1,4 +1,4 @@
-"""Orders that nobody waits for, as exports tell of them; and why a source names none."""
+"""Cancelled, refunded and unfulfilled orders in exports, and sources without any order."""
 
 import itertools
 import json

@@ -75,7 +75,7 @@ def test_json_lines_are_read_too() -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("order_id,state\n1,x\n", "plan.csv, line 1: no column 'status'; name one of those there"),
+        ("order_id,state\n1,x\n", "plan.csv, line 1: no column 'status'; set the column in the"),
         ("order_id,status\n,Sewing\n", "plan.csv, line 2, column order_id: no order id"),
         (
             "order_id,status\n5.1E+12,Sewing\n",

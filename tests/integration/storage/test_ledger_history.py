@@ -1,4 +1,4 @@
-"""What the ledger tells and forgets, in SQLite and in PostgreSQL."""
+"""The ledger's history, and forgetting, in SQLite and in PostgreSQL."""
 
 import threading
 import tracemalloc
@@ -50,7 +50,7 @@ def aged(ledger: NotificationLedger, order_ids: list[int], by: timedelta) -> Non
 # ---- told
 
 
-def test_who_was_told_what_when_and_by_which_run(ledger: NotificationLedger) -> None:
+def test_notices_have_their_times_and_their_run(ledger: NotificationLedger) -> None:
     before = datetime.now(UTC)
     sent(ledger, 1, 2, run="first")
     ledger.claim([key(1, "status:delivered")], run="killed")
@@ -65,12 +65,12 @@ def test_who_was_told_what_when_and_by_which_run(ledger: NotificationLedger) -> 
     assert [notice.completed_at is None for notice in told] == [False, True, False]
 
 
-def test_orders_of_all_accounts_are_told_about(ledger: NotificationLedger) -> None:
+def test_notices_of_all_accounts_are_listed(ledger: NotificationLedger) -> None:
     ledger.complete([key(1, shop="oslo"), key(1, shop="rome")], NoticeState.SENT, run="first")
     assert {notice.key.shop for notice in ledger.told([1])} == {"oslo", "rome"}
 
 
-def test_thousands_of_orders_are_told_about(ledger: NotificationLedger) -> None:
+def test_notices_of_thousands_of_orders_are_listed(ledger: NotificationLedger) -> None:
     sent(ledger, *range(1, 1301))
     assert len(ledger.told(range(1, 3000))) == 1300
 
@@ -138,7 +138,7 @@ def test_a_long_history_needs_the_memory_of_a_page(ledger: NotificationLedger) -
 # ---- forget
 
 
-def test_what_is_forgotten_can_be_told_again(ledger: NotificationLedger) -> None:
+def test_a_forgotten_notice_can_be_sent_again(ledger: NotificationLedger) -> None:
     sent(ledger, 1, 2)
     assert ledger.forget([1, 3]) == 1
     assert [notice.key for notice in ledger.history()] == keys(2)
@@ -222,7 +222,7 @@ def test_what_is_older_is_forgotten(ledger: NotificationLedger) -> None:
 def test_very_many_are_forgotten_at_once(
     ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_tracktor.storage.ledger._NOTICES_A_DELETE", 1000)
+    monkeypatch.setattr("prefect_tracktor.storage.ledger._DELETE_BATCH_SIZE", 1000)
     sent(ledger, *range(1, 2501))
     aged(ledger, list(range(1, 2501)), timedelta(days=31))
     assert ledger.forget_older_than(30) == 2500
@@ -239,7 +239,7 @@ def test_days_that_would_forget_all_are_refused(ledger: NotificationLedger, days
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_ledger_that_was_told_to_forget_is_not_one_that_lost_notices(
+def test_a_ledger_that_forgot_on_purpose_has_not_lost_notices(
     ledger: NotificationLedger,
 ) -> None:
     memory = LedgerMemory.of("shop")
