@@ -157,7 +157,7 @@ def test_a_whole_order_is_not_told_by_answers_that_do_not_tell_what_was_ordered(
     server.orders = {1: order(1, sent, line_item_count=1)}
     for fields in (sent, server.orders[1]):
         fields.pop(lost, None)
-    with pytest.raises(InvalidResponse, match=f"none of the 1 answers has .*{lost}"):
+    with pytest.raises(InvalidResponse, match=f"none of the 1 responses has .*{lost}"):
         tell(rule("all", "status:delivered", per="order"))
     server.orders = {1: order(1, sent, line_item_count="some")}
     with pytest.raises(IncompleteRun, match="line_item_count"):
