@@ -208,6 +208,9 @@ def carry_out_all(
         try:
             run.read(watchers)
             run.act()
+        except BaseException as error:
+            run.ended_by(error)
+            raise
         finally:
             reports = run.report()
             for watcher in watchers:
@@ -223,7 +226,7 @@ class _Run:
         for job in jobs:
             job.reading = reading
         reading.needs = reduce(or_, (job.needs for job in jobs))
-        self._errors: dict[Job[Any, Any, Any], Exception] = {}
+        self._errors: dict[Job[Any, Any, Any], BaseException] = {}
         self._acted: list[Job[Any, Any, Any]] = []
         self._plans: dict[Job[Any, Any, Any], UUID | None] = {}
 
@@ -245,6 +248,11 @@ class _Run:
     def act(self) -> None:
         for job in self._jobs:
             self._attempt(job, partial(self._carry_out, job))
+
+    def ended_by(self, error: BaseException) -> None:
+        """Let the reports say what ended the run, also in artifacts that show nothing else of it."""
+        for job in self._jobs:
+            self._errors.setdefault(job, error)
 
     def _begin(self, job: Job[Any, Any, Any], at_work: ExitStack) -> None:
         at_work.enter_context(job.at_work())
@@ -287,10 +295,16 @@ class _Run:
             job.look_back(acted=job in self._acted and not job.dry_run)
             if found is None:
                 found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
-            reports.append(_report_of(job, found, self._errors.get(job)))
+            reports.append(_report_of(job, found, self._error_of(job)))
             rows = None if self._reading.alone else _rows(job, self._reading)
             _publish(job, reports[-1], rows, self._plans.get(job))
         return reports
+
+    def _error_of(self, job: Job[Any, Any, Any]) -> str:
+        error = self._errors.get(job)
+        if error is None:
+            return ""
+        return _words(error) if len(self._jobs) == 1 else f"{job.title}: {_words(error)}"
 
     def conclude(
         self, reports: Sequence[RunReport], combine: Callable[[Sequence[RunReport]], Any]
@@ -306,7 +320,7 @@ class _Run:
             raise IncompleteRun(" ".join(said), report=found)
 
 
-def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: Exception | None) -> R:
+def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: str) -> R:
     unreadable = [case for case in job.cases if case.outcome is Outcome.UNREADABLE]
     unread = [Failure(case.id, case.reason) for case in unreadable]
     cases = [case for case in job.cases if case.outcome is not Outcome.UNREADABLE]
@@ -317,14 +331,16 @@ def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: Exception
         "own_calls": job.calls,
         "failed": (*found["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
-        "error": f"{job.title}: {_words(error)}" if error else "",
+        "error": error,
         "advice": job.advice,
         "notes": (*found["notes"], *job.notes),
     }
     return job.report_type(**dict(found) | said | job.facts(found))
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
+    if not isinstance(error, Exception):
+        return "the run was stopped before it was done"
     # the words of others may repeat a customer's data
     known = isinstance(error, TracktorError)
     return str(error) if known else f"{type(error).__name__}; the run's log says more"
@@ -350,7 +366,7 @@ def _publish(
     if rows is not None:
         job.publish()
         if job.table:
-            what = f"{mode_label(job.mode)}. {job.table}"
+            what = f"{mode_label(report.standing)}. {job.table}"
             publish_table(job.key, rows, description=what, replaces=plan)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
@@ -360,6 +376,6 @@ def _publish(
         title=job.title,
         counts=counts,
         notes=notes,
-        mode=report.mode,
+        mode=report.standing,
         act_on=[case.linked_row for case in job.cases if case.outcome.needs_a_person],
     )

@@ -55,7 +55,7 @@ class RunReport(BaseModel):
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run reads them again.
         cases: The affected orders and their outcomes.
-        error: Why this part of the run failed, if others went on; empty if it did not.
+        error: Why the run, or this part of it, failed; empty if it did not.
         suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of
             the orders; empty if nothing is.
         advice: What you should know and do; empty if nothing.
@@ -132,9 +132,14 @@ class RunReport(BaseModel):
         )
 
     @property
+    def standing(self) -> str:
+        """The mode, and whether the run failed: what titles and descriptions begin with."""
+        return ", ".join(filter(None, [self.mode, "failed" if self.error else ""]))
+
+    @property
     def sentence(self) -> str:
         """What the run did, in a sentence."""
-        return counts_in_words(self.counts, mode=self.mode)
+        return counts_in_words(self.counts, mode=self.standing)
 
     @property
     def counts(self) -> dict[str, int]:
