@@ -81,6 +81,7 @@ def write(
     subject = one_line(said["subject"])
     framed = context | {
         "labels": labels,
+        "colon": "\u00a0:" if language.startswith("fr") else ":",
         "brand": brand,
         "look": _look(brand.color),
         "mail": _mail(subject, said, context, labels, brand, about),
