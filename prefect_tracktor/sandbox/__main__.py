@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from prefect_tracktor.sandbox import (
     Shop,
 )
 
+_WRITTEN_BY_US = "# written by prefect-tracktor sandbox\n"
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
 
 
@@ -58,14 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             port=options.port,
             uuid=checked_uuid(options.uuid),
         )
+        _refuse_to_replace(options.env_file)
     except ValueError as invalid:
         parser.error(str(invalid))
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as running:
-        running.enter_context(mail)
-        running.enter_context(tracktor)
+        _listen(running, mail, options.smtp_port, "--smtp-port", parser)
+        _listen(running, tracktor, options.port, "--port", parser)
         if options.prepared:
             tracktor.prepare()
         if options.csv:
@@ -111,7 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--mailbox", type=Path, metavar="DIR", help="also keep messages here")
     add("--csv", type=Path, metavar="FILE", help="write an orders export here")
     add("--prepared", action="store_true", help="prepare all responses at the start")
-    add("--env-file", type=Path, metavar="FILE", help="write the variables for a rehearsal here")
+    add("--env-file", type=Path, metavar="FILE", help="write the settings for the blocks here")
     add("--json", action="store_true", help="print addresses and keys as JSON, on one line")
     moving = parser.add_argument_group("parcels that move by themselves")
     moving.add_argument("--moving", action="store_true", help="start to move at once")
@@ -181,12 +183,37 @@ def _whereabouts(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
     )
 
 
+def _listen(
+    running: ExitStack,
+    server: AbstractContextManager[Any],
+    port: int,
+    option: str,
+    parser: argparse.ArgumentParser,
+) -> None:
+    try:
+        running.enter_context(server)
+    except OSError as error:
+        if not port:
+            raise
+        parser.error(f"{option}: port {port} cannot be used ({error.strerror}); leave it out")
+
+
+def _refuse_to_replace(path: Path | None) -> None:
+    """The settings of a real shop must not be lost; those of another sandbox are worth nothing."""
+    there = path.read_bytes() if path is not None and path.exists() else b""
+    if there and not there.startswith(_WRITTEN_BY_US.encode()):
+        raise ValueError(
+            f"--env-file: {path} is there already, and no sandbox wrote it; name another file, or"
+            " move it away"
+        )
+
+
 def _write_variables(path: Path, variables: dict[str, str]) -> None:
     """Write all at once: whoever waits for the file must not find half of it."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.touch(mode=0o600)
     lines = (f"{name}={value}\n" for name, value in variables.items())
-    unfinished.write_text("".join(lines), encoding="utf-8")
+    unfinished.write_text("".join([_WRITTEN_BY_US, *lines]), encoding="utf-8")
     unfinished.replace(path)
 
 
@@ -201,7 +228,7 @@ def _introduce(running: RunningSandbox, shop: Shop, options: argparse.Namespace)
         "client_id": running.shopify_client_id,
         "client_secret": running.shopify_client_secret,
         "access_token": f"{running.shopify_access_token} (instead of these two)",
-        "the present": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (--today moves it)"),
+        "today": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (--today moves it)"),
         "smtp server": f"{running.smtp_host}:{running.smtp_port} (no login, no TLS)",
         "mailbox": options.mailbox or "in memory",
         "orders export": options.csv or "none (--csv FILE writes one)",
@@ -209,9 +236,12 @@ def _introduce(running: RunningSandbox, shop: Shop, options: argparse.Namespace)
         "to look inside": f"{running.about_url}/state and .../messages",
     }.items():
         print(f"  {name:<15}{value}")
-    print("To rehearse with it, in another shell:")
-    for name, value in _variables(running, options).items():
-        print(f"  export {name}={value}")
+    if options.env_file:
+        print(f"The settings for the blocks are in {options.env_file}.")
+    else:
+        print("The settings for the blocks, for another shell:")
+        for name, value in _variables(running, options).items():
+            print(f"  export {name}={value}")
     print("Serving until Ctrl-C.", flush=True)
 
 
