@@ -1,6 +1,6 @@
 """`prefect-tracktor serve` and `deploy`."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ import httpx
 from cyclopts import Parameter
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
-from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor.deploy.apply import Registration, left_over, registration_of
 from prefect_tracktor.deploy.serve import claim, serve_registered, stop
@@ -19,7 +18,13 @@ from prefect_tracktor.deploy.shop import Shop, settings
 from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
 from prefect_tracktor.deploy.work_pools import Place, place_in
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.setup.environment import Names, check_names, file_of, warnings
+from prefect_tracktor.setup.environment import (
+    Names,
+    check_names,
+    file_of,
+    prefect_address,
+    warnings,
+)
 from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
 
 
@@ -50,6 +55,7 @@ def serve(selection: Selected = ALL) -> int:
         _tell_what_is_left_over(client, registrations, fleet, selection)
         if not served:
             return 2
+        _tell_what_leaves_a_pool(registrations)
         claimed = claim(client, served)
         try:
             serve_registered(served)
@@ -112,18 +118,17 @@ def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Make]]:
 @contextmanager
 def _prefect() -> Iterator[SyncPrefectClient]:
     """A client of Prefect's API, which was checked to answer; no temporary server."""
-    if not PREFECT_API_URL.value():
+    if not prefect_address():
         raise InvalidInput(
             "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
             " start in another shell, then here: export"
             " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
         )
     with get_client(sync_client=True) as client:
-        if problem := client.api_healthcheck():
-            raise InvalidInput(
-                f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is"
-                " the server up, and is PREFECT_API_URL its address?"
-            )
+        if isinstance(problem := client.api_healthcheck(), httpx.HTTPError):
+            raise problem
+        if problem:
+            raise InvalidInput(f"Prefect's API does not answer ({type(problem).__name__})")
         yield client
 
 
@@ -148,6 +153,14 @@ def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployme
         except (DeploymentApplyError, httpx.HTTPStatusError) as refusal:
             print(f"REFUSED    {registration.deployment.full_name}: {refusal}")
     return done
+
+
+def _tell_what_leaves_a_pool(registrations: Iterable[Registration]) -> None:
+    held = (one.existing.work_pool_name for one in registrations if one.existing)
+    for pool in sorted({name for name in held if name}):
+        print(f"Workers of the work pool {pool!r} no longer run these deployments. When this")
+        print("process ends, nothing runs them. To give them back to the workers, run")
+        print(f"prefect-tracktor deploy --work-pool {pool}")
 
 
 def _tell_what_is_left_over(
