@@ -5,6 +5,7 @@ from typing import SupportsIndex
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import LARGEST_ID
@@ -12,6 +13,14 @@ from prefect_tracktor.text import form_of
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _EXACT_FLOATS_BELOW = 2**53
+
+
+def problems_of(invalid: ValidationError) -> list[tuple[str, str]]:
+    """The field and the problem of each invalid value, without the value, which may be a secret."""
+    return [
+        (".".join(map(str, problem["loc"])), problem["msg"].removeprefix("Value error, "))
+        for problem in invalid.errors(include_input=False, include_url=False)
+    ]
 
 
 def is_loopback(host: str) -> bool:

@@ -20,14 +20,15 @@ from pydantic_core import PydanticSerializationError
 
 from prefect_tracktor import __version__
 from prefect_tracktor.forms import title_of
+from prefect_tracktor.validation import problems_of
 
 # what the run form says of parameters that several flows have, as docs/reference/flows.md does
 _SHARED = {
     "credentials": "The Tracktor account.",
     "orders": "Shopify order ids, a file with them, or a search in Shopify.",
     "mailer": "The mail server, the sender, and the mode: dry run, rehearsal or live.",
-    "dry_run": "Show what would be done, and do nothing. The mailer's mode and read-only"
-    " credentials hold as well.",
+    "dry_run": "On: show what would be done, and do nothing. Off: the mode of the mailer and Read"
+    " only of the credentials decide whether the run is live.",
     "max_emails": "If more messages than this are due, none is sent.",
     "max_updates": "If more orders than this need a change, none is written.",
     "include_cancelled": "Include orders and parcels that are cancelled, voided or refunded; the"
@@ -135,7 +136,8 @@ def _iter_problems(parameters: dict[str, Any]) -> Iterator[str]:
                 if isinstance(invalid, ValidationError):
                     yield (
                         f"{parameter}: the block {_name_of(reference)} cannot be used:"
-                        f" {_in_words(invalid)}. Correct it in Prefect and save it."
+                        f" {'; '.join(': '.join(filter(None, p)) for p in problems_of(invalid))}."
+                        " Correct it in Prefect and save it."
                     )
                 else:
                     yield f"{parameter}: its block cannot be loaded ({error})"
@@ -158,14 +160,6 @@ def _name_of(reference: Any) -> str:
         document = prefect.read_block_document(the_id, include_secrets=False)
     slug = document.block_type.slug if document.block_type else document.block_type_id
     return f"{slug}/{document.name}"
-
-
-def _in_words(invalid: ValidationError) -> str:
-    # without the input, which may be a secret
-    return "; ".join(
-        ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
-        for problem in invalid.errors(include_input=False, include_url=False)
-    ).replace("Value error, ", "")
 
 
 def _reference(block: Block) -> Any:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from prefect.blocks.core import Block
-from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
@@ -23,12 +22,13 @@ from prefect_tracktor.setup.environment import (
     Names,
     check_names,
     file_of,
+    prefect_address,
     read,
     warnings,
     without_values,
 )
 from prefect_tracktor.setup.project import documents, variables_of
-from prefect_tracktor.validation import host_of
+from prefect_tracktor.validation import host_of, problems_of
 
 
 def blocks(
@@ -62,7 +62,8 @@ def blocks(
         print(f"Read {file}; what {'it' if env_file else 'the environment'} sets wins.")
     for warning in warnings(file, variables, variables_of(listed)):
         print(f"Warning: {warning}")
-    where = host_of(PREFECT_API_URL.value() or "") or "this machine (PREFECT_API_URL is not set)"
+    address = prefect_address()
+    where = host_of(address) if address else "this machine (PREFECT_API_URL is not set)"
     print(f"Prefect is at {where}." + (" Nothing is saved." if dry_run else ""))
     return save_blocks(variables, listed, name=name, only=only, verify=verify, dry_run=dry_run)
 
@@ -82,9 +83,12 @@ def save_blocks(
     valid = [maker.make(document) for document in chosen]
     complete = [maker.ask_for(document) for document in chosen]
     if {OrderFile, ShopifyOrders} <= maker.there.keys():
-        print("\nThe deployments find orders in Shopify; to use the file, delete that block.")
+        block = f"{ShopifyOrders.get_block_type_slug()}/{name}"
+        print(
+            f"\nThe deployments find orders in Shopify. To use the file, delete the block {block}."
+        )
     if not all(valid + complete):
-        print("\nSet the variables named above and run this again; what is there stays.")
+        print("\nSet or correct the variables named above and run this again; what is there stays.")
     if verify:
         print("\nDoes it work?")
     works = [maker.verify(document) for document in chosen if verify]
@@ -114,7 +118,7 @@ class _Maker:
             self._make(document)
         except ValueError as invalid:
             self._report("invalid", document)
-            self._explain(document, _problems(invalid))
+            self._explain(document, _problems(document, invalid))
             self.settled.add(document.block)
             return False
         return True
@@ -242,10 +246,17 @@ def _with(document: Document, existing: Block | None, given: Values) -> Block:
     return block.model_validate(fields | given | parts)
 
 
-def _problems(invalid: ValueError) -> list[str]:
+def _problems(document: Document, invalid: ValueError) -> list[str]:
+    """What is wrong, with the variables to set, where there are some."""
     if not isinstance(invalid, ValidationError):
         return [str(invalid)]
-    return [
-        f"{'.'.join(map(str, error['loc'])) or 'together'}: {error['msg']}"
-        for error in invalid.errors(include_input=False, include_url=False)
-    ]
+    return [_problem(document, *problem) for problem in problems_of(invalid)]
+
+
+def _problem(document: Document, field: str, problem: str) -> str:
+    if field:
+        return f"{document.fields.get(field, field)}: {problem}"
+    # it is about several fields, which it names
+    words = re.findall(r"\w+", problem)
+    variables = [variable for name, variable in document.fields.items() if name in words]
+    return f"{problem} ({', '.join(variables)})" if variables else problem

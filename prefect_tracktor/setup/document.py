@@ -71,13 +71,16 @@ def mode_remark(block: Mailer | HttpChannel) -> str:
     """Say whether a mailer or a channel sends, and how to change that."""
     is_mailer = isinstance(block, Mailer)
     what, whom = ("email", "customers") if is_mailer else ("notice", "the service")
+    address = f"TRACKTOR_{'' if is_mailer else 'CHANNEL_'}REHEARSAL_ADDRESS"
     if block.mode == Mode.LIVE:
         return f"live: {what}s go to {whom}. To stop them, set TRACKTOR_MODE to dry run"
     if block.mode == Mode.REHEARSAL:
         return f"rehearsal: all {what}s go to the rehearsal address, none to {whom}"
     return (
-        f"dry run: no {what} is sent. When the tables of a run are right, set TRACKTOR_MODE=live"
-        " and run this again, or choose live as Mode in Prefect's UI (Blocks, this block, Edit)"
+        f"dry run: no {what} is sent. When the tables of a run are right, set"
+        f" TRACKTOR_MODE=rehearsal and {address}, and run this again: you get all {what}s, and"
+        f" {whom} none. Then TRACKTOR_MODE=live. Or choose the Mode in Prefect's UI (Blocks, this"
+        " block, Edit)"
     )
 
 

@@ -13,6 +13,7 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
 from prefect_tracktor.sources.table_file import Row, Text
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
+from prefect_tracktor.validation import problems_of
 
 AUTOMATIC_COLUMN = "automatic_carrier_updates"
 
@@ -85,6 +86,5 @@ class StatusTable(Block, ABC):
         try:
             return DesiredRow(place, DesiredStatus(order_id, status, automatic))
         except ValidationError as invalid:
-            [problem] = invalid.errors(include_input=False, include_url=False)
-            said = problem["msg"].removeprefix("Value error, ")
-            raise InvalidInput(f"{place}: {said}") from None
+            [(_, problem)] = problems_of(invalid)
+            raise InvalidInput(f"{place}: {problem}") from None

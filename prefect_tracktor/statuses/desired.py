@@ -20,6 +20,7 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import StatusOption
 from prefect_tracktor.text import form_of
+from prefect_tracktor.validation import problems_of
 
 _LARGEST_ID = 2**63 - 1
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
@@ -124,10 +125,8 @@ def _desired_of(entry: object, place: str) -> DesiredStatus:
     try:
         return DesiredStatus(**values)  # type: ignore[arg-type]  # it checks them itself
     except ValidationError as invalid:
-        problem = invalid.errors(include_input=False, include_url=False)[0]
-        name = ".".join(map(str, problem["loc"]))
-        words = problem["msg"].removeprefix("Value error, ")
-        raise InvalidInput(": ".join(filter(None, (place, name, words)))) from None
+        first = problems_of(invalid)[0]
+        raise InvalidInput(": ".join(filter(None, (place, *first)))) from None
 
 
 def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:

@@ -289,7 +289,7 @@ def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
 ) -> None:
     main(environment, only=[ACCOUNT])
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "many"}, only=[ACCOUNT]) == 1
-    assert "limits.max_concurrency" in said()
+    assert "TRACKTOR_MAX_CONCURRENCY: Input should be a valid integer" in said()
     assert loaded(TracktorCredentials).limits.max_concurrency == 4
 
 
@@ -548,12 +548,14 @@ def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
         assert command([], {}) == 2
     assert "Prefect's API does not answer" in said()
     # something else answers at that address
-    somewhere = f"{working['SHOPIFY_BASE_URL']}/api"
-    with temporary_settings({PREFECT_API_URL: somewhere, PREFECT_API_KEY: "pnu_s3cret"}):
-        assert command([], {}) == 2
-    words = said()
-    assert "Prefect's API refuses this" in words
-    assert "pnu_s3cret" not in words
+    for path, hint in (("/api", False), ("", True)):
+        somewhere = f"{working['SHOPIFY_BASE_URL']}{path}"
+        with temporary_settings({PREFECT_API_URL: somewhere, PREFECT_API_KEY: "pnu_s3cret"}):
+            assert command([], {}) == 2
+        words = said()
+        assert "Prefect's API refuses this" in words
+        assert ("It mostly ends in /api, such as" in words) is hint
+        assert "pnu_s3cret" not in words
 
 
 # ---- whether it works

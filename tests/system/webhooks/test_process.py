@@ -112,9 +112,9 @@ def test_a_kill_loses_nothing_that_was_answered_and_doubles_nothing(
     ("environment", "problem"),
     [
         ({}, "set TRACKTOR_UUID"),
-        (SETTINGS | {"TRACKTOR_UUID": "x"}, "uuid: Value error, uuid must be 32 hexadecimal"),
+        (SETTINGS | {"TRACKTOR_UUID": "x"}, "uuid: uuid must be 32 hexadecimal"),
         (SETTINGS | {"TRACKTOR_RECEIVER_TOKEN": "short"}, "the token must have at least 22"),
-        (SETTINGS | {"TRACKTOR_QUEUE_URL": "mysql://x"}, "url: Value error, url must be that"),
+        (SETTINGS | {"TRACKTOR_QUEUE_URL": "mysql://x"}, "url: url must be that"),
     ],
 )
 def test_a_setting_that_cannot_be_right_is_named(
