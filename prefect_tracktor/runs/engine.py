@@ -250,7 +250,7 @@ class _Run:
             self._attempt(job, partial(self._carry_out, job))
 
     def ended_by(self, error: BaseException) -> None:
-        """Let the reports say what ended the run, also in artifacts that show nothing else of it."""
+        """Let the reports say what ended the run; a page of one artifact shows no more of it."""
         for job in self._jobs:
             self._errors.setdefault(job, error)
 

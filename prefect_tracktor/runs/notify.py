@@ -94,7 +94,7 @@ class LedgerOfAccount:
         """See that it is the one that the account used before; say whether a person accepted it."""
         standing = self.ledger.standing(self.account)
         get_run_logger().info(
-            "The ledger is %s; it holds %s notices of this account as sent.",
+            "The ledger is %s; it holds %s notices of this account as sent, one for each parcel.",
             standing.place,
             standing.sent,
         )

@@ -109,7 +109,9 @@ def test_what_orders_were_told(ledger: NotificationLedger, said: Said) -> None:
     _, _, row = said().splitlines()
     assert row.split()[:5] == ["shop", "1", "7", "exception:expired", "sent"]
     assert main(["ledger", "show", "404"]) == 0
-    assert said().splitlines()[1:] == ["No notices."]
+    _, none, hint = said().splitlines()
+    assert none == "No notices."
+    assert hint.endswith("not the order's number such as #1001.")
 
 
 def test_uncertain_messages_are_listed_and_decided_about(
