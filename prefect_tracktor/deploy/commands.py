@@ -108,7 +108,7 @@ def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Make]]:
         print("prefect-tracktor init write them here.")
     modules = modules_of("flows")
     makers = makers_of(modules)
-    check_names(selection.only, makers, f"deployment in {folder_of('flows')}")
+    check_names(selection.only, makers, "deployment in flows/")
     shops = chosen(modules["shops"].shops(), selection.shop)
     for warning in warnings(file_of(None), variables, variables_of(documents())):
         print(f"Warning: {warning}")
