@@ -22,6 +22,7 @@ from prefect_tracktor.setup import (
     mode_remark,
     one_shopify_login,
     parse_channel,
+    path_of_a_file_here,
     read_only_remark,
     split_topics,
 )
@@ -119,6 +120,7 @@ DOCUMENTS = (
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
             " Export), which your own pipeline keeps fresh",
         },
+        adapt=path_of_a_file_here,
         instead=ShopifyOrders,
     ),
     Document(
@@ -163,6 +165,7 @@ DOCUMENTS = (
             "status_column": "TRACKTOR_STATUSES_STATUS_COLUMN",
         },
         {"TRACKTOR_STATUSES": "path or address of a file with order_id and status on each row"},
+        adapt=path_of_a_file_here,
         optional=True,
     ),
     Document(

@@ -1,6 +1,7 @@
 """Values that are checked before anything is sent: ids and addresses."""
 
 import re
+from pathlib import Path
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
@@ -69,6 +70,11 @@ def checked_address(value: str, *, field: str) -> str:
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
         return value
     raise InvalidInput(f"{remedy}; plain http is allowed to localhost only")
+
+
+def whole_path(address: str) -> str:
+    """A path from the root, as each run of a worker has a directory of its own; no address."""
+    return address if "://" in address else str(Path(address).expanduser().absolute())
 
 
 def host_of(address: str) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefect.blocks.core import Block
@@ -10,6 +11,7 @@ from prefect.types import SecretDict
 
 from prefect_tracktor import HttpChannel, Mailer, Mode, TracktorCredentials
 from prefect_tracktor.setup.environment import Environment, listed
+from prefect_tracktor.validation import whole_path
 
 Values = dict[str, Any]
 
@@ -92,6 +94,12 @@ def read_only_remark(credentials: TracktorCredentials) -> str:
         "read only: nothing is changed in Tracktor, no event is emitted. When the plans are right,"
         " set TRACKTOR_READ_ONLY=false and run this again, or turn Read only off in Prefect's UI"
     )
+
+
+def path_of_a_file_here(values: Values) -> Values:
+    """Make the path of a file that is here whole; one of another machine stays as it is."""
+    whole = whole_path(values.get("path", ""))
+    return values | {"path": whole} if Path(whole).is_file() else values
 
 
 def split_topics(values: Values) -> Values:
