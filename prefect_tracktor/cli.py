@@ -99,7 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return app(arguments, exit_on_error=False, result_action="return_value") or 0
     except CycloptsError:
-        return 2  # it has said why
+        return 2  # cyclopts has printed the reason
     except (TracktorError, ValidationError, ImportError, httpx.HTTPError, OSError) as error:
         message = _in_words(error)
         if not message:
@@ -109,12 +109,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _in_words(error: Exception) -> str:
-    """What is wrong and what to do; empty for a fault of the program."""
+    """Say what is wrong and what to do; empty for a fault of the program."""
     match error:
         case TracktorError():
             return str(error)
         case ValidationError():
-            return "\n".join(": ".join(filter(None, problem)) for problem in problems_of(error))
+            return "\n".join(problems_of(error))
         case httpx.HTTPError():
             return about_prefect(error)
         case ImportError():
@@ -130,15 +130,15 @@ def _in_words(error: Exception) -> str:
 
 
 def run(*command: str) -> None:
-    """Run the command line of this process, behind the words of `command`, and end it."""
+    """Run the process's command line, with `command` in front of its arguments, and exit."""
     arguments = [*command, *sys.argv[1:]]
     try:
         status = main(arguments)
-    except SystemExit as end:  # what SIGTERM becomes in Prefect's runner
-        status = end.code if isinstance(end.code, int) else 1
+    except SystemExit as system_exit:  # Prefect's runner raises it on SIGTERM
+        status = system_exit.code if isinstance(system_exit.code, int) else 1
     if "serve" in arguments[:1]:
         sys.stdout.flush()
         sys.stderr.flush()
-        # Prefect's runner may leave a thread behind that keeps the interpreter from ending
+        # Prefect's runner may leave a thread that keeps the interpreter from exiting
         os._exit(status)
     sys.exit(status)

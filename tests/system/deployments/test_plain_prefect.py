@@ -1,4 +1,4 @@
-"""Deployments that are written the usual way of Prefect's, with saved blocks, run.
+"""Deployments that are written with Prefect's own means and saved blocks.
 
 `.serve()`, `.deploy()`, `.to_deployment()` and `prefect.yaml`, with Prefect's own defaults.
 """
@@ -66,7 +66,7 @@ def folder(
             "SMTP_SECURITY": "none",
         }
         assert save_blocks(SECRETS | variables, DOCUMENTS, name=NAME) == 0
-        # it is shared where another test has saved one for all shops
+        # it is shared if another test has saved one for all shops
         EmailTemplate().save(NAME, overwrite=True)
         yield folder
 
@@ -81,7 +81,7 @@ def parcel(tracktor: Sandbox) -> int:
 @pytest.fixture(scope="module")
 def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
     remove_deployments(server.client)
-    # twice: the second one updates what the first one made, and must be accepted as well
+    # twice: the second one updates the first, and must be accepted as well
     with served("-m", "tests.support.plain", str(parcel), folder=folder):
         assert len(server.names()) == len(READY_MADE)
     (folder / "served.log").unlink()
@@ -95,11 +95,11 @@ def test_every_flow_that_is_served_the_usual_way_runs(
 ) -> None:
     deployment = server[f"{getattr(flows, name).name}/{NAME}"]
     assert deployment.enforce_parameter_schema
-    # as the form of a custom run sends them; what is pending already is nobody else's to begin
+    # as the form of a custom run sends them; a pending run is started by no other process
     run = server.client.create_flow_run_from_deployment(
         deployment.id, parameters=deployment.parameters, state=Pending()
     )
-    # what the process of a run does
+    # as the process of a run does
     found, flow = load_flow_and_flow_run(run.id)
     state: Any = run_flow(flow, flow_run=found, return_type="state")
     assert state.is_completed(), state.message
@@ -179,7 +179,7 @@ def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_comp
 
 
 def of_the_handbook(title: str) -> str:
-    """A file of the page on deployments."""
+    """Return a file that the page on deployments shows."""
     [block] = [
         block for block in blocks_of(PROJECT / "docs/how-to/deploy.md") if block.title == title
     ]
@@ -194,7 +194,7 @@ def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_its_runs_compl
     parameters = json.loads(encoded.replace("/tracktor", f"/{NAME}"))
     assert {"credentials", "orders", "mailer"} <= parameters.keys()
     [entrypoint] = re.findall(r'entrypoint += "(.+)"', of_the_handbook("main.tf"))
-    # as the provider does it: a flow by its name, and a deployment without a parameter schema
+    # as Terraform's provider does: a flow by name, a deployment without parameter schema
     flow_id = server.client.create_flow_from_name("Email expired exceptions")
     deployment_id = server.client.create_deployment(
         flow_id,
