@@ -146,7 +146,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         """Check that the account used this ledger before, or that a person accepted it."""
         standing = self._ledger.standing(self._account)
         get_run_logger().info(
-            "The ledger is %s; it holds %s notices of this account as sent.",
+            "The ledger is %s; it holds %s notices of this account as sent, one for each parcel.",
             standing.place,
             standing.sent,
         )

@@ -162,3 +162,11 @@ def test_it_can_be_a_part_of_a_flow(
         return report.rows["orders"]
 
     assert nightly() == 3
+
+
+def test_a_folder_is_where_it_was_written_down_whatever_directory_a_run_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ExportFiles(folder="tables").folder == str(tmp_path / "tables")
+    assert ExportFiles(folder="s3://bucket/tables").folder == "s3://bucket/tables"
