@@ -17,12 +17,12 @@ from hypothesis import settings
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogHandler
 from prefect.settings import (
     PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
 )
@@ -33,6 +33,16 @@ from prefect_tracktor.sandbox import Sandbox
 from tests.support.certificates import write_certificate
 from tests.support.chat import SLACK, TEAMS, ChatServer
 from tests.support.programs import prefect_server
+
+# each looks into the database every few seconds, and no test needs what it would do
+_UNUSED_SERVICES = (
+    "SCHEDULER",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "CANCELLATION_CLEANUP",
+    "CLEANUP_RECONCILER",
+    "FOREMAN",
+)
 
 # while five thousand tests are collected there is no garbage, only ever more to look through
 gc.disable()
@@ -109,7 +119,8 @@ def prefect_api(
     """A Prefect server of our own with an empty database; it takes some ten seconds to start."""
     settings = {
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": prefect_database_url,
-        "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in _UNUSED_SERVICES},
     }
     with (
         prefect_server(tmp_path_factory.mktemp("prefect"), settings) as url,
@@ -120,12 +131,13 @@ def prefect_api(
                 PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
                 # each client would ask for a token that this server does not have
                 PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+                # a tenth of the requests of a run; tests read logs where they are written
+                PREFECT_LOGGING_TO_API_ENABLED: False,
             }
         ),
     ):
         yield
-        APILogHandler().flush()  # while there is somebody to take it
-        EventsWorker.drain_all()
+        EventsWorker.drain_all()  # while there is somebody to take it
 
 
 @pytest.fixture(autouse=True)

@@ -17,6 +17,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
 from prefect_tracktor.reporting.charts import Chart, Trend
+from prefect_tracktor.reporting.deployment import deployment_id
 from prefect_tracktor.reporting.markdown import (
     Link,
     Row,
@@ -185,7 +186,7 @@ def _attempt(ask: Callable[[SyncPrefectClient], _T]) -> _T | None:
 
 def _earlier(key: str, series: str) -> list[tuple[str, int, int]]:
     """What the last runs of this deployment counted, the oldest first."""
-    deployment = runtime.deployment.id
+    deployment = deployment_id()
     own = {"any_": [deployment]} if deployment else {"is_null_": True}
 
     def read(client: SyncPrefectClient) -> list[tuple[str, int, int]]:

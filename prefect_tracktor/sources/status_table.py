@@ -5,10 +5,9 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 
-from prefect.blocks.core import Block
 from pydantic import Field, ValidationError
 
-from prefect_tracktor.block import BLOCK_CONFIG
+from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
 from prefect_tracktor.sources.table_file import Row, Text
@@ -19,10 +18,8 @@ AUTOMATIC_COLUMN = "automatic_carrier_updates"
 _NO_ID = "no order id; add it, or take the row out"
 
 
-class StatusTable(Block, ABC):
+class StatusTable(TracktorBlock, ABC):
     """A table whose rows are desired statuses, wherever it is."""
-
-    model_config = BLOCK_CONFIG
 
     order_id_column: Text = Field(
         default="order_id",

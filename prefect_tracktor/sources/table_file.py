@@ -12,10 +12,9 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, StringConstraints, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG
+from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import is_order_id, shortened
 from prefect_tracktor.sources.files import opened
@@ -78,10 +77,8 @@ def _no_column(_column: str) -> bool:
     return False
 
 
-class TableFile(Block, ABC):
+class TableFile(TracktorBlock, ABC):
     """What the blocks that read a table from a file have in common."""
-
-    model_config = BLOCK_CONFIG
 
     path: Text = Field(
         title="Path",

@@ -14,7 +14,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from prefect.blocks.core import Block
 from prefect.settings import PREFECT_HOME
 from pydantic import Field, SecretStr, field_validator
 from sqlalchemy import (
@@ -34,7 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from prefect_tracktor.block import BLOCK_CONFIG
+from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import DatabaseError, InvalidInput
 from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import public_words, redact, refuse_masked
@@ -61,7 +60,7 @@ _POOL_SECONDS = 30
 _LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
 
 
-class DatabaseBlock(Block, ABC):
+class DatabaseBlock(TracktorBlock, ABC):
     """What the blocks that keep something in a database have in common.
 
     Attributes:
@@ -69,7 +68,6 @@ class DatabaseBlock(Block, ABC):
             share it; empty for a SQLite file in the Prefect home of the machine that runs the flow.
     """
 
-    model_config = BLOCK_CONFIG
     tables: ClassVar[tuple[Table, ...]] = ()
     error_type: ClassVar[type[DatabaseError]] = DatabaseError
     without_it: ClassVar[str] = ""
