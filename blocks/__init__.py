@@ -1,1 +1,1 @@
-"""The blocks that the deployments in `flows/` refer to, as code."""
+"""Blocks as code: the ones that the deployments in `flows/` use."""

@@ -1,4 +1,4 @@
-"""`python -m blocks` is `prefect-tracktor blocks`."""
+"""`python -m blocks`, which is the same as `prefect-tracktor blocks`."""
 
 from prefect_tracktor.cli import run
 

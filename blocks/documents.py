@@ -1,6 +1,7 @@
-"""The blocks that `prefect-tracktor blocks` saves, and the variables they are read from.
+"""The blocks that `prefect-tracktor blocks` saves, and the variables that their values come from.
 
-Edit the list: each entry names a block, a variable for each field, and the required variables.
+Edit the list. Each entry has a block, the variable of each field, and the required variables with a
+hint where to find their values.
 """
 
 from prefect_tracktor import (
@@ -29,7 +30,7 @@ from prefect_tracktor.setup import (
 DOCUMENTS = (
     Document(
         TracktorCredentials,
-        {
+        fields={
             "uuid": "TRACKTOR_UUID",
             "api_key": "TRACKTOR_API_KEY",
             "base_url": "TRACKTOR_BASE_URL",
@@ -39,7 +40,7 @@ DOCUMENTS = (
             "limits.requests_per_second": "TRACKTOR_REQUESTS_PER_SECOND",
             "limits.shared_limit": "TRACKTOR_SHARED_LIMIT",
         },
-        {
+        required={
             "TRACKTOR_UUID": "the account's uuid, in Tracktor's settings in the Shopify admin",
             "TRACKTOR_API_KEY": "the account's API key, in the same place",
         },
@@ -48,11 +49,11 @@ DOCUMENTS = (
     ),
     Document(
         NotificationLedger,
-        {"url": "TRACKTOR_LEDGER_URL", "messages_a_day": "TRACKTOR_MESSAGES_A_DAY"},
+        fields={"url": "TRACKTOR_LEDGER_URL", "messages_a_day": "TRACKTOR_MESSAGES_A_DAY"},
     ),
     Document(
         Mailer,
-        {
+        fields={
             "host": "SMTP_HOST",
             "port": "SMTP_PORT",
             "security": "SMTP_SECURITY",
@@ -64,15 +65,15 @@ DOCUMENTS = (
             "rehearsal_address": "TRACKTOR_REHEARSAL_ADDRESS",
             "messages_per_second": "TRACKTOR_MESSAGES_PER_SECOND",
         },
-        {
-            "SMTP_HOST": "the host name of your mail provider's SMTP server; beside it, where"
-            " needed, SMTP_PORT, SMTP_SECURITY (starttls, tls or none), SMTP_USERNAME and"
+        required={
+            "SMTP_HOST": "the host name of your mail provider's SMTP server; if needed, set also"
+            " SMTP_PORT, SMTP_SECURITY (starttls, tls or none), SMTP_USERNAME and"
             " SMTP_PASSWORD",
             "TRACKTOR_SENDER": "who writes to customers, such as 'Your Shop"
             " <orders@your-shop.example>'",
         },
         identity="host",
-        # never live by accident: say with your own server in place of a sandbox's
+        # so that your own server in place of a sandbox's is not live by accident
         reset=["mode"],
         others={"ledger": NotificationLedger},
         remark=mode_remark,
@@ -80,10 +81,10 @@ DOCUMENTS = (
     ),
     Document(
         HttpChannel,
-        {
+        fields={
             "address": "TRACKTOR_CHANNEL_ADDRESS",
             "body": "TRACKTOR_CHANNEL_BODY",
-            # one switch for all that leaves
+            # one switch for all emails and notices
             "mode": "TRACKTOR_MODE",
             "rehearsal_address": "TRACKTOR_CHANNEL_REHEARSAL_ADDRESS",
             "method": "TRACKTOR_CHANNEL_METHOD",
@@ -94,7 +95,7 @@ DOCUMENTS = (
             "idempotency_header": "TRACKTOR_CHANNEL_IDEMPOTENCY_HEADER",
             "requests_per_second": "TRACKTOR_CHANNEL_REQUESTS_PER_SECOND",
         },
-        {
+        required={
             "TRACKTOR_CHANNEL_ADDRESS": "where notices are posted to, such as your SMS service's"
             " API",
             "TRACKTOR_CHANNEL_BODY": "what is posted, as a template of JSON; see Tell other"
@@ -109,21 +110,21 @@ DOCUMENTS = (
     Document(EmailTemplate),
     Document(
         OrderFile,
-        {
+        fields={
             "path": "TRACKTOR_ORDERS",
             "column": "TRACKTOR_ORDERS_COLUMN",
             "include_cancelled": "TRACKTOR_ORDERS_INCLUDE_CANCELLED",
             "include_unfulfilled": "TRACKTOR_ORDERS_INCLUDE_UNFULFILLED",
         },
-        {
+        required={
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
-            " Export), which your own pipeline keeps fresh",
+            " Export), which your own pipeline keeps up to date",
         },
         instead=ShopifyOrders,
     ),
     Document(
         ShopifyCredentials,
-        {
+        fields={
             "shop": "SHOPIFY_SHOP",
             "client_id": "SHOPIFY_CLIENT_ID",
             "client_secret": "SHOPIFY_CLIENT_SECRET",
@@ -131,8 +132,8 @@ DOCUMENTS = (
             "api_version": "SHOPIFY_API_VERSION",
             "base_url": "SHOPIFY_BASE_URL",
         },
-        {
-            "SHOPIFY_SHOP": "the shop, such as your-store.myshopify.com; beside it"
+        required={
+            "SHOPIFY_SHOP": "the shop, such as your-store.myshopify.com; set also"
             " SHOPIFY_CLIENT_ID and SHOPIFY_CLIENT_SECRET of a Dev Dashboard app, or"
             " SHOPIFY_ACCESS_TOKEN",
         },
@@ -142,33 +143,35 @@ DOCUMENTS = (
     ),
     Document(
         ShopifyOrders,
-        {
+        fields={
             "fulfillment": "SHOPIFY_FULFILLMENT",
             "include_delivered": "SHOPIFY_INCLUDE_DELIVERED",
         },
-        {"SHOPIFY_SHOP": "as above"},
+        required={"SHOPIFY_SHOP": "as above"},
         others={"credentials": ShopifyCredentials},
         instead=OrderFile,
     ),
     Document(
         CompletedOrders,
-        # in the same database as the ledger, for workers that share it
-        {"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_COMPLETED_AFTER_DAYS"},
+        # in the ledger's database, which all workers share
+        fields={"url": "TRACKTOR_LEDGER_URL", "after_days": "TRACKTOR_COMPLETED_AFTER_DAYS"},
     ),
     Document(
         StatusFile,
-        {
+        fields={
             "path": "TRACKTOR_STATUSES",
             "order_id_column": "TRACKTOR_STATUSES_ORDER_ID_COLUMN",
             "status_column": "TRACKTOR_STATUSES_STATUS_COLUMN",
         },
-        {"TRACKTOR_STATUSES": "path or address of a file with order_id and status on each row"},
+        required={
+            "TRACKTOR_STATUSES": "path or address of a file with order_id and status on each row"
+        },
         optional=True,
     ),
     Document(
         StatusQuery,
-        {"url": "TRACKTOR_STATUS_URL", "query": "TRACKTOR_STATUS_QUERY"},
-        {
+        fields={"url": "TRACKTOR_STATUS_URL", "query": "TRACKTOR_STATUS_QUERY"},
+        required={
             "TRACKTOR_STATUS_URL": "the URL of the database with the desired statuses",
             "TRACKTOR_STATUS_QUERY": "a query that returns order_id and status",
         },
@@ -176,8 +179,8 @@ DOCUMENTS = (
     ),
     Document(
         WebhookSubscription,
-        {"address": "TRACKTOR_WEBHOOK_ADDRESS", "topics": "TRACKTOR_WEBHOOK_TOPICS"},
-        {
+        fields={"address": "TRACKTOR_WEBHOOK_ADDRESS", "topics": "TRACKTOR_WEBHOOK_TOPICS"},
+        required={
             "TRACKTOR_WEBHOOK_ADDRESS": "the https address of your receiver, or of a webhook in"
             " Prefect Cloud",
         },

@@ -1,4 +1,5 @@
 """Deployments of the ready-made flows as code: schedules, blocks and parameters.
 
-`shops.py` lists the shops; the other files say, one flow each, when and how it runs for a shop.
+`shops.py` lists the shops. Each other file is for one flow: when it runs for a shop, and with which
+parameters.
 """

@@ -1,4 +1,4 @@
-"""`python -m flows serve` is the same as `prefect-tracktor serve`, for all commands."""
+"""`python -m flows`, which is the same as `prefect-tracktor`."""
 
 from prefect_tracktor.cli import run
 

@@ -9,13 +9,14 @@ from prefect_tracktor import StatusStage
 from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required
 from prefect_tracktor.flows import advance_custom_statuses
 
-# youngest first, such as StatusStage("Cutting", after_days=1); a shop may have its own in shops.py
+# your stages, youngest first, such as StatusStage("Cutting", after_days=1); in shops.py, a shop may
+# have stages of its own
 STAGES: list[StatusStage] = []
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
-    stages = required([*(shop.stages or STAGES)], "name your stages in flows/advance.py")
+    """Build the shop's deployment."""
+    stages = required([*(shop.stages or STAGES)], "list your stages in flows/advance.py")
     return deployment_of(
         advance_custom_statuses,
         shop,

@@ -13,14 +13,14 @@ from prefect_tracktor.flows import announce_exceptions
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
+    """Build the shop's deployment."""
     required(shop.announce_exceptions, shop.setting("announce_exceptions", "True"))
     return deployment_of(
         announce_exceptions,
         shop,
         name="announce-exceptions",
         description=__doc__,
-        # each run reads every order that is not completed: check what your plan counts
+        # each run reads all orders that are not completed: check the limits of your Tracktor plan
         schedule=every(timedelta(hours=4)),
         parameters=for_scanning(shop)
         | {"ledger": saved(NotificationLedger, shop), "max_events": 500},

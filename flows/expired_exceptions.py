@@ -11,7 +11,7 @@ from prefect_tracktor.flows import email_expired_exceptions
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
+    """Build the shop's deployment."""
     return deployment_of(
         email_expired_exceptions,
         shop,

@@ -8,16 +8,18 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required
 from prefect_tracktor.flows import ExportFiles, ExportWarehouse, export_tracking
 
-# such as ExportFiles(folder="s3://bucket/tracking"), or ExportWarehouse(destination="postgres")
+# where the tables go: files, such as ExportFiles(folder="s3://bucket/tracking"), or a warehouse,
+# such as ExportWarehouse(destination="postgres")
 TO: ExportFiles | ExportWarehouse | None = None
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
-    to = required(TO, "say in flows/export.py where the tables go")
+    """Build the shop's deployment."""
+    to = required(TO, "set TO in flows/export.py: where the tables go")
     parameters = for_scanning(shop) | {"to": to}
     if isinstance(to, ExportFiles):
-        del parameters["reading"]  # files hold what a run has read: no order is left out
+        # files contain only what a run reads, so it must not leave out completed orders
+        del parameters["reading"]
     return deployment_of(
         export_tracking,
         shop,

@@ -17,13 +17,13 @@ from prefect_tracktor.deploy import (
 )
 from prefect_tracktor.flows import notify_customers
 
-# such as NotificationRule(name="late", when=["stalled", "in_transit_too_long"]); one that is posted
-# in place of an email has a saved channel=HttpChannel.load("tracktor")
+# your rules, such as NotificationRule(name="late", when=["stalled", "in_transit_too_long"]); with
+# channel=HttpChannel.load("tracktor"), a rule posts notices instead of emails
 RULES: list[NotificationRule] = []
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
+    """Build the shop's deployment."""
     rules = required(RULES, "write your rules into flows/notify.py")
     mailer = mailer_for(shop, rules)
     delivered = any("status:delivered" in rule.when for rule in rules)

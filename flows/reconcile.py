@@ -11,7 +11,7 @@ from prefect_tracktor.flows import reconcile_manual_statuses
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
+    """Build the shop's deployment."""
     return deployment_of(
         reconcile_manual_statuses,
         shop,

@@ -9,14 +9,14 @@ from prefect_tracktor import NotificationLedger
 from prefect_tracktor.deploy import Shop, daily, deployment_of, for_scanning, required, saved
 from prefect_tracktor.flows import TeamDigest, report_exceptions
 
-# such as TeamDigest(notify="slack-webhook/team"); for mails: TeamDigest(mail_to=["team@…"]), and
-# "mailer": saved(Mailer, shop) among the parameters
+# where the digest goes, such as TeamDigest(notify="slack-webhook/team"); for emails,
+# TeamDigest(mail_to=["team@…"]), and add "mailer": saved(Mailer, shop) to the parameters
 DIGEST: TeamDigest | None = None
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
-    digest = required(DIGEST, "say in flows/report.py where the digest goes")
+    """Build the shop's deployment."""
+    digest = required(DIGEST, "set DIGEST in flows/report.py: where the digest goes")
     return deployment_of(
         report_exceptions,
         shop,

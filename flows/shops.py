@@ -18,7 +18,7 @@ from prefect_tracktor.deploy import Shop, shop_of_the_environment
 
 
 def shops() -> Sequence[Shop]:
-    """All shops."""
+    """Return all shops."""
     return [
         shop_of_the_environment(),
     ]

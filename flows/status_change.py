@@ -1,7 +1,7 @@
-"""On an event: email the customer once that the parcel has reached a status.
+"""On an event: email the customer, once, that a parcel has reached a status.
 
 **Touches**: customers, by email. Tracktor is only read. The deployment `email-status-changes` finds
-what no event reported.
+statuses for which no event arrived.
 """
 
 # The events come from `prefect-tracktor receive`, or from a webhook in Prefect Cloud.
@@ -16,7 +16,7 @@ from prefect_tracktor.flows import notify_status_change
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
+    """Build the shop's deployment."""
     credentials = saved(TracktorCredentials, shop)
     return deployment_of(
         notify_status_change,
@@ -28,7 +28,7 @@ def deployment(shop: Shop) -> RunnerDeployment:
                 name=f"{shop.prefix}A parcel reached a status",
                 expect={event_name(Kind.FULFILLMENT, key) for key in notified_statuses(shop)},
                 match={"prefect.resource.id": "tracktor.fulfillment.*"},
-                # of this account alone, where several send their events to the same Prefect
+                # only events of this account, because several may send events to one Prefect
                 match_related={"prefect.resource.id": shop_resource_id(credentials.account)},
                 parameters={
                     "fulfillment_id": "{{ event.payload.fulfillment_id }}",
@@ -40,9 +40,9 @@ def deployment(shop: Shop) -> RunnerDeployment:
         parameters={
             "credentials": credentials,
             "mailer": saved(Mailer, shop),
-            # within an hour: a carrier that reports a year's parcels at once is a fault
+            # in an hour; more is a fault, such as a carrier that reports a year's parcels at once
             "max_emails": 500,
         },
-        # customers do not wait for each other; the ledger keeps each message to one
+        # so that customers do not wait for each other; the ledger prevents duplicate emails
         at_once=4,
     )

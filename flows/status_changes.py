@@ -20,14 +20,14 @@ from prefect_tracktor.flows import email_status_changes
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
+    """Build the shop's deployment."""
     statuses = notified_statuses(shop)
     return deployment_of(
         email_status_changes,
         shop,
         name="email-status-changes",
         description=__doc__,
-        # each run reads every order that is not completed: check what your plan counts
+        # each run reads all orders that are not completed: check the limits of your Tracktor plan
         schedule=every(timedelta(hours=6)),
         parameters=for_scanning(shop, delivered="delivered" in statuses)
         | {

@@ -1,7 +1,7 @@
 """Every four hours: read the shop once for its customers, its team, its events and its tables.
 
-**Touches**: what its parts are about: customers, the team, Prefect's events, tables. Tracktor is
-only read.
+**Touches**: what its parts are for: customers, the team, Prefect's events, tables. Tracktor is only
+read.
 """
 
 from datetime import timedelta
@@ -21,15 +21,15 @@ from prefect_tracktor.deploy import (
 )
 from prefect_tracktor.flows import watch_shop
 
-# what the flow does, such as
+# the parts of the flow, such as
 # {"rules": [NotificationRule(name="late", when=["stalled"])], "announce": {"exception:all"},
 #  "digest": TeamDigest(notify="slack-webhook/team"), "export": ExportFiles(folder="/srv/tracking")}
 PARTS: dict[str, Any] = {}
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
-    parts = required(PARTS, "say in flows/watch.py what the flow does")
+    """Build the shop's deployment."""
+    parts = required(PARTS, "set PARTS in flows/watch.py: what the flow does")
     mailer = mailer_for(shop, parts.get("rules", []))
     ledger = {} if mailer else {"ledger": saved(NotificationLedger, shop)}
     return deployment_of(

@@ -13,7 +13,7 @@ from prefect_tracktor.flows import sync_webhooks
 
 
 def deployment(shop: Shop) -> RunnerDeployment:
-    """The deployment of a shop."""
+    """Build the shop's deployment."""
     return deployment_of(
         sync_webhooks,
         shop,

@@ -65,69 +65,8 @@ if TYPE_CHECKING:
     from prefect_tracktor.webhooks.subscriptions import WantedWebhook as WantedWebhook
     from prefect_tracktor.webhooks.subscriptions import WebhookSubscription as WebhookSubscription
 
+    __all__: list[str]
+else:  # or type checkers would believe in any name
+    __getattr__, __dir__, __all__ = imported_when_used(__name__)
+
 __version__ = version("prefect-tracktor")
-
-_HOMES = {
-    "APIConnectionError": "prefect_tracktor.errors",
-    "AsyncTracktorClient": "prefect_tracktor.client",
-    "AuthenticationError": "prefect_tracktor.errors",
-    "Batch": "prefect_tracktor.bulk",
-    "BatchFailed": "prefect_tracktor.errors",
-    "Brand": "prefect_tracktor.messages.template",
-    "Carrier": "prefect_tracktor.models",
-    "ChannelError": "prefect_tracktor.errors",
-    "CompletedOrders": "prefect_tracktor.storage.completed_orders",
-    "Condition": "prefect_tracktor.conditions",
-    "DesiredStatus": "prefect_tracktor.statuses.desired",
-    "EmailTemplate": "prefect_tracktor.messages.template",
-    "EventOrders": "prefect_tracktor.sources",
-    "ExceptionStatus": "prefect_tracktor.models",
-    "Failure": "prefect_tracktor.bulk",
-    "Fulfillment": "prefect_tracktor.models",
-    "HttpChannel": "prefect_tracktor.messages.http_channel",
-    "IncompleteRun": "prefect_tracktor.errors",
-    "InvalidInput": "prefect_tracktor.errors",
-    "InvalidResponse": "prefect_tracktor.errors",
-    "LimitExceeded": "prefect_tracktor.errors",
-    "LineItem": "prefect_tracktor.models",
-    "Mailer": "prefect_tracktor.messages.mailer",
-    "Mode": "prefect_tracktor.messages.mailer",
-    "NotFound": "prefect_tracktor.errors",
-    "NotificationLedger": "prefect_tracktor.storage.ledger",
-    "NotificationRule": "prefect_tracktor.rules",
-    "OAuth2": "prefect_tracktor.messages.oauth2",
-    "Order": "prefect_tracktor.models",
-    "OrderFacts": "prefect_tracktor.models",
-    "OrderFile": "prefect_tracktor.sources",
-    "RateLimited": "prefect_tracktor.errors",
-    "ReadOnlyAccount": "prefect_tracktor.errors",
-    "ReadingOptions": "prefect_tracktor.runs.reading",
-    "ServerError": "prefect_tracktor.errors",
-    "ShipmentStatus": "prefect_tracktor.models",
-    "ShopifyCredentials": "prefect_tracktor.shopify.credentials",
-    "ShopifyOrders": "prefect_tracktor.sources",
-    "StatusFile": "prefect_tracktor.sources",
-    "StatusOption": "prefect_tracktor.models",
-    "StatusQuery": "prefect_tracktor.sources",
-    "StatusStage": "prefect_tracktor.statuses.plan",
-    "ThresholdOverride": "prefect_tracktor.thresholds",
-    "Thresholds": "prefect_tracktor.thresholds",
-    "TrackingStatus": "prefect_tracktor.models",
-    "TracktorClient": "prefect_tracktor.client",
-    "TracktorCredentials": "prefect_tracktor.credentials",
-    "TracktorError": "prefect_tracktor.errors",
-    "TransportLimits": "prefect_tracktor.http.limits",
-    "UnprocessableValue": "prefect_tracktor.errors",
-    "WantedWebhook": "prefect_tracktor.webhooks.subscriptions",
-    "Webhook": "prefect_tracktor.models",
-    "WebhookSubscription": "prefect_tracktor.webhooks.subscriptions",
-    "WebhookTopic": "prefect_tracktor.models",
-    "Words": "prefect_tracktor.messages.template",
-    "conditions_of": "prefect_tracktor.conditions",
-    "most_urgent": "prefect_tracktor.conditions",
-    "tracking_rows": "prefect_tracktor.tracking.rows",
-}
-__all__ = [*_HOMES]  # noqa: PLE0604
-
-if not TYPE_CHECKING:  # or type checkers would believe in any name
-    __getattr__, __dir__ = imported_when_used(__name__, _HOMES)

@@ -1,6 +1,6 @@
-"""The seven API calls as plain values: what to send, and how to read what comes back. No I/O.
+"""Tracktor's seven API calls as plain values, with the parsing of their responses. No I/O.
 
-Every choice that the vendor has not published is made here or in `models`, and marked [inferred].
+What the vendor has not published is marked [inferred], here and in `models`.
 """
 
 import re
@@ -44,8 +44,8 @@ _OPTION_DETAILS = {
 }  # fmt: skip
 _OPTION_FIELDS = set(StatusOption.KEY_FIELDS) | set(StatusOption.LABEL_FIELDS)
 
-# What says where a parcel is and whether a customer may be told. If one of these cannot be read, an
-# answer is unreadable as a whole, unless the caller needs less: unknown is not "not delivered".
+# Fields that say where a parcel is and whether its customer may be notified. If one of them cannot
+# be read, the response is unreadable, unless the caller needs less: unknown is not "not delivered".
 DECISIVE_FIELDS_OF_PARCELS = frozenset(
     {
         "order_id",
@@ -98,15 +98,17 @@ def get_order(order_id: int, *, needs: Collection[str] = DECISIVE_FIELDS) -> Api
     return ApiCall("GET", f"orders/{valid_id}.json", read, TRACKTOR)
 
 
-def _reader(model: type[M], kind: str, asked: int, needs: Collection[str]) -> Callable[[Any], M]:
+def _reader(
+    model: type[M], kind: str, requested: int, needs: Collection[str]
+) -> Callable[[Any], M]:
     needed = _checked_needs(needs, model)
 
-    def read(answer: Any) -> M:
-        found = model.model_validate(_unwrapped(answer, kind))
-        _refuse_another(getattr(found, f"{kind}_id"), asked)
-        # what cannot be read is unknown, and must not pass for something that is not there
-        if unknown := found.unreadable_fields & needed:
-            raise UnfitResponse(f"cannot read {', '.join(sorted(unknown))}")
+    def read(body: Any) -> M:
+        found = model.model_validate(_unwrapped(body, kind))
+        _refuse_another(getattr(found, f"{kind}_id"), requested)
+        # a field that cannot be read must not pass for one that is absent
+        if unreadable := found.unreadable_fields & needed:
+            raise UnfitResponse(f"cannot read {', '.join(sorted(unreadable))}")
         return found
 
     return read
@@ -128,8 +130,8 @@ def update_order(
     if not changes.keys() - {"force"}:
         raise InvalidInput("nothing to update: give status or automatic_carrier_updates")
 
-    def read(answer: Any) -> Order:
-        unwrapped = _unwrapped(answer, "order")
+    def read(body: Any) -> Order:
+        unwrapped = _unwrapped(body, "order")
         fields = unwrapped if isinstance(unwrapped, dict) else {}
         order = Order.model_validate({"order_id": valid_id} | fields)
         _refuse_another(order.order_id, valid_id)
@@ -156,8 +158,8 @@ def _refuse_unwritable(status: object, flags: Mapping[str, object]) -> None:
 def get_status_options() -> ApiCall[list[StatusOption]]:
     """List the shop's tracking statuses, built in and its own [doc]."""
 
-    def read(answer: Any) -> list[StatusOption]:
-        return [StatusOption.model_validate(option) for option in _status_options(answer)]
+    def read(body: Any) -> list[StatusOption]:
+        return [StatusOption.model_validate(option) for option in _status_options(body)]
 
     return ApiCall("GET", "status-options.json", read, TRACKTOR)
 
@@ -165,8 +167,8 @@ def get_status_options() -> ApiCall[list[StatusOption]]:
 def list_webhooks() -> ApiCall[list[Webhook]]:
     """List the account's webhooks [doc]."""
 
-    def read(answer: Any) -> list[Webhook]:
-        webhooks = _unwrapped(answer, "webhooks")
+    def read(body: Any) -> list[Webhook]:
+        webhooks = _unwrapped(body, "webhooks")
         entries = webhooks.values() if isinstance(webhooks, dict) else webhooks or ()
         return [Webhook.model_validate(_unwrapped(entry, "webhook")) for entry in entries]
 
@@ -179,11 +181,11 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> ApiCall[Webhoo
         raise InvalidInput(
             f"topic must be one of {', '.join(WebhookTopic)}; not {str(topic)[:60]!r}"
         )
-    body = {"topic": str(topic), "address": checked_address(address, field="address")}
+    sent = {"topic": str(topic), "address": checked_address(address, field="address")}
 
-    def read(answer: Any) -> Webhook:
-        fields = _unwrapped(answer, "webhook")
-        return Webhook.model_validate(body | fields if isinstance(fields, dict) else fields)
+    def read(body: Any) -> Webhook:
+        fields = _unwrapped(body, "webhook")
+        return Webhook.model_validate(sent | fields if isinstance(fields, dict) else fields)
 
     return ApiCall(
         "POST",
@@ -191,8 +193,8 @@ def create_webhook(*, topic: WebhookTopic | str, address: str) -> ApiCall[Webhoo
         read,
         TRACKTOR,
         idempotent=False,
-        json={"webhook": body},
-        # whoever knows the address can post to it
+        json={"webhook": sent},
+        # anyone who knows the address can post to it
         secrets=(address, urlsplit(address).path.strip("/")),
     )
 
@@ -204,7 +206,7 @@ def delete_webhook(webhook_id: WebhookId) -> ApiCall[None]:
     return ApiCall(
         "DELETE",
         f"webhooks/{webhook_id}.json",
-        lambda _answer: None,
+        lambda _body: None,
         TRACKTOR,
         may_be_empty=True,
         missing_ok=True,
@@ -212,7 +214,7 @@ def delete_webhook(webhook_id: WebhookId) -> ApiCall[None]:
 
 
 def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> ApiCall[Any]:
-    """Make a call that this pack does not know yet, under the same guards as the others."""
+    """Make a call that this package does not know yet, with the same checks as the others."""
     if type(method) is not str or method not in get_args(Method):
         raise InvalidInput(
             f"method must be one of {', '.join(get_args(Method))}; not {form_of(method)}"
@@ -227,26 +229,25 @@ def any_call(method: str, path: str, json: Mapping[str, Any] | None = None) -> A
         raise InvalidInput(
             "json must be what JSON can hold: objects with text as keys, lists, text, numbers"
         ) from None
-    repeatable = method in {"GET", "PUT", "DELETE"}
     return ApiCall(
         method,  # type: ignore[arg-type]  # just compared with the literals
         path,
-        lambda answer: answer,
+        lambda body: body,
         TRACKTOR,
-        idempotent=repeatable,
+        idempotent=method in {"GET", "PUT", "DELETE"},
         json=json,
         may_be_empty=method != "GET",
     )
 
 
-def _refuse_another(found: int, asked: int) -> None:
-    """An answer about another order would become an email to the wrong customer."""
-    if found != asked:
+def _refuse_another(found: int, requested: int) -> None:
+    # a response about another order would become an email to the wrong customer
+    if found != requested:
         raise UnfitResponse("it is about another id")
 
 
 def _checked_needs(needs: object, model: type[BaseModel]) -> frozenset[str]:
-    """Refuse what names no field: nothing would be needed, and nobody would know."""
+    """Refuse unknown names: nothing would be checked for them."""
     if isinstance(needs, str | Mapping) or not isinstance(needs, Collection):
         raise InvalidInput(f"needs must be a set of names of fields, not {form_of(needs)}")
     try:
@@ -255,11 +256,11 @@ def _checked_needs(needs: object, model: type[BaseModel]) -> frozenset[str]:
         raise InvalidInput("needs must be a set of names of fields") from None
 
 
-@lru_cache(maxsize=64)  # it is asked for each id
+@lru_cache(maxsize=64)  # called for each id
 def _names_of_fields(names: frozenset[Any], model: type[BaseModel]) -> frozenset[str]:
     for name in names:
         if not (isinstance(name, str) and _is_field(name, model)):
-            raise InvalidInput(f"needs: an answer has no field {form_of(name)}")
+            raise InvalidInput(f"needs: a response has no field {form_of(name)}")
     return names
 
 
@@ -270,27 +271,27 @@ def _is_field(name: str, model: type[BaseModel]) -> bool:
     )
 
 
-def _unwrapped(answer: Any, name: str) -> Any:
-    """`{"order": {...}}` and the bare object alike; envelopes are unpublished [inferred]."""
-    if isinstance(answer, dict) and isinstance(answer.get(name), dict | list):
-        return answer[name]
-    return answer
+def _unwrapped(body: Any, name: str) -> Any:
+    """Take the object out of `{"order": {...}}`, or as it is; envelopes are [inferred]."""
+    if isinstance(body, dict) and isinstance(body.get(name), dict | list):
+        return body[name]
+    return body
 
 
-def _status_options(answer: Any) -> Iterator[Any]:
-    """Find the options in whatever nesting they come [inferred]."""
-    if isinstance(answer, list):
-        for entry in answer:
+def _status_options(body: Any) -> Iterator[Any]:
+    """Find the options at any depth [inferred]."""
+    if isinstance(body, list):
+        for entry in body:
             if _is_pair(entry):
                 yield {"key": entry[0], "label": entry[1]}
             else:
                 yield from _status_options(entry)
-    elif isinstance(answer, str):
-        yield from [answer] if answer.strip() else []
-    elif isinstance(answer, dict) and _is_option(answer):
-        yield answer
-    elif isinstance(answer, dict):
-        yield from _options_in(answer)
+    elif isinstance(body, str):
+        yield from [body] if body.strip() else []
+    elif isinstance(body, dict) and _is_option(body):
+        yield body
+    elif isinstance(body, dict):
+        yield from _options_in(body)
 
 
 def _options_in(fields: dict[str, Any]) -> Iterator[Any]:
@@ -322,13 +323,13 @@ def _is_option(fields: dict[str, Any]) -> bool:
 
 
 def _are_details(fields: dict[str, Any]) -> bool:
-    """Whether they describe the option that they stand under."""
+    """Whether the fields describe the option whose key they stand under."""
     is_flat = not any(isinstance(value, dict | list) for value in fields.values())
     return bool(fields) and is_flat and fields.keys() <= _OPTION_DETAILS
 
 
 def _is_pair(entry: Any) -> bool:
-    """Key and label."""
+    """Whether an entry is a pair of key and label."""
     is_two = isinstance(entry, list) and len(entry) == 2 and all(map(_is_text, entry))
     return is_two and entry[0] == status_key(entry[0]) != entry[1]
 

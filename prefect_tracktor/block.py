@@ -1,4 +1,4 @@
-"""What all our blocks have in common: the order of their form's fields, links and logos."""
+"""Configuration of all blocks: field order in forms, documentation links, logos."""
 
 import json
 from abc import ABC
@@ -17,12 +17,12 @@ _PUBLISHED_AT = dict(
 ).get("Documentation")
 
 
-def _of_block(schema: dict[str, Any], block: type[Any]) -> None:
+def _block_schema(schema: dict[str, Any], block: type[Any]) -> None:
     schema_extra(schema, block)
     in_order(schema, block)
-    for name, field in block.model_fields.items():  # for whoever asks the class
+    for name, field in block.model_fields.items():  # as the class shows it
         field.description = schema["properties"][name].get("description")
-    # Prefect takes a reference to a block for the block itself if no field is required
+    # if no field is required, Prefect takes a reference to a block for the block itself
     defaults = {name: field.get("default") for name, field in schema["properties"].items()}
     schema.setdefault("required", [name for name, default in defaults.items() if default][:1])
 
@@ -31,25 +31,25 @@ _FORMS: dict[tuple[type[Block], tuple[Any, ...], tuple[tuple[str, Any], ...]], s
 
 
 class TracktorBlock(Block, ABC):
-    """A block of ours: a form in order, and errors that do not repeat a secret."""
+    """Base class of all blocks: ordered form fields, and errors that do not repeat a secret."""
 
     model_config = ConfigDict(
-        hide_input_in_errors=True, json_schema_extra=_of_block, field_title_generator=title_of
+        hide_input_in_errors=True, json_schema_extra=_block_schema, field_title_generator=title_of
     )
 
     @classmethod
     def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
-        """The form; made once, as Prefect asks for it for each field of a block that it saves."""
+        """Generate the schema once; Prefect asks for it for each field of a block that it saves."""
         key = (cls, args, tuple(options.items()))
         form = _FORMS.get(key) or json.dumps(super().model_json_schema(*args, **options))
-        if cls.__dict__.get("__pydantic_complete__"):  # Prefect asks before that too
+        if cls.__dict__.get("__pydantic_complete__"):  # Prefect asks before that, too
             _FORMS[key] = form
         schema: dict[str, Any] = json.loads(form)
         return schema
 
 
 def saved_name(block: Block) -> str:
-    """The name under which a block was saved or loaded; empty if it was not."""
+    """Return the name under which a block was saved or loaded; empty if it was not."""
     try:
         return block.get_block_placeholder().rpartition(".")[2]  # a name holds no dot
     except BlockNotSavedError:
@@ -57,15 +57,12 @@ def saved_name(block: Block) -> str:
 
 
 def logo(icon: str) -> HttpUrl:
-    """The address of an icon, in a blue that can be seen on white and on black.
-
-    It is the browser that shows Prefect's UI that asks for it.
-    """
+    """Return the address of an icon, in a blue that is visible on white and on black."""
     return HttpUrl(f"https://api.iconify.design/mdi/{icon}.svg?color=%233b82f6&height=64")
 
 
 def handbook(page: str, *, published_at: str | None = _PUBLISHED_AT) -> HttpUrl:
-    """The address of a page of docs/; Tracktor's API reference while these are not published."""
+    """Return the address of a page of docs/, or Tracktor's API reference if none is published."""
     if not published_at:
         return HttpUrl(_API_REFERENCE)
     return HttpUrl(f"{published_at.rstrip('/')}/{page.replace('.md', '.html')}")

@@ -1,4 +1,4 @@
-"""Many calls in one go: what was asked for, and what became of each."""
+"""Bulk calls: the same call for many ids, and the outcome of each."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,11 +26,11 @@ from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
 
-# A call waits without a turn before it is repeated, so more calls than turns keep Tracktor busy.
-_CALLS_A_TURN = 4
+# A call that waits for a retry holds no slot of the session, so more calls than slots are started.
+_CALLS_PER_SLOT = 4
 _GIVE_UP_AFTER = 50
 _PROBES = 4
-_GATEWAY_TROUBLE = {
+_GATEWAY_ERRORS = {
     HTTPStatus.BAD_GATEWAY,
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
@@ -40,7 +40,7 @@ NOT_TRIED = "not tried: Tracktor did not answer the calls before it"
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An id that could not be served, and why.
+    """An id whose call failed, and why.
 
     Attributes:
         id: The id of the order or fulfillment.
@@ -48,7 +48,7 @@ class Failure:
         retry_after: How long to wait, from `Retry-After`, if given.
 
     Example:
-        >>> Failure(1001, "Tracktor had trouble (502).").id
+        >>> Failure(1001, "Tracktor failed (502).").id
         1001
     """
 
@@ -57,7 +57,7 @@ class Failure:
     retry_after: timedelta | None = field(default=None, compare=False)
 
 
-# without slots: frozen with them, `Batch[Order]()` is a TypeError before Python 3.13
+# without slots: with them, `Batch[Order]()` is a TypeError before Python 3.13
 @dataclass(frozen=True, repr=False)
 class Batch(Generic[T]):
     """The outcome of each id of a bulk call: every id is in exactly one of the three lists.
@@ -65,9 +65,9 @@ class Batch(Generic[T]):
     Attributes:
         found: What was read or written, in the order of the input.
         missing: The ids that Tracktor does not know.
-        failed: The ids that could not be served this time, and why.
+        failed: The ids whose call failed, and why.
         requests: How many requests it took, including retries.
-        gave_up: Whether the rest was not tried, because Tracktor did not answer.
+        gave_up: Whether the last ids were not tried, because Tracktor did not answer.
 
     Example:
         >>> Batch(found=["an order"], missing=[7]).complete
@@ -92,23 +92,23 @@ class Batch(Generic[T]):
 
     @property
     def failed_as_a_whole(self) -> bool:
-        """Whether not one id has an answer."""
+        """Whether there is no response for any id."""
         return bool(self.failed) and not self.found and not self.missing
 
 
 def calls_for(api_call: Callable[[int], ApiCall[T]], ids: Iterable[int]) -> dict[int, ApiCall[T]]:
     """Make the same call for many ids."""
     calls: dict[int, ApiCall[T]] = {}
-    for position, wanted in enumerate(_each(ids)):
+    for position, value in enumerate(_checked_ids(ids)):
         try:
-            valid_id = checked_id(wanted, field="an id")
+            valid_id = checked_id(value, field="an id")
         except InvalidInput as invalid:
             raise InvalidInput(f"item {position} of the ids: {invalid}") from None
         calls[valid_id] = api_call(valid_id)
     return calls
 
 
-def _each(ids: object) -> Iterable[Any]:
+def _checked_ids(ids: object) -> Iterable[Any]:
     if isinstance(ids, int | str):
         return [ids]
     if isinstance(ids, Iterable) and not isinstance(
@@ -122,7 +122,7 @@ def _each(ids: object) -> Iterable[Any]:
 
 
 async def send_all(client: AsyncTracktorClient, calls: Mapping[int, ApiCall[T]]) -> Batch[T]:
-    """Make many calls at once, as many under way as the client's limits allow."""
+    """Make many calls, as many at once as the client's limits allow."""
     sending = _Sending(client, calls)
     await sending.run()
     return sending.batch()
@@ -147,44 +147,46 @@ class _Sending(Generic[T]):
 
     async def run(self) -> None:
         async with self._group as group:
-            if await self._answers_at_all():
-                workers = min(len(self._calls), self._client.limits.max_concurrency * _CALLS_A_TURN)
+            if await self._is_available():
+                workers = min(
+                    len(self._calls), self._client.limits.max_concurrency * _CALLS_PER_SLOT
+                )
                 for _ in range(workers):
                     group.start_soon(self._work)
         if self._refusal:
             raise self._refusal
-        for wanted, _ in self._waiting:
-            self._failed[wanted] = Failure(wanted, NOT_TRIED)
+        for item_id, _ in self._waiting:
+            self._failed[item_id] = Failure(item_id, NOT_TRIED)
 
-    async def _answers_at_all(self) -> bool:
-        """Send a few calls first: a server that is away is not asked by all others, too."""
+    async def _is_available(self) -> bool:
+        """Send a few calls first: if the server is down, the others are not sent."""
         probes = list(islice(self._waiting, _PROBES))
         async with anyio.create_task_group() as group:
-            for wanted, api_call in probes:
-                group.start_soon(self._send, wanted, api_call)
+            for item_id, api_call in probes:
+                group.start_soon(self._send, item_id, api_call)
         self._gave_up = len(self._errors) == len(probes) > 0 and (
             all(map(_is_unreachable, self._errors))
-            or (len(probes) == _PROBES and all(map(_is_away, self._errors)))
+            or (len(probes) == _PROBES and all(map(_is_down, self._errors)))
         )
         return not self._gave_up
 
     async def _work(self) -> None:
-        for wanted, api_call in self._waiting:
-            await self._send(wanted, api_call)
+        for item_id, api_call in self._waiting:
+            await self._send(item_id, api_call)
             if self._failed_in_a_row >= _GIVE_UP_AFTER:
                 self._gave_up = True
                 return
 
-    async def _send(self, wanted: int, api_call: ApiCall[T]) -> None:
+    async def _send(self, item_id: int, api_call: ApiCall[T]) -> None:
         try:
-            self._found[wanted] = await self._client.send(api_call)
+            self._found[item_id] = await self._client.send(api_call)
         except NotFound:
-            self._missing.add(wanted)
+            self._missing.add(item_id)
         except (AuthenticationError, InvalidInput) as refusal:
             self._refusal = refusal
             self._group.cancel_scope.cancel()
         except TracktorError as error:
-            self._failed[wanted] = Failure(wanted, str(error), error.retry_after)
+            self._failed[item_id] = Failure(item_id, str(error), error.retry_after)
             self._failed_in_a_row += 1
             if len(self._errors) < _PROBES:
                 self._errors.append(error)
@@ -193,9 +195,9 @@ class _Sending(Generic[T]):
 
     def batch(self) -> Batch[T]:
         return Batch(
-            found=[self._found[wanted] for wanted in self._calls if wanted in self._found],
-            missing=[wanted for wanted in self._calls if wanted in self._missing],
-            failed=[self._failed[wanted] for wanted in self._calls if wanted in self._failed],
+            found=[self._found[item_id] for item_id in self._calls if item_id in self._found],
+            missing=[item_id for item_id in self._calls if item_id in self._missing],
+            failed=[self._failed[item_id] for item_id in self._calls if item_id in self._failed],
             requests=self._client.requests_sent - self._requests_before,
             gave_up=self._gave_up,
         )
@@ -205,7 +207,7 @@ def _is_unreachable(error: TracktorError) -> bool:
     return isinstance(error, APIConnectionError) and not error.may_have_arrived
 
 
-def _is_away(error: TracktorError) -> bool:
+def _is_down(error: TracktorError) -> bool:
     """Whether the error is about Tracktor as a whole, not about one id."""
-    gateway = isinstance(error, ServerError) and error.status_code in _GATEWAY_TROUBLE
+    gateway = isinstance(error, ServerError) and error.status_code in _GATEWAY_ERRORS
     return gateway or isinstance(error, APIConnectionError | RateLimited)

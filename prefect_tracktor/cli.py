@@ -16,6 +16,7 @@ from prefect_tracktor.deploy import commands
 from prefect_tracktor.ledger_command import app as ledger
 from prefect_tracktor.setup.blocks import blocks
 from prefect_tracktor.setup.project import write_project
+from prefect_tracktor.validation import problems_of
 from prefect_tracktor.webhooks.command import app as receive
 
 app = App(
@@ -95,22 +96,19 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return app(arguments, exit_on_error=False, result_action="return_value") or 0
     except CycloptsError:
-        return 2  # it has said why
-    except TracktorError as problem:
-        message = str(problem)
+        return 2  # cyclopts has printed the reason
+    except TracktorError as error:
+        message = str(error)
     except ValidationError as invalid:
-        message = "\n".join(
-            f"{'.'.join(map(str, error['loc']))}: {error['msg']}"
-            for error in invalid.errors(include_input=False, include_url=False)
-        )
+        message = "\n".join(problems_of(invalid))
     except ImportError as missing:
         if "pip install" not in str(missing):
             raise
         message = str(missing)
     except httpx.HTTPStatusError as error:
         message = (
-            f"Prefect's API refuses this (status {error.response.status_code}): is PREFECT_API_URL"
-            " right, and PREFECT_API_KEY if it needs one?"
+            f"Prefect's API refuses this (status {error.response.status_code}): check"
+            " PREFECT_API_URL, and PREFECT_API_KEY if the server needs a key"
         )
     except httpx.HTTPError as error:
         message = (
@@ -122,15 +120,15 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(*command: str) -> None:
-    """Run the command line of this process, behind the words of `command`, and end it."""
+    """Run the process's command line, with `command` in front of its arguments, and exit."""
     arguments = [*command, *sys.argv[1:]]
     try:
         status = main(arguments)
-    except SystemExit as end:  # what SIGTERM becomes in Prefect's runner
-        status = end.code if isinstance(end.code, int) else 1
+    except SystemExit as system_exit:  # Prefect's runner raises it on SIGTERM
+        status = system_exit.code if isinstance(system_exit.code, int) else 1
     if "serve" in arguments[:1]:
         sys.stdout.flush()
         sys.stderr.flush()
-        # Prefect's runner may leave a thread behind that keeps the interpreter from ending
+        # Prefect's runner may leave a thread that keeps the interpreter from exiting
         os._exit(status)
     sys.exit(status)

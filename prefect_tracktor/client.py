@@ -1,8 +1,4 @@
-"""Tracktor's API for Python: `TracktorClient`, and `AsyncTracktorClient` with an `await`.
-
-The async client sends the calls of `prefect_tracktor.api` through a session
-(`prefect_tracktor.http.session`); the sync client is a facade of it.
-"""
+"""Clients for Tracktor's API: `AsyncTracktorClient`, and `TracktorClient` for sync code."""
 
 import hashlib
 import re
@@ -26,9 +22,8 @@ from prefect_tracktor.models import (
     WebhookTopic,
 )
 from prefect_tracktor.sessions import open_session
-from prefect_tracktor.text import refuse_masked
 from prefect_tracktor.times import naive_times_in, parse_zone
-from prefect_tracktor.validation import checked_address
+from prefect_tracktor.validation import checked_address, checked_secret
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,7 +37,7 @@ _UUID = re.compile(
 
 
 def checked_uuid(value: str) -> str:
-    """Refuse what is not an account's uuid, before it becomes part of an address."""
+    """Validate an account's uuid, which becomes part of an address."""
     if not _UUID.fullmatch(value):
         raise InvalidInput(
             "uuid must be 32 hexadecimal digits, with dashes or without, as Tracktor's settings"
@@ -52,36 +47,17 @@ def checked_uuid(value: str) -> str:
 
 
 def checked_api_key(value: str) -> str:
-    """Refuse what cannot be an API key, before it becomes a header."""
+    """Validate an API key, which becomes a header."""
     return checked_secret(value, field="api_key", source="Tracktor's settings")
 
 
-def checked_secret(value: str, *, field: str, source: str) -> str:
-    """Refuse what cannot be a key or a token, before it is sent."""
-    if not value:
-        raise InvalidInput(f"{field} is empty; copy it from {source}")
-    refuse_masked(value, field=field)
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise InvalidInput(f"{field} has characters that none has, such as blanks or line breaks")
-    return value
-
-
-def checked_time_zone(value: str) -> str:
-    """Refuse what is not the name of a time zone."""
-    try:
-        parse_zone(value)
-    except ValueError as unknown:
-        raise InvalidInput(f"time_zone: {unknown}") from None
-    return value
-
-
 def account_name(uuid: str) -> str:
-    """A name for an account that does not give its uuid away."""
+    """Return a name for an account that does not reveal its uuid."""
     return hashlib.sha256(uuid.lower().replace("-", "").encode()).hexdigest()[:20]
 
 
 class _Client:
-    """What both clients have in common: an account, and the session that sends its calls."""
+    """An account, and the HTTP session that sends its calls: the base of both clients."""
 
     def __init__(
         self,
@@ -95,7 +71,7 @@ class _Client:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self.limits = limits or TransportLimits()
-        self._time_zone = parse_zone(checked_time_zone(time_zone))
+        self._time_zone = parse_zone(time_zone)
         self._read_only = read_only
         secrets = (checked_api_key(api_key), checked_uuid(uuid))
         address = checked_address(base_url, field="base_url").rstrip("/")
@@ -156,7 +132,7 @@ class AsyncTracktorClient(_Client):
         await self._session.aclose()
 
     async def send(self, api_call: ApiCall[T]) -> T:
-        """Send a call, again if need be, and read its answer."""
+        """Send a call, with retries, and read its response."""
         return await self._send(api_call)
 
     async def get_fulfillment(self, fulfillment_id: int) -> Fulfillment:
@@ -196,14 +172,14 @@ class AsyncTracktorClient(_Client):
         await self._send(api.delete_webhook(webhook_id))
 
     async def call(self, method: str, path: str, json: Mapping[str, Any] | None = None) -> Any:
-        """Make a call that this pack does not know yet."""
+        """Make a call that this package does not know yet."""
         return await self._send(api.any_call(method, path, json))
 
 
 def _blocking(
     method: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate["TracktorClient", P], R]:
-    """The same method for sync code."""
+    """Return the same method for sync code."""
 
     @wraps(method)
     def call(self: "TracktorClient", /, *arguments: P.args, **options: P.kwargs) -> R:
@@ -213,23 +189,23 @@ def _blocking(
 
 
 class TracktorClient(_Client):
-    """Tracktor's seven calls, and whatever it may gain, for sync code.
+    """Tracktor's seven calls, and any other with `call`, for sync code.
 
-    Use it with `with`, or without and call `close()`. It may be shared by threads. Its methods take
-    the arguments of the tasks of the same name, and raise the same errors.
+    Use it with `with`, or call `close()` at the end. Threads may share it. Its methods take the
+    arguments of the tasks of the same name, and raise the same errors.
 
     Args:
         uuid: The account's uuid.
         api_key: The account's API key.
         base_url: Where the API is; for rehearsals, the sandbox's address.
-        limits: Concurrency, rate, time-outs, retries.
+        limits: Concurrency, rate, timeouts, retries.
         time_zone: The IANA name of the zone of times without an offset.
         read_only: Whether to refuse every call that would change something.
-        transport: What sends the requests, such as an `httpx.MockTransport` in a test; it is closed
-            with the client.
+        transport: An httpx transport for the requests, such as an `httpx.MockTransport` in a test;
+            it is closed with the client.
 
     Raises:
-        InvalidInput: The uuid, the key, the address or the time zone cannot be one.
+        InvalidInput: The uuid, the key, the address or the time zone is invalid.
 
     Example:
         >>> from prefect_tracktor.sandbox import Sandbox
@@ -251,7 +227,7 @@ class TracktorClient(_Client):
         blocking.run(self._session.aclose())
 
     def send(self, api_call: ApiCall[T]) -> T:
-        """Send a call, again if need be, and read its answer.
+        """Send a call, with retries, and read its response.
 
         Raises:
             TracktorError: The subclass that says what went wrong in the last attempt.

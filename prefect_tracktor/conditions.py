@@ -3,7 +3,6 @@
 from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import chain
 
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
 from prefect_tracktor.models import (
@@ -22,13 +21,12 @@ from prefect_tracktor.thresholds import Delay, Thresholds
 _ALL = "all"
 _CLOCKS_DIFFER_BY = timedelta(hours=1)
 
-# of these a shop's own fulfillment status tells that nothing is late: sent, planned, or taken back
+# Shopify's fulfillment statuses of orders that are not late: sent, planned, or taken back
 _NOT_AWAITED = frozenset({"fulfilled", "partially_fulfilled", "scheduled", "on_hold", "restocked"})
-# if one of these is unreadable, the parcel may have moved later than its readable steps say
+# if one of these is unreadable, the parcel may have moved after its readable steps
 _TIMES = frozenset({"latest_status", "latest_status.datetime", "status", "status.datetime"})
 
-
-# the most urgent first; an exception that the pack does not know comes after the others
+# the most urgent first; an unknown exception comes after the others
 _URGENCY = {
     name: place
     for place, name in enumerate(
@@ -93,44 +91,34 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Keys of exceptions or statuses that are asked for."""
+    """Keys of exceptions or statuses, or all of them."""
 
     keys: frozenset[str] = frozenset()
     all: bool = False
 
     def __contains__(self, key: object) -> bool:
-        """Whether a key is one of them; no key never is."""
         return bool(key) and (self.all or key in self.keys)
 
 
 @dataclass(frozen=True, slots=True)
-class AskedConditions:
-    """The conditions that are asked for, by name."""
+class RequestedConditions:
+    """The conditions to look for, by name."""
 
     exceptions: Keys = Keys()
     statuses: Keys = Keys()
     delays: frozenset[str] = frozenset()
 
     def __contains__(self, name: object) -> bool:
-        """Whether a condition of this name is one of them."""
         kind, _, key = str(name).partition(":")
         by_kind = {"exception": self.exceptions, "status": self.statuses}
         return key in by_kind[kind] if kind in by_kind else name in self.delays
 
 
-EVERY_CONDITION = AskedConditions(Keys(all=True), Keys(all=True), frozenset(Delay))
+EVERY_CONDITION = RequestedConditions(Keys(all=True), Keys(all=True), frozenset(Delay))
 
 
-def asked_exceptions(names: Collection[str], *, field: str = "exception_statuses") -> Keys:
-    """The exceptions that a parameter names, by key or label, or all."""
-    keys = [_asked_exception(name, field) for name in names]
-    if not keys:
-        raise InvalidInput(f"{field} is empty: name at least one, such as 'expired'")
-    return _keys(chain.from_iterable(keys))
-
-
-def asked_conditions(names: Collection[str], *, field: str = "when") -> AskedConditions:
-    """The conditions that a parameter names, such as `exception:expired` or `status:all`."""
+def requested_conditions(names: Collection[str], *, field: str = "when") -> RequestedConditions:
+    """Parse a parameter that names conditions, such as `exception:expired` or `status:all`."""
     exceptions: list[str] = []
     statuses: list[str] = []
     delays: list[str] = []
@@ -138,7 +126,7 @@ def asked_conditions(names: Collection[str], *, field: str = "when") -> AskedCon
         kind, colon, key = (part.strip() for part in name.partition(":"))
         match status_key(kind):
             case "exception" if colon:
-                exceptions += _asked_exception(key, field)
+                exceptions += _requested_exception(key, field)
             case "status" if status_key(key):
                 statuses.append(status_key(key))
             case delay if delay in set(Delay) and not colon:
@@ -150,8 +138,8 @@ def asked_conditions(names: Collection[str], *, field: str = "when") -> AskedCon
                     f" {', '.join(Delay)}"
                 )
     if not names:
-        raise InvalidInput(f"{field} is empty: name at least one, such as 'exception:expired'")
-    return AskedConditions(_keys(exceptions), _keys(statuses), frozenset(delays))
+        raise InvalidInput(f"{field} is empty: name at least one")
+    return RequestedConditions(_keys(exceptions), _keys(statuses), frozenset(delays))
 
 
 def _keys(names: Iterable[str]) -> Keys:
@@ -159,7 +147,7 @@ def _keys(names: Iterable[str]) -> Keys:
     return Keys(keys, all=_ALL in keys)
 
 
-def _asked_exception(name: str, field: str) -> Collection[str]:
+def _requested_exception(name: str, field: str) -> Collection[str]:
     key = exception_key(name)
     if not key:
         raise InvalidInput(
@@ -172,18 +160,22 @@ def _asked_exception(name: str, field: str) -> Collection[str]:
 
 
 def conditions_of(
-    order: Order, thresholds: Thresholds, now: datetime, *, asked: AskedConditions = EVERY_CONDITION
+    order: Order,
+    thresholds: Thresholds,
+    now: datetime,
+    *,
+    requested: RequestedConditions = EVERY_CONDITION,
 ) -> tuple[Condition, ...]:
     """Find all conditions of an order and its parcels.
 
     A parcel can have several, such as a status and an exception; `most_urgent` keeps one of each.
-    Where a time is not known, no delay is found.
+    If a time is unknown, no delay is found.
 
     Args:
         order: The order.
         thresholds: When a delay begins.
         now: The time; it must be aware.
-        asked: Which conditions to look for; all by default. An order is unreadable only if it
+        requested: Which conditions to look for; all by default. An order is unreadable only if it
             contradicts itself about one of these.
 
     Returns:
@@ -204,9 +196,9 @@ def conditions_of(
     if now.tzinfo is None:
         raise InvalidInput("now must be an aware time: give it a tzinfo such as datetime.UTC")
     found = [
-        *_exceptions(order, now, asked.exceptions),
-        *_delays(order, thresholds, now, asked.delays),
-        *_statuses(order, now, asked.statuses),
+        *_exceptions(order, now, requested.exceptions),
+        *_delays(order, thresholds, now, requested.delays),
+        *_statuses(order, now, requested.statuses),
     ]
     return tuple(sorted(found, key=lambda condition: condition.urgency))
 
@@ -235,37 +227,37 @@ def most_urgent(conditions: Iterable[Condition]) -> tuple[Condition, ...]:
     return tuple(kept.values())
 
 
-def _exceptions(order: Order, now: datetime, asked: Keys) -> Iterator[Condition]:
-    for parcel in parcels_in_exception(order, asked):
+def _exceptions(order: Order, now: datetime, requested: Keys) -> Iterator[Condition]:
+    for parcel in parcels_in_exception(order, requested):
         key = str(parcel.exception_status)
         yield Condition(
             f"exception:{key}",
             parcel,
-            _unless_to_come(parcel.last_reached(key), now),
+            _past(parcel.last_reached(key), now),
             cancelled=order.has_cancelled(parcel),
         )
 
 
-def _statuses(order: Order, now: datetime, asked: Keys) -> Iterator[Condition]:
+def _statuses(order: Order, now: datetime, requested: Keys) -> Iterator[Condition]:
     if not order.fulfillments and CARRIER_STATUSES.isdisjoint(order.status_keys):
         # a made-to-order status such as "Sewing", before there is a parcel
-        for key in dict.fromkeys(key for key in order.status_keys if key in asked):
+        for key in dict.fromkeys(key for key in order.status_keys if key in requested):
             yield Condition(f"status:{key}", cancelled=order.is_cancelled)
         return
-    arrived = order.is_delivered and ShipmentStatus.DELIVERED in asked
+    arrived = order.is_delivered and ShipmentStatus.DELIVERED in requested
     unseen = [parcel for parcel in order.fulfillments if arrived and not parcel.is_delivered]
-    for parcel in (*parcels_in_status(order, asked), *unseen):
+    for parcel in (*parcels_in_status(order, requested), *unseen):
         is_unseen = parcel in unseen
         status = ShipmentStatus.DELIVERED if is_unseen else parcel.current_status
-        since = None if is_unseen else _unless_to_come(parcel.reached_at, now)
+        since = None if is_unseen else _past(parcel.reached_at, now)
         yield Condition(f"status:{status}", parcel, since, cancelled=order.has_cancelled(parcel))
 
 
 def _delays(
-    order: Order, thresholds: Thresholds, now: datetime, asked: Container[str]
+    order: Order, thresholds: Thresholds, now: datetime, requested: Container[str]
 ) -> Iterator[Condition]:
     for delay, parcel, started in _clocks(order):
-        begins = thresholds.begins(delay, started, order, parcel) if delay in asked else None
+        begins = thresholds.begins(delay, started, order, parcel) if delay in requested else None
         if begins is not None and begins <= now:
             if parcel is not None:
                 _refuse_contradiction(order)
@@ -273,12 +265,12 @@ def _delays(
 
 
 def _clocks(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]]:
-    """What may become a delay, and since when the days count."""
+    """Yield the possible delays, with their parcel and the time from which the days count."""
     placed_at = order.order_created_at or order.facts.created_at
     if placed_at and _is_awaited(order):
         yield Delay.NOT_SHIPPED, None, placed_at
     for parcel in order.undelivered:
-        # the time of the present status must be known: else there may be later news
+        # without the time of the present status, there may be later news
         known = parcel.reached_at and not parcel.unreadable_fields & _TIMES
         if known and not order.has_cancelled(parcel):
             yield from ((delay, parcel, time) for delay, time in _clocks_of(parcel) if time)
@@ -295,43 +287,42 @@ def _clocks_of(parcel: Fulfillment) -> Iterator[tuple[Delay, datetime | None]]:
 def _is_awaited(order: Order) -> bool:
     """Whether nothing of the order has left the shop, and it should have."""
     has_left = order.has_shipped or order.is_partly_delivered or order.exception_statuses
-    is_settled = order.is_cancelled or order.facts.fulfillment_status in _NOT_AWAITED
-    return not (has_left or is_settled)
+    return not (has_left or order.is_cancelled or order.facts.fulfillment_status in _NOT_AWAITED)
 
 
 def _is_moving(parcel: Fulfillment) -> bool:
-    """Whether the carrier has it; a status that the shop set by hand since then says otherwise."""
-    in_its_words = parcel.current_status in CARRIER_STATUSES or parcel.is_automatic
-    return bool(parcel.carrier_statuses and in_its_words)
+    """Whether the carrier has the parcel, and the shop has set no other status since."""
+    is_carriers = parcel.current_status in CARRIER_STATUSES or parcel.is_automatic
+    return bool(parcel.carrier_statuses and is_carriers)
 
 
-def parcels_in_exception(order: Order, asked: Container[str]) -> tuple[Fulfillment, ...]:
-    """The parcels that have an asked exception and are not delivered."""
+def parcels_in_exception(order: Order, requested: Container[str]) -> tuple[Fulfillment, ...]:
+    """Return the parcels that have a requested exception and are not delivered."""
     explained = {parcel.exception_status for parcel in order.fulfillments}
     unexplained = set(order.exception_statuses) - explained
-    if any(name in asked for name in unexplained) and _is_open(order):
+    if any(name in requested for name in unexplained) and _is_open(order):
         raise InvalidResponse(
-            "the order names an exception that none of its parcels has: the answer lacks parcels,"
+            "the order names an exception that none of its parcels has: the response lacks parcels,"
             " or a field of them has changed"
         )
     for parcel in order.undelivered:
-        _refuse_ambiguous(parcel, asked)
-    found = tuple(p for p in order.undelivered if p.exception_status in asked)
+        _refuse_ambiguous(parcel, requested)
+    found = tuple(p for p in order.undelivered if p.exception_status in requested)
     if found:
         _refuse_contradiction(order)
     return found
 
 
 def _is_open(order: Order) -> bool:
-    """Whether anything of it is still to arrive, as far as can be seen."""
+    """Whether a part of the order is still to arrive, as far as is known."""
     if order.is_delivered or order.is_cancelled:
         return False
     return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))
 
 
-def _refuse_ambiguous(parcel: Fulfillment, asked: Container[str]) -> None:
+def _refuse_ambiguous(parcel: Fulfillment, requested: Container[str]) -> None:
     may_be_expired = parcel.exception_status == NEEDS_ATTENTION
-    if may_be_expired and NEEDS_ATTENTION not in asked and ExceptionStatus.EXPIRED in asked:
+    if may_be_expired and NEEDS_ATTENTION not in requested and ExceptionStatus.EXPIRED in requested:
         raise InvalidResponse(
             "Tracktor calls a parcel's exception 'Needs Attention', which its vendor uses for"
             " not_found and expired alike: look at the order in Tracktor's dashboard"
@@ -341,29 +332,29 @@ def _refuse_ambiguous(parcel: Fulfillment, asked: Container[str]) -> None:
 def _refuse_contradiction(order: Order) -> None:
     if order.contradicts_its_parcels:
         raise InvalidResponse(
-            "the order's statuses name more deliveries than its parcels do: which of them arrived"
-            " cannot be told"
+            "the order's statuses name more deliveries than its parcels do, so it is unknown which"
+            " parcels arrived"
         )
 
 
-def parcels_in_status(order: Order, asked: Container[str]) -> list[Fulfillment]:
-    """The parcels in an asked status, by their own fields and by the order's."""
-    named = {key for key in order.status_keys if key in asked}
+def parcels_in_status(order: Order, requested: Container[str]) -> list[Fulfillment]:
+    """Return the parcels in a requested status, by their own fields and the order's."""
+    named = {key for key in order.status_keys if key in requested}
     shown = set().union(*(parcel.status_keys for parcel in order.fulfillments))
     silent = not all(parcel.current_status for parcel in order.fulfillments)
     if named - shown and (silent or not order.fulfillments):
         raise InvalidResponse("the order names a status that none of its parcels has")
-    found = [parcel for parcel in order.fulfillments if parcel.current_status in asked]
+    found = [parcel for parcel in order.fulfillments if parcel.current_status in requested]
     if not all(parcel.is_delivered for parcel in found):
         _refuse_contradiction(order)
     return [p for p in found if p.is_delivered] if order.is_delivered else found
 
 
 def is_undated(parcel: Fulfillment, now: datetime) -> bool:
-    """Whether it cannot be said how long ago the parcel got into its status."""
-    return _unless_to_come(parcel.reached_at, now) is None
+    """Whether it is unknown how long the parcel has been in its status."""
+    return _past(parcel.reached_at, now) is None
 
 
-def _unless_to_come(reached: datetime | None, now: datetime) -> datetime | None:
-    """A time in the future is a mistake, beyond what clocks differ by."""
+def _past(reached: datetime | None, now: datetime) -> datetime | None:
+    """Return a time, or `None` if it is in the future, beyond the difference of clocks."""
     return reached if reached and reached <= now + _CLOCKS_DIFFER_BY else None

@@ -1,4 +1,4 @@
-"""The credentials block: one Tracktor account, and how to talk to it."""
+"""The block `TracktorCredentials`: a Tracktor account and its request limits."""
 
 from functools import partial
 from inspect import iscoroutine
@@ -14,11 +14,11 @@ from prefect_tracktor.client import (
     TracktorClient,
     account_name,
     checked_api_key,
-    checked_time_zone,
     checked_uuid,
 )
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, NotFound
 from prefect_tracktor.http.limits import TransportLimits
+from prefect_tracktor.times import ZoneName
 from prefect_tracktor.validation import checked_address
 
 _NOT_A_BLOCK = (
@@ -72,35 +72,35 @@ class TracktorCredentials(CredentialsBlock, TracktorBlock):
         default=BASE_URL, title="Address of the API"
     )
     limits: TransportLimits = Field(default_factory=TransportLimits)
-    time_zone: Annotated[str, AfterValidator(checked_time_zone)] = Field(
+    time_zone: ZoneName = Field(
         default="UTC", examples=["America/New_York", "Europe/Berlin", "UTC"]
     )
     read_only: bool = False
 
     @model_validator(mode="before")
     @classmethod
-    def _is_no_name(cls, value: object) -> object:
+    def _is_not_a_name(cls, value: object) -> object:
         if isinstance(value, str):
             raise InvalidInput(_NOT_A_BLOCK)
         return value
 
     @field_validator("api_key")
     @classmethod
-    def _api_key_can_be_one(cls, value: SecretStr) -> SecretStr:
+    def _api_key_is_valid(cls, value: SecretStr) -> SecretStr:
         checked_api_key(value.get_secret_value())
         return value
 
     @property
     def account(self) -> str:
-        """A name for the account that does not give its uuid away."""
+        """A name for the account that does not reveal its uuid."""
         return account_name(self.uuid)
 
     def get_client(self) -> TracktorClient:
-        """A new client for sync code; close it, or use it with `with`."""
+        """Make a client for sync code; close it, or use it with `with`."""
         return TracktorClient(**self._options())
 
     def get_async_client(self) -> AsyncTracktorClient:
-        """A new client for async code; use it with `async with`, in one event loop."""
+        """Make a client for async code; use it with `async with`, in one event loop."""
         return AsyncTracktorClient(**self._options())
 
     def _options(self) -> dict[str, Any]:
@@ -109,23 +109,23 @@ class TracktorCredentials(CredentialsBlock, TracktorBlock):
         return options | {"api_key": self.api_key.get_secret_value()}
 
     def verify(self) -> None:
-        """Make one call that counts as no look-up, to check that the credentials work.
+        """List the shop's statuses, to check that the credentials work.
 
         Raises:
             AuthenticationError: Tracktor refuses the uuid or the key.
-            NotFound: There is nothing at that address: the base URL or the uuid is wrong.
-            TracktorError: Tracktor cannot be reached, or answers otherwise than expected.
+            NotFound: The base URL or the uuid is wrong.
+            TracktorError: Tracktor cannot be reached, or its response is not as expected.
         """
-        briefly = self.model_copy(update={"limits": self.limits.for_a_check})
-        with briefly.get_client() as client:
+        impatient = self.model_copy(update={"limits": self.limits.for_a_check})
+        with impatient.get_client() as client:
             try:
                 options = client.get_status_options()
-            except NotFound as nothing:
+            except NotFound as unknown:
                 raise NotFound(
-                    f"{nothing.call}: there is no such account at this address: check base_url and"
+                    f"{unknown.call}: there is no such account at this address: check base_url and"
                     " uuid of the credentials",
-                    call=nothing.call,
-                    status_code=nothing.status_code,
+                    call=unknown.call,
+                    status_code=unknown.status_code,
                 ) from None
         if not options:
             raise InvalidResponse(
@@ -135,9 +135,9 @@ class TracktorCredentials(CredentialsBlock, TracktorBlock):
 
 
 def checked_credentials(value: object) -> TracktorCredentials:
-    """Refuse what is no credentials block, such as its name, before it is used as one."""
+    """Refuse a value that is not a credentials block, such as a block's name."""
     if not isinstance(value, TracktorCredentials):
         if iscoroutine(value):
-            value.close()  # of a `load` in async code, which nothing will await
+            value.close()  # a `load` in async code, which is never awaited
         raise InvalidInput(f"credentials {_NOT_A_BLOCK}")
     return value

@@ -1,7 +1,7 @@
-"""`prefect-tracktor demo`: customers written to once, and statuses kept true to a plan.
+"""The command `prefect-tracktor demo`: email customers once, and set statuses from a plan.
 
 Everything runs on this machine: a sandbox Tracktor with a shop of 1,000 orders, an SMTP server
-that keeps what it receives, and a Prefect API with a home of its own.
+that keeps the messages, and a Prefect API with its own home folder.
 """
 
 import csv
@@ -22,49 +22,52 @@ from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 
 FOLDER = Path("tracktor-demo")
 EXPORT, PLAN = FOLDER / "orders_export.csv", FOLDER / "production_plan.csv"
-_MARK = ".made-by-prefect-tracktor"
+_MARKER = ".made-by-prefect-tracktor"
 
 
 def main() -> int:
     """Run the demo and print what happened."""
     home = str((FOLDER / "prefect").resolve())
     if os.environ.get("PREFECT_HOME") == home:
-        return _play()
+        return _run_demo()
     _fresh_folder(FOLDER)
-    # Prefect reads its settings when it is imported, and the demo must not write into anybody's
-    # Prefect Cloud or server: so it runs in a process of its own, with settings of its own
+    # Prefect reads its settings when it is imported, and the demo must not use your server or your
+    # Prefect Cloud, so it runs in another process with its own settings.
     environment = {name: value for name, value in os.environ.items() if "PREFECT_" not in name}
-    own = {
+    settings = {
         "PREFECT_HOME": home,
-        # the demo says itself what a run did, and shows a refusal on purpose
+        # the demo prints the results itself, and one run is meant to fail
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
-        # the very first start of Prefect's server makes its database, and is slow
+        # the first start of Prefect's server creates its database, which takes long
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     }
     command = [sys.executable, "-m", "prefect_tracktor", "demo"]
-    return subprocess.call(command, env=environment | own)  # noqa: S603  # it is this very program
+    return subprocess.call(command, env=environment | settings)  # noqa: S603  # this program
 
 
 def _fresh_folder(folder: Path) -> None:
-    if folder.exists() and not (folder / _MARK).exists():
+    if folder.exists() and not (folder / _MARKER).exists():
         sys.exit(f"{folder} exists and was not made by this demo; move it away first")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    (folder / _MARK).touch()
+    (folder / _MARKER).touch()
 
 
-def _play() -> int:
+def _run_demo() -> int:
     with (
         Sandbox(Shop(orders=1000)) as tracktor,
-        MailServer(keep_in=FOLDER / "mailbox") as post_office,
+        MailServer(keep_in=FOLDER / "mailbox") as mail,
     ):
         credentials = TracktorCredentials(
             uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url
         )
-        _say("A sandbox shop of 1,000 orders", f"Tracktor at {tracktor.base_url}")
-        print(f"  mail server at {post_office.host}:{post_office.port}")
-        right = [_first_act(credentials, tracktor, post_office), _second_act(credentials, tracktor)]
+        _print_title("A sandbox shop of 1,000 orders", f"Tracktor at {tracktor.base_url}")
+        print(f"  mail server at {mail.host}:{mail.port}")
+        results = [
+            _email_customers(credentials, tracktor, mail),
+            _reconcile_statuses(credentials, tracktor),
+        ]
     print(f"""
 Look further:
   every message, as received     {FOLDER / "mailbox"}/
@@ -73,17 +76,15 @@ Look further:
                                  and open http://127.0.0.1:4200
   the same against your shop     README.md, "Your own shop"
 """)
-    return 0 if all(right) else 1
+    return 0 if all(results) else 1
 
 
-def _first_act(
-    credentials: TracktorCredentials, tracktor: Sandbox, post_office: MailServer
-) -> bool:
-    """Write to the customers with expired tracking; whether each got exactly one message."""
+def _email_customers(credentials: TracktorCredentials, tracktor: Sandbox, mail: MailServer) -> bool:
+    """Email the customers with expired tracking; return whether each got exactly one message."""
     tracktor.shop.write_orders_csv(EXPORT)
     mailer = Mailer(
-        host=post_office.host,
-        port=post_office.port,
+        host=mail.host,
+        port=mail.port,
         security=Security.NONE,
         sender="Sandbox Shop <orders@sandbox-shop.example>",
         mode=Mode.LIVE,
@@ -92,23 +93,25 @@ def _first_act(
     orders = OrderFile(path=str(EXPORT))
 
     def run(title: str, *, dry_run: bool = False) -> None:
-        before = len(post_office.messages)
+        before = len(mail.messages)
         _run(title, email_expired_exceptions, credentials, orders, mailer, dry_run=dry_run)
-        print(f"  -> {len(post_office.messages) - before} messages in the mail server")
+        print(f"  -> {len(mail.messages) - before} messages in the mail server")
 
     run("First run: find the expired parcels, email their customers")
-    _show(post_office.messages[0].message)
+    _print_message(mail.messages[0].message)
     run("Second run: no customer gets a second email")
     run("Dry run: shows what it would do, sends nothing", dry_run=True)
 
-    written_to = sorted(message.recipients[0] for message in post_office.messages)
-    right = written_to == sorted(tracktor.shop.customers_to_write_to().values())
-    _say("Right customers, one message each" if right else "WRONG: the mailbox is not as expected")
-    return right
+    recipients = sorted(message.recipients[0] for message in mail.messages)
+    is_correct = recipients == sorted(tracktor.shop.customers_to_write_to().values())
+    _print_title(
+        "Right customers, one message each" if is_correct else "WRONG: unexpected messages"
+    )
+    return is_correct
 
 
-def _second_act(credentials: TracktorCredentials, tracktor: Sandbox) -> bool:
-    """Make Tracktor agree with a production plan; whether exactly the 40 changes were written."""
+def _reconcile_statuses(credentials: TracktorCredentials, tracktor: Sandbox) -> bool:
+    """Set the statuses of a production plan; return whether exactly the 40 changes were written."""
     in_production = tracktor.shop.order_ids[:295]
     for order_id in in_production:
         tracktor.shop.set_status(order_id, status="Cutting", automatic_carrier_updates=False)
@@ -129,20 +132,24 @@ def _second_act(credentials: TracktorCredentials, tracktor: Sandbox) -> bool:
     try:
         run("The plan must be refused")
     except InvalidInput as refused:
-        _say(f"A plan of 300 desired statuses in {PLAN}: refused, as two of them are typos")
+        _print_title(f"A plan of 300 desired statuses in {PLAN}: refused, as two of them are typos")
         print("  | " + str(refused).replace("\n", "\n  | "))
     _write_plan(plan)
     run("The typos taken out, a dry run: shows the plan, writes nothing", dry_run=True)
     run("Applied: only what differs is written, and read back")
     run("Run again: everything agrees, nothing is written")
 
-    right = _writes(tracktor) == len(moved) and all(
+    is_correct = _writes(tracktor) == len(moved) and all(
         set(tracktor.shop.order(order_id)["statuses"]) == {status}
         for order_id, status in plan
         if order_id in in_production
     )
-    _say("Tracktor agrees with the plan, after 40 writes" if right else "WRONG: it does not agree")
-    return right
+    _print_title(
+        "Tracktor agrees with the plan, after 40 writes"
+        if is_correct
+        else "WRONG: it does not agree"
+    )
+    return is_correct
 
 
 def _write_plan(rows: Sequence[tuple[int, str]]) -> None:
@@ -157,17 +164,17 @@ def _writes(tracktor: Sandbox) -> int:
 def _run(title: str, flow: Callable[..., Any], *parameters: object, dry_run: bool) -> None:
     start = time.perf_counter()
     report = flow(*parameters, dry_run=dry_run)
-    _say(title, f"{time.perf_counter() - start:.1f} seconds")
+    _print_title(title, f"{time.perf_counter() - start:.1f} seconds")
     for name, count in report.counts.items():
         if count:
             print(f"  {name:<13}{count:>6}")
 
 
-def _say(title: str, detail: str = "") -> None:
+def _print_title(title: str, detail: str = "") -> None:
     print(f"\n== {title}" + (f" ({detail})" if detail else ""), flush=True)
 
 
-def _show(message: EmailMessage) -> None:
+def _print_message(message: EmailMessage) -> None:
     body = message.get_body(("plain",))
     print("\n  One of the messages, as its customer sees it:\n")
     for name in ("From", "To", "Subject"):

@@ -1,9 +1,11 @@
-"""One small family of errors, each saying which call failed, why, and what to do next.
+"""Errors: each says which call failed, why, and what to do next.
 
-No error's message holds the API key, the account's uuid, a customer's data or a server's free text,
-so that it can be logged, stored by Prefect and shown to anyone.
+No message holds the API key, the account's uuid, a customer's data or a server's free text: it may
+be logged, stored by Prefect and shown to anyone.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -17,8 +19,8 @@ class TracktorError(Exception):
         status_code: The HTTP status of the response, if there was one.
         retry_after: How long to wait, from `Retry-After`, if given.
         may_have_arrived: Whether the server may have acted on the request.
-        server_said: The server's own text, which may hold a customer's data. It is in no message
-            and is left out when the error is stored or sent to another process.
+        server_said: The server's own text, which may hold a customer's data. It is in no message,
+            and left out when the error is stored or sent to another process.
     """
 
     def __init__(
@@ -50,7 +52,7 @@ def _restored(kind: type[TracktorError], args: tuple[Any, ...], state: dict[str,
 
 
 class NotSent(TracktorError):
-    """What is refused before anything is sent or changed."""
+    """A refusal before anything is sent or changed."""
 
     def __init__(self, message: str, *, call: str = "") -> None:
         super().__init__(message, call=call, may_have_arrived=False)
@@ -96,8 +98,8 @@ class APIConnectionError(TracktorError):
     """Tracktor could not be reached, or did not answer in time."""
 
 
-# what may pass by itself, so that waiting helps
-PASSING = (RateLimited, ServerError, APIConnectionError)
+# errors that may be temporary
+TEMPORARY = (RateLimited, ServerError, APIConnectionError)
 
 
 class InvalidResponse(TracktorError):
@@ -117,11 +119,11 @@ class BatchFailed(TracktorError):
 
 
 class LimitExceeded(TracktorError):
-    """More would be sent or changed than the caller allowed, so nothing was."""
+    """More would be sent or changed than the caller allowed. Nothing was."""
 
 
 class IncompleteRun(TracktorError):
-    """A flow did what it could, and something is left to do.
+    """A flow ended with something left to do.
 
     Attributes:
         report: The flow's typed report, as it would have been returned.
@@ -141,7 +143,7 @@ class LedgerError(DatabaseError):
 
 
 class LedgerInUse(NotSent):
-    """A run uses the ledger, so nothing was deleted."""
+    """A run uses the ledger. Nothing was deleted."""
 
 
 class LedgerReplaced(NotSent):
@@ -152,12 +154,12 @@ class ChannelError(TracktorError):
     """A channel cannot be used for any message: unreachable, moved, or it refuses the account.
 
     Attributes:
-        about: What its refusal is about, such as `rate` or `login`.
+        cause: The cause of the refusal, such as `rate` or `login`.
     """
 
-    def __init__(self, message: str, *, about: str = "other") -> None:
+    def __init__(self, message: str, *, cause: str = "other") -> None:
         super().__init__(message, may_have_arrived=False)
-        self.about = about
+        self.cause = cause
 
 
 class MailServerError(ChannelError):
@@ -169,8 +171,28 @@ class TemplateError(TracktorError, ValueError):
 
 
 class QueueFull(DatabaseError):
-    """More deliveries wait than the queue may hold; the sender has to try again later."""
+    """The queue holds as many deliveries as it may; the sender has to try again later."""
 
 
 class NotSetUp(Exception):
-    """A deployment that has to be enabled, and is not; the message says how."""
+    """A deployment is not enabled; the message says how to enable it."""
+
+
+@contextmanager
+def replaced_errors(
+    kinds: type[Exception] | tuple[type[Exception], ...], make: Callable[[Exception], Exception]
+) -> Iterator[None]:
+    """Raise another error in place of one that may hold secrets, in its text or its traceback.
+
+    Errors of this package hold none, and pass.
+    """
+    try:
+        yield
+    except TracktorError:
+        raise
+    except kinds as error:
+        replacement = make(error)
+        try:
+            raise replacement
+        finally:
+            replacement.__context__ = None  # `from None` would keep it

@@ -1,4 +1,4 @@
-"""JSON schemas as Prefect's forms read them."""
+"""JSON schemas for Prefect's forms: positions, titles, descriptions."""
 
 import inspect
 import re
@@ -11,41 +11,37 @@ _UNIT = re.compile(r" (days|hours|minutes|seconds)$")
 
 
 def in_order(schema: dict[str, Any], kind: type[Any]) -> None:
-    """Number the fields of a form as Prefect does a flow's parameters, and say what each is.
-
-    A field without a description has the words of its class's docstring. Where a form offers a
-    choice, it shows the whole docstring of what is chosen.
-    """
-    if "description" in schema:
-        schema["description"] = _in_a_line(schema["description"].partition("\n\n")[0])
-    said = _attributes(kind)
+    """Give each field its position, and its description from the class's docstring."""
+    if "description" in schema:  # a form shows the whole docstring where it offers a choice
+        schema["description"] = _one_line(schema["description"].partition("\n\n")[0])
+    described = described_attributes(kind)
     for position, (name, field) in enumerate(schema.get("properties", {}).items()):
         field["position"] = position
-        if name in said:
-            field.setdefault("description", said[name])
+        if name in described:
+            field.setdefault("description", described[name])
 
 
 def title_of(name: str, _field: object) -> str:
-    """A field's title where it gives none: its name in words, with the unit in brackets."""
+    """Return a field's default title: its name in words, with the unit in brackets."""
     return _UNIT.sub(r" (\1)", name.replace("_", " ").capitalize())
 
 
-# of options that are a part of a form
+# for models that are part of a form
 FORM = ConfigDict(
     frozen=True, extra="forbid", json_schema_extra=in_order, field_title_generator=title_of
 )
 
 
-def _attributes(kind: type[Any]) -> dict[str, str]:
-    """What the docstrings of a class and of those that it derives from say of its fields."""
-    said: dict[str, str] = {}
+def described_attributes(kind: type[Any]) -> dict[str, str]:
+    """Read the `Attributes:` sections of a class's docstring and those of its bases."""
+    described: dict[str, str] = {}
     for base in reversed(kind.__mro__):
-        words = inspect.cleandoc(base.__doc__ or "").partition("\nAttributes:\n")[2]
-        found = _ATTRIBUTE.findall(words.partition("\n\n")[0])
-        said |= {name: _in_a_line(words) for name, words in found}
-    return said
+        section = inspect.cleandoc(base.__doc__ or "").partition("\nAttributes:\n")[2]
+        found = _ATTRIBUTE.findall(section.partition("\n\n")[0])
+        described |= {name: _one_line(text) for name, text in found}
+    return described
 
 
-def _in_a_line(words: str) -> str:
-    """As a form shows it: as it is written, so without the marks of code."""
-    return " ".join(words.split()).replace("`", "")
+def _one_line(text: str) -> str:
+    # a form shows markup as it is written
+    return " ".join(text.split()).replace("`", "")

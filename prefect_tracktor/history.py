@@ -1,13 +1,14 @@
-"""The ledger's notices as a table: for a file, a terminal, or Prefect's UI."""
+"""Ledger history: notices as a table in a file, a terminal, or Prefect's UI."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import astuple
 from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from prefect_tracktor.reporting.artifacts import publish_table
 from prefect_tracktor.storage.ledger import Notice, NotificationLedger
-from prefect_tracktor.table_files import TableFile, TableFiles
+from prefect_tracktor.table_files import TableFiles
 
 COLUMNS = (
     "account",
@@ -22,20 +23,18 @@ COLUMNS = (
 
 
 def notice_rows(notices: Iterable[Notice]) -> Iterator[dict[str, Any]]:
-    """Notices as rows with these columns."""
     for notice in notices:
-        key = notice.key
-        told = (key.shop, key.order_id, key.fulfillment_id, key.reason, notice.state.value)
-        row = (*told, notice.claimed_at, notice.settled_at, notice.run)
+        times = (notice.claimed_at, notice.completed_at)
+        row = (*astuple(notice.key), notice.state.value, *times, notice.run)
         yield dict(zip(COLUMNS, row, strict=True))
 
 
 def write_history(notices: Iterable[Notice], address: str) -> int:
-    """Write notices to a file, CSV or JSON Lines by its name; how many they were."""
+    """Write notices to a file, CSV or JSON Lines by its name; return their number."""
     count = 0
-    with TableFiles({"history": TableFile(address, COLUMNS)}) as files:
+    with TableFiles({address: COLUMNS}) as files:
         for row in notice_rows(notices):
-            files.write("history", row)
+            files.write(address, row)
             count += 1
         files.finish()
     return count
@@ -44,12 +43,12 @@ def write_history(notices: Iterable[Notice], address: str) -> int:
 def publish_history(
     ledger: NotificationLedger, *, account: str | None = None, limit: int = 1000
 ) -> None:
-    """Show the newest notices as a table artifact: who was told what, when, by which run.
+    """Publish the newest notices as a table artifact: order, reason, state, times and run.
 
     Args:
         ledger: The ledger.
-        account: The name of the account whose notices are meant; all accounts if left out.
-        limit: How many notices are shown at most.
+        account: The name of the account; all accounts if left out.
+        limit: The maximum number of notices.
 
     Raises:
         LedgerError: The database cannot be used.
@@ -58,21 +57,20 @@ def publish_history(
         >>> publish_history(ledger, account=credentials.account)
     """
     newest = list(islice(ledger.history(account=account), limit))
-    whose = f" of the account {account}" if account else ""
+    of_account = f" of the account {account}" if account else ""
     publish_table(
         f"ledger-history-{account}" if account else "ledger-history",
-        [_shown(row) for row in notice_rows(newest)],
-        description=f"The newest {len(newest):,} notices{whose} in the ledger.",
+        [
+            {name.replace("_", " ").capitalize(): in_words(value) for name, value in row.items()}
+            for row in notice_rows(newest)
+        ],
+        description=f"The newest {len(newest):,} notices{of_account} in the ledger.",
         limit=limit,
     )
 
 
-def _shown(row: dict[str, Any]) -> dict[str, str | int]:
-    return {name.replace("_", " ").capitalize(): in_words(value) for name, value in row.items()}
-
-
 def in_words(value: Any) -> str | int:
-    """A cell for people."""
+    """Format a cell for people."""
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S} UTC"
     return "" if value is None else value

@@ -1,4 +1,4 @@
-"""`prefect-tracktor ledger`: look up notices, decide about uncertain ones, forget."""
+"""Command `prefect-tracktor ledger`: look up notices, decide about uncertain ones, forget."""
 
 import os
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.history import COLUMNS, in_words, notice_rows, write_history
-from prefect_tracktor.saved_blocks import SHARED, find_document
+from prefect_tracktor.saved_blocks import SHARED, find_block
 from prefect_tracktor.storage.ledger import Notice, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.validation import checked_id
 
 Block = Annotated[str, Parameter(show_default=True)]
 OrderIds = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
-# as wide as their values mostly are, so that lines can be printed as they come
+# widths of usual values, so that each line can be printed before the next is read
 _WIDTHS = (18, 14, 14, 28, 8, 23, 23, 0)
 
 app: App = App(
@@ -138,13 +138,13 @@ def _would_be_deleted(ledger: NotificationLedger, ids: list[int], days: int | No
         _print(found)
         return sum(notice.state is not NoticeState.CLAIMED for notice in found)
     before = datetime.now(UTC) - timedelta(days=checked_id(days, field="--older-than-days"))
-    times = (notice.settled_at for notice in ledger.history())
+    times = (notice.completed_at for notice in ledger.history())
     return sum(time is not None and time <= before for time in times)
 
 
 def _ledger(block: str) -> NotificationLedger:
     if PREFECT_API_URL.value():
-        found = find_document(NotificationLedger, block)
+        found = find_block(NotificationLedger, block)
         if found is None and block != SHARED:
             raise InvalidInput(
                 f"there is no block tracktor-notification-ledger/{block}: save it with"
@@ -178,7 +178,7 @@ def _keys(notices: Iterable[Notice], order_ids: tuple[str, ...], option: str) ->
 
 
 def _print(notices: Iterable[Notice]) -> None:
-    """Print notices as a table, one line each as they come."""
+    """Print notices as a table, each line before the next is read."""
     empty = True
     for row in notice_rows(notices):
         if empty:

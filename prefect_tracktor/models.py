@@ -1,10 +1,9 @@
-"""What Tracktor speaks of, read leniently and written strictly.
+"""Objects of Tracktor's API, parsed leniently.
 
-Reading accepts every form that the vendor's pages show or leave open: ids and prices as strings,
-empty strings for null, times with or without an offset, objects keyed by status instead of lists,
-and fields that this pack does not know yet (they are kept, and written out again). Of an object
-that has its id, a field that cannot be read is `None` and named in `unreadable_fields`: who needs
-it must not go on.
+All forms are accepted that the vendor's pages show or leave open: ids and prices as strings, empty
+strings for null, times with or without an offset, objects keyed by status instead of lists, and
+unknown fields, which are kept. If an object has its id, a field that cannot be read is `None` and
+named in `unreadable_fields`: code that needs it must stop.
 
 Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inferred] our choice.
 """
@@ -49,7 +48,7 @@ from prefect_tracktor.times import parse_time
 
 
 class ShipmentStatus(StrEnum):
-    """The built-in shipment statuses [doc]. A shop's custom statuses stay plain strings.
+    """The built-in shipment statuses [doc]. A shop's custom statuses are plain strings.
 
     Example:
         >>> ShipmentStatus("in_transit").label
@@ -67,15 +66,15 @@ class ShipmentStatus(StrEnum):
         return self.value.replace("_", " ").capitalize()
 
 
-# what only a carrier reports
+# statuses that only a carrier reports
 CARRIER_STATUSES: frozenset[str] = frozenset(ShipmentStatus) - {ShipmentStatus.ORDER_READY}
 
 
 class ExceptionStatus(StrEnum):
-    """What can be wrong with a parcel [doc], with the names that the dashboard shows [vendor].
+    """The exceptions of a parcel [doc], with the labels of Tracktor's dashboard [vendor].
 
-    `cancelled` is an alert of the dashboard whose key is [inferred]. There may be more: what is not
-    listed here is read as its key.
+    `cancelled` is an alert of the dashboard whose key is [inferred]. There may be more: an unknown
+    exception is a plain string, its key.
 
     Example:
         >>> ExceptionStatus.EXPIRED.label
@@ -104,11 +103,11 @@ _EXCEPTION_LABELS = {
     ExceptionStatus.CANCELLED: "Cancelled",
 }
 
-# The vendor's API page gives this label to `expired` and `not_found` alike, the dashboard to
-# `not_found`: in an answer it may mean either.
+# The vendor's API page gives this label to both `expired` and `not_found`, the dashboard only to
+# `not_found`: in a response it may mean either.
 NEEDS_ATTENTION = "needs_attention"
 
-# by their letters alone, as a key may be written in any way
+# by their letters alone, since the spelling of keys varies
 _EXCEPTIONS: dict[str, ExceptionStatus | None] = (
     {str(status).replace("_", ""): status for status in ExceptionStatus}
     | {
@@ -128,19 +127,19 @@ _EXCEPTIONS: dict[str, ExceptionStatus | None] = (
 
 
 def exception_key(exception: str) -> str | None:
-    """An exception as its key, however it is written: by key or by one of the vendor's labels."""
+    """Return the key of an exception, given by key or by one of the vendor's labels."""
     key = status_key(exception)
     return _EXCEPTIONS.get(key.replace("_", ""), key or exception.strip() or None)
 
 
 def exception_label(exception: str) -> str:
-    """An exception in words, for people."""
+    """Return the label of an exception, for people."""
     known = _EXCEPTION_LABELS.get(exception)  # type: ignore[call-overload]  # equal to its text
     return known or exception.replace("_", " ").capitalize()
 
 
 class WebhookTopic(StrEnum):
-    """The topics that a webhook can be created for [doc]. Others can be read.
+    """The topics for which a webhook can be created [doc]. Responses may have others.
 
     Example:
         >>> WebhookTopic("order/delivered").name
@@ -159,9 +158,9 @@ class WebhookTopic(StrEnum):
     FULFILLMENT_DELIVERED = "fulfillment/delivered"
 
 
-@lru_cache(maxsize=4096)  # it is asked for every status of every order, and these are few
+@lru_cache(maxsize=4096)  # called for every status of every order, and these are few
 def status_key(status: str) -> str:
-    """A status as a key, however it is written: by key or label, in any letter case."""
+    """Return the key of a status, given by key or label in any letter case."""
     letters = "".join(c if c.isalnum() else "_" for c in status.lower())
     return "_".join(filter(None, letters.split("_")))
 
@@ -175,7 +174,7 @@ def _exceptions_of(value: Any) -> list[str]:
     return list(filter(None, map(exception_key, parse_statuses(value))))
 
 
-# how Shopify and shops say that nothing more is to come of an order or a parcel [inferred]
+# words of Shopify and shops for an order or a parcel that ends here [inferred]
 _CANCELLED_WORDS = frozenset(
     {"cancelled", "canceled", "void", "voided", "refunded", "restocked", "annulled"}
 )
@@ -192,31 +191,31 @@ _SHIPPED_FULFILLMENTS = frozenset(
 
 
 def says_cancelled(status: str) -> bool:
-    """Whether a status means that nothing more is to come: cancelled, voided, refunded in full."""
+    """Whether a status means cancelled, voided or refunded in full."""
     words = status_key(status).split("_")
     in_part = any(word.startswith("partial") or word == "not" for word in words)
     return not (in_part or _CANCELLED_WORDS.isdisjoint(words))
 
 
-def _any_says_cancelled(model: "TracktorModel", *, but: Collection[str]) -> bool:
-    """Whether a field says so: a status, or a flag, time or reason such as `cancelled_at`."""
-    for name, value in model:  # those that the pack does not know among them
-        told = "" if name in but else _told_by(name)
-        if told == "status":
+def _any_field_says_cancelled(model: "TracktorModel", *, except_in: Collection[str]) -> bool:
+    """Whether a status, or a flag, time or reason such as `cancelled_at`, says cancelled."""
+    for name, value in model:  # unknown fields, too
+        kind = "" if name in except_in else _kind_of_field(name)
+        if kind == "status":
             if _all_say_cancelled(value):
                 return True
-        elif told and _is_yes(value, dated=told == "time"):
+        elif kind and _is_yes(value, dated=kind == "time"):
             return True
     return False
 
 
-@lru_cache(maxsize=1024)  # it is asked for every field of every order
-def _told_by(name: str) -> str:
-    """How a field of this name would tell of a cancellation; empty if it does not."""
+@lru_cache(maxsize=1024)  # called for every field of every order
+def _kind_of_field(name: str) -> str:
+    """Return how a field of this name would show a cancellation; empty if it would not."""
     words = frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
     if words & {"status", "statuses", "state"}:
         return "status"
-    if not _tells_of_cancellation(words):
+    if not _names_cancellation(words):
         return ""
     return "time" if words & {"at", "date"} else "flag"
 
@@ -228,14 +227,14 @@ def _all_say_cancelled(value: Any) -> bool:
     return bool(given) and all(isinstance(text, str) and says_cancelled(text) for text in given)
 
 
-def _tells_of_cancellation(words: frozenset[str]) -> bool:
-    told = words & (_CANCELLED_WORDS | _CANCELLATION_WORDS)
-    alone = told <= _CANCELLATION_WORDS and not words & {"reason", "at", "date"}
-    return bool(told) and not alone and words - told <= _WORDS_BESIDE
+def _names_cancellation(words: frozenset[str]) -> bool:
+    found = words & (_CANCELLED_WORDS | _CANCELLATION_WORDS)
+    alone = found <= _CANCELLATION_WORDS and not words & {"reason", "at", "date"}
+    return bool(found) and not alone and words - found <= _WORDS_BESIDE
 
 
 def _is_yes(value: Any, *, dated: bool) -> bool:
-    """Whether a flag is set, or a time given; a number that is no time may be a sum of money."""
+    """Whether a flag is set or a time given; other numbers may be amounts of money."""
     if not isinstance(value, str | int | float):
         return bool(value)
     text = str(value).strip().lower()
@@ -248,12 +247,7 @@ def _is_yes(value: Any, *, dated: bool) -> bool:
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def _nothing_as_none(value: Any) -> Any:
-    """Empty strings, lists and objects stand for null in the answers of many web apps."""
-    return None if value is False or is_nothing(value) else value
-
-
-_Empty = BeforeValidator(_nothing_as_none)
+_Empty = BeforeValidator(lambda value: None if value is False or is_nothing(value) else value)
 Text = Annotated[str | None, BeforeValidator(parse_text)]
 Texts = Annotated[str | None, BeforeValidator(parse_texts)]
 Id = Annotated[int | None, BeforeValidator(parse_id)]
@@ -270,7 +264,7 @@ OpenTopic = Annotated[WebhookTopic | str, Field(union_mode="left_to_right")]
 
 
 class TracktorModel(BaseModel):
-    """What all objects of the API have in common: immutable, unknown fields kept."""
+    """The base of all objects of the API: immutable, with unknown fields kept."""
 
     model_config = ConfigDict(
         extra="allow",
@@ -281,16 +275,16 @@ class TracktorModel(BaseModel):
         hide_input_in_errors=True,
     )
 
-    # what a repr shows; the rest may be a customer's data
+    # the fields that a repr shows; others may be a customer's data
     _shown: ClassVar[frozenset[str]] = frozenset()
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Ids and statuses only: reprs end up in logs."""
+        """Show ids and statuses only: reprs end up in logs."""
         return ((name, value) for name, value in super().__repr_args__() if name in self._shown)
 
 
 class Carrier(TracktorModel):
-    """Who carries a parcel, after the shop's carrier mapping [doc].
+    """The carrier of a parcel, after the shop's carrier mapping [doc].
 
     Example:
         >>> Carrier(slug="ups", name="UPS").name
@@ -304,7 +298,7 @@ class Carrier(TracktorModel):
 
 
 class LineItem(TracktorModel):
-    """One line of what a parcel contains [doc].
+    """A line of a parcel's contents [doc].
 
     Example:
         >>> LineItem(name="Blue mug", quantity=2).quantity
@@ -322,7 +316,7 @@ class LineItem(TracktorModel):
 
 
 class TrackingStatus(TracktorModel):
-    """A step in a parcel's life: `key`, `label` and `datetime` [vendor]. The time is aware.
+    """A step of a parcel's tracking: `key`, `label` and `datetime` [vendor]. The time is aware.
 
     A time without an offset is in the `time_zone` of the credentials, UTC by default [inferred].
 
@@ -339,17 +333,15 @@ class TrackingStatus(TracktorModel):
 
 
 class LenientModel(TracktorModel):
-    """An object of which a field that cannot be read has its default, unless it is required."""
+    """An object with defaults for the optional fields that cannot be read."""
 
-    # the parts of which a single field may be left out, as none is required
+    # parts in which a single unreadable field is left out, as none is required
     _lenient_parts: ClassVar[frozenset[str]] = frozenset()
     _unreadable: frozenset[str] = PrivateAttr(default_factory=frozenset)  # a default is copied
 
     @model_validator(mode="wrap")
     @classmethod
-    def _without_what_cannot_be_read(
-        cls, value: Any, read: ModelWrapValidatorHandler[Self]
-    ) -> Self:
+    def _without_unreadable_fields(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
         try:
             return read(value)
         except ValidationError as invalid:
@@ -365,22 +357,22 @@ class LenientModel(TracktorModel):
 
     @classmethod
     def _in_usual_form(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """A copy in which the places that errors name are found."""
+        """Return a copy in which the places named in errors can be found."""
         return dict(fields)
 
     @property
     def unreadable_fields(self) -> frozenset[str]:
-        """The fields that could not be read, those of its parts with a dot: `carrier.name`."""
+        """The fields that could not be read; fields of parts have a dot, as in `carrier.name`."""
         return self._unreadable
 
     @property
     def fields_read(self) -> frozenset[str]:
-        """The fields that were there and could be read, those of its parts with a dot."""
+        """The fields that were there and could be read; fields of parts have a dot."""
         return frozenset(_fields_read(self))
 
 
 def _remove(fields: dict[str, Any], place: tuple[int | str, ...], parts: Collection[str]) -> str:
-    """Take a value out, or the whole field that it is in; the name of what is gone."""
+    """Remove the value at a place, or the field that holds it; return the name of the removed."""
     match place if place[0] in parts else ():
         case (str(name), str(part)) if isinstance(fields.get(name), dict):
             fields[name] = {key: value for key, value in fields[name].items() if key != part}
@@ -402,21 +394,21 @@ def _fields_read(model: TracktorModel) -> Iterator[str]:
 
 
 def _carrier(value: Any) -> Any:
-    """A carrier may be its name."""
+    # a carrier may be given by its name
     return {"name": value} if isinstance(value, str) and value else value
 
 
 def _step(value: Any) -> Any:
-    """A step may be its label."""
+    # a step may be given by its label
     return {"label": value} if isinstance(value, str) and value.strip() else value
 
 
 def _steps(value: Any) -> list[Any]:
-    """The reference says array, the vendor's templates read an object keyed by status."""
+    # the reference says array, the vendor's templates read an object keyed by status
     if not isinstance(value, dict):
         return [_step(step) for step in parse_list(value)]
-    details = {key: one if isinstance(one, dict) else {"label": one} for key, one in value.items()}
-    return [{"key": key} | one for key, one in details.items()]
+    steps = {k: step if isinstance(step, dict) else {"label": step} for k, step in value.items()}
+    return [{"key": key} | step for key, step in steps.items()]
 
 
 class Fulfillment(LenientModel):
@@ -450,9 +442,8 @@ class Fulfillment(LenientModel):
     @classmethod
     def _in_usual_form(cls, fields: dict[str, Any]) -> dict[str, Any]:
         usual = {"status": _steps, "line_items": parse_list, "latest_status": _step}
-        return fields | {
-            n: _as_far_as_it_goes(f, fields[n]) for n, f in usual.items() if n in fields
-        }
+        given = {name: parse for name, parse in usual.items() if name in fields}
+        return fields | {name: _parsed_if_valid(p, fields[name]) for name, p in given.items()}
 
     @property
     def is_delivered(self) -> bool:
@@ -465,27 +456,27 @@ class Fulfillment(LenientModel):
     def is_cancelled(self) -> bool:
         """Whether the parcel was cancelled, voided or refunded, by any field that says so.
 
-        The alert *Cancelled* is none: the carrier ended the tracking, and the parcel may arrive.
+        The alert *Cancelled* is not one: the carrier ended the tracking, and the parcel may arrive.
         """
-        if _any_says_cancelled(self, but=_OF_THE_CARRIER):
+        if _any_field_says_cancelled(self, except_in=_CARRIER_FIELDS):
             return True
         alert = status_key(self.exception_status or "")
         return says_cancelled(self.current_status) and not says_cancelled(alert)
 
     @property
     def has_shipped(self) -> bool:
-        """Whether the parcel was handed to a carrier, whatever status it was given by hand."""
+        """Whether the parcel was handed to a carrier, whatever its manual status."""
         return self.was_handed_over or bool(self.carrier_statuses)
 
     @property
     def was_handed_over(self) -> bool:
-        """Whether the shop fulfilled it, by its fulfillment status or its tracking number."""
+        """Whether the shop fulfilled the parcel, by its fulfillment status or tracking number."""
         fulfilled = status_key(self.fulfillment_status or "") in _SHIPPED_FULFILLMENTS
         return (fulfilled or bool(self.tracking_number)) and not self.is_cancelled
 
     @property
     def carrier_statuses(self) -> set[str]:
-        """The statuses that it has reached and that only carriers report."""
+        """The statuses of the parcel, past and present, that only carriers report."""
         if self.is_cancelled:
             return set()
         steps = [step for step in self.status if step.datetime]
@@ -494,7 +485,7 @@ class Fulfillment(LenientModel):
 
     @property
     def status_keys(self) -> set[str]:
-        """The keys of all statuses that the parcel names: its own, its latest and earlier ones."""
+        """The keys of all its statuses: its own, and those of its steps."""
         own = {status_key(self.shipment_status)} if self.shipment_status else set()
         return own | self._keys_of(self.all_steps)
 
@@ -511,8 +502,7 @@ class Fulfillment(LenientModel):
     def shown_status(self) -> str | None:
         """The status that the parcel is in, as Tracktor writes it; `None` if it has none.
 
-        It is that of the latest step where the parcel itself names none, and wherever the latest
-        step is the delivery.
+        The latest step's status counts if the parcel itself has none, or if it is the delivery.
         """
         if self.is_delivered:
             return str(ShipmentStatus.DELIVERED)
@@ -531,7 +521,7 @@ class Fulfillment(LenientModel):
 
     @property
     def all_steps(self) -> list[TrackingStatus]:
-        """The steps of its way, and the latest one, which may be among them."""
+        """The steps of its tracking, and the latest one, which may be among them."""
         return [*self.status, *([self.latest_status] if self.latest_status else [])]
 
     def last_reached(self, status: str) -> dt.datetime | None:
@@ -544,17 +534,17 @@ class Fulfillment(LenientModel):
         return min(self.times_of(CARRIER_STATUSES), default=None)
 
     def times_of(self, statuses: Collection[str]) -> Iterator[dt.datetime]:
-        """When it got into one of some statuses, each time that is known."""
+        """Yield each known time at which the parcel got into one of these statuses."""
         for step in self.all_steps:
             if step.datetime and not self._keys_of([step]).isdisjoint(statuses):
                 yield step.datetime
 
 
-# what tells of the tracking, not of what the shop did
-_OF_THE_CARRIER = frozenset({"shipment_status", "exception_status", "latest_status", "status"})
+# fields about the tracking, not about the shop's actions
+_CARRIER_FIELDS = frozenset({"shipment_status", "exception_status", "latest_status", "status"})
 
 
-def _as_far_as_it_goes(parse: Callable[[Any], Any], value: Any) -> Any:
+def _parsed_if_valid(parse: Callable[[Any], Any], value: Any) -> Any:
     try:
         return parse(value)
     except ValueError:
@@ -562,17 +552,17 @@ def _as_far_as_it_goes(parse: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _fulfillments_of(value: Any) -> Any:
-    """A single one may stand without a list."""
+    # a single one may be given without a list
     single = isinstance(value, dict) and "fulfillment_id" in value
     return [value] if single else parse_list(value)
 
 
 @dataclass(frozen=True, slots=True)
 class OrderFacts:
-    """What the source knows about an order besides its id. Each fact may be unknown.
+    """Facts about an order from its source, beside its id. Each may be unknown.
 
-    `ShopifyOrders` gives all of these, an export what its columns tell. Statuses are keys, as in
-    `partially_refunded`; the country has two letters, and a locale is such as `en` or `pt-BR`.
+    `ShopifyOrders` provides all of them, an export those of its columns. Statuses are keys, such as
+    `partially_refunded`; the country has two letters; a locale is like `en` or `pt-BR`.
 
     Example:
         >>> OrderFacts(financial_status="refunded").is_cancelled
@@ -594,9 +584,9 @@ class OrderFacts:
         return bool(self.cancelled) or says_cancelled(self.financial_status or "")
 
     def __or__(self, others: "OrderFacts") -> "OrderFacts":
-        """These facts, with what is unknown taken from others."""
-        own = {fact.name: getattr(self, fact.name) for fact in fields(self)}
-        known = {name: fact for name, fact in own.items() if fact not in (None, frozenset())}
+        """These facts, with unknown ones taken from the others."""
+        facts = {fact.name: getattr(self, fact.name) for fact in fields(self)}
+        known = {name: fact for name, fact in facts.items() if fact not in (None, frozenset())}
         return replace(others, **known)
 
 
@@ -604,12 +594,12 @@ NO_FACTS = OrderFacts()
 
 _LONGEST_FACT = 255
 _COUNTRY = re.compile(r"[A-Za-z]{2}")
-# exports and Shopify's REST API call it so
+# the word of exports and Shopify's REST API
 _FULFILLMENT_WORDS = {"partial": "partially_fulfilled"}
 
 
 def read_fact(name: str, value: Any) -> Any:
-    """Read one of the `OrderFacts` as a source gives it; `None` if it cannot be read."""
+    """Read one of the `OrderFacts` from a source's value; `None` if it cannot be read."""
     text = value.strip() if isinstance(value, str) and len(value) <= _LONGEST_FACT else ""
     match name:
         case "created_at":
@@ -666,11 +656,11 @@ class Order(LenientModel):
 
     @property
     def facts(self) -> OrderFacts:
-        """What the source of the order knows about it; no part of Tracktor's answer or of dumps."""
+        """The facts from the order's source; not part of Tracktor's response or of dumps."""
         return self._facts
 
     def with_facts(self, facts: OrderFacts) -> Self:
-        """The same order with what its source knows about it."""
+        """Return the same order with the facts from its source."""
         order = self.model_copy()
         order._facts = facts  # noqa: SLF001 - our own, of another instance
         return order
@@ -682,7 +672,7 @@ class Order(LenientModel):
 
     @property
     def is_delivered(self) -> bool:
-        """Whether all of the order has arrived, by its parcels or by its own statuses."""
+        """Whether the whole order has arrived, by its parcels or by its own statuses."""
         if self._delivered_beyond_parcels:
             return set(self.status_keys) == {ShipmentStatus.DELIVERED}
         return bool(self.fulfillments) and all(p.is_delivered for p in self.fulfillments)
@@ -695,9 +685,9 @@ class Order(LenientModel):
 
     @property
     def contradicts_its_parcels(self) -> bool:
-        """Whether it names more deliveries than its parcels do, and not of all of it.
+        """Whether the order names more deliveries than its parcels do, but is not delivered.
 
-        Which of its parcels arrived cannot be told then.
+        It is unknown then which parcels arrived.
         """
         return self._delivered_beyond_parcels and not self.is_delivered
 
@@ -710,17 +700,17 @@ class Order(LenientModel):
     def is_cancelled(self) -> bool:
         """Whether the order was cancelled, voided or refunded in full.
 
-        Any field of the answer may say so, or the facts of the order's source.
+        Any field of the response may say so, or the facts from the order's source.
         """
         parcels = self.fulfillments
         return (
             self.facts.is_cancelled
-            or _any_says_cancelled(self, but={"exception_statuses"})
+            or _any_field_says_cancelled(self, except_in={"exception_statuses"})
             or (bool(parcels) and all(parcel.is_cancelled for parcel in parcels))
         )
 
     def has_cancelled(self, parcel: Fulfillment) -> bool:
-        """Whether nothing more is to come of a parcel, since it or the order was cancelled."""
+        """Whether a parcel of the order will not come, as it or the order was cancelled."""
         return parcel.is_cancelled or self.is_cancelled
 
     @property
@@ -730,36 +720,42 @@ class Order(LenientModel):
 
     @property
     def was_handed_over(self) -> bool:
-        """Whether the shop fulfilled any of it."""
-        own = self._own_fulfillment in _SHIPPED_FULFILLMENTS
-        return own or any(parcel.was_handed_over for parcel in self.fulfillments)
+        """Whether the shop fulfilled any of the order."""
+        fulfilled = self._fulfillment_status in _SHIPPED_FULFILLMENTS
+        return fulfilled or any(parcel.was_handed_over for parcel in self.fulfillments)
 
     @property
     def carrier_statuses(self) -> set[str]:
-        """The statuses that it or a parcel has reached and that only carriers report."""
-        own = CARRIER_STATUSES & set(self.status_keys)
-        return set(own).union(*(parcel.carrier_statuses for parcel in self.fulfillments))
+        """The statuses of the order and its parcels that only carriers report."""
+        of_order = CARRIER_STATUSES & set(self.status_keys)
+        return set(of_order).union(*(parcel.carrier_statuses for parcel in self.fulfillments))
 
     @property
     def names_all_items(self) -> bool:
         """Whether the parcels hold as many lines as were ordered, as far as that is known."""
-        items = [item for parcel in self.fulfillments for item in parcel.line_items]
-        # several pieces of one line are no second line, which may be sent later
+        # the items of a cancelled parcel are to be sent again
+        parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
+        items = [item for parcel in parcels for item in parcel.line_items]
+        # several pieces of one line are still one line; another may be sent later
         lines = {item.id or place for place, item in enumerate(items)}
         return not self.line_item_count or len(lines) >= self.line_item_count
 
     @property
     def has_shipped_in_full(self) -> bool:
-        """Whether every parcel was handed to a carrier, and no part is known to be left."""
+        """Whether every parcel was handed to a carrier, and no part is known to be missing."""
         parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
         states = {status_key(parcel.fulfillment_status or "") for parcel in parcels}
-        if {self._own_fulfillment, *states} & {"partial", "partially_fulfilled"}:
+        of_shop = self.facts.fulfillment_status
+        if {self._fulfillment_status, of_shop, *states} & {"partial", "partially_fulfilled"}:
+            return False
+        # a line that is never sent, such as a gift card, is in no parcel: the shop knows
+        if of_shop != "fulfilled" and not self.names_all_items:
             return False
         shipped = bool(parcels) and all(parcel.has_shipped for parcel in parcels)
-        return shipped or self._own_fulfillment == "fulfilled"
+        return shipped or self._fulfillment_status == "fulfilled"
 
     @property
-    def _own_fulfillment(self) -> str:
+    def _fulfillment_status(self) -> str:
         state = (self.model_extra or {}).get("fulfillment_status")
         return status_key(state) if isinstance(state, str) else ""
 
@@ -772,7 +768,7 @@ class Order(LenientModel):
 
     @property
     def foreign_parcels(self) -> tuple[Fulfillment, ...]:
-        """The parcels in the answer that belong to another order."""
+        """The parcels in the response that belong to another order."""
         return tuple(parcel for parcel in self.fulfillments if self._is_foreign(parcel))
 
     def _is_foreign(self, parcel: Fulfillment) -> bool:
@@ -783,7 +779,7 @@ class Order(LenientModel):
 
     @property
     def unreadable_fields(self) -> frozenset[str]:
-        """The fields that could not be read, those of parcels as `fulfillments.tracking_number`."""
+        """The fields that could not be read; of parcels, as in `fulfillments.tracking_number`."""
         of_parcels = (name for parcel in self.fulfillments for name in parcel.unreadable_fields)
         return super().unreadable_fields.union(f"fulfillments.{name}" for name in of_parcels)
 
@@ -801,7 +797,7 @@ class StatusOption(TracktorModel):
         True
     """
 
-    # from the surest to the vaguest
+    # the most reliable first
     KEY_FIELDS: ClassVar[tuple[str, ...]] = ("key", "value", "slug", "code", "handle", "status")
     LABEL_FIELDS: ClassVar[tuple[str, ...]] = (
         "label",
@@ -819,7 +815,7 @@ class StatusOption(TracktorModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _may_be_named_otherwise(cls, value: Any) -> Any:
+    def _from_other_names(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"label": value}
         if not isinstance(value, dict):

@@ -1,10 +1,10 @@
 """Lenient parsing of JSON values: text, statuses, numbers, flags; times are in `times`.
 
-Each function returns `None` for a value that stands for nothing, and raises `ValueError` for one
-that cannot be read with certainty: a guess may end in a wrong message. Errors never repeat a value.
+Each function returns `None` for a value that stands for null, and raises `ValueError` for one that
+is ambiguous: a guess may end in a wrong message. Errors never repeat a value.
 
-Nothing is published about these forms [inferred]. They are those of databases and languages that
-web apps are made with: MongoDB (where the vendor keeps Tracktor's data), PHP, JavaScript, SQL.
+The vendor publishes nothing about these forms [inferred]. They are common in the databases and
+languages of web apps: MongoDB (which stores Tracktor's data), PHP, JavaScript, SQL.
 """
 
 import re
@@ -28,14 +28,13 @@ def is_nothing(value: Any) -> bool:
 
 
 def unwrapped(value: Any) -> Any:
-    """A scalar of MongoDB's extended JSON, such as `{"$numberLong": "7"}`, without its wrapper."""
+    """Unwrap a scalar of MongoDB's extended JSON, such as `{"$numberLong": "7"}`."""
     while isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _MONGO_SCALARS:
         [value] = value.values()
     return value
 
 
 def parse_text(value: Any) -> str | None:
-    """Read text; numbers become text."""
     if value is None or (type(value) is str and value and not value.isspace()):
         return value
     value = unwrapped(value)
@@ -49,7 +48,7 @@ def parse_text(value: Any) -> str | None:
 
 
 def parse_texts(value: Any) -> str | None:
-    """Read text that may be a list of texts; they are joined with commas."""
+    """Read text, or a list of texts, joined with commas."""
     entries = value if isinstance(value, list) else [value]
     return ", ".join(filter(None, map(parse_text, entries))) or None
 
@@ -71,14 +70,14 @@ def parse_status(value: Any) -> str | None:
 
 
 def parse_statuses(value: Any) -> list[str]:
-    """Read a list of statuses, or a single one; blank ones are left out."""
+    """Read a list of statuses, or a single one, without blank ones."""
     if isinstance(value, str):
         value = [value]
     return [status for status in map(parse_status, parse_list(value)) if status]
 
 
 def parse_list(value: Any) -> list[Any]:
-    """Read a list, or an object keyed by number or name; nulls are left out."""
+    """Read a list, or an object keyed by number or name, without nulls."""
     if is_nothing(value) or value is False:
         return []
     entries = list(value.values()) if isinstance(value, dict) else value
@@ -88,7 +87,6 @@ def parse_list(value: Any) -> list[Any]:
 
 
 def parse_whole_number(value: Any) -> int | None:
-    """Read a whole number."""
     value = unwrapped(value)
     if is_nothing(value):
         return None
@@ -123,7 +121,6 @@ def parse_any_id(value: Any) -> int | str:
 
 
 def parse_flag(value: Any) -> bool | None:
-    """Read a flag: true or false, also as a number or in words."""
     if value is None or isinstance(value, bool):
         return value
     value = unwrapped(value)
@@ -152,7 +149,6 @@ def parse_price(value: Any) -> Decimal | None:
 
 
 def _without_marks(price: str) -> str:
-    """Digits with a decimal point at most."""
     digits = "".join(c for c in price if not (c.isspace() or c in "'\u2019_"))
     digits = "".join(c for c in digits if unicodedata.category(c) != "Sc")
     digits = re.sub(r"^[A-Za-z]{1,4}\.?(?=[\d+-])|(?<=\d)[A-Za-z]{1,4}\.?$", "", digits)

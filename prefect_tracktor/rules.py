@@ -6,11 +6,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    Field,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 
-from prefect_tracktor.conditions import AskedConditions, Condition, asked_conditions, conditions_of
+from prefect_tracktor.conditions import (
+    Condition,
+    RequestedConditions,
+    conditions_of,
+    requested_conditions,
+)
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.channel import Content
@@ -25,20 +37,21 @@ from prefect_tracktor.models import (
 )
 from prefect_tracktor.storage.ledger import WHOLE_ORDER
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
+from prefect_tracktor.validation import checked_tag
 
 _NAME = r"^[a-z0-9]+([-_][a-z0-9]+)*$"
 _MOST_DAYS = 3650
 _NEWS = timedelta(days=3)
 
-# whose notices the ledger keeps, and which no customer gets
+# rules whose notices are in the ledger, and go to no customer
 TO_NO_CUSTOMER = frozenset({"event", "digest"})
 
-# what a customer may be told of a parcel, in the order in which it happens
+# the statuses of a parcel, in the order in which it gets them
 _STEPS = tuple(map(str, ShipmentStatus))
 
 
 class NotificationRule(BaseModel):
-    """Which notice to send, and when: a condition, a time, and a template.
+    """A notice to send: conditions, the time after they begin, and a template or channel.
 
     The ledger records notices under the rule's name: "delivered" today and "how was it?" three days
     later are two notices, each sent once. Under a new name each customer is notified again. The
@@ -81,32 +94,33 @@ class NotificationRule(BaseModel):
     channel: HttpChannel | None = None
     times: int = Field(default=1, ge=1, le=20)
     repeat_after_days: float = Field(default=7, gt=0, le=_MOST_DAYS)
-    tags: frozenset[str] = frozenset()
+    tags: frozenset[Annotated[str, AfterValidator(checked_tag)]] = frozenset()
 
     @field_validator("when")
     @classmethod
     def _conditions_are_known(cls, value: list[str]) -> list[str]:
-        asked_conditions(value)
+        requested_conditions(value)
         return value
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.template is not None and self.channel is not None:
             raise ValueError(
-                "template: it is for emails, and this rule has a channel; write its words into the"
+                "template: it is for emails, and this rule has a channel: write the text into the"
                 " channel's body"
             )
-        if self.per == "order" and any(name.startswith("exception") for name in self.when):
+        requested = self.requested
+        if self.per == "order" and requested.exceptions.keys:
             raise ValueError(
                 "per: an exception is about a parcel; write parcel, or name a status in when"
             )
-        if self.per == "order" and (len(self.when) > 1 or self.when == ["status:all"]):
+        if self.per == "order" and (len(self.when) > 1 or requested.statuses.all):
             raise ValueError(
                 "per: with per=order a rule has one condition: write one rule for each condition,"
                 " or set per to parcel"
             )
-        most = self.within_days or (3 if any(n.startswith("status") for n in self.when) else None)
-        # a run a day sends each of them up to a day late
+        most = self.within_days or (3 if requested.statuses.keys else None)
+        # a daily run sends each of them up to a day late
         reminders = (self.times - 1) * (self.repeat_after_days + 1)
         if most is not None and self.times > 1 and reminders > most:
             raise ValueError(
@@ -116,67 +130,67 @@ class NotificationRule(BaseModel):
         return self
 
     def window(self, condition: Condition) -> timedelta | None:
-        """For how long a notice about a condition may be sent; `None` for any time."""
+        """Return how long a notice about a condition may be sent; `None` for any time."""
         if self.within_days is not None:
             return timedelta(days=self.within_days)
         return _NEWS if condition.kind == "status" else None
 
     @property
-    def asked(self) -> AskedConditions:
-        """The conditions as they are asked for."""
-        return asked_conditions(self.when)
+    def requested(self) -> RequestedConditions:
+        """The conditions in `when`."""
+        return requested_conditions(self.when)
 
 
 @dataclass(frozen=True, slots=True)
-class Reason:
-    """What is told of a parcel, or of an order as a whole (fulfillment 0), and its parcels.
+class Subject:
+    """A parcel, or an order as a whole (fulfillment 0), and the reason to notify about it.
 
-    The ledger remembers it by its words: a condition, or the rule's name and a condition.
+    The reason is a condition, or the rule's name and a condition; the ledger records it.
     """
 
     fulfillment_id: int
-    words: str
+    reason: str
     parcels: tuple[Fulfillment, ...]
 
     @classmethod
-    def of(cls, parcel: Fulfillment, words: str) -> Self:
-        """About one parcel."""
-        return cls(parcel.fulfillment_id, words, (parcel,))
+    def of(cls, parcel: Fulfillment, reason: str) -> Self:
+        return cls(parcel.fulfillment_id, reason, (parcel,))
 
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What one message is about, and how often it may be told."""
+    """The subjects of one message, with its content, and how often it may be sent."""
 
-    content: Any
-    reasons: Sequence[Reason]
+    content: Content
+    subjects: Sequence[Subject]
     times: int = 1
     repeat_after: timedelta = timedelta(0)
 
-    def about(self, told: Collection[tuple[int, str]]) -> Any:
-        """The content for some of the reasons, by fulfillment and words: only their conditions."""
-        if not isinstance(self.content, Content):
-            return self.content
-        pairs = zip(self.reasons, self.content.conditions, strict=True)
-        kept = [one for reason, one in pairs if (reason.fulfillment_id, reason.words) in told]
+    def content_about(self, subjects: Collection[tuple[int, str]]) -> Content:
+        """Return the content with the conditions of these subjects, by fulfillment and reason."""
+        pairs = zip(self.subjects, self.content.conditions, strict=True)
+        kept = [
+            one for subject, one in pairs if (subject.fulfillment_id, subject.reason) in subjects
+        ]
         return replace(self.content, conditions=tuple(kept) or self.content.conditions)
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Why nothing sure can be said about an order."""
+    """An order with fields that contradict each other, so that its conditions are unknown."""
 
     reason: str
 
 
-class PassedOver(StrEnum):
-    """Why a condition is not told, where people should know it."""
+class Skipped(StrEnum):
+    """A reason to send no notice about a condition, which reports show."""
 
     UNDATED = "undated"
     CANCELLED = "cancelled"
 
 
-Choose = Callable[[Order], Iterable[Notification | PassedOver | Unreadable]]
+Choice = Notification | Skipped | Unreadable
+Choose = Callable[[Order], Iterable[Choice]]
 
 
 def chooser(
@@ -186,48 +200,48 @@ def chooser(
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     include_cancelled: bool = False,
 ) -> Choose:
-    """Check all rules on an order."""
-    every = asked_conditions([name for rule in rules for name in rule.when])
-    asked = [(rule, rule.asked) for rule in rules]
+    """Make a function that applies all rules to an order."""
+    every = requested_conditions([name for rule in rules for name in rule.when])
+    requested = [(rule, rule.requested) for rule in rules]
     look = partial(conditions_of, thresholds=thresholds, now=now)
 
-    def choose(order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
-        unsure: set[str] = set()
-        for rule, found in _found(order, asked, every, look):
+    def choose(order: Order) -> Iterator[Choice]:
+        unreadable: set[Unreadable] = set()
+        for rule, found in _found(order, requested, every, look):
             if isinstance(found, Unreadable):
-                if found.reason not in unsure:
+                if found not in unreadable:
                     yield found
-                unsure.add(found.reason)
+                unreadable.add(found)
             elif found and _has_tag(rule, order):
                 met = [*_of_order(order, found)] if rule.per == "order" else found
-                open_ones = [c for c in met if include_cancelled or not _is_cancelled(c)]
-                if len(open_ones) < len(met):
-                    yield PassedOver.CANCELLED
-                yield from _notifications(rule, order, open_ones, now)
+                active = [c for c in met if include_cancelled or not _is_cancelled(c)]
+                if len(active) < len(met):
+                    yield Skipped.CANCELLED
+                yield from _notifications(rule, order, active, now)
 
     return choose
 
 
 def _found(
     order: Order,
-    rules: Sequence[tuple[NotificationRule, AskedConditions]],
-    every: AskedConditions,
+    rules: Sequence[tuple[NotificationRule, RequestedConditions]],
+    every: RequestedConditions,
     look: Callable[..., Sequence[Condition]],
 ) -> Iterator[tuple[NotificationRule, Sequence[Condition] | Unreadable]]:
-    """Each rule's conditions; what is unsure about one rule's keeps no other from its own."""
-    # the vendor's label means either of two, and one rule's exceptions would tell another's which
+    """Find each rule's conditions; if some are unreadable, only their rules are affected."""
+    # the label means one of two exceptions; which of them may be readable for one rule alone
     ambiguous = any(p.exception_status == NEEDS_ATTENTION for p in order.fulfillments)
     with suppress(InvalidResponse):
         if not ambiguous:
-            found = look(order, asked=every)
-            for rule, asked in rules:
-                yield rule, [condition for condition in found if condition.name in asked]
+            found = look(order, requested=every)
+            for rule, requested in rules:
+                yield rule, [condition for condition in found if condition.name in requested]
             return
-    for rule, asked in rules:
+    for rule, requested in rules:
         try:
-            yield rule, look(order, asked=asked)
-        except InvalidResponse as unsure:
-            yield rule, Unreadable(str(unsure))
+            yield rule, look(order, requested=requested)
+        except InvalidResponse as unreadable:
+            yield rule, Unreadable(str(unreadable))
 
 
 def _has_tag(rule: NotificationRule, order: Order) -> bool:
@@ -236,65 +250,60 @@ def _has_tag(rule: NotificationRule, order: Order) -> bool:
 
 
 def channels_of(rules: Sequence[Any]) -> list[HttpChannel | None]:
-    """The channels of rules, each once; `None` for email. Rules may be written as dictionaries."""
+    """Return the channels of rules, each once; `None` is email. Rules may be dictionaries."""
     channels: list[HttpChannel | None] = []
-    for rule in _RULES.validate_python(rules):
+    for rule in TypeAdapter(list[NotificationRule]).validate_python(rules):
         if rule.channel not in channels:  # blocks have no hash
             channels.append(rule.channel)
     return channels
 
 
-_RULES = TypeAdapter(list[NotificationRule])
-
-
 def one_parcel_each(choose: Choose) -> Choose:
-    """Tell of each parcel by itself, and of each condition."""
+    """Split notifications, so that each is about one condition of one parcel."""
 
-    def alone(order: Order) -> Iterator[Notification | PassedOver | Unreadable]:
-        for one in choose(order):
-            if isinstance(one, Notification):
-                for reason, condition in zip(one.reasons, one.content.conditions, strict=True):
-                    content = replace(one.content, conditions=(condition,))
-                    yield replace(one, reasons=[reason], content=content)
+    def split(order: Order) -> Iterator[Choice]:
+        for choice in choose(order):
+            if isinstance(choice, Notification):
+                conditions = choice.content.conditions
+                for subject, condition in zip(choice.subjects, conditions, strict=True):
+                    content = replace(choice.content, conditions=(condition,))
+                    yield replace(choice, subjects=[subject], content=content)
             else:
-                yield one
+                yield choice
 
-    return alone
+    return split
 
 
 def _notifications(
     rule: NotificationRule, order: Order, met: Sequence[Condition], now: datetime
-) -> Iterator[Notification | PassedOver]:
+) -> Iterator[Notification | Skipped]:
     if any(_is_undated(rule, order, condition) for condition in met):
-        yield PassedOver.UNDATED
-    # one message for all parcels with the same status; an order's exceptions are one news
+        yield Skipped.UNDATED
+    # one message for all parcels with the same status, and one for all of an order's exceptions
     due: dict[str, list[Condition]] = {}
     for condition in met:
         if _is_due(rule, order, condition, now):
-            news = condition.name if condition.kind == "status" else condition.kind
-            due.setdefault(news, []).append(condition)
+            topic = condition.name if condition.kind == "status" else condition.kind
+            due.setdefault(topic, []).append(condition)
     for conditions in due.values():
         yield Notification(
             Content(rule.template or EmailTemplate(), tuple(conditions), rule.per == "order"),
-            [_reason(rule, order, condition) for condition in conditions],
+            [_subject(rule, order, condition) for condition in conditions],
             rule.times,
             timedelta(days=rule.repeat_after_days),
         )
 
 
 def _of_order(order: Order, met: Sequence[Condition]) -> Iterator[Condition]:
-    """One condition for the whole order, once all of its parcels meet the rule."""
+    """Yield one condition for the whole order, once all of its parcels meet the rule."""
     whole = [condition for condition in met if condition.parcel is None]
     if whole:
         yield whole[0]
         return
     by_parcel = {c.parcel.fulfillment_id: c for c in met if c.parcel is not None}
     awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
-    is_whole = (
-        order.has_shipped_in_full
-        and order.names_all_items
-        and order.facts.fulfillment_status in (None, "fulfilled")
-    )
+    of_shop = order.facts.fulfillment_status
+    is_whole = order.has_shipped_in_full and of_shop in (None, "fulfilled")
     if is_whole and all(parcel.fulfillment_id in by_parcel for parcel in awaited):
         times = [condition.since for condition in by_parcel.values()]
         known = [time for time in times if time is not None]
@@ -303,14 +312,14 @@ def _of_order(order: Order, met: Sequence[Condition]) -> Iterator[Condition]:
 
 
 def _is_cancelled(condition: Condition) -> bool:
-    """Whether nobody waits for it; a cancellation itself may be the news."""
+    """Whether the order is cancelled, and the condition is not the cancellation itself."""
     return condition.cancelled and not (
         condition.kind == "status" and says_cancelled(condition.key)
     )
 
 
 def _is_undated(rule: NotificationRule, order: Order, condition: Condition) -> bool:
-    """Whether it would have to be known since when a condition lasts, and is not."""
+    """Whether the rule needs the time when a condition began, and it is unknown."""
     if condition.since is not None:
         return False
     is_made_to_order = condition.kind == "status" and not order.fulfillments
@@ -319,7 +328,7 @@ def _is_undated(rule: NotificationRule, order: Order, condition: Condition) -> b
 
 
 def _is_due(rule: NotificationRule, order: Order, condition: Condition, now: datetime) -> bool:
-    """Whether it has lasted long enough, and is still news."""
+    """Whether a condition has lasted long enough, and not too long."""
     if condition.since is None:
         return not _is_undated(rule, order, condition)
     lasted = now - condition.since - timedelta(days=rule.after_days)
@@ -327,47 +336,51 @@ def _is_due(rule: NotificationRule, order: Order, condition: Condition, now: dat
     return timedelta(0) <= lasted and (window is None or lasted <= window)
 
 
-def _reason(rule: NotificationRule, order: Order, condition: Condition) -> Reason:
-    words = condition.name
-    if rule.name != condition.kind:
-        words = f"{rule.name}:{words}"
+def _subject(rule: NotificationRule, order: Order, condition: Condition) -> Subject:
+    is_ready_made = rule.name == condition.kind
+    reason = condition.name if is_ready_made else f"{rule.name}:{condition.name}"
     if condition.parcel is None:
         awaited = [p for p in order.fulfillments if not order.has_cancelled(p)]
-        return Reason(WHOLE_ORDER, words, tuple(awaited or order.fulfillments))
-    return Reason.of(condition.parcel, words)
+        return Subject(WHOLE_ORDER, reason, tuple(awaited or order.fulfillments))
+    return Subject.of(condition.parcel, reason)
 
 
 def is_later(other: str, reason: str) -> bool:
-    """Whether one thing that was told of a parcel happens after another; then it stays untold."""
-    own, kind, key = _parts(reason)
-    others, other_kind, other_key = _parts(other)
-    if TO_NO_CUSTOMER & {own, others} or other_kind != "status" or other_key not in _STEPS:
+    """Whether a parcel's other reason comes after a reason, which is then not sent any more."""
+    rule, kind, key = _parts(reason)
+    other_rule, other_kind, other_key = _parts(other)
+    if TO_NO_CUSTOMER & {rule, other_rule} or other_kind != "status" or other_key not in _STEPS:
         return False
     if kind == "status":
         return key in _STEPS and _STEPS.index(other_key) > _STEPS.index(key)
     return other_key == _STEPS[-1]
 
 
-def step_of(reason: str) -> tuple[str, int]:
-    """What is told again and again, and the how-manieth time it is."""
-    words, _, number = reason.partition("#")
-    return words, int(number or 1)
+def kind_of(reason: str) -> str:
+    """Return the kind of a reason's condition: a status, an exception or a delay."""
+    return _parts(reason)[1]
+
+
+def numbered(reason: str, number: int) -> str:
+    """Return the ledger's reason for the n-th notice of the same kind."""
+    return reason if number == 1 else f"{reason}#{number}"
+
+
+def unnumbered(reason: str) -> str:
+    """Return a reason without the number of a repeated notice."""
+    base, mark, number = reason.rpartition("#")
+    # the name of an exception may contain the mark
+    return base if mark and number.isdecimal() else reason
 
 
 def rule_of(reason: str) -> str:
-    """The name of the rule that told it; a condition's kind is one, too."""
-    return step_of(reason)[0].partition(":")[0]
-
-
-def nth(words: str, number: int) -> str:
-    """What the ledger remembers the n-th time by."""
-    return words if number == 1 else f"{words}#{number}"
+    """Return the rule's name; for the ready-made emails, the kind of their condition."""
+    return unnumbered(reason).partition(":")[0]
 
 
 def _parts(reason: str) -> tuple[str, str, str]:
-    """Whose rule, the kind of condition, and its key."""
-    words, _ = step_of(reason)
-    *before, last = words.split(":")
+    """Split a reason into the rule's name, the kind of condition, and its key."""
+    *before, last = unnumbered(reason).split(":")
     name, kind = (["", "", *before])[-2:]
     if kind in {"status", "exception"}:
         return name, kind, last

@@ -15,63 +15,62 @@ from prefect_tracktor.storage.ledger import NotificationLedger
 
 B = TypeVar("B", bound=Block)
 
-# the name of the blocks of a single shop, and of those that several shops share
+# the name of a single shop's blocks, and of the blocks that several shops share
 SHARED = "tracktor"
 
 # the names that Prefect allows
 NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 
-# The other blocks are a shop's own. So are mailer and channel, also where shops use one service: a
-# shop without them would write in another shop's name, and one shop that goes live would take along
-# all that share them.
+# Mailers and channels are never shared, even if shops use the same service: a shop without its own
+# would write in another shop's name, and its mode would apply to all shops.
 SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
-def find_document(block: type[B], name: str, *, validate: bool = True) -> B | None:
+def find_block(block: type[B], name: str, *, validate: bool = True) -> B | None:
     """Load a saved block, if there is one."""
     try:
         return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
     except ValueError as error:
-        # an answer that cannot be read is a ValueError, too, and does not say that there is none
+        # an unreadable response of Prefect is a ValueError, too
         if isinstance(error.__cause__, ObjectNotFound):
             return None
         raise
     except (RuntimeError, KeyError, TypeError) as error:
-        # a KeyError (Prefect 3.8) or a TypeError (3.9) without validation; another RuntimeError
-        # says that Prefect does not answer
+        # a KeyError (Prefect 3.8) or a TypeError (3.9) without validation; a RuntimeError with
+        # another cause means that Prefect does not answer
         if isinstance(error, RuntimeError) and not isinstance(error.__cause__, ValidationError):
             raise
         raise InvalidInput(
             f"the block {block.get_block_type_slug()}/{name} has an invalid value;"
             " correct it in Prefect's UI, or delete it, run prefect-tracktor blocks, and serve or"
-            " deploy anew"
+            " deploy again"
         ) from None
 
 
 def shared_ledger() -> NotificationLedger:
-    """The default ledger, so that flows called from Python know what deployments sent."""
-    return find_document(NotificationLedger, SHARED) or NotificationLedger()
+    """Load the default ledger, which flows called from Python share with deployments."""
+    return find_block(NotificationLedger, SHARED) or NotificationLedger()
 
 
 def ledger_of(mailer: Mailer | None, given: NotificationLedger | None = None) -> NotificationLedger:
-    """The ledger of a run: the given one, or the mailer's, or the default."""
+    """Return the ledger of a run: the given one, or the mailer's, or the default."""
     return given or (mailer and mailer.ledger) or shared_ledger()
 
 
-def document_of_shop(block: type[B], shop: str) -> B | None:
-    """Load a shop's own block, or the shared one where shops may share it."""
-    own = find_document(block, shop)
+def find_block_of_shop(block: type[B], shop: str) -> B | None:
+    """Load a shop's own block, or else the shared one, if shops may share it."""
+    own = find_block(block, shop)
     if own is None and block in SHAREABLE:
-        return find_document(block, SHARED)
+        return find_block(block, SHARED)
     return own
 
 
 def saved_templates() -> dict[str, EmailTemplate]:
-    """The templates that are saved in Prefect, by name."""
+    """Load all saved templates, by name."""
     with get_client(sync_client=True) as client:
         try:
             found = client.read_block_documents_by_type(EmailTemplate.get_block_type_slug())
         except ObjectNotFound:  # the kind of block was never registered
             return {}
-    loaded = {d.name: find_document(EmailTemplate, d.name) for d in found if d.name}
+    loaded = {d.name: find_block(EmailTemplate, d.name) for d in found if d.name}
     return {name: template for name, template in loaded.items() if template}

@@ -1,4 +1,4 @@
-"""HTTP sessions within Prefect: log lines in the run's log, rates shared through Prefect's API."""
+"""HTTP sessions in Prefect: logs in the run's log, rate limits shared through Prefect's API."""
 
 import asyncio
 import logging
@@ -15,8 +15,7 @@ from prefect.client.schemas.responses import GlobalConcurrencyLimitResponse
 from prefect.exceptions import MissingContextError, ObjectNotFound
 
 from prefect_tracktor.errors import APIConnectionError, InvalidInput
-from prefect_tracktor.http.limits import TransportLimits
-from prefect_tracktor.http.rate_limit import rate_limiter
+from prefect_tracktor.http.limits import TransportLimits, rate_limiter
 from prefect_tracktor.http.session import Logger, Session
 
 
@@ -29,7 +28,7 @@ def open_session(
     secrets: tuple[str, ...] = (),
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> Session:
-    """Open a session that keeps to the rates in its limits."""
+    """Open a session with the rate limits that its `limits` name."""
     before_each: list[Callable[[], Awaitable[object]]] = []
     if rate := limits.requests_per_second:
         limiter = rate_limiter(account, rate)
@@ -61,30 +60,29 @@ def _logger() -> Logger:
 
 
 class _SharedLimit:
-    """Permits to send one request each, from a global concurrency limit in Prefect.
+    """Permits to send one request each, from a global concurrency limit in Prefect."""
 
-    Prefect's `rate_limit` does the same one request at a time: it reaches 15 permits a second, and
-    two thirds of a rate of ten. And its wait goes on in a thread of its own when the caller is
-    cancelled; the process cannot end before.
-    """
+    # Prefect's `rate_limit` takes one permit at a time: 15 a second at most, and two thirds of a
+    # rate of ten. And when its caller is cancelled it goes on waiting in a thread, which keeps the
+    # process from ending.
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._asking = anyio.Lock()
+        self._lock = anyio.Lock()
         self._waiting = 0
         self._permits = 0
 
     async def wait(self) -> None:
-        """Wait for a permit; one caller asks Prefect, for all that wait."""
+        """Wait for a permit; one caller requests permits for all that wait."""
         self._waiting += 1
         try:
-            async with self._asking:
+            async with self._lock:
                 if not self._permits:
                     self._permits = await self._take()
                 self._permits -= 1
         finally:
             self._waiting -= 1
-            # not kept for later, when they would add to what others send then
+            # unused permits are dropped: later they would add to those of other processes
             self._permits = min(self._permits, self._waiting)
 
     async def _take(self) -> int:
@@ -94,7 +92,7 @@ class _SharedLimit:
                     limit = await self._limit(prefect)
                     # in a larger part of the burst, permits would come seldom and all at once
                     permits = min(self._waiting, max(1, limit.limit // 2))
-                    seconds = await self._refused_for(prefect, permits)
+                    seconds = await self._request(prefect, permits)
                     if not seconds:
                         return permits
                     await anyio.sleep(seconds)
@@ -108,8 +106,8 @@ class _SharedLimit:
             raise
         except (httpx.HTTPError, RuntimeError, ValueError, KeyError) as error:
             raise APIConnectionError(
-                f"the shared limit {self._name!r} could not be asked, and nothing was sent:"
-                f" Prefect's API did not answer as expected ({type(error).__name__}). Check"
+                f"the shared limit {self._name!r} could not be used, and nothing was sent:"
+                f" Prefect's API did not respond as expected ({type(error).__name__}). Check"
                 " PREFECT_API_URL; if it is right, try again later.",
                 may_have_arrived=False,
             ) from None
@@ -124,8 +122,8 @@ class _SharedLimit:
             )
         return limit
 
-    async def _refused_for(self, prefect: PrefectClient, permits: int) -> float:
-        """Ask for permits: the seconds to wait before asking again, 0 if they are given."""
+    async def _request(self, prefect: PrefectClient, permits: int) -> float:
+        """Request permits; return the seconds until the next request, or 0 if they are granted."""
         try:
             await prefect.increment_concurrency_slots([self._name], permits, "rate_limit")
         except httpx.HTTPStatusError as refusal:

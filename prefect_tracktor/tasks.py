@@ -1,9 +1,8 @@
-"""A Prefect task for each of Tracktor's calls, and bulk tasks on top; each with an async twin.
+"""A Prefect task for each of Tracktor's calls, and bulk tasks; each with an async twin.
 
 All take the credentials first, and raise a `TracktorError` that says what went wrong. They are
-repeated only for trouble that may pass, their results hold customers' data and are neither
-persisted nor cached, and they carry the tag `tracktor`, so that one tag-based concurrency limit can
-hold for all of them.
+retried only for errors that may be temporary. Their results hold customers' data and are neither
+persisted nor cached. They have the tag `tracktor`, for one tag-based concurrency limit on them all.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +19,7 @@ from prefect_tracktor import api
 from prefect_tracktor.api import DECISIVE_FIELDS, DECISIVE_FIELDS_OF_PARCELS
 from prefect_tracktor.bulk import Batch, calls_for, send_all
 from prefect_tracktor.credentials import TracktorCredentials, checked_credentials
-from prefect_tracktor.errors import PASSING, BatchFailed, InvalidInput
+from prefect_tracktor.errors import TEMPORARY, BatchFailed, InvalidInput
 from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.models import (
@@ -44,30 +43,29 @@ Updates = (
 )
 
 
-# Prefect calls conditions only if they are plain functions. In async tasks `state.result()` would
-# be a coroutine; `state.data` is the error in both kinds.
-def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether waiting may help."""
-    return isinstance(state.data, PASSING)
+# Prefect takes plain functions only. `state.data` is the error; in async tasks `state.result()`
+# would be a coroutine.
+def _is_temporary(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+    return isinstance(state.data, TEMPORARY)
 
 
 def _was_not_received(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
-    """Whether waiting may help, and nothing can be done twice."""
+    """Whether the error may be temporary, and a retry repeats nothing that was done."""
     error: Any = state.data
-    return isinstance(error, PASSING) and not error.may_have_arrived
+    return isinstance(error, TEMPORARY) and not error.may_have_arrived
 
 
-@cache  # both twins have the same
-def _named_by(argument: str, does: str) -> Callable[..., str]:
-    """Name a task run by the ids that it is about, such as `get-orders 1001 to 1500 (500)`."""
+@cache  # the same for both twins
+def _named_by(argument: str, action: str) -> Callable[..., str]:
+    """Name a task run by the ids in an argument, such as `get-orders 1001 to 1500 (500)`."""
 
     def name(parameters: Mapping[str, Any]) -> str:
-        given = parameters[argument]
-        some = list(given) if isinstance(given, Sequence | Mapping) else []
-        ids = [getattr(one, "order_id", one) for one in some]
-        if not ids or not all(isinstance(one, int) for one in ids):
-            return does
-        return f"{does} {ids[0]} to {ids[-1]} ({len(ids):,})" if ids[1:] else f"{does} {ids[0]}"
+        value = parameters[argument]
+        items = list(value) if isinstance(value, Sequence | Mapping) else []
+        ids = [getattr(item, "order_id", item) for item in items]
+        if not ids or not all(isinstance(id_, int) for id_ in ids):
+            return action
+        return f"{action} {ids[0]} to {ids[-1]} ({len(ids):,})" if ids[1:] else f"{action} {ids[0]}"
 
     return name
 
@@ -76,7 +74,7 @@ def _tracktor_task(
     name: str,
     run_name: str | Callable[..., str],
     *,
-    retry_on: Callable[[Any, TaskRun, State[Any]], bool] = _may_pass,
+    retry_on: Callable[[Any, TaskRun, State[Any]], bool] = _is_temporary,
 ) -> Callable[[Callable[P, R]], Task[P, R]]:
     return task(
         name=name,
@@ -84,7 +82,7 @@ def _tracktor_task(
         tags={"tracktor"},
         cache_policy=NO_CACHE,
         persist_result=False,
-        # the client repeats within two minutes; these three cover an outage of several more
+        # the client retries for two minutes; these three cover an outage of several more
         retries=3,
         retry_delay_seconds=exponential_backoff(60),
         retry_jitter_factor=0.5,
@@ -110,10 +108,9 @@ async def _asend_all(credentials: TracktorCredentials, calls: Mapping[int, ApiCa
     async with checked_credentials(credentials).get_async_client() as client:
         batch = await send_all(client, calls)
     if batch.failed_as_a_whole:
-        # a task that returned it would look like a success
+        # a task run that returned the batch would look like a success
         raise BatchFailed(
-            f"none of {len(batch.failed):,} could be served. The first failed as:"
-            f" {batch.failed[0].reason}",
+            f"all {len(batch.failed):,} failed; the first: {batch.failed[0].reason}",
             batch=batch,
         )
     return batch
@@ -204,7 +201,7 @@ def update_order(
         force: Whether to set the status in any case.
 
     Returns:
-        The order, as far as the answer shows it.
+        The order, as far as the response shows it.
 
     Raises:
         NotFound: Tracktor does not know the id.
@@ -258,7 +255,7 @@ def create_webhook(
     Args:
         credentials: The account.
         topic: One of the ten documented topics.
-        address: Where Tracktor shall post to: https, or http on this machine.
+        address: The address that Tracktor posts to: https, or http on this machine.
 
     Returns:
         The webhook, with its id.
@@ -315,23 +312,23 @@ def get_orders(
 ) -> Batch[Order]:
     """Read many orders in one task run, as many at once as the credentials' limits allow.
 
-    One bad id never ends the rest. For more than some thousand ids, map it over chunks; memory is
-    about 16 kB an order that was found.
+    An id that fails does not stop the others. For more than some thousand ids, map it over chunks:
+    an order takes about 16 kB of memory.
 
     Args:
         credentials: The account.
         order_ids: Shopify ids; a repeated one is read once.
-        needs: The fields without which an order counts as one that could not be read, if they are
-            there and cannot be read; by default those that say where its parcels are.
+        needs: An order counts as failed if one of these fields is there and cannot be read; by
+            default the fields that say where its parcels are.
 
     Returns:
-        What was found (in the order of the input), what Tracktor does not know, and what could not
-        be read, with the reason.
+        The orders found (in the order of the input), the ids that Tracktor does not know, and the
+        ids that failed, with the reason.
 
     Raises:
-        InvalidInput: An id is none; nothing was sent.
+        InvalidInput: An id is invalid; nothing was sent.
         AuthenticationError: Tracktor refuses the credentials.
-        BatchFailed: Not one could be served; its `batch` says what became of each.
+        BatchFailed: All ids failed; its `batch` has the reasons.
 
     Example:
         >>> batch = get_orders(credentials, order_ids[:3])
@@ -366,8 +363,8 @@ def get_fulfillments(
     Args:
         credentials: The account.
         fulfillment_ids: Shopify ids; a repeated one is read once.
-        needs: The fields without which a fulfillment counts as one that could not be read, if they
-            are there and cannot be read; by default those that say where the parcel is.
+        needs: A fulfillment counts as failed if one of these fields is there and cannot be read; by
+            default the fields that say where the parcel is.
 
     Example:
         >>> batch = get_fulfillments(credentials, [fulfillment_id])
@@ -396,7 +393,7 @@ def update_orders(
 ) -> Batch[Order]:
     """Write many orders in one task run, as many at once as the credentials' limits allow.
 
-    One bad order never ends the rest. To write the same again does no harm.
+    An order that fails does not stop the others. You can safely write the same again.
 
     Args:
         credentials: The account.
@@ -405,13 +402,13 @@ def update_orders(
         force: Whether to set the status in any case, as the vendor recommends.
 
     Returns:
-        What was written (the orders as far as the answers show them, in the order of the input),
-        what Tracktor does not know, and what could not be written, with the reason.
+        The orders written (in the order of the input, as far as the responses show them), the ids
+        that Tracktor does not know, and the ids that failed, with the reason.
 
     Raises:
-        InvalidInput: An update asks for nothing, or two for one order disagree; nothing was sent.
+        InvalidInput: An update changes nothing, or two for one order disagree; nothing was sent.
         AuthenticationError: Tracktor refuses the credentials.
-        BatchFailed: Not one could be served; its `batch` says what became of each.
+        BatchFailed: All ids failed; its `batch` has the reasons.
 
     Example:
         >>> from prefect_tracktor import DesiredStatus
@@ -433,7 +430,7 @@ async def aupdate_orders(
 
 
 def batch_of(future: PrefectFuture[Batch[T]]) -> Batch[T]:
-    """Wait for a bulk task and take its outcome, even if all of it failed."""
+    """Wait for a bulk task and return its batch, even if all ids failed."""
     try:
         return future.result()
     except BatchFailed as failed:
@@ -463,7 +460,7 @@ def _write(row: DesiredRow, *, force: bool) -> ApiCall[Order]:
 def call(
     credentials: TracktorCredentials, method: str, path: str, json: Mapping[str, Any] | None = None
 ) -> Any:
-    """Make a call that this pack does not know yet, under the same guards as the others.
+    """Make a call that this package does not know yet, with the same checks as the others.
 
     Args:
         credentials: The account.
@@ -475,7 +472,7 @@ def call(
         The decoded JSON.
 
     Raises:
-        InvalidInput: The method or the path is not of that form; nothing was sent.
+        InvalidInput: The method, the path or the body is invalid; nothing was sent.
 
     Example:
         >>> call(credentials, "GET", "webhooks.json")

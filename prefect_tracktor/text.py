@@ -1,12 +1,12 @@
-"""Personal data made unreadable, for logs, artifacts and error messages."""
+"""Masking of personal data and secrets for logs, artifacts and error messages."""
 
 import re
 from base64 import b64encode
 
 from prefect_tracktor.errors import InvalidInput
 
-# Good enough to find personal data in somebody's words; never used to decide what is valid.
-# Repetitions are bounded, since what is searched may be long and made to be slow to search.
+# Good enough to find personal data in a text; never used to decide what is valid. Repetitions are
+# bounded: a text may be long, and crafted to be slow to search.
 _EMAIL = re.compile(
     r"""
     (?: "[^"\r\n]{1,64}" | [^\s@<>"'(),:;=&/]{1,64} )   # the local part, quoted or plain
@@ -26,8 +26,8 @@ _PHONE = re.compile(
 )
 # from six characters on: shorter pieces are words of any language, and give nothing away
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{6,}={0,2}")
-_LOOKED_AT = 2_000
-_LEFT_OUT = "…"
+_LONGEST_SEARCHED = 2_000
+_OMISSION = "…"
 _LENGTH_SHOWN = 12
 _DIGITS_SHOWN = 6
 _EXPONENT = re.compile(r"[eE][+-]?\d{1,3}$")
@@ -97,7 +97,7 @@ _TOP_LEVEL_DOMAIN = re.compile(r".*\.([a-z0-9-]{2,24})", re.IGNORECASE | re.DOTA
 
 
 def mask_email(address: str | None) -> str:
-    """Keep of an email address what lets its owner's order be recognized, and no more."""
+    """Mask an email address; its first character and top-level domain stay."""
     if not address:
         return ""
     local, _, domain = address.strip().rpartition("@")
@@ -109,7 +109,7 @@ def mask_email(address: str | None) -> str:
 
 
 def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
-    """Remove email addresses, phone numbers and the given secrets from a server's text."""
+    """Remove email addresses, phone numbers and the given secrets from a text."""
     # the longest first: one secret may be a part of another
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, "[hidden]")
@@ -117,19 +117,25 @@ def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
     return _PHONE.sub("[phone]", _EMAIL.sub("[e-mail]", text))
 
 
+def shortened(text: str, *, length: int = 200, secrets: tuple[str, ...] = ()) -> str:
+    """Put a text on one short line, redacted."""
+    line = " ".join(redact(text[: 10 * length], secrets=secrets).split())
+    return line if len(line) <= length else line[:length] + "…"
+
+
 def public_words(text: str, *, ours: str = "") -> str:
-    """Keep of a server's words those that cannot be anybody's data, for stored messages."""
+    """Keep only the words of a server's text that cannot be personal data."""
     known = frozenset(re.findall(r"\w+", ours.casefold()))
     shown: list[str] = []
-    for place, token in enumerate(text[:_LOOKED_AT].split()):
+    for place, token in enumerate(text[:_LONGEST_SEARCHED].split()):
         word = token.strip("\"'`.,:;!?()[]<>")
         code = place == 0 and _REPLY_CODE.fullmatch(word)
         if code or _ENHANCED_STATUS.fullmatch(word) or _is_public(word, known):
             ends = token[-1] if token[-1] in ".,:;!?" else ""
             shown.append(word + ends)
-        elif shown[-1:] != [_LEFT_OUT]:
-            shown.append(_LEFT_OUT)
-    return "" if shown == [_LEFT_OUT] else " ".join(shown)
+        elif shown[-1:] != [_OMISSION]:
+            shown.append(_OMISSION)
+    return "" if shown == [_OMISSION] else " ".join(shown)
 
 
 def _is_public(word: str, known: frozenset[str]) -> bool:
@@ -144,8 +150,13 @@ def _is_public(word: str, known: frozenset[str]) -> bool:
     )
 
 
+def public_error(error: Exception) -> str:
+    """Describe a library's error by its type and the words that cannot be personal data."""
+    return f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")
+
+
 def form_of(value: object) -> str:
-    """Show a value that cannot be anybody's data, and say of any other what it looks like."""
+    """Show a value that cannot be personal data; describe the form of any other."""
     if value is None:
         return "nothing"
     if isinstance(value, float) or type(value) is int:
@@ -163,13 +174,13 @@ def _form_of_text(text: str) -> str:
         return repr(text)
     if text.isdecimal():
         return f"text of {len(text)} digits"
-    if _EMAIL.fullmatch(text[:_LOOKED_AT]):
+    if _EMAIL.fullmatch(text[:_LONGEST_SEARCHED]):
         return "an email address"
     return f"text of {len(text)} characters"
 
 
 def _is_harmless(text: str) -> bool:
-    """Too short for a phone or tracking number, and without a word that may be a name."""
+    """Whether a text is too short for a phone or tracking number, and holds no possible name."""
     if not 0 < len(text) <= _LENGTH_SHOWN or not text.isprintable():
         return False
     digits = sum(map(str.isdigit, _EXPONENT.sub("", text)))
@@ -178,11 +189,19 @@ def _is_harmless(text: str) -> bool:
 
 
 def hide_login(text: str, *, username: str, password: str) -> str:
-    """Remove a login from a server's text, also as SMTP writes it."""
+    """Remove a login from a server's text, also in the encodings of SMTP."""
     if not password:
         return text
     user, secret = username.encode(), password.encode("utf-8", "surrogatepass")
-    sent = [b64encode(part).decode().casefold() for part in _as_sent(user, secret)]
+    # as XOAUTH2, PLAIN without and with an identity, and LOGIN send it
+    forms = (
+        b"user=" + user + b"\1auth=Bearer " + secret + b"\1\1",
+        b"\0" + user + b"\0" + secret,
+        user + b"\0" + user + b"\0" + secret,
+        user + b"\0" + secret,
+        secret,
+    )
+    sent = [b64encode(form).decode().casefold() for form in forms]
 
     def hidden(token: re.Match[str]) -> str:
         piece = token[0].rstrip("=").casefold()
@@ -190,17 +209,6 @@ def hide_login(text: str, *, username: str, password: str) -> str:
 
     text = re.sub(re.escape(password), "[hidden]", text, flags=re.IGNORECASE)
     return _BASE64.sub(hidden, text)
-
-
-def _as_sent(user: bytes, secret: bytes) -> tuple[bytes, ...]:
-    """What PLAIN, with and without an identity, LOGIN and XOAUTH2 encode."""
-    return (
-        b"user=" + user + b"\1auth=Bearer " + secret + b"\1\1",
-        b"\0" + user + b"\0" + secret,
-        user + b"\0" + user + b"\0" + secret,
-        user + b"\0" + secret,
-        secret,
-    )
 
 
 def refuse_masked(secret: str, *, field: str) -> None:

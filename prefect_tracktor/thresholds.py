@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import Fulfillment, Order, status_key
-from prefect_tracktor.times import parse_zone
+from prefect_tracktor.times import ZoneName, parse_zone
 
 _SATURDAY = 5
 _MOST_DAYS = 3650
@@ -29,11 +29,6 @@ def _two_letters(country: str) -> str:
     if code and not (len(code) == len("DE") and code.isascii() and code.isalpha()):
         raise ValueError("must be a two-letter country code, such as DE or US")
     return code
-
-
-def _zone_name(name: str) -> str:
-    parse_zone(name)
-    return name
 
 
 _Key = Annotated[str, AfterValidator(str.strip)]
@@ -90,7 +85,7 @@ class ThresholdOverride(BaseModel):
         return self
 
     def applies_to(self, order: Order, parcel: Fulfillment | None) -> bool | None:
-        """Whether it is for this parcel, or for the order before it has one; `None` if unknown."""
+        """Whether it is for this parcel, or for an order without one; `None` if unknown."""
         facts = order.facts
         fits = [
             _fits(self.carrier, _carriers(parcel)),
@@ -116,8 +111,8 @@ class Thresholds(BaseModel):
 
     Fractions are allowed: 2.5 days are 60 hours.
 
-    Of the overrides, the first one that applies and gives the number wins. Where it is not known
-    whether one applies, the longer time counts.
+    Of the overrides, the first one that applies and gives the number wins. If it is unknown whether
+    one applies, the longer time counts.
 
     Attributes:
         stalled_days: Days without news from the carrier, after the parcel moved.
@@ -149,7 +144,7 @@ class Thresholds(BaseModel):
     not_shipped_days: _Days = 7
     business_days: bool = Field(default=False, title="Business days")
     holidays: frozenset[date] = Field(default=frozenset(), examples=[["2026-12-25", "2027-01-01"]])
-    time_zone: Annotated[str, AfterValidator(_zone_name)] = "UTC"
+    time_zone: ZoneName = "UTC"
     overrides: tuple[ThresholdOverride, ...] = ()
 
     @model_validator(mode="after")
@@ -161,7 +156,7 @@ class Thresholds(BaseModel):
     def begins(
         self, delay: Delay, started: datetime, order: Order, parcel: Fulfillment | None
     ) -> datetime:
-        """When a delay begins whose clock started at a time."""
+        """Return when a delay begins, for days that count from `started`."""
         at_least, days = 0.0, _days(self, delay)
         for override in self.overrides:
             applies, other_days = override.applies_to(order, parcel), _days(override, delay)
@@ -173,13 +168,13 @@ class Thresholds(BaseModel):
         return self.later(started, days=max(at_least, days))
 
     def later(self, start: datetime, *, days: float) -> datetime:
-        """The time that is so many days after another, or so many business days.
+        """Add days to a time, or business days.
 
         Only the hours of business days count: one day after Saturday noon is the end of Monday.
 
         Args:
             start: The time; it must be aware.
-            days: How many days.
+            days: The number of days.
         """
         if not self.business_days:
             return start + timedelta(days=days)

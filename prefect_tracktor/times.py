@@ -1,7 +1,7 @@
-"""Lenient parsing of times, and the time zone of those without an offset.
+"""Lenient parsing of times, with a time zone for those without an offset.
 
-The forms are those of databases and languages that web apps are made with [inferred]: ISO 8601, RFC
-2822, SQL, JavaScript, PHP's objects, MongoDB's, numbers of seconds or milliseconds.
+The forms are common in the databases and languages of web apps [inferred]: ISO 8601, RFC 2822, SQL,
+JavaScript, objects of PHP and MongoDB, numbers of seconds or milliseconds.
 """
 
 import math
@@ -11,12 +11,15 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
+from pydantic import AfterValidator
+
+from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import is_nothing, parse_whole_number, unwrapped
 
-# A time outside is a mistake: it stands for "never", or is a number of something else than seconds.
+# A time outside is a mistake: it means "never", or its unit is not the one assumed.
 _FIRST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 _END_OF_TIMES = datetime(2100, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -54,7 +57,7 @@ _naive_times_in: ContextVar[tzinfo] = ContextVar("naive_times_in", default=UTC)
 
 @contextmanager
 def naive_times_in(zone: tzinfo) -> Iterator[None]:
-    """Read times without an offset as times in this zone, within the block."""
+    """Read times without an offset in this zone, within the `with` block."""
     token = _naive_times_in.set(zone)
     try:
         yield
@@ -63,23 +66,32 @@ def naive_times_in(zone: tzinfo) -> Iterator[None]:
 
 
 def parse_zone(name: str) -> tzinfo:
-    """The time zone of an IANA name."""
+    """Return the time zone with an IANA name, the value of a field `time_zone`."""
     try:
         return UTC if name.upper() in {"UTC", "Z"} else ZoneInfo(name)
     except (ValueError, OSError, KeyError):
-        raise ValueError(
-            f"{name[:40]!r} is not the name of a time zone: write it as 'America/New_York',"
-            " 'Europe/Berlin' or 'UTC' (en.wikipedia.org/wiki/List_of_tz_database_time_zones)"
+        raise InvalidInput(
+            f"time_zone: {name[:40]!r} is not the name of a time zone: write it as"
+            " 'America/New_York', 'Europe/Berlin' or 'UTC'"
+            " (en.wikipedia.org/wiki/List_of_tz_database_time_zones)"
         ) from None
 
 
+def _checked_zone(name: str) -> str:
+    parse_zone(name)
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_checked_zone)]
+
+
 def parse_time(value: Any) -> datetime | None:
-    """Read a time; it is aware."""
+    """Read a time; the result is aware."""
     if type(value) is str and value[:3] == "202" and value[4:5] == "-":  # nearly always
         try:
             return _aware(datetime.fromisoformat(value))
         except ValueError:
-            pass  # there is more to it
+            pass  # it needs the slower way below
     if is_nothing(value) or value is False or value == 0:
         return None
     try:
@@ -141,7 +153,7 @@ def _time_of_text(text: str) -> datetime | None:
 
 
 def _normal(text: str) -> str:
-    """Without commas, weekday, ordinals and explanations in brackets."""
+    """Remove commas, the weekday, ordinal suffixes and notes in brackets."""
     text, _, zone = text.partition("[")  # as in 2026-11-02T10:00-05:00[America/New_York]
     text = re.sub(r"\s*\([^()]*\)$", "", text)
     text = re.sub(r"^(mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6}\b,?\s*", "", text, flags=re.IGNORECASE)
@@ -175,7 +187,7 @@ def _zone(written: re.Match[str]) -> tzinfo:
 
 
 def _local(text: str) -> datetime:
-    """A time as a clock shows it; a date that means two days is none."""
+    """Read a time without its zone; refuse a date that may be two days, such as 1/2/2026."""
     with suppress(ValueError):
         return datetime.fromisoformat(text)
     found = set()
@@ -190,5 +202,5 @@ def _local(text: str) -> datetime:
 def _aware(time: datetime) -> datetime:
     if time.tzinfo is not None:
         return time
-    # in UTC, as times of one zone would be subtracted without regard to daylight saving
+    # in UTC: Python subtracts times of one zone without regard to daylight saving
     return time.replace(tzinfo=_naive_times_in.get()).astimezone(UTC)

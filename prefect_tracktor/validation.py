@@ -1,26 +1,36 @@
-"""Values that are checked before anything is sent: ids and addresses."""
+"""Validation before anything is sent: ids, secrets, addresses; and pydantic's errors in words."""
 
 import re
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.parsing import LARGEST_ID
-from prefect_tracktor.text import form_of
+from prefect_tracktor.text import form_of, refuse_masked
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _EXACT_FLOATS_BELOW = 2**53
 
 
+def problems_of(invalid: ValidationError) -> list[str]:
+    """List the problems, each with its field, without the input, which may be a secret."""
+    problems = []
+    for error in invalid.errors(include_input=False, include_url=False):
+        field = ".".join(map(str, error["loc"]))
+        problem = error["msg"].removeprefix("Value error, ")
+        problems.append(problem if problem.startswith(field) else f"{field}: {problem}")
+    return problems
+
+
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine."""
     return host in {"localhost", "::1"} or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
 
 
 def checked_id(value: object, *, field: str) -> int:
-    """Refuse what is not an id, before it becomes part of an address."""
+    """Validate an id, which becomes part of an address."""
     number = _whole_number(value)
     if number is None or not 0 < number <= LARGEST_ID:
         raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
@@ -43,8 +53,26 @@ def _whole_number(value: object) -> int | None:
             return None
 
 
+def checked_secret(value: str, *, field: str, source: str) -> str:
+    """Validate a key or a token, which becomes a header."""
+    if not value:
+        raise InvalidInput(f"{field} is empty; copy it from {source}")
+    refuse_masked(value, field=field)
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise InvalidInput(f"{field} has characters that none has, such as blanks or line breaks")
+    return value
+
+
+def checked_tag(tag: str) -> str:
+    """Validate a tag of an order in Shopify."""
+    name = tag.strip()
+    if not name or "," in name:
+        raise ValueError("must be one tag without a comma, as in Shopify: write each by itself")
+    return name
+
+
 def checked_address(value: str, *, field: str) -> str:
-    """Refuse an address that keys or customers' data must not travel to."""
+    """Validate an address for keys or customers' data: https, or http on this machine."""
     remedy = f"{field} must be an https address such as https://shop.example/path"
     if type(value) is not str:
         raise InvalidInput(f"{remedy}, not {form_of(value)}")

@@ -20,6 +20,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
     PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
@@ -76,11 +77,13 @@ def no_server_but_the_tests_own(tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     Nor does any test speak to a host of the internet: each new HTTP client, and Prefect makes
     several in each flow run, would load all authorities that Python knows, for 20 milliseconds.
+    The default ledger is in a folder of the tests, not in the home of whoever runs them.
     """
     authority = write_certificate(tmp_path_factory.mktemp("authority") / "certificate.pem", [])
     settings = {
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False,
         PREFECT_API_SSL_CERT_FILE: str(authority),
+        PREFECT_HOME: tmp_path_factory.mktemp("prefect_home"),
     }
     with pytest.MonkeyPatch.context() as patch, settings_of_all_threads(settings):
         patch.setenv("SSL_CERT_FILE", str(authority))

@@ -141,5 +141,5 @@ def exceptions_digest(
         unreadable += len(batch.failed) + sum(map(lacks_its_parcels, batch.found))
     for message in messages(exceptions, unreadable=unreadable, shop=shop):
         post(channel, message.text)
-        ledger.settle(message.keys, NoticeState.SENT, run="exceptions digest")
+        ledger.complete(message.keys, NoticeState.SENT, run="exceptions digest")
     return len(exceptions)

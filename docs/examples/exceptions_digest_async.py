@@ -52,6 +52,6 @@ async def aexceptions_digest(
     for message in messages(exceptions, unreadable=unreadable, shop=shop):
         await asyncio.to_thread(post, channel, message.text)
         await asyncio.to_thread(
-            ledger.settle, message.keys, NoticeState.SENT, run="exceptions digest"
+            ledger.complete, message.keys, NoticeState.SENT, run="exceptions digest"
         )
     return len(exceptions)

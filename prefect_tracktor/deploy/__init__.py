@@ -1,4 +1,4 @@
-"""The names that the files in `flows/` are written with."""
+"""Deployments as code: the names that the files in `flows/` use."""
 
 from prefect_tracktor.deploy.builders import (
     daily,

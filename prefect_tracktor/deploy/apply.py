@@ -1,7 +1,7 @@
-"""Deployments on Prefect's server: compared with the desired ones, and only differences written.
+"""Deployments on Prefect's server: comparison with the desired ones, and updates of differences.
 
-Prefect's own `RunnerDeployment.apply` writes everything each time: a paused deployment or schedule
-would run again, a disabled automation would be enabled.
+Prefect's own `RunnerDeployment.apply` writes all fields each time: it would resume a paused
+deployment or schedule, and enable a disabled automation.
 """
 
 import json
@@ -25,18 +25,18 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.utilities.callables import parameter_schema
 
 from prefect_tracktor.deploy.builders import AS_IN_FLOWS, SCHEDULE
-from prefect_tracktor.deploy.work_pools import Place
+from prefect_tracktor.deploy.work_pools import Infrastructure
 from prefect_tracktor.saved_blocks import SHARED
 
-# the tag of a deployment that `serve` paused when it ended, and no person
+# the tag of a deployment that `serve` paused when it ended; one without it was paused by a user
 STOPPED = "not-served"
 
-# the entrypoints of ready-made flows; another one with our tag is the user's own
+# the start of a ready-made flow's entrypoint; other deployments with our tag are the user's own
 _READY_MADE = "prefect_tracktor.flows."
 
-_PAGE = 200
+_PAGE_SIZE = 200
 
-_WORDS = {
+_LABELS = {
     "parameter_openapi_schema": "form",
     "enforce_parameter_schema": "form",
     "work_pool_name": "work pool",
@@ -49,15 +49,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """The changes that bring the server's deployment to the desired state."""
+    """A desired deployment, the server's present one, and the changes from that to the desired."""
 
     deployment: RunnerDeployment
-    place: Place
+    infrastructure: Infrastructure
     existing: DeploymentResponse | None
     changes: Mapping[str, Change] = field(repr=False)
 
     def __str__(self) -> str:
-        """What becomes of it, what changes, and what stays as people set it in Prefect's UI."""
+        """The outcome, the changes, and the settings from Prefect's UI that stay."""
         updated = "updated" if self.changes else "unchanged"
         outcome = "created" if self.existing is None else updated
         remarks = ", ".join(self._remarks())
@@ -70,57 +70,56 @@ class Registration:
         if self.existing is None:
             return
         schedule = _schedule_of(self.existing)
-        if _paused_by_somebody(self.existing):
+        if _paused_by_user(self.existing):
             yield "paused"
         elif schedule and not schedule.active:
             yield "schedule paused"
 
-    def carry_out(self) -> UUID:
-        """Create or update the deployment, and return its id."""
+    def apply(self) -> UUID:
         if self.existing is None:
-            self.deployment.job_variables = dict(self.place.job_variables)
-            # given, because Prefect would look for it in git, and store the checkout's address
+            self.deployment.job_variables = dict(self.infrastructure.job_variables)
+            # without it, Prefect would look for a version in git and store the checkout's address
             version = VersionInfo(type="prefect:simple", version=self.deployment.version or "")
             return self.deployment.apply(  # type: ignore[return-value]  # not in a loop
-                work_pool_name=self.place.work_pool or None, version_info=version
+                work_pool_name=self.infrastructure.work_pool or None, version_info=version
             )
         for change in self.changes.values():
             change()
         return self.existing.id
 
 
-def registration_of(
-    client: SyncPrefectClient, deployment: RunnerDeployment, place: Place
+def compare(
+    client: SyncPrefectClient, deployment: RunnerDeployment, infrastructure: Infrastructure
 ) -> Registration:
-    """Compare a deployment with the server's; nothing is changed."""
+    """Compare a deployment with the server's, and change nothing there."""
     try:
         existing = client.read_deployment_by_name(deployment.full_name)
     except ObjectNotFound:
-        return Registration(deployment, place, None, {})
+        return Registration(deployment, infrastructure, None, {})
     deployment.parameters = _kept_dry_run(existing.parameters) | deployment.parameters
-    changes = dict(_field_changes(client, deployment, place, existing))
+    changes = dict(_field_changes(client, deployment, infrastructure, existing))
     changes |= _schedule_changes(client, deployment, existing)
     changes |= _trigger_changes(client, deployment, existing)
-    return Registration(deployment, place, existing, changes)
+    return Registration(deployment, infrastructure, existing, changes)
 
 
 def left_over(
-    client: SyncPrefectClient, desired: Collection[str], *, but_of: Collection[str] = ()
+    client: SyncPrefectClient, desired: Collection[str], *, ignored_tags: Collection[str] = ()
 ) -> Iterator[str]:
-    """The names of ready-made deployments on the server that no file in `flows/` makes."""
+    """Find the names of ready-made deployments on the server that are not among the desired."""
     ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[SHARED]))
-    for deployment in all_of(client.read_deployments, deployment_filter=ours):
+    for deployment in read_all(client.read_deployments, deployment_filter=ours):
         if not (deployment.entrypoint or "").startswith(_READY_MADE):
             continue
         name = f"{client.read_flow(deployment.flow_id).name}/{deployment.name}"
-        if name not in desired and not {*but_of} & {*deployment.tags}:
+        if name not in desired and not {*ignored_tags} & {*deployment.tags}:
             yield name
 
 
-def all_of(read: Callable[..., Sequence[T]], **filters: Any) -> Iterator[T]:
-    """Read a list of Prefect's API page by page; `read` takes `limit` and `offset`."""
+def read_all(read: Callable[..., Sequence[T]], **filters: Any) -> Iterator[T]:
+    """Read all pages of a list in Prefect's API; `read` takes `limit` and `offset`."""
     offset = 0
-    while page := read(**filters, limit=_PAGE, offset=offset):
+    while page := read(**filters, limit=_PAGE_SIZE, offset=offset):
         yield from page
         offset += len(page)
 
@@ -128,36 +127,39 @@ def all_of(read: Callable[..., Sequence[T]], **filters: Any) -> Iterator[T]:
 def _field_changes(
     client: SyncPrefectClient,
     deployment: RunnerDeployment,
-    place: Place,
+    infrastructure: Infrastructure,
     existing: DeploymentResponse,
 ) -> Iterator[tuple[str, Change]]:
-    desired, held = _desired(deployment, place, existing), _held(existing)
-    differing = {name: value for name, value in desired.items() if value != held[name]}
-    if not differing:
-        return
-    words = [_in_words(name, value, held[name]) for name, value in differing.items()]
-    update = DeploymentUpdate(**differing)
-    yield ", ".join(dict.fromkeys(words)), partial(client.update_deployment, existing.id, update)
+    desired = _desired(deployment, infrastructure, existing)
+    current = _current(existing)
+    differing = {name: value for name, value in desired.items() if value != current[name]}
+    if differing:
+        labels = [_label(name, value, current[name]) for name, value in differing.items()]
+        update = DeploymentUpdate(**differing)
+        change = partial(client.update_deployment, existing.id, update)
+        yield ", ".join(dict.fromkeys(labels)), change
 
 
-def _in_words(name: str, desired: Any, held: Any) -> str:
+def _label(name: str, desired: Any, current: Any) -> str:
     if name == "parameters":
-        differing = (key for key in {**desired, **held} if desired.get(key) != held.get(key))
+        names = {**desired, **current}
+        differing = (key for key in names if desired.get(key) != current.get(key))
         return f"parameters {' '.join(sorted(differing))}"
-    return _WORDS.get(name, name.replace("_", " "))
+    return _LABELS.get(name, name.replace("_", " "))
 
 
 def _desired(
-    deployment: RunnerDeployment, place: Place, existing: DeploymentResponse
+    deployment: RunnerDeployment, infrastructure: Infrastructure, existing: DeploymentResponse
 ) -> dict[str, Any]:
     flow: Flow[..., Any] = load_flow_from_entrypoint(str(deployment.entrypoint))
     schema = parameter_schema(flow).model_dump(mode="json", exclude_unset=True)
-    same_pool = (existing.work_pool_name or "") == place.work_pool
+    same_pool = (existing.work_pool_name or "") == infrastructure.work_pool
+    job_variables = existing.job_variables if same_pool else {}
     return {
         "description": deployment.description,
         "version": deployment.version,
         "tags": sorted(deployment.tags),
-        "paused": _paused_by_somebody(existing),
+        "paused": _paused_by_user(existing),
         "parameters": deployment.model_dump(mode="json", include={"parameters"})["parameters"],
         "parameter_openapi_schema": json.loads(json.dumps(schema)),
         "enforce_parameter_schema": deployment.enforce_parameter_schema,
@@ -166,12 +168,12 @@ def _desired(
         "pull_steps": [],
         "concurrency_limit": deployment.concurrency_limit,
         "concurrency_options": _options(deployment),
-        "work_pool_name": place.work_pool or None,
-        "job_variables": place.job_variables_beside(existing.job_variables if same_pool else {}),
+        "work_pool_name": infrastructure.work_pool or None,
+        "job_variables": infrastructure.merged_job_variables(job_variables),
     }
 
 
-def _held(existing: DeploymentResponse) -> dict[str, Any]:
+def _current(existing: DeploymentResponse) -> dict[str, Any]:
     limit = existing.global_concurrency_limit
     return dict(existing) | {
         "tags": sorted(existing.tags),
@@ -181,7 +183,7 @@ def _held(existing: DeploymentResponse) -> dict[str, Any]:
     }
 
 
-def _paused_by_somebody(existing: DeploymentResponse) -> bool:
+def _paused_by_user(existing: DeploymentResponse) -> bool:
     return existing.paused and STOPPED not in existing.tags
 
 
@@ -193,33 +195,32 @@ def _options(deployment: RunnerDeployment | DeploymentResponse) -> Mapping[str, 
 def _schedule_changes(
     client: SyncPrefectClient, deployment: RunnerDeployment, existing: DeploymentResponse
 ) -> dict[str, Change]:
-    [*desired] = deployment.schedules or []
-    held = _schedule_of(existing)
-    if not desired:
+    current = _schedule_of(existing)
+    if not deployment.schedules:
         delete = client.delete_deployment_schedule
-        return {"no schedule": partial(delete, existing.id, held.id)} if held else {}
-    [schedule] = desired
-    if held is None:
-        new = DeploymentScheduleCreate.model_validate(schedule.model_dump())
+        return {"no schedule": partial(delete, existing.id, current.id)} if current else {}
+    [desired] = deployment.schedules
+    if current is None:
+        new = DeploymentScheduleCreate.model_validate(desired.model_dump())
         return {"schedule": partial(client.create_deployment_schedules, existing.id, [new])}
-    if held.schedule == schedule.schedule:
+    if current.schedule == desired.schedule:
         return {}
     return {
         "schedule": partial(
             client.update_deployment_schedule,
             existing.id,
-            held.id,
-            schedule=schedule.schedule,
+            current.id,
+            schedule=desired.schedule,
             slug=SCHEDULE,
-            # otherwise the server drops those that were set in the UI
-            parameters=held.parameters,
+            # without them, the server drops those that were set in the UI
+            parameters=current.parameters,
         )
     }
 
 
 def _schedule_of(existing: DeploymentResponse) -> DeploymentSchedule | None:
-    """The schedule from `flows/`; others were added in the UI."""
-    return next((held for held in existing.schedules if held.slug == SCHEDULE), None)
+    """Find the schedule from `flows/`; others were added in the UI."""
+    return next((schedule for schedule in existing.schedules if schedule.slug == SCHEDULE), None)
 
 
 def _trigger_changes(
@@ -227,45 +228,46 @@ def _trigger_changes(
 ) -> Iterator[tuple[str, Change]]:
     for trigger in deployment.triggers:
         trigger.set_deployment_id(existing.id)
-    desired = {core.name: core for core in (t.as_automation() for t in deployment.triggers)}
+    automations = (trigger.as_automation() for trigger in deployment.triggers)
+    desired = {automation.name: automation for automation in automations}
     resource = f"prefect.deployment.{existing.id}"
-    held = {
+    current = {
         automation.name: automation
         for automation in client.read_resource_related_automations(resource)
         if automation.description == AS_IN_FLOWS or automation.name in desired
     }
-    for name in held.keys() - desired.keys():
-        yield f"no trigger {name!r}", partial(client.delete_automation, held[name].id)
+    for name in current.keys() - desired.keys():
+        yield f"no trigger {name!r}", partial(client.delete_automation, current[name].id)
     for name, automation in desired.items():
-        if name not in held:
+        if name not in current:
             yield f"trigger {name!r}", partial(client.create_automation, automation)
             continue
-        for action, before in zip(_runs(automation), _runs(held[name]), strict=False):
-            if kept := _kept_dry_run(before.parameters or {}):
-                action.parameters = kept | (action.parameters or {})
-        if _essence(automation) != _essence(held[name]):
-            # one that was disabled in the UI stays disabled
-            changed = AutomationCore(
+        for new, old in zip(_run_actions(automation), _run_actions(current[name]), strict=False):
+            if dry_run := _kept_dry_run(old.parameters or {}):
+                new.parameters = dry_run | (new.parameters or {})
+        if _comparable(automation) != _comparable(current[name]):
+            update = AutomationCore(
                 name=name,
                 description=automation.description,
-                enabled=held[name].enabled,
-                tags=held[name].tags,
+                # an automation that was disabled in the UI stays disabled
+                enabled=current[name].enabled,
+                tags=current[name].tags,
                 trigger=automation.trigger,
-                actions=automation.actions,  # not its owner, which Prefect refuses to change
+                actions=automation.actions,  # without the owner, which Prefect refuses to change
             )
-            yield f"trigger {name!r}", partial(client.update_automation, held[name].id, changed)
+            yield f"trigger {name!r}", partial(client.update_automation, current[name].id, update)
 
 
-def _runs(automation: AutomationCore) -> list[RunDeployment]:
+def _run_actions(automation: AutomationCore) -> list[RunDeployment]:
     return [action for action in automation.actions if isinstance(action, RunDeployment)]
 
 
-def _kept_dry_run(held: Mapping[str, Any]) -> dict[str, Any]:
-    """A dry run that was set in the UI stays, unless the file in `flows/` says otherwise."""
-    return {"dry_run": True} if held.get("dry_run") else {}
+def _kept_dry_run(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep a dry run that was set in the UI, unless the file in `flows/` says otherwise."""
+    return {"dry_run": True} if parameters.get("dry_run") else {}
 
 
-def _essence(automation: AutomationCore) -> dict[str, Any]:
+def _comparable(automation: AutomationCore) -> dict[str, Any]:
     return automation.model_dump(include={"description", "actions"}) | {
         "trigger": automation.trigger.model_dump(exclude={"id"})
     }

@@ -29,16 +29,16 @@ from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import NotSetUp
 from prefect_tracktor.models import status_key
 from prefect_tracktor.rules import channels_of
-from prefect_tracktor.saved_blocks import SHARED, document_of_shop, find_document
+from prefect_tracktor.saved_blocks import SHARED, find_block, find_block_of_shop
 
 AnyBlock = TypeVar("AnyBlock", bound=Block)
 Setting = TypeVar("Setting")
 
-# marks the schedule and the triggers of a deployment's file, beside those that people add
+# mark the schedule and the triggers that a file in `flows/` defines; users may add others in the UI
 SCHEDULE = "as-in-flows"
 AS_IN_FLOWS = "Defined in the deployment's file in flows/. Edit it there."
 
-# a fixed start of all intervals: deploying again does not put off the next run
+# a fixed start of all intervals: deploying again does not postpone the next run
 _INTERVALS_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 
 _DESCRIPTION = """\
@@ -68,8 +68,8 @@ def saved(block: type[AnyBlock], shop: Shop) -> AnyBlock:
         NotSetUp: The shop has a channel and no mailer, and the flow needs one.
         InvalidInput: The block does not exist, or has an invalid value.
     """
-    found = document_of_shop(block, shop.name)
-    if found is None and block is Mailer and find_document(HttpChannel, shop.name):
+    found = find_block_of_shop(block, shop.name)
+    if found is None and block is Mailer and find_block(HttpChannel, shop.name):
         raise NotSetUp(
             f"it sends emails: set SMTP_HOST and TRACKTOR_SENDER and run {_command(shop)}"
         )
@@ -84,7 +84,7 @@ def mailer_for(shop: Shop, rules: Sequence[NotificationRule]) -> Mailer | None:
 
     Args:
         shop: The shop.
-        rules: What customers are told.
+        rules: The rules by which customers are notified.
 
     Returns:
         The mailer; `None` if there is none, and each rule has a channel.
@@ -95,23 +95,23 @@ def mailer_for(shop: Shop, rules: Sequence[NotificationRule]) -> Mailer | None:
     """
     if None in channels_of(rules):
         return saved(Mailer, shop)
-    return find_document(Mailer, shop.name)
+    return find_block(Mailer, shop.name)
 
 
 def first_saved(shop: Shop, *blocks: type[Block], hint: str) -> Block:
-    """Load the first of some blocks that the shop has.
+    """Load the first block that the shop has.
 
     Args:
         shop: The shop.
-        blocks: The blocks' classes.
-        hint: The variables from which `prefect-tracktor blocks` makes them.
+        blocks: The blocks' classes, in order of preference.
+        hint: The variables from which `prefect-tracktor blocks` creates them.
 
     Raises:
         NotSetUp: The shop has none of them.
         InvalidInput: One has an invalid value.
     """
     for block in blocks:
-        if found := document_of_shop(block, shop.name):
+        if found := find_block_of_shop(block, shop.name):
             return found
     raise NotSetUp(f"set {hint} and run {_command(shop)}")
 
@@ -132,10 +132,10 @@ def required(setting: Setting, hint: str) -> Setting:
 
 
 def notified_statuses(shop: Shop) -> list[str]:
-    """The keys of the statuses to email the shop's customers about.
+    """Return the keys of the statuses to email the shop's customers about.
 
     Raises:
-        NotSetUp: There is none.
+        NotSetUp: The shop has none.
 
     Example:
         >>> notified_statuses(Shop(notify=["Delivered"]))
@@ -148,7 +148,7 @@ def notified_statuses(shop: Shop) -> list[str]:
 def for_scanning(
     shop: Shop, *, delivered: bool = False, unfulfilled: bool = False
 ) -> dict[str, Any]:
-    """The parameters of flows that scan the shop's orders.
+    """Return the parameters of flows that scan the shop's orders.
 
     They are the credentials, the orders (from Shopify if the shop has that block, else from its
     file) and the reading options.
@@ -162,7 +162,7 @@ def for_scanning(
         NotSetUp: The block for Shopify leaves out orders that the flow needs.
         InvalidInput: A block is missing.
     """
-    orders = document_of_shop(ShopifyOrders, shop.name) or saved(OrderFile, shop)
+    orders = find_block_of_shop(ShopifyOrders, shop.name) or saved(OrderFile, shop)
     if delivered and isinstance(orders, ShopifyOrders) and not orders.include_delivered:
         raise NotSetUp(
             _left_out_by_shopify("Include delivered orders", "SHOPIFY_INCLUDE_DELIVERED=1", shop)
@@ -177,7 +177,7 @@ def for_scanning(
 
 
 def daily(cron: str, shop: Shop) -> Schedule:
-    """A cron schedule in the shop's time zone.
+    """Return a cron schedule in the shop's time zone.
 
     Example:
         >>> daily("0 7 * * *", Shop(timezone="Europe/Berlin")).timezone
@@ -187,7 +187,7 @@ def daily(cron: str, shop: Shop) -> Schedule:
 
 
 def every(interval: timedelta) -> Schedule:
-    """A schedule at equal intervals, counted from midnight UTC.
+    """Return a schedule at equal intervals, counted from midnight UTC.
 
     Example:
         >>> every(timedelta(hours=6)) == every(timedelta(hours=6))
@@ -207,23 +207,23 @@ def deployment_of(
     triggers: Sequence[DeploymentEventTrigger] = (),
     at_once: int = 1,
 ) -> RunnerDeployment:
-    """A deployment; it stores references to blocks, never their secrets.
+    """Build a deployment, which stores references to blocks and no secrets.
 
     Args:
         flow: The ready-made flow.
         shop: The shop that it runs for.
-        name: The deployment's name, after the shop's.
-        description: What it does and what it touches, in Markdown. Where to look, which block makes
-            it a dry run and how to stop it are added.
+        name: The deployment's name; the shop's prefix is added.
+        description: What it does and what it touches, in Markdown. Added to it are where to look
+            at results, which block makes it a dry run, and how to stop it.
         parameters: The flow's parameters.
         schedule: When it runs.
         triggers: The events that start it.
-        at_once: How many of its runs may run at once; further runs wait.
+        at_once: How many of its runs may run at the same time; further runs wait.
 
     Raises:
-        InvalidInput: A rule's channel is not saved; its secrets would be stored.
+        InvalidInput: A rule's channel is not saved, so its secrets would be stored.
     """
-    blocks = _with_a_mode(parameters, shop)
+    blocks = _blocks_with_mode(parameters, shop)
     switch, make_safe = _MODE if blocks else _READ_ONLY
     return flow.to_deployment(  # type: ignore[return-value]  # not in a loop
         name=shop.prefix + name,
@@ -241,16 +241,15 @@ def deployment_of(
         ),
         tags=shop.tags,
         version=__version__,
-        # a worker needs the installed package, and no checkout
+        # so that a worker needs the installed package but no checkout
         entrypoint_type=EntrypointType.MODULE_PATH,
-        # if an event's values do not fit, a run fails with the reason; with the schema enforced
-        # Prefect creates no run, and only its server's log says so
+        # An event with invalid values must create a run that fails with the reason. With the
+        # schema enforced, Prefect creates no run, and only its server's log says why.
         enforce_parameter_schema=not triggers,
     )
 
 
-def _with_a_mode(parameters: Mapping[str, Any], shop: Shop) -> list[str]:
-    """The blocks whose mode holds for a deployment's runs."""
+def _blocks_with_mode(parameters: Mapping[str, Any], shop: Shop) -> list[str]:
     blocks = [f"`tracktor-mailer/{shop.name}`"] if parameters.get("mailer") else []
     for channel in filter(None, channels_of(parameters.get("rules") or [])):
         if not (name := saved_name(channel)):

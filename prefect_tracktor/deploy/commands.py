@@ -1,4 +1,4 @@
-"""`prefect-tracktor serve` and `deploy`."""
+"""The commands `prefect-tracktor serve` and `prefect-tracktor deploy`."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,11 +13,16 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
 from prefect.settings import PREFECT_API_URL
 
-from prefect_tracktor.deploy.apply import Registration, left_over, registration_of
-from prefect_tracktor.deploy.serve import claim, serve_registered, stop
+from prefect_tracktor.deploy.apply import Registration, compare, left_over
+from prefect_tracktor.deploy.serve import claim, serve_until_stopped, stop
 from prefect_tracktor.deploy.shop import Shop, settings
-from prefect_tracktor.deploy.shops import Fleet, Make, chosen, fleet_of, makers_of
-from prefect_tracktor.deploy.work_pools import Place, place_in
+from prefect_tracktor.deploy.shops import (
+    Build,
+    build_deployments,
+    build_functions,
+    select_shops,
+)
+from prefect_tracktor.deploy.work_pools import Infrastructure, infrastructure_of
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.setup.environment import Names, check_names, file_of, warnings
 from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
@@ -42,17 +47,17 @@ ALL = Selection()
 
 def serve(selection: Selected = ALL) -> int:
     """Run the deployments of flows/ from this process, on their schedules, until you stop it."""
-    shops, makers = _read_flows(selection)
+    shops, functions = _read_flows(selection)
     with _prefect() as client:
-        fleet = fleet_of(shops, makers, selection.only)
-        registrations = [registration_of(client, made, Place()) for made in fleet.deployments]
-        served = _carried_out(registrations)
-        _tell_what_is_left_over(client, registrations, fleet, selection)
+        deployments, not_set_up = build_deployments(shops, functions, selection.only)
+        this_process = Infrastructure()
+        served = _apply([compare(client, built, this_process) for built in deployments])
+        _print_left_over(client, selection, deployments, not_set_up)
         if not served:
             return 2
         claimed = claim(client, served)
         try:
-            serve_registered(served)
+            serve_until_stopped(served)
         finally:
             stop(client, served, claimed)
     return 0
@@ -75,43 +80,42 @@ def deploy(
         pip_package: Install this package at the start of each run: the address of the wheel.
         dry_run: Show the changes, and change nothing.
     """
-    shops, makers = _read_flows(selection)
+    shops, functions = _read_flows(selection)
     with _prefect() as client:
-        place = place_in(client, work_pool, image, pip_package)
-        fleet = fleet_of(shops, makers, selection.only)
-        refused = _refused(fleet, place)
-        registrations = [registration_of(client, made, place) for made in fleet.deployments]
+        infrastructure = infrastructure_of(client, work_pool, image, pip_package)
+        deployments, not_set_up = build_deployments(shops, functions, selection.only)
+        accepted = [built for built in deployments if _is_accepted(built, infrastructure)]
+        registrations = [compare(client, built, infrastructure) for built in accepted]
         if dry_run:
             for registration in registrations:
                 print(f"would be {registration}")
             print("This was a dry run: nothing was changed.")
             done = len(registrations)
         else:
-            done = len(_carried_out(registrations))
-        _tell_what_is_left_over(client, registrations, fleet, selection, refused)
-        for remark in (*place.remarks, *place.remarks_on(fleet.deployments)):
+            done = len(_apply(registrations))
+        _print_left_over(client, selection, deployments, not_set_up)
+        for remark in (*infrastructure.remarks, *infrastructure.remarks_on(accepted)):
             print(remark)
-    return 2 if fleet.failed or refused or done < len(registrations) else 0
+    return 2 if not_set_up or done < len(deployments) else 0
 
 
-def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Make]]:
-    """The selected shops, and the functions that make their deployments."""
+def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Build]]:
     variables = settings()
     if not folder_of("flows").is_relative_to(Path.cwd()):
         print("There is no flows/ here, so these are the built-in deployments. To edit them, have")
         print("prefect-tracktor init write them here.")
     modules = modules_of("flows")
-    makers = makers_of(modules)
-    check_names(selection.only, makers, f"deployment in {folder_of('flows')}")
-    shops = chosen(modules["shops"].shops(), selection.shop)
+    functions = build_functions(modules)
+    check_names(selection.only, functions, f"deployment in {folder_of('flows')}")
+    shops = select_shops(modules["shops"].shops(), selection.shop)
     for warning in warnings(file_of(None), variables, variables_of(documents())):
         print(f"Warning: {warning}")
-    return shops, makers
+    return shops, functions
 
 
 @contextmanager
 def _prefect() -> Iterator[SyncPrefectClient]:
-    """A client of Prefect's API, which was checked to answer; no temporary server."""
+    """Connect to Prefect's API, and refuse its temporary server or one that does not answer."""
     if not PREFECT_API_URL.value():
         raise InvalidInput(
             "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
@@ -119,48 +123,43 @@ def _prefect() -> Iterator[SyncPrefectClient]:
             " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
         )
     with get_client(sync_client=True) as client:
-        if problem := client.api_healthcheck():
+        if error := client.api_healthcheck():
             raise InvalidInput(
-                f"Prefect's API does not answer at {client.api_url} ({type(problem).__name__}): is"
+                f"Prefect's API does not answer at {client.api_url} ({type(error).__name__}): is"
                 " the server up, and is PREFECT_API_URL its address?"
             )
         yield client
 
 
-def _refused(fleet: Fleet, place: Place) -> set[str]:
-    """Remove deployments that must not run in a place, and return their names."""
-    refusals = {made.full_name: place.refusal_of(made) for made in fleet.deployments}
-    refused = {name for name, reason in refusals.items() if reason}
-    for name in sorted(refused):
-        print(f"REFUSED    {name}: {refusals[name]}")
-    fleet.deployments = [made for made in fleet.deployments if made.full_name not in refused]
-    return refused
+def _is_accepted(deployment: RunnerDeployment, infrastructure: Infrastructure) -> bool:
+    if reason := infrastructure.refusal_of(deployment):
+        print(f"REFUSED    {deployment.full_name}: {reason}")
+    return not reason
 
 
-def _carried_out(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
+def _apply(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
     """Apply each deployment and print the result; return those that the server accepted."""
-    done = {}
+    applied = {}
     for registration in registrations:
-        told = str(registration)
+        result = str(registration)
         try:
-            done[registration.carry_out()] = registration.deployment
-            print(told)
-        except (DeploymentApplyError, httpx.HTTPStatusError) as refusal:
-            print(f"REFUSED    {registration.deployment.full_name}: {refusal}")
-    return done
+            applied[registration.apply()] = registration.deployment
+            print(result)
+        except (DeploymentApplyError, httpx.HTTPStatusError) as error:
+            print(f"REFUSED    {registration.deployment.full_name}: {error}")
+    return applied
 
 
-def _tell_what_is_left_over(
+def _print_left_over(
     client: SyncPrefectClient,
-    registrations: list[Registration],
-    fleet: Fleet,
     selection: Selection,
-    refused: Collection[str] = (),
+    deployments: Collection[RunnerDeployment],
+    not_set_up: Collection[Shop],
 ) -> None:
     if selection.only or selection.shop:
-        return  # files that were not read may make them
-    desired = {registration.deployment.full_name for registration in registrations} | {*refused}
-    for name in left_over(client, desired, but_of=[shop.name for shop in fleet.failed]):
+        return  # files and shops that were not selected may define them
+    desired = {deployment.full_name for deployment in deployments}
+    for name in left_over(client, desired, ignored_tags=[shop.name for shop in not_set_up]):
         print(f"left over  {name}: no file in flows/ defines it with the current settings.")
         print("           Workers still run it. If you do not need it, delete it:")
         print(f"           prefect deployment delete '{name}'")

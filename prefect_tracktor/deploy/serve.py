@@ -1,4 +1,4 @@
-"""Serving what is registered: Prefect's runner finds the runs of a deployment and starts them."""
+"""Serving of deployments: Prefect's runner starts their runs in this process."""
 
 import asyncio
 import os
@@ -26,43 +26,48 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runner import Runner
 from prefect.states import AwaitingRetry
 
-from prefect_tracktor.deploy.apply import STOPPED, all_of
+from prefect_tracktor.deploy.apply import STOPPED, read_all
 
-# the job variable that says which process serves a deployment; without a work pool nothing else
-# reads job variables
+# The job variable that names the process that serves a deployment. A deployment without a work pool
+# has no other use for job variables.
 SERVED_BY = "served_by"
 
-# between who serves and the time since when
+# separates the process from its start in that variable
 _SINCE = ", since "
 
-# a run that the same signal reached may report itself crashed before Prefect's runner ends it
-_ENDING = timedelta(minutes=1)
+# the signal that ends this process may also reach a run, which then reports that it crashed
+_SHUTDOWN = timedelta(minutes=1)
 
-_BROKEN_OFF = "The process that served it has ended; it begins again when it is served again."
+_INTERRUPTED = "The process that served it has ended. It starts again when it is served again."
 
 
-class AsRegistered(RunnerDeployment):
-    """A deployment that the server holds already: being served changes nothing about it."""
+class _RegisteredDeployment(RunnerDeployment):
+    """A deployment that the server already has, and that serving does not change."""
 
     deployment_id: UUID
 
     async def aapply(self, *_arguments: Any, **_options: Any) -> UUID:
-        """What the runner asks for before it serves."""
-        return self.deployment_id
+        return self.deployment_id  # the runner applies each deployment before it serves it
 
 
 class _Runner(Runner):
-    """Prefect's runner, ended in the same way by every version."""
+    """Prefect's runner, which SIGTERM ends in the same way in every version."""
 
     def handle_sigterm(self, *_arguments: Any, **_options: Any) -> NoReturn:
         sys.exit(0)
 
 
-def serve(*deployments: RunnerDeployment, limit: int) -> None:
-    """Run what is due of the deployments until SIGTERM or SIGINT."""
+def serve_until_stopped(deployments: Mapping[UUID, RunnerDeployment]) -> None:
+    """Start the runs of deployments when they are due, until SIGTERM or SIGINT."""
+    # a run that waits, such as for a mail server, must not delay another deployment's runs
+    limit = sum(deployment.concurrency_limit or 1 for deployment in deployments.values())
     runner = _Runner(pause_on_shutdown=False, limit=limit)
-    for deployment in deployments:
-        runner.add_deployment(deployment)
+    for deployment_id, deployment in deployments.items():
+        runner.add_deployment(
+            _RegisteredDeployment(
+                name=deployment.name, flow_name=deployment.flow_name, deployment_id=deployment_id
+            )
+        )
     print(
         "Your deployments are being served and polling for scheduled runs; Ctrl+C ends this.",
         flush=True,
@@ -73,93 +78,83 @@ def serve(*deployments: RunnerDeployment, limit: int) -> None:
         return
 
 
-def serve_registered(registered: Mapping[UUID, RunnerDeployment]) -> None:
-    """Serve deployments until the process is told to stop; nothing about them is changed."""
-    serve(
-        *(
-            AsRegistered(name=made.name, flow_name=made.flow_name, deployment_id=deployment_id)
-            for deployment_id, made in registered.items()
-        ),
-        # a run that waits, say for a mail server, holds up no other deployment's
-        limit=sum(made.concurrency_limit or 1 for made in registered.values()),
-    )
-
-
 def claim(client: SyncPrefectClient, deployments: Iterable[UUID]) -> str:
-    """Note on deployments that this process serves them, and say who else does."""
-    me = f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
+    """Record on deployments that this process serves them, and print which other process does."""
+    claimed = (
+        f"{socket.gethostname()}, process {os.getpid()}{_SINCE}{datetime.now(UTC).isoformat()}"
+    )
     others = set()
     for deployment_id in deployments:
-        noted = client.read_deployment(deployment_id).job_variables
-        others |= {noted[SERVED_BY]} if SERVED_BY in noted else set()
-        update = DeploymentUpdate(job_variables=noted | {SERVED_BY: me})
+        variables = client.read_deployment(deployment_id).job_variables
+        others |= {variables[SERVED_BY]} if SERVED_BY in variables else set()
+        update = DeploymentUpdate(job_variables=variables | {SERVED_BY: claimed})
         client.update_deployment(deployment_id, update)
     for other in sorted(others):
-        print(f"Also served by {other}. If that still runs, stop it, or start it again after this")
-        print("process has ended: at its end this one pauses what it serves.")
-    return me
+        print(f"Also served by {other}. If that process still runs, stop it, or restart it after")
+        print("this one has ended: a process that ends pauses the deployments that it serves.")
+    return claimed
 
 
 def stop(client: SyncPrefectClient, deployments: Iterable[UUID], claimed: str) -> None:
-    """Pause deployments whose process ends, so that no runs pile up."""
+    """Pause deployments when their process ends, so that no runs pile up."""
     for deployment_id in deployments:
         try:
             _stop(client, deployment_id, claimed)
         except ObjectNotFound:
-            continue  # somebody deleted it, or a run of it
+            continue  # the deployment was deleted, or one of its runs
         except httpx.HTTPError as error:
-            print(f"A deployment could not be paused ({type(error).__name__}): its scheduled runs")
-            print(
-                "wait, and start when it is served again; what was under way stays as if it were."
-            )
+            print(f"A deployment could not be paused ({type(error).__name__}). Its scheduled runs")
+            print("wait until it is served again; interrupted runs still appear as running.")
 
 
 def _stop(client: SyncPrefectClient, deployment_id: UUID, claimed: str) -> None:
     deployment = client.read_deployment(deployment_id)
-    noted = deployment.job_variables
-    holder = noted.get(SERVED_BY, claimed)
-    taken_over = None if holder == claimed else _since(holder)
-    _break_off(client, deployment, _since(claimed), taken_over)
+    variables = deployment.job_variables
+    holder = variables.get(SERVED_BY, claimed)
+    taken_over_at = None if holder == claimed else _start_of(holder)
+    _reschedule_interrupted(client, deployment, _start_of(claimed), taken_over_at)
     if holder != claimed or deployment.work_pool_name is not None:
         return
-    released = {name: value for name, value in noted.items() if name != SERVED_BY}
-    update = DeploymentUpdate(job_variables=released)
+    update = DeploymentUpdate(
+        job_variables={name: value for name, value in variables.items() if name != SERVED_BY}
+    )
     if not deployment.paused:
-        tags = [*deployment.tags, STOPPED]
-        update = DeploymentUpdate(job_variables=released, paused=True, tags=tags)
+        update.paused, update.tags = True, [*deployment.tags, STOPPED]
     client.update_deployment(deployment_id, update)
 
 
-def _break_off(
+def _reschedule_interrupted(
     client: SyncPrefectClient,
     deployment: DeploymentResponse,
-    begun: datetime,
-    taken_over: datetime | None,
+    served_from: datetime,
+    served_until: datetime | None,
 ) -> None:
-    """Have the runs wait that were started while this process was the one that served."""
-    ending = datetime.now(UTC) - _ENDING
-    for run in _under_way(client, deployment.id):
+    """Schedule the runs again that this process started and that its end interrupts."""
+    shutdown = datetime.now(UTC) - _SHUTDOWN
+    for run in _unfinished_runs(client, deployment.id):
         started = run.state.timestamp if run.state else None
-        if started is None or started < begun or (taken_over and started >= taken_over):
+        if started is None or started < served_from or (served_until and started >= served_until):
             continue
-        now = client.read_flow_run(run.id).state
-        if now is None:
+        state = client.read_flow_run(run.id).state
+        if state is None:
             continue
-        crashed = now.is_crashed() and now.timestamp >= ending
-        if now.is_running() or now.is_pending() or crashed:
-            client.set_flow_run_state(run.id, AwaitingRetry(message=_BROKEN_OFF))
-            print(f"broken off {run.name}: it begins again when {deployment.name} is served again")
+        crashed = state.is_crashed() and state.timestamp >= shutdown
+        if state.is_running() or state.is_pending() or crashed:
+            client.set_flow_run_state(run.id, AwaitingRetry(message=_INTERRUPTED))
+            print(f"interrupted {run.name}: it starts again when {deployment.name} is served again")
 
 
-def _under_way(client: SyncPrefectClient, deployment_id: UUID) -> Iterator[FlowRun]:
-    """The runs of a deployment that this machine's runner may have started."""
-    of_it = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
+def _unfinished_runs(client: SyncPrefectClient, deployment_id: UUID) -> Iterator[FlowRun]:
+    """Read a deployment's unfinished and crashed runs, except those of work pools."""
+    deployment = DeploymentFilter(id=DeploymentFilterId(any_=[deployment_id]))
     for state in (StateType.RUNNING, StateType.PENDING, StateType.CRASHED):
-        in_it = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
-        for run in all_of(client.read_flow_runs, deployment_filter=of_it, flow_run_filter=in_it):
+        runs = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[state])))
+        for run in read_all(
+            client.read_flow_runs, deployment_filter=deployment, flow_run_filter=runs
+        ):
             if run.work_pool_name is None:
                 yield run
 
 
-def _since(note: str) -> datetime:
-    return datetime.fromisoformat(note.rpartition(_SINCE)[2])
+def _start_of(claim: str) -> datetime:
+    return datetime.fromisoformat(claim.rpartition(_SINCE)[2])

@@ -1,8 +1,8 @@
-"""A shop: the row of `flows/shops.py`, or read from the environment."""
+"""Settings of a shop, from `flows/shops.py` or from environment variables."""
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -40,22 +40,22 @@ class Shop:
 
     @property
     def prefix(self) -> str:
-        """What the names of the shop's deployments begin with."""
+        """The start of the names of the shop's deployments."""
         return "" if self.name == SHARED else f"{self.name}-"
 
     @property
     def tags(self) -> list[str]:
-        """What the shop's deployments are found by."""
+        """The tags of the shop's deployments."""
         return sorted({SHARED, self.name})
 
     def setting(self, field: str, example: str) -> str:
-        """How to set a field, such as "set TRACKTOR_TIMEZONE, such as …"."""
+        """Say how to set a field: "set TRACKTOR_TIMEZONE, such as …"."""
         if self.from_environment:
             return f"set TRACKTOR_{field.upper()}, such as {example}"
         return f"give the shop {self.name} its {field} in flows/shops.py, such as {example}"
 
     def check(self) -> None:
-        """Refuse an invalid setting."""
+        """Refuse an invalid setting with `InvalidInput`."""
         if not re.fullmatch(NAME_PATTERN, self.name):
             raise InvalidInput(
                 f"a shop's name has lowercase letters, digits and single dashes, like the names of"
@@ -71,29 +71,27 @@ class Shop:
 
 
 def shop_of_the_environment() -> Shop:
-    """The one shop that is set up by environment variables, as its blocks are.
+    """Return the shop that environment variables describe, as they do its blocks.
 
-    A variable that is not set is looked for in the file `.env` of the working directory.
+    A variable that is not set is read from the file `.env` in the working directory.
 
     Raises:
-        InvalidInput: A variable cannot be right; nothing is guessed.
+        InvalidInput: A variable has an invalid value.
     """
     variables = settings()
+    switch = "TRACKTOR_ANNOUNCE_EXCEPTIONS"
+    try:
+        announce_exceptions = bool(flag_of(variables.get(switch)))
+    except InvalidInput as error:
+        raise InvalidInput(f"{switch}: {error}") from None
     return Shop(
         timezone=variables.get("TRACKTOR_TIMEZONE") or "UTC",
         notify=listed(variables.get("TRACKTOR_NOTIFY", "")),
-        announce_exceptions=_switch(variables, "TRACKTOR_ANNOUNCE_EXCEPTIONS"),
+        announce_exceptions=announce_exceptions,
         from_environment=True,
     )
 
 
 def settings() -> dict[str, str]:
-    """What is set in the environment, or else in the file `.env` of the working directory."""
+    """Read the variables of the environment and of the file `.env` in the working directory."""
     return read(file_of(None), os.environ)
-
-
-def _switch(environment: Mapping[str, str], name: str) -> bool:
-    try:
-        return bool(flag_of(environment.get(name)))
-    except InvalidInput as problem:
-        raise InvalidInput(f"{name}: {problem}") from None

@@ -1,9 +1,8 @@
-"""The deployments of all shops; a shop that is not set up does not affect the others."""
+"""Deployments of all shops; a shop that is not set up does not affect the others."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import ModuleType
 
 from prefect.blocks.core import Block
@@ -18,57 +17,52 @@ from prefect_tracktor.errors import InvalidInput, NotSetUp
 from prefect_tracktor.rules import channels_of
 from prefect_tracktor.setup.environment import check_names
 
-Make = Callable[[Shop], RunnerDeployment]
+Build = Callable[[Shop], RunnerDeployment]
 
 
-@dataclass(slots=True)
-class Fleet:
-    """The deployments of the shops, and the shops that are not set up."""
-
-    deployments: list[RunnerDeployment] = field(default_factory=list)
-    failed: list[Shop] = field(default_factory=list)
+def build_functions(modules: Mapping[str, ModuleType]) -> dict[str, Build]:
+    """Find the function `deployment` of each file in `flows/`, by the file's name."""
+    functions = {name: getattr(module, "deployment", None) for name, module in modules.items()}
+    return {name: function for name, function in functions.items() if callable(function)}
 
 
-def makers_of(modules: Mapping[str, ModuleType]) -> dict[str, Make]:
-    """The function `deployment` of each file in `flows/` that has one, by the files' names."""
-    makers = {name: getattr(module, "deployment", None) for name, module in modules.items()}
-    return {name: make for name, make in makers.items() if callable(make)}
-
-
-def chosen(shops: Sequence[Shop], names: Sequence[str] = ()) -> list[Shop]:
-    """The shops of the list, or those of some names."""
-    there = Counter(shop.name for shop in shops)
-    if not there:
+def select_shops(shops: Sequence[Shop], names: Sequence[str] = ()) -> list[Shop]:
+    """Return the named shops, or all without names."""
+    counts = Counter(shop.name for shop in shops)
+    if not counts:
         raise InvalidInput("there is no shop in flows/shops.py")
-    if twice := [name for name, count in there.items() if count > 1]:
-        raise InvalidInput(f"flows/shops.py has two shops of the name {twice[0]}")
-    check_names(names, there, "shop in flows/shops.py")
+    if duplicates := [name for name, count in counts.items() if count > 1]:
+        raise InvalidInput(f"flows/shops.py has two shops of the name {duplicates[0]}")
+    check_names(names, counts, "shop in flows/shops.py")
     return [shop for shop in shops if not names or shop.name in names]
 
 
-def fleet_of(shops: Sequence[Shop], makers: Mapping[str, Make], only: Sequence[str]) -> Fleet:
-    """Make the deployments of some shops, and print what is left out."""
-    fleet = Fleet()
+def build_deployments(
+    shops: Sequence[Shop], functions: Mapping[str, Build], only: Sequence[str]
+) -> tuple[list[RunnerDeployment], list[Shop]]:
+    """Build the shops' deployments, and return them and the shops that are not set up."""
+    deployments: list[RunnerDeployment] = []
+    not_set_up: list[Shop] = []
     accounts: dict[str, str] = {}
     for shop in shops:
-        title = f"{shop.name}: " if len(shops) > 1 else ""
+        prefix = f"{shop.name}: " if len(shops) > 1 else ""
         try:
             shop.check()
-            made = dict(_deployments(shop, makers, only, title))
-            _check_names(made | (_of_other_files(shop, makers, made) if only else {}))
+            built = dict(_deployments(shop, functions, only, prefix))
+            _check_names(built | (_of_other_files(shop, functions, built) if only else {}))
             _check_account(shop, accounts)
-        except InvalidInput as problem:
-            fleet.failed.append(shop)
-            print(f"{title}NOT SET UP, none of its deployments was served or changed: {problem}")
+        except InvalidInput as error:
+            not_set_up.append(shop)
+            print(f"{prefix}NOT SET UP, none of its deployments was served or changed: {error}")
             continue
-        fleet.deployments += made.values()
-        for line in _remarks(made.values(), shop):
-            print(title + line)
-    return fleet
+        deployments += built.values()
+        for remark in _remarks(built.values(), shop):
+            print(prefix + remark)
+    return deployments, not_set_up
 
 
 def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
-    """Two shops with one account would both write to its customers."""
+    """Refuse a second shop with the same account: both would email its customers."""
     account = saved(TracktorCredentials, shop).account
     first = accounts.setdefault(account, shop.name)
     if first != shop.name:
@@ -79,19 +73,19 @@ def _check_account(shop: Shop, accounts: dict[str, str]) -> None:
 
 
 def _of_other_files(
-    shop: Shop, makers: Mapping[str, Make], made: Mapping[str, RunnerDeployment]
+    shop: Shop, functions: Mapping[str, Build], built: Mapping[str, RunnerDeployment]
 ) -> dict[str, RunnerDeployment]:
     others = {}
-    for name in makers.keys() - made.keys():
+    for name in functions.keys() - built.keys():
         with suppress(NotSetUp, InvalidInput):
-            others[name] = _made(makers[name], shop)
+            others[name] = _build(functions[name], shop)
     return others
 
 
-def _check_names(made: Mapping[str, RunnerDeployment]) -> None:
-    """A file that was copied must not replace what the first one makes."""
+def _check_names(built: Mapping[str, RunnerDeployment]) -> None:
+    """Refuse two files with one deployment name, such as a file and its copy."""
     files: dict[str, str] = {}
-    for file, deployment in made.items():
+    for file, deployment in built.items():
         first = files.setdefault(deployment.full_name, file)
         if first != file:
             raise InvalidInput(
@@ -101,29 +95,29 @@ def _check_names(made: Mapping[str, RunnerDeployment]) -> None:
 
 
 def _deployments(
-    shop: Shop, makers: Mapping[str, Make], only: Sequence[str], title: str
+    shop: Shop, functions: Mapping[str, Build], only: Sequence[str], prefix: str
 ) -> Iterator[tuple[str, RunnerDeployment]]:
-    for name in only or makers:
+    for name in only or functions:
         try:
-            yield name, _made(makers[name], shop)
+            yield name, _build(functions[name], shop)
         except NotSetUp as hint:
             if only:
                 raise InvalidInput(f"{name} cannot be served yet: {hint}") from None
-            print(f"{title}left out {name}: {hint}")
+            print(f"{prefix}left out {name}: {hint}")
 
 
-def _made(make: Make, shop: Shop) -> RunnerDeployment:
+def _build(build: Build, shop: Shop) -> RunnerDeployment:
     try:
-        return make(shop)
+        return build(shop)
     except ValueError as error:
-        # a block that the file loads by itself is not there; anything else is a fault
+        # a block that the file loads itself does not exist; any other error is a bug
         if not isinstance(error.__cause__, ObjectNotFound):
             raise
         raise NotSetUp(str(error)) from None
 
 
 def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[str]:
-    """Where orders come from, and the mailer's mode."""
+    """Name the block that orders come from, and the modes of the mailer and the channels."""
     parameters = [deployment.parameters for deployment in deployments]
     orders = [values["orders"] for values in parameters if "orders" in values]
     for slug in {type(block).get_block_type_slug() for block in orders if isinstance(block, Block)}:
@@ -131,6 +125,7 @@ def _remarks(deployments: Iterable[RunnerDeployment], shop: Shop) -> Iterator[st
     mailers = [values.get("mailer") for values in parameters]
     for mode in {mailer.mode for mailer in mailers if isinstance(mailer, Mailer)}:
         yield f"Emails: {mode.label}, as the block tracktor-mailer/{shop.name} says now."
-    for channel in filter(None, channels_of([r for v in parameters for r in v.get("rules") or []])):
+    rules = [rule for values in parameters for rule in values.get("rules") or []]
+    for channel in filter(None, channels_of(rules)):
         slug = f"{channel.get_block_type_slug()}/{saved_name(channel)}"
         yield f"Notices to {channel.host}: {channel.mode.label}, as the block {slug} says now."

@@ -1,4 +1,4 @@
-"""Work pools: image, packages and ledger, as each type of pool takes them."""
+"""Work pools: the image, packages and ledger that each type of pool allows."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,13 +17,13 @@ from prefect_tracktor import CompletedOrders, Mailer, NotificationLedger
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.saved_blocks import shared_ledger
 
-_OURS = frozenset({"image", "pip_packages"})
-# parameters with which a flow remembers whom it told, also without a mailer
-_TELLS = frozenset({"rules", "digest", "announce"})
-# what the entrypoint of Prefect's own images installs before the run
-_EXTRA = "EXTRA_PIP_PACKAGES"
+_OPTIONS = frozenset({"image", "pip_packages"})
+# parameters that make a flow use a ledger, also without a mailer
+_USE_A_LEDGER = frozenset({"rules", "digest", "announce"})
+# the entrypoint of Prefect's images installs the packages in this variable before each run
+_EXTRA_PACKAGES = "EXTRA_PIP_PACKAGES"
 _SECRET_IN_ADDRESS = re.compile(r"://(?!git@)[^/\s]*@")
-_US = canonicalize_name("prefect-tracktor")
+_THIS_PACKAGE = canonicalize_name("prefect-tracktor")
 _AS_A_WHEEL = (
     "prefect-tracktor[postgresql]@https://files.your-shop.example/"
     "prefect_tracktor-0.1.0-py3-none-any.whl"
@@ -32,8 +32,8 @@ _AS_A_TAG = "prefect-tracktor[postgresql]@git+https://git.your-shop.example/pref
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the runs of deployments are carried out."""
+class Infrastructure:
+    """Infrastructure of runs: a work pool with job variables, or else this process."""
 
     work_pool: str = ""
     job_variables: Mapping[str, Any] = field(default_factory=dict)
@@ -41,8 +41,9 @@ class Place:
     keeps_files: bool = True
 
     def refusal_of(self, deployment: RunnerDeployment) -> str:
-        """Why a deployment must not run here: a ledger that is new in each run prevents nothing."""
-        if self.keeps_files or not any(led.is_file for led in _ledgers(deployment.parameters)):
+        """Say why a deployment must not run here: each run would start with an empty ledger."""
+        ledgers = _ledgers(deployment.parameters)
+        if self.keeps_files or not any(ledger.is_file for ledger in ledgers):
             return ""
         return (
             f"its ledger is a SQLite file, and the machines of the work pool {self.work_pool!r} are"
@@ -51,8 +52,8 @@ class Place:
         )
 
     def remarks_on(self, deployments: Sequence[RunnerDeployment]) -> Iterator[str]:
-        """Settings that have no effect here."""
-        reading = [made.parameters.get("reading", {}) for made in deployments]
+        """Name the settings that have no effect here."""
+        reading = [deployment.parameters.get("reading", {}) for deployment in deployments]
         completed = [options.get("completed_orders") for options in reading]
         if not self.keeps_files and any(
             isinstance(block, CompletedOrders) and block.is_file for block in completed
@@ -62,20 +63,20 @@ class Place:
                 " reads all orders. To keep them, set TRACKTOR_LEDGER_URL to a PostgreSQL."
             )
 
-    def job_variables_beside(self, others: Mapping[str, Any]) -> dict[str, Any]:
-        """The job variables, merged with those that were set elsewhere."""
-        theirs = {name: value for name, value in others.items() if name not in _OURS}
+    def merged_job_variables(self, existing: Mapping[str, Any]) -> dict[str, Any]:
+        """Merge the job variables with those that were set elsewhere."""
+        kept = {name: value for name, value in existing.items() if name not in _OPTIONS}
         environment = {
-            name: value for name, value in theirs.pop("env", {}).items() if name != _EXTRA
+            name: value for name, value in kept.pop("env", {}).items() if name != _EXTRA_PACKAGES
         } | self.job_variables.get("env", {})
-        kept = {"env": environment} if environment else {}
-        return theirs | dict(self.job_variables) | kept
+        merged = kept | dict(self.job_variables)
+        return merged | {"env": environment} if environment else merged
 
 
-def place_in(
+def infrastructure_of(
     client: SyncPrefectClient, work_pool: str, image: str, packages: Sequence[str]
-) -> Place:
-    """A place in an existing work pool, with the job variables that its type takes."""
+) -> Infrastructure:
+    """Read a work pool, and express image and packages as the job variables of its type."""
     try:
         pool = client.read_work_pool(work_pool)
     except ObjectNotFound:
@@ -89,20 +90,20 @@ def place_in(
         )
     job_variables: dict[str, Any] = {"image": image} if image else {}
     if packages:
-        job_variables |= _installed(pool, packages)
+        job_variables |= _packages_variables(pool, packages)
     remarks = list(_remarks(pool, job_variables))
-    return Place(work_pool, job_variables, remarks, keeps_files=keeps_files(pool))
+    return Infrastructure(work_pool, job_variables, remarks, keeps_files=keeps_files(pool))
 
 
 def keeps_files(pool: WorkPool) -> bool:
-    """Whether files outlast a run: only a process runs on its worker's own machine."""
-    return pool.type == "process" and _OURS.isdisjoint(_variables(pool))
+    """Whether files outlast a run: only process pools run on their worker's machine."""
+    return pool.type == "process" and _OPTIONS.isdisjoint(_variables(pool))
 
 
 def _ledgers(parameters: Mapping[str, Any]) -> list[NotificationLedger]:
-    found = [*_ledgers_in(parameters)]
-    tells = not _TELLS.isdisjoint(name for name, value in parameters.items() if value)
-    return found if found or not tells else [shared_ledger()]
+    ledgers = [*_ledgers_in(parameters)]
+    given = {name for name, value in parameters.items() if value}
+    return ledgers if ledgers or given.isdisjoint(_USE_A_LEDGER) else [shared_ledger()]
 
 
 def _ledgers_in(value: Any) -> Iterator[NotificationLedger]:
@@ -126,14 +127,14 @@ def _remarks(pool: WorkPool, job_variables: Mapping[str, Any]) -> Iterator[str]:
         yield f"No worker is there yet to run them: prefect worker start --pool '{pool.name}'"
 
 
-def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
+def _packages_variables(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
     for package in packages:
-        _check(package)
+        _check_package(package)
     variables = _variables(pool)
     if "pip_packages" in variables:  # Prefect Managed
         return {"pip_packages": list(packages)}
     if {"image", "env"} <= variables.keys():
-        return {"env": {_EXTRA: " ".join(packages)}}
+        return {"env": {_EXTRA_PACKAGES: " ".join(packages)}}
     raise InvalidInput(
         f"the work pool {pool.name!r} of type {pool.type} installs no packages: leave out"
         " --pip-package, and install them where its worker runs, such as pip install"
@@ -141,7 +142,7 @@ def _installed(pool: WorkPool, packages: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def _check(package: str) -> None:
+def _check_package(package: str) -> None:
     if not package or any(character.isspace() for character in package):
         raise InvalidInput(
             f"--pip-package {package!r}: write one package without blanks, such as {_AS_A_WHEEL};"
@@ -152,7 +153,7 @@ def _check(package: str) -> None:
             "--pip-package: the address has a user or a password in it, which Prefect would keep in"
             " plain text; put the package into an image instead"
         )
-    if _is_ours_by_name_alone(package):
+    if _is_this_package_by_name_only(package):
         raise InvalidInput(
             f"--pip-package {package!r}: prefect-tracktor is published on no package index, and pip"
             " would install whatever anyone uploads under this name. Give the address of a wheel,"
@@ -160,16 +161,15 @@ def _check(package: str) -> None:
         )
 
 
-def _is_ours_by_name_alone(package: str) -> bool:
+def _is_this_package_by_name_only(package: str) -> bool:
     try:
-        wanted = Requirement(package)
+        requirement = Requirement(package)
     except InvalidRequirement:
         return False  # an address or a path
-    return canonicalize_name(wanted.name) == _US and not wanted.url
+    return canonicalize_name(requirement.name) == _THIS_PACKAGE and not requirement.url
 
 
 def _variables(pool: WorkPool) -> Mapping[str, Any]:
-    properties: Mapping[str, Any] = pool.base_job_template.get("variables", {}).get(
-        "properties", {}
-    )
+    variables = pool.base_job_template.get("variables", {})
+    properties: Mapping[str, Any] = variables.get("properties", {})
     return properties

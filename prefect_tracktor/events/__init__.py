@@ -1,7 +1,6 @@
 """Tracking events: their schema, and sending them to Prefect.
 
-`prefect-tracktor receive` makes them of Tracktor's webhooks; in Prefect Cloud, one of its own
-webhooks can do so.
+`prefect-tracktor receive`, or a webhook in Prefect Cloud, creates them from Tracktor's webhooks.
 """
 
 from prefect_tracktor.events.prefect_api import send_events

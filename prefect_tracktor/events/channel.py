@@ -1,4 +1,4 @@
-"""Prefect events as a channel: they notify automations and deployments, not customers."""
+"""Channel of Prefect events, which notify automations and deployments, not customers."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,19 +14,19 @@ from prefect_tracktor.models import Fulfillment, Order
 
 @dataclass(frozen=True, slots=True)
 class EventChannel(Channel):
-    """One event for each condition, sent again until Prefect has stored it."""
+    """A channel that sends an event for each condition, again until Prefect has stored it."""
 
     account: str
     server = "Prefect"
-    lot_size = 50
-    seconds_a_message = 2
-    may_repeat = True
+    batch_size = 50
+    seconds_per_message = 2
+    is_idempotent = True
 
     def check(self) -> None:
-        """Do nothing: the run has just used Prefect's API."""
+        """Do nothing, because the run has just used Prefect's API."""
 
-    def to(self, order: Order) -> str:  # noqa: ARG002
-        """An event has no recipient."""
+    def masked_recipient(self, order: Order) -> str:  # noqa: ARG002
+        """Return an empty text, because an event has no recipient."""
         return ""
 
     def message(
@@ -37,14 +37,12 @@ class EventChannel(Channel):
         *,
         key: str,  # noqa: ARG002
     ) -> Message:
-        """Return the event about a condition."""
         [condition] = content.conditions
         now = datetime.now(UTC)
         return Message(condition_event(order, condition, account=self.account, received=now))
 
     @contextmanager
     def session(self) -> Iterator[Send]:
-        """Return what sends; each lot is its own request."""
         yield _send
 
 

@@ -1,8 +1,8 @@
-"""Events to Prefect's API, read back until they are stored.
+"""Sending of events to Prefect's API, and reading them back until they are stored.
 
-Prefect's answer to an event means that its server holds the event in memory; a server that is
-killed in the next seconds forgets it. `prefect.events.emit_event` does not even wait for the
-answer. So the flows and the receiver post events here and look for them in Prefect's database.
+A successful response means that the server has the event in memory; a server that is killed in the
+next seconds loses it. `prefect.events.emit_event` does not even wait for the response. So the flows
+and the receiver post events here and look for them in Prefect's database.
 """
 
 import logging
@@ -19,11 +19,11 @@ from prefect.client.orchestration import PrefectClient, get_client
 from prefect.events import Event
 from prefect.events.filters import EventFilter, EventIDFilter, EventOccurredFilter
 
-# the most that Prefect's API returns at once
+# the limit of Prefect's API for one page
 BATCH_SIZE = 50
 # Prefect Cloud refuses a query that spans more than 14 days
 WINDOW = timedelta(days=13)
-# Prefect keeps the first of several events with one id, which may have occurred earlier
+# of several events with one id, Prefect keeps the first, which may have occurred earlier
 EARLIER_WINDOWS = range(1, 8)
 _CLOCK_SKEW = timedelta(hours=1)
 _STORED_WITHIN_SECONDS = 60
@@ -33,13 +33,11 @@ _log = logging.getLogger(__name__)
 
 
 class PostResult(Enum):
-    """What is known about an event that was posted."""
-
     ACCEPTED = auto()
     REFUSED = auto()
     NOT_SENT = auto()
-    FAILED = auto()  # the server failed, and may have it
-    UNCERTAIN = auto()  # there was no answer, or not the server's
+    FAILED = auto()  # the server failed, and may have the event
+    UNCERTAIN = auto()  # there was no response, or it was not the server's
 
 
 _RESULTS: dict[int, PostResult] = {
@@ -57,7 +55,7 @@ _RESULTS: dict[int, PostResult] = {
 
 
 def send_events(events: Sequence[Event]) -> set[UUID]:
-    """Send events in their order to Prefect's API, and wait until they are stored.
+    """Send events in order to Prefect's API, and wait until they are stored.
 
     Returns:
         The ids of the events that Prefect has stored. The others can be sent again.
@@ -72,18 +70,17 @@ def send_events(events: Sequence[Event]) -> set[UUID]:
         >>> send_events([event]) == {event.id}
         True
     """
-    # a thread of its own: a flow may be called where an event loop is running
+    # in another thread, because a flow may be called where an event loop is running
     with start_blocking_portal() as portal:
         return portal.call(_send_and_wait, events)
 
 
 async def post_events(client: PrefectClient, events: Sequence[Event]) -> dict[UUID, PostResult]:
-    """Post a batch of events in their order."""
     result = await _post(client, events)
     if len(events) == 1 or result not in {PostResult.REFUSED, PostResult.FAILED}:
         return {event.id: result for event in events}
-    # a single event may be the reason, and must not hold up the others; triggers ignore an event id
-    # that the running server saw in the last half hour
+    # A single event may be the reason, and must not delay the others. Posting the others again does
+    # no harm: triggers ignore an event id that the server saw in the last half hour.
     results = {event.id: PostResult.NOT_SENT for event in events}
     for event in events:
         results[event.id] = await _post(client, [event])
@@ -95,7 +92,7 @@ async def post_events(client: PrefectClient, events: Sequence[Event]) -> dict[UU
 async def find_stored(
     client: PrefectClient, events: Sequence[Event], *, earlier: bool = False
 ) -> set[UUID]:
-    """Return the ids of the events that Prefect has stored; `earlier` also searches other times."""
+    """Return the ids of the stored events; `earlier` also searches months before they occurred."""
     stored: set[UUID] = set()
     for window in (0, *EARLIER_WINDOWS) if earlier else (0,):
         for query in _queries(_without(events, stored), window):
@@ -126,8 +123,8 @@ async def _post_all(client: PrefectClient, events: Sequence[Event]) -> list[Even
         results |= await post_events(client, events[start : start + BATCH_SIZE])
         if PostResult.NOT_SENT in results.values():
             break
-    missing = {PostResult.NOT_SENT, PostResult.REFUSED, None}
-    return [event for event in events if results.get(event.id) not in missing]
+    not_stored = {PostResult.NOT_SENT, PostResult.REFUSED, None}
+    return [event for event in events if results.get(event.id) not in not_stored]
 
 
 async def _post(client: PrefectClient, events: Sequence[Event]) -> PostResult:
@@ -150,14 +147,14 @@ def _result_of(error: Exception) -> PostResult:
 
 
 def reason_of(error: Exception) -> str:
-    """Describe an error without its message: Prefect's messages repeat what was sent."""
+    """Describe an error without its message, because Prefect's messages repeat the content."""
     if isinstance(error, httpx.HTTPStatusError):
         return f"it answered {error.response.status_code}"
     return type(error).__name__
 
 
 def _queries(events: Sequence[Event], window: int) -> Iterator[EventFilter]:
-    """Queries for a batch of events by id, in windows that end just after the events occurred."""
+    """Yield queries for events by id, in windows that end just after the events occurred."""
     rest = sorted(events, key=lambda event: event.occurred, reverse=True)
     while rest:
         until = rest[0].occurred + _CLOCK_SKEW

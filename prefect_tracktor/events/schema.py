@@ -8,10 +8,10 @@
 | it is delayed | `tracktor.fulfillment.delay.<condition>` | `tracktor.fulfillment.<id>` |
 | nothing of it was shipped | `tracktor.order.delay.not_shipped` | `tracktor.order.<id>` |
 
-`status_slug` gives the form of a status. Related resources are the order (role `order`) and the
-account (role `shop`, `tracktor.shop.<account name>`). Payloads hold what a flow needs to decide and
-a person to know, such as the order's page in the Shopify admin, and no customer data: no name,
-email address, phone or tracking number.
+`status_slug` returns a status in the form of event names. Related resources are the order (role
+`order`) and the account (role `shop`, `tracktor.shop.<account name>`). Payloads contain what flows
+and readers of notifications need, such as the order's page in the Shopify admin. They contain no
+customer data: no name, email address, phone or tracking number.
 
 The id is derived from the content, so that a repeated delivery gives an event with the same id.
 """
@@ -35,7 +35,7 @@ from prefect_tracktor.reporting.markdown import admin_url, carrier_of, shop_of
 from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.thresholds import Delay
 
-# a parcel without a status has not been handed over yet [inferred]
+# the status of a parcel without one: the carrier does not have it yet [inferred]
 NO_STATUS = "pre_transit"
 UNNAMED_STATUS = "custom"
 # from the least to the most advanced; a shop's own statuses come before all of these [inferred]
@@ -45,7 +45,7 @@ LINE_LENGTH = 200
 STATUSES_SHOWN = 50
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-# an earlier time is a mistake, and some servers fail on it
+# an earlier time is a mistake, and makes some servers fail
 _FIRST_TIME = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 _NAMESPACE = uuid5(NAMESPACE_URL, "https://www.theshoppad.com/apps/tracktor")
 
@@ -97,8 +97,9 @@ def shop_resource_id(account: str) -> str:
 def status_slug(status: str | None) -> str:
     """Return a status, as the API gives it or by its label, in the form that event names use.
 
-    It is its letters and digits, of any script, in lower case, with one underscore between words.
-    No status is `pre_transit` [inferred], and a status without letters `custom`.
+    The form has the status's letters and digits, of any script, in lower case, with one underscore
+    between words. It is `pre_transit` [inferred] without a status, and `custom` for one without
+    letters.
 
     Example:
         >>> [status_slug(status) for status in ("in_transit", "Gravur läuft!", None)]
@@ -110,7 +111,7 @@ def status_slug(status: str | None) -> str:
 
 
 def event_name(kind: Kind, status: str | None) -> str:
-    """Return the name of the event for a status of a parcel or an order; `*` for all in a trigger.
+    """Return the name of the event for a status of a parcel or an order; `*` matches all.
 
     Example:
         >>> event_name(Kind.FULFILLMENT, "Out for delivery")
@@ -120,7 +121,7 @@ def event_name(kind: Kind, status: str | None) -> str:
 
 
 def condition_event_name(condition: str) -> str:
-    """Return the name of the event for an exception or a delay; `exception:all` for a trigger.
+    """Return the name of the event for an exception or a delay; `exception:all` matches all.
 
     Raises:
         InvalidInput: It is neither.
@@ -137,8 +138,8 @@ def condition_event_name(condition: str) -> str:
             f"{condition!r} is neither a delay nor an exception; use exception:expired, or one of"
             f" {', '.join(Delay)}"
         )
-    of = Kind.ORDER if condition == Delay.NOT_SHIPPED else Kind.FULFILLMENT
-    return f"tracktor.{of}.delay.{condition}"
+    subject = Kind.ORDER if condition == Delay.NOT_SHIPPED else Kind.FULFILLMENT
+    return f"tracktor.{subject}.delay.{condition}"
 
 
 def read_delivery(body: bytes) -> Subject:
@@ -165,13 +166,13 @@ def _id_in(fields: dict[str, Any], kind: Kind) -> int:
 
 
 def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
-    """Return the event for a parcel's present status; its id tells parcel, status and time.
+    """Return the event for a parcel's present status, with one id for parcel, status and time.
 
     Args:
         parcel: The parcel as the API returns it.
         account: The account's name, as its credentials give it.
-        received: When the delivery came, with a time zone. The event occurred then if the time of
-            the status is unknown or later.
+        received: When the delivery arrived, with a time zone. It becomes the event's time if the
+            time of the status is unknown or later.
 
     Example:
         >>> parcel = Fulfillment(fulfillment_id=7, order_id=1001, shipment_status="delivered")
@@ -186,10 +187,10 @@ def fulfillment_event(parcel: Fulfillment, *, account: str, received: dt.datetim
 
 
 def exception_event(parcel: Fulfillment, *, account: str, received: dt.datetime) -> Event:
-    """Return the event for a parcel's exception, which a scan found; there is no webhook for it.
+    """Return the event for a parcel's exception, which has no webhook, so a scan has to find it.
 
     Its id is the same for the same parcel, exception status and latest step. `received` is when it
-    was found: the API does not say when it began.
+    was found, because the API does not say when it began.
 
     Raises:
         InvalidInput: The parcel has no exception.
@@ -212,7 +213,7 @@ def condition_event(
 ) -> Event:
     """Return the event for a condition that `conditions_of` finds of an order or its parcels.
 
-    Its id is the same for the same parcel or order, condition and its begin.
+    Its id is the same for the same parcel or order, condition and start of the condition.
 
     Example:
         >>> parcel = Fulfillment(fulfillment_id=7)
@@ -237,9 +238,9 @@ def condition_event(
 def order_event(order: Order, *, account: str, received: dt.datetime) -> Event:
     """Return the event for an order's present status, as `fulfillment_event` for a parcel's.
 
-    An order of several parcels has the status of the least advanced of them: it is delivered when
-    all are, and it reached a status when the last parcel did. Custom statuses count as less
-    advanced than the built-in ones [inferred].
+    An order has the status of its least advanced parcel: it is delivered when all parcels are, and
+    it reached a status when the last parcel did. Custom statuses count as less advanced than the
+    built-in ones [inferred].
 
     Example:
         >>> order = Order(order_id=1001, statuses=["delivered", "in_transit"])
@@ -269,7 +270,7 @@ def _order_event(
         payload={
             "order_id": order.order_id,
             "order_name": _line(order.order_name),
-            **_for_people(order.fulfillments, order.order_id, status),
+            **_readable(order.fulfillments, order.order_id, status),
             "shipment_status": _line(status),
             "statuses": _lines(order.statuses),
             "exception_statuses": _lines(order.exception_statuses),
@@ -279,8 +280,8 @@ def _order_event(
 
 def least_advanced(statuses: Sequence[str]) -> str | None:
     """Return the status of an order with parcels of these statuses."""
-    own = [status for status in statuses if status not in KNOWN_STATUSES]
-    return next(iter([*own, *(known for known in KNOWN_STATUSES if known in statuses)]), None)
+    custom = [status for status in statuses if status not in KNOWN_STATUSES]
+    return next(iter([*custom, *(known for known in KNOWN_STATUSES if known in statuses)]), None)
 
 
 def _parcel_event(
@@ -312,7 +313,7 @@ def _parcel_event(
             "order_id": parcel.order_id,
             "fulfillment_id": parcel.fulfillment_id,
             "order_name": order_name,
-            **_for_people([parcel], parcel.order_id, parcel.shown_status),
+            **_readable([parcel], parcel.order_id, parcel.shown_status),
             "shipment_status": _line(parcel.shown_status) or NO_STATUS,
             "exception_status": _line(parcel.exception_status),
             "exception_label": _line(exception_label(parcel.exception_status or "")),
@@ -322,10 +323,10 @@ def _parcel_event(
     )
 
 
-def _for_people(
+def _readable(
     parcels: Sequence[Fulfillment], order_id: int | None, status: str | None
 ) -> dict[str, str | None]:
-    """What a message to a person shows: the shop, the status, the page in the Shopify admin."""
+    """Return the fields for readers: the shop, the status, the page in the Shopify admin."""
     shop = shop_of(parcels)
     return {
         "shop": _line(shop.removesuffix(".myshopify.com")),
@@ -346,7 +347,7 @@ def _event(
     payload: dict[str, Any],
     related: Sequence[dict[str, str]] = (),
 ) -> Event:
-    """Make an event that occurred when `reached`, with an id for what is so `since` then."""
+    """Make an event that occurred at `reached`; its id depends on event, subject and `since`."""
     resource = {
         "prefect.resource.id": subject.resource_id,
         "prefect.resource.name": name or subject.resource_id,
@@ -370,7 +371,7 @@ def _latest_time(parcel: Fulfillment) -> dt.datetime | None:
 
 
 def _line(text: str | None) -> str | None:
-    """Put text on one line: some databases accept no control characters."""
+    """Put text on one line, because some databases accept no control characters."""
     if not text:
         return None
     printable = "".join(c if c.isprintable() else " " for c in str(text)[:LINE_LENGTH])

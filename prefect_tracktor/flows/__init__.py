@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.export import ExportFiles as ExportFiles
     from prefect_tracktor.runs.export import ExportReport as ExportReport
     from prefect_tracktor.runs.export import ExportWarehouse as ExportWarehouse
+    from prefect_tracktor.runs.report import ExceptionsReport as ExceptionsReport
     from prefect_tracktor.runs.report import MailReport as MailReport
     from prefect_tracktor.runs.report import RunReport as RunReport
     from prefect_tracktor.runs.report import StatusReport as StatusReport
@@ -33,41 +34,9 @@ if TYPE_CHECKING:
     from prefect_tracktor.runs.sweep import SweepReport as SweepReport
     from prefect_tracktor.runs.sweep import SweptShop as SweptShop
     from prefect_tracktor.runs.sync_webhooks import WebhookReport as WebhookReport
-    from prefect_tracktor.runs.telling import ExceptionsReport as ExceptionsReport
     from prefect_tracktor.runs.watch import WatchOptions as WatchOptions
     from prefect_tracktor.runs.watch import WatchReport as WatchReport
 
-
-_HOMES = {
-    "DigestReport": "prefect_tracktor.runs.digest",
-    "ExceptionsReport": "prefect_tracktor.runs.telling",
-    "ExportFiles": "prefect_tracktor.runs.export",
-    "ExportReport": "prefect_tracktor.runs.export",
-    "ExportWarehouse": "prefect_tracktor.runs.export",
-    "MailReport": "prefect_tracktor.runs.report",
-    "RunReport": "prefect_tracktor.runs.report",
-    "ShopOutcome": "prefect_tracktor.runs.sweep",
-    "StatusReport": "prefect_tracktor.runs.report",
-    "SweepReport": "prefect_tracktor.runs.sweep",
-    "SweptShop": "prefect_tracktor.runs.sweep",
-    "TeamDigest": "prefect_tracktor.runs.digest",
-    "WatchOptions": "prefect_tracktor.runs.watch",
-    "WatchReport": "prefect_tracktor.runs.watch",
-    "WebhookReport": "prefect_tracktor.runs.sync_webhooks",
-    "advance_custom_statuses": "prefect_tracktor.flows.advance",
-    "announce_exceptions": "prefect_tracktor.flows.exceptions",
-    "email_expired_exceptions": "prefect_tracktor.flows.expired_exceptions",
-    "email_status_changes": "prefect_tracktor.flows.status_changes",
-    "export_tracking": "prefect_tracktor.flows.export",
-    "notify_customers": "prefect_tracktor.flows.notify",
-    "notify_status_change": "prefect_tracktor.flows.status_change",
-    "reconcile_manual_statuses": "prefect_tracktor.flows.reconcile",
-    "report_exceptions": "prefect_tracktor.flows.report",
-    "sweep_shops": "prefect_tracktor.flows.sweep",
-    "sync_webhooks": "prefect_tracktor.flows.webhooks",
-    "watch_shop": "prefect_tracktor.flows.watch",
-}
-__all__ = [*_HOMES]  # noqa: PLE0604
-
-if not TYPE_CHECKING:  # or type checkers would believe in any name
-    __getattr__, __dir__ = imported_when_used(__name__, _HOMES)
+    __all__: list[str]
+else:  # or type checkers would believe in any name
+    __getattr__, __dir__, __all__ = imported_when_used(__name__)

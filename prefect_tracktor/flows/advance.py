@@ -4,14 +4,14 @@ from datetime import UTC, datetime
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.answers import TO_SET_STATUSES_BY_AGE
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.flows.decorator import flow
+from prefect_tracktor.runs.engine import run_job
+from prefect_tracktor.runs.needs import TO_SET_STATUSES_BY_AGE
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.runs.set_statuses import StatusJob, status_options
-from prefect_tracktor.sources import OrderFile, Orders, ShopifyOrders
+from prefect_tracktor.sources import EventOrders, OrderFile, Orders, ShopifyOrders
 from prefect_tracktor.statuses.plan import Progression, StatusStage, checked_stages
 
 
@@ -41,8 +41,8 @@ def advance_custom_statuses(
             status to the carrier; switched off, they are left alone.
 
     Raises:
-        InvalidInput: A stage cannot be right, or `orders` leaves out those that are still being
-            made; nothing was written.
+        InvalidInput: A stage is invalid, or `orders` leaves out those that are still being made;
+            nothing was written.
 
     Example:
         >>> from prefect_tracktor import StatusStage
@@ -61,13 +61,14 @@ def advance_custom_statuses(
             "orders leaves out unfulfilled orders, which the stages are for: set fulfillment of"
             " the ShopifyOrders to any or unfulfilled"
         )
-    if isinstance(orders, list) and (odd := [s for s in stages if not s.is_for_all]):
+    filtered = [stage for stage in stages if not stage.is_for_all]
+    if filtered and isinstance(orders, list | EventOrders):
         raise InvalidInput(
-            f"stages: {odd[0].status!r} asks for a tag or a shipping method, which a list of ids"
-            " does not tell: use ShopifyOrders, or an OrderFile with such columns"
+            f"stages: {filtered[0].status!r} needs a tag or a shipping method, which neither a list"
+            " of ids nor events have: use ShopifyOrders, or an OrderFile with such columns"
         )
     if isinstance(orders, OrderFile):
-        # what is still being made is what this is about
+        # the stages are for orders that are still being made
         orders = orders.model_copy(update={"include_unfulfilled": True})
     options, calls = status_options(credentials)
     decide = Progression(
@@ -76,7 +77,7 @@ def advance_custom_statuses(
         now=datetime.now(UTC),
         release_fulfilled=release_fulfilled,
     )
-    return carry_out(
+    return run_job(
         Scan(credentials, orders, reading, calls=calls),
         StatusJob(
             credentials,

@@ -2,11 +2,12 @@
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
-from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.flows.decorator import flow
+from prefect_tracktor.runs.engine import run_job
+from prefect_tracktor.runs.notification_jobs import event_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
+from prefect_tracktor.runs.report import ExceptionsReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.telling import ExceptionsReport, event_job
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
@@ -42,9 +43,6 @@ def announce_exceptions(
         conditions: Which conditions to announce: exception:all, or some of exception:expired,
             exception:undelivered and any other exception, the delays stalled, in_transit_too_long,
             label_only and not_shipped, and statuses such as status:delivered.
-        ledger: Records what was announced. Default: the block named tracktor, or else a SQLite
-            file in the Prefect home of the machine that runs the flow. Several machines need
-            PostgreSQL.
 
     Example:
         >>> from prefect_tracktor.flows import announce_exceptions
@@ -63,4 +61,4 @@ def announce_exceptions(
         max_events=max_events,
         include_cancelled=include_cancelled,
     )
-    return carry_out(Scan(credentials, orders, reading), job, watchers=[ExceptionStats()])
+    return run_job(Scan(credentials, orders, reading), job, stats=ExceptionStats())

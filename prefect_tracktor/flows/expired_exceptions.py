@@ -1,16 +1,16 @@
 """`email_expired_exceptions`: email customers whose parcels' tracking has expired."""
 
-from prefect_tracktor.conditions import asked_exceptions
+from prefect_tracktor.conditions import requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import ExceptionStatus
 from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.notification_jobs import notify_by_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
-from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
 
 EXPIRED: frozenset[str] = frozenset({ExceptionStatus.EXPIRED.value})
@@ -53,13 +53,10 @@ def email_expired_exceptions(
         >>> len(report.due)
         20
     """
-    asked_exceptions(exception_statuses)
-    rule = NotificationRule(
-        name="exception",
-        when=[f"exception:{name}" for name in exception_statuses],
-        template=template,
-    )
-    return tell_customers(
+    conditions = [f"exception:{name}" for name in exception_statuses]
+    requested_conditions(conditions, field="exception_statuses")
+    rule = NotificationRule(name="exception", when=conditions, template=template)
+    return notify_by_rules(
         credentials,
         orders,
         mailer,
@@ -70,5 +67,5 @@ def email_expired_exceptions(
         max_emails=max_emails,
         include_cancelled=include_cancelled,
         reading=reading,
-        watchers=[ExceptionStats()],
+        stats=ExceptionStats(),
     )

@@ -1,8 +1,8 @@
 """`export_tracking`: a shop's tracking data as tables, in files or in a warehouse."""
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.flows.decorator import flow
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
@@ -32,7 +32,6 @@ def export_tracking(
         dry_run: Read and count, and write nothing.
         include_personal_data: Also export names, email addresses, phone numbers and tracking
             numbers.
-        thresholds: After how many days a parcel is delayed, for the column condition.
 
     Raises:
         InvalidInput: The folder cannot be written to.
@@ -53,4 +52,4 @@ def export_tracking(
         thresholds=thresholds,
         include_personal_data=include_personal_data,
     )
-    return carry_out(Scan(credentials, orders, reading), job)
+    return run_job(Scan(credentials, orders, reading), job)

@@ -1,14 +1,14 @@
-"""`notify_customers`: notify customers by rules, all checked on one reading of the shop."""
+"""`notify_customers`: notify customers by rules, all checked in one scan of the shop."""
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.figures import ExceptionStats
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
-from prefect_tracktor.runs.parameters import checked_rules
+from prefect_tracktor.runs.checks import checked_rules
+from prefect_tracktor.runs.notification_jobs import notify_by_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
-from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
@@ -40,9 +40,6 @@ def notify_customers(
         rules: Which notices to send, and when.
         mailer: The mail server, the sender, and the mode: dry run, rehearsal or live; needed if a
             rule has no channel.
-        ledger: Records which customer got which message, in all channels. By default the mailer's,
-            or the block named tracktor, or else a SQLite file in the Prefect home of the machine
-            that runs the flow.
         max_emails: If more messages than this are due in a channel, none is sent through it.
 
     Raises:
@@ -63,7 +60,7 @@ def notify_customers(
         ()
     """
     calls = checked_rules(credentials, rules, orders=orders, reading=reading)
-    return tell_customers(
+    return notify_by_rules(
         credentials,
         orders,
         mailer,
@@ -75,5 +72,5 @@ def notify_customers(
         include_cancelled=include_cancelled,
         reading=reading,
         calls=calls,
-        watchers=[ExceptionStats()],
+        stats=ExceptionStats(),
     )

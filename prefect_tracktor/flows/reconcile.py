@@ -1,9 +1,9 @@
-"""`reconcile_manual_statuses`: keep Tracktor's manual statuses true to the shop's own records."""
+"""`reconcile_manual_statuses`: set Tracktor's manual statuses from the shop's own records."""
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.answers import TO_SET_STATUSES
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.flows.decorator import flow
+from prefect_tracktor.runs.engine import run_job
+from prefect_tracktor.runs.needs import TO_SET_STATUSES
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
@@ -29,7 +29,7 @@ def reconcile_manual_statuses(
 
     All rows are checked, all orders are read and compared, and the plan is shown before the first
     order is written. An order that the carrier updates, or that has a delivered parcel, is left
-    alone. Orders that are right already are not written, so a second run writes nothing.
+    alone. Orders that have the desired status are not written, so a second run writes nothing.
 
     Args:
         desired: The desired statuses: a list, a file or a query.
@@ -54,20 +54,20 @@ def reconcile_manual_statuses(
     options, calls = status_options(credentials)
     agreement = agreed(checked_statuses(rows, options))
     by_order = {order_id: row.desired for order_id, row in agreement.items()}
-    asked = [
+    order_ids = [
         order_id for order_id, row in by_order.items() if release_fulfilled or not row.asks_nothing
     ]
 
-    def asks_for_a_status_only(order_id: int) -> bool:
-        # what is asked about the carrier's updates can be done for delivered orders too
+    def sets_only_a_status(order_id: int) -> bool:
+        # carrier updates can be switched for delivered orders, too
         return by_order[order_id].automatic_carrier_updates is None
 
-    # rows that ask for nothing are rows all the same
+    # rows without a desired status are allowed
     reading = reading.model_copy(update={"allow_empty": reading.allow_empty or bool(rows)})
     if takeover:
         reading = reading.model_copy(update={"completed_orders": None})
-    return carry_out(
-        Scan(credentials, asked, reading, may_skip=asks_for_a_status_only, calls=calls),
+    return run_job(
+        Scan(credentials, order_ids, reading, may_skip=sets_only_a_status, calls=calls),
         StatusJob(
             credentials,
             Reconciliation(
@@ -79,6 +79,6 @@ def reconcile_manual_statuses(
             max_updates=max_updates,
             verify=verify,
             needs=TO_SET_STATUSES,
-            skipped=tuple(by_order.keys() - set(asked)),
+            skipped=tuple(by_order.keys() - set(order_ids)),
         ),
     )

@@ -1,10 +1,10 @@
 """`report_exceptions`: report to the team the orders that need attention, new ones first."""
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.runs.digest import DigestJob, DigestReport, TeamDigest
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import ledger_of
@@ -38,9 +38,6 @@ def report_exceptions(
             dry run sends nothing, a rehearsal only to the rehearsal address.
         dry_run: Show the digest; send and record nothing. Without a mailer, read-only credentials
             do the same.
-        ledger: Records what was reported, so that the next report knows what is new. Default: the
-            mailer's, or the block named tracktor, or else a SQLite file in the Prefect home of the
-            machine that runs the flow.
 
     Raises:
         InvalidInput: There is no such notification block, or there are addresses and no mailer.
@@ -61,4 +58,4 @@ def report_exceptions(
         thresholds=thresholds,
         dry_run=dry_run,
     )
-    return carry_out(Scan(credentials, orders, reading), job)
+    return run_job(Scan(credentials, orders, reading), job)

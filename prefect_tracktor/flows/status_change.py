@@ -4,12 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import status_key
-from prefect_tracktor.runs.one_parcel import OneParcel, tell_of_one_parcel, with_retries
-from prefect_tracktor.runs.parameters import within_days
+from prefect_tracktor.runs.checks import within_days
+from prefect_tracktor.runs.one_parcel import OneParcel, notify_of_one_parcel, with_retries
 from prefect_tracktor.runs.report import MailReport
 
 RETRY_DELAYS_SECONDS = [30.0, 120.0, 600.0, 1800.0]
@@ -48,8 +48,8 @@ def notify_status_change(
 
     Raises:
         LimitExceeded: `max_emails` messages went out within the last hour; nothing was sent.
-        IncompleteRun: To the end the parcel could not be read or the message was deferred; or it
-            is uncertain whether it was sent.
+        IncompleteRun: After all retries, the parcel could not be read or the message was deferred;
+            or it is uncertain whether the message was sent.
 
     Example:
         >>> from prefect_tracktor.flows import notify_status_change
@@ -70,7 +70,7 @@ def notify_status_change(
     parcel = OneParcel(fulfillment_id, key, begin, template or EmailTemplate())
 
     def write() -> MailReport:
-        return tell_of_one_parcel(
+        return notify_of_one_parcel(
             credentials, parcel, order_id, mailer, dry_run=dry_run, max_emails=max_emails
         )
 

@@ -5,20 +5,20 @@ status of a parcel once: both use the same ledger.
 """
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import ShipmentStatus
 from prefect_tracktor.rules import NotificationRule
-from prefect_tracktor.runs.parameters import (
+from prefect_tracktor.runs.checks import (
     checked_statuses,
     refuse_completed,
     refuse_orders_without_delivered,
     within_days,
 )
+from prefect_tracktor.runs.notification_jobs import notify_by_rules
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.report import MailReport
-from prefect_tracktor.runs.telling import tell_customers
 from prefect_tracktor.sources import Orders
 
 DELIVERED = frozenset({ShipmentStatus.DELIVERED.value})
@@ -76,7 +76,7 @@ def email_status_changes(
         )
         for key in keys
     ]
-    return tell_customers(
+    return notify_by_rules(
         credentials,
         orders,
         mailer,

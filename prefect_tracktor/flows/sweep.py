@@ -3,10 +3,10 @@
 from typing import Any, Literal
 
 from prefect_tracktor import flows
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.sweep import SweepReport, SweptShop, sweep
 
-# all but `notify_status_change`: an event is of one shop
+# all but `notify_status_change`, as an event is about one shop
 SweepableFlow = Literal[
     "advance_custom_statuses",
     "announce_exceptions",
@@ -49,8 +49,7 @@ def sweep_shops(
     Raises:
         InvalidInput: There are no shops, one is named twice, two are the same Tracktor account, or
             the flow has no such parameter; nothing was run.
-        IncompleteRun: All shops were tried, and in some of them something is left or went wrong.
-            Its `report` says where.
+        IncompleteRun: All shops were tried, and some are incomplete or failed; see its `report`.
 
     Example:
         >>> from prefect_tracktor.flows import SweptShop, sweep_shops

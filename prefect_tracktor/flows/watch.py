@@ -4,16 +4,16 @@ from typing import Any
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.flows.parameters import flow
+from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.rules import NotificationRule
+from prefect_tracktor.runs.checks import checked_rules
 from prefect_tracktor.runs.digest import DigestJob, TeamDigest
-from prefect_tracktor.runs.engine import Job, carry_out_all
+from prefect_tracktor.runs.engine import Job, run_jobs
 from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportWarehouse
-from prefect_tracktor.runs.parameters import checked_rules
+from prefect_tracktor.runs.notification_jobs import customer_jobs, event_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.telling import customer_jobs, event_job
 from prefect_tracktor.runs.watch import DEFAULT_OPTIONS, WatchOptions, WatchReport
 from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
@@ -35,7 +35,7 @@ def watch_shop(
 ) -> WatchReport:
     """Read a shop once, and do what several flows would do; each part is optional.
 
-    If a part fails, the others do theirs, and the run fails with its words.
+    If a part fails, the others continue, and the run fails with its error at the end.
 
     Args:
         rules: Which notices to send to customers, as in the flow Notify customers.
@@ -62,20 +62,20 @@ def watch_shop(
         ['digest', 'events']
     """
     ledger = ledger_of(mailer, options.ledger)
-    same: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
-    telling = same | {"include_cancelled": options.include_cancelled}
+    common: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
+    notices = common | {"include_cancelled": options.include_cancelled}
     calls, most, most_events = 0, options.max_emails, options.max_events
     jobs: list[Job[Any, Any, Any]] = []
     if rules:
         calls = checked_rules(credentials, rules, orders=orders, reading=reading)
-        jobs += customer_jobs(credentials, mailer, rules, ledger=ledger, max_emails=most, **telling)
+        jobs += customer_jobs(credentials, mailer, rules, ledger=ledger, max_emails=most, **notices)
     if announce:
-        jobs.append(event_job(credentials, ledger, announce, max_events=most_events, **telling))
+        jobs.append(event_job(credentials, ledger, announce, max_events=most_events, **notices))
     if digest:
-        jobs.append(DigestJob(credentials, ledger, digest, mailer=mailer, **same))
+        jobs.append(DigestJob(credentials, ledger, digest, mailer=mailer, **common))
     if export:
-        jobs.append(ExportJob(credentials, export, **same))
+        jobs.append(ExportJob(credentials, export, **common))
     if not jobs:
         raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
     scan = Scan(credentials, orders, reading, calls=calls)
-    return WatchReport.of(carry_out_all(scan, jobs, combine=WatchReport.of))
+    return run_jobs(scan, jobs, combine=WatchReport.of)

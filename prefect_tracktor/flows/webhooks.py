@@ -1,8 +1,8 @@
 """`sync_webhooks`: create the missing webhooks of an account and remove duplicates."""
 
 from prefect_tracktor.credentials import TracktorCredentials
-from prefect_tracktor.flows.parameters import flow
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.flows.decorator import flow
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.sync_webhooks import AccountWebhooks, WebhookJob, WebhookReport
 from prefect_tracktor.webhooks.subscriptions import WantedWebhook, WebhookSubscription
 
@@ -39,7 +39,7 @@ def sync_webhooks(
         >>> len(report.created), len(sync_webhooks(credentials, wanted).created)
         (1, 0)
     """
-    asked = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
+    webhooks = wanted.wanted() if isinstance(wanted, WebhookSubscription) else wanted
     with credentials.get_client() as client:
-        job = WebhookJob(client, asked, prune=prune, dry_run=dry_run or credentials.read_only)
-        return carry_out(AccountWebhooks(client), job)
+        job = WebhookJob(client, webhooks, prune=prune, dry_run=dry_run or credentials.read_only)
+        return run_job(AccountWebhooks(client), job)

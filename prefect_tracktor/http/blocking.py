@@ -9,38 +9,35 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class _BackgroundLoop:
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def get(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                # a daemon: a client that nobody closes must not keep the process from ending
-                threading.Thread(target=self._loop.run_forever, name="http", daemon=True).start()
-            return self._loop
+_lock = threading.Lock()
+_loop: asyncio.AbstractEventLoop | None = None
 
 
-_background = _BackgroundLoop()
+def _background_loop() -> asyncio.AbstractEventLoop:
+    global _loop  # noqa: PLW0603
+    with _lock:
+        if _loop is None:
+            _loop = asyncio.new_event_loop()
+            # a daemon: a client that is never closed must not keep the process alive
+            threading.Thread(target=_loop.run_forever, name="http", daemon=True).start()
+        return _loop
 
 
-def _forget() -> None:
-    global _background  # noqa: PLW0603
-    _background = _BackgroundLoop()
+def _reset() -> None:
+    global _lock, _loop
+    _lock, _loop = threading.Lock(), None
 
 
 if hasattr(os, "register_at_fork"):
     # a child process does not inherit the thread
-    os.register_at_fork(after_in_child=_forget)
+    os.register_at_fork(after_in_child=_reset)
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine from sync code, whether or not an event loop runs in the caller's thread."""
-    future = asyncio.run_coroutine_threadsafe(coroutine, _background.get())
+    future = asyncio.run_coroutine_threadsafe(coroutine, _background_loop())
     try:
         return future.result()
     except BaseException:
-        future.cancel()  # of use when the caller is interrupted
+        future.cancel()  # the caller was interrupted
         raise

@@ -1,4 +1,4 @@
-"""HTTP calls as plain values: what to send, and how to read what comes back. No I/O."""
+"""HTTP calls as plain values: the request, and how to parse the response. No I/O."""
 
 import logging
 import re
@@ -23,23 +23,22 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.text import public_words, redact
+from prefect_tracktor.text import public_words, shortened
 
 T = TypeVar("T")
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
-_SAID_AT_MOST = 200
-_ERROR_BODY_LOOKED_AT = 64 * 1024
+_ERROR_BODY_BYTES = 64 * 1024
 _log = logging.getLogger(__name__)
 
 
 class UnfitResponse(ValueError):
-    """The answer is of no use; the message holds ids and names of fields only."""
+    """A response that cannot be used; the message holds ids and field names only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Who answers a call, and what to check when it refuses: words for error messages."""
+    """A service's words in error messages: its name, and what to check when it refuses a call."""
 
     name: str
     address: str
@@ -52,7 +51,7 @@ class Service:
 
 @dataclass(frozen=True)  # generic: see Batch about slots
 class ApiCall(Generic[T]):
-    """One call: what to send, whether it may be repeated, and how to read the answer."""
+    """One call: the request, whether it is idempotent, and how to read the response."""
 
     method: Method
     path: str
@@ -67,12 +66,10 @@ class ApiCall(Generic[T]):
 
     @property
     def request_line(self) -> str:
-        """The call for error messages: method and path below the account."""
         return f"{self.method} {self.path}"
 
     @property
     def content(self) -> bytes:
-        """The body to send."""
         if self.form is not None:
             return urlencode(self.form).encode()
         if self.json is None:
@@ -81,29 +78,28 @@ class ApiCall(Generic[T]):
 
     @property
     def content_type(self) -> str:
-        """What the body is."""
         return "application/json" if self.form is None else "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back from the server: status, headers (lower case) and the whole body."""
+    """A response: status, headers (lower case) and the whole body."""
 
     status_code: int
     headers: Mapping[str, str]
     body: bytes
 
 
-def parse_response(api_call: ApiCall[T], answer: Response, *, secrets: tuple[str, ...] = ()) -> T:
-    """Read an answer, or say what is wrong with it."""
-    if not HTTPStatus.OK <= answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
-        raise _refusal(api_call, answer, (*secrets, *api_call.secrets))
-    if not answer.body.strip() and api_call.may_be_empty:
+def parse_response(api_call: ApiCall[T], response: Response, *, secrets: tuple[str, ...] = ()) -> T:
+    """Read a response, or raise the error that it stands for."""
+    if not HTTPStatus.OK <= response.status_code < HTTPStatus.MULTIPLE_CHOICES:
+        raise _refusal(api_call, response, (*secrets, *api_call.secrets))
+    if not response.body.strip() and api_call.may_be_empty:
         return api_call.read(None)
     try:
-        decoded = from_json(answer.body)
+        decoded = from_json(response.body)
     except ValueError:
-        raise truncated(api_call, answer.status_code, "its answer was not JSON") from None
+        raise truncated(api_call, response.status_code, "its response was not JSON") from None
     try:
         return api_call.read(decoded)
     except ValidationError as invalid:
@@ -118,12 +114,12 @@ def parse_response(api_call: ApiCall[T], answer: Response, *, secrets: tuple[str
         " If it persists, the API has changed: see the inferred details in the"
         " README.",
         call=api_call.request_line,
-        status_code=answer.status_code,
+        status_code=response.status_code,
     )
 
 
 def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError:
-    """The error for an answer that began well and cannot be read to its end."""
+    """Make the error for a successful response whose body cannot be read to its end."""
     advice = (
         "The webhook or record may exist all the same: list before creating again."
         if not api_call.idempotent
@@ -137,7 +133,7 @@ def truncated(api_call: ApiCall[Any], status_code: int, how: str) -> ServerError
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> timedelta | None:
-    """How long the server asks to be left alone, in either form of the header."""
+    """Parse the `Retry-After` header, in either of its forms."""
     value = headers.get("retry-after", "").strip()
     try:
         return max(timedelta(0), timedelta(seconds=float(value)))
@@ -151,13 +147,13 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> t
         return None
 
 
-def _refusal(api_call: ApiCall[Any], answer: Response, secrets: tuple[str, ...]) -> TracktorError:
-    kind, meaning, advice = _meaning(api_call.service, answer.status_code)
-    wait = retry_after(answer.headers)
-    said = _what_the_server_said(answer, secrets)
+def _refusal(api_call: ApiCall[Any], response: Response, secrets: tuple[str, ...]) -> TracktorError:
+    kind, meaning, advice = _meaning(api_call.service, response.status_code)
+    wait = retry_after(response.headers)
+    message = _server_message(response, secrets)
     parts = [
-        f"{api_call.request_line}: {meaning} ({answer.status_code}).",
-        quoted(said, call=api_call.request_line),
+        f"{api_call.request_line}: {meaning} ({response.status_code}).",
+        quoted(message, call=api_call.request_line),
         f"It asks to wait {wait.total_seconds():.0f} seconds." if wait else "",
         advice,
     ]
@@ -165,15 +161,15 @@ def _refusal(api_call: ApiCall[Any], answer: Response, secrets: tuple[str, ...])
     return kind(
         " ".join(filter(None, parts)),
         call=api_call.request_line,
-        status_code=answer.status_code,
+        status_code=response.status_code,
         retry_after=wait,
-        may_have_arrived=answer.status_code not in unavailable,
-        server_said=said,
+        may_have_arrived=response.status_code not in unavailable,
+        server_said=message,
     )
 
 
 def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], str, str]:
-    """What a status means, and what to do about it [inferred: Tracktor documents no error]."""
+    """Return a status's error, its meaning and advice [inferred: Tracktor documents no errors]."""
     name = service.name
     match status_code:
         case HTTPStatus.BAD_REQUEST if not service.refuses_with_400:
@@ -202,29 +198,22 @@ def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], s
             )
 
 
-def _what_the_server_said(answer: Response, secrets: tuple[str, ...]) -> str:
-    """The server's own words on an error, from the fields that are meant for messages."""
-    body = answer.body[:_ERROR_BODY_LOOKED_AT]
+def _server_message(response: Response, secrets: tuple[str, ...]) -> str:
+    """Find the server's own error message, in the fields or the page title meant for it."""
+    body = response.body[:_ERROR_BODY_BYTES]
     try:
-        words = " ".join(_messages(from_json(body, allow_partial="trailing-strings")))
+        text = " ".join(_messages(from_json(body, allow_partial="trailing-strings")))
     except ValueError:
         title = re.search(rb"<title>([^<]{1,200})</title>", body[:10_000], re.IGNORECASE)
-        words = title.group(1).decode("utf-8", "replace") if title else ""
-    return in_short(words, secrets=secrets)
+        text = title.group(1).decode("utf-8", "replace") if title else ""
+    return shortened(text, secrets=secrets)
 
 
-def in_short(words: str, *, secrets: tuple[str, ...] = ()) -> str:
-    r"""A server's text on one line, short, without secrets, email addresses and phones."""
-    looked_at = words[: 10 * _SAID_AT_MOST]
-    folded = " ".join(redact(looked_at, secrets=secrets).split())
-    return folded if len(folded) <= _SAID_AT_MOST else folded[:_SAID_AT_MOST] + "…"
-
-
-def quoted(said: str, *, call: str, ours: str = "") -> str:
-    """Quote a server in an error message: public words only, and where the rest is."""
-    if said:
-        _log.debug("%s: the server said %r", call, said)
-    public = public_words(said, ours=ours)
+def quoted(message: str, *, call: str, ours: str = "") -> str:
+    """Quote a server in an error message: public words only; the debug log has the rest."""
+    if message:
+        _log.debug("%s: the server said %r", call, message)
+    public = public_words(message, ours=ours)
     return f"It said: {public!r}." if public else ""
 
 

@@ -1,10 +1,18 @@
-"""How hard, how long and how often an API is asked."""
+"""Limits for the use of an API: concurrency, rate, timeouts, retries."""
 
-from typing import Self
+import math
+import threading
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_tracktor.forms import FORM
+
+if TYPE_CHECKING:
+    from pyrate_limiter import Limiter
+
+_limiters: dict[tuple[str, float], "Limiter"] = {}
+_lock = threading.Lock()  # a cache decorator would let two threads make two of a kind
 
 
 class TransportLimits(BaseModel):
@@ -44,11 +52,18 @@ class TransportLimits(BaseModel):
 
     @property
     def for_a_check(self) -> Self:
-        """The same, but for a person who waits: what does not answer is asked twice at most."""
+        """The same with at most two attempts, for a check that a person waits for."""
         return self.model_copy(update={"max_attempts": min(self.max_attempts, 2)})
 
-    @property
-    def timeouts(self) -> dict[str, float]:
-        """The timeouts of single network operations, as httpcore names them."""
-        read = self.read_timeout_seconds
-        return {"connect": self.connect_timeout_seconds, "read": read, "write": read}
+
+def rate_limiter(account: str, requests_per_second: float) -> "Limiter":
+    """Return the rate limiter that all clients of an account in this process share."""
+    from pyrate_limiter import Limiter, Rate  # most accounts have no rate, and it takes 20 ms
+
+    key = (account, requests_per_second)
+    with _lock:
+        if key not in _limiters:
+            at_once = max(1, int(requests_per_second))
+            window_ms = math.ceil(at_once / requests_per_second * 1000)
+            _limiters[key] = Limiter(Rate(at_once, window_ms))
+        return _limiters[key]

@@ -1,4 +1,4 @@
-"""The calls of one account: turns, rate limits, attempts."""
+"""HTTP session of one account: concurrency, rate limits, retries."""
 
 import logging
 import math
@@ -13,7 +13,7 @@ import anyio
 import httpcore
 import httpx
 
-from prefect_tracktor.errors import PASSING, NotFound, TracktorError
+from prefect_tracktor.errors import TEMPORARY, NotFound, TracktorError
 from prefect_tracktor.http.call import ApiCall, parse_response
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.http.transport import (
@@ -28,14 +28,10 @@ T = TypeVar("T")
 Logger = logging.Logger | logging.LoggerAdapter[Any]
 
 _SECONDS_BETWEEN_LINES = 60
-_log = logging.getLogger(__name__)
 
 
 class Session:
-    """Send calls to one account, as often at once and per second as its limits allow.
-
-    It belongs to the event loop that it is first used in.
-    """
+    """Connections to one account, with its limits; bound to the event loop that first uses it."""
 
     def __init__(
         self,
@@ -44,10 +40,10 @@ class Session:
         account: str,
         limits: TransportLimits,
         headers: Mapping[str, str],
-        secrets: tuple[str, ...] = (),
-        before_each: Sequence[Callable[[], Awaitable[object]]] = (),
-        logger: Callable[[], Logger] = lambda: _log,
-        transport: httpx.AsyncBaseTransport | None = None,
+        secrets: tuple[str, ...],
+        before_each: Sequence[Callable[[], Awaitable[object]]],
+        logger: Callable[[], Logger],
+        transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         url = httpx.URL(address)
         self.limits = limits
@@ -59,22 +55,23 @@ class Session:
         self._url = partial(httpcore.URL, scheme=url.raw_scheme, host=url.raw_host, port=url.port)
         self._path = url.raw_path
         self._headers = [(b"host", url.netloc), *_raw(headers)]
-        self._extensions = {"timeout": limits.timeouts}
+        read = limits.read_timeout_seconds
+        timeouts = {"connect": limits.connect_timeout_seconds, "read": read, "write": read}
+        self._extensions = {"timeout": timeouts}
         self._transport: Transport = (
             HttpxTransport(transport)
             if transport
             else Connections(self._url(target=b"").origin, proxy=proxy_for(url))
         )
-        self._turns = anyio.Semaphore(limits.max_concurrency, fast_acquire=True)
+        self._slots = anyio.Semaphore(limits.max_concurrency, fast_acquire=True)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         await self._transport.aclose()
 
     async def send(self, api_call: ApiCall[T], *, headers: Mapping[str, str] | None = None) -> T:
-        """Send a call, again if need be, and read its answer."""
+        """Send a call, with retries, and read its response."""
         request = self._request(api_call, headers or {})
-        # entering the attempts costs as much as parsing, and nearly all calls need only one
+        # entering the retry loop costs as much as parsing, and nearly all calls need one attempt
         try:
             return await self._attempt(api_call, request)
         except TracktorError as error:
@@ -92,31 +89,31 @@ class Session:
         raise AssertionError("an attempt returns or raises")
 
     async def _attempt(self, api_call: ApiCall[T], request: httpcore.Request) -> T:
-        # a turn ends with the attempt, so that calls which wait to be repeated hold up nobody
-        async with self._turns:
+        # a slot is free again after each attempt: a call that waits for a retry blocks no other
+        async with self._slots:
             for wait in self._before_each:
                 await wait()
             self.requests_sent += 1
-            answer = await exchange(
+            response = await exchange(
                 self._transport, request, api_call, seconds=self.limits.call_timeout_seconds
             )
-        return parse_response(api_call, answer, secrets=self._secrets)
+        return parse_response(api_call, response, secrets=self._secrets)
 
     def _request(self, api_call: ApiCall[Any], headers: Mapping[str, str]) -> httpcore.Request:
         content = api_call.content
-        of_content = [(b"content-type", api_call.content_type.encode("ascii"))]
+        content_headers = [(b"content-type", api_call.content_type.encode("ascii"))]
         if content or api_call.method != "GET":
-            of_content.append((b"content-length", b"%d" % len(content)))
+            content_headers.append((b"content-length", b"%d" % len(content)))
         return httpcore.Request(
             api_call.method,
             self._url(target=self._path + api_call.path.encode("ascii")),
-            headers=[*self._headers, *_raw(headers), *of_content],
+            headers=[*self._headers, *_raw(headers), *content_headers],
             content=content,
             extensions=self._extensions,
         )
 
     def _attempts(self, api_call: ApiCall[Any]) -> Any:
-        import stamina  # most runs repeat nothing, and it takes 20 ms
+        import stamina  # most runs retry nothing, and it takes 20 ms
 
         limits = self.limits
         give_up_at = time.monotonic() + limits.retry_budget_seconds
@@ -129,7 +126,7 @@ class Session:
             wait = error.retry_after if isinstance(error, TracktorError) else None
             if wait is None:
                 return True
-            # everybody was told the same time: spread the return, never before it
+            # all clients got the same time: spread their return, never before it
             seconds = wait.total_seconds() * random.uniform(1, 1.1) + random.uniform(0, 0.5)  # noqa: S311  # not a secret
             return seconds if time.monotonic() + seconds <= give_up_at else False
 
@@ -143,14 +140,14 @@ class Session:
         )
 
     def _log_waiting(self, error: Exception) -> None:
-        """Log what is waited for, once a minute at most, however many calls wait."""
+        """Log the reason for waiting, once a minute at most, however many calls wait."""
         now = time.monotonic()
         if now < _silent_until[self._account]:
             return
         _silent_until[self._account] = now + _SECONDS_BETWEEN_LINES
         problem, _, _ = str(error).partition(". ")
         self._logger().warning(
-            "Waiting: %s. Each call that fails so is sent again, for up to %.0f seconds.",
+            "Waiting: %s. Each failed call is sent again, for up to %.0f seconds.",
             problem.removesuffix("."),
             self.limits.retry_budget_seconds,
         )
@@ -165,13 +162,13 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 
 
 def _is_retryable(api_call: ApiCall[Any], error: Exception) -> bool:
-    return isinstance(error, PASSING) and (api_call.idempotent or not error.may_have_arrived)
+    return isinstance(error, TEMPORARY) and (api_call.idempotent or not error.may_have_arrived)
 
 
-def _is_not_logged_here(record: logging.LogRecord) -> bool:
-    kinds = tuple(f"{kind.__name__}(" for kind in PASSING)
+def _is_of_other_code(record: logging.LogRecord) -> bool:
+    kinds = tuple(f"{kind.__name__}(" for kind in TEMPORARY)
     return not str(getattr(record, "stamina.caused_by", "")).startswith(kinds)
 
 
-# a line for each attempt of each call, without a word of what is waited for
-logging.getLogger("stamina").addFilter(_is_not_logged_here)
+# stamina logs a line for each attempt of each call, without the reason
+logging.getLogger("stamina").addFilter(_is_of_other_code)

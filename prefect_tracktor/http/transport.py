@@ -12,15 +12,20 @@ import anyio
 import httpcore
 import httpx
 
-from prefect_tracktor.errors import APIConnectionError, InvalidResponse, ServerError
+from prefect_tracktor.errors import (
+    APIConnectionError,
+    InvalidResponse,
+    ServerError,
+    replaced_errors,
+)
 from prefect_tracktor.http.call import ApiCall, Response, truncated
 
-# a page of 250 orders from Shopify has some hundred kB, an order of Tracktor's some ten
+# 250 orders from Shopify take some 100 kB, an order from Tracktor some 10
 _LARGEST_BODY_BYTES = 4 * 1024 * 1024
 _ERROR_BODY_BYTES = 64 * 1024
 _KEPT_ALIVE_SECONDS = 5
 _CODINGS = {"gzip", "x-gzip", "deflate"}
-_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # told apart by the body's first bytes
+_GZIP_OR_ZLIB = zlib.MAX_WBITS | 32  # detected by the first bytes of the body
 _NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.ProxyError)
 _ERRORS = (
     httpcore.NetworkError,
@@ -28,16 +33,16 @@ _ERRORS = (
     httpcore.ProxyError,
     httpcore.TimeoutException,
     httpcore.UnsupportedProtocol,
+    TimeoutError,
     zlib.error,
 )
 
 
 class Connections:
-    """Kept-alive connections to one host, each for one request at a time.
+    """Kept-alive connections to one host, each for one request at a time."""
 
-    httpcore's pool makes them but does not keep them: it goes through all of them, for each of
-    them, at every request. At 32 at a time that takes six times as long as the request itself.
-    """
+    # httpcore's pool only makes the connections. If it kept them, it would compare each with all
+    # others at every request: with 32 of them, six times the work of the request itself.
 
     def __init__(self, origin: httpcore.Origin, *, proxy: str | None = None) -> None:
         self._origin = origin
@@ -50,7 +55,7 @@ class Connections:
 
     @asynccontextmanager
     async def stream(self, request: httpcore.Request) -> AsyncIterator[httpcore.Response]:
-        """Send a request; its answer's body can be read within the block."""
+        """Send a request; the response's body can be read within the block."""
         connection = await self._connection()
         try:
             response = await connection.handle_async_request(request)
@@ -74,20 +79,18 @@ class Connections:
         return self._pool.create_connection(self._origin)
 
     async def aclose(self) -> None:
-        """Close the connections."""
         while self._idle:
             await self._idle.pop().aclose()
 
 
 class HttpxTransport:
-    """A transport of httpx's instead of connections, such as a `MockTransport` in a test."""
+    """An httpx transport in place of connections, such as a `MockTransport` in a test."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
 
     @asynccontextmanager
     async def stream(self, request: httpcore.Request) -> AsyncIterator[httpcore.Response]:
-        """Send a request; its answer's body can be read within the block."""
         url = request.url
         sent = httpx.Request(
             request.method.decode(),
@@ -110,14 +113,13 @@ class HttpxTransport:
             yield httpcore.Response(
                 response.status_code,
                 headers=response.headers.raw,
-                # not `aiter_raw`: a mock's answer has been read already
+                # not `aiter_raw`: a mock's response has been read already
                 content=cast("AsyncIterator[bytes]", response.stream),
             )
         finally:
             await response.aclose()
 
     async def aclose(self) -> None:
-        """Close the transport."""
         await self._transport.aclose()
 
 
@@ -127,40 +129,36 @@ Transport = Connections | HttpxTransport
 async def exchange(
     transport: Transport, request: httpcore.Request, api_call: ApiCall[Any], *, seconds: float
 ) -> Response:
-    """Send a request once and read the whole answer, within a number of seconds."""
+    """Send a request once and read the whole response, within a number of seconds."""
     status: int | None = None
-    try:
-        # a time-out of httpcore's is for one read, and a server may send a byte now and then
-        with anyio.fail_after(seconds):
-            async with transport.stream(request) as response:
-                status = response.status
-                headers = {
-                    name.lower().decode("latin-1"): value.decode("latin-1")
-                    for name, value in response.headers
-                }
-                body = Body(api_call, status, headers)
-                async for part in cast("AsyncIterator[bytes]", response.stream):
-                    if not body.add(part):
-                        break
-                return Response(status, headers, body.whole())
-    except TimeoutError:
-        error: Exception = httpcore.ReadTimeout()
-    except _ERRORS as caught:
-        error = caught
-    # raised outside of the handlers: the error's own words may quote what was received
-    raise _error(api_call, status, error)
+    # httpcore's timeouts are for one read each, and a server may send a byte now and then
+    with (
+        replaced_errors(_ERRORS, lambda error: _error(api_call, status, error)),
+        anyio.fail_after(seconds),
+    ):
+        async with transport.stream(request) as response:
+            status = response.status
+            headers = {
+                name.lower().decode("latin-1"): value.decode("latin-1")
+                for name, value in response.headers
+            }
+            body = Body(api_call, status, headers)
+            async for part in cast("AsyncIterator[bytes]", response.stream):
+                if not body.add(part):
+                    break
+            return Response(status, headers, body.content())
 
 
 def _error(
     api_call: ApiCall[Any], status: int | None, error: Exception
 ) -> APIConnectionError | ServerError:
     if status is not None:
-        return truncated(api_call, status, "its answer was cut off")
+        return truncated(api_call, status, "its response was cut off")
     service = api_call.service
-    slow = isinstance(error, httpcore.TimeoutException)
-    what = "did not answer in time" if slow else "could not be reached"
+    slow = isinstance(error, TimeoutError | httpcore.TimeoutException)
+    problem = "did not answer in time" if slow else "could not be reached"
     return APIConnectionError(
-        f"{api_call.request_line}: {service.name} {what} ({type(error).__name__}). Check the"
+        f"{api_call.request_line}: {service.name} {problem} ({type(error).__name__}). Check the"
         f" network, proxy settings and {service.address}; if these are right, try again later.",
         call=api_call.request_line,
         may_have_arrived=not isinstance(error, _NOT_SENT),
@@ -168,12 +166,12 @@ def _error(
 
 
 class Body:
-    """An answer's body while it is received: never more of it is held than an answer may have."""
+    """A response's body while it is received, limited in size before and after decompression."""
 
     def __init__(self, api_call: ApiCall[Any], status: int, headers: Mapping[str, str]) -> None:
         self._api_call = api_call
         self._is_error = not httpx.codes.is_success(status)
-        self._most = _ERROR_BODY_BYTES if self._is_error else _LARGEST_BODY_BYTES
+        self._limit = _ERROR_BODY_BYTES if self._is_error else _LARGEST_BODY_BYTES
         self._parts: list[bytes] = []
         self._received = self._held = 0
         self._decoder = self._decoder_for(headers.get("content-encoding", ""))
@@ -185,13 +183,13 @@ class Body:
         if len(codings) > 1 or codings[0] not in _CODINGS:
             if not self._is_error:
                 raise self._unreadable("is compressed otherwise than once with gzip or deflate")
-            self._most = 0
+            self._limit = 0
         return zlib.decompressobj(_GZIP_OR_ZLIB)
 
     def add(self, part: bytes) -> bool:
-        """Take the next part; false when nothing more is wanted."""
+        """Take the next part; return whether to read on."""
         self._received += len(part)
-        room = self._most - self._held
+        room = self._limit - self._held
         try:
             # a body of 380 bytes, compressed three times, took 5.8 GB before this bound
             decoded = self._decoder.decompress(part, room + 1) if self._decoder else part
@@ -201,21 +199,20 @@ class Body:
             raise
         self._parts.append(decoded[:room])
         self._held += min(len(decoded), room)
-        if len(decoded) <= room and self._received <= self._most:
+        if len(decoded) <= room and self._received <= self._limit:
             return True
         if self._is_error:
             return False
         raise self._unreadable(f"is larger than {_LARGEST_BODY_BYTES} bytes")
 
-    def whole(self) -> bytes:
-        """The body, once all parts were taken."""
+    def content(self) -> bytes:
         if self._decoder and self._received and not (self._decoder.eof or self._is_error):
             raise zlib.error("the compressed body ends too early")
         return b"".join(self._parts)
 
     def _unreadable(self, problem: str) -> InvalidResponse:
         return InvalidResponse(
-            f"{self._api_call.request_line}: the answer {problem}. Check"
+            f"{self._api_call.request_line}: the response {problem}. Check"
             f" {self._api_call.service.address}.",
             call=self._api_call.request_line,
         )
@@ -223,12 +220,12 @@ class Body:
 
 @lru_cache(maxsize=1)
 def _tls_context() -> ssl.SSLContext:
-    """The shared TLS settings; building them takes as long as a request."""
+    """Return the shared TLS settings; building them takes as long as a request."""
     return httpx.create_ssl_context()
 
 
 def proxy_for(url: httpx.URL) -> str | None:
-    """The proxy that the environment names for an address."""
+    """Return the proxy that the environment sets for an address."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
     return None if proxy is None or proxy_bypass(url.host) else proxy

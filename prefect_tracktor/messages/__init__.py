@@ -1,1 +1,1 @@
-"""Letters to customers: what they say, how they travel, and who was told what."""
+"""Messages to customers: templates, rendering, email and HTTP channels."""

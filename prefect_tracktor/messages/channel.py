@@ -1,4 +1,4 @@
-"""Channels: how notices are sent; email is one of them."""
+"""Channels: ways to send notices; email is one of them."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ from prefect_tracktor.text import mask_email
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a message says: its template, and the conditions that it is about."""
+    """The content of a message: its template, and the conditions that it is about."""
 
     template: EmailTemplate
     conditions: tuple[Condition, ...]
@@ -29,7 +29,7 @@ class Content:
 
     @property
     def about(self) -> About:
-        """Which of the shipped words fit."""
+        """The kind of message, which selects the shipped words."""
         first = self.conditions[0]
         if first.kind == "exception":
             expired = all(condition.key == "expired" for condition in self.conditions)
@@ -43,78 +43,74 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message ready to go: what its channel sends, and a keyed hash of who gets it."""
+    """A message ready to send: the channel's own content, and a keyed hash of the recipient."""
 
     content: Any
     recipient: str = ""
 
 
-# send messages, and say what became of each
+# sends messages, and returns the outcome of each
 Send = Callable[[Sequence[Message]], Sequence[Delivery]]
 
 
 class Channel(ABC):
     """A way to send notices."""
 
-    # what it speaks to, for people
+    # the name of the server in messages for people
     server: str
-    # whether those are told who are meant; in a rehearsal they are not
+    # false in a rehearsal
     reaches_customers: bool = True
-    # whether the same message does no harm if it is sent again, so that none is claimed
-    may_repeat: bool = False
-    # how many messages are sent at a time, and what one may take at most beside the sending itself
-    lot_size: int = 1
-    seconds_a_message: float = 0
+    # whether a repeated message does no harm, so that none is claimed
+    is_idempotent: bool = False
+    # messages per `Send`, and the most that each takes beside the sending itself
+    batch_size: int = 1
+    seconds_per_message: float = 0
 
     @abstractmethod
     def check(self) -> None:
-        """See that it can be used, before anything is spent on reading."""
+        """Check that the channel can be used, before orders are read."""
 
     @abstractmethod
-    def to(self, order: Order) -> str:
-        """Who is told, as people may see it in tables: masked, or empty."""
+    def masked_recipient(self, order: Order) -> str:
+        """Return the recipient for tables: masked, or empty."""
 
     @abstractmethod
     def message(
         self, order: Order, parcels: Sequence[Fulfillment], content: Content, *, key: str
     ) -> Message:
-        """Render what an order's customer is told; a repetition has the same key."""
+        """Render the message about an order; a repetition has the same key."""
 
     @abstractmethod
     def session(self) -> AbstractContextManager[Send]:
-        """Connect."""
+        """Connect, and give the function that sends."""
 
 
 def keyed_hash(secret: bytes, text: str) -> str:
-    """A name for a text that does not give it away."""
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 
 
 class MailChannel(Channel):
-    """Email, as a mailer sends it; the ledger holds addresses hashed with the secret."""
+    """Email through a mailer; recipients are hashed with the ledger's secret."""
 
     server = "the mail server"
 
     def __init__(self, mailer: Mailer, secret: bytes) -> None:
         rate = mailer.messages_per_second
         self.reaches_customers = mailer.mode != Mode.REHEARSAL
-        self.seconds_a_message = 1 / rate if rate else 0
+        self.seconds_per_message = 1 / rate if rate else 0
         self._mailer = mailer
         self._secret = secret
 
     def check(self) -> None:
-        """See that the mail server takes the login."""
         with MailSession(self._mailer.server):
             pass
 
-    def to(self, order: Order) -> str:
-        """The customer's address, masked."""
+    def masked_recipient(self, order: Order) -> str:
         return mask_email(order.order_email)
 
     def message(
         self, order: Order, parcels: Sequence[Fulfillment], content: Content, *, key: str
     ) -> Message:
-        """Render the email to an order's customer."""
         recipient = validated_address(order.order_email or "", field="order_email")
         hashed = keyed_hash(self._secret, recipient.casefold())
         rendered = content.template.render(
@@ -147,7 +143,6 @@ class MailChannel(Channel):
 
     @contextmanager
     def session(self) -> Iterator[Send]:
-        """Log in, once for all messages."""
         sender, rate = self._mailer.sender_mailbox.addr_spec, self._mailer.messages_per_second
         with MailSession(self._mailer.server, messages_per_second=rate) as session:
             yield lambda messages: [

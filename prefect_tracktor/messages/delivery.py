@@ -1,4 +1,4 @@
-"""What became of a message, and how long a channel is waited for."""
+"""Outcomes of messages, and rate limit and backoff of a channel."""
 
 import logging
 import random
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from prefect_tracktor.errors import ChannelError
-from prefect_tracktor.http.rate_limit import rate_limiter
-from prefect_tracktor.messages.replies import About
+from prefect_tracktor.http.limits import rate_limiter
+from prefect_tracktor.messages.replies import Cause
 
 _logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
-_PAUSES_IN_ALL_SECONDS = 1800.0
+_LONGEST_WAIT_SECONDS = 1800.0
 
 
 class DeliveryOutcome(StrEnum):
-    """What the server or service did with a message."""
+    """The outcome of a message at the server or service."""
 
     SENT = "sent"
     REFUSED = "refused"
@@ -29,78 +29,78 @@ class DeliveryOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A message's outcome."""
+    """The outcome of a message, with the reason."""
 
     outcome: DeliveryOutcome
     reason: str = ""
-    about: About = field(default=About.OTHER, compare=False, repr=False)
+    cause: Cause = field(default=Cause.OTHER, compare=False, repr=False)
     kind: str = field(default="", compare=False, repr=False)
     advice: str = field(default="", compare=False, repr=False)
     wait_seconds: float = field(default=0, compare=False, repr=False)
+    # whether it may have been taken all the same, by a service that recognizes a repetition
+    may_repeat: bool = field(default=False, compare=False, repr=False)
 
     @property
     def remedy(self) -> str:
-        """What a person can do."""
-        return self.advice or self.about.remedy
+        return self.advice or self.cause.remedy
 
 
 @dataclass(slots=True)
-class Patience:
-    """Tries at the rate that is allowed, and again when fewer messages at a time are asked for.
+class Backoff:
+    """Rate limit of a channel, and retries when the server asks for fewer messages at a time.
 
-    Pauses are each longer than the last, and bounded in total, for one message and for all.
+    Each pause is longer than the one before; their sum is limited, for one message and for all.
     """
 
     server: str
     seconds: float
     messages_per_second: float | None
-    _left_in_all: float = _PAUSES_IN_ALL_SECONDS
+    _left_in_total: float = _LONGEST_WAIT_SECONDS
     _left: float = 0
     _next: float = 0
-    _told: bool = False
+    _logged: bool = False
 
     def __post_init__(self) -> None:
-        self._renew()
+        self._reset()
 
     def deliver(self, attempt: Callable[[], Delivery]) -> Delivery:
-        """Try to deliver a message."""
+        """Try to deliver a message, again after a pause if the server asks for it."""
         while True:
             if rate := self.messages_per_second:
                 rate_limiter(self.server, rate).try_acquire("message")
             try:
                 delivery = attempt()
             except ChannelError as unusable:
-                if not self.pauses_for(unusable.about):
+                if not self.pause_for(unusable.cause):
                     raise
                 continue
             if delivery.outcome is DeliveryOutcome.SENT:
-                self._renew()
-            # what may have been taken is never tried again
-            is_open = delivery.outcome is DeliveryOutcome.DEFERRED
-            if not (is_open and self.pauses_for(delivery.about, at_least=delivery.wait_seconds)):
+                self._reset()
+            # an uncertain message may have been accepted, and is not tried again
+            may_retry = delivery.outcome is DeliveryOutcome.DEFERRED
+            if not (may_retry and self.pause_for(delivery.cause, at_least=delivery.wait_seconds)):
                 return delivery
 
-    def pauses_for(self, about: str, *, at_least: float = 0) -> bool:
-        """Wait before a further try, if it is worth one and has not been waited long enough."""
-        if about != About.RATE:
+    def pause_for(self, cause: str, *, at_least: float = 0) -> bool:
+        """Wait if the cause is the rate and there is time left; return whether to try again."""
+        if cause != Cause.RATE:
             return False
-        if not self._told:
-            self._told = True
+        if not self._logged:
+            self._logged = True
             _logger.warning(
                 "%s asks for fewer messages at a time: waiting, and going on. Set the rate per"
                 " second in its block to what it allows.",
                 self.server,
             )
         jitter = random.uniform(1, 1.5)  # noqa: S311  # not a secret
-        seconds = min(max(self._next * jitter, at_least), self._left, self._left_in_all)
+        seconds = min(max(self._next * jitter, at_least), self._left, self._left_in_total)
         if seconds <= 0 or seconds < at_least:
             return False
         time.sleep(seconds)
         self._left -= seconds
-        self._left_in_all -= seconds
+        self._left_in_total -= seconds
         self._next = min(2 * self._next, _LONGEST_PAUSE_SECONDS)
         return True
 
-    def _renew(self) -> None:
-        """Begin anew, as messages are taken again."""
+    def _reset(self) -> None:
         self._left, self._next = self.seconds, _FIRST_PAUSE_SECONDS

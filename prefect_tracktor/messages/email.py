@@ -1,4 +1,4 @@
-"""From rendered words to one email message to one address."""
+"""Email messages: validated addresses, safe headers, MIME parts."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ from prefect_tracktor.messages.values import one_line
 
 
 class _AsWritten(EmailPolicy):
-    """Headers go out as they were written: the standard library decodes what it folds."""
+    """Headers as written: the standard library would decode those that it folds."""
 
     def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
         return name, str(value)
@@ -27,38 +27,40 @@ class _AsWritten(EmailPolicy):
 _POLICY = _AsWritten(linesep="\r\n", cte_type="7bit", refold_source="none")
 
 _HEADERS = (
-    *("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted"),
-    *("MIME-Version", "Content-Type"),
-)
+    "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version",
+    "Content-Type",
+)  # fmt: skip
 _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n)")
 _PARTS = ("multipart/alternative", "text/plain", "text/html")
 
-# white space that exports and people leave around an address; a line break is none of it
-_AROUND = " \t\u00a0\u2007\u202f\u3000\u200b\u200c\u200d\u2060\ufeff"
-# dots where RFC 5321 wants none, as some providers have given out: only quoted it is valid
-_ODD_DOTS = re.compile(r"(?P<quote>\"?)(?P<name>[\w!#$%&'*+/=?^`{|}~.-]{1,62})(?P=quote)", re.ASCII)
+# white space around an address that exports and people leave; not line breaks
+_PADDING = " \t\u00a0\u2007\u202f\u3000\u200b\u200c\u200d\u2060\ufeff"
+# dots that RFC 5321 allows in quotes only, in addresses that some providers have issued
+_MISPLACED_DOTS = re.compile(
+    r"(?P<quote>\"?)(?P<name>[\w!#$%&'*+/=?^`{|}~.-]{1,62})(?P=quote)", re.ASCII
+)
 _LONGEST_NAME = 100
 _MAILBOX = re.compile(r'(?P<quote>"?)(?P<name>[^"<>@]*)(?P=quote)\s*<(?P<address>[^<>]*)>')
 
 
 def validated_address(value: str, *, field: str) -> str:
-    """Check that a text is exactly one email address, and nothing else."""
-    text = value.strip(_AROUND)
+    """Return a text's email address; refuse anything but exactly one."""
+    text = value.strip(_PADDING)
     if not text:
         raise InvalidInput(f"{field} is empty: it must be one email address")
-    # the dot that ends a full domain name, or a sentence
+    # the dot at the end of a fully qualified domain name, or of a sentence
     text = text.removesuffix(".")
-    address = _read(text) or _read(_with_odd_dots_quoted(text))
+    address = _parse(text) or _parse(_with_misplaced_dots_quoted(text))
     if not address:
         raise InvalidInput(
             f"{field} is not valid: it must be exactly one email address, without a name, a list"
             " or line breaks"
-        ) from None
+        )
     return address
 
 
-def _read(text: str) -> str:
-    if "=?" in text:  # some programs decode what looks encoded, wherever it stands
+def _parse(text: str) -> str:
+    if "=?" in text:  # some programs decode encoded words anywhere
         return ""
     from email_validator import EmailNotValidError, validate_email  # 11 ms, and only for mail
 
@@ -66,19 +68,19 @@ def _read(text: str) -> str:
         address = validate_email(text, check_deliverability=False, allow_quoted_local=True)
     except EmailNotValidError:
         return ""
-    if address.local_part.startswith('"') and not _ODD_DOTS.fullmatch(address.local_part):
+    if address.local_part.startswith('"') and not _MISPLACED_DOTS.fullmatch(address.local_part):
         return ""
     return f"{address.local_part}@{address.ascii_domain}"
 
 
-def _with_odd_dots_quoted(text: str) -> str:
+def _with_misplaced_dots_quoted(text: str) -> str:
     local, _, domain = text.rpartition("@")
-    odd = _ODD_DOTS.fullmatch(local)
-    return f'"{odd["name"]}"@{domain}' if odd else ""
+    found = _MISPLACED_DOTS.fullmatch(local)
+    return f'"{found["name"]}"@{domain}' if found else ""
 
 
 def parse_mailbox(value: str, *, field: str) -> Address:
-    """Read a sender: an address, with or without a name before it."""
+    """Parse a sender: an address, with or without a name before it."""
     mailbox = _MAILBOX.fullmatch(value.strip(" "))
     name, address = (mailbox["name"].strip(), mailbox["address"]) if mailbox else ("", value)
     if not name.isprintable() or len(name) > _LONGEST_NAME:
@@ -104,9 +106,9 @@ def compose(
     message_key: str,
     attachment: tuple[str, str] | None = None,
 ) -> EmailMessage:
-    """Put a message together: both parts, and headers that no customer's text gets into.
+    """Make a message with a text and an HTML part, and headers that no customer's text can change.
 
-    An attachment is a CSV file: its name, and what it holds.
+    An attachment is the name and the content of a CSV file.
     """
     to = validated_address(recipient, field="recipient")
     digest = hashlib.sha256(message_key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
@@ -114,29 +116,28 @@ def compose(
     message["From"] = _mailbox(sender)
     message["To"] = to
     message["Reply-To"] = _mailbox(reply_to or sender)
-    message["Subject"] = _not_decodable(rendered.subject, header="Subject")
+    message["Subject"] = _encoded(rendered.subject, header="Subject")
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = f"<tracktor.{digest}@{sender.domain}>"
-    # so that holiday notes are not sent in answer
+    # or absence notes would be sent in reply
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(rendered.text)
     message.add_alternative(rendered.html, subtype="html")
-    _check(message, rendered, {"From": sender.addr_spec, "To": to})
+    _check_round_trip(message, rendered, {"From": sender.addr_spec, "To": to})
     if attachment:
         name, content = attachment
-        # with a byte order mark, by which spreadsheets know the encoding
+        # with a byte order mark, by which spreadsheets detect the encoding
         content_bytes = content.encode("utf-8-sig", "replace")
         message.add_attachment(content_bytes, maintype="text", subtype="csv", filename=name)
     return message
 
 
 def wire_form(message: EmailMessage, *, utf8: bool) -> bytes:
-    r"""The message's bytes as they are sent."""
     return message.as_bytes(policy=_POLICY.clone(utf8=utf8))
 
 
-def _not_decodable(text: str, *, header: str) -> str:
-    """A text for a header that reads back as itself, even if it looks encoded already."""
+def _encoded(text: str, *, header: str) -> str:
+    """Encode a header's text so that it reads back unchanged, even if it looks encoded."""
     if text.isascii() and "=?" not in text:
         return text
     return Header(text, "utf-8", header_name=header).encode(linesep="\r\n")
@@ -147,16 +148,15 @@ def _mailbox(mailbox: Address) -> str:
     name = one_line(mailbox.display_name)
     if not name:
         return mailbox.addr_spec
-    shown = _not_decodable(name, header="Reply-To")
-    return (
-        f'"{quote(name)}" <{mailbox.addr_spec}>'
-        if shown == name
-        else f"{shown} <{mailbox.addr_spec}>"
-    )
+    encoded = _encoded(name, header="Reply-To")
+    shown = f'"{quote(name)}"' if encoded == name else encoded
+    return f"{shown} <{mailbox.addr_spec}>"
 
 
-def _check(message: EmailMessage, rendered: RenderedEmail, addresses: dict[str, str]) -> None:
-    """Read the finished message as its receiver will, whatever was put into it."""
+def _check_round_trip(
+    message: EmailMessage, rendered: RenderedEmail, addresses: dict[str, str]
+) -> None:
+    """Parse the finished message as its receiver does, and compare it with its parts."""
     raw = wire_form(message, utf8=not addresses["To"].isascii())
     read = message_from_string(raw.decode(), policy=SMTP)
     parts = list(read.walk())

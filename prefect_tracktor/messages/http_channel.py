@@ -13,12 +13,12 @@ from pydantic import ConfigDict, Field, SecretStr, field_validator, model_valida
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
+from prefect_tracktor.http.client import HttpClient
+from prefect_tracktor.messages.limited_jinja import check_template, failure, render_template
 from prefect_tracktor.messages.mailer import Mode, one_of
-from prefect_tracktor.messages.posting import poster, words_of
-from prefect_tracktor.messages.rendering import check_template, failure, render_template
 from prefect_tracktor.messages.values import tracking_page_address
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.text import refuse_masked
+from prefect_tracktor.text import public_error, refuse_masked
 from prefect_tracktor.validation import checked_address, host_of
 
 _BLOCK = "HttpChannel"
@@ -26,50 +26,48 @@ _FORM = "application/x-www-form-urlencoded"
 _JSON = re.compile(r"application/([\w.+-]+\+)?json")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?")
-_OURS = {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect"}
+_RESERVED = {"host", "content-length", "content-type", "transfer-encoding", "connection", "expect"}
 _NAMES = (
-    *("order", "fulfillments", "condition", "conditions"),
-    *("recipient", "tracking_page", "key"),
-)
+    "order", "fulfillments", "condition", "conditions", "recipient", "tracking_page", "key",
+)  # fmt: skip
 _SECONDS_FOR_A_CHECK = 10
 
 
 class HttpChannel(TracktorBlock):
-    """Where notices are posted to, and what they say.
+    """The address that notices are posted to, and the template of their body.
 
     A new channel is in dry run: nothing is posted before its mode is set to live. Values in the
     body are escaped, so that no order's data can change its structure.
 
     Attributes:
-        address: Where to post to: https, or http on this machine. It is kept secret, as some
-            services have a key in it. Redirects are not followed.
+        address: The address to post to: https, or http on this machine. It is kept secret, as it
+            contains a key at some services. Redirects are not followed.
         body: A Jinja template of JSON over order, fulfillments, condition, conditions, recipient,
             `tracking_page` and key. Write texts inside quotes, as in `"{{ order.order_name }}"`,
             and lists and numbers with tojson.
         mode: `live`: to the address. `rehearsal`: everything to the rehearsal address instead.
             `dry_run`: nothing is posted. Read when a run starts.
-        rehearsal_address: Where everything goes in a rehearsal. Headers are sent there only if the
-            host is the same.
+        rehearsal_address: The address for everything in a rehearsal. Headers are sent there only
+            if the host is the same.
         method: The HTTP method: `POST`, `PUT` or `PATCH`.
-        headers: Such as Authorization, with an API key; kept secret.
+        headers: HTTP headers, such as Authorization with an API key; kept secret.
         content_type: A kind of JSON, or application/x-www-form-urlencoded, which makes a form of
             the body's JSON object.
         recipient: A template of the customer's address at the service, such as
-            `{{ order.order_phone }}`. Orders without one are left out, and each gets as many
-            messages a day as the ledger allows. Leave it empty if the recipient is not a
+            `{{ order.order_phone }}`. Orders without one are left out, and each recipient gets as
+            many messages a day as the ledger allows. Leave it empty if the recipient is not a
             customer.
         success_statuses: The HTTP statuses that mean success. Empty: all from 200 to 299.
         idempotency_header: The header with the notice's key, by which a service recognizes a
-            repetition. Empty: it recognizes none, by the key in the body neither; then a notice is
-            uncertain if the service fails (500).
-        requests_per_second: How many requests the service allows in a second; 0 for as many as it
-            takes.
+            repetition. Empty if it recognizes none, neither by the key in the body; then a notice
+            is uncertain if the service fails (500).
+        requests_per_second: How many requests the service allows in a second; 0 for no limit.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats a secret.
 
     Example:
-        See what a notice says, for a made-up order:
+        Check the channel with a made-up order:
         ```python
         from prefect_tracktor import HttpChannel
 
@@ -81,7 +79,7 @@ class HttpChannel(TracktorBlock):
     _block_type_name = "Tracktor HTTP Channel"
     _block_type_slug = "tracktor-http-channel"
     _logo_url = logo("send")
-    _description = "Where notices are posted to as HTTP requests, and what they say."
+    _description = "The address and body of notices that are posted as HTTP requests."
     _documentation_url = handbook("how-to/channels.md")
 
     model_config = ConfigDict(validate_assignment=True)
@@ -109,7 +107,7 @@ class HttpChannel(TracktorBlock):
 
     @field_validator("body", "recipient")
     @classmethod
-    def _template_is_sound(cls, source: str, info: Any) -> str:
+    def _template_is_valid(cls, source: str, info: Any) -> str:
         is_body = info.field_name == "body"
         check_template(
             info.field_name,
@@ -123,8 +121,8 @@ class HttpChannel(TracktorBlock):
     @classmethod
     def _headers_can_be_sent(cls, headers: SecretDict) -> SecretDict:
         for name, value in headers.get_secret_value().items():
-            if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS:
-                raise InvalidInput("headers: a name is none that may be set here")
+            if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED:
+                raise InvalidInput("headers: a name is invalid, or set by the channel itself")
             if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
                 raise InvalidInput(
                     f"headers: the value of {name} must be a text of ASCII characters in one line"
@@ -141,73 +139,73 @@ class HttpChannel(TracktorBlock):
 
     @field_validator("success_statuses")
     @classmethod
-    def _statuses_are_some(cls, value: list[int]) -> list[int]:
-        # a redirect posts nothing, and 401 or 500 are never a success
+    def _statuses_mean_success(cls, value: list[int]) -> list[int]:
+        # a redirect posts nothing, and 401 or 500 never mean success
         allowed = {*range(200, 300), 409}
         if not allowed.issuperset(value):
-            raise InvalidInput("success_statuses: only 200 to 299, and 409 for what is there")
+            raise InvalidInput("success_statuses: only 200 to 299, and 409 for a repetition")
         return value
 
     @field_validator("idempotency_header")
     @classmethod
-    def _header_is_one(cls, value: str) -> str:
-        if value and (not _HEADER_NAME.fullmatch(value) or value.lower() in _OURS):
+    def _header_name_is_valid(cls, value: str) -> str:
+        if value and (not _HEADER_NAME.fullmatch(value) or value.lower() in _RESERVED):
             raise InvalidInput("idempotency_header must be the name of a header, or empty")
         return value
 
     @model_validator(mode="after")
-    def _rehearsal_is_one(self) -> Self:
+    def _rehearsal_address_is_another(self) -> Self:
         real, rehearsal = (
             secret.get_secret_value() for secret in (self.address, self.rehearsal_address)
         )
         if self.mode == Mode.REHEARSAL and not rehearsal:
             raise InvalidInput(
-                "rehearsal_address is empty, and mode is rehearsal: say where the requests go"
+                "rehearsal_address is empty, and mode is rehearsal: set where the requests go"
             )
         if rehearsal == real or (self.recipient and host_of(rehearsal) == host_of(real)):
             raise InvalidInput(
                 "rehearsal_address must be another address, and with a recipient at another host:"
-                " the service would tell the customers"
+                " the service would notify the customers"
             )
         return self
 
     @property
     def is_live(self) -> bool:
-        """Whether those are told who are meant."""
+        """Whether messages reach the customers."""
         return self.mode == Mode.LIVE
 
     @property
     def host(self) -> str:
-        """What may be shown of the address that is posted to."""
+        """The host of the current address, which is not secret."""
         return host_of(self.target)
 
     @property
     def slug(self) -> str:
-        """The host as artifacts' keys may have it."""
+        """The host, as a part of an artifact's key."""
         return re.sub(r"[^a-z0-9]+", "-", self.host.partition("://")[2].lower()).strip("-")
 
     @property
     def target(self) -> str:
-        """Where this mode posts to."""
+        """The address that the current mode posts to."""
         is_rehearsal = self.mode == Mode.REHEARSAL
         return (self.rehearsal_address if is_rehearsal else self.address).get_secret_value()
 
     def headers_for(self, key: str) -> dict[str, str]:
-        """The headers of a request, for the notice with this key."""
-        made = {"content-type": self.content_type, "accept-encoding": "identity"}
+        """Return the headers of a request for the notice with this key."""
+        default = {"content-type": self.content_type, "accept-encoding": "identity"}
         if self.idempotency_header:
-            made[self.idempotency_header] = key
+            default[self.idempotency_header] = key
         if self.host != host_of(self.address.get_secret_value()):
-            return made
+            return default
         given: Mapping[str, str] = self.headers.get_secret_value()
         for name, value in given.items():
             refuse_masked(value, field=f"headers.{name}")
-        # names differ in letter case only: what the block says wins
+        # the block's headers win, whatever the letter case of their names
         names = {name.lower() for name in given}
-        return {n: v for n, v in made.items() if n.lower() not in names} | dict(given)
+        return {n: v for n, v in default.items() if n.lower() not in names} | dict(given)
 
     def recipient_of(self, order: Order) -> str:
-        """Who is told about an order; empty where nobody can be, or nobody in particular is."""
+        """Return the recipient for an order; empty if there is none."""
         context = {"order": order}
         return render_template(
             "recipient", self.recipient, context, escape=False, block=_BLOCK
@@ -221,19 +219,19 @@ class HttpChannel(TracktorBlock):
         *,
         key: str,
     ) -> bytes:
-        """Write the body of a notice.
+        """Render the body of a notice.
 
         Args:
             order: The order.
             fulfillments: The parcels that it is about.
             conditions: The conditions that it is about, at least one.
-            key: What is the same whenever the notice is posted again.
+            key: The key of the notice, the same in each repetition.
 
         Returns:
             The body, as it is posted.
 
         Raises:
-            TemplateError: The template fails for this order, or does not make JSON; the message
+            TemplateError: The template fails for this order, or its result is not JSON; the message
                 names field, line and order, never a customer.
 
         Example:
@@ -261,16 +259,16 @@ class HttpChannel(TracktorBlock):
             escape="json",
             block=_BLOCK,
         )
-        said = _parsed(text, order)
+        data = _parsed(text, order)
         if self.content_type != _FORM:
-            return json.dumps(said).encode()
-        if not isinstance(said, dict) or any(isinstance(v, dict | list) for v in said.values()):
+            return json.dumps(data).encode()
+        if not isinstance(data, dict) or any(isinstance(v, dict | list) for v in data.values()):
             raise _failure(order, "a form is an object of texts and numbers only")
-        fields = {name: value for name, value in said.items() if value is not None}
-        return urlencode({n: _field(v) for n, v in fields.items()}, errors="replace").encode()
+        fields = {name: value for name, value in data.items() if value is not None}
+        return urlencode({n: _form_value(v) for n, v in fields.items()}, errors="replace").encode()
 
     def check(self) -> None:
-        """See that the host answers, without posting anything.
+        """Check that the host answers, without posting anything.
 
         Raises:
             ChannelError: It does not answer; the message names the host alone.
@@ -281,16 +279,16 @@ class HttpChannel(TracktorBlock):
             ...     HttpChannel(address=f"{tracktor.base_url}/hook", body="{}").check()
         """
         try:
-            with poster(seconds=_SECONDS_FOR_A_CHECK) as service:
-                service.send("HEAD", self.host, headers={})
+            with HttpClient(seconds=_SECONDS_FOR_A_CHECK) as client:
+                client.send("HEAD", self.host, headers={})
         except httpx.HTTPError as error:
             raise ChannelError(
-                f"{self.host} does not answer ({words_of(error)}). Check address of the HttpChannel"
-                " block, and the network."
+                f"{self.host} does not answer ({public_error(error)}). Check address of the"
+                " HttpChannel block, and the network."
             ) from None
 
     def verify(self) -> None:
-        """See that the host answers, and write the body for a made-up order.
+        """Check that the host answers, and render the body for a made-up order.
 
         Raises:
             ChannelError: The host does not answer.
@@ -311,15 +309,15 @@ class HttpChannel(TracktorBlock):
 
 
 def _parsed(text: str, order: Order) -> Any:
-    # a half of a character is none that a service can read
+    # half a surrogate pair is not valid in UTF-8
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     try:
         return json.loads(whole, parse_constant=_refuse)
     except (ValueError, RecursionError) as wrong:
         line = getattr(wrong, "lineno", 0)
-        place = f"line {line} of what it makes is" if line else "what it makes is"
+        place = f"line {line} of the result" if line else "the result"
         raise _failure(
-            order, f"{place} no JSON: write texts in quotes, and other values with tojson"
+            order, f"{place} is not JSON: write texts in quotes, and other values with tojson"
         ) from None
 
 
@@ -327,7 +325,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _field(value: Any) -> str:
+def _form_value(value: Any) -> str:
     return json.dumps(value) if isinstance(value, bool) else str(value)
 
 

@@ -26,12 +26,12 @@ _CHECK_SECONDS = 10
 
 
 def one_of(kind: type[StrEnum]) -> WithJsonSchema:
-    """A choice that a form shows with the field's own title and description."""
-    return WithJsonSchema({"type": "string", "enum": [str(one) for one in kind]})
+    """Show an enum in a form with the field's own title and description."""
+    return WithJsonSchema({"type": "string", "enum": [str(member) for member in kind]})
 
 
 class Mode(StrEnum):
-    """Whether anything leaves: to customers, to the rehearsal address, or not at all.
+    """Where messages go: to customers, to the rehearsal address, or nowhere.
 
     Example:
         >>> Mode("dry run") is Mode.DRY_RUN
@@ -49,12 +49,12 @@ class Mode(StrEnum):
 
     @classmethod
     def sends(cls, mode: str) -> bool:
-        """Whether anything leaves; text that no block checked and no mode is sends nothing."""
+        """Whether a mode sends messages; an unknown mode does not."""
         return mode in {cls.LIVE, cls.REHEARSAL}
 
     @property
     def label(self) -> str:
-        """The mode for people."""
+        """The mode in words."""
         return self.value.replace("_", " ")
 
 
@@ -66,30 +66,30 @@ class Mailer(TracktorBlock):
 
     Attributes:
         host: The host name of the provider's server for sending, without a port.
-        sender: Who writes; the provider must let this address send.
+        sender: The sender; the provider must let this address send.
         mode: `live`: to the customers. `rehearsal`: every message to the rehearsal address instead.
             `dry_run`: nothing is sent. Read when a run starts.
-        rehearsal_address: Who gets all messages in a rehearsal.
+        rehearsal_address: The recipient of all messages in a rehearsal.
         port: 587 with STARTTLS, 465 with TLS.
-        security: starttls: encrypted after a first greeting. tls: from the start. none: only for a
-            server on this machine or a trusted network.
-        username: For the login; empty if the server wants none.
-        password: For the login; many providers want one made for this application.
-        oauth2: Log in with access tokens instead of a password, as Microsoft 365 wants it.
-        reply_to: Where replies go, if not to the sender.
-        messages_per_second: How many messages the provider allows in a second, such as 5; 0 for as
-            many as the server takes. A run always slows down if the server asks for it.
+        security: starttls: encrypted after the greeting. tls: encrypted from the start. none: only
+            for a server on this machine or a trusted network.
+        username: For the login; empty if the server needs none.
+        password: For the login; many providers require an app password.
+        oauth2: Log in with access tokens instead of a password; Microsoft 365 requires it.
+        reply_to: The address for replies, if it is not the sender.
+        messages_per_second: How many messages the provider allows in a second, such as 5; 0 for
+            no limit. A run always slows down if the server asks for it.
         ledger: Records which customer got which message, so that none is sent twice. Without it:
             the block tracktor, or else a SQLite file in the Prefect home of the machine that runs
             the flow.
         verify_certificate: Whether the server's certificate must be valid. Switch off only for a
-            server of your own with a self-made certificate.
+            server of your own with a self-signed certificate.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats it.
 
     Example:
-        See that the server takes the login:
+        Check that the server accepts the login:
         ```python
         from prefect_tracktor import Mailer
 
@@ -106,7 +106,7 @@ class Mailer(TracktorBlock):
     )
     _documentation_url = handbook("how-to/configure.md#mailer")
 
-    # a mode that is set in code must not be one that nothing recognizes
+    # a mode set in code is validated, too
     model_config = ConfigDict(validate_assignment=True)
 
     host: str = Field(title="SMTP server", examples=["smtp.your-provider.example"])
@@ -127,7 +127,7 @@ class Mailer(TracktorBlock):
 
     @field_validator("host")
     @classmethod
-    def _host_is_one(cls, value: str) -> str:
+    def _host_is_valid(cls, value: str) -> str:
         host = value.strip()
         if not host or any(character in "/@ " for character in host) or host.count(":") == 1:
             raise InvalidInput(
@@ -138,7 +138,7 @@ class Mailer(TracktorBlock):
 
     @field_validator("sender", "reply_to")
     @classmethod
-    def _mailbox_is_one(cls, value: str, info: object) -> str:
+    def _mailbox_is_valid(cls, value: str, info: object) -> str:
         field = str(getattr(info, "field_name", ""))
         if value or field == "sender":
             parse_mailbox(value, field=field)
@@ -146,20 +146,20 @@ class Mailer(TracktorBlock):
 
     @field_validator("rehearsal_address")
     @classmethod
-    def _address_is_one(cls, value: str) -> str:
+    def _address_is_valid(cls, value: str) -> str:
         return validated_address(value, field="rehearsal_address") if value else ""
 
     @field_validator("ledger", mode="before")
     @classmethod
-    def _none_is_none(cls, value: object) -> object:
-        # Prefect's older form stores this where no ledger is chosen: it is no ledger of its own
+    def _empty_ledger_is_none(cls, value: object) -> object:
+        # an older form of Prefect stores `{}` if no ledger is chosen
         return None if value == {} else value
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.mode == Mode.REHEARSAL and not self.rehearsal_address:
             raise InvalidInput(
-                "rehearsal_address is empty, and mode is rehearsal: say who gets the messages"
+                "rehearsal_address is empty, and mode is rehearsal: set who gets the messages"
             )
         if self.port == _PORT_OF_TLS and self.security is Security.STARTTLS:
             raise InvalidInput(
@@ -173,17 +173,17 @@ class Mailer(TracktorBlock):
 
     @property
     def sender_mailbox(self) -> Address:
-        """Who writes."""
+        """The sender, parsed."""
         return parse_mailbox(self.sender, field="sender")
 
     @property
     def reply_to_mailbox(self) -> Address | None:
-        """Where replies go, if not to the sender."""
+        """The address for replies, if it is not the sender."""
         return parse_mailbox(self.reply_to, field="reply_to") if self.reply_to else None
 
     @property
     def server(self) -> SmtpServer:
-        """What a session with the mail server needs to know."""
+        """The server, and the login to it."""
         password = self.password.get_secret_value()
         refuse_masked(password, field="password")
         return SmtpServer(
@@ -198,11 +198,11 @@ class Mailer(TracktorBlock):
         )
 
     def verify(self) -> None:
-        """Connect and log in, to see that the server can be used; nothing is sent.
+        """Connect and log in, without sending anything.
 
         Raises:
             MailServerError: The server cannot be reached, or refuses the login.
-            InvalidInput: The password is one that Prefect has masked.
+            InvalidInput: Prefect has masked the password.
 
         Example:
             >>> from prefect_tracktor.sandbox import MailServer
@@ -214,5 +214,5 @@ class Mailer(TracktorBlock):
             ...         sender="Your Shop <orders@your-shop.example>",
             ...     ).verify()
         """
-        with MailSession(self.server, timeout_seconds=_CHECK_SECONDS, patience_seconds=0):
+        with MailSession(self.server, timeout_seconds=_CHECK_SECONDS, backoff_seconds=0):
             pass

@@ -1,4 +1,4 @@
-"""Refresh tokens that a provider has replaced, in the saved Mailer block."""
+"""The refresh token of a saved Mailer block."""
 
 from collections.abc import Collection
 
@@ -10,19 +10,19 @@ _MAILER = "tracktor-mailer"
 
 
 def saved_refresh_token(name: str) -> str:
-    """The token that a saved Mailer has by now."""
+    """Return the present token of a saved Mailer."""
     with get_client(sync_client=True) as prefect:
         return _token_of(_document(prefect, name))
 
 
 def save_refresh_token(name: str, token: str, *, known: Collection[str]) -> bool:
-    """Save a token in place of one that is known; say whether the block has no other one."""
+    """Save a token in place of a known one; return whether the block has it now."""
     with get_client(sync_client=True) as prefect:
         document = _document(prefect, name)
-        if (there := _token_of(document)) == token or there not in known:
-            return there == token
-        # this field alone, as somebody may be changing the mode; without its references the server
-        # would drop them
+        if (saved := _token_of(document)) == token or saved not in known:
+            return saved == token
+        # this field only, as a person may be changing others; and the references, which the server
+        # would drop
         references = {
             field: {"$ref": {"block_document_id": str(reference["block_document"]["id"])}}
             for field, reference in document.block_document_references.items()

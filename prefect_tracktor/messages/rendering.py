@@ -1,377 +1,320 @@
-"""Jinja within limits: templates read data, and whatever they do ends soon.
+"""Content of a message: words, facts about the order, and the frame around them."""
 
-A rendering has a budget. Each step of a loop, each call, and each character or item that is made
-costs; what would cost too much at once is refused before it is made. So a template that loops for
-ever, doubles a text, or calls itself ends with an error that has its line.
-"""
-
-import json
 import re
-import time
-import traceback
-from collections.abc import Callable, Collection, Iterable, Iterator
-from contextvars import ContextVar
-from datetime import date
-from functools import lru_cache, wraps
-from typing import Any, Literal
-
-from jinja2 import (
-    StrictUndefined,
-    Template,
-    TemplateSyntaxError,
-    UndefinedError,
-    meta,
-    nodes,
-    pass_context,
-)
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
-from pydantic import BaseModel
-
-from prefect_tracktor.errors import InvalidInput, TemplateError
-from prefect_tracktor.messages.values import one_line, web_address
-
-_LONGEST_PART = 1_000_000
-_TOO_LONG = f"it is longer than {_LONGEST_PART} characters"
-
-# of values: not at all, as HTML, or as the inside of a JSON string
-Escaping = bool | Literal["json"]
-
-_BUDGET = 10_000_000
-_STEP = 50
-_SECONDS = 10.0
-_DEAREST_CALL = 5_000_000
-_MOST_BITS = 4096
-_WIDEST = 1000
-# the standard library's time for it grows with the square
-_LONGEST_WRAPPED = 50_000
-
-# what makes a text as long as a number says
-_FILTERS_WITH_WIDTH = frozenset(
-    {"batch", "center", "indent", "round", "slice", "tojson", "truncate", "wordwrap"}
-)
-_METHODS_WITH_WIDTH = frozenset(
-    {"center", "expandtabs", "format", "format_map", "ljust", "rjust", "zfill"}
-)
-# how Jinja names a template without a file in tracebacks
-_TEMPLATE_FILE = "<template>"
-_QUOTED = re.compile(r"'(\w+)'")
-_WIDE_FORMAT = re.compile(r"%(\([^)]*\))?[^a-zA-Z%]*(\*|\d{4})")
-
-
-class TooMuch(Exception):
-    """A template does more than any message needs."""
-
-
-class TooLong(TooMuch):
-    """What comes of a template is too long."""
-
-
-class _Budget:
-    """What is left of a rendering's allowance."""
-
-    def __init__(self) -> None:
-        self._left = _BUDGET
-        self._ends = time.monotonic() + _SECONDS
-        self._written = 0
-
-    def spend(self, amount: int) -> None:
-        self._left -= amount
-        if self._left < 0 or time.monotonic() > self._ends:
-            raise TooMuch("it does more than any message needs: shorten its loops and texts")
-
-    def write(self, text: str) -> None:
-        self._written += len(text)
-        if self._written > _LONGEST_PART:
-            raise TooLong(_TOO_LONG)
-        self.spend(len(text))
-
-
-_budget: ContextVar[_Budget] = ContextVar("budget of a rendering")
-
-
-class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """Lets templates read what an order holds, call no Python, and never run away."""
-
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
-
-    def compiled(self, source: str) -> Template:
-        """Compile a template, with what keeps count put in."""
-        return self.from_string(_Counting(self).visit(self.parse(source)))
-
-    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Pydantic's own methods can unpickle, and so run anything."""
-        if isinstance(obj, BaseModel) and hasattr(BaseModel, attr):
-            return False
-        if isinstance(obj, str | bytes) and attr in _METHODS_WITH_WIDTH:
-            return False
-        return super().is_safe_attribute(obj, attr, value)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Refuse what would be too long or too large, before it is made."""
-        if operator in {"*", "**"}:
-            _refuse_large(operator, left, right)
-        elif operator == "%" and isinstance(left, str):
-            _refuse_wide(left)
-        return _bounded(super().call_binop(context, operator, left, right))
-
-    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Count each call, and what it makes."""
-        # Jinja wraps these before it asks whether they are safe
-        method = getattr(obj, "__wrapped__", obj)
-        if not self.is_safe_attribute(
-            getattr(method, "__self__", None), getattr(method, "__name__", ""), method
-        ):
-            raise SecurityError("a method that makes texts of any width")
-        _refuse_dear([getattr(obj, "__self__", None), *args, *kwargs.values()])
-        return _bounded(super().call(context, obj, *args, **kwargs))
-
-
-class _Counting(NodeTransformer):
-    """Puts counting into loops, macros, and whatever joins values to larger ones."""
-
-    def __init__(self, environment: LimitedEnvironment) -> None:
-        self._environment = environment
-
-    def visit_For(self, node: nodes.For) -> Any:  # noqa: N802  # Jinja's names
-        self.generic_visit(node)
-        node.iter = self._filter(node.iter, "_counted")
-        return self._counting(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> Any:  # noqa: N802
-        self.generic_visit(node)
-        return self._counting(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> Any:  # noqa: N802
-        self.generic_visit(node)
-        return self._counting(node)
-
-    def _joined(self, node: Any) -> Any:
-        self.generic_visit(node)
-        return node if getattr(node, "ctx", "load") != "load" else self._filter(node, "_bounded")
-
-    visit_Concat = visit_List = visit_Tuple = visit_Dict = _joined  # noqa: N815
-
-    def _counting(self, node: Any) -> Any:
-        """A body that costs, each time, what it holds of plain text."""
-        length = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
-        cost = nodes.Const(length, lineno=node.lineno)
-        node.body.insert(0, nodes.ExprStmt(self._filter(cost, "_spent"), lineno=node.lineno))
-        return node
-
-    def _filter(self, node: Any, name: str) -> nodes.Filter:
-        made = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
-        made.set_environment(self._environment)
-        return made
-
-
-@pass_context
-def _known_or_nothing(_context: Any, value: Any) -> Any:
-    """Nobody is to read "Hello None"."""
-    if value is None:
-        return ""
-    _budget.get().spend(_size(value))
-    text = value if isinstance(value, str) else str(value)
-    _budget.get().write(text)
-    return value if isinstance(value, str) else text
-
-
-class _Json(str):
-    """Whole JSON, and not the inside of a string."""
-
-    __slots__ = ()
-
-
-@pass_context
-def _in_json(context: Any, value: Any) -> str:
-    """No value of an order can end the string that it stands in."""
-    text = str(_known_or_nothing(context, value))
-    return text if isinstance(value, _Json) else json.dumps(text, ensure_ascii=False)[1:-1]
-
-
-def _to_json(value: Any) -> _Json:
-    return _Json(json.dumps(value, ensure_ascii=False, default=_plain))
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, date):
-        return value.isoformat()
-    raise TypeError("no JSON")
-
-
-def _counted(items: Iterable[Any]) -> Iterator[Any]:
-    for item in items:
-        _budget.get().spend(_STEP)
-        yield item
-
-
-def _spent(length: int) -> str:
-    _budget.get().spend(_STEP + length)
-    return ""
-
-
-def _bounded(value: Any) -> Any:
-    _budget.get().spend(_STEP + _size(value))
-    return value
-
-
-def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    # some get what they are called in before the value
-    place = 1 if hasattr(function, "jinja_pass_arg") else 0
-
-    @wraps(function)
-    def limited(*args: Any, **kwargs: Any) -> Any:
-        given = [*args, *kwargs.values()]
-        _refuse_dear(given)
-        if name in _FILTERS_WITH_WIDTH:
-            _refuse_numbers(given[place + 1 :])
-        if name == "wordwrap" and _size(given[place]) > _LONGEST_WRAPPED:
-            raise _too_large()
-        if name == "format":
-            _refuse_wide(str(args[0]))
-        return _bounded(function(*args, **kwargs))
-
-    return limited
-
-
-def _size(value: Any, known: dict[int, int] | None = None) -> int:
-    """Characters and items, written out: what stands in it twice counts twice."""
-    if isinstance(value, str | bytes | range):
-        return len(value)
-    if not isinstance(value, list | tuple | dict | set | frozenset):
-        return value.bit_length() // 8 if isinstance(value, int) else 1
-    known = {} if known is None else known
-    if id(value) not in known:
-        items = [*value, *value.values()] if isinstance(value, dict) else value
-        known[id(value)] = 1 + sum(_size(item, known) for item in items)
-    return known[id(value)]
-
-
-def _refuse_dear(values: list[Any]) -> None:
-    """Replacing, joining and indenting make at most the product of two of their arguments."""
-    sizes = sorted(map(_size, values))[-2:]
-    if len(sizes) > 1 and sizes[0] * sizes[1] > _DEAREST_CALL:
-        raise _too_large()
-
-
-def _refuse_numbers(values: list[Any]) -> None:
-    if any(isinstance(value, int) and abs(value) > _WIDEST for value in values):
-        raise _too_large()
-
-
-def _refuse_wide(layout: str) -> None:
-    if _WIDE_FORMAT.search(layout):
-        raise _too_large()
-
-
-def _refuse_large(operator: str, left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int):
-        bits = left.bit_length() * abs(right) if operator == "**" else left.bit_length()
-        if bits + right.bit_length() > _MOST_BITS:
-            raise _too_large()
-        return
-    for text, times in ((left, right), (right, left)):
-        sized = isinstance(text, str | bytes | list | tuple)
-        if sized and isinstance(times, int) and _size(text) * times > _BUDGET:
-            raise _too_large()
-
-
-def _too_large() -> TooMuch:
-    return TooMuch("it makes a text or a number larger than any message needs")
-
-
-def check_template(field: str, source: str, names: Collection[str], *, escape: Escaping) -> None:
-    """Refuse a template that has a fault, or uses a name that it is not given."""
-    environment = _environment(escape=escape)
-    try:
-        tree = environment.parse(source)
-        unknown = meta.find_undeclared_variables(tree) - environment.globals.keys() - set(names)
-        _compiled(source, escape=escape)
-    except TemplateSyntaxError as wrong:
-        raise InvalidInput(f"{field}, line {wrong.lineno}: {wrong.message}") from None
-    except (RecursionError, SyntaxError, MemoryError):  # Python's own limits
-        raise InvalidInput(f"{field}: it is nested too deeply: make it simpler") from None
-    if unknown:
-        raise InvalidInput(
-            f"{field}: unknown name {', '.join(sorted(unknown))}; a template may use"
-            f" {', '.join(names)}"
-        )
-    if any(meta.find_referenced_templates(tree)):
-        raise InvalidInput(f"{field}: a template stands alone; write out what it includes")
-
-
-def render_template(
-    field: str,
-    source: str,
-    context: dict[str, Any],
+from collections.abc import Iterable, Sequence
+from functools import cache, lru_cache
+from importlib.resources import files
+from operator import itemgetter
+from typing import Any
+from urllib.parse import quote
+
+from prefect_tracktor.messages.limited_jinja import failure, render_template
+from prefect_tracktor.messages.template import Brand, EmailTemplate, RenderedEmail, ShopInfo
+from prefect_tracktor.messages.values import one_line, tracking_page_address, web_address
+from prefect_tracktor.messages.words import About, missing_words, words_for
+from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
+from prefect_tracktor.times import parse_zone
+
+# a larger message is clipped by Gmail
+_MOST_PARCELS = 20
+_MOST_ITEMS = 10
+_LONGEST_NAME = 120
+_LONGEST_PREHEADER = 150
+
+_STAGES = ("ordered", "shipped", "out_for_delivery", "delivered")
+# the stage of the parcels in a message, whatever their status: at least, or exactly
+_FROM_STAGE = {"expired": 1, "stalled": 1, "in_transit": 1}
+_AT_STAGE = {"not_shipped": 0, "out_for_delivery": 2, "delivered": 3, "all_delivered": 3}
+_TO_REPLY = frozenset({"expired", "exception"})
+_NOTHING_TO_TRACK = frozenset({"not_shipped", "delivered", "all_delivered", "status"})
+
+_FONT = "font-family:-apple-system,Segoe UI,Roboto,Helvetica,Arial,sans-serif;"
+_BREAKS = "word-break:break-word;overflow-wrap:anywhere;"
+_STYLES = {
+    "font": _FONT,
+    "words": f"{_FONT}font-size:16px;line-height:1.5;color:#1f2430;{_BREAKS}",
+    "quiet": f"{_FONT}font-size:13px;line-height:1.5;color:#5b6472;{_BREAKS}",
+    "small": f"{_FONT}font-size:12px;line-height:1.4;color:#5b6472;{_BREAKS}",
+}
+_WHITE_CARD, _DARK_CARD = "#ffffff", "#22252c"
+_VISIBLE = 3.0  # WCAG 2.2, 1.4.11
+
+
+def render_email(
+    template: EmailTemplate,
+    order: Order,
+    fulfillments: Sequence[Fulfillment],
+    shop: ShopInfo,
     *,
-    escape: Escaping,
-    block: str = "EmailTemplate",
-) -> str:
-    """Render a template within limits."""
-    if not escape and "{" not in source and len(source) < _LONGEST_PART:
-        return source  # nothing to fill in
-    _budget.set(_Budget())
-    try:
-        part = _compiled(source, escape=escape).render(context)
-    except Exception as wrong:  # noqa: BLE001  # a template may divide by zero, call a number ...
-        problem = _diagnosis(wrong, source)
-        raise failure(field, context["order"].order_id, problem, block=block) from None
-    if len(part) > _LONGEST_PART:
-        raise failure(field, context["order"].order_id, _TOO_LONG, block=block)
-    return part
+    about: About,
+    language: str | None,
+) -> RenderedEmail:
+    """Render the message for an order."""
+    about = _of_status(fulfillments) if about == "status" else about
+    language = language or language_of(template, order, about)
+    sentences, labels = words_for(about, language, template.words)
+    brand = template.brand
+    context: dict[str, Any] = {
+        "order": order,
+        "fulfillments": tuple(fulfillments),
+        "is_part": about != "all_delivered" and _is_part(order, fulfillments),
+        "several": len(fulfillments) > 1,
+        "status": _status(_shown_status(order, fulfillments), labels),
+        "language": language,
+        "shop": ShopInfo(
+            one_line(brand.shop_name or shop.name),
+            web_address(shop.url),
+            brand.contact or shop.email,
+        ),
+        "tracking_page": tracking_page_address(shop.url, order),
+    }
+    named = labels["part_of_your_order" if context["is_part"] else "your_order"]
+    context["your_order"] = f"{named} {one_line(order.order_name)}".rstrip()
+    context["this_order"] = labels["this_part" if context["is_part"] else "this_order"]
+    texts = {
+        name: render_template(f"{name} ({language})", source, context, escape=False)
+        for name, source in sentences.items()
+        if not (name == "subject" and template.subject)
+    }
+    if template.subject:
+        texts["subject"] = render_template("subject", template.subject, context, escape=False)
+    subject = one_line(texts["subject"])
+    framed = context | {
+        "labels": labels,
+        "brand": brand,
+        "look": _look(brand.color),
+        "mail": _mail(subject, texts, context, labels, brand, about),
+    }
+    parts = {"subject": subject}
+    for part, name in (("text", "frame.txt.jinja"), ("html", "frame.html.jinja")):
+        own = getattr(template, part)
+        source, known = (own, context) if own else (frame(name), framed)
+        parts[part] = render_template(part, source, known, escape=part == "html")
+    for part, words in parts.items():
+        if not words.strip():
+            raise failure(part, order.order_id, "its result is empty")
+    return RenderedEmail(**parts)
 
 
-def failure(
-    field: str, order_id: int, problem: str, *, block: str = "EmailTemplate"
-) -> TemplateError:
-    """The error that a part of a message cannot be written."""
-    whose = "the email template's" if block == "EmailTemplate" else f"the {block}'s"
-    return TemplateError(
-        f"{whose} {field} fails for order {order_id}: {problem}. Nothing was sent: correct the"
-        f" {block} block.",
-        may_have_arrived=False,
+@cache
+def frame(name: str) -> str:
+    """Read a frame, and inline its styles, as mail programs require."""
+    source = (files(__package__) / "frames" / name).read_text("utf-8")
+    for style, declarations in _STYLES.items():
+        source = source.replace(f"[[{style}]]", declarations)
+    return source
+
+
+def language_of(template: EmailTemplate, order: Order, about: str) -> str:
+    """Return the customer's language, or else the shop's, if there are words in it."""
+    customers = re.split("[-_]", order.facts.locale or "")[0].lower()
+    codes = [customers if template.customers_language else "", template.language]
+    known = (code for code in codes if code and not missing_words(about, code, template.words))
+    return next(known, "en")
+
+
+def _of_status(fulfillments: Sequence[Fulfillment]) -> About:
+    """Return the kind of message for the status that all parcels are in."""
+    statuses = {parcel.current_status for parcel in fulfillments}
+    for known in ("in_transit", "out_for_delivery", "delivered"):
+        if statuses == {known}:
+            return known
+    return "status"
+
+
+def _is_part(order: Order, fulfillments: Sequence[Fulfillment]) -> bool:
+    is_unsent = any(
+        (parcel.fulfillment_status or "").lower() == "partial" for parcel in order.fulfillments
     )
+    return is_unsent or len(fulfillments) < len(order.fulfillments)
 
 
-@lru_cache(maxsize=3)
-def _environment(*, escape: Escaping) -> "LimitedEnvironment":
-    made = LimitedEnvironment(
-        undefined=StrictUndefined,
-        autoescape=escape is True,
-        finalize=_in_json if escape == "json" else _known_or_nothing,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        optimized=False,  # nothing is worked out before there is a budget
-    )
-    made.globals = {"range": made.globals["range"]}
-    if escape == "json":
-        made.filters["tojson"] = _to_json
-    made.filters = {name: _limited(name, function) for name, function in made.filters.items()}
-    ours = {"_counted": _counted, "_spent": _spent, "_bounded": _bounded}
-    made.filters |= ours | {"web_address": web_address, "one_line": one_line}
-    return made
+def _shown_status(order: Order, fulfillments: Sequence[Fulfillment]) -> str | None:
+    """Return the parcels' status, or that of an order without parcels, if it has only one."""
+    if fulfillments:
+        return fulfillments[0].shown_status
+    statuses = set(order.statuses)
+    return str(statuses.pop()) if len(statuses) == 1 else None
 
 
-@lru_cache(maxsize=1024)
-def _compiled(source: str, *, escape: Escaping) -> Template:
-    return _environment(escape=escape).compiled(source)
+def _status(status: str | None, labels: dict[str, str]) -> str:
+    """Return a status in words: our label if there is one, or else the shop's."""
+    key = status_key(status or "")
+    return labels[key] if key in tuple(ShipmentStatus) else _short(one_line(status))
 
 
-def _diagnosis(wrong: Exception, source: str) -> str:
-    """Line and cause. Of Jinja's words only names from the template: others may be a customer's."""
-    lines = [
-        line
-        for frame, line in traceback.walk_tb(wrong.__traceback__)
-        if frame.f_code.co_filename == _TEMPLATE_FILE
+def _mail(
+    subject: str,
+    texts: dict[str, str],
+    context: dict[str, Any],
+    labels: dict[str, str],
+    brand: Brand,
+    about: About,
+) -> dict[str, Any]:
+    """Return the values for the frame."""
+    order, shop, parcels = context["order"], context["shop"], context["fulfillments"]
+    opening = _paragraphs(texts["opening"])
+    parts = [_parcel(parcel, labels, brand) for parcel in parcels[:_MOST_PARCELS]]
+    track = _track_link(texts, context, labels, parts, about)
+    reply = {"label": labels["reply"], "address": _mail_address(shop.email, f"Re: {subject}")}
+    buttons = [reply] if shop.email and about in _TO_REPLY else []
+    return {
+        "subject": subject,
+        "headline": one_line(texts.get("headline")) or subject,
+        "preheader": one_line(opening[0])[:_LONGEST_PREHEADER] if opening else "",
+        "name": one_line(order.customer_first_name),
+        "opening": opening,
+        "stages": _stages(parcels, labels, about),
+        "parcels": parts,
+        "more": _more(parcels, _MOST_PARCELS, labels),
+        "total": _money(order.total_price, labels, brand.currency),
+        "track": track,
+        "buttons": [*buttons, *([track] if track else [])],
+        "advice": _paragraphs(texts.get("advice", "")),
+        "closing": _paragraphs(texts["closing"]),
+        "footer": [texts["why"], *_lines(brand.address), *_lines(brand.imprint)],
+        "contact_link": _mail_address(brand.contact, f"Re: {subject}"),
+    }
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in map(one_line, text.splitlines()) if line]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1].rstrip()}…"
+
+
+def _mail_address(address: str, subject: str) -> str:
+    subject = subject.encode("utf-8", "replace").decode()
+    return f"mailto:{quote(address, safe='@')}?subject={quote(subject)}"
+
+
+def _track_link(
+    texts: dict[str, str],
+    context: dict[str, Any],
+    labels: dict[str, str],
+    parcels: Sequence[dict[str, Any]],
+    about: str,
+) -> dict[str, str] | None:
+    links = {parcel["link"] for parcel in parcels}
+    address = context["tracking_page"] or (links.pop() if len(links) == 1 else "")
+    label = labels["see" if about in _NOTHING_TO_TRACK else "track"]
+    label = one_line(texts.get("button")) or label
+    return {"label": label, "address": address} if address else None
+
+
+def _stages(
+    parcels: Iterable[Fulfillment], labels: dict[str, str], about: str
+) -> list[dict[str, Any]]:
+    """Return the progress bar, for the parcel that is least advanced."""
+    known = min(map(_stage_of, parcels), default=0)
+    reached = _AT_STAGE.get(about, max(known, _FROM_STAGE.get(about, 0)))
+    return [
+        {"label": labels[name], "reached": place <= reached, "current": place == reached}
+        for place, name in enumerate(_STAGES)
     ]
-    place = f"line {lines[-1]}: " if lines and not isinstance(wrong, TooLong) else ""
-    if isinstance(wrong, TooMuch):
-        return f"{place}{wrong}"
-    if isinstance(wrong, SecurityError):
-        return f"{place}it reaches for something that templates may not use"
-    if isinstance(wrong, UndefinedError):
-        names = [name for name in _QUOTED.findall(str(wrong)) if name in source]
-        return f"{place}unknown name {names[-1]}" if names else f"{place}unknown name"
-    return f"{place}{type(wrong).__name__}"
+
+
+def _stage_of(parcel: Fulfillment) -> int:
+    if parcel.is_delivered:
+        return 3
+    if parcel.current_status == "out_for_delivery":
+        return 2
+    return int(parcel.has_shipped)
+
+
+def _parcel(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> dict[str, Any]:
+    named = [parcel.carrier.name, parcel.carrier.slug] if parcel.carrier else []
+    carrier = next(filter(None, [*named, parcel.shopify_carrier]), "")
+    items = [item for item in parcel.line_items if item.name]
+    return {
+        "carrier": _short(one_line(carrier)),
+        "number": _short(one_line(parcel.tracking_number)),
+        "link": web_address(parcel.tracking_url),
+        "latest": _latest(parcel, labels, brand),
+        "contents": [
+            {"quantity": item.quantity, "name": _short(one_line(item.name))}
+            for item in items[:_MOST_ITEMS]
+        ],
+        "more": _more(items, _MOST_ITEMS, labels),
+    }
+
+
+def _more(things: Sequence[Any], most: int, labels: dict[str, str]) -> str:
+    left = len(things) - most
+    return labels["more"].replace("{count}", str(left)) if left > 0 else ""
+
+
+def _latest(parcel: Fulfillment, labels: dict[str, str], brand: Brand) -> str:
+    """Return time and status of the last scan."""
+    dated = [(step.datetime, step) for step in parcel.all_steps if step.datetime]
+    if not dated:
+        return ""
+    time, step = max(dated, key=itemgetter(0))
+    at = time.astimezone(parse_zone(brand.time_zone))
+    date = labels["date"]
+    for name, value in (
+        ("day", str(at.day)),
+        ("month", labels["months"].split(" ")[at.month - 1]),
+        ("year", str(at.year)),
+        ("time", at.strftime("%H:%M %Z")),
+    ):
+        date = date.replace(f"{{{name}}}", value)
+    is_built_in = step.key in tuple(ShipmentStatus)
+    status = _status(step.key if is_built_in else step.label or step.key, labels)
+    return f"{date} ({status})" if status else date
+
+
+def _money(amount: Any, labels: dict[str, str], currency: str) -> str:
+    """Format an amount for its language; empty without a currency."""
+    if amount is None or not currency or not amount.is_finite():
+        return ""
+    whole, _, cents = f"{amount:,f}".partition(".")
+    thousands, decimal = tuple(labels["separators"])
+    digits = whole.replace(",", thousands) + (decimal + cents.ljust(2, "0") if cents else "")
+    is_sign_before = labels["separators"] == ",." and not currency[-1].isalpha()
+    return f"{currency}{digits}" if is_sign_before else f"{digits}\u00a0{currency}"
+
+
+@lru_cache(maxsize=64)
+def _look(color: str) -> dict[str, str]:
+    """Return the brand's color, visible on light and dark, and the color of text on it."""
+    ink = max(("#ffffff", "#000000"), key=lambda ink: contrast(ink, color))
+    return {
+        "ink": ink,
+        "on_white": _visible(color, _WHITE_CARD, toward=0),
+        "on_dark": _visible(color, _DARK_CARD, toward=255),
+    }
+
+
+def _visible(color: str, ground: str, *, toward: int) -> str:
+    """Mix a color with black or white until it is visible on the ground."""
+    for tenth in range(11):
+        mixed = [round(part + (toward - part) * tenth / 10) for part in _parts(color)]
+        result = "#" + "".join(f"{part:02x}" for part in mixed)
+        if contrast(result, ground) >= _VISIBLE:
+            break
+    return result
+
+
+def _parts(color: str) -> list[int]:
+    return [int(color[place : place + 2], 16) for place in (1, 3, 5)]
+
+
+def contrast(one: str, other: str) -> float:
+    """Return the contrast of two colors, from 1 to 21 (WCAG 2.2)."""
+    dark, light = sorted(map(_luminance, (one, other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: str) -> float:
+    shares = [part / 255 for part in _parts(color)]
+    linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+    return sum(
+        share * weight for share, weight in zip(linear, (0.2126, 0.7152, 0.0722), strict=True)
+    )

@@ -1,4 +1,4 @@
-"""One session with a mail server for many messages, and a plain word on what became of each."""
+"""SMTP session: one login for many messages, and the outcome of each."""
 
 import logging
 import re
@@ -10,34 +10,33 @@ from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import StrEnum
 from functools import cached_property
-from types import TracebackType
 from typing import Self
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
-from prefect_tracktor.messages.connection import Connection
-from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
+from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
-from prefect_tracktor.messages.replies import About, Reply
+from prefect_tracktor.messages.replies import Cause, Reply
+from prefect_tracktor.messages.smtp_connection import Connection
 from prefect_tracktor.text import hide_login, redact
 from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
 
-_SAID_AT_MOST = 200
-_LOOKED_AT_AT_MOST = 2_000
+_LONGEST_REASON = 200
+_LONGEST_TEXT = 2_000
 _SHORTEST_HIDDEN_NAME = 3
 
-_OK = range(200, 300)
-_NOT_NOW = range(400, 500)
-_NO = range(500, 600)
-_CLOSING = 421
-_SEND_CONTENT = 354
+_POSITIVE = range(200, 300)
+_TRANSIENT = range(400, 500)
+_PERMANENT = range(500, 600)
+_SERVICE_CLOSING = 421
+_START_CONTENT = range(354, 355)
 
 _LEADING_DOT = re.compile(rb"^\.", re.MULTILINE)
 
 _RECONNECT_PAUSE_SECONDS = 1.0
-_FAREWELL_SECONDS = 5.0
+_QUIT_SECONDS = 5.0
 
 _NO_PASSWORDS = (
     "The provider takes no login with a password from this account: set oauth2 of the Mailer block,"
@@ -68,7 +67,7 @@ class Security(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SmtpServer:
-    """A mail server and how to log in."""
+    """A mail server, and the login to it."""
 
     host: str
     port: int
@@ -81,7 +80,7 @@ class SmtpServer:
 
 
 class MailSession:
-    """A connection to a mail server that is kept for many messages, and made anew when it drops."""
+    """A connection to a mail server for many messages; it reconnects when it is lost."""
 
     def __init__(
         self,
@@ -89,14 +88,14 @@ class MailSession:
         *,
         timeout_seconds: float = 30,
         messages_per_second: float | None = None,
-        patience_seconds: float = 90,
+        backoff_seconds: float = 90,
     ) -> None:
         if timeout_seconds <= 0:
             raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
         self._server = server
         self._timeout = timeout_seconds
-        self._patience = Patience(
-            f"The mail server {server.host}", patience_seconds, messages_per_second
+        self._backoff = Backoff(
+            f"The mail server {server.host}", backoff_seconds, messages_per_second
         )
         self._smtp: Connection | None = None
         self._secret = server.password
@@ -107,46 +106,40 @@ class MailSession:
             try:
                 self._connect()
             except MailServerError as unusable:
-                if not self._patience.pauses_for(unusable.about):
+                if not self._backoff.pause_for(unusable.cause):
                     raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if self._smtp is not None:
-            self._smtp.timeout = min(self._timeout, _FAREWELL_SECONDS)
+            self._smtp.timeout = min(self._timeout, _QUIT_SECONDS)
             with suppress(OSError):
                 self._smtp.quit()
         self._drop()
 
     def send(self, message: EmailMessage, *, sender: str, recipient: str) -> Delivery:
-        """Send one message to one address."""
         sender = validated_address(sender, field="sender")
         recipient = validated_address(recipient, field="recipient")
-        return self._patience.deliver(lambda: self._try(message, sender, recipient))
+        return self._backoff.deliver(lambda: self._try(message, sender, recipient))
 
     def _try(self, message: EmailMessage, sender: str, recipient: str) -> Delivery:
-        """Over the connection there is, and if that has broken, over a new one."""
+        """Send over the present connection, or over a new one if it is broken."""
         while True:
             is_new = self._smtp is None
             smtp = self._smtp or self._reconnect()
             try:
                 return self._offer(smtp, message, sender, recipient)
             except OSError as error:  # all errors of smtplib are
-                # before any of the content was sent: it is safe to try again
+                # nothing of the content was sent yet: a retry is safe
                 self._drop()
                 if is_new:
-                    return self._broken(error, recipient)
+                    return self._connection_lost(error, recipient)
 
-    def _broken(self, error: OSError, recipient: str) -> Delivery:
-        reason = self._private(f"the connection broke: {self._words(error)}", recipient)
+    def _connection_lost(self, error: OSError, recipient: str) -> Delivery:
+        reason = self._private(f"the connection broke: {self._describe(error)}", recipient)
         reply = _reply_in(error)
-        about, kind = (reply.about, reply.kind) if reply else (About.OTHER, "broken")
-        return Delivery(DeliveryOutcome.DEFERRED, reason, about=about, kind=kind)
+        cause, kind = (reply.cause, reply.kind) if reply else (Cause.OTHER, "broken")
+        return Delivery(DeliveryOutcome.DEFERRED, reason, cause=cause, kind=kind)
 
     def _offer(
         self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
@@ -155,65 +148,65 @@ class MailSession:
         if beyond_ascii and not smtp.has_extn("smtputf8"):
             return Delivery(
                 DeliveryOutcome.DEFERRED,
-                "the mail server does not take addresses beyond ASCII (SMTPUTF8); one that does is"
-                " needed, or the customer's other address",
-                about=About.RECIPIENT,
+                "the mail server does not accept addresses beyond ASCII (SMTPUTF8): use one that"
+                " does, or another address of the customer",
+                cause=Cause.RECIPIENT,
             )
         content = _dot_stuffed(wire_form(message, utf8=beyond_ascii))
         options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
         if refusal := _refusal(smtp.mail(sender, options)):
-            if refusal.code in _NO and refusal.about != About.RATE and not beyond_ascii:
+            if refusal.code in _PERMANENT and refusal.cause != Cause.RATE and not beyond_ascii:
                 raise self._sender_refused(smtp, refusal, recipient)
-            return self._not_taken(smtp, refusal, recipient)
+            return self._not_accepted(smtp, refusal, recipient)
         if refusal := _refusal(smtp.rcpt(recipient), to_recipient=True):
             if refusal.blames_sender:
                 raise self._sender_refused(smtp, refusal, recipient)
-            return self._not_taken(smtp, refusal, recipient)
-        if refusal := _refusal(smtp.docmd("DATA"), wanted=range(_SEND_CONTENT, _SEND_CONTENT + 1)):
-            return self._not_taken(smtp, refusal, recipient)
-        smtp.check_in_step()
+            return self._not_accepted(smtp, refusal, recipient)
+        if refusal := _refusal(smtp.docmd("DATA"), wanted=_START_CONTENT):
+            return self._not_accepted(smtp, refusal, recipient)
+        smtp.refuse_unread_replies()
         return self._hand_over(smtp, content, recipient)
 
     def _hand_over(self, smtp: Connection, content: bytes, recipient: str) -> Delivery:
-        """From here on the server may have taken the message, unless it says that it has not."""
+        """Send the content; from here on the server may have accepted the message."""
         try:
             smtp.send(content)
-            code, said = smtp.getreply()
+            code, text = smtp.getreply()
         except OSError as error:
             self._drop()
-            reason = f"the connection broke while sending: {self._words(error)}"
+            reason = f"the connection broke while sending: {self._describe(error)}"
             return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
-        if code in _OK:
+        if code in _POSITIVE:
             return Delivery(DeliveryOutcome.SENT)
-        reply = Reply(code, _text(said))
-        if code in _NOT_NOW or code in _NO:
-            return self._not_taken(smtp, reply, recipient)
+        reply = Reply(code, _text(text))
+        if code in _TRANSIENT or code in _PERMANENT:
+            return self._not_accepted(smtp, reply, recipient)
         self._drop()
         reason = f"the server's reply to the message is not valid SMTP: {reply}"
         return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
 
-    def _not_taken(self, smtp: Connection, reply: Reply, recipient: str) -> Delivery:
-        self._start_afresh(smtp, closing=reply.code == _CLOSING)
+    def _not_accepted(self, smtp: Connection, reply: Reply, recipient: str) -> Delivery:
+        self._reset(smtp, closing=reply.code == _SERVICE_CLOSING)
         return Delivery(
             DeliveryOutcome.REFUSED if reply.is_final else DeliveryOutcome.DEFERRED,
             self._private(str(reply), recipient),
-            about=reply.about,
+            cause=reply.cause,
             kind=reply.kind,
         )
 
     def _sender_refused(self, smtp: Connection, reply: Reply, recipient: str) -> MailServerError:
-        self._start_afresh(smtp)
-        about = About.SENDER if reply.about is About.OTHER else reply.about
-        whom = "the sender" if about is About.SENDER else "this account"
-        said = self._private(str(reply), recipient).rstrip(".")
+        self._reset(smtp)
+        cause = Cause.SENDER if reply.cause is Cause.OTHER else reply.cause
+        refused = "the sender" if cause is Cause.SENDER else "this account"
+        reason = self._private(str(reply), recipient).rstrip(".")
         return MailServerError(
-            f"the mail server refuses {whom}: {said}. {about.remedy}", about=about
+            f"the mail server refuses {refused}: {reason}. {cause.remedy}", cause=cause
         )
 
-    def _start_afresh(self, smtp: Connection, *, closing: bool = False) -> None:
-        """Make the server forget the message at hand; if it cannot, leave it."""
+    def _reset(self, smtp: Connection, *, closing: bool = False) -> None:
+        """Reset the transaction, or drop the connection if the server cannot."""
         try:
-            if closing or smtp.rset()[0] not in _OK:
+            if closing or smtp.rset()[0] not in _POSITIVE:
                 self._drop()
         except OSError:
             self._drop()
@@ -224,17 +217,17 @@ class MailSession:
             smtp.close()
 
     def _reconnect(self) -> Connection:
-        """A server that is away for a moment is given one."""
+        """Connect, with a second try after a moment."""
         try:
             return self._connect()
         except MailServerError as unusable:
-            if unusable.about == About.RATE:
+            if unusable.cause == Cause.RATE:
                 raise
         time.sleep(_RECONNECT_PAUSE_SECONDS)
         return self._connect()
 
     def _connect(self) -> Connection:
-        """Connect; an access token that the server refuses may have been revoked: try a new one."""
+        """Connect; if the server refuses the access token, try a new one."""
         oauth2, saved_as = self._server.oauth2, self._server.saved_as
         if oauth2.is_set:
             self._secret = access_token(oauth2, saved_as=saved_as)
@@ -247,20 +240,23 @@ class MailSession:
 
     def _connect_once(self) -> Connection:
         step, remedy = "connecting", _CHECK_ADDRESS
+        server = self._server
+        tls = self._tls if server.security is Security.TLS else None
         try:
-            self._smtp = smtp = self._open()
+            smtp = Connection(server.host, server.port, timeout_seconds=self._timeout, tls=tls)
+            self._smtp = smtp
             smtp.ehlo_or_helo_if_needed()
-            if self._server.security is Security.STARTTLS:
+            if server.security is Security.STARTTLS:
                 step, remedy = "STARTTLS", _CHECK_SECURITY
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
-            if self._server.oauth2.is_set:
+            if server.oauth2.is_set:
                 step, remedy = "the login with an access token", _NO_TOKENS
-                _log_in(smtp, self._server.username, self._secret)
-            elif self._server.username:
+                _log_in(smtp, server.username, self._secret)
+            elif server.username:
                 step, remedy = "the login", _CHECK_LOGIN
-                smtp.login(self._server.username, self._server.password)
-        except (OSError, ValueError) as error:  # ValueError: what smtplib cannot write or decode
+                smtp.login(server.username, server.password)
+        except (OSError, ValueError) as error:  # ValueError: smtplib cannot encode or decode it
             self._drop()
             raise self._unusable(step, remedy, error) from None
         return smtp
@@ -268,26 +264,18 @@ class MailSession:
     def _unusable(self, step: str, remedy: str, error: Exception) -> MailServerError:
         has_token = self._server.oauth2.is_set
         reply = _reply_in(error)
-        about = reply.about if reply else About.OTHER
-        if about in (About.RATE, About.LIMIT):
-            remedy = about.remedy
-        elif not has_token and _takes_no_passwords(error):
+        cause = reply.cause if reply else Cause.OTHER
+        if cause in (Cause.RATE, Cause.LIMIT):
+            remedy = cause.remedy
+        elif not has_token and _accepts_no_passwords(error):
             remedy = _NO_PASSWORDS
         elif has_token and isinstance(error, smtplib.SMTPNotSupportedError):
             remedy = _CHECK_TOKENS
-        words = self._words(error).rstrip(".")
+        reason = self._describe(error).rstrip(".")
         is_refused = has_token and reply and reply.code == _LOGIN_REFUSED
         kind = _TokenRefused if is_refused else MailServerError
-        problem = f"the mail server cannot be used: {step} failed: {words}. {remedy}"
-        return kind(problem, about=about)
-
-    def _open(self) -> Connection:
-        return Connection(
-            self._server.host,
-            self._server.port,
-            timeout_seconds=self._timeout,
-            tls=self._tls if self._server.security is Security.TLS else None,
-        )
+        problem = f"the mail server cannot be used: {step} failed: {reason}. {remedy}"
+        return kind(problem, cause=cause)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:
@@ -305,34 +293,31 @@ class MailSession:
                 " security to starttls or tls, and verify_certificate."
             )
 
-    def _words(self, error: Exception) -> str:
-        """What went wrong, in words that show no password and no address."""
+    def _describe(self, error: Exception) -> str:
+        """Describe an error without passwords and addresses."""
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout:g} s"
         if isinstance(error, UnicodeError):
-            return "it holds characters beyond ASCII"  # the error itself quotes them
+            return "it has characters beyond ASCII"  # the error itself quotes them
         return self._private(str(_reply_in(error) or error))
 
-    def _private(self, words: str, recipient: str = "") -> str:
-        """What a server said, without the login, addresses, or the name in the recipient's."""
-        words = hide_login(
-            words[:_LOOKED_AT_AT_MOST],
-            username=self._server.username,
-            password=self._secret,
-        )
+    def _private(self, text: str, recipient: str = "") -> str:
+        """Remove the login, addresses and the recipient's name from a server's text."""
+        username = self._server.username
+        text = hide_login(text[:_LONGEST_TEXT], username=username, password=self._secret)
         name = recipient.rpartition("@")[0].strip('"')
         hidden = [recipient]
         if len(name) >= _SHORTEST_HIDDEN_NAME:
             hidden += [name, name.lower()]
-        return redact(words, secrets=tuple(hidden))[:_SAID_AT_MOST]
+        return redact(text, secrets=tuple(hidden))[:_LONGEST_REASON]
 
 
 class _TokenRefused(MailServerError):
-    """The server does not take an access token."""
+    """The server refuses an access token."""
 
 
 def _log_in(smtp: Connection, username: str, token: str) -> None:
-    """Log in by XOAUTH2; a refusal comes as a challenge, which an empty line answers."""
+    """Log in by XOAUTH2; a refusal is a challenge, to which the response is an empty line."""
     if _XOAUTH2 not in smtp.esmtp_features.get("auth", "").upper().split():
         raise smtplib.SMTPNotSupportedError("the server offers no login with XOAUTH2")
     login = f"user={username}\1auth=Bearer {token}\1\1"
@@ -340,26 +325,26 @@ def _log_in(smtp: Connection, username: str, token: str) -> None:
 
 
 def _dot_stuffed(content: bytes) -> bytes:
-    """The content as SMTP carries it: dots at line starts doubled, a dot at the end."""
+    """Encode content for SMTP: dots at line starts doubled, a dot at the end."""
     lines = _LEADING_DOT.sub(b"..", content)
     return (lines if lines.endswith(b"\r\n") else lines + b"\r\n") + b".\r\n"
 
 
-def _text(said: bytes | str) -> str:
-    text = said if isinstance(said, str) else said.decode("utf-8", "replace")
+def _text(reply: bytes | str) -> str:
+    text = reply if isinstance(reply, str) else reply.decode("utf-8", "replace")
     return " ".join(text.split())
 
 
 def _refusal(
-    answer: tuple[int, bytes], *, wanted: range = _OK, to_recipient: bool = False
+    reply: tuple[int, bytes], *, wanted: range = _POSITIVE, to_recipient: bool = False
 ) -> Reply | None:
-    """The answer, if it is a no; raised if the server is about to close, or speaks no SMTP."""
-    code, said = answer
+    """Return a negative reply; raise it if the server is closing, or the reply is not SMTP."""
+    code, text = reply
     if code in wanted:
         return None
-    if code == _CLOSING or code < _NOT_NOW.start:
-        raise smtplib.SMTPResponseException(code, said)
-    return Reply(code, _text(said), to_recipient=to_recipient)
+    if code == _SERVICE_CLOSING or code < _TRANSIENT.start:
+        raise smtplib.SMTPResponseException(code, text)
+    return Reply(code, _text(text), to_recipient=to_recipient)
 
 
 def _reply_in(error: Exception) -> Reply | None:
@@ -368,7 +353,7 @@ def _reply_in(error: Exception) -> Reply | None:
     return None
 
 
-def _takes_no_passwords(error: Exception) -> bool:
-    """No method that smtplib has, or Microsoft's word for passwords being switched off."""
-    words = str(error)
-    return any(sign in words for sign in _SIGNS_OF_NO_PASSWORDS)
+def _accepts_no_passwords(error: Exception) -> bool:
+    # no method that smtplib has, or Microsoft's code for disabled passwords
+    text = str(error)
+    return any(sign in text for sign in _SIGNS_OF_NO_PASSWORDS)

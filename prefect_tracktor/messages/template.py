@@ -1,4 +1,4 @@
-"""The block with a shop's messages: how they look, and what they say in which language."""
+"""The block `EmailTemplate`: brand and words of the messages to customers."""
 
 import re
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.values import clean, one_line
 from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.times import parse_zone
+from prefect_tracktor.times import ZoneName
 from prefect_tracktor.validation import checked_address
 
-# what sentences and whole templates may use
+# names that sentences and whole templates may use
 CONTEXT = (
-    *("order", "fulfillments", "is_part", "shop", "tracking_page"),
-    *("language", "your_order", "this_order", "several", "status"),
-)
+    "order", "fulfillments", "is_part", "shop", "tracking_page", "language", "your_order",
+    "this_order", "several", "status",
+)  # fmt: skip
 _LONGEST_SUBJECT = 200
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
@@ -33,7 +33,7 @@ _FORMS = {
 }
 
 
-# of what is a part of the block
+# for models that are part of the block
 _PART = FORM | ConfigDict(hide_input_in_errors=True)
 
 
@@ -48,7 +48,7 @@ _Language = Annotated[str, AfterValidator(_checked_language)]
 
 @dataclass(frozen=True, slots=True)
 class ShopInfo:
-    """The shop, as a template sees it; `email` is where replies go."""
+    """The shop, for templates; `email` is the address for replies."""
 
     name: str
     url: str = ""
@@ -57,7 +57,7 @@ class ShopInfo:
 
 @dataclass(frozen=True, slots=True)
 class RenderedEmail:
-    r"""A message's words, without anything that a mail cannot carry."""
+    """The subject, text and HTML of a message, without control characters."""
 
     subject: str
     text: str
@@ -73,7 +73,7 @@ class RenderedEmail:
 
 
 class Brand(BaseModel):
-    """How messages look: name, logo, color and footer. All of it is optional.
+    """The look of messages: name, logo, color and footer, all optional.
 
     Attributes:
         shop_name: Shown above and below each message. Empty: the sender's name.
@@ -82,17 +82,17 @@ class Brand(BaseModel):
         logo_width: The width of the logo in pixels, from 16 to 552.
         color: Of the button and the progress bar, written as #rrggbb. The text on it turns black or
             white, whichever reads better.
-        contact: Shown in the footer; the reply button writes to it. Empty: the address that replies
-            go to, and none in the footer.
+        contact: Shown in the footer; the reply button writes to it. Empty: none in the footer, and
+            the button writes to the address for replies.
         address: The postal address, shown in the footer line by line.
-        imprint: What your law asks for, such as the company's register number, line by line. A line
-            that is an https address becomes a link.
-        currency: Of order totals, as a code or a sign. Empty: totals are left out.
-        time_zone: Of the times in messages, by its IANA name.
+        imprint: Legally required information, such as the company's register number, line by line.
+            A line that is an https address becomes a link.
+        currency: The currency of order totals, as a code or a sign. Empty: totals are left out.
+        time_zone: The time zone of times in messages, by its IANA name.
 
     Raises:
-        pydantic.ValidationError: A value cannot be used; the message names the field and says how
-            it is written.
+        pydantic.ValidationError: A value is invalid; the message names the field and says how to
+            write it.
 
     Example:
         >>> Brand(shop_name="Ada's Mugs", color="#0b6e4f").color
@@ -111,7 +111,7 @@ class Brand(BaseModel):
     address: str = Field(default="", max_length=500, title="Postal address")
     imprint: str = Field(default="", max_length=2000)
     currency: str = Field(default="", max_length=5, examples=["EUR", "$"])
-    time_zone: str = Field(default="UTC", examples=["Europe/Berlin"])
+    time_zone: ZoneName = Field(default="UTC", examples=["Europe/Berlin"])
 
     @field_validator("logo")
     @classmethod
@@ -120,27 +120,21 @@ class Brand(BaseModel):
 
     @field_validator("color")
     @classmethod
-    def _color_is_one(cls, value: str) -> str:
+    def _color_is_valid(cls, value: str) -> str:
         if not _COLOR.fullmatch(value.strip()):
             raise InvalidInput("color must be # and six hexadecimal digits, such as #0b6e4f")
         return value.strip().lower()
 
     @field_validator("contact")
     @classmethod
-    def _contact_is_one(cls, value: str) -> str:
+    def _contact_is_valid(cls, value: str) -> str:
         from prefect_tracktor.messages.email import validated_address
 
         return validated_address(value, field="contact") if value else ""
 
-    @field_validator("time_zone")
-    @classmethod
-    def _time_zone_is_one(cls, value: str) -> str:
-        parse_zone(value)
-        return value
-
 
 class Words(BaseModel):
-    """A shop's own words in a language. What is left empty keeps the default words.
+    """A shop's own words in a language. Empty fields keep the default words.
 
     Sentences are plain text, as Jinja templates; a blank line begins a paragraph. They may use
     what `EmailTemplate` names, above all `your_order`, which begins a sentence: *Your order #1001*,
@@ -150,18 +144,18 @@ class Words(BaseModel):
     Attributes:
         language: The code of the language, such as `de`. One that is not shipped needs `subject`,
             `opening`, `closing`, `why` and all `labels`.
-        about: What the message is about; any: all messages.
+        about: The kind of message; any: all messages.
         subject: Such as: `{{ your_order }} is on its way`. Empty: the default, as everywhere here.
-        headline: The large words. Empty: the subject.
-        opening: What happened, above the parcels.
-        advice: What the customer can do, below the parcels.
+        headline: The heading. Empty: the subject.
+        opening: The first sentences, above the parcels.
+        advice: Advice to the customer, below the parcels.
         closing: The last sentence.
         button: The words on the button that shows the order.
-        why: In the footer: why the customer gets this message.
+        why: The reason for the message, in the footer.
         labels: The small words by name, such as track or regards; the handbook lists them.
 
     Raises:
-        pydantic.ValidationError: A template has a fault, or a label does not exist.
+        pydantic.ValidationError: A template is invalid, or a label does not exist.
 
     Example:
         >>> Words(language="de", about="delivered", closing="Viel Freude damit!").closing
@@ -183,7 +177,7 @@ class Words(BaseModel):
 
     @field_validator("subject", "headline", "opening", "advice", "closing", "button", "why")
     @classmethod
-    def _sentence_is_sound(cls, source: str, info: ValidationInfo) -> str:
+    def _sentence_is_valid(cls, source: str, info: ValidationInfo) -> str:
         _check(str(info.field_name), source)
         return source
 
@@ -195,33 +189,31 @@ class Words(BaseModel):
             raise InvalidInput(
                 f"labels: there is no {', '.join(unknown)}; there are {', '.join(known)}"
             )
-        for name, (form, told) in _FORMS.items():
+        for name, (form, description) in _FORMS.items():
             if not form.fullmatch(labels.get(name, known[name])):
-                raise InvalidInput(f"labels.{name} must be {told}")
+                raise InvalidInput(f"labels.{name} must be {description}")
         return labels
 
 
 class EmailTemplate(TracktorBlock):
-    """The messages to customers: how they look, and what they say.
+    """The look and the words of the messages to customers.
 
     The words are shipped in English, German, French and Spanish; write your own sentence by
     sentence in `words`, or a whole part of the message in `subject`, `text` or `html`. All are
     Jinja templates, and may use `order`, `fulfillments` (the parcels that the message is about),
-    `is_part` (whether the order has more than these, or is still to be sent in part), `several`,
-    `status` (in words), `your_order`, `this_order`, `language`, `shop` (`name`, `url`, `email`) and
-    `tracking_page` (an address, or empty). A value that is not known prints as nothing. The filter
-    `web_address` makes any address safe to link to, and `one_line` keeps a text from pretending to
-    be several. In HTML all values are escaped. A template that loops without end, or writes more
-    than any message needs, fails.
+    `is_part` (whether the order has other parcels, or is not sent in full), `several`, `status` (in
+    words), `your_order`, `this_order`, `language`, `shop` (`name`, `url`, `email`) and
+    `tracking_page` (an address, or empty). An unknown value is empty. The filter `web_address`
+    makes any address safe to link to, and `one_line` removes line breaks from a text. In HTML all
+    values are escaped. A template that loops forever, or writes more than any message needs, fails.
 
     Attributes:
         brand: Name, logo, color and footer.
         language: The shop's language: en, de, fr, es, or a language in your own words. Used if the
             customer's language is unknown or has no words.
-        customers_language: Write in the customer's language, where the order says which and there
-            are words in it.
-        words: The shop's own words: an entry for each language and message in which you want to say
-            something otherwise.
+        customers_language: Write in the customer's language, if the order names it and there are
+            words in it.
+        words: The shop's own words: an entry for each language and message that you want to change.
         subject: A Jinja template in place of all subjects; line breaks become blanks. Empty: the
             words.
         text: A Jinja template in place of the whole plain text part. Empty: the words.
@@ -229,11 +221,11 @@ class EmailTemplate(TracktorBlock):
             words.
 
     Raises:
-        pydantic.ValidationError: A template has a syntax error, or uses a name that it is not
-            given; the message says which field, line and name.
+        pydantic.ValidationError: A template has a syntax error or an unknown name; the message says
+            which field, line and name.
 
     Example:
-        Look like your shop, and write a sentence of your own:
+        Set your brand, and a sentence of your own:
         ```python
         from prefect_tracktor import EmailTemplate, Brand, Words
 
@@ -247,7 +239,7 @@ class EmailTemplate(TracktorBlock):
     _block_type_name = "Tracktor Email Template"
     _block_type_slug = "tracktor-email-template"
     _logo_url = logo("email-edit")
-    _description = "The messages to customers: how they look, and what they say in which language."
+    _description = "The look and the words of the messages to customers, in each language."
     _documentation_url = handbook("how-to/messages.md")
 
     model_config = ConfigDict(validate_assignment=True)
@@ -262,18 +254,18 @@ class EmailTemplate(TracktorBlock):
 
     @field_validator("words")
     @classmethod
-    def _words_are_whole(cls, words: list[Words]) -> list[Words]:
+    def _words_are_complete(cls, words: list[Words]) -> list[Words]:
         for entry in words:
             if missing := missing_words(entry.about, entry.language, words):
                 raise InvalidInput(
-                    f"words: {entry.language} is not a language that is shipped"
-                    f" ({', '.join(LANGUAGES)}), and lacks {', '.join(missing)}: write them, too"
+                    f"words: {entry.language} is not one of the shipped languages"
+                    f" ({', '.join(LANGUAGES)}), and lacks {', '.join(missing)}: add them"
                 )
         return words
 
     @field_validator("subject", "text", "html")
     @classmethod
-    def _template_is_sound(cls, source: str, info: ValidationInfo) -> str:
+    def _template_is_valid(cls, source: str, info: ValidationInfo) -> str:
         _check(str(info.field_name), source, escape=info.field_name == "html")
         return source
 
@@ -286,21 +278,21 @@ class EmailTemplate(TracktorBlock):
         about: About = "status",
         language: str | None = None,
     ) -> RenderedEmail:
-        """Write the message for an order.
+        """Render the message for an order.
 
         Args:
             order: The order.
             fulfillments: The parcels that the message is about.
             shop: The shop.
-            about: What it is about; by default the status that the parcels are in.
-            language: The language; by default that of the customer or of the shop.
+            about: The kind of message; by default the status that the parcels are in.
+            language: The language; by default the customer's or the shop's.
 
         Returns:
-            The words.
+            The subject, text and HTML.
 
         Raises:
-            TemplateError: A template fails for this order, or what comes of it is empty or too
-                long; the message names field, line and order, never a customer.
+            TemplateError: A template fails for this order, or its result is empty or too long; the
+                message names field, line and order, never a customer.
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
@@ -309,9 +301,9 @@ class EmailTemplate(TracktorBlock):
             >>> EmailTemplate().render(order, parcels, shop=shop, about="expired").subject
             'Your order #1001: the tracking has stopped'
         """
-        from prefect_tracktor.messages.writing import write
+        from prefect_tracktor.messages.rendering import render_email
 
-        return write(self, order, fulfillments, shop, about=about, language=language)
+        return render_email(self, order, fulfillments, shop, about=about, language=language)
 
     def preview(
         self,
@@ -322,20 +314,20 @@ class EmailTemplate(TracktorBlock):
         about: About = "status",
         language: str | None = None,
     ) -> RenderedEmail:
-        """Write the message as it may be shown to others: without personal data.
+        """Render the message without personal data, to show it to others.
 
         Args:
             order: The order, whose personal data is masked; by default a made-up one.
             fulfillments: The parcels that the message is about; by default all.
             shop: The shop; by default a made-up one.
-            about: What it is about; by default the status that the parcels are in.
-            language: The language; by default that of the customer or of the shop.
+            about: The kind of message; by default the status that the parcels are in.
+            language: The language; by default the customer's or the shop's.
 
         Returns:
-            The words.
+            The subject, text and HTML.
 
         Raises:
-            TemplateError: As of `render`.
+            TemplateError: As for `render`.
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
@@ -347,7 +339,7 @@ class EmailTemplate(TracktorBlock):
         return preview(self, order, fulfillments, shop, about=about, language=language)
 
     def verify(self) -> None:
-        """Write each message for two made-up orders, one with all details and one with few.
+        """Render each message for two made-up orders, one with all details and one with few.
 
         Raises:
             TemplateError: A template fails; the message names field and line.
@@ -365,6 +357,6 @@ class EmailTemplate(TracktorBlock):
 
 
 def _check(field: str, source: str, *, escape: bool = False) -> None:
-    from prefect_tracktor.messages.rendering import check_template
+    from prefect_tracktor.messages.limited_jinja import check_template
 
     check_template(field, source, CONTEXT, escape=escape)

@@ -1,4 +1,4 @@
-"""Values from outside, made safe for a message: one line, no control characters, web addresses."""
+"""Safe values for messages: one line, no control characters, web addresses."""
 
 import re
 from urllib.parse import quote, urlencode, urlsplit
@@ -9,18 +9,18 @@ _CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def one_line(value: str | None) -> str:
-    r"""A text with all white space folded to single blanks, and without control characters."""
+    """Fold all white space to single blanks, and remove control characters."""
     return " ".join(clean(value or "").split())
 
 
 def clean(text: str) -> str:
-    """Without control characters and halves of characters, and with one kind of line break."""
+    """Remove control characters and half surrogate pairs, and normalize line breaks."""
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return "\n".join(_CONTROL_CHARACTERS.sub("", line).rstrip() for line in whole.splitlines())
 
 
 def web_address(value: str | None) -> str:
-    """An address as a link may have it: http or https, or nothing."""
+    """Return an http or https address that is safe to link to, or nothing."""
     text = (value or "").strip()
     if " " in text or not text.isprintable():
         return ""
@@ -36,7 +36,7 @@ def web_address(value: str | None) -> str:
 
 
 def tracking_page_address(shop_url: str | None, order: Order) -> str:
-    """The customer's own tracking page for an order [vendor]."""
+    """Return the address of the customer's tracking page for an order [vendor]."""
     shop = urlsplit(web_address(shop_url))
     if not (shop.netloc and order.order_name and order.order_email):
         return ""

@@ -1,4 +1,4 @@
-"""The words of messages: those of the shipped languages, with a shop's own put in."""
+"""The words of messages: the shipped languages, with a shop's own words."""
 
 import tomllib
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ _NEEDED = ("subject", "opening", "closing", "why")
 
 @cache
 def shipped(language: str) -> dict[str, dict[str, str]]:
-    """The words of a language by kind, and its labels; none if it is not shipped."""
+    """Return the words of a language by kind of message, and its labels; empty if not shipped."""
     if language not in LANGUAGES:
         return {}
     return tomllib.loads((files(__package__) / "languages" / f"{language}.toml").read_text("utf-8"))
@@ -35,10 +35,10 @@ def shipped(language: str) -> dict[str, dict[str, str]]:
 def words_for(
     kind: str, language: str, own: Iterable[Any]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The sentences of a message, and the labels around them; `own` are the shop's `Words`."""
-    ours = shipped(language)
-    sentences = ours.get("any", {}) | ours.get(kind, {})
-    labels = dict(ours.get("labels", {}))
+    """Return the sentences of a message, and its labels; `own` are the shop's `Words`."""
+    default = shipped(language)
+    sentences = default.get("any", {}) | default.get(kind, {})
+    labels = dict(default.get("labels", {}))
     fitting = [w for w in own if w.language == language and w.about in {"any", kind}]
     for words in sorted(fitting, key=lambda w: w.about != "any"):
         given = {name: getattr(words, name) for name in SENTENCES}
@@ -48,7 +48,7 @@ def words_for(
 
 
 def missing_words(kind: str, language: str, own: Iterable[Any]) -> list[str]:
-    """What a language needs yet before a message can be written in it."""
+    """List the words that a language lacks for a message."""
     if language in LANGUAGES:
         return []
     sentences, labels = words_for(kind, language, own)

@@ -18,13 +18,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from prefect_tracktor.reporting.charts import Chart, Trend
 from prefect_tracktor.reporting.deployment import deployment_id
-from prefect_tracktor.reporting.markdown import (
-    Link,
-    Row,
-    clean,
-    markdown_table,
-    plain,
-)
+from prefect_tracktor.reporting.markdown import Link, Row, clean, markdown_table, plain
 from prefect_tracktor.reporting.words import (
     WORDINGS,
     Wording,
@@ -50,19 +44,19 @@ def publish_table(
     limit: int = 1000,
     replaces: UUID | None = None,
 ) -> UUID | None:
-    """Show rows as a table, as many as Prefect takes; give its id.
+    """Publish as many rows as Prefect accepts as a table, and return its id.
 
-    Prefect's own tables can be searched, and show no links: rows with links become markdown.
+    Prefect's tables can be searched, but show no links: rows with links become a markdown table.
     """
-    # the UI takes the columns from the first row; the fullest one has them in their order
+    # the UI takes the columns from the first row; the fullest row has them in order
     columns = list(
         dict.fromkeys(name for row in sorted(rows, key=len, reverse=True) for name in row)
     )
     table = [{clean(name): row.get(name, "") for name in columns} for row in rows[:limit]]
-    kind, data = _written(table)
+    kind, data = _table_data(table)
     while (size := len(json.dumps(data))) > _TABLE_BYTES_AT_MOST:
         table = table[: len(table) * _TABLE_BYTES_AT_MOST // size]
-        kind, data = _written(table)
+        kind, data = _table_data(table)
     if left_out := len(rows) - len(table):
         description += f"\n\n{len(table):,} of {len(rows):,} rows; {left_out:,} are left out."
     if replaces is not None:
@@ -79,7 +73,7 @@ def publish_summary(
     mode: str = "",
     act_on: Sequence[Row] = (),
 ) -> None:
-    """Show what a run did: a sentence, what to do, the rows that a person must act on, counts."""
+    """Publish a run's result: a sentence, what to do, rows that a person must act on, counts."""
     parts = [f"# {plain(f'{title}: {mode_label(mode).lower()}' if mode else title)}"]
     if counts:
         parts.append(f"**{plain(counts_in_words(counts))}**")
@@ -99,8 +93,8 @@ def publish_summary(
 
 
 def publish_message(key: str, *, subject: str, text: str) -> None:
-    """Show what a message would say: its subject and its text, line by line."""
-    # by hard line breaks; in a code block long lines would be cut off
+    """Publish the subject and the text of a message, line by line."""
+    # with hard line breaks, as the UI cuts long lines of a code block
     lines = "\n".join(f"{_line(line)}  " if line.strip() else "" for line in text.splitlines())
     publish(
         key,
@@ -120,25 +114,24 @@ def publish_charts(
     counted: tuple[str, int, int] | None = None,
     series: str = "",
 ) -> None:
-    """Show bar charts one below the other, as one markdown artifact.
+    """Publish bar charts as one markdown artifact.
 
-    `counted` is a unit and how many of how many: it is kept with the artifact, and shown beside
-    the last runs of this deployment that counted the same `series`, such as a shop.
+    `counted` is a unit, a count and a total: they are stored with the artifact, and shown as a
+    trend with the last runs of this deployment that counted the same `series`, such as a shop.
     """
     parts = [f"# {plain(title)}", plain(lead), *(chart.markdown() for chart in charts)]
-    kept = {}
+    metadata = {}
     if counted:
         unit, count, total = counted
-        kept = {"series": series, "count": str(count), "total": str(total)}
-        earlier = list(_earlier(key, series))
-        if earlier:
+        metadata = {"series": series, "count": str(count), "total": str(total)}
+        if earlier := _earlier_counts(key, series):
             parts.append(Trend(unit, [*earlier, ("This run", count, total)]).markdown())
     publish(
         key,
         type="markdown",
         data="\n\n".join(parts),
         description=plain(description),
-        metadata=kept,
+        metadata=metadata,
     )
 
 
@@ -150,7 +143,7 @@ def publish(
     description: str,
     metadata: Mapping[str, str] | None = None,
 ) -> UUID | None:
-    """Create an artifact of this run, or log that it was not possible."""
+    """Create an artifact of this run; return its id, or `None` after an error."""
     artifact = ArtifactCreate(
         key=_key(key),
         type=type,
@@ -164,7 +157,7 @@ def publish(
 
 
 def update(artifact_id: UUID, data: Any, **others: Any) -> UUID | None:
-    """Put something else into an artifact; its id, unless that was not possible."""
+    """Replace an artifact's data; return its id, or `None` after an error."""
 
     def put(client: SyncPrefectClient) -> UUID:
         client.update_artifact(artifact_id, ArtifactUpdate(data=data, **others))
@@ -173,40 +166,40 @@ def update(artifact_id: UUID, data: Any, **others: Any) -> UUID | None:
     return _attempt(put)
 
 
-def _attempt(ask: Callable[[SyncPrefectClient], _T]) -> _T | None:
-    """Ask Prefect, or log that it was not possible."""
+def _attempt(request: Callable[[SyncPrefectClient], _T]) -> _T | None:
+    """Send a request to Prefect's API, and log its error."""
     try:
         with get_client(sync_client=True) as client:
-            return ask(client)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
-        # the error's text may repeat what was to be published
+            return request(client)
+    except Exception as error:  # noqa: BLE001 - a report never fails the run
+        # the error's text may repeat the artifact's data
         logger().warning("A report could not be published (%s).", type(error).__name__)
         return None
 
 
-def _earlier(key: str, series: str) -> list[tuple[str, int, int]]:
-    """What the last runs of this deployment counted, the oldest first."""
+def _earlier_counts(key: str, series: str) -> list[tuple[str, int, int]]:
+    """Return the counts of this deployment's last runs, the oldest first."""
     deployment = deployment_id()
-    own = {"any_": [deployment]} if deployment else {"is_null_": True}
+    of_deployment = {"any_": [deployment]} if deployment else {"is_null_": True}
 
     def read(client: SyncPrefectClient) -> list[tuple[str, int, int]]:
         found = client.read_artifacts(
             artifact_filter=ArtifactFilter.model_validate({"key": {"any_": [_key(key)]}}),
-            flow_run_filter=FlowRunFilter.model_validate({"deployment_id": own}),
+            flow_run_filter=FlowRunFilter.model_validate({"deployment_id": of_deployment}),
             sort=ArtifactSort.CREATED_DESC,
             limit=_RUNS_IN_A_TREND - 1,
         )
         return [
-            (f"{one.created:%d %b %H:%M}", int(kept["count"]), int(kept["total"]))
-            for one in reversed(found)
-            if (kept := one.metadata_ or {}).get("series") == series
+            (f"{artifact.created:%d %b %H:%M}", int(stored["count"]), int(stored["total"]))
+            for artifact in reversed(found)
+            if (stored := artifact.metadata_ or {}).get("series") == series
         ]
 
     return _attempt(read) or []
 
 
 def logger() -> "logging.Logger | logging.LoggerAdapter[logging.Logger]":
-    """The run's logger, or ours where there is no run."""
+    """Return the run's logger, or the module's outside of a run."""
     try:
         return get_run_logger()
     except MissingContextError:
@@ -218,7 +211,7 @@ def _key(key: str) -> str:
 
 
 def _line(line: str) -> str:
-    """A line as it is, whatever its length, with its indentation."""
+    """Return a line of any length as markdown, with its indentation."""
     indented = "\u00a0" * (len(line) - len(line.lstrip()))
     return indented + " ".join(map(plain, wrap(line, _CHARACTERS_AT_ONCE)))
 
@@ -228,25 +221,25 @@ def _list(lines: Sequence[str]) -> str:
 
 
 def _in_numbers(counts: Mapping[str, int]) -> Iterator[str]:
-    """The counts as a table; those of nothing in one line, but for what is always said."""
+    """Yield the counts as a table, and the names of those that are zero in one line."""
     in_order = sorted(counts, key=[*WORDINGS, *counts].index)
     named = {name: WORDINGS.get(name, Wording(name[:1].upper() + name[1:])) for name in in_order}
-    told = [(w.label, counts[name]) for name, w in named.items() if counts[name] or w.always]
-    none = [w.label for name, w in named.items() if not (counts[name] or w.always)]
-    if told:
-        yield f"## The run in numbers\n\n{markdown_table(['', 'Count'], told)}"
-    if none:
-        yield f"None: {plain('; '.join(none))}."
+    rows = [(w.label, counts[name]) for name, w in named.items() if counts[name] or w.always]
+    zero = [w.label for name, w in named.items() if not (counts[name] or w.always)]
+    if rows:
+        yield f"## The run in numbers\n\n{markdown_table(['', 'Count'], rows)}"
+    if zero:
+        yield f"None: {plain('; '.join(zero))}."
 
 
 def _markdown_of(rows: Sequence[Row]) -> str:
-    # a column without a word takes the place of others on a phone
+    # on a phone, an empty column takes the room of others
     columns = list(dict.fromkeys(name for row in rows for name, cell in row.items() if str(cell)))
     return markdown_table(columns, [[row.get(name, "") for name in columns] for row in rows])
 
 
-def _written(table: Sequence[Row]) -> tuple[str, str]:
-    """A table as Prefect's own, or as markdown if it has links."""
+def _table_data(table: Sequence[Row]) -> tuple[str, str]:
+    """Return a table's type of artifact and its data: Prefect's own, or markdown for links."""
     if any(isinstance(cell, Link) for row in table for cell in row.values()):
         return "markdown", _markdown_of(table)
     cells = [

@@ -20,7 +20,7 @@ _LABEL_COLUMNS = 34
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A bar chart: how many of what, each bar with its number and its share."""
+    """Bar chart of counts, with the number and the share of each bar."""
 
     title: str
     header: str
@@ -28,36 +28,36 @@ class Chart:
     counts: Mapping[str, int]
 
     def markdown(self) -> str:
-        """Write the chart: an image, then its numbers as a table."""
+        """Return an image, and the numbers as a table."""
         total = sum(self.counts.values())
         shares = {name: f"{n / total:.0%}" if total else "" for name, n in self.counts.items()}
         rows: list[list[Cell]] = [[name, n, shares[name]] for name, n in self.counts.items()]
         parts = [f"## {plain(self.title)}"]
         if total:
-            said = ", ".join(f"{name} {n:,}" for name, n in self.counts.items())
+            text = ", ".join(f"{name} {n:,}" for name, n in self.counts.items())
             bars = [(name, f"{n:,} · {shares[name]}", n) for name, n in self.counts.items()]
-            parts.append(_image(f"Bar chart of {self.unit.lower()}: {said}", bars))
+            parts.append(_image(f"Bar chart of {self.unit.lower()}: {text}", bars))
         return "\n\n".join([*parts, markdown_table([self.header, self.unit, "Share"], rows)])
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A count in the last runs, from the oldest to this one: when, and how many of how many."""
+    """Counts of the last runs, from the oldest to this one: time, count and total."""
 
     unit: str
     points: Sequence[tuple[str, int, int]]
 
     def markdown(self) -> str:
-        """Write the trend: an image, then its numbers as a table, the newest first."""
-        said = ", ".join(f"{when}: {count:,}" for when, count, _ in self.points)
-        alt = f"Column chart of {self.unit.lower()} by run: {said}"
+        """Return an image, and the numbers as a table, the newest first."""
+        text = ", ".join(f"{when}: {count:,}" for when, count, _ in self.points)
+        alt = f"Column chart of {self.unit.lower()} by run: {text}"
         bars = [(when, f"{count:,}", count) for when, count, _ in self.points]
         table = markdown_table(["Run (UTC)", self.unit, "Of"], list(reversed(self.points)))
         return "\n\n".join(["## The last runs", _image(alt, bars, columns=True), table])
 
 
 def ticks(most: int) -> list[int]:
-    """Round, whole numbers from zero to at least the largest count, evenly apart, five at most."""
+    """Return up to five round numbers for an axis, from zero to at least the largest count."""
     power = 10 ** max(0, int(math.log10(max(1, most))) - 1)
     steps = (power * step for step in (1, 2, 5, 10, 20, 25, 50, 100))
     step = next(step for step in steps if step * 4 >= most)
@@ -65,10 +65,10 @@ def ticks(most: int) -> list[int]:
 
 
 def _image(alt: str, bars: Sequence[tuple[str, str, int]], *, columns: bool = False) -> str:
-    """An image of bars with their names and labels: horizontal ones, or columns."""
+    """Draw bars with their names and labels, horizontally or as columns."""
     scale = ticks(max(count for _, _, count in bars))
     drawing = _template().render(bars=bars, ticks=scale, columns=columns)
-    # a markdown reader unescapes an image's text before it puts it into the page, escaped again
+    # markdown unescapes an image's text before it escapes it for the page
     data = b64encode(drawing.encode("utf-8", "replace")).decode()
     return f"![{plain(alt)}](data:image/svg+xml;base64,{data})"
 
@@ -83,7 +83,7 @@ def _template() -> "Template":
 
 
 def _shortened(label: str) -> str:
-    """As much of a label as fits on its line; letters of some scripts are twice as wide."""
+    """Shorten a label to the width of its line; letters of some scripts are twice as wide."""
     label = clean(label)
     widths: Iterable[int] = accumulate(
         1 + (unicodedata.east_asian_width(letter) in "WF") for letter in label

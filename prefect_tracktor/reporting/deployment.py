@@ -5,12 +5,12 @@ from prefect.runtime import deployment
 
 
 def deployment_id() -> str | None:
-    """Its id, without asking Prefect's server where there is none."""
+    """Return its id, without a request to Prefect's server where there is none."""
     return deployment.id if _may_have_one() else None
 
 
 def deployment_name() -> str:
-    """Its name, or nothing."""
+    """Return its name, or an empty string."""
     return (deployment.name or "") if _may_have_one() else ""
 
 

@@ -1,4 +1,4 @@
-"""How far a run is, as an artifact."""
+"""Progress of a run, as an artifact."""
 
 import math
 import time
@@ -15,10 +15,9 @@ _LOGGED_AT_MOST_EVERY = timedelta(minutes=1).total_seconds()
 
 
 class Progress:
-    """How far a run is: a bar, or how many so far when the total is unknown.
+    """Progress bar; without a total, the number so far, which is also logged once a minute.
 
-    The artifact is there from the first second. Without a total the log says it, too, once a
-    minute.
+    The artifact exists from the first second.
     """
 
     def __init__(
@@ -40,7 +39,6 @@ class Progress:
         self._shown_at = self._logged_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        """Show the beginning."""
         self._artifact_id = publish(
             self._key,
             type="markdown" if self._total is None else "progress",
@@ -55,13 +53,11 @@ class Progress:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Show the end: everything done, or how far it came."""
         everything = not error_type and self._done >= (self._total or 0)
         self._show(100.0 if everything else self._percent, "" if everything else " when it failed")
         self._log(if_waited=0)
 
     def advance(self, steps: int = 1) -> None:
-        """Count steps as done."""
         self._done += steps
         gained = self._percent - self._shown_percent
         waited = time.monotonic() - self._shown_at
@@ -79,9 +75,9 @@ class Progress:
     def _show(self, percent: float, when: str) -> None:
         self._shown_percent, self._shown_at = percent, time.monotonic()
         if self._artifact_id is not None:
-            # the UI shows every decimal place; and 100 is kept for the end
+            # rounded down, as the UI shows all decimal places; 100 is for the end
             shown = self._so_far(when) if self._total is None else float(math.floor(percent))
-            # after a failure it is not tried again: each attempt may wait for a time-out
+            # after an error there are no more updates, as each may wait for a timeout
             self._artifact_id = update(self._artifact_id, shown)
 
     def _log(self, if_waited: float) -> None:

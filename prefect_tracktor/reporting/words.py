@@ -1,4 +1,4 @@
-"""A run's counts in words: what people call them, a sentence, what to do next."""
+"""Texts of reports: labels, sentences and advice for a run's counts."""
 
 import re
 import tomllib
@@ -15,7 +15,7 @@ _LABELS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """A count as people know it: in a table, in a sentence, what to do; `always`: also if zero."""
+    """Texts for a count: in a table, in a sentence, and what to do; `always`: also for zero."""
 
     label: str
     says: str = ""
@@ -23,7 +23,7 @@ class Wording:
     always: bool = False
 
     def sentence(self, count: int) -> str:
-        """What it says of a number: `{} order[|s]` is one order, or two orders."""
+        """Fill in a number: `{} order[|s]` becomes "1 order" or "2 orders"."""
         form = 1 if count == 1 else 2
         return re.sub(r"\[(.*?)\|(.*?)\]", lambda forms: forms[form], self.says).format(
             f"{count:,}"
@@ -35,26 +35,26 @@ WORDINGS = {name: Wording(**words) for name, words in tomllib.loads(_WORDS).item
 
 
 def counts_in_words(counts: Mapping[str, int], *, mode: str = "") -> str:
-    """Say in a sentence what a run did, for its state message, log and summary."""
-    said = [
+    """Describe a run's result in a sentence, for its state message, log and summary."""
+    parts = [
         word.sentence(counts[name])
         for name, word in WORDINGS.items()
         if word.says and name in counts and (counts[name] or word.always)
     ]
-    said += [
+    parts += [
         f"{count:,} {name}" for name, count in counts.items() if count and name not in WORDINGS
     ]
-    sentence = f"{in_list(said) if said else 'nothing to do'}."
+    sentence = f"{in_list(parts) if parts else 'nothing to do'}."
     return f"{mode_label(mode)}: {sentence}" if mode else f"{sentence[:1].upper()}{sentence[1:]}"
 
 
 def mode_label(*modes: str) -> str:
-    """Modes such as `dry_run`, for people."""
+    """Return modes such as `dry_run` as a label."""
     return ", ".join(dict.fromkeys(modes)).replace("_", " ").capitalize()
 
 
 def what_to_do(counts: Mapping[str, int]) -> list[str]:
-    """What a person does about what no later run will do, one line each."""
+    """Return what a person must do, as no later run will, one line each."""
     return [
         f"{word.sentence(counts[name])}: {word.do}."
         for name, word in WORDINGS.items()
@@ -63,18 +63,18 @@ def what_to_do(counts: Mapping[str, int]) -> list[str]:
 
 
 def label_of(status: str) -> str:
-    """A status as people know it."""
+    """Return the label of a status or an exception."""
     return _LABELS.get(status, status)
 
 
 def shown(ids: Sequence[int], limit: int = 20) -> str:
-    """Name ids in a sentence, the first few of them if there are many."""
+    """List ids for a sentence, only the first of many."""
     named = ", ".join(map(str, ids[:limit]))
     more = len(ids) - limit
     return f"{named} and {more:,} more" if more > 0 else named or "none"
 
 
 def in_list(words: Sequence[str]) -> str:
-    """Write words as a list in a sentence."""
+    """Join words for a sentence: "a, b and c"."""
     *first, last = words
     return f"{', '.join(first)} and {last}" if first else last

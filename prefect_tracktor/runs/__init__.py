@@ -1,1 +1,1 @@
-"""The engine of the flows: find, read, choose, act, report."""
+"""Engine and jobs of the flows: find, read, choose, act, report."""

@@ -1,4 +1,4 @@
-"""The job of telling the team what needs attention in a shop: new since the last report first."""
+"""The job of reporting to the team what needs attention in a shop, new orders first."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prefect_tracktor.conditions import Condition, Keys, asked_conditions, conditions_of
+from prefect_tracktor.conditions import Condition, conditions_of, requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
@@ -24,15 +24,15 @@ from prefect_tracktor.messages.template import RenderedEmail
 from prefect_tracktor.models import Order
 from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
 from prefect_tracktor.reporting.markdown import Link, Row
-from prefect_tracktor.runs.answers import TO_WATCH
 from prefect_tracktor.runs.cases import Case, Outcome
 from prefect_tracktor.runs.engine import Job
+from prefect_tracktor.runs.needs import TO_WATCH
 from prefect_tracktor.runs.report import Listed, RunReport
 from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
 from prefect_tracktor.table_files import csv_text
 from prefect_tracktor.thresholds import Delay, Thresholds
 
-# what the strictest of the notification services takes
+# the limit of the strictest notification service
 _CHARACTERS_AT_MOST = 1800
 _ROWS_IN_A_MAIL = 50
 _ROWS_AT_MOST = 5000
@@ -50,7 +50,7 @@ class TeamDigest(BaseModel):
         conditions: Which exceptions and delays to report, such as exception:expired,
             exception:all, stalled.
         name: The ledger records reports under this name. A report with another name, such as a
-            weekly one, starts anew.
+            weekly one, has a record of its own.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message names the field.
@@ -76,7 +76,7 @@ class TeamDigest(BaseModel):
     @field_validator("conditions")
     @classmethod
     def _conditions_are_known(cls, value: frozenset[str]) -> frozenset[str]:
-        if asked_conditions(value, field="conditions").statuses != Keys():
+        if requested_conditions(value, field="conditions").statuses.keys:
             raise ValueError("a digest is about exceptions and delays, not about statuses")
         return value
 
@@ -108,9 +108,9 @@ class DigestReport(RunReport):
 
 
 class DigestJob(Job[Order, Case, DigestReport]):
-    """Reports to the team, and records in the ledger what it reported.
+    """Reports to the team, and then records in the ledger what it reported.
 
-    The digest is sent before it is recorded: rather twice than never.
+    After an error between the two, the digest is sent again: better twice than never.
     """
 
     acting = "Orders reported"
@@ -137,28 +137,27 @@ class DigestJob(Job[Order, Case, DigestReport]):
         self._to = to
         self._mailer = mailer
         self._thresholds = thresholds
-        self._asked = asked_conditions(to.conditions)
+        self._requested = requested_conditions(to.conditions)
         self._is_rehearsal = mailer is not None and mailer.mode == Mode.REHEARSAL
         self._block: NotificationBlock | None = None
-        self._told: set[NoticeKey] = set()
         self._news: list[NoticeKey] = []
         self._read = 0
         self._now = datetime.now(UTC)
-        self._digest = Digest(self._now, seen=self._is_told, rows_at_most=_ROWS_AT_MOST)
+        self._digest = Digest(self._now, rows_at_most=_ROWS_AT_MOST)
         self._figures = CarrierFigures(self._now - timedelta(days=to.period_days), self._now)
 
     @property
-    def leaves_traces(self) -> bool:
-        """Whether the team is told, and not only the rehearsal address."""
+    def takes_effect(self) -> bool:
+        """Whether the team gets the digest, and not only the rehearsal address."""
         return not self._is_rehearsal
 
     @property
     def has_work(self) -> bool:
-        """Figures are news at any time."""
+        """Whether something is new, or figures of a period are wanted."""
         return bool(self.planned or self._to.period_days)
 
     def prepare(self) -> None:
-        """See that there is such a block, and that the mail server takes the login."""
+        """Load the notification block, and test the login to the mail server."""
         self._block = _notification_block(self._to.notify) if self._to.notify else None
         try:
             if self._mailer and self._to.mail_to:
@@ -169,39 +168,40 @@ class DigestJob(Job[Order, Case, DigestReport]):
             self.notes.append(f"A run that sends would stop: {unusable}")
 
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
-        """Take in a chunk: what is the matter, and whether it is new."""
+        """Add a case for each order with conditions, new ones or those of an earlier report."""
         found = {order.order_id: self._conditions(order) for order in orders}
-        keys = {id_: [self._key(id_, one) for one in some] for id_, some in found.items()}
-        self._told = {*self._ledger.states(key for some in keys.values() for key in some)}
+        keys = {
+            order_id: [self._key(order_id, condition) for condition in conditions]
+            for order_id, conditions in found.items()
+        }
+        reported = self._ledger.states(key for of_order in keys.values() for key in of_order)
         for order in orders:
+            conditions, of_order = found[order.order_id], keys[order.order_id]
+            news = [key for key in of_order if key not in reported]
             self._read += 1
-            self._digest.take(order, found[order.order_id])
-            self._figures.take(order, found[order.order_id])
-            if own := keys[order.order_id]:
-                news = [key for key in own if key not in self._told]
+            self._digest.take(order, conditions, is_new=bool(news))
+            self._figures.take(order, conditions)
+            self._news += news
+            if of_order:
                 outcome = Outcome.DUE if news else Outcome.ALREADY_TOLD
-                self._note(order, outcome, planned=bool(news))
-                self._news += news
+                self._add(order, outcome, planned=bool(news))
 
     def _conditions(self, order: Order) -> list[Condition]:
         try:
-            found = conditions_of(order, self._thresholds, self._now, asked=self._asked)
-            for one in found:
-                self._key(order.order_id, one)  # one that no ledger holds is this order's alone
+            found = conditions_of(order, self._thresholds, self._now, requested=self._requested)
+            for condition in found:
+                self._key(order.order_id, condition)  # raises for a key that no ledger can hold
         except (InvalidResponse, InvalidInput) as unreadable:
-            self._note(order, Outcome.UNREADABLE, str(unreadable))
+            self._add(order, Outcome.UNREADABLE, str(unreadable))
             return []
-        return [one for one in found if not one.cancelled]
+        return [condition for condition in found if not condition.cancelled]
 
     def _key(self, order_id: int, condition: Condition) -> NoticeKey:
         parcel = condition.parcel.fulfillment_id if condition.parcel else WHOLE_ORDER
         reason = f"digest:{self._to.name}:{condition.name}"
         return NoticeKey(self._account, order_id, parcel, reason)
 
-    def _is_told(self, order: Order, condition: Condition) -> bool:
-        return self._key(order.order_id, condition) in self._told
-
-    def _note(
+    def _add(
         self, order: Order, outcome: Outcome, reason: str = "", *, planned: bool = False
     ) -> None:
         self.cases.append(
@@ -215,35 +215,35 @@ class DigestJob(Job[Order, Case, DigestReport]):
         )
 
     def act(self) -> Iterator[Case]:
-        """Send the digest everywhere, then record what is no news any more."""
+        """Send the digest everywhere, then record what was reported."""
         run = str(runtime.flow_run.id or uuid4())
-        problems = [*self._notified(), *self._mailed(run)]
-        if problems:
+        errors = [*self._post(), *self._mail(run)]
+        if errors:
             raise TracktorError(
                 f"the digest was not sent everywhere, so the next run repeats it:"
-                f" {'; '.join(problems)}"
+                f" {'; '.join(errors)}"
             )
         outcome = Outcome.SENT if self._to.notify or self._to.mail_to else Outcome.RECORDED
-        if self.leaves_traces:
-            self._ledger.settle(self._news, NoticeState.SENT, run=run)
+        if self.takes_effect:
+            self._ledger.complete(self._news, NoticeState.SENT, run=run)
         for case in self.planned:
             case.end(Outcome.REHEARSED if self._is_rehearsal else outcome)
             yield case
 
-    def _notified(self) -> Iterator[str]:
-        """Post it; say what went wrong."""
+    def _post(self) -> Iterator[str]:
+        """Send the digest through the notification block, and yield errors."""
         if self._block is None or self._is_rehearsal:
             return
         text = "\n".join([self._lead, *self._within(_CHARACTERS_AT_MOST - len(self._lead))])
         try:
-            with self._block.raise_on_failure():  # without it Prefect's blocks only log a failure
+            with self._block.raise_on_failure():  # otherwise Prefect's blocks only log a failure
                 self._block.notify(text, subject=self._subject)  # type: ignore[unused-coroutine]
         except Exception as error:  # noqa: BLE001  # each service has errors of its own
-            # its words may repeat the address, which is a secret
+            # its text may repeat the address, which is a secret
             yield f"{self._to.notify} did not take it ({type(error).__name__})"
 
-    def _mailed(self, run: str) -> Iterator[str]:
-        """Mail it to each address; say what went wrong."""
+    def _mail(self, run: str) -> Iterator[str]:
+        """Send the digest to each address, and yield errors."""
         mailer = self._mailer
         if mailer is None or not self._to.mail_to:
             return
@@ -268,8 +268,8 @@ class DigestJob(Job[Order, Case, DigestReport]):
 
     @property
     def _subject(self) -> str:
-        test = "[Rehearsal] " if self._is_rehearsal else ""
-        return f"{test}{self._digest.new:,} new orders need attention"
+        prefix = "[Rehearsal] " if self._is_rehearsal else ""
+        return f"{prefix}{self._digest.new:,} new orders need attention"
 
     @property
     def _lead(self) -> str:
@@ -279,7 +279,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
         )
 
     def _lines(self) -> Iterator[str]:
-        """Carriers first, as there are few; a line for each order, with its admin link."""
+        """Yield a line for each carrier and each order; the carriers first, as they are few."""
         carriers = self._carriers
         if carriers:
             yield f"Carriers in {self._to.period_days} days (and in those before):"
@@ -291,7 +291,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
             yield "- " + ", ".join(str(part) for part in [*parts, _url(row["Order"])] if part)
 
     def _within(self, characters: int) -> Iterator[str]:
-        """As many lines as fit, and where the others are."""
+        """Yield as many lines as fit, and where the others are."""
         lines = list(self._lines())
         for place, line in enumerate(lines):
             characters -= len(line) + 1
@@ -329,11 +329,11 @@ class DigestJob(Job[Order, Case, DigestReport]):
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The orders, those first that matter most."""
+        """The most important orders."""
         return self._digest.rows
 
     def publish(self) -> None:
-        """Show the charts with the trend, and the carriers."""
+        """Publish the charts with the trend, and the table of carriers."""
         publish_charts(
             "digest-charts",
             self._digest.charts(),
@@ -345,12 +345,12 @@ class DigestJob(Job[Order, Case, DigestReport]):
         )
         if self._carriers:
             days = self._to.period_days
-            words = f"Carriers in the last {days} days; in brackets the {days} days before."
-            publish_table("carriers", self._carriers, description=words)
+            description = f"Carriers in the last {days} days; in brackets the {days} days before."
+            publish_table("carriers", self._carriers, description=description)
 
 
 def _notification_block(name: str) -> NotificationBlock:
-    """Load a saved notification block, of whichever kind."""
+    """Load a saved notification block of any kind."""
     try:
         block = Block.load(name)
     except Exception as error:  # noqa: BLE001  # a type that is not installed is a KeyError

@@ -1,7 +1,6 @@
-"""The engine of all flows: find, read, choose, show the plan, refuse too many, act, report.
+"""The engine of all flows: find, read, choose, show the plan, check the limit, act, report.
 
-A job says what is to be done about the orders that are read, and does it. One reading of a shop can
-feed several jobs.
+A job chooses cases from what is read, and acts on them. One scan of a shop can feed several jobs.
 """
 
 from abc import ABC, abstractmethod
@@ -9,35 +8,36 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial, reduce
-from operator import or_
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+from operator import itemgetter, or_
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from uuid import UUID
 
 from prefect import get_run_logger
 
 from prefect_tracktor.bulk import Batch, Failure
 from prefect_tracktor.errors import IncompleteRun, InvalidInput, LimitExceeded, TracktorError
-from prefect_tracktor.models import Order
 from prefect_tracktor.reporting.artifacts import publish_summary, publish_table
 from prefect_tracktor.reporting.markdown import Row
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import mode_label
-from prefect_tracktor.runs.answers import Needs
-from prefect_tracktor.runs.cases import Case, Ended, Outcome, rows_of
-from prefect_tracktor.runs.report import RunReport
+from prefect_tracktor.runs.cases import Case, Ended, Outcome
+from prefect_tracktor.runs.needs import Needs
+from prefect_tracktor.runs.report import RunReport, sentences
 from prefect_tracktor.runs.showing import show_mode
 
-if TYPE_CHECKING:  # it imports SQLAlchemy, which webhooks do not need
+if TYPE_CHECKING:  # they import SQLAlchemy and the figures, which webhooks do not need
+    from prefect_tracktor.figures import ExceptionStats
     from prefect_tracktor.runs.reading import ReadingOptions
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Case)
 R = TypeVar("R", bound=RunReport)
+Combined = TypeVar("Combined")
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The most cases that a run acts on; if more are due, it stops before the first."""
+    """The number of cases above which a run stops before it acts on the first."""
 
     parameter: str
     most: int
@@ -49,7 +49,7 @@ class Limit:
             raise InvalidInput(f"{self.parameter} must be 0 or more, not {self.most}")
 
     def check(self, count: int, *, lately: int = 0) -> None:
-        """Refuse more than the limit."""
+        """Raise `LimitExceeded` for more than the limit, with what was sent lately."""
         if count and count + lately > self.most:
             before = f" and {lately} were sent within the last hour," if lately else ""
             raise LimitExceeded(
@@ -60,47 +60,35 @@ class Limit:
 
 
 class Reading(ABC, Generic[T]):
-    """What the jobs of a run are about, such as a shop's orders: where it comes from, and how."""
+    """The input of a run's jobs, such as a shop's orders, read in chunks."""
 
     options: "ReadingOptions"
-    needs: Needs = Needs()  # of the answers, for all jobs
-    alone: bool = False  # of one order: no plan, no progress, one artifact
-    begun: float = 0.0  # when the reading of the latest chunk began
+    needs: Needs = Needs()  # of all jobs
+    single: bool = False  # of one order: no plan, no progress, one artifact
+    begun: float = 0.0  # when the request for the latest chunk was sent
     missing: Sequence[int] = ()
     failed: Sequence[Failure] = ()
 
     @abstractmethod
     def __iter__(self) -> Iterator[Batch[T]]:
-        """Read, chunk by chunk."""
+        """Read chunk by chunk."""
 
-    def found(self, *, dry_run: bool) -> dict[str, Any]:
-        """What all reports have in common."""
+    def report_fields(self, *, dry_run: bool) -> dict[str, Any]:
+        """Return the fields that the reports of all jobs have in common."""
         return {"dry_run": dry_run, "calls": 0, "failed": (), "notes": ()}
 
     def remember_completed(self, *, unless: Iterable[int]) -> None:
-        """Keep in mind what need not be read again."""
-
-
-class Watcher(Protocol):
-    """What looks at all orders that are read, and shows something of them in the end."""
-
-    def take(self, orders: Iterable[Order]) -> None:
-        """Look at some."""
-        ...
-
-    def publish(self, *, mode: str) -> None:
-        """Show it."""
-        ...
+        """Record what later runs need not read again."""
 
 
 class Job(ABC, Generic[T, C, R]):
-    """What is done about what is read."""
+    """Cases chosen from a reading, and the action on them."""
 
     acting: ClassVar[str]  # what the progress counts
-    shows_unread: ClassVar[bool] = False  # whether its table names orders that were not read
-    table: ClassVar[str]  # what the table shows; empty if there is none
+    shows_unread: ClassVar[bool] = False  # whether its table lists orders that were not read
+    table: ClassVar[str]  # the table's description; empty if there is no table
     report_type: type[R]
-    needs: Needs = Needs()  # of Tracktor's answers
+    needs: Needs = Needs()
     reading: Reading[T]
 
     def __init__(self, *, title: str, key: str, limit: Limit | None, dry_run: bool) -> None:
@@ -112,108 +100,106 @@ class Job(ABC, Generic[T, C, R]):
         self.calls = 0
         self.advice = ""
         self.notes: list[str] = []
+        self.error: Exception | None = None
+        self.acted = False
+        self.plan_id: UUID | None = None
 
     @property
-    def leaves_traces(self) -> bool:
-        """Whether what it does counts as done, unlike in a rehearsal."""
+    def takes_effect(self) -> bool:
+        """Whether its actions count as done; in a rehearsal they do not."""
         return True
 
     @property
     def mode(self) -> str:
-        """Whether it acts: live, rehearsal or dry_run."""
+        """`live`, `rehearsal` or `dry_run`."""
         if self.dry_run:
             return "dry_run"
-        return "live" if self.leaves_traces else "rehearsal"
+        return "live" if self.takes_effect else "rehearsal"
 
     def prepare(self) -> None:
-        """See, before anything is read, that it can act."""
+        """Check, before anything is read, that the job can act."""
 
-    def at_work(self) -> AbstractContextManager[None]:
-        """Let others know that it is at work, from before it looks until all is done."""
+    def active(self) -> AbstractContextManager[None]:
+        """Enter the context of the whole run, from before the first look-up to the report."""
         return nullcontext()
 
     @abstractmethod
     def choose(self, found: Sequence[T], /, *, read_at: float) -> None:
-        """Add a case for all that is to be done about a chunk."""
+        """Add the cases of a chunk."""
 
-    def refuse(self) -> None:
-        """Stop before the first act, if not all is as it should be."""
+    def check_plan(self) -> None:
+        """Raise an error before the first action, if the plan must not be carried out."""
         if self.limit:
             self.limit.check(len(self.planned))
 
     @abstractmethod
     def act(self) -> Iterator[C]:
-        """Act on all planned cases; give each back when it has its outcome."""
+        """Act on the planned cases, and yield each when it has its outcome."""
 
-    def look_back(self, *, acted: bool) -> None:
-        """Complete the cases by what is known in the end."""
+    def finish(self, *, acted: bool) -> None:
+        """Update the outcomes by what is known at the end of the run."""
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """What the report says beside the cases."""
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
+        """Return the fields of the report that do not follow from the cases."""
         return {}
 
     @property
     def planned(self) -> list[C]:
-        """The cases to act on."""
         return [case for case in self.cases if case.planned]
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to act on."""
         return bool(self.planned)
 
     @property
-    def undone(self) -> str:
-        """What a dry run leaves out."""
-        return self.limit.undone if self.limit else "nothing was sent or written"
-
-    @property
     def rows(self) -> Sequence[Row]:
-        """What the table shows."""
-        return rows_of(self.cases)
+        """The table's rows, those first that a person must act on."""
+        outcomes = list(Outcome)
+        visible = [case for case in self.cases if case.outcome.is_shown]
+        return [c.row for c in sorted(visible, key=lambda case: outcomes.index(case.outcome))]
 
     def publish(self) -> None:
-        """Show what neither table nor summary do."""
+        """Publish further artifacts, besides the table and the summary."""
 
 
-def carry_out(
+def run_job(
     reading: Reading[Any],
     job: Job[Any, Any, R],
     *,
-    watchers: Sequence[Watcher] = (),
+    stats: "ExceptionStats | None" = None,
     about: str = "",
 ) -> R:
-    """Do one job; see `carry_out_all`."""
-    [report] = carry_out_all(reading, [job], watchers=watchers, about=about)
-    return report  # type: ignore[return-value]  # a job makes reports of its own type
+    """Run one job, as `run_jobs` does."""
+    first: Callable[[Sequence[RunReport]], Any] = itemgetter(0)
+    report: R = run_jobs(reading, [job], combine=first, stats=stats, about=about)
+    return report
 
 
-def carry_out_all(
+def run_jobs(
     reading: Reading[Any],
     jobs: Sequence[Job[Any, Any, Any]],
     *,
-    watchers: Sequence[Watcher] = (),
+    combine: Callable[[Sequence[RunReport]], Combined],
+    stats: "ExceptionStats | None" = None,
     about: str = "",
-    combine: Callable[[Sequence[RunReport]], Any] = list,
-) -> list[RunReport]:
-    """Read once, and do all jobs; a job that fails does not keep the others from theirs.
+) -> Combined:
+    """Read once and run all jobs; the failure of one does not stop the others.
 
-    What is left by several jobs is raised together, with what `combine` makes of their reports.
+    The result, and the report of an `IncompleteRun`, is what `combine` makes of the jobs' reports.
     """
     run = _Run(reading, jobs)
     modes = [job.mode for job in jobs]
     show_mode(jobs[0].title, *modes, about=about)
-    with ExitStack() as at_work:
-        run.prepare(at_work)
+    with ExitStack() as active:
+        run.prepare(active)
         try:
-            run.read(watchers)
+            run.read(stats)
             run.act()
         finally:
             reports = run.report()
-            for watcher in watchers:
-                watcher.publish(mode=mode_label(*modes))
-    run.conclude(reports, combine)
-    return reports
+            if stats:
+                stats.publish(mode=mode_label(*modes))
+    return run.conclude(reports, combine)
 
 
 class _Run:
@@ -223,35 +209,37 @@ class _Run:
         for job in jobs:
             job.reading = reading
         reading.needs = reduce(or_, (job.needs for job in jobs))
-        self._errors: dict[Job[Any, Any, Any], Exception] = {}
-        self._acted: list[Job[Any, Any, Any]] = []
-        self._plans: dict[Job[Any, Any, Any], UUID | None] = {}
 
-    def prepare(self, at_work: ExitStack) -> None:
+    def prepare(self, active: ExitStack) -> None:
         for job in self._jobs:
-            self._attempt(job, job.prepare)
-            self._attempt(job, partial(self._begin, job, at_work))
-        if len(self._errors) == len(self._jobs):
-            raise next(iter(self._errors.values()))
+            self._attempt(job, partial(self._prepare, job, active))
+        errors = [job.error for job in self._jobs if job.error]
+        if len(errors) < len(self._jobs):
+            return
+        if len(set(map(str, errors))) == 1:
+            raise errors[0]
+        texts = [f"{job.title}: {_error_text(job.error)}" for job in self._jobs if job.error]
+        raise TracktorError(sentences(*texts), may_have_arrived=False)
 
-    def read(self, watchers: Iterable[Watcher]) -> None:
+    def read(self, stats: "ExceptionStats | None") -> None:
         for batch in self._reading:
-            for watcher in watchers:
-                watcher.take(batch.found)
+            if stats:
+                stats.take(batch.found)
             for job in self._jobs:
                 choose = partial(job.choose, batch.found, read_at=self._reading.begun)
                 self._attempt(job, choose)
 
     def act(self) -> None:
         for job in self._jobs:
-            self._attempt(job, partial(self._carry_out, job))
+            self._attempt(job, partial(self._act, job))
 
-    def _begin(self, job: Job[Any, Any, Any], at_work: ExitStack) -> None:
-        at_work.enter_context(job.at_work())
+    def _prepare(self, job: Job[Any, Any, Any], active: ExitStack) -> None:
+        job.prepare()
+        active.enter_context(job.active())
 
     def _attempt(self, job: Job[Any, Any, Any], step: Callable[[], None]) -> None:
-        """Take a step of a job; if it fails, the job ends, and the others go on."""
-        if job in self._errors:
+        """Take a step of a job; if it fails, the job ends and the others continue."""
+        if job.error:
             return
         try:
             step()
@@ -260,80 +248,78 @@ class _Run:
                 raise
             known = isinstance(error, TracktorError)
             get_run_logger().error("%s: %s", job.title, error, exc_info=not known)
-            self._errors[job] = error
-
-    def _carry_out(self, job: Job[Any, Any, Any]) -> None:
-        job.refuse()
-        if job.has_work and not job.dry_run:
-            self._act(job)
-        self._acted.append(job)
+            job.error = error
 
     def _act(self, job: Job[Any, Any, Any]) -> None:
-        if job.table and not self._reading.alone:
+        job.check_plan()
+        if job.has_work and not job.dry_run:
+            self._act_on_plan(job)
+        job.acted = True
+
+    def _act_on_plan(self, job: Job[Any, Any, Any]) -> None:
+        mode = mode_label(job.mode)
+        if job.table and not self._reading.single:
             rows = _rows(job, self._reading)
-            what = f"{mode_label(job.mode)}. The plan. {job.table}"
-            self._plans[job] = publish_table(job.key, rows, description=what)
-        name, total = f"tracktor-{job.key}", len(job.planned)
-        progress = Progress(name, description=f"{mode_label(job.mode)}. {job.acting}", total=total)
-        with nullcontext() if self._reading.alone else progress as shown:
+            description = f"{mode}. The plan. {job.table}"
+            job.plan_id = publish_table(job.key, rows, description=description)
+        progress = Progress(
+            f"tracktor-{job.key}", description=f"{mode}. {job.acting}", total=len(job.planned)
+        )
+        with nullcontext() if self._reading.single else progress as shown:
             for _ in job.act():
                 if shown:
                     shown.advance(1)
 
     def report(self) -> list[RunReport]:
-        found: dict[str, Any] | None = None
+        common = self._reading.report_fields(dry_run=all(job.dry_run for job in self._jobs))
         reports = []
         for job in self._jobs:
-            job.look_back(acted=job in self._acted and not job.dry_run)
-            if found is None:
-                found = self._reading.found(dry_run=all(job.dry_run for job in self._jobs))
-            reports.append(_report_of(job, found, self._errors.get(job)))
-            rows = None if self._reading.alone else _rows(job, self._reading)
-            _publish(job, reports[-1], rows, self._plans.get(job))
+            job.finish(acted=job.acted and not job.dry_run)
+            reports.append(_report_of(job, common))
+            _publish(job, reports[-1], self._reading)
         return reports
 
     def conclude(
-        self, reports: Sequence[RunReport], combine: Callable[[Sequence[RunReport]], Any]
-    ) -> None:
-        acts = all(job.leaves_traces and not job.dry_run for job in self._jobs)
-        if acts and not self._errors:
+        self, reports: Sequence[RunReport], combine: Callable[[Sequence[RunReport]], Combined]
+    ) -> Combined:
+        if all(job.takes_effect and not job.dry_run and not job.error for job in self._jobs):
             left = {id_ for report in reports for id_ in report.left}
             self._reading.remember_completed(unless=left)
-        # several jobs may say the same of what they all read
-        said = dict.fromkeys(report.what_is_left for report in reports if not report.complete)
-        if said:
-            found = reports[0] if len(reports) == 1 else combine(reports)
-            raise IncompleteRun(" ".join(said), report=found)
+        combined = combine(reports)
+        # several jobs may say the same about what they all read
+        left_in_words = dict.fromkeys(report.what_is_left for report in reports)
+        if text := " ".join(filter(None, left_in_words)):
+            raise IncompleteRun(text, report=combined)
+        return combined
 
 
-def _report_of(job: Job[Any, Any, R], found: Mapping[str, Any], error: Exception | None) -> R:
-    unreadable = [case for case in job.cases if case.outcome is Outcome.UNREADABLE]
-    unread = [Failure(case.id, case.reason) for case in unreadable]
+def _report_of(job: Job[Any, Any, R], common: Mapping[str, Any]) -> R:
+    unread = [Failure(c.id, c.reason) for c in job.cases if c.outcome is Outcome.UNREADABLE]
     cases = [case for case in job.cases if case.outcome is not Outcome.UNREADABLE]
-    said = {
+    fields = {
         "dry_run": job.dry_run,
         "mode": job.mode,
-        "calls": found["calls"] + job.calls,
+        "calls": common["calls"] + job.calls,
         "own_calls": job.calls,
-        "failed": (*found["failed"], *unread),
+        "failed": (*common["failed"], *unread),
         "cases": tuple(Ended(c.id, c.outcome, c.reason, c.planned) for c in cases),
-        "error": f"{job.title}: {_words(error)}" if error else "",
+        "error": f"{job.title}: {_error_text(job.error)}" if job.error else "",
         "advice": job.advice,
-        "notes": (*found["notes"], *job.notes),
+        "notes": (*common["notes"], *job.notes),
     }
-    return job.report_type(**dict(found) | said | job.facts(found))
+    return job.report_type(**dict(common) | fields | job.report_fields(common))
 
 
-def _words(error: Exception) -> str:
-    # the words of others may repeat a customer's data
+def _error_text(error: Exception) -> str:
+    # the text of another library's error may repeat a customer's data
     known = isinstance(error, TracktorError)
-    return str(error) if known else f"{type(error).__name__}; the run's log says more"
+    return str(error) if known else f"{type(error).__name__}; see the run's log"
 
 
 def _rows(job: Job[Any, Any, Any], reading: Reading[Any]) -> list[Row]:
     rows = [*job.rows]
     if job.shows_unread:
-        unread = [(one.id, "Not read", one.reason) for one in reading.failed]
+        unread = [(failure.id, "Not read", failure.reason) for failure in reading.failed]
         unread += [(order_id, "Not found", "") for order_id in reading.missing]
         rows += [
             {"Order": str(id_), "Outcome": outcome, "Reason": reason, "Order id": str(id_)}
@@ -342,23 +328,22 @@ def _rows(job: Job[Any, Any, Any], reading: Reading[Any]) -> list[Row]:
     return rows
 
 
-def _publish(
-    job: Job[Any, Any, Any], report: RunReport, rows: list[Row] | None, plan: UUID | None
-) -> None:
-    counts = report.counts
+def _publish(job: Job[Any, Any, Any], report: RunReport, reading: Reading[Any]) -> None:
     get_run_logger().info(report.sentence)
-    if rows is not None:
+    if not reading.single:
         job.publish()
         if job.table:
-            what = f"{mode_label(job.mode)}. {job.table}"
-            publish_table(job.key, rows, description=what, replaces=plan)
+            description = f"{mode_label(job.mode)}. {job.table}"
+            rows = _rows(job, reading)
+            publish_table(job.key, rows, description=description, replaces=job.plan_id)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
     if report.dry_run:
-        notes.append(f"This was a dry run: {job.undone}.")
+        undone = job.limit.undone if job.limit else "nothing was sent or written"
+        notes.append(f"This was a dry run: {undone}.")
     publish_summary(
         f"{job.key}-summary",
         title=job.title,
-        counts=counts,
+        counts=report.counts,
         notes=notes,
         mode=report.mode,
         act_on=[case.linked_row for case in job.cases if case.outcome.needs_a_person],

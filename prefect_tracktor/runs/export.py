@@ -15,9 +15,8 @@ from prefect_tracktor.runs.engine import Job
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.thresholds import Thresholds
 from prefect_tracktor.tracking.export import materialize_tables, place_of_folder, place_of_warehouse
-from prefect_tracktor.tracking.files import FileFormat, TrackingFiles
 from prefect_tracktor.tracking.warehouse import TrackingWarehouse
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.writers import FileFormat, TrackingFiles, TrackingWriter
 
 
 class ExportFiles(BaseModel):
@@ -44,7 +43,7 @@ class ExportFiles(BaseModel):
         return place_of_folder(self.folder)
 
     def writer(self, **options: Any) -> TrackingWriter:
-        """What writes the tables."""
+        """Make the writer of the tables."""
         return TrackingFiles(self.folder, file_format=self.file_format, **options)
 
 
@@ -72,12 +71,12 @@ class ExportWarehouse(BaseModel):
         return place_of_warehouse(self.destination, self.dataset)
 
     def writer(self, **options: Any) -> TrackingWriter:
-        """What writes the tables."""
+        """Make the writer of the tables."""
         return TrackingWarehouse(self.destination, dataset=self.dataset, **options)
 
 
 class ExportReport(RunReport):
-    """What a run of `export_tracking` read and wrote.
+    """The result of a run of `export_tracking`.
 
     Attributes:
         rows: The number of rows, by table.
@@ -91,12 +90,12 @@ class ExportReport(RunReport):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many calls were made, and how many rows there are."""
+        """The number of calls, and of the rows of each table."""
         return super().counts | {f"rows of {name}": count for name, count in self.rows.items()}
 
 
 class ExportJob(Job[Order, Case, ExportReport]):
-    """Writes the tables as orders are read; they appear at the end, all at once."""
+    """Writes tables while orders are read, and publishes them together at the end."""
 
     acting = "Tables written"
     table = ""
@@ -124,42 +123,40 @@ class ExportJob(Job[Order, Case, ExportReport]):
 
     @property
     def mode(self) -> str:
-        """There is no rehearsal."""
+        """`live` or `dry_run`: there is no rehearsal."""
         return "dry_run" if self.dry_run else "live"
 
     @property
-    def leaves_traces(self) -> bool:
-        """Whether the tables appear: files hold all orders of a run, or stay as they were."""
+    def takes_effect(self) -> bool:
+        """Whether the tables are published: incomplete files never replace earlier ones."""
         return not (self.reading.failed and isinstance(self._to, ExportFiles))
 
     @property
     def has_work(self) -> bool:
-        """Tables are written even if they are empty."""
-        return self.leaves_traces
+        """Whether the tables are published, even if they are empty."""
+        return self.takes_effect
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Open the files, or see that dlt is there; leave nothing behind that was not finished."""
+    def active(self) -> Iterator[None]:
+        """Open the files, or check that dlt is installed, and clean up at the end."""
         make = TrackingWriter if self.dry_run else self._to.writer
         with make(**self._options) as self._writer:
             yield
 
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
-        """Add orders to the tables."""
         if self._writer:
             self._writer.add(orders)
 
-    def refuse(self) -> None:
-        """Say so if the files stay as they were."""
-        if not self.leaves_traces:
+    def check_plan(self) -> None:
+        """Log if the files of an earlier run stay."""
+        if not self.takes_effect:
             get_run_logger().warning("The files of the run before stay, as orders are missing.")
 
     def act(self) -> Iterator[Case]:
-        """Let the tables appear, each an asset that comes from the account."""
+        """Publish the tables, each as an asset derived from the account's."""
         if self._writer:
             materialize_tables(self._writer, account=self._account, place=self._to.place)
         yield from ()
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """The rows, by table."""
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"rows": self._writer.counts if self._writer else {}}

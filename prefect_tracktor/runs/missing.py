@@ -1,4 +1,4 @@
-"""Order ids that Tracktor does not know: when they are too many to be taken for granted."""
+"""Check for suspiciously many order ids that Tracktor does not know."""
 
 import httpx
 from prefect import get_run_logger
@@ -23,7 +23,7 @@ _REASONS = {
 def suspicion_about(
     credentials: TracktorCredentials, *, found: int, missing: int, dry_run: bool
 ) -> tuple[str, int]:
-    """Say what is suspicious about the ids that a run asked for."""
+    """Return what is suspicious about a run's order ids, and the number of calls it took."""
     if missing and not found:
         known, reason, calls = _why_none(credentials)
         is_suspicious = missing >= _MANY or known is False
@@ -37,13 +37,13 @@ def suspicion_about(
         return (
             f"Tracktor does not know most of the orders, {missing} of {found + missing}, which is"
             " new: the export may hold another shop's orders, or the uuid may be another account's."
-            " If it is right, leave it: it is said once"
+            " If it is right, do nothing: this is reported once"
         ), 0
     return "", 0
 
 
 def _why_none(credentials: TracktorCredentials) -> tuple[bool | None, str, int]:
-    """Ask for something that every account has: whether there is one, what is wrong, the calls."""
+    """Return whether the account exists, the likely error, and the number of calls it took."""
     with credentials.get_client() as client:
         try:
             known: bool | None = bool(client.get_status_options())
@@ -55,13 +55,13 @@ def _why_none(credentials: TracktorCredentials) -> tuple[bool | None, str, int]:
 
 
 def _variable(credentials: TracktorCredentials) -> str:
-    """A name of its own for each account, flow and deployment."""
+    """Return the variable's name for the account, flow and deployment."""
     flow_name = flow_run.get_flow_name() or ""
     return status_key(f"tracktor missing {credentials.account} {flow_name} {deployment_name()}")
 
 
 def _is_new(name: str, *, most: bool, dry_run: bool) -> bool:
-    """Whether it was otherwise in the run before; remembered in a Prefect variable."""
+    """Whether the run before had another result, which a Prefect variable stores."""
     try:
         before = bool(Variable.get(name, default=None))
         if most != before and not dry_run:

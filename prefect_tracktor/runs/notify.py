@@ -1,13 +1,13 @@
-"""The job of sending notices about orders' parcels, once each, through one channel.
+"""The job of sending notices about orders' parcels, each once, through one channel.
 
-Everything is read, chosen and rendered before the first message goes out; the ledger keeps any
-other run, at any time, from telling the same again.
+Everything is read, chosen and rendered before the first message goes out. The ledger keeps every
+other run, at any time, from sending the same notice.
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -33,93 +33,47 @@ from prefect_tracktor.reporting.words import label_of
 from prefect_tracktor.rules import (
     Choose,
     Notification,
-    PassedOver,
-    Reason,
+    Skipped,
     Unreadable,
     is_later,
-    nth,
-    step_of,
+    kind_of,
+    numbered,
+    unnumbered,
 )
-from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
+from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport, RunReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.sending import Notice, Sending, outcome_of, outcomes_elsewhere
+from prefect_tracktor.runs.sending import NoticeCase, Sending, outcome_of, outcomes_elsewhere
 from prefect_tracktor.sources import FoundOrder
-from prefect_tracktor.storage.ledger import WHOLE_ORDER, NoticeKey, NoticeState, NotificationLedger
-from prefect_tracktor.storage.ledger import Notice as ToldNotice
+from prefect_tracktor.storage.ledger import (
+    WHOLE_ORDER,
+    Notice,
+    NoticeKey,
+    NoticeState,
+    NotificationLedger,
+)
 from prefect_tracktor.storage.ledger_memory import LedgerMemory
 
 R = TypeVar("R", bound=RunReport)
 
-# orders are read again some at a time, which are then good for so long
-_LOOKED_AT_TOGETHER = 50
-_TOGETHER_SECONDS = 60
-_GONE = "Tracktor does not know the order any more"
+# orders are read again in batches, which are up to date for this long
+_REREAD_AT_ONCE = 50
+_REREAD_LASTS_SECONDS = 60
 
 _SCHEDULES_DRIFT_BY = timedelta(hours=6)
-_TOLD = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
-# so many orders without an address are suspicious, if no other has one
+_SENT = frozenset({NoticeState.SENT, NoticeState.CLAIMED})
+# this many orders without an address are suspicious, if no other order has one
 _MANY = 5
 
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    order: Order
-    notification: Notification
+# the parcels to notify about, by the keys under which the ledger records them
+_News = dict[NoticeKey, tuple[Fulfillment, ...]]
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerOfAccount:
-    """A ledger as one account uses it, with what Prefect remembers of it."""
-
-    ledger: NotificationLedger
-    account: str
-    memory: LedgerMemory
-    run: str = field(default_factory=lambda: str(flow_run.get_id() or uuid4()))
-
-    @classmethod
-    def of(
-        cls, credentials: TracktorCredentials, ledger: NotificationLedger, *, purpose: str = ""
-    ) -> "LedgerOfAccount":
-        """The ledger for an account."""
-        memory = LedgerMemory.of(
-            credentials.account, base_url=credentials.base_url, purpose=purpose
-        )
-        return cls(ledger, credentials.account, memory)
-
-    def recognize(self) -> bool:
-        """See that it is the one that the account used before; say whether a person accepted it."""
-        standing = self.ledger.standing(self.account)
-        get_run_logger().info(
-            "The ledger is %s; it holds %s notices of this account as sent.",
-            standing.place,
-            standing.sent,
-        )
-        return self.memory.check(standing)
-
-    def refuse_told_elsewhere(self, keys: Sequence[NoticeKey]) -> None:
-        """See that no other account has told the same: a parcel belongs to one."""
-        if not (told := self.ledger.known_elsewhere(keys)):
-            return
-        key, other = next(iter(told.items()))
-        raise LedgerReplaced(
-            f"{len(told)} of {len(keys)} parcels were told about in the name of another account"
-            f" ({other}), such as one of order {key.order_id}: has the account's uuid changed?"
-            " Nothing was sent. To carry over what the ledger knows, call its"
-            f" take_over({other!r}, {self.account!r}); to write to these customers again:"
-            f" prefect variable set {self.memory.variable} accept --overwrite"
-        )
-
-    def keep_in_mind(self) -> None:
-        """Remember the ledger, with what it knows by now, as the account's."""
-        self.memory.keep(self.ledger.standing(self.account))
-
-
-class NotifyJob(Job[Order, Notice, R], Generic[R]):
-    """Tells about what `choose` finds; with `record_only` it is only recorded as told."""
+class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
+    """Sends the notices that `choose` finds; with `record_only` it records them as sent instead."""
 
     acting = "Messages sent"
     table = "The affected orders and their outcomes."
@@ -128,7 +82,7 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
     def __init__(
         self,
         credentials: TracktorCredentials,
-        ledger: LedgerOfAccount,
+        ledger: NotificationLedger,
         channel: Channel,
         choose: Choose,
         *,
@@ -138,41 +92,46 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         dry_run: bool,
         needs: Needs,
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
+        purpose: str = "",
         record_only: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
         self.report_type = report_type
         self._credentials = credentials
-        self._of_account = ledger
-        self._ledger = ledger.ledger
+        self._account = credentials.account
+        self._run = str(flow_run.get_id() or uuid4())
+        self._ledger = ledger
+        self._ledger_memory = LedgerMemory.of(
+            credentials.account, base_url=credentials.base_url, purpose=purpose
+        )
         self._channel = channel
         self._choose = choose
         self.needs = needs
         self._record_only = record_only
         self._sent_lately = sent_lately
         self._accepted = False
-        self._ledger_is_gone = False
+        self._ledger_failed = False
         self._template_error: TemplateError | None = None
-        self._known: list[tuple[Case, dict[NoticeKey, NoticeState]]] = []
-        self._waiting: list[Notice] = []
-        self._now: dict[int, Order | tuple[Outcome, str]] = {}
-        self._now_read_at = 0.0
+        self._sent_before: list[tuple[Case, dict[NoticeKey, NoticeState]]] = []
+        self._due: list[NoticeCase] = []
+        self._reread: dict[int, Order | tuple[Outcome, str]] = {}
+        self._reread_at = 0.0
 
     @property
-    def leaves_traces(self) -> bool:
-        """Whether customers are told, and what was done is remembered."""
+    def takes_effect(self) -> bool:
+        """Whether customers are notified, or notices recorded."""
         return self._channel.reaches_customers or self._record_only
 
     def prepare(self) -> None:
-        """See that the ledger is the account's, and that the channel can be used."""
+        """Check that the ledger is the account's, and that the channel can be used."""
         try:
-            self._accepted = self._of_account.recognize()
+            self._recognize_ledger()
         except LedgerReplaced as replaced:
-            if self.leaves_traces and not self.dry_run:
+            if self.takes_effect and not self.dry_run:
                 raise
             self._note(f"A run that sends would stop: {replaced}")
-        if self.reading.alone or self._record_only:
+        if self.reading.single or self._record_only:
             return  # it connects when it sends
         try:
             self._channel.check()
@@ -181,94 +140,134 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
                 raise
             self._note(f"A run that sends would stop: {unusable}")
 
-    def at_work(self) -> AbstractContextManager[None]:
-        """Nothing is forgotten of the ledger while this run decides by it."""
-        acts = self.leaves_traces and not self.dry_run
-        return self._ledger.at_work(self._of_account.run) if acts else nullcontext()
+    def _recognize_ledger(self) -> None:
+        """Check that the account used this ledger before, or that a person accepted it."""
+        standing = self._ledger.standing(self._account)
+        get_run_logger().info(
+            "The ledger is %s; it holds %s notices of this account as sent.",
+            standing.place,
+            standing.sent,
+        )
+        self._accepted = self._ledger_memory.check(standing)
+
+    def _refuse_sent_elsewhere(self) -> None:
+        """Raise `LedgerReplaced` if another account sent these notices: a parcel belongs to one."""
+        keys = [key for due in self._due for key in due.keys]
+        if not (sent := self._ledger.known_elsewhere(keys)):
+            return
+        key, other = next(iter(sent.items()))
+        raise LedgerReplaced(
+            f"another account ({other}) has sent notices about {len(sent)} of {len(keys)} parcels,"
+            f" such as one of order {key.order_id}: has the account's uuid changed?"
+            " Nothing was sent. To carry over what the ledger knows, call its"
+            f" take_over({other!r}, {self._account!r}); to write to these customers again:"
+            f" prefect variable set {self._ledger_memory.variable} accept --overwrite"
+        )
+
+    def _remember_ledger(self) -> None:
+        """Record in Prefect that the account uses this ledger, and how much it holds."""
+        self._ledger_memory.keep(self._ledger.standing(self._account))
+
+    def active(self) -> AbstractContextManager[None]:
+        """Keep others from deleting notices while this run decides by them."""
+        acts = self.takes_effect and not self.dry_run
+        return self._ledger.at_work(self._run) if acts else nullcontext()
 
     def _note(self, note: str) -> None:
         get_run_logger().warning(note)
         self.notes.append(note)
 
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
-        """Take in a chunk: who is affected, who was told before, what is to be sent."""
-        chosen = list(self._chosen(orders))
-        history = self._history(one.order.order_id for one in chosen)
-        for one in chosen:
+        """Add cases for what customers were notified about before, and for what is due."""
+        chosen = list(self._notifications(orders))
+        history = self._history(order.order_id for order, _ in chosen)
+        for order, notification in chosen:
             try:
-                self._decide(one, history.get(one.order.order_id, ()), read_at)
+                self._add_cases(order, notification, history.get(order.order_id, ()), read_at)
             except InvalidInput as unusable:  # no ledger holds such a key
-                self._add(one.order.order_id, Outcome.UNREADABLE, str(unusable))
-        if len(self._waiting) > self.limit.most:
-            for notice in self._waiting:
-                notice.message = None  # none will be sent, and memory is not endless
+                self._add(order.order_id, Outcome.UNREADABLE, str(unusable))
+        if len(self._due) > self.limit.most:
+            for due in self._due:
+                due.message = None  # none will be sent; this frees the memory
 
-    def _chosen(self, orders: Iterable[Order]) -> Iterator[_Chosen]:
+    def _notifications(self, orders: Iterable[Order]) -> Iterator[tuple[Order, Notification]]:
         for order in orders:
             try:
-                found = list(self._choose(order))
+                chosen = list(self._choose(order))
             except (InvalidResponse, InvalidInput) as unreadable:
                 self._add(order.order_id, Outcome.UNREADABLE, str(unreadable))
                 continue
-            for one in found:
-                if isinstance(one, Notification):
-                    yield _Chosen(order, one)
-                elif isinstance(one, Unreadable):
-                    self._add(order.order_id, Outcome.UNREADABLE, one.reason)
+            for choice in chosen:
+                if isinstance(choice, Notification):
+                    yield order, choice
+                elif isinstance(choice, Unreadable):
+                    self._add(order.order_id, Outcome.UNREADABLE, choice.reason)
                 else:
-                    self._add(order.order_id, Outcome(one.value))
+                    self._add(order.order_id, Outcome(choice.value))
 
-    def _history(self, order_ids: Iterable[int]) -> dict[int, list[ToldNotice]]:
-        """What the account's customers were told before, by order."""
-        history: dict[int, list[ToldNotice]] = {}
+    def _history(self, order_ids: Iterable[int]) -> dict[int, list[Notice]]:
+        """Return the notices to the account's customers, by order."""
+        history: dict[int, list[Notice]] = {}
         if ids := set(order_ids):
-            for told in self._ledger.told(ids):
-                if told.key.shop == self._of_account.account:
-                    history.setdefault(told.key.order_id, []).append(told)
+            for notice in self._ledger.told(ids):
+                if notice.key.shop == self._account:
+                    history.setdefault(notice.key.order_id, []).append(notice)
         return history
 
     def _add(
         self, order_id: int, outcome: Outcome, reason: str = "", columns: Row | None = None
-    ) -> Notice:
+    ) -> NoticeCase:
         columns = columns or {"Order": str(order_id)}
-        case = Notice(id=order_id, columns=columns, outcome=outcome, reason=reason)
+        case = NoticeCase(id=order_id, columns=columns, outcome=outcome, reason=reason)
         self.cases.append(case)
         return case
 
-    def _decide(self, chosen: _Chosen, history: Sequence[ToldNotice], read_at: float) -> None:
-        order, notification = chosen.order, chosen.notification
-        known, news = self._known_and_new(order, notification, history)
-        if known:
-            columns = self._columns(order, known)
-            told = self._add(order.order_id, Outcome.ALREADY_TOLD, columns=columns)
-            told.links = _links(order, {})
-            self._known.append((told, known))
-        if not news:
-            return
+    def _add_cases(
+        self,
+        order: Order,
+        notification: Notification,
+        history: Sequence[Notice],
+        read_at: float,
+    ) -> None:
+        states, news, unconfirmed = self._split(order, notification, history)
+        if states:
+            columns = self._columns(order, states)
+            before = self._add(order.order_id, Outcome.ALREADY_TOLD, columns=columns)
+            before.links = _links(order, {})
+            self._sent_before.append((before, states))
+        for message in unconfirmed:
+            self._plan(order, notification, message, read_at, unconfirmed=True)
+        if news:
+            self._plan(order, notification, news, read_at)
+
+    def _plan(
+        self,
+        order: Order,
+        notification: Notification,
+        news: _News,
+        read_at: float,
+        *,
+        unconfirmed: bool = False,
+    ) -> None:
+        """Render a message that is due, or is sent again as the service did not confirm it."""
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
-        due.keys, due.read_at = tuple(sorted(news)), read_at
-        due.content = notification.about(_reasons_of(news))
+        due.keys, due.read_at, due.unconfirmed = tuple(sorted(news)), read_at, unconfirmed
+        content = notification.content_about(_subjects_of(news))
         due.facts, due.links = order.facts, _links(order, news)
         try:
-            self._render(due, order, news)
+            self._render(due, order, news, content)
         except TemplateError as fails:
             self._template_error = self._template_error or fails
             due.end(Outcome.UNREADABLE, str(fails))
             return
         if due.outcome is Outcome.DUE:
-            due.planned, due.place = True, len(self._waiting)
-            self._waiting.append(due)
+            due.planned, due.place = True, len(self._due)
+            self._due.append(due)
             if self.dry_run and due.place == 0 and isinstance(self._channel, MailChannel):
-                self._show(self._channel, order, news, due.content)
+                self._show(self._channel, order, news, content)
 
-    def _show(
-        self,
-        channel: MailChannel,
-        order: Order,
-        news: Mapping[NoticeKey, tuple[Fulfillment, ...]],
-        content: Content,
-    ) -> None:
-        """Show what a message would say, without personal data."""
+    def _show(self, channel: MailChannel, order: Order, news: _News, content: Content) -> None:
+        """Publish a message without personal data."""
         try:
             email = channel.preview(order, _parcels_of(news), content)
         except TemplateError as fails:
@@ -276,41 +275,42 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         else:
             publish_message(f"{self.key}-message", subject=email.subject, text=email.text)
 
-    def _known_and_new(
-        self, order: Order, notification: Notification, history: Sequence[ToldNotice]
-    ) -> tuple[dict[NoticeKey, NoticeState], dict[NoticeKey, tuple[Fulfillment, ...]]]:
-        """What was told of it, or of something later, before; and what remains to be told."""
-        known: dict[NoticeKey, NoticeState] = {}
-        news: dict[NoticeKey, tuple[Fulfillment, ...]] = {}
-        for reason in notification.reasons:
-            key = self._key(order, reason)
-            same, later = told_before(key, history)
-            if later or (same and not _is_again(notification, same)):
-                known |= {told.key: told.state for told in (same or later)}
+    def _split(
+        self, order: Order, notification: Notification, history: Sequence[Notice]
+    ) -> tuple[dict[NoticeKey, NoticeState], _News, list[_News]]:
+        """Split a notification: notices that exist, new ones, and unconfirmed messages."""
+        states: dict[NoticeKey, NoticeState] = {}
+        news: _News = {}
+        unconfirmed: dict[tuple[NoticeKey, ...], _News] = {}
+        for subject in notification.subjects:
+            key = NoticeKey(self._account, order.order_id, subject.fulfillment_id, subject.reason)
+            same, later = sent_before(key, history)
+            open_notice = next((n for n in same if n.state is NoticeState.UNCONFIRMED), None)
+            if open_notice and not later:
+                together = _sent_together(open_notice, history)
+                message = unconfirmed.setdefault(together, dict.fromkeys(together, ()))
+                message[open_notice.key] = subject.parcels
+            elif later or (same and not _is_time_to_repeat(notification, same)):
+                existing = [notice for notice in same if notice is not open_notice] or later
+                states |= {notice.key: notice.state for notice in existing}
             else:
-                news[replace(key, reason=nth(reason.words, len(same) + 1))] = reason.parcels
-        return known, news
+                reason = numbered(subject.reason, len(same) + 1)
+                news[replace(key, reason=reason)] = subject.parcels
+        return states, news, list(unconfirmed.values())
 
-    def _key(self, order: Order, reason: Reason) -> NoticeKey:
-        return NoticeKey(
-            self._of_account.account, order.order_id, reason.fulfillment_id, reason.words
-        )
-
-    def _render(
-        self, due: Notice, order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]
-    ) -> None:
-        # a rehearsal may be repeated, and is a message of its own each time
-        run = "" if self._channel.reaches_customers else self._of_account.run
+    def _render(self, due: NoticeCase, order: Order, news: _News, content: Content) -> None:
+        # a rehearsal may be repeated, each time with a message of its own
+        run = "" if self._channel.reaches_customers else self._run
         try:
             due.message = self._channel.message(
-                order, _parcels_of(news), due.content, key=f"{run}{tuple(sorted(news))}"
+                order, _parcels_of(news), content, key=f"{run}{tuple(sorted(news))}"
             )
         except InvalidInput as unusable:
             due.end(Outcome.NO_ADDRESS, str(unusable) if order.order_email else "")
 
     def _columns(self, order: Order, keys: Iterable[NoticeKey]) -> Row:
         keys = list(keys)
-        to = self._channel.to(order)
+        to = self._channel.masked_recipient(order)
         return {
             "Order": order.order_name or str(order.order_id),
             **({"To": to} if to else {}),
@@ -319,151 +319,157 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
             "Order id": str(order.order_id),
         }
 
-    def refuse(self) -> None:
-        """Stop before the first message, if a template fits no order or too many are due."""
-        if self._template_error is not None and not self._waiting:
-            # an odd order fails alone; a template that fails for each is at fault itself
+    def check_plan(self) -> None:
+        """Stop before the first message if a template fits no order, or too many are due."""
+        if self._template_error is not None and not self._due:
+            # a template that fails for one order is the order's problem; for all, the template's
             raise self._template_error
         if not self._record_only:
-            lately = self._sent_lately() if self._waiting else 0
-            self.limit.check(len(self._waiting), lately=lately)
+            lately = self._sent_lately() if self._due else 0
+            self.limit.check(len(self._due), lately=lately)
 
-    def act(self) -> Iterator[Notice]:
-        """Send all that is due."""
-        if self.leaves_traces:
+    def act(self) -> Iterator[NoticeCase]:
+        """Send or record all notices that are due."""
+        if self.takes_effect:
             if not self._accepted:
-                keys = [key for due in self._waiting for key in due.keys]
-                self._of_account.refuse_told_elsewhere(keys)
-            self._of_account.keep_in_mind()
+                self._refuse_sent_elsewhere()
+            self._remember_ledger()
         try:
-            yield from self._recorded() if self._record_only else self._sent()
+            yield from self._record() if self._record_only else self._send()
         except LedgerError:
-            self._ledger_is_gone = True
+            self._ledger_failed = True
             raise
-        if self.leaves_traces:
+        if self.takes_effect:
             try:
-                self._of_account.keep_in_mind()
-            except TracktorError as trouble:
-                get_run_logger().warning("The next run knows less of this ledger: %s", trouble)
+                self._remember_ledger()
+            except TracktorError as error:
+                get_run_logger().warning("Prefect did not record this ledger's state: %s", error)
 
-    def _recorded(self) -> Iterator[Notice]:
-        for due in self._waiting:
-            self._ledger.settle(due.keys, NoticeState.SENT, run=self._of_account.run)
+    def _record(self) -> Iterator[NoticeCase]:
+        for due in self._due:
+            self._ledger.complete(due.keys, NoticeState.SENT, run=self._run)
             due.end(Outcome.RECORDED)
             yield due
 
-    def _sent(self) -> Iterator[Notice]:
-        account, run = self._of_account.account, self._of_account.run
-        sending = Sending(self._channel, self._ledger, run, account, self._renew)
-        for notice in sending.send(self._waiting):
+    def _send(self) -> Iterator[NoticeCase]:
+        sending = Sending(self._channel, self._ledger, self._run, self._account, self._renew)
+        for notice in sending.send(self._due):
             self.advice = sending.advice
             yield notice
         self.advice = sending.advice
 
-    def _renew(self, due: Notice) -> None:
-        """Make a message as it must be when its turn has come."""
+    def _renew(self, due: NoticeCase) -> None:
+        """Bring a message up to date before it is sent, or end its case."""
         if self._is_old(due.read_at):
-            self._read_anew(due)
-        if due.outcome is Outcome.DUE and self._is_overtaken(due):
+            self._update(due)
+        if due.outcome is Outcome.DUE and self._is_superseded(due):
             due.end(Outcome.SUPERSEDED, "the customer was notified of a later status")
 
-    def _is_overtaken(self, due: Notice) -> bool:
+    def _is_superseded(self, due: NoticeCase) -> bool:
         history = self._history([due.id]).get(due.id, ())
-        return any(told_before(key, history)[1] for key in due.keys)
+        return any(sent_before(key, history)[1] for key in due.keys)
 
     def _is_old(self, read_at: float, *, at_least_seconds: float = 0) -> bool:
         age = time.time() - read_at
-        # a clock that was set back says nothing about a reading
+        # an age below 0 means that the clock was set back
         seconds = self.reading.options.read_again_after_minutes * 60
         return not 0 <= age <= max(seconds, at_least_seconds)
 
-    def _read_anew(self, due: Notice) -> None:
-        now = self._order_by_now(due)
+    def _update(self, due: NoticeCase) -> None:
+        """Read the order again, and render the message for what is still true."""
+        now = self._order_now(due)
         if not isinstance(now, Order):
             due.end(*now)
             return
         try:
-            found = list(self._choose(now))
+            chosen = list(self._choose(now))
         except (InvalidResponse, InvalidInput) as unreadable:
-            found = [Unreadable(str(unreadable))]
-        unsure = next((one.reason for one in found if isinstance(one, Unreadable)), "")
-        chosen = [one for one in found if isinstance(one, Notification)]
-        still = {
-            (reason.fulfillment_id, reason.words): (reason.parcels, one)
-            for one in chosen
-            for reason in one.reasons
+            chosen = [Unreadable(str(unreadable))]
+        unreadable_reason = next((one.reason for one in chosen if isinstance(one, Unreadable)), "")
+        still_true = {
+            (subject.fulfillment_id, subject.reason): (subject.parcels, notification)
+            for notification in chosen
+            if isinstance(notification, Notification)
+            for subject in notification.subjects
         }
-        base = {key: (key.fulfillment_id, step_of(key.reason)[0]) for key in due.keys}
-        news = {key: still[base[key]][0] for key in due.keys if base[key] in still}
-        if news:
-            due.content = still[base[min(news)]][1].about(_reasons_of(news))
-        if unsure and not news:
-            due.end(Outcome.DEFERRED, unsure)
+        subject_of = {key: (key.fulfillment_id, unnumbered(key.reason)) for key in due.keys}
+        news = {
+            key: still_true[subject][0]
+            for key, subject in subject_of.items()
+            if subject in still_true
+        }
+        if unreadable_reason and not news:
+            due.end(Outcome.DEFERRED, unreadable_reason)
         elif _lacks_what_it_had(now, set(due.keys) - news.keys()):
-            due.end(Outcome.DEFERRED, _not_again("the answer lacks what it had before"))
-        elif not news:
-            due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
-            for passed_over in {one for one in found if isinstance(one, PassedOver)}:
-                self._add(due.id, Outcome(passed_over.value))
+            due.end(Outcome.DEFERRED, _not_read_again("the response lacks what it had before"))
+        elif news:
+            _, notification = still_true[subject_of[min(news)]]
+            content = notification.content_about(_subjects_of(news))
+            # the service recognizes an unconfirmed message by all of its keys
+            keys = due.keys if due.unconfirmed else ()
+            self._render_again(due, now, dict.fromkeys(keys, ()) | news, content)
         else:
-            self._render_anew(due, now, news)
+            due.end(Outcome.SUPERSEDED, "its parcels moved on before the message was sent")
+            for skipped in {one for one in chosen if isinstance(one, Skipped)}:
+                self._add(due.id, Outcome(skipped.value))
 
-    def _render_anew(
-        self, due: Notice, order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]
-    ) -> None:
-        if to := self._channel.to(order):
+    def _render_again(self, due: NoticeCase, order: Order, news: _News, content: Content) -> None:
+        if to := self._channel.masked_recipient(order):
             due.columns["To"] = to
         due.keys = tuple(sorted(news))
         try:
-            self._render(due, order, news)
+            self._render(due, order, news, content)
         except TemplateError as fails:
             due.end(Outcome.DEFERRED, str(fails))
         if due.outcome is Outcome.NO_ADDRESS:
             due.reason = "there is no usable address any more"
 
-    def _order_by_now(self, due: Notice) -> Order | tuple[Outcome, str]:
-        """The order, read again with those whose turn comes next; or why it is not there."""
-        is_fresh = not self._is_old(self._now_read_at, at_least_seconds=_TOGETHER_SECONDS)
-        if due.id not in self._now or not is_fresh:
-            some = self._waiting[due.place : due.place + _LOOKED_AT_TOGETHER]
-            self._now_read_at = time.time()
-            old = [due, *(other for other in some if self._is_old(other.read_at))]
-            self._now = self._read_now({other.id: other.facts for other in old})
-        return self._now[due.id]
+    def _order_now(self, due: NoticeCase) -> Order | tuple[Outcome, str]:
+        """Return the order, read again with those whose turn comes next, or why it is not there."""
+        is_old = self._is_old(self._reread_at, at_least_seconds=_REREAD_LASTS_SECONDS)
+        if due.id not in self._reread or is_old:
+            batch = self._due[due.place : due.place + _REREAD_AT_ONCE]
+            self._reread_at = time.time()
+            old = [due, *(other for other in batch if self._is_old(other.read_at))]
+            self._reread = self._read_again({other.id: other.facts for other in old})
+        return self._reread[due.id]
 
-    def _read_now(self, facts: Mapping[int, OrderFacts]) -> dict[int, Order | tuple[Outcome, str]]:
-        reading = ReadingOptions(chunk_size=_LOOKED_AT_TOGETHER)
+    def _read_again(
+        self, facts: Mapping[int, OrderFacts]
+    ) -> dict[int, Order | tuple[Outcome, str]]:
+        options = ReadingOptions(chunk_size=_REREAD_AT_ONCE)
         orders = [FoundOrder(order_id, known) for order_id, known in facts.items()]
-        again = Scan(self._credentials, orders, reading, needs=self.needs.of_each_order)
+        scan = Scan(self._credentials, orders, options, needs=self.needs.of_each_order)
+        unknown = (Outcome.SUPERSEDED, "Tracktor does not know the order any more")
         now: dict[int, Order | tuple[Outcome, str]] = {}
         try:
-            for batch in again:
+            for batch in scan:
                 now |= {order.order_id: order for order in batch.found}
-                now |= {f.id: (Outcome.DEFERRED, _not_again(f.reason)) for f in batch.failed}
-                now |= dict.fromkeys(batch.missing, (Outcome.SUPERSEDED, _GONE))
+                now |= {f.id: (Outcome.DEFERRED, _not_read_again(f.reason)) for f in batch.failed}
+                now |= dict.fromkeys(batch.missing, unknown)
         except TracktorError as error:
-            return dict.fromkeys(facts, (Outcome.DEFERRED, _not_again(str(error))))
+            return dict.fromkeys(facts, (Outcome.DEFERRED, _not_read_again(str(error))))
         finally:
-            self.calls += again.calls
+            self.calls += scan.calls
         return now
 
-    def look_back(self, *, acted: bool) -> None:
-        """Say of what was known before what other runs made of it since."""
-        outcomes = [outcome_of(states.values()) for _, states in self._known]
-        if not self._ledger_is_gone:
+    def finish(self, *, acted: bool) -> None:
+        """Update the notices of other runs to their state at the end of this one."""
+        outcomes = [outcome_of(states.values()) for _, states in self._sent_before]
+        if not self._ledger_failed:
             with suppress(LedgerError):
-                # a claim that was open when we looked may have been settled since by its run
-                told = [tuple(states) for _, states in self._known]
-                wait = acted and self.leaves_traces
-                outcomes = outcomes_elsewhere(self._ledger, self._of_account.run, told, wait=wait)
-        for (case, _), outcome in zip(self._known, outcomes, strict=True):
+                # another run may have completed a claim that was open before
+                keys = [tuple(states) for _, states in self._sent_before]
+                wait = acted and self.takes_effect
+                outcomes = outcomes_elsewhere(self._ledger, self._run, keys, wait=wait)
+        for (case, _), outcome in zip(self._sent_before, outcomes, strict=True):
             case.end(outcome)
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        """Where no address is left at all, it is seldom the customers who have none."""
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a suspicion if no order has an address, which is rarely true of all customers."""
         without = {case.id for case in self.cases if case.outcome is Outcome.NO_ADDRESS}
         affected = {case.id for case in self.cases if case.outcome.is_shown}
-        if found["suspicion"] or len(without) < _MANY or without != affected:
+        if common["suspicion"] or len(without) < _MANY or without != affected:
             return {}
         return {
             "suspicion": f"none of the {len(without)} orders to write about has a usable email"
@@ -471,69 +477,70 @@ class NotifyJob(Job[Order, Notice, R], Generic[R]):
         }
 
 
-def _parcels_of(news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> list[Fulfillment]:
-    """The parcels that a message is about, each once."""
-    by_id = {parcel.fulfillment_id: parcel for some in news.values() for parcel in some}
+def _parcels_of(news: _News) -> list[Fulfillment]:
+    by_id = {parcel.fulfillment_id: parcel for parcels in news.values() for parcel in parcels}
     return list(by_id.values())
 
 
-def _reasons_of(keys: Iterable[NoticeKey]) -> set[tuple[int, str]]:
-    """What the keys are about: the parcels, and the words without the number of a reminder."""
-    return {(key.fulfillment_id, step_of(key.reason)[0]) for key in keys}
+def _subjects_of(keys: Iterable[NoticeKey]) -> set[tuple[int, str]]:
+    return {(key.fulfillment_id, unnumbered(key.reason)) for key in keys}
 
 
-def _links(order: Order, news: Mapping[NoticeKey, tuple[Fulfillment, ...]]) -> dict[str, Cell]:
-    """Where a person looks who must act: the order in the shop, and the parcel at its carrier."""
-    parcel = next((parcel for some in news.values() for parcel in some), None)
+def _links(order: Order, news: _News) -> dict[str, Cell]:
+    """Return links for a person who must act: the order in the shop, the parcel at its carrier."""
+    parcel = next((parcel for parcels in news.values() for parcel in parcels), None)
     links = {"Order": admin_link(order)}
     return links | {"Carrier": tracking_link(parcel)} if parcel else links
 
 
-def told_before(
-    key: NoticeKey, history: Iterable[ToldNotice]
-) -> tuple[list[ToldNotice], list[ToldNotice]]:
-    """What was told of the same before, and what of something that happens later."""
-    words, _ = step_of(key.reason)
+def sent_before(key: NoticeKey, history: Iterable[Notice]) -> tuple[list[Notice], list[Notice]]:
+    """Return the earlier notices of the same kind as a key's, and those of later stages."""
+    reason = unnumbered(key.reason)
     of_parcel = [
-        told
-        for told in history
-        if told.key.fulfillment_id == key.fulfillment_id
-        or WHOLE_ORDER in (told.key.fulfillment_id, key.fulfillment_id)
+        notice
+        for notice in history
+        if notice.key.fulfillment_id == key.fulfillment_id
+        or WHOLE_ORDER in (notice.key.fulfillment_id, key.fulfillment_id)
     ]
-    # what was told of an order before it had parcels is no news of the parcels that show it still
+    # a notice about an order before it had parcels counts for the parcels in the same status
     same = [
-        told
-        for told in of_parcel
-        if told.key.fulfillment_id in (key.fulfillment_id, WHOLE_ORDER)
-        and step_of(told.key.reason)[0] == words
+        notice
+        for notice in of_parcel
+        if notice.key.fulfillment_id in (key.fulfillment_id, WHOLE_ORDER)
+        and unnumbered(notice.key.reason) == reason
     ]
     later = [
-        told
-        for told in of_parcel
-        if told.state in _TOLD
-        and is_later(told.key.reason, words)
+        notice
+        for notice in of_parcel
+        if notice.state in _SENT
+        and is_later(notice.key.reason, reason)
         # a parcel that was sent later may have an exception after "all has arrived"
-        and (told.key.fulfillment_id == key.fulfillment_id or "status:" in words)
+        and (notice.key.fulfillment_id == key.fulfillment_id or kind_of(reason) == "status")
     ]
     return same, later
 
 
-def _is_again(notification: Notification, same: Sequence[ToldNotice]) -> bool:
-    """Whether it is time to tell it once more."""
-    if len(same) >= notification.times or any(t.state is not NoticeState.SENT for t in same):
+def _sent_together(notice: Notice, history: Iterable[Notice]) -> tuple[NoticeKey, ...]:
+    """Return the keys of the notices that were in one message with an unconfirmed one."""
+    same = (notice.state, notice.run, notice.claimed_at)
+    return tuple(sorted(n.key for n in history if (n.state, n.run, n.claimed_at) == same))
+
+
+def _is_time_to_repeat(notification: Notification, same: Sequence[Notice]) -> bool:
+    if len(same) >= notification.times or any(n.state is not NoticeState.SENT for n in same):
         return False
-    times = [told.settled_at for told in same if told.settled_at]
-    # what was sent late in a run of a schedule is repeated by the run at that time of the day
+    times = [notice.completed_at for notice in same if notice.completed_at]
+    # a notice that was sent late in a scheduled run is repeated by the run at the same time of day
     slack = min(_SCHEDULES_DRIFT_BY, notification.repeat_after / 10)
     return bool(times) and datetime.now(UTC) - max(times) >= notification.repeat_after - slack
 
 
 def _lacks_what_it_had(order: Order, gone: Iterable[NoticeKey]) -> bool:
-    """Whether an answer says nothing of parcels that are no news any more, or has no address."""
-    shown = {parcel.fulfillment_id for parcel in order.fulfillments if parcel.current_status}
+    """Whether a response lacks the status of parcels without news by now, or any address."""
+    with_status = {parcel.fulfillment_id for parcel in order.fulfillments if parcel.current_status}
     parcels = {key.fulfillment_id for key in gone} - {WHOLE_ORDER}
-    return not shown.issuperset(parcels) or ("order_email" not in order.fields_read)
+    return not with_status.issuperset(parcels) or ("order_email" not in order.fields_read)
 
 
-def _not_again(reason: str) -> str:
+def _not_read_again(reason: str) -> str:
     return f"it could not be read again: {reason}"

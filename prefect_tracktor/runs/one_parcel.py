@@ -1,4 +1,4 @@
-"""Telling the customer of one parcel, as an event says, if it is still news by then."""
+"""Notifying the customer of the one parcel in an event, if the event is still true."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,35 +22,35 @@ from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.mailer import Mailer
 from prefect_tracktor.messages.template import EmailTemplate
 from prefect_tracktor.models import Fulfillment, Order, says_cancelled
-from prefect_tracktor.rules import Notification, PassedOver, Reason
-from prefect_tracktor.runs.answers import TO_TELL_OF_ONE_STATUS
+from prefect_tracktor.rules import Notification, Skipped, Subject
 from prefect_tracktor.runs.cases import Ended, Outcome
-from prefect_tracktor.runs.engine import carry_out
+from prefect_tracktor.runs.engine import run_job
 from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.runs.needs import TO_NOTIFY_OF_ONE_STATUS
+from prefect_tracktor.runs.notification_jobs import customer_job
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import MailReport
 from prefect_tracktor.runs.scan import Scan
-from prefect_tracktor.runs.telling import customer_job
 from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.tasks import batch_of, get_fulfillments
 
-# events come one by one; what comes within this time counts as one burst
+# events arrive one by one; `max_emails` limits the messages within this time
 _BURST = timedelta(hours=1)
-_TRIES_AT_MOST = 50
-_DELAY_AT_MOST = 24 * 3600
+_MOST_RETRIES = 50
+_MOST_DELAY_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
 class OneParcel:
-    """The parcel that the event is about, and the status that its customer is to hear of."""
+    """The parcel and the status of an event, and since when the status is news."""
 
     fulfillment_id: int
     status: str
     begin: datetime
     template: EmailTemplate
 
-    def choose(self, order: Order) -> Iterator[Notification | PassedOver]:
-        """The one message, if it is still news."""
+    def choose(self, order: Order) -> Iterator[Notification | Skipped]:
+        """Yield the notification, if the event is still true."""
         parcels = [p for p in order.fulfillments if p.fulfillment_id == self.fulfillment_id]
         if not parcels:
             get_run_logger().warning(
@@ -60,26 +60,25 @@ class OneParcel:
             )
         in_status = parcels_in_status(order, [self.status])
         for parcel in parcels:
-            passed_over = self.why_not(parcel)
-            if passed_over is Outcome.UNDATED:
-                yield PassedOver.UNDATED
-            elif passed_over is None and parcel in in_status:
-                yield from self._news(order, parcel)
+            why_not = self.why_not(parcel)
+            if why_not is Outcome.UNDATED:
+                yield Skipped.UNDATED
+            elif why_not is None and parcel in in_status:
+                yield self._notification(order, parcel)
 
-    def _news(self, order: Order, parcel: Fulfillment) -> Iterator[Notification | PassedOver]:
-        words = f"status:{self.status}"
+    def _notification(self, order: Order, parcel: Fulfillment) -> Notification | Skipped:
         if order.has_cancelled(parcel) and not says_cancelled(self.status):
-            yield PassedOver.CANCELLED
-        else:
-            content = Content(self.template, (Condition(words, parcel, parcel.reached_at),))
-            yield Notification(content, [Reason.of(parcel, words)])
+            return Skipped.CANCELLED
+        reason = f"status:{self.status}"
+        content = Content(self.template, (Condition(reason, parcel, parcel.reached_at),))
+        return Notification(content, [Subject.of(parcel, reason)])
 
     def why_not(self, parcel: Fulfillment) -> Outcome | None:
-        """Why its customer is not told, if so; said in the log."""
+        """Return and log why the customer is not notified; `None` if nothing is against it."""
         log, which = get_run_logger(), parcel.fulfillment_id
         if parcel.current_status != self.status:
             log.info(
-                "Fulfillment %s is %s by now, not %s: no email is sent.",
+                "Fulfillment %s is %s now, not %s: no email is sent.",
                 which,
                 parcel.current_status or "without a status",
                 self.status,
@@ -101,7 +100,7 @@ class OneParcel:
         return None
 
 
-def tell_of_one_parcel(
+def notify_of_one_parcel(
     credentials: TracktorCredentials,
     parcel: OneParcel,
     order_id: int | None,
@@ -110,7 +109,7 @@ def tell_of_one_parcel(
     dry_run: bool,
     max_emails: int,
 ) -> MailReport:
-    """Read the parcel's order, and tell its customer if it is still news."""
+    """Read the parcel's order, and notify its customer if the event is still true."""
     looked_up = MailReport()
     if order_id is None:
         looked_up, order_id = _look_up(credentials, parcel)
@@ -118,7 +117,7 @@ def tell_of_one_parcel(
         return looked_up
     ledger = ledger_of(mailer)
     reading = ReadingOptions(chunk_size=1)
-    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, alone=True)
+    scan = Scan(credentials, [order_id], reading, calls=looked_up.calls, single=True)
     job = customer_job(
         credentials,
         mailer,
@@ -129,16 +128,16 @@ def tell_of_one_parcel(
         dry_run=dry_run,
         max_emails=max_emails,
         sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
-        needs=TO_TELL_OF_ONE_STATUS,
+        needs=TO_NOTIFY_OF_ONE_STATUS,
     )
     about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
-    return carry_out(scan, job, about=about)
+    return run_job(scan, job, about=about)
 
 
 def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:
-    """The order of the parcel; `None` where there is nobody to be written to."""
+    """Find the parcel's order; the id is `None` if no email is to be sent."""
     fulfillment_id = parcel.fulfillment_id
-    needs = TO_TELL_OF_ONE_STATUS.of_each_parcel
+    needs = TO_NOTIFY_OF_ONE_STATUS.of_each_parcel
     batch = batch_of(get_fulfillments.submit(credentials, [fulfillment_id], needs=needs))
     report = MailReport(calls=batch.requests, failed=tuple(batch.failed))
     if batch.failed:
@@ -154,40 +153,41 @@ def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailR
             raise IncompleteRun(suspicion, report=report)
         return report, None
     [found] = batch.found
-    passed_over = parcel.why_not(found)
-    if passed_over is not None:
-        undated = passed_over is Outcome.UNDATED and found.order_id is not None
-        cases = (Ended(found.order_id or 0, passed_over, planned=False),) if undated else ()
+    why_not = parcel.why_not(found)
+    if why_not is not None:
+        undated = why_not is Outcome.UNDATED and found.order_id is not None
+        cases = (Ended(found.order_id or 0, why_not, planned=False),) if undated else ()
         return report.model_copy(update={"cases": cases}), None
     if found.order_id is None:
-        raise InvalidResponse(f"fulfillment {fulfillment_id} does not say which order it is of")
+        raise InvalidResponse(f"the response for fulfillment {fulfillment_id} has no order_id")
     return report, found.order_id
 
 
 def with_retries(
     write: Callable[[], MailReport], retry_delays_seconds: list[float]
 ) -> Task[[], MailReport]:
-    """The work as a task that is repeated for trouble that may pass."""
-    if len(retry_delays_seconds) > _TRIES_AT_MOST:
-        raise InvalidInput(f"retry_delays_seconds has more than {_TRIES_AT_MOST} entries")
+    """Make a task that is retried after temporary errors."""
+    if len(retry_delays_seconds) > _MOST_RETRIES:
+        raise InvalidInput(f"retry_delays_seconds has more than {_MOST_RETRIES} entries")
     for place, seconds in enumerate(retry_delays_seconds):
-        if not 0 <= seconds <= _DELAY_AT_MOST:
+        if not 0 <= seconds <= _MOST_DELAY_SECONDS:
             raise InvalidInput(
-                f"retry_delays_seconds[{place}] must be from 0 to {_DELAY_AT_MOST}, not {seconds}"
+                f"retry_delays_seconds[{place}] must be from 0 to {_MOST_DELAY_SECONDS}, not"
+                f" {seconds}"
             )
-    # without the tag of the tasks inside: it would wait for itself where one may run at a time
+    # without the tag of the tasks inside: with a limit of one run, they would wait for this task
     return task(
         name="Write to the customer",
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=len(retry_delays_seconds),
         retry_delay_seconds=retry_delays_seconds,
-        retry_condition_fn=_may_pass,
+        retry_condition_fn=_is_temporary,
     )(write)
 
 
-# Prefect calls conditions only if they are plain functions; `state.data` is the error
-def _may_pass(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
+# Prefect accepts only plain functions as conditions; `state.data` is the error
+def _is_temporary(_task: Any, _run: TaskRun, state: State[Any]) -> bool:
     error = state.data
     if isinstance(error, IncompleteRun):
         return bool(error.report.failed or error.report.deferred)

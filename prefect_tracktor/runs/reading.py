@@ -1,4 +1,4 @@
-"""The options with which flows read orders: one value, the same for all."""
+"""Options for reading orders, shared by all flows."""
 
 from pydantic import BaseModel, Field
 
@@ -7,7 +7,7 @@ from prefect_tracktor.storage.completed_orders import CompletedOrders
 
 
 class ReadingOptions(BaseModel):
-    """How a flow reads orders. The defaults fit most shops.
+    """Options for reading orders. The defaults fit most shops.
 
     Attributes:
         completed_orders: Records delivered orders, which are then not read again.

@@ -1,4 +1,4 @@
-"""What flows return: typed reports, derived from the cases of a run, each figure in one place."""
+"""Typed reports: the results of flows, derived from the cases of a run."""
 
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, ClassVar
@@ -11,19 +11,15 @@ from prefect_tracktor.runs.cases import Ended, Outcome, what_is_left
 
 
 def sentences(*parts: str) -> str:
-    """Join what there is to say; parts come with or without their full stop."""
-    said = [part.rstrip(".") for part in parts if part]
-    return ". ".join(said) + ("." if len(said) > 1 else "")
-
-
-def _capitalized(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}"
+    """Join sentences, which come with or without a full stop."""
+    joined = [part.rstrip(".") for part in parts if part]
+    return ". ".join(joined) + ("." if len(joined) > 1 else "")
 
 
 class Listed:
-    """The ids of cases that ended so, each once, or each with its reason.
+    """A report's field: the ids of the cases with some outcomes, each once or with its reason.
 
-    The counts name it, and count those with the first of the outcomes.
+    The report's counts have an entry for it, which counts the first of the outcomes.
     """
 
     def __init__(self, *outcomes: Outcome, with_reasons: bool = False) -> None:
@@ -31,7 +27,6 @@ class Listed:
         self._with_reasons = with_reasons
 
     def __get__(self, report: "RunReport | None", _owner: type | None = None) -> tuple[Any, ...]:
-        """Find them in a report."""
         if report is None:
             return ()
         if self._with_reasons:
@@ -56,11 +51,11 @@ class RunReport(BaseModel):
         failed: Orders that could not be read, and why; the next run reads them again.
         cases: The affected orders and their outcomes.
         error: Why this part of the run failed, if others went on; empty if it did not.
-        suspicion: What is suspicious about the run as a whole, such as that Tracktor knows none of
-            the orders; empty if nothing is.
-        advice: What you should know and do; empty if nothing.
-        notes: What was unusual in Tracktor's responses: documented fields that none of them had,
-            fields that could not be read, exceptions that are not known.
+        suspicion: A doubt about the run as a whole, such as that Tracktor knows none of the orders;
+            empty if there is none.
+        advice: What you should do; empty if nothing.
+        notes: Unusual things in Tracktor's responses: documented fields that are in none of them,
+            fields that could not be read, unknown exceptions.
 
     Example:
         >>> report = RunReport(calls=3, read=(1, 2), missing=(3,), cases=(Ended(1, Outcome.SENT),))
@@ -112,33 +107,32 @@ class RunReport(BaseModel):
 
     @property
     def left(self) -> tuple[int, ...]:
-        """The orders about which something is left to be done, or is being done."""
+        """The orders whose cases are unfinished, or in progress in another run."""
         unfinished = (c for c in self.cases if c.outcome.left or c.outcome is Outcome.IN_PROGRESS)
         unread = (failure.id for failure in self.failed)
         return tuple(dict.fromkeys((*(case.id for case in unfinished), *unread)))
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is left to be done, by a later run or by a person."""
+        """Whether nothing is left to do, for a later run or for a person."""
         return not self.what_is_left
 
     @property
     def what_is_left(self) -> str:
-        """What is left to be done, in words; empty if nothing is."""
+        """The unfinished work, in words; empty if there is none."""
         unread = [Ended(entry.id, Outcome.UNREADABLE, entry.reason) for entry in self.failed]
         left = what_is_left([*unread, *self.cases], noun=self.noun)
-        return sentences(
-            self.error, self.suspicion, left, _capitalized(self.advice) if left else ""
-        )
+        advice = f"{self.advice[:1].upper()}{self.advice[1:]}" if left else ""
+        return sentences(self.error, self.suspicion, left, advice)
 
     @property
     def sentence(self) -> str:
-        """What the run did, in a sentence."""
+        """The result of the run, in a sentence."""
         return counts_in_words(self.counts, mode=self.mode)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many calls were made, and how many orders stand where."""
+        """The number of calls, and of orders with each outcome."""
         return {name.replace("_", " "): count for name, count in self._counts()} | {
             f"left out as {why}": count for why, count in self.left_out.items()
         }
@@ -208,19 +202,43 @@ class MailReport(RunReport):
     superseded: ClassVar[Listed] = Listed(Outcome.SUPERSEDED)
 
 
+class ExceptionsReport(RunReport):
+    """The result of a run of `announce_exceptions`; all ids are order ids.
+
+    Attributes:
+        announced: Orders whose exception was announced, or only recorded.
+        recorded: Orders whose exception was only recorded.
+        unannounced: Orders whose event Prefect did not accept; the next run sends it again.
+        already_announced: Orders whose exception an earlier run announced.
+        cancelled: Orders that were skipped, as they or the parcel are cancelled or refunded.
+        undated: Orders that were skipped, as the time of a status is not usable.
+
+    Example:
+        >>> ExceptionsReport(cases=(Ended(7, Outcome.SENT),)).announced
+        (7,)
+    """
+
+    announced: ClassVar[Listed] = Listed(Outcome.SENT, Outcome.RECORDED)
+    recorded: ClassVar[Listed] = Listed(Outcome.RECORDED)
+    unannounced: ClassVar[Listed] = Listed(Outcome.DEFERRED)
+    already_announced: ClassVar[Listed] = Listed(Outcome.ALREADY_TOLD)
+    cancelled: ClassVar[Listed] = Listed(Outcome.CANCELLED)
+    undated: ClassVar[Listed] = Listed(Outcome.UNDATED)
+
+
 def calls_of(reports: Collection[RunReport]) -> int:
-    """The requests of several parts that share one reading, which each of them counts."""
+    """Add up the requests of jobs on one scan, whose requests each report counts."""
     reading = max((report.calls - report.own_calls for report in reports), default=0)
     return reading + sum(report.own_calls for report in reports)
 
 
 def merged(reports: Sequence[Any]) -> MailReport:
-    """One report of several channels that were told on one reading."""
+    """Merge the reports of several channels on one scan."""
     first: MailReport = reports[0]
     modes = {report.mode for report in reports}
-    asleep = sum(len(report.due) for report in reports if report.dry_run)
-    quiet = f"Channels in dry run did not send what is due for {asleep} orders."
-    notes = [quiet] if asleep and len(modes) > 1 else []
+    unsent = sum(len(report.due) for report in reports if report.dry_run)
+    note = f"Channels in dry run did not send what is due for {unsent} orders."
+    notes = [note] if unsent and len(modes) > 1 else []
     return first.model_copy(
         update={
             "dry_run": all(report.dry_run for report in reports),
@@ -241,15 +259,15 @@ class StatusReport(RunReport):
     """The result of a run that sets statuses; all ids are order ids.
 
     Attributes:
-        skipped: Orders that were not read, because nothing was asked for them.
+        skipped: Orders that were not read, because no status is desired for them.
         right: Orders that need no change.
         protected: Orders that differ from the desired status and are left alone; the reason says
             why.
         written: Orders that were written.
-        superseded: Orders that need no change any more, or must be left alone since the plan was
-            made.
+        superseded: Orders that changed after the plan was made, and need no change any more or must
+            be left alone.
         not_written: Orders that could not be written, and why; the next run tries again.
-        not_persisted: Orders that were written and show another status when read back, and which.
+        not_persisted: Orders that show another status when they are read back, and which one.
 
     Example:
         >>> StatusReport(cases=(Ended(7, Outcome.DONE),)).written

@@ -1,4 +1,4 @@
-"""The first two steps of every flow that scans a shop: find the orders, read them in bulk."""
+"""The scan of a shop, the first two steps of most flows: find the orders, read them in bulk."""
 
 import time
 from collections import deque
@@ -20,9 +20,9 @@ from prefect_tracktor.errors import DatabaseError, InvalidInput
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts
 from prefect_tracktor.reporting.progress import Progress
 from prefect_tracktor.reporting.words import shown
-from prefect_tracktor.runs.answers import AnswerCheck, Needs
 from prefect_tracktor.runs.engine import Reading
 from prefect_tracktor.runs.missing import suspicion_about
+from prefect_tracktor.runs.needs import Needs, ResponseCheck
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.sources import FoundOrder, FoundOrders, OrderSource, chunked, iter_orders
 from prefect_tracktor.storage.completed_orders import arrived_at
@@ -30,7 +30,7 @@ from prefect_tracktor.tasks import batch_of, get_orders
 
 
 class Scan(Reading[Order]):
-    """Reads a shop's orders, one task run per chunk, on the flow's task runner."""
+    """A shop's orders, read by one task run per chunk on the flow's task runner."""
 
     def __init__(
         self,
@@ -41,17 +41,17 @@ class Scan(Reading[Order]):
         may_skip: Callable[[int], bool] = lambda _order_id: True,
         calls: int = 0,
         needs: Needs = Needs(),  # noqa: B008 - immutable
-        alone: bool = False,
+        single: bool = False,
     ) -> None:
         self.credentials = credentials
-        self._credentials = _share(credentials, reading.chunks_at_once)
+        self._credentials = _for_each_chunk(credentials, reading.chunks_at_once)
         self._orders = orders
         self.options = reading
-        self._memory = reading.completed_orders
+        self._completed_orders = reading.completed_orders
         self._may_skip = may_skip
-        self.alone = alone
+        self.single = single
         self._all_read = False
-        self._answers = AnswerCheck(needs)
+        self._check = ResponseCheck(needs)
         self.needs = needs
         self.calls = calls
         self.read: list[int] = []
@@ -63,22 +63,22 @@ class Scan(Reading[Order]):
         self._arrivals: dict[int, datetime] = {}
 
     def __iter__(self) -> Iterator[Batch[Order]]:
-        """Read chunk by chunk."""
-        self._answers.needs = self.needs  # of the jobs, by now
+        self._check.needs = self.needs  # the engine has set the needs of the jobs by now
         total = len(set(self._orders)) if isinstance(self._orders, Sequence) else None
         progress = Progress("tracktor-scan", description="Orders read", total=total)
-        with nullcontext() if self.alone else progress as shown:
-            for chunk in self._in_order():
+        with nullcontext() if self.single else progress as shown:
+            for chunk in self._chunks():
                 batch = self._take(chunk)
                 yield batch
                 if shown:
                     shown.advance(chunk.size - len(batch.failed))
         if self.needs.in_some:
-            self._conclude()
+            for note in self._check.notes():
+                get_run_logger().warning(note)
+            self._check.refuse_missing()
         self._all_read = True
 
-    def found(self, *, dry_run: bool) -> dict[str, Any]:
-        """What all reports have in common."""
+    def report_fields(self, *, dry_run: bool) -> dict[str, Any]:
         suspicion, calls_for_it = "", 0
         if self._all_read:
             suspicion, calls_for_it = suspicion_about(
@@ -96,52 +96,40 @@ class Scan(Reading[Order]):
             "missing": tuple(self.missing),
             "failed": tuple(self.failed),
             "suspicion": suspicion,
-            "notes": self.notes,
+            "notes": tuple(self._check.notes()),
         }
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was unusual in the responses so far."""
-        return self._answers.notes()
-
-    def _conclude(self) -> None:
-        """Say what all answers lacked, before anything is done about them."""
-        for note in self.notes:
-            get_run_logger().warning(note)
-        self._answers.refuse_lost()
-
     def remember_completed(self, *, unless: Iterable[int]) -> None:
-        """Keep in mind which orders need not be read again, after all was done about them."""
         open_orders = set(unless)
         arrivals = {i: time for i, time in self._arrivals.items() if i not in open_orders}
-        if self._memory is not None:
+        if self._completed_orders is not None:
             try:
-                self._memory.remember(self.credentials.account, arrivals)
-            except DatabaseError as trouble:
-                self._go_without_memory(trouble)
+                self._completed_orders.remember(self.credentials.account, arrivals)
+            except DatabaseError as error:
+                self._read_all_orders(error)
 
     def _without_completed(self, chunk: list[int]) -> list[int]:
-        if self._memory is None:
+        if self._completed_orders is None:
             return chunk
         skippable = filter(self._may_skip, chunk)
         try:
-            settled = self._memory.among(self.credentials.account, skippable)
-        except DatabaseError as trouble:
-            self._go_without_memory(trouble)
+            completed = self._completed_orders.among(self.credentials.account, skippable)
+        except DatabaseError as error:
+            self._read_all_orders(error)
             return chunk
-        self.completed += (order_id for order_id in chunk if order_id in settled)
-        return [order_id for order_id in chunk if order_id not in settled]
+        self.completed += (order_id for order_id in chunk if order_id in completed)
+        return [order_id for order_id in chunk if order_id not in completed]
 
-    def _go_without_memory(self, trouble: DatabaseError) -> None:
-        """Without it orders are looked up that need not be; nothing else is lost."""
-        self._memory = None
-        get_run_logger().warning("All orders are read, and none is remembered: %s", trouble)
+    def _read_all_orders(self, error: DatabaseError) -> None:
+        """Continue without the completed orders; it costs look-ups, nothing else."""
+        self._completed_orders = None
+        get_run_logger().warning("All orders are read, and no completed ones recorded: %s", error)
 
-    def _in_order(self) -> Iterator["_Chunk"]:
-        """The chunks as they come, each when its turn is to be waited for."""
+    def _chunks(self) -> Iterator["_Chunk"]:
+        """Start reading a few chunks ahead, and yield them in order."""
         orders = iter_orders(self._orders)
         self.left_out = orders.left_out
-        chunks = chunked(self._named(orders), self.options.chunk_size)
+        chunks = chunked(self._at_least_one(orders), self.options.chunk_size)
         under_way = deque(map(self._start, islice(chunks, self.options.chunks_at_once)))
         while under_way:
             yield under_way.popleft()
@@ -149,15 +137,15 @@ class Scan(Reading[Order]):
         if orders.note:
             get_run_logger().info("Orders %s.", orders.note)
 
-    def _named(self, orders: FoundOrders) -> Iterator[FoundOrder]:
+    def _at_least_one(self, orders: FoundOrders) -> Iterator[FoundOrder]:
         empty = True
         for found in orders:
             empty = False
             yield found
         if empty and not self.options.allow_empty:
             raise InvalidInput(
-                f"orders names no order at all: {orders.why_none}. If there may be none, set"
-                " allow_empty of the flow's reading options"
+                f"orders contains no order: {orders.why_none}. If this is expected, set allow_empty"
+                " of the flow's reading options"
             )
 
     def _start(self, orders: list[FoundOrder]) -> "_Chunk":
@@ -165,22 +153,22 @@ class Scan(Reading[Order]):
         if self.gave_up or not wanted:
             return _Chunk(len(orders), time.time(), not_tried=wanted)
         begun = time.time()
-        reading = get_orders.submit(self._credentials, wanted, needs=self.needs.in_each)
+        future = get_orders.submit(self._credentials, wanted, needs=self.needs.in_each)
         facts = {order_id: facts for order_id, facts in orders if facts != NO_FACTS}
-        return _Chunk(len(orders), begun, reading, facts=facts)
+        return _Chunk(len(orders), begun, future, facts=facts)
 
     def _take(self, chunk: "_Chunk") -> Batch[Order]:
         self.begun = chunk.begun
         batch = chunk.read()
         if batch.gave_up and not self.gave_up:
             self.gave_up = True
-            get_run_logger().warning("Tracktor does not answer: no further order is asked for.")
+            get_run_logger().warning("Tracktor does not answer: no further orders are read.")
         self.calls += batch.requests
-        self._answers.take(batch.found)
+        self._check.take(batch.found)
         self.read += (order.order_id for order in batch.found)
         self.missing += batch.missing
         self.failed += batch.failed
-        if self._memory is not None:
+        if self._completed_orders is not None:
             times = {order.order_id: arrived_at(order) for order in batch.found}
             self._arrivals |= {i: time for i, time in times.items() if time is not None}
         return batch
@@ -190,15 +178,15 @@ class Scan(Reading[Order]):
 class _Chunk:
     size: int
     begun: float
-    reading: PrefectFuture[Batch[Order]] | None = None
+    future: PrefectFuture[Batch[Order]] | None = None
     not_tried: Sequence[int] = ()
     facts: Mapping[int, OrderFacts] = field(default_factory=dict)
 
     def read(self) -> Batch[Order]:
-        """Wait for the orders; each comes with what its source knows about it."""
-        if self.reading is None:
+        """Wait for the orders, and add what their source knows about them."""
+        if self.future is None:
             return Batch(failed=[Failure(order_id, NOT_TRIED) for order_id in self.not_tried])
-        batch = _of_one_order_each(batch_of(self.reading))
+        batch = _without_mixed_up(batch_of(self.future))
         if not self.facts:
             return batch
         known = (self.facts.get(order.order_id, NO_FACTS) for order in batch.found)
@@ -206,31 +194,19 @@ class _Chunk:
         return replace(batch, found=found)
 
 
-def _of_one_order_each(batch: Batch[Order]) -> Batch[Order]:
-    """Whose parcels they are cannot be told where an answer mixes orders up."""
-    mixed = {
-        order.order_id: Failure(order.order_id, _mixed_up(order))
-        for order in batch.found
-        if order.foreign_parcels
-    }
-    if not mixed:
-        return batch
-    return Batch(
-        found=[order for order in batch.found if order.order_id not in mixed],
-        missing=batch.missing,
-        failed=[*batch.failed, *mixed.values()],
-        requests=batch.requests,
-        gave_up=batch.gave_up,
-    )
+def _without_mixed_up(batch: Batch[Order]) -> Batch[Order]:
+    """Let orders fail whose response holds parcels of another order."""
+    failed = []
+    for order in batch.found:
+        if ids := [parcel.fulfillment_id for parcel in order.foreign_parcels]:
+            reason = f"the response holds parcels of another order: fulfillments {shown(ids)}"
+            failed.append(Failure(order.order_id, reason))
+    found = [order for order in batch.found if not order.foreign_parcels]
+    return replace(batch, found=found, failed=[*batch.failed, *failed]) if failed else batch
 
 
-def _mixed_up(order: Order) -> str:
-    ids = [parcel.fulfillment_id for parcel in order.foreign_parcels]
-    return f"the answer holds parcels of another order: fulfillments {shown(ids)}"
-
-
-def _share(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:
-    """What each of several chunks may ask for, so that together they keep to the limits."""
+def _for_each_chunk(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:
+    """Divide the account's limits by the number of chunks that are read at once."""
     limits = credentials.limits
     if chunks_at_once > limits.max_concurrency:
         raise InvalidInput(
@@ -241,7 +217,7 @@ def _share(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCre
         return credentials
     run = FlowRunContext.get()
     in_one_process = run is None or isinstance(run.task_runner, ThreadPoolTaskRunner)
-    # within a process there is one limiter for the account, whatever the number of chunks
+    # all chunks within a process share the account's rate limiter
     processes = 1 if in_one_process else chunks_at_once
     shares = {
         "max_concurrency": limits.max_concurrency // chunks_at_once,

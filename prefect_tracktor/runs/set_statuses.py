@@ -1,6 +1,6 @@
 """The job of setting statuses: everything is read and decided before the first write.
 
-What a run that was stopped did not write is a difference that the next run finds again.
+If a run is stopped, the next run finds and writes the remaining changes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,9 +12,9 @@ from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.models import NO_FACTS, Order, OrderFacts, StatusOption
 from prefect_tracktor.reporting.markdown import admin_link
 from prefect_tracktor.reporting.words import label_of
-from prefect_tracktor.runs.answers import Needs
 from prefect_tracktor.runs.cases import Case, Outcome, Row
 from prefect_tracktor.runs.engine import Job, Limit
+from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import StatusReport
 from prefect_tracktor.runs.scan import Scan
@@ -23,19 +23,17 @@ from prefect_tracktor.statuses.desired import DesiredStatus
 from prefect_tracktor.statuses.plan import Change, Decide, Protected, current
 from prefect_tracktor.tasks import batch_of, update_orders
 
-_GONE = "Tracktor does not know it any more"
-
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Update(Case):
-    """An order that is to be written, or is left alone although it differs."""
+    """An order that is to be written, or left alone although it differs."""
 
     update: DesiredStatus | None = None
     facts: OrderFacts = NO_FACTS
 
 
 class StatusJob(Job[Order, _Update, StatusReport]):
-    """Writes what `decide` wants changed, and reads it back."""
+    """Writes the changes of `decide`, and reads the orders back."""
 
     acting = "Orders written"
     shows_unread = True
@@ -72,7 +70,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
         self._gave_up = False
 
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
-        """Decide about a chunk; of the orders themselves nothing is kept."""
+        """Decide about a chunk; the orders themselves are not kept in memory."""
         for order in orders:
             match self._decide(order):
                 case Change() as change:
@@ -90,18 +88,18 @@ class StatusJob(Job[Order, _Update, StatusReport]):
     def act(self) -> Iterator[_Update]:
         """Write chunk by chunk, and read back."""
         planned = self.planned
-        for some in chunked(planned, self.reading.options.chunk_size):
+        for chunk in chunked(planned, self.reading.options.chunk_size):
             if self._gave_up:
-                for case in some:
+                for case in chunk:
                     case.end(Outcome.NOT_DONE, NOT_TRIED)
             else:
-                self._write({case.id: case for case in some})
-            yield from some
+                self._write({case.id: case for case in chunk})
+            yield from chunk
         if self._verify:
             self._read_back({case.id: case for case in planned if case.outcome is Outcome.DONE})
 
     def _write(self, cases: Mapping[int, _Update]) -> None:
-        """Decide once more, as an order may have been sent off since it was read; then write."""
+        """Read and decide again, as an order may have been shipped since; then write."""
         updates = []
         for batch in self._read(cases):
             _end_failed(batch, cases, Outcome.NOT_DONE)
@@ -110,8 +108,7 @@ class StatusJob(Job[Order, _Update, StatusReport]):
                 if isinstance(decision, Change):
                     updates.append(decision.update)
                 else:
-                    reason = "something happened to it since"
-                    cases[order.order_id].end(Outcome.SUPERSEDED, reason)
+                    cases[order.order_id].end(Outcome.SUPERSEDED, "it has changed since")
         if updates:
             written = batch_of(update_orders.submit(self._credentials, updates))
             self.calls += written.requests
@@ -129,14 +126,13 @@ class StatusJob(Job[Order, _Update, StatusReport]):
 
     def _read(self, cases: Mapping[int, _Update]) -> Iterator[Batch[Order]]:
         orders = [FoundOrder(case.id, case.facts) for case in cases.values()]
-        few = ReadingOptions(chunk_size=self.reading.options.chunk_size, allow_empty=True)
-        scan = Scan(self._credentials, orders, few, needs=self.needs.of_each_order)
+        options = ReadingOptions(chunk_size=self.reading.options.chunk_size, allow_empty=True)
+        scan = Scan(self._credentials, orders, options, needs=self.needs.of_each_order)
         yield from scan
         self.calls += scan.calls
         self._gave_up = scan.gave_up
 
-    def facts(self, found: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
-        """What the report says beside the cases."""
+    def report_fields(self, common: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002
         return {"right": tuple(self._right), "skipped": self._skipped}
 
 
@@ -146,11 +142,11 @@ def _end_failed(
     for failure in batch.failed:
         cases[failure.id].end(outcome, prefix + failure.reason)
     for order_id in batch.missing:
-        cases[order_id].end(outcome, _GONE)
+        cases[order_id].end(outcome, "Tracktor does not know it any more")
 
 
 def status_options(credentials: TracktorCredentials) -> tuple[list[StatusOption], int]:
-    """Read the shop's status options once; say how many requests it took."""
+    """Return the shop's status options and the number of requests."""
     with credentials.get_client() as client:
         return client.get_status_options(), client.requests_sent
 

@@ -1,4 +1,4 @@
-"""Say on a run itself what it is: its name, its tags and its first log line show the mode."""
+"""A run's mode in its name, its tags and its first log line."""
 
 import re
 from contextlib import suppress
@@ -15,8 +15,8 @@ from prefect.runtime import flow_run
 from prefect_tracktor.reporting.deployment import deployment_name
 from prefect_tracktor.reporting.words import mode_label
 
-# Prefect's server makes up names such as hospitable-dormouse, with the words of coolname; the run
-# form of its newer UI such as Generic-Skua, and that of the older one such as alpha3-gumarcaj-k
+# generated names: by Prefect's server such as hospitable-dormouse, with the words of coolname; by
+# the run form of its newer UI such as Generic-Skua, and of the older one such as alpha3-gumarcaj-k
 _WORDS: Any = config
 _KINDS = ("animal", "animal_breed", "animal_legendary")
 _ANIMALS = frozenset(word for kind in _KINDS for word in _WORDS[kind]["words"])
@@ -31,23 +31,23 @@ _OLDER_FORM = re.compile(
 
 
 def show_mode(title: str, *modes: str, about: str = "") -> None:
-    """Show a run's mode wherever people look at runs; a name that a person typed is kept."""
+    """Show a run's mode in its name, unless a person typed it, its tags and its log."""
     mode = mode_label(*modes).lower()
     get_run_logger().info("%s: %s.", title, mode)
     run_id, name = flow_run.get_id(), flow_run.get_name() or ""
     if not run_id:
         return
     job = flow_run.get_flow_name() or title
-    # of a deployment what its name says beside the flow's: the shop, or a name of the user's
+    # the part of the deployment's name before the flow's: the shop, or the user's own name
     shop = deployment_name().removesuffix(job.lower().replace(" ", "-")).rstrip("-")
-    # the mode first: a phone shows some twenty characters
+    # the mode first, as a phone shows about twenty characters
     new_name = (
         f"{mode.capitalize()}: {', '.join(filter(None, [job, shop, about]))}"
         if _is_made_up(name)
         else name
     )
     tags = sorted({*flow_run.get_tags(), *mode.split(", ")})
-    # a run is not the worse for a name that says less
+    # the run goes on without the name
     with suppress(httpx.HTTPError, PrefectException), get_client(sync_client=True) as prefect:
         prefect.update_flow_run(UUID(run_id), name=new_name, tags=tags)
 

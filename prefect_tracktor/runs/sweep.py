@@ -1,4 +1,4 @@
-"""Running a flow for many shops: each in a run of its own, with its own blocks."""
+"""Sweep: a flow run for each of many shops, with the shop's own blocks."""
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ from prefect_tracktor.rules import channels_of
 from prefect_tracktor.runs.cases import Row
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.showing import show_mode
-from prefect_tracktor.saved_blocks import NAME_PATTERN, document_of_shop, find_document
+from prefect_tracktor.saved_blocks import NAME_PATTERN, find_block, find_block_of_shop
 from prefect_tracktor.sources import ShopifyOrders
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 
@@ -44,10 +44,10 @@ class SweptShop:
 
     Attributes:
         name: The name of its blocks.
-        parameters: Parameters of the flow that are this shop's own, such as `max_emails`.
+        parameters: Parameters of the flow for this shop alone, such as `max_emails`.
 
     Raises:
-        pydantic.ValidationError: The name cannot be that of a block.
+        pydantic.ValidationError: The name is not a valid block name.
 
     Example:
         >>> SweptShop("berlin", {"max_emails": 50}).name
@@ -64,8 +64,8 @@ class ShopOutcome(BaseModel):
     Attributes:
         shop: The shop's name.
         mode: `live`, `rehearsal` or `dry_run`, or several of them; empty if it had no run.
-        outcome: Whether its run did everything, left something to do, or failed.
-        reason: Why it was not done.
+        outcome: `done`, `incomplete` if its run left something to do, or `failed`.
+        reason: Why it is not done.
         report: The result of its run, as the flow returns it: a `MailReport`, a
             `StatusReport` and so on; `None` if it failed.
 
@@ -84,7 +84,7 @@ class ShopOutcome(BaseModel):
 
 
 class SweepReport(BaseModel):
-    """What a sweep over many shops did.
+    """The result of a sweep over many shops.
 
     Attributes:
         shops: The outcome of each shop, in the given order.
@@ -117,7 +117,7 @@ class SweepReport(BaseModel):
 
     @property
     def reports(self) -> dict[str, Any]:
-        """The reports of the shops that have one."""
+        """The reports, by shop."""
         return {entry.shop: entry.report for entry in self.shops if entry.report is not None}
 
     @property
@@ -127,11 +127,11 @@ class SweepReport(BaseModel):
 
     @property
     def what_is_left(self) -> str:
-        """What is left to be done or went wrong, in words; empty if nothing did."""
-        left = {"left something to be done": self.incomplete, "failed": self.failed}
-        words = "; ".join(f"{', '.join(shops)} {what}" for what, shops in left.items() if shops)
+        """The unfinished work and the failures, in words; empty if there are none."""
+        left = {"left something to do": self.incomplete, "failed": self.failed}
+        text = "; ".join(f"{', '.join(shops)} {what}" for what, shops in left.items() if shops)
         first = next((entry for entry in self.shops if entry.outcome != "done"), None)
-        return f"{words}. Of {first.shop}: {first.reason}" if first else ""
+        return f"{text}. {first.shop}: {first.reason}" if first else ""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -156,11 +156,11 @@ class SweepReport(BaseModel):
 
     @property
     def sentence(self) -> str:
-        """What became of the shops, in a sentence."""
-        rest = {"incomplete": self.incomplete, "failed": self.failed}
-        said = [f"{len(shops)} {name}" for name, shops in rest.items() if shops]
+        """The result of the sweep, in a sentence."""
+        others = {"incomplete": self.incomplete, "failed": self.failed}
+        counts = [f"{len(shops)} {name}" for name, shops in others.items() if shops]
         mode = f"{mode_label(self.mode)}: " if self.mode else ""
-        return f"{mode}{in_list([f'{len(self.done)} of {len(self.shops)} shops done', *said])}."
+        return f"{mode}{in_list([f'{len(self.done)} of {len(self.shops)} shops done', *counts])}."
 
     def _with(self, outcome: str) -> tuple[str, ...]:
         return tuple(entry.shop for entry in self.shops if entry.outcome == outcome)
@@ -173,14 +173,14 @@ def sweep(
     common: Mapping[str, Any],
     shops_at_once: int,
 ) -> SweepReport:
-    """Check everything, then run the flow for each shop."""
+    """Check all parameters and blocks, then run the flow for each shop."""
     if not 1 <= shops_at_once <= _MOST_SHOPS_AT_ONCE:
         raise InvalidInput(
             f"shops_at_once must be from 1 to {_MOST_SHOPS_AT_ONCE}, not {shops_at_once}"
         )
-    wanted = _wanted_by(swept)
-    _check(shops, common, [one.name for one in wanted], flow_name)
-    runs = [_prepared(shop, common, wanted) for shop in shops]
+    parameters = _parameters_of(swept)
+    _check(shops, common, [parameter.name for parameter in parameters], flow_name)
+    runs = [_prepared(shop, common, parameters) for shop in shops]
     _refuse_the_same_account_twice(runs)
     if modes := {mode for run in runs for mode in run.modes}:
         title = f"Sweep of {len(shops)} shops, {flow_name}"
@@ -198,8 +198,8 @@ def sweep(
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A parameter of a flow: the blocks that it takes, if any, and whether it is required."""
+class _Parameter:
+    """A parameter of a flow: the kinds of blocks that it takes, and whether it is required."""
 
     name: str
     blocks: tuple[type[Block], ...]
@@ -208,7 +208,7 @@ class _Wanted:
 
 @dataclass(slots=True)
 class ShopRun:
-    """One shop's run before it starts: its parameters, or why it cannot start."""
+    """One shop's run before it starts: its parameters, or the problems that prevent it."""
 
     shop: str
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -216,7 +216,7 @@ class ShopRun:
 
     @property
     def modes(self) -> list[str]:
-        """The modes of what it does, as its blocks say."""
+        """The modes of all its parts, from its blocks."""
         found = set() if self.problems else _modes_of(self.parameters)
         return [mode for mode in Mode if mode in found]
 
@@ -226,11 +226,11 @@ def _modes_of(given: Mapping[str, Any]) -> set[str]:
         return {Mode.DRY_RUN}
     credentials, mailer = given.get("credentials"), given.get("mailer")
     if not (isinstance(credentials, TracktorCredentials) and isinstance(mailer, Mailer | None)):
-        return set()  # the shop's run says what is wrong with them
+        return set()  # the shop's run reports what is wrong with them
     of_account = Mode.DRY_RUN if credentials.read_only else Mode.LIVE
     of_mailer = mailer.mode if mailer else of_account
     modes: set[str] = set()
-    with suppress(ValidationError):  # the shop's run says so
+    with suppress(ValidationError):  # the shop's run reports it
         channels = channels_of(given.get("rules") or [])
         modes = {channel.mode if channel else of_mailer for channel in channels}
     if given.get("digest"):
@@ -242,16 +242,16 @@ def _modes_of(given: Mapping[str, Any]) -> set[str]:
     return modes or {of_mailer}
 
 
-def _wanted_by(swept: Flow[..., Any]) -> list[_Wanted]:
+def _parameters_of(swept: Flow[..., Any]) -> list[_Parameter]:
     hints = get_type_hints(swept.fn)
     return [
-        _Wanted(name, _blocks_of(hints[name]), parameter.default is inspect.Parameter.empty)
+        _Parameter(name, _blocks_of(hints[name]), parameter.default is inspect.Parameter.empty)
         for name, parameter in inspect.signature(swept.fn).parameters.items()
     ]
 
 
 def _blocks_of(annotation: Any) -> tuple[type[Block], ...]:
-    """The kinds of blocks that it takes, Shopify before a file, as in deployments."""
+    """Return the kinds of blocks that a parameter takes, Shopify first, as in deployments."""
     kinds = get_args(annotation) or (annotation,)
     blocks = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Block)]
     return tuple(sorted(blocks, key=lambda block: block is not ShopifyOrders))
@@ -276,15 +276,17 @@ def _check(
             )
 
 
-def _prepared(shop: SweptShop, common: Mapping[str, Any], wanted: Sequence[_Wanted]) -> ShopRun:
-    """Find a shop's blocks; a missing one fails this shop alone."""
+def _prepared(
+    shop: SweptShop, common: Mapping[str, Any], parameters: Sequence[_Parameter]
+) -> ShopRun:
+    """Load a shop's blocks; a missing one fails this shop alone."""
     run = ShopRun(shop.name)
     given = {**common, **shop.parameters}
     if "dry_run" in given:
         given["dry_run"] = any(_is_dry(values) for values in (common, shop.parameters))
-    for one in wanted:
+    for parameter in parameters:
         try:
-            run.parameters |= _given(one, given, shop.name)
+            run.parameters |= _value(parameter, given, shop.name)
         except InvalidInput as problem:
             run.problems.append(str(problem))
     return run
@@ -297,26 +299,27 @@ def _is_dry(values: Mapping[str, Any]) -> bool:
         raise InvalidInput("dry_run must be true or false; nothing was run") from None
 
 
-def _given(one: _Wanted, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
-    """The value of a parameter; none for an optional one without a value."""
-    if one.name == "reading":
-        return {one.name: _reading(given.get(one.name) or {}, shop)}
-    named = one.name in given
-    value = given.get(one.name, shop)
-    if one.blocks and isinstance(value, str):
-        look = find_document if named else document_of_shop
-        document = next(filter(None, (look(block, value) for block in one.blocks)), None)
-        if document is None and (named or one.required):
-            slugs = (f"{block.get_block_type_slug()}/{value}" for block in one.blocks)
-            raise InvalidInput(f"{one.name}: there is no block {' or '.join(slugs)}")
-        return {} if document is None else {one.name: document}
-    if one.required and not named:
-        raise InvalidInput(f"{one.name} is given neither for all shops nor for this one")
-    return {one.name: _read(value, one.blocks)} if named else {}
+def _value(parameter: _Parameter, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
+    """Return a parameter with its value; empty for an optional one without a value."""
+    name, kinds = parameter.name, parameter.blocks
+    if name == "reading":
+        return {name: _reading(given.get(name) or {}, shop)}
+    named = name in given
+    value = given.get(name, shop)
+    if kinds and isinstance(value, str):
+        find = find_block if named else find_block_of_shop
+        block = next(filter(None, (find(kind, value) for kind in kinds)), None)
+        if block is None and (named or parameter.required):
+            slugs = (f"{kind.get_block_type_slug()}/{value}" for kind in kinds)
+            raise InvalidInput(f"{name}: there is no block {' or '.join(slugs)}")
+        return {} if block is None else {name: block}
+    if parameter.required and not named:
+        raise InvalidInput(f"{name} is given neither for all shops nor for this one")
+    return {name: _with_block(value, kinds)} if named else {}
 
 
-def _read(value: object, blocks: Sequence[type[Block]]) -> object:
-    """A block that is written out; what is wrong with it fails the shop's run."""
+def _with_block(value: object, blocks: Sequence[type[Block]]) -> object:
+    """Make a block from its fields; if they are invalid, the shop's run reports it."""
     if len(blocks) == 1 and isinstance(value, Mapping):
         with suppress(ValidationError):
             return blocks[0].model_validate(value)
@@ -324,12 +327,12 @@ def _read(value: object, blocks: Sequence[type[Block]]) -> object:
 
 
 def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, Any]:
-    """The reading options, with the shop's completed orders unless others are given."""
+    """Return the reading options, with the shop's completed orders unless others are given."""
     options = dict(given)
-    completed = _Wanted("completed_orders", (CompletedOrders,), required=False)
+    completed = _Parameter("completed_orders", (CompletedOrders,), required=False)
     if isinstance(given, ReadingOptions) and given.completed_orders is None:
         del options["completed_orders"]
-    return options | _given(completed, options, shop)
+    return options | _value(completed, options, shop)
 
 
 def _refuse_the_same_account_twice(runs: Sequence[ShopRun]) -> None:
@@ -349,40 +352,40 @@ def _outcomes(
     swept: Flow[..., Any], runs: Sequence[ShopRun], shops_at_once: int
 ) -> Iterator[ShopOutcome]:
     if shops_at_once == 1:
-        # in the thread in which Prefect cancels a run
+        # Prefect cancels a run in this thread
         yield from (_outcome(swept, run) for run in runs)
         return
     threads = ThreadPoolExecutor(shops_at_once)
     try:
-        under_way = [threads.submit(copy_context().run, _outcome, swept, run) for run in runs]
-        yield from (future.result() for future in under_way)
+        futures = [threads.submit(copy_context().run, _outcome, swept, run) for run in runs]
+        yield from (future.result() for future in futures)
     finally:
         threads.shutdown(cancel_futures=True)
 
 
 def _outcome(swept: Flow[..., Any], run: ShopRun) -> ShopOutcome:
-    """Run a shop's flow; an error becomes the outcome of this shop."""
+    """Run a shop's flow, and return its result or error as the shop's outcome."""
     if run.problems:
         return ShopOutcome(shop=run.shop, outcome="failed", reason="; ".join(run.problems))
     sweep = FlowRunContext.get()
     mode = ", ".join(run.modes)
-    own = swept.with_options(
+    flow = swept.with_options(
         flow_run_name=": ".join(filter(None, [mode_label(mode), f"shop {run.shop}"])),
         task_runner=sweep.task_runner.duplicate() if sweep else None,
     )
-    ended = ShopOutcome(shop=run.shop, mode=mode, outcome="failed")
+    failed = ShopOutcome(shop=run.shop, mode=mode, outcome="failed")
     try:
-        report = own(**run.parameters)
+        report = flow(**run.parameters)
     except IncompleteRun as incomplete:
         left = {"outcome": "incomplete", "reason": str(incomplete), "report": incomplete.report}
-        return ended.model_copy(update=left)
+        return failed.model_copy(update=left)
     except TracktorError as error:
-        return ended.model_copy(update={"reason": str(error)})
+        return failed.model_copy(update={"reason": str(error)})
     except Exception as error:  # noqa: BLE001 - no error of one shop stops the others
         # the error's text may repeat a customer's data
         get_run_logger().warning("%s failed (%s): see its run.", run.shop, type(error).__name__)
-        return ended.model_copy(update={"reason": f"{type(error).__name__}; its run says more"})
-    return ended.model_copy(update={"outcome": "done", "report": report})
+        return failed.model_copy(update={"reason": f"{type(error).__name__}; see its run"})
+    return failed.model_copy(update={"outcome": "done", "report": report})
 
 
 def _publish(report: SweepReport, flow_name: str) -> None:
@@ -391,20 +394,20 @@ def _publish(report: SweepReport, flow_name: str) -> None:
             "Shop": entry.shop,
             "Mode": mode_label(entry.mode),
             "Outcome": entry.outcome.capitalize(),
-            "Found": _in_short(entry),
+            "Found": _counts_of(entry),
             "Reason": entry.reason,
         }
         for entry in report.shops
     ]
-    what = f"The outcome of each shop: {flow_name}."
+    description = f"The outcome of each shop: {flow_name}."
     if report.mode:
-        what = f"{mode_label(report.mode)}. {what}"
-    publish_table("sweep", rows, description=what)
+        description = f"{mode_label(report.mode)}. {description}"
+    publish_table("sweep", rows, description=description)
     notes = [*filter(None, [report.what_is_left])]
     counts, mode = report.counts, report.mode
     publish_summary("sweep-summary", title="Sweep", counts=counts, notes=notes, mode=mode)
 
 
-def _in_short(entry: ShopOutcome) -> str:
+def _counts_of(entry: ShopOutcome) -> str:
     counts = entry.report.counts if entry.report else {}
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)

@@ -1,4 +1,4 @@
-"""The job of giving an account the webhooks that it should have, whoever else is at it."""
+"""The job of creating missing webhooks of an account and removing duplicates."""
 
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
@@ -19,7 +19,7 @@ from prefect_tracktor.webhooks.subscriptions import (
     plan_webhooks,
 )
 
-# what another run does at the same time may have to be put right; it ends when both see the same
+# simultaneous runs may undo each other's changes; they repeat until both see the same list
 _ROUNDS = 4
 
 
@@ -32,7 +32,7 @@ class WebhookReport(RunReport):
         kept: Webhooks that existed as desired.
         surplus: Other webhooks at a desired host, which stayed.
         foreign: Webhooks at other hosts.
-        superseded: Webhooks for which another run was faster.
+        superseded: Webhooks that another run created or removed first.
         not_changed: Webhooks that could not be created or removed, and why; the next run tries
             again.
         not_shown: Webhooks whose change Tracktor does not show, and why.
@@ -61,26 +61,24 @@ class WebhookReport(RunReport):
 
 
 class AccountWebhooks(Reading[Webhook]):
-    """The webhooks of an account, read at once."""
+    """The webhooks of an account, read in one call."""
 
     def __init__(self, client: TracktorClient) -> None:
         self._client = client
 
     def __iter__(self) -> Iterator[Batch[Webhook]]:
-        """Read the list."""
         yield Batch(found=self._client.list_webhooks())
 
-    def found(self, *, dry_run: bool) -> dict[str, object]:
-        """What all reports have in common."""
-        return super().found(dry_run=dry_run) | {"calls": self._client.requests_sent}
+    def report_fields(self, *, dry_run: bool) -> dict[str, object]:
+        return super().report_fields(dry_run=dry_run) | {"calls": self._client.requests_sent}
 
 
 class WebhookJob(Job[Webhook, Case, WebhookReport]):
-    """Creates and removes webhooks until the account shows what is wanted."""
+    """Creates and removes webhooks until the account has the wanted ones."""
 
     acting = "Webhooks changed"
     table = (
-        "Webhooks to create and to remove, and those that stay. Of an address only the host is"
+        "Webhooks to create and to remove, and those that stay. Only the host of an address is"
         " shown, because its path may be a secret."
     )
     report_type = WebhookReport
@@ -103,7 +101,7 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
         self._plan = WebhookPlan()
 
     def choose(self, found: Sequence[Webhook], *, read_at: float) -> None:  # noqa: ARG002
-        """Compare what there is with what is wanted."""
+        """Add a case for each webhook to create, to remove, or to leave alone."""
         self._compare(found)
         staying = {
             Outcome.KEPT: self._plan.kept,
@@ -130,7 +128,7 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
             self.cases.append(case)
 
     def act(self) -> Iterator[Case]:
-        """Change what differs, and look again; another run may be doing the same."""
+        """Make the changes and read the list again, as another run may do the same."""
         for _ in range(_ROUNDS):
             for change in self._plan.changes:
                 case = self._changes[_key(change)]
@@ -147,11 +145,11 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
         self._conclude()
 
     def _try(self, case: Case, change: WantedWebhook | Webhook) -> None:
-        """One webhook that cannot be changed does not keep the others from it."""
+        """Make one change; its error does not stop the others."""
         try:
             if isinstance(change, Webhook):
                 self._remove(case, change)
-            elif change not in self._made.values():  # a list that lags is no reason for a double
+            elif change not in self._made.values():  # the list may lag behind the creation
                 address = change.address.get_secret_value()
                 case.id = self._client.create_webhook(topic=change.topic, address=address).id
                 case.end(Outcome.CREATED)
@@ -170,10 +168,10 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
 
     def _conclude(self) -> None:
         made = [webhook for webhook in self._plan.kept if webhook.id in self._made]
-        misread = [one for one in made if not is_the_same(self._made[one.id], one)]
-        for webhook in misread:
-            self._take_back(webhook)
-        if misread:
+        altered = [webhook for webhook in made if not is_the_same(self._made[webhook.id], webhook)]
+        for webhook in altered:
+            self._remove_altered(webhook)
+        if altered:
             return
         still_open = {_key(change) for change in self._plan.changes}
         for key, case in self._changes.items():
@@ -182,8 +180,8 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
             elif not still_open and case.outcome is Outcome.NOT_DONE:
                 case.end(Outcome.SUPERSEDED, "it was done when the list was read again")
 
-    def _take_back(self, webhook: Webhook) -> None:
-        """Remove what was created and cannot be recognized: each run would create it once more."""
+    def _remove_altered(self, webhook: Webhook) -> None:
+        """Remove a new webhook that shows another address, as each run would create it again."""
         removal = Case(id=webhook.id, columns={})
         self._try(removal, webhook)
         could_not = f"it could not be removed again: {removal.reason}. Remove it by hand"
@@ -191,17 +189,16 @@ class WebhookJob(Job[Webhook, Case, WebhookReport]):
         self._changes[self._made[webhook.id]].end(
             Outcome.NOT_PERSISTED,
             f"Tracktor lists the {webhook.topic} webhook at {host_of(webhook.address)} with another"
-            " address than it was created with, so that it would be created by every run;"
+            " address than it was created with, so every run would create it again;"
             f" {could_not if removal.outcome is Outcome.NOT_DONE else was_removed}, and report it"
             " as an issue",
         )
 
 
 def _doubt(case: Case, reason: str) -> None:
-    """Take a change for open, whatever the answer to it said."""
+    """End a case as not done or not persisted, whatever the response to its change was."""
     if case.outcome is Outcome.DUE:
-        reason = "others changed webhooks at the same time until the end"
-        case.end(Outcome.NOT_DONE, reason)
+        case.end(Outcome.NOT_DONE, "other runs kept changing webhooks until the end of this one")
     elif case.outcome is not Outcome.NOT_DONE:
         case.end(Outcome.NOT_PERSISTED, reason)
 

@@ -1,4 +1,4 @@
-"""What `watch_shop` takes and returns: options and reports of all its parts."""
+"""Options and report of `watch_shop`."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.runs.digest import DigestReport
 from prefect_tracktor.runs.export import ExportReport
-from prefect_tracktor.runs.report import MailReport, RunReport, calls_of, merged
-from prefect_tracktor.runs.telling import ExceptionsReport
+from prefect_tracktor.runs.report import ExceptionsReport, MailReport, RunReport, calls_of, merged
 from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
@@ -69,7 +68,7 @@ class WatchReport(BaseModel):
 
     @classmethod
     def of(cls, reports: Sequence[RunReport]) -> "WatchReport":
-        """Give each report its name."""
+        """Make the report of all parts from the reports of the jobs."""
         kinds: dict[type[RunReport], str] = {
             MailReport: "customers",
             ExceptionsReport: "events",
@@ -87,17 +86,17 @@ class WatchReport(BaseModel):
 
     @property
     def calls(self) -> int:
-        """How many requests were sent to Tracktor, the reading that all parts share once."""
+        """The number of requests to Tracktor; the shared scan counts once."""
         return calls_of(self.parts.values())
 
     @property
     def complete(self) -> bool:
-        """Whether no part failed or left anything to do."""
+        """Whether no part failed, and none left anything to do."""
         return all(report.complete for report in self.parts.values())
 
     @property
     def sentence(self) -> str:
-        """What the run did, a sentence for each part."""
+        """The result of the run, a sentence for each part."""
         return " ".join(f"{name}: {one.sentence}" for name, one in self.parts.items())
 
     @property

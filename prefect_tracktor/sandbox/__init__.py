@@ -1,10 +1,10 @@
-"""A Tracktor on loopback for demos, rehearsals and tests, with a shop, Shopify and a mail server.
+"""Sandbox for demos, rehearsals and tests: Tracktor, Shopify and a mail server on loopback.
 
 `prefect-tracktor sandbox` starts it and prints the credentials to use.
 """
 
 try:
-    import aiohttp as _aiohttp  # noqa: F401  # asked for here, to say what to install
+    import aiohttp as _aiohttp  # noqa: F401  # imported here to say what to install
     import aiosmtpd as _aiosmtpd  # noqa: F401  # ditto
 except ImportError as missing:
     raise ImportError(

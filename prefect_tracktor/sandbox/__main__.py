@@ -1,26 +1,23 @@
-"""Start the sandbox and print the credentials to use."""
+"""The command `prefect-tracktor sandbox`."""
 
-import argparse
 import datetime as dt
-import inspect
 import os
-import re
 import shlex
 import signal
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from pydantic import BaseModel
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from prefect_tracktor.client import checked_uuid
 from prefect_tracktor.sandbox import (
     UUID,
     Faults,
-    MailFaults,
     MailServer,
     Movement,
     ResponseFormat,
@@ -29,143 +26,142 @@ from prefect_tracktor.sandbox import (
     Shop,
 )
 
-_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.MULTILINE)
+_MOVEMENT = Group("Parcels that move by themselves", sort_key=1)
+_FAULTS = Group("Injected faults", sort_key=2)
+_FORMAT = Group("Format of the responses", sort_key=3)
+
+app = App(
+    name="prefect-tracktor sandbox",
+    help="Run a Tracktor, Shopify and a mail server here, with a made-up shop, until you stop it."
+    " Nothing leaves the machine. It prints the addresses and keys to use.",
+    help_format="markdown",
+    version_flags=[],
+    default_parameter=Parameter(negative="", show_default=lambda value: value or None),
+)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        shop = Shop(
-            orders=options.orders,
-            seed=options.seed,
-            expired=options.expired,
-            just_ready=options.just_ready,
-            **({"now": dt.datetime.now(dt.UTC)} if options.today else {}),
-        )
-        movement = _movement(options, shop)
-        mail = MailServer(
-            port=options.smtp_port,
-            faults=MailFaults(delay_seconds=options.mail_delay_seconds),
-            keep_in=options.mailbox,
-        )
-        tracktor = Sandbox(
-            shop,
-            faults=Faults.everything(options.fail_rate, **_given(options, Faults)),
-            answers=ResponseFormat(wrapped=not options.bare, **_given(options, ResponseFormat)),
-            mail=mail,
-            port=options.port,
-            uuid=checked_uuid(options.uuid),
-        )
-    except ValueError as invalid:
-        parser.error(str(invalid))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Options of the shop and of the servers.
+
+    Attributes:
+        orders: How many orders.
+        seed: Random seed of the shop, the movement and the faults.
+        expired: How many orders have an expired tracking and an email address.
+        just_ready: How many parcels start in Order ready.
+        today: Use today's date instead of 1 June 2026.
+        uuid: The account's uuid; use another one for each shop.
+        port: Tracktor's port; 0 takes a free one.
+        smtp_port: The mail server's port; 0 takes a free one.
+        mailbox: Also write messages to this folder.
+        csv: Write an orders export to this file.
+        prepared: Prepare all responses at the start.
+        env_file: Write the variables for a rehearsal to this file.
+        json: Print addresses and keys as JSON, on one line.
+    """
+
+    orders: int = 1000
+    seed: int = 1
+    expired: int | None = None
+    just_ready: int = 0
+    today: bool = False
+    uuid: str = UUID
+    port: int = 0
+    smtp_port: int = 0
+    mailbox: Path | None = None
+    csv: Path | None = None
+    prepared: bool = False
+    env_file: Path | None = None
+    json: bool = False
+
+
+_DEFAULTS = Options()
+
+
+@app.default
+def serve(
+    options: Annotated[Options, Parameter(name="*")] = _DEFAULTS,
+    *,
+    moving: Annotated[bool, Parameter(group=_MOVEMENT)] = False,
+    movement: Annotated[Movement | None, Parameter(name="*", group=_MOVEMENT)] = None,
+    fail_rate: Annotated[float, Parameter(group=_FAULTS)] = 0.0,
+    faults: Annotated[Faults | None, Parameter(name="*", group=_FAULTS)] = None,
+    answers: Annotated[ResponseFormat | None, Parameter(name="*", group=_FORMAT)] = None,
+) -> None:
+    """Start the sandbox, print its addresses and credentials, and serve until it is stopped.
+
+    Args:
+        options: Options of the shop and of the servers.
+        moving: Start to move parcels at once.
+        movement: The movement, with `moving`.
+        fail_rate: Probability that a request fails, over all kinds of faults.
+        faults: The injected faults.
+        answers: The format of the responses.
+    """
+    shop = Shop(
+        orders=options.orders,
+        seed=options.seed,
+        expired=options.expired,
+        just_ready=options.just_ready,
+        **({"now": dt.datetime.now(dt.UTC)} if options.today else {}),
+    )
+    if movement and not moving:
+        names = ", ".join(sorted(movement.model_fields_set))
+        raise ValueError(f"add --moving: without it these options have no effect: {names}")
+    movement = (movement or Movement()).model_copy(update={"seed": options.seed})
+    if moving:
+        movement.steps(shop)  # fails before anything starts, if too few parcels can move
+    given = faults.model_dump(exclude_unset=True) if faults else {}
+    mail = MailServer(port=options.smtp_port, keep_in=options.mailbox)
+    tracktor = Sandbox(
+        shop,
+        faults=Faults.everything(fail_rate, **given | {"seed": options.seed}),
+        answers=answers,
+        mail=mail,
+        port=options.port,
+        uuid=checked_uuid(options.uuid),
+    )
+    _serve(options, mail, tracktor, movement if moving else None)
+
+
+def _serve(
+    options: Options, mail: MailServer, tracktor: Sandbox, movement: Movement | None
+) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with ExitStack() as running:
-        running.enter_context(mail)
-        running.enter_context(tracktor)
+    with ExitStack() as servers:
+        servers.enter_context(mail)
+        servers.enter_context(tracktor)
         if options.prepared:
             tracktor.prepare()
         if options.csv:
-            shop.write_orders_csv(options.csv)
-        if movement is not None:
+            tracktor.shop.write_orders_csv(options.csv)
+        if movement:
             tracktor.move(movement)
-        where = _whereabouts(tracktor, mail)
+        running = _running(tracktor, mail)
         if options.env_file:
-            _write_variables(options.env_file, _variables(where, options))
+            _write_variables(options.env_file, _variables(running, options))
         if options.json:
-            print(where.to_json(), flush=True)
+            print(running.to_json(), flush=True)
         else:
-            _introduce(where, shop, options)
+            _print_introduction(running, tracktor.shop, options)
         stop.wait()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command, print what is wrong without a traceback, and return the exit status."""
+    try:
+        app(arguments, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return 2  # cyclopts has printed the reason
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="prefect-tracktor sandbox",
-        usage="prefect-tracktor sandbox [OPTIONS]",
-        description="Run a Tracktor, Shopify and a mail server here, with a made-up shop,"
-        " until you stop it. Nothing leaves the machine. It prints the addresses and keys to use.",
-    )
-    add = parser.add_argument
-    add("--orders", type=int, default=1000, help="how many orders (1000)")
-    add(
-        "--seed",
-        type=int,
-        default=1,
-        help="random seed of the shop, the movement and the faults (1)",
-    )
-    add(
-        "--expired",
-        type=int,
-        help="how many orders have an expired tracking and an email address",
-    )
-    add("--just-ready", type=int, default=0, help="how many parcels start in Order ready (0)")
-    add("--today", action="store_true", help="use today's date instead of 1 June 2026")
-    add("--uuid", default=UUID, help="the account's uuid; use another one for each shop")
-    add("--port", type=int, default=0, help="Tracktor's port; 0: any free one")
-    add("--smtp-port", type=int, default=0, help="the mail server's port; 0: any")
-    add("--mailbox", type=Path, metavar="DIR", help="also keep messages here")
-    add("--csv", type=Path, metavar="FILE", help="write an orders export here")
-    add("--prepared", action="store_true", help="prepare all responses at the start")
-    add("--env-file", type=Path, metavar="FILE", help="write the variables for a rehearsal here")
-    add("--json", action="store_true", help="print addresses and keys as JSON, on one line")
-    moving = parser.add_argument_group("parcels that move by themselves")
-    moving.add_argument("--moving", action="store_true", help="start to move at once")
-    _add_fields(moving, Movement)
-    faults = parser.add_argument_group("injected faults")
-    faults.add_argument(
-        "--fail-rate",
-        type=float,
-        default=0.0,
-        help="probability that a request fails, over all kinds of faults",
-    )
-    _add_fields(faults, Faults)
-    faults.add_argument(
-        "--mail-delay-seconds", type=float, default=0.0, help="how long a message takes (0.0)"
-    )
-    shapes = parser.add_argument_group("format of the responses")
-    shapes.add_argument("--bare", action="store_true", help="responses are not wrapped")
-    _add_fields(shapes, ResponseFormat, without=("wrapped",))
-    return parser
-
-
-def _add_fields(group: Any, model: type[BaseModel], *, without: Sequence[str] = ()) -> None:
-    """An option for each field of a model, as its docstring describes it; all share one seed."""
-    means = dict(_ATTRIBUTE.findall(inspect.getdoc(model) or ""))
-    for name, field in model.model_fields.items():
-        if name not in {"seed", *without}:
-            kind = {"action": "store_true"} if field.annotation is bool else {"metavar": "N"}
-            group.add_argument(
-                f"--{name.replace('_', '-')}",
-                dest=name,
-                default=argparse.SUPPRESS,
-                help=means.get(name),
-                **kind,
-            )
-
-
-def _given(options: argparse.Namespace, model: type[BaseModel]) -> dict[str, Any]:
-    return {name: value for name, value in vars(options).items() if name in model.model_fields}
-
-
-def _movement(options: argparse.Namespace, shop: Shop) -> Movement | None:
-    given = _given(options, Movement)
-    if not options.moving:
-        if without_effect := given.keys() - {"seed"}:
-            names = ", ".join(sorted(without_effect))
-            raise ValueError(f"say --moving too: without it these have no effect: {names}")
-        return None
-    movement = Movement.model_validate(given)
-    # what cannot move is refused before anything starts
-    movement.steps(shop)
-    return movement
-
-
-def _whereabouts(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
+def _running(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
     return RunningSandbox(
         base_url=tracktor.base_url,
         uuid=tracktor.uuid,
@@ -182,7 +178,7 @@ def _whereabouts(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
 
 
 def _write_variables(path: Path, variables: dict[str, str]) -> None:
-    """Write all at once: whoever waits for the file must not find half of it."""
+    """Write a file in one step, so that a program that waits for it never reads a part of it."""
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.touch(mode=0o600)
     lines = (f"{name}={value}\n" for name, value in variables.items())
@@ -190,23 +186,16 @@ def _write_variables(path: Path, variables: dict[str, str]) -> None:
     unfinished.replace(path)
 
 
-def _introduce(running: RunningSandbox, shop: Shop, options: argparse.Namespace) -> None:
+def _print_introduction(running: RunningSandbox, shop: Shop, options: Options) -> None:
     example = next(iter(shop.customers_to_write_to()), next(iter(shop.order_ids), "none"))
     print(f"A Tracktor sandbox with a shop of {len(shop.order_ids):,} orders (seed {options.seed})")
     for name, value in {
-        "base_url": running.base_url,
-        "uuid": running.uuid,
-        "api_key": running.api_key,
-        "shopify": f"{running.shopify_url} (as base_url; any shop)",
-        "client_id": running.shopify_client_id,
-        "client_secret": running.shopify_client_secret,
-        "access_token": f"{running.shopify_access_token} (instead of these two)",
-        "the present": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (--today moves it)"),
-        "smtp server": f"{running.smtp_host}:{running.smtp_port} (no login, no TLS)",
+        "present time": f"{shop.now:%Y-%m-%d}" + ("" if options.today else " (change: --today)"),
         "mailbox": options.mailbox or "in memory",
         "orders export": options.csv or "none (--csv FILE writes one)",
         "example order": example,
-        "to look inside": f"{running.about_url}/state and .../messages",
+        "access token": f"{running.shopify_access_token} (instead of SHOPIFY_CLIENT_...)",
+        "state": f"{running.about_url}/state and {running.about_url}/messages",
     }.items():
         print(f"  {name:<15}{value}")
     print("To rehearse with it, in another shell:")
@@ -215,8 +204,8 @@ def _introduce(running: RunningSandbox, shop: Shop, options: argparse.Namespace)
     print("Serving until Ctrl-C.", flush=True)
 
 
-def _variables(running: RunningSandbox, options: argparse.Namespace) -> dict[str, str]:
-    """What blocks and deployments are made from, as a shell takes it."""
+def _variables(running: RunningSandbox, options: Options) -> dict[str, str]:
+    """Return the variables for blocks and deployments, quoted for a shell."""
     variables = {
         "TRACKTOR_UUID": running.uuid,
         "TRACKTOR_API_KEY": running.api_key,

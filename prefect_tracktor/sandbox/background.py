@@ -1,4 +1,4 @@
-"""How the sandbox's servers run: each in a background thread, until it is stopped."""
+"""Base class of the sandbox's servers, which run in a background thread."""
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager, ExitStack
@@ -8,7 +8,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 
 class BackgroundServer(ABC):
-    """A server on loopback that runs in a background thread with an event loop of its own."""
+    """A server on loopback that runs in a background thread with its own event loop."""
 
     host = "127.0.0.1"
 
@@ -17,7 +17,7 @@ class BackgroundServer(ABC):
         self._running = ExitStack()
 
     def start(self) -> None:
-        """Start to listen; the server then knows its port."""
+        """Start the server; afterwards its port is known."""
         with ExitStack() as starting:
             portal = starting.enter_context(start_blocking_portal(name=type(self).__name__))
             starting.enter_context(portal.wrap_async_context_manager(self._serving()))
@@ -25,7 +25,7 @@ class BackgroundServer(ABC):
             self._running = starting.pop_all()
 
     def stop(self) -> None:
-        """Close all connections and stop; what the server knows and keeps stays."""
+        """Close all connections and stop the server, which keeps its data."""
         self._portal = None
         self._running.close()
 
@@ -38,4 +38,4 @@ class BackgroundServer(ABC):
 
     @abstractmethod
     def _serving(self) -> AbstractAsyncContextManager[None]:
-        """Listen while the block runs."""
+        """Serve while the block runs."""

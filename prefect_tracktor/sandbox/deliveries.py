@@ -1,4 +1,4 @@
-"""Deliveries of webhooks: in the background, sent again, to this machine only."""
+"""Webhook deliveries in the background, with retries, to addresses on this machine."""
 
 import asyncio
 import logging
@@ -16,8 +16,8 @@ from prefect_tracktor.sandbox.faults import Fault, FaultInjector
 from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.shop import ChangedOrder
 
-_AT_ONCE_PER_ADDRESS = 8
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 2.0
+_CONCURRENCY_PER_ADDRESS = 8
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.1, 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ _log = logging.getLogger(__name__)
 class Delivery(NamedTuple):
     """The outcome of a webhook delivery.
 
-    `status` is what the receiver answered at last; `None` if it could not be reached, or if the
-    message was lost on purpose. `message` is the message's number: both copies of a duplicated one
-    have the same. `fulfillment_id` is `None` for a message about an order. `fault` is what happened
-    to it on purpose: of a duplicated message only the second copy has it. `attempts` is how often
-    it was sent: 0 if it was lost.
+    `status` is the receiver's last response; `None` if it could not be reached, or if the delivery
+    was lost by an injected fault. `message` is a number that both copies of a duplicated delivery
+    share. `fulfillment_id` is `None` for a delivery of an order. `fault` is the injected fault, for
+    a duplicated delivery only of the second copy. `attempts` is how often it was sent: 0 if it
+    was lost.
 
     Example:
         >>> Delivery(webhook_id=1, topic="order/all", address="http://127.0.0.1/", status=200).taken
@@ -54,29 +54,30 @@ class Delivery(NamedTuple):
 
 
 class Deliveries:
-    """Posts to webhooks' addresses, several messages at once to each; nobody waits for them."""
+    """Deliveries of webhooks as background tasks, several at a time to each address."""
 
     def __init__(self) -> None:
         self.done: list[Delivery] = []
-        self.under_way: set[asyncio.Task[None]] = set()
+        self.running: set[asyncio.Task[None]] = set()
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
-        self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
         self._messages = 0
 
     def post(
         self,
         changed: ChangedOrder,
         webhooks: list[dict[str, Any]],
-        answers: ResponseFormat,
+        response_format: ResponseFormat,
         injector: FaultInjector,
     ) -> None:
-        """Send what each webhook is to be told about a change, or what is drawn instead."""
-        shape = answers.model_copy(update={"wrapped": answers.wrapped_deliveries})
+        """Deliver a change to each webhook with a matching topic, with injected faults."""
+        wrapped = {"wrapped": response_format.wrapped_deliveries}
+        delivery_format = response_format.model_copy(update=wrapped)
         for hook in webhooks:
             for name, subject in _subjects(hook["topic"], changed):
                 if not _is_on_this_machine(hook["address"]):
                     _log.warning(
-                        "webhook %s is not delivered: the sandbox posts to this machine only",
+                        "webhook %s is not delivered: the sandbox only posts to this machine",
                         hook["id"],
                     )
                     continue
@@ -88,18 +89,16 @@ class Deliveries:
                     fulfillment_id=subject.get("fulfillment_id"),
                     status_key=changed.status_key,
                 )
-                self._send(delivery, to_json(shape.shaped(name, subject)), injector)
+                self._send(delivery, to_json(delivery_format.shaped(name, subject)), injector)
 
-    async def settle(self) -> None:
-        """Wait until nothing is left to deliver."""
-        while self.under_way:
-            await asyncio.wait(self.under_way)
+    async def wait(self) -> None:
+        while self.running:
+            await asyncio.wait(self.running)
 
     async def close(self) -> None:
-        """Give up what is not delivered yet."""
-        for task in self.under_way:
+        for task in self.running:
             task.cancel()
-        await asyncio.gather(*self.under_way, return_exceptions=True)
+        await asyncio.gather(*self.running, return_exceptions=True)
         await self._session.close()
 
     def _send(self, delivery: Delivery, body: bytes, injector: FaultInjector) -> None:
@@ -116,26 +115,26 @@ class Deliveries:
         self, delivery: Delivery, body: bytes, patience: float, *, after_seconds: float = 0
     ) -> None:
         task = asyncio.create_task(self._deliver(delivery, body, patience, after_seconds))
-        self.under_way.add(task)
-        task.add_done_callback(self.under_way.discard)
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
 
     async def _deliver(
         self, delivery: Delivery, body: bytes, patience: float, after_seconds: float
     ) -> None:
-        """Send a message until it is taken, or patience is at its end."""
+        """Send a delivery until it is accepted, or patience ends."""
         await asyncio.sleep(after_seconds)
-        # one turn for all messages about an order; a second copy must not wait for the first
-        turn = (delivery.order_id or 0) + (delivery.fault is Fault.DUPLICATED)
-        async with self._turns[delivery.address, turn % _AT_ONCE_PER_ADDRESS]:
+        # deliveries for one order are sent in order, but a second copy does not wait for the first
+        lane = (delivery.order_id or 0) + (delivery.fault is Fault.DUPLICATED)
+        async with self._locks[delivery.address, lane % _CONCURRENCY_PER_ADDRESS]:
             loop = asyncio.get_running_loop()
-            patient_until, pause = loop.time() + patience, _FIRST_PAUSE_SECONDS
+            deadline, pause = loop.time() + patience, _MIN_PAUSE_SECONDS
             while True:
                 status = await self._attempt(delivery.address, body)
                 delivery = delivery._replace(status=status, attempts=delivery.attempts + 1)
-                if delivery.taken or loop.time() + pause > patient_until:
+                if delivery.taken or loop.time() + pause > deadline:
                     break
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS)
         self.done.append(delivery)
 
     async def _attempt(self, address: str, body: bytes) -> int | None:
@@ -143,8 +142,8 @@ class Deliveries:
         try:
             async with self._session.post(
                 address, data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                return answer.status
+            ) as response:
+                return response.status
         except (aiohttp.ClientError, TimeoutError, ValueError):
             return None
 

@@ -1,16 +1,17 @@
-"""Faults on purpose, drawn from a seed: of requests to Tracktor and Shopify, and of webhooks."""
+"""Fault injection from a seed: for requests to Tracktor and Shopify, and for webhooks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Fault(StrEnum):
-    """The kinds of faults; each is a field of `Faults`, which holds its probability.
+    """The kinds of faults. The field of `Faults` with the same name holds the probability.
 
     Example:
         >>> Fault.DROPPED in Faults.model_fields
@@ -28,35 +29,35 @@ class Fault(StrEnum):
     LOST = "lost"
 
 
-OF_REQUESTS, OF_DELIVERIES = tuple(Fault)[:6], tuple(Fault)[6:]
+REQUEST_FAULTS, DELIVERY_FAULTS = tuple(Fault)[:6], tuple(Fault)[6:]
 
 
 class Faults(BaseModel):
-    """Probabilities of faults, one draw for each request and each webhook delivery.
+    """Probabilities of faults, which are drawn for each request and each webhook delivery.
 
-    The probabilities for requests add up to 1 at most, and so do those for messages. Half of the
-    500, 502 and 504 answers and of the dropped connections come *after* the sandbox acted on the
-    request; a 429 or 503 means that it did not. Without faults the messages about one order arrive
-    one after another.
+    The probabilities for requests add up to 1 at most, and so do those for deliveries. Half of the
+    500, 502 and 504 responses and of the dropped connections happen *after* the sandbox has
+    processed the request; with 429 and 503 it is not processed. Without faults, the deliveries for
+    one order arrive one after another.
 
     Attributes:
         seed: Random seed; the same sequence of requests gets the same faults.
-        latency_seconds: How long each answer takes.
-        latency_jitter_seconds: How much longer it may take.
+        latency_seconds: How long each response takes.
         too_many_requests: Probability of a 429 with `Retry-After`.
         retry_after_seconds: The value of `Retry-After`.
         server_error: Probability of 500, 502, 503 or 504, as JSON or as a web page.
-        dropped: Probability of a connection that is reset without an answer.
-        truncated: Probability of half a body: half of these end the connection early, and half
-            pretend to be complete.
-        not_json: Probability of a 200 with a web page or with plain words.
+        dropped: Probability of a connection that is reset without a response.
+        truncated: Probability of half a body. Half of these end the connection early; the others
+            look complete.
+        not_json: Probability of a 200 with a web page or with plain text.
         stalled: Probability of half a body and then silence.
         stall_seconds: How long the silence lasts, if the client waits.
-        duplicated: Probability that a message is sent twice: half of the copies at once, and half
+        duplicated: Probability that a delivery is sent twice: half of the copies at once, and half
             later.
-        reordered: Probability that a message is held back, so that later ones overtake it.
-        lost: Probability that a message is not sent at all.
-        held_back_seconds: For how long at most; at least half of it if reordered.
+        reordered: Probability that a delivery is delayed, so that later ones arrive before it.
+        lost: Probability that a delivery is not sent at all.
+        held_back_seconds: The longest delay of a duplicated or reordered delivery; the shortest of
+            a reordered one is half of it.
         patience_seconds: How long an unaccepted delivery is retried, after pauses that grow from
             0.1 to 2 seconds.
 
@@ -70,9 +71,8 @@ class Faults(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = 1
+    seed: Annotated[int, Parameter(parse=False)] = 1  # the command has one seed for all
     latency_seconds: float = Field(default=0.0, ge=0)
-    latency_jitter_seconds: float = Field(default=0.0, ge=0)
     too_many_requests: float = Field(default=0.0, ge=0, le=1)
     retry_after_seconds: int = Field(default=1, ge=0)
     server_error: float = Field(default=0.0, ge=0, le=1)
@@ -89,7 +89,7 @@ class Faults(BaseModel):
 
     @model_validator(mode="after")
     def _add_up(self) -> Self:
-        for kinds in (OF_REQUESTS, OF_DELIVERIES):
+        for kinds in (REQUEST_FAULTS, DELIVERY_FAULTS):
             total = round(sum(getattr(self, kind) for kind in kinds), 9)
             if total > 1:
                 raise ValueError(f"the probabilities add up to {total:g}; they must not exceed 1")
@@ -97,58 +97,56 @@ class Faults(BaseModel):
 
     @classmethod
     def everything(cls, rate: float = 0.2, *, seed: int = 1, **further: Any) -> Self:
-        """All kinds of faults of requests, equally often; but nothing stalls: that takes long.
+        """Return all kinds of faults of requests, equally often, except `stalled`, which is slow.
 
         Args:
-            rate: The probability that a request meets a fault.
+            rate: The probability that a request has a fault.
             seed: Random seed.
             **further: Other fields of `Faults`.
         """
-        kinds = [kind for kind in OF_REQUESTS if kind is not Fault.STALLED]
+        kinds = [kind for kind in REQUEST_FAULTS if kind is not Fault.STALLED]
         shares = {str(kind): rate / len(kinds) for kind in kinds}
         return cls.model_validate(shares | {"seed": seed} | further)
 
 
 @dataclass(frozen=True)
 class InjectedFault:
-    """What one request or message meets."""
+    """The fault of a request or delivery, if any, and how it shows."""
 
     kind: Fault | None
-    acts: bool = True
+    is_processed: bool = True
     variant: float = 0.0
     delay_seconds: float = 0.0
 
 
 class FaultInjector:
-    """Draws what each request and each message meets, one after another."""
+    """Draws the fault of each request and each delivery, in order."""
 
     def __init__(self, faults: Faults) -> None:
         self.faults = faults
         self._requests, self._deliveries = Random(faults.seed), Random(faults.seed)
 
     def next_request(self) -> InjectedFault:
-        """Draw what the next request meets."""
-        where, before, variant, jitter = (self._requests.random() for _ in range(4))
-        kind = self._kind(OF_REQUESTS, where)
-        acts = kind is not Fault.TOO_MANY_REQUESTS
+        drawn, before, variant = (self._requests.random() for _ in range(3))
+        kind = self._kind(REQUEST_FAULTS, drawn)
+        is_processed = kind is not Fault.TOO_MANY_REQUESTS
         if kind in {Fault.SERVER_ERROR, Fault.DROPPED}:
-            acts = before < 0.5
-        latency = self.faults.latency_seconds + jitter * self.faults.latency_jitter_seconds
-        return InjectedFault(kind, acts=acts, variant=variant, delay_seconds=latency)
+            is_processed = before < 0.5
+        latency = self.faults.latency_seconds
+        return InjectedFault(kind, is_processed, variant, delay_seconds=latency)
 
     def next_delivery(self) -> InjectedFault:
-        """Draw what the next message meets."""
-        where, late = self._deliveries.random(), self._deliveries.random()
-        kind, delay = self._kind(OF_DELIVERIES, where), 0.0
+        drawn, late = self._deliveries.random(), self._deliveries.random()
+        kind, delay = self._kind(DELIVERY_FAULTS, drawn), 0.0
         if kind is Fault.REORDERED:
             delay = self.faults.held_back_seconds * (1 + late) / 2
         elif kind is Fault.DUPLICATED and late < 0.5:
             delay = self.faults.held_back_seconds * late * 2
         return InjectedFault(kind, delay_seconds=delay)
 
-    def _kind(self, kinds: Sequence[Fault], where: float) -> Fault | None:
+    def _kind(self, kinds: Sequence[Fault], drawn: float) -> Fault | None:
         for kind in kinds:
-            if where < getattr(self.faults, kind):
+            if drawn < getattr(self.faults, kind):
                 return kind
-            where -= getattr(self.faults, kind)
+            drawn -= getattr(self.faults, kind)
         return None

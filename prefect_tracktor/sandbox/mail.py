@@ -1,4 +1,4 @@
-"""An SMTP server on loopback that keeps what it receives, and can misbehave on purpose."""
+"""SMTP server on loopback that keeps the messages it receives, with fault injection."""
 
 import asyncio
 import datetime as dt
@@ -22,17 +22,17 @@ _NAME = "sandbox.example"
 
 
 class MailFaults(BaseModel):
-    """What goes wrong on purpose. Addresses are compared without regard to letter case.
+    """Injected faults of the mail server. Letter case of addresses does not matter.
 
     Attributes:
-        refused: Recipients that are refused for good (550).
-        deferred: Recipients that are refused for now (451), the first `deferrals` times each.
+        refused: Recipients that are refused permanently (550).
+        deferred: Recipients that are refused temporarily (451), the first `deferrals` times each.
         deferrals: How many times.
         sender_refused: Whether every sender is refused (550).
-        drop_every: At each n-th message the connection is closed before anything of it is taken.
-        drop_in_data: At each n-th message the connection is closed after its text has come; the
+        drop_every: At each n-th message, the connection is closed before the message is received.
+        drop_in_data: At each n-th message, the connection is closed after the message's text; the
             message is not kept.
-        drop_after_data: At each n-th message the connection is closed instead of the confirmation;
+        drop_after_data: At each n-th message, the connection is closed instead of a confirmation;
             the message is kept.
         delay_seconds: How long each message takes.
 
@@ -55,13 +55,13 @@ class MailFaults(BaseModel):
 
 @dataclass(frozen=True)
 class ReceivedMessage:
-    r"""A message as it came in, with its envelope.
+    r"""A received message with its envelope.
 
     Attributes:
         sender: The envelope's sender.
         recipients: The envelope's recipients.
         raw: The message's bytes.
-        at: When it came.
+        at: When it was received.
 
     Example:
         >>> ReceivedMessage("a@example.com", (), b"Subject: Hello\n\n").message["Subject"]
@@ -80,16 +80,16 @@ class ReceivedMessage:
 
 
 class MailServer(BackgroundServer):
-    """An SMTP server on loopback that keeps what it receives.
+    """An SMTP server on loopback that keeps the messages it receives.
 
     Args:
         port: The port; 0 takes a free one.
-        faults: What goes wrong on purpose; can be replaced at any time.
-        keep_in: A folder in which every message is also written to a file.
-        login: The user name and password that senders must give; by default they need none, and
-            any will do.
-        starttls: Offers STARTTLS with this context.
-        tls: Speaks TLS from the start with this context.
+        faults: The injected faults; can be replaced at any time.
+        keep_in: A folder to which every message is also written as a file.
+        login: The required user name and password; by default none are required, and any are
+            accepted.
+        starttls: The context for STARTTLS, which is offered with it.
+        tls: The context for TLS, which is then used from the start.
 
     Example:
         >>> import smtplib
@@ -126,11 +126,11 @@ class MailServer(BackgroundServer):
         return list(self._messages)
 
     def clear(self) -> None:
-        """Forget all messages; files stay."""
+        """Remove all messages from memory; files stay."""
         self._messages.clear()
 
     def keep(self, message: ReceivedMessage) -> None:
-        """Keep a message, and write it to a file if there is a folder for it."""
+        """Keep a message, also as a file if there is a folder for files."""
         self._messages.append(message)
         if self.keep_in is not None:
             (self.keep_in / f"{len(self._messages):06}.eml").write_bytes(message.raw)
@@ -164,18 +164,18 @@ class MailServer(BackgroundServer):
             server.close()
             for smtp in list(self._connections):
                 _abort(smtp)
-            # let the connections notice that they are lost
+            # lets the connections run their handlers for a lost connection
             await asyncio.sleep(0)
             await server.wait_closed()
 
 
 class _Handler:
-    """What the server does at each step of a session, as aiosmtpd calls it."""
+    """Handler of aiosmtpd: the server's responses at each step of a session."""
 
     def __init__(self, server: MailServer) -> None:
         self._server = server
         self._begun = 0
-        self._arrived = 0
+        self._received = 0
         self._deferrals: Counter[str] = Counter()
 
     def authenticate(
@@ -186,8 +186,8 @@ class _Handler:
         if login is None:
             return AuthResult(success=True)
         name, password = login
-        right = LoginPassword(name.encode(), password.encode())
-        return AuthResult(success=given == right, handled=False)
+        expected = LoginPassword(name.encode(), password.encode())
+        return AuthResult(success=given == expected, handled=False)
 
     async def handle_MAIL(  # noqa: N802  # aiosmtpd finds its hooks by these names
         self, smtp: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -223,8 +223,8 @@ class _Handler:
     ) -> str:
         del session
         faults = self._server.faults
-        self._arrived += 1
-        number = self._arrived
+        self._received += 1
+        number = self._received
         if faults.delay_seconds:
             await asyncio.sleep(faults.delay_seconds)
         if _is_nth(number, faults.drop_in_data):
@@ -246,6 +246,6 @@ def _abort(smtp: SMTP) -> None:
 
 
 async def _hang_up(smtp: SMTP) -> None:
-    """Close the connection without a word; aiosmtpd then cancels what waits here."""
+    """Close the connection without a response; aiosmtpd then cancels the handler that waits."""
     _abort(smtp)
     await asyncio.Event().wait()

@@ -1,32 +1,33 @@
-"""How parcels move on by themselves: a timeline drawn from a seed, and what plays it."""
+"""Simulated movement of parcels: a timeline from a seed, played in a background thread."""
 
 import threading
 import time
 from collections.abc import Iterator
 from itertools import islice
 from random import Random
-from typing import Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict, Field
 
 from prefect_tracktor.models import ExceptionStatus, ShipmentStatus
 from prefect_tracktor.sandbox.shop import Shop
 
-# how many hours after the step before it each status is reached, at least and at most
+# the least and the most hours from the previous status to each
 _HOURS_TO = {
     ShipmentStatus.IN_TRANSIT: (2.0, 30.0),
     ShipmentStatus.OUT_FOR_DELIVERY: (20.0, 80.0),
     ShipmentStatus.DELIVERED: (2.0, 10.0),
 }
 _HOURS_TO_RECOVERY = (12.0, 72.0)
-_WAY = tuple(ShipmentStatus)
+_STATUSES = tuple(ShipmentStatus)
 _SECONDS_PER_HOUR = 3600
 
 
 class MovementStep(NamedTuple):
-    """What a carrier reports about a parcel, and when.
+    """A carrier's report about a parcel, and its time.
 
-    A status that is `None` stays as it is; an empty `exception_status` ends the exception.
+    A status that is `None` does not change; an empty `exception_status` ends the exception.
 
     Example:
         >>> MovementStep(after_hours=8.5, fulfillment_id=4, shipment_status="in_transit")
@@ -43,16 +44,16 @@ class MovementStep(NamedTuple):
 class Movement(BaseModel):
     """Which parcels move, how fast, and how many run into exceptions.
 
-    A parcel passes through all statuses that lie before it, from `order_ready` to `delivered`. Only
-    parcels that are on their way move: not those that were delivered or have an exception, nor
-    those of orders whose automatic carrier updates are off.
+    A parcel goes through all statuses after its present one, until `delivered`. Parcels that are
+    delivered or have an exception do not move, and neither do parcels of orders whose automatic
+    carrier updates are off.
 
     Attributes:
         seed: Random seed; the same seed gives the same timeline.
         speed: How many times faster than real carriers: at 3,600 an hour takes a second, and the
-            whole movement some three minutes. With `inf` nothing waits.
-        parcels: How many parcels move, the oldest orders' first; by default all that can.
-        exception_rate: The probability that a parcel runs into an exception.
+            whole movement about three minutes. With `inf` it takes no time.
+        parcels: How many parcels move, those of the oldest orders first; by default all that can.
+        exception_rate: The probability that a parcel gets an exception.
         recovery_rate: The probability that a parcel recovers from its exception and moves on.
 
     Example:
@@ -63,37 +64,37 @@ class Movement(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = 1
+    seed: Annotated[int, Parameter(parse=False)] = 1  # the command has one seed for all
     speed: float = Field(default=3600.0, ge=1)
     parcels: int | None = Field(default=None, ge=0)
     exception_rate: float = Field(default=0.1, ge=0, le=1)
     recovery_rate: float = Field(default=0.5, ge=0, le=1)
 
     def steps(self, shop: Shop) -> list[MovementStep]:
-        """The whole timeline, as the shop is now, whatever the speed; the shop is not changed.
+        """Return the timeline for the shop's present state; the shop is not changed.
 
         Raises:
             ValueError: Fewer than `parcels` parcels can move.
         """
-        chosen = list(islice(_movable(shop), self.parcels))
-        if self.parcels is not None and len(chosen) < self.parcels:
+        movable = list(islice(_movable(shop), self.parcels))
+        if self.parcels is not None and len(movable) < self.parcels:
             raise ValueError(
-                f"parcels: only {len(chosen)} can move, not {self.parcels}; "
-                "ask for fewer, or make a shop of more orders"
+                f"parcels: only {len(movable)} can move, not {self.parcels}; "
+                "request fewer, or create a shop with more orders"
             )
-        steps = [step for parcel in chosen for step in self._timeline(parcel)]
+        steps = [step for parcel in movable for step in self._timeline(parcel)]
         return sorted(steps, key=lambda step: step.after_hours)
 
     def _timeline(self, parcel: dict[str, Any]) -> Iterator[MovementStep]:
         fulfillment_id = parcel["fulfillment_id"]
         random = Random(f"{self.seed}/movement/{fulfillment_id}")
-        ahead = _ahead(parcel)
-        meets_exception = random.random() < self.exception_rate
-        exception_before = random.choice(ahead) if meets_exception else None
+        remaining = _remaining(parcel)
+        has_exception = random.random() < self.exception_rate
+        exception_before = random.choice(remaining) if has_exception else None
         exception = random.choice(tuple(ExceptionStatus))
         recovers = random.random() < self.recovery_rate
         hours = 0.0
-        for status in ahead:
+        for status in remaining:
             hours += random.uniform(*_HOURS_TO[status])
             ended = None
             if status is exception_before:
@@ -106,13 +107,13 @@ class Movement(BaseModel):
 
 
 class Moving:
-    """A movement under way, in a background thread, until its last step or the block's end.
+    """A movement that runs in a background thread until its last step or the end of the block.
 
-    A step of an order whose automatic carrier updates were switched off meanwhile has no effect.
+    A step has no effect if the order's automatic carrier updates were switched off in the meantime.
 
     Args:
-        shop: Whose parcels move.
-        movement: What is to happen.
+        shop: The shop whose parcels move.
+        movement: The movement's settings.
 
     Raises:
         ValueError: Fewer than `movement.parcels` parcels can move.
@@ -131,32 +132,32 @@ class Moving:
         self._shop = shop
         self._speed = movement.speed
         self._steps = movement.steps(shop)
-        self._taken = 0
+        self._steps_done = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sandbox-movement", daemon=True)
 
     @property
     def under_way(self) -> bool:
-        """Whether it has begun and neither ended nor been stopped."""
+        """Whether it has started, and has neither ended nor been stopped."""
         return self._thread.is_alive()
 
     @property
     def done(self) -> bool:
-        """Whether all parcels have reached their end."""
-        return self._taken == len(self._steps)
+        """Whether all steps are done."""
+        return self._steps_done == len(self._steps)
 
     def progress(self) -> dict[str, int | bool]:
-        """How far it is: `steps`, `steps_left` and `done`."""
+        """Return the progress: `steps`, `steps_left` and `done`."""
         steps = len(self._steps)
-        return {"steps": steps, "steps_left": steps - self._taken, "done": self.done}
+        return {"steps": steps, "steps_left": steps - self._steps_done, "done": self.done}
 
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until it ends or is stopped, or so long; return whether all have arrived."""
+        """Wait until it ends, is stopped or the timeout is over; return whether it is done."""
         self._thread.join(timeout_seconds)
         return self.done
 
     def stop(self) -> None:
-        """Take no further step; what has moved stays where it is."""
+        """Stop before the next step; changes so far stay."""
         self._stopping.set()
         self._thread.join()
 
@@ -179,19 +180,19 @@ class Moving:
                 exception_status=step.exception_status,
                 if_automatic=True,
             )
-            self._taken += 1
+            self._steps_done += 1
 
 
 def _movable(shop: Shop) -> Iterator[dict[str, Any]]:
     for order in map(shop.order, shop.order_ids):
         if order["automatic_carrier_updates"]:
             for parcel in order["fulfillments"]:
-                if _ahead(parcel) and not parcel["exception_status"]:
+                if _remaining(parcel) and not parcel["exception_status"]:
                     yield parcel
 
 
-def _ahead(parcel: dict[str, Any]) -> tuple[ShipmentStatus, ...]:
-    """The statuses before a parcel; from one of the shop's own it goes on as from a ready one."""
+def _remaining(parcel: dict[str, Any]) -> tuple[ShipmentStatus, ...]:
+    """Return a parcel's remaining statuses; a custom status counts as `order_ready`."""
     status = parcel["shipment_status"]
-    reached = _WAY.index(ShipmentStatus(status)) if status in set(_WAY) else 0
-    return _WAY[reached + 1 :]
+    reached = _STATUSES.index(ShipmentStatus(status)) if status in set(_STATUSES) else 0
+    return _STATUSES[reached + 1 :]

@@ -1,4 +1,4 @@
-"""The orders that a seed makes up: drawn when asked for, the same on every machine. No state."""
+"""Order factory: generates orders from a seed, the same on every machine."""
 
 import datetime as dt
 import zlib
@@ -18,7 +18,7 @@ _FIRST_FULFILLMENT_ID, _FULFILLMENT_ID_STEP = 4_000_000_000_000, 4_500
 _FULFILLMENT_IDS_PER_ORDER = 4
 _FIRST_ORDER_NUMBER = 1001
 _HISTORY = dt.timedelta(days=120)
-_SHIPPED_FREE_FROM = 60.0
+_FREE_SHIPPING_FROM = 60.0
 
 # first name, last name, local part of the email address
 _CUSTOMERS = (
@@ -35,7 +35,7 @@ _CUSTOMERS = (
     ("Grace", "Brown", "grace"),
     ("さくら", "田中", "sakura"),
 )
-# slug, name, how a tracking number begins
+# slug, name, start of a tracking number
 _CARRIERS = (
     ("ups", "UPS", "1Z"),
     ("usps", "USPS", "94"),
@@ -51,14 +51,14 @@ _PRODUCTS = (
     ("Wool socks", 11.25),
     ("Crème brûlée set", 72.8),
 )
-# the steps of a parcel's life: key, label, hours since the order
+# the steps of a parcel: key, label, hours since the order
 _STEPS = tuple(
     (str(status), status.label, hours)
     for status, hours in zip(ShipmentStatus, (8, 30, 90, 96), strict=True)
 )
 _STEP_NUMBERS = {key: number for number, (key, _, _) in enumerate(_STEPS)}
 _HOURS_TO_CUSTOM_STEP = 16
-# the columns of an export of Shopify
+# the columns of Shopify's orders export
 EXPORT_COLUMNS = (
     *("Name", "Email", "Financial Status", "Paid at", "Fulfillment Status", "Fulfilled at"),
     *("Accepts Marketing", "Currency", "Subtotal", "Shipping", "Taxes", "Total"),
@@ -71,18 +71,18 @@ EXPORT_COLUMNS = (
 )
 
 
-class Kind(Enum):
-    """What an order is there for."""
+class Scenario(Enum):
+    """The case that an order is an example of."""
 
-    WRITE_TO = "has an email address and an expired parcel that has not arrived"
-    JUST_READY = "has an email address and one parcel, which has all its way before it"
-    EXPIRED_DELIVERED = "expired, but delivered"
-    EXPIRED_BY_PHONE = "expired, but without an email address"
+    EXPIRED = "has an email address and an expired parcel that has not arrived"
+    JUST_READY = "has an email address and one parcel, which is ready to be sent"
+    EXPIRED_DELIVERED = "has an expired parcel that was delivered"
+    EXPIRED_BY_PHONE = "has an expired parcel and no email address"
     NOT_FOUND = ExceptionStatus.NOT_FOUND
     EXCEPTION = ExceptionStatus.EXCEPTION
     UNDELIVERED = ExceptionStatus.UNDELIVERED
     PENDING = ExceptionStatus.PENDING
-    CUSTOM = "in one of the shop's own statuses"
+    CUSTOM = "has a custom status"
     UNFULFILLED = "has no parcels yet"
     ORDER_READY = ShipmentStatus.ORDER_READY
     IN_TRANSIT = ShipmentStatus.IN_TRANSIT
@@ -90,26 +90,22 @@ class Kind(Enum):
     DELIVERED = ShipmentStatus.DELIVERED
 
 
-# one of each in every 24 orders, and more of what is common
+# in each 24 orders, every scenario once, and common ones more often
 _SCENARIOS = (
-    *(kind for kind in Kind if kind not in {Kind.WRITE_TO, Kind.JUST_READY}),
-    *[Kind.DELIVERED] * 6,
-    *[Kind.IN_TRANSIT] * 4,
-    Kind.CUSTOM,
-    Kind.OUT_FOR_DELIVERY,
+    *(s for s in Scenario if s not in {Scenario.EXPIRED, Scenario.JUST_READY}),
+    *[Scenario.DELIVERED] * 6,
+    *[Scenario.IN_TRANSIT] * 4,
+    Scenario.CUSTOM,
+    Scenario.OUT_FOR_DELIVERY,
 )
 
 
 class Parcel(NamedTuple):
-    """A parcel's condition."""
-
     shipment_status: str
     exception_status: str | None = None
 
 
 class Item(NamedTuple):
-    """A line of an order."""
-
     id: int
     name: str
     quantity: int
@@ -117,51 +113,45 @@ class Item(NamedTuple):
 
 
 class OrderFactory:
-    """All orders of a shop, as they were made up."""
+    """The generated orders of a shop, in their initial state."""
 
     def __init__(
-        self, *, orders: int, seed: int, expired: int, now: dt.datetime, just_ready: int = 0
+        self, *, orders: int, seed: int, expired: int, just_ready: int, now: dt.datetime
     ) -> None:
         end = _FIRST_ORDER_ID + orders * _ORDER_ID_STEP
         self.order_ids = range(_FIRST_ORDER_ID, end, _ORDER_ID_STEP)
         self._seed = seed
         self._now = now
-        chosen = sorted(Random(f"{seed}/expired").sample(range(orders), expired))
-        self._to_write_to = {index: rank for rank, index in enumerate(chosen)}
+        expired_indexes = sorted(Random(f"{seed}/expired").sample(range(orders), expired))
+        # the orders whose customers must be emailed: rank by index
+        self.expired = {index: rank for rank, index in enumerate(expired_indexes)}
         self._just_ready: frozenset[int] = frozenset()
         if just_ready:
-            others = [index for index in range(orders) if index not in self._to_write_to]
+            others = [index for index in range(orders) if index not in self.expired]
             self._just_ready = frozenset(Random(f"{seed}/just ready").sample(others, just_ready))
 
-    def kind(self, index: int) -> Kind:
-        """What an order is there for."""
-        if index in self._to_write_to:
-            return Kind.WRITE_TO
+    def scenario(self, index: int) -> Scenario:
+        if index in self.expired:
+            return Scenario.EXPIRED
         if index in self._just_ready:
-            return Kind.JUST_READY
+            return Scenario.JUST_READY
         return _scenarios(self._seed, index // len(_SCENARIOS))[index % len(_SCENARIOS)]
 
-    def with_exception(self, status: str) -> Iterator[int]:
-        """Where to look for orders with an exception, and an email address to write to."""
-        if status == ExceptionStatus.EXPIRED:
-            return iter(self._to_write_to)
-        return (i for i in range(len(self.order_ids)) if self.kind(i).value == status)
-
-    def draw(self, index: int) -> tuple[dict[str, Any], list[Item]]:
-        """An order as the API shows it, and its lines."""
+    def generate(self, index: int) -> tuple[dict[str, Any], list[Item]]:
+        """Generate an order, as the API returns it, and its lines."""
         random = Random(f"{self._seed}/order/{index}")
-        kind = self.kind(index)
+        scenario = self.scenario(index)
         order_id, number = self.order_ids[index], _FIRST_ORDER_NUMBER + index
         first_name, last_name, local_part = random.choice(_CUSTOMERS)
-        has_email, has_phone = _reachable_by(kind, random)
+        has_email, has_phone = _contact(scenario, random)
         domain = random.choice(("com", "org", "net"))
         age = _HISTORY * (1 - (index + random.random()) / len(self.order_ids))
         created_at = (self._now - age).replace(microsecond=0)
         phone = f"+120255501{random.randrange(100):02}" if has_phone else None
         items = list(_items(order_id, random))
-        parcels = _parcels(kind, self._to_write_to.get(index, 0), random)
+        parcels = _parcels(scenario, self.expired.get(index, 0), random)
         carrier = random.choice(_CARRIERS)
-        hours_lost = random.uniform(0, 24)
+        delay_hours = random.uniform(0, 24)
         order = {
             "order_id": order_id,
             "order_name": f"#{number}",
@@ -176,13 +166,13 @@ class OrderFactory:
             "line_item_count": len(items),
             "statuses": [],
             "exception_statuses": [],
-            "days_since_ordered": self._days_to_delivery(created_at, parcels, hours_lost),
-            "automatic_carrier_updates": kind is not Kind.CUSTOM,
+            "days_since_ordered": self._days_to_delivery(created_at, parcels, delay_hours),
+            "automatic_carrier_updates": scenario is not Scenario.CUSTOM,
             "fulfillments": [],
         }
         hours = [*(hours for _, _, hours in _STEPS), _HOURS_TO_CUSTOM_STEP]
         times = [
-            min(self._now, created_at + dt.timedelta(hours=int(step + hours_lost)))
+            min(self._now, created_at + dt.timedelta(hours=int(step + delay_hours)))
             for step in hours
         ]
         order["fulfillments"] = [
@@ -228,16 +218,16 @@ class OrderFactory:
         }
 
     def _days_to_delivery(
-        self, created_at: dt.datetime, parcels: tuple[Parcel, ...], hours_lost: float
+        self, created_at: dt.datetime, parcels: tuple[Parcel, ...], delay_hours: float
     ) -> int:
         end = self._now
         if parcels and all(p.shipment_status == ShipmentStatus.DELIVERED for p in parcels):
-            end = min(end, created_at + dt.timedelta(hours=_STEPS[-1][2] + hours_lost))
+            end = min(end, created_at + dt.timedelta(hours=_STEPS[-1][2] + delay_hours))
         return (end - created_at).days
 
 
 def export_rows(order: dict[str, Any], items: list[Item]) -> Iterator[dict[str, Any]]:
-    """An order's rows in an export of Shopify: one per line; the first has the order's values."""
+    """Yield the rows of an order in Shopify's export: one per line; the first has its totals."""
     fulfilled = bool(order["fulfillments"])
     time = f"{dt.datetime.fromisoformat(order['order_created_at']):%Y-%m-%d %H:%M:%S %z}"
     every_row = {"Name": order["order_name"], "Email": order["order_email"], "Created at": time}
@@ -257,7 +247,7 @@ def export_rows(order: dict[str, Any], items: list[Item]) -> Iterator[dict[str, 
         "Source": "web",
         "Phone": order["order_phone"],
     }
-    # what the other rows repeat differs between real exports
+    # real exports differ in the values that the other rows repeat
     if order["order_id"] % 2:
         every_row["Id"] = first_row["Id"]
     for number, item in enumerate(items):
@@ -272,18 +262,18 @@ def export_rows(order: dict[str, Any], items: list[Item]) -> Iterator[dict[str, 
 
 
 def index_of_fulfillment(fulfillment_id: int) -> int:
-    """The place of the order that a parcel would belong to."""
+    """Return the index of the order that a parcel id belongs to."""
     slot = (fulfillment_id - _FIRST_FULFILLMENT_ID) // _FULFILLMENT_ID_STEP
     return slot // _FULFILLMENT_IDS_PER_ORDER
 
 
 def key_of(label: str) -> str:
-    """The key of one of the shop's own statuses."""
+    """Return the key of a custom status."""
     return label.casefold().replace(" ", "_")
 
 
 def summarise(order: dict[str, Any]) -> None:
-    """Write what an order says about its parcels, in place."""
+    """Update the fields of an order that summarize its parcels."""
     parcels = order["fulfillments"]
     if parcels:
         order["statuses"] = [parcel["shipment_status"] for parcel in parcels]
@@ -297,11 +287,11 @@ def _subtotal(items: list[Item]) -> float:
 
 
 def _shipping(items: list[Item]) -> float:
-    return 0.0 if _subtotal(items) >= _SHIPPED_FREE_FROM else 4.9
+    return 0.0 if _subtotal(items) >= _FREE_SHIPPING_FROM else 4.9
 
 
 def _steps(status: str, times: list[dt.datetime]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The built-in steps with the times of those reached, a custom one; and the latest."""
+    """Return a parcel's steps, built-in and custom, with times if reached; and the latest step."""
     reached = [time.isoformat(timespec="seconds") for time in times]
     last = _STEP_NUMBERS.get(status, 0)
     steps = [
@@ -315,18 +305,18 @@ def _steps(status: str, times: list[dt.datetime]) -> tuple[list[dict[str, Any]],
 
 
 @lru_cache(maxsize=1024)
-def _scenarios(seed: int, number: int) -> tuple[Kind, ...]:
-    """A shuffled scenarios, so that every kind turns up soon in a shop of any size."""
+def _scenarios(seed: int, number: int) -> tuple[Scenario, ...]:
+    """Shuffle the scenarios of 24 orders, so that even a small shop has each of them."""
     return tuple(Random(f"{seed}/scenarios/{number}").sample(_SCENARIOS, len(_SCENARIOS)))
 
 
-def _reachable_by(kind: Kind, random: Random) -> tuple[bool, bool]:
-    """Whether the customer left an email address, and a phone number: one of them at least."""
+def _contact(scenario: Scenario, random: Random) -> tuple[bool, bool]:
+    """Draw whether there is an email address and a phone number; there is at least one."""
     no_email, phone = random.random() < 0.1, random.random() < 0.5
-    match kind:
-        case Kind.WRITE_TO | Kind.JUST_READY | Kind.EXPIRED_DELIVERED:
+    match scenario:
+        case Scenario.EXPIRED | Scenario.JUST_READY | Scenario.EXPIRED_DELIVERED:
             return True, phone
-        case Kind.EXPIRED_BY_PHONE:
+        case Scenario.EXPIRED_BY_PHONE:
             return False, True
         case _:
             return not no_email, no_email or phone
@@ -349,27 +339,27 @@ def _line_item(item: Item) -> dict[str, Any]:
     }
 
 
-def _parcels(kind: Kind, rank: int, random: Random) -> tuple[Parcel, ...]:
-    if kind is Kind.UNFULFILLED:
+def _parcels(scenario: Scenario, rank: int, random: Random) -> tuple[Parcel, ...]:
+    if scenario is Scenario.UNFULFILLED:
         return ()
-    if kind is Kind.WRITE_TO:
-        return (_expired(random), *_beside_an_expired_one(rank, random))
-    if kind is Kind.JUST_READY:
+    if scenario is Scenario.EXPIRED:
+        return (_expired(random), *_beside_expired(rank, random))
+    if scenario is Scenario.JUST_READY:
         return (Parcel(ShipmentStatus.ORDER_READY),)
     further = random.choice((0, 0, 0, 1, 2))
-    if kind is Kind.CUSTOM:
+    if scenario is Scenario.CUSTOM:
         return (Parcel(random.choice(CUSTOM_LABELS)),) * (1 + further)
     beside = (Parcel(random.choice((ShipmentStatus.DELIVERED, ShipmentStatus.IN_TRANSIT))),)
-    return (_first_parcel(kind, random), *beside * further)
+    return (_first_parcel(scenario, random), *beside * further)
 
 
-def _first_parcel(kind: Kind, random: Random) -> Parcel:
-    match kind.value:
+def _first_parcel(scenario: Scenario, random: Random) -> Parcel:
+    match scenario.value:
         case ShipmentStatus() as status:
             return Parcel(status)
         case ExceptionStatus() as exception:
             return Parcel(random.choice(_UNDER_WAY), exception)
-    if kind is Kind.EXPIRED_DELIVERED:
+    if scenario is Scenario.EXPIRED_DELIVERED:
         return Parcel(ShipmentStatus.DELIVERED, ExceptionStatus.EXPIRED)
     return _expired(random)
 
@@ -386,8 +376,8 @@ def _expired(random: Random) -> Parcel:
     return Parcel(random.choice(_UNDER_WAY), ExceptionStatus.EXPIRED)
 
 
-def _beside_an_expired_one(rank: int, random: Random) -> tuple[Parcel, ...]:
-    """A few have two expired parcels, or a second one that is all right; from small shops on."""
+def _beside_expired(rank: int, random: Random) -> tuple[Parcel, ...]:
+    """Add an expired parcel, or one without exception, to a few; also in small shops."""
     match rank % 10:
         case 1:
             return (_expired(random),)

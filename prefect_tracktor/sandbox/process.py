@@ -1,4 +1,4 @@
-"""The sandbox in a process of its own: for benchmarks, and for tests that need one."""
+"""Sandbox in a separate process, for benchmarks and tests."""
 
 import json
 import subprocess
@@ -16,20 +16,20 @@ _STOP_SECONDS = 10
 
 @dataclass(frozen=True)
 class RunningSandbox:
-    """Where a sandbox in another process can be reached.
+    """The addresses and credentials of a sandbox in another process.
 
     Attributes:
-        base_url: The address to give to clients.
+        base_url: The address for clients.
         uuid: The account's uuid.
         api_key: The account's key.
-        shopify_url: What to give as `base_url` of `ShopifyCredentials`.
+        shopify_url: The `base_url` for `ShopifyCredentials`.
         shopify_client_id: The client id of the app that may read orders.
-        shopify_client_secret: Its secret.
-        shopify_access_token: An access token, instead of these two.
-        smtp_host: Where its mail server listens.
+        shopify_client_secret: The client secret of that app.
+        shopify_access_token: An access token, instead of client id and secret.
+        smtp_host: The mail server's host.
         smtp_port: The mail server's port.
-        about_url: Where its messages and its state can be read as JSON: below it, `messages` and
-            `state`.
+        about_url: The address of the sandbox's messages and state as JSON: `messages` and `state`
+            below it.
         order_ids: The shop's order ids.
 
     Example:
@@ -51,30 +51,30 @@ class RunningSandbox:
     order_ids: range
 
     def to_json(self) -> str:
-        """Write it as one line, for another process."""
+        """Return it as a line of JSON, for another process."""
         ids = self.order_ids
         return json.dumps(vars(self) | {"order_ids": (ids.start, ids.stop, ids.step)})
 
     @classmethod
     def from_json(cls, line: str) -> Self:
-        """Read what another process wrote."""
+        """Parse the line that another process printed."""
         fields = json.loads(line)
         return cls(**fields | {"order_ids": range(*fields["order_ids"])})
 
 
 @contextmanager
 def sandbox_process(**options: str | float | bool | Path) -> Iterator[RunningSandbox]:
-    """Run `prefect-tracktor sandbox` in a process of its own until the block ends.
+    """Run `prefect-tracktor sandbox` in a separate process until the block ends.
 
     Args:
         **options: The command's options with underscores, such as `orders=1000`,
             `latency_seconds=0.05` or `bare=True`.
 
     Yields:
-        Where it can be reached.
+        The sandbox's addresses and credentials.
 
     Raises:
-        RuntimeError: It did not start; it has said why on the standard error.
+        RuntimeError: It did not start; it has printed the reason on standard error.
 
     Example:
         >>> with sandbox_process(orders=3, seed=2) as tracktor:
@@ -82,11 +82,11 @@ def sandbox_process(**options: str | float | bool | Path) -> Iterator[RunningSan
         True
     """
     command = [sys.executable, "-m", __package__, "--json", *_arguments(options)]
-    with subprocess.Popen(  # noqa: S603  # this very package
+    with subprocess.Popen(  # noqa: S603  # this package
         command, stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            yield _where_it_serves(process)
+            yield _started(process)
         finally:
             process.terminate()
             try:
@@ -103,13 +103,13 @@ def _arguments(options: dict[str, str | float | bool | Path]) -> Iterator[str]:
             yield str(value)
 
 
-def _where_it_serves(process: subprocess.Popen[str]) -> RunningSandbox:
-    too_long = threading.Timer(_START_SECONDS, process.kill)
-    too_long.start()
+def _started(process: subprocess.Popen[str]) -> RunningSandbox:
+    timeout = threading.Timer(_START_SECONDS, process.kill)
+    timeout.start()
     try:
         line = process.stdout.readline() if process.stdout else ""
     finally:
-        too_long.cancel()
+        timeout.cancel()
     if not line:
-        raise RuntimeError("the sandbox did not start; it says why on the standard error")
+        raise RuntimeError("the sandbox did not start; the reason is on standard error")
     return RunningSandbox.from_json(line)

@@ -1,4 +1,4 @@
-"""What the sandbox answers with, whichever service it plays."""
+"""HTTP responses of the sandbox's services."""
 
 from typing import Any
 
@@ -7,12 +7,11 @@ from pydantic_core import to_json
 
 
 def reply(value: Any, status: int = 200) -> web.Response:
-    """An answer in JSON."""
     return web.Response(status=status, body=to_json(value), content_type="application/json")
 
 
 class Refusal(Exception):
-    """A request that is answered with an error."""
+    """A refused request, with the response that says why."""
 
     def __init__(self, status: int, errors: Any) -> None:
         super().__init__(status)

@@ -1,27 +1,28 @@
-"""The shapes in which the API may answer, for all that its vendor has not published."""
+"""Formats of API responses: a switch for each detail that Tracktor has not published."""
 
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from pydantic import BaseModel, ConfigDict
 
 _TIMES = {"datetime", "order_created_at"}
-_WITHOUT_OFFSET = len("2026-06-01T12:00:00")
+_LENGTH_WITHOUT_OFFSET = len("2026-06-01T12:00:00")
 
 
 class ResponseFormat(BaseModel):
-    """The format of the sandbox's responses. A client should read every combination.
+    """The format of the sandbox's responses. A client should be able to read every combination.
 
     Attributes:
         wrapped: `{"order": {...}}` instead of the bare object.
         status_as_object: A parcel's `status` is an object keyed by status instead of a list.
         numbers_as_strings: Ids, quantities and prices are strings.
-        empty_strings_for_null: What is missing is the empty string.
+        empty_strings_for_null: Missing values are empty strings.
         times_without_offset: Times end after the seconds.
         keyed_status_options: The status options are an object of labels by key.
         status_options_as_labels: The status options are a list of labels.
         webhooks_with_url: A webhook's address is called `url`.
-        empty_after_writing: Updates and deletions are answered with an empty body.
-        wrapped_deliveries: What webhooks post is wrapped too.
+        empty_after_writing: The response to an update or deletion has an empty body.
+        wrapped_deliveries: Deliveries of webhooks are wrapped, too.
 
     Example:
         >>> ResponseFormat(wrapped=False, numbers_as_strings=True).shaped("order", {"order_id": 7})
@@ -30,7 +31,7 @@ class ResponseFormat(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    wrapped: bool = True
+    wrapped: Annotated[bool, Parameter(negative="--bare")] = True
     status_as_object: bool = False
     numbers_as_strings: bool = False
     empty_strings_for_null: bool = False
@@ -42,20 +43,20 @@ class ResponseFormat(BaseModel):
     wrapped_deliveries: bool = False
 
     def shaped(self, name: str, value: Any) -> Any:
-        """Bring an answer from the default shape into this one; `name` is what wraps it."""
+        """Convert a value from the default format; `name` is the key that wraps it."""
         if name == "status_options" and self.keyed_status_options:
             value = {option["key"]: option["label"] for option in value}
         elif name == "status_options" and self.status_options_as_labels:
             value = [option["label"] for option in value]
-        plain = self._reshaped(value)
-        return {name: plain} if self.wrapped else plain
+        converted = self._converted(value)
+        return {name: converted} if self.wrapped else converted
 
-    def _reshaped(self, value: Any) -> Any:
+    def _converted(self, value: Any) -> Any:
         match value:
             case dict():
                 return dict(self._field(name, entry) for name, entry in value.items())
             case list():
-                return [self._reshaped(entry) for entry in value]
+                return [self._converted(entry) for entry in value]
             case None if self.empty_strings_for_null:
                 return ""
             case int() | float() if self.numbers_as_strings and not isinstance(value, bool):
@@ -67,7 +68,7 @@ class ResponseFormat(BaseModel):
         if name == "status" and self.status_as_object and isinstance(value, list):
             value = {step["key"]: step for step in value}
         elif name in _TIMES and self.times_without_offset and value:
-            value = value[:_WITHOUT_OFFSET]
+            value = value[:_LENGTH_WITHOUT_OFFSET]
         elif name == "address" and self.webhooks_with_url:
             name = "url"
-        return name, self._reshaped(value)
+        return name, self._converted(value)

@@ -1,4 +1,4 @@
-"""Shopify's search syntax, as far as the sandbox's orders can be searched."""
+"""Shopify's search syntax, as far as the sandbox supports it."""
 
 import datetime as dt
 import operator
@@ -44,23 +44,22 @@ class MalformedSearch(ValueError):
 
 
 class _IgnoredError(ValueError):
-    """Shopify would leave this filter out."""
+    """A filter that Shopify ignores."""
 
 
 class Search(NamedTuple):
-    """Which orders match, and which filters were ignored, as `field` and `message` of each."""
+    """A parsed search: the condition for orders, and a warning for each ignored filter."""
 
     matches: Matches
     warnings: list[dict[str, str]]
 
 
 def parse_search(text: str) -> Search:
-    """Read a search."""
-    reader = _Reader(list(_tokens(text.rstrip())))
-    matches = reader.alternatives() if reader.tokens else lambda _order: True
-    if reader.tokens:
-        raise MalformedSearch("a ) is too many")
-    return Search(matches, reader.warnings)
+    parser = _Parser(list(_tokens(text.rstrip())))
+    matches = parser.alternatives() if parser.tokens else lambda _order: True
+    if parser.tokens:
+        raise MalformedSearch("there is a ) without a (")
+    return Search(matches, parser.warnings)
 
 
 def _tokens(text: str) -> Iterator[re.Match[str]]:
@@ -68,13 +67,13 @@ def _tokens(text: str) -> Iterator[re.Match[str]]:
     while position < len(text):
         found = _TOKEN.match(text, position)
         if found is None:
-            raise MalformedSearch(f"what begins at character {position + 1} is no term")
+            raise MalformedSearch(f"there is no valid term at character {position + 1}")
         yield found
         position = found.end()
 
 
-class _Reader:
-    """Reads tokens from the left; OR binds less than AND, which may be left out."""
+class _Parser:
+    """Recursive descent parser; AND, which is optional, binds more strongly than OR."""
 
     def __init__(self, tokens: list[re.Match[str]]) -> None:
         self.tokens = tokens
@@ -112,10 +111,10 @@ class _Reader:
             return lambda _order: True
 
     def _take(self, *marks: str) -> bool:
-        found = bool(self.tokens) and self.tokens[0]["mark"] in marks
-        if found:
+        is_next = bool(self.tokens) and self.tokens[0]["mark"] in marks
+        if is_next:
             self.tokens.pop(0)
-        return found
+        return is_next
 
 
 def _condition(term: re.Match[str]) -> Matches:
@@ -128,9 +127,9 @@ def _condition(term: re.Match[str]) -> Matches:
                 wanted in text.casefold() for text in (order["name"], *order["tags"])
             )
         case "created_at" | "updated_at" | "id" as field:
-            return _by_size(field, value, _COMPARISONS[term["compare"]])
+            return _by_comparison(field, value, _COMPARISONS[term["compare"]])
         case _ if term["compare"]:
-            raise _IgnoredError("is not compared by size")
+            raise _IgnoredError("cannot be compared with < or >")
         case field:
             return _by_word(field, wanted)
 
@@ -151,7 +150,7 @@ def _by_word(field: str, wanted: str) -> Matches:
             raise _IgnoredError("invalid search field for this query")
 
 
-def _by_size(field: str, value: str, compare: Callable[[Any, Any], bool]) -> Matches:
+def _by_comparison(field: str, value: str, compare: Callable[[Any, Any], bool]) -> Matches:
     if field == "id":
         if not value.isdecimal():
             raise _IgnoredError("not a number")

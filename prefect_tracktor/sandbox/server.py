@@ -1,4 +1,4 @@
-"""A Tracktor on loopback, and the slice of Shopify beside it, over real HTTP; with faults."""
+"""HTTP server of the sandbox: Tracktor's API and part of Shopify's, with injected faults."""
 
 import asyncio
 from collections import Counter, deque
@@ -33,8 +33,8 @@ BASE_PATH = "/apps/tracktor/api/admin"
 UUID = "00000000-0000-4000-8000-000000000001"
 API_KEY = "sandbox-key"
 
-_CALLS_KEPT = 200_000
-_BODIES_KEPT = 20_000
+_MAX_CALLS = 200_000
+_MAX_BODIES = 20_000
 _SERVER_ERRORS = (
     HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.BAD_GATEWAY,
@@ -45,31 +45,31 @@ _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><
 
 
 class Sandbox(BackgroundServer):
-    """A Tracktor on loopback, running in a background thread.
+    """Tracktor's API and part of Shopify's on loopback, in a background thread.
 
     Args:
-        shop: What it answers about; by default a shop of 1,000 orders.
-        faults: What goes wrong on purpose; can be replaced at any time.
-        answers: The shape of the answers; can be replaced at any time.
-        shopify: How the slice of Shopify behaves.
+        shop: The shop whose data it serves; by default a shop of 1,000 orders.
+        faults: The injected faults; can be replaced at any time.
+        answers: The format of the responses; can be replaced at any time.
+        shopify: How the simulated part of Shopify behaves.
         mail: A mail server whose messages can be read at `/_sandbox/messages`.
-        uuid: The account's uuid, for several accounts beside each other.
+        uuid: The account's uuid; give several sandboxes different ones.
         port: The port; 0 takes a free one.
 
     Attributes:
-        shop: What it answers about.
-        shopify: The slice of Shopify, about the same shop.
-        answers: The shape of the answers.
+        shop: The shop whose data it serves.
+        shopify: The simulated part of Shopify, for the same shop.
+        answers: The format of the responses.
 
     Example:
         >>> import httpx
         >>> with Sandbox(Shop(orders=3)) as tracktor:
         ...     order_id = tracktor.shop.order_ids[0]
-        ...     answer = httpx.get(
+        ...     response = httpx.get(
         ...         f"{tracktor.base_url}/{tracktor.uuid}/orders/{order_id}.json",
         ...         headers={"x-api-key": tracktor.api_key},
         ...     )
-        >>> answer.json()["order"]["order_name"]
+        >>> response.json()["order"]["order_name"]
         '#1001'
     """
 
@@ -97,26 +97,26 @@ class Sandbox(BackgroundServer):
         self.port = port
         self._mail = mail
         self._injector = FaultInjector(faults or Faults())
-        self._calls: deque[tuple[str, str]] = deque(maxlen=_CALLS_KEPT)
+        self._calls: deque[tuple[str, str]] = deque(maxlen=_MAX_CALLS)
         self._faults_met: Counter[str] = Counter()
         self._moving: Moving | None = None
         self._deliveries: Deliveries | None = None
-        # what was written about an order or parcel, until that changes
-        self._body = lru_cache(_BODIES_KEPT)(self._written)
+        # the bodies of orders and parcels, by the revision of the order
+        self._body = lru_cache(_MAX_BODIES)(self._serialize)
 
     @property
     def base_url(self) -> str:
-        """The address to give to clients, without the account's uuid."""
+        """The address for clients, without the account's uuid."""
         return f"{self.shopify_url}{BASE_PATH}"
 
     @property
     def shopify_url(self) -> str:
-        """The address to give as `base_url` of `ShopifyCredentials`."""
+        """The `base_url` for `ShopifyCredentials`."""
         return f"http://{self.host}:{self.port}"
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong on purpose; setting it begins with its seed."""
+        """The injected faults; setting them starts again from their seed."""
         return self._injector.faults
 
     @faults.setter
@@ -127,53 +127,54 @@ class Sandbox(BackgroundServer):
     def calls(self) -> list[tuple[str, str]]:
         """The latest 200,000 requests, oldest first: method, and path below the account.
 
-        Those to Shopify have a path that begins with `admin/`.
+        The path of a request to Shopify begins with `admin/`.
         """
         return list(self._calls.copy())
 
     @property
     def faults_met(self) -> Counter[str]:
-        """How many requests met which kind of fault."""
+        """The number of requests with each kind of fault."""
         return self._faults_met.copy()
 
     @property
     def deliveries(self) -> list[Delivery]:
-        """What became of the webhooks' messages so far."""
+        """The webhook deliveries that have ended."""
         return list(self._deliveries.done) if self._deliveries else []
 
     def reset_calls(self) -> None:
-        """Forget the calls and the faults that were met."""
+        """Clear `calls` and `faults_met`."""
         self._calls.clear()
         self._faults_met.clear()
 
     def prepare(self) -> None:
-        """Write the answers about the first 20,000 orders ahead, for benchmarks."""
-        for order_id in self.shop.order_ids[:_BODIES_KEPT]:
+        """Prepare the responses for the first 20,000 orders, for benchmarks."""
+        for order_id in self.shop.order_ids[:_MAX_BODIES]:
             self._body(self.answers, "order", order_id, self.shop.revision(order_id))
 
     def settle(self) -> None:
-        """Wait until all webhooks' messages are delivered or given up."""
+        """Wait until no webhook delivery is unfinished."""
         if self._portal is not None and self._deliveries is not None:
-            self._portal.call(self._deliveries.settle)
+            self._portal.call(self._deliveries.wait)
 
     def move(self, movement: Movement | None = None) -> Moving:
-        """Set the shop's parcels moving, in the background, until they arrive or this stops.
+        """Move the shop's parcels in the background, until they arrive or the sandbox stops.
 
         Args:
-            movement: Which parcels, how fast, and what they meet; by default all that can move.
+            movement: Which parcels move and how fast, and their exceptions; by default all parcels
+                that can move.
 
         Returns:
-            The movement, to wait for it or to stop it. `shop.arrivals` and `shop.exceptions` tell
-            what really happened.
+            The movement, to wait for it or to stop it. `shop.arrivals` and `shop.exceptions` list
+            what happened.
 
         Raises:
             RuntimeError: The sandbox is not running, or another movement has not ended.
-            ValueError: Fewer parcels can move than are to.
+            ValueError: Fewer parcels can move than requested.
         """
         if self._portal is None:
             raise RuntimeError("the sandbox is not running: start it before its parcels move")
         if self._moving is not None and self._moving.under_way:
-            raise RuntimeError("the parcels move already: wait for it, or stop it first")
+            raise RuntimeError("the parcels already move: wait until they end, or stop them first")
         self._moving = Moving(self.shop, movement or Movement())
         return self._running.enter_context(self._moving)
 
@@ -181,14 +182,14 @@ class Sandbox(BackgroundServer):
     async def _serving(self) -> AsyncIterator[None]:
         app = web.Application(middlewares=[self._with_faults])
         app.add_routes(self._routes())
-        # cancelled handlers: a client that gives up must not leave a stalled answer behind
+        # cancels the handler of a stalled response when its client disconnects
         runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05
         )
         deliveries = self._deliveries = Deliveries()
         loop = asyncio.get_running_loop()
 
-        def tell(changed: ChangedOrder) -> None:
+        def deliver(changed: ChangedOrder) -> None:
             if webhooks := self.shop.webhooks:
                 loop.call_soon_threadsafe(
                     deliveries.post, changed, webhooks, self.answers, self._injector
@@ -199,11 +200,11 @@ class Sandbox(BackgroundServer):
             site = web.TCPSite(runner, self.host, self.port)
             await site.start()
             self.port = runner.addresses[0][1]
-            self.shop.add_listener(tell)
+            self.shop.add_listener(deliver)
             try:
                 yield
             finally:
-                self.shop.remove_listener(tell)
+                self.shop.remove_listener(deliver)
         finally:
             await runner.cleanup()
             await deliveries.close()
@@ -229,22 +230,22 @@ class Sandbox(BackgroundServer):
     @web.middleware
     async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path.startswith("/_sandbox/"):
-            return await self._answer(request, handler)
+            return await self._respond(request, handler)
         path = request.path.removeprefix(f"{BASE_PATH}/").partition("/")[2]
         self._calls.append((request.method, path))
         await request.read()
         injected, faults = self._injector.next_request(), self.faults
         response: web.StreamResponse = web.Response()
-        if injected.acts:
-            response = await self._answer(request, handler)
+        if injected.is_processed:
+            response = await self._respond(request, handler)
         if injected.delay_seconds:
             await asyncio.sleep(injected.delay_seconds)
         if injected.kind is None or not isinstance(response, web.Response):
             return response
         self._faults_met[injected.kind] += 1
-        return await _misbehave(request, response, injected, faults)
+        return await _faulty(request, response, injected, faults)
 
-    async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _respond(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             if "account" in request.match_info:
                 self._check_account(request)
@@ -298,11 +299,11 @@ class Sandbox(BackgroundServer):
         body = self._body(self.answers, name, subject_id, revision)
         return web.Response(body=body, content_type="application/json")
 
-    def _written(
-        self, answers: ResponseFormat, name: str, subject_id: int, _revision: int
+    def _serialize(
+        self, response_format: ResponseFormat, name: str, subject_id: int, _revision: int
     ) -> bytes:
         read = self.shop.order if name == "order" else self.shop.fulfillment
-        return to_json(answers.shaped(name, read(subject_id)))
+        return to_json(response_format.shaped(name, read(subject_id)))
 
     async def _show_messages(self, _request: web.Request) -> web.Response:
         return reply(
@@ -324,7 +325,7 @@ class Sandbox(BackgroundServer):
             "status_changes": [change._asdict() for change in self.shop.status_changes],
             "webhooks": self.shop.webhooks,
             "deliveries": [delivery._asdict() for delivery in self.deliveries],
-            "deliveries_left": len(self._deliveries.under_way) if self._deliveries else 0,
+            "deliveries_left": len(self._deliveries.running) if self._deliveries else 0,
             "movement": self._moving and self._moving.progress(),
             "arrivals": [event._asdict() for event in self.shop.arrivals],
             "exceptions": [event._asdict() for event in self.shop.exceptions],
@@ -337,7 +338,7 @@ def _id_in(request: web.Request) -> int:
 
 
 class _Update(BaseModel):
-    """What a status update sets; strict, so that a client's slip shows in a rehearsal."""
+    """Body of a status update; strict, so that a rehearsal shows a client's mistakes."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -360,7 +361,7 @@ class _NewWebhook(BaseModel):
 
 
 def _fields(body: bytes, name: str, model: type[BaseModel]) -> dict[str, Any]:
-    """The fields of a body, wrapped or bare."""
+    """Parse the fields of a body, wrapped or not."""
     try:
         fields = from_json(body)
     except ValueError:
@@ -374,7 +375,7 @@ def _fields(body: bytes, name: str, model: type[BaseModel]) -> dict[str, Any]:
         raise Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors) from None
 
 
-async def _misbehave(
+async def _faulty(
     request: web.Request, response: web.Response, injected: InjectedFault, faults: Faults
 ) -> web.StreamResponse:
     match injected.kind:
@@ -387,21 +388,20 @@ async def _misbehave(
         case Fault.NOT_JSON if injected.variant < 0.5:
             return _page(HTTPStatus.OK, "Down for maintenance")
         case Fault.NOT_JSON:
-            words = "OK, but not as you know it"
-            return web.Response(text=words, content_type="application/json")
+            return web.Response(text="This is not JSON", content_type="application/json")
         case Fault.TRUNCATED if injected.variant < 0.5:
             half = _first_half(response)
             return web.Response(
                 body=half, status=response.status, content_type=response.content_type
             )
         case _:
-            return await _break_off(request, response, injected, faults)
+            return await _disconnect(request, response, injected, faults)
 
 
-async def _break_off(
+async def _disconnect(
     request: web.Request, whole: web.Response, injected: InjectedFault, faults: Faults
 ) -> web.StreamResponse:
-    """End the connection: after half of what was promised, or before anything was said."""
+    """End the connection after half of the response, or before it."""
     response = web.StreamResponse(status=whole.status)
     if injected.kind is not Fault.DROPPED:
         response.content_type = whole.content_type
@@ -411,7 +411,7 @@ async def _break_off(
     if injected.kind is Fault.STALLED:
         await asyncio.sleep(faults.stall_seconds)
     if isinstance(request.transport, asyncio.WriteTransport):
-        # closing sends what was written; aborting resets the connection
+        # close() sends the written bytes first; abort() resets the connection
         end = request.transport.abort if injected.kind is Fault.DROPPED else request.transport.close
         end()
     return response
@@ -427,8 +427,8 @@ def _first_half(response: web.Response) -> bytes:
 
 
 def _server_error(injected: InjectedFault) -> web.Response:
-    """Any of them before acting; 503 never after, for it means that nothing was done."""
-    possible = _SERVER_ERRORS[:-1] if injected.acts else _SERVER_ERRORS
+    """Draw a server error; never 503 for a processed request, as it means "not processed"."""
+    possible = _SERVER_ERRORS[:-1] if injected.is_processed else _SERVER_ERRORS
     drawn = injected.variant * len(possible)
     status = possible[int(drawn)]
     if drawn % 1 < 0.5:

@@ -1,7 +1,7 @@
-"""A shop made up from a seed, with the state that API calls change. No I/O but its CSV.
+"""Simulated shop: orders that are generated from a seed, and the state that API calls change.
 
-An order is computed from the seed and its place whenever it is asked for, and only changed orders
-are kept. So a shop of a million orders starts at once.
+An order is generated each time it is requested, and only changed orders are kept in memory. So a
+shop of a million orders starts at once.
 """
 
 import csv
@@ -24,7 +24,7 @@ from prefect_tracktor.sandbox.order_factory import (
     summarise,
 )
 
-# fixed, so that the same seed gives the same shop on any day
+# fixed, so that a seed gives the same shop on any day
 DEFAULT_NOW = dt.datetime(2026, 6, 1, 12, tzinfo=dt.UTC)
 
 _LARGEST_SHOP = 10_000_000
@@ -44,7 +44,7 @@ class UnknownId(LookupError):
 
 
 class RefusedValue(ValueError):
-    """A value that the shop does not take.
+    """A value that the shop does not accept.
 
     Attributes:
         field: The name of the field.
@@ -65,10 +65,10 @@ class RefusedValue(ValueError):
 
 
 class StatusChange(NamedTuple):
-    """An order's status was really changed, not just set again.
+    """A change of an order's status to another one.
 
-    `old` has the statuses of all parcels that were different, with commas between them; `None` if
-    there was none.
+    `old` has the previous statuses of the changed parcels, separated by commas; `None` if there was
+    none.
 
     Example:
         >>> StatusChange(order_id=7, old="in_transit", new="delivered").new
@@ -81,7 +81,7 @@ class StatusChange(NamedTuple):
 
 
 class TrackingEvent(NamedTuple):
-    """A parcel arrived or ran into an exception, and who waits for it.
+    """The arrival or an exception of a parcel, and its customer.
 
     `status` is `delivered` or the exception status; `order_email` is `None` if the customer gave
     only a phone number.
@@ -98,7 +98,7 @@ class TrackingEvent(NamedTuple):
 
 
 class ChangedOrder(NamedTuple):
-    """What listeners are told: the order as it is now, which parcels moved, and to which status."""
+    """A changed order as listeners get it: its present state, the moved parcels, their status."""
 
     order: dict[str, Any]
     moved: list[dict[str, Any]]
@@ -109,25 +109,25 @@ Listener = Callable[[ChangedOrder], None]
 
 
 class Shop:
-    """A shop made up from a seed, with the state that API calls change. Safe to use from threads.
+    """A simulated shop, with the state that API calls change. It can be used from several threads.
 
     Args:
-        orders: How many orders it has.
+        orders: The number of orders.
         seed: Random seed; the same arguments give the same shop.
-        expired: Exactly how many orders have a customer to write to: there is an email address,
-            and a parcel whose tracking expired and which has not arrived. A few of them have two
-            such parcels, or a second one that is all right. By default 20, or as many as there are
-            other orders.
-        just_ready: How many further orders have a single parcel that is ready to be sent, and a
-            customer with an email address; for a `Movement` that begins at the beginning.
-        now: The shop's present; the orders were placed in the 120 days before.
+        expired: The number of orders whose customer must be emailed: they have an email address,
+            and a parcel whose tracking has expired and which has not arrived. A few of them have
+            two such parcels, or a second one without exception. By default 20, or fewer if there
+            are fewer orders.
+        just_ready: The number of further orders with a single parcel that is ready to be sent and a
+            customer with an email address; for a `Movement` from the first status on.
+        now: The shop's present time; the orders were placed in the 120 days before it.
 
     Attributes:
-        now: The shop's present.
+        now: The shop's present time.
 
     Raises:
-        ValueError: A number is negative or too large, more orders are to be just ready or expired
-            than there are, or the time is naive.
+        ValueError: A number is negative or too large, `expired` and `just_ready` exceed `orders`,
+            or the time is naive.
 
     Example:
         >>> shop = Shop(orders=100, seed=7, expired=3)
@@ -179,32 +179,32 @@ class Shop:
 
     @property
     def status_options(self) -> list[dict[str, str]]:
-        """The statuses that can be set, built in and custom, each with `key` and `label`."""
+        """The statuses that can be set, built-in and custom, each with `key` and `label`."""
         built_in = [{"key": str(status), "label": status.label} for status in ShipmentStatus]
         return built_in + [{"key": key_of(label), "label": label} for label in CUSTOM_LABELS]
 
     @property
     def webhooks(self) -> list[dict[str, Any]]:
-        """The webhooks that were created and not deleted, each with `id`, `topic`, `address`."""
+        """The existing webhooks, each with `id`, `topic` and `address`."""
         return [dict(webhook) for webhook in list(self._webhooks.values())]
 
     @property
     def status_changes(self) -> list[StatusChange]:
-        """What status updates really changed, oldest first."""
+        """The changes by status updates, oldest first."""
         return list(self._status_changes)
 
     @property
     def arrivals(self) -> list[TrackingEvent]:
-        """Each time that a parcel was delivered, oldest first; not as the shop was made up."""
+        """The deliveries of parcels since the start, oldest first."""
         return [event for event in list(self._tracking_events) if event.status == _DELIVERED]
 
     @property
     def exceptions(self) -> list[TrackingEvent]:
-        """Each time that a parcel ran into an exception, also those that ended, oldest first."""
+        """The exceptions of parcels since the start, also ended ones, oldest first."""
         return [event for event in list(self._tracking_events) if event.status != _DELIVERED]
 
     def order(self, order_id: int) -> dict[str, Any]:
-        """An order with its parcels, as the API shows it.
+        """Return an order with its parcels, as the API does.
 
         Raises:
             UnknownId: There is no such order.
@@ -214,33 +214,32 @@ class Shop:
                 return deepcopy(self._changed[order_id])
         if order_id not in self.order_ids:
             raise UnknownId(f"no order with the id {order_id}")
-        return self._factory.draw(self.order_ids.index(order_id))[0]
+        return self._factory.generate(self.order_ids.index(order_id))[0]
 
     def order_id_of(self, fulfillment_id: int) -> int:
-        """The id of the order that a parcel belongs to, found without drawing the order."""
+        """Return the id of a parcel's order, without generating the order."""
         index = index_of_fulfillment(fulfillment_id)
         if not 0 <= index < len(self.order_ids):
             raise UnknownId(f"no fulfillment with the id {fulfillment_id}")
         return self.order_ids[index]
 
     def fulfillment(self, fulfillment_id: int) -> dict[str, Any]:
-        """A parcel, as the API shows it."""
+        """Return a parcel, as the API does."""
         return _parcel_in(self.order(self.order_id_of(fulfillment_id)), fulfillment_id)
 
     def revision(self, order_id: int) -> int:
-        """How many times an order was changed, to know whether what one remembers is still true."""
+        """Return how many times an order was changed; cached copies have one revision."""
         return self._revisions.get(order_id, 0)
 
-    def customers_to_write_to(self, status: str = "expired") -> dict[int, str]:
-        """Return whom a flow should email, for tests to compare with."""
+    def customers_to_write_to(self) -> dict[int, str]:
+        """Return the customers that a flow should email, by order id, for tests."""
         with self._lock:
-            drawn = {self.order_ids[index] for index in self._factory.with_exception(status)}
-            orders = [self.order(order_id) for order_id in sorted(drawn | self._changed.keys())]
+            generated = {self.order_ids[index] for index in self._factory.expired}
+            orders = [self.order(order_id) for order_id in sorted(generated | self._changed.keys())]
         return {
             order["order_id"]: order["order_email"]
             for order in orders
-            if order["order_email"]
-            and any(_has_exception(parcel, status) for parcel in order["fulfillments"])
+            if order["order_email"] and any(map(_is_expired, order["fulfillments"]))
         }
 
     def set_status(
@@ -249,19 +248,19 @@ class Shop:
         *,
         status: str | None = None,
         automatic_carrier_updates: bool | None = None,
-        force: bool | None = None,  # noqa: ARG002  # what it does is not published
+        force: bool | None = None,  # noqa: ARG002  # its effect is not published
     ) -> dict[str, Any]:
-        """Update an order as the API's POST does: what is left out stays.
+        """Update an order as the API's POST does; values that are left out stay.
 
         Args:
             order_id: One of `order_ids`.
             status: The label or key of one of `status_options`, for all parcels.
-            automatic_carrier_updates: Whether the carrier's reports count.
-            force: Taken, and without effect.
+            automatic_carrier_updates: Whether the carrier's reports have an effect.
+            force: Accepted, without effect.
 
         Raises:
             UnknownId: There is no such order.
-            RefusedValue: The status is not one of the shop's.
+            RefusedValue: The status is not one of `status_options`.
         """
         step = None if status is None else self._step(status, field="status")
         with self._lock:
@@ -270,7 +269,7 @@ class Shop:
                 _set_carrier_updates(order, automatic_carrier_updates)
             moved = self._move(order, order["fulfillments"], step)
             self._keep(order)
-        self._tell(moved)
+        self._notify(moved)
         return deepcopy(order)
 
     def set_parcel(
@@ -286,12 +285,12 @@ class Shop:
         Args:
             fulfillment_id: The parcel's id.
             shipment_status: The label or key of one of `status_options`; left out, it stays.
-            exception_status: The exception; the empty string ends it; left out, it stays.
+            exception_status: The exception; an empty string ends it; left out, it stays.
             if_automatic: Change nothing if the order's automatic carrier updates are off.
 
         Raises:
             UnknownId: There is no such fulfillment.
-            RefusedValue: A status is not known.
+            RefusedValue: A status is unknown.
         """
         if exception_status and exception_status not in set(ExceptionStatus):
             raise RefusedValue("exception_status", "is not an exception status")
@@ -303,22 +302,22 @@ class Shop:
                 return parcel
             if exception_status is not None:
                 if exception_status and exception_status != parcel["exception_status"]:
-                    self._note(order, parcel, exception_status)
+                    self._record(order, parcel, exception_status)
                 parcel["exception_status"] = exception_status or None
             moved = self._move(order, [parcel], step)
             summarise(order)
             self._keep(order)
-        self._tell(moved)
+        self._notify(moved)
         return deepcopy(parcel)
 
     def replace(self, order: dict[str, Any]) -> None:
-        """Put an order in the place of the one with its id; no webhook tells of it.
+        """Replace the order with the same id, without calling webhooks.
 
-        For what the shop does itself: placing an order, making a parcel of it, cancelling it.
+        This simulates what the shop itself does: place an order, add a parcel, cancel the order.
 
         Args:
-            order: The order, as `order` gives it. The ids of its parcels are those that it has, and
-                up to three more, each 4,500 higher than the one before.
+            order: The order, as `order` returns it. Its parcels keep their ids. It may get three
+                more parcels, each with an id that is 4,500 higher than the one before.
 
         Raises:
             UnknownId: There is no such order.
@@ -337,7 +336,7 @@ class Shop:
             self._keep(order)
 
     def create_webhook(self, *, topic: str, address: str) -> dict[str, Any]:
-        """Create a webhook; the same one twice is two webhooks.
+        """Create a webhook; a second one with the same values is created, too.
 
         Raises:
             RefusedValue: The topic is not documented, or the address is not an HTTP address.
@@ -365,15 +364,15 @@ class Shop:
         self._listeners.remove(listener)
 
     def write_orders_csv(self, path: str | Path) -> None:
-        """Write an orders export as Shopify's admin makes it: one row per line item."""
+        """Write an orders export as Shopify's admin does, with a row for each line item."""
         with Path(path).open("w", encoding="utf-8", newline="") as file:
-            rows = csv.DictWriter(file, EXPORT_COLUMNS, restval="", lineterminator="\n")
-            rows.writeheader()
+            writer = csv.DictWriter(file, EXPORT_COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
             for index in range(len(self.order_ids)):
-                rows.writerows(export_rows(*self._factory.draw(index)))
+                writer.writerows(export_rows(*self._factory.generate(index)))
 
     def _step(self, status: str, field: str) -> dict[str, str]:
-        """The option that a status means, as a step of a parcel's history."""
+        """Find the status option for a label or key."""
         wanted = status.strip().casefold()
         for option in self.status_options:
             if wanted in {option["key"], option["label"].casefold()}:
@@ -383,28 +382,28 @@ class Shop:
     def _move(
         self, order: dict[str, Any], parcels: list[dict[str, Any]], step: dict[str, str] | None
     ) -> ChangedOrder | None:
-        """Set a status where it is not set yet; `None` if that is nowhere."""
+        """Set a status on the parcels that do not have it; return `None` if all have it."""
         if step is None:
             return None
         new = _as_shown(step)
         moved = [parcel for parcel in parcels if parcel["shipment_status"] != new]
         old = [parcel["shipment_status"] for parcel in moved]
         if not order["fulfillments"]:
-            # a status can be set before there is a parcel: "Preparing your order"
+            # a status such as "Preparing your order" can be set before there is a parcel
             old, order["statuses"] = order["statuses"], [new]
         if not moved and (order["fulfillments"] or old == [new]):
             return None
         for parcel in moved:
             _reach(parcel, step)
             if step["key"] == _DELIVERED:
-                self._note(order, parcel, _DELIVERED)
+                self._record(order, parcel, _DELIVERED)
         summarise(order)
         self._status_changes.append(
             StatusChange(order["order_id"], ", ".join(dict.fromkeys(old)) or None, new)
         )
         return ChangedOrder(order, moved, step["key"])
 
-    def _note(self, order: dict[str, Any], parcel: dict[str, Any], status: str) -> None:
+    def _record(self, order: dict[str, Any], parcel: dict[str, Any], status: str) -> None:
         self._tracking_events.append(
             TrackingEvent(
                 parcel["fulfillment_id"], order["order_id"], order["order_email"], str(status)
@@ -417,14 +416,14 @@ class Shop:
             self._changed[order_id] = deepcopy(order)
             self._revisions[order_id] = self.revision(order_id) + 1
 
-    def _tell(self, changed: ChangedOrder | None) -> None:
+    def _notify(self, changed: ChangedOrder | None) -> None:
         if changed is not None:
             for listener in list(self._listeners):
                 listener(deepcopy(changed))
 
 
 def _as_shown(step: dict[str, str]) -> str:
-    """A built-in status shows as its key, a shop's own as its label."""
+    """Return the key of a built-in status, or the label of a custom one."""
     return step["key"] if step["key"] in set(ShipmentStatus) else step["label"]
 
 
@@ -454,6 +453,6 @@ def _parcel_in(order: dict[str, Any], fulfillment_id: int) -> dict[str, Any]:
     raise UnknownId(f"no fulfillment with the id {fulfillment_id}")
 
 
-def _has_exception(parcel: dict[str, Any], status: str) -> bool:
-    delivered = parcel["shipment_status"] == _DELIVERED
-    return parcel["exception_status"] == status and not delivered
+def _is_expired(parcel: dict[str, Any]) -> bool:
+    is_delivered = parcel["shipment_status"] == _DELIVERED
+    return parcel["exception_status"] == ExceptionStatus.EXPIRED and not is_delivered

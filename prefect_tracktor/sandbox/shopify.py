@@ -1,4 +1,4 @@
-"""The slice of Shopify that finds orders: tokens, two queries, paging, throttle; over a shop."""
+"""Simulated part of Shopify that finds orders: tokens, two queries, paging, throttling."""
 
 import datetime as dt
 import re
@@ -24,7 +24,7 @@ CLIENT_ID = "sandbox-client-id"
 CLIENT_SECRET = "sandbox-client-secret"  # noqa: S105  # it opens nothing but the sandbox
 ACCESS_TOKEN = "sandbox-access-token"  # noqa: S105  # ditto
 
-# the last order's id, and how many results there were so far
+# the last order's id, and the number of results so far
 _CURSOR = re.compile(r"(\d+)\.(\d+)", re.ASCII)
 _SINGLE_QUERY_POINTS = 1000
 _LARGEST_PAGE = 250
@@ -40,17 +40,16 @@ _COUNTRIES = (("DE", "de"), ("US", "en"), ("FR", "fr"), ("GB", "en"), ("PL", "pl
 
 
 class ShopifyRules(BaseModel):
-    """How the slice of Shopify behaves.
+    """Settings of the simulated part of Shopify.
 
     Attributes:
-        scopes: What the app has been granted.
-        token_seconds: How long a granted token is good for.
-        bucket_points: How many points there are when nobody has asked for a while.
-        restored_per_second: How many come back in a second.
-        points_per_object: How many points an object costs that might be in an answer. How Shopify
-            weighs is not published in full; this is near what others have measured.
-        results_at_most: How many results of one search can be paged through; the rest is silently
-            missing.
+        scopes: The scopes that the app was granted.
+        token_seconds: The lifetime of a token.
+        bucket_points: The number of points in a full bucket.
+        restored_per_second: The number of points restored in a second.
+        points_per_object: The cost of an object that a response may contain. Shopify's costs are
+            not published in full; the default is close to what others have measured.
+        results_at_most: The limit of results of one search; results beyond it are silently missing.
         addresses: Whether the app is approved for customers' addresses.
 
     Example:
@@ -70,20 +69,20 @@ class ShopifyRules(BaseModel):
 
 
 class Shopify:
-    """The slice of Shopify that finds orders, about the very orders of a shop.
+    """The simulated part of Shopify that finds orders, with the orders of a shop.
 
-    The shop's present counts, also for the 60 days that the scope `read_orders` reaches back: give
-    `Shop(now=...)` the real present for searches with a window that ends there.
+    Its time is the shop's present time, also for the limit of 60 days of the scope `read_orders`:
+    give `Shop(now=...)` the real time for searches whose window ends now.
 
     Args:
         shop: The shop.
-        rules: How it behaves; can be replaced at any time.
+        rules: The settings; can be replaced at any time.
 
     Attributes:
-        rules: The same.
-        grants: How many tokens were granted.
-        throttled: How many queries were refused for want of points.
-        searches: The searches that were made, page by page.
+        rules: The settings.
+        grants: The number of granted tokens.
+        throttled: The number of queries that were refused because points were missing.
+        searches: The search of each requested page.
 
     Example:
         >>> shopify = Shopify(Shop(orders=3), ShopifyRules(scopes=frozenset()))
@@ -114,43 +113,43 @@ class Shopify:
         country: str | None = None,
         locale: str | None = None,
     ) -> None:
-        """Set what Shopify alone knows of an order, all at once.
+        """Set the values of an order that only Shopify has; those left out return to their default.
 
         Args:
-            order_id: One of the shop's.
+            order_id: The id of an order of the shop.
             tags: The order's tags.
             cancelled: Whether it was cancelled.
-            partly_fulfilled: Whether something is to be sent later, beside the parcels it has.
+            partly_fulfilled: Whether some of its items are not in a parcel yet.
             financial_status: Such as PAID or REFUNDED.
             shipping_method: The shipping method's title.
-            country: A two-letter code; by default one of a few, drawn by the order's id.
-            locale: The customer's language; by default that of the country.
+            country: A two-letter code; by default one of five, which depends on the order's id.
+            locale: The customer's language; by default the country's.
         """
-        drawn, language = _COUNTRIES[order_id % len(_COUNTRIES)]
+        default, language = _COUNTRIES[order_id % len(_COUNTRIES)]
         fields = {
             "tags": list(tags),
             "displayFinancialStatus": financial_status,
-            "customerLocale": locale or dict(_COUNTRIES).get(country or drawn, language),
+            "customerLocale": locale or dict(_COUNTRIES).get(country or default, language),
             "shippingLine": {"title": shipping_method},
-            "shippingAddress": {"countryCodeV2": country or drawn},
+            "shippingAddress": {"countryCodeV2": country or default},
         }
         self._described[order_id] = fields, cancelled, partly_fulfilled
 
     def revoke_tokens(self) -> None:
-        """Make all tokens invalid that were granted so far."""
+        """Invalidate all tokens."""
         self._tokens.clear()
 
     async def grant(self, request: web.Request) -> web.Response:
-        """Answer the request for a token."""
+        """Respond to the request for a token."""
         given = parse_qs((await request.read()).decode("utf-8", "replace"))
-        wanted = {
+        expected = {
             "grant_type": ["client_credentials"],
             "client_id": [CLIENT_ID],
             "client_secret": [CLIENT_SECRET],
         }
-        if given != wanted or request.content_type != "application/x-www-form-urlencoded":
-            problem = {"error": "invalid_client", "error_description": "no such app on this shop"}
-            return reply(problem, HTTPStatus.BAD_REQUEST)
+        if given != expected or request.content_type != "application/x-www-form-urlencoded":
+            error = {"error": "invalid_client", "error_description": "no such app on this shop"}
+            return reply(error, HTTPStatus.BAD_REQUEST)
         token, lifetime = secrets.token_hex(16), self.rules.token_seconds
         self.grants += 1
         self._tokens[token] = time.monotonic() + lifetime
@@ -158,13 +157,13 @@ class Shopify:
         return reply({"access_token": token, "scope": scope, "expires_in": lifetime})
 
     async def graphql(self, request: web.Request) -> web.Response:
-        """Answer one of the two queries that are known here: for orders, and for scopes."""
+        """Respond to one of the two supported queries: for orders, and for scopes."""
         self._check_token(request.headers.get("x-shopify-access-token", ""))
         query, variables = _query(await request.read())
-        asks_orders = "orders(" in query
-        if not asks_orders and "currentAppInstallation" not in query:
+        is_orders = "orders(" in query
+        if not is_orders and "currentAppInstallation" not in query:
             raise _refusal("Field doesn't exist on type 'QueryRoot'", "undefinedField")
-        objects = _objects_asked_for(variables) if asks_orders else len(self.rules.scopes)
+        objects = _max_objects(variables) if is_orders else len(self.rules.scopes)
         requested = self.rules.points_per_object * objects
         if requested > _SINGLE_QUERY_POINTS:
             message = f"Query cost is {requested:g}, which exceeds the single query max cost limit"
@@ -173,9 +172,9 @@ class Shopify:
             self.throttled += 1
             throttled = [_error("Throttled", "THROTTLED")]
             return reply({"errors": throttled, "extensions": {"cost": self._cost(requested)}})
-        told: dict[str, Any] = {}
-        if asks_orders:
-            data = {"orders": self._page(query, variables, told)}
+        debug: dict[str, Any] = {}
+        if is_orders:
+            data = {"orders": self._page(query, variables, debug)}
         else:
             scopes = [{"handle": scope} for scope in sorted(self.rules.scopes)]
             data = {"currentAppInstallation": {"accessScopes": scopes}}
@@ -183,13 +182,13 @@ class Shopify:
         self._points -= actual
         extensions = {"cost": self._cost(requested, actual)}
         if "shopify-search-query-debug" in request.headers:
-            extensions |= told
+            extensions |= debug
         return reply({"data": data, "extensions": extensions})
 
     def _check_token(self, token: str) -> None:
         if token != ACCESS_TOKEN and time.monotonic() >= self._tokens.get(token, 0.0):
-            problem = "[API] Invalid API key or access token (unrecognized login or wrong password)"
-            raise Refusal(HTTPStatus.UNAUTHORIZED, problem)
+            message = "[API] Invalid API key or access token (unrecognized login or wrong password)"
+            raise Refusal(HTTPStatus.UNAUTHORIZED, message)
 
     def _has_points(self, requested: float) -> bool:
         now = time.monotonic()
@@ -211,17 +210,17 @@ class Shopify:
         }
 
     def orders(self, search: Search, *, after: int = 0) -> Iterator[dict[str, Any]]:
-        """The orders behind an id that match, oldest first, as the schema shows them."""
+        """Yield the matching orders after an id, oldest first, as Shopify returns them."""
         order_ids = self._shop.order_ids
         since = self._shop.now - _WITHOUT_READ_ALL_ORDERS
         sees_all = "read_all_orders" in self.rules.scopes
         for index in range(bisect_right(order_ids, after), len(order_ids)):
-            order = self._shown(order_ids[index])
+            order = self._order(order_ids[index])
             visible = sees_all or dt.datetime.fromisoformat(order["createdAt"]) >= since
             if visible and search.matches(order):
                 yield order
 
-    def _shown(self, order_id: int) -> dict[str, Any]:
+    def _order(self, order_id: int) -> dict[str, Any]:
         if order_id not in self._described:
             self.describe(order_id)
         described, is_cancelled, is_partly_fulfilled = self._described[order_id]
@@ -249,8 +248,8 @@ class Shopify:
             "fulfillments": parcels,
         }
 
-    def _page(self, query: str, variables: dict[str, Any], told: dict[str, Any]) -> dict[str, Any]:
-        """A page of orders; `told` takes what is told beside the data."""
+    def _page(self, query: str, variables: dict[str, Any], debug: dict[str, Any]) -> dict[str, Any]:
+        """Return a page of orders, and add warnings about the search to `debug`."""
         if not self.rules.scopes & {"read_orders", "write_orders"}:
             message = "Access denied for orders field. Required access: `read_orders` access scope."
             raise _refusal(message, "ACCESS_DENIED")
@@ -258,47 +257,47 @@ class Shopify:
         if not 1 <= first <= _LARGEST_PAGE or cursor is None:
             raise _refusal("Invalid page size, or invalid cursor for current pagination sort.")
         last_id, before = map(int, cursor.groups())
-        search = self._search(variables["search"], told)
+        search = self._search(variables["search"], debug)
         if "shippingAddress" in query and not self.rules.addresses:
             message = "This app is not approved to access the MailingAddress object."
             raise _refusal(message, "ACCESS_DENIED")
-        shown = max(0, min(first, self.rules.results_at_most - before))
-        found = list(islice(self.orders(search, after=last_id), shown + 1))
-        asked, parcels = set(re.findall(r"\w+", query)), variables["parcels"]
+        limit = max(0, min(first, self.rules.results_at_most - before))
+        found = list(islice(self.orders(search, after=last_id), limit + 1))
+        requested, parcels = set(re.findall(r"\w+", query)), variables["parcels"]
         nodes = [
-            {name: value for name, value in node.items() if name in asked}
+            {name: value for name, value in node.items() if name in requested}
             | {"fulfillments": node["fulfillments"][:parcels]}
-            for node in found[:shown]
+            for node in found[:limit]
         ]
-        end = f"{found[:shown][-1]['legacyResourceId']}.{before + shown}" if nodes else None
-        more = len(found) > shown and before + shown < self.rules.results_at_most
+        end = f"{found[:limit][-1]['legacyResourceId']}.{before + limit}" if nodes else None
+        more = len(found) > limit and before + limit < self.rules.results_at_most
         return {"nodes": nodes, "pageInfo": {"hasNextPage": more, "endCursor": end}}
 
-    def _search(self, text: str, told: dict[str, Any]) -> Search:
+    def _search(self, text: str, debug: dict[str, Any]) -> Search:
         self.searches.append(text)
         try:
             search = parse_search(text)
         except MalformedSearch as malformed:
             raise _refusal(f"the search is malformed: {malformed}") from None
         if search.warnings:
-            told["search"] = [{"path": ["orders"], "query": text, "warnings": search.warnings}]
+            debug["search"] = [{"path": ["orders"], "query": text, "warnings": search.warnings}]
         return search
 
 
 def _query(body: bytes) -> tuple[str, dict[str, Any]]:
-    """A query and its variables, those of a search for orders if there are none."""
-    usual = {"search": "", "first": 1, "after": None, "parcels": 1}
+    """Parse a query and its variables, which have defaults for a search of orders."""
+    defaults = {"search": "", "first": 1, "after": None, "parcels": 1}
     try:
         fields = from_json(body)
-        return str(fields["query"]), usual | (fields.get("variables") or {})
+        return str(fields["query"]), defaults | (fields.get("variables") or {})
     except (ValueError, TypeError, KeyError):
         raise Refusal(
             HTTPStatus.BAD_REQUEST, {"query": "Required parameter missing or invalid"}
         ) from None
 
 
-def _objects_asked_for(variables: dict[str, Any]) -> int:
-    """How many objects a page of orders may hold: with each its parcels, address, shipping line."""
+def _max_objects(variables: dict[str, Any]) -> int:
+    """Return the limit of objects in a page: orders, parcels, addresses and shipping lines."""
     return 2 + int(variables["first"]) * (3 + int(variables["parcels"]))
 
 
@@ -321,5 +320,5 @@ def _error(message: str, code: str) -> dict[str, Any]:
 
 
 def _refusal(message: str, code: str = "BAD_USER_INPUT") -> Refusal:
-    """An error inside of a 200, as GraphQL has them."""
+    """Return an error in a response of status 200, as GraphQL does."""
     return Refusal(HTTPStatus.OK, [_error(message, code)])

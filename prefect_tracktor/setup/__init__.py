@@ -1,4 +1,4 @@
-"""The names that `blocks/documents.py` is written with."""
+"""Saved blocks as code: the names that `blocks/documents.py` uses."""
 
 from prefect_tracktor.setup.document import (
     Document,

@@ -1,4 +1,4 @@
-"""`prefect-tracktor blocks`: saving and verifying blocks."""
+"""The command `prefect-tracktor blocks`: save and verify blocks."""
 
 import os
 import re
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_document
+from prefect_tracktor.saved_blocks import NAME_PATTERN, SHAREABLE, SHARED, find_block
 from prefect_tracktor.setup.document import Document, Values
 from prefect_tracktor.setup.environment import (
     SHOWN,
@@ -28,7 +28,7 @@ from prefect_tracktor.setup.environment import (
     without_values,
 )
 from prefect_tracktor.setup.project import documents, variables_of
-from prefect_tracktor.validation import host_of
+from prefect_tracktor.validation import host_of, problems_of
 
 
 def blocks(
@@ -55,7 +55,7 @@ def blocks(
         )
     listed = documents()
     check_names(only, [document.slug for document in listed], "block in blocks/documents.py")
-    # `.env` is for the one shop, never for one of another name
+    # .env has the settings of the only shop; a shop with a name of its own must not take them
     file = file_of(env_file) if env_file or name == SHARED else None
     variables = read(file, os.environ, file_wins=env_file is not None)
     if file is not None:
@@ -76,60 +76,61 @@ def save_blocks(
     verify: bool = False,
     dry_run: bool = False,
 ) -> int:
-    """Save every block that can be made; print what is missing for the others."""
-    maker = _Maker(environment, documents, name, dry_run)
-    chosen = [document for document in documents if not only or document.slug in only]
-    valid = [maker.make(document) for document in chosen]
-    complete = [maker.ask_for(document) for document in chosen]
-    if {OrderFile, ShopifyOrders} <= maker.there.keys():
+    """Save each block that has its required values, and print what is missing for the others."""
+    saver = _BlockSaver(environment, documents, name, dry_run)
+    selected = [document for document in documents if not only or document.slug in only]
+    valid = [saver.save(document) for document in selected]
+    complete = [saver.print_missing(document) for document in selected]
+    if {OrderFile, ShopifyOrders} <= saver.saved.keys():
         print("\nThe deployments find orders in Shopify; to use the file, delete that block.")
     if not all(valid + complete):
-        print("\nSet the variables named above and run this again; what is there stays.")
+        print("\nSet the variables named above and run this again. Blocks that are saved stay.")
     if verify:
         print("\nDoes it work?")
-    works = [maker.verify(document) for document in chosen if verify]
+    works = [saver.verify(document) for document in selected if verify]
     return 0 if all(valid + complete + works) else 1
 
 
-# without validation: what is invalid now is to be corrected here
-_existing = partial(find_document, validate=False)
+# without validation, because an invalid value can be corrected here
+_existing = partial(find_block, validate=False)
 
 
 @dataclass
-class _Maker:
-    """Makes the blocks of one name."""
-
+class _BlockSaver:
     environment: Environment
     documents: Sequence[Document]
     name: str
     dry_run: bool
-    there: dict[type[Block], Block] = field(default_factory=dict)
-    new: set[type[Block]] = field(default_factory=set)
-    # those that are invalid, or shared by all shops
-    settled: set[type[Block]] = field(default_factory=set)
+    saved: dict[type[Block], Block] = field(default_factory=dict)
+    created: set[type[Block]] = field(default_factory=set)
+    # blocks that are invalid, or shared by all shops
+    skipped: set[type[Block]] = field(default_factory=set)
 
-    def make(self, document: Document) -> bool:
-        """Make or update a block, if what it needs is set; return whether no value was invalid."""
+    def save(self, document: Document) -> bool:
+        """Save a block if its required values are set; return whether no value is invalid."""
         try:
-            self._make(document)
+            self._save(document)
         except ValueError as invalid:
+            problems = (
+                problems_of(invalid) if isinstance(invalid, ValidationError) else [str(invalid)]
+            )
             self._report("invalid", document)
-            self._explain(document, _problems(invalid))
-            self.settled.add(document.block)
+            self._explain(document, problems)
+            self.skipped.add(document.block)
             return False
         return True
 
-    def _make(self, document: Document) -> None:
+    def _save(self, document: Document) -> None:
         existing = _existing(document.block, self.name)
         if existing is None and (self._is_shared(document) or document.missing(self.environment)):
             return
-        block = _with(document, existing, self._given(document, existing))
+        block = _merged(document, existing, self._given(document, existing))
         if not self.dry_run:
             block.save(self.name, overwrite=True)
-        self.there[document.block] = block
+        self.saved[document.block] = block
         if existing is None:
-            self.new.add(document.block)
-        self._tell(document, existing, block)
+            self.created.add(document.block)
+        self._print_saved(document, existing, block)
 
     def _is_shared(self, document: Document) -> bool:
         """Whether the shop uses the block that shops share."""
@@ -137,48 +138,48 @@ class _Maker:
             return False
         if document.values(self.environment) or _existing(document.block, SHARED) is None:
             return False
-        self.settled.add(document.block)
+        self.skipped.add(document.block)
         print(f"{'shared':<8} {document.slug}/{SHARED}")
         return True
 
     def _given(self, document: Document, existing: Block | None) -> Values:
-        """The values of the variables, and the blocks that are part of this one."""
+        """Return the values of the variables, and the blocks that are part of this one."""
         others = {
             name: self._other(block)
             for name, block in document.others.items()
-            # one that people chose in the UI stays
-            if getattr(existing, name, None) is None or block in self.new
+            # a block that was selected in the UI stays
+            if getattr(existing, name, None) is None or block in self.created
         }
         return others | document.values(self.environment)
 
     def _other(self, block: type[Block]) -> Block:
-        found = self.there.get(block) or _existing(block, self.name)
+        found = self.saved.get(block) or _existing(block, self.name)
         if found is None and block in SHAREABLE:
             found = _existing(block, SHARED)
         if found is None:
             slug = f"{block.get_block_type_slug()}/{self.name}"
-            raise ValueError(f"it needs {slug}, which could not be made")
+            raise ValueError(f"it needs {slug}, which could not be saved")
         return found
 
-    def _tell(self, document: Document, existing: Block | None, block: Block) -> None:
+    def _print_saved(self, document: Document, existing: Block | None, block: Block) -> None:
         changed = [
             name
             for name in type(block).model_fields
             if existing and getattr(block, name) != getattr(existing, name, None)
         ]
         if existing is None:
-            self._report("make" if self.dry_run else "made", document)
+            self._report("create" if self.dry_run else "created", document)
         elif changed:
             self._report("update" if self.dry_run else "updated", document, ", ".join(changed))
         else:
             self._report("keep" if self.dry_run else "kept", document)
         if document.identity in changed:
-            self._tell_what_stays(document, block)
+            self._print_values_of_previous_identity(document, block)
         if remark := document.remark(block):
             print(f"         {remark}")
 
-    def _tell_what_stays(self, document: Document, block: Block) -> None:
-        """Values of another identity, such as a sandbox's port, are hardly right."""
+    def _print_values_of_previous_identity(self, document: Document, block: Block) -> None:
+        """Name the values that stay, such as a sandbox's port: they may be wrong now."""
         given = document.values(self.environment)
         stays = [
             name
@@ -187,12 +188,12 @@ class _Maker:
             and getattr(block, name) != form.get_default(call_default_factory=True)
         ]
         if stays:
-            print(f"         as it was for the {document.identity} before: {', '.join(stays)};")
+            print(f"         kept from the previous {document.identity}: {', '.join(stays)};")
             print(f"         to start again: prefect block delete {document.slug}/{self.name}")
 
-    def ask_for(self, document: Document) -> bool:
-        """Print what is missing for a block that was not made; return whether it may be missing."""
-        if document.block in self.there.keys() | self.settled or document.instead in self.there:
+    def print_missing(self, document: Document) -> bool:
+        """Print what an unsaved block needs; return whether it is complete or optional."""
+        if document.block in {*self.saved, *self.skipped} or document.instead in self.saved:
             return True
         self._report("optional" if document.optional else "missing", document)
         for name, hint in document.missing(self.environment).items():
@@ -202,13 +203,12 @@ class _Maker:
         return document.optional
 
     def verify(self, document: Document) -> bool:
-        """Verify a block if it is there, and return whether it works."""
-        block: Any = self.there.get(document.block)
+        block: Any = self.saved.get(document.block)
         if block is None:
             return True
         try:
             block.verify()
-        except Exception as error:  # noqa: BLE001  # one that fails hides no other
+        except Exception as error:  # noqa: BLE001  # the other blocks are still verified
             # the text of other libraries' errors may contain a password
             other = f"{type(error).__name__}; check the fields of this block"
             self._report("fails", document)
@@ -217,35 +217,27 @@ class _Maker:
         self._report("works", document)
         return True
 
-    def _report(self, word: str, document: Document, more: str = "") -> None:
-        print(f"{word:<8} {document.slug}/{self.name}" + (f" ({more})" if more else ""))
+    def _report(self, result: str, document: Document, details: str = "") -> None:
+        print(f"{result:<8} {document.slug}/{self.name}" + (f" ({details})" if details else ""))
 
-    def _explain(self, document: Document, problems: list[str]) -> None:
-        parts = {document.block, *document.others.values()}
-        hidden = variables_of(one for one in self.documents if one.block in parts) - SHOWN
+    def _explain(self, document: Document, problems: Sequence[str]) -> None:
+        blocks = {document.block, *document.others.values()}
+        related = (other for other in self.documents if other.block in blocks)
+        hidden = variables_of(related) - SHOWN
         values = {name: self.environment.get(name, "") for name in hidden}
         for problem in problems:
             print(f"         {without_values(problem, values)}")
 
 
-def _with(document: Document, existing: Block | None, given: Values) -> Block:
-    """A new block; fields that are not given keep the existing block's values."""
+def _merged(document: Document, existing: Block | None, given: Values) -> Block:
+    """Make a block; fields that are not given keep the existing block's values."""
     block = document.block
     fields = {name: getattr(existing, name) for name in block.model_fields} if existing else {}
     if document.identity in given and given[document.identity] != fields.get(document.identity):
         fields = {name: value for name, value in fields.items() if name not in document.reset}
-    parts = {
+    nested = {
         name: dict(fields[name] or {}) | value
         for name, value in given.items()
         if isinstance(value, dict) and name in fields
     }
-    return block.model_validate(fields | given | parts)
-
-
-def _problems(invalid: ValueError) -> list[str]:
-    if not isinstance(invalid, ValidationError):
-        return [str(invalid)]
-    return [
-        f"{'.'.join(map(str, error['loc'])) or 'together'}: {error['msg']}"
-        for error in invalid.errors(include_input=False, include_url=False)
-    ]
+    return block.model_validate(fields | given | nested)

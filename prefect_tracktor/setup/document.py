@@ -21,12 +21,12 @@ class Document:
     Attributes:
         block: The block's class, with a method `verify` that raises an error if it does not work.
         fields: The variable of each field; `limits.max_attempts` is a field of the field `limits`.
-        required: The variables without which it cannot be saved, each with where to get it.
-        identity: The field that says whose it is, such as the account's uuid.
-        reset: The fields that go back to their default with a new identity.
+        required: The variables that must be set, each with where to find its value.
+        identity: The field that identifies the account or server, such as the account's uuid.
+        reset: The fields that return to their default with a new identity.
         others: The fields that hold another block of the same name.
-        adapt: Brings the given values into the form that the block takes.
-        remark: What people should know about the saved block.
+        adapt: Converts the given values to those that the block takes.
+        remark: Returns a remark to print when the block is saved.
         instead: The block that makes this one unnecessary.
         optional: Whether only some flows need it.
 
@@ -53,17 +53,17 @@ class Document:
         return self.block.get_block_type_slug()
 
     def values(self, environment: Environment) -> Values:
-        """The values of the fields whose variable is set, as text."""
+        """Return the values of the fields whose variable is set, as text."""
         values: Values = {}
         for path, variable in self.fields.items():
             if given := environment.get(variable, ""):
-                *part, name = path.split(".")
-                holder = values.setdefault(part[0], {}) if part else values
-                holder[name] = given
+                *outer, name = path.split(".")
+                target = values.setdefault(outer[0], {}) if outer else values
+                target[name] = given
         return self.adapt(values)
 
     def missing(self, environment: Environment) -> dict[str, str]:
-        """The required variables that are not set, each with where to get it."""
+        """Return the required variables that are not set, each with where to find its value."""
         return {name: hint for name, hint in self.required.items() if not environment.get(name)}
 
 
@@ -92,12 +92,12 @@ def read_only_remark(credentials: TracktorCredentials) -> str:
 
 
 def split_topics(values: Values) -> Values:
-    """Make a list of the topics of a webhook, which a variable holds with commas between."""
+    """Split a webhook's topics, which a variable holds separated by commas."""
     return values | {"topics": listed(values["topics"])} if "topics" in values else values
 
 
 def parse_channel(values: Values) -> Values:
-    """Read a channel's headers from JSON and its statuses from a list; no header is `none`."""
+    """Parse a channel's headers (JSON) and statuses (a list); `none` means no header."""
     parsed = dict(values)
     if "headers" in values:
         try:
@@ -113,7 +113,7 @@ def parse_channel(values: Values) -> Values:
 
 
 def one_shopify_login(values: Values) -> Values:
-    """Clear the fields of the other login: client id and secret, or an access token."""
+    """Clear the fields of the login that is not given: client id and secret, or access token."""
     if "client_id" in values:
         return {"access_token": ""} | values
     if "access_token" in values:

@@ -1,4 +1,4 @@
-"""Settings from environment variables and `.env`: read, checked for typos, kept out of messages."""
+"""Settings from environment variables and `.env`: reading, typos, hidden values."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +17,7 @@ Names = Annotated[tuple[str, ...], Parameter(consume_multiple=True)]
 
 PREFIXES = ("TRACKTOR_", "SMTP_", "SHOPIFY_")
 
-# Variables that other commands read, and no block is made from.
+# Variables that a command reads, and no block.
 READ_ELSEWHERE = {
     "TRACKTOR_TIMEZONE": "serve",
     "TRACKTOR_NOTIFY": "serve",
@@ -27,17 +27,17 @@ READ_ELSEWHERE = {
     "TRACKTOR_QUEUE_URL": "receive",
 }
 
-# Values that a message may show: not secret, and needed to fix the setting.
+# Variables whose values a message may show: they are not secret, and help to fix the setting.
 SHOWN = frozenset({"TRACKTOR_MODE", "TRACKTOR_SHARED_LIMIT", "TRACKTOR_API_TIME_ZONE"})
 
 _DEFAULT_FILE = Path(".env")
-_FOR_OTHERS = 0o077
+_READABLE_BY_OTHERS = 0o077
 # a shorter value is no secret, and may be part of other words
 _SHORTEST_HIDDEN = 8
 
 
 def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
-    """Refuse a name that is not known; the message lists those that are."""
+    """Refuse an unknown name; the message lists the known ones."""
     known = [*known]
     for name in names:
         if name not in known:
@@ -45,7 +45,7 @@ def check_names(names: Iterable[str], known: Iterable[str], kind: str) -> None:
 
 
 def file_of(named: Path | None) -> Path | None:
-    """The file that is named, or else `.env` in the working directory if it is there."""
+    """Return the named file, or else `.env` in the working directory if it exists."""
     if named is None:
         return _DEFAULT_FILE if _DEFAULT_FILE.is_file() else None
     if not named.is_file():
@@ -54,29 +54,29 @@ def file_of(named: Path | None) -> Path | None:
 
 
 def read(file: Path | None, environment: Environment, *, file_wins: bool = False) -> dict[str, str]:
-    """Put the variables of a file and of the environment together."""
-    of_the_file: dict[str, str | None] = {}
+    """Merge the variables of a file and of the environment."""
+    in_file: dict[str, str | None] = {}
     if file is not None:
         try:
-            of_the_file = dotenv_values(file, interpolate=False)
+            in_file = dotenv_values(file, interpolate=False)
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput(
                 f"{file} cannot be read ({type(error).__name__}); it must be a UTF-8 text file"
                 " with lines such as TRACKTOR_UUID=..."
             ) from None
     if file_wins:
-        return _set(environment) | _set(of_the_file)
-    return _set(of_the_file) | _set(environment)
+        return _non_empty(environment) | _non_empty(in_file)
+    return _non_empty(in_file) | _non_empty(environment)
 
 
-def _set(variables: Mapping[str, str | None]) -> dict[str, str]:
+def _non_empty(variables: Mapping[str, str | None]) -> dict[str, str]:
     stripped = {name: (value or "").strip() for name, value in variables.items()}
     return {name: value for name, value in stripped.items() if value}
 
 
 def warnings(file: Path | None, environment: Environment, known: Iterable[str]) -> Iterator[str]:
-    """Warn of a file that others can read, and of names that nothing reads."""
-    if file is not None and os.name == "posix" and file.stat().st_mode & _FOR_OTHERS:
+    """Warn of a file that other users can read, and of unknown variables."""
+    if file is not None and os.name == "posix" and file.stat().st_mode & _READABLE_BY_OTHERS:
         yield f"other users of this machine can read {file}: run chmod 600 {file}"
     names = sorted({*known, *READ_ELSEWHERE})
     for name in sorted(environment):
@@ -87,12 +87,12 @@ def warnings(file: Path | None, environment: Environment, known: Iterable[str]) 
 
 
 def listed(text: str) -> list[str]:
-    """The entries of a variable that holds a list, with commas between."""
+    """Split the value of a variable at its commas."""
     return [entry.strip() for entry in text.split(",") if entry.strip()]
 
 
 def without_values(text: str, environment: Environment) -> str:
-    """Put the name of a variable, after a dollar sign, in place of its value in a text."""
+    """Replace the values of variables in a text by the variables' names, such as $SMTP_PASSWORD."""
     for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
         if len(value) >= _SHORTEST_HIDDEN:
             for form in (value, repr(value)[1:-1], value.lower()):

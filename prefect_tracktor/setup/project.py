@@ -1,4 +1,4 @@
-"""The folders `flows/` and `blocks/`: those of the working directory, or the built-in ones."""
+"""The folders `flows/` and `blocks/` of the working directory, or else the built-in ones."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -11,24 +11,24 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.setup.document import Document
 
 _PACKAGE = Path(__file__).parent.parent
-# the file by which a folder of that name is known to be ours; many projects have a flows/
-_LISTS = {"flows": "shops.py", "blocks": "documents.py"}
+# the file that each folder must contain: many projects have a flows/ of another kind
+_REQUIRED_FILES = {"flows": "shops.py", "blocks": "documents.py"}
 
 
 def built_in(package: Path = _PACKAGE) -> Path:
-    """Where the built-in folders are: inside the installed package, or beside it in a checkout."""
+    """Find the built-in folders: inside the installed package, or beside it in a checkout."""
     shipped = package / "project"
     return shipped if shipped.is_dir() else package.parent
 
 
 def folder_of(name: str) -> Path:
-    """The folder that commands use: that of the working directory, or the built-in one."""
-    own = Path.cwd() / name
-    return own if (own / _LISTS[name]).is_file() else built_in() / name
+    """Find the folder that commands use: in the working directory, or else the built-in one."""
+    local = Path.cwd() / name
+    return local if (local / _REQUIRED_FILES[name]).is_file() else built_in() / name
 
 
 def modules_of(name: str) -> dict[str, ModuleType]:
-    """Import the files of that folder, except `__main__.py`, and return them by their names."""
+    """Import the files of such a folder, except `__main__.py`, by their names."""
     folder = folder_of(name)
     if sys.path[0] != str(folder.parent):
         sys.path.insert(0, str(folder.parent))
@@ -37,19 +37,19 @@ def modules_of(name: str) -> dict[str, ModuleType]:
 
 
 def documents() -> tuple[Document, ...]:
-    """The list in `blocks/documents.py`."""
-    listed: tuple[Document, ...] = modules_of("blocks")["documents"].DOCUMENTS
-    return listed
+    documents: tuple[Document, ...] = modules_of("blocks")["documents"].DOCUMENTS
+    return documents
 
 
 def variables_of(documents: Iterable[Document]) -> frozenset[str]:
-    """The names of all variables that documents are made from."""
     return frozenset(name for document in documents for name in document.fields.values())
 
 
 def write_project(folder: Path) -> Iterator[tuple[Path, bool]]:
-    """Write `flows/` and `blocks/` into a folder, never over what is there."""
-    for source in sorted(file for name in _LISTS for file in (built_in() / name).glob("*.py")):
+    """Write `flows/` and `blocks/` into a folder; files that exist stay, and yield `False`."""
+    for source in sorted(
+        file for name in _REQUIRED_FILES for file in (built_in() / name).glob("*.py")
+    ):
         target = folder / source.parent.name / source.name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,1 +1,1 @@
-"""The slice of Shopify that is needed to find orders: calls, a client, and the credentials."""
+"""Shopify's API as far as finding orders needs it: calls, a client, and the credentials."""

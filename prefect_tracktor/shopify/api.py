@@ -1,11 +1,11 @@
-"""The calls that are made to Shopify, as plain values: what to send, how to read it. No I/O."""
+"""Calls of Shopify's API: requests and the parsing of their responses, without I/O."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import AliasPath, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AliasPath, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from prefect_tracktor.errors import (
     AuthenticationError,
@@ -14,8 +14,10 @@ from prefect_tracktor.errors import (
     TracktorError,
     UnprocessableValue,
 )
-from prefect_tracktor.http.call import ApiCall, Service, in_short, quoted
+from prefect_tracktor.http.call import ApiCall, Service, quoted
 from prefect_tracktor.models import OrderFacts, read_fact
+from prefect_tracktor.parsing import LARGEST_ID
+from prefect_tracktor.text import shortened
 from prefect_tracktor.validation import checked_id
 
 T = TypeVar("T")
@@ -23,9 +25,9 @@ T = TypeVar("T")
 READ_ORDERS = "read_orders"
 READ_ALL_ORDERS = "read_all_orders"
 
-# An order that has as many parcels may have more: it does not count as delivered. The number is
-# low because Shopify weighs a page by the most that it might hold.
-PARCELS_LOOKED_AT = 10
+# an order with as many parcels may have more, so it does not count as delivered; the number is low
+# because Shopify charges for the largest response that a query can have
+_PARCELS_READ = 10
 
 _ACCESS_REMEDY = (
     f"In the Dev Dashboard, release a version of the app with the scope {READ_ORDERS} (to set tags:"
@@ -85,61 +87,99 @@ _FACTS = (
 
 
 class AddressesDenied(AuthenticationError):
-    """The app may read orders, and Shopify has not approved it for their addresses."""
+    """The app may read orders, but Shopify has not approved it for their addresses."""
 
 
 class TooCostly(UnprocessableValue):
-    """A single query asks for more than Shopify gives at once; a smaller page will do."""
+    """A query costs more than Shopify allows for one; a smaller page costs less."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """An access token, and how long it is good for."""
+def _within(*path: str, **options: Any) -> Any:
+    """Return a field whose value is nested in objects."""
+    return Field(validation_alias=AliasPath(*path), **options)
 
-    token: str = field(repr=False)
-    lifetime: timedelta
+
+class _Read(BaseModel):
+    """Base class of the parts of a response; other fields are ignored."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+
+class Grant(_Read):
+    """An access token and its lifetime."""
+
+    access_token: str = Field(repr=False)
+    expires_in: float
+
+
+class ListedOrder(_Read):
+    """An order in a list."""
+
+    order_id: Annotated[int, Field(gt=0, le=LARGEST_ID)] = _within("legacyResourceId")
+    created_at: AwareDatetime = _within("createdAt")
+    fulfillments: list[Any]
+    # facts: a missing or unreadable one is unknown
+    cancelled_at: Any = _within("cancelledAt", default=None)
+    financial_status: Any = _within("displayFinancialStatus", default=None)
+    fulfillment_status: Any = _within("displayFulfillmentStatus", default=None)
+    tags: Any = None
+    locale: Any = _within("customerLocale", default=None)
+    shipping_method: Any = _within("shippingLine", "title", default=None)
+    country: Any = _within("shippingAddress", "countryCodeV2", default=None)
+
+    @property
+    def is_delivered(self) -> bool:
+        """Whether all parcels are delivered, and their list is complete."""
+        statuses = {str(_at(parcel, "displayStatus")) for parcel in self.fulfillments}
+        # a cancelled fulfillment has no parcel
+        all_delivered = statuses - {"CANCELED"} == {"DELIVERED"}
+        return all_delivered and len(self.fulfillments) < _PARCELS_READ
+
+    @property
+    def facts(self) -> OrderFacts:
+        read = {name: read_fact(name, getattr(self, name)) for name in _FACTS}
+        return OrderFacts(**read, cancelled=self.cancelled_at is not None)
+
+
+class OrderPage(_Read):
+    """A page of a list of orders."""
+
+    orders: list[ListedOrder] = _within("orders", "nodes")
+    has_next_page: bool = _within("orders", "pageInfo", "hasNextPage")
+    end_cursor: str | None = _within("orders", "pageInfo", "endCursor", default=None)
+
+    @model_validator(mode="after")
+    def _has_its_cursor(self) -> Self:
+        if self.has_next_page and not self.end_cursor:
+            raise ValueError("there is a next page, and no cursor for it")
+        return self
+
+    @property
+    def next_cursor(self) -> str:
+        """The cursor of the next page; empty on the last one."""
+        return (self.end_cursor or "") if self.has_next_page else ""
 
 
 @dataclass(frozen=True)  # generic: see Batch about slots
 class Reply(Generic[T]):
-    """What a query gave, and how long to pause before as much may be asked for again."""
+    """The data of a response, and the pause before an equal query can be sent."""
 
     data: T
     pause: timedelta
 
 
-class ListedOrder(NamedTuple):
-    """An order in a list: its id, whether all its parcels arrived, and other facts."""
-
-    order_id: int
-    created_at: datetime
-    delivered: bool
-    facts: OrderFacts
-
-
-class OrderPage(NamedTuple):
-    """One page of a list of orders, and where the next begins; empty on the last."""
-
-    orders: tuple[ListedOrder, ...]
-    next_cursor: str
-
-
 def grant() -> ApiCall[Grant]:
     """Exchange an app's client id and secret, sent as form fields, for an access token."""
-
-    def read(answer: Any) -> Grant:
-        given = _Granted.model_validate(answer)
-        return Grant(given.access_token, timedelta(seconds=given.expires_in))
-
-    return ApiCall("POST", "oauth/access_token", read, service=_GRANT)
+    return ApiCall("POST", "oauth/access_token", Grant.model_validate, service=_GRANT)
 
 
 def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
-    """Ask which access scopes the app has been granted on this shop."""
+    """Return the access scopes that the app has been granted on this shop."""
 
     def read(data: Any) -> frozenset[str]:
         scopes = frozenset(scope["handle"] for scope in _Scopes.model_validate(data).granted)
-        if not scopes & {READ_ORDERS, "write_orders"}:  # who may write may read
+        # the right to write includes the right to read
+        if not scopes & {READ_ORDERS, "write_orders"}:
             raise AuthenticationError(
                 f"Shopify has not granted the app the scope {READ_ORDERS}. {_ACCESS_REMEDY}"
             )
@@ -151,27 +191,31 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
 def list_orders(
     search: str, *, after: str = "", first: int, addresses: bool = True, api_version: str
 ) -> ApiCall[Reply[OrderPage]]:
-    """List the orders that match a search, oldest first; `addresses` asks for the country, too."""
+    """List the orders that match a search, oldest first, with or without their country."""
     document = _ORDERS if addresses else _WITHOUT_ADDRESSES
     variables = {
         "search": search,
         "first": first,
         "after": after or None,
-        "parcels": PARCELS_LOOKED_AT,
+        "parcels": _PARCELS_READ,
     }
-    return _query(document, variables, _page, api_version=api_version)
+    return _query(document, variables, OrderPage.model_validate, api_version=api_version)
 
 
 def add_tags(order_id: int, tags: Iterable[str], *, api_version: str) -> ApiCall[Reply[None]]:
-    """Add tags to an order; it keeps those that it has, and none is added twice."""
+    """Add tags to an order, which keeps its present ones; none is added twice."""
 
     def read(data: Any) -> None:
         errors = _at(data, "tagsAdd", "userErrors")
         if errors != []:
-            raise UnprocessableValue(f"Shopify did not take the tags of order {order_id}: {errors}")
+            message = shortened("; ".join(str(_at(error, "message")) for error in errors or ()))
+            quote = quoted(message, call="tagsAdd", ours=" ".join(variables["tags"]))
+            raise UnprocessableValue(
+                f"Shopify did not take the tags of order {order_id}. {quote}", server_said=message
+            )
 
     order = f"gid://shopify/Order/{checked_id(order_id, field='order_id')}"
-    variables = {"id": order, "tags": list(tags)}
+    variables: dict[str, Any] = {"id": order, "tags": list(tags)}
     return _query(_ADD_TAGS, variables, read, api_version=api_version)
 
 
@@ -180,45 +224,23 @@ def _query(
 ) -> ApiCall[Reply[T]]:
     path = f"api/{api_version}/graphql.json"
 
-    def read_reply(answer: Any) -> Reply[T]:
-        reply = _Answer.model_validate(answer)
-        if reply.errors:
-            raise _error(f"POST {path}", reply.errors, reply.pause)
-        _refuse_ignored_filters(f"POST {path}", reply.searches, str(variables.get("search", "")))
-        return Reply(read(reply.data), reply.pause)
+    def read_reply(body: Any) -> Reply[T]:
+        response = _Response.model_validate(body)
+        if response.errors:
+            raise _error(f"POST {path}", response.errors, response.pause)
+        search = str(variables.get("search", ""))
+        _refuse_ignored_filters(f"POST {path}", response.searches, search)
+        return Reply(read(response.data), response.pause)
 
     body = {"query": document, "variables": variables}
     return ApiCall("POST", path, read_reply, json=body, service=SHOPIFY)
 
 
-def _page(data: Any) -> OrderPage:
-    found = _Page.model_validate(data)
-    if found.has_next_page and not found.end_cursor:
-        raise ValueError("there is a next page, and no cursor for it")
-    orders = (
-        ListedOrder(
-            checked_id(order.order_id, field="legacyResourceId"),
-            order.created_at,
-            _all_delivered([_at(parcel, "displayStatus") for parcel in order.fulfillments]),
-            order.facts,
-        )
-        for order in found.nodes
-    )
-    return OrderPage(tuple(orders), (found.end_cursor or "") if found.has_next_page else "")
-
-
-def _all_delivered(statuses: list[str | None]) -> bool:
-    if len(statuses) >= PARCELS_LOOKED_AT:
-        return False
-    # a fulfillment that was cancelled is no parcel
-    return {status for status in statuses if status != "CANCELED"} == {"DELIVERED"}
-
-
 def _error(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorError:
-    """The error for an answer that says 200 and means otherwise."""
+    """Return the error for a response that reports errors with status 200."""
     found = [entry for entry in errors if isinstance(entry, dict)]
     codes = {_at(entry, "extensions", "code") for entry in found}
-    said = in_short(" ".join(str(entry.get("message", "")) for entry in found) or str(errors))
+    message = shortened(" ".join(str(entry.get("message", "")) for entry in found) or str(errors))
     if "THROTTLED" in codes:
         return RateLimited(
             f"{call}: Shopify asks for fewer requests (THROTTLED). Another program may use the same"
@@ -231,9 +253,9 @@ def _error(call: str, errors: list[Any] | str, pause: timedelta) -> TracktorErro
     if found and all(map(_denies_addresses, found)):
         kind, advice = AddressesDenied, _ACCESS_REMEDY
     machine_words = sorted(code for code in codes if isinstance(code, str))
-    quote = quoted(" ".join([*machine_words, said]), call=call)
+    quote = quoted(" ".join([*machine_words, message]), call=call)
     parts = (f"{call}: Shopify refused the query.", quote, advice)
-    return kind(" ".join(filter(None, parts)), call=call, server_said=said)
+    return kind(" ".join(filter(None, parts)), call=call, server_said=message)
 
 
 def _meaning(codes: set[Any]) -> tuple[type[TracktorError], str]:
@@ -247,23 +269,23 @@ def _meaning(codes: set[Any]) -> tuple[type[TracktorError], str]:
 
 
 def _denies_addresses(error: dict[str, Any]) -> bool:
-    place, message = str(error.get("path")), str(error.get("message"))
+    path, message = str(error.get("path")), str(error.get("message"))
     denied = _at(error, "extensions", "code") == "ACCESS_DENIED" or "not approved" in message
-    return denied and ("shippingAddress" in place + message or "MailingAddress" in message)
+    return denied and ("shippingAddress" in path + message or "MailingAddress" in message)
 
 
 def _refuse_ignored_filters(call: str, searches: list[Any], search: str) -> None:
-    """Shopify leaves out a filter that it does not understand, and so finds too many orders."""
+    """Refuse a result without a filter that Shopify did not understand: it has too many orders."""
     warnings = [warning for entry in searches for warning in _at(entry, "warnings") or ()]
     if warnings:
-        words = (f"{_at(one, 'field')}: {_at(one, 'message')}" for one in warnings)
-        said = in_short("; ".join(words))
+        words = (f"{_at(warning, 'field')}: {_at(warning, 'message')}" for warning in warnings)
+        message = shortened("; ".join(words))
         raise UnprocessableValue(
             f"{call}: Shopify would ignore a part of the search."
-            f" {quoted(said, call=call, ours=search)} Correct the search; its filters are those of"
-            " Shopify's `orders` query.",
+            f" {quoted(message, call=call, ours=search)} Correct the search; its filters are those"
+            " of Shopify's `orders` query.",
             call=call,
-            server_said=said,
+            server_said=message,
         )
 
 
@@ -273,23 +295,7 @@ def _at(value: Any, *path: str) -> Any:
     return value
 
 
-def _within(*path: str, **more: Any) -> Any:
-    """A field whose value is inside of objects."""
-    return Field(validation_alias=AliasPath(*path), **more)
-
-
-class _Read(BaseModel):
-    """What Shopify answers; more fields than these are none of our business."""
-
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-
-class _Granted(_Read):
-    access_token: str
-    expires_in: float
-
-
-class _Answer(_Read):
+class _Response(_Read):
     data: Any = None
     errors: list[Any] | str = []
     cost: float | None = _within("extensions", "cost", "requestedQueryCost", default=None)
@@ -308,28 +314,3 @@ class _Answer(_Read):
 
 class _Scopes(_Read):
     granted: list[dict[str, str]] = _within("currentAppInstallation", "accessScopes")
-
-
-class _Order(_Read):
-    order_id: int = _within("legacyResourceId")
-    created_at: AwareDatetime = _within("createdAt")
-    fulfillments: list[Any]
-    # facts: where one is missing or not what it should be, it is unknown
-    cancelled_at: Any = _within("cancelledAt", default=None)
-    financial_status: Any = _within("displayFinancialStatus", default=None)
-    fulfillment_status: Any = _within("displayFulfillmentStatus", default=None)
-    tags: Any = None
-    locale: Any = _within("customerLocale", default=None)
-    shipping_method: Any = _within("shippingLine", "title", default=None)
-    country: Any = _within("shippingAddress", "countryCodeV2", default=None)
-
-    @property
-    def facts(self) -> OrderFacts:
-        read = {name: read_fact(name, getattr(self, name)) for name in _FACTS}
-        return OrderFacts(**read, cancelled=self.cancelled_at is not None)
-
-
-class _Page(_Read):
-    nodes: list[_Order] = _within("orders", "nodes")
-    has_next_page: bool = _within("orders", "pageInfo", "hasNextPage")
-    end_cursor: str | None = _within("orders", "pageInfo", "endCursor", default=None)

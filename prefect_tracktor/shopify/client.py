@@ -1,11 +1,10 @@
-"""`ShopifyClient`: a token, a throttle, and the calls of `prefect_tracktor.shopify.api`."""
+"""Shopify client: access tokens, throttling, and the calls of `shopify.api`."""
 
 import hashlib
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from http import HTTPStatus
 from typing import Self, TypeVar
 
@@ -19,11 +18,11 @@ from prefect_tracktor.shopify.api import Grant, OrderPage, Reply
 
 T = TypeVar("T")
 
-_RENEWED_BEFORE_ITS_END = timedelta(minutes=5)
+_RENEWED_SECONDS_BEFORE_ITS_END = 300
 
 
 class ShopifyClient:
-    """What is asked of Shopify, for sync code. Use it with `with`; it may be shared by threads."""
+    """Shopify client for sync code. Use it with `with`; threads may share it."""
 
     def __init__(
         self,
@@ -39,7 +38,7 @@ class ShopifyClient:
         self._access_token = access_token
         self._app = {"client_id": client_id, "client_secret": client_secret}
         parts = "\0".join((address, access_token, client_id, client_secret))
-        # a name for an app on a shop, which gives nothing away; another secret is another name
+        # identifies an app on a shop without revealing either; a new secret is a new identity
         self._account = hashlib.sha256(parts.encode()).hexdigest()[:20]
         secrets = tuple(filter(None, (access_token, client_secret)))
         self._session = open_session(
@@ -57,7 +56,7 @@ class ShopifyClient:
         blocking.run(self._session.aclose())
 
     def granted_scopes(self) -> frozenset[str]:
-        """The access scopes that the app has been granted on this shop."""
+        """Return the access scopes that the app has been granted on this shop."""
         return self.send(api.granted_scopes(self._api_version))
 
     def list_orders(
@@ -79,21 +78,21 @@ class ShopifyClient:
         self.send(api.add_tags(order_id, tags, api_version=self._api_version))
 
     def send(self, query: ApiCall[Reply[T]]) -> T:
-        """Send a query, again if need be, and read its answer."""
+        """Send a query, with a new token if the old one has expired, and return its data."""
         token = self._token()
         try:
-            reply = self._ask(query, token)
+            reply = self._send(query, token)
         except AuthenticationError as refused:
             if self._access_token or refused.status_code != HTTPStatus.UNAUTHORIZED:
                 raise
             _tokens.forget(self._account, token)
-            reply = self._ask(query, self._token())
+            reply = self._send(query, self._token())
         self._may_send_at = time.monotonic() + reply.pause.total_seconds()
         return reply.data
 
-    def _ask(self, query: ApiCall[Reply[T]], token: str) -> Reply[T]:
+    def _send(self, query: ApiCall[Reply[T]], token: str) -> Reply[T]:
         time.sleep(max(0.0, self._may_send_at - time.monotonic()))
-        # a filter that Shopify does not understand is named in the answer only when asked for
+        # with this header, the response names the filters that Shopify does not understand
         headers = {"x-shopify-access-token": token, "shopify-search-query-debug": "1"}
         secret = replace(query, secrets=(*query.secrets, token))
         return blocking.run(self._session.send(secret, headers=headers))
@@ -107,26 +106,26 @@ class ShopifyClient:
 
 
 class _Tokens:
-    """The tokens of this process by account; never written anywhere."""
+    """Access tokens of this process by account, in memory only."""
 
     def __init__(self) -> None:
         self._locks: dict[str, threading.Lock] = {}
         self._kept: dict[str, tuple[str, float]] = {}
 
     def get(self, account: str, new_grant: Callable[[], Grant]) -> str:
-        """The account's token; one thread gets a new one while the others wait for it."""
+        """Return the account's token; one thread requests a new one while the others wait."""
         with self._locks.setdefault(account, threading.Lock()):
             token, good_until = self._kept.get(account, ("", 0.0))
             if time.monotonic() < good_until:
                 return token
-            asked_at = time.monotonic()
+            requested_at = time.monotonic()
             grant = new_grant()
-            lifetime = grant.lifetime - _RENEWED_BEFORE_ITS_END
-            self._kept[account] = (grant.token, asked_at + lifetime.total_seconds())
-            return grant.token
+            good_until = requested_at + grant.expires_in - _RENEWED_SECONDS_BEFORE_ITS_END
+            self._kept[account] = (grant.access_token, good_until)
+            return grant.access_token
 
     def forget(self, account: str, token: str) -> None:
-        """Do not use this token again; another thread may have got a new one already."""
+        """Drop this token, unless another thread has replaced it already."""
         with self._locks.setdefault(account, threading.Lock()):
             if self._kept.get(account, ("", 0.0))[0] == token:
                 del self._kept[account]

@@ -6,11 +6,10 @@ from typing import Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
-from prefect_tracktor.client import checked_secret
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.shopify.client import ShopifyClient
-from prefect_tracktor.validation import checked_address
+from prefect_tracktor.validation import checked_address, checked_secret
 
 API_VERSION = "2026-10"
 
@@ -39,14 +38,14 @@ class ShopifyCredentials(TracktorBlock):
             app that was created in the Shopify admin before 2026.
         api_version: The version of Shopify's API, a year and a month; Shopify supports each for a
             year.
-        base_url: Leave it empty; for a rehearsal use the sandbox's address.
+        base_url: Leave it empty; to test with the sandbox, set its address.
         limits: Concurrent requests, requests per second, timeouts and retries.
 
     Raises:
         pydantic.ValidationError: A value is invalid; the message never repeats it.
 
     Example:
-        Load stored credentials and see that they work:
+        Load saved credentials and check them:
         ```python
         from prefect_tracktor import ShopifyCredentials
 
@@ -71,8 +70,8 @@ class ShopifyCredentials(TracktorBlock):
 
     @field_validator("shop")
     @classmethod
-    def _shop_is_one(cls, value: str) -> str:
-        """Bring what people paste into the form that Shopify knows the shop by."""
+    def _to_domain(cls, value: str) -> str:
+        """Convert a handle or an address from the admin to the shop's domain at Shopify."""
         found = _SHOP.fullmatch(value.strip().lower())
         if found is None:
             raise InvalidInput(
@@ -83,8 +82,8 @@ class ShopifyCredentials(TracktorBlock):
 
     @field_validator("api_version")
     @classmethod
-    def _api_version_is_one(cls, value: str) -> str:
-        """Refuse what is no version of Shopify's API, before it becomes part of an address."""
+    def _api_version_is_valid(cls, value: str) -> str:
+        # it becomes a part of an address
         if not _API_VERSION.fullmatch(value):
             raise InvalidInput(
                 f"api_version must be a year and a month, such as {API_VERSION}, or unstable"
@@ -97,7 +96,7 @@ class ShopifyCredentials(TracktorBlock):
         return value and checked_address(value, field="base_url")
 
     @model_validator(mode="after")
-    def _there_is_one_way_in(self) -> Self:
+    def _has_one_login(self) -> Self:
         access_token = self.access_token.get_secret_value()
         client_secret = self.client_secret.get_secret_value()
         if bool(access_token) == bool(self.client_id or client_secret):
@@ -120,7 +119,7 @@ class ShopifyCredentials(TracktorBlock):
         return self
 
     def get_client(self) -> ShopifyClient:
-        """A new client for sync code; use it with `with`.
+        """Return a new client for sync code; use it with `with`.
 
         Example:
             >>> ShopifyCredentials(shop="your-store", access_token="shpat_s3cret").get_client()
@@ -137,13 +136,17 @@ class ShopifyCredentials(TracktorBlock):
         )
 
     def verify(self) -> None:
-        """Ask for the app's scopes, to see that the credentials work and orders can be read.
+        """Check that the credentials work and that the app may read orders.
 
         Raises:
             AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
                 missing.
-            TracktorError: Shopify cannot be reached, or answers otherwise than expected.
+            TracktorError: Shopify cannot be reached, or its response is not as expected.
         """
-        briefly = self.model_copy(update={"limits": self.limits.for_a_check})
-        with briefly.get_client() as client:
+        with self.for_a_check.get_client() as client:
             client.granted_scopes()
+
+    @property
+    def for_a_check(self) -> Self:
+        """The same credentials with at most two attempts, for `verify`."""
+        return self.model_copy(update={"limits": self.limits.for_a_check})

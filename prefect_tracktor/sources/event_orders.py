@@ -1,4 +1,4 @@
-"""Orders that recent tracking events name."""
+"""Order source: the orders of recent tracking events."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -21,12 +21,12 @@ from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.validation import checked_id
 
 _PREFIXES = [f"tracktor.{kind}." for kind in Kind]
-# what flows emit themselves: a run must not read what another one has just announced
-_OF_FLOWS = [f"{prefix}{reason}." for prefix in _PREFIXES for reason in ("exception", "delay")]
-# the most that Prefect's API returns at once
+# events of flows: a run must not read the orders that another run has just announced
+_FROM_FLOWS = [f"{prefix}{reason}." for prefix in _PREFIXES for reason in ("exception", "delay")]
+# the maximum of Prefect's API
 _PAGE = 50
 _CLOCK_SKEW = timedelta(hours=1)
-# of a burst, Prefect does not always look first at the event that it received first
+# Prefect does not always evaluate the events of a burst in the order in which it received them
 _OUT_OF_ORDER = timedelta(minutes=1)
 
 
@@ -96,7 +96,7 @@ class EventOrders(BaseModel):
         }
         return EventFilter(
             occurred=EventOccurredFilter.model_validate(occurred),
-            event=EventNameFilter(prefix=_PREFIXES, exclude_prefix=_OF_FLOWS),
+            event=EventNameFilter(prefix=_PREFIXES, exclude_prefix=_FROM_FLOWS),
             related=EventRelatedFilter(id=[shop_resource_id(self.account)])
             if self.account
             else None,
@@ -107,4 +107,4 @@ def _order_id(payload: dict[str, Any]) -> int | None:
     try:
         return checked_id(payload.get("order_id"), field="order_id")
     except InvalidInput:
-        return None  # anybody can emit an event
+        return None  # any program can emit an event with this name

@@ -1,33 +1,31 @@
-"""Files wherever fsspec finds them: paths, addresses, chains of addresses, patterns."""
+"""Input files at any address of fsspec: paths, URLs, chained URLs, patterns."""
 
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it brings no types
 
-from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.errors import InvalidInput, replaced_errors
 
 _WEB = ("http://", "https://")
 
 
 @contextmanager
 def opened(path: str, options: str, block: str) -> Iterator[tuple[str, BinaryIO]]:
-    """Open a file."""
-    try:
+    """Open a file; yield its name and content."""
+    # Exception: storages raise errors of their own
+    with replaced_errors(Exception, partial(_not_opened, path, block)):
         storage, inner = url_to_fs(path, **json.loads(options or "{}"))
         name = name_of(path)
         if "*" in inner and not path.startswith(_WEB):
             inner = _only_match(storage, inner, name, block)
             name = PurePosixPath(inner).name
         stream = storage.open(inner, "rb")
-    except InvalidInput:
-        raise
-    except Exception as error:  # noqa: BLE001  # storages raise errors of their own
-        raise InvalidInput(_not_opened(error, path, block)) from None
     with stream:
         yield name, cast("BinaryIO", stream)
 
@@ -42,7 +40,7 @@ def _only_match(storage: Any, pattern: str, name: str, block: str) -> str:
     return str(matches[0])
 
 
-def _not_opened(error: Exception, path: str, block: str) -> str:
+def _not_opened(path: str, block: str, error: Exception) -> InvalidInput:
     kind = type(error).__name__
     if isinstance(error, ImportError):
         remedy = (
@@ -51,18 +49,18 @@ def _not_opened(error: Exception, path: str, block: str) -> str:
         )
     elif isinstance(error, ValueError):
         remedy = (
-            f"fsspec knows no storage by the address in `path` of the {block}; give a path, or an"
+            f"fsspec does not know the storage in `path` of the {block}; give a path, or an"
             " address such as s3://bucket/orders.csv"
         )
     else:
         remedy = f"check `path` of the {block}, as seen from the machine that runs the flow" + (
             ", and its `storage_options`" if "://" in path else ""
         )
-    return f"{place_of(path)}: cannot be opened ({kind}); {remedy}"
+    return InvalidInput(f"{place_of(path)}: cannot be opened ({kind}); {remedy}")
 
 
 def name_of(path: str) -> str:
-    """Tell a file's name, without what an address may hold of secrets."""
+    """Return a file's name without the parts of an address that may be secret."""
     *links, last = path.split("::")
     addresses = [link for link in links if "://" in link]
     return next(filter(None, map(_name_in, [*addresses, last])), "the file")
@@ -73,10 +71,10 @@ def _name_in(link: str) -> str:
     host, _, path = address.rpartition("://")[2].partition("/")
     if "://" not in address:
         return PurePosixPath(address).name
-    # without a path the first part is the name, unless it is a user at a host
+    # an address without path has a name instead of a host, unless a login stands before it
     return PurePosixPath(path).name or ("" if "@" in host else host)
 
 
 def place_of(path: str) -> str:
-    """The whole path of a local file; of an address the name only, since it can hold secrets."""
+    """Return a local file's whole path; of an address only the name, as it can hold secrets."""
     return name_of(path) if "://" in path else str(Path(path).expanduser().absolute())

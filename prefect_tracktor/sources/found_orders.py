@@ -1,4 +1,4 @@
-"""Found orders as a stream that can tell what it left out."""
+"""Found orders: a stream that counts the orders that it left out."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -16,7 +16,7 @@ class FoundOrder(NamedTuple):
 
 
 class FoundOrders(Iterator[FoundOrder]):
-    """Orders, read as you iterate."""
+    """Orders, found as you iterate."""
 
     def __init__(
         self,
@@ -32,26 +32,25 @@ class FoundOrders(Iterator[FoundOrder]):
         self._why_none = why_none
 
     def __next__(self) -> FoundOrder:
-        """Read the next one."""
         return next(self._orders)
 
     @property
     def order_ids(self) -> Iterator[int]:
-        """The ids alone."""
+        """The ids of the orders."""
         return (found.order_id for found in self)
 
     def close(self) -> None:
-        """Read no further, and let go of the file or connection at once."""
+        """Stop reading, and close the file or connection."""
         if isinstance(self._orders, Generator):
             self._orders.close()
 
     @property
     def note(self) -> str:
-        """How many orders were left out so far and why, and what else was odd; may be empty."""
+        """The number of orders left out so far, by reason, and other hints; may be empty."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.left_out.items())
         return "; ".join([*([f"left out: {reasons}"] if reasons else []), *self._hints])
 
     @property
     def why_none(self) -> str:
-        """Why there was no order, and what to do; of use only where there was none."""
+        """The reason why there was no order, and what to do about it."""
         return self._why_none()

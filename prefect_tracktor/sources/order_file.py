@@ -1,4 +1,4 @@
-"""Orders from a file: the export of a shop, of a warehouse or of a spreadsheet."""
+"""Order source: a file that a shop, a warehouse or a spreadsheet exports."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ from prefect_tracktor.sources.order_state import (
     UNFULFILLED,
     VOIDED,
     facts_in,
+    has_fact,
+    has_state,
     states_in,
-    tells_fact,
-    tells_state,
 )
 from prefect_tracktor.sources.table_file import Row, TableFile, Text
 
@@ -35,26 +35,21 @@ _NO_ID = (
 class OrderFile(TableFile):
     """The orders of a shop, read from a file.
 
-    The file is a CSV file, such as the orders export of Shopify as it comes, or holds JSON Lines.
-    It is streamed and each order is named once, so that a file of any length can be read; what
-    has been named takes about 100 MB per million orders. A value that is not clearly an order id
-    is refused with its place, never guessed.
+    The file is a CSV file, such as Shopify's orders export, or holds JSON Lines. It is streamed,
+    so it can have any length; the ids already found take about 100 MB per million orders. A value
+    that is not clearly an order id is refused with its place, never guessed.
 
     A CSV file has a header line, and commas, semicolons, tabs or bars between its cells. A line of
     JSON Lines is an object, or the id alone. Either may be in a zip archive, as Shopify sends a
     large export, or compressed.
 
-    Left out are orders that the file calls cancelled, refunded, voided or unfulfilled, in columns
-    such as `Cancelled at`, `Financial Status` and `Fulfillment Status`, unless told otherwise.
+    By default, orders that the file calls cancelled, refunded, voided or unfulfilled, in columns
+    such as `Cancelled at`, `Financial Status` and `Fulfillment Status`, are left out.
 
     Attributes:
-        path: Where the file is.
-        format: How to read the file.
-        encoding: How the file's text is encoded.
-        storage_options: What the storage needs to be opened, such as keys: a JSON object.
-        column: The CSV column, or the key in JSON Lines, that holds the order id.
-        include_cancelled: Also orders that were cancelled, refunded in full or voided.
-        include_unfulfilled: Whether to include orders that are not shipped yet.
+        column: The CSV column, or the key in JSON Lines, that holds the Shopify order id.
+        include_cancelled: Include orders that the file calls cancelled, refunded in full or voided.
+        include_unfulfilled: Include orders that are not shipped yet according to the file.
 
     Example:
         Read the orders of an export:
@@ -73,36 +68,23 @@ class OrderFile(TableFile):
     _description = "The orders of a shop, read from Shopify's export, any CSV file, or JSON Lines."
     _documentation_url = handbook("how-to/shopify-orders.md#export-files")
 
-    column: Text = Field(
-        default="Id",
-        title="Column",
-        description="The CSV column, or the key in JSON Lines, that holds the Shopify order id.",
-    )
-
-    include_cancelled: bool = Field(
-        default=False,
-        title="Include cancelled orders",
-        description="Also name orders that the file calls cancelled, refunded in full or voided.",
-    )
-    include_unfulfilled: bool = Field(
-        default=False,
-        title="Include unfulfilled orders",
-        description="Include orders that are not shipped yet according to the file.",
-    )
+    column: Text = "Id"
+    include_cancelled: bool = Field(default=False, title="Include cancelled orders")
+    include_unfulfilled: bool = Field(default=False, title="Include unfulfilled orders")
 
     def find_orders(self) -> FoundOrders:
         r"""Find the orders in the file, each once, in the order of their first line.
 
-        An order of which a line leaves all statuses blank, or calls it unfulfilled, is decided on
-        at the end of the file, as another line may say more.
+        If a line of an order has no status, or only says that it is unfulfilled, the order comes at
+        the end of the file, as another line may say more.
 
         Returns:
-            The orders, read as you iterate, each with its id and the facts that the
-            file's columns tell; they know how many orders were left out.
+            The orders, read as you iterate, each with its id and the facts from the file's columns;
+            `note` has the number of orders left out.
 
         Raises:
             InvalidInput: The file, its header or a line is ambiguous or cannot be read. The message
-                names the file, the line, and what to do.
+                names the file and line, and says what to do.
 
         Example:
             >>> import fsspec
@@ -115,21 +97,29 @@ class OrderFile(TableFile):
         """
         left_out: Counter[str] = Counter()
         return FoundOrders(
-            self._named(left_out), left_out=left_out, why_none=lambda: self._why_none(left_out)
+            self._find(left_out), left_out=left_out, why_none=lambda: self._why_none(left_out)
         )
 
     def verify(self) -> None:
-        """Read the file up to the first order, to see that it can be read.
+        """Read the file up to the first order, as a check.
 
         Raises:
-            InvalidInput: It is ambiguous or cannot be read; the message says what to do.
+            InvalidInput: The file is ambiguous or cannot be read; the message says what to do.
         """
         next(self.find_orders(), None)
 
-    def _named(self, left_out: Counter[str]) -> Iterator[FoundOrder]:
+    def _find(self, left_out: Counter[str]) -> Iterator[FoundOrder]:
+        for order_id, (reason, facts) in self._orders():
+            if reason:
+                left_out[reason] += 1
+            else:
+                yield FoundOrder(order_id, facts)
+
+    def _orders(self) -> Iterator[tuple[int, tuple[str, OrderFacts]]]:
+        """Yield each order once: its id, why it is left out, if it is, and its facts."""
         decided: set[int] = set()
         waiting: dict[int, tuple[str, OrderFacts]] = {}
-        for row in self._orders():
+        for row in self._rows_with_id():
             order_id = row.read(self.column, partial(order_id_of, empty=_NO_ID))
             if order_id in decided:
                 continue
@@ -145,21 +135,14 @@ class OrderFile(TableFile):
                 continue
             decided.add(order_id)
             waiting.pop(order_id, None)
-            if reason:
-                left_out[reason] += 1
-            else:
-                yield FoundOrder(order_id, facts)
-        for order_id, (reason, facts) in waiting.items():
-            if reason:
-                left_out[reason] += 1
-            else:
-                yield FoundOrder(order_id, facts)
+            yield order_id, (reason, facts)
+        yield from waiting.items()
 
-    def _orders(self) -> Iterator[Row]:
-        """The rows that must hold an id: all but an order's further lines."""
+    def _rows_with_id(self) -> Iterator[Row]:
+        """Yield the rows that must have an id: all but an order's further lines."""
         name: object = ""
         rows = self.rows(
-            [self.column], optional=[_ORDER_NAME_COLUMN], also=tells_state, besides=tells_fact
+            [self.column], optional=[_ORDER_NAME_COLUMN], is_state=has_state, is_fact=has_fact
         )
         for row in rows:
             name_before, name = name, row.values.get(_ORDER_NAME_COLUMN)
@@ -167,7 +150,7 @@ class OrderFile(TableFile):
                 yield row
 
     def _reason(self, states: frozenset[str] | None) -> str | None:
-        """Why an order is left out; empty if it is not, `None` if its row does not say."""
+        """Return why an order is left out: empty if it is not, `None` if its row does not say."""
         if states is None:
             return None
         reasons = [] if self.include_cancelled else [CANCELLED, VOIDED, REFUNDED]

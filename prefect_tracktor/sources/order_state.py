@@ -1,4 +1,4 @@
-"""What an export tells of an order: whether it is cancelled or unfulfilled, and other facts."""
+"""Order states and facts in the columns of an export."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from prefect_tracktor.sources.table_file import folded
 
 CANCELLED, REFUNDED, VOIDED, UNFULFILLED = "cancelled", "refunded", "voided", "unfulfilled"
 
-# what the columns of Shopify's exports, its two APIs, and export apps mean, as `folded` writes them
+# names, in the form of `folded`, of columns in Shopify's exports, its two APIs, and export apps
 _MEANINGS = {
     meaning: re.compile(pattern)
     for meaning, pattern in {
@@ -39,7 +39,7 @@ _ENDED = {
     **dict.fromkeys(("refunded", "fullyrefunded"), REFUNDED),
     **dict.fromkeys(("voided", "void"), VOIDED),
 }
-# a fulfillment that was cancelled or restocked is none, and the order may have another one
+# a cancelled or restocked fulfillment does not count, and the order may have another one
 _NOT_SENT = dict.fromkeys(
     (
         *("unfulfilled", "notfulfilled", "unshipped", "notshipped"),
@@ -47,7 +47,7 @@ _NOT_SENT = dict.fromkeys(
     ),
     UNFULFILLED,
 )
-_NO = frozenset(
+_NEGATIONS = frozenset(
     {"", "no", "n", "false", "0", "none", "null", "nil", "na", "nan", "-", "notcancelled"}
 )
 _NO_DATE = "00000000"
@@ -60,16 +60,16 @@ def _meaning_of(column: str) -> str:
     return next((meaning for meaning, names in _MEANINGS.items() if names.fullmatch(name)), "")
 
 
-def tells_state(column: str) -> bool:
-    """Whether a column of an orders export says that nobody waits for an order."""
+def has_state(column: str) -> bool:
+    """Whether a column says that an order is cancelled, refunded, voided or unfulfilled."""
     return _meaning_of(column) in _STATES
 
 
 def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
-    """Read what a row of an orders export says of its order."""
-    texts = [(_meaning_of(c), _text(value)) for c, value in cells.items() if tells_state(c)]
+    """Return an order's states by a row of an export; `None` if the row has no status."""
+    texts = [(_meaning_of(c), _text(value)) for c, value in cells.items() if has_state(c)]
     found = {_state_of(meaning, text) for meaning, text in texts if meaning != "cancelled"}
-    if any(meaning == "cancelled" and _is_said(text) for meaning, text in texts):
+    if any(meaning == "cancelled" and _is_affirmed(text) for meaning, text in texts):
         found.add(CANCELLED)
     states = frozenset(filter(None, found))
     if not states and found and not any(_word(text) for _, text in texts):
@@ -77,26 +77,24 @@ def states_in(cells: Mapping[str, object]) -> frozenset[str] | None:
     return states
 
 
-def tells_fact(column: str) -> bool:
-    """Whether a column of an orders export tells one of the `OrderFacts`."""
+def has_fact(column: str) -> bool:
+    """Whether a column has one of the `OrderFacts`."""
     return _meaning_of(column) in _FACTS
 
 
 def facts_in(cells: Mapping[str, object], states: Collection[str]) -> OrderFacts:
-    """Read what a row of an orders export tells of its order beside its states, if readable."""
-    told: dict[str, Any] = {}
+    """Parse the facts in a row of an export; an unreadable one stays unknown."""
+    facts: dict[str, Any] = {}
     for column, value in cells.items():
         fact = _meaning_of(column)
-        if (
-            fact in _FACTS - told.keys()
-            and (read := read_fact(fact, _inner(fact, value))) is not None
-        ):
-            told[fact] = read
-    return OrderFacts(cancelled=CANCELLED in states or None, **told)
+        if fact in _FACTS and facts.get(fact) is None:
+            facts[fact] = read_fact(fact, _inner(fact, value))
+    known = {fact: value for fact, value in facts.items() if value is not None}
+    return OrderFacts(cancelled=CANCELLED in states or None, **known)
 
 
 def _inner(fact: str, value: object) -> object:
-    """What an address or a shipping line of Shopify's APIs tells."""
+    """Return the value within an address or a shipping line of Shopify's APIs."""
     if fact == "shipping_method" and isinstance(value, list):
         value = value[0] if value else None
     if not isinstance(value, dict):
@@ -123,7 +121,7 @@ def _state_of(meaning: str, text: str) -> str | None:
     return next((_ENDED[word] for word in status_key(text).split("_") if word in _ENDED), CANCELLED)
 
 
-def _is_said(text: str) -> bool:
+def _is_affirmed(text: str) -> bool:
     word = _word(text)
     is_mark = not word and bool(text.strip(_DASHES))  # such as a tick
-    return is_mark or (word not in _NO and not word.startswith(_NO_DATE))
+    return is_mark or (word not in _NEGATIONS and not word.startswith(_NO_DATE))

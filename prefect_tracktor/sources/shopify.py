@@ -1,4 +1,4 @@
-"""Orders found in Shopify: those that may still be under way, straight from the shop."""
+"""Order source: a search in Shopify for orders that may still be under way."""
 
 import re
 from collections import Counter
@@ -22,10 +22,10 @@ from prefect_tracktor.shopify.client import ShopifyClient
 from prefect_tracktor.shopify.credentials import ShopifyCredentials
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 
-# Shopify shows 25,000 results of one search at most, and says nothing of the rest.
-LONGEST_STRETCH = 20_000
+# Shopify returns 25,000 results of one search at most, and does not say that there are more
+RESULTS_A_SEARCH = 20_000
 
-_LARGEST_PAGE = 250
+_MAX_PAGE_SIZE = 250
 _DELIVERED = "delivered"
 _NO_COUNTRIES = (
     "without their country, as Shopify has not approved the app for addresses (Dev Dashboard: API"
@@ -51,7 +51,7 @@ def _one_line(value: str) -> str:
 
 
 def _self_contained(search: str) -> str:
-    """Refuse what would reach beyond the parentheses that it is put into."""
+    """Refuse a search that would not stay within the parentheses around it."""
     depth = 0
     for mark in _QUOTED_OR_PARENTHESIS.findall(search):
         if mark in {'"', "'", "\\"}:
@@ -65,7 +65,7 @@ def _self_contained(search: str) -> str:
 
 
 class ShopifyOrders(TracktorBlock):
-    """Finds orders in Shopify. The conditions below must all be met.
+    """Finds orders in Shopify that meet all of the conditions below.
 
     By default these are orders of the last 45 days that have a shipped part, are not cancelled, and
     have a parcel that is not delivered. Each order costs one API call to Tracktor, which may count
@@ -77,13 +77,12 @@ class ShopifyOrders(TracktorBlock):
             part; statuses such as Cutting need these.
         created_within_days: Orders created in this many periods of 24 hours before the run; 0 for
             no limit. Beyond 60 days the app also needs the scope read_all_orders.
-        updated_within_days: Orders that Shopify has last changed in so many periods of 24 hours
-            before the run reads them; 0 for no limit.
+        updated_within_days: Orders changed in Shopify in this many periods of 24 hours before the
+            run reads them; 0 for no limit.
         tag: Orders with this tag; empty for all.
-        search: A search of your own in Shopify's search syntax; it narrows the other conditions,
-            and does not replace them.
+        search: Your own search in Shopify's search syntax, in addition to the other conditions.
         include_delivered: Include orders whose parcels are all delivered according to Shopify.
-        include_cancelled: Also name orders that were cancelled.
+        include_cancelled: Include cancelled orders.
 
     Raises:
         pydantic.ValidationError: A value is invalid.
@@ -127,15 +126,15 @@ class ShopifyOrders(TracktorBlock):
         """Find the orders, each once, oldest first.
 
         Returns:
-            The orders, read page by page as you iterate, each with its id and the facts
-            that Shopify knows; they know how many orders were left out as delivered.
+            The orders, read page by page as you iterate, each with its id and Shopify's facts;
+            `note` has the number of orders left out as delivered.
 
         Raises:
-            InvalidInput: While reading: the window goes back further than the app may look. The
+            InvalidInput: While reading: `created_within_days` is more than the app may read. The
                 message says what to do.
             AuthenticationError: While reading: Shopify refuses the credentials, or the scope
                 `read_orders` is missing.
-            TracktorError: While reading: anything else that went wrong.
+            TracktorError: While reading: any other error.
 
         Example:
             >>> from prefect_tracktor.sandbox import Sandbox, Shop
@@ -156,23 +155,23 @@ class ShopifyOrders(TracktorBlock):
         left_out: Counter[str] = Counter()
         hints: list[str] = []
         return FoundOrders(
-            self._named(left_out, hints),
+            self._find(left_out, hints),
             left_out=left_out,
             why_none=lambda: self._why_none(left_out),
             hints=hints,
         )
 
-    def _named(self, left_out: Counter[str], hints: list[str]) -> Iterator[FoundOrder]:
+    def _find(self, left_out: Counter[str], hints: list[str]) -> Iterator[FoundOrder]:
         now = datetime.now(UTC)
         seen: set[int] = set()
         with self.credentials.get_client() as client:
-            self._refuse_to_look_too_far_back(client)
-            since = _back(now, self.created_within_days)
-            for order in _listed(client, self._conditions(now), since, hints):
+            self._check_window(client)
+            search = _OrderSearch(client, self._conditions(now), hints)
+            for order in search.orders_since(_back(now, self.created_within_days)):
                 if order.order_id in seen:
                     continue
                 seen.add(order.order_id)
-                if self.include_delivered or not order.delivered:
+                if self.include_delivered or not order.is_delivered:
                     yield FoundOrder(order.order_id, order.facts)
                 else:
                     left_out[_DELIVERED] += 1
@@ -193,20 +192,19 @@ class ShopifyOrders(TracktorBlock):
         )
 
     def verify(self) -> None:
-        """Read the first page of orders, to see that Shopify takes the search.
+        """Read the first page of orders, as a check of the search.
 
         Raises:
-            InvalidInput: The window goes back further than the app may look.
+            InvalidInput: `created_within_days` is more than the app may read.
             AuthenticationError: Shopify refuses the credentials, or the scope `read_orders` is
                 missing.
-            TracktorError: Anything else that went wrong.
+            TracktorError: Any other error.
         """
-        shop = self.credentials
-        briefly = shop.model_copy(update={"limits": shop.limits.for_a_check})
-        next(self.model_copy(update={"credentials": briefly}).find_orders(), None)
+        credentials = self.credentials.for_a_check
+        next(self.model_copy(update={"credentials": credentials}).find_orders(), None)
 
-    def _refuse_to_look_too_far_back(self, client: ShopifyClient) -> None:
-        """Shopify would leave out the older orders without a word."""
+    def _check_window(self, client: ShopifyClient) -> None:
+        """Refuse a window whose older orders Shopify would leave out without an error."""
         scopes = client.granted_scopes()
         if 0 < self.created_within_days <= _DAYS_WITHOUT_READ_ALL_ORDERS:
             return
@@ -220,7 +218,7 @@ class ShopifyOrders(TracktorBlock):
             )
 
     def _conditions(self, now: datetime) -> list[str]:
-        """All conditions but that on the creation, in Shopify's search syntax."""
+        """Return all conditions in Shopify's search syntax, except for the time of creation."""
         changed_since = _back(now, self.updated_within_days)
         return [
             *_FULFILLMENT[self.fulfillment],
@@ -232,7 +230,7 @@ class ShopifyOrders(TracktorBlock):
 
 
 def quoted(value: str) -> str:
-    r"""Write a value so that nothing in it can be taken for a part of the search."""
+    r"""Quote a value for Shopify's search syntax."""
     escaped = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
 
@@ -245,63 +243,64 @@ def _written(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _listed(
-    client: ShopifyClient, conditions: list[str], since: datetime | None, hints: list[str]
-) -> Iterator[ListedOrder]:
-    """All orders that match, oldest first; some of them twice."""
-    asking = {"first": _LARGEST_PAGE, "addresses": True}
-    while True:
+class _OrderSearch:
+    """Search for orders, oldest first, whatever their number; some are found twice."""
+
+    def __init__(self, client: ShopifyClient, conditions: list[str], hints: list[str]) -> None:
+        self._client = client
+        self._conditions = conditions
+        self._hints = hints
+        self._page_size = _MAX_PAGE_SIZE
+        self._addresses = True
+
+    def orders_since(self, since: datetime | None) -> Iterator[ListedOrder]:
+        """Search again from the last order on whenever Shopify may have left out later ones."""
+        while True:
+            results = islice(self._orders(since), RESULTS_A_SEARCH)
+            length, last = 0, since
+            for length, order in enumerate(results, start=1):  # noqa: B007  # it counts them
+                last = order.created_at
+                yield order
+            if length < RESULTS_A_SEARCH:
+                return
+            if last is None or (since is not None and _written(last) == _written(since)):
+                raise InvalidResponse(
+                    f"Shopify lists more than {RESULTS_A_SEARCH:,} orders of the same second;"
+                    " narrow the search of the ShopifyOrders block."
+                )
+            since = last
+
+    def _orders(self, since: datetime | None) -> Iterator[ListedOrder]:
         created = [f"created_at:>='{_written(since)}'"] if since else []
-        search = " ".join([*created, *conditions])
-        stretch = islice(_found(client, search, asking, hints), LONGEST_STRETCH)
-        length, last = 0, since
-        for length, order in enumerate(stretch, start=1):  # noqa: B007  # it counts them
-            last = order.created_at
-            yield order
-        if length < LONGEST_STRETCH:
-            return
-        if last is None or (since is not None and _written(last) == _written(since)):
-            raise InvalidResponse(
-                f"Shopify lists more than {LONGEST_STRETCH:,} orders of the same second; narrow the"
-                " search of the ShopifyOrders block."
-            )
-        since = last
+        search = " ".join([*created, *self._conditions])
+        after, cursors = "", {""}
+        while True:
+            page = self._page(search, after)
+            yield from page.orders
+            after = page.next_cursor
+            if not after:
+                return
+            if after in cursors:
+                raise InvalidResponse(
+                    "Shopify gave the same cursor twice while listing orders, so the list cannot be"
+                    " read to its end. Run it again."
+                )
+            cursors.add(after)
 
-
-def _found(
-    client: ShopifyClient, search: str, asking: dict[str, int], hints: list[str]
-) -> Iterator[ListedOrder]:
-    """All orders that a search finds, page by page."""
-    after, cursors = "", {""}
-    while True:
-        page = _page(client, search, after, asking, hints)
-        yield from page.orders
-        after = page.next_cursor
-        if not after:
-            return
-        if after in cursors:
-            raise InvalidResponse(
-                "Shopify gave the same cursor twice while listing orders, so the list cannot be"
-                " read to its end. Run it again."
-            )
-        cursors.add(after)
-
-
-def _page(
-    client: ShopifyClient, search: str, after: str, asking: dict[str, int], hints: list[str]
-) -> OrderPage:
-    """A page; it and those to come are smaller or without addresses where Shopify says so."""
-    while True:
-        first, addresses = asking["first"], bool(asking["addresses"])
-        try:
-            return client.list_orders(search, after=after, first=first, addresses=addresses)
-        except TooCostly:
-            # how Shopify weighs a query has changed more than once
-            if first == 1:
-                raise
-            asking["first"] = first // 2
-        except AddressesDenied:
-            if not addresses:
-                raise
-            asking["addresses"] = False
-            hints.append(_NO_COUNTRIES)
+    def _page(self, search: str, after: str) -> OrderPage:
+        """Read a page; from then on, pages are smaller or without addresses if Shopify says so."""
+        while True:
+            try:
+                return self._client.list_orders(
+                    search, after=after, first=self._page_size, addresses=self._addresses
+                )
+            except TooCostly:
+                # Shopify has changed the cost of a query more than once
+                if self._page_size == 1:
+                    raise
+                self._page_size //= 2
+            except AddressesDenied:
+                if not self._addresses:
+                    raise
+                self._addresses = False
+                self._hints.append(_NO_COUNTRIES)

@@ -1,7 +1,7 @@
-"""Desired statuses from a database: a query that an ERP or a warehouse answers.
+"""Source of desired statuses: a query of an ERP's or a warehouse's database.
 
-SQLAlchemy itself, which Prefect brings, not prefect-sqlalchemy's connector: that one would be one
-package and one saved block more, and what is wanted here is a stream that is never committed.
+It uses SQLAlchemy, which Prefect brings, and not prefect-sqlalchemy's connector, which would be one
+more package and one more saved block, for rows that are streamed and never committed.
 """
 
 from abc import ABC
@@ -13,43 +13,35 @@ from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
-from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.errors import InvalidInput, replaced_errors
 from prefect_tracktor.sources.status_table import AUTOMATIC_COLUMN, StatusTable
 from prefect_tracktor.sources.table_file import Row, Text, column_positions
-from prefect_tracktor.storage.database import said_without_secrets
+from prefect_tracktor.storage.database import describe_error
 from prefect_tracktor.text import refuse_masked
 
-_ROWS_AT_ONCE = 1000
+_BATCH_SIZE = 1000
 
 
 class _Query(TracktorBlock, ABC):
-    """A query of a database."""
+    """The fields of a query, which stand before those of its columns in a form."""
 
-    url: SecretStr = Field(
-        title="Database URL",
-        description="Where the database is, in SQLAlchemy's form, such as"
-        " postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow"
-        " runs. Use a database user with read access only.",
-    )
+    url: SecretStr = Field(title="Database URL")
     query: Text = Field(
-        title="Query",
-        description="SQL that gives a row for each order, with the columns named below; a colon"
-        " before a word needs a backslash before it.",
-        examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"],
+        examples=["SELECT order_id, status FROM production WHERE shipped_at IS NULL"]
     )
 
     @field_validator("url")
     @classmethod
-    def _url_is_one(cls, url: SecretStr) -> SecretStr:
+    def _url_is_usable(cls, url: SecretStr) -> SecretStr:
         refuse_masked(url.get_secret_value(), field="url")
         try:
-            waits_for_none = make_url(url.get_secret_value()).get_dialect().is_async
+            is_async = make_url(url.get_secret_value()).get_dialect().is_async
         except (ArgumentError, NoSuchModuleError, ValueError):
             raise ValueError(
                 "not a database URL that SQLAlchemy knows; it has the form"
                 " postgresql+psycopg://user:password@host/database, and its package is installed"
             ) from None
-        if waits_for_none:
+        if is_async:
             raise ValueError("its driver is for async code; name another, such as psycopg")
         return url
 
@@ -68,19 +60,19 @@ class _Query(TracktorBlock, ABC):
 class StatusQuery(StatusTable, _Query):
     """Desired statuses of orders, from a query of your own database.
 
-    The query gives a row for each order, with the same columns as a `StatusFile`. SQLite and
+    The query returns a row for each order, with the same columns as a `StatusFile`. SQLite and
     PostgreSQL run it read-only; with other databases the transaction is rolled back. A database
     user with read access only is best.
 
     Attributes:
-        url: Where the database is.
-        query: The SQL query.
-        order_id_column: The column that holds the order id.
-        status_column: The column that holds the status.
-        automatic_column: The column that says whether the carrier updates the order.
+        url: The database's URL in SQLAlchemy's form, such as
+            postgresql+psycopg://user:password@host/erp; its driver must be installed where the flow
+            runs. Use a database user with read access only.
+        query: SQL that returns a row for each order, with the columns named below; a colon before a
+            word needs a backslash before it.
 
     Raises:
-        pydantic.ValidationError: The URL is none, or the query has parameters.
+        pydantic.ValidationError: The URL is invalid, or the query has parameters.
 
     Example:
         Make Tracktor agree with the ERP:
@@ -103,9 +95,13 @@ class StatusQuery(StatusTable, _Query):
     def _rows(self) -> Generator[Row, None, None]:
         engine = self._engine()
         try:
-            with engine.connect() as connection:
+            # nothing is committed: leaving the connection rolls back
+            with (
+                replaced_errors((SQLAlchemyError, OSError), self._unreadable),
+                engine.connect() as connection,
+            ):
                 _make_read_only(connection)
-                result = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(
+                result = connection.execution_options(yield_per=_BATCH_SIZE).execute(
                     text(self.query)
                 )
                 if not result.returns_rows:
@@ -114,16 +110,13 @@ class StatusQuery(StatusTable, _Query):
                 for number, values in enumerate(result, start=1):
                     plain = {name: _plain(values[index]) for name, index in indices.items()}
                     yield Row(plain, partial(_place, number))
-                # nothing is committed: leaving the block rolls back
-        except (SQLAlchemyError, OSError) as error:
-            said = said_without_secrets(error, self.url.get_secret_value(), ours=self.query)
-        else:
-            return
         finally:
             engine.dispose()
-        # raised outside of the handler, whose error may hold the URL
-        raise InvalidInput(
-            f"the query of the StatusQuery cannot be read ({said}). Check its url and query."
+
+    def _unreadable(self, error: Exception) -> InvalidInput:
+        reason = describe_error(error, self.url.get_secret_value(), ours=self.query)
+        return InvalidInput(
+            f"the query of the StatusQuery cannot be read ({reason}). Check its url and query."
         )
 
     def _engine(self) -> Engine:
@@ -143,8 +136,8 @@ class StatusQuery(StatusTable, _Query):
 
 
 def _make_read_only(connection: Connection) -> None:
-    """SQLite commits what changes tables by itself, whatever becomes of the transaction."""
     if connection.dialect.name == "sqlite":
+        # SQLite commits some changes of tables even if the transaction is rolled back
         connection.exec_driver_sql("PRAGMA query_only = ON")
     elif connection.dialect.name == "postgresql":
         connection.exec_driver_sql("SET TRANSACTION READ ONLY")
@@ -154,9 +147,10 @@ def _index(column: str, names: list[str]) -> int:
     positions = column_positions(column, names)
     if len(positions) == 1:
         return positions[0]
+    known = ", ".join(map(repr, names))
     raise InvalidInput(
-        f"the query of the StatusQuery gives {len(positions)} columns {column!r} among"
-        f" {', '.join(map(repr, names))}; name one so with AS, or set the column of the StatusQuery"
+        f"the query of the StatusQuery gives {len(positions)} columns {column!r} among {known};"
+        " give one this name with AS, or set the column of the StatusQuery"
     )
 
 
@@ -165,7 +159,5 @@ def _place(number: int, _column: str) -> str:
 
 
 def _plain(value: object) -> object:
-    """Databases give ids as decimals, and text in columns of a fixed length."""
-    if isinstance(value, bool | int | str) or value is None:
-        return value
-    return str(value)
+    """Convert values of other types, such as decimal ids, to text."""
+    return value if isinstance(value, bool | int | str | None) else str(value)

@@ -1,4 +1,4 @@
-"""What the blocks have in common that give desired statuses: the columns, and how rows are read."""
+"""Sources of desired statuses: their columns and the parsing of rows; and files as such sources."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
@@ -7,11 +7,12 @@ from functools import partial
 
 from pydantic import Field, ValidationError
 
-from prefect_tracktor.block import TracktorBlock
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
-from prefect_tracktor.sources.table_file import Row, Text
+from prefect_tracktor.sources.table_file import Row, TableFile, Text
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
+from prefect_tracktor.validation import problems_of
 
 AUTOMATIC_COLUMN = "automatic_carrier_updates"
 
@@ -19,38 +20,29 @@ _NO_ID = "no order id; add it, or take the row out"
 
 
 class StatusTable(TracktorBlock, ABC):
-    """A table whose rows are desired statuses, wherever it is."""
+    """Table whose rows are desired statuses.
 
-    order_id_column: Text = Field(
-        default="order_id",
-        title="Order id column",
-        description="The column that holds the Shopify order id.",
-    )
-    status_column: Text = Field(
-        default="status",
-        title="Status column",
-        description="The column that holds the status: its name, as in Tracktor.",
-    )
-    automatic_column: Text = Field(
-        default=AUTOMATIC_COLUMN,
-        title="Carrier updates column",
-        description="The column that says true where the carrier is to update the order again, and"
-        " false where it is not to. If there is none, leave this as it is.",
-    )
+    Attributes:
+        order_id_column: The column that holds the Shopify order id.
+        status_column: The column that holds the status: its name, as in Tracktor.
+        automatic_column: The column that is true where the carrier is to update the order again,
+            and false where it is not to. If there is no such column, leave this as it is.
+    """
+
+    order_id_column: Text = "order_id"
+    status_column: Text = "status"
+    automatic_column: Text = Field(default=AUTOMATIC_COLUMN, title="Carrier updates column")
 
     @abstractmethod
     def _rows(self) -> Generator[Row, None, None]:
-        """Read the rows, each with these columns."""
+        """Read the rows with these columns."""
 
     def desired(self) -> Iterator[DesiredRow]:
-        """Yield the rows.
-
-        Returns:
-            The desired statuses, with the place of each row.
+        """Yield the desired statuses, each with the place of its row.
 
         Raises:
             InvalidInput: The table, its columns or a row is ambiguous or unreadable. The message
-                says where that is and what to do, and holds no secret.
+                names the place and says what to do; it holds no secret.
 
         Example:
             >>> from prefect_tracktor import StatusQuery
@@ -64,13 +56,13 @@ class StatusTable(TracktorBlock, ABC):
         return map(self._desired_row, self._rows())
 
     def verify(self) -> None:
-        """Read the columns and the first row, to see that the table can be read.
+        """Read the columns and the first row, as a check.
 
         Raises:
-            InvalidInput: It is ambiguous or cannot be read; the message says what to do, and holds
-                no secret.
+            InvalidInput: The table is ambiguous or cannot be read; the message says what to do, and
+                holds no secret.
         """
-        # closed here, not when an error that still knows them is forgotten
+        # an error's traceback would otherwise keep the file or connection open
         with closing(self._rows()) as rows:
             next(map(self._desired_row, rows), None)
 
@@ -82,6 +74,35 @@ class StatusTable(TracktorBlock, ABC):
         try:
             return DesiredRow(place, DesiredStatus(order_id, status, automatic))
         except ValidationError as invalid:
-            [problem] = invalid.errors(include_input=False, include_url=False)
-            said = problem["msg"].removeprefix("Value error, ")
-            raise InvalidInput(f"{place}: {said}") from None
+            raise InvalidInput(f"{place}: {'; '.join(problems_of(invalid))}") from None
+
+
+class StatusFile(StatusTable, TableFile):
+    """Desired statuses of orders, from a CSV or JSON Lines file.
+
+    Each row has an order id and a status: the label or the key of one of the shop's status options,
+    in any letter case. A blank status changes none. An ambiguous value is refused with its place,
+    never guessed.
+
+    Example:
+        Make Tracktor agree with the export of production:
+        ```python
+        from prefect_tracktor import StatusFile, TracktorCredentials
+        from prefect_tracktor.flows import reconcile_manual_statuses
+
+        credentials = TracktorCredentials.load("BLOCK_NAME")
+        status_file = StatusFile.load("BLOCK_NAME")
+        reconcile_manual_statuses(credentials, status_file, dry_run=True)
+        ```
+    """
+
+    _block_type_name = "Tracktor Status File"
+    _block_type_slug = "tracktor-status-file"
+    _logo_url = logo("file-table")
+    _description = "Desired statuses of orders, from a CSV or JSON Lines file."
+    _documentation_url = handbook("how-to/manual-statuses.md#from-a-file")
+
+    def _rows(self) -> Generator[Row, None, None]:
+        columns = [self.order_id_column, self.status_column]
+        named = [self.automatic_column] if self.automatic_column != AUTOMATIC_COLUMN else []
+        return self.rows([*columns, *named], [AUTOMATIC_COLUMN])

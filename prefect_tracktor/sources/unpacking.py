@@ -1,4 +1,4 @@
-"""Packed files: compression, archives, and files that hold no table."""
+"""Unpacking: compressed files and archives, and refusal of files without a table."""
 
 import io
 import lzma
@@ -8,13 +8,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO, Literal, cast
 
 from fsspec.compression import compr  # type: ignore[import-untyped]  # it brings no types
 
-from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.sources.cells import shortened
+from prefect_tracktor.errors import InvalidInput, replaced_errors
+from prefect_tracktor.text import shortened
 
 FORMATS: dict[str, Literal["csv", "jsonl"]] = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
@@ -44,7 +45,7 @@ _OTHER_KINDS = {
     b"Rar!": ("a RAR archive", _UNPACK),
     b"PK": ("a part of a split or damaged zip archive", "download it again as one file"),
 }
-# the members by which the zip archives of office programs are known
+# members of office programs' zip archives
 _WORKBOOKS = {
     "xl/workbook.xml": "an Excel workbook (.xlsx)",
     "xl/workbook.bin": "an Excel workbook (.xlsb)",
@@ -54,36 +55,34 @@ _WORKBOOKS = {
 }
 _WEB_PAGE = re.compile(rb"<(!doctype html|html|head|body|title|script|meta|!--)")
 
-# Tables shrink to a tenth or a thirtieth; a file made to fill a machine's memory shrinks far more.
+# compression makes a table ten or thirty times smaller, and a decompression bomb far more
 _PLAUSIBLE_BYTES = 100_000_000
 _PLAUSIBLE_RATIO = 200
-_MOST_MEMBERS = 1000
-_COPIED_IN_MEMORY = 10_000_000
+_MAX_MEMBERS = 1000
+_MAX_IN_MEMORY = 10_000_000
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _ARCHIVES = {".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"}
 _HIDDEN = ("__MACOSX/", ".")
 
 
-class Peeked(io.RawIOBase):
-    """A stream whose first bytes can be looked at before it is read; a check sees its size grow."""
+class PeekableStream(io.RawIOBase):
+    """Stream whose first bytes can be read ahead; `check` gets the number of bytes read so far."""
 
     def __init__(self, stream: Any, check: Callable[[int], None] = lambda _size: None) -> None:
         super().__init__()
         self._stream = stream
         self._check = check
-        self.taken = 0
+        self.size = 0
         self.head = b""
         self._left = b""
         while len(self.head) < _HEAD and (data := self._read(_HEAD - len(self.head))):
             self.head += data
-        self._left, self.taken = self.head, 0
+        self._left, self.size = self.head, 0
 
     def readable(self) -> bool:
-        """Whether it can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what fits."""
         data = self._read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
@@ -91,45 +90,35 @@ class Peeked(io.RawIOBase):
     def _read(self, size: int) -> bytes:
         data, self._left = self._left[:size], self._left[size:]
         data = data or self._stream.read(size)
-        self.taken += len(data)
-        self._check(self.taken)
+        self.size += len(data)
+        self._check(self.size)
         return data
 
 
 def tables_in(
     stream: BinaryIO, name: str, *, any_suffix: bool = False
-) -> Iterator[tuple[str, Peeked]]:
-    """Unpack a file."""
-    try:
-        yield from _tables_in(stream, name, any_suffix=any_suffix)
-    except InvalidInput:
-        raise
-    except Exception as error:  # noqa: BLE001  # storages raise errors of their own
-        raise refusal(error, name) from None
+) -> Iterator[tuple[str, PeekableStream]]:
+    """Yield the tables in a file, each with its name."""
+    # Exception: storages raise errors of their own
+    with replaced_errors(Exception, partial(refusal, name)):
+        file = PeekableStream(stream)
+        if file.head.startswith(_ZIP):
+            tables = _members(stream, file, name, any_suffix=any_suffix)
+        elif opener := _decompressor(file.head, name):
+            unpacked = opener(io.BufferedReader(file))
+            table = PeekableStream(unpacked, lambda size: _refuse_bombs(size, file.size, name))
+            tables = iter([(name, table)])
+        else:
+            tables = iter([(name, file)])
+        for table_name, table in tables:
+            if table.head.startswith(_ZIP) or _decompressor(table.head, table_name):
+                raise InvalidInput(f"{table_name}: {_PACKED_TWICE}")
+            _refuse_other_kinds(table.head, table_name)
+            yield table_name, table
 
 
-def _tables_in(stream: BinaryIO, name: str, *, any_suffix: bool) -> Iterator[tuple[str, Peeked]]:
-    file = Peeked(stream)
-    if file.head.startswith(_ZIP):
-        packed = _members(stream, file, name, any_suffix=any_suffix)
-    elif opener := _decompressor(file.head, name):
-        unpacked = opener(io.BufferedReader(file))
-        packed = iter(
-            [(name, Peeked(unpacked, lambda size: _refuse_bombs(size, file.taken, name)))]
-        )
-    else:
-        _refuse_other_kinds(file.head, name)
-        yield name, file
-        return
-    for table_name, table in packed:
-        if table.head.startswith(_ZIP) or _decompressor(table.head, table_name):
-            raise InvalidInput(f"{table_name}: {_PACKED_TWICE}")
-        _refuse_other_kinds(table.head, table_name)
-        yield table_name, table
-
-
-def refusal(error: Exception, place: str) -> InvalidInput:
-    """Say why a file cannot be read further."""
+def refusal(place: str, error: Exception) -> InvalidInput:
+    """Build the error for a file that cannot be read further."""
     kind = type(error).__name__
     if isinstance(error, NotImplementedError):
         problem = "packed in a way that Python cannot read; pack it again as an ordinary .zip"
@@ -151,9 +140,9 @@ def _decompressor(head: bytes, name: str) -> Callable[[BinaryIO], Any] | None:
 
 
 def _members(
-    stream: BinaryIO, file: Peeked, name: str, *, any_suffix: bool
-) -> Iterator[tuple[str, Peeked]]:
-    with tempfile.SpooledTemporaryFile(_COPIED_IN_MEMORY) as copy:
+    stream: BinaryIO, file: PeekableStream, name: str, *, any_suffix: bool
+) -> Iterator[tuple[str, PeekableStream]]:
+    with tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY) as copy:
         seekable = stream.seekable()
         if not seekable:
             shutil.copyfileobj(cast("BinaryIO", file), copy)
@@ -163,7 +152,7 @@ def _members(
         _refuse_bombs(size, (stream if seekable else copy).seek(0, io.SEEK_END), name)
         for member in members:
             with archive.open(member) as packed:
-                yield f"{name}/{_shown(member)}", Peeked(packed)
+                yield f"{name}/{_shown(member)}", PeekableStream(packed)
 
 
 def _tables_among(
@@ -182,7 +171,7 @@ def _tables_among(
             f"{name}: no CSV file and no JSON Lines are in this archive (in it: {found}); pack the"
             " export itself"
         )
-    if len(tables) > _MOST_MEMBERS:
+    if len(tables) > _MAX_MEMBERS:
         raise InvalidInput(f"{name}: {len(tables)} tables in one archive; pack the export alone")
     if any(table.flag_bits & 1 for table in tables):
         raise InvalidInput(f"{name}: protected with a password; unpack it, and pack it without one")
@@ -206,7 +195,7 @@ def _in_natural_order(member: zipfile.ZipInfo) -> list[tuple[int, str]]:
 
 def _shown(member: zipfile.ZipInfo) -> str:
     name = PurePosixPath(member.filename).name
-    return shortened("".join(filter(str.isprintable, name)))
+    return shortened("".join(filter(str.isprintable, name)), length=40)
 
 
 def _refuse_bombs(size: int, packed: int, name: str) -> None:

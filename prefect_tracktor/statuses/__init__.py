@@ -1,1 +1,1 @@
-"""Manual tracking statuses: what a shop wants, and what must be written for it."""
+"""Manual tracking statuses: the desired ones, and the plan that applies them. No I/O."""

@@ -1,9 +1,9 @@
 """Desired statuses, and their validation."""
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from typing import Annotated, NamedTuple, Self
 
 from pydantic import (
@@ -19,17 +19,13 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import in_order, title_of
 from prefect_tracktor.models import StatusOption
+from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import form_of
+from prefect_tracktor.validation import checked_id, problems_of
 
-_LARGEST_ID = 2**63 - 1
-_DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _FIELDS = ("order_id", "status", "automatic_carrier_updates")
-_PROBLEMS_NAMED = 20
-_OPTIONS_NAMED = 30
-
-
-def _digits_as_number(value: object) -> object:
-    return int(value) if isinstance(value, str) and _DIGITS.fullmatch(value.strip()) else value
+_PROBLEMS_LISTED = 20
+_OPTIONS_LISTED = 30
 
 
 def _blank_as_none(value: object) -> object:
@@ -45,7 +41,7 @@ def _blank_as_none(value: object) -> object:
 class DesiredStatus:
     """The desired status of an order, and whether the carrier updates it.
 
-    A row that asks for neither still names an order that may be handed back to its carrier.
+    Without either, the run may still hand the order back to its carrier.
 
     Attributes:
         order_id: The Shopify id of the order.
@@ -54,8 +50,8 @@ class DesiredStatus:
             out, the run decides.
 
     Raises:
-        pydantic.ValidationError: The id is none, or a status is set and at once handed to the
-            carrier, whose next report would replace it.
+        pydantic.ValidationError: The id is invalid, or the status is set while the order is handed
+            to the carrier, whose next report would replace it.
 
     Example:
         >>> DesiredStatus(1001, "Sewing").asks_nothing
@@ -63,7 +59,7 @@ class DesiredStatus:
     """
 
     order_id: Annotated[
-        int, Field(gt=0, le=_LARGEST_ID, strict=True), BeforeValidator(_digits_as_number)
+        int, Field(gt=0, le=LARGEST_ID), BeforeValidator(partial(checked_id, field="the id"))
     ]
     status: Annotated[
         Annotated[str, StringConstraints(strip_whitespace=True)] | None,
@@ -82,19 +78,19 @@ class DesiredStatus:
 
     @property
     def asks_nothing(self) -> bool:
-        """Whether neither a status nor who updates the order is asked for."""
+        """Whether neither a status nor a change of the carrier's updates is desired."""
         return self.status is None and self.automatic_carrier_updates is None
 
 
 class DesiredRow(NamedTuple):
-    """A desired status with the place it was read from, for messages."""
+    """A desired status, and its place in the source for messages."""
 
     place: str
     desired: DesiredStatus
 
 
 def desired_rows_of(desired: object, *, field: str) -> Iterator[DesiredRow]:
-    """Read what people write for desired statuses, each with its place."""
+    """Parse desired statuses from objects, pairs or mappings, each with its place."""
     if isinstance(desired, DesiredStatus):
         entries: Iterable[object] = [desired]
     elif isinstance(desired, Mapping):
@@ -124,14 +120,11 @@ def _desired_of(entry: object, place: str) -> DesiredStatus:
     try:
         return DesiredStatus(**values)  # type: ignore[arg-type]  # it checks them itself
     except ValidationError as invalid:
-        problem = invalid.errors(include_input=False, include_url=False)[0]
-        name = ".".join(map(str, problem["loc"]))
-        words = problem["msg"].removeprefix("Value error, ")
-        raise InvalidInput(": ".join(filter(None, (place, name, words)))) from None
+        raise InvalidInput(f"{place}: {'; '.join(problems_of(invalid))}") from None
 
 
 def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
-    """Give each order one row; the same row twice is one."""
+    """Return one row for each order; equal rows count once, and others are refused."""
     by_order: dict[int, DesiredRow] = {}
     disagreements: list[str] = []
     for row in rows:
@@ -140,7 +133,7 @@ def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
         if first.desired != row.desired:
             disagreements.append(
                 f"{first.place} and {row.place} disagree about order {order_id}:"
-                f" {_differing(first.desired, row.desired)}"
+                f" {' and '.join(_differences(first.desired, row.desired))}"
             )
     if disagreements:
         raise InvalidInput(_listed(disagreements, "Take one row of each pair out."))
@@ -150,9 +143,9 @@ def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
 def checked_statuses(
     rows: Iterable[DesiredRow], options: Sequence[StatusOption]
 ) -> list[DesiredRow]:
-    """Give each wanted status the label that the shop has for it."""
+    """Replace each status with the label of the shop's option for it."""
     rows = list(rows)
-    # a shop has a few statuses and many orders
+    # once for each status: a shop has a few of them, and many orders
     labels: dict[str | None, str | None] = {None: None}
     problems: dict[str | None, InvalidInput] = {}
     for status in {row.desired.status for row in rows} - {None}:
@@ -162,7 +155,7 @@ def checked_statuses(
             problems[status] = problem
     named = ((row.place, problems.get(row.desired.status)) for row in rows)
     if unknown := [f"{place}: {problem}" for place, problem in named if problem]:
-        known = ", ".join(repr(option.label) for option in options[:_OPTIONS_NAMED])
+        known = ", ".join(repr(option.label) for option in options[:_OPTIONS_LISTED])
         raise InvalidInput(
             _listed(unknown, f"The account's statuses are {known}. Nothing was written.")
         )
@@ -173,20 +166,20 @@ def checked_statuses(
 
 
 def option_for(status: str, options: Sequence[StatusOption]) -> StatusOption:
-    """Find the status option that is meant."""
-    meant = options_meant(status, options)
-    if len(meant) == 1:
-        return meant[0]
-    if meant:
-        labels = " and ".join(repr(option.label) for option in meant)
+    """Return the status option for a label or key; refuse an unknown or ambiguous one."""
+    matching = matching_options(status, options)
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        labels = " and ".join(repr(option.label) for option in matching)
         raise InvalidInput(f"the status may be {labels}; write the label exactly")
     nearest = _nearest(status, options)
-    # not the text itself: from a wrong column it is a customer's
+    # form_of, since text from a wrong column may be a customer's data
     raise InvalidInput(f"{form_of(status)} is not one of the account's statuses{nearest}")
 
 
-def options_meant(status: str, options: Sequence[StatusOption]) -> list[StatusOption]:
-    """Find the status options that may be meant."""
+def matching_options(status: str, options: Sequence[StatusOption]) -> list[StatusOption]:
+    """Return the status options that a label or key may stand for."""
     exact = [option for option in options if option.label == status] or [
         option for option in options if option.key == status
     ]
@@ -206,13 +199,11 @@ def _nearest(status: str, options: Sequence[StatusOption]) -> str:
     return f"; did you mean {names[nearest[0]]!r}?" if nearest else ""
 
 
-def _differing(one: DesiredStatus, other: DesiredStatus) -> str:
-    fields = ("status", "automatic_carrier_updates")
-    names = [name for name in fields if getattr(one, name) != getattr(other, name)]
-    return " and ".join(names)
+def _differences(first: DesiredStatus, second: DesiredStatus) -> list[str]:
+    return [name for name in _FIELDS if getattr(first, name) != getattr(second, name)]
 
 
 def _listed(problems: Sequence[str], remedy: str) -> str:
-    more = len(problems) - _PROBLEMS_NAMED
-    left = [f"and {more:,} more like these"] if more > 0 else []
-    return "\n".join([*problems[:_PROBLEMS_NAMED], *left, remedy])
+    more = len(problems) - _PROBLEMS_LISTED
+    others = [f"and {more:,} more like these"] if more > 0 else []
+    return "\n".join([*problems[:_PROBLEMS_LISTED], *others, remedy])

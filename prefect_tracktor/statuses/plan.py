@@ -1,7 +1,7 @@
-"""What must be written so that Tracktor agrees with the shop: compares, decides, and does no I/O.
+"""Status plan: the updates that make Tracktor agree with the shop. No I/O.
 
-A decision about an order is a `Change`, `Protected`, or `None` where it is right as it is. What a
-change does to the order makes it right, so that a second run changes nothing.
+The decision about an order is a `Change`, `Protected`, or `None` if the order is as desired. An
+order is as desired after its change, so that a second run changes nothing.
 """
 
 import datetime as dt
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from prefect_tracktor.errors import InvalidInput
@@ -23,14 +23,15 @@ from prefect_tracktor.models import (
     StatusOption,
     status_key,
 )
-from prefect_tracktor.statuses.desired import DesiredStatus, option_for, options_meant
+from prefect_tracktor.statuses.desired import DesiredStatus, matching_options, option_for
+from prefect_tracktor.validation import checked_tag
 
 HANDED_BACK = "back to the carrier"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An order that is to be written."""
+    """An order to update."""
 
     update: DesiredStatus
     order_name: str
@@ -39,13 +40,12 @@ class Change:
 
     @property
     def order_id(self) -> int:
-        """The order's id."""
         return self.update.order_id
 
 
 @dataclass(frozen=True, slots=True)
 class Protected:
-    """An order that differs from what is wanted, and is left alone."""
+    """An order that is not as desired and must not be updated."""
 
     order_id: int
     order_name: str
@@ -60,7 +60,7 @@ Decide = Callable[[Order], Decision]
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """Decides what makes an order agree with the shop's own records."""
+    """Decides which update makes an order agree with the shop's own records."""
 
     desired: Mapping[int, DesiredStatus]
     options: Sequence[StatusOption]
@@ -68,18 +68,17 @@ class Reconciliation:
     release_fulfilled: bool = False
 
     def __call__(self, order: Order) -> Decision:
-        """Decide about one order that something is desired for."""
         desired = self.desired[order.order_id]
-        left_to_us = desired.automatic_carrier_updates is None
-        if self.release_fulfilled and left_to_us and is_fulfilled(order):
-            # whatever status is wanted: it would be taken back by the next run
-            return _released(order)
+        may_release = self.release_fulfilled and desired.automatic_carrier_updates is None
+        if may_release and is_fulfilled(order):
+            # without the desired status: the next run would release the order anyway
+            return _release(order)
         option = option_for(desired.status, self.options) if desired.status else None
         update = _update(order, option, self.options, automatic=desired.automatic_carrier_updates)
         if update.asks_nothing:
             return None
         reason = "" if self.takeover else _protection(order, update, option)
-        return _decided(order, update, reason)
+        return _decide(order, update, reason)
 
 
 @pydantic_dataclass(
@@ -93,12 +92,12 @@ class StatusStage:
 
     Attributes:
         status: A status option of the account, by label or key.
-        after_days: How many days after it was placed an order reaches it; fractions are allowed.
+        after_days: The days from order to stage; fractions are allowed.
         tag: Only orders with this tag in Shopify; empty for all.
         shipping_method: Only orders with this shipping method; empty for all.
 
     Raises:
-        pydantic.ValidationError: The status is blank or the number negative.
+        pydantic.ValidationError: The status is blank, the number negative, or the tag has a comma.
 
     Example:
         >>> StatusStage("Sewing", 3).age
@@ -107,21 +106,21 @@ class StatusStage:
 
     status: Annotated[str, Field(min_length=1)]
     after_days: Annotated[float, Field(ge=0, le=3650, allow_inf_nan=False)] = 0
-    tag: str = ""
+    tag: Annotated[str, AfterValidator(lambda tag: tag and checked_tag(tag))] = ""
     shipping_method: str = ""
 
     @property
     def age(self) -> dt.timedelta:
-        """How old an order is when the stage starts, counted from `order_created_at`."""
+        """The age at which an order reaches the stage, counted from `order_created_at`."""
         return dt.timedelta(days=self.after_days)
 
     @property
     def is_for_all(self) -> bool:
-        """Whether orders reach it by age alone."""
+        """Whether orders reach the stage by age alone."""
         return not (self.tag or self.shipping_method)
 
     def is_for(self, facts: OrderFacts) -> bool:
-        """Whether an order has the tag and the shipping method, whatever their case."""
+        """Whether an order has the tag and the shipping method, in any letter case."""
         tags = {tag.casefold() for tag in facts.tags}
         method = (facts.shipping_method or "").casefold()
         has_tag = not self.tag or self.tag.casefold() in tags
@@ -130,7 +129,7 @@ class StatusStage:
 
 @dataclass(frozen=True, slots=True)
 class Progression:
-    """Decides which stage an order's age has brought it to; only ever forward."""
+    """Decides which stage an order has reached by its age; orders only move forward."""
 
     stages: Sequence[tuple[StatusStage, StatusOption]]
     options: Sequence[StatusOption]
@@ -138,9 +137,8 @@ class Progression:
     release_fulfilled: bool = True
 
     def __call__(self, order: Order) -> Decision:
-        """Decide about one order."""
         if self._is_shipped(order):
-            return self._shipped(order)
+            return self._decide_shipped(order)
         if order.is_cancelled:
             return _protected(order, "", "it is cancelled")
         placed_at = order.order_created_at or order.facts.created_at
@@ -159,25 +157,26 @@ class Progression:
         update = _update(order, option, self.options)
         if update.status is None:
             return None
-        return _decided(
+        return _decide(
             order, update, _protection(order, update, option) or self._not_ahead(order, due)
         )
 
     def _is_shipped(self, order: Order) -> bool:
-        """A carrier's status that is a stage is set by hand, and tells nothing of a carrier."""
+        # a carrier's status that is also a stage may have been set by hand
         by_hand = {
             status
             for status in CARRIER_STATUSES
             if any(option.matches(status) for _, option in self.stages)
         }
-        return order.was_handed_over or bool(order.carrier_statuses - by_hand)
+        # the shop knows it a little before Tracktor has the parcel
+        of_shop = order.facts.fulfillment_status == "fulfilled"
+        return of_shop or order.was_handed_over or bool(order.carrier_statuses - by_hand)
 
-    def _shipped(self, order: Order) -> Decision:
-        """What becomes of an order whose production is over."""
+    def _decide_shipped(self, order: Order) -> Decision:
         if carrier_updates(order):
             return None
         reason = self._why_not_released(order)
-        return _protected(order, "", reason) if reason else _released(order)
+        return _protected(order, "", reason) if reason else _release(order)
 
     def _why_not_released(self, order: Order) -> str:
         if order.is_partly_delivered:
@@ -185,11 +184,14 @@ class Progression:
         if order.is_cancelled:
             return "it is cancelled"
         if not order.has_shipped_in_full:
-            return "a part of it was shipped"
+            whole = order.facts.fulfillment_status == "fulfilled"
+            return (
+                "Tracktor does not show it as shipped yet" if whole else "a part of it was shipped"
+            )
         return "" if self.release_fulfilled else "it was shipped"
 
     def _not_ahead(self, order: Order, due: int) -> str:
-        """Why an order is not to be moved to the stage that is due; empty if it may."""
+        """Return why an order must not move to the stage that is due; empty if it may."""
         places = [self._place(status) for status in statuses_of(order)]
         if None in places:
             return "it has a status that is none of the stages"
@@ -198,20 +200,20 @@ class Progression:
         return ""
 
     def _place(self, status: str) -> int | None:
-        """The number of the stage that a status means; -1 before the first, `None` if unknown."""
+        """Return the number of a status's stage: -1 before the first, `None` if it is none."""
         if not status or status_key(status) == ShipmentStatus.ORDER_READY:
             return -1
-        meant = options_meant(status, self.options)
+        matching = matching_options(status, self.options)
         for number, (_, option) in enumerate(self.stages):
-            if meant == [option]:
+            if matching == [option]:
                 return number
-        return -1 if [option.key for option in meant] == [ShipmentStatus.ORDER_READY] else None
+        return -1 if [option.key for option in matching] == [ShipmentStatus.ORDER_READY] else None
 
 
 def checked_stages(
     stages: Sequence[StatusStage], options: Sequence[StatusOption]
 ) -> list[tuple[StatusStage, StatusOption]]:
-    """Find each stage's status option, and refuse stages that are no progression."""
+    """Return the stages with their status options; refuse stages out of order."""
     if not stages:
         raise InvalidInput("stages is empty: name at least one status and the days it starts after")
     by_age = [(place, stage) for place, stage in enumerate(stages) if stage.is_for_all]
@@ -243,31 +245,30 @@ def _with_options(
 
 
 def statuses_of(order: Order) -> tuple[str, ...]:
-    """What an order shows: the status of each parcel, or its own while there is none."""
+    """Return the status of each parcel, or the order's own if it has no parcel yet."""
     if order.fulfillments:
         return tuple(parcel.shipment_status or "" for parcel in order.fulfillments)
     return order.statuses
 
 
 def current(order: Order) -> str:
-    """An order's statuses for people."""
+    """Return an order's statuses as text for people."""
     return ", ".join(dict.fromkeys(filter(None, statuses_of(order))))
 
 
 def name_of(order: Order) -> str:
-    """How the shop calls an order."""
     return order.order_name or str(order.order_id)
 
 
 def is_carriers(order: Order) -> bool:
-    """Whether a carrier updates the order, or may do so; one without parcels has none yet."""
+    """Whether a carrier updates the order or may do so; without parcels it has no carrier yet."""
     if carrier_updates(order) is False:
         return False
     return bool(order.fulfillments) or not CARRIER_STATUSES.isdisjoint(order.status_keys)
 
 
 def carrier_updates(order: Order) -> bool | None:
-    """Whether the carrier's reports count for an order."""
+    """Whether a carrier updates an order; `None` if unknown."""
     if order.automatic_carrier_updates is not None:
         return order.automatic_carrier_updates
     settings = {parcel.is_automatic for parcel in order.fulfillments}
@@ -275,14 +276,14 @@ def carrier_updates(order: Order) -> bool | None:
 
 
 def is_fulfilled(order: Order) -> bool:
-    """Whether everything has been handed to a carrier."""
+    """Whether all parcels are fulfilled, that is, handed to a carrier."""
     return bool(order.fulfillments) and all(
         status_key(parcel.fulfillment_status or "") == "fulfilled" for parcel in order.fulfillments
     )
 
 
-def _released(order: Order) -> Decision:
-    """What hands a fulfilled order back to the carrier; one that has arrived stays as it is."""
+def _release(order: Order) -> Decision:
+    """Hand a fulfilled order back to the carrier; a delivered one stays as it is."""
     setting = carrier_updates(order)
     if setting or order.is_partly_delivered:
         return None
@@ -299,37 +300,35 @@ def _update(
     *,
     automatic: bool | None = None,
 ) -> DesiredStatus:
-    """What must be written for the order to be as wanted."""
-    shows = statuses_of(order)
-    right = bool(shows) and all(options_meant(shown, options) == [option] for shown in shows)
-    status = None if right or option is None else option.label
+    """Return the update that makes an order as desired; it may ask for nothing."""
+    statuses = statuses_of(order)
+    has_status = bool(statuses) and all(
+        matching_options(status, options) == [option] for status in statuses
+    )
+    status = None if has_status or option is None else option.label
     if automatic is not None and automatic == carrier_updates(order):
         automatic = None
     if status and carrier_updates(order) is not False:
-        # else the carrier's next report would replace the status
+        # otherwise the carrier's next report would replace the status
         automatic = False
     return DesiredStatus(order.order_id, status, automatic)
 
 
 def _protection(order: Order, update: DesiredStatus, option: StatusOption | None) -> str:
-    """Why an order must not be written without a takeover; empty if it may."""
-    moves = update.status is not None and option is not None
-    if moves and order.is_partly_delivered and not _means_delivered(option):
+    """Return why an order must not be updated without a takeover; empty if it may."""
+    becomes_delivered = option is not None and option.matches(ShipmentStatus.DELIVERED)
+    if update.status and order.is_partly_delivered and not becomes_delivered:
         return "it is delivered"
     if update.automatic_carrier_updates is False and is_carriers(order):
         return "the carrier updates it"
     return ""
 
 
-def _means_delivered(option: StatusOption | None) -> bool:
-    return option is not None and option.matches(ShipmentStatus.DELIVERED)
-
-
 def _protected(order: Order, new: str, reason: str) -> Protected:
     return Protected(order.order_id, name_of(order), current(order), new, reason)
 
 
-def _decided(order: Order, update: DesiredStatus, reason: str) -> Change | Protected:
+def _decide(order: Order, update: DesiredStatus, reason: str) -> Change | Protected:
     new = update.status or (HANDED_BACK if update.automatic_carrier_updates else "manual")
     if reason:
         return _protected(order, new, reason)

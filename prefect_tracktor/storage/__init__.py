@@ -1,1 +1,1 @@
-"""What is kept between runs: the ledger and the completed orders."""
+"""Data kept between runs: the notification ledger and the completed orders."""

@@ -1,6 +1,6 @@
-"""Completed orders: those delivered long ago, which need not be read again.
+"""Completed orders: delivered long ago, so that flows need not read them again.
 
-Losing them costs API calls, nothing else.
+Losing this table costs API calls, nothing else.
 """
 
 from collections.abc import Iterable, Mapping
@@ -29,7 +29,7 @@ _completed = Table(
     Column("arrived_at", UTCTime, nullable=False),
 )
 
-# years that come before Shopify are no arrivals, and some cannot be written in UTC
+# earlier times are mistakes, and some of them cannot be written in UTC
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -63,20 +63,20 @@ class CompletedOrders(DatabaseBlock):
     after_days: int = Field(default=30, ge=0, le=3650, title="Completed after (days)")
 
     def among(self, account: str, order_ids: Iterable[int]) -> set[int]:
-        """The orders among these that are completed, so that they need not be read."""
+        """Return which of these orders are completed, so that they need not be read."""
         found: set[int] = set()
         with self.transaction() as database:
-            for some in by_statement(filter(storable_id, order_ids)):
+            for batch in by_statement(filter(storable_id, order_ids)):
                 query = select(_completed.c.order_id).where(
                     _completed.c.shop == account,
-                    _completed.c.order_id.in_(some),
+                    _completed.c.order_id.in_(batch),
                     _completed.c.arrived_at <= self._before(),
                 )
                 found |= set(database.scalars(query))
         return found
 
     def remember(self, account: str, arrivals: Mapping[int, datetime]) -> None:
-        """Record the orders that are completed."""
+        """Record which of these orders are completed, by the time when all of each arrived."""
         before = self._before()
         rows = [
             {"shop": account, "order_id": order_id, "arrived_at": arrived}
@@ -86,35 +86,33 @@ class CompletedOrders(DatabaseBlock):
         if not rows:
             return
         with self.transaction() as database:
-            for some in by_statement(rows):
-                insert = insert_into(_completed, database).values(some)
+            for batch in by_statement(rows):
+                insert = insert_into(_completed, database).values(batch)
                 database.execute(insert.on_conflict_do_nothing())
 
     def _before(self) -> datetime:
         return datetime.now(UTC) - timedelta(days=self.after_days)
 
     def forget(self, account: str, order_ids: Iterable[int] | None = None) -> int:
-        """Have orders read again, or all of the account's; how many of them were remembered.
+        """Forget orders, or all of the account's, so that they are read again; return how many.
 
         Raises:
-            InvalidInput: An id is none, say an order's name; nothing was forgotten.
+            InvalidInput: An id is invalid, such as an order's name; nothing was forgotten.
             DatabaseError: The database cannot be used.
         """
-        of_the_account = delete(_completed).where(_completed.c.shop == account)
-        which = [of_the_account]
+        all_orders = delete(_completed).where(_completed.c.shop == account)
+        deletions = [all_orders]
         if order_ids is not None:
-            ids = [checked_id(i, field=f"order_ids[{n}]") for n, i in enumerate(order_ids)]
-            which = [of_the_account.where(_completed.c.order_id.in_(s)) for s in by_statement(ids)]
+            ids = [checked_id(entry, field=f"order_ids[{n}]") for n, entry in enumerate(order_ids)]
+            batches = by_statement(ids)
+            deletions = [all_orders.where(_completed.c.order_id.in_(batch)) for batch in batches]
         with self.transaction() as database:
-            return sum(database.execute(statement).rowcount for statement in which)
+            return sum(database.execute(deletion).rowcount for deletion in deletions)
 
 
 def arrived_at(order: Order) -> datetime | None:
-    """When all of an order had arrived."""
-    parcels = order.fulfillments
-    if not order.names_all_items:
-        return None
-    times = [_arrival(parcel) for parcel in parcels]
+    """Return when an order's last parcel arrived; `None` if a parcel or an item may be missing."""
+    times = [_arrival(parcel) for parcel in order.fulfillments] if order.names_all_items else []
     known = [time for time in times if time is not None]
     return max(known, default=None) if len(known) == len(times) else None
 

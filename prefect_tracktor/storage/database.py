@@ -1,4 +1,4 @@
-"""Tables that flows keep between runs: SQLite on one machine, or PostgreSQL."""
+"""Database blocks and connections: SQLite on one machine, or PostgreSQL."""
 
 import logging
 import os
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from prefect.settings import PREFECT_HOME
+from prefect.utilities.collections import batched_iterable
 from pydantic import Field, SecretStr, field_validator
 from sqlalchemy import (
     URL,
@@ -34,9 +34,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from prefect_tracktor.block import TracktorBlock
-from prefect_tracktor.errors import DatabaseError, InvalidInput
+from prefect_tracktor.errors import DatabaseError, InvalidInput, replaced_errors
 from prefect_tracktor.parsing import LARGEST_ID
-from prefect_tracktor.text import public_words, redact, refuse_masked
+from prefect_tracktor.text import public_words, refuse_masked, shortened
 
 T = TypeVar("T")
 
@@ -48,20 +48,20 @@ _DRIVERS = {
     "postgresql+asyncpg": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
 }
-_ROWS_A_STATEMENT = 500
+_BATCH_SIZE = 500
 _LITERAL = re.compile(r"'[^']*'")
-_LOOKED_AT = 2_000
-_SAID_AT_MOST = 200
 
 _log = logging.getLogger(__name__)
 _SQLITE_LOCK_SECONDS = 30
 _POOL_SECONDS = 30
 # SQLSTATE: lock not available, query canceled
-_LOCKED, _TOOK_TOO_LONG = "55P03", "57014"
+_LOCK_NOT_AVAILABLE, _QUERY_CANCELED = "55P03", "57014"
+# OverflowError and UnicodeError: a driver cannot encode a value
+_ERRORS = (SQLAlchemyError, OSError, ModuleNotFoundError, OverflowError, UnicodeError)
 
 
 class DatabaseBlock(TracktorBlock, ABC):
-    """What the blocks that keep something in a database have in common.
+    """Base class of the blocks that keep tables in a database.
 
     Attributes:
         url: The database, such as postgresql://user:password@host/database, if several machines
@@ -70,7 +70,7 @@ class DatabaseBlock(TracktorBlock, ABC):
 
     tables: ClassVar[tuple[Table, ...]] = ()
     error_type: ClassVar[type[DatabaseError]] = DatabaseError
-    without_it: ClassVar[str] = ""
+    consequence: ClassVar[str] = ""
 
     url: SecretStr = Field(default=SecretStr(""), title="Database URL")
 
@@ -83,49 +83,54 @@ class DatabaseBlock(TracktorBlock, ABC):
         return value
 
     def verify(self) -> None:
-        """Open the database, and create missing tables, to see that it can be used."""
+        """Open the database and create missing tables, as a check."""
         with self.transaction():
             pass
 
     @property
     def place(self) -> str:
-        """Where it is kept, without user and password: a file's path, or a database on a host."""
-        url = database_url(self.url.get_secret_value() or _default_url())
+        """The file's path, or database and host, without user and password."""
+        url = database_url(self._address)
         if url.drivername == "sqlite":
             return str(url.database)
         return f"{url.database or ''} at {url.host or 'this machine'}"
 
     @property
     def is_file(self) -> bool:
-        """Whether it is kept in a file, which ends with the machine that it is on."""
-        url = self.url.get_secret_value()
-        return not url or database_url(url).drivername == "sqlite"
+        """Whether the database is a file, which is lost with its machine."""
+        return database_url(self._address).drivername == "sqlite"
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """A transaction on the block's tables; an error rolls it back."""
-        url = self.url.get_secret_value() or _default_url()
-        try:
-            with _engine(url, self.tables).begin() as connection:
-                yield connection
-        except ModuleNotFoundError:
-            problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
-        except (OverflowError, UnicodeError) as error:
-            problem = f"{type(error).__name__}: it cannot hold one of the values"
-        except (SQLAlchemyError, OSError) as error:
-            problem = _waited_for(error, self.tables) or said_without_secrets(error, url)
-        else:
-            return
-        # raised outside of the handlers, whose errors may hold the URL
-        raise self.error_type(
+        """Open a transaction on the block's tables; an error rolls it back."""
+        with (
+            replaced_errors(_ERRORS, self._unusable),
+            _engine(self._address, self.tables).begin() as connection,
+        ):
+            yield connection
+
+    @property
+    def _address(self) -> str:
+        return self.url.get_secret_value() or _default_url()
+
+    def _unusable(self, error: Exception) -> DatabaseError:
+        match error:
+            case ModuleNotFoundError():
+                problem = "PostgreSQL needs its driver: pip install 'prefect-tracktor[postgresql]'"
+            case OverflowError() | UnicodeError():
+                problem = f"{type(error).__name__}: it cannot hold one of the values"
+            case _:
+                waited = _why_it_waited(error, self.tables)
+                problem = waited or describe_error(error, self._address)
+        return self.error_type(
             f"the database of the {type(self).__name__} block cannot be used ({problem}). Check the"
-            f" block's url, and whether its database runs.{self.without_it}",
+            f" block's url, and whether its database runs.{self.consequence}",
             may_have_arrived=False,
         )
 
 
 def database_url(text: str) -> URL:
-    """Read the URL of a database that can be used, whichever of its drivers it names."""
+    """Parse the URL of a supported database; any of its drivers stands for the one in use."""
     try:
         url = make_url(text)
         driver = _DRIVERS[url.drivername]
@@ -155,7 +160,7 @@ def storable_id(value: int) -> bool:
 
 
 def now_in(database: Connection) -> datetime:
-    """The time by the database's clock, which all machines that use it share."""
+    """Return the time of the database's clock, which all machines that use it share."""
     if database.dialect.name == "sqlite":
         return datetime.now(UTC)  # SQLite runs in this process
     now: datetime = database.execute(select(func.clock_timestamp())).scalar_one()
@@ -163,48 +168,46 @@ def now_in(database: Connection) -> datetime:
 
 
 class UTCTime(TypeDecorator[datetime]):
-    """A column of aware times; SQLite by itself stores and returns them without an offset."""
+    """Column of aware times; SQLite by itself stores and returns them without an offset."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: object) -> datetime | None:
-        """Store the time in UTC."""
         return value.astimezone(UTC) if value else None
 
     def process_result_value(self, value: datetime | None, _dialect: object) -> datetime | None:
-        """Return the time in UTC."""
         if value is None or value.tzinfo:
             return value and value.astimezone(UTC)
         return value.replace(tzinfo=UTC)
 
 
-def said_without_secrets(error: Exception, url: str, *, ours: str = "") -> str:
-    """A database's error in one line, without its URL, password or any data."""
+def describe_error(error: Exception, url: str, *, ours: str = "") -> str:
+    """Return a database's error in one line, without its URL, password or any data."""
     cause = getattr(error, "orig", None) or error
     kind = " ".join(filter(None, (type(cause).__name__, getattr(cause, "sqlstate", None))))
     password = make_url(url).password or ""
-    said = redact(" ".join(str(cause)[:_LOOKED_AT].split()), secrets=(url, str(password)))
+    message = shortened(str(cause), secrets=(url, str(password)))
     if isinstance(cause, OSError):
-        return f"{kind}: {said[:_SAID_AT_MOST]}"  # this machine's words: paths, not rows
-    _log.debug("%s: the database said %r", kind, said)
-    public = public_words(said[:_SAID_AT_MOST], ours=_LITERAL.sub("", ours))
+        return f"{kind}: {message}"  # from this machine: it holds paths, not rows
+    _log.debug("%s: the database said %r", kind, message)
+    public = public_words(message, ours=_LITERAL.sub("", ours))
     return f"{kind}: {public}" if public else kind
 
 
-def _waited_for(error: Exception, tables: Iterable[Table]) -> str:
-    """On what a statement waited too long, if that is what went wrong."""
+def _why_it_waited(error: Exception, tables: Iterable[Table]) -> str:
+    """Say what a statement waited for too long; empty if the error is another one."""
     cause = getattr(error, "orig", None) or error
     names = ", ".join(table.name for table in tables)
     state = getattr(cause, "sqlstate", None)
     if isinstance(error, PoolTimeout):
         return f"all connections of this process were in use for {_POOL_SECONDS} s"
-    if state == _LOCKED:
+    if state == _LOCK_NOT_AVAILABLE:
         return (
-            f"another session holds a lock on {names} and did not give it up in time: look at"
+            f"another session holds a lock on {names} and did not release it in time: look at"
             " pg_stat_activity"
         )
-    if state == _TOOK_TOO_LONG:
+    if state == _QUERY_CANCELED:
         return f"a statement on {names} took too long and was ended"
     if "database is locked" in str(cause):
         return (
@@ -215,7 +218,7 @@ def _waited_for(error: Exception, tables: Iterable[Table]) -> str:
 
 
 def insert_into(table: Table, database: Connection) -> Any:
-    """An INSERT that knows what to do on conflict, in the dialect of the database."""
+    """Build an INSERT that supports ON CONFLICT, in the dialect of the database."""
     # imported where they are used: PostgreSQL's takes 30 ms, and most runs use SQLite
     if database.dialect.name == "sqlite":
         from sqlalchemy.dialects import sqlite
@@ -227,14 +230,12 @@ def insert_into(table: Table, database: Connection) -> Any:
 
 
 def by_statement(entries: Iterable[T]) -> Iterator[list[T]]:
-    """Cut what is looked up or written into as much as one statement should hold."""
-    remaining = iter(entries)
-    while some := list(islice(remaining, _ROWS_A_STATEMENT)):
-        yield some
+    """Split rows or keys into batches that one statement can hold."""
+    return map(list, batched_iterable(entries, _BATCH_SIZE))
 
 
 def _default_url() -> str:
-    # the ledger's first name: under another it would have forgotten whom it wrote to
+    # a new name would be a new, empty ledger, and customers would get messages again
     return f"sqlite:///{PREFECT_HOME.value().absolute() / 'tracktor-notifications.sqlite3'}"
 
 
@@ -249,42 +250,41 @@ _open: dict[tuple[int, str], _Open] = {}
 _lock = threading.Lock()
 
 
-def _engine(url: str, tables: Iterable[Table]) -> Engine:
-    """One engine per database and process: connections do not survive a fork."""
-    key = (os.getpid(), url)
+def _engine(address: str, tables: Iterable[Table]) -> Engine:
+    """Return the engine of a database: one for each process, as connections survive no fork."""
+    key, url = (os.getpid(), address), database_url(address)
     with _lock:
         known = _open.get(key)
         if known is None or known.file != _file_of(url):
-            # a replaced file is another database, though old connections still work
-            known = _open[key] = _Open(_opened(database_url(url)))
+            # a replaced file is another database, though connections to the old one still work
+            known = _open[key] = _Open(_connect(url))
         for table in tables:
             if table.name not in known.tables:
-                _make(table, known.engine)
+                _create(table, known.engine)
                 known.tables.add(table.name)
         known.file = _file_of(url)
         return known.engine
 
 
-def _file_of(url: str) -> tuple[int, int] | None:
-    """Which file a SQLite URL stands for now; `None` for a PostgreSQL, or where there is none."""
-    parsed = database_url(url)
-    if parsed.drivername != "sqlite":
+def _file_of(url: URL) -> tuple[int, int] | None:
+    """Return device and inode of a SQLite file; `None` for PostgreSQL, or if there is no file."""
+    if url.drivername != "sqlite":
         return None
     try:
-        found = Path(str(parsed.database)).stat()
+        found = Path(str(url.database)).stat()
     except OSError:
         return None
     return found.st_dev, found.st_ino
 
 
-def _opened(url: URL) -> Engine:
+def _connect(url: URL) -> Engine:
     if url.drivername != "sqlite":
-        return _opened_postgresql(url)
+        return _connect_postgresql(url)
     folder = Path(str(url.database)).parent
     if folder == PREFECT_HOME.value().absolute():
         folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
-        # a mistyped path must not become a new ledger, by which nobody was ever told
+        # a mistyped path must not become a new, empty ledger
         raise FileNotFoundError(f"there is no directory {folder}; create it, or correct the path")
     engine = create_engine(
         url, hide_parameters=True, connect_args={"timeout": _SQLITE_LOCK_SECONDS}
@@ -294,7 +294,7 @@ def _opened(url: URL) -> Engine:
     return engine
 
 
-def _opened_postgresql(url: URL) -> Engine:
+def _connect_postgresql(url: URL) -> Engine:
     from prefect_tracktor.storage.postgresql import connect
 
     engine = create_engine(
@@ -306,10 +306,10 @@ def _opened_postgresql(url: URL) -> Engine:
     return engine
 
 
-def _make(table: Table, engine: Engine) -> None:
+def _create(table: Table, engine: Engine) -> None:
     import stamina  # 20 ms, for the first run with a new database
 
-    # several processes may make the table at the same moment; one wins, the others look again
+    # several processes may create the table at the same moment: one succeeds, the others retry
     for attempt in stamina.retry_context(
         on=_may_be_a_race, attempts=5, wait_initial=0.05, timeout=20
     ):
@@ -320,7 +320,7 @@ def _make(table: Table, engine: Engine) -> None:
 
 
 def _may_be_a_race(error: Exception) -> bool:
-    if isinstance(error, OperationalError):  # of a PostgreSQL: it is away
+    if isinstance(error, OperationalError):  # PostgreSQL's means that it cannot be reached
         return isinstance(error.orig, sqlite3.OperationalError)
     return isinstance(error, DBAPIError)
 

@@ -1,6 +1,6 @@
-"""The ledger that each account used last, in a Prefect Variable.
+"""Ledger check: a Prefect Variable holds which ledger an account used last.
 
-A ledger that is new, replaced or emptied would have every customer written to again.
+With a ledger that is new, replaced or emptied, every customer would get the same messages again.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from prefect.variables import Variable
 
 from prefect_tracktor.errors import LedgerReplaced, TracktorError
 
-# what you may write instead of a ledger's identity
+# a person may set the variable to this word instead of a ledger's identity
 _ANY = "accept"
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerStanding:
-    """A ledger, and what it knows of an account."""
+    """The identity of a ledger, and the number of an account's sent notices in it."""
 
     ledger: str
     place: str
@@ -29,20 +29,19 @@ class LedgerStanding:
 
 @dataclass(frozen=True, slots=True)
 class LedgerMemory:
-    """What Prefect remembers of an account's ledger."""
+    """The Prefect Variable about an account's ledger."""
 
     variable: str
     server: str = ""
 
     @classmethod
     def of(cls, account: str, *, base_url: str = "", purpose: str = "") -> "LedgerMemory":
-        """The memory of an account."""
         server = hashlib.sha256(base_url.encode()).hexdigest()[:12] if base_url else ""
         name = "_".join(filter(None, ("tracktor_ledger", account, purpose)))
         return cls(name, server)
 
     def check(self, standing: LedgerStanding) -> bool:
-        """Refuse a ledger that is not the account's, or that has lost a part of what it held."""
+        """Refuse another ledger, or one that lost notices; return whether a person accepted it."""
         known = self._read()
         if known.get("ledger", _ANY) == _ANY:
             return bool(known)
@@ -58,10 +57,9 @@ class LedgerMemory:
         return bool(known.get("accepted"))
 
     def keep(self, standing: LedgerStanding) -> None:
-        """Remember the ledger as the account's."""
         try:
             self._write(standing, overwrite=False)
-        except (ObjectAlreadyExists, ValueError):  # of an earlier run, or of one at this moment
+        except (ObjectAlreadyExists, ValueError):  # set by an earlier run, or at this moment
             known = self._read()
             accepted = known.get("ledger") == _ANY or bool(known.get("accepted"))
             if known.get("ledger", _ANY) not in (_ANY, standing.ledger):
@@ -69,7 +67,6 @@ class LedgerMemory:
             self._write(standing, accepted=accepted)
 
     def accept(self, standing: LedgerStanding) -> None:
-        """Remember the ledger as accepted by a person."""
         self._write(standing, accepted=True)
 
     def _write(
@@ -79,23 +76,23 @@ class LedgerMemory:
         value |= {"server": self.server} if self.server else {}
         value |= {"accepted": True} if accepted else {}
         try:
-            Variable.set(self.variable, value, overwrite=overwrite)  # not in a loop
+            Variable.set(self.variable, value, overwrite=overwrite)
         except (httpx.HTTPError, PrefectException, RuntimeError) as error:
             if isinstance(error, ObjectAlreadyExists) and not overwrite:
                 raise
-            raise _no_answer(error) from error
+            raise _unavailable(error) from error
 
     def _read(self) -> dict[str, Any]:
         try:
-            known: Any = Variable.get(self.variable)  # not in a loop
+            known: Any = Variable.get(self.variable)
         except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-            raise _no_answer(error) from error
-        if isinstance(known, str):  # as a person types it
+            raise _unavailable(error) from error
+        if isinstance(known, str):  # set by a person
             return {"ledger": known.strip(), "accepted": True}
         if not isinstance(known, dict):
             return {}
-        of_another = self.server and known.get("server") and known["server"] != self.server
-        return {} if of_another else known
+        is_other_server = self.server and known.get("server", self.server) != self.server
+        return {} if is_other_server else known
 
     def _replaced(self, standing: LedgerStanding) -> LedgerReplaced:
         return LedgerReplaced(
@@ -114,7 +111,7 @@ class LedgerMemory:
         )
 
 
-def _no_answer(error: Exception) -> TracktorError:
+def _unavailable(error: Exception) -> TracktorError:
     return TracktorError(
         "the ledger of this account is remembered in a Prefect Variable, and Prefect's API cannot"
         f" read or write it ({type(error).__name__}): check that the API is available, and that"

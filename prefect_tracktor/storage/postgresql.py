@@ -1,4 +1,4 @@
-"""PostgreSQL connections on which no wait is endless."""
+"""PostgreSQL connections whose every wait has a limit."""
 
 import time
 from collections.abc import Generator
@@ -11,29 +11,28 @@ T = TypeVar("T")
 CONNECT_SECONDS = 10
 LOCK_SECONDS = 10
 STATEMENT_SECONDS = 15
-# longer than what the server itself ends: this is for one that does not answer at all
-ANSWER_SECONDS = 20
+# longer than the server's own limits: this one is for a server that does not respond at all
+RESPONSE_SECONDS = 20
 
 
 class PatientConnection(Connection[Any]):
-    """A connection that gives up on a server which does not answer, be it frozen or cut off."""
+    """A connection that gives up on a server that does not respond, frozen or unreachable."""
 
     def wait(self, gen: Generator[Any, Any, T], *arguments: Any, **options: Any) -> T:
-        """Wait for an answer, for so long and no longer."""
         try:
-            return super().wait(_in_time(gen), *arguments, **options)
-        except NoAnswer:
+            return super().wait(_with_deadline(gen), *arguments, **options)
+        except NoResponse:
             self.close()
             raise
 
 
-class NoAnswer(OperationalError, TimeoutError):
-    """The server did not answer in time."""
+class NoResponse(OperationalError, TimeoutError):
+    """The server did not respond in time."""
 
 
-def _in_time(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
-    """The same exchange with the server, ended when its time is up."""
-    deadline = time.monotonic() + ANSWER_SECONDS
+def _with_deadline(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
+    """Run psycopg's exchange with the server, and end it when its time is up."""
+    deadline = time.monotonic() + RESPONSE_SECONDS
     ready = None
     while True:
         try:
@@ -43,12 +42,11 @@ def _in_time(gen: Generator[Any, Any, T]) -> Generator[Any, Any, T]:
             return result
         ready = yield wanted
         if not ready and time.monotonic() > deadline:
-            raise NoAnswer(f"no answer from the server within {ANSWER_SECONDS} s")
+            raise NoResponse(f"no answer from the server within {RESPONSE_SECONDS} s")
 
 
 def connect(*arguments: Any, **options: Any) -> PatientConnection:
-    """Open a connection whose every wait ends."""
-    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": ANSWER_SECONDS * 1000}
+    limits = {"connect_timeout": CONNECT_SECONDS, "tcp_user_timeout": RESPONSE_SECONDS * 1000}
     connection = PatientConnection.connect(*arguments, **(limits | options))
     # not as startup options, which connection poolers refuse
     connection.execute(

@@ -1,4 +1,4 @@
-"""Tables as Prefect assets: they appear at the end of a run, and lineage shows."""
+"""Tables as Prefect assets, which show their lineage."""
 
 from pathlib import Path
 from typing import Any
@@ -8,11 +8,11 @@ from prefect.assets import Asset, AssetProperties, add_asset_metadata, materiali
 from prefect.cache_policies import NO_CACHE
 
 from prefect_tracktor.tracking.rows import TABLES
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.writers import TrackingWriter
 
 
 def materialize_tables(writer: TrackingWriter, *, account: str, place: str) -> None:
-    """Finish the tables, each an asset that comes from the account."""
+    """Finish the tables, and record each as an asset that depends on the account."""
     assets = [
         Asset(key=f"{place}/{name}", properties=AssetProperties(name=f"Tracktor {name}"))
         for name in TABLES
@@ -34,7 +34,7 @@ def materialize_tables(writer: TrackingWriter, *, account: str, place: str) -> N
 
 
 def place_of_folder(folder: str) -> str:
-    """A folder as an address without secrets, as the key of an asset."""
+    """Return the key of a folder's assets: its address without secrets."""
     link = next((link for link in reversed(folder.split("::")) if "://" in link), "")
     if not link:
         return Path(folder).expanduser().absolute().as_uri()
@@ -44,6 +44,6 @@ def place_of_folder(folder: str) -> str:
 
 
 def place_of_warehouse(destination: Any, dataset: str) -> str:
-    """A dataset of a destination of dlt's, as the key of an asset."""
+    """Return the key of a dataset's assets in a dlt destination."""
     name = destination if isinstance(destination, str) else destination.destination_name
     return f"{quote(name.rpartition('.')[2])}://{quote(dataset)}"

@@ -1,4 +1,4 @@
-"""Rows of three tables: orders, their parcels, and the steps of each parcel."""
+"""Rows of the three tables: orders, their parcels, and the steps of each parcel."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from prefect_tracktor.conditions import AskedConditions, Keys, conditions_of
+from prefect_tracktor.conditions import Keys, RequestedConditions, conditions_of
 from prefect_tracktor.errors import InvalidResponse
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, TrackingStatus, status_key
 from prefect_tracktor.storage.completed_orders import arrived_at
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 _SECONDS_A_DAY = 86_400
 _UNCLEAR = "unclear"
 # statuses have columns of their own
-_ASKED = AskedConditions(exceptions=Keys(all=True), delays=frozenset(Delay))
+_REQUESTED = RequestedConditions(exceptions=Keys(all=True), delays=frozenset(Delay))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Table:
 
     Attributes:
         columns: The type of each column, by name.
-        key: The columns that tell one row from another.
+        key: The primary key's columns.
         personal: Further columns, with data of customers.
     """
 
@@ -36,11 +36,11 @@ class Table:
     personal: Mapping[str, Type] = field(default_factory=dict)
 
     def all_columns(self, *, include_personal_data: bool = False) -> dict[str, Type]:
-        """The type of each column of a row, by name; those of customers only if asked for."""
+        """Return the type of each column, by name, with or without the personal ones."""
         return {**self.columns, **(self.personal if include_personal_data else {})}
 
 
-# by the column's name
+# by a pattern of the column's name; the first match counts
 _TYPES: Mapping[str, Type] = {
     r"is_.*": "bool",
     r".*_(at|since)": "timestamp",
@@ -80,7 +80,7 @@ TABLES: Mapping[str, Table] = {
             " delivered_at latest_step_at days_to_transit days_in_transit days_to_delivery"
         ),
         key=("fulfillment_id",),
-        # whoever knows a parcel's number can look up where it goes
+        # a tracking number leads to the parcel's destination
         personal=_columns("tracking_number tracking_url"),
     ),
     "parcel_steps": Table(
@@ -99,19 +99,19 @@ def tracking_rows(
     now: datetime | None = None,
     include_personal_data: bool = False,
 ) -> Iterator[tuple[str, Row]]:
-    """Make rows of orders, one order after another, for a pipeline of your own.
+    """Yield the rows of orders, one order after another, for a pipeline of your own.
 
     Args:
         orders: The orders, such as the `found` of a batch, or a generator.
-        thresholds: After how many days a parcel is delayed, for the column `condition`.
-        now: The time by which delays are found; the present if left out.
-        include_personal_data: Also give names, email addresses, phone numbers, tracking numbers
+        thresholds: The days after which a parcel is delayed, for the column `condition`.
+        now: The time for which delays are computed; the present if left out.
+        include_personal_data: Also yield names, email addresses, phone numbers, tracking numbers
             and tracking addresses.
 
     Yields:
         The name of a table (`orders`, `parcels`, `parcel_steps`) and a row of it, with the columns
         that `prefect_tracktor.tracking.TABLES` lists. Times are aware and in UTC, prices are
-        `Decimal`, and what is not known is `None`. The condition is the most urgent exception or
+        `Decimal`, and unknown values are `None`. The condition is the most urgent exception or
         delay, or `unclear` if the order contradicts itself. Parcels of other orders are left out.
 
     Example:
@@ -132,10 +132,10 @@ def tracking_rows(
 
 
 def _conditions(order: Order, thresholds: Thresholds, now: datetime) -> dict[int | None, Row]:
-    """The columns about the most urgent condition of each parcel, and of the order by `None`."""
+    """Return the columns of each parcel's most urgent condition by id; the order's by `None`."""
     found: dict[int | None, Row] = {}
     try:
-        conditions = conditions_of(order, thresholds, now, asked=_ASKED)
+        conditions = conditions_of(order, thresholds, now, requested=_REQUESTED)
     except InvalidResponse:
         ids = [None, *(parcel.fulfillment_id for parcel in order.undelivered)]
         return {id_: {"condition": _UNCLEAR, "condition_since": None} for id_ in ids}
@@ -151,13 +151,13 @@ _NO_CONDITION: Row = {"condition": None, "condition_since": None}
 
 def _rows_of(order: Order, conditions: Mapping[int | None, Row]) -> Iterator[tuple[str, Row]]:
     foreign = {id(parcel) for parcel in order.foreign_parcels}
-    own = (parcel for parcel in order.fulfillments if id(parcel) not in foreign)
-    parcels = {parcel.fulfillment_id: parcel for parcel in own}
+    parcels = {
+        parcel.fulfillment_id: parcel for parcel in order.fulfillments if id(parcel) not in foreign
+    }
     yield "orders", _order_row(order, len(parcels)) | conditions.get(None, _NO_CONDITION)
     for id_, parcel in parcels.items():
         steps = _steps(parcel)
-        row = _parcel_row(order, parcel, steps) | conditions.get(id_, _NO_CONDITION)
-        yield "parcels", row
+        yield "parcels", _parcel_row(order, parcel, steps) | conditions.get(id_, _NO_CONDITION)
         for row in _step_rows(order, parcel, steps):
             yield "parcel_steps", row
 
@@ -241,7 +241,7 @@ def _step_rows(
 
 
 def _steps(parcel: Fulfillment) -> list[tuple[datetime | None, TrackingStatus]]:
-    """The steps by time, whatever their order in the answer; each once, undated ones first."""
+    """Return the steps by time, each once, without time first."""
     named = [(_utc(step.datetime), step) for step in parcel.all_steps if _key(step)]
     dated = {_key(step) for time, step in named if time}
     once = {

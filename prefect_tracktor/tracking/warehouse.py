@@ -1,4 +1,4 @@
-"""The tracking tables in a warehouse, through dlt."""
+"""Tracking tables in a warehouse, loaded by dlt."""
 
 import os
 import pickle
@@ -7,65 +7,68 @@ from importlib import import_module
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
-from prefect_tracktor.errors import TracktorError
+from prefect_tracktor.errors import TracktorError, replaced_errors
 from prefect_tracktor.models import Order
 from prefect_tracktor.text import public_words
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 from prefect_tracktor.tracking.rows import TABLES
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.writers import TrackingWriter
 
-_ROWS_AT_ONCE = 5_000
-_LOOKED_AT = 500
+_BATCH_SIZE = 5_000
+# a row that dlt does not load, and by whose order it deletes others
+_IS_GONE = "is_gone"
+_GONE = {name: table.key for name, table in TABLES.items() if name != "orders"}
+_MAX_MESSAGE_LENGTH = 500
 
 
 class TrackingWarehouse(TrackingWriter):
-    """Loads the tables into a destination of dlt's."""
+    """Writer of the tables into a dlt destination."""
 
     def __init__(self, destination: Any, *, dataset: str = "tracktor", **options: Any) -> None:
         super().__init__(**options)
         self._dlt = _import_dlt()
         self._destination = destination
         self._dataset = dataset
-        # dlt reads all rows in one go, in the end
-        self._spool = TemporaryFile()  # noqa: SIM115  # closed by __exit__
+        # dlt reads all rows in one go, at the end
+        self._buffer = TemporaryFile()  # noqa: SIM115  # closed by __exit__
         self._rows: dict[str, list[Mapping[str, Any]]] = {}
 
     def finish(self) -> None:
-        """Load all rows, merged by key."""
         self._flush()
-        self._spool.seek(0)
-        # of its own for each run: what a killed run left behind is not loaded later
-        with TemporaryDirectory(prefix="tracktor-dlt-") as folder:
-            try:
-                pipeline = self._dlt.pipeline(
-                    "tracktor",
-                    pipelines_dir=folder,
-                    destination=self._destination,
-                    dataset_name=self._dataset,
-                )
-                pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
-            except Exception as error:  # noqa: BLE001  # each destination has errors of its own
-                problem = _not_loaded(error)
-            else:
-                return
-        # raised outside of the handler, whose error may quote rows or credentials
-        raise TracktorError(problem)
+        self._buffer.seek(0)
+        with (
+            # a folder for each run: rows that a killed run left behind are not loaded later
+            TemporaryDirectory(prefix="tracktor-dlt-") as folder,
+            # each destination has errors of its own, which may quote rows or credentials
+            replaced_errors(Exception, _not_loaded),
+        ):
+            pipeline = self._dlt.pipeline(
+                "tracktor",
+                pipelines_dir=folder,
+                destination=self._destination,
+                dataset_name=self._dataset,
+            )
+            pipeline.run(self._dlt.resource(self._with_hints(), name="tracking"))
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        if table == "orders":
+            # what an order does not have any more is deleted, even if nothing takes its place
+            for other, without in _GONE.items():
+                gone = {"order_id": row["order_id"], **dict.fromkeys(without, -row["order_id"])}
+                self._rows.setdefault(other, []).append(gone | {_IS_GONE: True})
         self._rows.setdefault(table, []).append(row)
-        if sum(map(len, self._rows.values())) >= _ROWS_AT_ONCE:
+        if sum(map(len, self._rows.values())) >= _BATCH_SIZE:
             self._flush()
 
     def _flush(self) -> None:
-        pickle.dump(self._rows, self._spool)
+        pickle.dump(self._rows, self._buffer)
         self._rows = {}
 
     def __exit__(self, *_: object) -> None:
-        """Remove the rows."""
-        self._spool.close()
+        self._buffer.close()
 
     def _with_hints(self) -> Iterator[Any]:
-        """The rows in batches, each with its table and how that is merged."""
+        """Yield the rows in batches, each with its table and that table's merge strategy."""
         mark = self._dlt.mark
         hints = {
             name: mark.make_hints(
@@ -78,13 +81,14 @@ class TrackingWarehouse(TrackingWriter):
                     for column, kind in table.all_columns(
                         include_personal_data=self._personal
                     ).items()
-                },
+                }
+                | ({_IS_GONE: {"data_type": "bool", "hard_delete": True}} if name in _GONE else {}),
             )
             for name, table in TABLES.items()
         }
         while True:
             try:
-                by_table = pickle.load(self._spool)  # noqa: S301  # our own
+                by_table = pickle.load(self._buffer)  # noqa: S301  # our own
             except EOFError:
                 return
             for name, rows in by_table.items():
@@ -99,21 +103,21 @@ def load_tracking(
     include_personal_data: bool = False,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> dict[str, int]:
-    """Load the tables into any of dlt's destinations, merged by key: twice is the same as once.
+    """Load the tables into any dlt destination, merged by key, so that a second run adds nothing.
 
-    All parcels and steps of an order are replaced by those that it has now. Orders that are not
-    among these stay as they are, so that a run needs to bring only what may have changed.
-    Needs the extra `dlt`. Telemetry of dlt is off unless you switch it on in dlt's configuration.
+    All parcels and steps of an order are replaced by its present ones. Other orders in the
+    warehouse stay as they are, so a run needs to load only orders that may have changed. Needs the
+    extra `dlt`. Telemetry of dlt is off unless you switch it on in dlt's configuration.
 
     Args:
         orders: The orders; a generator is read once.
         destination: The name of a dlt destination, such as `duckdb` or `postgres`, whose
             credentials dlt finds in its configuration (`DESTINATION__POSTGRES__CREDENTIALS`);
-            or a destination of dlt's that has them.
+            or a dlt destination object that has them.
         dataset: The schema or dataset that the tables are in.
         include_personal_data: Also load names, email addresses, phone numbers and tracking
             numbers.
-        thresholds: After how many days a parcel is delayed, for the column `condition`.
+        thresholds: The days after which a parcel is delayed, for the column `condition`.
 
     Returns:
         The number of rows that were loaded, by table.
@@ -142,7 +146,7 @@ def load_tracking(
 
 
 def _import_dlt() -> Any:
-    # nothing about a run goes to dlt's makers unless you ask for it
+    # dlt sends nothing about a run to its makers unless you switch that on
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     try:
         return import_module("dlt")
@@ -153,17 +157,17 @@ def _import_dlt() -> Any:
         ) from None
 
 
-def _not_loaded(error: Exception) -> str:
+def _not_loaded(error: Exception) -> TracktorError:
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__
     kinds = " from ".join(dict.fromkeys([type(error).__name__, type(cause).__name__]))
-    if fields := getattr(cause, "fields", ()):  # of dlt's configuration
-        said = f"missing: {', '.join(fields)}"
+    if fields := getattr(cause, "fields", ()):  # missing in dlt's configuration
+        reason = f"missing: {', '.join(fields)}"
     else:
-        said = public_words(str(cause)[:_LOOKED_AT])
-    return (
-        f"the tables could not be loaded ({kinds}{': ' if said else ''}{said}): check dlt's"
+        reason = public_words(str(cause)[:_MAX_MESSAGE_LENGTH])
+    return TracktorError(
+        f"the tables could not be loaded ({': '.join(filter(None, (kinds, reason)))}): check dlt's"
         " configuration of the destination, its credentials, and that dlt's extra for it is"
         " installed, such as dlt[postgres]"
     )

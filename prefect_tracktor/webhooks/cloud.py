@@ -1,16 +1,16 @@
 """Template of a Prefect Cloud webhook, for Cloud users who run no receiver.
 
-It gives the same event names, resources and payloads as the receiver, but for labels and links.
-What Cloud cannot do:
+It creates the same event names, resources and payloads as the receiver, without labels and links.
+Limits of Cloud:
 
-- It does not read the parcel or order again. Whoever knows the address can make it emit any event,
-  and deliveries in the wrong order give events in the wrong order. A flow must read the parcel or
-  order itself.
+- It does not read the parcel or order from Tracktor. Anyone who knows the address can make it emit
+  any event, and deliveries in the wrong order give events in the wrong order. A flow must read the
+  parcel or order itself.
 - It does not normalise exceptions: `exception_status` in the payload is as delivered.
-- It does not recognize duplicates: each delivery is an event. `occurred` is the time it came.
+- It does not recognize duplicates: each delivery is an event. `occurred` is the time it arrived.
 
-A delivery that cannot be read becomes `tracktor.delivery.unreadable`, without its content: the
-event that Cloud itself makes of a failure holds the whole body, and with it customer data.
+An unreadable delivery becomes `tracktor.delivery.unreadable`, without its content. Without this
+rule, Cloud would emit an event that contains the whole body, and with it customer data.
 """
 
 import re

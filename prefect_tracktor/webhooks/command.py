@@ -1,4 +1,4 @@
-"""`prefect-tracktor receive`: the webhook receiver, and help to set it up."""
+"""The command `prefect-tracktor receive`: the webhook receiver, and help to set it up."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.saved_blocks import find_document
+from prefect_tracktor.saved_blocks import find_block
 from prefect_tracktor.webhooks.cloud import cloud_webhook_template
 from prefect_tracktor.webhooks.queue import WebhookQueue
 from prefect_tracktor.webhooks.receiver import DEFAULTS, ReceiverOptions, serve
@@ -72,8 +72,8 @@ def receive(
         signal.signal(number, lambda *_: None)
     try:
         asyncio.run(serve(account, queue, token, options))
-    except (OSError, OverflowError) as problem:  # a port in use, or a number out of range
-        raise InvalidInput(str(problem)) from None
+    except (OSError, OverflowError) as error:  # a port in use, or a number out of range
+        raise InvalidInput(str(error)) from None
 
 
 @app.command
@@ -98,7 +98,7 @@ def _credentials(name: str) -> TracktorCredentials:
                 fields[field] = given
         return TracktorCredentials.model_validate(fields)
     _check_prefect()
-    if (block := find_document(TracktorCredentials, name)) is None:
+    if (block := find_block(TracktorCredentials, name)) is None:
         raise InvalidInput(
             f"there is no block tracktor-credentials/{name}: save it with prefect-tracktor blocks,"
             " or name another one with --credentials"
@@ -107,7 +107,7 @@ def _credentials(name: str) -> TracktorCredentials:
 
 
 def _check_prefect() -> None:
-    """Refuse Prefect's temporary server, which has no blocks and keeps no events."""
+    """Refuse Prefect's temporary server, which has no blocks and stores no events."""
     if not PREFECT_API_URL.value():
         raise InvalidInput("set PREFECT_API_URL, or log in with prefect cloud login")
 

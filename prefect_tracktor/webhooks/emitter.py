@@ -1,7 +1,7 @@
 """Emitter: sends the outbox to Prefect, and keeps each event until Prefect has stored it.
 
-An event is sent again only if Prefect does not have it after a while: its database ignores an event
-id that it has, but its triggers act on a repeated one after a restart or half an hour.
+It sends an event again only if Prefect has not stored it after a while. Prefect's database ignores
+a repeated event id, but its triggers act on it again after a restart or after half an hour.
 """
 
 import logging
@@ -14,7 +14,7 @@ from prefect_tracktor.events.prefect_api import BATCH_SIZE, PostResult, find_sto
 from prefect_tracktor.webhooks.queue import WebhookQueue
 from prefect_tracktor.webhooks.worker import RetryLater, SingleWriter
 
-_CONFIRM_AT_ONCE = 500
+_CONFIRM_BATCH_SIZE = 500
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Emitter:
     keep_for: timedelta
 
     async def send(self, client: PrefectClient) -> bool:
-        """Send the next events; false if there are none."""
+        """Send the next events; return `False` if there are none."""
         events = await self.writer.run(self.queue.claim, self.account, limit=BATCH_SIZE)
         if not events:
             return False
@@ -39,25 +39,28 @@ class Emitter:
         refused = [event for event in events if results[event.id] is PostResult.REFUSED]
         unsent = {id_ for id_, result in results.items() if result is PostResult.NOT_SENT}
         if len(refused) == len(events):
-            # the events are not the reason: something on the way refuses all
+            # the events cannot be the reason: a proxy or the server refuses all requests
             refused, unsent = [], set(results)
         for event in refused:
             _log.error(
-                "Prefect does not accept event %s of %s; it is given up",
+                "Prefect does not accept event %s of %s; it is discarded",
                 event.id,
                 event.resource.id,
             )
-        await self.writer.run(self.queue.give_up, [event.id for event in refused])
+        await self.writer.run(self.queue.discard, [event.id for event in refused])
         await self.writer.run(self.queue.release, unsent)
         if unsent:
-            raise RetryLater(f"{len(unsent)} events wait, and are sent later")
+            raise RetryLater(f"{len(unsent)} events could not be sent; they stay in the queue")
         return True
 
     async def confirm(self, client: PrefectClient) -> bool:
-        """Look for sent events at Prefect, and release those that did not arrive."""
+        """Check which sent events Prefect has stored, and release the lost ones."""
         now = datetime.now(UTC)
         sent = await self.writer.run(
-            self.queue.sent, self.account, before=now - self.confirm_after, limit=_CONFIRM_AT_ONCE
+            self.queue.sent,
+            self.account,
+            before=now - self.confirm_after,
+            limit=_CONFIRM_BATCH_SIZE,
         )
         if not sent:
             return False
@@ -69,7 +72,7 @@ class Emitter:
         await self.writer.run(self.queue.confirm, stored)
         await self.writer.run(self.queue.release, lost)
         if lost:
-            _log.warning("%d events did not get to Prefect and are sent again", len(lost))
+            _log.warning("%d events did not reach Prefect and are sent again", len(lost))
         return False
 
     async def prune(self) -> bool:

@@ -1,6 +1,6 @@
 """Webhook queue: an inbox of deliveries and an outbox of events, which survive a crash.
 
-They hold ids, statuses and times, no customer's data.
+Both contain ids, statuses and times, but no customer data.
 """
 
 from collections.abc import Iterable, Sequence
@@ -67,7 +67,7 @@ _PENDING, _SENT, _STORED = "pending", "sent", "stored"
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class InboxEntry:
     """An order or parcel with deliveries, to be read from Tracktor."""
 
     subject: Subject
@@ -79,10 +79,10 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ReadResult:
     """The result of reading an order or parcel: an event, another attempt, or neither."""
 
-    waiting: Waiting
+    entry: InboxEntry
     event: Event | None = None
     retry_at: datetime | None = None
     missing: bool = False
@@ -116,7 +116,7 @@ class WebhookQueue(DatabaseBlock):
     max_waiting: int = Field(default=100_000, ge=1, title="Waiting at most")
 
     def waiting(self, account: str) -> tuple[int, int]:
-        """Count what is not processed yet of an account.
+        """Count the entries of an account that are not processed yet.
 
         Returns:
             The orders and parcels to read, and the events that Prefect has not stored yet.
@@ -133,9 +133,9 @@ class WebhookQueue(DatabaseBlock):
         return to_read, to_send
 
     def add(self, account: str, subject: Subject) -> None:
-        """Record a delivery; deliveries of the same order or parcel wait as one."""
+        """Record a delivery; all deliveries of an order or parcel share one entry."""
         now = datetime.now(UTC)
-        # an id that Tracktor does not know takes no room from the others
+        # ids that Tracktor does not know must not fill the queue
         waiting = (
             select(func.count())
             .select_from(_INBOX)
@@ -156,12 +156,14 @@ class WebhookQueue(DatabaseBlock):
                 )
             )
 
-    def due(self, account: str, *, known: int = 0, new: int = 0, missing: int = 0) -> list[Waiting]:
-        """Return what is to be read now, from three queues that do not hold up each other.
+    def due(
+        self, account: str, *, known: int = 0, new: int = 0, missing: int = 0
+    ) -> list[InboxEntry]:
+        """Return the entries to read now: up to so many known, new and missing ones.
 
-        `known` had an event before, `new` was not read yet, `missing` was unknown to Tracktor. Half
-        of the new ones are the latest deliveries and half the earliest, so that a flood of forged
-        ids delays neither the parcels after it nor those before it.
+        A known entry had an event before, a new one was not read yet, and a missing one was unknown
+        to Tracktor. Half of the new entries are the latest and half the earliest, so that a flood
+        of forged ids delays neither later nor earlier deliveries.
         """
         latest, earliest = _INBOX.c.received_at.desc(), _INBOX.c.due_at
         queues = [
@@ -180,8 +182,8 @@ class WebhookQueue(DatabaseBlock):
                 if limit
                 for row in database.execute(due.where(which).order_by(order).limit(limit))
             ]
-        found = (
-            Waiting(
+        entries = (
+            InboxEntry(
                 Subject(Kind(row.kind), row.subject_id),
                 row.deliveries,
                 row.failures,
@@ -191,32 +193,32 @@ class WebhookQueue(DatabaseBlock):
             )
             for row in rows
         )
-        return list({waiting.subject: waiting for waiting in found}.values())
+        return list({entry.subject: entry for entry in entries}.values())
 
-    def complete(self, account: str, outcomes: Sequence[Outcome]) -> set[UUID]:
-        """Record what was read, and return the ids of the events that are new.
+    def complete(self, account: str, results: Sequence[ReadResult]) -> set[UUID]:
+        """Record the results of reading, and return the ids of the new events.
 
-        An order or parcel that was delivered again meanwhile stays due.
+        An order or parcel with another delivery in the meantime stays due.
         """
         new: set[UUID] = set()
         with self.transaction() as database:
             state = {"state": _PENDING, "changed_at": datetime.now(UTC)}
             events = [
-                _key(account, outcome.waiting.subject)
-                | {"event_id": str(outcome.event.id), "body": outcome.event.model_dump_json()}
+                _key(account, result.entry.subject)
+                | {"event_id": str(result.event.id), "body": result.event.model_dump_json()}
                 | state
-                for outcome in outcomes
-                if outcome.event
+                for result in results
+                if result.event
             ]
-            for some in by_statement(events):
-                insert = insert_into(_OUTBOX, database).values(some).on_conflict_do_nothing()
+            for batch in by_statement(events):
+                insert = insert_into(_OUTBOX, database).values(batch).on_conflict_do_nothing()
                 new |= set(map(UUID, database.scalars(insert.returning(_OUTBOX.c.event_id))))
-            for outcome in outcomes:
-                database.execute(_completed(account, outcome))
+            for result in results:
+                database.execute(_inbox_change(account, result))
         return new
 
     def claim(self, account: str, *, limit: int) -> list[Event]:
-        """Mark the next events as sent and return them in their order."""
+        """Mark the next events as sent, and return them in order."""
         pending = (
             select(_OUTBOX)
             .where(_OUTBOX.c.account == account, _OUTBOX.c.state == _PENDING)
@@ -235,7 +237,7 @@ class WebhookQueue(DatabaseBlock):
         return [Event.model_validate_json(row.body) for row in rows]
 
     def sent(self, account: str, *, before: datetime, limit: int) -> list[tuple[Event, datetime]]:
-        """Return the first events that were sent and are not known to be stored, and when."""
+        """Return the first events that are not confirmed yet, and when each was sent."""
         query = (
             select(_OUTBOX)
             .where(
@@ -253,28 +255,28 @@ class WebhookQueue(DatabaseBlock):
             ]
 
     def release(self, event_ids: Iterable[UUID]) -> None:
-        """Have events sent again."""
+        """Put sent events back, to be sent again."""
         self._update(event_ids, state=_PENDING)
 
     def confirm(self, event_ids: Iterable[UUID]) -> None:
-        """Record that Prefect has stored events; their ids are kept to recognize duplicates."""
+        """Record that Prefect has stored events; their ids stay, to recognize duplicates."""
         self._update(event_ids, state=_STORED, body="")
 
     def _update(self, event_ids: Iterable[UUID], **values: str) -> None:
         now = datetime.now(UTC)
         with self.transaction() as database:
-            for some in by_statement(event_ids):
-                change = update(_OUTBOX).where(_events(some)).values(changed_at=now, **values)
+            for batch in by_statement(event_ids):
+                change = update(_OUTBOX).where(_events(batch)).values(changed_at=now, **values)
                 database.execute(change)
 
-    def give_up(self, event_ids: Iterable[UUID]) -> None:
+    def discard(self, event_ids: Iterable[UUID]) -> None:
         """Delete events that Prefect refuses."""
         with self.transaction() as database:
-            for some in by_statement(event_ids):
-                database.execute(delete(_OUTBOX).where(_events(some)))
+            for batch in by_statement(event_ids):
+                database.execute(delete(_OUTBOX).where(_events(batch)))
 
     def prune(self, account: str, *, before: datetime) -> int:
-        """Delete what was stored before, and return how many events that were."""
+        """Delete events that were stored before a time, and return how many."""
         old = delete(_OUTBOX).where(
             _OUTBOX.c.account == account, _OUTBOX.c.state == _STORED, _OUTBOX.c.changed_at < before
         )
@@ -294,19 +296,19 @@ def _key(account: str, subject: Subject) -> dict[str, Any]:
     return {"account": account, "kind": str(subject.kind), "subject_id": subject.id}
 
 
-def _completed(account: str, outcome: Outcome) -> Delete | Update:
-    """Take an order or parcel out of the inbox, or put it off."""
-    waiting = outcome.waiting
-    which = [_INBOX.c[name] == value for name, value in _key(account, waiting.subject).items()]
-    if outcome.retry_at is None:
-        return delete(_INBOX).where(*which, _INBOX.c.deliveries == waiting.deliveries)
+def _inbox_change(account: str, result: ReadResult) -> Delete | Update:
+    """Remove an order or parcel from the inbox, or postpone it."""
+    entry = result.entry
+    which = [_INBOX.c[name] == value for name, value in _key(account, entry.subject).items()]
+    if result.retry_at is None:
+        return delete(_INBOX).where(*which, _INBOX.c.deliveries == entry.deliveries)
     return (
         update(_INBOX)
         .where(*which)
         .values(
-            misses=waiting.misses + outcome.missing,
-            failures=waiting.failures + (not outcome.missing),
-            due_at=outcome.retry_at,
+            misses=entry.misses + result.missing,
+            failures=entry.failures + (not result.missing),
+            due_at=result.retry_at,
         )
     )
 

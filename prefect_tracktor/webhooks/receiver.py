@@ -1,6 +1,7 @@
-"""HTTP receiver of Tracktor's webhooks: answers 200 only when a delivery is safe on disk.
+"""HTTP receiver of Tracktor's webhooks: responds 200 once a delivery is stored.
 
-It stands behind a reverse proxy. The address holds a secret token, as Tracktor signs nothing.
+It runs behind a reverse proxy. Its address contains a secret token, because Tracktor does not sign
+its deliveries.
 """
 
 import asyncio
@@ -38,17 +39,18 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverOptions:
-    """Options of the receiver, which are those of its command.
+    """Options of the receiver and of its command.
 
     Attributes:
         host: The address to listen on; the reverse proxy forwards to it.
         port: The port to listen on; 0 takes a free one.
-        max_body_bytes: The largest delivery; a larger one is answered 413.
-        read_seconds: The longest that the body of a delivery may take; then it is answered 408.
-        max_connections: With more connections at once, the receiver answers 503.
-        misses_per_hour: How many API calls an hour may be about ids that Tracktor does not know.
-        confirm_after_seconds: When to look whether Prefect has stored an event that was sent.
-        resend_after_seconds: When to send an event again that Prefect does not have.
+        max_body_bytes: The size limit of a delivery; the response to a larger one is 413.
+        read_seconds: The time limit for the body of a delivery; the response to a slower one is
+            408.
+        max_connections: The limit of open connections; with more, the response is 503.
+        misses_per_hour: How many API calls an hour may ask for ids that Tracktor does not know.
+        confirm_after_seconds: When to check whether Prefect has stored an event that was sent.
+        resend_after_seconds: When to send an event again that Prefect has not stored.
         keep_days: How long to recognize duplicates of events that Prefect has.
     """
 
@@ -78,7 +80,7 @@ def checked_token(token: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """The web application: POST /TOKEN takes a delivery, GET /health answers OK."""
+    """Web application: POST /TOKEN receives a delivery, GET /health responds OK."""
 
     account: str
     queue: WebhookQueue
@@ -87,7 +89,6 @@ class Receiver:
     options: ReceiverOptions
 
     def app(self) -> Starlette:
-        """Return the ASGI application."""
         app = Starlette(
             routes=[
                 Route("/health", _health),
@@ -105,35 +106,35 @@ class Receiver:
         if request.method != "POST":
             raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"allow": "POST"})
         try:
-            subject = read_delivery(await self._body_of(request))
+            subject = read_delivery(await self._read_body(request))
         except InvalidInput as invalid:
             raise HTTPException(HTTPStatus.BAD_REQUEST, str(invalid)) from None
         try:
             await self.writer.run(self.queue.add, self.account, subject)
         except DatabaseError as error:
-            later = {"retry-after": "30"}
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error), later) from None
+            headers = {"retry-after": "30"}
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers) from None
         return PlainTextResponse("OK")
 
-    async def _body_of(self, request: Request) -> bytes:
-        self._refuse_larger(int(request.headers.get("content-length", 0)))
+    async def _read_body(self, request: Request) -> bytes:
+        self._check_size(int(request.headers.get("content-length", 0)))
         body = bytearray()
         try:
             async with asyncio.timeout(self.options.read_seconds):
                 async for chunk in request.stream():
                     body += chunk
-                    self._refuse_larger(len(body))
+                    self._check_size(len(body))
         except TimeoutError:
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, "its body came too slowly") from None
         except ClientDisconnect:
             raise HTTPException(HTTPStatus.BAD_REQUEST, "its sender disconnected") from None
         return bytes(body)
 
-    def _refuse_larger(self, size: int) -> None:
+    def _check_size(self, size: int) -> None:
         limit = self.options.max_body_bytes
         if size > limit:
-            problem = f"its body is larger than {limit} bytes"
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, problem)
+            detail = f"its body is larger than {limit} bytes"
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
 async def _health(_request: Request) -> Response:
@@ -143,7 +144,7 @@ async def _health(_request: Request) -> Response:
 async def _refuse(_request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    # neither path nor body is logged: one is secret, the other personal data
+    # without the path, which is secret, and the body, which has personal data
     _log.warning("refused (%d): %s", error.status_code, error.detail)
     # the rest of the request is not read
     headers = dict(error.headers or {}) | {"connection": "close"}
@@ -159,7 +160,7 @@ async def serve(
     *,
     task_status: TaskStatus[tuple[uvicorn.Server, int]] = anyio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Receive deliveries, read what they are about and emit events, until stopped."""
+    """Receive deliveries, read their orders and parcels, and emit events, until stopped."""
     account, writer = credentials.account, SingleWriter()
     receiver = Receiver(account, queue, writer, checked_token(token), options)
     processor = DeliveryProcessor(
@@ -176,10 +177,10 @@ async def serve(
     await writer.run(queue.verify)
     server = uvicorn.Server(_server_config(receiver.app(), options))
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    with socket.create_server((options.host, options.port), family=family) as listening:
-        # asyncio sets this on the sockets that it makes itself; without, answers wait for 40 ms
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        port = listening.getsockname()[1]
+    with socket.create_server((options.host, options.port), family=family) as listener:
+        # asyncio sets this option on its own sockets; without it, responses are delayed by 40 ms
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        port = listener.getsockname()[1]
         async with (
             processor.credentials.get_async_client() as tracktor,
             get_client() as prefect,
@@ -191,7 +192,7 @@ async def serve(
             group.start_soon(partial(repeat, emitter.prune, idle_seconds=3600))
             _log.info("listening on %s, port %d", options.host, port)
             task_status.started((server, port))
-            await server.serve(sockets=[listening])
+            await server.serve(sockets=[listener])
             group.cancel_scope.cancel()
     _log.info("stopped")
 

@@ -1,31 +1,30 @@
-"""Webhook subscriptions: the webhooks that an account should have, compared with what it has."""
+"""Webhook subscriptions: the desired webhooks of an account, and the changes that create them."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
-import anyio
 import httpx
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import APIConnectionError
 from prefect_tracktor.forms import FORM
-from prefect_tracktor.http import blocking
+from prefect_tracktor.http.client import HttpClient
 from prefect_tracktor.models import Webhook, WebhookId, WebhookTopic
-from prefect_tracktor.text import public_words, refuse_masked
+from prefect_tracktor.text import public_error, refuse_masked
 from prefect_tracktor.validation import checked_address, host_of, parsed_address
 
-_SECONDS_FOR_A_CHECK = 10
+_VERIFY_SECONDS = 10
 
 
-def _usable(address: SecretStr) -> SecretStr:
+def _checked(address: SecretStr) -> SecretStr:
     refuse_masked(address.get_secret_value(), field="address")
     checked_address(address.get_secret_value(), field="address")
     return address
 
 
-Address = Annotated[SecretStr, AfterValidator(_usable)]
+Address = Annotated[SecretStr, AfterValidator(_checked)]
 
 
 class WantedWebhook(BaseModel):
@@ -83,40 +82,34 @@ class WebhookSubscription(TracktorBlock):
     topics: list[WebhookTopic] = Field(default=[WebhookTopic.FULFILLMENT_ALL], min_length=1)
 
     def wanted(self) -> list[WantedWebhook]:
-        """The webhooks, one for each topic, as `sync_webhooks` takes them."""
+        """Return the webhooks, one for each topic, as `sync_webhooks` takes them."""
         return [WantedWebhook(topic=topic, address=self.address) for topic in self.topics]
 
     def verify(self) -> None:
-        """Request the root page of the address's host, to check that it answers over https.
+        """Request the root page of the address's host, to check that it responds over https.
 
-        Nothing is posted and no webhook is created. Any answer is accepted: only a delivery can
+        Nothing is posted and no webhook is created. Any response is accepted: only a delivery can
         test the rest of the address.
 
         Raises:
-            APIConnectionError: No answer, or no valid certificate; the message names
-                the host alone.
+            APIConnectionError: No response, or no valid certificate; the message names only the
+                host.
         """
         host = host_of(self.address.get_secret_value())
         try:
-            blocking.run(_answers(host))
-        except (httpx.HTTPError, TimeoutError) as error:
-            said = f"{type(error).__name__}: {public_words(str(error))}".removesuffix(": ")
+            with HttpClient(seconds=_VERIFY_SECONDS) as client:
+                client.send("HEAD", host, headers={})
+        except httpx.HTTPError as error:
             raise APIConnectionError(
-                f"{host} does not answer this machine ({said})."
+                f"{host} does not answer this machine ({public_error(error)})."
                 " Check the address, the receiver behind it and its certificate.",
                 may_have_arrived=False,
             ) from None
 
 
-async def _answers(host: str) -> None:
-    with anyio.fail_after(_SECONDS_FOR_A_CHECK):
-        async with httpx.AsyncClient(timeout=None) as client:  # noqa: S113  # the whole has one
-            await client.head(host)
-
-
 @dataclass(frozen=True, slots=True)
 class WebhookPlan:
-    """Changes to make; each webhook of the account is in one of the lists."""
+    """Changes to an account's webhooks; each webhook is in one of the lists."""
 
     create: tuple[WantedWebhook, ...] = ()
     remove: tuple[Webhook, ...] = ()
@@ -126,7 +119,7 @@ class WebhookPlan:
 
     @property
     def changes(self) -> tuple[WantedWebhook | Webhook, ...]:
-        """What is to be created, and then what is to be removed."""
+        """The webhooks to create, then those to remove."""
         return (*self.create, *self.remove)
 
 
@@ -137,7 +130,7 @@ def plan_webhooks(
     prune: bool = False,
     made: Mapping[WebhookId, WantedWebhook] | None = None,
 ) -> WebhookPlan:
-    """Compare the wanted webhooks with the existing ones; `made` are those of this run."""
+    """Compare the wanted webhooks with the existing ones, and with `made`, those of this run."""
     desired = {_key(webhook): webhook for webhook in wanted}
     our_hosts = {host_of(address) for _, address in desired}
     kept: dict[tuple[str, str], Webhook] = {}
@@ -151,13 +144,13 @@ def plan_webhooks(
             duplicates.append(webhook)
         else:
             kept[key] = webhook
-    own = [webhook for webhook in others if host_of(webhook.address) in our_hosts]
+    ours = [webhook for webhook in others if host_of(webhook.address) in our_hosts]
     return WebhookPlan(
         create=tuple(webhook for key, webhook in desired.items() if key not in kept),
-        remove=(*duplicates, *(own if prune else ())),
+        remove=(*duplicates, *(ours if prune else ())),
         kept=tuple(kept.values()),
-        surplus=() if prune else tuple(own),
-        foreign=tuple(webhook for webhook in others if webhook not in own),
+        surplus=() if prune else tuple(ours),
+        foreign=tuple(webhook for webhook in others if webhook not in ours),
     )
 
 
@@ -167,14 +160,14 @@ def is_the_same(one: WantedWebhook | Webhook, other: WantedWebhook | Webhook) ->
 
 
 def _age(webhook: Webhook) -> tuple[bool, int, str]:
-    """Sort key: numeric ids ascend, and MongoDB ids begin with their time of creation."""
+    """Return a sort key: numeric ids ascend, and MongoDB ids begin with their creation time."""
     if isinstance(webhook.id, str):
         return True, 0, webhook.id
     return False, webhook.id, ""
 
 
 def _key(webhook: WantedWebhook | Webhook) -> tuple[str, str]:
-    """Topic and address, without letter case and a final slash."""
+    """Return topic and address in lower case, without a final slash."""
     topic, address = str(webhook.topic).casefold(), webhook.address
     text = address if isinstance(address, str) else address.get_secret_value()
     if (url := parsed_address(text)) is None:

@@ -1,4 +1,4 @@
-"""Background work of the receiver: steps that repeat, and one writer to the queue at a time."""
+"""Background work of the receiver: repeated steps, and serialized writes to the queue."""
 
 import logging
 from collections.abc import Awaitable, Callable
@@ -19,17 +19,16 @@ _log = logging.getLogger(__name__)
 
 
 class RetryLater(Exception):
-    """A step that is to be repeated after a longer pause; the message says why."""
+    """A step failed and is repeated after a pause; the message is the reason."""
 
 
 class SingleWriter:
-    """Single-writer executor: runs one call to the queue at a time, in a thread."""
+    """Single-writer executor: one call to the queue at a time, in a thread."""
 
     def __init__(self) -> None:
         self._limiter = anyio.CapacityLimiter(1)
 
     async def run(self, function: Callable[..., T], *arguments: object, **options: object) -> T:
-        """Call a function when its turn comes."""
         call = partial(function, *arguments, **options)
         return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
@@ -43,11 +42,11 @@ async def repeat(step: Callable[[], Awaitable[bool]], *, idle_seconds: float = 0
             failures = 0
         except (RetryLater, TracktorError) as error:
             failures += 1
-            problem = str(error)
+            reason = str(error)
         except (httpx.HTTPError, OSError, ValueError) as error:
             failures += 1
-            problem = f"Prefect: {reason_of(error)}"
+            reason = f"Prefect: {reason_of(error)}"
         if failures:
             pause = min(_MAX_PAUSE_SECONDS, 2.0 ** min(failures - 1, 10))
-            _log.warning("%s; trying again in %d s", problem, pause)
+            _log.warning("%s; trying again in %d s", reason, pause)
         await anyio.sleep(pause)

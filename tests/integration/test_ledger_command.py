@@ -1,4 +1,4 @@
-"""`prefect-tracktor ledger`: who was told what, on the terminal and in a file."""
+"""`prefect-tracktor ledger`: notices on the terminal and in a file."""
 
 import csv
 from collections.abc import Callable, Iterator
@@ -25,14 +25,14 @@ def ledger(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notif
     """The ledger that the command uses, on a machine without a Prefect server."""
     monkeypatch.setenv("TRACKTOR_LEDGER_URL", database_url)
     ledger = NotificationLedger(url=database_url)
-    ledger.settle([key(1)], NoticeState.SENT, run="first")
-    ledger.settle([key(2)], NoticeState.REFUSED, run="second")
+    ledger.complete([key(1)], NoticeState.SENT, run="first")
+    ledger.complete([key(2)], NoticeState.REFUSED, run="second")
     with temporary_settings({PREFECT_API_URL: None}):
         yield ledger
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def output(capsys: pytest.CaptureFixture[str]) -> Said:
     return lambda: "".join(capsys.readouterr())
 
 
@@ -48,10 +48,10 @@ def a_claim_of_a_killed_run(ledger: NotificationLedger, order_id: int) -> None:
 
 
 def test_the_history_is_a_table_with_the_newest_first(
-    ledger: NotificationLedger, said: Said
+    ledger: NotificationLedger, output: Said
 ) -> None:
     assert main(["ledger", "history"]) == 0
-    place, header, *rows = said().splitlines()
+    place, header, *rows = output().splitlines()
     assert place == f"The ledger is {ledger.place}."
     assert header.split() == list(COLUMNS)
     assert [(row.split()[1], row.split()[4], row.split()[-1]) for row in rows] == [
@@ -60,27 +60,29 @@ def test_the_history_is_a_table_with_the_newest_first(
     ]
 
 
-def test_fifty_are_listed_unless_more_are_asked_for(ledger: NotificationLedger, said: Said) -> None:
+def test_fifty_are_listed_unless_more_are_asked_for(
+    ledger: NotificationLedger, output: Said
+) -> None:
     ledger.claim([key(n) for n in range(3, 100)], run="third")
     main(["ledger", "history"])
-    assert len(said().splitlines()) == 2 + 50
+    assert len(output().splitlines()) == 2 + 50
     main(["ledger", "history", "--limit", "98"])
-    assert len(said().splitlines()) == 2 + 98
+    assert len(output().splitlines()) == 2 + 98
 
 
-def test_the_history_of_one_account(ledger: NotificationLedger, said: Said) -> None:
+def test_the_history_of_one_account(ledger: NotificationLedger, output: Said) -> None:
     ledger.claim([key(5, shop="oslo")], run="third")
     main(["ledger", "history", "--account", "oslo"])
-    assert [line.split()[1] for line in said().splitlines()[2:]] == ["5"]
+    assert [line.split()[1] for line in output().splitlines()[2:]] == ["5"]
 
 
 def test_a_file_has_the_whole_history(
-    ledger: NotificationLedger, said: Said, tmp_path: Path
+    ledger: NotificationLedger, output: Said, tmp_path: Path
 ) -> None:
     ledger.claim([key(n) for n in range(3, 1203)], run="third")
-    file = tmp_path / "told.csv"
+    file = tmp_path / "notices.csv"
     assert main(["ledger", "history", "--csv", str(file)]) == 0
-    assert f"wrote 1,202 notices to {file}" in said()
+    assert f"wrote 1,202 notices to {file}" in output()
     with file.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert list(rows[0]) == list(COLUMNS)
@@ -98,31 +100,31 @@ def test_a_custom_status_is_no_formula_in_a_spreadsheet(
     ledger: NotificationLedger, tmp_path: Path
 ) -> None:
     ledger.claim([key(3, reason="=HYPERLINK(1)"), key(3, reason="status:x;=1+1")], run="third")
-    main(["ledger", "history", "--csv", str(tmp_path / "told.csv")])
-    text = (tmp_path / "told.csv").read_text()
+    main(["ledger", "history", "--csv", str(tmp_path / "notices.csv")])
+    text = (tmp_path / "notices.csv").read_text()
     assert ",'=HYPERLINK(1)," in text
     assert "status:x;'=1+1," in text
 
 
-def test_what_orders_were_told(ledger: NotificationLedger, said: Said) -> None:
+def test_the_notices_of_orders(ledger: NotificationLedger, output: Said) -> None:
     assert main(["ledger", "show", "1", "404"]) == 0
-    _, _, row = said().splitlines()
+    _, _, row = output().splitlines()
     assert row.split()[:5] == ["shop", "1", "7", "exception:expired", "sent"]
     assert main(["ledger", "show", "404"]) == 0
-    assert said().splitlines()[1:] == ["No notices."]
+    assert output().splitlines()[1:] == ["No notices."]
 
 
 def test_uncertain_messages_are_listed_and_decided_about(
-    ledger: NotificationLedger, said: Said
+    ledger: NotificationLedger, output: Said
 ) -> None:
     for order_id in (3, 4, 5):
         a_claim_of_a_killed_run(ledger, order_id)
     assert main(["ledger", "uncertain"]) == 0
-    words = said()
+    words = output()
     assert words.count("claimed") == 1 + 3
     assert "add --arrived ORDER_ID or --not-arrived ORDER_ID" in words
     assert main(["ledger", "uncertain", "--arrived", "3", "--not-arrived", "4"]) == 0
-    assert "1 recorded as sent, 1 to be sent by the next run" in said()
+    assert "1 recorded as sent, 1 to be sent by the next run" in output()
     assert ledger.states([key(3), key(4), key(5)]) == {
         key(3): NoticeState.SENT,
         key(5): NoticeState.CLAIMED,
@@ -130,41 +132,41 @@ def test_uncertain_messages_are_listed_and_decided_about(
 
 
 def test_a_message_that_is_not_uncertain_is_not_decided_about(
-    ledger: NotificationLedger, said: Said
+    ledger: NotificationLedger, output: Said
 ) -> None:
     a_claim_of_a_killed_run(ledger, 3)
     ledger.claim([key(4)], run="a minute ago")
     assert main(["ledger", "uncertain", "--not-arrived", "3", "4"]) == 2
-    assert "--not-arrived: no message of the order 4 is uncertain" in said()
+    assert "--not-arrived: no message of the order 4 is uncertain" in output()
     assert ledger.claim([key(3), key(4)], run="next") == set()
 
 
-def test_forgetting_is_shown_before_it_is_done(ledger: NotificationLedger, said: Said) -> None:
+def test_forgetting_is_shown_before_it_is_done(ledger: NotificationLedger, output: Said) -> None:
     ledger.claim([key(1, reason="status:delivered")], run="killed")
     assert main(["ledger", "forget", "1"]) == 2
-    assert "1 notices would be deleted" in said()
+    assert "1 notices would be deleted" in output()
     assert len(ledger.told([1])) == 2
     assert main(["ledger", "forget", "1", "--yes"]) == 0
-    words = said()
+    words = output()
     assert "deleted 1 notices" in words
     assert "status:delivered" in words.partition("These stay")[2]
     assert [notice.key.reason for notice in ledger.told([1])] == ["status:delivered"]
 
 
 def test_what_is_older_is_counted_before_it_is_deleted(
-    ledger: NotificationLedger, said: Said
+    ledger: NotificationLedger, output: Said
 ) -> None:
     notices = ledger.tables[0]
     with ledger.transaction() as database:
         database.execute(
             notices.update()
             .where(notices.c.order_id == 1)
-            .values(settled_at=datetime.now(UTC) - timedelta(days=91))
+            .values(completed_at=datetime.now(UTC) - timedelta(days=91))
         )
     assert main(["ledger", "forget", "--older-than-days", "90"]) == 2
-    assert "1 notices would be deleted" in said()
+    assert "1 notices would be deleted" in output()
     assert main(["ledger", "forget", "--older-than-days", "90", "--yes"]) == 0
-    assert "deleted 1 notices" in said()
+    assert "deleted 1 notices" in output()
     assert [notice.key for notice in ledger.history()] == [key(2)]
 
 
@@ -179,41 +181,41 @@ def test_what_is_older_is_counted_before_it_is_deleted(
         (["forget", "--older-than-days", "0"], "--older-than-days must be a positive whole number"),
         (["forget", "--older-than-days", "0", "--yes"], "days must be a positive whole number"),
         (["forget", "1", "x", "--yes"], "order id 2 must be a positive whole number"),
-        (["history", "--csv", "told.xlsx"], "must end in .csv, such as told.xlsx.csv"),
-        (["history", "--csv", "/no/such/folder/told.csv"], "there is no such folder; create it"),
+        (["history", "--csv", "notices.xlsx"], "must end in .csv, such as notices.xlsx.csv"),
+        (["history", "--csv", "/no/such/folder/notices.csv"], "there is no such folder; create it"),
     ],
 )
 def test_what_cannot_be_right_is_told_with_what_to_do(
-    arguments: list[str], problem: str, ledger: NotificationLedger, said: Said
+    arguments: list[str], problem: str, ledger: NotificationLedger, output: Said
 ) -> None:
     assert main(["ledger", *arguments]) == 2
-    assert problem in said()
+    assert problem in output()
     assert len(list(ledger.history())) == 2
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 def test_nothing_is_forgotten_at_the_terminal_while_a_run_is_at_work(
-    ledger: NotificationLedger, said: Said
+    ledger: NotificationLedger, output: Said
 ) -> None:
     with ledger.at_work("of 9 o'clock"):
         assert main(["ledger", "forget", "1", "--yes"]) == 2
-    assert "the run of 9 o'clock is at work with this ledger" in said()
+    assert "the run of 9 o'clock is at work with this ledger" in output()
 
 
 def test_a_machine_that_knows_no_ledger_is_told_how_to_name_one(
-    said: Said, monkeypatch: pytest.MonkeyPatch
+    output: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRACKTOR_LEDGER_URL", raising=False)
     with temporary_settings({PREFECT_API_URL: None}):
         assert main(["ledger", "history"]) == 2
-    assert "set PREFECT_API_URL" in said()
+    assert "set PREFECT_API_URL" in output()
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_saved_block_is_used(said: Said, tmp_path: Path) -> None:
+def test_the_saved_block_is_used(output: Said, tmp_path: Path) -> None:
     ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     ledger.save("of-oslo", overwrite=True)
     assert main(["ledger", "show", "1", "--block", "of-oslo"]) == 0
-    assert f"The ledger is {ledger.place}." in said()
+    assert f"The ledger is {ledger.place}." in output()
     assert main(["ledger", "show", "1", "--block", "of-rome"]) == 2
-    assert "there is no block tracktor-notification-ledger/of-rome: save it with" in said()
+    assert "there is no block tracktor-notification-ledger/of-rome: save it with" in output()

@@ -135,7 +135,7 @@ def test_the_default_words_can_be_written_whatever_is_known_of_an_order() -> Non
     [
         ("{{ order.nick_name }}", "unknown name nick_name"),
         ("{{ order.order_name.upper() }}", "order 1002: line 1: unknown name upper"),
-        ("{{ 'x' if order.order_name == '#0' }}", "it comes out empty"),
+        ("{{ 'x' if order.order_name == '#0' }}", "its result is empty"),
     ],
 )
 def test_words_that_fail_for_an_order_are_found_before_one_comes(words: str, problem: str) -> None:

@@ -106,6 +106,19 @@ def test_what_an_order_has_no_more_goes_and_other_orders_stay(
     ]
 
 
+def test_parcels_and_steps_go_even_if_an_order_has_none_any_more(
+    warehouse: tuple[Any, Query],
+) -> None:
+    destination, query = warehouse
+    other = order(parcel(9, "in_transit"), order_id=2)
+    load_tracking([order(parcel(7, "in_transit"), parcel(8, "delivered")), other], destination)
+    load_tracking([order(parcel(7))], destination)
+    assert query("SELECT fulfillment_id FROM tracktor.parcels ORDER BY 1") == [(7,), (9,)]
+    assert query("SELECT fulfillment_id FROM tracktor.parcel_steps") == [(9,)]
+    load_tracking([order()], destination)
+    assert counted(query) == {"orders": 2, "parcels": 1, "parcel_steps": 1}
+
+
 def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]) -> None:
     destination, query = warehouse
     bought = order(parcel(7, "delivered"), order_email="ada@shop.example")
@@ -147,15 +160,15 @@ LOAD = textwrap.dedent("""
 """)
 
 
-@pytest.mark.parametrize("asked_for", [False, True])
-def test_nothing_is_told_to_the_makers_of_dlt_unless_asked_for(
-    asked_for: bool, tmp_path: Path
+@pytest.mark.parametrize("switched_on", [False, True])
+def test_nothing_is_sent_to_the_makers_of_dlt_unless_it_is_switched_on(
+    switched_on: bool, tmp_path: Path
 ) -> None:
-    told: list[str] = []
+    requests: list[str] = []
 
     class Makers(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            told.append(self.path)
+            requests.append(self.path)
             self.send_response(200)
             self.end_headers()
 
@@ -171,7 +184,7 @@ def test_nothing_is_told_to_the_makers_of_dlt_unless_asked_for(
             "RUNTIME__DLTHUB_TELEMETRY_ENDPOINT": endpoint,
         }
         environment.pop("RUNTIME__DLTHUB_TELEMETRY", None)
-        if asked_for:
+        if switched_on:
             environment["RUNTIME__DLTHUB_TELEMETRY"] = "true"
         subprocess.run(
             [sys.executable, "-c", LOAD, str(tmp_path / "x.duckdb")],
@@ -180,4 +193,4 @@ def test_nothing_is_told_to_the_makers_of_dlt_unless_asked_for(
             check=True,
         )
         server.shutdown()
-    assert bool(told) == asked_for
+    assert bool(requests) == switched_on

@@ -6,7 +6,7 @@ from prefect_tracktor import EmailTemplate, Mailer, NotificationLedger
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.messages.channel import Content, MailChannel
 from prefect_tracktor.models import Fulfillment, Order
-from prefect_tracktor.runs.sending import Notice, Sending
+from prefect_tracktor.runs.sending import NoticeCase, Sending
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
 
 ACCOUNT = "shop"
@@ -16,7 +16,7 @@ ACCOUNT = "shop"
 class Sent:
     """What became of the notices, in the order in which they ended, and what the run advises."""
 
-    notices: list[Notice]
+    notices: list[NoticeCase]
     advice: str
 
     @property
@@ -50,11 +50,13 @@ def key_of(number: int) -> NoticeKey:
     return NoticeKey(ACCOUNT, number, number, "exception:expired")
 
 
-def _notice(channel: MailChannel, number: int, name: str) -> Notice:
+def _notice(channel: MailChannel, number: int, name: str) -> NoticeCase:
     email = f"{name}{number}@example.com"
     order = Order(order_id=number, order_name=f"#{number}", order_email=email)
     parcel = Fulfillment(fulfillment_id=number, exception_status="expired")
     content = Content(EmailTemplate(), (Condition("exception:expired", parcel),))
     message = channel.message(order, [parcel], content, key=str(key_of(number)))
     columns: dict[str, str | int] = {"Order": f"#{number}"}
-    return Notice(id=number, columns=columns, keys=(key_of(number),), message=message, planned=True)
+    return NoticeCase(
+        id=number, columns=columns, keys=(key_of(number),), message=message, planned=True
+    )

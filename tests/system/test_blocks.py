@@ -203,7 +203,7 @@ def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) 
         "SHOPIFY_SHOP",
     ):
         assert f"{name}: " in words
-    assert "made     tracktor-notification-ledger/nothing-yet" in words
+    assert "created  tracktor-notification-ledger/nothing-yet" in words
 
 
 def test_all_documents_are_made_from_the_environment(environment: dict[str, str]) -> None:
@@ -229,7 +229,7 @@ def test_only_what_is_asked_for_is_made_and_asked_for(
 ) -> None:
     del environment["SMTP_HOST"]
     assert main(environment, name="part", only=[ACCOUNT]) == 0
-    assert said().strip() == "made     tracktor-credentials/part"
+    assert said().strip() == "created  tracktor-credentials/part"
     assert not exists(NotificationLedger, "part")
 
 
@@ -237,7 +237,7 @@ def test_a_rehearsal_saves_nothing_and_says_what_would_be_saved(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
     assert main(environment | SHOPIFY, name="rehearsed", dry_run=True) == 0
-    assert "make     tracktor-shopify-orders/rehearsed" in said()
+    assert "create   tracktor-shopify-orders/rehearsed" in said()
     assert not any(exists(document.block, "rehearsed") for document in DOCUMENTS)
     only = [ACCOUNT, LEDGER, MAIL]
     main(environment, name="rehearsed", only=only)
@@ -277,11 +277,11 @@ def test_what_a_document_keeps_of_the_account_before_is_told(
     said()
     main(own, name="moved", only=[ACCOUNT, MAIL])
     words = said()
-    assert "as it was for the uuid before: base_url, limits;" in words
+    assert "kept from the previous uuid: base_url, limits;" in words
     assert "to start again: prefect block delete tracktor-credentials/moved" in words
-    assert "as it was for the host before: sender, port, password, ledger;" in words
+    assert "kept from the previous host: sender, port, password, ledger;" in words
     main(own, name="moved", only=[ACCOUNT, MAIL])
-    assert "before" not in said()
+    assert "previous" not in said()
 
 
 def test_a_value_that_cannot_be_right_is_named_and_changes_nothing(
@@ -358,7 +358,7 @@ def test_a_channel_is_optional_and_is_enough_without_a_mailer(
     }
     assert main(sms, name="sms", only=only) == 0
     words = said()
-    assert f"made     {CHANNEL}/sms\n         dry run: no notice is sent" in words
+    assert f"created  {CHANNEL}/sms\n         dry run: no notice is sent" in words
     assert "mailer" not in words
     assert "s3cret" not in words
     saved = loaded(HttpChannel, "sms")
@@ -452,7 +452,7 @@ def test_a_shop_goes_by_the_ledger_of_all_unless_one_of_its_own_is_named(
     assert main(environment, name="one", only=[LEDGER]) == 0
     assert "shared   tracktor-notification-ledger/all-shops" in said()
     assert main(environment | own, name="one", only=[LEDGER]) == 0
-    assert "made     tracktor-notification-ledger/one" in said()
+    assert "created  tracktor-notification-ledger/one" in said()
 
 
 def test_the_file_that_is_named_is_read_instead_of_the_one_that_is_here(
@@ -599,7 +599,7 @@ BREAKS = {
         "Check client_id and client_secret",
     ),
     "tracktor-status-file": ({"TRACKTOR_STATUSES": "/nowhere/plan.csv"}, "check `path`"),
-    "tracktor-status-query": ({"TRACKTOR_STATUS_QUERY": "SELECT 1"}, "name one so with AS"),
+    "tracktor-status-query": ({"TRACKTOR_STATUS_QUERY": "SELECT 1"}, "give one this name with AS"),
     "tracktor-webhook-subscription": (
         {"TRACKTOR_WEBHOOK_ADDRESS": "https://127.0.0.1:9/s3cret-path"},
         "Check the address",

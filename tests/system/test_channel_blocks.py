@@ -38,7 +38,7 @@ def test_a_mailer_keeps_its_access_to_tokens_secret() -> None:
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
     """A provider that replaces the refresh token at each login."""
-    monkeypatch.setattr(module, "_PAUSES_FOR_OTHERS", (0,))
+    monkeypatch.setattr(module, "_PAUSES", (0,))
     # of an endpoint that had the same port before
     monkeypatch.setattr(module, "_tokens", {})
     monkeypatch.setattr(module, "_renewed", {})
@@ -173,5 +173,5 @@ def test_without_a_saved_block_only_the_process_knows_the_new_token_and_says_so(
     log_in_again(unsaved)
     assert len(endpoint.issued) == 2
     assert saved_token() == FIRST
-    assert caplog.text.count("only this process knows the new one") == 2
+    assert caplog.text.count("only this process knows the new token") == 2
     assert "r3fresh" not in caplog.text

@@ -18,7 +18,7 @@ def test_the_newest_notices_of_an_account_are_a_table(tmp_path: Path) -> None:
     ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     for order_id, shop in ((1, "oslo"), (2, "rome"), (3, "oslo"), (4, "oslo")):
         key = NoticeKey(shop, order_id, 7, "exception:expired")
-        ledger.settle([key], NoticeState.SENT, run=f"run {order_id}")
+        ledger.complete([key], NoticeState.SENT, run=f"run {order_id}")
     ledger.claim([NoticeKey("oslo", 5, 7, "status:delivered")], run="killed")
     publish_history(ledger, account="oslo", limit=3)
     with get_client(sync_client=True) as client:

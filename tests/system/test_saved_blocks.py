@@ -10,7 +10,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor import EmailTemplate, InvalidInput, NotificationLedger, OrderFile
-from prefect_tracktor.saved_blocks import document_of_shop, find_document, shared_ledger
+from prefect_tracktor.saved_blocks import find_block, find_block_of_shop, shared_ledger
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -29,7 +29,7 @@ def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def address_of(shop: str) -> str:
-    ledger = document_of_shop(NotificationLedger, shop)
+    ledger = find_block_of_shop(NotificationLedger, shop)
     assert isinstance(ledger, NotificationLedger)
     return ledger.url.get_secret_value()
 
@@ -52,14 +52,14 @@ def test_whoever_names_no_ledger_goes_by_that_of_all(shared: None) -> None:
 
 
 def test_orders_are_never_those_of_another_shop(shared: None) -> None:
-    assert document_of_shop(OrderFile, "bergen") is None
+    assert find_block_of_shop(OrderFile, "bergen") is None
 
 
 @pytest.mark.parametrize("validate", [True, False])
 def test_a_document_that_holds_something_wrong_is_named(validate: bool) -> None:
     EmailTemplate.model_construct(subject="{{ oder.order_name }}").save("edited", overwrite=True)
     with pytest.raises(InvalidInput, match="tracktor-email-template/edited has an invalid value"):
-        find_document(EmailTemplate, "edited", validate=validate)
+        find_block(EmailTemplate, "edited", validate=validate)
     EmailTemplate.delete("edited")  # or whoever looks at all templates stumbles over it
 
 
@@ -71,7 +71,7 @@ def test_an_answer_that_cannot_be_read_does_not_say_that_there_is_no_document(
 
     monkeypatch.setattr(NotificationLedger, "load", unreadable)
     with pytest.raises(ValueError, match="Expecting value"):
-        find_document(NotificationLedger, "tracktor")
+        find_block(NotificationLedger, "tracktor")
 
 
 def test_a_saved_order_file_comes_back_whole_and_reads() -> None:

@@ -1,4 +1,4 @@
-"""Setting a shop up again never makes it live by accident, and says whether it acts."""
+"""`prefect-tracktor blocks` run again: a shop is never live by accident; its mode is printed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +19,13 @@ ACCOUNT, LEDGER, MAIL = "tracktor-credentials", "tracktor-notification-ledger", 
 
 @pytest.fixture(autouse=True)
 def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks that other tests saved for all shops are none of these tests'."""
+    """Ignore the blocks that other tests saved for all shops."""
     monkeypatch.setattr("prefect_tracktor.setup.blocks.SHAREABLE", ())
 
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """All that was printed since the last time."""
+    """The text printed since the last call."""
     return lambda: "".join(capsys.readouterr())
 
 
@@ -53,7 +53,7 @@ def test_a_new_mailer_is_in_dry_run_and_says_how_to_go_live(
     only = [LEDGER, MAIL]
     assert main(environment, name="careful", only=only) == 0
     words = said()
-    assert "made     tracktor-mailer/careful\n         dry run: no email is sent." in words
+    assert "created  tracktor-mailer/careful\n         dry run: no email is sent." in words
     assert "set TRACKTOR_MODE=live and run this again, or choose live as Mode in Prefect" in words
     assert loaded(Mailer, "careful").mode is Mode.DRY_RUN
     assert main(environment | {"TRACKTOR_MODE": "live"}, name="careful", only=only) == 0
@@ -102,7 +102,7 @@ def test_a_mailer_refers_to_the_ledger_of_its_shop_and_one_chosen_in_the_ui_stay
     mailer.save("linked", overwrite=True)
     assert main(environment | own, name="linked", only=only) == 0
     assert url_of_ledger("linked") == urls[2]
-    # it is a reference: what changes in the ledger's block holds for the mailer
+    # it is a reference: the mailer uses the changed block of the ledger
     NotificationLedger(url=urls[0]).save("chosen", overwrite=True)
     assert url_of_ledger("linked") == urls[0]
 
@@ -135,7 +135,7 @@ def test_a_sandbox_that_was_live_is_none_once_the_mail_server_is_another(
     assert main(environment | given, name="another-server", only=only) == 0
     words = said()
     assert f"         {then.label}: " in words
-    assert "as it was for the host before: port, ledger;" in words
+    assert "kept from the previous host: port, ledger;" in words
     assert loaded(Mailer, "another-server").mode is then
     Mailer.delete("another-server")
 

@@ -20,7 +20,7 @@ from prefect_tracktor import (
     conditions_of,
     most_urgent,
 )
-from prefect_tracktor.conditions import AskedConditions, asked_conditions
+from prefect_tracktor.conditions import RequestedConditions, requested_conditions
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
 CARRIERS_STEPS = ("in_transit", "out_for_delivery", "delivered")
@@ -56,9 +56,9 @@ def order(*parcels: dict[str, Any], **fields: Any) -> Order:
 
 
 def found(
-    of: Order, thresholds: Thresholds | None = None, asked: AskedConditions | None = None
+    of: Order, thresholds: Thresholds | None = None, requested: RequestedConditions | None = None
 ) -> list[str]:
-    more = {"asked": asked} if asked else {}
+    more = {"requested": requested} if requested else {}
     conditions = conditions_of(of, thresholds or Thresholds(), NOW, **more)
     return [condition.name for condition in conditions]
 
@@ -178,7 +178,7 @@ def test_a_status_set_by_hand_is_not_the_carriers_delay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("of", "asked"),
+    ("of", "requested"),
     [
         (order(exception_statuses=["expired"]), "exception:expired"),
         (order(MOVING, exception_statuses=["expired"]), "exception:all"),
@@ -193,11 +193,13 @@ def test_a_status_set_by_hand_is_not_the_carriers_delay() -> None:
         ),
     ],
 )
-def test_an_order_that_contradicts_itself_is_unreadable_for_who_asks(of: Order, asked: str) -> None:
+def test_an_order_that_contradicts_itself_is_unreadable_for_who_asks(
+    of: Order, requested: str
+) -> None:
     with pytest.raises(InvalidResponse):
-        found(of, asked=asked_conditions([asked]))
+        found(of, requested=requested_conditions([requested]))
     others = {"exception:pending", "status:out_for_delivery", "label_only"}
-    assert found(of, asked=asked_conditions(others)) == []
+    assert found(of, requested=requested_conditions(others)) == []
 
 
 @pytest.mark.parametrize(
@@ -269,23 +271,25 @@ def test_conditions_have_words_for_people() -> None:
 )
 def test_what_is_no_condition_cannot_be_asked_for(name: str) -> None:
     with pytest.raises(InvalidInput, match="when: "):
-        asked_conditions([name])
+        requested_conditions([name])
 
 
 def test_nothing_cannot_be_asked_for() -> None:
     with pytest.raises(InvalidInput, match="conditions is empty"):
-        asked_conditions([], field="conditions")
+        requested_conditions([], field="conditions")
 
 
 def test_conditions_are_asked_for_in_any_spelling() -> None:
-    asked = asked_conditions(["Exception: Tracking Expired", "status:In transit", "Label only"])
-    assert "exception:expired" in asked
-    assert "status:in_transit" in asked
-    assert "label_only" in asked
+    requested = requested_conditions(
+        ["Exception: Tracking Expired", "status:In transit", "Label only"]
+    )
+    assert "exception:expired" in requested
+    assert "status:in_transit" in requested
+    assert "label_only" in requested
     for other in ("exception:pending", "status:delivered", "stalled", "exception", "other:x"):
-        assert other not in asked
-    assert "exception:anything" in asked_conditions(["exception:all"])
-    assert "exception:needs_attention" in asked_conditions(["exception:not_found"])
+        assert other not in requested
+    assert "exception:anything" in requested_conditions(["exception:all"])
+    assert "exception:needs_attention" in requested_conditions(["exception:not_found"])
 
 
 # --- thresholds -------------------------------------------------------------------------------

@@ -175,10 +175,10 @@ def case(one: Order, key: str = "exception:expired", days: float = 3) -> Conditi
 
 
 def test_the_digest_has_what_is_new_first_then_what_is_dear_then_what_is_old() -> None:
-    digest = Digest(NOW, seen=lambda order, _case: order.order_id == 1)
+    digest = Digest(NOW)
     for order_id, price, days in [(1, "999", 9), (2, "5", 9), (3, "80", 1), (4, "80", 2)]:
         one = order(order_id, total_price=price)
-        digest.take(one, [case(one, "not_shipped", days)])
+        digest.take(one, [case(one, "not_shipped", days)], is_new=order_id != 1)
     digest.take(order(5), [])
     assert [row["Order id"] for row in digest.rows] == ["4", "3", "2", "1"]
     assert [row["New"] for row in digest.rows] == ["New", "New", "New", ""]
@@ -226,12 +226,10 @@ def test_the_digest_keeps_the_rows_that_matter_most(
     orders: list[tuple[bool, int | None, int]], kept: int
 ) -> None:
     def rows(at_most: int) -> list[Any]:
-        digest = Digest(
-            NOW, seen=lambda one, _: not orders[one.order_id - 1][0], rows_at_most=at_most
-        )
-        for number, (_, price, days) in enumerate(orders, 1):
+        digest = Digest(NOW, rows_at_most=at_most)
+        for number, (is_new, price, days) in enumerate(orders, 1):
             one = order(number, total_price=price)
-            digest.take(one, [case(one, days=days)])
+            digest.take(one, [case(one, days=days)], is_new=is_new)
         assert digest.orders == len(orders)
         assert digest.new == sum(is_new for is_new, *_ in orders)
         assert all(sum(chart.counts.values()) == len(orders) for chart in digest.charts())

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prefect_tracktor import InvalidInput
-from prefect_tracktor.table_files import TableFile, TableFiles, safe_cell
+from prefect_tracktor.table_files import TableFiles, safe_cell
 
 COLUMNS = ("id", "text", "price", "at", "flag")
 ROW = {
@@ -31,9 +31,9 @@ ROW = {
 
 
 def write(address: str, *rows: dict[str, object], options: str = "") -> None:
-    with TableFiles({"table": TableFile(address, COLUMNS)}, storage_options=options) as files:
+    with TableFiles({address: COLUMNS}, storage_options=options) as files:
         for row in rows:
-            files.write("table", row)
+            files.write(address, row)
         files.finish()
 
 
@@ -111,9 +111,8 @@ def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None
     file = tmp_path / "t.csv"
     write(str(file), {"id": 1})
     before = file.read_text()
-    files = TableFiles({"table": TableFile(str(file), COLUMNS)})
-    with files:
-        files.write("table", {"id": 2})
+    with TableFiles({str(file): COLUMNS}) as files:
+        files.write(str(file), {"id": 2})
         assert file.read_text() == before
         files.finish()
     assert file.read_text() != before
@@ -122,10 +121,10 @@ def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None
 
 def test_an_error_leaves_the_earlier_files_and_nothing_else(tmp_path: Path) -> None:
     write(str(tmp_path / "one.csv"), {"id": 1})
-    names = {name: TableFile(str(tmp_path / f"{name}.csv"), COLUMNS) for name in ("one", "two")}
+    one, two = str(tmp_path / "one.csv"), str(tmp_path / "two.csv")
     before = (tmp_path / "one.csv").read_text()
-    with suppress(ZeroDivisionError), TableFiles(names) as files:
-        files.write("one", {"id": 2})
+    with suppress(ZeroDivisionError), TableFiles({one: COLUMNS, two: COLUMNS}) as files:
+        files.write(one, {"id": 2})
         raise ZeroDivisionError
     assert [path.name for path in tmp_path.iterdir()] == ["one.csv"]
     assert (tmp_path / "one.csv").read_text() == before
@@ -133,11 +132,11 @@ def test_an_error_leaves_the_earlier_files_and_nothing_else(tmp_path: Path) -> N
 
 KILLED = textwrap.dedent("""
     import sys
-    from prefect_tracktor.table_files import TableFile, TableFiles
+    from prefect_tracktor.table_files import TableFiles
 
-    with TableFiles({"t": TableFile(sys.argv[1], ("id",))}) as files:
+    with TableFiles({sys.argv[1]: ("id",)}) as files:
         for number in range(10**9):
-            files.write("t", {"id": number})
+            files.write(sys.argv[1], {"id": number})
             if number == 100_000:
                 print("writing", flush=True)
 """)

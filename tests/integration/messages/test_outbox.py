@@ -27,7 +27,7 @@ def ledger(tmp_path: Path) -> NotificationLedger:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions that wait for a server no longer than the tests do."""
-    session = partial(MailSession, timeout_seconds=0.5, patience_seconds=1)
+    session = partial(MailSession, timeout_seconds=0.5, backoff_seconds=1)
     monkeypatch.setattr("prefect_tracktor.messages.channel.MailSession", session)
 
 
@@ -54,7 +54,7 @@ class TestOneAnswerForEverybody:
             (".", "554 5.7.1 Looks like spam", "ask the provider"),
             ("DATA", "451 4.3.0 Not now", "ask the provider"),
             ("MAIL", "452 4.3.1 Insufficient storage", "ask the provider"),
-            ("RCPT", "554 5.7.1 Relay access denied", "It wants a login"),
+            ("RCPT", "554 5.7.1 Relay access denied", "It requires a login"),
             ("RCPT", "553 5.7.1 Sender address rejected: not owned by user", "sender address"),
             ("MAIL", "421 4.7.0 Try again later, closing connection.", "ask the provider"),
             ("MAIL", HANG_UP, "connection broke"),
@@ -175,7 +175,7 @@ class TestAnAddressThatDoesNotExist:
         """While it was not certain, its claim was open to others."""
 
         def others_turn() -> str:
-            ledger.settle([key_of(1)], NoticeState.SENT, run="other")
+            ledger.complete([key_of(1)], NoticeState.SENT, run="other")
             return "250 fine"
 
         with scripted(RCPT=[UNKNOWN, others_turn]) as server:

@@ -1,16 +1,18 @@
 """What becomes of a notice, by the service's answer; services of all tempers."""
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 from prefect_tracktor import ChannelError, Condition, EmailTemplate, HttpChannel, Order
-from prefect_tracktor.messages import posts
+from prefect_tracktor.messages import post_channel
 from prefect_tracktor.messages.channel import Content
 from prefect_tracktor.messages.delivery import Delivery
-from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.post_channel import PostChannel
 from tests.support.http_service import HttpService
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
@@ -22,8 +24,8 @@ CONTENT = Content(EmailTemplate(), (Condition("stalled"),))
 @pytest.fixture(autouse=True)
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long."""
-    monkeypatch.setattr(posts, "_SECONDS", 0.5)
-    monkeypatch.setattr(posts, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(post_channel, "_SECONDS", 0.5)
+    monkeypatch.setattr(post_channel, "_PAUSE_SECONDS", 0.01)
 
 
 def through(address: str, **options: Any) -> PostChannel:
@@ -188,6 +190,16 @@ def test_a_service_is_checked_without_posting() -> None:
         assert not service.posted
 
 
+def test_no_log_names_the_address_which_may_be_a_secret(caplog: pytest.LogCaptureFixture) -> None:
+    with HttpService().serving() as service, caplog.at_level(logging.DEBUG):
+        channel = through(service.address)
+        channel.check()
+        post(channel)
+        assert "t0ken" not in caplog.text
+        httpx.head(service.address)
+    assert f"HTTP Request: HEAD {service.address}" in caplog.text
+
+
 def test_requests_keep_to_the_rate() -> None:
     with HttpService().serving() as service:
         begun = time.monotonic()
@@ -211,5 +223,5 @@ def test_a_recipient_is_masked_and_counted_by_a_hash() -> None:
     channel = through("https://hooks.example", recipient=" {{ order.order_phone }} ")
     message = channel.message(ORDER, [], CONTENT, key="k")
     assert message.recipient
-    assert "0100" not in f"{message!r} {channel.to(ORDER)}"
+    assert "0100" not in f"{message!r} {channel.masked_recipient(ORDER)}"
     assert not through("https://hooks.example").message(ORDER, [], CONTENT, key="k").recipient

@@ -14,9 +14,9 @@ import pytest
 
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.messages import smtp
-from prefect_tracktor.messages.connection import Connection
 from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
 from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
+from prefect_tracktor.messages.smtp_connection import Connection
 from prefect_tracktor.sandbox import MailFaults, MailServer
 from tests.integration.messages.scripted import (
     DRIP,
@@ -358,7 +358,7 @@ class TestAServerThatAsksToSlowDown:
         reply = "454 Throttling failure: Maximum sending rate exceeded."
         with (
             scripted(RCPT=[lambda: reply]) as server,
-            MailSession(server.address, patience_seconds=1.5) as session,
+            MailSession(server.address, backoff_seconds=1.5) as session,
         ):
             began = time.monotonic()
             assert [send(session) for _ in range(3)] == [

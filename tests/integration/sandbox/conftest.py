@@ -1,4 +1,4 @@
-"""A running sandbox, and a client that knows its credentials."""
+"""A running sandbox, and a client with its credentials."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""Webhooks are really delivered, to this machine only, and nobody waits for them."""
+"""Webhook deliveries in the background, only to this machine."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ from prefect_tracktor.sandbox import (
 
 
 class Receiver:
-    """A web server that keeps what is posted to it, after failing as often as it is told."""
+    """A web server that keeps the bodies posted to it, after a given number of failures."""
 
     def __init__(self, port: int = 0) -> None:
         self.posts: list[tuple[str, Any]] = []
@@ -65,7 +65,7 @@ class Receiver:
             thread.join()
 
     def told(self) -> Counter[tuple[int, str]]:
-        """How often it was told of which parcel's which status."""
+        """How often each status of each parcel was delivered."""
         return Counter((body["fulfillment_id"], body["shipment_status"]) for _, body in self.posts)
 
 
@@ -83,7 +83,7 @@ def moving_shop() -> Iterator[Sandbox]:
 
 
 def move_all(tracktor: Sandbox, receiver: Receiver) -> None:
-    """Tell the receiver of every step of every parcel, as fast as it goes."""
+    """Deliver every step of every parcel to the receiver, as fast as possible."""
     tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
     assert tracktor.move(Movement(speed=float("inf"), exception_rate=0)).wait()
     tracktor.settle()
@@ -186,7 +186,7 @@ def test_nothing_is_posted_to_other_machines(
     with caplog.at_level(logging.WARNING):
         tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
         tracktor.settle()
-    assert "this machine only" in caplog.text
+    assert "only posts to this machine" in caplog.text
     assert tracktor.deliveries == []
 
 
@@ -273,7 +273,7 @@ def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> 
         port = away.getsockname()[1]
         tracktor.shop.create_webhook(topic="order/all", address=f"http://127.0.0.1:{port}/")
         tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-        # it takes the connection, and dies
+        # it accepts the connection, and closes it
         away.accept()[0].close()
     receiver = Receiver(port)
     with receiver.serving():
@@ -285,7 +285,7 @@ def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> 
 
 
 def test_impossible_delivery_faults_are_refused() -> None:
-    Faults(lost=0.6, dropped=0.6)  # one is of messages, the other of requests
+    Faults(lost=0.6, dropped=0.6)  # one is for deliveries, the other for requests
     with pytest.raises(ValueError, match=r"add up to 1\.1"):
         Faults(lost=0.6, reordered=0.5)
     with pytest.raises(ValueError, match="patience_seconds"):

@@ -1,4 +1,4 @@
-"""Faults on purpose: each is what its name says, and drawn from its seed."""
+"""Fault injection: each fault does what its name says, and depends on the seed."""
 
 from collections import Counter
 from http import HTTPStatus
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from prefect_tracktor.sandbox import Fault, Faults, Sandbox
-from prefect_tracktor.sandbox.faults import OF_REQUESTS, FaultInjector
+from prefect_tracktor.sandbox.faults import REQUEST_FAULTS, FaultInjector
 
 
 def outcome(api: httpx.Client, path: str = "status-options.json", **request: Any) -> str:
@@ -37,7 +37,7 @@ def test_faults_are_drawn_from_the_seed_and_only_those_that_are_possible(
     shares: list[int], seed: int
 ) -> None:
     shared = dict(
-        zip(map(str, OF_REQUESTS), (share / sum(shares) for share in shares), strict=True)
+        zip(map(str, REQUEST_FAULTS), (share / sum(shares) for share in shares), strict=True)
     )
     faults = Faults.model_validate(shared | {"seed": seed})
     first, second = FaultInjector(faults), FaultInjector(faults)
@@ -51,15 +51,15 @@ def test_faults_are_as_frequent_as_their_probabilities_say() -> None:
     counts = Counter(injector.next_request().kind for _ in range(5000))
     assert 2300 < counts[None] < 2700
     assert counts[Fault.STALLED] == 0
-    assert all(400 < counts[kind] < 600 for kind in OF_REQUESTS if kind is not Fault.STALLED)
+    assert all(400 < counts[kind] < 600 for kind in REQUEST_FAULTS if kind is not Fault.STALLED)
 
 
-def test_a_429_never_acts_and_half_of_the_dropped_requests_do() -> None:
+def test_a_429_is_not_processed_and_half_of_the_dropped_requests_are() -> None:
     assert not any(
-        FaultInjector(Faults(too_many_requests=1)).next_request().acts for _ in range(20)
+        FaultInjector(Faults(too_many_requests=1)).next_request().is_processed for _ in range(20)
     )
     injector = FaultInjector(Faults(dropped=1))
-    assert 400 < sum(injector.next_request().acts for _ in range(1000)) < 600
+    assert 400 < sum(injector.next_request().is_processed for _ in range(1000)) < 600
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_429_says_how_long_to_wait(tracktor: Sandbox, api: httpx.Client) -> No
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
 
 
-def test_server_errors_come_as_json_and_as_pages_and_a_503_never_acts(
+def test_server_errors_come_as_json_and_as_pages_and_a_503_is_not_processed(
     tracktor: Sandbox, api: httpx.Client
 ) -> None:
     tracktor.faults = Faults(server_error=1)
@@ -163,4 +163,4 @@ def test_the_same_seed_gives_the_same_run(tracktor: Sandbox, api: httpx.Client) 
             outcome(api)
         runs.append(tracktor.faults_met)
     assert runs[0] == runs[1]
-    assert set(runs[0]) == {kind for kind in OF_REQUESTS if kind is not Fault.STALLED}
+    assert set(runs[0]) == {kind for kind in REQUEST_FAULTS if kind is not Fault.STALLED}

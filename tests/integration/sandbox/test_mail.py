@@ -1,4 +1,4 @@
-"""The SMTP server keeps what it accepted, and misbehaves as told."""
+"""SMTP server: kept messages and injected faults."""
 
 import smtplib
 import ssl

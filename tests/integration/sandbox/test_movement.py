@@ -1,4 +1,4 @@
-"""Parcels move on by themselves, the same way for the same seed, and the shop knows the truth."""
+"""Simulated movement: the same for the same seed, and recorded by the shop."""
 
 import math
 from collections import Counter, defaultdict
@@ -197,7 +197,7 @@ def test_stopping_the_sandbox_stops_the_movement() -> None:
     with Sandbox(ready_shop(3)) as tracktor:
         moving = tracktor.move(Movement(speed=1))
         before = moving.under_way
-        with pytest.raises(RuntimeError, match="move already"):
+        with pytest.raises(RuntimeError, match="already move"):
             tracktor.move()
     assert (before, moving.under_way) == (True, False)
     assert moving.progress() == {"steps": 9, "steps_left": 9, "done": False}

@@ -1,4 +1,4 @@
-"""The command, and the sandbox in a process of its own."""
+"""The command `prefect-tracktor sandbox`, and the sandbox in another process."""
 
 import importlib
 import math
@@ -61,7 +61,7 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into_and_rehear
 
 
 def assert_variables_to_rehearse_with(env_file: Path, tracktor: RunningSandbox, csv: Path) -> None:
-    """A shell and dotenv read them alike."""
+    """A shell and dotenv read the same values."""
     variables = dotenv_values(env_file)
     command = ["bash", "-c", f'set -a; . {env_file}; printf "%s" "$TRACKTOR_SENDER"']
     sender = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -80,14 +80,15 @@ def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
         assert process.stdout is not None
         printed = {}
         for line in process.stdout:
-            name, _, value = line.strip().partition("  ")
+            separator = "=" if line.startswith("  export ") else "  "
+            name, _, value = line.strip().removeprefix("export ").partition(separator)
             printed[name] = value.strip()
             if line.startswith("Serving"):
-                url = f"{printed['base_url']}/{printed['uuid']}/webhooks.json"
-                answer = httpx.get(url, headers={"x-api-key": printed["api_key"]})
+                url = f"{printed['TRACKTOR_BASE_URL']}/{printed['TRACKTOR_UUID']}/webhooks.json"
+                answer = httpx.get(url, headers={"x-api-key": printed["TRACKTOR_API_KEY"]})
                 process.terminate()
     assert answer.status_code == 429
-    assert {"smtp server", "mailbox", "orders export", "example order"} < printed.keys()
+    assert {"SMTP_PORT", "mailbox", "orders export", "example order"} < printed.keys()
     assert process.returncode == 0
 
 
@@ -114,7 +115,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         movement = Movement(parcels=5, speed=math.inf, seed=3, exception_rate=0.5, recovery_rate=0)
         with Moving(shop, movement) as moving:
             moving.wait()
-        # its movement began before ours, but it may be slower
+        # its movement started before ours, but may be slower
         for _ in range(1000):
             state = httpx.get(f"{tracktor.about_url}/state").json()
             if state["movement"]["done"]:
@@ -138,7 +139,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["--speed", "2"], "say --moving too: without it these have no effect: speed"),
+        (["--speed", "2"], "add --moving: without it these options have no effect: speed"),
         (["--moving", "--parcels", "4"], "only 3 can move, not 4"),
         (["--lost", "0.6", "--reordered", "0.6"], "the probabilities add up to 1.2"),
         (["--uuid", "my-shop"], "uuid must be 32 hexadecimal digits"),
@@ -147,8 +148,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
 def test_impossible_options_are_told_and_nothing_serves(
     arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
-        main(["--orders", "3", "--just-ready", "3", *arguments])
+    assert main(["--orders", "3", "--just-ready", "3", *arguments]) == 2
     printed = capsys.readouterr()
     assert error in printed.err
     assert "Serving" not in printed.out

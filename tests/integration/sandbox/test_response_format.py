@@ -1,4 +1,4 @@
-"""Every shape that the API might have holds the same order."""
+"""Response formats: the client reads the same order in each of them."""
 
 from typing import Any
 

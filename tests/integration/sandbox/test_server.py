@@ -1,4 +1,4 @@
-"""The seven endpoints over real HTTP: key check, state, errors."""
+"""The seven endpoints over HTTP: key check, state, errors."""
 
 import httpx
 import pytest

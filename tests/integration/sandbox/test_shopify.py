@@ -1,4 +1,4 @@
-"""The slice of Shopify over real HTTP: tokens, queries, paging, points, access."""
+"""Simulated part of Shopify over HTTP: tokens, queries, paging, points, access."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
 
 
 class Api:
-    """Asks with a token."""
+    """A client with a token."""
 
     def __init__(self, tracktor: Sandbox) -> None:
         self.http = httpx.Client(base_url=tracktor.shopify_url, trust_env=False)
@@ -27,7 +27,7 @@ class Api:
         )
 
     def ask(self, search: str = "", first: int = 25, after: str = "") -> httpx.Response:
-        """Send what `ShopifyOrders` sends."""
+        """Send the query that `ShopifyOrders` sends."""
         query = list_orders(search, first=first, after=after, api_version="2026-10")
         return self.send(query.json)
 

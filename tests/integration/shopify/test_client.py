@@ -29,7 +29,7 @@ from prefect_tracktor.shopify.api import AddressesDenied, TooCostly
 from prefect_tracktor.shopify.client import ShopifyClient
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
-TOKEN = "t0ken-that-nobody-may-see"
+TOKEN = "t0ken-to-hide"
 SCOPES = {"currentAppInstallation": {"accessScopes": [{"handle": "read_orders"}]}}
 
 
@@ -132,7 +132,7 @@ def test_a_token_that_is_refused_is_renewed_once(
     assert tracktor.shopify.grants == 3
 
 
-TROUBLE = {
+FAILURES = {
     "dropped": DROP,
     "cut off": answer(body='{"data": {"cur', length=500),
     "half JSON": answer(body='{"data": {"cur'),
@@ -147,9 +147,9 @@ TROUBLE = {
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
-def test_a_query_is_repeated_until_the_trouble_has_passed(trouble: bytes) -> None:
-    with ScriptedServer([trouble, trouble, data(SCOPES)]) as server, client_of(server) as client:
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
+def test_a_query_is_repeated_until_the_error_has_passed(failure: bytes) -> None:
+    with ScriptedServer([failure, failure, data(SCOPES)]) as server, client_of(server) as client:
         client.granted_scopes()
     assert len(server.requests) == 3
 
@@ -275,7 +275,7 @@ def test_a_fact_that_is_missing_or_odd_is_unknown_and_the_order_is_found(fields:
         ([{"path": ["orders"]}, {"path": ["orders", "shippingAddress"]}], AuthenticationError),
     ],
 )
-def test_addresses_that_are_denied_are_told_from_orders_that_are(
+def test_addresses_that_are_denied_differ_from_orders_that_are(
     errors: list[dict[str, Any]], kind: type[Exception]
 ) -> None:
     denied = [
@@ -314,7 +314,7 @@ def test_an_order_is_delivered_when_every_parcel_surely_is(
         client_of(server) as client,
     ):
         [order] = client.list_orders("").orders
-    assert order.delivered is delivered
+    assert order.is_delivered is delivered
 
 
 def test_a_throttled_query_waits_until_there_are_enough_points() -> None:
@@ -363,23 +363,23 @@ def test_an_answer_that_never_begins_is_given_up_on(drop: bytes) -> None:
 
 
 def test_a_server_that_is_not_there_is_named_as_such() -> None:
-    with ScriptedServer([]) as gone:
+    with ScriptedServer([]) as stopped:
         pass
     with (
-        client_of(gone, limits=TransportLimits(max_attempts=1)) as client,
+        client_of(stopped, limits=TransportLimits(max_attempts=1)) as client,
         pytest.raises(APIConnectionError, match=r"Shopify could not .*shop of the Shopify"),
     ):
         client.granted_scopes()
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", [*TROUBLE.values(), answer(401, f'{{"errors": "{TOKEN}"}}')])
+@pytest.mark.parametrize("failure", [*FAILURES.values(), answer(401, f'{{"errors": "{TOKEN}"}}')])
 def test_no_error_and_no_log_line_holds_the_token(
-    trouble: bytes, caplog: pytest.LogCaptureFixture
+    failure: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with (
-        ScriptedServer([trouble]) as server,
+        ScriptedServer([failure]) as server,
         client_of(server) as client,
         pytest.raises(TracktorError) as caught,
     ):

@@ -13,7 +13,7 @@ from pydantic import SecretStr, ValidationError
 from prefect_tracktor import AuthenticationError, ShopifyCredentials
 from prefect_tracktor.sandbox import Sandbox, ShopifyRules
 
-SECRET = "s3cret-that-nobody-may-see"
+SECRET = "s3cret-to-hide"
 
 
 def shop_of(pasted: str) -> str:

@@ -1,4 +1,4 @@
-"""Orders found in Shopify: the right ones, each once, and none that nobody asked for."""
+"""Orders found in Shopify: all that meet the conditions, each once, and no others."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -257,9 +257,9 @@ def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders:
         locale="pt-BR",
     )
     tracktor.shopify.describe(second.order_id, financial_status="REFUNDED", cancelled=True)
-    told, cancelled = islice(orders(include_cancelled=True).find_orders(), 2)
+    found, cancelled = islice(orders(include_cancelled=True).find_orders(), 2)
     created = datetime.fromisoformat(tracktor.shop.order(first.order_id)["order_created_at"])
-    assert told == FoundOrder(
+    assert found == FoundOrder(
         first.order_id,
         OrderFacts(
             created_at=created.replace(microsecond=0),
@@ -272,7 +272,7 @@ def test_an_order_comes_with_what_shopify_knows_of_it(tracktor: Sandbox, orders:
             locale="pt-BR",
         ),
     )
-    assert not told.facts.is_cancelled
+    assert not found.facts.is_cancelled
     assert (cancelled.facts.cancelled, cancelled.facts.financial_status) == (True, "refunded")
 
 
@@ -289,7 +289,9 @@ def test_an_app_that_may_not_see_addresses_finds_all_orders_without_their_countr
     assert {fact.country for fact in facts.values()} == {None}
     assert {fact.shipping_method for fact in facts.values()} == {"Standard"}
     assert "without their country, as Shopify has not approved the app" in found.note
-    assert len(tracktor.shopify.searches) - refused == 2, "it is asked once, not for every page"
+    assert len(tracktor.shopify.searches) - refused == 2, (
+        "addresses are requested once, not for every page"
+    )
     orders().verify()
 
 
@@ -300,7 +302,7 @@ def test_no_more_is_read_than_asked_for(tracktor: Sandbox, orders: Orders) -> No
     assert len(tracktor.shopify.searches) == 1
 
 
-def test_a_list_longer_than_shopify_shows_is_read_in_stretches(
+def test_a_list_longer_than_shopify_shows_is_read_by_several_searches(
     tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 260})
@@ -308,7 +310,7 @@ def test_a_list_longer_than_shopify_shows_is_read_in_stretches(
     assert len(list(orders(**every).find_orders().order_ids)) == 260, (
         "Shopify says nothing of the rest"
     )
-    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 200)
+    monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 200)
     assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
     assert len(set(tracktor.shopify.searches)) > 3
 
@@ -325,7 +327,7 @@ def test_every_order_is_found_while_twenty_per_cent_of_requests_fail(
     tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
-    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 20)
+    monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 20)
     tracktor.faults = Faults.everything(rate=0.2, seed=3, retry_after_seconds=0)
     with stamina.set_testing(True, attempts=20):
         assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
@@ -376,7 +378,7 @@ def test_no_order_comes_twice_though_pages_overlap() -> None:
 
 
 def test_too_many_orders_of_one_second_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shopify, "LONGEST_STRETCH", 2)
+    monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 2)
     with (
         ScriptedServer([SCOPES, _page(1, 2, 3, after="a")]) as server,
         pytest.raises(InvalidResponse, match="of the same second"),

@@ -35,7 +35,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgresql, "ANSWER_SECONDS", 3)
+    monkeypatch.setattr(postgresql, "RESPONSE_SECONDS", 3)
     monkeypatch.setattr(postgresql, "CONNECT_SECONDS", 3)
     monkeypatch.setattr(postgresql, "LOCK_SECONDS", 1)
 
@@ -106,7 +106,7 @@ def test_a_locked_table_is_named(short: None, url: str) -> None:
 
 def test_a_locked_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefect_tracktor.storage.database._SQLITE_LOCK_SECONDS", 1)
-    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'settled.sqlite3'}")
+    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}")
     completed.verify()
     with create_engine(completed.url.get_secret_value()).connect() as other:
         other.exec_driver_sql("BEGIN EXCLUSIVE")

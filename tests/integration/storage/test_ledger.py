@@ -1,4 +1,4 @@
-"""The ledger in SQLite and in PostgreSQL: nobody wins a key twice, nothing is forgotten."""
+"""The ledger in SQLite and in PostgreSQL: no key is won twice, nothing is lost."""
 
 import os
 import pickle
@@ -51,9 +51,11 @@ def test_keys_that_differ_in_anything_are_different(ledger: NotificationLedger) 
 
 
 @pytest.mark.parametrize("state", [NoticeState.SENT, NoticeState.REFUSED])
-def test_what_is_settled_is_never_won_again(ledger: NotificationLedger, state: NoticeState) -> None:
+def test_what_is_completed_is_never_won_again(
+    ledger: NotificationLedger, state: NoticeState
+) -> None:
     ledger.claim(keys(1), run="first")
-    ledger.settle(keys(1), state, run="first")
+    ledger.complete(keys(1), state, run="first")
     assert ledger.claim(keys(1), run="second") == set()
     assert ledger.states(keys(1)) == {keys(1)[0]: state}
     assert ledger.uncertain(older_than=NOW) == []
@@ -62,22 +64,22 @@ def test_what_is_settled_is_never_won_again(ledger: NotificationLedger, state: N
 def test_refusals_are_counted_since_the_same_rules_sent_something(
     ledger: NotificationLedger,
 ) -> None:
-    def settle(order_id: int, words: str, state: NoticeState, *, parcels: int = 1) -> None:
-        some = [NoticeKey("shop", order_id, parcel, words) for parcel in range(parcels)]
-        ledger.claim(some, run="run")
-        ledger.settle(some, state, run="run")
+    def complete(order_id: int, words: str, state: NoticeState, *, parcels: int = 1) -> None:
+        batch = [NoticeKey("shop", order_id, parcel, words) for parcel in range(parcels)]
+        ledger.claim(batch, run="run")
+        ledger.complete(batch, state, run="run")
 
-    settle(1, "mail:stalled", NoticeState.SENT)
-    settle(2, "sms-2:stalled", NoticeState.SENT)
-    settle(3, "sms:stalled", NoticeState.REFUSED)
+    complete(1, "mail:stalled", NoticeState.SENT)
+    complete(2, "sms-2:stalled", NoticeState.SENT)
+    complete(3, "sms:stalled", NoticeState.REFUSED)
     assert ledger.refused_in_a_row("shop", ["sms"]) is None
     assert ledger.refused_in_a_row("shop", ["mail"]) == 0
-    settle(4, "sms:exception:expired", NoticeState.SENT)
-    settle(5, "sms:stalled", NoticeState.REFUSED, parcels=3)
-    settle(6, "sms:stalled#2", NoticeState.REFUSED)
-    settle(7, "late", NoticeState.REFUSED)
-    settle(7, "late#2", NoticeState.SENT)
-    settle(8, "late#3", NoticeState.REFUSED)
+    complete(4, "sms:exception:expired", NoticeState.SENT)
+    complete(5, "sms:stalled", NoticeState.REFUSED, parcels=3)
+    complete(6, "sms:stalled#2", NoticeState.REFUSED)
+    complete(7, "late", NoticeState.REFUSED)
+    complete(7, "late#2", NoticeState.SENT)
+    complete(8, "late#3", NoticeState.REFUSED)
     assert ledger.refused_in_a_row("shop", ["sms"]) == 2
     assert ledger.refused_in_a_row("shop", ["late"]) == 1
     assert ledger.refused_in_a_row("shop", ["late", "mail"]) == 1
@@ -92,10 +94,26 @@ def test_what_is_given_back_can_be_won_again(ledger: NotificationLedger) -> None
 
 def test_nobody_gives_back_what_another_run_holds_or_has_sent(ledger: NotificationLedger) -> None:
     ledger.claim(keys(2), run="first")
-    ledger.settle(keys(2)[:1], NoticeState.SENT, run="first")
+    ledger.complete(keys(2)[:1], NoticeState.SENT, run="first")
     ledger.release(keys(2), run="second")
     ledger.release(keys(2)[:1], run="first")
     assert ledger.claim(keys(2), run="second") == set()
+
+
+def test_what_may_have_been_taken_is_won_again_by_who_repeats_it(
+    ledger: NotificationLedger,
+) -> None:
+    keys = {NoticeKey("shop", 1, 7, "a"), NoticeKey("shop", 1, 8, "a")}
+    ledger.claim(keys, run="first")
+    ledger.release(keys, run="first", again=True)
+    assert set(ledger.states(keys).values()) == {NoticeState.UNCONFIRMED}
+    assert len({notice.claimed_at for notice in ledger.told([1])}) == 1
+    assert ledger.claim(keys, run="second") == set()
+    assert ledger.claim(keys, run="second", again=True) == keys
+    assert ledger.claim(keys, run="third", again=True) == set()
+    assert {notice.run for notice in ledger.told([1])} == {"second"}
+    ledger.complete(keys, NoticeState.SENT, run="second")
+    assert ledger.claim(keys, run="third", again=True) == set()
 
 
 def test_open_claims_are_listed_with_their_run_and_time(ledger: NotificationLedger) -> None:
@@ -104,7 +122,7 @@ def test_open_claims_are_listed_with_their_run_and_time(ledger: NotificationLedg
     [notice] = ledger.uncertain(older_than=NOW)
     assert (notice.key, notice.state, notice.run) == (keys(1)[0], NoticeState.CLAIMED, "killed")
     assert before <= notice.claimed_at <= datetime.now(UTC)
-    assert notice.settled_at is None
+    assert notice.completed_at is None
 
 
 def test_claims_of_a_run_that_may_still_be_sending_are_left_alone(
@@ -119,7 +137,7 @@ def test_claims_of_a_run_that_may_still_be_sending_are_left_alone(
 
 def test_a_person_clears_open_claims_only(ledger: NotificationLedger) -> None:
     ledger.claim(keys(3), run="killed")
-    ledger.settle(keys(1), NoticeState.SENT, run="killed")
+    ledger.complete(keys(1), NoticeState.SENT, run="killed")
     assert ledger.clear_uncertain(keys(3), older_than=NOW) == 2
     assert ledger.claim(keys(3), run="next") == set(keys(3)) - set(keys(1))
 
@@ -131,7 +149,7 @@ def test_a_message_that_a_person_confirms_was_sent_when_it_was_claimed(
     assert ledger.confirm_uncertain(keys(1), older_than=NOW) == 1
     [notice] = ledger.told([1])
     assert notice.state is NoticeState.SENT
-    assert notice.settled_at == notice.claimed_at
+    assert notice.completed_at == notice.claimed_at
 
 
 def test_a_message_that_went_out_is_recorded_even_if_its_claim_was_cleared(
@@ -139,7 +157,7 @@ def test_a_message_that_went_out_is_recorded_even_if_its_claim_was_cleared(
 ) -> None:
     ledger.claim(keys(1), run="slow")
     ledger.clear_uncertain(keys(1), older_than=NOW)
-    ledger.settle(keys(1), NoticeState.SENT, run="slow")
+    ledger.complete(keys(1), NoticeState.SENT, run="slow")
     assert ledger.claim(keys(1), run="next") == set()
 
 
@@ -152,7 +170,7 @@ def test_thousands_of_keys_are_handled(ledger: NotificationLedger) -> None:
 def test_no_keys_are_no_trouble(ledger: NotificationLedger) -> None:
     assert ledger.claim([], run="run") == set()
     assert ledger.states([]) == {}
-    ledger.settle([], NoticeState.SENT, run="run")
+    ledger.complete([], NoticeState.SENT, run="run")
 
 
 def test_threads_never_share_a_key(ledger: NotificationLedger) -> None:
@@ -210,9 +228,9 @@ def test_a_killed_process_holds_up_nobody(database_url: str) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     ledger = NotificationLedger(url=database_url)
-    told = [NoticeKey("shop", number, 7, "a") for number in claimed]
-    assert ledger.claim(told, run="next") == set()
-    assert {notice.key for notice in ledger.uncertain(older_than=NOW)} >= set(told)
+    claimed_keys = [NoticeKey("shop", number, 7, "a") for number in claimed]
+    assert ledger.claim(claimed_keys, run="next") == set()
+    assert {notice.key for notice in ledger.uncertain(older_than=NOW)} >= set(claimed_keys)
 
 
 def test_the_default_is_a_file_in_the_prefect_home(prefect_home: Path) -> None:
@@ -248,6 +266,8 @@ def test_a_database_that_is_away_is_named_as_such_without_its_password() -> None
     with pytest.raises(LedgerError, match="Without it nothing is sent") as caught:
         away.claim(keys(1), run="run")
     assert "geheim" not in f"{caught.value!r} {away!r}"
+    # a traceback would show it, with what the database said
+    assert caught.value.__context__ is None
 
 
 class TwoRuns(RuleBasedStateMachine):
@@ -258,7 +278,7 @@ class TwoRuns(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.ledger = NotificationLedger(url=f"sqlite:///{self.folder.name}/ledger.sqlite3")
         self.owner: str | None = None
-        self.settled = False
+        self.completed = False
 
     def teardown(self) -> None:
         self.folder.cleanup()
@@ -266,7 +286,7 @@ class TwoRuns(RuleBasedStateMachine):
     @rule(run=st.sampled_from("ab"))
     def claim(self, run: str) -> None:
         won = bool(self.ledger.claim(keys(1), run=run))
-        assert won == (self.owner is None and not self.settled)
+        assert won == (self.owner is None and not self.completed)
         if won:
             self.owner = run
 
@@ -277,10 +297,10 @@ class TwoRuns(RuleBasedStateMachine):
             self.owner = None
 
     @rule(state=st.sampled_from([NoticeState.SENT, NoticeState.REFUSED]))
-    def settle(self, state: NoticeState) -> None:
+    def complete(self, state: NoticeState) -> None:
         if self.owner:
-            self.ledger.settle(keys(1), state, run=self.owner)
-            self.owner, self.settled = None, True
+            self.ledger.complete(keys(1), state, run=self.owner)
+            self.owner, self.completed = None, True
 
     @rule()
     def clear(self) -> None:
@@ -332,7 +352,7 @@ def test_a_clock_that_was_set_back_hides_no_claim(ledger: NotificationLedger) ->
             tomorrow = datetime.now(UTC) + timedelta(days=1)
             _notices, _, runs, *_ = ledger.tables
             database.execute(_notices.update().values(claimed_at=tomorrow))
-            database.execute(runs.update().values(heard_of_at=tomorrow))
+            database.execute(runs.update().values(heartbeat_at=tomorrow))
         assert [notice.key for notice in ledger.uncertain()] == keys(1)
         assert ledger.clear_uncertain(keys(1)) == 1
 

@@ -1,4 +1,4 @@
-"""A delivery proves nothing but an id: events say what Tracktor says, and few calls are made."""
+"""Delivery processor: events have the values that Tracktor returns, with few calls."""
 
 import json
 from contextlib import suppress
@@ -22,7 +22,7 @@ MISSES_PER_HOUR = 50
 
 
 class Bench:
-    """One account's processor, a batch at a time."""
+    """The processor of an account, one batch at a time."""
 
     def __init__(self, credentials: TracktorCredentials, queue: WebhookQueue) -> None:
         self.account = credentials.account
@@ -37,7 +37,7 @@ class Bench:
             self.queue.add(self.account, read_delivery(json.dumps(body).encode()))
 
     def make_due(self) -> None:
-        """Let all pauses be over."""
+        """End all pauses."""
         with create_engine(self.queue.url.get_secret_value()).begin() as database:
             database.exec_driver_sql("UPDATE tracktor_inbox SET due_at = '2026-01-01 00:00:00'")
 
@@ -135,7 +135,7 @@ def test_a_parcel_that_tracktor_does_not_know_yet_waits(bench: Bench, tracktor: 
 
 
 def forged(count: int) -> list[dict[str, Any]]:
-    """Deliveries of parcels that the shop does not have."""
+    """Ids of parcels that the shop does not have."""
     return [{"fulfillment_id": number} for number in range(1, count + 1)]
 
 
@@ -151,7 +151,7 @@ def test_forged_ids_hold_up_no_new_parcel(bench: Bench, tracktor: Sandbox, count
     assert len(bench.read()) == 1
     bench.read(rounds=30)
     bench.make_due()
-    bench.read(rounds=30)  # they are read again, as far as that is allowed
+    bench.read(rounds=30)  # they are read again, within the limit
     bench.processor._new_ids._left += 1  # noqa: SLF001 (the budget grows within seconds)
     bench.deliver(parcels[1])
     assert len(bench.read()) == 1
@@ -192,7 +192,7 @@ def test_what_cannot_be_read_is_read_later(
     assert bench.queue.waiting(bench.account) == (1, 0)
     assert "1 orders or parcels could not be read" in caplog.text
     tracktor.faults = Faults()
-    assert bench.read() == []  # a second's pause comes first
+    assert bench.read() == []  # there is a pause of a second first
     assert len(tracktor.calls) == 1
 
 

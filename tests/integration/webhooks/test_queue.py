@@ -1,4 +1,4 @@
-"""The queue keeps deliveries and events until they are processed, and no event twice."""
+"""Webhook queue: deliveries and events until they are processed, and no event twice."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -10,7 +10,7 @@ from prefect_tracktor.errors import QueueFull
 from prefect_tracktor.events import Kind, Subject, fulfillment_event, order_event
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.webhooks import WebhookQueue
-from prefect_tracktor.webhooks.queue import Outcome, Waiting
+from prefect_tracktor.webhooks.queue import InboxEntry, ReadResult
 
 SHOP = "shop"
 PARCEL, ORDER = Subject(Kind.FULFILLMENT, 7), Subject(Kind.ORDER, 7)
@@ -24,23 +24,23 @@ def queue(database_url: str) -> WebhookQueue:
     return queue
 
 
-def due(queue: WebhookQueue) -> list[Waiting]:
+def due(queue: WebhookQueue) -> list[InboxEntry]:
     return queue.due(SHOP, known=100, new=100, missing=100)
 
 
-def missing(queue: WebhookQueue) -> list[Outcome]:
-    """What is due, as unknown to Tracktor."""
+def missing(queue: WebhookQueue) -> list[ReadResult]:
+    """The due entries, as unknown to Tracktor."""
     now = datetime.now(UTC)
-    return [Outcome(one, retry_at=now, missing=True) for one in due(queue)]
+    return [ReadResult(one, retry_at=now, missing=True) for one in due(queue)]
 
 
 def read(queue: WebhookQueue, status: str = "delivered") -> set[UUID]:
-    """Have a parcel delivered and read."""
+    """Add a delivery of a parcel, and record that it was read."""
     queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
     parcel = Fulfillment(fulfillment_id=7, shipment_status=status)
     event = fulfillment_event(parcel, account=SHOP, received=waiting.received)
-    return queue.complete(SHOP, [Outcome(waiting, event=event)])
+    return queue.complete(SHOP, [ReadResult(waiting, event=event)])
 
 
 def test_deliveries_of_one_parcel_wait_as_one_and_apart_from_an_orders(
@@ -61,7 +61,7 @@ def test_what_is_delivered_while_it_is_read_stays_due(queue: WebhookQueue) -> No
     queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
     queue.add(SHOP, PARCEL)
-    queue.complete(SHOP, [Outcome(waiting)])
+    queue.complete(SHOP, [ReadResult(waiting)])
     assert [one.subject for one in due(queue)] == [PARCEL]
 
 
@@ -70,10 +70,10 @@ def test_what_is_postponed_is_due_later_and_a_new_delivery_does_not_hurry_it(
 ) -> None:
     queue.add(SHOP, PARCEL)
     [waiting] = due(queue)
-    queue.complete(SHOP, [Outcome(waiting, retry_at=datetime.now(UTC) + timedelta(hours=1))])
+    queue.complete(SHOP, [ReadResult(waiting, retry_at=datetime.now(UTC) + timedelta(hours=1))])
     queue.add(SHOP, PARCEL)
     assert due(queue) == []
-    queue.complete(SHOP, [Outcome(waiting, retry_at=datetime.now(UTC))])
+    queue.complete(SHOP, [ReadResult(waiting, retry_at=datetime.now(UTC))])
     assert [one.failures for one in due(queue)] == [1]
 
 
@@ -96,7 +96,7 @@ def test_events_are_claimed_once_and_in_their_order(queue: WebhookQueue) -> None
         event = order_event(
             Order(order_id=waiting.subject.id), account=SHOP, received=waiting.received
         )
-        queue.complete(SHOP, [Outcome(waiting, event=event)])
+        queue.complete(SHOP, [ReadResult(waiting, event=event)])
     first, rest = queue.claim(SHOP, limit=3), queue.claim(SHOP, limit=10)
     assert [event.payload["order_id"] for event in [*first, *rest]] == sorted(ids, reverse=True)
     assert queue.claim(SHOP, limit=10) == []

@@ -1,4 +1,4 @@
-"""The receiver over real sockets: what it takes, what it refuses, and what it says meanwhile."""
+"""Receiver over real sockets: accepted and refused deliveries, logs, limits."""
 
 import logging
 import socket
@@ -20,7 +20,7 @@ PERSONAL = {"order_email": "ada@example.com", "order_phone": "+49 30 1234567"}
 
 
 def raw(address: str, *parts: bytes) -> bytes:
-    """Send bytes as they are, and read until the receiver hangs up."""
+    """Send bytes unchanged, and read until the receiver closes the connection."""
     host, port = address.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         answer = b""
@@ -30,7 +30,7 @@ def raw(address: str, *parts: bytes) -> bytes:
             while received := connection.recv(65_536):
                 answer += received
         except ConnectionError:
-            pass  # the rest of what we send is not wanted
+            pass  # the rest of the request is refused
         return answer
 
 
@@ -136,7 +136,7 @@ def test_an_endless_body_is_cut_off(listening: Listening) -> None:
         start = head(f"/{TOKEN}", "Transfer-Encoding: chunked")
         answer = raw(address, start, chunk, chunk)
         assert answer.startswith(b"HTTP/1.1 413 ")
-        raw(address, start, *[chunk] * 800)  # 50 MB, of which most is not read
+        raw(address, start, *[chunk] * 800)  # 50 MB; most of it is not read
         assert httpx.get(f"{address}/health").status_code == 200
 
 

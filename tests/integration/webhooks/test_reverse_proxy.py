@@ -1,4 +1,4 @@
-"""The handbook's nginx in front of the receiver: slow senders keep no one else out."""
+"""The handbook's nginx in front of the receiver: slow senders do not block others."""
 
 import re
 import shutil
@@ -19,8 +19,8 @@ from tests.support.webhooks import TOKEN, Listening, eventually
 from tests.system.handbook.pages import blocks_of
 
 NGINX = shutil.which("nginx")
-SLOW_SENDERS = 60  # who send their bodies slowly
-MANY = 200  # who send their heads slowly
+SLOW_SENDERS = 60  # senders of slow bodies
+MANY = 200  # senders of slow headers
 
 pytestmark = [
     pytest.mark.skipif(NGINX is None, reason="there is no nginx"),
@@ -30,7 +30,7 @@ pytestmark = [
 
 @pytest.fixture
 def proxied(listening: Listening, certificate: Path, tmp_path: Path) -> Iterator[int]:
-    """A receiver behind nginx as the page has it; nginx's port."""
+    """Run a receiver behind nginx with the page's configuration; return nginx's port."""
     with listening() as address, nginx(address, certificate, tmp_path) as port:
         yield port
 
@@ -69,7 +69,7 @@ def nginx(receiver: str, certificate: Path, folder: Path) -> Iterator[int]:
 
 
 def deliver(port: int, certificate: Path, order_id: int) -> int:
-    """Post a delivery as Tracktor does, from an address of its own."""
+    """Post a delivery as Tracktor does, from another address."""
     transport = httpx.HTTPTransport(
         verify=ssl.create_default_context(cafile=certificate), local_address="127.0.0.2"
     )
@@ -79,7 +79,7 @@ def deliver(port: int, certificate: Path, order_id: int) -> int:
 
 
 def slow_sender(port: int, certificate: Path, said: str) -> socket.socket:
-    """Say the beginning of a request, and no more."""
+    """Send the beginning of a request, and no more."""
     context = ssl.create_default_context(cafile=certificate)
     plain = socket.create_connection(("127.0.0.1", port), timeout=30)
     sender = context.wrap_socket(plain, server_hostname="127.0.0.1")
@@ -108,7 +108,7 @@ def test_slow_senders_keep_no_delivery_out_and_are_disconnected(
         ]
         assert deliver(proxied, certificate, 1) == 200
         assert queue.waiting(credentials.account) == (1, 0)
-        for sender in senders:  # nginx says at most that it refuses, and hangs up
+        for sender in senders:  # nginx refuses at most, and closes the connection
             while sender.recv(4096):
                 pass
 

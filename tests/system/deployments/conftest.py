@@ -1,4 +1,4 @@
-"""A shop with all its blocks made, and what Prefect's server keeps of its deployments."""
+"""A shop with all its blocks, and the deployments on Prefect's server."""
 
 import os
 import signal
@@ -31,7 +31,7 @@ from prefect_tracktor import (
 )
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop
-from prefect_tracktor.deploy.shops import makers_of
+from prefect_tracktor.deploy.shops import build_functions
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from prefect_tracktor.sandbox import Shop as SandboxShop
 from prefect_tracktor.setup.blocks import save_blocks
@@ -39,8 +39,8 @@ from prefect_tracktor.setup.project import modules_of
 from tests.support.programs import waiting
 from tests.support.serving import served
 
-DEPLOYMENTS = makers_of(modules_of("flows"))
-# none of these may be kept anywhere but in block documents
+DEPLOYMENTS = build_functions(modules_of("flows"))
+# these must be stored only in blocks
 SECRETS = {
     "TRACKTOR_API_KEY": "tr4ckt0r-k3y",
     "SMTP_PASSWORD": "pa55-word",
@@ -66,7 +66,7 @@ def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture
 def no_deployments(client: SyncPrefectClient) -> None:
-    """Nothing of an earlier test is left."""
+    """Remove the deployments of earlier tests."""
     remove_deployments(client)
 
 
@@ -77,7 +77,7 @@ def remove_deployments(client: SyncPrefectClient) -> None:
 
 @pytest.fixture(scope="session")
 def blocks(prefect_api: None) -> None:
-    """The block documents, as `prefect-tracktor blocks` makes them."""
+    """Save the blocks, as `prefect-tracktor blocks` does."""
     assert save_blocks(VARIABLES, DOCUMENTS) == 0
 
 
@@ -98,7 +98,7 @@ def mail() -> Iterator[MailServer]:
 def open_for_business(
     environment: None, tracktor: Sandbox, mail: MailServer, tmp_path: Path
 ) -> list[str]:
-    """The documents are those of a shop that answers; and whom its flow has to write to."""
+    """Save the blocks of a sandbox shop; return the addresses that its flow must email."""
     tracktor.shop.write_orders_csv(tmp_path / "orders.csv")
     working = {
         "TRACKTOR_UUID": tracktor.uuid,
@@ -116,7 +116,7 @@ def open_for_business(
 
 @pytest.fixture(scope="session")
 def alpine(blocks: None) -> None:
-    """The blocks that a second shop has of its own; it shares the others."""
+    """Save the blocks of a second shop, which shares the other blocks."""
     ledger = NotificationLedger.load("tracktor")
     assert isinstance(ledger, NotificationLedger)
     key, hook = ALPINE_SECRETS["api_key"], ALPINE_SECRETS["address"]
@@ -133,13 +133,13 @@ def alpine(blocks: None) -> None:
 
 @pytest.fixture
 def environment(blocks: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks made, and no variable set that `prefect-tracktor serve` reads."""
+    """Save the blocks, and unset the variables that `prefect-tracktor serve` reads."""
     for name in ("NOTIFY", "TIMEZONE", "ANNOUNCE_EXCEPTIONS"):
         monkeypatch.delenv(f"TRACKTOR_{name}", raising=False)
 
 
 class Server:
-    """What the server keeps, by the deployments' names."""
+    """The server's deployments by name."""
 
     def __init__(self, client: SyncPrefectClient) -> None:
         self.client = client
@@ -148,7 +148,7 @@ class Server:
         return self.client.read_deployment_by_name(name)
 
     def automation_of(self, name: str) -> Automation:
-        """The one automation that a deployment has."""
+        """The only automation of a deployment."""
         resource = f"prefect.deployment.{self[name].id}"
         [automation] = self.client.read_resource_related_automations(resource)
         return automation
@@ -159,7 +159,7 @@ class Server:
         return sorted(f"{flows[made.flow_id]}/{made.name}" for made in found)
 
     def records(self, *kinds: str) -> str:
-        """All that it keeps of some kinds of things, as it would tell anybody."""
+        """All records of some kinds, as the API returns them to any client."""
         return "".join(
             httpx.post(f"{self.client.api_url}{kind}/filter", json={}).raise_for_status().text
             for kind in kinds
@@ -179,7 +179,7 @@ def pool(client: SyncPrefectClient) -> str:
 
 
 def make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
-    """Make a work pool with the template that Prefect knows for its type."""
+    """Create a work pool with Prefect's template for its type."""
     template = _job_templates(str(client.api_url))[kind]
     pool = WorkPoolCreate(name=name, type=kind, base_job_template=template)
     client.create_work_pool(pool, overwrite=True)
@@ -193,13 +193,13 @@ def _job_templates(api: str) -> dict[str, dict[str, Any]]:
 
 
 def deploy_all(*options: str) -> int:
-    """`prefect-tracktor deploy` to that pool."""
+    """Run `prefect-tracktor deploy` with that pool."""
     return main(["deploy", "--work-pool", "here", *options])
 
 
 @pytest.fixture
 def shops_are(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Put other rows into `flows/shops.py`."""
+    """Replace the shops of `flows/shops.py`."""
 
     def put(*rows: Shop) -> None:
         monkeypatch.setattr(shops, "shops", lambda: rows)
@@ -226,7 +226,7 @@ def press_ctrl_c(process: Popen[bytes]) -> None:
 def serving(
     *options: str, folder: Path, end: Callable[[Popen[bytes]], None] = terminate
 ) -> Iterator[None]:
-    """`prefect-tracktor serve`, from when it is ready until it has ended as it was told to."""
+    """Run `prefect-tracktor serve` while the block runs, and end it."""
     with served("-m", "prefect_tracktor", "serve", *options, folder=folder) as process:
         yield
         end(process)
@@ -234,7 +234,7 @@ def serving(
 
 
 def carried_out(run_id: UUID) -> State:
-    """The final state of a run that is carried out here, as the process of a run does it."""
+    """Carry out a run here, as the process of a run does, and return its final state."""
     found, flow = load_flow_and_flow_run(run_id)
     state: Any = run_flow(flow, flow_run=found, return_type="state")
     assert isinstance(state, State)
@@ -242,11 +242,11 @@ def carried_out(run_id: UUID) -> State:
 
 
 def ended(client: SyncPrefectClient, run_id: UUID) -> State:
-    """The final state of a run, when it has one."""
+    """Wait for the final state of a run."""
     for attempt in waiting():
         with attempt:
             state = client.read_flow_run(run_id).state
             assert state is not None
             assert state.is_final()
             return state
-    raise AssertionError  # not reached: the last attempt raises
+    raise AssertionError  # unreachable: the last attempt raises

@@ -1,4 +1,4 @@
-"""`prefect-tracktor deploy`: what the server keeps, and what a second time changes."""
+"""The command `prefect-tracktor deploy`: the deployments on the server, and repeated use."""
 
 import socket
 from datetime import timedelta
@@ -240,7 +240,9 @@ def test_a_dry_run_says_what_it_would_do_and_does_nothing(
 def test_a_deployment_that_no_file_makes_is_named_and_left(
     deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ) -> None:
-    monkeypatch.setattr(commands, "makers_of", lambda _modules: {"webhooks": webhooks.deployment})
+    monkeypatch.setattr(
+        commands, "build_functions", lambda _modules: {"webhooks": webhooks.deployment}
+    )
     assert deploy_all("--dry-run") == 0
     assert f"prefect deployment delete '{MAIL}'" in capsys.readouterr().out
     assert server.names() == [MAIL]
@@ -282,7 +284,7 @@ def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(
     capsys: Output,
 ) -> None:
     makers = DEPLOYMENTS | {"reconcile": refused}
-    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
+    monkeypatch.setattr(commands, "build_functions", lambda _modules: makers)
     assert deploy_all() == 2
     assert server.names() == [MAIL, HOURLY]
     assert f"REFUSED    {NIGHTLY}" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""The files in `flows/` whose work you write into them: left out before, deployed and run after."""
+"""Files in `flows/` that need settings: left out without them, deployed and run with them."""
 
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
     report: Any = notify_customers(**made.parameters)
     assert report.dry_run
     assert report.affected
-    # the mode is the block's when a run starts, and not when it was deployed
+    # the mode is that of the block at the start of the run, not at deployment
     with HttpService().serving() as service:
         live = {"address": SecretStr(service.address), "mode": Mode.LIVE, "recipient": ""}
         unsaved.model_copy(update=live).save("sms", overwrite=True)
@@ -121,7 +121,7 @@ def test_a_shop_without_emails_is_deployed_with_its_channel_and_no_mailer(
 
 
 def set_up(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Write into the files what a shop would."""
+    """Set the files' settings as a shop would."""
     to = ExportFiles(folder=str(folder))
     url: Any = f"https://{SLACK}/services/T0/B0/secret"
     SlackWebhook(url=url).save("team", overwrite=True)

@@ -1,4 +1,4 @@
-"""A shop in dry run writes to no customer, and a read-only account is not changed.
+"""A shop in dry run emails no customer, and a read-only account is not changed.
 
 Whoever starts a run, and however: a schedule, an event, an automation, a person, a pipeline, a
 sweep, or a run that has been waiting since before. Each is carried out as its process does it:
@@ -28,7 +28,8 @@ from prefect.states import Scheduled
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import Mailer, Mode, TracktorCredentials
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy.apply import all_of
+from prefect_tracktor.deploy import commands
+from prefect_tracktor.deploy.apply import read_all
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import SweptShop, sweep_shops
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
@@ -45,7 +46,7 @@ from tests.system.deployments.conftest import (
 MAIL = "Email expired exceptions/email-expired-exceptions"
 ON_EVENT = "Notify status change/notify-status-change"
 EVERY_SIX_HOURS = "Email status changes/email-status-changes"
-# a run that is told to act: it can only add safety
+# dry_run=False in a run has no effect: it can only add safety
 ACT = {"dry_run": False}
 ME = "me@your-shop.example"
 IMPORTED = "warehouse.orders.imported.for.one.switch"
@@ -102,20 +103,20 @@ def switch(
 
 @pytest.fixture(scope="module")
 def waiting_run(server: Server, switch: Switch) -> Iterator[UUID]:
-    """A run that was made while the shop was live, and waits to be carried out."""
+    """A run that was created while the shop was live, and has not started."""
     remove_deployments(server.client)
     switch(TRACKTOR_MODE="live", TRACKTOR_READ_ONLY="false")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TRACKTOR_NOTIFY", "delivered")
         patched.setenv("TRACKTOR_ANNOUNCE_EXCEPTIONS", "1")
         with patched.context() as unserved:
-            unserved.setattr("prefect_tracktor.deploy.serve.serve", lambda *_made, **_options: None)
+            unserved.setattr(commands, "serve_until_stopped", lambda _deployments: None)
             assert main(["serve"]) == 0
         late: State[None] = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=1))
         run = server.client.create_flow_run_from_deployment(
             server[MAIL].id, parameters=ACT, state=late
         )
-        # here, as the server takes a while to know it
+        # checked here, because the server is updated later
         trigger = EventTrigger(expect={IMPORTED}, posture=Posture.Reactive)
         action = RunDeployment(deployment_id=server[MAIL].id, parameters=ACT)
         automation = AutomationCore(name=IMPORTED, trigger=trigger, actions=[action])
@@ -150,11 +151,11 @@ def parcel(tracktor: Sandbox) -> dict[str, object]:
 
 def runs_of(server: Server, name: str) -> dict[UUID, FlowRun]:
     of_it = DeploymentFilter(id=DeploymentFilterId(any_=[server[name].id]))
-    return {run.id: run for run in all_of(server.client.read_flow_runs, deployment_filter=of_it)}
+    return {run.id: run for run in read_all(server.client.read_flow_runs, deployment_filter=of_it)}
 
 
 def next_run(server: Server, name: str, before: dict[UUID, FlowRun]) -> UUID:
-    """The first run of a deployment that was not there before."""
+    """The next new run of a deployment."""
     for attempt in waiting():
         with attempt:
             new = runs_of(server, name).keys() - before.keys()
@@ -163,7 +164,7 @@ def next_run(server: Server, name: str, before: dict[UUID, FlowRun]) -> UUID:
 
 
 def by_a_person(server: Server) -> UUID:
-    """What the form of *Run → Custom run* sends."""
+    """The request of the form *Run → Custom run*."""
     made = httpx.post(
         f"{PREFECT_API_URL.value()}/deployments/{server[MAIL].id}/create_flow_run",
         json={"parameters": server[MAIL].parameters | ACT},
@@ -303,7 +304,7 @@ def test_nor_one_that_an_event_starts(
 
 @contextmanager
 def scheduler(database_url: str, folder: Path) -> Iterator[None]:
-    """Prefect's scheduler, which the tests' server does without."""
+    """Prefect's scheduler, which the tests' server does not run."""
     others = [
         *("EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "TRIGGERS"),
         *("TASK_RUN_RECORDER", "CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER"),

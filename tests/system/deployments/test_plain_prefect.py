@@ -1,4 +1,4 @@
-"""Deployments that are written the usual way of Prefect's, with saved blocks, run.
+"""Deployments that are written with Prefect's own means and saved blocks.
 
 `.serve()`, `.deploy()`, `.to_deployment()` and `prefect.yaml`, with Prefect's own defaults.
 """
@@ -71,7 +71,7 @@ def folder(
             "SMTP_SECURITY": "none",
         }
         assert save_blocks(SECRETS | variables, DOCUMENTS, name=NAME) == 0
-        # it is shared where another test has saved one for all shops
+        # it is shared if another test has saved one for all shops
         EmailTemplate().save(NAME, overwrite=True)
         yield folder
 
@@ -139,7 +139,7 @@ def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_comp
 
 
 def of_the_handbook(title: str) -> str:
-    """A file of the page on deployments."""
+    """Return a file that the page on deployments shows."""
     [block] = [
         block for block in blocks_of(PROJECT / "docs/how-to/deploy.md") if block.title == title
     ]
@@ -154,7 +154,7 @@ def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_its_runs_compl
     parameters = json.loads(encoded.replace("/tracktor", f"/{NAME}"))
     assert {"credentials", "orders", "mailer"} <= parameters.keys()
     [entrypoint] = re.findall(r'entrypoint += "(.+)"', of_the_handbook("main.tf"))
-    # as the provider does it: a flow by its name, and a deployment without a parameter schema
+    # as Terraform's provider does: a flow by name, a deployment without parameter schema
     flow_id = server.client.create_flow_from_name("Email expired exceptions")
     deployment_id = server.client.create_deployment(
         flow_id,

@@ -1,4 +1,4 @@
-"""Each kind of work pool is told of images and packages in its own way, or refuses them."""
+"""Work pools: each type takes images and packages in its own way, or refuses them."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from blocks.documents import DOCUMENTS
 from flows import watch
 from prefect_tracktor import CompletedOrders, HttpChannel, NotificationLedger, NotificationRule
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy.work_pools import Place, keeps_files, place_in
+from prefect_tracktor.deploy.work_pools import Infrastructure, infrastructure_of, keeps_files
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.flows import WatchOptions, announce_exceptions
 from prefect_tracktor.setup.blocks import save_blocks
@@ -28,11 +28,11 @@ PACKAGES = [WHEEL, "psycopg"]
 STALLED = NotificationRule(name="late", when=["stalled"])
 
 
-def place(
+def of_pool(
     client: SyncPrefectClient, kind: str, image: str = "", packages: Sequence[str] = ()
-) -> Place:
+) -> Infrastructure:
     make_pool(client, f"a-{kind}", kind)
-    return place_in(client, f"a-{kind}", image, packages)
+    return infrastructure_of(client, f"a-{kind}", image, packages)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +50,13 @@ def place(
 def test_containers_take_an_image_and_install_packages_as_they_start(
     client: SyncPrefectClient, kind: str
 ) -> None:
-    assert place(client, kind, "registry.example/shop:1", PACKAGES).job_variables == {
+    assert of_pool(client, kind, "registry.example/shop:1", PACKAGES).job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": f"{WHEEL} psycopg"},
     }
 
 
-# of Prefect Cloud alone, as its documentation describes it: this server has no template of the type
+# only in Prefect Cloud, as its documentation describes it: this server has no such template
 MANAGED = {
     "job_configuration": {"env": "{{ env }}", "pip_packages": "{{ pip_packages }}"},
     "variables": {
@@ -79,10 +79,10 @@ def managed(client: SyncPrefectClient) -> str:
 def test_managed_infrastructure_has_a_setting_for_packages(
     client: SyncPrefectClient, managed: str
 ) -> None:
-    somewhere = place_in(client, managed, "", PACKAGES)
-    assert somewhere.job_variables == {"pip_packages": PACKAGES}
-    assert not somewhere.keeps_files
-    assert list(somewhere.remarks) == [], "it has no worker to start"
+    infrastructure = infrastructure_of(client, managed, "", PACKAGES)
+    assert infrastructure.job_variables == {"pip_packages": PACKAGES}
+    assert not infrastructure.keeps_files
+    assert list(infrastructure.remarks) == [], "it has no worker to start"
 
 
 @pytest.mark.usefixtures("environment", "no_deployments")
@@ -93,7 +93,7 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # two deployments are a whole shop
+    # two deployments are enough
     monkeypatch.setattr(watch, "PARTS", {"rules": [STALLED], "announce": {"exception:all"}})
     deploy = ["deploy", "--work-pool", managed, "--only", "watch", "reconcile"]
     assert main([*deploy, "--pip-package", WHEEL]) == 2
@@ -118,19 +118,19 @@ def test_a_managed_pool_takes_what_keeps_its_ledger_in_a_database(
 
 
 def test_processes_run_in_their_workers_environment(client: SyncPrefectClient) -> None:
-    assert place(client, "process").job_variables == {}
+    assert of_pool(client, "process").job_variables == {}
     with pytest.raises(InvalidInput, match=r"of type process uses no images: leave out --image"):
-        place(client, "process", "registry.example/shop:1")
+        of_pool(client, "process", "registry.example/shop:1")
     with pytest.raises(InvalidInput, match=r"installs no packages.*pip install psycopg"):
-        place(client, "process", packages=["psycopg"])
+        of_pool(client, "process", packages=["psycopg"])
 
 
 def test_what_is_still_missing_is_said(client: SyncPrefectClient) -> None:
-    without, worker = place(client, "docker").remarks
+    without, worker = of_pool(client, "docker").remarks
     assert "image that the work pool 'a-docker' uses must have prefect-tracktor" in without
     assert "prefect worker start --pool 'a-docker'" in worker
-    assert place(client, "docker", "registry.example/shop:1").remarks == [worker]
-    assert place(client, "process").remarks == [worker.replace("docker", "process")]
+    assert of_pool(client, "docker", "registry.example/shop:1").remarks == [worker]
+    assert of_pool(client, "process").remarks == [worker.replace("docker", "process")]
 
 
 def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
@@ -145,7 +145,7 @@ def test_a_pool_that_is_missing_is_said_with_how_to_make_it(
 @pytest.mark.parametrize("package", ["", "psycopg pandas", "prefect-tracktor >= 0.1"])
 def test_a_package_is_one_word(client: SyncPrefectClient, package: str) -> None:
     with pytest.raises(InvalidInput, match="without blanks"):
-        place(client, "docker", packages=[package])
+        of_pool(client, "docker", packages=[package])
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_our_package_is_not_asked_for_by_its_name_alone(
     with pytest.raises(
         InvalidInput, match=r"published on no package index.*@https://.*@git\+https://"
     ):
-        place(client, kind, packages=[package])
+        of_pool(client, kind, packages=[package])
 
 
 @pytest.mark.parametrize(
@@ -181,35 +181,38 @@ def test_an_address_says_where_a_package_comes_from(
     client: SyncPrefectClient, package: str
 ) -> None:
     told = {"env": {"EXTRA_PIP_PACKAGES": package}}
-    assert place(client, "docker", packages=[package]).job_variables == told
+    assert of_pool(client, "docker", packages=[package]).job_variables == told
 
 
 def test_what_a_refusal_shows_can_be_given(client: SyncPrefectClient) -> None:
     with pytest.raises(InvalidInput) as refusal:
-        place(client, "docker", packages=["prefect-tracktor"])
+        of_pool(client, "docker", packages=["prefect-tracktor"])
     shown = re.findall(r"prefect-tracktor\S*@\w[^,\s]+", str(refusal.value))
     assert [Requirement(package).extras for package in shown] == [{"postgresql"}] * 2
-    assert place(client, "docker", packages=shown).job_variables["env"]
+    assert of_pool(client, "docker", packages=shown).job_variables["env"]
 
 
 def test_an_address_with_a_password_is_refused_and_not_shown(client: SyncPrefectClient) -> None:
     with pytest.raises(InvalidInput, match="plain text") as refusal:
-        place(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
+        of_pool(client, "docker", packages=["shop@git+https://me:t0ken@git.example/shop.git"])
     assert "t0ken" not in str(refusal.value)
     over_ssh = "shop@git+ssh://git@git.example/shop.git"
     told = {"env": {"EXTRA_PIP_PACKAGES": over_ssh}}
-    assert place(client, "docker", packages=[over_ssh]).job_variables == told
+    assert of_pool(client, "docker", packages=[over_ssh]).job_variables == told
 
 
 def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
-    ours = Place("docker", {"image": "new", "env": {"EXTRA_PIP_PACKAGES": "psycopg"}})
+    ours = Infrastructure("docker", {"image": "new", "env": {"EXTRA_PIP_PACKAGES": "psycopg"}})
     held = {"image": "old", "mem_limit": "2g", "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "x"}}
-    assert ours.job_variables_beside(held) == {
+    assert ours.merged_job_variables(held) == {
         "image": "new",
         "mem_limit": "2g",
         "env": {"TZ": "UTC", "EXTRA_PIP_PACKAGES": "psycopg"},
     }
-    assert Place("docker").job_variables_beside(held) == {"mem_limit": "2g", "env": {"TZ": "UTC"}}
+    assert Infrastructure("docker").merged_job_variables(held) == {
+        "mem_limit": "2g",
+        "env": {"TZ": "UTC"},
+    }
 
 
 def with_ledger(url: str) -> RunnerDeployment:
@@ -239,11 +242,11 @@ def rules() -> list[NotificationRule]:
 def test_a_file_is_refused_wherever_the_ledger_stands(
     client: SyncPrefectClient, parameters: Callable[[NotificationLedger], dict[str, Any]]
 ) -> None:
-    somewhere = place(client, "docker")
+    infrastructure = of_pool(client, "docker")
     for url, is_refused in (("", True), ("postgresql://host/ledger", False)):
         deployment = with_ledger(url)
         deployment.parameters = parameters(deployment.parameters["ledger"])
-        assert bool(somewhere.refusal_of(deployment)) is is_refused
+        assert bool(infrastructure.refusal_of(deployment)) is is_refused
 
 
 def test_without_a_ledger_and_a_mailer_the_shared_one_counts(
@@ -252,7 +255,7 @@ def test_without_a_ledger_and_a_mailer_the_shared_one_counts(
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-nobody")
     deployment = with_ledger("postgresql://host/ledger")
     deployment.parameters = {"rules": rules()}
-    assert "discarded after each run" in place(client, "docker").refusal_of(deployment)
+    assert "discarded after each run" in of_pool(client, "docker").refusal_of(deployment)
 
 
 THROWN_AWAY = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud-run-v2"]
@@ -262,15 +265,15 @@ THROWN_AWAY = ["docker", "kubernetes", "ecs", "azure-container-instance", "cloud
 def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
     client: SyncPrefectClient, kind: str
 ) -> None:
-    somewhere = place(client, kind)
+    infrastructure = of_pool(client, kind)
     for url in ("", "sqlite:////data/ledger.sqlite3"):
-        refusal = somewhere.refusal_of(with_ledger(url))
+        refusal = infrastructure.refusal_of(with_ledger(url))
         assert "discarded after each run" in refusal
         assert "TRACKTOR_LEDGER_URL" in refusal
-        assert "reads all orders" in "".join(somewhere.remarks_on([with_ledger(url)]))
+        assert "reads all orders" in "".join(infrastructure.remarks_on([with_ledger(url)]))
     shared = with_ledger("postgresql://host/ledger")
-    assert somewhere.refusal_of(shared) == ""
-    assert not list(somewhere.remarks_on([shared]))
+    assert infrastructure.refusal_of(shared) == ""
+    assert not list(infrastructure.remarks_on([shared]))
 
 
 @pytest.mark.parametrize("kind", ["modal:push", "prefect:managed", "somebodys-own"])
@@ -280,8 +283,8 @@ def test_so_it_is_in_pools_without_workers_and_in_those_of_unknown_types(kind: s
 
 
 def test_the_worker_of_a_process_pool_keeps_its_files(client: SyncPrefectClient) -> None:
-    assert place(client, "process").refusal_of(with_ledger("")) == ""
-    assert Place().refusal_of(with_ledger("")) == ""
+    assert of_pool(client, "process").refusal_of(with_ledger("")) == ""
+    assert Infrastructure().refusal_of(with_ledger("")) == ""
 
 
 @pytest.mark.usefixtures("environment", "no_deployments")

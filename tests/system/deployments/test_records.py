@@ -1,4 +1,4 @@
-"""What the server keeps of all deployments of a fleet, and who can read it."""
+"""What Prefect stores about the deployments of several shops, and who can read it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,7 +27,7 @@ DEPLOY += ["--pip-package", PACKAGE]
 
 
 @pytest.fixture(scope="module")
-def fleet(
+def deployed(
     client: SyncPrefectClient, blocks: None, alpine: None, postgresql_url: str
 ) -> Iterator[None]:
     """Two shops with everything enabled, deployed to containers; each has been run once."""
@@ -39,7 +39,7 @@ def fleet(
     rows = [ours, replace(ours, name="alpine", timezone="Europe/Zurich")]
     remove_deployments(client)
     make_pool(client, "containers", "docker")
-    # one in a file is refused for machines that are thrown away
+    # a ledger in a file is refused for machines that are discarded
     ledger, file = NotificationLedger.load("tracktor"), SecretStr("")
     assert isinstance(ledger, NotificationLedger)
     ledger.url, file = SecretStr(postgresql_url), ledger.url
@@ -54,11 +54,11 @@ def fleet(
     ledger.save("tracktor", overwrite=True)
 
 
-# the others wait for what a shop writes into their files
+# the others need settings in their files
 MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 
 
-def test_each_shop_has_each_deployment_under_its_name(fleet: None, server: Server) -> None:
+def test_each_shop_has_each_deployment_under_its_name(deployed: None, server: Server) -> None:
     names = server.names()
     assert len(names) == 2 * len(MADE)
     assert "Email expired exceptions/email-expired-exceptions" in names
@@ -70,7 +70,9 @@ def test_each_shop_has_each_deployment_under_its_name(fleet: None, server: Serve
     ]
 
 
-def test_each_reads_its_own_account_and_they_share_the_ledger(fleet: None, server: Server) -> None:
+def test_each_reads_its_own_account_and_they_share_the_ledger(
+    deployed: None, server: Server
+) -> None:
     ours = server["Email expired exceptions/email-expired-exceptions"].parameters
     alpine = server["Email expired exceptions/alpine-email-expired-exceptions"].parameters
     assert ours["credentials"] != alpine["credentials"]
@@ -88,7 +90,7 @@ def test_each_reads_its_own_account_and_they_share_the_ledger(fleet: None, serve
 
 
 def test_each_reacts_to_the_events_of_its_own_account(
-    fleet: None, server: Server, client: SyncPrefectClient
+    deployed: None, server: Server, client: SyncPrefectClient
 ) -> None:
     related = {}
     for name in ("notify-status-change", "alpine-notify-status-change"):
@@ -100,14 +102,14 @@ def test_each_reacts_to_the_events_of_its_own_account(
     assert len({*related.values()}) == 2
 
 
-def test_they_are_told_their_image_and_packages(fleet: None, server: Server) -> None:
+def test_they_are_told_their_image_and_packages(deployed: None, server: Server) -> None:
     assert server["Sync webhooks/alpine-sync-webhooks"].job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
     }
 
 
-def test_no_secret_is_in_any_deployment_run_or_automation(fleet: None, server: Server) -> None:
+def test_no_secret_is_in_any_deployment_run_or_automation(deployed: None, server: Server) -> None:
     kept = server.records("deployments", "automations", "flow_runs", "flows", "work_pools")
     assert "{{ event.payload.shipment_status }}" in kept
     assert kept.count('"state_type":"SCHEDULED"') >= 2 * len(MADE)
@@ -115,14 +117,14 @@ def test_no_secret_is_in_any_deployment_run_or_automation(fleet: None, server: S
         assert secret not in kept
 
 
-def test_each_says_in_a_sentence_what_it_does(fleet: None, server: Server) -> None:
+def test_each_says_in_a_sentence_what_it_does(deployed: None, server: Server) -> None:
     for name in server.names():
         first, *_ = str(server[name].description).splitlines()
         assert first.startswith(("Every ", "When ", "On an event: "))
         assert first.endswith(".")
 
 
-def test_each_says_which_block_makes_it_a_dry_run(fleet: None, server: Server) -> None:
+def test_each_says_which_block_makes_it_a_dry_run(deployed: None, server: Server) -> None:
     for name in server.names():
         shop = "alpine" if "/alpine-" in name else "tracktor"
         mails = "mailer" in server[name].parameters
@@ -130,7 +132,7 @@ def test_each_says_which_block_makes_it_a_dry_run(fleet: None, server: Server) -
         assert f"`{block}`, read when a run starts" in str(server[name].description)
 
 
-def test_a_worker_needs_the_installed_package_only(fleet: None, server: Server) -> None:
+def test_a_worker_needs_the_installed_package_only(deployed: None, server: Server) -> None:
     for name in server.names():
         made = server[name]
         assert str(made.entrypoint).startswith("prefect_tracktor.flows.")
@@ -138,7 +140,7 @@ def test_a_worker_needs_the_installed_package_only(fleet: None, server: Server) 
 
 
 def test_a_second_time_changes_nothing(
-    fleet: None, server: Server, capsys: pytest.CaptureFixture[str]
+    deployed: None, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = server.records("deployments", "automations")
     assert main(DEPLOY) == 0

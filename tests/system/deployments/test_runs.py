@@ -1,4 +1,4 @@
-"""Runs that are started at the server, and done by the process that serves.
+"""Runs that are started on the server, and executed by the serving process.
 
 Those that a worker does, with the wheel and no checkout, are seen in `.ci/deploy_to_a_worker.py`.
 """

@@ -1,4 +1,4 @@
-"""`prefect-tracktor serve`: what is served, what it says, and what a pause is worth."""
+"""The command `prefect-tracktor serve`: served deployments, output, pauses."""
 
 import os
 import socket
@@ -11,6 +11,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import State
+from prefect.runner import Runner
 from prefect.states import Completed, Crashed, Pending, Running
 
 from prefect_tracktor import (
@@ -22,7 +23,7 @@ from prefect_tracktor import (
     TracktorCredentials,
 )
 from prefect_tracktor.cli import main
-from prefect_tracktor.deploy import Shop, saved, shop_of_the_environment
+from prefect_tracktor.deploy import Shop, commands, saved, shop_of_the_environment
 from prefect_tracktor.deploy.apply import STOPPED
 from prefect_tracktor.deploy.builders import for_scanning
 from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
@@ -42,8 +43,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Serve until the deployments are registered, and stop."""
     served: list[str] = []
     monkeypatch.setattr(
-        "prefect_tracktor.deploy.serve.serve",
-        lambda *made, **_: served.extend(d.full_name for d in made),
+        commands,
+        "serve_until_stopped",
+        lambda deployments: served.extend(d.full_name for d in deployments.values()),
     )
 
     def serve(*options: str) -> list[str]:
@@ -76,7 +78,7 @@ def test_what_is_not_enabled_is_left_out_and_says_how(
         (
             "TRACKTOR_ANNOUNCE_EXCEPTIONS",
             "maybe",
-            "TRACKTOR_ANNOUNCE_EXCEPTIONS: text with letters that is neither true nor false",
+            "TRACKTOR_ANNOUNCE_EXCEPTIONS: 'maybe' is neither true nor false",
         ),
         ("TRACKTOR_TIMEZONE", "Mars", "no time zone 'Mars'; set TRACKTOR_TIMEZONE, such as Europe"),
     ],
@@ -170,8 +172,9 @@ def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paus
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "prefect_tracktor.deploy.serve.serve",
-        lambda *_made, **_options: server.client.delete_deployment(server[MAIL].id),
+        commands,
+        "serve_until_stopped",
+        lambda _deployments: server.client.delete_deployment(server[MAIL].id),
     )
     assert main(["serve", "--only", "expired_exceptions", "webhooks"]) == 0
     assert server.names() == [HOURLY]
@@ -181,15 +184,15 @@ def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paus
 def test_what_another_process_took_over_goes_on_when_the_first_one_stops(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def until_another_takes_over(*_made: object, **_options: object) -> None:
+    def until_another_takes_over(_deployments: object) -> None:
         claim(server.client, [server[MAIL].id])
 
-    monkeypatch.setattr("prefect_tracktor.deploy.serve.serve", until_another_takes_over)
+    monkeypatch.setattr(commands, "serve_until_stopped", until_another_takes_over)
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert not server[MAIL].paused
 
 
-def test_each_process_breaks_off_its_own_runs(
+def test_each_process_interrupts_its_own_runs(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:
     serve("--only", "expired_exceptions")
@@ -207,7 +210,7 @@ def test_each_process_breaks_off_its_own_runs(
     stop(client, [mail.id], first)
     assert [name_of_state(client, run) for run in of_first] == ["AwaitingRetry"] * 3
     assert [name_of_state(client, run) for run in (over, of_second)] == ["Completed", "Running"]
-    assert capsys.readouterr().out.count("broken off ") == 3
+    assert capsys.readouterr().out.count("interrupted ") == 3
     stop(client, [mail.id], second)
     assert name_of_state(client, of_second) == "AwaitingRetry"
     assert server[MAIL].paused
@@ -222,9 +225,11 @@ def test_a_run_that_waits_holds_up_no_other_deployment(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits = []
-    monkeypatch.setattr(
-        "prefect_tracktor.deploy.serve.serve", lambda *_made, limit, **_: limits.append(limit)
-    )
+
+    async def start(runner: Runner) -> None:
+        limits.append(runner.limit)
+
+    monkeypatch.setattr(Runner, "start", start)
     monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
     assert main(["serve", "--only", "expired_exceptions", "status_change"]) == 0
     assert limits == [1 + 4]

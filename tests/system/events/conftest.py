@@ -1,4 +1,4 @@
-"""What tests of the receiver ask for."""
+"""Fixtures for tests of events."""
 
 from tests.support.webhooks import listening, no_prefect, queue, tracktor
 

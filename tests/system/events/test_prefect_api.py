@@ -1,4 +1,4 @@
-"""Prefect Cloud answers no event query of more than 14 days, and events are found nonetheless."""
+"""Events are found although Prefect Cloud refuses event queries of more than 14 days."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from prefect_tracktor.events import Kind, Subject, prefect_api, send_events
 from prefect_tracktor.events.prefect_api import EARLIER_WINDOWS, WINDOW
 from prefect_tracktor.webhooks import WebhookQueue
 from prefect_tracktor.webhooks.emitter import Emitter
-from prefect_tracktor.webhooks.queue import Outcome
+from prefect_tracktor.webhooks.queue import ReadResult
 from prefect_tracktor.webhooks.worker import SingleWriter
 from tests.support.webhooks import eventually
 
@@ -31,7 +31,7 @@ LONGEST = timedelta(days=14)
 
 
 class LikeCloud(BaseHTTPRequestHandler):
-    """Passes everything on to a real server, but for queries that span too much time."""
+    """A proxy of a real server that refuses queries of too long a time."""
 
     protocol_version = "HTTP/1.1"
     behind: ClassVar[str]
@@ -62,12 +62,12 @@ class LikeCloud(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def spans() -> Iterator[list[timedelta]]:
-    """Be connected to a Prefect like Cloud; how much time each query spanned."""
+    """Connect to a Prefect like Cloud; return the time span of each query."""
     with like_cloud(PREFECT_API_URL.value() or "") as spans:
         yield spans
 
@@ -122,7 +122,7 @@ def test_the_outbox_is_emptied_of_events_new_and_old(
     for number, one in enumerate(events, start=1):
         queue.add("shop", Subject(Kind.FULFILLMENT, number))
         [waiting] = queue.due("shop", new=10)
-        queue.complete("shop", [Outcome(waiting, event=one)])
+        queue.complete("shop", [ReadResult(waiting, event=one)])
     emitter = Emitter(
         "shop",
         queue,

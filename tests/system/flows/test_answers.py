@@ -22,7 +22,7 @@ from prefect_tracktor import (
     StatusStage,
     WantedWebhook,
 )
-from prefect_tracktor.conditions import asked_exceptions
+from prefect_tracktor.conditions import requested_conditions
 from prefect_tracktor.flows import (
     advance_custom_statuses,
     announce_exceptions,
@@ -107,16 +107,24 @@ def test_an_exception_may_be_asked_for_in_any_spelling(
 
 @pytest.mark.parametrize("status", ExceptionStatus)
 def test_key_and_label_ask_for_the_same(status: ExceptionStatus) -> None:
-    assert asked_exceptions({status.value}) == asked_exceptions([status.label])
-    assert status in asked_exceptions({status.label})
-    assert status in asked_exceptions({"all"})
-    assert None not in asked_exceptions({"all"})
+    by_key, by_label, every = (
+        requested_conditions([f"exception:{name}"]).exceptions
+        for name in (status.value, status.label, "all")
+    )
+    assert by_key == by_label
+    assert status in by_label
+    assert status in every
+    assert None not in every
 
 
 @pytest.mark.parametrize("names", [set(), {""}, {"expired", " "}, {"none"}])
-def test_no_exception_cannot_be_asked_for(names: set[str]) -> None:
+def test_no_exception_cannot_be_asked_for(
+    odd: OddTracktor, mailing: dict[str, Any], names: set[str]
+) -> None:
     with pytest.raises(InvalidInput, match="exception_statuses"):
-        asked_exceptions(names)
+        email_expired_exceptions(
+            odd.credentials, [1], **mailing, exception_statuses=frozenset(names)
+        )
 
 
 def test_the_sixth_alert_and_new_ones_are_exceptions_like_all_others(odd: OddTracktor) -> None:
@@ -180,11 +188,11 @@ def test_a_field_that_all_answers_lost_stops_the_flow_that_needs_it(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer, lost: tuple[str, ...]
 ) -> None:
     ids = odd.put(*(without(expired(number), *lost) for number in range(1, 11)))
-    with pytest.raises(InvalidResponse, match="none of the 10 answers has") as stopped:
+    with pytest.raises(InvalidResponse, match="none of the 10 responses has") as stopped:
         email_expired_exceptions(odd.credentials, ids, **mailing)
     assert any(name in str(stopped.value) for name in lost)
     assert not written_to(mail)
-    assert "None of the 10 answers has" in summary("expired-exceptions-summary").replace("&#", "")
+    assert "None of the 10 responses has" in summary("expired-exceptions-summary").replace("&#", "")
 
 
 Flow = Callable[[OddTracktor, list[int], dict[str, Any]], Any]
@@ -220,7 +228,7 @@ def test_every_flow_stops_without_what_it_needs(
     odd: OddTracktor, mailing: dict[str, Any], mail: MailServer, flow: Flow, lost: tuple[str, ...]
 ) -> None:
     ids = odd.put(*(without(expired(number), *lost) for number in (1, 2, 3)))
-    with pytest.raises(InvalidResponse, match="none of the 3 answers has"):
+    with pytest.raises(InvalidResponse, match="none of the 3 responses has"):
         flow(odd, ids, mailing)
     assert not written_to(mail)
     assert not odd.writes
@@ -276,7 +284,7 @@ def test_a_field_that_the_flow_does_not_need_is_said_once_and_stops_nothing(
             odd.credentials, ids, **mailing, reading=ReadingOptions(chunk_size=1)
         )
     assert report.sent == (1, 2, 3)
-    said = "None of the 3 answers has order_phone and total_price"
+    said = "None of the 3 responses has order_phone and total_price"
     assert [said in note for note in report.notes] == [True]
     assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
 

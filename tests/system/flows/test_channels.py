@@ -1,6 +1,7 @@
 """Runs that tell by email and through other channels, all on one reading."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -26,8 +27,10 @@ from prefect_tracktor.flows import (
     watch_shop,
 )
 from prefect_tracktor.sandbox import MailServer, Sandbox
-from tests.support.http_service import HttpService
+from prefect_tracktor.storage.ledger import NoticeState
+from tests.support.http_service import HttpService, Instead
 from tests.support.mailers import mailer_of
+from tests.support.orders import OrderServer, expired, order, parcel
 from tests.system.flows.conftest import written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -101,6 +104,48 @@ def test_each_channel_tells_once_on_one_reading(
     assert sorted(again.already_told) == sorted(customers)
     assert not again.sent
     assert len(service.posted) == len(mail.messages) == len(customers)
+
+
+def test_what_a_service_may_have_is_posted_again_as_it_was_whatever_has_come_since(
+    service: HttpService, ledger: NotificationLedger
+) -> None:
+    parcels = "{{ conditions | map(attribute='parcel.fulfillment_id') | list | tojson }}"
+    body = f'{{"key": "{{{{ key }}}}", "parcels": {parcels}}}'
+    channel = HttpChannel.model_validate(
+        {"address": service.address, "body": body, "mode": "live", "idempotency_header": "Key"}
+    )
+    rules = [NotificationRule(name="news", when=["exception:all"], channel=channel)]
+
+    def tell(*parcels: dict[str, Any], answer: Instead | None = None) -> None:
+        server.orders = {
+            1: order(1, *(one | {"order_id": 1, "order_name": "#1"} for one in parcels))
+        }
+        service.every = {1: answer} if answer else {}
+        with suppress(IncompleteRun):
+            notify_customers(server.credentials, [1], rules, ledger=ledger)
+
+    with OrderServer() as server:
+        failed = Instead(500, taken=True)
+        tell(expired(7), expired(8), answer=failed)
+        # one has moved on, another has come
+        tell(expired(7), parcel(8), expired(9), answer=failed)
+        tell(expired(7), parcel(8), expired(9), expired(10), answer=Instead(503))
+        for _ in range(2):
+            tell(expired(7), parcel(8), expired(9), expired(10))
+    posts = [(request.json["key"], request.json["parcels"]) for request in service.posted]
+    assert [parcels for _, parcels in posts] == [
+        [70_007, 70_008],
+        [70_007],
+        [70_009],
+        [70_007],
+        [70_009],
+        [70_010],
+    ]
+    keys = [key for key, _ in posts]
+    assert keys[0] == keys[1] == keys[3]
+    assert keys[2] == keys[4]
+    assert len(set(keys)) == 3
+    assert {notice.state for notice in ledger.told([1])} == {NoticeState.SENT}
 
 
 def test_a_dry_run_checks_the_mail_login_and_the_services_host(

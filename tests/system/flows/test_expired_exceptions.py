@@ -459,7 +459,7 @@ def test_what_another_run_claimed_is_left_to_it(
         run()
     assert caught.value.report.uncertain == (order_id,)
     assert len(mail.messages) == 5
-    ledger.settle(keys, NoticeState.SENT, run="other")
+    ledger.complete(keys, NoticeState.SENT, run="other")
     assert order_id in run().already_told
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from prefect_tracktor import (
     CompletedOrders,
     EmailTemplate,
+    EventOrders,
     IncompleteRun,
     InvalidInput,
     Mailer,
@@ -17,6 +19,8 @@ from prefect_tracktor import (
     NotificationRule,
     OrderFile,
     ReadingOptions,
+    ShopifyCredentials,
+    ShopifyOrders,
     Words,
 )
 from prefect_tracktor.flows import email_status_changes, notify_customers
@@ -57,6 +61,10 @@ def rule(name: str, *when: str, **fields: Any) -> NotificationRule:
 
 ARRIVED = rule("arrived", "status:delivered")
 LOST = rule("lost", "exception:expired")
+SHOPIFY = ShopifyOrders(
+    credentials=ShopifyCredentials(shop="a-shop.myshopify.com", access_token="none"),
+    created_within_days=45,
+)
 
 
 def subjects(mail: MailServer) -> list[str]:
@@ -165,7 +173,7 @@ def test_an_order_that_is_read_again_keeps_what_its_source_knows(
     tell: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
-    monkeypatch.setattr("prefect_tracktor.runs.notify._TOGETHER_SECONDS", -1, raising=True)
+    monkeypatch.setattr("prefect_tracktor.runs.notify._REREAD_LASTS_SECONDS", -1, raising=True)
     report = tell(ARRIVED, read_again_after_minutes=0)
     assert report.sent == (1,)
     assert report.calls == 2
@@ -194,10 +202,21 @@ def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
         (
             rule("thanks", "status:delivered", after_days=40),
             {"reading": ReadingOptions(completed_orders=CompletedOrders())},
-            "not read any more after 30 days",
+            "not read after 30 days",
         ),
         (rule("late", "not_shipped"), {"orders": OrderFile(path="x.csv")}, "include_unfulfilled"),
-        (rule("vip", "status:delivered", tags=["VIP"]), {}, "list of ids does not tell"),
+        (rule("vip", "status:delivered", tags=["VIP"]), {}, "neither a list of ids nor events"),
+        (
+            rule("vip", "status:delivered", tags=["VIP"]),
+            {"orders": EventOrders(since=datetime.now(UTC))},
+            "neither a list of ids nor events",
+        ),
+        (rule("late", "stalled", after_days=45), {"orders": SHOPIFY}, "raise created_within_days"),
+        (
+            rule("late", "stalled", times=8, repeat_after_days=7),
+            {"orders": SHOPIFY},
+            "49 days after its condition began",
+        ),
     ],
 )
 def test_a_rule_about_orders_that_are_left_out_is_no_silent_miss(

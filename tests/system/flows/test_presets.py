@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from prefect_tracktor import Condition, HttpChannel, Mode, Order
 from prefect_tracktor.messages.channel import Content
-from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.post_channel import PostChannel
 from prefect_tracktor.messages.preview import made_up_order
 from prefect_tracktor.messages.template import EmailTemplate
 from tests.support.http_service import HttpService, Posted

@@ -63,7 +63,7 @@ def test_all_end_green_and_every_customer_has_one_message(
     assert sorted(written_to(mail)) == sorted(tracktor.shop.customers_to_write_to().values())
 
 
-def test_a_live_claim_that_is_never_settled_is_told_as_what_it_is(
+def test_a_live_claim_that_is_never_completed_is_told_as_what_it_is(
     run: Run,
     tracktor: Sandbox,
     credentials: TracktorCredentials,
@@ -81,5 +81,5 @@ def test_a_live_claim_that_is_never_settled_is_told_as_what_it_is(
         report = run()
         assert report.in_progress == (order_id,)
         assert report.complete
-        ledger.settle(keys, NoticeState.SENT, run="other")
+        ledger.complete(keys, NoticeState.SENT, run="other")
     assert order_id in run().already_told

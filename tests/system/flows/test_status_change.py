@@ -261,7 +261,7 @@ def test_orders_without_the_delivered_ones_do_not_fit(
         ({"within_hours": float("inf")}, "within_hours"),
         (
             {"within_hours": 72, "completed_orders": CompletedOrders(after_days=3)},
-            "not read any more after 3 days",
+            "not read after 3 days",
         ),
         ({"statuses": frozenset()}, "name at least one status"),
         ({"statuses": frozenset({" "})}, "name at least one status"),

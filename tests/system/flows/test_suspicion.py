@@ -64,7 +64,7 @@ def test_no_orders_at_all_are_an_error_unless_they_may_be(
     header = tmp_path / "export.csv"
     header.write_text("Name,Id\n")
     orders: Any = [] if source == "list" else OrderFile(path=str(header))
-    with pytest.raises(InvalidInput, match="names no order at all"):
+    with pytest.raises(InvalidInput, match="contains no order"):
         flow(server.credentials, orders, dry_run=True)
     assert (
         flow(
@@ -75,7 +75,7 @@ def test_no_orders_at_all_are_an_error_unless_they_may_be(
 
 
 def test_no_rows_at_all_are_an_error_unless_they_may_be(server: OrderServer) -> None:
-    with pytest.raises(InvalidInput, match="names no order at all"):
+    with pytest.raises(InvalidInput, match="contains no order"):
         reconcile_manual_statuses(server.credentials, [])
     assert reconcile_manual_statuses(
         server.credentials, [], reading=ReadingOptions(allow_empty=True)

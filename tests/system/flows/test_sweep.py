@@ -180,7 +180,7 @@ def test_a_shop_without_documents_fails_and_says_which_are_missing(
 def test_a_parameter_of_another_type_fails_its_shop_alone(tracktors: dict[str, Sandbox]) -> None:
     shops = three(berlin={"max_emails": "many"})[:2]
     report = swept(EMAILS, shops, parameters={"dry_run": True})
-    assert outcome_of(report, "berlin").reason == "ParameterTypeError; its run says more"
+    assert outcome_of(report, "berlin").reason == "ParameterTypeError; see its run"
     assert report.done == ("paris",)
 
 

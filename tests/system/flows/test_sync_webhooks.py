@@ -211,7 +211,7 @@ def test_what_others_add_until_the_end_is_not_taken_for_done(
 
     tracktor.shop.create_webhook(topic="fulfillment/all", address=SECRET)
     monkeypatch.setattr(TracktorClient, "list_webhooks", busy)
-    with pytest.raises(IncompleteRun, match=r"1 webhooks .*others changed webhooks"):
+    with pytest.raises(IncompleteRun, match=r"1 webhooks .*other runs kept changing webhooks"):
         sync_webhooks(credentials, WANTED[:1])
 
 

@@ -14,6 +14,7 @@ from prefect_tracktor import (
     NotificationLedger,
     NotificationRule,
     TracktorCredentials,
+    TracktorError,
 )
 from prefect_tracktor.flows import (
     ExportFiles,
@@ -134,6 +135,19 @@ def test_a_mail_server_that_is_down_keeps_the_team_from_nothing(
     assert not report.customers.sent
 
 
+def test_if_no_part_can_begin_the_error_has_the_words_of_each(everything: dict[str, Any]) -> None:
+    broken = {
+        "mailer": everything["mailer"].model_copy(update={"port": 9}),
+        "digest": TeamDigest(notify="slack-webhook/none"),
+        "export": ExportFiles(folder="/nowhere/at/all"),
+        "announce": frozenset(),
+    }
+    with pytest.raises(TracktorError) as failed:
+        watch_shop(**(everything | broken))
+    for words in ("mail server cannot be used", "cannot be loaded", "there is no such folder"):
+        assert words in str(failed.value)
+
+
 def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
     everything: dict[str, Any], tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
@@ -142,8 +156,11 @@ def test_an_order_that_cannot_be_read_leaves_the_files_and_is_said(
         away = credentials.model_copy(update={"base_url": faulty.base_url, "limits": once})
         with pytest.raises(IncompleteRun, match="could not be read") as left:
             watch_shop(**(everything | {"credentials": away}))
+        with pytest.raises(IncompleteRun, match="could not be read") as alone:
+            watch_shop(away, everything["orders"], announce=EXCEPTIONS, dry_run=True)
     assert left.value.report.digest.reported
     assert not any(Path(everything["export"].folder).iterdir())
+    assert set(alone.value.report.parts) == {"events"}
 
 
 def test_a_dry_run_does_nothing(
@@ -182,7 +199,7 @@ def test_what_cannot_be_right_is_refused(everything: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="conditions: 'late'"):
         watch_shop(**(everything | {"announce": frozenset({"late"})}))
     rules = [NotificationRule(name="digest", when=["stalled"])]
-    with pytest.raises(InvalidInput, match="digest is a name that the ledger has"):
+    with pytest.raises(InvalidInput, match="digest is reserved"):
         watch_shop(**(everything | {"rules": rules}))
 
 

@@ -14,10 +14,10 @@ from sqlalchemy import create_engine
 from prefect_tracktor import CompletedOrders, IncompleteRun, NotificationLedger, TracktorCredentials
 from prefect_tracktor.errors import LedgerReplaced
 from prefect_tracktor.flows import announce_exceptions
-from prefect_tracktor.runs.notify import LedgerOfAccount
 from prefect_tracktor.sandbox import MailFaults, MailServer, Sandbox
 from prefect_tracktor.saved_blocks import shared_ledger
 from prefect_tracktor.storage.ledger import NoticeKey, NoticeState
+from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
 from tests.system.flows.conftest import Run, written_to
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -93,14 +93,14 @@ def test_of_two_first_runs_at_once_with_a_ledger_each_one_writes(
     run: Run, mail: MailServer, ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = another(ledger)
-    keep_in_mind = LedgerOfAccount.keep_in_mind
+    keep = LedgerMemory.keep
 
-    def after_the_other(self: LedgerOfAccount) -> None:
-        monkeypatch.setattr(LedgerOfAccount, "keep_in_mind", keep_in_mind)
+    def after_the_other(self: LedgerMemory, standing: LedgerStanding) -> None:
+        monkeypatch.setattr(LedgerMemory, "keep", keep)
         assert run(ledger=other).sent
-        keep_in_mind(self)
+        keep(self, standing)
 
-    monkeypatch.setattr(LedgerOfAccount, "keep_in_mind", after_the_other)
+    monkeypatch.setattr(LedgerMemory, "keep", after_the_other)
     with pytest.raises(LedgerReplaced):
         run()
     assert len(written_to(mail)) == len(set(written_to(mail)))
@@ -210,7 +210,7 @@ def test_a_refusal_is_shown_and_opened_again(
 ) -> None:
     sent = run().sent
     key = NoticeKey("shop", 1, 7, "exception:expired")
-    ledger.settle([key], NoticeState.REFUSED, run="first")
+    ledger.complete([key], NoticeState.REFUSED, run="first")
     assert [notice.key for notice in ledger.refused()] == [key]
     assert ledger.clear_refused([key]) == 1
     assert ledger.refused() == []

@@ -167,9 +167,9 @@ def test_which_of_its_parcels_arrived_must_be_clear(
     server.orders[1] = order(
         1, expired(1), parcel(1, fulfillment_id=9), statuses=["delivered", "in_transit"]
     )
-    with pytest.raises(IncompleteRun, match="which of them arrived cannot be told"):
+    with pytest.raises(IncompleteRun, match="it is unknown which parcels arrived"):
         write()
-    with pytest.raises(IncompleteRun, match="which of them arrived cannot be told"):
+    with pytest.raises(IncompleteRun, match="it is unknown which parcels arrived"):
         tell("in_transit")
     assert not mail.messages
 
@@ -397,7 +397,7 @@ def test_a_delivery_that_another_run_tells_of_in_between_is_the_last_word(
 
     def another_run(_path: str) -> None:
         if server.calls:
-            ledger.settle([key], NoticeState.SENT, run="another")
+            ledger.complete([key], NoticeState.SENT, run="another")
 
     server.before_answer = another_run
     report = tell("in_transit", read_again_after_minutes=0)

@@ -12,7 +12,7 @@ from prefect.flows import Flow
 import prefect_tracktor
 from prefect_tracktor import TracktorError, events, flows, sandbox, tasks
 from prefect_tracktor.cli import app
-from prefect_tracktor.deploy.shops import makers_of
+from prefect_tracktor.deploy.shops import build_functions
 from prefect_tracktor.setup.project import modules_of
 from tests.support.programs import PROJECT
 from tests.system.handbook.pages import PAGES, name_of
@@ -150,7 +150,7 @@ def test_every_target_of_make_is_told() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_only_deployments_that_exist_are_served(page: Path) -> None:
     for names in re.findall(r"prefect-tracktor serve --only ((?:\w+ ?)+)", page.read_text("utf-8")):
-        assert set(names.split()) <= makers_of(modules_of("flows")).keys()
+        assert set(names.split()) <= build_functions(modules_of("flows")).keys()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

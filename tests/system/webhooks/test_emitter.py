@@ -1,4 +1,4 @@
-"""Events get to a real Prefect server, once, whatever happens on the way."""
+"""Events reach a real Prefect server once, in spite of faults."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ from prefect_tracktor.models import Fulfillment
 from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.webhooks import WebhookQueue
 from prefect_tracktor.webhooks.emitter import Emitter
-from prefect_tracktor.webhooks.queue import Outcome
+from prefect_tracktor.webhooks.queue import ReadResult
 from prefect_tracktor.webhooks.worker import RetryLater, SingleWriter
 from tests.support.webhooks import TOKEN, Listening, events_at_prefect, eventually
 
@@ -32,7 +32,7 @@ AT_ONCE = timedelta(0)
 
 
 class Bench:
-    """One account's outbox, a step at a time."""
+    """The outbox of an account, one step at a time."""
 
     def __init__(
         self, queue: WebhookQueue, account: str, *, resend_after: timedelta = timedelta(hours=1)
@@ -55,7 +55,7 @@ class Bench:
         parcel = Fulfillment(fulfillment_id=fulfillment_id, shipment_status=status)
         event = fulfillment_event(parcel, account=self.account, received=waiting.received)
         event.event = name or event.event
-        self.queue.complete(self.account, [Outcome(waiting, event=event)])
+        self.queue.complete(self.account, [ReadResult(waiting, event=event)])
 
     def do(self, action: Callable[[PrefectClient], Awaitable[object]]) -> None:
         async def act() -> None:
@@ -80,7 +80,7 @@ ids = iter(range(10_001, 20_000))
 
 @pytest.fixture
 def fulfillment_id() -> int:
-    """One of the test's own: the server is everybody's."""
+    """An id for one test, because the server is shared."""
     return next(ids)
 
 
@@ -114,11 +114,11 @@ def test_an_event_that_did_not_arrive_is_sent_again(
     bench.queue.claim(bench.account, limit=10)  # killed before it was sent
     bench.send()
     assert names_at_prefect(fulfillment_id) == []
-    bench.confirm()  # too early to say
+    bench.confirm()  # too early to know
     assert bench.outbox == 1
     bench = Bench(bench.queue, bench.account, resend_after=AT_ONCE)
     bench.confirm()
-    assert "1 events did not get to Prefect and are sent again" in caplog.text
+    assert "1 events did not reach Prefect and are sent again" in caplog.text
     bench.send()
     for attempt in eventually():
         with attempt:
@@ -137,7 +137,7 @@ def test_an_event_that_arrived_before_a_crash_is_not_sent_again(
     restarted.send()
     restarted.confirm()
     assert restarted.outbox == 0
-    restarted.add_event(fulfillment_id)  # Tracktor delivers it once more
+    restarted.add_event(fulfillment_id)  # Tracktor delivers it again
     assert restarted.outbox == 0
 
 
@@ -168,7 +168,7 @@ def test_events_wait_in_their_order_while_prefect_is_away(
         bench.add_event(fulfillment_id, status)
     with (
         temporary_settings(updates={PREFECT_API_URL: "http://127.0.0.1:9/api"}),
-        pytest.raises(RetryLater, match="3 events wait"),
+        pytest.raises(RetryLater, match="3 events could not be sent"),
     ):
         bench.send()
     events = bench.queue.claim(bench.account, limit=10)
@@ -201,7 +201,7 @@ def test_one_event_that_prefect_fails_of_does_not_hold_up_the_others(
         bench.add_event(fulfillment_id, status)
 
     class Moody(PrefectClient):
-        """Prefect, but for one event that its server always fails on."""
+        """A Prefect whose server always fails on one event."""
 
         async def request(self, method: Any, path: Any, *args: Any, **options: Any) -> Any:
             if path == "/events" and b"status_0" in options.get("content", b""):
@@ -278,7 +278,7 @@ def test_deliveries_become_events_when_prefect_is_back(
             assert answer.status_code == 200
             for attempt in eventually():
                 with attempt:
-                    assert "1 events wait, and are sent later" in caplog.text
+                    assert "1 events could not be sent" in caplog.text
             assert queue.waiting(credentials.account) == (0, 1)
             with portal.wrap_async_context_manager(door.open()):
                 for attempt in eventually():
@@ -288,7 +288,7 @@ def test_deliveries_become_events_when_prefect_is_back(
 
 
 class Door:
-    """A port that leads to Prefect's server while it is open."""
+    """A port that forwards to Prefect's server while it is open."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)

@@ -1,4 +1,4 @@
-"""What Tracktor's objects become in Prefect."""
+"""Event schema: names, resources, payloads and ids."""
 
 import datetime as dt
 import json
@@ -239,7 +239,7 @@ def test_an_event_has_what_a_person_needs() -> None:
     ],
 )
 def test_a_condition_of_a_parcel_is_an_event(condition: str, event: str, resource: str) -> None:
-    # a shop's own status may be called like a delay
+    # a custom status may have the name of a delay
     one = parcel(exception_status="expired", shipment_status="Stalled", latest_status=None)
     found = condition_event(order(), Condition(condition, one), account=ACCOUNT, received=NOW)
     assert (found.event, found.resource.id) == (event, resource)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from prefect_tracktor.messages.rendering import contrast
 from prefect_tracktor.messages.template import (
     Brand,
     EmailTemplate,
@@ -18,7 +19,6 @@ from prefect_tracktor.messages.template import (
     Words,
 )
 from prefect_tracktor.messages.words import KINDS, LANGUAGES, SENTENCES, About, shipped
-from prefect_tracktor.messages.writing import contrast
 from prefect_tracktor.models import Order, OrderFacts
 
 SHOP = ShopInfo("Your Shop", "https://shop.example", "orders@shop.example")

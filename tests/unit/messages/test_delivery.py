@@ -2,8 +2,8 @@
 
 import pytest
 
-from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome, Patience
-from prefect_tracktor.messages.replies import About
+from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
+from prefect_tracktor.messages.replies import Cause
 
 
 @pytest.mark.parametrize("outcome", list(DeliveryOutcome))
@@ -11,9 +11,9 @@ def test_only_what_is_deferred_is_tried_again(outcome: DeliveryOutcome) -> None:
     tries: list[Delivery] = []
 
     def attempt() -> Delivery:
-        tries.append(Delivery(outcome, about=About.RATE))
+        tries.append(Delivery(outcome, cause=Cause.RATE))
         return tries[-1]
 
-    patience = Patience("The server", seconds=0.01, messages_per_second=None)
+    patience = Backoff("The server", seconds=0.01, messages_per_second=None)
     assert patience.deliver(attempt).outcome is outcome
     assert len(tries) == (2 if outcome is DeliveryOutcome.DEFERRED else 1)

@@ -113,10 +113,10 @@ def test_a_form_is_made_of_the_bodys_object() -> None:
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
-        ('{"a": {{ order.order_name }}}', "line 1 of what it makes is no JSON"),
-        ('{"a": NaN}', "is no JSON"),
-        ("", "is no JSON"),
-        ("[" * 100_000, "is no JSON"),
+        ('{"a": {{ order.order_name }}}', "line 1 of the result is not JSON"),
+        ('{"a": NaN}', "is not JSON"),
+        ("", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
         ('{"a": "{{ order.nick_name }}"}', "line 1: unknown name nick_name"),
         ('{"a": {{ order | tojson }}}', "line 1: TypeError"),
         ("{{ range(99999) | join }}" * 99, "longer than|more than any message needs"),
@@ -172,8 +172,8 @@ def test_a_rehearsal_at_another_host_is_not_told_the_secrets() -> None:
         ({"body": "{% include 'x' %}"}, "stands alone"),
         ({"recipient": "{{ key }}"}, "unknown name key"),
         ({"headers": {"X": "t0ken\r\nY: 1"}}, "value of X must be"),
-        ({"headers": {"X\r\nY": "1"}}, "a name is none"),
-        ({"headers": {"Content-Length": "1"}}, "a name is none"),
+        ({"headers": {"X\r\nY": "1"}}, "a name is invalid"),
+        ({"headers": {"Content-Length": "1"}}, "a name is invalid"),
         ({"headers": {"X": 1}}, "value of X must be"),
         ({"content_type": "text/plain"}, "content_type must be"),
         ({"idempotency_header": "a b"}, "idempotency_header must be"),
@@ -192,7 +192,7 @@ def test_what_cannot_be_right_is_refused_without_repeating_it(
 
 
 def test_a_rule_has_words_for_one_way_only() -> None:
-    with pytest.raises(ValidationError, match="write its words into the channel's body"):
+    with pytest.raises(ValidationError, match="write the text into the channel's body"):
         NotificationRule.model_validate(
             {"name": "x", "when": ["stalled"], "channel": channel(), "template": {}}
         )

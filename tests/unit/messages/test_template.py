@@ -194,6 +194,13 @@ class TestTheDefaultAboutAStatus:
         assert email.subject == "Your order #1001: Being sewn"
         assert "[x] Ordered   [ ] Shipped" in email.text
 
+    def test_a_status_before_there_is_a_parcel_is_called_as_the_shop_calls_it(self) -> None:
+        sewing = order(statuses=["Being sewn"], fulfillments=[])
+        email = EmailTemplate().render(sewing, [], shop=SHOP)
+        assert email.subject == "Your order #1001: Being sewn"
+        unclear = order(statuses=["Being sewn", "Being cut"], fulfillments=[])
+        assert "Being" not in EmailTemplate().render(unclear, [], shop=SHOP).text
+
     def test_a_status_is_not_taken_for_another_word_of_ours(self) -> None:
         odd = order(fulfillments=[{"fulfillment_id": 7, "shipment_status": "total"}])
         email = EmailTemplate().render(odd, odd.fulfillments, shop=SHOP)
@@ -222,7 +229,8 @@ class TestASubject:
     @pytest.mark.parametrize("field", ["subject", "text", "html"])
     def test_and_the_parts_cannot_come_out_empty(self, field: str) -> None:
         template = EmailTemplate.model_validate({field: "{{ order.order_phone }} "})
-        with pytest.raises(TemplateError, match=f"{field} fails for order 1001: it comes out empt"):
+        problem = f"{field} fails for order 1001: its result is empty"
+        with pytest.raises(TemplateError, match=problem):
             template.render(order(), (), shop=SHOP)
 
 
@@ -397,7 +405,7 @@ class _Marks:
 )
 def test_templates_reach_nothing_but_data(reach: str) -> None:
     code = pickle.dumps(_Marks(), protocol=0).decode("ascii")
-    with pytest.raises(TemplateError, match="it reaches for something that templates may not use"):
+    with pytest.raises(TemplateError, match="it uses something that templates may not use"):
         rendered(order(order_name=code), text=f"{{{{ {reach} }}}}")
     assert not _Marks.unpickled
 

@@ -1,4 +1,4 @@
-"""The sandbox reads Shopify's search syntax strictly."""
+"""Parser of Shopify's search syntax, which is stricter than Shopify."""
 
 from typing import Any
 

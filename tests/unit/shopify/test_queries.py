@@ -1,4 +1,4 @@
-"""What is asked of Shopify is in its schema: the slice of it that the queries touch."""
+"""Queries fit Shopify's schema, as far as they use it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an export tells of an order beside its id."""
+"""Facts of orders in exports."""
 
 import json
 from datetime import UTC, datetime
@@ -53,8 +53,8 @@ def test_a_file_of_ids_has_no_facts() -> None:
 
 
 def test_no_more_of_a_customer_is_kept_than_country_and_locale() -> None:
-    told = repr(found(EXPORT))
-    assert not any(word in told for word in ("Ann", "a@example.com", "Mug", "#11", "vip"))
+    found_facts = repr(found(EXPORT))
+    assert not any(word in found_facts for word in ("Ann", "a@example.com", "Mug", "#11", "vip"))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ def test_columns_of_facts_never_make_a_file_unreadable(content: str) -> None:
 
 def test_another_line_of_an_order_adds_what_the_first_leaves_open() -> None:
     lines = "Financial Status,Shipping Country,Tags,Id\n,US,,11\npaid,,vip,11\n"
-    told = facts(lines)
-    assert (told.country, told.financial_status) == ("US", "paid")
-    assert told.tags == {"vip"}
+    found_facts = facts(lines)
+    assert (found_facts.country, found_facts.financial_status) == ("US", "paid")
+    assert found_facts.tags == {"vip"}

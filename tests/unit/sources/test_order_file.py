@@ -90,11 +90,9 @@ def test_a_bad_line_is_named_with_file_line_column_and_kind(value: str) -> None:
     csv.writer(content).writerows([["Name", "Id"], ["#1", "5001"], ["#2", value]])
     message = refusal_of(content.getvalue())
     assert re.match(
-        r"orders\.csv, line 3, column Id: (a number|digits with other characters|text with letters)"
-        " is not an order id",
+        r"orders\.csv, line 3, column Id: ('.+'|text of \d+ characters) is not an order id",
         message,
     )
-    assert value == "0" or value not in message.replace("#1001)", "")
 
 
 @pytest.mark.parametrize("value", ["5.00012E+12", "5,00012E+12", "5e12"])
@@ -106,9 +104,7 @@ def test_scientific_notation_is_refused_since_digits_may_be_lost(value: str) -> 
 @pytest.mark.parametrize("value", [str(LARGEST_ID + 1), f"{2**53 + 1}.0"])
 def test_an_id_that_is_too_large_is_refused(value: str) -> None:
     message = refusal_of(f"Id\n{value}\n")
-    assert re.search(
-        "line 2, column Id: (a number|digits with other .*) that is too large", message
-    )
+    assert re.search(r"line 2, column Id: text of \d+ (digits|characters) is too large", message)
     assert value not in message
 
 
@@ -131,7 +127,7 @@ def test_a_blank_id_is_refused_unless_the_order_above_goes_on(content: str, line
 
 def test_lines_are_counted_as_an_editor_counts_them() -> None:
     rows = 'Note,Id,Remark\n"a\nb",5001,"c\r\nd"\n\n"e\nf",12x,"g\nh"\n'
-    assert refusal_of(rows).startswith("orders.csv, line 7, column Id: text with")
+    assert refusal_of(rows).startswith("orders.csv, line 7, column Id: '12x'")
 
 
 def test_a_quote_that_is_never_closed_does_not_swallow_orders() -> None:
@@ -201,13 +197,13 @@ def test_another_encoding_can_be_set(encoding: str, tmp_path: Path) -> None:
     ("value", "kind"),
     [
         ("ada@example.com", "an email address"),
-        ("ada@home", "text with an @"),
-        ("Lovelace", "text with letters"),
-        ("+49 30 1234567", "digits with other characters"),
-        ("0301234567", "a number"),
-        ("12 Main Street", "text with letters"),
-        ("Łódź", "text with letters"),
-        ("…", "text without letters and digits"),
+        ("ada@home", "an email address"),
+        ("Lovelace", "text of 8 characters"),
+        ("+49 30 1234567", "text of 14 characters"),
+        ("0301234567", "text of 10 digits"),
+        ("12 Main Street", "text of 14 characters"),
+        ("Łódź", "text of 4 characters"),
+        ("…", "'…'"),
     ],
 )
 def test_a_wrong_column_gives_away_nothing_of_a_customer(value: str, kind: str) -> None:
@@ -234,8 +230,8 @@ def test_json_lines_hold_objects_or_the_ids_alone() -> None:
         ('{"id": null}', "column Id: no order id"),
         ('{"id": {"email": "ada@example.com"}}', "column Id: a dict is not an order id"),
         ('{"id": 5.00012E+12}', "column Id: a number in scientific notation may have lost digits"),
-        ('{"id": NaN}', "column Id: text with letters is not an order id"),
-        ('{"idd": 1}', "no column 'Id'; name one of those there in the OrderFile"),
+        ('{"id": NaN}', "column Id: 'NaN' is not an order id"),
+        ('{"idd": 1}', "no column 'Id'; set the column in the OrderFile"),
         ('{"id": 5002', "not JSON"),
         ("{id: 5002}", "not JSON"),
         ("[" * 100_000, "not JSON"),

@@ -47,7 +47,7 @@ def ids_of(content: bytes, name: str = "orders.csv", path: str = "", **fields: A
 def refusals_of(content: bytes, name: str = "orders.csv", path: str = "", **fields: Any) -> str:
     """What an `OrderFile` says at its first step; a `StatusFile` must say the same."""
     fsspec.filesystem("memory").pipe(f"/{name}", content)
-    said = set()
+    messages = set()
     fields["path"] = path or f"memory://{name}"
     for block in (
         OrderFile(**fields),
@@ -55,9 +55,9 @@ def refusals_of(content: bytes, name: str = "orders.csv", path: str = "", **fiel
     ):
         with pytest.raises(InvalidInput) as refused:
             block.verify()
-        said.add(str(refused.value).replace(type(block).__name__, "BLOCK"))
-    assert len(said) == 1
-    return said.pop()
+        messages.add(str(refused.value).replace(type(block).__name__, "BLOCK"))
+    assert len(messages) == 1
+    return messages.pop()
 
 
 def test_shopifys_zip_of_a_large_export_is_read() -> None:
@@ -110,11 +110,11 @@ def test_addresses_may_be_chained_and_hold_a_pattern(path: str) -> None:
         ("zip://*.csv::memory://orders.zip", "*.csv: 2 files match this pattern"),
         ("zip://c.csv::memory://orders.zip", "c.csv: cannot be opened (FileNotFoundError)"),
         ("memory://orders_*.csv", "orders_*.csv: no files match this pattern"),
-        ("zip://*.csv::foo://me:s3cret@x", "*.csv: cannot be opened (ValueError); fsspec knows no"),
+        ("zip://*.csv::foo://me:s3cret@x", "*.csv: cannot be opened (ValueError); fsspec does"),
         ("reference://orders.csv", "orders.csv: cannot be opened (TypeError); check `path`"),
         (
             "foo://me:s3cret@host",
-            "the file: cannot be opened (ValueError); fsspec knows no storage",
+            "the file: cannot be opened (ValueError); fsspec does not know the storage",
         ),
         ("simplecache::http://127.0.0.1:1/o.csv?key=s3cret", "o.csv: cannot be opened ("),
         ("s3://bucket/orders.csv", "orders.csv: cannot be opened (ImportError); install the"),
@@ -213,9 +213,9 @@ def test_a_small_file_that_becomes_a_huge_one_is_refused_before_it_fills_the_mem
 
 
 def test_rows_and_blank_lines_without_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "_LONGEST_ROW", 10_000)
-    monkeypatch.setattr(lines, "_MOST_BLANK", 100)
-    monkeypatch.setattr(table_file, "_MOST_COLUMNS", 300)
+    monkeypatch.setattr(lines, "_MAX_ROW_LENGTH", 10_000)
+    monkeypatch.setattr(lines, "_MAX_BLANK_LINES", 100)
+    monkeypatch.setattr(table_file, "_MAX_COLUMNS", 300)
     header = b"Id\n"
     assert "line 2: a row of more than" in refusals_of(header + b"5" * 20_000)
     assert "a row of more than" in refusals_of(header + b'"a\n",' * 20_000)
@@ -260,7 +260,7 @@ def test_what_is_no_encoding_of_files_is_refused_when_the_block_is_made(
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
     pack=st.sampled_from([bytes, gzip.compress, lambda data: zipped({"orders.csv": data})]),
 )
-def test_encodings_separators_and_packing_are_told_from_the_content(
+def test_encodings_separators_and_packing_are_detected_in_the_content(
     rows: list[tuple[int, str]],
     delimiter: str,
     encoding: str,
@@ -269,7 +269,7 @@ def test_encodings_separators_and_packing_are_told_from_the_content(
 ) -> None:
     table = [("Name", "Id"), *((f"#{name}", str(order_id)) for order_id, name in rows)]
     text = "".join(delimiter.join(row) + line_end for row in table)
-    # what the header tells must be enough: names of other scripts come after it
+    # the header must be enough: names in other scripts come after it
     assert ids_of(pack(text.encode(encoding))) == [order_id for order_id, _ in rows]
 
 
@@ -279,7 +279,7 @@ def test_a_mark_at_the_start_goes_before_the_encoding_that_was_set() -> None:
         assert ids_of(content, encoding="cp1252") == [5001]
 
 
-def test_an_encoding_that_was_set_and_is_not_the_files_is_told() -> None:
+def test_an_encoding_that_was_set_and_is_not_the_files_is_refused() -> None:
     message = refusals_of(EXPORT, encoding="utf-16")
     assert message == "orders.csv, line 1: not utf-16; set `encoding` of the BLOCK to utf-8-sig"
 
@@ -294,7 +294,7 @@ class Whole(Exception):
     """What a storage raises that has errors of its own."""
 
 
-def test_a_storage_that_fails_while_it_is_read_is_told_with_the_place(
+def test_a_storage_that_fails_while_it_is_read_is_named_with_the_place(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Failing(io.BytesIO):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from prefect_tracktor import (
     DesiredStatus,
@@ -16,8 +17,8 @@ from prefect_tracktor import (
     StatusOption,
     TracktorCredentials,
 )
-from prefect_tracktor.runs.answers import TO_SET_STATUSES
 from prefect_tracktor.runs.cases import Outcome
+from prefect_tracktor.runs.needs import TO_SET_STATUSES
 from prefect_tracktor.runs.set_statuses import StatusJob
 from prefect_tracktor.statuses.plan import (
     Change,
@@ -49,7 +50,7 @@ STAGES = [
 ]
 
 labels = st.sampled_from(list(OPTIONS))
-# as orders show them: keys, labels, in any letter case, and some that are no option any more
+# as orders show them: keys, labels, in any letter case, and some that are not options any more
 shown = st.one_of(
     labels,
     st.sampled_from([option.key for option in OPTIONS.values() if option.key]),
@@ -77,7 +78,7 @@ orders = st.builds(
     statuses=st.lists(shown, max_size=1),
     fulfillments=parcels,
 )
-wishes = st.builds(
+desired_statuses = st.builds(
     lambda status, automatic: DesiredStatus(7, status, None if status and automatic else automatic),
     st.none() | labels,
     flags,
@@ -106,33 +107,33 @@ def applied(before: Order, update: DesiredStatus) -> Order:
     return Order.model_validate(fields)
 
 
-def reconciliation(wish: DesiredStatus, **options: bool) -> Reconciliation:
-    return Reconciliation({7: wish}, list(OPTIONS.values()), **options)
+def reconciliation(desired: DesiredStatus, **options: bool) -> Reconciliation:
+    return Reconciliation({7: desired}, list(OPTIONS.values()), **options)
 
 
-@given(orders, wishes, st.booleans(), st.booleans())
+@given(orders, desired_statuses, st.booleans(), st.booleans())
 def test_what_is_written_makes_an_order_right(
-    before: Order, wish: DesiredStatus, takeover: bool, release: bool
+    before: Order, desired: DesiredStatus, takeover: bool, release: bool
 ) -> None:
-    decide = reconciliation(wish, takeover=takeover, release_fulfilled=release)
+    decide = reconciliation(desired, takeover=takeover, release_fulfilled=release)
     decision = decide(before)
     if isinstance(decision, Change):
         assert decide(applied(before, decision.update)) is None
 
 
-@given(orders, wishes, st.booleans())
+@given(orders, desired_statuses, st.booleans())
 def test_without_takeover_no_carriers_and_no_delivered_order_gets_a_status(
-    before: Order, wish: DesiredStatus, release: bool
+    before: Order, desired: DesiredStatus, release: bool
 ) -> None:
-    decision = reconciliation(wish, release_fulfilled=release)(before)
+    decision = reconciliation(desired, release_fulfilled=release)(before)
     if isinstance(decision, Change) and decision.update.status:
         assert not is_carriers(before)
         assert not before.is_partly_delivered or decision.update.status == "Delivered"
 
 
-@given(orders, wishes)
-def test_with_takeover_every_wish_is_met(before: Order, wish: DesiredStatus) -> None:
-    decision = reconciliation(wish, takeover=True)(before)
+@given(orders, desired_statuses)
+def test_with_takeover_no_order_is_protected(before: Order, desired: DesiredStatus) -> None:
+    decision = reconciliation(desired, takeover=True)(before)
     assert not isinstance(decision, Protected)
 
 
@@ -178,7 +179,7 @@ def test_every_order_has_one_place_in_the_plan(ids: list[int], chance: Random) -
         needs=TO_SET_STATUSES,
     )
     job.choose([Order(order_id=order_id) for order_id in ids], read_at=0)
-    right = job.facts({})["right"]
+    right = job.report_fields({})["right"]
     assert sorted([case.id for case in job.cases] + [*right]) == sorted(ids)
     assert all(case.planned == (case.outcome is Outcome.DUE) for case in job.cases)
 
@@ -197,8 +198,8 @@ def test_an_order_without_parcels_has_no_carrier_and_may_be_set() -> None:
 
 @pytest.mark.parametrize("status", ["in_transit", "In transit", "IN TRANSIT"])
 def test_a_status_is_right_however_it_is_written(status: str) -> None:
-    wish = DesiredStatus(7, "In transit")
-    assert reconciliation(wish)(order(fulfillments=[parcel(status)])) is None
+    desired = DesiredStatus(7, "In transit")
+    assert reconciliation(desired)(order(fulfillments=[parcel(status)])) is None
 
 
 def test_a_status_is_right_even_if_the_shop_lists_labels_only() -> None:
@@ -230,17 +231,17 @@ def test_an_order_that_the_carrier_updates_is_protected_even_from_an_explicit_ro
     assert decision.reason == "the carrier updates it"
 
 
-def test_an_order_of_which_nobody_says_who_updates_it_counts_as_the_carriers() -> None:
+def test_an_order_counts_as_the_carriers_if_it_is_unknown_who_updates_it() -> None:
     unknown = order(fulfillments=[parcel("in_transit")])
     assert isinstance(reconciliation(DesiredStatus(7, "Sewing"))(unknown), Protected)
 
 
 def test_an_order_is_handed_back_on_request() -> None:
     manual = order(automatic_carrier_updates=False, fulfillments=[parcel("Sewing")])
-    wish = DesiredStatus(7, automatic_carrier_updates=True)
-    decision = reconciliation(wish)(manual)
+    desired = DesiredStatus(7, automatic_carrier_updates=True)
+    decision = reconciliation(desired)(manual)
     assert isinstance(decision, Change)
-    assert decision.update == wish
+    assert decision.update == desired
 
 
 def test_a_fulfilled_order_is_released_instead_of_set() -> None:
@@ -248,11 +249,13 @@ def test_a_fulfilled_order_is_released_instead_of_set() -> None:
         automatic_carrier_updates=False,
         fulfillments=[parcel("Sewing", fulfillment_status="fulfilled")],
     )
-    wish = DesiredStatus(7, "Cutting")
-    released = reconciliation(wish, release_fulfilled=True, takeover=True)(fulfilled)
+    desired = DesiredStatus(7, "Cutting")
+    released = reconciliation(desired, release_fulfilled=True, takeover=True)(fulfilled)
     assert isinstance(released, Change)
     assert released.update == DesiredStatus(7, automatic_carrier_updates=True)
-    assert reconciliation(wish, release_fulfilled=True)(applied(fulfilled, released.update)) is None
+    assert (
+        reconciliation(desired, release_fulfilled=True)(applied(fulfilled, released.update)) is None
+    )
 
 
 @pytest.mark.parametrize("status", ["Delivered", "delivered", "DELIVERED"])
@@ -433,6 +436,44 @@ def test_what_was_shipped_and_cannot_be_handed_back_is_left_alone(
     assert reason in decision.reason
 
 
+CUTTING = order(
+    order_created_at=NOW - dt.timedelta(days=4),
+    automatic_carrier_updates=False,
+    statuses=["Cutting"],
+)
+
+
+@pytest.mark.parametrize("facts", [OrderFacts(), OrderFacts(fulfillment_status="unfulfilled")])
+def test_an_order_with_a_line_that_is_in_no_parcel_yet_is_not_handed_back(
+    facts: OrderFacts,
+) -> None:
+    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1, "quantity": 2}])
+    part = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(part.with_facts(facts))
+    assert isinstance(decision, Protected)
+    assert decision.reason == "a part of it was shipped"
+
+
+def test_what_the_shop_says_of_its_fulfillment_decides_before_the_parcels() -> None:
+    decide = Progression(STAGES, list(OPTIONS.values()), now=NOW)
+    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1}])
+    shipped = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    whole = decide(shipped.with_facts(OrderFacts(fulfillment_status="fulfilled")))
+    assert isinstance(whole, Change)
+    assert whole.update == DesiredStatus(7, automatic_carrier_updates=True)
+    part = order(**CUTTING.model_dump() | {"fulfillments": [sent]})
+    left = decide(part.with_facts(OrderFacts(fulfillment_status="partially_fulfilled")))
+    assert isinstance(left, Protected)
+    assert left.reason == "a part of it was shipped"
+
+
+def test_an_order_that_the_shop_has_just_fulfilled_gets_no_stage() -> None:
+    just_sent = CUTTING.with_facts(OrderFacts(fulfillment_status="fulfilled"))
+    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(just_sent)
+    assert isinstance(decision, Protected)
+    assert decision.reason == "Tracktor does not show it as shipped yet"
+
+
 @given(orders)
 def test_no_shipped_order_ever_gets_a_stage(before: Order) -> None:
     for release in (True, False):
@@ -476,6 +517,11 @@ def test_stages_that_are_no_progression_are_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):
         checked_stages(stages, list(OPTIONS.values()))
+
+
+def test_a_tag_that_no_order_can_have_is_refused() -> None:
+    with pytest.raises(ValidationError, match="without a comma"):
+        StatusStage("Cutting", tag="engraved,gift")
 
 
 def test_stages_may_be_named_by_key_in_any_letter_case() -> None:

@@ -1,4 +1,4 @@
-"""The tracking tables: what a row holds, and that it holds nothing of customers unless asked."""
+"""Rows of the tracking tables; without personal data by default."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal

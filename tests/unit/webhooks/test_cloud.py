@@ -1,4 +1,4 @@
-"""The template for Prefect Cloud says what the receiver would say, whatever is delivered."""
+"""Template for Prefect Cloud: the same events as the receiver's, for any delivery."""
 
 import asyncio
 import datetime as dt
@@ -27,7 +27,7 @@ from prefect_tracktor.webhooks import cloud_webhook_template
 
 ACCOUNT = "b6ef35fe18ed39251365"
 TEMPLATE = cloud_webhook_template(ACCOUNT)
-# as Prefect makes it, but compiled once
+# as Prefect renders it, but compiled once
 COMPILED = UserTemplateEnvironment(undefined=ChainableUndefined).from_string(TEMPLATE)
 NOW = dt.datetime(2026, 11, 24, tzinfo=dt.UTC)
 HOSTILE = (
@@ -53,7 +53,7 @@ anything = st.recursive(
 )
 ids = st.integers(min_value=1, max_value=2**63 - 1)
 statuses = st.sampled_from(["order_ready", "in_transit", "out_for_delivery", "delivered"]) | texts
-# in other spellings the receiver says their key, and the template what was delivered
+# for other spellings, the receiver gives the key, and the template the delivered value
 exceptions = st.sampled_from(["expired", "not_found", "cancelled", "customs_hold", ""])
 steps = st.fixed_dictionaries({}, optional={"key": statuses, "label": texts})
 
@@ -94,7 +94,7 @@ def rendered(body: Any) -> Any:
 
 def said(event: Event) -> dict[str, Any]:
     said = event.model_dump(mode="json", include={"event", "resource", "related", "payload"})
-    # the template leaves out what only a person needs: whoever uses its events reads again
+    # the template leaves out fields for readers, as users of its events read the parcel again
     for_people = ("shop", "status_label", "exception_label", "carrier_name", "order_url")
     said["payload"] = {k: v for k, v in said["payload"].items() if k not in for_people}
     return said

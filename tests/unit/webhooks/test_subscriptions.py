@@ -1,4 +1,4 @@
-"""The planner of webhooks: what it plans leads to what is wanted, and touches nobody else's."""
+"""Plan of webhooks: it leads to the wanted webhooks, and does not touch those of other apps."""
 
 import pytest
 from hypothesis import given

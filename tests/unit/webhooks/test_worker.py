@@ -1,4 +1,4 @@
-"""A step of the receiver's work is repeated whatever becomes of it."""
+"""Steps of the receiver are repeated, whether they succeed or fail."""
 
 from collections.abc import Iterator
 
@@ -37,7 +37,7 @@ async def test_a_step_that_fails_is_repeated_after_growing_pauses(
         return outcome
 
     monkeypatch.setattr(anyio, "sleep", sleep)
-    with pytest.raises(RuntimeError):  # no outcome is left
+    with pytest.raises(RuntimeError):  # no result is left
         await repeat(step)
     assert pauses == [1, 2, 4, 0, 0.5, 1, 2, 4, 8, 16, 32, 60, 60]
     assert "3 events wait; trying again in 1 s" in caplog.text

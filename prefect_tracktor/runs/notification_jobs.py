@@ -1,24 +1,24 @@
-"""What the flows that tell customers and automations have in common: from rules to jobs."""
+"""Notification jobs: from rules, conditions and limits to a job for each channel."""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar
+from typing import Any
 
-from prefect_tracktor.conditions import Keys, asked_conditions
+from prefect_tracktor.conditions import requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.channel import EventChannel
+from prefect_tracktor.figures import ExceptionStats
 from prefect_tracktor.messages.channel import MailChannel
 from prefect_tracktor.messages.http_channel import HttpChannel
 from prefect_tracktor.messages.mailer import Mailer, Mode
-from prefect_tracktor.messages.posts import PostChannel
+from prefect_tracktor.messages.post_channel import PostChannel
 from prefect_tracktor.rules import Choose, NotificationRule, channels_of, chooser, one_parcel_each
-from prefect_tracktor.runs.answers import TO_FIND_EXCEPTIONS, TO_WATCH, needs_of
-from prefect_tracktor.runs.cases import Outcome
-from prefect_tracktor.runs.engine import Limit, Watcher, carry_out_all
-from prefect_tracktor.runs.notify import LedgerOfAccount, NotifyJob
+from prefect_tracktor.runs.engine import Limit, run_jobs
+from prefect_tracktor.runs.needs import TO_FIND_EXCEPTIONS, TO_WATCH, needs_of
+from prefect_tracktor.runs.notify import NotifyJob
 from prefect_tracktor.runs.reading import ReadingOptions
-from prefect_tracktor.runs.report import Listed, MailReport, RunReport, merged
+from prefect_tracktor.runs.report import ExceptionsReport, MailReport, merged
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.saved_blocks import ledger_of
 from prefect_tracktor.sources import Orders
@@ -26,32 +26,7 @@ from prefect_tracktor.storage.ledger import NotificationLedger
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
 
 
-class ExceptionsReport(RunReport):
-    """The result of a run of `announce_exceptions`; all ids are order ids.
-
-    Attributes:
-        announced: Orders whose exception was announced, or only recorded.
-        recorded: Orders whose exception was only recorded.
-        unannounced: Orders whose event Prefect did not accept; the next run sends it again.
-        already_announced: Orders whose exception an earlier run announced.
-        cancelled: Orders that were skipped, as they or the parcel are cancelled or refunded.
-        undated: Orders that were skipped, as the time of a status is not usable.
-
-    Example:
-        >>> from prefect_tracktor.runs.cases import Ended
-        >>> ExceptionsReport(cases=(Ended(7, Outcome.SENT),)).announced
-        (7,)
-    """
-
-    announced: ClassVar[Listed] = Listed(Outcome.SENT, Outcome.RECORDED)
-    recorded: ClassVar[Listed] = Listed(Outcome.RECORDED)
-    unannounced: ClassVar[Listed] = Listed(Outcome.DEFERRED)
-    already_announced: ClassVar[Listed] = Listed(Outcome.ALREADY_TOLD)
-    cancelled: ClassVar[Listed] = Listed(Outcome.CANCELLED)
-    undated: ClassVar[Listed] = Listed(Outcome.UNDATED)
-
-
-def tell_customers(
+def notify_by_rules(
     credentials: TracktorCredentials,
     orders: Orders,
     mailer: Mailer | None,
@@ -59,13 +34,13 @@ def tell_customers(
     *,
     reading: ReadingOptions,
     calls: int = 0,
-    watchers: Sequence[Watcher] = (),
+    stats: ExceptionStats | None = None,
     **options: Any,
 ) -> MailReport:
-    """Read the orders once, and tell their customers what rules say through all channels."""
+    """Read the orders once, and notify their customers through all channels of the rules."""
     jobs = customer_jobs(credentials, mailer, rules, **options)
     scan = Scan(credentials, orders, reading, calls=calls)
-    return merged(carry_out_all(scan, jobs, watchers=watchers, combine=merged))
+    return run_jobs(scan, jobs, combine=merged, stats=stats)
 
 
 def customer_jobs(
@@ -80,22 +55,22 @@ def customer_jobs(
     key: str = "notify-customers",
     **options: Any,
 ) -> list[NotifyJob[MailReport]]:
-    """The jobs of telling customers what rules say, one for each channel."""
+    """Make a job for each channel of the rules."""
     needs = needs_of([name for rule in rules for name in rule.when])
     now = datetime.now(UTC)
 
     def job(channel: HttpChannel | None) -> NotifyJob[MailReport]:
-        own = [rule for rule in rules if rule.channel == channel]
+        of_channel = [rule for rule in rules if rule.channel == channel]
         through = channel or mailer
         if through is None:
             raise InvalidInput(
-                f"rules: {', '.join(rule.name for rule in own)} would send emails, and there is no"
-                " mailer: give mailer, or give the rule a channel"
+                f"rules: {', '.join(rule.name for rule in of_channel)} would send emails, and there"
+                " is no mailer: give mailer, or give the rule a channel"
             )
         return customer_job(
             credentials,
             through,
-            chooser(own, now, thresholds=thresholds, include_cancelled=include_cancelled),
+            chooser(of_channel, now, thresholds=thresholds, include_cancelled=include_cancelled),
             ledger=ledger_of(mailer, ledger),
             title=title
             or f"Customers to be notified through {channel.host if channel else 'email'}",
@@ -117,11 +92,11 @@ def customer_job(
     max_emails: int,
     **options: Any,
 ) -> NotifyJob[MailReport]:
-    """The job of telling customers by email, or through a channel, as its mode lets it."""
+    """Make the job that notifies customers through a channel, in the channel's mode."""
     secret = credentials.uuid.lower().encode()
     return NotifyJob(
         credentials,
-        LedgerOfAccount.of(credentials, ledger),
+        ledger,
         MailChannel(through, secret)
         if isinstance(through, Mailer)
         else PostChannel(through, secret),
@@ -143,16 +118,16 @@ def event_job(
     include_cancelled: bool,
     **options: Any,
 ) -> NotifyJob[ExceptionsReport]:
-    """The job of announcing conditions as Prefect events."""
-    asked = asked_conditions(conditions, field="conditions")
-    only_exceptions = not asked.delays and asked.statuses == Keys()
+    """Make the job that announces conditions as Prefect events."""
+    requested = requested_conditions(conditions, field="conditions")
+    only_exceptions = not (requested.delays or requested.statuses.keys)
     rule = NotificationRule(name="event", when=sorted(conditions))
     choose = chooser(
         [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
     )
     return NotifyJob(
         credentials,
-        LedgerOfAccount.of(credentials, ledger, purpose="events"),
+        ledger,
         EventChannel(credentials.account),
         one_parcel_each(choose),
         title="Events",
@@ -161,5 +136,6 @@ def event_job(
         limit=Limit("max_events", max_events, "events are due", "none was emitted"),
         needs=TO_FIND_EXCEPTIONS if only_exceptions else TO_WATCH,
         report_type=ExceptionsReport,
+        purpose="events",
         **options,
     )

@@ -1,4 +1,4 @@
-"""A list of shops: each is served or deployed on its own account, and fails on its own."""
+"""Several shops: each has its own account, and its errors do not affect the others."""
 
 import shutil
 import subprocess
@@ -84,7 +84,7 @@ def test_a_copy_must_not_replace_what_the_first_file_makes(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output, only: list[str]
 ) -> None:
     makers = DEPLOYMENTS | {"of_my_own": DEPLOYMENTS["expired_exceptions"]}
-    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
+    monkeypatch.setattr(commands, "build_functions", lambda _modules: makers)
     assert deploy_all("--only", *only) == 2
     assert (
         f"make the same deployment {MAIL + '/email-expired-exceptions'!r}"
@@ -102,7 +102,7 @@ def test_a_file_whose_own_block_is_not_there_keeps_no_other_from_being_deployed(
         raise AssertionError
 
     makers = {"of_my_own": of_my_own, "expired_exceptions": DEPLOYMENTS["expired_exceptions"]}
-    monkeypatch.setattr(commands, "makers_of", lambda _modules: makers)
+    monkeypatch.setattr(commands, "build_functions", lambda _modules: makers)
     assert deploy_all() == 0
     assert server.names() == [f"{MAIL}/email-expired-exceptions"]
     assert "left out of_my_own: Unable to find block document named nobody-made-this" in (
@@ -126,8 +126,9 @@ def test_the_others_are_served(
 ) -> None:
     served: list[str] = []
     monkeypatch.setattr(
-        "prefect_tracktor.deploy.serve.serve",
-        lambda *made, **_: served.extend(d.full_name for d in made),
+        commands,
+        "serve_until_stopped",
+        lambda deployments: served.extend(d.full_name for d in deployments.values()),
     )
     assert main(["serve", "--only", "expired_exceptions"]) == 0
     assert served == [f"{MAIL}/alpine-email-expired-exceptions", f"{MAIL}/email-expired-exceptions"]

@@ -1,4 +1,4 @@
-"""SMTP connection whose every operation ends in time, however slowly the server speaks."""
+"""SMTP connection with a time limit for each operation."""
 
 import io
 import smtplib
@@ -8,112 +8,109 @@ import time
 from typing import Any
 
 _LONGEST_REPLY = 64 * 1024
-_AT_ONCE = 64 * 1024
+_CHUNK_BYTES = 64 * 1024
 
 
 class Connection(smtplib.SMTP):
-    """`smtplib.SMTP`, with a time limit for a whole operation instead of for each single byte."""
+    """`smtplib.SMTP`, with its timeout for a whole operation instead of for each read."""
 
     def __init__(
         self, host: str, port: int, *, timeout_seconds: float, tls: ssl.SSLContext | None = None
     ) -> None:
         self._tls = tls
-        self._ends = 0.0
+        self._deadline = 0.0
         self._received = 0
-        self._waits = True
+        self._is_blocking = True
         super().__init__(host, port, timeout=timeout_seconds)
 
     def connect(
         self, host: str = "localhost", port: int = 0, source_address: Any = None
     ) -> tuple[int, bytes]:
-        """Connect, and read the greeting."""
         del source_address
-        self._begin()
-        self.sock = self._reach(host, port)
+        self._start_timeout()
+        self.sock = self._connect_to_first(host, port)
         if self._tls is not None:
-            self.sock.settimeout(self._left())
+            self.sock.settimeout(self._seconds_left())
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=host)
         return self.getreply()
 
     def send(self, s: Any) -> None:
-        """Send all of it; the time for this and for the reply begins now."""
-        self._begin()
+        """Send all data; the time limit covers this and the reply."""
+        self._start_timeout()
         if self.sock is None:
             raise smtplib.SMTPServerDisconnected("please run connect() first")
         rest = memoryview(s.encode(self.command_encoding) if isinstance(s, str) else s)
         try:
             while rest:
-                self.sock.settimeout(self._left())
-                rest = rest[self.sock.send(rest[:_AT_ONCE]) :]
+                self.sock.settimeout(self._seconds_left())
+                rest = rest[self.sock.send(rest[:_CHUNK_BYTES]) :]
         except OSError as error:
             self.close()
             raise smtplib.SMTPServerDisconnected(f"Connection lost: {error}") from error
 
     def putcmd(self, cmd: str, args: str = "") -> None:
-        """Send a command, unless the server has said more than it was asked."""
-        self.check_in_step()
+        self.refuse_unread_replies()
         super().putcmd(cmd, args)
 
-    def check_in_step(self) -> None:
-        """See that every reply has been read: the next one would be taken for another's."""
+    def refuse_unread_replies(self) -> None:
+        """Refuse to go on while a reply is unread: the next command would get it."""
         if self.file is None:
             return
-        self._waits = False
+        self._is_blocking = False
         try:
-            unasked = bool(self.file.peek(1))
+            is_unread = bool(self.file.peek(1))
         finally:
-            self._waits = True
-        if unasked:
-            raise smtplib.SMTPServerDisconnected("the server sent a reply that was not asked for")
+            self._is_blocking = True
+        if is_unread:
+            raise smtplib.SMTPServerDisconnected("the server sent a reply without a command")
 
     def getreply(self) -> tuple[int, bytes]:
-        """Read a reply."""
         if self.file is None and self.sock is not None:
             self.file = io.BufferedReader(_Replies(self))
         return super().getreply()
 
     def starttls(self, *args: Any, **options: Any) -> tuple[int, bytes]:
-        """Begin TLS; the handshake may take as long as an operation."""
+        """Begin TLS; the handshake has a time limit of its own."""
         self.ehlo_or_helo_if_needed()
         if self.sock is not None:
             self.sock.settimeout(self.timeout)
         return super().starttls(*args, **options)
 
     def receive_into(self, buffer: Any) -> int | None:
-        """Wait for more of a reply, and read it; `None` where none is waited for."""
+        """Read more of a reply; `None` if there is none yet and the connection does not block."""
         if self.sock is None or self._received > _LONGEST_REPLY:
-            raise ConnectionError(f"the answer is longer than {_LONGEST_REPLY} bytes")
-        self.sock.settimeout(self._left() if self._waits else 0)
+            raise ConnectionError(f"the reply is longer than {_LONGEST_REPLY} bytes")
+        self.sock.settimeout(self._seconds_left() if self._is_blocking else 0)
         try:
             count = self.sock.recv_into(buffer)
         except TimeoutError:
-            raise self._too_slow() from None
+            raise self._timed_out() from None
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
         self._received += count
         return count
 
-    def _begin(self) -> None:
-        self._ends = time.monotonic() + self.timeout
+    def _start_timeout(self) -> None:
+        self._deadline = time.monotonic() + self.timeout
         self._received = 0
 
-    def _left(self) -> float:
-        left = self._ends - time.monotonic()
+    def _seconds_left(self) -> float:
+        left = self._deadline - time.monotonic()
         if left <= 0:
-            raise self._too_slow()
+            raise self._timed_out()
         return left
 
-    def _too_slow(self) -> TimeoutError:
-        return TimeoutError(f"timed out: no complete answer within {self.timeout:g} s")
+    def _timed_out(self) -> TimeoutError:
+        return TimeoutError(f"timed out: no complete reply within {self.timeout:g} s")
 
-    def _reach(self, host: str, port: int) -> socket.socket:
-        """Try each of the host's addresses; one that is silent leaves the others their share."""
+    def _connect_to_first(self, host: str, port: int) -> socket.socket:
+        """Try the host's addresses in turn, each with its share of the time."""
         addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         failure: OSError = OSError(f"{host} has no address")
-        for behind, (family, kind, protocol, _, address) in enumerate(addresses):
+        for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(self._left() / (len(addresses) - behind))
+                sock.settimeout(self._seconds_left() / (len(addresses) - tried))
                 sock.connect(address)
             except OSError as error:
                 sock.close()
@@ -124,7 +121,7 @@ class Connection(smtplib.SMTP):
 
 
 class _Replies(io.RawIOBase):
-    """The server's bytes, while the operation has time, and no more of them than a reply needs."""
+    """The bytes from the server, for as long and as many as an operation may have."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,20 +1,50 @@
-"""The tracking tables as files: CSV or JSON Lines."""
+"""Writers of the tracking tables: into no place for dry runs, and into files."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import Order
-from prefect_tracktor.table_files import TableFile, TableFiles
+from prefect_tracktor.table_files import TableFiles
 from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS, Thresholds
-from prefect_tracktor.tracking.rows import TABLES
-from prefect_tracktor.tracking.writing import TrackingWriter
+from prefect_tracktor.tracking.rows import TABLES, tracking_rows
 
 FileFormat = Literal["csv", "jsonl"]
 
 
+class TrackingWriter:
+    """Writer that counts rows and writes none, for dry runs; others make them visible at once."""
+
+    def __init__(
+        self, *, include_personal_data: bool = False, thresholds: Thresholds = DEFAULT_THRESHOLDS
+    ) -> None:
+        self.counts = dict.fromkeys(TABLES, 0)
+        self._personal = include_personal_data
+        self._thresholds = thresholds
+
+    def add(self, orders: Iterable[Order]) -> None:
+        rows = tracking_rows(
+            orders, include_personal_data=self._personal, thresholds=self._thresholds
+        )
+        for table, row in rows:
+            self._write(table, row)
+            self.counts[table] += 1
+
+    def finish(self) -> None:
+        """Make all rows visible."""
+
+    def _write(self, table: str, row: Mapping[str, Any]) -> None:
+        """Store a row until `finish`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what was stored and not finished."""
+
+
 class TrackingFiles(TrackingWriter):
-    """Writes the tables into files of a folder."""
+    """Writer of the tables into files of a folder."""
 
     def __init__(
         self,
@@ -27,24 +57,20 @@ class TrackingFiles(TrackingWriter):
         super().__init__(**options)
         if file_format not in ("csv", "jsonl"):
             raise InvalidInput(f"file_format must be csv or jsonl, not {file_format!r}")
-        files = {
-            name: TableFile(
-                f"{folder.rstrip('/')}/{name}.{file_format}",
-                tuple(table.all_columns(include_personal_data=self._personal)),
-            )
+        self._addresses = {name: f"{folder.rstrip('/')}/{name}.{file_format}" for name in TABLES}
+        columns = {
+            self._addresses[name]: tuple(table.all_columns(include_personal_data=self._personal))
             for name, table in TABLES.items()
         }
-        self._files = TableFiles(files, storage_options=storage_options)
+        self._files = TableFiles(columns, storage_options=storage_options)
 
     def finish(self) -> None:
-        """Give the files their final names."""
         self._files.finish()
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
-        self._files.write(table, row)
+        self._files.write(self._addresses[table], row)
 
     def __exit__(self, *_: object) -> None:
-        """Remove what was not finished."""
         self._files.__exit__()
 
 
@@ -62,13 +88,13 @@ def write_tracking(
     Files of an earlier run are replaced when all three are complete; a killed run leaves them.
 
     Args:
-        orders: The orders; a generator is read once, and one order at a time is kept.
+        orders: The orders; a generator is read once, with one order in memory at a time.
         folder: A path, or any address that fsspec knows, such as `s3://bucket/tracking`.
         file_format: `csv`, which is safe to open in a spreadsheet, or `jsonl` (JSON Lines).
         storage_options: Options for fsspec as JSON.
         include_personal_data: Also write names, email addresses, phone numbers and tracking
             numbers.
-        thresholds: After how many days a parcel is delayed, for the column `condition`.
+        thresholds: The days after which a parcel is delayed, for the column `condition`.
 
     Returns:
         The number of rows, by table.

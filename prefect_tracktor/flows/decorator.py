@@ -1,4 +1,4 @@
-"""The flow decorator of the ready-made flows: what Prefect stores and says of their blocks."""
+"""Flow decorator: run forms, stored parameters and state messages of the ready-made flows."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,23 +20,27 @@ from pydantic_core import PydanticSerializationError
 
 from prefect_tracktor import __version__
 from prefect_tracktor.forms import title_of
+from prefect_tracktor.validation import problems_of
 
-# what the run form says of parameters that several flows have, as docs/reference/flows.md does
+# descriptions of parameters that several flows have, also in docs/reference/flows.md
 _SHARED = {
     "credentials": "The Tracktor account.",
     "orders": "Shopify order ids, a file with them, or a search in Shopify.",
     "mailer": "The mail server, the sender, and the mode: dry run, rehearsal or live.",
     "dry_run": "Show what would be done, and do nothing. The mailer's mode and read-only"
-    " credentials hold as well.",
+    " credentials apply as well.",
     "max_emails": "If more messages than this are due, none is sent.",
     "max_updates": "If more orders than this need a change, none is written.",
     "include_cancelled": "Include orders and parcels that are cancelled, voided or refunded; the"
     " report counts those that are left out.",
     "thresholds": "After how many days a parcel or an order is late.",
     "verify": "Read the written orders back, and report orders that show another status.",
+    "ledger": "Records what was sent, announced or reported. By default the mailer's, or the block"
+    " named tracktor, or else a SQLite file in the Prefect home of the machine that runs the flow;"
+    " several machines need PostgreSQL.",
     "reading": "How orders are read: completed orders, chunk size and the like.",
 }
-# where a parameter's name alone says too little
+# titles of parameters whose name says too little
 _TITLES = {"desired": "Desired statuses", "wanted": "Desired webhooks", "to": "Export to"}
 
 P = ParamSpec("P")
@@ -51,11 +55,11 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
             report = function(*args, **kwargs)
             sentence = getattr(report, "sentence", "")
-            # Prefect gives the caller what the state holds
+            # Prefect returns the state's data to the caller
             return cast("R", Completed(message=sentence, data=report)) if sentence else report
 
-        # Prefect makes the schema of the run form whenever a flow is defined, which takes as long
-        # as a tenth of `import prefect`, and only deployments need it
+        # Prefect makes the run form's schema when a flow is defined, which takes a tenth of the
+        # time of `import prefect`; only deployments need it
         del run.__wrapped__
         made = BlockFlow(run, version=__version__, **options)
         run.__wrapped__ = _for_people(function)
@@ -66,7 +70,7 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
 
 
 def _for_people(function: Callable[P, R]) -> Callable[P, R]:
-    """Give parameters titles; Prefect would show names such as `dry_run`. And shared words."""
+    """Add titles and shared descriptions to parameters."""
     function.__annotations__ = {
         name: hint
         if name == "return"
@@ -77,7 +81,7 @@ def _for_people(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _words_of(name: str, docstring: str) -> JsonDict:
-    """A parameter's title, and its description where the flow's docstring has none of its own."""
+    """Return a parameter's title, and its shared description unless the docstring has its own."""
     words: JsonDict = {"title": _TITLES.get(name) or title_of(name, None)}
     if name in _SHARED and f"\n        {name}: " not in docstring:
         words["description"] = _SHARED[name]
@@ -89,15 +93,14 @@ class BlockFlow(Flow[P, R]):
 
     @cached_property
     def parameters(self) -> ParameterSchema:  # type: ignore[override]  # made when it is needed
-        """What a run form asks for."""
+        """The schema of the run form."""
         return parameter_schema(self.fn)
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        """Resolve and check the parameters."""
         try:
             return super().validate_parameters(parameters)
         except ParameterTypeError:
-            # a thread of its own: where an event loop runs, Prefect would give coroutines
+            # in another thread, as Prefect returns coroutines where an event loop runs
             with ThreadPoolExecutor(1) as thread:
                 problems = thread.submit(copy_context().run, _problems, parameters).result()
             if not problems:
@@ -107,7 +110,7 @@ class BlockFlow(Flow[P, R]):
     def serialize_parameters(
         self, parameters: dict[str, Any | PrefectFuture[Any] | State[Any]]
     ) -> dict[str, Any]:
-        """Give what Prefect stores: references to saved blocks, and the types of unsaved ones."""
+        """Return references to saved blocks, and the types of unsaved ones; Prefect stores them."""
         blocks = {name: value for name, value in parameters.items() if isinstance(value, Block)}
         others = {name: value for name, value in parameters.items() if name not in blocks}
         stored = super().serialize_parameters(others)
@@ -115,17 +118,14 @@ class BlockFlow(Flow[P, R]):
         return {name: stored[name] for name in parameters if name in stored}
 
     def with_options(self, **options: Any) -> "BlockFlow[P, R]":
-        """Give a copy with other options, which stores as little."""
         copy: Any = super().with_options(**options)
         copy.__class__ = BlockFlow  # Prefect makes a plain `Flow`
         return cast("BlockFlow[P, R]", copy)
 
 
 def _problems(parameters: dict[str, Any]) -> list[str]:
-    return list(_iter_problems(parameters))
-
-
-def _iter_problems(parameters: dict[str, Any]) -> Iterator[str]:
+    """Find the saved blocks that cannot be used, and why."""
+    problems = []
     for parameter, value in parameters.items():
         for reference in _references(value):
             try:
@@ -133,12 +133,13 @@ def _iter_problems(parameters: dict[str, Any]) -> Iterator[str]:
             except (ValueError, RuntimeError) as error:
                 invalid = error.__cause__ or error
                 if isinstance(invalid, ValidationError):
-                    yield (
+                    problems.append(
                         f"{parameter}: the block {_name_of(reference)} cannot be used:"
-                        f" {_in_words(invalid)}. Correct it in Prefect and save it."
+                        f" {'; '.join(problems_of(invalid))}. Correct it in Prefect and save it."
                     )
                 else:
-                    yield f"{parameter}: its block cannot be loaded ({error})"
+                    problems.append(f"{parameter}: its block cannot be loaded ({error})")
+    return problems
 
 
 def _references(value: Any) -> Iterator[Any]:
@@ -150,7 +151,7 @@ def _references(value: Any) -> Iterator[Any]:
 
 
 def _name_of(reference: Any) -> str:
-    """The block's type and name, as `load` takes them."""
+    """Return the block's type and name, as `load` takes them."""
     if isinstance(reference, dict) and "block_document_slug" in reference:
         return str(reference["block_document_slug"])
     the_id = reference["block_document_id"] if isinstance(reference, dict) else reference
@@ -158,14 +159,6 @@ def _name_of(reference: Any) -> str:
         document = prefect.read_block_document(the_id, include_secrets=False)
     slug = document.block_type.slug if document.block_type else document.block_type_id
     return f"{slug}/{document.name}"
-
-
-def _in_words(invalid: ValidationError) -> str:
-    # without the input, which may be a secret
-    return "; ".join(
-        ": ".join(filter(None, (".".join(map(str, problem["loc"])), problem["msg"])))
-        for problem in invalid.errors(include_input=False, include_url=False)
-    ).replace("Value error, ", "")
 
 
 def _reference(block: Block) -> Any:

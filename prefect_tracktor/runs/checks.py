@@ -1,4 +1,4 @@
-"""The parameters of the flows about statuses: which statuses, and for how long they are news."""
+"""Checks of flow parameters: statuses, rules, and the orders that they need."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -11,7 +11,7 @@ from prefect_tracktor.models import ShipmentStatus, says_cancelled, status_key
 from prefect_tracktor.rules import TO_NO_CUSTOMER, NotificationRule
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.set_statuses import status_options
-from prefect_tracktor.sources import OrderFile, ShopifyOrders
+from prefect_tracktor.sources import EventOrders, OrderFile, ShopifyOrders
 from prefect_tracktor.statuses.desired import option_for
 from prefect_tracktor.thresholds import Delay
 
@@ -20,7 +20,7 @@ _ALL = "all"
 
 
 def within_days(within_hours: float) -> float:
-    """For how many days a status is news."""
+    """Return the parameter `within_hours` in days."""
     if not 0 < within_hours <= _HOURS_AT_MOST:
         raise InvalidInput(
             f"within_hours must be more than 0 and at most {_HOURS_AT_MOST}, not {within_hours}"
@@ -31,17 +31,17 @@ def within_days(within_hours: float) -> float:
 def checked_statuses(
     credentials: TracktorCredentials, statuses: Collection[str]
 ) -> tuple[list[str], int]:
-    """The statuses by key, and how many requests it took: the shop's own must exist."""
+    """Return the keys of statuses and the number of requests; custom statuses must exist."""
     keys = sorted({status_key(status) for status in statuses})
     if not keys or "" in keys:
         raise InvalidInput("name at least one status, such as 'delivered'; none may be blank")
-    # a cancellation is told in whatever words the vendor has
     known = set(ShipmentStatus)
-    own = [key for key in keys if key not in known and not says_cancelled(key)]
-    if not own:
+    # there are cancelled statuses that the vendor's documentation does not list
+    custom = [key for key in keys if key not in known and not says_cancelled(key)]
+    if not custom:
         return keys, 0
     options, calls = status_options(credentials)
-    for key in own:
+    for key in custom:
         try:
             option_for(key, options)
         except InvalidInput as problem:
@@ -56,38 +56,47 @@ def checked_rules(
     orders: object,
     reading: ReadingOptions,
 ) -> int:
-    """See that each rule can be right and can be met; say how many requests it took."""
+    """Check that each rule is valid and can be met; return the number of requests."""
     if not rules:
         raise InvalidInput("rules is empty: give at least one NotificationRule")
     twice = [name for name, count in Counter(rule.name for rule in rules).items() if count > 1]
     if twice:
         raise InvalidInput(
-            f"rules: {', '.join(twice)} is the name of several rules; the ledger would take their"
-            " notices for one: give each a name of its own"
+            f"rules: {', '.join(twice)} is the name of several rules, whose notices the ledger"
+            " could not distinguish: give each rule its own name"
         )
     if taken := TO_NO_CUSTOMER.intersection(rule.name for rule in rules):
         raise InvalidInput(
-            f"rules: {', '.join(sorted(taken))} is a name that the ledger has for what no customer"
-            " gets: give the rule another"
+            f"rules: {', '.join(sorted(taken))} is reserved for events and the team's digest: give"
+            " the rule another name"
         )
     for rule in rules:
         _refuse_what_is_never_read(rule, orders, reading)
     named = [name.partition(":") for rule in rules for name in rule.when]
-    statuses = [key for kind, _, key in named if status_key(kind) == "status" and key != _ALL]
+    statuses = [
+        key for kind, _, key in named if status_key(kind) == "status" and status_key(key) != _ALL
+    ]
     return checked_statuses(credentials, statuses)[1] if statuses else 0
 
 
 def _refuse_what_is_never_read(
     rule: NotificationRule, orders: object, reading: ReadingOptions
 ) -> None:
-    """A rule about orders that are left out would be a silent miss."""
-    if rule.tags and isinstance(orders, list):
+    """Raise `InvalidInput` for a rule about orders that are not read."""
+    if rule.tags and isinstance(orders, list | EventOrders):
         raise InvalidInput(
-            f"rules: {rule.name} is for orders with a tag, which a list of ids does not tell: use"
-            " ShopifyOrders, or an OrderFile with such a column"
+            f"rules: {rule.name} is for orders with a tag, which neither a list of ids nor events"
+            " have: use ShopifyOrders, or an OrderFile with such a column"
+        )
+    days = rule.after_days + (rule.times - 1) * rule.repeat_after_days
+    if isinstance(orders, ShopifyOrders) and 0 < orders.created_within_days <= days:
+        raise InvalidInput(
+            f"rules: {rule.name} sends a notice {days:g} days after its condition began, and orders"
+            f" finds only those of the last {orders.created_within_days} days: raise"
+            " created_within_days of the ShopifyOrders"
         )
     arrived = Condition(f"status:{ShipmentStatus.DELIVERED}")
-    if arrived.name in rule.asked:
+    if arrived.name in rule.requested:
         about = f"rules: {rule.name} is about delivered orders"
         if (window := rule.window(arrived)) is not None:
             days = rule.after_days + window / timedelta(days=1)
@@ -100,28 +109,28 @@ def _refuse_what_is_never_read(
         OrderFile: ("include_unfulfilled", "include_unfulfilled of the OrderFile"),
     }
     field, remedy = leaves_out.get(type(orders), ("", ""))  # type: ignore[call-overload]
-    if field and Delay.NOT_SHIPPED in rule.asked and not getattr(orders, field):
+    if field and Delay.NOT_SHIPPED in rule.requested and not getattr(orders, field):
         raise InvalidInput(
-            f"rules: {rule.name} is about orders of which nothing was sent, and orders leaves these"
-            f" out: set {remedy}"
+            f"rules: {rule.name} is about unfulfilled orders, and orders leaves these out: set"
+            f" {remedy}"
         )
 
 
 def refuse_completed(reading: ReadingOptions, days: float, *, about: str, lower: str) -> None:
-    """Refuse news of a delivery for so long that its order is not read any more."""
+    """Raise `InvalidInput` for news about deliveries whose orders are not read any more."""
     completed = reading.completed_orders
     if completed is not None and days >= completed.after_days:
         raise InvalidInput(
-            f"{about}, up to {days:g} days after a delivery, and completed orders are not read any"
-            f" more after {completed.after_days} days: lower {lower}, or raise after_days of"
+            f"{about}, up to {days:g} days after a delivery, and completed orders are not read"
+            f" after {completed.after_days} days: lower {lower}, or raise after_days of"
             " reading.completed_orders"
         )
 
 
 def refuse_orders_without_delivered(orders: object, *, about: str) -> None:
-    """Refuse a search that leaves out what the messages are about."""
+    """Raise `InvalidInput` for a search without the orders that the messages are about."""
     if isinstance(orders, ShopifyOrders) and not orders.include_delivered:
         raise InvalidInput(
-            f"{about}, and orders leaves out what Shopify knows as delivered: set include_delivered"
-            " of the ShopifyOrders"
+            f"{about}, and orders leaves out delivered ones: set include_delivered of the"
+            " ShopifyOrders"
         )

@@ -1,4 +1,4 @@
-"""What the ledger tells and forgets, in SQLite and in PostgreSQL."""
+"""The ledger's history, and forgetting, in SQLite and in PostgreSQL."""
 
 import threading
 import tracemalloc
@@ -33,7 +33,7 @@ def ledger(database_url: str) -> NotificationLedger:
 
 def sent(ledger: NotificationLedger, *order_ids: int, run: str = "first") -> None:
     ledger.claim(keys(*order_ids), run=run)
-    ledger.settle(keys(*order_ids), NoticeState.SENT, run=run)
+    ledger.complete(keys(*order_ids), NoticeState.SENT, run=run)
 
 
 def aged(ledger: NotificationLedger, order_ids: list[int], by: timedelta) -> None:
@@ -43,18 +43,18 @@ def aged(ledger: NotificationLedger, order_ids: list[int], by: timedelta) -> Non
         database.execute(
             notices.update()
             .where(notices.c.order_id.in_(order_ids))
-            .values(claimed_at=then, settled_at=then)
+            .values(claimed_at=then, completed_at=then)
         )
 
 
 # ---- told
 
 
-def test_who_was_told_what_when_and_by_which_run(ledger: NotificationLedger) -> None:
+def test_notices_have_their_times_and_their_run(ledger: NotificationLedger) -> None:
     before = datetime.now(UTC)
     sent(ledger, 1, 2, run="first")
     ledger.claim([key(1, "status:delivered")], run="killed")
-    ledger.settle([key(1, "exception:pending")], NoticeState.REFUSED, run="third")
+    ledger.complete([key(1, "exception:pending")], NoticeState.REFUSED, run="third")
     told = ledger.told([1, "404"])  # type: ignore[list-item]  # as a command line gives it
     assert [(notice.key, notice.state.value, notice.run) for notice in told] == [
         (key(1), "sent", "first"),
@@ -62,15 +62,15 @@ def test_who_was_told_what_when_and_by_which_run(ledger: NotificationLedger) -> 
         (key(1, "exception:pending"), "refused", "third"),
     ]
     assert all(before <= notice.claimed_at <= datetime.now(UTC) for notice in told)
-    assert [notice.settled_at is None for notice in told] == [False, True, False]
+    assert [notice.completed_at is None for notice in told] == [False, True, False]
 
 
-def test_orders_of_all_accounts_are_told_about(ledger: NotificationLedger) -> None:
-    ledger.settle([key(1, shop="oslo"), key(1, shop="rome")], NoticeState.SENT, run="first")
+def test_notices_of_all_accounts_are_listed(ledger: NotificationLedger) -> None:
+    ledger.complete([key(1, shop="oslo"), key(1, shop="rome")], NoticeState.SENT, run="first")
     assert {notice.key.shop for notice in ledger.told([1])} == {"oslo", "rome"}
 
 
-def test_thousands_of_orders_are_told_about(ledger: NotificationLedger) -> None:
+def test_notices_of_thousands_of_orders_are_listed(ledger: NotificationLedger) -> None:
     sent(ledger, *range(1, 1301))
     assert len(ledger.told(range(1, 3000))) == 1300
 
@@ -96,7 +96,7 @@ def test_the_history_begins_with_the_newest(ledger: NotificationLedger) -> None:
 
 
 def test_the_history_of_an_account_leaves_out_the_others(ledger: NotificationLedger) -> None:
-    ledger.settle([key(1, shop="oslo"), key(2, shop="rome")], NoticeState.SENT, run="first")
+    ledger.complete([key(1, shop="oslo"), key(2, shop="rome")], NoticeState.SENT, run="first")
     assert [notice.key.order_id for notice in ledger.history(account="oslo")] == [1]
     assert list(ledger.history(account="")) == []
 
@@ -138,7 +138,7 @@ def test_a_long_history_needs_the_memory_of_a_page(ledger: NotificationLedger) -
 # ---- forget
 
 
-def test_what_is_forgotten_can_be_told_again(ledger: NotificationLedger) -> None:
+def test_a_forgotten_notice_can_be_sent_again(ledger: NotificationLedger) -> None:
     sent(ledger, 1, 2)
     assert ledger.forget([1, 3]) == 1
     assert [notice.key for notice in ledger.history()] == keys(2)
@@ -147,7 +147,7 @@ def test_what_is_forgotten_can_be_told_again(ledger: NotificationLedger) -> None
 
 def test_an_open_claim_is_not_forgotten(ledger: NotificationLedger) -> None:
     ledger.claim(keys(1), run="killed")
-    ledger.settle([key(1, "status:delivered")], NoticeState.REFUSED, run="first")
+    ledger.complete([key(1, "status:delivered")], NoticeState.REFUSED, run="first")
     assert ledger.forget([1]) == 1
     assert [notice.key for notice in ledger.told([1])] == keys(1)
     assert ledger.claim(keys(1), run="next") == set()
@@ -160,7 +160,7 @@ def test_nothing_is_forgotten_while_a_run_is_at_work(
     with ledger.at_work("working"):
         ledger.claim(keys(1), run="other")
         if state == "sent":
-            ledger.settle(keys(1), NoticeState.SENT, run="other")
+            ledger.complete(keys(1), NoticeState.SENT, run="other")
             aged(ledger, [1], timedelta(days=500))
         with pytest.raises(LedgerInUse, match=r"the run working is at work .* and try again"):
             ledger.forget([1])
@@ -178,7 +178,7 @@ def test_a_run_that_was_killed_does_not_keep_the_ledger_from_forgetting(
         with ledger.transaction() as database:
             runs = ledger.tables[2]
             database.execute(
-                runs.update().values(heard_of_at=datetime.now(UTC) - timedelta(hours=1))
+                runs.update().values(heartbeat_at=datetime.now(UTC) - timedelta(hours=1))
             )
         assert ledger.forget([1]) == 1
 
@@ -222,7 +222,7 @@ def test_what_is_older_is_forgotten(ledger: NotificationLedger) -> None:
 def test_very_many_are_forgotten_at_once(
     ledger: NotificationLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("prefect_tracktor.storage.ledger._NOTICES_A_DELETE", 1000)
+    monkeypatch.setattr("prefect_tracktor.storage.ledger._DELETE_BATCH_SIZE", 1000)
     sent(ledger, *range(1, 2501))
     aged(ledger, list(range(1, 2501)), timedelta(days=31))
     assert ledger.forget_older_than(30) == 2500
@@ -239,7 +239,7 @@ def test_days_that_would_forget_all_are_refused(ledger: NotificationLedger, days
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_ledger_that_was_told_to_forget_is_not_one_that_lost_notices(
+def test_a_ledger_that_forgot_on_purpose_has_not_lost_notices(
     ledger: NotificationLedger,
 ) -> None:
     memory = LedgerMemory.of("shop")

@@ -1,7 +1,7 @@
-"""What a flow needs of Tracktor's answers, and what all answers of a run lacked.
+"""The fields that a flow needs, and the check that Tracktor's responses have them.
 
-A field that one answer lacks may be empty; one that every answer lacks was renamed or taken away. A
-flow that needs it would find nothing to do and say that all is well.
+A field that is missing from one response may be empty. A field that is missing from every response
+was renamed or removed: a flow that needs it would find nothing to do and succeed.
 """
 
 from collections import Counter
@@ -26,24 +26,28 @@ _DOCUMENTED = {
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The fields that a flow needs to decide; those of parcels begin with `fulfillments.`."""
+    """The fields that a flow needs to decide; a parcel's begin with `fulfillments.`.
+
+    `in_each` must be readable in every response; of each group of `in_some`, one field must be in
+    one response at least.
+    """
 
     in_each: frozenset[str] = DECISIVE_FIELDS
     in_some: tuple[tuple[str, ...], ...] = ()
 
     def __or__(self, other: "Needs") -> "Needs":
-        """What two flows need that share a reading."""
+        """Return the needs of two flows that share a reading."""
         in_some = dict.fromkeys((*self.in_some, *other.in_some))
         return Needs(self.in_each | other.in_each, tuple(in_some))
 
     @property
     def of_each_order(self) -> Self:
-        """The same for a look at a few of the orders that were read before."""
+        """The needs of a second look at a few of the orders."""
         return replace(self, in_some=())
 
     @property
     def of_each_parcel(self) -> frozenset[str]:
-        """What must be readable where a parcel is looked up alone."""
+        """The needs of a parcel's look-up."""
         parts = (name.partition(".") for name in self.in_each)
         return frozenset(name for whole, _, name in parts if whole == "fulfillments" and name)
 
@@ -59,16 +63,16 @@ _TIMES = ("fulfillments.latest_status.datetime", "fulfillments.status.datetime")
 TO_FIND_EXCEPTIONS = Needs(
     DECISIVE_FIELDS - _CARRIER_UPDATES, (*_PARCELS, (_EXCEPTION, "exception_statuses"))
 )
-TO_TELL_OF_EXCEPTIONS = Needs(
+TO_NOTIFY_OF_EXCEPTIONS = Needs(
     TO_FIND_EXCEPTIONS.in_each | {"order_email"}, (*TO_FIND_EXCEPTIONS.in_some, ("order_email",))
 )
 # exceptions and delays
 TO_WATCH = replace(TO_FIND_EXCEPTIONS, in_some=(*TO_FIND_EXCEPTIONS.in_some, _TIMES))
-TO_TELL_OF_ONE_STATUS = Needs(
-    TO_TELL_OF_EXCEPTIONS.in_each - _EXCEPTIONS, (*_PARCELS, ("order_email",))
+TO_NOTIFY_OF_ONE_STATUS = Needs(
+    TO_NOTIFY_OF_EXCEPTIONS.in_each - _EXCEPTIONS, (*_PARCELS, ("order_email",))
 )
-TO_TELL_OF_STATUSES = replace(
-    TO_TELL_OF_ONE_STATUS, in_some=(*TO_TELL_OF_ONE_STATUS.in_some, _TIMES)
+TO_NOTIFY_OF_STATUSES = replace(
+    TO_NOTIFY_OF_ONE_STATUS, in_some=(*TO_NOTIFY_OF_ONE_STATUS.in_some, _TIMES)
 )
 TO_SET_STATUSES = Needs(
     DECISIVE_FIELDS - _EXCEPTIONS,
@@ -84,19 +88,18 @@ TO_SET_STATUSES_BY_AGE = replace(
 
 
 def needs_of(conditions: Iterable[str]) -> Needs:
-    """What is needed to tell customers of conditions."""
+    """Return the needs of notifying customers about conditions."""
     kinds = {name.partition(":")[0].strip().casefold() for name in conditions}
-    statuses, exceptions = TO_TELL_OF_STATUSES, TO_TELL_OF_EXCEPTIONS
     if kinds == {"exception"}:
-        return exceptions
+        return TO_NOTIFY_OF_EXCEPTIONS
     if "exception" not in kinds:
-        return statuses
-    return statuses | exceptions
+        return TO_NOTIFY_OF_STATUSES
+    return TO_NOTIFY_OF_STATUSES | TO_NOTIFY_OF_EXCEPTIONS
 
 
 @dataclass(slots=True)
-class AnswerCheck:
-    """Looks at all orders of a run for what they lack, and for what this version does not know."""
+class ResponseCheck:
+    """Check of all responses of a run: missing, unreadable and unknown values."""
 
     needs: Needs
     orders: int = 0
@@ -105,10 +108,10 @@ class AnswerCheck:
     _unknown: Counter[str] = field(default_factory=Counter)
 
     def take(self, orders: Iterable[Order]) -> None:
-        """Look at orders, each once."""
+        """Add orders, each once."""
         for order in orders:
             self.orders += 1
-            if not self._seen_all:
+            if not self._read >= _DOCUMENTED.union(*self.needs.in_some):
                 self._read |= order.fields_read
             self._unreadable.update(order.unreadable_fields)
             self._unknown.update(
@@ -119,31 +122,23 @@ class AnswerCheck:
                 and not parcel.is_delivered
             )
 
-    @property
-    def _seen_all(self) -> bool:
-        """Whether nothing can be lost any more."""
-        return self._read >= _DOCUMENTED.union(*self.needs.in_some)
-
-    def refuse_lost(self) -> None:
-        """Stop a flow that would act on answers without what it needs."""
-        lost = [" or ".join(group) for group in self.needs.in_some if self._is_lost(group)]
-        if lost:
+    def refuse_missing(self) -> None:
+        """Raise `InvalidResponse` if no response has a field that the flow needs."""
+        missing = [" or ".join(group) for group in self.needs.in_some if self._is_missing(group)]
+        if missing:
             raise InvalidResponse(
-                f"none of the {self.orders:,} answers has {in_list(lost)}, which this flow needs:"
-                " nothing was sent or changed. Tracktor's API has changed: look at an answer with"
-                " the task call, and open an issue."
+                f"none of the {self.orders:,} responses has {in_list(missing)}, which this flow"
+                " needs: nothing was sent or changed. Tracktor's API has changed: look at a"
+                " response with the task call, and open an issue."
             )
 
-    def notes(self) -> tuple[str, ...]:
-        """What is worth knowing of the answers, a sentence each; no value of a field."""
-        return tuple(self._notes())
-
-    def _notes(self) -> Iterator[str]:
-        lost = [name for name in sorted(_DOCUMENTED) if self._is_lost([name])]
-        if lost:
+    def notes(self) -> Iterator[str]:
+        """Describe what is unusual in the responses, a sentence each; no value of a field."""
+        missing = [name for name in sorted(_DOCUMENTED) if self._is_missing([name])]
+        if missing:
             yield (
-                f"None of the {self.orders:,} answers has {in_list(lost)}: Tracktor's API documents"
-                " this and may have changed."
+                f"None of the {self.orders:,} responses has {in_list(missing)}: Tracktor's API"
+                " documents this and may have changed."
             )
         for name, count in sorted(self._unreadable.items()):
             yield f"{name} could not be read in {count:,} of {self.orders:,} orders."
@@ -151,11 +146,11 @@ class AnswerCheck:
             found = [f"{exception_label(e)} ({n:,})" for e, n in self._unknown.most_common(10)]
             yield (
                 "Parcels have exceptions that this version does not know:"
-                f" {in_list(found)}. To have them acted on, name them in the flow's parameters."
+                f" {in_list(found)}. To act on them, name them in the flow's parameters."
             )
 
-    def _is_lost(self, group: Iterable[str]) -> bool:
-        """Whether no answer has any of the fields, though some has what they would be part of."""
+    def _is_missing(self, group: Iterable[str]) -> bool:
+        """Whether no response has any of the fields, though some have what contains them."""
         names = list(group)
         return any(map(self._could_be_there, names)) and self._read.isdisjoint(names)
 

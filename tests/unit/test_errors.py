@@ -1,0 +1,28 @@
+"""Errors that replace others: no secret in a message, and none in a traceback."""
+
+import traceback
+
+import pytest
+
+from prefect_tracktor.errors import InvalidInput, LedgerInUse, NotSent, replaced_errors
+
+
+def test_a_replaced_error_is_in_no_traceback() -> None:
+    secret = "geheim".upper()
+    with (
+        pytest.raises(InvalidInput, match="cannot be read") as caught,
+        replaced_errors(OSError, lambda _: InvalidInput("cannot be read")),
+    ):
+        raise OSError(f"s3://key:{secret}@bucket")
+    assert secret not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+
+
+def _fail(error: Exception) -> Exception:
+    raise AssertionError(error)
+
+
+def test_errors_of_this_package_and_other_kinds_pass() -> None:
+    for passing in (LedgerInUse("a run is at work"), OSError("other")):
+        with pytest.raises(type(passing)), replaced_errors((LookupError, NotSent), _fail):
+            raise passing
