@@ -88,7 +88,6 @@ _identity = Table(
     MetaData(),
     Column("row", Integer, primary_key=True, autoincrement=False),
     Column("id", String(32), nullable=False),
-    Column("created_at", UTCTime, nullable=False),
 )
 _runs = Table(
     "tracktor_runs_at_work",
@@ -210,11 +209,11 @@ class NotificationLedger(DatabaseBlock):
         sent = select(func.count()).where(_of(account), _is(NoticeState.SENT), ~_is_digest)
         forgotten = select(_forgotten.c.sent).where(_forgotten.c.shop == account)
         with self.transaction() as database:
-            new = {"row": 1, "id": uuid4().hex, "created_at": now_in(database)}
+            new = {"row": 1, "id": uuid4().hex}
             database.execute(insert_into(_identity, database).values(new).on_conflict_do_nothing())
             identity = database.execute(select(_identity.c.id)).scalar_one()
             count = (database.scalar(sent) or 0) + (database.scalar(forgotten) or 0)
-        return LedgerStanding(identity, self.place, account, count)
+        return LedgerStanding(identity, self.place, count)
 
     def accept(self, account: str) -> None:
         """Accept this ledger for an account, by its name, that used another one before.

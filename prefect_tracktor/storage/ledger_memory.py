@@ -23,7 +23,6 @@ class LedgerStanding:
 
     ledger: str
     place: str
-    account: str
     sent: int
 
 

@@ -15,10 +15,10 @@ from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writers import TrackingWriter
 
 _BATCH_SIZE = 5_000
-# a row that dlt does not load, and by whose order it deletes others
-_IS_GONE = "is_gone"
-_GONE = {name: table.key for name, table in TABLES.items() if name != "orders"}
 _MAX_MESSAGE_LENGTH = 500
+# column of a marker row: dlt does not load the row, and deletes the rows of its order
+_IS_GONE = "is_gone"
+_TABLES_OF_PARTS = {name: table for name, table in TABLES.items() if name != "orders"}
 
 
 class TrackingWarehouse(TrackingWriter):
@@ -52,10 +52,10 @@ class TrackingWarehouse(TrackingWriter):
 
     def _write(self, table: str, row: Mapping[str, Any]) -> None:
         if table == "orders":
-            # what an order does not have any more is deleted, even if nothing takes its place
-            for other, without in _GONE.items():
-                gone = {"order_id": row["order_id"], **dict.fromkeys(without, -row["order_id"])}
-                self._rows.setdefault(other, []).append(gone | {_IS_GONE: True})
+            # parcels and steps that the order has no more are deleted even if none replace them
+            for name, parts in _TABLES_OF_PARTS.items():
+                marker = dict.fromkeys(parts.key, -row["order_id"]) | {_IS_GONE: True}
+                self._rows.setdefault(name, []).append({"order_id": row["order_id"]} | marker)
         self._rows.setdefault(table, []).append(row)
         if sum(map(len, self._rows.values())) >= _BATCH_SIZE:
             self._flush()
@@ -82,7 +82,11 @@ class TrackingWarehouse(TrackingWriter):
                         include_personal_data=self._personal
                     ).items()
                 }
-                | ({_IS_GONE: {"data_type": "bool", "hard_delete": True}} if name in _GONE else {}),
+                | (
+                    {_IS_GONE: {"data_type": "bool", "hard_delete": True}}
+                    if name in _TABLES_OF_PARTS
+                    else {}
+                ),
             )
             for name, table in TABLES.items()
         }

@@ -35,7 +35,7 @@ def test_the_packages_alone_import_no_prefect() -> None:
 def test_a_flow_is_imported_without_the_others(name: str, module: str) -> None:
     found = imported_by(f"from prefect_tracktor.flows import {name}")
     of_flows = {name for name in found if name.startswith("prefect_tracktor.flows.")}
-    assert of_flows == {f"prefect_tracktor.flows.{one}" for one in (module, "parameters")}
+    assert of_flows == {f"prefect_tracktor.flows.{one}" for one in (module, "decorator")}
 
 
 def test_the_schema_of_a_run_form_is_made_when_it_is_asked_for() -> None:
