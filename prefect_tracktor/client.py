@@ -89,7 +89,7 @@ class _Client:
 
     @property
     def requests_sent(self) -> int:
-        """How many requests the client has sent, including retries."""
+        """The number of requests that the client has sent, including retries."""
         return self._session.requests_sent
 
     async def _send(self, api_call: ApiCall[T]) -> T:

@@ -16,7 +16,7 @@ _lock = threading.Lock()  # a cache decorator would let two threads make two of 
 
 
 class TransportLimits(BaseModel):
-    """How many requests at once and per second, time-outs, and retries.
+    """Limits for requests to an API: concurrency, rate, timeouts and retries.
 
     Tracktor publishes no rate limit, so the defaults are modest.
 

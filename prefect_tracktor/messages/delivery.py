@@ -37,7 +37,7 @@ class Delivery:
     kind: str = field(default="", compare=False, repr=False)
     advice: str = field(default="", compare=False, repr=False)
     wait_seconds: float = field(default=0, compare=False, repr=False)
-    # whether it may have been taken all the same, by a service that recognizes a repetition
+    # whether a service that recognizes repetitions may have accepted it despite an error
     may_repeat: bool = field(default=False, compare=False, repr=False)
 
     @property

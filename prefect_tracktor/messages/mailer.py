@@ -31,7 +31,7 @@ def one_of(kind: type[StrEnum]) -> WithJsonSchema:
 
 
 class Mode(StrEnum):
-    """Where messages go: to customers, to the rehearsal address, or nowhere.
+    """The recipients of messages: customers, the rehearsal address, or nobody.
 
     Example:
         >>> Mode("dry run") is Mode.DRY_RUN

@@ -110,11 +110,11 @@ class PostChannel(Channel):
             return Delivery(DeliveryOutcome.SENT)
         if status in range(300, 400):
             raise self._unusable(
-                f"it redirects ({status})", "Set address to where it leads; none is followed."
+                f"it redirects ({status})", "Set address to its target; redirects are not followed."
             )
         if status in _REFUSES_ACCOUNT:
             remedy = "Check headers and address: the key is wrong, expired, or lacks a permission."
-            raise self._unusable(f"{reason.rstrip('.')}", remedy, Cause.LOGIN)
+            raise self._unusable(reason.rstrip("."), remedy, Cause.LOGIN)
         if status in {*_TEMPORARY, HTTPStatus.SERVICE_UNAVAILABLE}:
             return _deferred(response, reason)
         if status in range(500, 600) and self._recognizes_repetitions(status):
@@ -142,21 +142,21 @@ def _deferred(response: Response, reason: str) -> Delivery:
     is_limited = response.status_code == HTTPStatus.TOO_MANY_REQUESTS or wait is not None
     cause = Cause.RATE if is_limited else Cause.OTHER
     reason = f"{reason}, and asks to wait {wait.total_seconds():.0f} s" if wait else reason
-    remedy = "Set requests_per_second to what the service allows; the next run goes on."
+    advice = "The service failed; the next run tries again."
+    if is_limited:
+        advice = "Set requests_per_second to what the service allows; the next run goes on."
     return Delivery(
         DeliveryOutcome.DEFERRED,
         reason,
         cause=cause,
         kind=str(response.status_code),
-        advice=remedy
-        if is_limited
-        else "The service has a fault of its own; the next run tries again.",
+        advice=advice,
         wait_seconds=wait.total_seconds() if wait else 0,
     )
 
 
 def _uncertain(reason: str, kind: str = "broken") -> Delivery:
-    return Delivery(DeliveryOutcome.UNCERTAIN, f"{reason}: it may have been taken", kind=kind)
+    return Delivery(DeliveryOutcome.UNCERTAIN, f"{reason}: it may have been accepted", kind=kind)
 
 
 def _message_in(response: Response) -> str:

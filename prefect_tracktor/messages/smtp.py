@@ -58,7 +58,7 @@ _CHECK_TOKENS = "Check host and security of the Mailer block, or log in with a p
 
 
 class Security(StrEnum):
-    """How the connection to a mail server is encrypted."""
+    """The encryption of the connection to a mail server."""
 
     STARTTLS = "starttls"
     TLS = "tls"

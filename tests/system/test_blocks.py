@@ -593,7 +593,7 @@ BREAKS = {
         {"TRACKTOR_LEDGER_URL": "postgresql://me:pa55word-of-db@127.0.0.1:9/shop"},
         "Check the block's url",
     ),
-    "tracktor-order-file": ({"TRACKTOR_ORDERS_COLUMN": "no-such-column"}, "name one of those"),
+    "tracktor-order-file": ({"TRACKTOR_ORDERS_COLUMN": "no-such-column"}, "to one of"),
     "tracktor-shopify-credentials": (
         {"SHOPIFY_CLIENT_SECRET": "wr0ng-app-secret"},
         "Check client_id and client_secret",

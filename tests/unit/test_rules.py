@@ -250,7 +250,7 @@ def test_delays_follow_the_thresholds() -> None:
         ("per: with per=order", {"when": ["Status: All"], "per": "order"}),
         ("set within_days to more", {"when": ["STATUS:delivered"], "times": 2}),
         ("(?s)tags.*without a comma", {"tags": ["vip,gift"]}),
-        ("(?s)tags.*must be a tag", {"tags": [" "]}),
+        ("(?s)tags.*must be one tag", {"tags": [" "]}),
         ("Extra inputs", {"channels": "mail"}),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_service_that_asks_for_more_is_asked_by_the_next_run() -> None:
 def test_what_breaks_after_the_request_went_out_is_uncertain(reply: bytes | float) -> None:
     delivery, server = one(reply)
     assert delivery.outcome == "uncertain"
-    assert "may have been taken" in delivery.reason
+    assert "may have been accepted" in delivery.reason
     assert len(server.requests) == 1
 
 

@@ -316,7 +316,7 @@ def test_a_service_that_breaks_off_leaves_notices_uncertain(
     notify: Notify, service: HttpService, customers: dict[int, str], ledger: NotificationLedger
 ) -> None:
     service.status = 504
-    with pytest.raises(IncompleteRun, match="may have been taken") as failed:
+    with pytest.raises(IncompleteRun, match="may have been accepted") as failed:
         notify()
     posted = posted_about(service)
     assert set(failed.value.report.uncertain) == set(posted)
