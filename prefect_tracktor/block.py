@@ -1,5 +1,7 @@
 """Configuration of all blocks: field order in forms, documentation links, logos."""
 
+import json
+from abc import ABC
 from importlib.metadata import metadata
 from typing import Any
 
@@ -25,10 +27,25 @@ def _block_schema(schema: dict[str, Any], block: type[Any]) -> None:
     schema.setdefault("required", [name for name, default in defaults.items() if default][:1])
 
 
-# ordered form fields, and errors that do not repeat a secret
-BLOCK_CONFIG = ConfigDict(
-    hide_input_in_errors=True, json_schema_extra=_block_schema, field_title_generator=title_of
-)
+_FORMS: dict[tuple[type[Block], tuple[Any, ...], tuple[tuple[str, Any], ...]], str] = {}
+
+
+class TracktorBlock(Block, ABC):
+    """Base class of all blocks: ordered form fields, and errors that do not repeat a secret."""
+
+    model_config = ConfigDict(
+        hide_input_in_errors=True, json_schema_extra=_block_schema, field_title_generator=title_of
+    )
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **options: Any) -> dict[str, Any]:
+        """Generate the schema once; Prefect asks for it for each field of a block that it saves."""
+        key = (cls, args, tuple(options.items()))
+        form = _FORMS.get(key) or json.dumps(super().model_json_schema(*args, **options))
+        if cls.__dict__.get("__pydantic_complete__"):  # Prefect asks before that, too
+            _FORMS[key] = form
+        schema: dict[str, Any] = json.loads(form)
+        return schema
 
 
 def saved_name(block: Block) -> str:

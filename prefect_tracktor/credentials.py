@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from prefect.blocks.abstract import CredentialsBlock
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.client import (
     BASE_URL,
     AsyncTracktorClient,
@@ -28,7 +28,7 @@ _NOT_A_BLOCK = (
 )
 
 
-class TracktorCredentials(CredentialsBlock):
+class TracktorCredentials(CredentialsBlock, TracktorBlock):
     """The uuid and API key of a Tracktor account, and its request limits.
 
     Both are in Tracktor's settings in the Shopify admin, and belong to one shop.
@@ -63,8 +63,6 @@ class TracktorCredentials(CredentialsBlock):
     _logo_url = logo("truck-delivery")
     _description = "The uuid and API key of a Tracktor account, and its request limits."
     _documentation_url = handbook("how-to/configure.md#tracktor")
-
-    model_config = BLOCK_CONFIG
 
     uuid: Annotated[str, AfterValidator(checked_uuid)] = Field(
         title="Account uuid", examples=["0123abcd-0000-4000-8000-00000000000f"], repr=False

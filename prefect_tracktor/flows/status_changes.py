@@ -61,7 +61,7 @@ def email_status_changes(
         ...     dry_run=True,
         ... )
         >>> len(report.read)
-        1000
+        250
     """
     within = within_days(within_hours)
     refuse_completed(

@@ -61,6 +61,6 @@ def sweep_shops(
         ... )
         >>> found = report.reports["berlin"]
         >>> report.done, len(found.read) + len(found.completed)
-        (('berlin',), 1000)
+        (('berlin',), 250)
     """
     return sweep(getattr(flows, flow_name), flow_name, shops, parameters or {}, shops_at_once)

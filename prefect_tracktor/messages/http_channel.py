@@ -7,11 +7,10 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlencode
 
 import httpx
-from prefect.blocks.core import Block
 from prefect.types import SecretDict
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
 from prefect_tracktor.http.client import HttpClient
@@ -35,7 +34,7 @@ _OF_CUSTOMERS = ("order_email", "order_phone")
 _SECONDS_FOR_A_CHECK = 10
 
 
-class HttpChannel(Block):
+class HttpChannel(TracktorBlock):
     """The address that notices are posted to, and the template of their body.
 
     A new channel is in dry run: nothing is posted before its mode is set to live. Values in the
@@ -84,7 +83,7 @@ class HttpChannel(Block):
     _description = "The address and body of notices that are posted as HTTP requests."
     _documentation_url = handbook("how-to/channels.md")
 
-    model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
+    model_config = ConfigDict(validate_assignment=True)
 
     address: SecretStr = Field()
     body: str = Field(examples=['{"text": "{{ order.order_name }}: {{ condition.label }}"}'])

@@ -4,7 +4,6 @@ from email.headerregistry import Address
 from enum import StrEnum
 from typing import Annotated, Self
 
-from prefect.blocks.core import Block
 from pydantic import (
     ConfigDict,
     Field,
@@ -14,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo, saved_name
+from prefect_tracktor.block import TracktorBlock, handbook, logo, saved_name
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
 from prefect_tracktor.messages.oauth2 import OAuth2
@@ -59,7 +58,7 @@ class Mode(StrEnum):
         return self.value.replace("_", " ")
 
 
-class Mailer(Block):
+class Mailer(TracktorBlock):
     """A mail server, the sender, the ledger, and the mode: dry run, rehearsal or live.
 
     A new mailer is in dry run: set its mode to live to send. Each run reads the mode when it
@@ -108,7 +107,7 @@ class Mailer(Block):
     _documentation_url = handbook("how-to/configure.md#mailer")
 
     # a mode set in code is validated, too
-    model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
+    model_config = ConfigDict(validate_assignment=True)
 
     host: str = Field(title="SMTP server", examples=["smtp.your-provider.example"])
     sender: str = Field(examples=["Your Shop <orders@your-shop.example>"])

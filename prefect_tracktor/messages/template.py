@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.values import clean, one_line
@@ -196,7 +195,7 @@ class Words(BaseModel):
         return labels
 
 
-class EmailTemplate(Block):
+class EmailTemplate(TracktorBlock):
     """The look and the words of the messages to customers.
 
     The words are shipped in English, German, French and Spanish; write your own sentence by
@@ -243,7 +242,7 @@ class EmailTemplate(Block):
     _description = "The look and the words of the messages to customers, in each language."
     _documentation_url = handbook("how-to/messages.md")
 
-    model_config = BLOCK_CONFIG | ConfigDict(validate_assignment=True)
+    model_config = ConfigDict(validate_assignment=True)
 
     brand: Brand = Brand()
     language: _Language = Field(default="en", title="The shop's language", examples=list(LANGUAGES))

@@ -17,6 +17,7 @@ from prefect.exceptions import MissingContextError
 from prefect.logging import get_logger, get_run_logger
 
 from prefect_tracktor.reporting.charts import Chart, Trend
+from prefect_tracktor.reporting.deployment import deployment_id
 from prefect_tracktor.reporting.markdown import Link, Row, clean, markdown_table, plain
 from prefect_tracktor.reporting.words import (
     WORDINGS,
@@ -178,7 +179,7 @@ def _attempt(request: Callable[[SyncPrefectClient], _T]) -> _T | None:
 
 def _earlier_counts(key: str, series: str) -> list[tuple[str, int, int]]:
     """Return the counts of this deployment's last runs, the oldest first."""
-    deployment = runtime.deployment.id
+    deployment = deployment_id()
     of_deployment = {"any_": [deployment]} if deployment else {"is_null_": True}
 
     def read(client: SyncPrefectClient) -> list[tuple[str, int, int]]:

@@ -3,12 +3,13 @@
 import httpx
 from prefect import get_run_logger
 from prefect.exceptions import PrefectException
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import flow_run
 from prefect.variables import Variable
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import AuthenticationError, NotFound, TracktorError
 from prefect_tracktor.models import status_key
+from prefect_tracktor.reporting.deployment import deployment_name
 
 _MANY = 5
 _REASONS = {
@@ -55,8 +56,8 @@ def _why_none(credentials: TracktorCredentials) -> tuple[bool | None, str, int]:
 
 def _variable(credentials: TracktorCredentials) -> str:
     """Return the variable's name for the account, flow and deployment."""
-    flow_name, name = flow_run.get_flow_name() or "", deployment.get_name() or ""
-    return status_key(f"tracktor missing {credentials.account} {flow_name} {name}")
+    flow_name = flow_run.get_flow_name() or ""
+    return status_key(f"tracktor missing {credentials.account} {flow_name} {deployment_name()}")
 
 
 def _is_new(name: str, *, most: bool, dry_run: bool) -> bool:

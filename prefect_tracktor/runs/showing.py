@@ -10,8 +10,9 @@ from coolname.data import config
 from prefect import get_run_logger
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectException
-from prefect.runtime import deployment, flow_run
+from prefect.runtime import flow_run
 
+from prefect_tracktor.reporting.deployment import deployment_name
 from prefect_tracktor.reporting.words import mode_label
 
 # generated names: by Prefect's server such as hospitable-dormouse, with the words of coolname; by
@@ -38,7 +39,7 @@ def show_mode(title: str, *modes: str, about: str = "") -> None:
         return
     job = flow_run.get_flow_name() or title
     # the part of the deployment's name before the flow's: the shop, or the user's own name
-    shop = (deployment.name or "").removesuffix(job.lower().replace(" ", "-")).rstrip("-")
+    shop = deployment_name().removesuffix(job.lower().replace(" ", "-")).rstrip("-")
     # the mode first, as a phone shows about twenty characters
     new_name = (
         f"{mode.capitalize()}: {', '.join(filter(None, [job, shop, about]))}"

@@ -3,10 +3,9 @@
 import re
 from typing import Self
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.shopify.client import ShopifyClient
@@ -22,7 +21,7 @@ _API_VERSION = re.compile(r"\d{4}-(0[1-9]|1[0-2])|unstable")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
-class ShopifyCredentials(Block):
+class ShopifyCredentials(TracktorBlock):
     """A Shopify shop, and the app that may read its orders.
 
     Give the client id and secret of an app made in the Dev Dashboard, which is the only way since
@@ -60,8 +59,6 @@ class ShopifyCredentials(Block):
     _logo_url = logo("storefront")
     _description = "A Shopify shop, and an app that can read its orders."
     _documentation_url = handbook("how-to/shopify-orders.md")
-
-    model_config = BLOCK_CONFIG
 
     shop: str = Field(examples=["your-store.myshopify.com"])
     client_id: str = Field(default="", repr=False)

@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Annotated, Literal
 
-from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
 from prefect_tracktor.shopify.api import (
     READ_ALL_ORDERS,
@@ -65,7 +64,7 @@ def _self_contained(search: str) -> str:
     return search
 
 
-class ShopifyOrders(Block):
+class ShopifyOrders(TracktorBlock):
     """Finds orders in Shopify that meet all of the conditions below.
 
     By default these are orders of the last 45 days that have a shipped part, are not cancelled, and
@@ -104,8 +103,6 @@ class ShopifyOrders(Block):
     _logo_url = logo("package-variant-closed")
     _description = "Finds the orders in Shopify that flows read in Tracktor."
     _documentation_url = handbook("how-to/shopify-orders.md#which-orders-are-found")
-
-    model_config = BLOCK_CONFIG
 
     credentials: ShopifyCredentials = Field(title="Shop")
     fulfillment: Literal["fulfilled", "partial", "fulfilled or partial", "unfulfilled", "any"] = (

@@ -8,12 +8,11 @@ from abc import ABC
 from collections.abc import Generator
 from functools import partial
 
-from prefect.blocks.core import Block
 from pydantic import Field, SecretStr, field_validator
 from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput, replaced_errors
 from prefect_tracktor.sources.status_table import AUTOMATIC_COLUMN, StatusTable
 from prefect_tracktor.sources.table_file import Row, Text, column_positions
@@ -23,10 +22,8 @@ from prefect_tracktor.text import refuse_masked
 _BATCH_SIZE = 1000
 
 
-class _Query(Block, ABC):
+class _Query(TracktorBlock, ABC):
     """The fields of a query, which stand before those of its columns in a form."""
-
-    model_config = BLOCK_CONFIG
 
     url: SecretStr = Field(title="Database URL")
     query: Text = Field(

@@ -5,10 +5,9 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
 
-from prefect.blocks.core import Block
 from pydantic import Field, ValidationError
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
 from prefect_tracktor.sources.table_file import Row, TableFile, Text
@@ -20,7 +19,7 @@ AUTOMATIC_COLUMN = "automatic_carrier_updates"
 _NO_ID = "no order id; add it, or take the row out"
 
 
-class StatusTable(Block, ABC):
+class StatusTable(TracktorBlock, ABC):
     """Table whose rows are desired statuses.
 
     Attributes:
@@ -29,8 +28,6 @@ class StatusTable(Block, ABC):
         automatic_column: The column that is true where the carrier is to update the order again,
             and false where it is not to. If there is no such column, leave this as it is.
     """
-
-    model_config = BLOCK_CONFIG
 
     order_id_column: Text = "order_id"
     status_column: Text = "status"

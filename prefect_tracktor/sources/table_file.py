@@ -11,10 +11,9 @@ from itertools import chain
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, NamedTuple, TypeVar
 
-from prefect.blocks.core import Block
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints, field_validator
 
-from prefect_tracktor.block import BLOCK_CONFIG
+from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import is_order_id
 from prefect_tracktor.sources.files import opened
@@ -78,7 +77,7 @@ def _no_column(_column: str) -> bool:
     return False
 
 
-class TableFile(Block, ABC):
+class TableFile(TracktorBlock, ABC):
     """Base class of the blocks that read a table from a file.
 
     Attributes:
@@ -92,8 +91,6 @@ class TableFile(Block, ABC):
         storage_options: Options of the storage as a JSON object, such as {"key": "...", "secret":
             "..."} for S3; empty if it needs none.
     """
-
-    model_config = BLOCK_CONFIG
 
     path: Text = Field(examples=["/data/orders_export.csv", "s3://bucket/orders.jsonl.gz"])
     format: Literal["auto", "csv", "jsonl"] = "auto"

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from prefect.blocks.core import Block
 from prefect.settings import PREFECT_HOME
 from prefect.utilities.collections import batched_iterable
 from pydantic import Field, SecretStr, field_validator
@@ -34,7 +33,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlche
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-from prefect_tracktor.block import BLOCK_CONFIG
+from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import DatabaseError, InvalidInput, replaced_errors
 from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import public_words, refuse_masked, shortened
@@ -61,7 +60,7 @@ _LOCK_NOT_AVAILABLE, _QUERY_CANCELED = "55P03", "57014"
 _ERRORS = (SQLAlchemyError, OSError, ModuleNotFoundError, OverflowError, UnicodeError)
 
 
-class DatabaseBlock(Block, ABC):
+class DatabaseBlock(TracktorBlock, ABC):
     """Base class of the blocks that keep tables in a database.
 
     Attributes:
@@ -69,7 +68,6 @@ class DatabaseBlock(Block, ABC):
             share it; empty for a SQLite file in the Prefect home of the machine that runs the flow.
     """
 
-    model_config = BLOCK_CONFIG
     tables: ClassVar[tuple[Table, ...]] = ()
     error_type: ClassVar[type[DatabaseError]] = DatabaseError
     consequence: ClassVar[str] = ""

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import httpx
-from prefect.blocks.core import Block
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from prefect_tracktor.block import BLOCK_CONFIG, handbook, logo
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import APIConnectionError
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.http.client import HttpClient
@@ -50,7 +49,7 @@ class WantedWebhook(BaseModel):
     address: Address
 
 
-class WebhookSubscription(Block):
+class WebhookSubscription(TracktorBlock):
     """The webhooks that an account should have at one address.
 
     Attributes:
@@ -78,8 +77,6 @@ class WebhookSubscription(Block):
     _logo_url = logo("webhook")
     _description = "The webhooks that an account should have at one address."
     _documentation_url = handbook("how-to/keep-webhooks.md")
-
-    model_config = BLOCK_CONFIG
 
     address: Address
     topics: list[WebhookTopic] = Field(default=[WebhookTopic.FULFILLMENT_ALL], min_length=1)

@@ -1,10 +1,11 @@
 """Programs in processes of their own, Prefect's server first, and waiting for what they do."""
 
 import os
+import random
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from subprocess import STDOUT, Popen, TimeoutExpired
 from typing import Any
@@ -112,10 +113,11 @@ def _end(process: Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port
+    """A port of this machine that nothing listens on, and that the system gives to nobody."""
+    while True:
+        port = random.SystemRandom().randint(15_000, 32_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def waiting(error: type[Exception] | Callable[[Exception], bool] = AssertionError) -> Any:

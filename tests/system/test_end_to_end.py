@@ -19,7 +19,7 @@ from prefect_tracktor.sandbox import Faults, MailServer, Movement, Sandbox, Shop
 from tests.support.programs import free_port, running, waiting
 from tests.support.webhooks import TOKEN
 
-PARCELS = 4
+PARCELS = 3
 
 Start = Callable[..., Popen[bytes]]
 

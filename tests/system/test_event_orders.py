@@ -1,6 +1,5 @@
 """A burst of events starts one run, which reads only the orders that these events name."""
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,9 +18,9 @@ from prefect_tracktor.deploy import Shop, saved
 from prefect_tracktor.events import exception_event, fulfillment_event, send_events
 from prefect_tracktor.sandbox import Sandbox
 from prefect_tracktor.sandbox import Shop as SandboxShop
-from tests.support.programs import PROJECT, running, waiting
+from tests.support.programs import PROJECT, waiting
 from tests.support.serving import make_blocks_of
-from tests.system.deployments.conftest import ended, make_pool
+from tests.system.deployments.conftest import carried_out, make_pool
 from tests.system.handbook.pages import blocks_of
 
 PAGE = PROJECT / "docs/how-to/prefect-cloud.md"
@@ -109,14 +108,8 @@ def test_a_burst_starts_one_run_that_reads_only_these_orders(
     assert run.expected_start_time is not None
     assert run.expected_start_time > datetime.now(UTC)
 
-    environment = os.environ | {
-        "PREFECT_API_URL": str(client.api_url),
-        "PREFECT_HOME": str(tmp_path / "home"),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    worker = ("-m", "prefect", "worker", "start", "--pool", "burst")
-    with running(*worker, log=tmp_path / "worker.log", environment=environment):
-        state = ended(client, run.id)
+    # it waits for its time, as a worker would
+    state = carried_out(run.id)
     assert state.is_completed(), state.message
     assert "5 orders read" in (state.message or "")
     assert the_only_run(client, mine).id == run.id

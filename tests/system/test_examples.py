@@ -68,6 +68,13 @@ def public_names() -> dict[str, Any]:
     return names
 
 
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A quarter of the demo's shop, as many of whose customers ought to be written to."""
+    with Sandbox(sandbox.Shop(orders=250)) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
 def mail() -> Iterator[sandbox.MailServer]:
     """A mail server that the example's mailer can log in to."""

@@ -4,8 +4,10 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 from uuid import UUID
 
 import httpx
@@ -15,6 +17,7 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.objects import State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import Automation
+from prefect.flow_engine import load_flow_and_flow_run, run_flow
 
 from blocks.documents import DOCUMENTS
 from flows import shops
@@ -30,6 +33,7 @@ from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop
 from prefect_tracktor.deploy.shops import build_functions
 from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.sandbox import Shop as SandboxShop
 from prefect_tracktor.setup.blocks import save_blocks
 from prefect_tracktor.setup.project import modules_of
 from tests.support.programs import waiting
@@ -75,6 +79,13 @@ def remove_deployments(client: SyncPrefectClient) -> None:
 def blocks(prefect_api: None) -> None:
     """Save the blocks, as `prefect-tracktor blocks` does."""
     assert save_blocks(VARIABLES, DOCUMENTS) == 0
+
+
+@pytest.fixture
+def tracktor() -> Iterator[Sandbox]:
+    """A small shop: some customers ought to be written to."""
+    with Sandbox(SandboxShop(orders=60, expired=6)) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -169,11 +180,16 @@ def pool(client: SyncPrefectClient) -> str:
 
 def make_pool(client: SyncPrefectClient, name: str, kind: str) -> None:
     """Create a work pool with Prefect's template for its type."""
-    known = httpx.get(f"{client.api_url}collections/views/aggregate-worker-metadata").json()
-    workers = {kind: worker for package in known.values() for kind, worker in package.items()}
-    template = workers[kind]["default_base_job_configuration"]
+    template = _job_templates(str(client.api_url))[kind]
     pool = WorkPoolCreate(name=name, type=kind, base_job_template=template)
     client.create_work_pool(pool, overwrite=True)
+
+
+@cache
+def _job_templates(api: str) -> dict[str, dict[str, Any]]:
+    known = httpx.get(f"{api}collections/views/aggregate-worker-metadata").json()
+    workers = {kind: worker for package in known.values() for kind, worker in package.items()}
+    return {kind: worker["default_base_job_configuration"] for kind, worker in workers.items()}
 
 
 def deploy_all(*options: str) -> int:
@@ -215,6 +231,14 @@ def serving(
         yield
         end(process)
         assert process.wait(60) == 0
+
+
+def carried_out(run_id: UUID) -> State:
+    """Carry out a run here, as the process of a run does, and return its final state."""
+    found, flow = load_flow_and_flow_run(run_id)
+    state: Any = run_flow(flow, flow_run=found, return_type="state")
+    assert isinstance(state, State)
+    return state
 
 
 def ended(client: SyncPrefectClient, run_id: UUID) -> State:

@@ -26,7 +26,7 @@ def mail() -> Iterator[MailServer]:
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    with Sandbox(Shop(orders=100, expired=30)) as sandbox:
+    with Sandbox(Shop(orders=60, expired=24)) as sandbox:
         yield sandbox
 
 
