@@ -25,7 +25,6 @@ from prefect_tracktor.sandbox.search import MalformedSearch, parse_search
 from prefect_tracktor.sources import FoundOrder, OrderSource, iter_orders, shopify
 from tests.support.scripted import ScriptedServer, answer
 
-NOW = datetime.now(UTC)
 EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
 
 Orders = Callable[..., ShopifyOrders]
@@ -33,7 +32,8 @@ Orders = Callable[..., ShopifyOrders]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    with Sandbox(Shop(orders=600, now=NOW), shopify=EVERYTHING) as sandbox:
+    # the present by this test: a shop that is minutes old has an order less within 45 days
+    with Sandbox(Shop(orders=600, now=datetime.now(UTC)), shopify=EVERYTHING) as sandbox:
         yield sandbox
 
 
@@ -131,7 +131,7 @@ def test_by_default_orders_are_found_of_which_a_part_is_still_to_be_sent(
 
 
 def test_a_window_of_changes_narrows_that_of_creations(tracktor: Sandbox, orders: Orders) -> None:
-    since = NOW - timedelta(days=10)
+    since = tracktor.shop.now - timedelta(days=10)
 
     def changed(order: dict[str, Any]) -> bool:
         times = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
