@@ -23,6 +23,7 @@ from prefect_tracktor.setup import (
     mode_remark,
     one_shopify_login,
     parse_channel,
+    path_of_a_file_here,
     read_only_remark,
     split_topics,
 )
@@ -120,6 +121,7 @@ DOCUMENTS = (
             "TRACKTOR_ORDERS": "path or address of an orders export (in the Shopify admin: Orders,"
             " Export), which your own pipeline keeps up to date",
         },
+        adapt=path_of_a_file_here,
         instead=ShopifyOrders,
     ),
     Document(
@@ -166,6 +168,7 @@ DOCUMENTS = (
         required={
             "TRACKTOR_STATUSES": "path or address of a file with order_id and status on each row"
         },
+        adapt=path_of_a_file_here,
         optional=True,
     ),
     Document(

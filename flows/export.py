@@ -16,15 +16,11 @@ TO: ExportFiles | ExportWarehouse | None = None
 def deployment(shop: Shop) -> RunnerDeployment:
     """Build the shop's deployment."""
     to = required(TO, "set TO in flows/export.py: where the tables go")
-    parameters = for_scanning(shop) | {"to": to}
-    if isinstance(to, ExportFiles):
-        # files contain only what a run reads, so it must not leave out completed orders
-        del parameters["reading"]
     return deployment_of(
         export_tracking,
         shop,
         name="export-tracking",
         description=__doc__,
         schedule=daily("0 4 * * *", shop),
-        parameters=parameters,
+        parameters=for_scanning(shop) | {"to": to},
     )

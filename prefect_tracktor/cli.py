@@ -15,6 +15,7 @@ from prefect_tracktor import TracktorError, __version__
 from prefect_tracktor.deploy import commands
 from prefect_tracktor.ledger_command import app as ledger
 from prefect_tracktor.setup.blocks import blocks
+from prefect_tracktor.setup.environment import about_prefect
 from prefect_tracktor.setup.project import write_project
 from prefect_tracktor.validation import problems_of
 from prefect_tracktor.webhooks.command import app as receive
@@ -66,9 +67,11 @@ def preview(*, out: Path = Path("tracktor-preview"), no_open: bool = False) -> N
 
     try:
         saved = saved_templates()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, RuntimeError) as error:  # a temporary server may not start in time
         saved = {}
-        print(f"Without your saved templates: Prefect's API does not answer ({error!r})")
+        print(
+            f"Without your saved templates: Prefect's API does not answer ({type(error).__name__})"
+        )
     index = write_gallery(out, {"default": EmailTemplate()} | saved)
     print(f"wrote {index}")
     if not no_open:
@@ -97,26 +100,33 @@ def main(arguments: Sequence[str]) -> int:
         return app(arguments, exit_on_error=False, result_action="return_value") or 0
     except CycloptsError:
         return 2  # cyclopts has printed the reason
-    except TracktorError as error:
-        message = str(error)
-    except ValidationError as invalid:
-        message = "\n".join(problems_of(invalid))
-    except ImportError as missing:
-        if "pip install" not in str(missing):
+    except (TracktorError, ValidationError, ImportError, httpx.HTTPError, OSError) as error:
+        message = _in_words(error)
+        if not message:
             raise
-        message = str(missing)
-    except httpx.HTTPStatusError as error:
-        message = (
-            f"Prefect's API refuses this (status {error.response.status_code}): check"
-            " PREFECT_API_URL, and PREFECT_API_KEY if the server needs a key"
-        )
-    except httpx.HTTPError as error:
-        message = (
-            f"Prefect's API does not answer ({type(error).__name__}): is the server up, and is"
-            " PREFECT_API_URL its address?"
-        )
     print(message, file=sys.stderr)
     return 2
+
+
+def _in_words(error: Exception) -> str:
+    """Say what is wrong and what to do; empty for a fault of the program."""
+    match error:
+        case TracktorError():
+            return str(error)
+        case ValidationError():
+            return "\n".join(problems_of(error))
+        case httpx.HTTPError():
+            return about_prefect(error)
+        case ImportError():
+            return str(error) if "pip install" in str(error) else ""
+        case OSError(filename=None):
+            return ""
+        case OSError():
+            return (
+                f"{error.filename} cannot be used ({error.strerror}): check that its folder exists"
+                " and that you may write there"
+            )
+    return ""
 
 
 def run(*command: str) -> None:

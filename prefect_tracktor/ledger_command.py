@@ -69,7 +69,13 @@ def show(*order_ids: str, block: Block = SHARED) -> None:
     """
     if not order_ids:
         raise InvalidInput("name at least one order by its id, such as: ledger show 5000000001001")
-    _print(_ledger(block).told(_ids(order_ids)))
+    found = _ledger(block).told(_ids(order_ids))
+    _print(found)
+    if not found:
+        print(
+            "Order ids are long: the number at the end of the order's address in the Shopify admin,"
+            " not the order's number such as #1001."
+        )
 
 
 @app.command

@@ -10,6 +10,7 @@ Sources: [doc] the vendor's API reference, [vendor] its other public pages, [inf
 
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -19,6 +20,7 @@ from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     BaseModel,
     BeforeValidator,
@@ -557,6 +559,12 @@ def _fulfillments_of(value: Any) -> Any:
     return [value] if single else parse_list(value)
 
 
+def _each_once(parcels: "tuple[Fulfillment, ...]") -> "tuple[Fulfillment, ...]":
+    if len({parcel.fulfillment_id for parcel in parcels}) == len(parcels):
+        return parcels
+    return tuple(parcel for n, parcel in enumerate(parcels) if parcel not in parcels[:n])
+
+
 @dataclass(frozen=True, slots=True)
 class OrderFacts:
     """Facts about an order from its source, beside its id. Each may be unknown.
@@ -650,7 +658,9 @@ class Order(LenientModel):
     ] = ()
     days_since_ordered: Count = None
     automatic_carrier_updates: Flag = None
-    fulfillments: Annotated[tuple[Fulfillment, ...], BeforeValidator(_fulfillments_of)] = ()
+    fulfillments: Annotated[
+        tuple[Fulfillment, ...], BeforeValidator(_fulfillments_of), AfterValidator(_each_once)
+    ] = ()
 
     _facts: OrderFacts = PrivateAttr(default_factory=lambda: NO_FACTS)
 
@@ -770,6 +780,12 @@ class Order(LenientModel):
     def foreign_parcels(self) -> tuple[Fulfillment, ...]:
         """The parcels in the response that belong to another order."""
         return tuple(parcel for parcel in self.fulfillments if self._is_foreign(parcel))
+
+    @property
+    def contradictory_parcels(self) -> tuple[Fulfillment, ...]:
+        """The parcels that the response lists several times, each time with other content."""
+        counts = Counter(parcel.fulfillment_id for parcel in self.fulfillments)
+        return tuple(p for p in self.fulfillments if counts[p.fulfillment_id] > 1)
 
     def _is_foreign(self, parcel: Fulfillment) -> bool:
         if parcel.order_id is not None:

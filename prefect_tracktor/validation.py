@@ -1,6 +1,7 @@
 """Validation before anything is sent: ids, secrets, addresses; and pydantic's errors in words."""
 
 import re
+from pathlib import Path
 from typing import SupportsIndex
 from urllib.parse import urlsplit
 
@@ -88,6 +89,11 @@ def checked_address(value: str, *, field: str) -> str:
     if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
         return value
     raise InvalidInput(f"{remedy}; plain http is allowed to localhost only")
+
+
+def whole_path(address: str) -> str:
+    """Make a path absolute, as each run of a worker has its own directory; keep an address."""
+    return address if "://" in address else str(Path(address).expanduser().absolute())
 
 
 def host_of(address: str) -> str:

@@ -11,7 +11,6 @@ import httpx
 from cyclopts import Parameter
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import DeploymentApplyError, RunnerDeployment
-from prefect.settings import PREFECT_API_URL
 
 from prefect_tracktor.deploy.apply import Registration, compare, left_over
 from prefect_tracktor.deploy.serve import claim, serve_until_stopped, stop
@@ -24,7 +23,13 @@ from prefect_tracktor.deploy.shops import (
 )
 from prefect_tracktor.deploy.work_pools import Infrastructure, infrastructure_of
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.setup.environment import Names, check_names, file_of, warnings
+from prefect_tracktor.setup.environment import (
+    Names,
+    check_names,
+    file_of,
+    prefect_address,
+    warnings,
+)
 from prefect_tracktor.setup.project import documents, folder_of, modules_of, variables_of
 
 
@@ -51,10 +56,12 @@ def serve(selection: Selected = ALL) -> int:
     with _prefect() as client:
         deployments, not_set_up = build_deployments(shops, functions, selection.only)
         this_process = Infrastructure()
-        served = _apply([compare(client, built, this_process) for built in deployments])
+        registrations = [compare(client, built, this_process) for built in deployments]
+        served = _apply(registrations)
         _print_left_over(client, selection, deployments, not_set_up)
         if not served:
             return 2
+        _print_left_pools(registrations)
         claimed = claim(client, served)
         try:
             serve_until_stopped(served)
@@ -106,7 +113,7 @@ def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Build]]
         print("prefect-tracktor init write them here.")
     modules = modules_of("flows")
     functions = build_functions(modules)
-    check_names(selection.only, functions, f"deployment in {folder_of('flows')}")
+    check_names(selection.only, functions, "deployment in flows/")
     shops = select_shops(modules["shops"].shops(), selection.shop)
     for warning in warnings(file_of(None), variables, variables_of(documents())):
         print(f"Warning: {warning}")
@@ -116,18 +123,17 @@ def _read_flows(selection: Selection) -> tuple[Sequence[Shop], dict[str, Build]]
 @contextmanager
 def _prefect() -> Iterator[SyncPrefectClient]:
     """Connect to Prefect's API, and refuse its temporary server or one that does not answer."""
-    if not PREFECT_API_URL.value():
+    if not prefect_address():
         raise InvalidInput(
             "PREFECT_API_URL is not set, so no schedule would run: run prefect server"
             " start in another shell, then here: export"
             " PREFECT_API_URL=http://127.0.0.1:4200/api (for Prefect Cloud: prefect cloud login)"
         )
     with get_client(sync_client=True) as client:
-        if error := client.api_healthcheck():
-            raise InvalidInput(
-                f"Prefect's API does not answer at {client.api_url} ({type(error).__name__}): is"
-                " the server up, and is PREFECT_API_URL its address?"
-            )
+        if isinstance(error := client.api_healthcheck(), httpx.HTTPError):
+            raise error
+        if error:
+            raise InvalidInput(f"Prefect's API does not answer ({type(error).__name__})")
         yield client
 
 
@@ -148,6 +154,14 @@ def _apply(registrations: list[Registration]) -> dict[UUID, RunnerDeployment]:
         except (DeploymentApplyError, httpx.HTTPStatusError) as error:
             print(f"REFUSED    {registration.deployment.full_name}: {error}")
     return applied
+
+
+def _print_left_pools(registrations: Collection[Registration]) -> None:
+    pools = {one.existing.work_pool_name for one in registrations if one.existing}
+    for pool in sorted(filter(None, pools)):
+        print(f"Workers of the work pool {pool!r} no longer run these deployments. When this")
+        print("process ends, nothing runs them. To give them back to the workers, run")
+        print(f"prefect-tracktor deploy --work-pool {pool}")
 
 
 def _print_left_over(

@@ -27,8 +27,8 @@ _SHARED = {
     "credentials": "The Tracktor account.",
     "orders": "Shopify order ids, a file with them, or a search in Shopify.",
     "mailer": "The mail server, the sender, and the mode: dry run, rehearsal or live.",
-    "dry_run": "Show what would be done, and do nothing. The mailer's mode and read-only"
-    " credentials apply as well.",
+    "dry_run": "On: show what would be done, and do nothing. Off: the mode of the mailer and Read"
+    " only of the credentials decide whether the run is live.",
     "max_emails": "If more messages than this are due, none is sent.",
     "max_updates": "If more orders than this need a change, none is written.",
     "include_cancelled": "Include orders and parcels that are cancelled, voided or refunded; the"

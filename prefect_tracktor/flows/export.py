@@ -3,7 +3,13 @@
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.flows.decorator import flow
 from prefect_tracktor.runs.engine import run_job
-from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportReport, ExportWarehouse
+from prefect_tracktor.runs.export import (
+    ExportFiles,
+    ExportJob,
+    ExportReport,
+    ExportWarehouse,
+    reading_for,
+)
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
 from prefect_tracktor.sources import Orders
@@ -24,8 +30,8 @@ def export_tracking(
     """Export orders, parcels and the steps of each parcel as tables, and materialize assets.
 
     A warehouse keeps the rows of orders that are not read, so completed orders can be left out
-    with the reading options. Files hold what this run read; if an order could not be read, the
-    files of the run before stay.
+    with the reading options. Files hold what this run read, so it leaves out none; if an order
+    could not be read, the files of the run before stay.
 
     Args:
         to: A folder for files, or a warehouse.
@@ -52,4 +58,4 @@ def export_tracking(
         thresholds=thresholds,
         include_personal_data=include_personal_data,
     )
-    return run_job(Scan(credentials, orders, reading), job)
+    return run_job(Scan(credentials, orders, reading_for(to, reading)), job)

@@ -10,7 +10,7 @@ from prefect_tracktor.rules import NotificationRule
 from prefect_tracktor.runs.checks import checked_rules
 from prefect_tracktor.runs.digest import DigestJob, TeamDigest
 from prefect_tracktor.runs.engine import Job, run_jobs
-from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportWarehouse
+from prefect_tracktor.runs.export import ExportFiles, ExportJob, ExportWarehouse, reading_for
 from prefect_tracktor.runs.notification_jobs import customer_jobs, event_job
 from prefect_tracktor.runs.reading import DEFAULT_READING, ReadingOptions
 from prefect_tracktor.runs.scan import Scan
@@ -77,5 +77,5 @@ def watch_shop(
         jobs.append(ExportJob(credentials, export, **common))
     if not jobs:
         raise InvalidInput("there is nothing to do: give rules, announce, digest or export")
-    scan = Scan(credentials, orders, reading, calls=calls)
+    scan = Scan(credentials, orders, reading_for(export, reading), calls=calls)
     return run_jobs(scan, jobs, combine=WatchReport.of)

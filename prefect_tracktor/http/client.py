@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping
 from contextvars import ContextVar
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Self
 
 import anyio
@@ -33,7 +34,10 @@ class HttpClient:
     """HTTP client for sync code, which keeps its connection for many requests."""
 
     def __init__(self, *, seconds: float) -> None:
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(None, connect=_SECONDS_TO_CONNECT))
+        # what a response about one customer sets is not sent along with the next request
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        timeout = httpx.Timeout(None, connect=_SECONDS_TO_CONNECT)
+        self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
         self._seconds = seconds
 
     def __enter__(self) -> Self:

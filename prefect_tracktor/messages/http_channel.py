@@ -19,7 +19,7 @@ from prefect_tracktor.messages.mailer import Mode, one_of
 from prefect_tracktor.messages.values import tracking_page_address
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import public_error, refuse_masked
-from prefect_tracktor.validation import checked_address, host_of
+from prefect_tracktor.validation import checked_address, host_of, parsed_address
 
 _BLOCK = "HttpChannel"
 _FORM = "application/x-www-form-urlencoded"
@@ -30,6 +30,7 @@ _RESERVED = {"host", "content-length", "content-type", "transfer-encoding", "con
 _NAMES = (
     "order", "fulfillments", "condition", "conditions", "recipient", "tracking_page", "key",
 )  # fmt: skip
+_OF_CUSTOMERS = ("order_email", "order_phone")
 _SECONDS_FOR_A_CHECK = 10
 
 
@@ -162,10 +163,14 @@ class HttpChannel(TracktorBlock):
             raise InvalidInput(
                 "rehearsal_address is empty, and mode is rehearsal: set where the requests go"
             )
-        if rehearsal == real or (self.recipient and host_of(rehearsal) == host_of(real)):
+        # at any path, the service would notify the customers in the body
+        names_customers = self.recipient or any(name in self.body for name in _OF_CUSTOMERS)
+        same = bool(rehearsal) and parsed_address(rehearsal) == parsed_address(real)
+        if same or (names_customers and host_of(rehearsal) == host_of(real)):
             raise InvalidInput(
-                "rehearsal_address must be another address, and with a recipient at another host:"
-                " the service would notify the customers"
+                "rehearsal_address must be another address, and at another host with a recipient,"
+                f" or with {' or '.join(_OF_CUSTOMERS)} in the body: the service would notify the"
+                " customers"
             )
         return self
 

@@ -81,6 +81,7 @@ def render_email(
     subject = one_line(texts["subject"])
     framed = context | {
         "labels": labels,
+        "colon": "\u00a0:" if language.startswith("fr") else ":",
         "brand": brand,
         "look": _look(brand.color),
         "mail": _mail(subject, texts, context, labels, brand, about),

@@ -274,8 +274,12 @@ class DigestJob(Job[Order, Case, DigestReport]):
     @property
     def _lead(self) -> str:
         known = self._digest.orders - self._digest.new
+        unclear = sum(case.outcome is Outcome.UNREADABLE for case in self.cases)
+        unread = len(self.reading.failed) + unclear
+        missing = f" {unread:,} orders could not be read, and are not counted." if unread else ""
         return (
             f"{self._digest.new:,} new orders need attention; {known:,} were in an earlier report."
+            f"{missing}"
         )
 
     def _lines(self) -> Iterator[str]:

@@ -100,7 +100,7 @@ class Job(ABC, Generic[T, C, R]):
         self.calls = 0
         self.advice = ""
         self.notes: list[str] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.acted = False
         self.plan_id: UUID | None = None
 
@@ -195,6 +195,11 @@ def run_jobs(
         try:
             run.read(stats)
             run.act()
+        except BaseException as error:
+            # artifacts show no state: the reports must say that the run failed
+            for job in jobs:
+                job.error = job.error or error
+            raise
         finally:
             reports = run.report()
             if stats:
@@ -310,7 +315,9 @@ def _report_of(job: Job[Any, Any, R], common: Mapping[str, Any]) -> R:
     return job.report_type(**dict(common) | fields | job.report_fields(common))
 
 
-def _error_text(error: Exception) -> str:
+def _error_text(error: BaseException) -> str:
+    if not isinstance(error, Exception):
+        return "the run was stopped before it was done"
     # the text of another library's error may repeat a customer's data
     known = isinstance(error, TracktorError)
     return str(error) if known else f"{type(error).__name__}; see the run's log"
@@ -333,7 +340,7 @@ def _publish(job: Job[Any, Any, Any], report: RunReport, reading: Reading[Any]) 
     if not reading.single:
         job.publish()
         if job.table:
-            description = f"{mode_label(job.mode)}. {job.table}"
+            description = f"{mode_label(report.standing)}. {job.table}"
             rows = _rows(job, reading)
             publish_table(job.key, rows, description=description, replaces=job.plan_id)
     notes = [*filter(None, [report.what_is_left]), *report.notes]
@@ -345,6 +352,6 @@ def _publish(job: Job[Any, Any, Any], report: RunReport, reading: Reading[Any]) 
         title=job.title,
         counts=report.counts,
         notes=notes,
-        mode=report.mode,
+        mode=report.standing,
         act_on=[case.linked_row for case in job.cases if case.outcome.needs_a_person],
     )

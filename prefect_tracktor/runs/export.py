@@ -5,18 +5,20 @@ from contextlib import contextmanager
 from typing import Any
 
 from prefect import get_run_logger
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.models import Order
 from prefect_tracktor.runs.cases import Case
 from prefect_tracktor.runs.engine import Job
+from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.report import RunReport
 from prefect_tracktor.thresholds import Thresholds
 from prefect_tracktor.tracking.export import materialize_tables, place_of_folder, place_of_warehouse
 from prefect_tracktor.tracking.warehouse import TrackingWarehouse
 from prefect_tracktor.tracking.writers import FileFormat, TrackingFiles, TrackingWriter
+from prefect_tracktor.validation import whole_path
 
 
 class ExportFiles(BaseModel):
@@ -25,6 +27,8 @@ class ExportFiles(BaseModel):
     Attributes:
         folder: A path on the machine that runs the flow, or an address such as
             `s3://bucket/tracking`. Credentials belong into the environment, not into the address.
+            A relative path becomes a whole one at once: `prefect-tracktor deploy` counts from its
+            own directory.
         file_format: csv, which is safe to open in a spreadsheet, or jsonl for JSON Lines.
 
     Example:
@@ -36,6 +40,11 @@ class ExportFiles(BaseModel):
 
     folder: str = Field(min_length=1)
     file_format: FileFormat = "csv"
+
+    @field_validator("folder")
+    @classmethod
+    def _whole(cls, folder: str) -> str:
+        return whole_path(folder)
 
     @property
     def place(self) -> str:
@@ -73,6 +82,16 @@ class ExportWarehouse(BaseModel):
     def writer(self, **options: Any) -> TrackingWriter:
         """Make the writer of the tables."""
         return TrackingWarehouse(self.destination, dataset=self.dataset, **options)
+
+
+def reading_for(
+    to: ExportFiles | ExportWarehouse | None, reading: ReadingOptions
+) -> ReadingOptions:
+    """Return the reading options for tables: files hold what a run reads, so it skips no order."""
+    if not isinstance(to, ExportFiles) or reading.completed_orders is None:
+        return reading
+    get_run_logger().info("Completed orders are read, too: files hold what a run has read.")
+    return reading.model_copy(update={"completed_orders": None})
 
 
 class ExportReport(RunReport):

@@ -59,6 +59,8 @@ _PARCELS = (
     ("fulfillments.shipment_status", "fulfillments.latest_status"),
 )
 _TIMES = ("fulfillments.latest_status.datetime", "fulfillments.status.datetime")
+# they show whether an order has all of its parcels
+_LINES = frozenset({"line_item_count", "fulfillments.line_items"})
 
 TO_FIND_EXCEPTIONS = Needs(
     DECISIVE_FIELDS - _CARRIER_UPDATES, (*_PARCELS, (_EXCEPTION, "exception_statuses"))
@@ -82,13 +84,15 @@ TO_SET_STATUSES = Needs(
         ("statuses", "fulfillments.shipment_status"),
     ),
 )
-TO_SET_STATUSES_BY_AGE = replace(
-    TO_SET_STATUSES, in_some=(*TO_SET_STATUSES.in_some, ("order_created_at",))
+TO_SET_STATUSES_BY_AGE = Needs(
+    TO_SET_STATUSES.in_each | _LINES, (*TO_SET_STATUSES.in_some, ("order_created_at",))
 )
 
 
-def needs_of(conditions: Iterable[str]) -> Needs:
+def needs_of(conditions: Iterable[str], *, of_whole_orders: bool = False) -> Needs:
     """Return the needs of notifying customers about conditions."""
+    if of_whole_orders:
+        return needs_of(conditions) | Needs(_LINES, tuple((name,) for name in sorted(_LINES)))
     kinds = {name.partition(":")[0].strip().casefold() for name in conditions}
     if kinds == {"exception"}:
         return TO_NOTIFY_OF_EXCEPTIONS

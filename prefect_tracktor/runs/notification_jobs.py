@@ -56,7 +56,10 @@ def customer_jobs(
     **options: Any,
 ) -> list[NotifyJob[MailReport]]:
     """Make a job for each channel of the rules."""
-    needs = needs_of([name for rule in rules for name in rule.when])
+    needs = needs_of(
+        [name for rule in rules for name in rule.when],
+        of_whole_orders=any(rule.per == "order" for rule in rules),
+    )
     now = datetime.now(UTC)
 
     def job(channel: HttpChannel | None) -> NotifyJob[MailReport]:
@@ -76,6 +79,7 @@ def customer_jobs(
             or f"Customers to be notified through {channel.host if channel else 'email'}",
             key=f"{key}-{channel.slug}" if channel else key,
             needs=needs,
+            by_tag=any(rule.tags for rule in of_channel),
             **options,
         )
 

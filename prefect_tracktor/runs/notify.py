@@ -94,6 +94,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         report_type: type[R] = MailReport,  # type: ignore[assignment]  # it is what mail reports
         purpose: str = "",
         record_only: bool = False,
+        by_tag: bool = False,
         sent_lately: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__(title=title, key=key, limit=limit, dry_run=dry_run)
@@ -109,6 +110,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         self._choose = choose
         self.needs = needs
         self._record_only = record_only
+        self._lacks_tags = by_tag
         self._sent_lately = sent_lately
         self._accepted = False
         self._ledger_failed = False
@@ -144,7 +146,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         """Check that the account used this ledger before, or that a person accepted it."""
         standing = self._ledger.standing(self._account)
         get_run_logger().info(
-            "The ledger is %s; it holds %s notices of this account as sent.",
+            "The ledger is %s; it holds %s notices of this account as sent, one for each parcel.",
             standing.place,
             standing.sent,
         )
@@ -179,6 +181,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
 
     def choose(self, orders: Sequence[Order], *, read_at: float) -> None:
         """Add cases for what customers were notified about before, and for what is due."""
+        self._lacks_tags = self._lacks_tags and not any(order.facts.tags for order in orders)
         chosen = list(self._notifications(orders))
         history = self._history(order.order_id for order, _ in chosen)
         for order, notification in chosen:
@@ -455,6 +458,11 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
 
     def finish(self, *, acted: bool) -> None:
         """Update the notices of other runs to their state at the end of this one."""
+        if self._lacks_tags:
+            self._note(
+                "No order has a tag, and a rule is for orders with one: does the source have tags?"
+                " An OrderFile needs a column of them."
+            )
         outcomes = [outcome_of(states.values()) for _, states in self._sent_before]
         if not self._ledger_failed:
             with suppress(LedgerError):

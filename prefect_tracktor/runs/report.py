@@ -50,7 +50,7 @@ class RunReport(BaseModel):
         missing: Order ids that Tracktor does not know.
         failed: Orders that could not be read, and why; the next run reads them again.
         cases: The affected orders and their outcomes.
-        error: Why this part of the run failed, if others went on; empty if it did not.
+        error: Why the run, or this part of it, failed; empty if it did not.
         suspicion: A doubt about the run as a whole, such as that Tracktor knows none of the orders;
             empty if there is none.
         advice: What you should do; empty if nothing.
@@ -126,9 +126,14 @@ class RunReport(BaseModel):
         return sentences(self.error, self.suspicion, left, advice)
 
     @property
+    def standing(self) -> str:
+        """The mode, and whether the run failed: the beginning of titles and descriptions."""
+        return ", ".join(filter(None, [self.mode, "failed" if self.error else ""]))
+
+    @property
     def sentence(self) -> str:
         """The result of the run, in a sentence."""
-        return counts_in_words(self.counts, mode=self.mode)
+        return counts_in_words(self.counts, mode=self.standing)
 
     @property
     def counts(self) -> dict[str, int]:

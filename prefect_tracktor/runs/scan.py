@@ -195,14 +195,22 @@ class _Chunk:
 
 
 def _without_mixed_up(batch: Batch[Order]) -> Batch[Order]:
-    """Let orders fail whose response holds parcels of another order."""
-    failed = []
-    for order in batch.found:
-        if ids := [parcel.fulfillment_id for parcel in order.foreign_parcels]:
-            reason = f"the response holds parcels of another order: fulfillments {shown(ids)}"
-            failed.append(Failure(order.order_id, reason))
-    found = [order for order in batch.found if not order.foreign_parcels]
+    """Let orders fail whose response mixes up parcels."""
+    reasons = {order.order_id: _why_mixed_up(order) for order in batch.found}
+    failed = [Failure(order_id, reason) for order_id, reason in reasons.items() if reason]
+    found = [order for order in batch.found if not reasons[order.order_id]]
     return replace(batch, found=found, failed=[*batch.failed, *failed]) if failed else batch
+
+
+def _why_mixed_up(order: Order) -> str:
+    problems = {
+        "holds parcels of another order": order.foreign_parcels,
+        "lists a parcel twice, and not the same": order.contradictory_parcels,
+    }
+    for problem, parcels in problems.items():
+        if ids := list(dict.fromkeys(parcel.fulfillment_id for parcel in parcels)):
+            return f"the response {problem}: fulfillments {shown(ids)}"
+    return ""
 
 
 def _for_each_chunk(credentials: TracktorCredentials, chunks_at_once: int) -> TracktorCredentials:

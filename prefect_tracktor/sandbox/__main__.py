@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -26,6 +26,7 @@ from prefect_tracktor.sandbox import (
     Shop,
 )
 
+_WRITTEN_BY_US = "# written by prefect-tracktor sandbox\n"
 _MOVEMENT = Group("Parcels that move by themselves", sort_key=1)
 _FAULTS = Group("Injected faults", sort_key=2)
 _FORMAT = Group("Format of the responses", sort_key=3)
@@ -56,7 +57,7 @@ class Options:
         mailbox: Also write messages to this folder.
         csv: Write an orders export to this file.
         prepared: Prepare all responses at the start.
-        env_file: Write the variables for a rehearsal to this file.
+        env_file: Write the settings for the blocks to this file.
         json: Print addresses and keys as JSON, on one line.
     """
 
@@ -121,6 +122,7 @@ def serve(
         port=options.port,
         uuid=checked_uuid(options.uuid),
     )
+    _check_env_file(options.env_file)
     _serve(options, mail, tracktor, movement if moving else None)
 
 
@@ -131,8 +133,8 @@ def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with ExitStack() as servers:
-        servers.enter_context(mail)
-        servers.enter_context(tracktor)
+        _enter(servers, mail, "--smtp-port", options.smtp_port)
+        _enter(servers, tracktor, "--port", options.port)
         if options.prepared:
             tracktor.prepare()
         if options.csv:
@@ -147,6 +149,29 @@ def _serve(
         else:
             _print_introduction(running, tracktor.shop, options)
         stop.wait()
+
+
+def _enter(
+    servers: ExitStack, server: AbstractContextManager[object], option: str, port: int
+) -> None:
+    try:
+        servers.enter_context(server)
+    except OSError as error:
+        if not port:
+            raise
+        raise ValueError(
+            f"{option}: port {port} cannot be used ({error.strerror}); leave it out"
+        ) from None
+
+
+def _check_env_file(path: Path | None) -> None:
+    """Refuse to replace the settings of a real shop; those of another sandbox are worth nothing."""
+    content = path.read_bytes() if path is not None and path.exists() else b""
+    if content and not content.startswith(_WRITTEN_BY_US.encode()):
+        raise ValueError(
+            f"--env-file: {path} is there already, and no sandbox wrote it; name another file, or"
+            " move it away"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -182,7 +207,7 @@ def _write_variables(path: Path, variables: dict[str, str]) -> None:
     unfinished = path.with_name(f"{path.name}.{os.getpid()}")
     unfinished.touch(mode=0o600)
     lines = (f"{name}={value}\n" for name, value in variables.items())
-    unfinished.write_text("".join(lines), encoding="utf-8")
+    unfinished.write_text("".join([_WRITTEN_BY_US, *lines]), encoding="utf-8")
     unfinished.replace(path)
 
 
@@ -198,9 +223,12 @@ def _print_introduction(running: RunningSandbox, shop: Shop, options: Options) -
         "state": f"{running.about_url}/state and {running.about_url}/messages",
     }.items():
         print(f"  {name:<15}{value}")
-    print("To rehearse with it, in another shell:")
-    for name, value in _variables(running, options).items():
-        print(f"  export {name}={value}")
+    if options.env_file:
+        print(f"The settings for the blocks are in {options.env_file}.")
+    else:
+        print("The settings for the blocks, for another shell:")
+        for name, value in _variables(running, options).items():
+            print(f"  export {name}={value}")
     print("Serving until Ctrl-C.", flush=True)
 
 

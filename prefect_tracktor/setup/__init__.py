@@ -5,6 +5,7 @@ from prefect_tracktor.setup.document import (
     mode_remark,
     one_shopify_login,
     parse_channel,
+    path_of_a_file_here,
     read_only_remark,
     split_topics,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "mode_remark",
     "one_shopify_login",
     "parse_channel",
+    "path_of_a_file_here",
     "read_only_remark",
     "split_topics",
 ]

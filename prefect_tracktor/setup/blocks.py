@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from prefect.blocks.core import Block
-from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from prefect_tracktor import OrderFile, ShopifyOrders, TracktorError
@@ -23,6 +22,7 @@ from prefect_tracktor.setup.environment import (
     Names,
     check_names,
     file_of,
+    prefect_address,
     read,
     warnings,
     without_values,
@@ -62,7 +62,8 @@ def blocks(
         print(f"Read {file}; what {'it' if env_file else 'the environment'} sets wins.")
     for warning in warnings(file, variables, variables_of(listed)):
         print(f"Warning: {warning}")
-    where = host_of(PREFECT_API_URL.value() or "") or "this machine (PREFECT_API_URL is not set)"
+    address = prefect_address()
+    where = host_of(address) if address else "this machine (PREFECT_API_URL is not set)"
     print(f"Prefect is at {where}." + (" Nothing is saved." if dry_run else ""))
     return save_blocks(variables, listed, name=name, only=only, verify=verify, dry_run=dry_run)
 
@@ -82,9 +83,15 @@ def save_blocks(
     valid = [saver.save(document) for document in selected]
     complete = [saver.print_missing(document) for document in selected]
     if {OrderFile, ShopifyOrders} <= saver.saved.keys():
-        print("\nThe deployments find orders in Shopify; to use the file, delete that block.")
+        block = f"{ShopifyOrders.get_block_type_slug()}/{name}"
+        print(
+            f"\nThe deployments find orders in Shopify. To use the file, delete the block {block}."
+        )
     if not all(valid + complete):
-        print("\nSet the variables named above and run this again. Blocks that are saved stay.")
+        print(
+            "\nSet or correct the variables named above and run this again. Blocks that are saved"
+            " stay."
+        )
     if verify:
         print("\nDoes it work?")
     works = [saver.verify(document) for document in selected if verify]
@@ -111,9 +118,8 @@ class _BlockSaver:
         try:
             self._save(document)
         except ValueError as invalid:
-            problems = (
-                problems_of(invalid) if isinstance(invalid, ValidationError) else [str(invalid)]
-            )
+            found = problems_of(invalid) if isinstance(invalid, ValidationError) else [str(invalid)]
+            problems = [_with_variable(document, problem) for problem in found]
             self._report("invalid", document)
             self._explain(document, problems)
             self.skipped.add(document.block)
@@ -241,3 +247,10 @@ def _merged(document: Document, existing: Block | None, given: Values) -> Block:
         if isinstance(value, dict) and name in fields
     }
     return block.model_validate(fields | given | nested)
+
+
+def _with_variable(document: Document, problem: str) -> str:
+    """Put the variable of the field that a problem begins with in front of it."""
+    [field] = re.findall(r"^[\w.]*", problem)
+    variable = document.fields.get(field)
+    return f"{variable}: {problem}" if variable else problem

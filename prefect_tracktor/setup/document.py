@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from prefect.blocks.core import Block
@@ -10,6 +11,7 @@ from prefect.types import SecretDict
 
 from prefect_tracktor import HttpChannel, Mailer, Mode, TracktorCredentials
 from prefect_tracktor.setup.environment import Environment, listed
+from prefect_tracktor.validation import whole_path
 
 Values = dict[str, Any]
 
@@ -71,13 +73,16 @@ def mode_remark(block: Mailer | HttpChannel) -> str:
     """Say whether a mailer or a channel sends, and how to change that."""
     is_mailer = isinstance(block, Mailer)
     what, whom = ("email", "customers") if is_mailer else ("notice", "the service")
+    address = f"TRACKTOR_{'' if is_mailer else 'CHANNEL_'}REHEARSAL_ADDRESS"
     if block.mode == Mode.LIVE:
         return f"live: {what}s go to {whom}. To stop them, set TRACKTOR_MODE to dry run"
     if block.mode == Mode.REHEARSAL:
         return f"rehearsal: all {what}s go to the rehearsal address, none to {whom}"
     return (
-        f"dry run: no {what} is sent. When the tables of a run are right, set TRACKTOR_MODE=live"
-        " and run this again, or choose live as Mode in Prefect's UI (Blocks, this block, Edit)"
+        f"dry run: no {what} is sent. When the tables of a run are right, set"
+        f" TRACKTOR_MODE=rehearsal and {address}, and run this again: you get all {what}s, and"
+        f" {whom} none. Then TRACKTOR_MODE=live. Or choose the Mode in Prefect's UI (Blocks, this"
+        " block, Edit)"
     )
 
 
@@ -89,6 +94,12 @@ def read_only_remark(credentials: TracktorCredentials) -> str:
         "read only: nothing is changed in Tracktor, no event is emitted. When the plans are right,"
         " set TRACKTOR_READ_ONLY=false and run this again, or turn Read only off in Prefect's UI"
     )
+
+
+def path_of_a_file_here(values: Values) -> Values:
+    """Make the path of a file that is here whole; one of another machine stays as it is."""
+    whole = whole_path(values.get("path", ""))
+    return values | {"path": whole} if Path(whole).is_file() else values
 
 
 def split_topics(values: Values) -> Values:

@@ -33,7 +33,23 @@ def modules_of(name: str) -> dict[str, ModuleType]:
     if sys.path[0] != str(folder.parent):
         sys.path.insert(0, str(folder.parent))
     files = [file.name for file in iter_modules([str(folder)]) if not file.ispkg]
-    return {file: import_module(f"{name}.{file}") for file in files if file != "__main__"}
+    return {file: _imported(f"{name}.{file}") for file in files if file != "__main__"}
+
+
+def _imported(module: str) -> ModuleType:
+    """Import a file that people edit; a slip in it is named with its line."""
+    path = f"{module.replace('.', '/')}.py"
+    try:
+        return import_module(module)
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise InvalidInput(f"{place}: {error.msg}; correct it and run this again") from None
+    except ImportError as error:
+        if "pip install" in str(error):
+            raise
+        raise InvalidInput(
+            f"{path} cannot be imported ({error}): install what it needs, or correct it"
+        ) from None
 
 
 def documents() -> tuple[Document, ...]:

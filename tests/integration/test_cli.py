@@ -1,6 +1,7 @@
 """The command `prefect-tracktor`: files that it writes, folders that it uses, errors."""
 
 import os
+import socket
 import subprocess
 import sys
 import webbrowser
@@ -18,6 +19,7 @@ from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.words import KINDS, LANGUAGES
 from prefect_tracktor.sandbox import API_KEY, UUID
 from prefect_tracktor.sandbox.__main__ import app as sandbox_app
+from prefect_tracktor.setup.environment import read
 from prefect_tracktor.setup.project import built_in, folder_of, write_project
 from tests.support.programs import PROJECT, free_port
 
@@ -236,13 +238,103 @@ def test_the_receiver_reads_the_zone_of_the_apis_times(
     assert "time_zone" in said()
 
 
+@pytest.mark.parametrize(
+    "line",
+    ["TRACKTOR_SENDER: me@shop.example", "TRACKTOR_READ_ONLY", 'TRACKTOR_API_KEY="s3cret', "=x"],
+)
+@pytest.mark.parametrize("command", [["blocks"], ["serve"]])
+def test_a_line_of_the_env_file_that_cannot_be_read_is_named(
+    command: list[str], line: str, project: Path, said: Callable[[], str]
+) -> None:
+    (project / ".env").write_text(f"# settings\nSMTP_PORT=25\n{line}\nSMTP_HOST=a.example\n")
+    assert main(command) == 2
+    words = said()
+    assert ".env, line 3 is not NAME=value: write an equals sign" in words
+    assert "s3cret" not in words
+
+
+def test_an_env_file_from_an_editor_on_windows_is_read(project: Path) -> None:
+    file = project / ".env"
+    file.write_bytes(b'\xef\xbb\xbfSMTP_HOST = "a.example"\r\nexport SMTP_PORT=25 # mine\r\n')
+    assert read(file, {}) == {"SMTP_HOST": "a.example", "SMTP_PORT": "25"}
+
+
+def test_the_sandbox_does_not_replace_settings_of_a_shop(
+    project: Path, said: Callable[[], str]
+) -> None:
+    mine = "TRACKTOR_API_KEY=of-my-own\n"
+    (project / ".env").write_text(mine)
+    assert status_of(["sandbox", "--orders", "3", "--env-file", ".env"]) == 2
+    assert "--env-file: .env is there already, and no sandbox wrote it" in said()
+    assert (project / ".env").read_text() == mine
+
+
+@pytest.mark.parametrize("option", ["--port", "--smtp-port", "--csv", "--mailbox", "--env-file"])
+def test_what_the_sandbox_cannot_use_is_named(
+    option: str, project: Path, said: Callable[[], str]
+) -> None:
+    (project / "a_file").touch()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        value = str(taken.getsockname()[1]) if "port" in option else "a_file/here"
+        assert status_of(["sandbox", "--orders", "3", option, value]) == 2
+    words = said()
+    assert (f"{option}: port {value}" if "port" in option else "a_file/here") in words
+    assert "cannot be used" in words
+
+
+def test_a_folder_that_the_preview_cannot_write_to_is_named(
+    project: Path, said: Callable[[], str]
+) -> None:
+    (project / "a_file").touch()
+    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
+        assert main(["preview", "--no-open", "--out", "a_file/here"]) == 2
+    assert "a_file/here/default cannot be used (Not a directory)" in said()
+
+
+def status_of(arguments: list[str]) -> int | str | None:
+    """The exit status of a command that may end the interpreter itself."""
+    try:
+        return main(arguments)
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("def deployment(shop:\n", "mine.py, line 1: '(' was never closed; correct it"),
+        ("import no_such_package\n", "flows/mine.py cannot be imported (No module named"),
+        ("from prefect import nothing\n", "flows/mine.py cannot be imported (cannot import"),
+    ],
+)
+def test_a_slip_in_an_edited_file_is_named_without_a_traceback(
+    project: Path, source: str, problem: str
+) -> None:
+    list(write_project(project))
+    (project / "flows" / "mine.py").write_text(source)
+    told = python("prefect_tracktor", "serve", cwd=project)
+    assert told.returncode == 2
+    assert problem in told.stderr
+    assert "Traceback" not in told.stderr
+
+
+@pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])
+def test_an_address_of_prefect_that_is_none_is_named(
+    command: list[str], said: Callable[[], str], project: Path
+) -> None:
+    with temporary_settings({PREFECT_API_URL: "127.0.0.1:4200/api"}):
+        assert main(command) == 2
+    assert "PREFECT_API_URL must be an address such as http://127.0.0.1:4200/api" in said()
+
+
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])
 def test_a_prefect_that_does_not_answer_is_named(
     command: list[str], said: Callable[[], str], project: Path
 ) -> None:
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
         assert main(command) == 2
-    assert "Prefect's API does not answer" in said()
+    assert "Prefect's API does not answer at http://127.0.0.1:" in (words := said())
+    assert "start the server with prefect server start" in words
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"]])

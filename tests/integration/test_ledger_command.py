@@ -111,7 +111,9 @@ def test_the_notices_of_orders(ledger: NotificationLedger, output: Said) -> None
     _, _, row = output().splitlines()
     assert row.split()[:5] == ["shop", "1", "7", "exception:expired", "sent"]
     assert main(["ledger", "show", "404"]) == 0
-    assert output().splitlines()[1:] == ["No notices."]
+    _, none, hint = output().splitlines()
+    assert none == "No notices."
+    assert hint.endswith("not the order's number such as #1001.")
 
 
 def test_uncertain_messages_are_listed_and_decided_about(

@@ -54,7 +54,8 @@ def test_a_new_mailer_is_in_dry_run_and_says_how_to_go_live(
     assert main(environment, name="careful", only=only) == 0
     words = said()
     assert "created  tracktor-mailer/careful\n         dry run: no email is sent." in words
-    assert "set TRACKTOR_MODE=live and run this again, or choose live as Mode in Prefect" in words
+    assert "set TRACKTOR_MODE=rehearsal and TRACKTOR_REHEARSAL_ADDRESS" in words
+    assert "Then TRACKTOR_MODE=live. Or choose the Mode in Prefect's UI" in words
     assert loaded(Mailer, "careful").mode is Mode.DRY_RUN
     assert main(environment | {"TRACKTOR_MODE": "live"}, name="careful", only=only) == 0
     words = said()
@@ -146,7 +147,7 @@ def test_a_mode_that_there_is_not_is_refused_and_changes_nothing(
     only = [LEDGER, MAIL]
     assert main(environment, name="mode", only=only) == 0
     assert main(environment | {"TRACKTOR_MODE": "lively"}, name="mode", only=only) == 1
-    assert "mode: Input should be 'live', 'rehearsal' or 'dry_run'" in said()
+    assert "TRACKTOR_MODE: mode: Input should be 'live', 'rehearsal' or 'dry_run'" in said()
     assert main(environment | {"TRACKTOR_MODE": "rehearsal"}, name="mode", only=only) == 1
-    assert "rehearsal_address is empty" in said()
+    assert "TRACKTOR_REHEARSAL_ADDRESS: rehearsal_address is empty" in said()
     assert loaded(Mailer, "mode").mode is Mode.DRY_RUN

@@ -320,7 +320,10 @@ wild_orders = with_unknown_fields(
         "order_created_at": times,
         "total_price": st.none() | st.decimals(-(10**12), 10**12, places=2).map(str),
         "statuses": st.none() | st.lists(statuses, max_size=2),
-        "fulfillments": st.none() | st.lists(wild_fulfillments, max_size=2),
+        "fulfillments": st.none()
+        | st.lists(
+            wild_fulfillments, max_size=2, unique_by=lambda parcel: str(parcel["fulfillment_id"])
+        ),
     }
 )
 

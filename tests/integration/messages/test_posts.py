@@ -200,6 +200,12 @@ def test_no_log_names_the_address_which_may_be_a_secret(caplog: pytest.LogCaptur
     assert f"HTTP Request: HEAD {service.address}" in caplog.text
 
 
+def test_no_cookie_of_one_notice_goes_with_the_next() -> None:
+    with HttpService(headers={"Set-Cookie": "visitor=ada; Path=/"}).serving() as service:
+        post(through(service.address), 2)
+    assert [request.headers.get("cookie") for request in service.posted] == [None, None]
+
+
 def test_requests_keep_to_the_rate() -> None:
     with HttpService().serving() as service:
         begun = time.monotonic()

@@ -25,6 +25,8 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into_and_rehear
 ) -> None:
     csv, mailbox, env_file = tmp_path / "orders.csv", tmp_path / "mailbox", tmp_path / "sandbox.env"
     asked_for: dict[str, Any] = {"orders": 12, "seed": 4, "expired": 2, "uuid": "c" * 32}
+    # that of another sandbox is replaced
+    env_file.write_text("# written by prefect-tracktor sandbox\nTRACKTOR_BASE_URL=old\n")
     with sandbox_process(
         **asked_for, bare=True, csv=csv, mailbox=mailbox, prepared=True, env_file=env_file
     ) as tracktor:

@@ -154,6 +154,20 @@ def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
     assert f"updated    {MAIL} (tags, resumed)" in capsys.readouterr().out
 
 
+def test_that_workers_no_longer_run_what_was_deployed_is_told(
+    serve: Callable[..., list[str]], pool: str, capsys: Output
+) -> None:
+    only = ["--only", "expired_exceptions"]
+    assert main(["deploy", "--work-pool", pool, *only]) == 0
+    capsys.readouterr()
+    assert serve(*only) == [MAIL]
+    told = capsys.readouterr().out
+    assert f"Workers of the work pool '{pool}' no longer run these deployments." in told
+    assert f"prefect-tracktor deploy --work-pool {pool}" in told
+    serve(*only)
+    assert "no longer run" not in capsys.readouterr().out
+
+
 def test_whoever_serves_it_too_is_named_until_it_has_ended(
     serve: Callable[..., list[str]], server: Server, capsys: Output
 ) -> None:

@@ -10,8 +10,22 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 
-from prefect_tracktor import CompletedOrders, IncompleteRun, ReadingOptions, TracktorCredentials
-from prefect_tracktor.flows import ExportFiles, ExportWarehouse, export_tracking
+from prefect_tracktor import (
+    CompletedOrders,
+    IncompleteRun,
+    NotificationLedger,
+    ReadingOptions,
+    TracktorCredentials,
+)
+from prefect_tracktor.flows import (
+    ExportFiles,
+    ExportWarehouse,
+    TeamDigest,
+    WatchOptions,
+    export_tracking,
+    report_exceptions,
+    watch_shop,
+)
 from prefect_tracktor.sandbox import Faults, Sandbox
 from prefect_tracktor.tracking.export import place_of_folder, place_of_warehouse
 
@@ -105,6 +119,25 @@ def test_a_warehouse_keeps_the_orders_that_are_not_read_again(
             assert database.execute(count.format(table)).fetchone() == (rows,)
 
 
+def test_files_hold_all_orders_whatever_need_not_be_read_again(
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    ledger: NotificationLedger,
+    tmp_path: Path,
+) -> None:
+    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}", after_days=0)
+    ids = list(tracktor.shop.order_ids)[:40]
+    options: dict[str, Any] = {"reading": ReadingOptions(completed_orders=completed)}
+    assert report_exceptions(credentials, ids, ledger=ledger, **options).completed == ()
+    assert report_exceptions(credentials, ids, ledger=ledger, **options).completed
+    to = ExportFiles(folder=str(tmp_path))
+    assert export_tracking(credentials, ids, to, **options).rows["orders"] == 40
+    options |= {"digest": TeamDigest(), "options": WatchOptions(ledger=ledger)}
+    watched = watch_shop(credentials, ids, export=to, **options)
+    assert watched.export is not None
+    assert watched.export.rows["orders"] == 40
+
+
 @pytest.mark.parametrize(
     ("folder", "place"),
     [
@@ -129,3 +162,11 @@ def test_it_can_be_a_part_of_a_flow(
         return report.rows["orders"]
 
     assert nightly() == 3
+
+
+def test_a_folder_is_where_it_was_written_down_whatever_directory_a_run_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ExportFiles(folder="tables").folder == str(tmp_path / "tables")
+    assert ExportFiles(folder="s3://bucket/tables").folder == "s3://bucket/tables"

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from prefect_tracktor import (
     EventOrders,
     IncompleteRun,
     InvalidInput,
+    InvalidResponse,
     Mailer,
     NotificationLedger,
     NotificationRule,
@@ -137,14 +139,30 @@ def test_a_customer_with_many_due_notices_gets_some_of_them_today(
 
 def test_a_whole_order_is_told_once(tell: Flow, server: OrderServer, mail: MailServer) -> None:
     whole = rule("all", "status:delivered", per="order")
-    both = parcel(1, "delivered"), parcel(1, "in_transit", fulfillment_id=99)
-    server.orders = {1: order(1, *both)}
+    one = parcel(1, "delivered", line_items=[{"id": 1}])
+    other = {"fulfillment_id": 99, "line_items": [{"id": 2}]}
+    server.orders = {1: order(1, one, parcel(1, "in_transit", **other), line_item_count=2)}
     assert tell(whole).sent == ()
-    both[1].update(parcel(1, "delivered", fulfillment_id=99))
-    server.orders = {1: order(1, *both)}
+    server.orders = {1: order(1, one, parcel(1, "delivered", **other), line_item_count=2)}
     assert tell(whole).sent == (1,)
     assert tell(whole).already_told == (1,)
     assert len(mail.messages) == 1
+
+
+@pytest.mark.parametrize("lost", ["line_item_count", "line_items"])
+def test_a_whole_order_is_not_told_by_answers_that_do_not_tell_what_was_ordered(
+    tell: Flow, server: OrderServer, mail: MailServer, lost: str
+) -> None:
+    sent = parcel(1, "delivered", line_items=[{"id": 1}])
+    server.orders = {1: order(1, sent, line_item_count=1)}
+    for fields in (sent, server.orders[1]):
+        fields.pop(lost, None)
+    with pytest.raises(InvalidResponse, match=f"none of the 1 responses has .*{lost}"):
+        tell(rule("all", "status:delivered", per="order"))
+    server.orders = {1: order(1, sent, line_item_count="some")}
+    with pytest.raises(IncompleteRun, match="line_item_count"):
+        tell(rule("all", "status:delivered", per="order"))
+    assert not mail.messages
 
 
 def test_a_status_of_the_shops_own_is_told_before_there_is_a_parcel(
@@ -225,6 +243,21 @@ def test_a_rule_about_orders_that_are_left_out_is_no_silent_miss(
     with pytest.raises(InvalidInput, match=remedy):
         tell(about, **options)
     assert server.calls == []
+
+
+def test_a_file_without_tags_is_no_silent_miss_of_a_rule_by_tag(
+    tell: Flow, server: OrderServer, tmp_path: Path
+) -> None:
+    server.orders = {1: order(1, parcel(1, "delivered"))}
+    vip = rule("vip", "status:delivered", tags=["VIP"])
+    file = tmp_path / "orders.csv"
+    file.write_text("Id\n1\n")
+    [note] = [n for n in tell(vip, orders=OrderFile(path=str(file))).notes if "tag" in n]
+    assert note.startswith("No order has a tag")
+    file.write_text("Id,Tags\n1,vip\n")
+    report = tell(vip, orders=OrderFile(path=str(file)))
+    assert report.sent == (1,)
+    assert not [note for note in report.notes if "tag" in note]
 
 
 def test_runs_at_the_same_time_tell_each_notice_once(

@@ -13,6 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter
 
 from prefect_tracktor import (
+    IncompleteRun,
     InvalidInput,
     Mailer,
     NotificationLedger,
@@ -22,7 +23,7 @@ from prefect_tracktor import (
 from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.flows import TeamDigest, email_expired_exceptions, report_exceptions
 from prefect_tracktor.runs.digest import DigestJob
-from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
+from prefect_tracktor.sandbox import Faults, MailServer, Sandbox, Shop
 from tests.support.chat import SLACK, ChatServer
 from tests.support.mailers import mailer_of
 
@@ -176,6 +177,26 @@ def test_the_team_gets_an_email_with_a_file(
     assert all(row["new"] == "New" for row in rows)
     values = [float(row["value"].replace(",", "")) for row in rows if row["value"]]
     assert values == sorted(values, reverse=True)
+
+
+def test_the_team_hears_that_orders_are_missing_from_the_report(
+    usual: dict[str, Any],
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    mailer: Mailer,
+    mail: MailServer,
+) -> None:
+    digest = TeamDigest(mail_to=(TEAM,))
+    with Sandbox(tracktor.shop, faults=Faults(seed=1, not_json=0.3)) as faulty:
+        once = credentials.limits.model_copy(update={"max_attempts": 1})
+        away = credentials.model_copy(update={"base_url": faulty.base_url, "limits": once})
+        options = usual | {"credentials": away, "digest": digest, "mailer": mailer}
+        with pytest.raises(IncompleteRun) as left:
+            report_exceptions(**options)
+    said = f"{len(left.value.report.failed)} orders could not be read, and are not counted."
+    assert said in mail.messages[-1].raw.decode()
+    report_exceptions(**usual | {"digest": digest, "mailer": mailer})
+    assert "could not be read" not in mail.messages[-1].raw.decode()
 
 
 @pytest.mark.parametrize("off", [{"dry_run": True}, {"mode": "dry_run"}])

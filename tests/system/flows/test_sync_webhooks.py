@@ -120,7 +120,7 @@ def test_faults_end_in_what_is_wanted(credentials: TracktorCredentials, tracktor
     wanted = [
         WantedWebhook(topic="order/all", address=f"https://shop.example/{n}") for n in range(30)
     ]
-    tracktor.faults = Faults.everything(rate=0.2, seed=9, retry_after_seconds=0)
+    tracktor.faults = Faults.everything(rate=0.3, seed=9, retry_after_seconds=0)
     with stamina.set_testing(True, attempts=20):
         assert sync_webhooks(credentials, wanted).complete
     assert set(pairs(tracktor).values()) == {1}

@@ -1,6 +1,7 @@
 """What a run says of itself in Prefect: its mode in name, tags, log, state and artifacts."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,14 @@ from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRu
 from prefect.client.schemas.objects import Artifact, FlowRun
 from prefect.flow_engine import run_flow
 
-from prefect_tracktor import EmailTemplate, Mailer, ReadingOptions, TracktorCredentials
+from prefect_tracktor import (
+    EmailTemplate,
+    Mailer,
+    OrderFile,
+    ReadingOptions,
+    TracktorCredentials,
+    TracktorError,
+)
 from prefect_tracktor.flows import email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox
 from tests.support.flow_runs import newest_run
@@ -44,6 +52,24 @@ def test_the_mode_is_seen_wherever_people_look(run: Run, mode: str) -> None:
         assert str(artifacts[key].description).startswith(f"{mode.capitalize()}. "), key
     title = str(artifacts[f"{KEY}-summary"].data).partition("\n")[0]
     assert title == f"# Customers with expired tracking: {mode}"
+
+
+@pytest.mark.parametrize("reason", ["max_emails is 2", "no column 'Id'"])
+def test_a_run_that_failed_says_so_and_why_on_each_of_its_pages(
+    run: Run, tmp_path: Path, reason: str
+) -> None:
+    orders = tmp_path / "orders.csv"
+    orders.write_text("Name,Total\n#1001,3\n", encoding="utf-8")
+    given = {"max_emails": 2} if "max" in reason else {"orders": OrderFile(path=str(orders))}
+    with pytest.raises(TracktorError):
+        run(**given)
+    artifacts = artifacts_of(newest_run())
+    assert str(artifacts[KEY].description).startswith("Live, failed. ")
+    summary = artifacts[f"{KEY}-summary"]
+    assert str(summary.description).startswith("Live, failed. ")
+    title, _, rest = str(summary.data).partition("\n")
+    assert title == "# Customers with expired tracking: live, failed"
+    assert reason in rest.replace("\\", "").replace("\u2060", "")
 
 
 @pytest.mark.parametrize("typed", ["black-friday", "Before Christmas", "trial-2", "dry-goods"])

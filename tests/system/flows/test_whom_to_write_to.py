@@ -230,6 +230,25 @@ def test_what_belongs_to_another_order_is_told_to_nobody(
     assert written_to(mail) == ["c3@example.com"]
 
 
+def test_a_parcel_that_is_listed_twice_is_one(
+    server: OrderServer, tell: Flow, mail: MailServer
+) -> None:
+    arrived = parcel(1, "delivered")
+    server.orders[1] = order(1, arrived, arrived)
+    tell("delivered")
+    [message] = mail.messages
+    assert "Part of" not in str(message.message["Subject"])
+
+
+def test_a_parcel_that_contradicts_itself_is_told_to_nobody(
+    server: OrderServer, tell: Flow, mail: MailServer
+) -> None:
+    server.orders[1] = order(1, parcel(1, "in_transit"), parcel(1, "delivered"))
+    with pytest.raises(IncompleteRun, match="lists a parcel twice, and not the same"):
+        tell("delivered")
+    assert not mail.messages
+
+
 def test_an_event_about_another_orders_parcel_is_told_to_nobody(
     server: OrderServer, notify: Flow, mail: MailServer
 ) -> None:

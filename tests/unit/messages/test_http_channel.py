@@ -167,6 +167,14 @@ def test_a_rehearsal_at_another_host_is_not_told_the_secrets() -> None:
             },
             "at another host",
         ),
+        (
+            {
+                "rehearsal_address": "https://hooks.example/other",
+                "body": '{"userId": "{{ order.order_email or order.order_id }}"}',
+            },
+            "at another host",
+        ),
+        ({"rehearsal_address": "https://HOOKS.example:443/t0ken"}, "must be another address"),
         ({"body": "{{ customer }}"}, "unknown name customer"),
         ({"body": "{{ order"}, "body, line 1"),
         ({"body": "{% include 'x' %}"}, "stands alone"),

@@ -1,5 +1,6 @@
 """What may be shown of a message before it is sent, and to whom it gives nothing away."""
 
+import re
 from typing import Any
 
 import pytest
@@ -103,6 +104,13 @@ def test_the_made_up_order_is_in_the_state_that_the_message_is_about(
 def test_words_that_fail_where_few_details_are_known_do_not_verify(words: dict[str, Any]) -> None:
     with pytest.raises(TemplateError, match="for order 1002"):
         EmailTemplate(words=[Words.model_validate(words)]).verify()
+
+
+@pytest.mark.parametrize("about", KINDS)
+def test_french_has_a_blank_before_its_colons(about: About) -> None:
+    email = EmailTemplate().preview(about=about, language="fr")
+    assert re.findall(r".*\w[:;?!](?=\s)", email.text) == []
+    assert "mise à jour:" not in email.html
 
 
 def test_all_that_is_shipped_verifies() -> None:
