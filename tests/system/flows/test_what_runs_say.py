@@ -8,8 +8,16 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.flow_engine import run_flow
 
-from prefect_tracktor import EmailTemplate, OrderFile, ReadingOptions, TracktorError
+from prefect_tracktor import (
+    EmailTemplate,
+    Mailer,
+    OrderFile,
+    ReadingOptions,
+    TracktorCredentials,
+    TracktorError,
+)
 from prefect_tracktor.flows import email_expired_exceptions
 from prefect_tracktor.sandbox import Sandbox
 from tests.support.flow_runs import newest_run
@@ -92,11 +100,21 @@ def test_a_name_that_a_run_form_made_up_is_not(
     ],
 )
 def test_a_run_of_a_deployment_says_its_mode_its_job_and_its_shop(
-    run: Run, deployed_as: str, shown: str, monkeypatch: pytest.MonkeyPatch
+    prefect_api: None,
+    tracktor: Sandbox,
+    credentials: TracktorCredentials,
+    mailer: Mailer,
+    deployed_as: str,
+    shown: str,
 ) -> None:
-    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__NAME", deployed_as)
-    run(dry_run=True)
-    assert newest_run().name == shown
+    given = {"credentials": credentials, "orders": list(tracktor.shop.order_ids), "mailer": mailer}
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow(email_expired_exceptions)
+        deployment = client.create_deployment(flow_id, deployed_as)
+        run = client.create_flow_run_from_deployment(deployment)
+        run_flow(email_expired_exceptions, flow_run=run, parameters=given | {"dry_run": True})
+        assert client.read_flow_run(run.id).name == shown
+        client.delete_deployment(deployment)
 
 
 def test_the_task_runs_of_chunks_say_which_orders(run: Run, tracktor: Sandbox) -> None:
