@@ -47,7 +47,7 @@ class EventOrders(BaseModel):
 
     Example:
         >>> from datetime import UTC, datetime
-        >>> orders = EventOrders(since=datetime.now(UTC))
+        >>> orders = EventOrders(since=datetime.now(UTC), account="b6ef35fe18ed39251365")
         >>> [found.order_id for found in orders.find_orders()]
         []
     """
@@ -66,7 +66,8 @@ class EventOrders(BaseModel):
 
         Example:
             >>> from datetime import UTC, datetime
-            >>> next(EventOrders(since=datetime.now(UTC)).find_orders(), None) is None
+            >>> orders = EventOrders(since=datetime.now(UTC), account="b6ef35fe18ed39251365")
+            >>> next(orders.find_orders(), None) is None
             True
         """
         return FoundOrders(

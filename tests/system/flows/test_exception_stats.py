@@ -129,7 +129,10 @@ PARCEL = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(st.lists(PARCEL, max_size=20), max_size=5))
+PARCELS = st.lists(PARCEL, max_size=20, unique_by=lambda parcel: parcel["fulfillment_id"])
+
+
+@given(st.lists(PARCELS, max_size=5))
 def test_each_chart_counts_each_parcel_in_trouble_once(parcels: list[list[dict[str, Any]]]) -> None:
     orders = [
         Order.model_validate({"order_id": number, "fulfillments": some})
