@@ -47,7 +47,7 @@ class EventOrders(BaseModel):
 
     Example:
         >>> from datetime import UTC, datetime
-        >>> orders = EventOrders(since=datetime.now(UTC), account="b6ef35fe18ed39251365")
+        >>> orders = EventOrders(since=datetime.now(UTC), account="0123456789abcdef0123")
         >>> [found.order_id for found in orders.find_orders()]
         []
     """
@@ -66,7 +66,7 @@ class EventOrders(BaseModel):
 
         Example:
             >>> from datetime import UTC, datetime
-            >>> orders = EventOrders(since=datetime.now(UTC), account="b6ef35fe18ed39251365")
+            >>> orders = EventOrders(since=datetime.now(UTC), account="0123456789abcdef0123")
             >>> next(orders.find_orders(), None) is None
             True
         """
