@@ -12,6 +12,7 @@ from prefect_tracktor import (
     NotificationLedger,
     ReadingOptions,
     TracktorCredentials,
+    TransportLimits,
 )
 from prefect_tracktor.flows import (
     MailReport,
@@ -54,8 +55,10 @@ def written(
     flow: Any, stub: OrderServer, mail: MailServer, ledger: NotificationLedger, **more: Any
 ) -> MailReport:
     mailer = mailer_of(mail, ledger=ledger)
+    # half a character is no JSON, and would be asked for eight times
+    credentials = stub.credentials_with(limits=TransportLimits(max_attempts=2))
     try:
-        report: MailReport = flow(stub.credentials, list(stub.orders), mailer, **more)
+        report: MailReport = flow(credentials, list(stub.orders), mailer, **more)
     except IncompleteRun as incomplete:
         report = incomplete.report
     return report
