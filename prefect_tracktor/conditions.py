@@ -3,6 +3,7 @@
 from collections.abc import Collection, Container, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 
 from prefect_tracktor.errors import InvalidInput, InvalidResponse
 from prefect_tracktor.models import (
@@ -19,6 +20,7 @@ from prefect_tracktor.models import (
 from prefect_tracktor.thresholds import Delay, Thresholds
 
 _ALL = "all"
+_SIMILAR = 0.85
 _CLOCKS_DIFFER_BY = timedelta(hours=1)
 
 # Shopify's fulfillment statuses of orders that are not late: sent, planned, or taken back
@@ -140,6 +142,20 @@ def requested_conditions(names: Collection[str], *, field: str = "when") -> Requ
     if not names:
         raise InvalidInput(f"{field} is empty: name at least one")
     return RequestedConditions(_keys(exceptions), _keys(statuses), frozenset(delays))
+
+
+def probable_typos(requested: RequestedConditions) -> Iterator[str]:
+    """Yield a note for each exception that resembles one that Tracktor documents.
+
+    Others are accepted: Tracktor may have more than it documents.
+    """
+    known = [*ExceptionStatus, NEEDS_ATTENTION, _ALL]
+    for key in sorted(requested.exceptions.keys.difference(known)):
+        if similar := get_close_matches(key, known, n=1, cutoff=_SIMILAR):
+            yield (
+                f"exception:{key} is not an exception that Tracktor documents, and no parcel may"
+                f" ever have it: did you mean {similar[0]}?"
+            )
 
 
 def _keys(names: Iterable[str]) -> Keys:

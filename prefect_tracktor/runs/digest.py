@@ -11,7 +11,12 @@ from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from prefect_tracktor.conditions import Condition, conditions_of, requested_conditions
+from prefect_tracktor.conditions import (
+    Condition,
+    conditions_of,
+    probable_typos,
+    requested_conditions,
+)
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, MailServerError, TracktorError
 from prefect_tracktor.figures import CarrierFigures, Digest
@@ -138,6 +143,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
         self._mailer = mailer
         self._thresholds = thresholds
         self._requested = requested_conditions(to.conditions)
+        self.notes += probable_typos(self._requested)
         self._is_rehearsal = mailer is not None and mailer.mode == Mode.REHEARSAL
         self._block: NotificationBlock | None = None
         self._news: list[NoticeKey] = []

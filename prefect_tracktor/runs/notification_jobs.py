@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect_tracktor.conditions import requested_conditions
+from prefect_tracktor.conditions import probable_typos, requested_conditions
 from prefect_tracktor.credentials import TracktorCredentials
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.events.channel import EventChannel
@@ -70,7 +70,7 @@ def customer_jobs(
                 f"rules: {', '.join(rule.name for rule in of_channel)} would send emails, and there"
                 " is no mailer: give mailer, or give the rule a channel"
             )
-        return customer_job(
+        made = customer_job(
             credentials,
             through,
             chooser(of_channel, now, thresholds=thresholds, include_cancelled=include_cancelled),
@@ -82,6 +82,9 @@ def customer_jobs(
             by_tag=any(rule.tags for rule in of_channel),
             **options,
         )
+        names = [name for rule in of_channel for name in rule.when]
+        made.notes += probable_typos(requested_conditions(names))
+        return made
 
     return [job(channel) for channel in channels_of(rules)]
 
@@ -129,7 +132,7 @@ def event_job(
     choose = chooser(
         [rule], datetime.now(UTC), thresholds=thresholds, include_cancelled=include_cancelled
     )
-    return NotifyJob(
+    job = NotifyJob(
         credentials,
         ledger,
         EventChannel(credentials.account),
@@ -143,3 +146,5 @@ def event_job(
         purpose="events",
         **options,
     )
+    job.notes += probable_typos(requested)
+    return job

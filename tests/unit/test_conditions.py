@@ -20,7 +20,11 @@ from prefect_tracktor import (
     conditions_of,
     most_urgent,
 )
-from prefect_tracktor.conditions import RequestedConditions, requested_conditions
+from prefect_tracktor.conditions import (
+    RequestedConditions,
+    probable_typos,
+    requested_conditions,
+)
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)  # a Wednesday
 CARRIERS_STEPS = ("in_transit", "out_for_delivery", "delivered")
@@ -277,6 +281,20 @@ def test_what_is_no_condition_cannot_be_asked_for(name: str) -> None:
 def test_nothing_cannot_be_asked_for() -> None:
     with pytest.raises(InvalidInput, match="conditions is empty"):
         requested_conditions([], field="conditions")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("expird", "expired"), ("Undeliverd", "undelivered"), ("not_fuond", "not_found")],
+)
+def test_an_exception_that_resembles_a_known_one_is_noted(name: str, meant: str) -> None:
+    [note] = probable_typos(requested_conditions([f"exception:{name}", "exception:pending"]))
+    assert note.endswith(f"did you mean {meant}?")
+
+
+@pytest.mark.parametrize("name", ["all", "Tracking Expired", "cancelled", "customs_hold", "lost"])
+def test_other_exceptions_are_not_as_the_vendor_may_have_more(name: str) -> None:
+    assert not list(probable_typos(requested_conditions([f"exception:{name}"])))
 
 
 def test_conditions_are_asked_for_in_any_spelling() -> None:

@@ -284,3 +284,10 @@ def test_the_dry_run_shows_per_rule_who_would_be_told(
 
 def test_options_about_reading_are_the_flows(tell: Flow, server: OrderServer) -> None:
     assert tell(ARRIVED, reading=ReadingOptions(allow_empty=True)).read == ()
+
+
+def test_a_probable_typo_in_a_rule_is_noted(tell: Flow, server: OrderServer) -> None:
+    server.orders = {1: order(1, expired(1))}
+    report = tell(rule("lost", "exception:expird"))
+    assert report.due == ()
+    assert [note for note in report.notes if "did you mean expired?" in note]
