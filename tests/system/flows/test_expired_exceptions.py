@@ -518,7 +518,7 @@ PARCEL = st.fixed_dictionaries(
 )
 
 
-@given(st.lists(PARCEL, max_size=5, unique_by=lambda parcel: parcel["fulfillment_id"]))
+@given(st.lists(PARCEL, max_size=5, unique_by=lambda parcel: str(parcel["fulfillment_id"])))
 def test_affected_are_the_parcels_in_trouble_that_have_not_arrived(
     parcels: list[dict[str, Any]],
 ) -> None:
