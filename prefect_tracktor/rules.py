@@ -252,10 +252,13 @@ def _has_tag(rule: NotificationRule, order: Order) -> bool:
 def channels_of(rules: Sequence[Any]) -> list[HttpChannel | None]:
     """Return the channels of rules, each once; `None` is email. Rules may be dictionaries."""
     channels: list[HttpChannel | None] = []
-    for rule in TypeAdapter(list[NotificationRule]).validate_python(rules):
+    for rule in _RULES.validate_python(rules):
         if rule.channel not in channels:  # blocks have no hash
             channels.append(rule.channel)
     return channels
+
+
+_RULES = TypeAdapter(list[NotificationRule])
 
 
 def one_parcel_each(choose: Choose) -> Choose:

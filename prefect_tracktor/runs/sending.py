@@ -130,7 +130,7 @@ class Sending:
             return False
         recipient = notice.message.recipient if notice.message else ""
         if recipient and not self.ledger.admit(self.account, recipient):
-            self.ledger.release(keys, run=self.run, again=notice.unconfirmed)
+            self.ledger.release(keys, run=self.run, unconfirmed=notice.unconfirmed)
             most = self.ledger.messages_a_day
             notice.end(Outcome.DEFERRED, f"this address has had {most} messages today")
             return False
@@ -138,10 +138,10 @@ class Sending:
 
     def _claim_keys(self, notice: NoticeCase, keys: tuple[NoticeKey, ...]) -> bool:
         """Claim all keys, or end the notice with the outcome of the run that was faster."""
-        won = self.ledger.claim(keys, run=self.run, again=notice.unconfirmed)
+        won = self.ledger.claim(keys, run=self.run, unconfirmed=notice.unconfirmed)
         if won == set(keys):
             return True
-        self.ledger.release(won, run=self.run, again=notice.unconfirmed)
+        self.ledger.release(won, run=self.run, unconfirmed=notice.unconfirmed)
         live = self.ledger.in_progress(notice.keys, run=self.run)
         notice.end(_outcome(notice.keys, self.ledger.states(notice.keys), live))
         return False
@@ -170,7 +170,7 @@ class Sending:
 
     def _release(self, notice: NoticeCase) -> None:
         keys = self._keys_to_claim(notice)
-        self.ledger.release(keys, run=self.run, again=notice.unconfirmed)
+        self.ledger.release(keys, run=self.run, unconfirmed=notice.unconfirmed)
         if notice.message and notice.message.recipient:
             self.ledger.discount(self.account, notice.message.recipient)
 

@@ -91,7 +91,7 @@ def _non_empty(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def prefect_address() -> str:
-    """The address of Prefect's API; empty if none is set."""
+    """Return the address of Prefect's API; empty if none is set."""
     address = (PREFECT_API_URL.value() or "").strip()
     if address and not address.startswith(("http://", "https://")):
         raise InvalidInput(f"PREFECT_API_URL must be an address {_SUCH_AS}")
@@ -99,7 +99,7 @@ def prefect_address() -> str:
 
 
 def about_prefect(error: httpx.HTTPError) -> str:
-    """What is wrong with Prefect's API, and what to do."""
+    """Describe an error of Prefect's API, and what to do."""
     address = PREFECT_API_URL.value() or ""
     if isinstance(error, httpx.HTTPStatusError):
         hint = "" if "/api" in address else f" It mostly ends in /api, {_SUCH_AS}."

@@ -5,12 +5,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO, cast
 
 from fsspec.core import url_to_fs  # type: ignore[import-untyped]  # it brings no types
 
 from prefect_tracktor.errors import InvalidInput, replaced_errors
+from prefect_tracktor.validation import whole_path
 
 _WEB = ("http://", "https://")
 
@@ -77,4 +78,4 @@ def _name_in(link: str) -> str:
 
 def place_of(path: str) -> str:
     """Return a local file's whole path; of an address only the name, as it can hold secrets."""
-    return name_of(path) if "://" in path else str(Path(path).expanduser().absolute())
+    return name_of(path) if "://" in path else whole_path(path)

@@ -266,13 +266,15 @@ class NotificationLedger(DatabaseBlock):
             query = select(func.count()).select_from(messages.distinct().subquery())
             return database.scalar(query) or 0
 
-    def claim(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> set[NoticeKey]:
+    def claim(
+        self, keys: Iterable[NoticeKey], *, run: str, unconfirmed: bool = False
+    ) -> set[NoticeKey]:
         """Claim notices that are about to be sent, so that no other run sends them.
 
         Args:
             keys: The notices to send.
             run: A name for this run by which a person finds it again.
-            again: Whether they are unconfirmed and are sent again; otherwise they must be new.
+            unconfirmed: Whether they are unconfirmed and are sent again; else they must be new.
 
         Returns:
             The keys that this run has claimed; the others were claimed or completed before.
@@ -295,7 +297,9 @@ class NotificationLedger(DatabaseBlock):
                     .where(_among(batch), _is(NoticeState.UNCONFIRMED))
                     .values(claimed)
                 )
-                rows_won = database.execute((known if again else new).returning(*_key_columns))
+                rows_won = database.execute(
+                    (known if unconfirmed else new).returning(*_key_columns)
+                )
                 won |= {NoticeKey(*row) for row in rows_won}
         return won
 
@@ -312,14 +316,14 @@ class NotificationLedger(DatabaseBlock):
                     insert.on_conflict_do_update(index_elements=_key_columns, set_=completed)
                 )
 
-    def release(self, keys: Iterable[NoticeKey], *, run: str, again: bool = False) -> None:
+    def release(self, keys: Iterable[NoticeKey], *, run: str, unconfirmed: bool = False) -> None:
         """Drop this run's claims on notices that were not sent, so that a later run sends them.
 
-        With `again` they become unconfirmed: a service may have them, and recognizes a repetition.
+        With `unconfirmed` they become so: a service may have them, and recognizes a repetition.
         """
         stay = update(_notices).values(state=NoticeState.UNCONFIRMED.value)
         with self.transaction() as database:
-            change = stay if again else delete(_notices)
+            change = stay if unconfirmed else delete(_notices)
             _change(database, change, keys, _is(NoticeState.CLAIMED), _notices.c.run == run)
 
     @contextmanager

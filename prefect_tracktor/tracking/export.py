@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_tracktor.tracking.rows import TABLES
 from prefect_tracktor.tracking.writers import TrackingWriter
+from prefect_tracktor.validation import whole_path
 
 
 def materialize_tables(writer: TrackingWriter, *, account: str, place: str) -> None:
@@ -37,7 +38,7 @@ def place_of_folder(folder: str) -> str:
     """Return the key of a folder's assets: its address without secrets."""
     link = next((link for link in reversed(folder.split("::")) if "://" in link), "")
     if not link:
-        return Path(folder).expanduser().absolute().as_uri()
+        return Path(whole_path(folder)).as_uri()
     parts = urlsplit(link)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{quote(host + parts.path.rstrip('/'), safe='/:')}"

@@ -105,15 +105,15 @@ def test_what_may_have_been_taken_is_won_again_by_who_repeats_it(
 ) -> None:
     keys = {NoticeKey("shop", 1, 7, "a"), NoticeKey("shop", 1, 8, "a")}
     ledger.claim(keys, run="first")
-    ledger.release(keys, run="first", again=True)
+    ledger.release(keys, run="first", unconfirmed=True)
     assert set(ledger.states(keys).values()) == {NoticeState.UNCONFIRMED}
     assert len({notice.claimed_at for notice in ledger.told([1])}) == 1
     assert ledger.claim(keys, run="second") == set()
-    assert ledger.claim(keys, run="second", again=True) == keys
-    assert ledger.claim(keys, run="third", again=True) == set()
+    assert ledger.claim(keys, run="second", unconfirmed=True) == keys
+    assert ledger.claim(keys, run="third", unconfirmed=True) == set()
     assert {notice.run for notice in ledger.told([1])} == {"second"}
     ledger.complete(keys, NoticeState.SENT, run="second")
-    assert ledger.claim(keys, run="third", again=True) == set()
+    assert ledger.claim(keys, run="third", unconfirmed=True) == set()
 
 
 def test_open_claims_are_listed_with_their_run_and_time(ledger: NotificationLedger) -> None:
