@@ -10,7 +10,6 @@ from uuid import UUID
 from prefect_tracktor.reporting.artifacts import logger, publish, update
 from prefect_tracktor.reporting.markdown import plain
 
-_PERCENT_BETWEEN_UPDATES = 5
 _LOGGED_AT_MOST_EVERY = timedelta(minutes=1).total_seconds()
 
 
@@ -35,7 +34,6 @@ class Progress:
         self._done = 0
         self._artifact_id: UUID | None = None
         self._logged: int | None = None
-        self._shown_percent = 0.0
         self._shown_at = self._logged_at = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -59,9 +57,8 @@ class Progress:
 
     def advance(self, steps: int = 1) -> None:
         self._done += steps
-        gained = self._percent - self._shown_percent
-        waited = time.monotonic() - self._shown_at
-        if gained >= _PERCENT_BETWEEN_UPDATES or waited >= self._pause_seconds:
+        # each update is a request, and most runs take less time than twenty of them
+        if time.monotonic() - self._shown_at >= self._pause_seconds:
             self._show(self._percent, " so far")
             self._log(if_waited=_LOGGED_AT_MOST_EVERY)
 
@@ -73,7 +70,7 @@ class Progress:
         return f"{plain(self._description)}: **{self._done:,}**{when}"
 
     def _show(self, percent: float, when: str) -> None:
-        self._shown_percent, self._shown_at = percent, time.monotonic()
+        self._shown_at = time.monotonic()
         if self._artifact_id is not None:
             # rounded down, as the UI shows all decimal places; 100 is for the end
             shown = self._so_far(when) if self._total is None else float(math.floor(percent))

@@ -4,12 +4,15 @@ With a ledger that is new, replaced or emptied, every customer would get the sam
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import VariableCreate, VariableUpdate
 from prefect.exceptions import ObjectAlreadyExists, PrefectException
-from prefect.variables import Variable
 
 from prefect_tracktor.errors import LedgerReplaced, TracktorError
 
@@ -41,7 +44,7 @@ class LedgerMemory:
 
     def check(self, standing: LedgerStanding) -> bool:
         """Refuse another ledger, or one that lost notices; return whether a person accepted it."""
-        known = self._read()
+        known = self._read() or {}
         if known.get("ledger", _ANY) == _ANY:
             return bool(known)
         if known.get("ledger") != standing.ledger:
@@ -56,36 +59,52 @@ class LedgerMemory:
         return bool(known.get("accepted"))
 
     def keep(self, standing: LedgerStanding) -> None:
-        try:
-            self._write(standing, overwrite=False)
-        except (ObjectAlreadyExists, ValueError):  # set by an earlier run, or at this moment
-            known = self._read()
-            accepted = known.get("ledger") == _ANY or bool(known.get("accepted"))
-            if known.get("ledger", _ANY) not in (_ANY, standing.ledger):
-                raise self._replaced(standing) from None
-            self._write(standing, accepted=accepted)
+        """Record the ledger; refuse it if another run has recorded another one."""
+        known = self._read()
+        if known is None:
+            try:
+                self._write(VariableCreate, standing)
+            except ObjectAlreadyExists:  # set at this moment
+                known = self._read() or {}
+            else:
+                return
+        if known.get("ledger", _ANY) not in (_ANY, standing.ledger):
+            raise self._replaced(standing)
+        accepted = known.get("ledger") == _ANY or bool(known.get("accepted"))
+        if self._value(standing, accepted=accepted) != known:
+            self._write(VariableUpdate, standing, accepted=accepted)
 
     def accept(self, standing: LedgerStanding) -> None:
-        self._write(standing, accepted=True)
+        kind = VariableCreate if self._read() is None else VariableUpdate
+        self._write(kind, standing, accepted=True)
 
-    def _write(
-        self, standing: LedgerStanding, *, accepted: bool = False, overwrite: bool = True
-    ) -> None:
+    def _value(self, standing: LedgerStanding, *, accepted: bool) -> dict[str, Any]:
         value: dict[str, Any] = {"ledger": standing.ledger, "sent": standing.sent}
         value |= {"server": self.server} if self.server else {}
-        value |= {"accepted": True} if accepted else {}
-        try:
-            Variable.set(self.variable, value, overwrite=overwrite)
-        except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-            if isinstance(error, ObjectAlreadyExists) and not overwrite:
-                raise
-            raise _unavailable(error) from error
+        return value | ({"accepted": True} if accepted else {})
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            known: Any = Variable.get(self.variable)
-        except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-            raise _unavailable(error) from error
+    def _write(
+        self,
+        kind: type[VariableCreate | VariableUpdate],
+        standing: LedgerStanding,
+        *,
+        accepted: bool = False,
+    ) -> None:
+        variable = kind(name=self.variable, value=self._value(standing, accepted=accepted))
+        # `Variable.set` reads the variable before and after
+        with _reported(), get_client(sync_client=True) as prefect:
+            if isinstance(variable, VariableCreate):
+                prefect.create_variable(variable)
+            else:
+                prefect.update_variable(variable)
+
+    def _read(self) -> dict[str, Any] | None:
+        """Return what is recorded; nothing of another server, and `None` if there is no variable."""
+        with _reported(), get_client(sync_client=True) as prefect:
+            variable = prefect.read_variable_by_name(self.variable)
+        if variable is None:
+            return None
+        known: Any = variable.value
         if isinstance(known, str):  # set by a person
             return {"ledger": known.strip(), "accepted": True}
         if not isinstance(known, dict):
@@ -110,10 +129,17 @@ class LedgerMemory:
         )
 
 
-def _unavailable(error: Exception) -> TracktorError:
-    return TracktorError(
-        "the ledger of this account is remembered in a Prefect Variable, and Prefect's API cannot"
-        f" read or write it ({type(error).__name__}): check that the API is available, and that"
-        " the API key may read and write variables",
-        may_have_arrived=False,
-    )
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Say what an error of Prefect's API means here."""
+    try:
+        yield
+    except ObjectAlreadyExists:
+        raise
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        raise TracktorError(
+            "the ledger of this account is remembered in a Prefect Variable, and Prefect's API"
+            f" cannot read or write it ({type(error).__name__}): check that the API is available,"
+            " and that the API key may read and write variables",
+            may_have_arrived=False,
+        ) from error
