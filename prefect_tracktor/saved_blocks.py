@@ -1,6 +1,9 @@
 """Saved blocks of a shop: under its own name, or shared by all shops."""
 
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
@@ -26,8 +29,31 @@ NAME_PATTERN = r"^[a-z0-9]+(-[a-z0-9]+)*$"
 SHAREABLE: tuple[type[Block], ...] = (EmailTemplate, NotificationLedger, CompletedOrders)
 
 
+_loaded: ContextVar[dict[tuple[type[Block], str], Any] | None] = ContextVar("loaded", default=None)
+
+
+@contextmanager
+def blocks_loaded_once() -> Iterator[None]:
+    """Load each saved block only once within the context: a shop's deployments share a few."""
+    token = _loaded.set({})
+    try:
+        yield
+    finally:
+        _loaded.reset(token)
+
+
 def find_block(block: type[B], name: str, *, validate: bool = True) -> B | None:
     """Load a saved block, if there is one."""
+    loaded = _loaded.get()
+    if loaded is None or not validate:
+        return _load(block, name, validate=validate)
+    if (block, name) not in loaded:
+        loaded[block, name] = _load(block, name, validate=True)
+    found: B | None = loaded[block, name]
+    return found
+
+
+def _load(block: type[B], name: str, *, validate: bool) -> B | None:
     try:
         return block.load(name, validate=validate)  # type: ignore[return-value]  # not in a loop
     except ValueError as error:

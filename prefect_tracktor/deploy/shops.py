@@ -15,6 +15,7 @@ from prefect_tracktor.deploy.builders import saved
 from prefect_tracktor.deploy.shop import Shop
 from prefect_tracktor.errors import InvalidInput, NotSetUp
 from prefect_tracktor.rules import channels_of
+from prefect_tracktor.saved_blocks import blocks_loaded_once
 from prefect_tracktor.setup.environment import check_names
 
 Build = Callable[[Shop], RunnerDeployment]
@@ -37,6 +38,7 @@ def select_shops(shops: Sequence[Shop], names: Sequence[str] = ()) -> list[Shop]
     return [shop for shop in shops if not names or shop.name in names]
 
 
+@blocks_loaded_once()
 def build_deployments(
     shops: Sequence[Shop], functions: Mapping[str, Build], only: Sequence[str]
 ) -> tuple[list[RunnerDeployment], list[Shop]]:

@@ -25,7 +25,12 @@ from prefect_tracktor.rules import channels_of
 from prefect_tracktor.runs.cases import Row
 from prefect_tracktor.runs.reading import ReadingOptions
 from prefect_tracktor.runs.showing import show_mode
-from prefect_tracktor.saved_blocks import NAME_PATTERN, find_block, find_block_of_shop
+from prefect_tracktor.saved_blocks import (
+    NAME_PATTERN,
+    blocks_loaded_once,
+    find_block,
+    find_block_of_shop,
+)
 from prefect_tracktor.sources import ShopifyOrders
 from prefect_tracktor.storage.completed_orders import CompletedOrders
 
@@ -180,7 +185,8 @@ def sweep(
         )
     parameters = _parameters_of(swept)
     _check(shops, common, [parameter.name for parameter in parameters], flow_name)
-    runs = [_prepared(shop, common, parameters) for shop in shops]
+    with blocks_loaded_once():
+        runs = [_prepared(shop, common, parameters) for shop in shops]
     _refuse_the_same_account_twice(runs)
     if modes := {mode for run in runs for mode in run.modes}:
         title = f"Sweep of {len(shops)} shops, {flow_name}"
