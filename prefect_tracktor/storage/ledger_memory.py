@@ -99,7 +99,7 @@ class LedgerMemory:
                 prefect.update_variable(variable)
 
     def _read(self) -> dict[str, Any] | None:
-        """Return what is recorded; nothing of another server, and `None` if there is no variable."""
+        """Return what is recorded, `None` without a variable; nothing of another server."""
         with _reported(), get_client(sync_client=True) as prefect:
             variable = prefect.read_variable_by_name(self.variable)
         if variable is None:
