@@ -34,7 +34,7 @@ from prefect_tracktor import (
     TracktorCredentials,
     cli,
 )
-from prefect_tracktor.sandbox import MailServer, Sandbox
+from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from prefect_tracktor.saved_blocks import SHAREABLE
 from prefect_tracktor.setup.blocks import save_blocks
 from prefect_tracktor.setup.environment import READ_ELSEWHERE, SHOWN
@@ -57,6 +57,7 @@ LEDGER = "tracktor-notification-ledger"
 CHANNEL = "tracktor-http-channel"
 TEMPLATE = "tracktor-email-template"
 ORDERS = ("tracktor-order-file", "tracktor-shopify-credentials", "tracktor-shopify-orders")
+SMALL = Shop(orders=10, expired=2)
 KNOWN = variables_of(DOCUMENTS) | set(READ_ELSEWHERE)
 
 
@@ -74,10 +75,10 @@ def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def environment(tracktor: Sandbox, tmp_path: Path) -> dict[str, str]:
+def environment(tmp_path: Path) -> dict[str, str]:
     return SECRETS | {
-        "TRACKTOR_UUID": tracktor.uuid,
-        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_UUID": "0" * 32,
+        "TRACKTOR_BASE_URL": "http://127.0.0.1:9",
         "TRACKTOR_MAX_CONCURRENCY": "4",
         "SMTP_HOST": "smtp.your-provider.example",
         "SMTP_SECURITY": "starttls",
@@ -93,7 +94,7 @@ def working(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     (folder / "plan.csv").write_text("order_id,status\n5001,Sewing\n")
     with sqlite3.connect(folder / "erp.sqlite3") as erp:
         erp.execute("CREATE TABLE plan (order_id, status)")
-    with Sandbox() as tracktor, MailServer(login=("shop", SECRETS["SMTP_PASSWORD"])) as mail:
+    with Sandbox(SMALL) as tracktor, MailServer(login=("shop", SECRETS["SMTP_PASSWORD"])) as mail:
         tracktor.shop.write_orders_csv(folder / "orders.csv")
         yield {
             "TRACKTOR_UUID": tracktor.uuid,
@@ -315,21 +316,19 @@ def test_a_template_that_was_spoiled_in_the_ui_is_named(said: Callable[[], str])
     assert "correct it in Prefect's UI" in words
 
 
-def test_what_exists_is_kept_when_its_variables_are_gone(environment: dict[str, str]) -> None:
-    main(environment, only=[ACCOUNT])
-    assert main({}, only=[ACCOUNT]) == 0
-    assert loaded(TracktorCredentials).limits.max_concurrency == 4
-
-
-def test_what_no_variable_names_stays_as_it_is(environment: dict[str, str]) -> None:
-    ledger_url = "sqlite:////tmp/a-ledger-that-must-not-be-forgotten.sqlite3"
+def test_what_no_variable_names_stays_as_it_is(environment: dict[str, str], tmp_path: Path) -> None:
+    ledger_url = f"sqlite:///{tmp_path / 'a-ledger-that-must-not-be-forgotten.sqlite3'}"
     only = [ACCOUNT, LEDGER]
     first = {"TRACKTOR_LEDGER_URL": ledger_url, "TRACKTOR_REQUESTS_PER_SECOND": "5"}
-    main(environment | first, only=only)
-    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "3"}, only=only) == 0
-    assert loaded(NotificationLedger).url.get_secret_value() == ledger_url
-    limits = loaded(TracktorCredentials).limits
+    # a ledger of the name `tracktor` would be that of the other tests
+    main(environment | first, name="stays", only=only)
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "3"}, name="stays", only=only) == 0
+    assert loaded(NotificationLedger, "stays").url.get_secret_value() == ledger_url
+    limits = loaded(TracktorCredentials, "stays").limits
     assert (limits.max_concurrency, limits.requests_per_second) == (3, 5)
+    # nor does what exists go when its variables are gone
+    assert main({}, name="stays", only=[ACCOUNT]) == 0
+    assert loaded(TracktorCredentials, "stays").limits.max_concurrency == 3
 
 
 def test_a_file_that_is_here_is_found_by_runs_in_other_directories(
@@ -592,7 +591,7 @@ def test_all_that_is_there_is_seen_to_work(
 
 
 def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:
-    with Sandbox() as tracktor, MailServer() as mail:
+    with Sandbox(SMALL) as tracktor, MailServer() as mail:
         account = {
             "TRACKTOR_UUID": tracktor.uuid,
             "TRACKTOR_API_KEY": tracktor.api_key,

@@ -10,7 +10,6 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_HOME
-from prefect.task_runners import ProcessPoolTaskRunner
 
 from prefect_tracktor import (
     Batch,
@@ -136,20 +135,6 @@ def test_bulk_reads_work_in_an_async_flow_awaited_and_blocking(
         return [len(awaited.found), len(blocking.found), len(parcels.found)]
 
     assert asyncio.run(both()) == [20, 20, 1]
-
-
-def test_bulk_reads_work_in_other_processes(
-    credentials: TracktorCredentials, tracktor: Sandbox
-) -> None:
-    ids = list(tracktor.shop.order_ids[:20])
-
-    processes: Any = ProcessPoolTaskRunner(max_workers=1)
-
-    @flow(task_runner=processes)
-    def elsewhere() -> int:
-        return len(tasks.get_orders.submit(credentials, [*ids, 1]).result().found)
-
-    assert elsewhere() == 20
 
 
 def test_many_orders_are_written_in_sync_and_async_flows(

@@ -75,15 +75,6 @@ def send_all(ledger_url: str, mail_port: int, count: int, run: str) -> Sent:
     return send(mailer_at(mail_port), NotificationLedger(url=ledger_url), count, run=run)
 
 
-def run_flow(
-    api_url: str, base: dict[str, str], order_ids: list[int], ledger_url: str, mail_port: int
-) -> None:
-    """Run the flow against the test's Prefect API."""
-    # the tests look at the mailbox, and at a last run's report
-    with suppress(IncompleteRun):
-        run_flow_to_a_good_end(api_url, base, order_ids, ledger_url, mail_port)
-
-
 def run_flow_to_a_good_end(
     api_url: str, base: dict[str, str], order_ids: list[int], ledger_url: str, mail_port: int
 ) -> None:

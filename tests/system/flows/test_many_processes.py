@@ -115,15 +115,25 @@ def test_refused_credentials_end_a_run_on_dask_early(
     assert not mail.messages
 
 
-def test_chunks_in_processes_keep_to_the_rate_together() -> None:
+def test_chunks_in_processes_keep_to_the_rate_together(cluster: LocalCluster) -> None:
     ids = list(range(1, 61))
-    pool: Any = ProcessPoolTaskRunner(max_workers=2)
+    dask: Any = DaskTaskRunner(address=cluster.scheduler_address)
     with CountingServer() as server:
         credentials = server.credentials_with(limits=TransportLimits(requests_per_second=20))
-        batches = scan_all.with_options(task_runner=pool)(
+        batches = scan_all.with_options(task_runner=dask)(
             credentials, ids, ReadingOptions(chunk_size=15, chunks_at_once=2)
         )
     assert [order_id for batch in batches for order_id in batch] == ids
     # together they take two seconds, as twenty may start at once; each by itself would take half a
     # second. A busy machine may hold up the first of them
     assert max(server.arrivals) - min(server.arrivals) > 1.2
+
+
+def test_a_pool_of_processes_reads_a_shop(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    ids = list(tracktor.shop.order_ids[:20])
+    pool: Any = ProcessPoolTaskRunner(max_workers=1)
+    in_pool = scan_all.with_options(task_runner=pool)
+    batches = in_pool(credentials, [*ids, 1], ReadingOptions(chunk_size=11))
+    assert [order_id for batch in batches for order_id in batch] == ids

@@ -86,39 +86,90 @@ def carriers(tracktor: Sandbox) -> int:
     )
 
 
-def test_only_what_differs_is_written_and_a_second_run_writes_nothing(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
+def test_of_a_file_only_what_differs_is_written_and_a_second_run_writes_nothing(
+    reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
-    desired = moved(ids[:4]) + moved(ids[4:], "Cutting")
-    first = reconcile(desired)
+    plan = tmp_path / "plan.csv"
+    with plan.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["order_id", "status"])
+        rows.writerows([order_id, "Sewing"] for order_id in ids[:4])
+        rows.writerows([order_id, "Cutting"] for order_id in [*ids[4:], 1, 2, 3])
+    desired = StatusFile(path=str(plan))
+    tracktor.reset_calls()
+    first = reconcile(desired, chunk_size=15)
     assert first.planned == first.written == tuple(ids[:4])
     assert first.right == tuple(ids[4:])
+    assert first.missing == (1, 2, 3)
+    assert first.complete
     assert [status for shown in statuses(tracktor, ids[:4]) for status in set(shown)] == [
         "Sewing"
     ] * 4
+    # the options, all orders, and each change three times: looked at again, written, read back
+    assert first.calls == len(tracktor.calls) == 1 + 43 + 3 * 4
     tracktor.reset_calls()
-    second = reconcile(desired)
+    second = reconcile(desired, chunk_size=15)
     assert second.right == tuple(ids)
     assert second.complete
     assert writes(tracktor) == []
 
 
-def test_a_report_counts_every_call(
+def test_the_plan_is_shown_before_it_is_carried_out_with_what_becomes_of_each_row(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
+    by_key, another_key, in_words, nothing, delivered, missing = [*ids[:5], 1]
+    on_its_way = carriers(tracktor)
+    tracktor.shop.set_status(in_words, status="Gravur läuft")
+    tracktor.shop.set_status(delivered, status="Delivered")
     tracktor.reset_calls()
-    report = reconcile(moved(ids[:4]) + moved(ids[4:], "Cutting"))
-    # the options, all orders, and each change three times: looked at again, written, read back
-    assert report.calls == len(tracktor.calls) == 1 + 40 + 3 * 4
+    seen: list[Artifact] = []
+    tracktor.shop.add_listener(lambda _changed: seen.extend(artifacts("reconcile-statuses")))
+    report = reconcile(
+        [
+            DesiredStatus(by_key, "cutting"),
+            DesiredStatus(another_key, "gravur_läuft"),
+            DesiredStatus(in_words, "Gravur läuft"),
+            DesiredStatus(nothing),
+            *moved([delivered, missing, on_its_way]),
+        ]
+    )
+    assert report.right == (by_key, in_words)
+    assert report.written == (another_key,)
+    assert report.skipped == (nothing,)
+    assert nothing not in report.read
+    assert report.protected == (delivered, on_its_way)
+    assert report.missing == (missing,)
+    assert report.complete
+    assert writes(tracktor) == [f"orders/{another_key}.json"]
+    assert seen, "the plan must be there when the first order is written"
+    rows = {row["Order id"]: row for row in table(seen[0])}
+    assert rows[str(another_key)]["From"] == "Cutting"
+    assert rows[str(another_key)]["To"] == "Gravur läuft"
+    assert rows[str(another_key)]["Outcome"] == "Due"
+    assert rows[str(missing)]["Outcome"] == "Not found"
+    assert rows[str(on_its_way)]["Reason"] == "the carrier updates it"
+    [outcome] = artifacts("reconcile-statuses")
+    assert {row["Outcome"] for row in table(outcome)} >= {"Changed", "Left alone", "Not found"}
+    # no customer stands in the tables
+    shown = "".join(
+        str(artifact.data)
+        for key in ("reconcile-statuses", "reconcile-statuses-summary")
+        for artifact in artifacts(key)
+    )
+    assert str(another_key) in shown
+    for order in map(tracktor.shop.order, (another_key, delivered, on_its_way)):
+        assert not order["order_email"] or order["order_email"] not in shown
+        assert not order["customer_full_name"] or order["customer_full_name"] not in shown
 
 
-def test_statuses_may_be_given_by_key_in_any_letter_case(
+def test_the_carriers_and_delivered_orders_may_be_taken_over(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
-    report = reconcile([DesiredStatus(ids[0], "cutting"), DesiredStatus(ids[1], "gravur_läuft")])
-    assert report.right == (ids[0],)
-    assert report.written == (ids[1],)
-    assert reconcile([DesiredStatus(ids[1], "Gravur läuft")]).right == (ids[1],)
+    on_its_way = carriers(tracktor)
+    tracktor.shop.set_status(ids[0], status="Delivered")
+    taken = reconcile(moved([on_its_way, ids[0]]), takeover=True)
+    assert taken.written == (on_its_way, ids[0])
+    assert tracktor.shop.order(on_its_way)["automatic_carrier_updates"] is False
 
 
 def test_typos_are_named_with_their_rows_before_anything_is_read(
@@ -158,29 +209,6 @@ def test_a_query_says_what_orders_ought_to_show(
     assert reconcile(query).written == tuple(ids[:3])
 
 
-def test_unknown_orders_are_reported_and_end_nothing(reconcile: Reconcile, ids: list[int]) -> None:
-    report = reconcile(moved([ids[0], 1, 2]))
-    assert report.missing == (1, 2)
-    assert report.written == (ids[0],)
-    assert report.complete
-
-
-def test_the_carriers_and_delivered_orders_are_left_alone_unless_taken_over(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
-) -> None:
-    on_its_way = carriers(tracktor)
-    delivered = ids[0]
-    tracktor.shop.set_status(delivered, status="Delivered")
-    tracktor.reset_calls()
-    desired = moved([on_its_way, delivered])
-    report = reconcile(desired)
-    assert report.protected == (on_its_way, delivered)
-    assert writes(tracktor) == []
-    taken = reconcile(desired, takeover=True)
-    assert taken.written == (on_its_way, delivered)
-    assert tracktor.shop.order(on_its_way)["automatic_carrier_updates"] is False
-
-
 def test_fulfilled_orders_go_back_to_the_carrier(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
@@ -201,31 +229,13 @@ def test_fulfilled_orders_go_back_to_the_carrier(
     assert reconcile(rows, release_fulfilled=True).written == ()
 
 
-def test_orders_for_which_nothing_is_asked_are_not_read(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
-) -> None:
-    report = reconcile([DesiredStatus(ids[0]), DesiredStatus(ids[1], "Cutting")])
-    assert report.skipped == (ids[0],)
-    assert report.read == (ids[1],)
-
-
-def test_a_dry_run_shows_the_plan_and_writes_nothing(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
-) -> None:
-    report = reconcile(moved(ids), dry_run=True)
-    assert report.planned == tuple(ids)
-    assert report.written == ()
-    assert report.complete
-    assert writes(tracktor) == []
-
-
 def test_more_writes_than_allowed_stop_the_run_before_the_first(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
-    with pytest.raises(LimitExceeded, match="40 orders are to be written and max_updates is 39"):
-        reconcile(moved(ids), max_updates=39)
+    with pytest.raises(LimitExceeded, match="5 orders are to be written and max_updates is 4"):
+        reconcile(moved(ids[:5]), max_updates=4)
     assert writes(tracktor) == []
-    assert len(reconcile(moved(ids), max_updates=40).written) == 40
+    assert len(reconcile(moved(ids[:5]), max_updates=5).written) == 5
 
 
 def test_a_limit_out_of_range_is_refused(
@@ -246,82 +256,65 @@ def test_wrong_credentials_stop_the_run(
         reconcile(moved(ids), credentials=wrong)
 
 
-def test_completed_orders_are_not_read_again(
+def test_completed_orders_are_not_read_again_and_a_dry_run_remembers_none(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
 ) -> None:
     completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}", after_days=0)
-    for order_id in ids[:10]:
+    for order_id in ids[:5]:
         tracktor.shop.set_status(order_id, status="Delivered")
     with_parcels = tuple(
-        order_id for order_id in ids[:10] if tracktor.shop.order(order_id)["fulfillments"]
+        order_id for order_id in ids[:5] if tracktor.shop.order(order_id)["fulfillments"]
     )
-    desired = moved(ids, "Cutting")
-    first = reconcile(desired, completed_orders=completed)
+    tracktor.reset_calls()
+    desired = moved(ids[:5], "Cutting") + moved(ids[5:10])
+    dry = reconcile(desired, completed_orders=completed, dry_run=True)
+    assert dry.planned == tuple(ids[5:10])
+    assert dry.written == ()
+    assert dry.complete
+    assert writes(tracktor) == []
+    first = reconcile(desired, completed_orders=completed, max_updates=5)
     second = reconcile(desired, completed_orders=completed)
     assert first.completed == ()
+    assert len(first.read) == 10
     assert second.completed == with_parcels
-    assert second.calls == first.calls - len(with_parcels)
+    assert second.calls == 1 + 10 - len(with_parcels)
     assert (
         reconcile(desired, completed_orders=completed, dry_run=True, takeover=True).completed == ()
     )
 
 
-def test_what_does_not_stick_is_reported(
+def test_what_does_not_stick_is_reported_and_what_is_sent_off_in_between_is_left_alone(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
 ) -> None:
-    stubborn = ids[1]
+    first, superseded, stubborn = ids[:3]
 
-    def undo(change: Any) -> None:
-        if change.order["order_id"] == stubborn and change.status_key == "sewing":
+    def interfere(change: Any) -> None:
+        if change.status_key != "sewing":
+            return
+        if change.order["order_id"] == first:
+            tracktor.shop.set_status(superseded, status="Delivered")
+        if change.order["order_id"] == stubborn:
             tracktor.shop.set_status(stubborn, status="Ready for pickup")
 
-    tracktor.shop.add_listener(undo)
+    tracktor.shop.add_listener(interfere)
     with pytest.raises(IncompleteRun, match=r"1 orders .* do not show what was written") as caught:
-        reconcile(moved(ids[:3]))
-    [failure] = caught.value.report.not_persisted
+        reconcile(moved(ids[:3]), chunk_size=1)
+    report = caught.value.report
+    assert report.superseded == (superseded,)
+    assert set(tracktor.shop.order(superseded)["statuses"]) <= {"delivered"}
+    [failure] = report.not_persisted
     assert failure.id == stubborn
     assert failure.reason == "it shows Ready for pickup"
 
 
-def test_what_is_sent_off_after_it_was_read_is_left_alone(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
-) -> None:
-    superseded = ids[1]
-
-    def deliver(change: Any) -> None:
-        if change.order["order_id"] == ids[0] and change.status_key == "sewing":
-            tracktor.shop.set_status(superseded, status="Delivered")
-
-    tracktor.shop.add_listener(deliver)
-    report = reconcile(moved(ids[:2]), chunk_size=1)
-    assert report.written == (ids[0],)
-    assert report.superseded == (superseded,)
-    assert set(tracktor.shop.order(superseded)["statuses"]) <= {"delivered"}
-
-
-def test_a_dry_run_remembers_nothing_as_completed(
+def test_without_its_memory_a_run_reads_everything_and_without_verification_nothing_twice(
     reconcile: Reconcile, tracktor: Sandbox, ids: list[int], tmp_path: Path
-) -> None:
-    completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}", after_days=0)
-    tracktor.shop.set_status(ids[0], status="Delivered")
-    for _ in range(2):
-        report = reconcile(moved(ids, "Cutting"), completed_orders=completed, dry_run=True)
-        assert report.completed == ()
-
-
-def test_without_its_memory_a_run_reads_everything(
-    reconcile: Reconcile, ids: list[int], tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()
     broken = CompletedOrders(url=f"sqlite:///{tmp_path / 'file' / 'completed.sqlite3'}")
-    assert len(reconcile(moved(ids[:3]), completed_orders=broken).written) == 3
-
-
-def test_without_verification_nothing_is_read_twice(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
-) -> None:
     tracktor.reset_calls()
-    reconcile(moved(ids[:3]), verify=False)
+    report = reconcile(moved(ids[:3]), completed_orders=broken, verify=False)
+    assert report.written == tuple(ids[:3])
     assert len(tracktor.calls) == 1 + 3 + 3 + 3
 
 
@@ -386,61 +379,7 @@ def artifacts(key: str) -> list[Artifact]:
         )
 
 
-def test_the_plan_is_shown_before_it_is_carried_out(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
-) -> None:
-    seen: list[Artifact] = []
-    tracktor.shop.add_listener(lambda _changed: seen.extend(artifacts("reconcile-statuses")))
-    on_its_way = carriers(tracktor)
-    reconcile(moved([ids[0], 1, on_its_way]))
-    assert seen, "the plan must be there when the first order is written"
-    rows = {row["Order id"]: row for row in table(seen[0])}
-    assert rows[str(ids[0])]["From"] == "Cutting"
-    assert rows[str(ids[0])]["To"] == "Sewing"
-    assert rows[str(ids[0])]["Outcome"] == "Due"
-    assert rows["1"]["Outcome"] == "Not found"
-    assert rows[str(on_its_way)]["Reason"] == "the carrier updates it"
-    [outcome] = artifacts("reconcile-statuses")
-    assert {row["Outcome"] for row in table(outcome)} == {"Changed", "Left alone", "Not found"}
-
-
 def table(artifact: Artifact) -> list[dict[str, str]]:
     """A table artifact's rows."""
     rows: list[dict[str, str]] = json.loads(str(artifact.data))
     return rows
-
-
-def test_no_customer_stands_in_the_tables(
-    reconcile: Reconcile, tracktor: Sandbox, ids: list[int]
-) -> None:
-    reconcile(moved(ids))
-    shown = "".join(
-        str(artifact.data)
-        for key in ("reconcile-statuses", "reconcile-statuses-summary")
-        for artifact in artifacts(key)
-    )
-    for order_id in ids:
-        order = tracktor.shop.order(order_id)
-        assert not order["order_email"] or order["order_email"] not in shown
-        assert not order["customer_full_name"] or order["customer_full_name"] not in shown
-
-
-def test_three_hundred_rows_with_forty_changes(
-    credentials: TracktorCredentials, reconcile: Reconcile, tmp_path: Path
-) -> None:
-    plan = tmp_path / "plan.csv"
-    with Sandbox(Shop(orders=400)) as big, plan.open("w", newline="") as file:
-        ids = list(big.shop.order_ids[:297])
-        for order_id in ids:
-            big.shop.set_status(order_id, status="Cutting", automatic_carrier_updates=False)
-        rows = csv.writer(file)
-        rows.writerow(["order_id", "status"])
-        rows.writerows([order_id, "Sewing"] for order_id in ids[:40])
-        rows.writerows([order_id, "Cutting"] for order_id in [*ids[40:], 1, 2, 3])
-        file.flush()
-        shop = credentials.model_copy(update={"base_url": big.base_url})
-        report = reconcile(StatusFile(path=str(plan)), credentials=shop, chunk_size=100)
-        assert len(report.written) == 40
-        assert report.missing == (1, 2, 3)
-        assert len(report.right) == 257
-        assert len(writes(big)) == 40

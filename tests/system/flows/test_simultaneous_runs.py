@@ -67,10 +67,13 @@ def test_a_live_claim_that_is_never_completed_is_told_as_what_it_is(
     run: Run,
     tracktor: Sandbox,
     credentials: TracktorCredentials,
+    mail: MailServer,
     ledger: NotificationLedger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("prefect_tracktor.runs.sending._WAIT_FOR_OTHERS_SECONDS", 1)
+    monkeypatch.setattr("prefect_tracktor.runs.sending._WAIT_FOR_OTHERS_SECONDS", 0.1)
+    monkeypatch.setattr("prefect_tracktor.runs.sending._LOOK_AGAIN_SECONDS", 0.05)
+    mail.faults = MailFaults()
     order_id = next(iter(tracktor.shop.customers_to_write_to()))
     keys = [
         NoticeKey(credentials.account, order_id, parcel["fulfillment_id"], "exception:expired")

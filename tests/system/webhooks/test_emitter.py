@@ -257,7 +257,9 @@ def test_a_change_in_the_shop_becomes_an_event_at_prefect(
     [event] = events_at_prefect(f"tracktor.order.{order_id}")
     assert event.event == "tracktor.order.delivered"
     for parcel in on_their_way:
-        [event] = events_at_prefect(f"tracktor.fulfillment.{parcel}")
+        events = events_at_prefect(f"tracktor.fulfillment.{parcel}")
+        # other tests announce exceptions of a shop with the same ids
+        [event] = [one for one in events if one.event == "tracktor.fulfillment.delivered"]
         assert event.related[0].id == f"tracktor.order.{order_id}"
 
 
