@@ -53,15 +53,30 @@ def stage_of(order: dict[str, Any]) -> str:
     return reached[-1] if reached else "order_ready"
 
 
-def test_each_order_gets_the_stage_of_its_age(
+def test_each_order_gets_the_stage_of_its_age_and_a_second_run_writes_nothing(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
+    def on_its_way(order: dict[str, Any]) -> bool:
+        return bool(order["fulfillments"]) and order["automatic_carrier_updates"]
+
+    shown = {
+        order_id: order["statuses"]
+        for order_id in tracktor.shop.order_ids
+        if on_its_way(order := tracktor.shop.order(order_id)) or "delivered" in order["statuses"]
+    }
     ids = in_production(tracktor.shop)
     report = advance(credentials, tracktor)
     assert set(report.written) >= set(report.planned)
     orders = [tracktor.shop.order(order_id) for order_id in ids]
     assert [set(order["statuses"]) for order in orders] == [{stage_of(order)} for order in orders]
     assert len({stage_of(order) for order in orders}) == 4
+    # what the carrier updates, or delivered, is never touched
+    assert len(shown) > 20
+    assert not set(report.written) & set(shown)
+    assert all(tracktor.shop.order(order_id)["statuses"] == was for order_id, was in shown.items())
+    tracktor.reset_calls()
+    assert advance(credentials, tracktor).written == ()
+    assert not [path for method, path in tracktor.calls if method == "POST"]
 
 
 def test_of_an_export_what_is_still_being_made_is_moved_and_what_was_cancelled_is_not(
@@ -78,30 +93,6 @@ def test_of_an_export_what_is_still_being_made_is_moved_and_what_was_cancelled_i
     assert report.left_out == {"cancelled": 1}
 
 
-def test_what_the_carrier_updates_or_delivered_is_never_touched(
-    credentials: TracktorCredentials, tracktor: Sandbox
-) -> None:
-    def on_its_way(order: dict[str, Any]) -> bool:
-        return bool(order["fulfillments"]) and order["automatic_carrier_updates"]
-
-    shown = {
-        order_id: order["statuses"]
-        for order_id in tracktor.shop.order_ids
-        if on_its_way(order := tracktor.shop.order(order_id)) or "delivered" in order["statuses"]
-    }
-    report = advance(credentials, tracktor)
-    assert len(shown) > 20
-    assert not set(report.written) & set(shown)
-    assert all(tracktor.shop.order(order_id)["statuses"] == was for order_id, was in shown.items())
-
-
-def test_a_second_run_writes_nothing(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
-    advance(credentials, tracktor)
-    tracktor.reset_calls()
-    assert advance(credentials, tracktor).written == ()
-    assert not [path for method, path in tracktor.calls if method == "POST"]
-
-
 def test_an_order_that_is_further_on_stays_there(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
@@ -114,12 +105,6 @@ def test_an_order_that_is_further_on_stays_there(
     stages = [StatusStage("Cutting", 0), StatusStage("Gravur läuft", late)]
     report = advance(credentials, tracktor, orders=[order_id], stages=stages)
     assert report.protected == (order_id,)
-
-
-def test_a_dry_run_writes_nothing(credentials: TracktorCredentials, tracktor: Sandbox) -> None:
-    report = advance(credentials, tracktor, dry_run=True)
-    assert report.planned
-    assert not [path for method, path in tracktor.calls if method == "POST"]
 
 
 def test_more_writes_than_allowed_stop_the_run_before_the_first(
@@ -145,7 +130,9 @@ def test_orders_from_shopify_must_hold_those_that_are_still_being_made(
         advance(credentials, tracktor, orders=ShopifyOrders(credentials=shopify))
     assert not tracktor.calls
     being_made = ShopifyOrders(credentials=shopify, fulfillment="unfulfilled")
+    # and a dry run writes nothing
     assert advance(credentials, tracktor, orders=being_made, dry_run=True).planned
+    assert not [path for method, path in tracktor.calls if method == "POST"]
 
 
 @pytest.fixture

@@ -69,10 +69,12 @@ def test_each_parcel_in_trouble_is_announced_once(
                 assert events_of(parcel).count(name) >= 1
 
 
-def test_news_alone_is_announced(
+def test_the_first_run_may_remember_without_a_word_and_then_news_alone_is_announced(
     usual: dict[str, Any], tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    announce_exceptions(**usual, record_only=True)
+    with monkeypatch.context() as patch:
+        patch.delattr(CHANNEL, "send_events")
+        assert announce_exceptions(**usual, record_only=True, max_events=0).announced
     parcel = next(
         parcel
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -81,7 +83,7 @@ def test_news_alone_is_announced(
     )
     tracktor.shop.set_parcel(parcel["fulfillment_id"], exception_status="undelivered")
     report = announce_exceptions(**usual)
-    assert report.announced == (parcel["order_id"],)
+    assert report.due == report.announced == (parcel["order_id"],)
     for attempt in eventually():
         with attempt:
             events = events_at_prefect(f"tracktor.fulfillment.{parcel['fulfillment_id']}")
@@ -93,31 +95,16 @@ def test_news_alone_is_announced(
     assert customer["customer_full_name"] not in event.model_dump_json()
 
 
-def test_the_first_run_may_remember_without_a_word(
-    usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(CHANNEL, "send_events")
-    assert announce_exceptions(**usual, record_only=True, max_events=0).announced
-    assert announce_exceptions(**usual).due == ()
-
-
-def test_a_dry_run_announces_and_remembers_nothing(
+def test_a_dry_run_and_one_with_more_events_than_allowed_announce_and_remember_nothing(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(CHANNEL, "send_events")
     first = announce_exceptions(**usual, dry_run=True)
     assert first.due
     assert first.announced == ()
-    assert announce_exceptions(**usual, dry_run=True).due == first.due
-
-
-def test_more_events_than_allowed_stop_the_run_before_the_first(
-    usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delattr(CHANNEL, "send_events")
     with pytest.raises(LimitExceeded, match="max_events is 1"):
         announce_exceptions(**usual, max_events=1)
-    assert announce_exceptions(**usual, dry_run=True).due
+    assert announce_exceptions(**usual, dry_run=True).due == first.due
 
 
 def test_only_the_chosen_exceptions_are_announced(

@@ -70,10 +70,16 @@ def attached(mail: MailServer) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_the_second_report_has_only_what_is_new(usual: dict[str, Any], tracktor: Sandbox) -> None:
-    first = report_exceptions(**usual)
+def test_the_second_report_has_only_what_is_new_and_another_report_its_own_memory(
+    usual: dict[str, Any], tracktor: Sandbox
+) -> None:
+    state: Any = report_exceptions(**usual, return_state=True)
+    first = state.result()
     assert set(first.reported) >= in_trouble(tracktor)
+    check_table(state, rows=len(first.affected))
     assert report_exceptions(**usual).new == ()
+    weekly = report_exceptions(**usual, digest=TeamDigest(name="weekly", period_days=7))
+    assert weekly.new == first.new
     healthy = next(
         parcel
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -86,50 +92,31 @@ def test_the_second_report_has_only_what_is_new(usual: dict[str, Any], tracktor:
     assert set(third.affected) == {*first.affected, healthy["order_id"]}
 
 
-def test_the_table_shows_the_orders_that_matter_with_what_is_the_matter(
-    usual: dict[str, Any],
-) -> None:
-    state: Any = report_exceptions(**usual, return_state=True)
+def check_table(state: Any, *, rows: int) -> None:
+    """The run's table has a row for each order that matters, with what is the matter."""
     with get_client(sync_client=True) as client:
         found = client.read_artifacts(
             artifact_filter=ArtifactFilter.model_validate(
                 {"flow_run_id": {"any_": [state.state_details.flow_run_id]}}
             )
         )
-    report = state.result()
     [table] = [one for one in found if str(one.description).partition(". ")[2] == DigestJob.table]
-    first, _, *rows = str(table.data).strip().splitlines()
+    first, _, *lines = str(table.data).strip().splitlines()
     for column in ("New", "Order", "Condition", "Carrier", "Days", "Value"):
         assert column in first
-    assert len(rows) == len(report.affected)
+    assert len(lines) == rows
 
 
-def test_a_mailers_mode_that_a_copy_never_checked_tells_nobody_else(
-    usual: dict[str, Any], mail: MailServer, ledger: NotificationLedger
+def test_the_team_gets_a_line_for_each_order_and_an_email_with_a_file(
+    usual: dict[str, Any],
+    slack: TeamDigest,
+    chat: ChatServer,
+    mailer: Mailer,
+    mail: MailServer,
+    tracktor: Sandbox,
 ) -> None:
-    staff = {"rehearsal_address": "staff@sandbox-shop.example"}
-    mailer, digest = mailer_of(mail, ledger=ledger), TeamDigest(mail_to=[TEAM])
-    dry = report_exceptions(
-        **usual, digest=digest, mailer=mailer.model_copy(update={"mode": "dry_run"})
-    )
-    assert (dry.mode, mail.messages) == ("dry_run", [])
-    report_exceptions(
-        **usual, digest=digest, mailer=mailer.model_copy(update={"mode": "rehearsal"} | staff)
-    )
-    assert [one.recipients for one in mail.messages] == [("staff@sandbox-shop.example",)]
-
-
-def test_another_report_has_a_memory_of_its_own(usual: dict[str, Any]) -> None:
-    daily = report_exceptions(**usual)
-    weekly = report_exceptions(**usual, digest=TeamDigest(name="weekly", period_days=7))
-    assert weekly.new == daily.new
-    assert report_exceptions(**usual).new == ()
-
-
-def test_a_notification_block_gets_a_line_for_each_order_the_new_ones_first(
-    usual: dict[str, Any], slack: TeamDigest, chat: ChatServer, tracktor: Sandbox
-) -> None:
-    report = report_exceptions(**usual, digest=slack)
+    both = slack.model_copy(update={"mail_to": (TEAM,)})
+    report = report_exceptions(**usual, digest=both, mailer=mailer)
     [text] = chat.texts
     assert text.startswith(f"{len(report.new)} new orders need attention")
     assert "https://admin.shopify.com/store/" in text or "/admin/orders/" in text
@@ -137,9 +124,16 @@ def test_a_notification_block_gets_a_line_for_each_order_the_new_ones_first(
     customer = tracktor.shop.order(report.new[0])
     assert customer["order_email"] not in text
     assert customer["customer_full_name"] not in text
+    rows = attached(mail)
+    assert [address for message in mail.messages for address in message.recipients] == [TEAM]
+    assert {int(row["order_id"]) for row in rows} == set(report.affected)
+    assert all(row["new"] == "New" for row in rows)
+    values = [float(row["value"].replace(",", "")) for row in rows if row["value"]]
+    assert values == sorted(values, reverse=True)
+    assert "could not be read" not in mail.messages[-1].raw.decode()
     # nothing is new: no message
-    report_exceptions(**usual, digest=slack)
-    assert len(chat.posted) == 1
+    report_exceptions(**usual, digest=both, mailer=mailer)
+    assert len(chat.posted) == len(mail.messages) == 1
 
 
 def test_how_carriers_did_is_sent_though_nothing_is_new(
@@ -167,18 +161,6 @@ def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
     assert len(chat.posted) == 1
 
 
-def test_the_team_gets_an_email_with_a_file(
-    usual: dict[str, Any], mailer: Mailer, mail: MailServer
-) -> None:
-    report = report_exceptions(**usual, digest=TeamDigest(mail_to=(TEAM,)), mailer=mailer)
-    rows = attached(mail)
-    assert [address for message in mail.messages for address in message.recipients] == [TEAM]
-    assert {int(row["order_id"]) for row in rows} == set(report.affected)
-    assert all(row["new"] == "New" for row in rows)
-    values = [float(row["value"].replace(",", "")) for row in rows if row["value"]]
-    assert values == sorted(values, reverse=True)
-
-
 def test_the_team_hears_that_orders_are_missing_from_the_report(
     usual: dict[str, Any],
     tracktor: Sandbox,
@@ -195,42 +177,29 @@ def test_the_team_hears_that_orders_are_missing_from_the_report(
             report_exceptions(**options)
     said = f"{len(left.value.report.failed)} orders could not be read, and are not counted."
     assert said in mail.messages[-1].raw.decode()
-    report_exceptions(**usual | {"digest": digest, "mailer": mailer})
-    assert "could not be read" not in mail.messages[-1].raw.decode()
 
 
-@pytest.mark.parametrize("off", [{"dry_run": True}, {"mode": "dry_run"}])
-def test_a_dry_run_sends_and_records_nothing(
+def test_a_dry_run_and_a_rehearsal_tell_nobody_else_and_record_nothing(
     usual: dict[str, Any],
     slack: TeamDigest,
     chat: ChatServer,
     mail: MailServer,
     ledger: NotificationLedger,
-    off: dict[str, Any],
 ) -> None:
-    mailer = mailer_of(mail, ledger=ledger, mode=off.get("mode", "live"))
     both = slack.model_copy(update={"mail_to": (TEAM,)})
-    dry = {"dry_run": off.get("dry_run", False)}
-    report = report_exceptions(**usual, **dry, digest=both, mailer=mailer)
-    assert report.dry_run
-    assert report.new
-    assert not report.reported
-    assert not mail.messages
-    assert not chat.posted
-    assert list(ledger.history()) == []
-
-
-def test_a_rehearsal_goes_to_the_rehearsal_address_alone_and_records_nothing(
-    usual: dict[str, Any],
-    slack: TeamDigest,
-    chat: ChatServer,
-    mail: MailServer,
-    ledger: NotificationLedger,
-) -> None:
+    mailer = mailer_of(mail, ledger=ledger)
+    # a copy is never validated
+    stopped = mailer.model_copy(update={"mode": "dry_run"})
+    for off in ({"dry_run": True, "mailer": mailer}, {"mailer": stopped}):
+        report = report_exceptions(**usual, **off, digest=both)
+        assert report.dry_run
+        assert report.mode == "dry_run"
+        assert report.new
+        assert not report.reported
+        assert not mail.messages
     me = "me@sandbox-shop.example"
-    mailer = mailer_of(mail, ledger=ledger, mode="rehearsal", rehearsal_address=me)
-    both = slack.model_copy(update={"mail_to": (TEAM,)})
-    report_exceptions(**usual, digest=both, mailer=mailer)
+    rehearsal = mailer.model_copy(update={"mode": "rehearsal", "rehearsal_address": me})
+    report_exceptions(**usual, digest=both, mailer=rehearsal)
     assert [one for message in mail.messages for one in message.recipients] == [me]
     assert not chat.posted
     assert list(ledger.history()) == []
