@@ -1,9 +1,6 @@
 """The blocks of channels, saved and loaded: their secrets stay secret, and stay good."""
 
-import os
-import sys
 from collections.abc import Iterator
-from subprocess import PIPE, Popen
 from typing import Any
 
 import pytest
@@ -14,7 +11,7 @@ from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.messages import oauth2 as module
 from tests.support.mailers import mailer_at
 from tests.support.oauth import MAILBOX, TokenEndpoint, xoauth2_server
-from tests.support.programs import PROJECT
+from tests.support.rotating import log_in_together, processes
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
@@ -101,31 +98,17 @@ def test_a_token_that_another_process_has_replaced_is_taken_from_the_block(
     assert saved_token() == endpoint.refresh_token
 
 
-LOGS_IN = """
-import sys
-from prefect_tracktor import Mailer
-mailer = Mailer.load("rotating")
-print("ready", flush=True)
-sys.stdin.readline()
-mailer.verify()
-"""
-
-
 def test_two_processes_at_once_lose_no_token(endpoint: TokenEndpoint, mailer: Mailer) -> None:
-    environment = os.environ | {
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-        "PYTHONPATH": str(PROJECT),
-    }
-    command = [sys.executable, "-c", LOGS_IN]
-    both = [Popen(command, stdin=PIPE, stdout=PIPE, env=environment) for _ in range(2)]
+    both_ready = processes.Barrier(2)
+    both = [
+        processes.Process(target=log_in_together, args=(PREFECT_API_URL.value(), both_ready))
+        for _ in range(2)
+    ]
     for process in both:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
+        process.start()
     for process in both:
-        assert process.stdin is not None
-        process.stdin.write(b"go\n")
-        process.stdin.flush()
-    assert [process.wait(120) for process in both] == [0, 0]
+        process.join(120)
+    assert [process.exitcode for process in both] == [0, 0]
     assert len(endpoint.issued) == 2
     assert saved_token() == endpoint.refresh_token
 

@@ -1,16 +1,12 @@
 """The credentials block: what it refuses, what it hides, and its way through Prefect's API."""
 
 import json
-import os
-import subprocess
-import sys
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import anyio
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL
 from pydantic import ValidationError
 
 from prefect_tracktor import (
@@ -126,15 +122,3 @@ async def test_a_saved_block_keeps_its_key_to_itself_and_works_when_loaded(
     loaded: TracktorCredentials = await TracktorCredentials.aload("credentials-test")
     assert loaded.limits == credentials.limits
     loaded.verify()
-
-
-@pytest.mark.usefixtures("prefect_api")
-def test_all_blocks_register_with_prefects_command() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "prefect", "block", "register", "-m", "prefect_tracktor"],
-        env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "Successfully registered 12 blocks" in done.stdout

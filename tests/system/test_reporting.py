@@ -107,7 +107,7 @@ def test_a_table_stays_below_the_size_that_prefect_refuses(
 ) -> None:
     @flow
     def report() -> None:
-        rows = [{f"column {n}": cell for n in range(20)} for _ in range(1000)]
+        rows = [{f"column {n}": cell for n in range(20)} for _ in range(250)]
         publish_table(key, rows, description="Wide.")
 
     with caplog.at_level(logging.WARNING):

@@ -40,15 +40,14 @@ def run_with(credentials: Any, orders: Any = (1,)) -> State[Any]:
 
 
 @pytest.mark.parametrize(
-    ("values", "field"),
+    ("kind", "values", "field"),
     [
-        ({"uuid": "not-a-uuid-of-mine"}, "uuid must be 32 hexadecimal digits"),
-        ({"api_key": "bad key-secret"}, "api_key has characters"),
-        ({"base_url": "http://shop.example"}, "base_url must be an https address"),
-        ({"limits": {"max_concurrency": 0}}, "limits.max_concurrency"),
+        ("id", {"uuid": "not-a-uuid-of-mine"}, "uuid must be 32 hexadecimal digits"),
+        ("slug", {"api_key": "bad key-secret"}, "api_key has characters"),
+        ("id", {"base_url": "http://shop.example"}, "base_url must be an https address"),
+        ("slug", {"limits": {"max_concurrency": 0}}, "limits.max_concurrency"),
     ],
 )
-@pytest.mark.parametrize("kind", ["id", "slug"])
 def test_a_block_that_was_saved_wrong_is_named_with_its_field_in_the_runs_state(
     kind: str, values: dict[str, Any], field: str
 ) -> None:

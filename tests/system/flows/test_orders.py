@@ -1,8 +1,5 @@
 """`orders` of a flow: what a deployment's form offers, and a run that Prefect's API creates."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +10,7 @@ from prefect import Flow
 from prefect.blocks.core import Block
 from prefect.client.orchestration import get_client
 from prefect.deployments.runner import RunnerDeployment
-from prefect.settings import PREFECT_API_URL
+from prefect.flow_engine import load_flow_and_flow_run, run_flow
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.callables import parameter_schema
 
@@ -81,14 +78,8 @@ def test_a_run_that_prefects_api_creates_with_references_finds_the_orders(
     with get_client(sync_client=True) as client:
         run = client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
         assert tracktor.shopify_client_secret not in run.model_dump_json()
-        subprocess.run(
-            [sys.executable, "-m", "prefect", "flow-run", "execute", str(run.id)],
-            env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
-            capture_output=True,
-            check=True,
-        )
-        state = client.read_flow_run(run.id).state
-    assert state is not None
+    found, flow = load_flow_and_flow_run(run.id)
+    state: Any = run_flow(flow, flow_run=found, return_type="state")
     assert state.is_completed(), state.message
     assert len(tracktor.shopify.searches) == 1
     read = [path for _method, path in tracktor.calls if path.startswith("orders/")]

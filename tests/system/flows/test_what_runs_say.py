@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, FlowRunFilter, TaskRunFilter
 from prefect.client.schemas.objects import Artifact, FlowRun
@@ -12,13 +13,12 @@ from prefect.flow_engine import run_flow
 
 from prefect_tracktor import (
     EmailTemplate,
-    Mailer,
     OrderFile,
     ReadingOptions,
-    TracktorCredentials,
     TracktorError,
 )
 from prefect_tracktor.flows import email_expired_exceptions
+from prefect_tracktor.runs.showing import show_mode
 from prefect_tracktor.sandbox import Sandbox
 from tests.support.flow_runs import newest_run
 from tests.system.flows.conftest import Run
@@ -52,6 +52,8 @@ def test_the_mode_is_seen_wherever_people_look(run: Run, mode: str) -> None:
         assert str(artifacts[key].description).startswith(f"{mode.capitalize()}. "), key
     title = str(artifacts[f"{KEY}-summary"].data).partition("\n")[0]
     assert title == f"# Customers with expired tracking: {mode}"
+    # one message is shown, unless people get theirs
+    assert (f"{KEY}-message" in artifacts) is (mode == "dry run")
 
 
 @pytest.mark.parametrize("reason", ["max_emails is 2", "no column 'Id'"])
@@ -72,25 +74,24 @@ def test_a_run_that_failed_says_so_and_why_on_each_of_its_pages(
     assert reason in rest.replace("\\", "").replace("\u2060", "")
 
 
-@pytest.mark.parametrize("typed", ["black-friday", "Before Christmas", "trial-2", "dry-goods"])
-def test_a_name_that_a_person_typed_is_kept(
-    run: Run, typed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(email_expired_exceptions, "flow_run_name", typed)
-    run(dry_run=True)
-    assert newest_run().name == typed
-    assert "dry run" in newest_run().tags
+@flow(name="Email expired exceptions")
+def say_the_mode() -> None:
+    """What each ready-made flow begins with."""
+    show_mode("Customers with expired tracking", "dry_run")
 
 
-@pytest.mark.parametrize("made_up", ["Generic-Skua", "alpha3-gumarcaj-k", "eta5-nessik"])
-def test_a_name_that_a_run_form_made_up_is_not(
-    run: Run, made_up: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(email_expired_exceptions, "flow_run_name", made_up)
-    run(dry_run=True)
-    assert newest_run().name == "Dry run: Email expired exceptions"
+@pytest.mark.usefixtures("prefect_api")
+def test_a_name_that_a_person_typed_is_kept_and_one_that_a_run_form_made_up_is_not() -> None:
+    for typed in ("black-friday", "Before Christmas", "trial-2", "dry-goods"):
+        say_the_mode.with_options(flow_run_name=typed)()
+        assert newest_run().name == typed
+        assert "dry run" in newest_run().tags, typed
+    for made_up in ("Generic-Skua", "alpha3-gumarcaj-k", "eta5-nessik"):
+        say_the_mode.with_options(flow_run_name=made_up)()
+        assert newest_run().name == "Dry run: Email expired exceptions", made_up
 
 
+@pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize(
     ("deployed_as", "shown"),
     [
@@ -100,26 +101,24 @@ def test_a_name_that_a_run_form_made_up_is_not(
     ],
 )
 def test_a_run_of_a_deployment_says_its_mode_its_job_and_its_shop(
-    prefect_api: None,
-    tracktor: Sandbox,
-    credentials: TracktorCredentials,
-    mailer: Mailer,
-    deployed_as: str,
-    shown: str,
+    deployed_as: str, shown: str
 ) -> None:
-    given = {"credentials": credentials, "orders": list(tracktor.shop.order_ids), "mailer": mailer}
     with get_client(sync_client=True) as client:
-        flow_id = client.create_flow(email_expired_exceptions)
+        flow_id = client.create_flow(say_the_mode)
         deployment = client.create_deployment(flow_id, deployed_as)
         run = client.create_flow_run_from_deployment(deployment)
-        run_flow(email_expired_exceptions, flow_run=run, parameters=given | {"dry_run": True})
+        run_flow(say_the_mode, flow_run=run)
         assert client.read_flow_run(run.id).name == shown
         client.delete_deployment(deployment)
 
 
-def test_the_task_runs_of_chunks_say_which_orders(run: Run, tracktor: Sandbox) -> None:
+def test_the_task_runs_of_chunks_say_which_orders_and_a_flow_keeps_its_typed_name(
+    run: Run, tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ids = list(tracktor.shop.order_ids)[:41]
+    monkeypatch.setattr(email_expired_exceptions, "flow_run_name", "black-friday")
     run(dry_run=True, orders=ids, reading=ReadingOptions(chunk_size=20))
+    assert newest_run().name == "black-friday"
     with get_client(sync_client=True) as client:
         runs = client.read_task_runs(
             flow_run_filter=FlowRunFilter.model_validate({"id": {"any_": [newest_run().id]}}),
@@ -163,11 +162,6 @@ def personal_data_of(order: dict[str, Any]) -> list[str]:
         for field in ("tracking_number", "tracking_url")
     ]
     return [str(order[name]) for name in names if order.get(name)] + of_parcels
-
-
-def test_a_run_that_sends_shows_no_message(run: Run) -> None:
-    run()
-    assert f"{KEY}-message" not in artifacts_of(newest_run())
 
 
 def test_a_template_that_fails_for_masked_data_fails_no_run(run: Run) -> None:
