@@ -61,7 +61,8 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
         # Prefect makes the run form's schema when a flow is defined, which takes a tenth of the
         # time of `import prefect`; only deployments need it
         del run.__wrapped__
-        made = BlockFlow(run, version=__version__, **options)
+        # a report may name orders and failures, and whether to store it is a request to Prefect
+        made = BlockFlow(run, version=__version__, **{"persist_result": False} | options)
         run.__wrapped__ = _for_people(function)
         del made.parameters
         return made

@@ -60,8 +60,8 @@ def email_status_changes(
         ...     mailer,
         ...     dry_run=True,
         ... )
-        >>> len(report.read)
-        250
+        >>> len(report.read) == len(order_ids)
+        True
     """
     within = within_days(within_hours)
     refuse_completed(

@@ -70,8 +70,8 @@ def public_names() -> dict[str, Any]:
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A quarter of the demo's shop, as many of whose customers ought to be written to."""
-    with Sandbox(sandbox.Shop(orders=250)) as running:
+    """A small shop, in which as many customers ought to be written to as in the demo's."""
+    with Sandbox(sandbox.Shop(orders=60, expired=20)) as running:
         yield running
 
 

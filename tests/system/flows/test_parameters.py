@@ -3,8 +3,9 @@
 from uuid import UUID
 
 import pytest
+from prefect import Flow
 
-from prefect_tracktor import NotificationLedger, TracktorCredentials, WantedWebhook
+from prefect_tracktor import NotificationLedger, TracktorCredentials, WantedWebhook, flows
 from prefect_tracktor.flows import email_expired_exceptions, sync_webhooks
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.flow_runs import newest_run
@@ -33,6 +34,12 @@ def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
             assert len(kept["orders"]) == 20
             assert credentials.uuid not in str(kept)
             assert "shop@mail.example" not in str(kept)
+
+
+def test_no_flow_stores_its_report() -> None:
+    made = [value for name in flows.__all__ if isinstance(value := getattr(flows, name), Flow)]
+    assert len(made) > 5
+    assert [one.name for one in made if one.persist_result is not False] == []
 
 
 def test_saved_blocks_are_stored_as_references(credentials: TracktorCredentials) -> None:
