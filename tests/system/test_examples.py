@@ -180,10 +180,11 @@ def test_the_example_on_a_blocks_page_runs(
     monkeypatch.chdir(tmp_path)
     names["tracktor"].shop.write_orders_csv(tmp_path / "orders.csv")
     (tmp_path / "plan.csv").write_text("order_id,status\n1,Sewing\n")
-    names["credentials"].save("example", overwrite=True)
     block = make(names)
     block.save("example", overwrite=True)
     [(indent, example)] = CODE.findall(block.get_code_example() or "")
+    if "TracktorCredentials.load(" in example and block is not names["credentials"]:
+        names["credentials"].save("example", overwrite=True)
     code = inspect.cleandoc(indent + example)
     order_id = str(names["order_ids"][0])
     code = code.replace("BLOCK_NAME", "example").replace("5000000001001", order_id)

@@ -1,13 +1,16 @@
 """Which commands of the pages the tests cannot run, why, and what of them is looked at instead."""
 
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
+from unittest.mock import patch
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -44,22 +47,29 @@ def _pip(words: list[str]) -> str:
 
 
 @cache
-def _help_of(command: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", *shlex.split(command), "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def _help_of(command: str) -> tuple[int, str]:
+    """What Python's module of this name says of a command, and the exit status."""
+    words = shlex.split(command)
+    said = StringIO()
+    with (
+        patch.object(sys, "argv", [*words, "--help"]),
+        redirect_stdout(said),
+        redirect_stderr(said),
+    ):
+        try:
+            runpy.run_module(words[0], run_name="__main__")
+        except SystemExit as end:
+            return int(end.code or 0), said.getvalue()
+    return 0, said.getvalue()
 
 
 def _prefect(words: list[str]) -> str:
     subcommand = list(_until_option(words))
-    told = _help_of(shlex.join(subcommand))
-    if told.returncode:
-        return told.stdout + told.stderr
+    status, said = _help_of(shlex.join(subcommand))
+    if status:
+        return said
     options = [word.partition("=")[0] for word in words if word.startswith("--")]
-    unknown = [option for option in options if option not in told.stdout]
+    unknown = [option for option in options if option not in said]
     return f"{shlex.join(subcommand)} has no {unknown}" if unknown else ""
 
 
