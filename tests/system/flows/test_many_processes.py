@@ -1,6 +1,5 @@
 """The ready-made flows on task runners with processes of their own, the ledger on PostgreSQL."""
 
-import sys
 from base64 import b64decode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,6 +7,7 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
@@ -28,6 +28,7 @@ from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.counting import CountingServer
 from tests.support.mailers import mailer_of
 from tests.system.flows.conftest import written_to
+from tests.system.flows.interrupted import start
 from tests.system.runs.test_scan import scan_all
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -35,16 +36,24 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    """A Dask cluster of two processes on this machine, which never writes memory to disk."""
-    with LocalCluster(  # type: ignore[no-untyped-call]  # Dask has no annotations
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        memory_limit=0,
-        local_directory=tmp_path_factory.mktemp("dask"),
-    ) as cluster:
+    """A Dask cluster of two processes on this machine, which never writes memory to disk.
+
+    They are forked from a process that has imported Prefect, as those of the tests beside are.
+    """
+    start(len, "").join()  # or Dask would say what that process imports
+    forked = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    with (
+        forked,
+        LocalCluster(  # type: ignore[no-untyped-call]  # Dask has no annotations
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=None,
+            memory_limit=0,
+            local_directory=tmp_path_factory.mktemp("dask"),
+        ) as cluster,
+    ):
         yield cluster
 
 
@@ -92,7 +101,9 @@ def test_two_runs_on_dask_at_the_same_moment_write_once(
     assert third.completed
     assert sorted(third.read + third.completed) == sorted(tracktor.shop.order_ids)
     with Client(cluster.scheduler_address) as client:  # type: ignore[no-untyped-call]  # see above
-        assert all(client.run(lambda: "prefect_tracktor.tasks" in sys.modules).values())
+        executed = client.run(lambda dask_worker: dask_worker.state.executed_count)
+    assert len(executed) == 2
+    assert all(executed.values())
     spilled = Path(cluster.workers[0].local_directory).parent
     # of a run that failed Prefect keeps the exception, which holds the report, in base64
     kept = [*_contents(spilled), *map(b64decode, _contents(tmp_path))]

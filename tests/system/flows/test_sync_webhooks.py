@@ -51,18 +51,31 @@ def test_what_is_missing_is_created_and_a_second_run_changes_nothing(
     first = sync_webhooks(credentials, WANTED)
     assert len(first.created) == 2
     assert pairs(tracktor) == {("fulfillment/all", SECRET): 1, ("order/delivered", SECRET): 1}
+    check_plan()
     tracktor.reset_calls()
-    second = sync_webhooks(credentials, WANTED)
+    # a subscription is a list at one address
+    topics = [webhook.topic for webhook in WANTED]
+    second = sync_webhooks(
+        credentials, WebhookSubscription.model_validate({"address": SECRET, "topics": topics})
+    )
     assert second.kept == first.created
     assert tracktor.calls == [("GET", "webhooks.json")]
     assert second.calls == 1
 
 
-def test_a_subscription_is_a_list_at_one_address(
-    credentials: TracktorCredentials, tracktor: Sandbox
-) -> None:
-    sync_webhooks(credentials, WebhookSubscription(address=SECRET))
-    assert pairs(tracktor) == {("fulfillment/all", SECRET): 1}
+def check_plan() -> None:
+    """The plan shows hosts and no secret path."""
+    with get_client(sync_client=True) as client:
+        [plan] = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["webhooks"])),
+            sort=ArtifactSort.UPDATED_DESC,
+            limit=1,
+        )
+    rows: list[dict[str, Any]] = json.loads(str(plan.data))
+    assert {row["Host"] for row in rows} == {"https://shop.example"}
+    assert {(row["Plan"], row["Outcome"]) for row in rows} == {("To be created", "Created")}
+    assert "s3cret" not in str(plan.data)
+    assert "s3cret" not in newest_run().model_dump_json()
 
 
 def test_the_surplus_goes_only_when_asked_for_and_only_at_own_hosts(
@@ -221,23 +234,6 @@ def test_wrong_credentials_stop_the_run(credentials: TracktorCredentials) -> Non
     )
     with pytest.raises(AuthenticationError):
         sync_webhooks(wrong, WANTED)
-
-
-def test_the_plan_shows_hosts_and_no_secret_path(
-    credentials: TracktorCredentials, tracktor: Sandbox
-) -> None:
-    sync_webhooks(credentials, WANTED)
-    with get_client(sync_client=True) as client:
-        [plan] = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["webhooks"])),
-            sort=ArtifactSort.UPDATED_DESC,
-            limit=1,
-        )
-    rows: list[dict[str, Any]] = json.loads(str(plan.data))
-    assert {row["Host"] for row in rows} == {"https://shop.example"}
-    assert {(row["Plan"], row["Outcome"]) for row in rows} == {("To be created", "Created")}
-    assert "s3cret" not in str(plan.data)
-    assert "s3cret" not in newest_run().model_dump_json()
 
 
 def test_what_cannot_be_recognized_again_is_taken_back_and_named(
