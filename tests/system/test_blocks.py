@@ -208,14 +208,6 @@ def test_what_is_missing_is_named_with_where_to_get_it(said: Callable[[], str]) 
     assert "created  tracktor-notification-ledger/nothing-yet" in words
 
 
-def test_all_documents_are_made_from_the_environment(environment: dict[str, str]) -> None:
-    assert main(environment) == 0
-    credentials = loaded(TracktorCredentials)
-    assert credentials.api_key.get_secret_value() == SECRETS["TRACKTOR_API_KEY"]
-    assert credentials.limits.max_concurrency == 4
-    assert loaded(OrderFile).path == environment["TRACKTOR_ORDERS"]
-
-
 def test_each_shop_has_documents_of_its_name(environment: dict[str, str]) -> None:
     only = [ACCOUNT, *ORDERS]
     assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "7"}, name="by-the-sea", only=only) == 0
@@ -581,13 +573,17 @@ def test_a_prefect_that_does_not_answer_or_refuses_is_named_as_such(
 # ---- whether it works
 
 
-def test_all_that_is_there_is_seen_to_work(
+def test_all_documents_are_made_from_the_environment_and_seen_to_work(
     working: dict[str, str], said: Callable[[], str]
 ) -> None:
     assert main(working, name="works", verify=True) == 0
     words = said()
     for document in DOCUMENTS:
         assert f"works    {document.slug}/works" in words
+    credentials = loaded(TracktorCredentials, "works")
+    assert credentials.api_key.get_secret_value() == working["TRACKTOR_API_KEY"]
+    assert credentials.limits.max_concurrency == 4
+    assert loaded(OrderFile, "works").path == working["TRACKTOR_ORDERS"]
 
 
 def test_the_check_posts_creates_and_sends_nothing(environment: dict[str, str]) -> None:

@@ -37,7 +37,7 @@ def scan_all(
     return [[order.order_id for order in batch.found] for batch in scan]
 
 
-@pytest.mark.parametrize("chunks_at_once", [1, 3, 8])
+@pytest.mark.parametrize("chunks_at_once", [1, 3])
 def test_chunks_come_in_their_order_whatever_the_number_under_way(
     tracktor: Sandbox, credentials: TracktorCredentials, chunks_at_once: int
 ) -> None:
