@@ -246,16 +246,16 @@ def test_a_rehearsal_saves_nothing_and_says_what_would_be_saved(
 def test_a_second_run_updates_and_keeps_what_people_edited(
     environment: dict[str, str], said: Callable[[], str]
 ) -> None:
-    only = [ACCOUNT, MAIL, TEMPLATE]
-    main(environment, only=only)
-    EmailTemplate(subject="Our own words").save("tracktor", overwrite=True)
+    only = [ACCOUNT, LEDGER, MAIL, TEMPLATE]
+    main(environment, name="twice", only=only)
+    EmailTemplate(subject="Our own words").save("twice", overwrite=True)
     said()
-    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "2"}, only=only) == 0
+    assert main(environment | {"TRACKTOR_MAX_CONCURRENCY": "2"}, name="twice", only=only) == 0
     words = said()
-    assert "updated  tracktor-credentials/tracktor (limits)" in words
-    assert "kept     tracktor-mailer/tracktor" in words
-    assert "kept     tracktor-email-template/tracktor" in words
-    assert loaded(EmailTemplate).subject == "Our own words"
+    assert "updated  tracktor-credentials/twice (limits)" in words
+    assert "kept     tracktor-mailer/twice" in words
+    assert "kept     tracktor-email-template/twice" in words
+    assert loaded(EmailTemplate, "twice").subject == "Our own words"
 
 
 def test_what_a_document_keeps_of_the_account_before_is_told(
