@@ -378,14 +378,14 @@ def test_a_channel_is_optional_and_is_enough_without_a_mailer(
     assert saved.headers.get_secret_value() == {"Authorization": "Basic s3cret"}
     assert saved.idempotency_header == ""
     assert saved.mode is Mode.DRY_RUN
-    assert main(sms | {"TRACKTOR_MODE": "live"}, name="sms", only=only) == 0
+    assert main(sms | {"TRACKTOR_MODE": "live"}, name="sms", only=[CHANNEL]) == 0
     assert "live: notices go to the service" in said()
     moved = {"TRACKTOR_CHANNEL_ADDRESS": "https://other.example"}
-    assert main(sms | moved, name="sms", only=only) == 0
+    assert main(sms | moved, name="sms", only=[CHANNEL]) == 0
     assert loaded(HttpChannel, "sms").mode is Mode.DRY_RUN
     for headers in ("Authorization: s3cret", '["s3cret"]'):
         wrong = sms | {"TRACKTOR_CHANNEL_HEADERS": headers}
-        assert main(wrong, name="sms", only=only) == 1
+        assert main(wrong, name="sms", only=[CHANNEL]) == 1
         words = said()
         assert f"invalid  {CHANNEL}/sms" in words
         assert "headers" in words.lower()
@@ -403,12 +403,12 @@ def test_a_rehearsal_is_refused_for_a_channel_that_has_no_address_for_it(
 def test_new_shopify_credentials_reach_the_orders_that_people_edited(
     environment: dict[str, str],
 ) -> None:
-    assert main(environment | SHOPIFY, name="edited", only=ORDERS) == 0
+    assert main(environment | SHOPIFY, name="edited", only=ORDERS[1:]) == 0
     orders: ShopifyOrders = ShopifyOrders.load("edited")  # type: ignore[assignment]  # not in a loop
     orders.tag = "vip"
     orders.save("edited", overwrite=True)
     changed = environment | SHOPIFY | {"SHOPIFY_CLIENT_SECRET": "new"}
-    assert main(changed, name="edited", only=ORDERS) == 0
+    assert main(changed, name="edited", only=ORDERS[1:]) == 0
     edited = loaded(ShopifyOrders, "edited")
     assert edited.tag == "vip"
     assert edited.credentials.client_secret.get_secret_value() == "new"
