@@ -43,14 +43,20 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
         yield serving
 
 
-@pytest.fixture
-def mailer(endpoint: TokenEndpoint) -> Iterator[Mailer]:
-    """A saved mailer for a server that takes access tokens only."""
+@pytest.fixture(scope="module")
+def saved_ledger(prefect_api: None) -> NotificationLedger:
+    """A ledger that a saved mailer can refer to."""
     ledger = NotificationLedger()
     ledger.save("rotating", overwrite=True)
+    return ledger
+
+
+@pytest.fixture
+def mailer(endpoint: TokenEndpoint, saved_ledger: NotificationLedger) -> Iterator[Mailer]:
+    """A saved mailer for a server that takes access tokens only."""
     with xoauth2_server(endpoint) as (port, _):
         oauth2 = endpoint.oauth2(refresh_token=FIRST)
-        made = mailer_at(port, username=MAILBOX, oauth2=oauth2, ledger=ledger)
+        made = mailer_at(port, username=MAILBOX, oauth2=oauth2, ledger=saved_ledger)
         made.save("rotating", overwrite=True)
         yield loaded()
 
