@@ -378,7 +378,7 @@ def test_the_api_may_answer_in_any_of_its_forms(
 def test_every_kind_of_trouble_at_once_changes_nothing(
     run: Run, tracktor: Sandbox, mail: MailServer, right: list[str]
 ) -> None:
-    tracktor.faults = Faults.everything(rate=0.2, seed=7)
+    tracktor.faults = Faults.everything(rate=0.4, seed=7)
     with stamina.set_testing(True, attempts=20):
         report = run()
     assert sorted(written_to(mail)) == right
