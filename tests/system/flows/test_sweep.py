@@ -1,13 +1,12 @@
-"""One flow for many shops: each with its own documents, and none in the way of another."""
+"""One flow for many shops: each with its own blocks, and none in the way of another."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
-from prefect import Flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowFilter,
@@ -17,26 +16,28 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ParameterTypeError
-from pydantic import ValidationError
 
 from prefect_tracktor import (
     CompletedOrders,
     IncompleteRun,
     InvalidInput,
-    Mailer,
     NotificationLedger,
     OrderFile,
     ShopifyCredentials,
     ShopifyOrders,
     TracktorCredentials,
-    flows,
 )
-from prefect_tracktor.flows import ShopOutcome, SweepReport, SweptShop, sweep_shops
+from prefect_tracktor.flows import (
+    ShopOutcome,
+    SweepReport,
+    SweptShop,
+    email_expired_exceptions,
+    sweep_shops,
+)
 from prefect_tracktor.flows.sweep import SweepableFlow
-from prefect_tracktor.runs.sweep import ShopRun
+from prefect_tracktor.runs.sweep import sweep
 from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox, Shop
 from tests.support.mailers import mailer_of
-from tests.system.flows.conftest import written_to
 from tests.system.flows.test_what_runs_say import artifacts_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -56,11 +57,14 @@ def mail() -> Iterator[MailServer]:
 
 
 @pytest.fixture(scope="module")
-def accounts(
-    prefect_api: None, mail: MailServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Sandbox]]:
-    """A Tracktor account for each shop, and the documents that are saved for it."""
-    folder = tmp_path_factory.mktemp("orders")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the shops' order files and ledgers."""
+    return tmp_path_factory.mktemp("shops")
+
+
+@pytest.fixture(scope="module")
+def accounts(prefect_api: None, mail: MailServer, folder: Path) -> Iterator[dict[str, Sandbox]]:
+    """A Tracktor account for each shop, and the blocks that are saved for it."""
     with ExitStack() as running:
         accounts = {}
         for number, name in enumerate(NAMES, start=1):
@@ -100,16 +104,10 @@ def three(**own: dict[str, Any]) -> list[SweptShop]:
 
 
 @pytest.fixture
-def new_ledgers(accounts: dict[str, Sandbox], tmp_path: Path, mail: MailServer) -> Iterator[None]:
-    """A ledger of the test's own in each shop's mailer."""
-    kept: dict[str, Any] = {name: Mailer.load(name) for name in NAMES}
-    for name, mailer in kept.items():
-        ledger = NotificationLedger(url=f"sqlite:///{tmp_path / name}.sqlite3")
-        changed = Mailer.model_validate(dict(mailer) | {"ledger": ledger})
-        changed.save(name, overwrite=True)
-    yield
-    for name, mailer in kept.items():
-        mailer.save(name, overwrite=True)
+def new_ledgers(accounts: dict[str, Sandbox], folder: Path) -> None:
+    """Each shop's ledger as it was before the first test."""
+    for file in folder.glob("*.sqlite3*"):
+        file.unlink()
 
 
 def swept(*arguments: Any, **options: Any) -> SweepReport:
@@ -124,27 +122,38 @@ def outcome_of(report: SweepReport, shop: str) -> ShopOutcome:
     return next(entry for entry in report.shops if entry.shop == shop)
 
 
-@pytest.mark.parametrize("shops_at_once", [1, 3])
-def test_every_shop_writes_to_its_own_customers_in_its_own_name(
-    tracktors: dict[str, Sandbox], mail: MailServer, new_ledgers: None, shops_at_once: int
+def check_emails(mail: MailServer, name: str, tracktor: Sandbox) -> None:
+    """Whether a shop wrote to all of its own customers, in its own name."""
+    own = [message for message in mail.messages if message.sender == f"orders@{name}.example"]
+    recipients = [recipient for message in own for recipient in message.recipients]
+    assert sorted(recipients) == sorted(tracktor.shop.customers_to_write_to().values())
+
+
+def test_every_shop_emails_its_own_customers_in_a_run_whose_record_holds_no_secret(
+    tracktors: dict[str, Sandbox], mail: MailServer, new_ledgers: None
 ) -> None:
-    report = sweep_shops(EMAILS, three(), shops_at_once=shops_at_once)
+    given = {"credentials": credentials_of(tracktors["rome"])}
+    report = sweep_shops(EMAILS, three(rome=given), parameters={"max_emails": 50}, shops_at_once=3)
     assert report.done == NAMES
     for name, tracktor in tracktors.items():
-        customers = tracktor.shop.customers_to_write_to()
-        assert set(report.reports[name].sent) == set(customers)
-        own = [message for message in mail.messages if message.sender == f"orders@{name}.example"]
-        recipients = [recipient for message in own for recipient in message.recipients]
-        assert sorted(recipients) == sorted(customers.values())
+        assert set(report.reports[name].sent) == set(tracktor.shop.customers_to_write_to())
+        check_emails(mail, name, tracktor)
+    parent, runs = runs_of_the_sweep()
+    assert {run.name for run in runs} == {f"Live: shop {name}" for name in NAMES}
+    assert {run.state_name for run in runs} == {"Completed"}
+    record = "".join(run.model_dump_json() for run in (parent, *runs))
+    assert "max_emails" in record
+    assert PASSWORD not in record
+    assert API_KEY not in record
 
 
 @pytest.fixture(autouse=True)
 def nothing_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents that other tests made for all shops are none of these tests'."""
+    """Blocks that other tests saved for all shops are none of these tests'."""
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "all-shops")
 
 
-def test_what_goes_wrong_in_one_shop_does_not_touch_the_others(
+def test_what_goes_wrong_in_one_shop_does_not_stop_the_others(
     tracktors: dict[str, Sandbox], mail: MailServer, new_ledgers: None
 ) -> None:
     tracktors["berlin"].faults = Faults(not_json=1)
@@ -152,57 +161,44 @@ def test_what_goes_wrong_in_one_shop_does_not_touch_the_others(
     wrong = credentials_of(tracktors["paris"], api_key="wrong")
     shops = three(berlin={"credentials": hasty}, paris={"credentials": wrong})
 
-    report = swept(EMAILS, shops)
+    report = swept(EMAILS, [SweptShop("oslo"), *shops])
 
     assert report.incomplete == ("berlin",)
     berlin = report.reports["berlin"]
     assert len(berlin.failed) + sum(berlin.left_out.values()) == 30
-    assert report.failed == ("paris",)
+    assert report.failed == ("oslo", "paris")
     assert "refused the" in outcome_of(report, "paris").reason
     assert report.done == ("rome",)
-    rome = tracktors["rome"].shop.customers_to_write_to()
-    assert sorted(written_to(mail)) == sorted(rome.values())
+    check_emails(mail, "rome", tracktors["rome"])
+    assert len(mail.messages) == len(tracktors["rome"].shop.customers_to_write_to())
+    without_blocks = outcome_of(report, "oslo").reason
+    assert "credentials: there is no block tracktor-credentials/oslo" in without_blocks
+    assert "tracktor-shopify-orders/oslo or tracktor-order-file/oslo" in without_blocks
+    assert "mailer: there is no block tracktor-mailer/oslo" in without_blocks
 
 
-def test_a_shop_without_documents_fails_and_says_which_are_missing(
-    tracktors: dict[str, Sandbox],
+def test_a_shops_parameters_win_and_wrong_ones_fail_its_run_alone(
+    tracktors: dict[str, Sandbox], new_ledgers: None
 ) -> None:
-    shops = [SweptShop("oslo"), three()[0]]
-    report = swept(EMAILS, shops, parameters={"dry_run": True})
-    reason = outcome_of(report, "oslo").reason
-    assert "credentials: there is no block tracktor-credentials/oslo" in reason
-    assert "tracktor-shopify-orders/oslo or tracktor-order-file/oslo" in reason
-    assert "mailer: there is no block tracktor-mailer/oslo" in reason
-    assert report.failed == ("oslo",)
-    assert report.done == ("berlin",)
-
-
-def test_a_parameter_of_another_type_fails_its_shop_alone(tracktors: dict[str, Sandbox]) -> None:
-    shops = three(berlin={"max_emails": "many"})[:2]
-    report = swept(EMAILS, shops, parameters={"dry_run": True})
-    assert outcome_of(report, "berlin").reason == "ParameterTypeError; see its run"
-    assert report.done == ("paris",)
-
-
-def test_a_block_may_be_written_out_and_a_wrong_one_fails_its_shop_alone(
-    tracktors: dict[str, Sandbox],
-) -> None:
+    account = {"uuid": "00000000-0000-4000-8000-00000000000f", "api_key": API_KEY}
     mailer = {"host": "smtp.example", "sender": "Berlin <a@berlin.example>"}
-    shops = three(berlin={"mailer": mailer}, paris={"mailer": {}}, rome={"credentials": 5})
-    report = swept(EMAILS, shops)
-    assert [(one.outcome, one.mode) for one in report.shops] == [
-        ("done", "dry_run"),
-        ("failed", ""),
-        ("failed", ""),
+    shops = [
+        *three(berlin={"mailer": mailer}, paris={"max_emails": 0}, rome={"max_emails": "many"}),
+        SweptShop("oslo", {"credentials": account, "orders": [1], "mailer": {}}),
+        SweptShop("bern", {"credentials": 5, "orders": [1], "mailer": mailer}),
     ]
+    report = swept(EMAILS, shops, parameters={"max_emails": 10})
+    found = {one.shop: (one.outcome, one.mode, one.reason) for one in report.shops}
+    wrong_type = "ParameterTypeError; see its run"
+    assert found["berlin"] == ("done", "dry_run", "")
+    assert len(report.reports["berlin"].due) == 3
+    assert found["paris"][:2] == ("failed", "live")
+    assert "max_emails is 0" in found["paris"][2]
+    assert found["rome"] == ("failed", "live", wrong_type)
+    assert found["oslo"] == found["bern"] == ("failed", "", wrong_type)
 
 
-def test_a_dry_run_that_is_switched_off_in_words_is_none(tracktors: dict[str, Sandbox]) -> None:
-    report = sweep_shops("announce_exceptions", three()[:1], parameters={"dry_run": "false"})
-    assert report.mode == "live"
-
-
-def test_orders_come_from_shopify_where_a_shop_has_that_document(
+def test_orders_come_from_shopify_where_a_shop_has_that_block(
     tracktors: dict[str, Sandbox],
 ) -> None:
     tracktor = tracktors["rome"]
@@ -218,106 +214,63 @@ def test_orders_come_from_shopify_where_a_shop_has_that_document(
     assert any(path.startswith("admin/") for _, path in tracktor.calls)
 
 
-def test_a_document_of_another_name_can_be_named_for_all_shops(
+def test_a_block_can_be_named_for_all_shops_and_a_dry_run_be_off_in_words(
     tracktors: dict[str, Sandbox], ledger: NotificationLedger
 ) -> None:
     ledger.save("common", overwrite=True)
-    paris = three()[1:2]
-    announce: SweepableFlow = "announce_exceptions"
-    report = sweep_shops(announce, paris, parameters={"ledger": "common"})
+    shops = three(berlin={"ledger": "nowhere"})[:2]
+    parameters = {"ledger": "common", "dry_run": "false"}
+    report = swept("announce_exceptions", shops, parameters=parameters)
+    assert report.mode == "live"
     assert report.reports["paris"].announced
     assert ledger.standing(credentials_of(tracktors["paris"]).account).sent
-    missing = swept(announce, paris, parameters={"ledger": "nowhere"})
-    assert "ledger: there is no block" in outcome_of(missing, "paris").reason
+    assert "ledger: there is no block" in outcome_of(report, "berlin").reason
 
 
 def test_completed_orders_are_those_of_the_shop_or_of_all(
     tracktors: dict[str, Sandbox], tmp_path: Path
 ) -> None:
-    paris, dry = three()[1:2], {"dry_run": True}
-    account = credentials_of(tracktors["paris"]).account
-    [some, *_] = tracktors["paris"].shop.order_ids
-    given: dict[str, dict[str, Any]] = {
-        "paris": {},
-        "all-shops": {"reading": {"chunk_size": 10}},
-        "other": {"reading": {"completed_orders": "other"}},
-    }
-    for name, options in given.items():
-        completed = CompletedOrders(url=f"sqlite:///{tmp_path / name}.sqlite3")
-        completed.remember(account, {some: datetime(2026, 1, 1, tzinfo=UTC)})
-        completed.save(name)
-        try:
-            report = sweep_shops("announce_exceptions", paris, parameters=dry | options)
-        finally:
+    blocks = {"berlin": "berlin", "paris": "all-shops", "rome": "other"}
+    completed = {shop: tracktors[shop].shop.order_ids[0] for shop in NAMES}
+    for shop, name in blocks.items():
+        orders = CompletedOrders(url=f"sqlite:///{tmp_path / name}.sqlite3")
+        account = credentials_of(tracktors[shop]).account
+        orders.remember(account, {completed[shop]: datetime(2026, 1, 1, tzinfo=UTC)})
+        orders.save(name)
+    shops = three(
+        paris={"reading": {"chunk_size": 10}}, rome={"reading": {"completed_orders": "other"}}
+    )
+    try:
+        report = sweep_shops("announce_exceptions", shops, parameters={"dry_run": True})
+    finally:
+        for name in blocks.values():
             CompletedOrders.delete(name)
-        assert some in report.reports["paris"].completed
+    for shop in NAMES:
+        assert completed[shop] in report.reports[shop].completed
 
 
-def test_a_common_parameter_gives_way_to_a_shops_own(
-    tracktors: dict[str, Sandbox], new_ledgers: None
-) -> None:
-    shops = three(paris={"max_emails": 0})[:2]
-    report = swept(EMAILS, shops, parameters={"max_emails": 10})
-    assert report.done == ("berlin",)
-    assert "max_emails is 0" in outcome_of(report, "paris").reason
-
-
-@pytest.mark.parametrize(
-    ("shops", "options", "problem"),
-    [
-        ([], {}, "shops is empty"),
-        (
-            [SweptShop("berlin"), SweptShop("rome"), SweptShop("berlin")],
-            {},
-            r"shops\[2\]: 'berlin' is named twice",
-        ),
-        (
-            [SweptShop("berlin")],
-            {"parameters": {"max_mails": 1}},
-            "parameters: .*no parameter 'max_mai",
-        ),
-        (
-            [SweptShop("rome", {"x": 1})],
-            {},
-            r"shops\[0\].parameters: .*no parameter 'x'; it has cred",
-        ),
-        ([SweptShop("rome")], {"shops_at_once": 0}, "shops_at_once must be from 1 to 32, not 0"),
-    ],
-)
 def test_what_cannot_be_right_is_refused_before_anything_runs(
-    tracktors: dict[str, Sandbox], shops: list[SweptShop], options: dict[str, Any], problem: str
+    tracktors: dict[str, Sandbox],
 ) -> None:
-    with pytest.raises(InvalidInput, match=problem):
-        sweep_shops(EMAILS, shops, **options)
+    shops = [SweptShop("berlin"), SweptShop("rome", {"x": 1})]
+    with pytest.raises(InvalidInput, match=r"shops\[1\].parameters: .*no parameter 'x'"):
+        sweep_shops(EMAILS, shops)
     assert not any(tracktor.calls for tracktor in tracktors.values())
 
 
 @pytest.mark.parametrize(
-    ("common", "own", "mode"),
-    [
-        (True, False, "live"),
-        (False, True, "live"),
-        ("false", "yes", "live"),
-        (1, "no", "live"),
-        (False, False, "dry_run"),
-    ],
+    ("common", "own"),
+    [(1, {"berlin": False, "paris": "no"}), ("false", {"berlin": True, "paris": "yes"})],
 )
 def test_a_shop_is_in_dry_run_if_the_sweep_or_the_shop_or_its_mailer_says_so(
-    tracktors: dict[str, Sandbox], mail: MailServer, common: Any, own: Any, mode: str
+    tracktors: dict[str, Sandbox], mail: MailServer, common: Any, own: dict[str, Any]
 ) -> None:
-    mailer = mailer_of(mail, mode=mode)
-    shops = three(berlin={"dry_run": own, "mailer": mailer})[:1]
-    report = sweep_shops(EMAILS, shops, parameters={"dry_run": common})
-    assert report.reports["berlin"].due
-    assert report.reports["berlin"].dry_run
-    assert not mail.messages
-
-
-def test_a_dry_run_that_is_neither_true_nor_false_is_refused(
-    tracktors: dict[str, Sandbox], mail: MailServer
-) -> None:
-    with pytest.raises(InvalidInput, match="dry_run must be true or false"):
-        sweep_shops(EMAILS, three(berlin={"dry_run": False}), parameters={"dry_run": "tru"})
+    given: dict[str, Any] = {name: {"dry_run": dry_run} for name, dry_run in own.items()}
+    given["rome"] = {"dry_run": False, "mailer": mailer_of(mail, mode="dry_run")}
+    report = sweep_shops(EMAILS, three(**given), parameters={"dry_run": common})
+    for name in NAMES:
+        assert report.reports[name].due
+        assert report.reports[name].dry_run
     assert not mail.messages
 
 
@@ -332,20 +285,8 @@ def test_the_same_account_under_two_names_is_refused(tracktors: dict[str, Sandbo
     written_out = {"credentials": {"uuid": tracktors["berlin"].uuid, "api_key": API_KEY}}
     for of_paris in (credentials, written_out):
         with pytest.raises(InvalidInput, match="'berlin' and 'paris' have the same Tracktor acco"):
-            sweep_shops(EMAILS, three(paris=of_paris))
+            sweep(email_expired_exceptions, EMAILS, three(paris=of_paris)[:2], {}, 1)
     assert not any(tracktor.calls for tracktor in tracktors.values())
-
-
-@pytest.mark.parametrize("name", ["", "Berlin", "berlin shop", "berlin_1", "../berlin", "-berlin"])
-def test_a_name_that_no_document_can_have_is_refused(name: str) -> None:
-    with pytest.raises(ValidationError, match="String should match pattern"):
-        SweptShop(name)
-
-
-def test_every_flow_that_scans_or_syncs_can_be_swept() -> None:
-    ready_made = {name for name in flows.__all__ if isinstance(getattr(flows, name), Flow)}
-    # an event is of one shop; and a sweep of sweeps is none
-    assert set(get_args(SweepableFlow)) == ready_made - {"notify_status_change", "sweep_shops"}
 
 
 def runs_of_the_sweep() -> tuple[FlowRun, list[FlowRun]]:
@@ -372,76 +313,22 @@ def test_a_sweep_says_the_modes_of_its_shops_wherever_people_look(
     rehearsal = mailer_of(mail, mode="rehearsal", rehearsal_address="me@shop.example")
     shops = three(paris={"mailer": mailer_of(mail, mode="dry_run")}, rome={"mailer": rehearsal})
     report = sweep_shops(EMAILS, shops)
+    check_emails(mail, "berlin", tracktors["berlin"])
     modes = "Live, rehearsal, dry run"
     assert [entry.mode for entry in report.shops] == ["live", "dry_run", "rehearsal"]
     assert [entry.report.mode for entry in report.shops] == ["live", "dry_run", "rehearsal"]
-    sweep, runs = runs_of_the_sweep()
-    assert sweep.name == f"{modes}: Sweep shops, {EMAILS}"
+    parent, runs = runs_of_the_sweep()
+    assert parent.name == f"{modes}: Sweep shops, {EMAILS}"
     assert {run.name for run in runs} == {
         "Live: shop berlin",
         "Dry run: shop paris",
         "Rehearsal: shop rome",
     }
-    assert {"live", "rehearsal", "dry run"} <= set(sweep.tags)
+    assert {"live", "rehearsal", "dry run"} <= set(parent.tags)
     first = next(line for line in caplog.messages if line.startswith("Sweep"))
     assert first == f"Sweep of 3 shops, {EMAILS}: {modes.lower()}."
-    assert sweep.state is not None
-    assert str(sweep.state.message) == f"{modes}: 3 of 3 shops done."
-    artifacts = artifacts_of(sweep)
+    assert parent.state is not None
+    assert str(parent.state.message) == f"{modes}: 3 of 3 shops done."
+    artifacts = artifacts_of(parent)
     assert str(artifacts["sweep"].description).startswith(f"{modes}. The outcome")
     assert str(artifacts["sweep-summary"].data).startswith(f"# Sweep: {modes.lower()}\n")
-
-
-ACCOUNT = {"uuid": "a" * 32, "api_key": "k"}
-RULE = {"name": "late", "when": ["stalled"]}
-CHANNEL = {"address": "https://hooks.example", "body": "{}", "mode": "live"}
-
-
-@pytest.mark.parametrize(
-    ("parameters", "modes"),
-    [
-        ({}, ["live"]),
-        ({"dry_run": True, "mailer": "live"}, ["dry_run"]),
-        ({"read_only": True}, ["dry_run"]),
-        ({"read_only": True, "to": "anywhere"}, ["live"]),
-        ({"mailer": "rehearsal"}, ["rehearsal"]),
-        ({"rules": [RULE], "mailer": "rehearsal"}, ["rehearsal"]),
-        ({"rules": [RULE | {"channel": CHANNEL}], "mailer": "dry_run"}, ["live"]),
-        ({"rules": [RULE | {"channel": CHANNEL}]}, ["live"]),
-        (
-            {"rules": [RULE | {"channel": CHANNEL}], "digest": {"a": 1}, "mailer": "dry_run"},
-            ["live", "dry_run"],
-        ),
-        ({"announce": ["stalled"], "read_only": True, "mailer": "live"}, ["dry_run"]),
-        ({"export": "there", "mailer": "dry_run"}, ["live"]),
-    ],
-)
-def test_what_a_shops_run_does_has_the_modes_of_its_blocks(
-    parameters: dict[str, Any], modes: list[str]
-) -> None:
-    read_only = parameters.get("read_only", False)
-    credentials = TracktorCredentials.model_validate(ACCOUNT | {"read_only": read_only})
-    mode = parameters.get("mailer")
-    mailer = mode and Mailer(
-        host="smtp.example",
-        sender="Shop <a@shop.example>",
-        mode=mode,
-        rehearsal_address="me@shop.example",
-    )
-    given = parameters | {"credentials": credentials, "mailer": mailer}
-    assert ShopRun("berlin", given).modes == modes
-
-
-def test_each_shop_has_a_run_of_its_own_and_no_record_holds_a_secret(
-    tracktors: dict[str, Sandbox],
-) -> None:
-    given = {"credentials": credentials_of(tracktors["rome"])}
-    common = {"dry_run": True, "max_emails": 50}
-    sweep_shops(EMAILS, three(rome=given), parameters=common, shops_at_once=3)
-    sweep, runs = runs_of_the_sweep()
-    assert {run.name for run in runs} == {f"Dry run: shop {name}" for name in NAMES}
-    assert {run.state_name for run in runs} == {"Completed"}
-    record = "".join(run.model_dump_json() for run in (sweep, *runs))
-    assert "max_emails" in record
-    assert PASSWORD not in record
-    assert API_KEY not in record
