@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -28,11 +29,17 @@ PACKAGES = [WHEEL, "psycopg"]
 STALLED = NotificationRule(name="late", when=["stalled"])
 
 
+@cache
+def pool_of(client: SyncPrefectClient, kind: str) -> str:
+    """Create a pool of a type, once."""
+    make_pool(client, f"a-{kind}", kind)
+    return f"a-{kind}"
+
+
 def of_pool(
     client: SyncPrefectClient, kind: str, image: str = "", packages: Sequence[str] = ()
 ) -> Infrastructure:
-    make_pool(client, f"a-{kind}", kind)
-    return infrastructure_of(client, f"a-{kind}", image, packages)
+    return infrastructure_of(client, pool_of(client, kind), image, packages)
 
 
 @pytest.mark.parametrize(
