@@ -74,9 +74,7 @@ def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
 
 
 @pytest.fixture(scope="module")
-def folder(
-    prefect_api: None, shop: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def folder(prefect_api: None, shop: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the shop; its blocks are saved."""
     folder = tmp_path_factory.mktemp("served")
     make_blocks_of(shop, folder)

@@ -7,7 +7,6 @@ does it, which takes seconds less: `test_runs.py` and `test_end_to_end.py` have 
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 import httpx
