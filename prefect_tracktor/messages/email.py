@@ -34,6 +34,7 @@ _HEADERS = (
     "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version",
     "Content-Type",
 )  # fmt: skip
+_PARSED_HEADERS = ("From", "To", "Subject")
 _CONTROL_CHARACTERS = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?!\n)")
 _PARTS = ("multipart/alternative", "text/plain", "text/html")
 
@@ -162,14 +163,16 @@ def _check_round_trip(
 ) -> None:
     """Parse the finished message as its receiver does, and compare it with its parts."""
     raw = wire_form(message, utf8=not addresses["To"].isascii())
-    read = message_from_string(raw.decode(), policy=SMTP)
-    parts = list(read.walk())
+    read: Any = message_from_string(raw.decode(), policy=_POLICY)
+    parts: list[Any] = list(read.walk())
+    # for each header once: with that policy, the whole message took twice the time
+    header = {name: SMTP.header_fetch_parse(name, str(read[name])) for name in _PARSED_HEADERS}
     found = {
         "headers": tuple(read.keys()),
         "parts": tuple(part.get_content_type() for part in parts),
-        "subject": str(read["Subject"]),
+        "subject": str(header["Subject"]),
         "text": [part.get_content().split() for part in parts[1:]],
-    } | {name: [f"{a.username}@{a.domain}" for a in read[name].addresses] for name in addresses}
+    } | {name: [f"{a.username}@{a.domain}" for a in header[name].addresses] for name in addresses}
     wanted = {
         "headers": _HEADERS,
         "parts": _PARTS,

@@ -17,8 +17,8 @@ PROJECT = Path(__file__).parents[2]
 
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # events can be read back at once
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.1",
+    # events can be read back soon; each flush is some work
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "0.3",
 }
 
 
