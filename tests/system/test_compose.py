@@ -95,6 +95,10 @@ def run(
     return run
 
 
+# where both versions use the same code: they differ in how they read, post and remember
+IN_SYNC_CODE = pytest.mark.parametrize("run", ["sync"], indirect=True)
+
+
 def in_trouble(tracktor: Sandbox) -> set[str]:
     """The names of the orders that the team ought to hear of, as the shop itself knows them."""
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -116,6 +120,7 @@ def lines(chat: ChatServer) -> list[list[str]]:
     ]
 
 
+@IN_SYNC_CODE
 @pytest.mark.parametrize("host", CHANNELS)
 def test_the_team_reads_of_each_parcel_in_trouble_at(
     host: str, run: Run, chat: ChatServer, tracktor: Sandbox
@@ -126,6 +131,7 @@ def test_the_team_reads_of_each_parcel_in_trouble_at(
     assert count == len(lines(chat)) >= len(in_trouble(tracktor)) > 6
 
 
+@IN_SYNC_CODE
 def test_each_line_says_what_is_wrong_who_carries_it_its_worth_and_where_to_look(
     run: Run, chat: ChatServer, tracktor: Sandbox, export: OrderFile
 ) -> None:
@@ -153,6 +159,7 @@ def test_each_line_says_what_is_wrong_who_carries_it_its_worth_and_where_to_look
     assert values == sorted(values, reverse=True)
 
 
+@IN_SYNC_CODE
 def test_nothing_of_a_customer_is_posted(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
     run()
     posted = "".join(chat.texts)
@@ -181,6 +188,7 @@ def test_a_parcel_is_posted_once_and_without_news_nothing_is(
     assert before > 1
 
 
+@IN_SYNC_CODE
 def test_a_long_list_goes_out_in_several_messages(
     run: Run, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, tracktor: Sandbox
 ) -> None:
@@ -206,13 +214,18 @@ def test_orders_that_cannot_be_read_are_said_and_read_the_next_time(
     assert run() > 6
 
 
+@IN_SYNC_CODE
 def test_a_post_that_fails_once_is_repeated(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
     chat.statuses = [503]
     run()
     assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
 
 
-@pytest.mark.parametrize("host", [SLACK, "127.0.0.1"])
+@pytest.mark.parametrize(
+    ("run", "host"),
+    [("sync", SLACK), ("sync", "127.0.0.1"), ("async", "127.0.0.1")],
+    indirect=["run"],
+)
 def test_a_chat_that_takes_nothing_fails_the_run_and_the_next_run_posts_it(
     host: str,
     run: Run,

@@ -13,13 +13,16 @@ from subprocess import Popen
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from blocks.documents import DOCUMENTS
 from prefect_tracktor import TracktorCredentials, WantedWebhook
 from prefect_tracktor.flows import sync_webhooks
 from prefect_tracktor.sandbox import Faults, MailServer, Movement, Sandbox, Shop
+from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.programs import free_port, running, waiting
 from tests.support.webhooks import TOKEN
 
-PARCELS = 3
+# one before the receiver is killed, and one after
+PARCELS = 2
 
 Start = Callable[..., Popen[bytes]]
 
@@ -74,7 +77,7 @@ def test_each_customer_hears_once_that_the_parcel_arrived(
         "SMTP_SECURITY": "none",
     }
     receiver = ("prefect_tracktor", "receive", "--port", str(port))
-    assert start("blocks", **environment).wait() == 0
+    assert save_blocks(environment, DOCUMENTS) == 0
     start("flows", "serve", "--only", "status_change", **environment)
     first = start(*receiver, **environment)
     for attempt in waiting():

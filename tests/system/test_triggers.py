@@ -1,14 +1,13 @@
 """Every way to have a deployment run: by code, event, automation, command and HTTP."""
 
 import asyncio
-import os
-import subprocess
-import sys
+import runpy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import automations
@@ -20,12 +19,14 @@ from prefect.blocks.core import Block
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.deployments import run_deployment
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import emit_event
+from prefect.runner import Runner
 from prefect.settings import PREFECT_API_URL
+from prefect.testing.cli import invoke_and_assert
 from prefect.types.entrypoint import EntrypointType
 from pydantic import SecretStr, ValidationError
 
@@ -44,6 +45,7 @@ from prefect_tracktor.sandbox import Sandbox, Shop
 from tests.support.chat import ChatServer
 from tests.support.programs import waiting
 from tests.support.serving import make_blocks_of, served
+from tests.system.deployments.conftest import carried_out
 
 EXAMPLES = Path(automations.__file__).parent
 Automated = Callable[[AutomationCore], UUID]
@@ -72,14 +74,20 @@ def client(prefect_api: None) -> Iterator[SyncPrefectClient]:
 
 
 @pytest.fixture(scope="module")
-def deployment(
-    shop: Sandbox, client: SyncPrefectClient, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[DeploymentResponse]:
-    """The handbook's deployment, served by a process of its own."""
+def folder(prefect_api: None, shop: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the shop; its blocks are saved."""
     folder = tmp_path_factory.mktemp("served")
     make_blocks_of(shop, folder)
-    with served(str(EXAMPLES / "serve_after_import.py"), folder=folder):
-        yield client.read_deployment_by_name(DEPLOYMENT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def deployment(folder: Path, client: SyncPrefectClient) -> DeploymentResponse:
+    """The handbook's deployment, registered as its script does; nothing serves it."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Runner, "start", AsyncMock())
+        runpy.run_path(str(EXAMPLES / "serve_after_import.py"), run_name="__main__")
+    return client.read_deployment_by_name(DEPLOYMENT)
 
 
 @pytest.fixture
@@ -136,20 +144,34 @@ def run_for(
     return run
 
 
+def carried_out_for(
+    client: SyncPrefectClient, deployment: DeploymentResponse, orders: list[int] | str
+) -> State:
+    """The final state of the run for these orders, which is carried out here."""
+    return carried_out(run_for(client, deployment, orders).id)
+
+
 class TestAPipeline:
     def test_runs_the_deployment_for_its_own_orders_in_sync_and_in_async_code(
-        self, client: SyncPrefectClient, deployment: DeploymentResponse, shop: Sandbox
+        self,
+        client: SyncPrefectClient,
+        deployment: DeploymentResponse,
+        shop: Sandbox,
+        folder: Path,
     ) -> None:
         first, second = list(shop.shop.order_ids[:2]), list(shop.shop.order_ids[2:4])
         shop.reset_calls()
 
-        async def both() -> None:
+        async def in_async_code() -> None:
             await asyncio.gather(
-                asyncio.to_thread(nightly_import, first, DEPLOYMENT),
                 anightly_import(second, DEPLOYMENT),
+                asyncio.to_thread(carried_out_for, client, deployment, second),
             )
 
-        asyncio.run(both())
+        asyncio.run(in_async_code())
+        # this one is carried out by the process that serves the deployment
+        with served(str(EXAMPLES / "serve_after_import.py"), folder=folder):
+            nightly_import(first, DEPLOYMENT)
         assert sorted(shop.calls) == [("GET", f"orders/{i}.json") for i in first + second]
         for orders in (first, second):
             run = run_for(client, deployment, orders, state="Completed")
@@ -171,6 +193,7 @@ class TestAPipeline:
         run_deployment(
             deployment.id, parameters={"credentials": credentials, "orders": orders}, timeout=0
         )
+        carried_out_for(client, deployment, orders)
         run = run_for(client, deployment, orders, state="Failed")
         assert run.state is not None
         assert "api_key is asterisks only" in str(run.state.message)
@@ -200,12 +223,12 @@ class TestWithoutAPipeline:
         parameters = {"credentials": reference, "orders": by_reference}
         run_deployment(deployment.id, parameters=parameters, timeout=0)
         for orders in (of_event, by_reference):
-            run_for(client, deployment, orders, state="Completed")
+            assert carried_out_for(client, deployment, orders).is_completed()
             assert ("GET", f"orders/{orders[0]}.json") in shop.calls
         # what does not fit is not lost in silence
-        unfit = run_for(client, deployment, "#1001", state="Failed")
-        assert unfit.state is not None
-        assert "orders" in str(unfit.state.message)
+        unfit = carried_out_for(client, deployment, "#1001")
+        assert unfit.is_failed()
+        assert "orders" in str(unfit.message)
 
     def test_many_new_exceptions_run_one_deployment_and_pause_another(
         self,
@@ -242,13 +265,12 @@ class TestWithoutAPipeline:
     def test_the_command_starts_a_run_with_its_own_parameters(
         self, client: SyncPrefectClient, deployment: DeploymentResponse
     ) -> None:
-        subprocess.run(
+        invoke_and_assert(
             [
-                *(sys.executable, "-m", "prefect", "deployment", "run", DEPLOYMENT),
-                *("--param", "orders=[71]", "--param", "max_emails=10", "--start-in", "1 hour"),
+                *("deployment", "run", DEPLOYMENT, "--param", "orders=[71]"),
+                *("--param", "max_emails=10", "--start-in", "1 hour"),
             ],
-            env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
-            check=True,
+            expected_code=0,
         )
         run = run_for(client, deployment, [71])
         assert run.parameters["max_emails"] == 10

@@ -1,17 +1,22 @@
 """The command `prefect-tracktor deploy`: the deployments on the server, and repeated use."""
 
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from datetime import timedelta
+from io import StringIO
 from typing import Any
 
 import pytest
 from prefect import flow
 from prefect.client.schemas.actions import DeploymentScheduleCreate, DeploymentUpdate
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.events.actions import RunDeployment
-from prefect.events.schemas.automations import AutomationCore
+from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.schedules import Cron
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -19,11 +24,20 @@ from flows import expired_exceptions, reconcile, status_change, webhooks
 from prefect_tracktor.cli import main
 from prefect_tracktor.deploy import Shop, commands, every
 from prefect_tracktor.deploy.apply import STOPPED
-from tests.system.deployments.conftest import DEPLOYMENTS, Server, deploy_all
+from tests.system.deployments.conftest import (
+    DEPLOYMENTS,
+    Server,
+    deploy_all,
+    remove_deployments,
+)
 
 MAIL = "Email expired exceptions/email-expired-exceptions"
 NIGHTLY = "Reconcile manual statuses/reconcile-manual-statuses"
 HOURLY = "Sync webhooks/sync-webhooks"
+ON_EVENT = "Notify status change/notify-status-change"
+TRIGGER = "A parcel reached a status"
+FILES = ("expired_exceptions", "reconcile", "webhooks", "status_change")
+DRY = {"dry_run": True}
 
 Output = pytest.CaptureFixture[str]
 
@@ -64,159 +78,179 @@ def test_it_runs_daily_in_the_shops_time_zone_and_one_at_a_time(
     assert made.global_concurrency_limit.limit == 1
 
 
-def test_a_worker_needs_the_installed_package_only(deployed: None, server: Server) -> None:
-    made = server[MAIL]
-    module = "prefect_tracktor.flows.expired_exceptions"
-    assert made.entrypoint == f"{module}.email_expired_exceptions"
-    assert (made.path, made.pull_steps) == (None, [])
+@dataclass(frozen=True)
+class Outcome:
+    """What the server has of each deployment after a command, and what the command printed."""
+
+    made: Mapping[str, DeploymentResponse]
+    triggers: Mapping[str, Automation]
+    said: str
+
+    def crons(self, name: str) -> set[str]:
+        return {held.schedule.model_dump()["cron"] for held in self.made[name].schedules}
 
 
-def test_only_what_differs_is_changed_and_named(
-    deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
-) -> None:
-    few = DeploymentUpdate(parameters=server[MAIL].parameters | {"max_emails": 5})
-    server.client.update_deployment(server[MAIL].id, few)
-    monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
-    assert deploy() == 0
-    assert f"updated    {MAIL} (parameters max_emails, schedule)" in capsys.readouterr().out
-    assert server[MAIL].parameters["max_emails"] == 500
-    assert server[MAIL].schedules[0].schedule.model_dump()["cron"] == "0 9 * * *"
+def outcome_of(server: Server, *options: str) -> Outcome:
+    """Deploy, and look."""
+    with redirect_stdout(StringIO()) as said:
+        assert deploy_all("--only", *FILES, *options) == 0
+    resource = f"prefect.deployment.{server[ON_EVENT].id}"
+    triggers = server.client.read_resource_related_automations(resource)
+    return Outcome(
+        {name: server[name] for name in (MAIL, NIGHTLY, HOURLY, ON_EVENT)},
+        {trigger.name: trigger for trigger in triggers},
+        said.getvalue(),
+    )
 
 
-@pytest.mark.parametrize("paused", [True, False])
-def test_what_was_paused_stays_paused(
-    deployed: None,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Output,
-    paused: bool,
-) -> None:
-    mail = server[MAIL]
-    server.client.update_deployment(mail.id, DeploymentUpdate(paused=paused))
-    server.client.update_deployment_schedule(mail.id, mail.schedules[0].id, active=False)
-    monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
-    assert deploy() == 0
-    assert server[MAIL].paused is paused
-    [schedule] = server[MAIL].schedules
-    assert not schedule.active
-    assert schedule.schedule.model_dump()["cron"] == "0 9 * * *"
-    assert f", {'paused' if paused else 'schedule paused'})" in capsys.readouterr().out
+@pytest.fixture(scope="module")
+def edited(blocks: None, pool: str, server: Server) -> None:
+    """Deployments that were edited in Prefect's UI."""
+    remove_deployments(server.client)
+    client = server.client
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRACKTOR_NOTIFY", "delivered")
+        made = outcome_of(server).made
+    mail, nightly, hourly, on_event = (made[name] for name in (MAIL, NIGHTLY, HOURLY, ON_EVENT))
+    few = mail.parameters | {"max_emails": 5}
+    client.update_deployment(mail.id, DeploymentUpdate(parameters=few, description="mine"))
+    own = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 12 * * 0"))
+    client.create_deployment_schedules(mail.id, [own])
+    client.update_deployment_schedule(mail.id, mail.schedules[0].id, parameters=DRY)
+    held = nightly.parameters | DRY
+    client.update_deployment(nightly.id, DeploymentUpdate(parameters=held, paused=True))
+    for paused in (nightly, hourly):
+        client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
+    ended = DeploymentUpdate(paused=True, tags=[*on_event.tags, STOPPED], work_pool_name=None)
+    client.update_deployment(on_event.id, ended)
+    edit_trigger(server)
 
 
-def test_a_dry_run_that_was_set_in_the_ui_stays_until_the_file_says_otherwise(
-    deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
-) -> None:
-    held = server[MAIL]
-    update = DeploymentUpdate(parameters=held.parameters | {"dry_run": True})
-    server.client.update_deployment(held.id, update)
-    assert deploy() == 0
-    assert server[MAIL].parameters["dry_run"] is True
-    assert f"unchanged  {MAIL} (dry_run is on)" in capsys.readouterr().out
-    make = expired_exceptions.deployment
+def edit_trigger(server: Server) -> None:
+    """Switch the trigger off, make its runs dry runs, and add another trigger."""
+    ours = server.automation_of(ON_EVENT)
+    own = {"name": "My own", "description": "", "owner_resource": None}
+    server.client.create_automation(AutomationCore(**ours.model_dump() | own))
+    [action] = ours.actions
+    assert isinstance(action, RunDeployment)
+    action.parameters = (action.parameters or {}) | DRY
+    kept = AutomationCore.model_fields.keys() - {"owner_resource"}
+    fields = {name: getattr(ours, name) for name in kept} | {"enabled": False}
+    server.client.update_automation(ours.id, AutomationCore(**fields))
+
+
+@contextmanager
+def files_changed() -> Iterator[pytest.MonkeyPatch]:
+    """Other times of day in `flows/`, and another event in the settings."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TRACKTOR_NOTIFY", "delivered,in_transit")
+        for file in (expired_exceptions, reconcile):
+            patched.setattr(file, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
+        patched.setattr(webhooks, "every", lambda _interval: Cron("0 9 * * *"))
+        yield patched
+
+
+@pytest.fixture(scope="module")
+def redeployed(edited: None, server: Server) -> tuple[Outcome, Outcome]:
+    """Deployed again with changed files, and once more in a dry run, which changes nothing."""
+    with files_changed():
+        return outcome_of(server), outcome_of(server, "--dry-run")
+
+
+@pytest.fixture(scope="module")
+def changed(redeployed: tuple[Outcome, Outcome]) -> Outcome:
+    return redeployed[0]
+
+
+@pytest.fixture(scope="module")
+def unchanged(redeployed: tuple[Outcome, Outcome]) -> Outcome:
+    return redeployed[1]
+
+
+@pytest.fixture(scope="module")
+def revoked(redeployed: tuple[Outcome, Outcome], server: Server) -> Outcome:
+    """Deployed again by files without a schedule, a trigger and a dry run."""
+    make = reconcile.deployment
 
     def not_dry(shop: Shop) -> RunnerDeployment:
         made = make(shop)
         made.parameters |= {"dry_run": False}
         return made
 
-    monkeypatch.setattr(expired_exceptions, "deployment", not_dry)
-    assert deploy() == 0
-    assert server[MAIL].parameters["dry_run"] is False
-    assert f"updated    {MAIL} (parameters dry_run)" in capsys.readouterr().out
-
-
-def test_a_dry_run_that_was_set_on_a_trigger_or_a_schedule_stays(
-    no_deployments: None, pool: str, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = "Notify status change/notify-status-change"
-    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
-    assert deploy_all("--only", "status_change", "expired_exceptions") == 0
-    edited = server.automation_of(name)
-    [action] = edited.actions
-    assert isinstance(action, RunDeployment)
-    given = action.parameters = (action.parameters or {}) | {"dry_run": True}
-    kept = AutomationCore.model_fields.keys() - {"owner_resource"}
-    fields = {name: getattr(edited, name) for name in kept}
-    server.client.update_automation(edited.id, AutomationCore(**fields))
-    mail = server[MAIL]
-    server.client.update_deployment_schedule(
-        mail.id, mail.schedules[0].id, parameters={"dry_run": True}
-    )
-    # both change for another reason
-    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered,in_transit")
-    monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: Cron("0 9 * * *"))
-    assert deploy_all("--only", "status_change", "expired_exceptions") == 0
-    [action] = server.automation_of(name).actions
-    assert isinstance(action, RunDeployment)
-    assert action.parameters == given
-    [schedule] = server[MAIL].schedules
-    assert schedule.parameters == {"dry_run": True}
-    assert schedule.schedule.model_dump()["cron"] == "0 9 * * *"
-
-
-def test_a_trigger_that_was_switched_off_stays_off(
-    no_deployments: None,
-    pool: str,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Output,
-) -> None:
-    name = "Notify status change/notify-status-change"
-    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
-    assert deploy_all("--only", "status_change") == 0
-    server.client.pause_automation(server.automation_of(name).id)
-    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered,in_transit")
-    capsys.readouterr()
-    assert deploy_all("--only", "status_change") == 0
-    automation = server.automation_of(name)
-    assert not automation.enabled
-    assert "tracktor.fulfillment.in_transit" in automation.model_dump_json()
-    assert f"{name} (trigger 'A parcel reached a status')" in capsys.readouterr().out
-    assert deploy_all("--only", "status_change") == 0
-    assert f"unchanged  {name}" in capsys.readouterr().out
-
-
-def test_a_trigger_that_no_file_makes_goes_and_one_from_the_ui_stays(
-    no_deployments: None,
-    pool: str,
-    server: Server,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: Output,
-) -> None:
-    name = "Notify status change/notify-status-change"
-    monkeypatch.setenv("TRACKTOR_NOTIFY", "delivered")
-    assert deploy_all("--only", "status_change") == 0
-    ours = server.automation_of(name)
-    own = {"name": "My own", "description": "", "owner_resource": None}
-    server.client.create_automation(AutomationCore(**ours.model_dump() | own))
-    monkeypatch.setattr(status_change, "DeploymentEventTrigger", renamed_trigger)
-    assert deploy_all("--only", "status_change") == 0
-    resource = f"prefect.deployment.{server[name].id}"
-    left = server.client.read_resource_related_automations(resource)
-    assert {automation.name for automation in left} == {"My own", "Renamed"}
-    assert "no trigger 'A parcel reached a status'" in capsys.readouterr().out
+    with files_changed() as patched:
+        patched.setattr(expired_exceptions, "daily", lambda _cron, _shop: None)
+        patched.setattr(reconcile, "deployment", not_dry)
+        patched.setattr(status_change, "DeploymentEventTrigger", renamed_trigger)
+        return outcome_of(server)
 
 
 def renamed_trigger(**given: Any) -> DeploymentEventTrigger:
     return DeploymentEventTrigger.model_validate(given | {"name": "Renamed"})
 
 
-def test_schedules_of_other_peoples_making_stay(deployed: None, server: Server) -> None:
-    own = DeploymentScheduleCreate(schedule=CronSchedule(cron="0 12 * * 0"))
-    server.client.create_deployment_schedules(server[MAIL].id, [own])
-    server.client.update_deployment(server[MAIL].id, DeploymentUpdate(description="mine"))
-    assert deploy() == 0
-    crons = {schedule.schedule.model_dump()["cron"] for schedule in server[MAIL].schedules}
-    assert crons == {"0 7 * * *", "0 12 * * 0"}
+def test_only_what_differs_is_changed_and_named(changed: Outcome, unchanged: Outcome) -> None:
+    assert f"updated    {MAIL} (description, parameters max_emails, schedule)" in changed.said
+    assert changed.made[MAIL].parameters["max_emails"] == 500
+    for name in (MAIL, NIGHTLY, HOURLY, ON_EVENT):
+        assert f"unchanged  {name}" in unchanged.said
 
 
-def test_a_schedule_that_no_file_makes_goes(
-    deployed: None, server: Server, monkeypatch: pytest.MonkeyPatch, capsys: Output
+def test_schedules_of_other_peoples_making_stay(changed: Outcome) -> None:
+    assert changed.crons(MAIL) == {"0 9 * * *", "0 12 * * 0"}
+
+
+@pytest.mark.parametrize(("name", "paused"), [(NIGHTLY, True), (HOURLY, False)])
+def test_what_was_paused_stays_paused(changed: Outcome, name: str, paused: bool) -> None:
+    assert changed.made[name].paused is paused
+    [schedule] = changed.made[name].schedules
+    assert not schedule.active
+    assert changed.crons(name) == {"0 9 * * *"}
+    [line] = [line for line in changed.said.splitlines() if name in line]
+    assert line.endswith(f", {'paused' if paused else 'schedule paused'})")
+
+
+def test_a_dry_run_that_was_set_in_the_ui_stays_until_the_file_says_otherwise(
+    changed: Outcome, unchanged: Outcome, revoked: Outcome
 ) -> None:
-    monkeypatch.setattr(expired_exceptions, "daily", lambda _cron, _shop: None)
-    assert deploy() == 0
-    assert server[MAIL].schedules == []
-    assert f"{MAIL} (description, no schedule)" in capsys.readouterr().out
+    assert changed.made[NIGHTLY].parameters["dry_run"] is True
+    assert f"unchanged  {NIGHTLY} (dry_run is on, paused)" in unchanged.said
+    assert revoked.made[NIGHTLY].parameters["dry_run"] is False
+    assert f"updated    {NIGHTLY} (parameters dry_run, paused)" in revoked.said
+
+
+def test_a_dry_run_that_was_set_on_a_trigger_or_a_schedule_stays(changed: Outcome) -> None:
+    [action] = changed.triggers[TRIGGER].actions
+    assert isinstance(action, RunDeployment)
+    assert (action.parameters or {}).keys() == {"fulfillment_id", "order_id", "status", "dry_run"}
+    assert (action.parameters or {}).items() >= DRY.items()
+    [ours] = [held for held in changed.made[MAIL].schedules if held.parameters]
+    assert ours.parameters == DRY
+    assert ours.schedule.model_dump()["cron"] == "0 9 * * *"
+
+
+def test_a_trigger_that_was_switched_off_stays_off(changed: Outcome) -> None:
+    assert not changed.triggers[TRIGGER].enabled
+    assert "tracktor.fulfillment.in_transit" in changed.triggers[TRIGGER].model_dump_json()
+    [line] = [line for line in changed.said.splitlines() if ON_EVENT in line]
+    assert line.endswith(f"trigger {TRIGGER!r})")
+
+
+def test_what_was_paused_as_its_process_ended_runs_again_in_the_pool(
+    changed: Outcome, pool: str
+) -> None:
+    made = changed.made[ON_EVENT]
+    assert (made.paused, made.tags, made.work_pool_name) == (False, ["tracktor"], pool)
+    assert f"{ON_EVENT} (tags, resumed, work pool, " in changed.said
+
+
+def test_a_trigger_that_no_file_makes_goes_and_one_from_the_ui_stays(revoked: Outcome) -> None:
+    assert revoked.triggers.keys() == {"My own", "Renamed"}
+    assert f"no trigger {TRIGGER!r}" in revoked.said
+
+
+def test_a_schedule_that_no_file_makes_goes(revoked: Outcome) -> None:
+    assert revoked.crons(MAIL) == {"0 12 * * 0"}
+    assert f"{MAIL} (description, no schedule)" in revoked.said
 
 
 def test_intervals_are_counted_from_the_same_hour_whenever_it_is_deployed() -> None:
@@ -262,18 +296,6 @@ def test_a_pipeline_of_the_users_own_that_bears_the_tag_is_not_called_left_over(
     )
     assert deploy_all("--dry-run") == 0
     assert "left over" not in capsys.readouterr().out
-
-
-def test_what_was_paused_as_its_process_ended_runs_again_in_the_pool(
-    deployed: None, server: Server, capsys: Output
-) -> None:
-    mail = server[MAIL]
-    served = DeploymentUpdate(paused=True, tags=[*mail.tags, STOPPED], work_pool_name=None)
-    server.client.update_deployment(mail.id, served)
-    assert deploy() == 0
-    assert not server[MAIL].paused
-    assert server[MAIL].tags == ["tracktor"]
-    assert f"{MAIL} (tags, resumed, work pool)" in capsys.readouterr().out
 
 
 def test_a_deployment_that_the_server_refuses_does_not_keep_the_others(

@@ -1,15 +1,12 @@
 """A shop in dry run emails no customer, and a read-only account is not changed.
 
 Whoever starts a run, and however: a schedule, an event, an automation, a person, a pipeline, a
-sweep, or a run that has been waiting since before. Each is carried out as its process does it:
-some by a process that serves, and before that others here, which takes seconds less.
+sweep, or a run that has been waiting since before. Each is carried out here as its own process
+does it, which takes seconds less: `test_runs.py` and `test_end_to_end.py` have such processes.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from uuid import UUID
 
 import httpx
@@ -27,21 +24,13 @@ from prefect.states import Scheduled
 
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import Mailer, Mode, TracktorCredentials
-from prefect_tracktor.cli import main
-from prefect_tracktor.deploy import commands
 from prefect_tracktor.deploy.apply import read_all
 from prefect_tracktor.events import Kind, event_name, shop_resource_id
 from prefect_tracktor.flows import SweptShop, sweep_shops
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from prefect_tracktor.setup.blocks import save_blocks
-from tests.support.programs import running, waiting
-from tests.system.deployments.conftest import (
-    Server,
-    carried_out,
-    ended,
-    remove_deployments,
-    serving,
-)
+from tests.support.programs import waiting
+from tests.system.deployments.conftest import Server, carried_out, deploy_all, remove_deployments
 
 MAIL = "Email expired exceptions/email-expired-exceptions"
 ON_EVENT = "Notify status change/notify-status-change"
@@ -102,16 +91,14 @@ def switch(
 
 
 @pytest.fixture(scope="module")
-def waiting_run(server: Server, switch: Switch) -> Iterator[UUID]:
+def waiting_run(server: Server, switch: Switch, pool: str) -> Iterator[UUID]:
     """A run that was created while the shop was live, and has not started."""
     remove_deployments(server.client)
     switch(TRACKTOR_MODE="live", TRACKTOR_READ_ONLY="false")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("TRACKTOR_NOTIFY", "delivered")
         patched.setenv("TRACKTOR_ANNOUNCE_EXCEPTIONS", "1")
-        with patched.context() as unserved:
-            unserved.setattr(commands, "serve_until_stopped", lambda _deployments: None)
-            assert main(["serve"]) == 0
+        assert deploy_all() == 0
         late: State[None] = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(hours=1))
         run = server.client.create_flow_run_from_deployment(
             server[MAIL].id, parameters=ACT, state=late
@@ -129,16 +116,6 @@ def waiting_run(server: Server, switch: Switch) -> Iterator[UUID]:
 def switched(waiting_run: UUID, switch: Switch) -> None:
     """All deployments are made; the shop is in dry run and read only by now."""
     switch(TRACKTOR_MODE="dry run", TRACKTOR_READ_ONLY="true")
-
-
-@pytest.fixture(scope="module")
-def in_service(
-    switched: None, mail: MailServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[None]:
-    """All deployments are served."""
-    mail.clear()
-    with serving(folder=tmp_path_factory.mktemp("served")):
-        yield
 
 
 @pytest.fixture
@@ -190,11 +167,67 @@ def by_another_job(server: Server) -> UUID:
     ).id
 
 
-@pytest.mark.parametrize("start", [by_a_person, by_a_pipeline, by_an_automation, by_another_job])
+def by_an_event(server: Server, parcel: dict[str, object]) -> UUID:
+    """What the receiver says of a parcel that was delivered."""
+    before = runs_of(server, ON_EVENT)
+    credentials = TracktorCredentials.load("tracktor")
+    assert isinstance(credentials, TracktorCredentials)
+    emit_event(
+        event_name(Kind.FULFILLMENT, "delivered"),
+        resource={"prefect.resource.id": f"tracktor.fulfillment.{parcel['fulfillment_id']}"},
+        related=[
+            {
+                "prefect.resource.id": shop_resource_id(credentials.account),
+                "prefect.resource.role": "shop",
+            }
+        ],
+        payload={
+            "fulfillment_id": parcel["fulfillment_id"],
+            "order_id": parcel["order_id"],
+            "shipment_status": "delivered",
+        },
+    )
+    return next_run(server, ON_EVENT, before)
+
+
+def by_a_schedule(server: Server) -> UUID:
+    """A schedule with parameters of its own; Prefect makes its runs as its scheduler does."""
+    before, deployment = runs_of(server, MAIL), server[MAIL]
+    own = DeploymentScheduleCreate(
+        schedule=IntervalSchedule(interval=timedelta(minutes=1)), parameters=ACT, slug="own"
+    )
+    server.client.create_deployment_schedules(deployment.id, [own])
+    now = datetime.now(UTC)
+    due = {"start_time": str(now - timedelta(minutes=5)), "end_time": str(now)}
+    url = f"{PREFECT_API_URL.value()}/deployments/{deployment.id}/schedule"
+    httpx.post(url, json=due).raise_for_status()
+    runs = runs_of(server, MAIL)
+    made = [run for run in runs.keys() - before.keys() if runs[run].parameters["dry_run"] is False]
+    assert all(runs[run].auto_scheduled for run in made)
+    return made[0]
+
+
+@pytest.mark.parametrize(
+    "start", [by_a_person, by_a_pipeline, by_an_automation, by_another_job, by_a_schedule]
+)
 def test_no_run_writes_to_a_customer_whoever_starts_it(
     switched: None, server: Server, mail: MailServer, start: Start
 ) -> None:
     assert carried_out(start(server)).is_completed()
+    assert not mail.messages
+
+
+def test_nor_one_that_an_event_starts(
+    switched: None, server: Server, mail: MailServer, parcel: dict[str, object]
+) -> None:
+    assert carried_out(by_an_event(server, parcel)).is_completed()
+    assert not mail.messages
+
+
+def test_nor_a_run_that_was_made_before_and_waited(
+    switched: None, waiting_run: UUID, mail: MailServer
+) -> None:
+    assert carried_out(waiting_run).is_completed()
     assert not mail.messages
 
 
@@ -264,83 +297,3 @@ def test_the_same_deployment_writes_to_customers_once_the_mailer_is_live(
         choose_mode(Mode.DRY_RUN)
     customers = tracktor.shop.customers_to_write_to().values()
     assert sorted(message.recipients[0] for message in mail.messages) == sorted(customers)
-
-
-def test_nor_does_a_run_that_was_made_before_and_waited(
-    in_service: None, waiting_run: UUID, server: Server, mail: MailServer
-) -> None:
-    assert ended(server.client, waiting_run).is_completed()
-    assert not mail.messages
-
-
-def test_nor_one_that_an_event_starts(
-    in_service: None,
-    server: Server,
-    mail: MailServer,
-    tracktor: Sandbox,
-    parcel: dict[str, object],
-) -> None:
-    before = runs_of(server, ON_EVENT)
-    credentials = TracktorCredentials.load("tracktor")
-    assert isinstance(credentials, TracktorCredentials)
-    emit_event(
-        event_name(Kind.FULFILLMENT, "delivered"),
-        resource={"prefect.resource.id": f"tracktor.fulfillment.{parcel['fulfillment_id']}"},
-        related=[
-            {
-                "prefect.resource.id": shop_resource_id(credentials.account),
-                "prefect.resource.role": "shop",
-            }
-        ],
-        payload={
-            "fulfillment_id": parcel["fulfillment_id"],
-            "order_id": parcel["order_id"],
-            "shipment_status": "delivered",
-        },
-    )
-    assert ended(server.client, next_run(server, ON_EVENT, before)).is_completed()
-    assert not mail.messages
-
-
-@contextmanager
-def scheduler(database_url: str, folder: Path) -> Iterator[None]:
-    """Prefect's scheduler, which the tests' server does not run."""
-    others = [
-        *("EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS", "TRIGGERS"),
-        *("TASK_RUN_RECORDER", "CANCELLATION_CLEANUP", "REPOSSESSOR", "CLEANUP_RECONCILER"),
-    ]
-    environment = os.environ | {
-        "PREFECT_HOME": str(folder / "home"),
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url,
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
-        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in others},
-    }
-    command = ("-m", "prefect", "server", "services", "start")
-    with running(*command, log=folder / "scheduler.log", environment=environment):
-        yield
-
-
-def test_nor_one_that_a_schedule_starts_with_parameters_of_its_own(
-    in_service: None,
-    server: Server,
-    mail: MailServer,
-    prefect_database_url: str,
-    tmp_path: Path,
-) -> None:
-    before, deployment = runs_of(server, MAIL), server[MAIL]
-    soon = IntervalSchedule(interval=timedelta(seconds=20))
-    own = DeploymentScheduleCreate(schedule=soon, parameters=ACT, slug="soon")
-    [made] = server.client.create_deployment_schedules(deployment.id, [own])
-    with scheduler(prefect_database_url, tmp_path):
-        for attempt in waiting():
-            with attempt:
-                runs = runs_of(server, MAIL)
-                done = [
-                    runs[i]
-                    for i in runs.keys() - before.keys()
-                    if runs[i].auto_scheduled and runs[i].state_type == "COMPLETED"
-                ]
-                assert done
-    server.client.delete_deployment_schedule(deployment.id, made.id)
-    assert done[0].parameters["dry_run"] is False
-    assert not mail.messages

@@ -3,11 +3,9 @@
 `.serve()`, `.deploy()`, `.to_deployment()` and `prefect.yaml`, with Prefect's own defaults.
 """
 
+import asyncio
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,16 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 from prefect import deploy
 from prefect.states import Pending
+from prefect.testing.cli import invoke_and_assert
 from prefect.types.entrypoint import EntrypointType
+from prefect.workers.process import ProcessWorker
 
 from blocks.documents import DOCUMENTS
 from prefect_tracktor import EmailTemplate, flows
 from prefect_tracktor.sandbox import API_KEY, MailServer, Sandbox, Shop
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.plain import NAME, READY_MADE, deployments
-from tests.support.programs import PROJECT, running
+from tests.support.programs import PROJECT
 from tests.support.serving import served
 from tests.system.deployments.conftest import (
     Server,
@@ -83,21 +83,6 @@ def parcel(tracktor: Sandbox) -> int:
     return int(next(o["fulfillments"][0]["fulfillment_id"] for o in orders if o["fulfillments"]))
 
 
-def test_they_can_be_deployed_to_a_work_pool_twice(
-    folder: Path, server: Server, parcel: int
-) -> None:
-    make_pool(server.client, "plain", "process")
-    for _ in range(2):
-        made = deployments(parcel, entrypoint_type=EntrypointType.MODULE_PATH)
-        ids: Any = deploy(*made.values(), work_pool_name="plain")
-        assert len(ids) == len(READY_MADE)
-    for made_id in ids:
-        deployment = server.client.read_deployment(made_id)
-        server.client.create_flow_run_from_deployment(
-            deployment.id, parameters=deployment.parameters
-        )
-
-
 YAML = """
 name: your-shop
 deployments:
@@ -118,17 +103,13 @@ deployments:
 
 
 def test_prefect_yaml_refers_to_blocks_by_slug_holds_no_secret_and_its_runs_complete(
-    folder: Path, server: Server, tmp_path: Path
+    folder: Path, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_pool(server.client, "yaml", "process")
     (tmp_path / "prefect.yaml").write_text(YAML)
-    environment = os.environ | {
-        "PREFECT_API_URL": str(server.client.api_url),
-        "PREFECT_HOME": str(tmp_path / "home"),
-    }
-    command = (sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all")
+    monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=300)
+        invoke_and_assert(["--no-prompt", "deploy", "--all"], expected_code=0)
     made = server["Email expired exceptions/from-yaml"]
     assert made.parameters["mailer"] == {"$ref": {"block_document_slug": "tracktor-mailer/plain"}}
     run = server.client.create_flow_run_from_deployment(made.id)
@@ -146,8 +127,8 @@ def of_the_handbook(title: str) -> str:
     return block.code
 
 
-def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_its_runs_complete(
-    folder: Path, server: Server, tmp_path: Path
+def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_a_worker_runs_them(
+    folder: Path, server: Server
 ) -> None:
     make_pool(server.client, "terraform", "process")
     [encoded] = re.findall(r"jsonencode\((.*?)\)\n", of_the_handbook("main.tf"), re.DOTALL)
@@ -165,14 +146,8 @@ def test_terraforms_parameters_in_the_handbook_hold_no_secret_and_its_runs_compl
         enforce_parameter_schema=False,
     )
     run = server.client.create_flow_run_from_deployment(deployment_id)
-    environment = os.environ | {
-        "PREFECT_API_URL": str(server.client.api_url),
-        "PREFECT_HOME": str(tmp_path / "home"),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    worker = ("-m", "prefect", "worker", "start", "--pool", "terraform", "--run-once")
-    with running(*worker, log=tmp_path / "worker.log", environment=environment):
-        state = ended(server.client, run.id)
+    asyncio.run(ProcessWorker(work_pool_name="terraform").start(run_once=True))
+    state = ended(server.client, run.id)
     assert state.is_completed(), state.message
     stored = server.records("deployments", "flow_runs")
     assert not [secret for secret in SECRETS.values() if secret in stored]
@@ -198,11 +173,8 @@ def test_the_handbooks_prefect_yaml_is_the_tested_one() -> None:
 @pytest.fixture(scope="module")
 def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
     remove_deployments(server.client)
-    # what is there already is updated, and that must be accepted as well
-    for deployment in deployments(parcel).values():
-        deployment.apply()
-    assert len(server.names()) == len(READY_MADE)
     with served("-m", "tests.support.plain", str(parcel), folder=folder):
+        assert len(server.names()) == len(READY_MADE)
         yield
 
 
@@ -221,15 +193,31 @@ def test_every_flow_that_is_served_the_usual_way_runs(
 
 
 def test_the_process_that_serves_them_runs_them(in_service: None, server: Server) -> None:
-    for name in ("email_expired_exceptions", "sync_webhooks"):
-        deployment = server[f"{getattr(flows, name).name}/{NAME}"]
-        run = server.client.create_flow_run_from_deployment(
-            deployment.id, parameters=deployment.parameters
-        )
-        state = ended(server.client, run.id)
-        assert state.is_completed(), state.message
+    deployment = server[f"{flows.email_expired_exceptions.name}/{NAME}"]
+    run = server.client.create_flow_run_from_deployment(
+        deployment.id, parameters=deployment.parameters
+    )
+    state = ended(server.client, run.id)
+    assert state.is_completed(), state.message
 
 
 def test_no_secret_is_stored_by_them(in_service: None, server: Server) -> None:
     stored = server.records("deployments", "flow_runs")
     assert not [secret for secret in SECRETS.values() if secret in stored]
+
+
+def test_they_can_be_deployed_to_a_work_pool_and_deployed_again(
+    in_service: None, server: Server, parcel: int
+) -> None:
+    make_pool(server.client, "plain", "process")
+    served_ones = {made.id: made for made in server.client.read_deployments()}
+    made = deployments(parcel, entrypoint_type=EntrypointType.MODULE_PATH)
+    # what is there already is updated, and that must be accepted as well
+    ids: Any = deploy(*made.values(), work_pool_name="plain")
+    assert {*ids} == served_ones.keys()
+    for deployed in server.client.read_deployments():
+        assert deployed.work_pool_name == "plain"
+        assert deployed.parameters == served_ones[deployed.id].parameters
+    again: Any = deploy(made["email_expired_exceptions"], work_pool_name="plain")
+    assert {*again} < {*ids}
+    server.client.create_flow_run_from_deployment(again[0])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -28,11 +29,17 @@ PACKAGES = [WHEEL, "psycopg"]
 STALLED = NotificationRule(name="late", when=["stalled"])
 
 
+@cache
+def pool_of(client: SyncPrefectClient, kind: str) -> str:
+    """Create a pool of a type, once."""
+    make_pool(client, f"a-{kind}", kind)
+    return f"a-{kind}"
+
+
 def of_pool(
     client: SyncPrefectClient, kind: str, image: str = "", packages: Sequence[str] = ()
 ) -> Infrastructure:
-    make_pool(client, f"a-{kind}", kind)
-    return infrastructure_of(client, f"a-{kind}", image, packages)
+    return infrastructure_of(client, pool_of(client, kind), image, packages)
 
 
 @pytest.mark.parametrize(
@@ -215,10 +222,17 @@ def test_what_else_the_deployment_tells_its_pool_is_left_alone() -> None:
     }
 
 
-def with_ledger(url: str) -> RunnerDeployment:
+@cache
+def blocks_of(url: str) -> tuple[NotificationLedger, CompletedOrders]:
+    """A ledger and the completed orders at an address, saved once."""
     ledger, completed = NotificationLedger(url=url), CompletedOrders(url=url)
     for block in (ledger, completed):
-        block.save("of-pools", overwrite=True)
+        block.save(re.sub(r"\W+", "-", url).strip("-") or "in-file", overwrite=True)
+    return ledger, completed
+
+
+def with_ledger(url: str) -> RunnerDeployment:
+    ledger, completed = blocks_of(url)
     parameters = {"ledger": ledger, "reading": {"completed_orders": completed}}
     deployment: Any = announce_exceptions.to_deployment("hourly", parameters=parameters)
     assert isinstance(deployment, RunnerDeployment)
@@ -267,10 +281,11 @@ def test_a_ledger_in_a_file_is_refused_where_machines_are_thrown_away(
 ) -> None:
     infrastructure = of_pool(client, kind)
     for url in ("", "sqlite:////data/ledger.sqlite3"):
-        refusal = infrastructure.refusal_of(with_ledger(url))
+        in_file = with_ledger(url)
+        refusal = infrastructure.refusal_of(in_file)
         assert "discarded after each run" in refusal
         assert "TRACKTOR_LEDGER_URL" in refusal
-        assert "reads all orders" in "".join(infrastructure.remarks_on([with_ledger(url)]))
+        assert "reads all orders" in "".join(infrastructure.remarks_on([in_file]))
     shared = with_ledger("postgresql://host/ledger")
     assert infrastructure.refusal_of(shared) == ""
     assert not list(infrastructure.remarks_on([shared]))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.responses import DeploymentResponse
 from pydantic import SecretStr
 
 from flows import shops
@@ -24,6 +25,9 @@ from tests.system.deployments.conftest import (
 DEPLOY = ["deploy", "--work-pool", "containers", "--image", "registry.example/shop:1"]
 PACKAGE = "prefect-tracktor[postgresql]@https://files.example/prefect_tracktor-0.1-py3-none-any.whl"
 DEPLOY += ["--pip-package", PACKAGE]
+
+
+Held = dict[str, DeploymentResponse]
 
 
 @pytest.fixture(scope="module")
@@ -54,27 +58,32 @@ def deployed(
     ledger.save("tracktor", overwrite=True)
 
 
+@pytest.fixture(scope="module")
+def held(deployed: None, client: SyncPrefectClient) -> Held:
+    """All deployments by name."""
+    flows = {flow.id: flow.name for flow in client.read_flows()}
+    return {f"{flows[made.flow_id]}/{made.name}": made for made in client.read_deployments()}
+
+
 # the others need settings in their files
 MADE = DEPLOYMENTS.keys() - {"notify", "report", "export", "watch"}
 
 
-def test_each_shop_has_each_deployment_under_its_name(deployed: None, server: Server) -> None:
-    names = server.names()
+def test_each_shop_has_each_deployment_under_its_name(held: Held) -> None:
+    names = sorted(held)
     assert len(names) == 2 * len(MADE)
     assert "Email expired exceptions/email-expired-exceptions" in names
     assert "Email expired exceptions/alpine-email-expired-exceptions" in names
-    assert server["Email expired exceptions/email-expired-exceptions"].tags == ["tracktor"]
-    assert server["Email expired exceptions/alpine-email-expired-exceptions"].tags == [
+    assert held["Email expired exceptions/email-expired-exceptions"].tags == ["tracktor"]
+    assert held["Email expired exceptions/alpine-email-expired-exceptions"].tags == [
         "alpine",
         "tracktor",
     ]
 
 
-def test_each_reads_its_own_account_and_they_share_the_ledger(
-    deployed: None, server: Server
-) -> None:
-    ours = server["Email expired exceptions/email-expired-exceptions"].parameters
-    alpine = server["Email expired exceptions/alpine-email-expired-exceptions"].parameters
+def test_each_reads_its_own_account_and_they_share_the_ledger(held: Held) -> None:
+    ours = held["Email expired exceptions/email-expired-exceptions"].parameters
+    alpine = held["Email expired exceptions/alpine-email-expired-exceptions"].parameters
     assert ours["credentials"] != alpine["credentials"]
     assert ours["orders"] != alpine["orders"]
     assert ours["mailer"] != alpine["mailer"]
@@ -83,18 +92,18 @@ def test_each_reads_its_own_account_and_they_share_the_ledger(
         assert ours[shared] == alpine[shared]
     assert ours["template"].keys() == {"$ref"}
     assert ours["reading"]["completed_orders"].keys() == {"$ref"}
-    ledgers = [server[f"Announce exceptions/{name}announce-exceptions"] for name in ("", "alpine-")]
+    ledgers = [held[f"Announce exceptions/{name}announce-exceptions"] for name in ("", "alpine-")]
     assert ledgers[0].parameters["ledger"] == ledgers[1].parameters["ledger"]
     mailers: list[Any] = [Mailer.load(shop) for shop in ("tracktor", "alpine")]
     assert mailers[0].ledger.url == mailers[1].ledger.url
 
 
 def test_each_reacts_to_the_events_of_its_own_account(
-    deployed: None, server: Server, client: SyncPrefectClient
+    held: Held, client: SyncPrefectClient
 ) -> None:
     related = {}
     for name in ("notify-status-change", "alpine-notify-status-change"):
-        found = server[f"Notify status change/{name}"]
+        found = held[f"Notify status change/{name}"]
         resource = f"prefect.deployment.{found.id}"
         [automation] = client.read_resource_related_automations(resource)
         related[automation.name] = str(automation.trigger.model_dump()["match_related"])
@@ -102,8 +111,8 @@ def test_each_reacts_to_the_events_of_its_own_account(
     assert len({*related.values()}) == 2
 
 
-def test_they_are_told_their_image_and_packages(deployed: None, server: Server) -> None:
-    assert server["Sync webhooks/alpine-sync-webhooks"].job_variables == {
+def test_they_are_told_their_image_and_packages(held: Held) -> None:
+    assert held["Sync webhooks/alpine-sync-webhooks"].job_variables == {
         "image": "registry.example/shop:1",
         "env": {"EXTRA_PIP_PACKAGES": PACKAGE},
     }
@@ -117,24 +126,24 @@ def test_no_secret_is_in_any_deployment_run_or_automation(deployed: None, server
         assert secret not in kept
 
 
-def test_each_says_in_a_sentence_what_it_does(deployed: None, server: Server) -> None:
-    for name in server.names():
-        first, *_ = str(server[name].description).splitlines()
+def test_each_says_in_a_sentence_what_it_does(held: Held) -> None:
+    for name in sorted(held):
+        first, *_ = str(held[name].description).splitlines()
         assert first.startswith(("Every ", "When ", "On an event: "))
         assert first.endswith(".")
 
 
-def test_each_says_which_block_makes_it_a_dry_run(deployed: None, server: Server) -> None:
-    for name in server.names():
+def test_each_says_which_block_makes_it_a_dry_run(held: Held) -> None:
+    for name in sorted(held):
         shop = "alpine" if "/alpine-" in name else "tracktor"
-        mails = "mailer" in server[name].parameters
+        mails = "mailer" in held[name].parameters
         block = f"tracktor-mailer/{shop}" if mails else f"tracktor-credentials/{shop}"
-        assert f"`{block}`, read when a run starts" in str(server[name].description)
+        assert f"`{block}`, read when a run starts" in str(held[name].description)
 
 
-def test_a_worker_needs_the_installed_package_only(deployed: None, server: Server) -> None:
-    for name in server.names():
-        made = server[name]
+def test_a_worker_needs_the_installed_package_only(held: Held) -> None:
+    for name in sorted(held):
+        made = held[name]
         assert str(made.entrypoint).startswith("prefect_tracktor.flows.")
         assert (made.path, made.pull_steps) == (None, [])
 

@@ -3,6 +3,9 @@
 import os
 import socket
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,6 +14,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentUpdate
 from prefect.client.schemas.objects import State
+from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runner import Runner
 from prefect.states import Completed, Crashed, Pending, Running
 
@@ -28,7 +32,7 @@ from prefect_tracktor.deploy.apply import STOPPED
 from prefect_tracktor.deploy.builders import for_scanning
 from prefect_tracktor.deploy.serve import SERVED_BY, claim, stop
 from prefect_tracktor.errors import InvalidInput, NotSetUp
-from tests.system.deployments.conftest import Server
+from tests.system.deployments.conftest import Server, remove_deployments
 
 MAIL = "Email expired exceptions/email-expired-exceptions"
 HOURLY = "Sync webhooks/sync-webhooks"
@@ -107,18 +111,6 @@ def test_what_is_not_in_the_environment_is_read_from_the_file_beside_it(
     assert (shop.timezone, shop.notify) == ("Europe/Berlin", ["delivered"])
 
 
-def test_a_misspelt_setting_in_the_file_is_named(
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    serve: Callable[..., list[str]],
-    capsys: Output,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("TRACKTOR_MOD=live\n")
-    serve("--only", "expired_exceptions")
-    assert "unknown variable TRACKTOR_MOD; did you mean TRACKTOR_MODE?" in capsys.readouterr().out
-
-
 def test_missing_blocks_are_named_with_what_makes_them() -> None:
     with pytest.raises(
         InvalidInput, match=r"tials/not-made. Run prefect-tracktor blocks --name not-made"
@@ -143,43 +135,67 @@ def test_orders_are_found_in_shopify_where_there_is_a_document_for_that() -> Non
         for_scanning(shop, delivered=True)
 
 
+@dataclass(frozen=True)
+class Served:
+    """What `serve` printed each time, and the deployment after it had ended."""
+
+    said: str
+    left: DeploymentResponse
+
+
+@pytest.fixture(scope="module")
+def served_again(
+    blocks: None, pool: str, server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Served]:
+    """The same deployment, served when workers ran it before, again, beside another process."""
+    folder = tmp_path_factory.mktemp("misspelt")
+    (folder / ".env").write_text("TRACKTOR_MOD=live\n")
+    remove_deployments(server.client)
+    only = ["--only", "expired_exceptions"]
+
+    def serve() -> Served:
+        with redirect_stdout(StringIO()) as said:
+            assert main(["serve", *only]) == 0
+        return Served(said.getvalue(), server[MAIL])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(commands, "serve_until_stopped", lambda _deployments: None)
+        assert main(["deploy", "--work-pool", pool, *only]) == 0
+        found = {"after workers": serve(), "again": serve()}
+        claim(server.client, [server[MAIL].id])
+        found["beside another process"] = serve()
+        patched.chdir(folder)
+        return found | {"after it": serve()}
+
+
 def test_what_is_no_longer_served_is_paused_until_it_is_served_again(
-    serve: Callable[..., list[str]], server: Server, capsys: Output
+    served_again: dict[str, Served],
 ) -> None:
-    serve("--only", "expired_exceptions")
-    assert server[MAIL].paused
-    assert STOPPED in server[MAIL].tags
-    capsys.readouterr()
-    serve("--only", "expired_exceptions")
-    assert f"updated    {MAIL} (tags, resumed)" in capsys.readouterr().out
+    for held in served_again.values():
+        assert held.left.paused
+        assert STOPPED in held.left.tags
+    assert f"updated    {MAIL} (tags, resumed)" in served_again["again"].said
 
 
 def test_that_workers_no_longer_run_what_was_deployed_is_told(
-    serve: Callable[..., list[str]], pool: str, capsys: Output
+    served_again: dict[str, Served], pool: str
 ) -> None:
-    only = ["--only", "expired_exceptions"]
-    assert main(["deploy", "--work-pool", pool, *only]) == 0
-    capsys.readouterr()
-    assert serve(*only) == [MAIL]
-    told = capsys.readouterr().out
+    told = served_again["after workers"].said
     assert f"Workers of the work pool '{pool}' no longer run these deployments." in told
     assert f"prefect-tracktor deploy --work-pool {pool}" in told
-    serve(*only)
-    assert "no longer run" not in capsys.readouterr().out
+    assert "no longer run" not in served_again["again"].said
 
 
-def test_whoever_serves_it_too_is_named_until_it_has_ended(
-    serve: Callable[..., list[str]], server: Server, capsys: Output
-) -> None:
-    serve("--only", "expired_exceptions")
-    assert "Also served by" not in capsys.readouterr().out
-    claim(server.client, [server[MAIL].id])
-    serve("--only", "expired_exceptions")
-    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in (
-        capsys.readouterr().out
-    )
-    serve("--only", "expired_exceptions")
-    assert "Also served by" not in capsys.readouterr().out
+def test_whoever_serves_it_too_is_named_until_it_has_ended(served_again: dict[str, Served]) -> None:
+    told = served_again["beside another process"].said
+    assert f"Also served by {socket.gethostname()}, process {os.getpid()}, since 20" in told
+    for alone in ("after workers", "again", "after it"):
+        assert "Also served by" not in served_again[alone].said
+
+
+def test_a_misspelt_setting_in_the_file_is_named(served_again: dict[str, Served]) -> None:
+    named = "unknown variable TRACKTOR_MOD; did you mean TRACKTOR_MODE?"
+    assert [when for when, held in served_again.items() if named in held.said] == ["after it"]
 
 
 def test_what_was_deleted_while_it_was_served_keeps_nothing_else_from_being_paused(
