@@ -2,7 +2,8 @@
 
 Whoever starts a run, and however: a schedule, an event, an automation, a person, a pipeline, a
 sweep, or a run that has been waiting since before. Each is carried out here as its own process
-does it, which takes seconds less: `test_runs.py` and `test_end_to_end.py` have such processes.
+does it, which takes seconds less: `test_plain_prefect.py` has a process that serves a shop, and the
+shop goes into dry run meanwhile.
 """
 
 from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ from prefect.types.entrypoint import EntrypointType
 from prefect.workers.process import ProcessWorker
 
 from blocks.documents import DOCUMENTS
-from prefect_tracktor import EmailTemplate, flows
+from prefect_tracktor import EmailTemplate, Mailer, Mode, flows
 from prefect_tracktor.sandbox import API_KEY, MailServer, Sandbox, Shop
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.plain import NAME, READY_MADE, deployments
@@ -50,30 +50,38 @@ def tracktor() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
+def mail() -> Iterator[MailServer]:
+    with MailServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
 def folder(
-    prefect_api: None, tracktor: Sandbox, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+    prefect_api: None,
+    tracktor: Sandbox,
+    mail: MailServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """A shop with all its blocks saved."""
     folder = tmp_path_factory.mktemp("plain")
     tracktor.shop.write_orders_csv(folder / "orders.csv")
     (folder / "plan.csv").write_text(f"order_id,status\n{tracktor.shop.order_ids[0]},Sewing\n")
-    with MailServer() as mail:
-        variables = {
-            "TRACKTOR_UUID": tracktor.uuid,
-            "TRACKTOR_BASE_URL": tracktor.base_url,
-            "TRACKTOR_ORDERS": str(folder / "orders.csv"),
-            "TRACKTOR_STATUSES": str(folder / "plan.csv"),
-            "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
-            "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook",
-            "TRACKTOR_SENDER": "Plain Shop <orders@plain.example>",
-            "SMTP_HOST": mail.host,
-            "SMTP_PORT": str(mail.port),
-            "SMTP_SECURITY": "none",
-        }
-        assert save_blocks(SECRETS | variables, DOCUMENTS, name=NAME) == 0
-        # it is shared if another test has saved one for all shops
-        EmailTemplate().save(NAME, overwrite=True)
-        yield folder
+    variables = {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_ORDERS": str(folder / "orders.csv"),
+        "TRACKTOR_STATUSES": str(folder / "plan.csv"),
+        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+        "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook",
+        "TRACKTOR_SENDER": "Plain Shop <orders@plain.example>",
+        "SMTP_HOST": mail.host,
+        "SMTP_PORT": str(mail.port),
+        "SMTP_SECURITY": "none",
+    }
+    assert save_blocks(SECRETS | variables, DOCUMENTS, name=NAME) == 0
+    # it is shared if another test has saved one for all shops
+    EmailTemplate().save(NAME, overwrite=True)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -170,9 +178,17 @@ def test_the_handbooks_prefect_yaml_is_the_tested_one() -> None:
     assert printed == tested
 
 
+def choose_mode(mode: Mode) -> None:
+    """Edit the shop's mailer, as a person does in Prefect's UI."""
+    mailer = Mailer.load(NAME)
+    assert isinstance(mailer, Mailer)
+    mailer.model_copy(update={"mode": mode}).save(NAME, overwrite=True)
+
+
 @pytest.fixture(scope="module")
 def in_service(folder: Path, server: Server, parcel: int) -> Iterator[None]:
     remove_deployments(server.client)
+    choose_mode(Mode.LIVE)
     with served("-m", "tests.support.plain", str(parcel), folder=folder):
         assert len(server.names()) == len(READY_MADE)
         yield
@@ -192,13 +208,19 @@ def test_every_flow_that_is_served_the_usual_way_runs(
     assert state.is_completed(), state.message
 
 
-def test_the_process_that_serves_them_runs_them(in_service: None, server: Server) -> None:
+def test_the_process_that_serves_them_obeys_a_mailer_that_is_in_dry_run_since(
+    in_service: None, server: Server, mail: MailServer, tracktor: Sandbox
+) -> None:
+    choose_mode(Mode.DRY_RUN)
     deployment = server[f"{flows.email_expired_exceptions.name}/{NAME}"]
     run = server.client.create_flow_run_from_deployment(
-        deployment.id, parameters=deployment.parameters
+        deployment.id, parameters=deployment.parameters | {"dry_run": False}
     )
     state = ended(server.client, run.id)
     assert state.is_completed(), state.message
+    due = len(tracktor.shop.customers_to_write_to())
+    assert f"Dry run: {due} orders due" in str(state.message)
+    assert not mail.messages
 
 
 def test_no_secret_is_stored_by_them(in_service: None, server: Server) -> None:
