@@ -306,11 +306,10 @@ def test_what_the_sandbox_cannot_use_is_named(
 
 
 def test_a_folder_that_the_preview_cannot_write_to_is_named(
-    project: Path, said: Callable[[], str]
+    prefect_api: None, project: Path, said: Callable[[], str]
 ) -> None:
     (project / "a_file").touch()
-    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
-        assert main(["preview", "--no-open", "--out", "a_file/here"]) == 2
+    assert main(["preview", "--no-open", "--out", "a_file/here"]) == 2
     assert "a_file/here/default cannot be used (Not a directory)" in said()
 
 

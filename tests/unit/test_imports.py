@@ -19,11 +19,12 @@ PACKAGES = [prefect_tracktor, flows, webhooks]
 FLOWS = {"export_tracking": "export", "notify_customers": "notify", "sync_webhooks": "webhooks"}
 CODE = {
     "packages": "import prefect_tracktor.flows, prefect_tracktor.webhooks",
+    "sandbox": "import prefect_tracktor.sandbox.__main__",
     "Prefect": "import prefect",
     **{name: f"from prefect_tracktor.flows import {name}" for name in FLOWS},
     "all": "from prefect_tracktor.flows import *\nassert 'parameters' not in vars(watch_shop)",
 }
-# each flow in a fork of a process that has Prefect, which takes most of the time
+# in forks, since imports of Prefect take most of the time
 IMPORTS = textwrap.dedent("""
     import json, os, sys
 
@@ -48,6 +49,10 @@ def imported() -> dict[str, set[str]]:
 
 def test_the_packages_alone_import_no_prefect(imported: dict[str, set[str]]) -> None:
     assert "prefect" not in imported["packages"]
+
+
+def test_the_sandbox_starts_without_prefect(imported: dict[str, set[str]]) -> None:
+    assert "prefect" not in imported["sandbox"]
 
 
 @pytest.mark.parametrize(("name", "module"), FLOWS.items())
