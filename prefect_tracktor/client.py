@@ -1,7 +1,6 @@
 """Clients for Tracktor's API: `AsyncTracktorClient`, and `TracktorClient` for sync code."""
 
 import hashlib
-import re
 from collections.abc import Callable, Coroutine, Mapping
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -9,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 import httpx
 
 from prefect_tracktor import api
-from prefect_tracktor.errors import InvalidInput, ReadOnlyAccount
+from prefect_tracktor.errors import ReadOnlyAccount
 from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import ApiCall
 from prefect_tracktor.http.limits import TransportLimits
@@ -23,27 +22,13 @@ from prefect_tracktor.models import (
 )
 from prefect_tracktor.sessions import open_session
 from prefect_tracktor.times import naive_times_in, parse_zone
-from prefect_tracktor.validation import checked_address, checked_secret
+from prefect_tracktor.validation import checked_address, checked_secret, checked_uuid
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 BASE_URL = "https://www.theshoppad.com/apps/tracktor/api/admin"
-
-_UUID = re.compile(
-    r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}"
-)
-
-
-def checked_uuid(value: str) -> str:
-    """Validate an account's uuid, which becomes part of an address."""
-    if not _UUID.fullmatch(value):
-        raise InvalidInput(
-            "uuid must be 32 hexadecimal digits, with dashes or without, as Tracktor's settings"
-            f" show it; this one has {len(value)} characters"
-        )
-    return value
 
 
 def checked_api_key(value: str) -> str:

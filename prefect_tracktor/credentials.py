@@ -14,12 +14,11 @@ from prefect_tracktor.client import (
     TracktorClient,
     account_name,
     checked_api_key,
-    checked_uuid,
 )
 from prefect_tracktor.errors import InvalidInput, InvalidResponse, NotFound
 from prefect_tracktor.http.limits import TransportLimits
 from prefect_tracktor.times import ZoneName
-from prefect_tracktor.validation import checked_address
+from prefect_tracktor.validation import checked_address, checked_uuid
 
 _NOT_A_BLOCK = (
     "must be a TracktorCredentials block; load a saved one by its name with"

@@ -14,6 +14,9 @@ from prefect_tracktor.text import form_of, refuse_masked
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
 _EXACT_FLOATS_BELOW = 2**53
+_UUID = re.compile(
+    r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}"
+)
 
 
 def problems_of(invalid: ValidationError) -> list[str]:
@@ -24,6 +27,16 @@ def problems_of(invalid: ValidationError) -> list[str]:
         problem = error["msg"].removeprefix("Value error, ")
         problems.append(problem if problem.startswith(field) else f"{field}: {problem}")
     return problems
+
+
+def checked_uuid(value: str) -> str:
+    """Validate an account's uuid, which becomes part of an address."""
+    if not _UUID.fullmatch(value):
+        raise InvalidInput(
+            "uuid must be 32 hexadecimal digits, with dashes or without, as Tracktor's settings"
+            f" show it; this one has {len(value)} characters"
+        )
+    return value
 
 
 def is_loopback(host: str) -> bool:

@@ -14,7 +14,6 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
-from prefect_tracktor.client import checked_uuid
 from prefect_tracktor.sandbox import (
     UUID,
     Faults,
@@ -25,6 +24,7 @@ from prefect_tracktor.sandbox import (
     Sandbox,
     Shop,
 )
+from prefect_tracktor.validation import checked_uuid
 
 _WRITTEN_BY_US = "# written by prefect-tracktor sandbox\n"
 _MOVEMENT = Group("Parcels that move by themselves", sort_key=1)

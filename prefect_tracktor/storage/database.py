@@ -320,9 +320,11 @@ def _create(table: Table, engine: Engine) -> None:
 
 
 def _may_be_a_race(error: Exception) -> bool:
-    if isinstance(error, OperationalError):  # PostgreSQL's means that it cannot be reached
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):  # others mean that the file is no database
         return isinstance(error.orig, sqlite3.OperationalError)
-    return isinstance(error, DBAPIError)
+    return not isinstance(error, OperationalError)  # which means that it cannot be reached
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:

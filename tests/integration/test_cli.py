@@ -7,6 +7,7 @@ import sys
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from cyclopts import App
@@ -47,6 +48,23 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def said(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
     """The printed text, without line breaks."""
     return lambda: " ".join("".join(capsys.readouterr()).replace("│", "").split())
+
+
+def forget_the_users_modules() -> dict[str, ModuleType]:
+    names = [name for name in sys.modules if name.partition(".")[0] in ("flows", "blocks")]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+@pytest.fixture
+def own_project(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What `init` writes, imported by none yet, as in a new process; Prefect does not answer."""
+    list(write_project(project))
+    known = forget_the_users_modules()
+    monkeypatch.syspath_prepend(project)
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
+        yield project
+    forget_the_users_modules()
+    sys.modules.update(known)
 
 
 def python(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
@@ -177,11 +195,10 @@ def test_the_folders_of_the_working_directory_go_before_the_built_in_ones(projec
     assert folder_of("blocks") == project / "blocks"
 
 
-@pytest.mark.parametrize("module", ["prefect_tracktor", "flows"])
-def test_a_file_of_the_users_own_is_found(project: Path, module: str) -> None:
+def test_a_file_of_the_users_own_is_found(project: Path) -> None:
     list(write_project(project))
     (project / "flows" / "of_my_own.py").write_text("def deployment(shop): ...\n")
-    told = python(module, "serve", "--only", "nothing", cwd=project)
+    told = python("flows", "serve", "--only", "nothing", cwd=project)
     assert told.returncode == 2
     assert "of_my_own" in told.stderr
     assert "Traceback" not in told.stderr
@@ -195,11 +212,17 @@ def test_an_edited_list_of_blocks_is_used(project: Path) -> None:
     assert "unknown block in blocks/documents.py: 'tracktor-credentials'" in told.stderr
 
 
-def test_that_the_built_in_deployments_are_used_is_told(project: Path) -> None:
-    told = python("prefect_tracktor", "serve", cwd=project)
-    assert "these are the built-in deployments" in told.stdout
-    list(write_project(project))
-    assert "built-in" not in python("prefect_tracktor", "serve", cwd=project).stdout
+def test_that_the_built_in_deployments_are_used_is_told(
+    own_project: Path, said: Callable[[], str]
+) -> None:
+    (own_project / "flows" / "of_my_own.py").write_text("def deployment(shop): ...\n")
+    assert main(["serve", "--only", "nothing"]) == 2
+    assert "of_my_own" in (words := said())
+    assert "built-in" not in words
+    for file in (own_project / "flows").iterdir():
+        file.rename(file.with_suffix(".away"))
+    assert main(["serve"]) == 2
+    assert "these are the built-in deployments" in said()
 
 
 # ---- what is wrong
@@ -283,11 +306,10 @@ def test_what_the_sandbox_cannot_use_is_named(
 
 
 def test_a_folder_that_the_preview_cannot_write_to_is_named(
-    project: Path, said: Callable[[], str]
+    prefect_api: None, project: Path, said: Callable[[], str]
 ) -> None:
     (project / "a_file").touch()
-    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{free_port()}/api"}):
-        assert main(["preview", "--no-open", "--out", "a_file/here"]) == 2
+    assert main(["preview", "--no-open", "--out", "a_file/here"]) == 2
     assert "a_file/here/default cannot be used (Not a directory)" in said()
 
 
@@ -308,14 +330,12 @@ def status_of(arguments: list[str]) -> int | str | None:
     ],
 )
 def test_a_slip_in_an_edited_file_is_named_without_a_traceback(
-    project: Path, source: str, problem: str
+    own_project: Path, source: str, problem: str, said: Callable[[], str]
 ) -> None:
-    list(write_project(project))
-    (project / "flows" / "mine.py").write_text(source)
-    told = python("prefect_tracktor", "serve", cwd=project)
-    assert told.returncode == 2
-    assert problem in told.stderr
-    assert "Traceback" not in told.stderr
+    (own_project / "flows" / "mine.py").write_text(source)
+    assert main(["serve"]) == 2
+    assert problem in (words := said())
+    assert "Traceback" not in words
 
 
 @pytest.mark.parametrize("command", [["serve"], ["deploy", "--work-pool", "shop"], ["blocks"]])

@@ -20,7 +20,7 @@ class JsonServer(ABC):
 
     def __init__(self) -> None:
         self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     @abstractmethod
     def respond(self, method: str, path: str, body: Any, /) -> tuple[int, Any]:

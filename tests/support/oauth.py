@@ -71,7 +71,7 @@ class TokenEndpoint:
 
     @contextmanager
     def serving(self) -> Iterator["TokenEndpoint"]:
-        thread = threading.Thread(target=self._server.serve_forever)
+        thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield self

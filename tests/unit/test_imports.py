@@ -1,8 +1,10 @@
 """A process imports what it uses: not Prefect for a name, not all flows for one."""
 
 import ast
+import json
 import subprocess
 import sys
+import textwrap
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -14,33 +16,57 @@ import prefect_tracktor
 from prefect_tracktor import flows, webhooks
 
 PACKAGES = [prefect_tracktor, flows, webhooks]
+FLOWS = {"export_tracking": "export", "notify_customers": "notify", "sync_webhooks": "webhooks"}
+CODE = {
+    "packages": "import prefect_tracktor.flows, prefect_tracktor.webhooks",
+    "sandbox": "import prefect_tracktor.sandbox.__main__",
+    "Prefect": "import prefect",
+    **{name: f"from prefect_tracktor.flows import {name}" for name in FLOWS},
+    "all": "from prefect_tracktor.flows import *\nassert 'parameters' not in vars(watch_shop)",
+}
+# in forks, since imports of Prefect take most of the time
+IMPORTS = textwrap.dedent("""
+    import json, os, sys
+
+    for name, code in json.loads(sys.argv[1]).items():
+        if name in ("packages", "Prefect") or not os.fork():
+            exec(code)
+            print(json.dumps([name, list(sys.modules)]), flush=True)
+            if name not in ("packages", "Prefect"):
+                os._exit(0)
+        else:
+            assert os.wait()[1] == 0, name
+""")
 
 
-def imported_by(code: str) -> set[str]:
-    """The modules of a new process that has run some code."""
-    shown = f"import sys\n{code}\nprint(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", shown], check=True, capture_output=True, text=True)
-    return set(run.stdout.split())
+@pytest.fixture(scope="module")
+def imported() -> dict[str, set[str]]:
+    """The modules of a process that has run each line of code."""
+    command = [sys.executable, "-c", IMPORTS, json.dumps(CODE)]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return {name: set(modules) for name, modules in map(json.loads, run.stdout.splitlines())}
 
 
-def test_the_packages_alone_import_no_prefect() -> None:
-    found = imported_by("import prefect_tracktor.flows, prefect_tracktor.webhooks")
-    assert "prefect" not in found
+def test_the_packages_alone_import_no_prefect(imported: dict[str, set[str]]) -> None:
+    assert "prefect" not in imported["packages"]
 
 
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [("export_tracking", "export"), ("notify_customers", "notify"), ("sync_webhooks", "webhooks")],
-)
-def test_a_flow_is_imported_without_the_others(name: str, module: str) -> None:
-    found = imported_by(f"from prefect_tracktor.flows import {name}")
-    of_flows = {name for name in found if name.startswith("prefect_tracktor.flows.")}
+def test_the_sandbox_starts_without_prefect(imported: dict[str, set[str]]) -> None:
+    assert "prefect" not in imported["sandbox"]
+
+
+@pytest.mark.parametrize(("name", "module"), FLOWS.items())
+def test_a_flow_is_imported_without_the_others(
+    name: str, module: str, imported: dict[str, set[str]]
+) -> None:
+    of_flows = {name for name in imported[name] if name.startswith("prefect_tracktor.flows.")}
     assert of_flows == {f"prefect_tracktor.flows.{one}" for one in (module, "decorator")}
 
 
-def test_the_schema_of_a_run_form_is_made_when_it_is_asked_for() -> None:
-    code = "from prefect_tracktor.flows import *\nassert 'parameters' not in vars(watch_shop)"
-    assert "prefect_tracktor.flows.watch" in imported_by(code)
+def test_the_schema_of_a_run_form_is_made_when_it_is_asked_for(
+    imported: dict[str, set[str]],
+) -> None:
+    assert "prefect_tracktor.flows.watch" in imported["all"]
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))

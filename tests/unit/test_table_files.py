@@ -137,7 +137,7 @@ KILLED = textwrap.dedent("""
     with TableFiles({sys.argv[1]: ("id",)}) as files:
         for number in range(10**9):
             files.write(sys.argv[1], {"id": number})
-            if number == 100_000:
+            if number == 10_000:
                 print("writing", flush=True)
 """)
 

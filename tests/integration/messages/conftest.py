@@ -25,3 +25,9 @@ def mail_server() -> Iterator[MailServer]:
 def server(mail_server: MailServer) -> SmtpServer:
     """The way to it."""
     return SmtpServer(mail_server.host, mail_server.port, security=Security.NONE)
+
+
+@pytest.fixture(autouse=True)
+def reconnects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session that lost its connection waits a moment, not a second."""
+    monkeypatch.setattr("prefect_tracktor.messages.smtp._RECONNECT_PAUSE_SECONDS", 0.05)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -72,11 +73,13 @@ def test_a_frozen_server_is_given_up_with_open_connections_and_with_new_ones(
     known = NotificationLedger(url=f"{url}&application_name=known")
     new = NotificationLedger(url=f"{url}&application_name=new")
     known.states([KEY])
-    with frozen(url):
-        with ends(), pytest.raises(LedgerError, match=r"no answer|timeout"):
-            known.claim([KEY], run="first")
-        with ends(), pytest.raises(LedgerError, match="timeout"):
-            new.states([KEY])
+    with frozen(url), ends(), ThreadPoolExecutor() as threads:
+        claimed = threads.submit(known.claim, [KEY], run="first")
+        states = threads.submit(new.states, [KEY])
+        with pytest.raises(LedgerError, match=r"no answer|timeout"):
+            claimed.result()
+        with pytest.raises(LedgerError, match="timeout"):
+            states.result()
     assert new.states([KEY]) == {}
 
 
