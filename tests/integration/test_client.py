@@ -394,13 +394,12 @@ def test_the_rate_holds_over_all_clients_of_an_account() -> None:
         ) as client:
             client.get_order(7)
 
+    begin = time.monotonic()
     with ScriptedServer([ORDER]) as server, ThreadPoolExecutor(8) as threads:
         list(threads.map(read, range(11)))
-    arrivals = [request.at for request in server.requests]
-    # six requests span more than the second in which five may start
-    assert all(
-        later - earlier > 0.9 for earlier, later in zip(arrivals, arrivals[5:], strict=False)
-    )
+    # five start at once, and as many in each further second; a busy machine only makes them later
+    for number, request in enumerate(server.requests):
+        assert request.at - begin >= number // 5
 
 
 @pytest.mark.anyio
