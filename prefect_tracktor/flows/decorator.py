@@ -62,7 +62,7 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], "BlockFlow[P, R]"]:
         # time of `import prefect`; only deployments need it
         del run.__wrapped__
         # a report may name orders and failures, and whether to store it is a request to Prefect
-        made = BlockFlow(run, version=__version__, **{"persist_result": False} | options)
+        made = BlockFlow(run, version=__version__, persist_result=False, **options)
         run.__wrapped__ = _for_people(function)
         del made.parameters
         return made

@@ -62,41 +62,40 @@ class LedgerMemory:
         """Record the ledger; refuse it if another run has recorded another one."""
         known = self._read()
         if known is None:
-            try:
-                self._write(VariableCreate, standing)
-            except ObjectAlreadyExists:  # set at this moment
-                known = self._read() or {}
-            else:
+            if self._create(standing):
                 return
+            known = self._read() or {}  # set at this moment
         if known.get("ledger", _ANY) not in (_ANY, standing.ledger):
             raise self._replaced(standing)
         accepted = known.get("ledger") == _ANY or bool(known.get("accepted"))
         if self._value(standing, accepted=accepted) != known:
-            self._write(VariableUpdate, standing, accepted=accepted)
+            self._update(standing, accepted=accepted)
 
     def accept(self, standing: LedgerStanding) -> None:
-        kind = VariableCreate if self._read() is None else VariableUpdate
-        self._write(kind, standing, accepted=True)
+        if self._read() is not None or not self._create(standing, accepted=True):
+            self._update(standing, accepted=True)
 
     def _value(self, standing: LedgerStanding, *, accepted: bool) -> dict[str, Any]:
         value: dict[str, Any] = {"ledger": standing.ledger, "sent": standing.sent}
         value |= {"server": self.server} if self.server else {}
         return value | ({"accepted": True} if accepted else {})
 
-    def _write(
-        self,
-        kind: type[VariableCreate | VariableUpdate],
-        standing: LedgerStanding,
-        *,
-        accepted: bool = False,
-    ) -> None:
-        variable = kind(name=self.variable, value=self._value(standing, accepted=accepted))
-        # `Variable.set` reads the variable before and after
+    # `Variable.set` reads the variable before and after
+
+    def _create(self, standing: LedgerStanding, *, accepted: bool = False) -> bool:
+        """Create the variable; return whether nobody else did."""
+        new = VariableCreate(name=self.variable, value=self._value(standing, accepted=accepted))
         with _reported(), get_client(sync_client=True) as prefect:
-            if isinstance(variable, VariableCreate):
-                prefect.create_variable(variable)
-            else:
-                prefect.update_variable(variable)
+            try:
+                prefect.create_variable(new)
+            except ObjectAlreadyExists:
+                return False
+        return True
+
+    def _update(self, standing: LedgerStanding, *, accepted: bool) -> None:
+        changed = VariableUpdate(name=self.variable, value=self._value(standing, accepted=accepted))
+        with _reported(), get_client(sync_client=True) as prefect:
+            prefect.update_variable(changed)
 
     def _read(self) -> dict[str, Any] | None:
         """Return what is recorded, `None` without a variable; nothing of another server."""
@@ -134,8 +133,6 @@ def _reported() -> Iterator[None]:
     """Say what an error of Prefect's API means here."""
     try:
         yield
-    except ObjectAlreadyExists:
-        raise
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         raise TracktorError(
             "the ledger of this account is remembered in a Prefect Variable, and Prefect's API"

@@ -94,6 +94,23 @@ def mail() -> Iterator[MailServer]:
         yield server
 
 
+def variables_of(tracktor: Sandbox, mail: MailServer, folder: Path) -> dict[str, str]:
+    """The variables of a sandbox shop whose orders, plan and ledger are in a folder."""
+    return {
+        "TRACKTOR_UUID": tracktor.uuid,
+        "TRACKTOR_API_KEY": tracktor.api_key,
+        "TRACKTOR_BASE_URL": tracktor.base_url,
+        "TRACKTOR_ORDERS": str(folder / "orders.csv"),
+        "TRACKTOR_STATUSES": str(folder / "plan.csv"),
+        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
+        "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook",
+        "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
+        "SMTP_HOST": mail.host,
+        "SMTP_PORT": str(mail.port),
+        "SMTP_SECURITY": "none",
+    }
+
+
 @pytest.fixture
 def open_for_business(
     environment: None, tracktor: Sandbox, mail: MailServer, tmp_path: Path

@@ -31,7 +31,13 @@ from prefect_tracktor.flows import SweptShop, sweep_shops
 from prefect_tracktor.sandbox import MailServer, Sandbox, Shop
 from prefect_tracktor.setup.blocks import save_blocks
 from tests.support.programs import waiting
-from tests.system.deployments.conftest import Server, carried_out, deploy_all, remove_deployments
+from tests.system.deployments.conftest import (
+    Server,
+    carried_out,
+    deploy_all,
+    remove_deployments,
+    variables_of,
+)
 
 MAIL = "Email expired exceptions/email-expired-exceptions"
 ON_EVENT = "Notify status change/notify-status-change"
@@ -73,19 +79,7 @@ def switch(
     (folder / "plan.csv").write_text(f"order_id,status\n{unfulfilled},Sewing\n")
 
     def switch(**variables: str) -> None:
-        usual = {
-            "TRACKTOR_UUID": tracktor.uuid,
-            "TRACKTOR_API_KEY": tracktor.api_key,
-            "TRACKTOR_BASE_URL": tracktor.base_url,
-            "TRACKTOR_ORDERS": str(folder / "orders.csv"),
-            "TRACKTOR_STATUSES": str(folder / "plan.csv"),
-            "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
-            "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook",
-            "TRACKTOR_SENDER": "Sandbox Shop <orders@sandbox-shop.example>",
-            "SMTP_HOST": mail.host,
-            "SMTP_PORT": str(mail.port),
-            "SMTP_SECURITY": "none",
-        }
+        usual = variables_of(tracktor, mail, folder)
         assert save_blocks(usual | variables, DOCUMENTS) == 0
 
     return switch

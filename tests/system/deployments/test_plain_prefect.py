@@ -31,6 +31,7 @@ from tests.system.deployments.conftest import (
     ended,
     make_pool,
     remove_deployments,
+    variables_of,
 )
 from tests.system.handbook.pages import blocks_of
 
@@ -66,19 +67,8 @@ def folder(
     folder = tmp_path_factory.mktemp("plain")
     tracktor.shop.write_orders_csv(folder / "orders.csv")
     (folder / "plan.csv").write_text(f"order_id,status\n{tracktor.shop.order_ids[0]},Sewing\n")
-    variables = {
-        "TRACKTOR_UUID": tracktor.uuid,
-        "TRACKTOR_BASE_URL": tracktor.base_url,
-        "TRACKTOR_ORDERS": str(folder / "orders.csv"),
-        "TRACKTOR_STATUSES": str(folder / "plan.csv"),
-        "TRACKTOR_LEDGER_URL": f"sqlite:///{folder / 'ledger.sqlite3'}",
-        "TRACKTOR_WEBHOOK_ADDRESS": "https://shop.example/hook",
-        "TRACKTOR_SENDER": "Plain Shop <orders@plain.example>",
-        "SMTP_HOST": mail.host,
-        "SMTP_PORT": str(mail.port),
-        "SMTP_SECURITY": "none",
-    }
-    assert save_blocks(SECRETS | variables, DOCUMENTS, name=NAME) == 0
+    variables = variables_of(tracktor, mail, folder) | SECRETS
+    assert save_blocks(variables, DOCUMENTS, name=NAME) == 0
     # it is shared if another test has saved one for all shops
     EmailTemplate().save(NAME, overwrite=True)
     return folder
