@@ -109,10 +109,11 @@ def mask_email(address: str | None) -> str:
 
 
 def redact(text: str, *, secrets: tuple[str, ...] = ()) -> str:
-    """Remove email addresses, phone numbers and the given secrets from a text."""
+    """Remove email addresses, phone numbers and the given secrets, in any letter case."""
     # the longest first: one secret may be a part of another
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "[hidden]")
+    known = sorted(filter(None, secrets), key=len, reverse=True)
+    if known:
+        text = re.sub("|".join(map(re.escape, known)), "[hidden]", text, flags=re.IGNORECASE)
     # with a hyphen: `public_words` takes "email" for a word of the server
     return _PHONE.sub("[phone]", _EMAIL.sub("[e-mail]", text))
 

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 from typing import SupportsIndex
-from urllib.parse import urlsplit
 
 import httpx
 from pydantic import ValidationError
@@ -90,16 +89,12 @@ def checked_address(value: str, *, field: str) -> str:
     remedy = f"{field} must be an https address such as https://shop.example/path"
     if type(value) is not str:
         raise InvalidInput(f"{remedy}, not {form_of(value)}")
-    try:
-        parts = urlsplit(value)
-        host, _port = parts.hostname, parts.port
-    except ValueError:
-        raise InvalidInput(f"{remedy}; this one is malformed") from None
-    if not value.isprintable() or " " in value or "\\" in value or not host:
+    url = parsed_address(value)
+    if not value.isprintable() or " " in value or "\\" in value or url is None:
         raise InvalidInput(f"{remedy}; this one is malformed")
-    if parts.username is not None or parts.fragment:
+    if url.userinfo or url.fragment:
         raise InvalidInput(f"{remedy}, without user name and fragment")
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host)):
+    if url.scheme == "https" or (url.scheme == "http" and is_loopback(url.host)):
         return value
     raise InvalidInput(f"{remedy}; plain http is allowed to localhost only")
 
@@ -120,10 +115,12 @@ def host_of(address: str) -> str:
 
 
 def parsed_address(address: str) -> httpx.URL | None:
-    """Parse an address; httpx normalises hosts, default ports and escapes."""
+    """Parse an address; httpx normalizes hosts, default ports and escapes."""
     scheme, mark, rest = address.strip().partition("://")
     try:
         url = httpx.URL(f"{scheme.lower()}{mark}{rest}")
-    except httpx.InvalidURL:
+        has_host = bool(url.host)
+    except (httpx.InvalidURL, UnicodeError):  # the host cannot be encoded for DNS
         return None
-    return url if url.host else None
+    is_port = url.port is None or url.port in range(1, 65536)
+    return url if has_host and is_port else None

@@ -155,6 +155,16 @@ class HttpChannel(TracktorBlock):
         return value
 
     @model_validator(mode="after")
+    def _headers_have_no_fixed_key(self) -> Self:
+        # a service would take every notice but the first for a repetition
+        if self.idempotency_header.lower() in map(str.lower, self.headers.get_secret_value()):
+            raise InvalidInput(
+                "headers: remove the one that idempotency_header names, as each notice gets its own"
+                " key in it"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _rehearsal_address_is_another(self) -> Self:
         real, rehearsal = (
             secret.get_secret_value() for secret in (self.address, self.rehearsal_address)

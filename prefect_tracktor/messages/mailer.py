@@ -30,6 +30,15 @@ def one_of(kind: type[StrEnum]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": [str(member) for member in kind]})
 
 
+def _can_be_host(name: str) -> bool:
+    try:
+        name.encode("idna")
+    except UnicodeError:  # a part is empty or too long
+        return False
+    is_address = any(character in "/@ " for character in name) or name.count(":") == 1
+    return bool(name) and name.isprintable() and not is_address
+
+
 class Mode(StrEnum):
     """The recipients of messages: customers, the rehearsal address, or nobody.
 
@@ -129,7 +138,7 @@ class Mailer(TracktorBlock):
     @classmethod
     def _host_is_valid(cls, value: str) -> str:
         host = value.strip()
-        if not host or any(character in "/@ " for character in host) or host.count(":") == 1:
+        if not _can_be_host(host):
             raise InvalidInput(
                 "host must be the name of the provider's SMTP server, without https:// or a port,"
                 " such as smtp.your-provider.example"

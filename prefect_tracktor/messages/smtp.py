@@ -306,10 +306,8 @@ class MailSession:
         username = self._server.username
         text = hide_login(text[:_LONGEST_TEXT], username=username, password=self._secret)
         name = recipient.rpartition("@")[0].strip('"')
-        hidden = [recipient]
-        if len(name) >= _SHORTEST_HIDDEN_NAME:
-            hidden += [name, name.lower()]
-        return redact(text, secrets=tuple(hidden))[:_LONGEST_REASON]
+        hidden = (name,) if len(name) >= _SHORTEST_HIDDEN_NAME else ()
+        return redact(text, secrets=hidden)[:_LONGEST_REASON]
 
 
 class _TokenRefused(MailServerError):

@@ -293,6 +293,7 @@ class EmailTemplate(TracktorBlock):
         Raises:
             TemplateError: A template fails for this order, or its result is empty or too long; the
                 message names field, line and order, never a customer.
+            InvalidInput: There are no words in the language.
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")
@@ -328,6 +329,7 @@ class EmailTemplate(TracktorBlock):
 
         Raises:
             TemplateError: As for `render`.
+            InvalidInput: As for `render`.
 
         Example:
             >>> order = Order(order_id=1, order_name="#1001", customer_first_name="Ada")

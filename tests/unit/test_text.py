@@ -81,6 +81,10 @@ def test_secrets_are_hidden_even_where_one_is_part_of_another() -> None:
     assert redacted == "[hidden], [hidden]"
 
 
+def test_secrets_are_hidden_in_any_letter_case() -> None:
+    assert redact("ADA or Ada", secrets=("ada",)) == "[hidden] or [hidden]"
+
+
 @pytest.mark.parametrize(
     "sent",
     [

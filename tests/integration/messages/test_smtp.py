@@ -141,7 +141,7 @@ class TestARecipient:
         assert len(server.contents) == 1
 
     def test_is_never_quoted(self) -> None:
-        reply = "550 5.1.1 No Ada@Example.com here; ada is unknown, mail +49 30 1234567"
+        reply = "550 5.1.1 No Ada@Example.com here; ADA is unknown, mail +49 30 1234567"
         with scripted(RCPT=[reply]) as server:
             reason = sent_through(server)[0].reason
         assert reason == "550 5.1.1 No [e-mail] here; [hidden] is unknown, mail [phone]"

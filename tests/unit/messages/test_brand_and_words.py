@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from functools import partial
 from html.parser import HTMLParser
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from prefect_tracktor import InvalidInput
 from prefect_tracktor.messages.rendering import contrast
 from prefect_tracktor.messages.template import (
     Brand,
@@ -134,6 +136,15 @@ class TestTheLanguage:
 
     def test_can_be_asked_for(self) -> None:
         assert written(in_locale("de"), language="es").subject.startswith("Tu pedido")
+
+    @pytest.mark.parametrize("language", ["it", "DE"])
+    def test_without_words_is_refused_by_name(self, language: str) -> None:
+        for make in (
+            partial(written, language=language),
+            partial(EmailTemplate().preview, language=language),
+        ):
+            with pytest.raises(InvalidInput, match=rf"no words in '{language}': use en, de"):
+                make()
 
     def test_that_does_not_exist_is_refused(self) -> None:
         with pytest.raises(ValidationError, match="must be the code of a language, such as en"):

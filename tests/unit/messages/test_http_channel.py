@@ -185,6 +185,11 @@ def test_a_rehearsal_at_another_host_is_not_told_the_secrets() -> None:
         ({"headers": {"X": 1}}, "value of X must be"),
         ({"content_type": "text/plain"}, "content_type must be"),
         ({"idempotency_header": "a b"}, "idempotency_header must be"),
+        ({"headers": {"idempotency-key": "t0ken"}}, "headers: remove the one that"),
+        (
+            {"headers": {"X-Id": "t0ken"}, "idempotency_header": "x-id"},
+            "headers: remove the one that",
+        ),
         ({"success_statuses": [302]}, "success_statuses"),
         ({"success_statuses": [401]}, "success_statuses"),
         ({"method": "GET"}, "method"),
