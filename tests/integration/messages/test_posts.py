@@ -143,6 +143,15 @@ def test_a_service_that_asks_for_patience_gets_it() -> None:
     assert len(set(keys)) == 1
 
 
+@pytest.mark.parametrize(
+    "second", [answer(429, headers="Retry-After: 3600\r\n"), answer(400), answer(401)]
+)
+def test_a_notice_stays_unconfirmed_if_a_repetition_fails_in_another_way(second: bytes) -> None:
+    delivery, server = one(answer(500, headers="Retry-After: 0\r\n"), second)
+    assert len(server.requests) == 2
+    assert (delivery.outcome, delivery.may_repeat) == ("deferred", True)
+
+
 def test_a_service_that_asks_for_more_is_asked_by_the_next_run() -> None:
     delivery, server = one(answer(429, headers="Retry-After: 3600\r\n"))
     assert delivery.outcome == "deferred"
