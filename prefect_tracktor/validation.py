@@ -1,6 +1,7 @@
 """Validation before anything is sent: ids, secrets, addresses; and pydantic's errors in words."""
 
 import re
+from ipaddress import ip_address
 from pathlib import Path
 from typing import SupportsIndex
 
@@ -39,7 +40,10 @@ def checked_uuid(value: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    return host in {"localhost", "::1"} or bool(re.fullmatch(r"127(\.\d{1,3}){3}", host))
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def checked_id(value: object, *, field: str) -> int:
@@ -80,7 +84,7 @@ def checked_tag(tag: str) -> str:
     """Validate a tag of an order in Shopify."""
     name = tag.strip()
     if not name or "," in name:
-        raise ValueError("must be one tag without a comma, as in Shopify: write each by itself")
+        raise ValueError("must be one tag without a comma, as in Shopify: list each tag separately")
     return name
 
 
@@ -107,11 +111,7 @@ def whole_path(address: str) -> str:
 def host_of(address: str) -> str:
     """Return scheme, host and port of an address: the part that is not secret."""
     url = parsed_address(address)
-    if url is None:
-        return ""
-    host = url.raw_host.decode("ascii")
-    name = f"[{host}]" if ":" in host else host
-    return f"{url.scheme}://{name}" + (f":{url.port}" if url.port else "")
+    return f"{url.scheme}://{url.netloc.decode('ascii')}" if url else ""
 
 
 def parsed_address(address: str) -> httpx.URL | None:

@@ -64,10 +64,6 @@ class TooMuch(Exception):
     """A template exceeds its budget."""
 
 
-class TooLong(TooMuch):
-    """The result of a template is too long."""
-
-
 class _Budget:
     """The budget of one rendering: costs, time and length."""
 
@@ -84,7 +80,7 @@ class _Budget:
     def write(self, text: str) -> None:
         self._written += len(text)
         if self._written > _LONGEST_PART:
-            raise TooLong(_TOO_LONG)
+            raise TooMuch(_TOO_LONG)
         self.spend(len(text))
 
 
@@ -139,13 +135,11 @@ class _Counting(NodeTransformer):
         node.iter = self._filter(node.iter, "_counted")
         return self._counting(node)
 
-    def visit_Macro(self, node: nodes.Macro) -> Any:  # noqa: N802
+    def _repeated(self, node: Any) -> Any:
         self.generic_visit(node)
         return self._counting(node)
 
-    def visit_CallBlock(self, node: nodes.CallBlock) -> Any:  # noqa: N802
-        self.generic_visit(node)
-        return self._counting(node)
+    visit_Macro = visit_CallBlock = _repeated  # noqa: N815
 
     def _joined(self, node: Any) -> Any:
         self.generic_visit(node)
@@ -327,10 +321,9 @@ def failure(
     field: str, order_id: int, problem: str, *, block: str = "EmailTemplate"
 ) -> TemplateError:
     """Return the error that a part of a message cannot be rendered."""
-    owner = "the email template's" if block == "EmailTemplate" else f"the {block}'s"
     return TemplateError(
-        f"{owner} {field} fails for order {order_id}: {problem}. Nothing was sent: correct the"
-        f" {block} block.",
+        f"the {block}'s {field} fails for order {order_id}: {problem}. Nothing was sent: correct"
+        f" the {block} block.",
         may_have_arrived=False,
     )
 
@@ -365,7 +358,7 @@ def _diagnosis(wrong: Exception, source: str) -> str:
         for frame, line in traceback.walk_tb(wrong.__traceback__)
         if frame.f_code.co_filename == _TEMPLATE_FILE
     ]
-    place = f"line {lines[-1]}: " if lines and not isinstance(wrong, TooLong) else ""
+    place = f"line {lines[-1]}: " if lines else ""
     if isinstance(wrong, TooMuch):
         return f"{place}{wrong}"
     if isinstance(wrong, SecurityError):

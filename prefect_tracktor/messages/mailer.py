@@ -8,6 +8,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    ValidationInfo,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -147,10 +148,9 @@ class Mailer(TracktorBlock):
 
     @field_validator("sender", "reply_to")
     @classmethod
-    def _mailbox_is_valid(cls, value: str, info: object) -> str:
-        field = str(getattr(info, "field_name", ""))
-        if value or field == "sender":
-            parse_mailbox(value, field=field)
+    def _mailbox_is_valid(cls, value: str, info: ValidationInfo) -> str:
+        if value or info.field_name == "sender":
+            parse_mailbox(value, field=str(info.field_name))
         return value
 
     @field_validator("rehearsal_address")

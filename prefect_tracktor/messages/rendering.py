@@ -197,7 +197,6 @@ def _short(text: str) -> str:
 
 
 def _mail_address(address: str, subject: str) -> str:
-    subject = subject.encode("utf-8", "replace").decode()
     return f"mailto:{quote(address, safe='@')}?subject={quote(subject)}"
 
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Self
 
-from prefect_tracktor.errors import InvalidInput, MailServerError
+from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
@@ -90,8 +90,6 @@ class MailSession:
         messages_per_second: float | None = None,
         backoff_seconds: float = 90,
     ) -> None:
-        if timeout_seconds <= 0:
-            raise InvalidInput(f"timeout_seconds must be more than 0, not {timeout_seconds}")
         self._server = server
         self._timeout = timeout_seconds
         self._backoff = Backoff(

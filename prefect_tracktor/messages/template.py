@@ -350,7 +350,7 @@ class EmailTemplate(TracktorBlock):
             >>> EmailTemplate(subject="{{ order.order_name.upper() }}").verify()
             Traceback (most recent call last):
             ...
-            prefect_tracktor.errors.TemplateError: the email template's subject fails
+            prefect_tracktor.errors.TemplateError: the EmailTemplate's subject fails
             ...
         """
         from prefect_tracktor.messages.preview import verify

@@ -657,7 +657,7 @@ def test_a_template_that_was_edited_wrong_is_found(
     EmailTemplate.delete("edited-wrong")  # or whoever looks at all templates stumbles over it
     words = said()
     assert "kept     tracktor-email-template/edited-wrong" in words
-    assert "the email template's subject fails" in words
+    assert "the EmailTemplate's subject fails" in words
 
 
 # ---- no secret is ever printed

@@ -467,10 +467,6 @@ class TestAServerThatCannotBeUsed:
             send(session)
         assert ("sender address" in str(refused.value)) is (remedy == "sender address")
 
-    def test_without_a_time_out_is_not_tried(self) -> None:
-        with pytest.raises(InvalidInput, match="timeout_seconds"):
-            MailSession(SmtpServer("127.0.0.1", 25), timeout_seconds=0)
-
 
 class TestTheLogin:
     def address(self, server: MailServer | ScriptedServer, **values: Any) -> SmtpServer:
