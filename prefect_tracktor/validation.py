@@ -9,11 +9,10 @@ import httpx
 from pydantic import ValidationError
 
 from prefect_tracktor.errors import InvalidInput
-from prefect_tracktor.parsing import LARGEST_ID
+from prefect_tracktor.parsing import EXACT_FLOATS_BELOW, LARGEST_ID
 from prefect_tracktor.text import form_of, refuse_masked
 
 _DIGITS = re.compile(r"[1-9][0-9]{0,18}")
-_EXACT_FLOATS_BELOW = 2**53
 _UUID = re.compile(
     r"[0-9a-fA-F]{8}(-?)[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{4}\1[0-9a-fA-F]{12}"
 )
@@ -63,7 +62,7 @@ def _whole_number(value: object) -> int | None:
         case str():
             return int(value) if _DIGITS.fullmatch(value.strip()) else None
         case float():
-            return int(value) if value.is_integer() and value < _EXACT_FLOATS_BELOW else None
+            return int(value) if value.is_integer() and value < EXACT_FLOATS_BELOW else None
         case SupportsIndex():  # such as numpy's
             return value.__index__()
         case _:

@@ -87,7 +87,9 @@ def test_what_is_no_flag_is_refused(written: Any) -> None:
         parse_flag(written)
 
 
-@pytest.mark.parametrize("written", [3.5, "3.5", "N/A", True, [3], "1_000", "٣", 2**70, "9" * 30])
+@pytest.mark.parametrize(
+    "written", [3.5, "3.5", "N/A", True, [3], "1_000", "٣", 2**70, "9" * 30, 2.0**53, -1e18]
+)
 def test_what_is_no_whole_number_is_refused(written: Any) -> None:
     with pytest.raises(ValueError, match="not a whole number"):
         parse_whole_number(written)
