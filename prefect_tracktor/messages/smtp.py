@@ -18,14 +18,10 @@ from prefect_tracktor.messages.email import validated_address, wire_form
 from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
 from prefect_tracktor.messages.replies import Cause, Reply
 from prefect_tracktor.messages.smtp_connection import Connection
-from prefect_tracktor.text import hide_login, redact
+from prefect_tracktor.text import redact
 from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
-
-_LONGEST_REASON = 200
-_LONGEST_TEXT = 2_000
-_SHORTEST_HIDDEN_NAME = 3
 
 _POSITIVE = range(200, 300)
 _TRANSIENT = range(400, 500)
@@ -131,10 +127,10 @@ class MailSession:
                 # nothing of the content was sent yet: a retry is safe
                 self._drop()
                 if is_new:
-                    return self._connection_lost(error, recipient)
+                    return self._connection_lost(error)
 
-    def _connection_lost(self, error: OSError, recipient: str) -> Delivery:
-        reason = self._private(f"the connection broke: {self._describe(error)}", recipient)
+    def _connection_lost(self, error: OSError) -> Delivery:
+        reason = f"the connection broke: {self._describe(error)}"
         reply = _reply_in(error)
         cause, kind = (reply.cause, reply.kind) if reply else (Cause.OTHER, "broken")
         return Delivery(DeliveryOutcome.DEFERRED, reason, cause=cause, kind=kind)
@@ -154,18 +150,18 @@ class MailSession:
         options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
         if refusal := _refusal(smtp.mail(sender, options)):
             if refusal.code in _PERMANENT and refusal.cause != Cause.RATE and not beyond_ascii:
-                raise self._sender_refused(smtp, refusal, recipient)
-            return self._not_accepted(smtp, refusal, recipient)
+                raise self._sender_refused(smtp, refusal)
+            return self._not_accepted(smtp, refusal)
         if refusal := _refusal(smtp.rcpt(recipient), to_recipient=True):
             if refusal.blames_sender:
-                raise self._sender_refused(smtp, refusal, recipient)
-            return self._not_accepted(smtp, refusal, recipient)
+                raise self._sender_refused(smtp, refusal)
+            return self._not_accepted(smtp, refusal)
         if refusal := _refusal(smtp.docmd("DATA"), wanted=_START_CONTENT):
-            return self._not_accepted(smtp, refusal, recipient)
+            return self._not_accepted(smtp, refusal)
         smtp.refuse_unread_replies()
-        return self._hand_over(smtp, content, recipient)
+        return self._hand_over(smtp, content)
 
-    def _hand_over(self, smtp: Connection, content: bytes, recipient: str) -> Delivery:
+    def _hand_over(self, smtp: Connection, content: bytes) -> Delivery:
         """Send the content; from here on the server may have accepted the message."""
         try:
             smtp.send(content)
@@ -173,30 +169,30 @@ class MailSession:
         except OSError as error:
             self._drop()
             reason = f"the connection broke while sending: {self._describe(error)}"
-            return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
+            return Delivery(DeliveryOutcome.UNCERTAIN, reason)
         if code in _POSITIVE:
             return Delivery(DeliveryOutcome.SENT)
         reply = Reply(code, _text(text))
         if code in _TRANSIENT or code in _PERMANENT:
-            return self._not_accepted(smtp, reply, recipient)
+            return self._not_accepted(smtp, reply)
         self._drop()
         reason = f"the server's reply to the message is not valid SMTP: {reply}"
-        return Delivery(DeliveryOutcome.UNCERTAIN, self._private(reason, recipient))
+        return Delivery(DeliveryOutcome.UNCERTAIN, reason)
 
-    def _not_accepted(self, smtp: Connection, reply: Reply, recipient: str) -> Delivery:
+    def _not_accepted(self, smtp: Connection, reply: Reply) -> Delivery:
         self._reset(smtp, closing=reply.code == _SERVICE_CLOSING)
         return Delivery(
             DeliveryOutcome.REFUSED if reply.is_final else DeliveryOutcome.DEFERRED,
-            self._private(str(reply), recipient),
+            str(reply),
             cause=reply.cause,
             kind=reply.kind,
         )
 
-    def _sender_refused(self, smtp: Connection, reply: Reply, recipient: str) -> MailServerError:
+    def _sender_refused(self, smtp: Connection, reply: Reply) -> MailServerError:
         self._reset(smtp)
         cause = Cause.SENDER if reply.cause is Cause.OTHER else reply.cause
         refused = "the sender" if cause is Cause.SENDER else "this account"
-        reason = self._private(str(reply), recipient).rstrip(".")
+        reason = str(reply).rstrip(".")
         return MailServerError(
             f"the mail server refuses {refused}: {reason}. {cause.remedy}", cause=cause
         )
@@ -292,20 +288,11 @@ class MailSession:
             )
 
     def _describe(self, error: Exception) -> str:
-        """Describe an error without passwords and addresses."""
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout:g} s"
         if isinstance(error, UnicodeError):
             return "it has characters beyond ASCII"  # the error itself quotes them
-        return self._private(str(_reply_in(error) or error))
-
-    def _private(self, text: str, recipient: str = "") -> str:
-        """Remove the login, addresses and the recipient's name from a server's text."""
-        username = self._server.username
-        text = hide_login(text[:_LONGEST_TEXT], username=username, password=self._secret)
-        name = recipient.rpartition("@")[0].strip('"')
-        hidden = (name,) if len(name) >= _SHORTEST_HIDDEN_NAME else ()
-        return redact(text, secrets=hidden)[:_LONGEST_REASON]
+        return str(_reply_in(error) or redact(str(error)))
 
 
 class _TokenRefused(MailServerError):

@@ -1,14 +1,12 @@
 """Personal data does not get through."""
 
 import re
-from base64 import b64encode
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefect_tracktor.text import form_of, hide_login, mask_email, public_words, redact
+from prefect_tracktor.text import form_of, mask_email, public_words, redact
 
 
 @pytest.mark.parametrize(
@@ -85,29 +83,6 @@ def test_secrets_are_hidden_in_any_letter_case() -> None:
     assert redact("ADA or Ada", secrets=("ada",)) == "[hidden] or [hidden]"
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"\0shop@shop.example\0s3cret-pass",
-        b"shop@shop.example\0shop@shop.example\0s3cret-pass",
-        b"s3cret-pass",
-    ],
-)
-@pytest.mark.parametrize("form", [str, str.upper, lambda text: text[5:20], lambda text: text[:13]])
-def test_a_login_is_hidden_in_each_form_that_smtp_sends(
-    sent: bytes, form: Callable[[str], str]
-) -> None:
-    repeated = form(b64encode(sent).decode().rstrip("="))
-    hidden = hide_login(
-        f"500 what is AUTH PLAIN {repeated}?", username="shop@shop.example", password="s3cret-pass"
-    )
-    assert hidden == "500 what is AUTH PLAIN [hidden]?"
-
-
-def test_without_a_login_nothing_is_hidden() -> None:
-    assert hide_login("500 AUTH what", username="", password="") == "500 AUTH what"
-
-
 @given(
     local=st.text("abcdefghijklmnopqrstuvwxyz0123456789.+-_", min_size=1, max_size=64),
     before=st.text(max_size=20),
@@ -140,7 +115,7 @@ def test_hostile_text_is_redacted_in_time_that_grows_with_its_length_only(piece:
         ),
         (
             "432 4.3.2 Concurrent connections limit exceeded. Visit https://x.example",
-            "432 4.3.2 … connections limit exceeded. …",
+            "432 4.3.2 Concurrent connections limit exceeded. Visit …",
         ),
         ("552 5.2.2 Ada Lovelace's mailbox full", "552 5.2.2 … mailbox full"),
         ("invalid_client", "invalid_client"),

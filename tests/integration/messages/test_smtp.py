@@ -141,10 +141,10 @@ class TestARecipient:
         assert len(server.contents) == 1
 
     def test_is_never_quoted(self) -> None:
-        reply = "550 5.1.1 No Ada@Example.com here; ADA is unknown, mail +49 30 1234567"
+        reply = "550 5.1.1 No Ada@Example.com here; Ada Lovelace is unknown, mail +49 30 1234567"
         with scripted(RCPT=[reply]) as server:
             reason = sent_through(server)[0].reason
-        assert reason == "550 5.1.1 No [e-mail] here; [hidden] is unknown, mail [phone]"
+        assert reason == "550 5.1.1 No … here; … is unknown, mail …"
 
     def test_beyond_ascii_is_written_to_where_the_server_can(
         self, mail_server: MailServer, server: SmtpServer
@@ -385,7 +385,7 @@ class TestAServerThatCannotBeUsed:
     @pytest.mark.parametrize(
         ("script", "complaint"),
         [
-            ({"CONNECT": ["554 5.7.1 Go away"]}, "connecting failed: 554 5.7.1 Go away"),
+            ({"CONNECT": ["554 5.7.1 Go away"]}, "connecting failed: 554 5.7.1 …"),
             ({"CONNECT": [HANG_UP]}, "connecting failed: Connection unexpectedly closed"),
             ({"CONNECT": [SILENCE]}, "connecting failed: .*timed out"),
             ({"EHLO": [SILENCE]}, "connecting failed: .*timed out"),
@@ -519,7 +519,7 @@ class TestTheLogin:
             MailSession(self.address(server, password="s3cret-pass")) as session,
         ):
             send(session)
-        assert "Unrecognized command: AUTH PLAIN [hidden]" in str(failed.value)
+        assert "Unrecognized command: AUTH PLAIN …" in str(failed.value)
         assert repeat not in str(failed.value)
 
     @pytest.mark.parametrize(
