@@ -92,7 +92,6 @@ class MailSession:
             f"The mail server {server.host}", backoff_seconds, messages_per_second
         )
         self._smtp: Connection | None = None
-        self._secret = server.password
 
     def __enter__(self) -> Self:
         self._warn_of_readable_password()
@@ -223,16 +222,15 @@ class MailSession:
     def _connect(self) -> Connection:
         """Connect; if the server refuses the access token, try a new one."""
         oauth2, saved_as = self._server.oauth2, self._server.saved_as
-        if oauth2.is_set:
-            self._secret = access_token(oauth2, saved_as=saved_as)
-            try:
-                return self._connect_once()
-            except _TokenRefused:
-                forget_token(oauth2)
-            self._secret = access_token(oauth2, saved_as=saved_as)
-        return self._connect_once()
+        if not oauth2.is_set:
+            return self._connect_once()
+        try:
+            return self._connect_once(access_token(oauth2, saved_as=saved_as))
+        except _TokenRefused:
+            forget_token(oauth2)
+        return self._connect_once(access_token(oauth2, saved_as=saved_as))
 
-    def _connect_once(self) -> Connection:
+    def _connect_once(self, token: str = "") -> Connection:
         step, remedy = "connecting", _CHECK_ADDRESS
         server = self._server
         tls = self._tls if server.security is Security.TLS else None
@@ -244,9 +242,9 @@ class MailSession:
                 step, remedy = "STARTTLS", _CHECK_SECURITY
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
-            if server.oauth2.is_set:
+            if token:
                 step, remedy = "the login with an access token", _NO_TOKENS
-                _log_in(smtp, server.username, self._secret)
+                _log_in(smtp, server.username, token)
             elif server.username:
                 step, remedy = "the login", _CHECK_LOGIN
                 smtp.login(server.username, server.password)
@@ -291,7 +289,8 @@ class MailSession:
         if isinstance(error, TimeoutError):
             return f"no answer within {self._timeout:g} s"
         if isinstance(error, UnicodeError):
-            return "it has characters beyond ASCII"  # the error itself quotes them
+            # the error itself quotes them
+            return "username or password has characters beyond ASCII"
         return str(_reply_in(error) or redact(str(error)))
 
 
