@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 FIRST = "r3fresh-at-first"
 
 
-def test_a_mailer_keeps_its_access_to_tokens_secret() -> None:
+def test_a_saved_mailer_hides_its_oauth2_secrets() -> None:
     oauth2 = OAuth2.model_validate(
         {"token_endpoint": "https://a.example/token", "client_id": "a", "client_secret": "s3cret-s"}
     )
@@ -75,7 +75,7 @@ def log_in_again(mailer: Mailer) -> None:
     mailer.verify()
 
 
-def test_a_refresh_token_that_is_replaced_is_saved_and_nothing_else_changes(
+def test_a_replaced_refresh_token_is_saved_and_nothing_else_changes(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     other: Any = loaded()
@@ -94,7 +94,7 @@ def test_a_refresh_token_that_is_replaced_is_saved_and_nothing_else_changes(
     assert again.oauth2.client_secret == mailer.oauth2.client_secret
 
 
-def test_a_token_that_another_process_has_replaced_is_taken_from_the_block(
+def test_a_token_replaced_by_another_process_is_loaded_from_the_block(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     endpoint.refresh_token = "r3fresh-of-another"
@@ -104,7 +104,9 @@ def test_a_token_that_another_process_has_replaced_is_taken_from_the_block(
     assert saved_token() == endpoint.refresh_token
 
 
-def test_two_processes_at_once_lose_no_token(endpoint: TokenEndpoint, mailer: Mailer) -> None:
+def test_two_processes_logging_in_together_lose_no_token(
+    endpoint: TokenEndpoint, mailer: Mailer
+) -> None:
     both_ready = processes.Barrier(2)
     both = [
         processes.Process(target=log_in_together, args=(PREFECT_API_URL.value(), both_ready))
@@ -119,7 +121,7 @@ def test_two_processes_at_once_lose_no_token(endpoint: TokenEndpoint, mailer: Ma
     assert saved_token() == endpoint.refresh_token
 
 
-def test_a_new_token_that_cannot_be_saved_fails_and_is_saved_by_the_next_login(
+def test_a_token_that_cannot_be_saved_is_saved_by_the_next_login(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     with (
@@ -136,7 +138,7 @@ def test_a_new_token_that_cannot_be_saved_fails_and_is_saved_by_the_next_login(
     assert saved_token() == endpoint.refresh_token
 
 
-def test_a_token_that_a_person_has_entered_since_stays(
+def test_a_token_entered_by_a_person_is_not_overwritten(
     endpoint: TokenEndpoint, mailer: Mailer, caplog: pytest.LogCaptureFixture
 ) -> None:
     mine = endpoint.oauth2(refresh_token="r3fresh-of-a-person")
@@ -146,15 +148,13 @@ def test_a_token_that_a_person_has_entered_since_stays(
     assert "has another oauth2.refresh_token by now" in caplog.text
 
 
-def test_a_token_that_nobody_has_kept_has_to_be_made_anew(
-    endpoint: TokenEndpoint, mailer: Mailer
-) -> None:
+def test_a_lost_refresh_token_has_to_be_replaced(endpoint: TokenEndpoint, mailer: Mailer) -> None:
     endpoint.refresh_token = "r3fresh-that-was-lost"
     with pytest.raises(MailServerError, match=r"new oauth2\.refresh_token.*two processes"):
         mailer.verify()
 
 
-def test_without_a_saved_block_only_the_process_knows_the_new_token_and_says_so(
+def test_an_unsaved_mailer_warns_that_the_new_token_is_not_saved(
     endpoint: TokenEndpoint, mailer: Mailer, caplog: pytest.LogCaptureFixture
 ) -> None:
     unsaved = Mailer.model_validate(dict(mailer))

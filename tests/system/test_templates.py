@@ -66,7 +66,7 @@ def names_of(page: Any) -> dict[str, Any]:
     return names
 
 
-def test_each_template_is_counted_once_and_most_are_done() -> None:
+def test_the_table_counts_each_template_once() -> None:
     page = PAGE.read_text("utf-8")
     rows = re.findall(r"^\| (?!What|---).+? \| (\d+) \| (.+) \| (\d+) \|$", page, re.MULTILINE)
     assert sum(int(count) for count, _, _ in rows) == TEMPLATES
@@ -90,7 +90,7 @@ def services() -> Iterator[dict[str, HttpService]]:
 
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("tool", ["klaviyo", "segment"])
-def test_customers_get_sms_and_the_marketing_tool_its_events_each_once_without_a_mailer(
+def test_sms_and_marketing_events_are_posted_once_without_a_mailer(
     services: dict[str, HttpService], tool: str, tmp_path: Any
 ) -> None:
     shown = names_of(CHANNELS)
@@ -131,7 +131,7 @@ def shopify(prefect_api: None) -> Iterator[TagsOfShopify]:
         yield server
 
 
-def test_an_order_is_tagged_and_keeps_the_tags_that_it_has(shopify: TagsOfShopify) -> None:
+def test_tagging_an_order_keeps_its_other_tags(shopify: TagsOfShopify) -> None:
     tag = names_of(PAGE)["tag_order"].with_options(retries=0)
     for _ in range(2):
         tag(7, "tracking expired")

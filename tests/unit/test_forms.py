@@ -26,7 +26,7 @@ def title_of(field: dict[str, Any], definitions: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
-def test_a_form_is_short_and_says_what_to_fill_in(flow: Flow[..., Any]) -> None:
+def test_a_run_form_is_short_and_described(flow: Flow[..., Any]) -> None:
     schema = flow.parameters
     assert len(schema.properties) <= MOST
     for field in in_place(schema.properties):
@@ -36,7 +36,7 @@ def test_a_form_is_short_and_says_what_to_fill_in(flow: Flow[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
-def test_what_must_be_filled_in_comes_first(flow: Flow[..., Any]) -> None:
+def test_required_parameters_come_first_in_a_form(flow: Flow[..., Any]) -> None:
     required = [
         name in flow.parameters.required
         for name, _ in sorted(flow.parameters.properties.items(), key=lambda e: e[1]["position"])
@@ -45,7 +45,7 @@ def test_what_must_be_filled_in_comes_first(flow: Flow[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
-def test_the_parts_of_a_form_say_what_to_fill_in_and_stay_in_place(flow: Flow[..., Any]) -> None:
+def test_nested_form_fields_are_described_and_ordered(flow: Flow[..., Any]) -> None:
     for name, part in flow.parameters.definitions.items():
         if "properties" in part:
             assert "Example" not in part["description"], "a choice shows it"

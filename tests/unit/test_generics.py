@@ -24,7 +24,7 @@ def _generic_classes() -> Iterator[type[Any]]:
 
 
 @pytest.mark.parametrize("kind", sorted(set(_generic_classes()), key=str))
-def test_a_generic_class_can_be_called_with_its_parameter(kind: type) -> None:
+def test_a_generic_class_accepts_its_type_parameter(kind: type) -> None:
     # what `Kind[T]()` does to the new object; anything but AttributeError reaches the caller
     made: Any = object.__new__(kind)
     try:
@@ -34,5 +34,5 @@ def test_a_generic_class_can_be_called_with_its_parameter(kind: type) -> None:
     assert made.__orig_class__ is kind
 
 
-def test_an_empty_batch_of_orders_can_be_made() -> None:
+def test_an_empty_batch_of_orders_can_be_created() -> None:
     assert Batch[Order]() == Batch()

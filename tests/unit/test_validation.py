@@ -19,7 +19,7 @@ IMPOSSIBLE = [
 
 
 @pytest.mark.parametrize("address", IMPOSSIBLE)
-def test_an_address_that_no_request_can_reach_is_refused(address: str) -> None:
+def test_an_impossible_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidInput, match=r"hook must be an https address.*malformed"):
         checked_address(address, field="hook")
     with pytest.raises(ValidationError, match="address must be an https address"):
@@ -29,7 +29,7 @@ def test_an_address_that_no_request_can_reach_is_refused(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", IMPOSSIBLE[:4])
-def test_an_impossible_host_is_empty(address: str) -> None:
+def test_an_impossible_address_has_no_host(address: str) -> None:
     assert host_of(address) == ""
 
 

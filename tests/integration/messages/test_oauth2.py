@@ -47,7 +47,7 @@ def mailer_with(port: int, oauth2: OAuth2, **options: Any) -> Mailer:
         ),
     ],
 )
-def test_messages_are_sent_with_a_token_in_place_of_a_password(
+def test_messages_are_sent_with_an_access_token(
     endpoint: TokenEndpoint, fields: dict[str, str], asked: dict[str, str]
 ) -> None:
     oauth2 = endpoint.oauth2(**fields)
@@ -62,7 +62,7 @@ def test_messages_are_sent_with_a_token_in_place_of_a_password(
     assert len(server.recipients) == 2
 
 
-def test_a_token_is_kept_for_further_sessions_until_shortly_before_it_expires(
+def test_an_access_token_is_cached_until_shortly_before_it_expires(
     endpoint: TokenEndpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     oauth2 = endpoint.oauth2()
@@ -76,12 +76,12 @@ def test_a_token_is_kept_for_further_sessions_until_shortly_before_it_expires(
 
 
 @pytest.mark.parametrize("expires_in", [None, "3600", "soon", -1, float("nan"), float("inf")])
-def test_a_token_is_used_whatever_is_said_of_its_end(expires_in: Any) -> None:
+def test_a_token_with_an_unusable_lifetime_is_accepted(expires_in: Any) -> None:
     with TokenEndpoint(expires_in=expires_in).serving() as endpoint:
         assert access_token(endpoint.oauth2()) == endpoint.issued[0]
 
 
-def test_a_token_that_was_revoked_is_asked_for_anew_once(endpoint: TokenEndpoint) -> None:
+def test_a_revoked_access_token_is_replaced_once(endpoint: TokenEndpoint) -> None:
     mailer_of = endpoint.oauth2
     with xoauth2_server(endpoint) as (port, server):
         mailer_with(port, mailer_of()).verify()
@@ -92,7 +92,7 @@ def test_a_token_that_was_revoked_is_asked_for_anew_once(endpoint: TokenEndpoint
         assert len(endpoint.issued) == 2
 
 
-def test_a_login_that_is_refused_with_a_new_token_is_told_with_what_helps(
+def test_a_refusal_of_a_new_token_names_the_remedy(
     endpoint: TokenEndpoint,
 ) -> None:
     with xoauth2_server(endpoint) as (port, server):
@@ -104,7 +104,7 @@ def test_a_login_that_is_refused_with_a_new_token_is_told_with_what_helps(
     assert "@" not in str(failed.value)
 
 
-def test_a_server_without_such_logins_is_told_nothing(endpoint: TokenEndpoint) -> None:
+def test_no_login_is_sent_to_a_server_without_xoauth2(endpoint: TokenEndpoint) -> None:
     with scripted() as server:
         port = server.server_address[1]
         with pytest.raises(MailServerError, match=r"offers no login with XOAUTH2.*Check host"):
@@ -113,9 +113,7 @@ def test_a_server_without_such_logins_is_told_nothing(endpoint: TokenEndpoint) -
 
 
 @pytest.mark.parametrize("command", ["AUTH", "MAIL"])
-def test_a_server_that_repeats_the_login_gives_nothing_away(
-    endpoint: TokenEndpoint, command: str
-) -> None:
+def test_a_login_echoed_by_the_server_is_hidden(endpoint: TokenEndpoint, command: str) -> None:
     oauth2 = endpoint.oauth2()
     token = access_token(oauth2)
     line = base64.b64encode(f"user={MAILBOX}\1auth=Bearer {token}\1\1".encode()).decode()
@@ -179,7 +177,7 @@ AADSTS = "AADSTS{}: something about customer ada@example.com. Trace ID: 0f"
         (503, b"busy", "503", "the next run tries again"),
     ],
 )
-def test_an_endpoint_that_refuses_is_told_in_the_providers_terms(
+def test_a_refusal_of_the_token_endpoint_names_the_remedy(
     status: int, said: Any, shown: str, remedy: str
 ) -> None:
     with TokenEndpoint([(status, said)]).serving() as endpoint:
@@ -192,7 +190,7 @@ def test_an_endpoint_that_refuses_is_told_in_the_providers_terms(
     assert "ada" not in str(failed.value)
 
 
-def test_a_refresh_token_that_has_expired_has_to_be_made_anew() -> None:
+def test_an_expired_refresh_token_has_to_be_replaced() -> None:
     said = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
     with (
         TokenEndpoint([(400, said)]).serving() as endpoint,
@@ -202,7 +200,7 @@ def test_a_refresh_token_that_has_expired_has_to_be_made_anew() -> None:
     assert "r3fresh" not in str(failed.value)
 
 
-def test_an_endpoint_that_asks_for_patience_gets_it() -> None:
+def test_a_rate_limited_token_request_is_retried() -> None:
     with TokenEndpoint([(429, {})]).serving() as endpoint, xoauth2_server(endpoint) as (port, _):
         with MailSession(mailer_with(port, endpoint.oauth2()).server) as session:
             assert send(session) == SENT
@@ -210,7 +208,7 @@ def test_an_endpoint_that_asks_for_patience_gets_it() -> None:
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"])
-def test_an_endpoint_that_never_ends_its_answer_is_not_waited_for(
+def test_an_endless_token_response_times_out(
     monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
     monkeypatch.setattr(module, "_SECONDS_FOR_A_TOKEN", 0.3)
@@ -220,7 +218,7 @@ def test_an_endpoint_that_never_ends_its_answer_is_not_waited_for(
             access_token(oauth2)
 
 
-def test_a_redirect_is_not_followed_with_the_secret() -> None:
+def test_a_redirected_token_request_does_not_send_the_secret() -> None:
     with TokenEndpoint().serving() as elsewhere:
         moved = answer(307, headers=f"Location: {elsewhere.address}\r\n")
         with ScriptedServer([moved]) as server:
@@ -253,7 +251,7 @@ def test_a_redirect_is_not_followed_with_the_secret() -> None:
         ({"username": ""}, "username is empty"),
     ],
 )
-def test_what_cannot_be_right_is_refused_without_repeating_it(
+def test_invalid_oauth2_fields_are_refused_without_repeating_secrets(
     options: dict[str, Any], problem: str
 ) -> None:
     usual = {
@@ -271,7 +269,7 @@ def test_what_cannot_be_right_is_refused_without_repeating_it(
     assert "s3cret-s3" not in str(refused.value)
 
 
-def test_asterisks_in_place_of_a_secret_are_not_sent(endpoint: TokenEndpoint) -> None:
+def test_a_masked_client_secret_is_not_sent(endpoint: TokenEndpoint) -> None:
     with pytest.raises(InvalidInput, match=r"oauth2\.client_secret is asterisks"):
         access_token(endpoint.oauth2(client_secret="********"))
     assert not endpoint.asked

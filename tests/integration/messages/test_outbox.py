@@ -41,7 +41,7 @@ def counts(sent: Sent) -> dict[str, int]:
     return Counter(sent.outcomes)
 
 
-class TestOneAnswerForEverybody:
+class TestSameReplyToEveryMessage:
     @pytest.mark.parametrize(
         ("command", "answer", "remedy"),
         [
@@ -61,7 +61,7 @@ class TestOneAnswerForEverybody:
             ("RCPT", SILENCE, "connection broke"),
         ],
     )
-    def test_stops_after_a_few_with_the_servers_words_and_what_helps(
+    def test_sending_stops_after_a_few_equal_errors(
         self, ledger: NotificationLedger, command: str, answer: str, remedy: str
     ) -> None:
         with scripted(**{command: [lambda: answer]}) as server:
@@ -77,14 +77,16 @@ class TestOneAnswerForEverybody:
         assert answer in (HANG_UP, SILENCE) or answer.rstrip(".") in advice
         assert "@" not in advice
 
-    def test_that_changes_in_a_number_is_still_the_same(self, ledger: NotificationLedger) -> None:
+    def test_errors_that_differ_in_a_number_count_as_equal(
+        self, ledger: NotificationLedger
+    ) -> None:
         numbers = iter(range(100))
         answer: Response = lambda: f"550 5.7.26 Not accepted, see {next(numbers)}-gsmtp"  # noqa: E731
         with scripted(**{".": [answer]}) as server:
             posted_to(server, ledger)
             assert len(server.contents) == 3
 
-    def test_in_other_words_each_time_stops_it_too(self, ledger: NotificationLedger) -> None:
+    def test_sending_stops_after_ten_different_errors(self, ledger: NotificationLedger) -> None:
         answers = cycle(["554 5.7.1 Spam", "451 4.3.0 Not now", "550 5.4.5 Daily limit exceeded"])
         with scripted(**{".": [lambda: next(answers)]}) as server:
             result = posted_to(server, ledger)
@@ -93,7 +95,7 @@ class TestOneAnswerForEverybody:
         assert "none of 10 messages in a row" in result.advice
 
     @pytest.mark.parametrize("answer", ["550 5.1.1 User unknown", "552 5.2.2 Mailbox full"])
-    def test_about_each_recipient_stops_it_when_it_comes_after_the_content(
+    def test_sending_stops_if_all_recipients_are_refused_after_the_content(
         self, ledger: NotificationLedger, answer: str
     ) -> None:
         with scripted(**{".": [lambda: answer]}) as server:
@@ -102,23 +104,27 @@ class TestOneAnswerForEverybody:
             assert len(server.contents) == 10
         assert "only receives" in result.advice
 
-    def test_for_two_messages_alone_is_told_too(self, ledger: NotificationLedger) -> None:
+    def test_an_error_for_only_two_messages_is_reported(self, ledger: NotificationLedger) -> None:
         with scripted(**{".": [lambda: "550 5.4.5 Daily limit exceeded"]}) as server:
             result = posted_to(server, ledger, 2)
         assert "reached a limit" in result.advice
 
-    def test_about_its_recipient_only_stops_nothing(self, ledger: NotificationLedger) -> None:
+    def test_temporary_refusals_of_recipients_do_not_stop_sending(
+        self, ledger: NotificationLedger
+    ) -> None:
         with scripted(RCPT=["450 4.2.0 Greylisted"] * 20) as server:
             assert counts(posted_to(server, ledger)) == {"deferred": 20, "sent": 10}
 
-    def test_now_and_then_stops_nothing(self, ledger: NotificationLedger) -> None:
+    def test_occasional_errors_do_not_stop_sending(self, ledger: NotificationLedger) -> None:
         answers = cycle(["554 5.7.1 Spam", "554 5.7.1 Spam", "250 fine"])
         with scripted(**{".": [lambda: next(answers)]}) as server:
             assert counts(posted_to(server, ledger)) == {"deferred": 20, "sent": 10}
 
 
-class TestAnAddressThatDoesNotExist:
-    def test_is_given_up_where_the_server_takes_others(self, ledger: NotificationLedger) -> None:
+class TestUnknownRecipient:
+    def test_an_unknown_recipient_is_refused_if_others_are_accepted(
+        self, ledger: NotificationLedger
+    ) -> None:
         answers = [UNKNOWN, "250 fine", UNKNOWN, UNKNOWN, "250 fine", UNKNOWN]
         with scripted(RCPT=answers) as server:
             result = posted_to(server, ledger, 6)
@@ -126,7 +132,7 @@ class TestAnAddressThatDoesNotExist:
         assert result.states(ledger) == result.outcomes
 
     @pytest.mark.parametrize("count", [1, 2, 10, 30])
-    def test_like_nobodys_else_is_not_believed(
+    def test_refusals_of_all_recipients_are_deferred(
         self, ledger: NotificationLedger, count: int
     ) -> None:
         with scripted(RCPT=[lambda: UNKNOWN]) as server:
@@ -138,14 +144,12 @@ class TestAnAddressThatDoesNotExist:
         if count >= 10:
             assert "only receives" in result.advice
 
-    def test_is_not_believed_of_a_server_that_lost_its_directory(
-        self, ledger: NotificationLedger
-    ) -> None:
+    def test_many_refusals_in_a_row_are_deferred(self, ledger: NotificationLedger) -> None:
         with scripted(RCPT=["250 fine"] * 5 + [UNKNOWN] * 8 + ["250 fine"] * 5) as server:
             result = posted_to(server, ledger, 18)
         assert counts(result) == {"sent": 10, "deferred": 8}
 
-    def test_alone_in_its_run_is_given_up_where_the_runs_before_sent_others(
+    def test_a_lone_refusal_is_recorded_if_earlier_runs_sent_messages(
         self, ledger: NotificationLedger
     ) -> None:
         answers = [UNKNOWN, "250 fine", *[UNKNOWN] * 5, "250 fine", UNKNOWN]
@@ -155,7 +159,7 @@ class TestAnAddressThatDoesNotExist:
         few = ["refused"] * 4
         assert result == ["deferred", "sent", *few, "deferred", "sent", "refused"]
 
-    def test_with_few_others_is_given_up_unless_they_are_too_many_in_a_row(
+    def test_refusals_are_recorded_unless_too_many_are_in_a_row(
         self, ledger: NotificationLedger
     ) -> None:
         with scripted(RCPT=["250 fine", *[UNKNOWN] * 9]) as server:
@@ -171,7 +175,9 @@ class TestAnAddressThatDoesNotExist:
             {"deferred": 1},
         ]
 
-    def test_is_not_given_up_if_another_run_wrote_to_it(self, ledger: NotificationLedger) -> None:
+    def test_no_refusal_is_recorded_if_another_run_sent_the_message(
+        self, ledger: NotificationLedger
+    ) -> None:
         """While it was not certain, its claim was open to others."""
 
         def others_turn() -> str:
@@ -183,21 +189,25 @@ class TestAnAddressThatDoesNotExist:
         assert result.outcomes == ["already_told", "sent"]
 
 
-class TestAConnectionThatIsCutAfterTheMessage:
-    def test_each_time_stops_after_a_few(self, ledger: NotificationLedger) -> None:
+class TestConnectionLostAfterTheContent:
+    def test_sending_stops_after_three_uncertain_messages_in_a_row(
+        self, ledger: NotificationLedger
+    ) -> None:
         with scripted(**{".": [lambda: HANG_UP]}) as server:
             result = posted_to(server, ledger, 40)
         assert counts(result) == {"uncertain": 3, "deferred": 37}
         assert "mail filter" in result.advice
 
-    def test_every_second_time_stops_after_a_few_more(self, ledger: NotificationLedger) -> None:
+    def test_sending_stops_after_five_uncertain_messages_in_all(
+        self, ledger: NotificationLedger
+    ) -> None:
         answers = cycle([HANG_UP, "250 fine"])
         with scripted(**{".": [lambda: next(answers)]}) as server:
             result = posted_to(server, ledger, 40)
         assert counts(result) == {"uncertain": 5, "sent": 4, "deferred": 31}
 
 
-def test_an_address_beyond_ascii_waits_for_a_server_that_takes_it(
+def test_a_non_ascii_address_is_deferred_until_the_server_supports_it(
     ledger: NotificationLedger,
 ) -> None:
     with scripted() as server:

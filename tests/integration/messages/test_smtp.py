@@ -51,15 +51,15 @@ def sent_through(server: ScriptedServer, *, timeout_seconds: float = 5) -> list[
         return [send(session), send(session)]
 
 
-class TestAServerThatIsWell:
-    def test_takes_many_messages_in_one_connection(self) -> None:
+class TestHealthyServer:
+    def test_many_messages_share_one_connection(self) -> None:
         with scripted() as server, MailSession(server.address) as session:
             assert [send(session) for _ in range(20)] == [SENT] * 20
             assert server.heard["CONNECT"] == 1
             assert server.heard["RSET"] == 0
             assert len(server.contents) == 20
 
-    def test_gets_each_message_whole_with_its_envelope(
+    def test_each_message_arrives_whole_with_its_envelope(
         self, mail_server: MailServer, server: SmtpServer
     ) -> None:
         text = ".\n..\nGrüße\nFrom here\n.\nRCPT TO:<eve@example.com>\n"
@@ -72,7 +72,7 @@ class TestAServerThatIsWell:
         assert received.message.get_content().splitlines() == text.splitlines()
         assert received.raw.isascii()
 
-    def test_is_sent_no_bare_line_breaks(self) -> None:
+    def test_bare_line_breaks_are_normalized(self) -> None:
         message = EmailMessage()
         message["Subject"] = "Hello"
         message.set_payload("a\n.\nb\r.\rMAIL FROM:<eve@example.com>")
@@ -81,13 +81,13 @@ class TestAServerThatIsWell:
         [content] = server.contents
         assert content.endswith(b"a\r\n..\r\nb\r\n..\r\nMAIL FROM:<eve@example.com>\r\n")
 
-    def test_is_left_politely(self) -> None:
+    def test_a_session_ends_with_quit(self) -> None:
         with scripted() as server:
             assert sent_through(server) == [SENT, SENT]
             assert server.heard["QUIT"] == 1
 
 
-class TestARecipient:
+class TestRecipient:
     @pytest.mark.parametrize(
         "reply",
         [
@@ -103,7 +103,7 @@ class TestARecipient:
             "501 Bad recipient address syntax",
         ],
     )
-    def test_that_does_not_exist_is_refused_for_good(self, reply: str) -> None:
+    def test_an_unknown_recipient_is_refused(self, reply: str) -> None:
         with scripted(RCPT=[reply]) as server:
             refused, following = sent_through(server)
             assert refused.outcome is DeliveryOutcome.REFUSED
@@ -132,7 +132,7 @@ class TestARecipient:
             "530 Authentication required",
         ],
     )
-    def test_that_is_not_to_blame_is_written_to_later(self, reply: str) -> None:
+    def test_a_refusal_for_another_reason_is_deferred(self, reply: str) -> None:
         with scripted(RCPT=[reply]) as server:
             deferred, following = sent_through(server)
         assert deferred.outcome is DeliveryOutcome.DEFERRED
@@ -140,20 +140,20 @@ class TestARecipient:
         assert following == SENT
         assert len(server.contents) == 1
 
-    def test_is_never_quoted(self) -> None:
+    def test_the_recipient_is_never_quoted(self) -> None:
         reply = "550 5.1.1 No Ada@Example.com here; Ada Lovelace is unknown, mail +49 30 1234567"
         with scripted(RCPT=[reply]) as server:
             reason = sent_through(server)[0].reason
         assert reason == "550 5.1.1 No … here; … is unknown, mail …"
 
-    def test_beyond_ascii_is_written_to_where_the_server_can(
+    def test_a_non_ascii_recipient_is_sent_with_smtputf8(
         self, mail_server: MailServer, server: SmtpServer
     ) -> None:
         with MailSession(server) as session:
             assert send(session, "zoë@münchen.example") == SENT
         assert mail_server.messages[0].recipients == ("zoë@xn--mnchen-3ya.example",)
 
-    def test_beyond_ascii_waits_for_a_server_that_can(self) -> None:
+    def test_a_non_ascii_recipient_is_deferred_without_smtputf8(self) -> None:
         with scripted() as server, MailSession(server.address) as session:
             delivery = send(session, "zoë@example.com")
             assert delivery.outcome is DeliveryOutcome.DEFERRED
@@ -161,7 +161,7 @@ class TestARecipient:
             assert send(session) == SENT
         assert server.heard["MAIL"] == 1
 
-    def test_with_dots_where_no_rfc_wants_them_is_written_to(
+    def test_a_recipient_with_misplaced_dots_is_accepted(
         self, mail_server: MailServer, server: SmtpServer
     ) -> None:
         with MailSession(server) as session:
@@ -174,7 +174,7 @@ class TestARecipient:
     @pytest.mark.parametrize(
         "recipient", ["a@example.com, b@example.com", "Ada <a@example.com>", ""]
     )
-    def test_is_exactly_one_address(self, recipient: str) -> None:
+    def test_anything_but_one_recipient_is_refused(self, recipient: str) -> None:
         with (
             scripted() as server,
             MailSession(server.address) as session,
@@ -184,7 +184,7 @@ class TestARecipient:
         assert server.heard["MAIL"] == 0
 
 
-class TestALaterTryIsLeftToTheNextRun:
+class TestDeferral:
     @pytest.mark.parametrize(
         "script",
         [
@@ -197,14 +197,16 @@ class TestALaterTryIsLeftToTheNextRun:
             {"END": ["550 5.1.1 No such user"]},
         ],
     )
-    def test_when_the_server_does_not_take_the_message(self, script: dict[str, list[str]]) -> None:
+    def test_a_rejected_message_is_deferred(self, script: dict[str, list[str]]) -> None:
         reply = next(iter(script.values()))[0]
         with scripted(**script) as server:
             assert sent_through(server) == [Delivery(DeliveryOutcome.DEFERRED, reply), SENT]
 
     @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
     @pytest.mark.parametrize("trouble", [HANG_UP, "421 4.7.0 Too many", "nonsense", "250" * 5000])
-    def test_only_if_it_breaks_again_before_the_content(self, command: str, trouble: str) -> None:
+    def test_a_second_break_before_the_content_defers_the_message(
+        self, command: str, trouble: str
+    ) -> None:
         with scripted(**{command: [trouble]}) as server:
             assert sent_through(server) == [SENT, SENT]
             assert server.heard["CONNECT"] == 2
@@ -214,24 +216,24 @@ class TestALaterTryIsLeftToTheNextRun:
             assert following == SENT
             assert len(server.contents) == 1
 
-    def test_also_when_the_server_falls_silent_before_the_content(self) -> None:
+    def test_silence_before_the_content_defers_the_message(self) -> None:
         with scripted(RCPT=[SILENCE, SILENCE]) as server:
             deferred, following = sent_through(server, timeout_seconds=0.2)
         assert deferred.outcome is DeliveryOutcome.DEFERRED
         assert following == SENT
 
 
-class TestAReplyThatWasNotAskedFor:
+class TestUnexpectedReply:
     @pytest.mark.parametrize(
         "more", ["451 4.3.0 After all, no", "550 5.1.1 User unknown", "250 ok\r\n550 5.1.1 Unknown"]
     )
-    def test_is_not_taken_for_that_of_the_next_message(self, more: str) -> None:
+    def test_an_extra_reply_is_not_read_as_the_next_messages_reply(self, more: str) -> None:
         with scripted(END=[f"250 queued\r\n{more}"] * 2) as server:
             assert sent_through(server) == [SENT, SENT]
             assert server.heard["."] == 2
 
     @pytest.mark.parametrize("from_the_start", [True, False])
-    def test_is_not_seen_in_what_encryption_exchanges(
+    def test_tls_records_are_not_read_as_replies(
         self, certificate: Path, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
     ) -> None:
         made: list[Connection] = []
@@ -243,20 +245,20 @@ class TestAReplyThatWasNotAskedFor:
 
         monkeypatch.setattr(smtp, "Connection", Counted)
         with running(certificate, from_the_start=from_the_start) as (server, kind):
-            address = TestTheLogin().address(server, security=kind, verify_certificate=False)
+            address = TestLogin().address(server, security=kind, verify_certificate=False)
             with MailSession(address) as session:
                 assert [send(session) for _ in range(3)] == [SENT] * 3
         assert len(made) == 1
 
-    def test_to_the_start_of_the_content_stops_it(self) -> None:
+    def test_an_unexpected_reply_to_data_stops_the_content(self) -> None:
         with scripted(DATA=["250 fine"]) as server:
             assert sent_through(server) == [SENT, SENT]
             assert server.heard["."] == 2
 
 
-class TestWhatMayHaveBeenTakenIsNotSentAgain:
+class TestUncertainDelivery:
     @pytest.mark.parametrize("trouble", [HANG_UP, SILENCE, "nonsense", "250" * 5000])
-    def test_when_the_answer_to_the_content_is_missing(self, trouble: str) -> None:
+    def test_a_missing_reply_to_the_content_is_uncertain(self, trouble: str) -> None:
         with scripted(END=[trouble]) as server:
             uncertain, following = sent_through(server, timeout_seconds=0.5)
         assert uncertain.outcome is DeliveryOutcome.UNCERTAIN
@@ -264,7 +266,7 @@ class TestWhatMayHaveBeenTakenIsNotSentAgain:
         assert len(server.contents) == 2
 
     @pytest.mark.parametrize(("fault", "kept"), [("drop_in_data", 1), ("drop_after_data", 2)])
-    def test_when_the_connection_breaks_around_the_content(
+    def test_a_break_around_the_content_is_uncertain(
         self,
         mail_server: MailServer,
         server: SmtpServer,
@@ -279,12 +281,14 @@ class TestWhatMayHaveBeenTakenIsNotSentAgain:
             assert send(session) == SENT
 
 
-class TestAServerThatNeverComesToAnEnd:
+class TestEndlessReply:
     """Each operation has its time as a whole; the server would go on for 20 seconds."""
 
     @pytest.mark.parametrize("without_end", [DRIP, FLOOD])
     @pytest.mark.parametrize("step", ["CONNECT", "EHLO", "AUTH"])
-    def test_cannot_be_used(self, step: str, without_end: str) -> None:
+    def test_an_endless_reply_while_connecting_is_an_error(
+        self, step: str, without_end: str
+    ) -> None:
         began = time.monotonic()
         with scripted(**{step: [without_end]}, HELO=[without_end]) as server:
             address = replace(server.address, username="shop", password="s3cret")
@@ -302,7 +306,7 @@ class TestAServerThatNeverComesToAnEnd:
             (".", DeliveryOutcome.UNCERTAIN),
         ],
     )
-    def test_delays_a_message_no_longer_than_the_time_out(
+    def test_an_endless_reply_delays_a_message_by_the_timeout_only(
         self, step: str, outcome: DeliveryOutcome, without_end: str
     ) -> None:
         began = time.monotonic()
@@ -312,13 +316,13 @@ class TestAServerThatNeverComesToAnEnd:
         assert first.outcome is outcome
         assert following == SENT
 
-    def test_is_left_without_its_farewell(self) -> None:
+    def test_an_endless_reply_to_quit_is_cut_off(self) -> None:
         began = time.monotonic()
         with scripted(QUIT=[DRIP]) as server:
             assert sent_through(server, timeout_seconds=0.5) == [SENT, SENT]
             assert time.monotonic() - began < 10
 
-    def test_may_also_take_nothing_in(self) -> None:
+    def test_a_server_that_reads_nothing_times_out(self) -> None:
         began = time.monotonic()
         with scripted(DATA=["354 go on, " + SILENCE]) as server:
             with MailSession(server.address, timeout_seconds=0.5) as session:
@@ -327,7 +331,7 @@ class TestAServerThatNeverComesToAnEnd:
         assert outcome is DeliveryOutcome.UNCERTAIN
 
 
-class TestAServerThatAsksToSlowDown:
+class TestRateLimit:
     @pytest.mark.parametrize(
         "reply",
         [
@@ -340,7 +344,7 @@ class TestAServerThatAsksToSlowDown:
         ],
     )
     @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA", "."])
-    def test_is_waited_for_and_the_message_sent(
+    def test_a_rate_limited_message_is_sent_after_a_pause(
         self, command: str, reply: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         with scripted(**{command: [reply, reply]}) as server:
@@ -349,12 +353,12 @@ class TestAServerThatAsksToSlowDown:
         if not reply.startswith("421"):  # a new connection may be all it takes
             assert caplog.text.count("fewer messages at a time") == 1
 
-    def test_is_waited_for_before_the_login_too(self) -> None:
+    def test_a_rate_limit_while_connecting_is_waited_out(self) -> None:
         busy = "421 4.7.0 Too many concurrent SMTP connections"
         with scripted(CONNECT=[busy, "220 x", busy, "220 x"], MAIL=["250 fine", HANG_UP]) as server:
             assert sent_through(server) == [SENT, SENT]
 
-    def test_for_good_is_not_waited_for_any_longer(self) -> None:
+    def test_a_permanent_rate_limit_defers_the_messages(self) -> None:
         reply = "454 Throttling failure: Maximum sending rate exceeded."
         with (
             scripted(RCPT=[lambda: reply]) as server,
@@ -366,14 +370,14 @@ class TestAServerThatAsksToSlowDown:
             ] * 3
             assert time.monotonic() - began < 15
 
-    def test_gets_no_more_messages_a_second_than_were_asked_for(self) -> None:
+    def test_a_session_keeps_to_messages_per_second(self) -> None:
         with scripted() as server, MailSession(server.address, messages_per_second=4) as session:
             began = time.monotonic()
             assert [send(session) for _ in range(5)] == [SENT] * 5
             assert time.monotonic() - began >= 0.95
 
 
-def test_a_dropped_connection_costs_no_message(mail_server: MailServer, server: SmtpServer) -> None:
+def test_a_dropped_connection_loses_no_message(mail_server: MailServer, server: SmtpServer) -> None:
     mail_server.faults = MailFaults(drop_every=3)
     with MailSession(server) as session:
         assert {send(session, f"a{number}@example.com") for number in range(10)} == {SENT}
@@ -381,7 +385,7 @@ def test_a_dropped_connection_costs_no_message(mail_server: MailServer, server: 
     assert addressed == [(f"a{number}@example.com",) for number in range(10)]
 
 
-class TestAServerThatCannotBeUsed:
+class TestUnusableServer:
     @pytest.mark.parametrize(
         ("script", "complaint"),
         [
@@ -392,7 +396,7 @@ class TestAServerThatCannotBeUsed:
             ({"EHLO": ["502 what?"], "HELO": ["502 what?"]}, "connecting failed: 502 what?"),
         ],
     )
-    def test_is_known_before_anything_is_sent(
+    def test_connection_errors_occur_before_the_first_message(
         self, script: dict[str, list[str]], complaint: str
     ) -> None:
         with (
@@ -403,19 +407,19 @@ class TestAServerThatCannotBeUsed:
             pass
         assert server.heard["MAIL"] == 0
 
-    def test_because_it_is_silent_where_encryption_should_begin(self) -> None:
+    def test_silence_during_the_tls_handshake_times_out(self) -> None:
         with scripted(CONNECT=[SILENCE]) as server:
             address = replace(server.address, security=Security.TLS)
             with pytest.raises(MailServerError, match=r"connecting failed: no answer within 0.2 s"):
                 MailSession(address, timeout_seconds=0.2).__enter__()
 
-    def test_because_nobody_listens(self) -> None:
+    def test_a_refused_connection_names_the_fields_to_check(self) -> None:
         with scripted() as server:
             address = server.address
         with pytest.raises(MailServerError, match=r"refused.*Check host, port and security of"):
             MailSession(address).__enter__()
 
-    def test_any_more_stops_the_run(self) -> None:
+    def test_a_server_lost_during_the_run_is_an_error(self) -> None:
         with (
             scripted(MAIL=["250 fine", HANG_UP], CONNECT=["220 x", HANG_UP, HANG_UP]) as server,
             MailSession(server.address) as session,
@@ -426,7 +430,7 @@ class TestAServerThatCannotBeUsed:
             assert server.heard["CONNECT"] == 3
             assert send(session) == SENT
 
-    def test_for_one_moment_is_tried_again(self) -> None:
+    def test_a_brief_outage_is_retried(self) -> None:
         with scripted(MAIL=[HANG_UP], CONNECT=["220 x", "421 busy"]) as server:
             assert sent_through(server) == [SENT, SENT]
             assert server.heard["CONNECT"] == 3
@@ -439,7 +443,7 @@ class TestAServerThatCannotBeUsed:
             {"RCPT": ["553 5.1.7 Bad sender"]},
         ],
     )
-    def test_in_the_senders_name_stops_the_run(self, script: dict[str, list[str]]) -> None:
+    def test_a_refused_sender_is_an_error(self, script: dict[str, list[str]]) -> None:
         with scripted(**script) as server, MailSession(server.address) as session:
             with pytest.raises(MailServerError, match="refuses the sender: 55") as refused:
                 send(session)
@@ -458,7 +462,7 @@ class TestAServerThatCannotBeUsed:
             ("550 5.4.5 Daily user sending limit exceeded.", "reached a limit"),
         ],
     )
-    def test_for_anybody_is_told_with_what_helps(self, reply: str, remedy: str) -> None:
+    def test_a_refusal_of_every_message_names_the_remedy(self, reply: str, remedy: str) -> None:
         with (
             scripted(MAIL=[reply]) as server,
             MailSession(server.address) as session,
@@ -468,7 +472,7 @@ class TestAServerThatCannotBeUsed:
         assert ("sender address" in str(refused.value)) is (remedy == "sender address")
 
 
-class TestTheLogin:
+class TestLogin:
     def address(self, server: MailServer | ScriptedServer, **values: Any) -> SmtpServer:
         host, port = (
             (server.host, server.port)
@@ -478,7 +482,7 @@ class TestTheLogin:
         usual = {"host": host, "port": port, "security": Security.NONE}
         return SmtpServer(**usual | {"username": "shop", "password": "s3cret"} | values)
 
-    def test_is_done_again_on_each_connection(self) -> None:
+    def test_each_connection_logs_in_again(self) -> None:
         with scripted(MAIL=[HANG_UP]) as server:
             with MailSession(self.address(server)) as session:
                 assert send(session) == SENT
@@ -488,7 +492,7 @@ class TestTheLogin:
         ("reply", "password"),
         [("535 5.7.8 s3cret is wrong for shop@shop.example", "s3cret"), ("235 in", "pässword")],
     )
-    def test_that_fails_is_known_at_once_and_shows_nothing(self, reply: str, password: str) -> None:
+    def test_a_failed_login_is_an_error_without_secrets(self, reply: str, password: str) -> None:
         with (
             scripted(AUTH=[reply]) as server,
             pytest.raises(MailServerError, match=r"the login failed.*Check username") as failed,
@@ -510,7 +514,7 @@ class TestTheLogin:
         ],
     )
     @pytest.mark.parametrize("command", ["AUTH", "MAIL"])
-    def test_is_not_shown_where_the_server_repeats_it(self, command: str, repeat: str) -> None:
+    def test_a_login_echoed_by_the_server_is_hidden(self, command: str, repeat: str) -> None:
         with (
             scripted(
                 **{command: [f"500 5.5.1 Unrecognized command: AUTH PLAIN {repeat}"]}
@@ -535,14 +539,14 @@ class TestTheLogin:
             ({"AUTH": ["534 5.7.9 Application-specific password required"]}, "want one per app"),
         ],
     )
-    def test_that_fails_is_told_with_what_helps(
+    def test_a_failed_login_names_the_remedy(
         self, script: dict[str, list[str]], remedy: str
     ) -> None:
         with scripted(**script) as server, pytest.raises(MailServerError, match=remedy):
             MailSession(self.address(server)).__enter__()
 
     @pytest.mark.parametrize("from_the_start", [True, False])
-    def test_travels_encrypted(
+    def test_the_login_is_encrypted(
         self, certificate: Path, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
     ) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -552,7 +556,9 @@ class TestTheLogin:
             assert len(server.messages) == 1
 
     @pytest.mark.parametrize("from_the_start", [True, False])
-    def test_is_not_told_to_a_stranger(self, certificate: Path, from_the_start: bool) -> None:
+    def test_an_invalid_certificate_prevents_the_login(
+        self, certificate: Path, from_the_start: bool
+    ) -> None:
         with running(certificate, from_the_start=from_the_start) as (server, kind):
             with pytest.raises(MailServerError, match="CERTIFICATE_VERIFY_FAILED"):
                 MailSession(self.address(server, security=kind)).__enter__()
@@ -561,7 +567,7 @@ class TestTheLogin:
             ) as session:
                 assert send(session) == SENT
 
-    def test_is_not_told_where_encryption_was_asked_for_and_is_not_offered(self) -> None:
+    def test_missing_starttls_prevents_the_login(self) -> None:
         with (
             scripted() as server,
             pytest.raises(MailServerError, match=r"STARTTLS failed.*Check security of"),
@@ -587,7 +593,7 @@ class TestTheLogin:
             ({}, 0),
         ],
     )
-    def test_over_a_readable_connection_is_warned_of(
+    def test_an_unencrypted_login_logs_a_warning(
         self, values: dict[str, Any], warned: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         with scripted(CONNECT=["554 no"]) as server:

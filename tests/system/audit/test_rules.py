@@ -97,7 +97,7 @@ RIGHT = [
 RUNS = runs(24, 61, 70, 96)
 
 
-def test_what_is_right_passes_all_rules() -> None:
+def test_correct_records_pass_all_rules() -> None:
     assert {one.notice for one in due()} == {one.notice for one in RIGHT}
     assert rules.told_too_often(RIGHT, due()) == []
     assert rules.told_without_reason(RIGHT, due(), RUNS) == []
@@ -109,13 +109,13 @@ def test_what_is_right_passes_all_rules() -> None:
 
 
 @pytest.mark.parametrize("gone", RIGHT, ids=lambda one: f"{one.notice.rule}-{one.notice.about}")
-def test_a_notice_that_is_missing_is_named(gone: Told) -> None:
+def test_a_missing_notice_is_reported(gone: Told) -> None:
     left = [one for one in RIGHT if one != gone]
     [problem] = rules.not_told(due(), left, RUNS)
     assert problem.startswith(str(gone.notice))
 
 
-def test_a_notice_that_is_late_is_missing_in_the_run_before() -> None:
+def test_a_late_notice_is_reported_for_the_run_before() -> None:
     late = [replace(one, at=START + 90 * HOUR) if one is RIGHT[3] else one for one in RIGHT]
     assert len(rules.not_told(due(), late, runs(24, 61, 70, 89, 96))) == 1
 
@@ -123,13 +123,13 @@ def test_a_notice_that_is_late_is_missing_in_the_run_before() -> None:
 @pytest.mark.parametrize(
     "excuse", [{"left": frozenset({ORDER})}, {"failed": True}], ids=["left", "failed"]
 )
-def test_what_a_run_says_is_left_is_no_miss_of_that_run(excuse: dict[str, Any]) -> None:
+def test_orders_left_by_a_run_are_not_reported_for_it(excuse: dict[str, Any]) -> None:
     silent = [*runs(24), *runs(61), *runs(70, **excuse)]
     assert rules.not_told(due(), RIGHT[:3], silent) == []
     assert len(rules.not_told(due(), RIGHT[:3], [*silent, *runs(71)])) == 3
 
 
-def test_a_second_time_is_named() -> None:
+def test_a_repeated_notice_is_reported() -> None:
     again = [*RIGHT, told("status", "in_transit", 24.7)]
     assert rules.told_too_often(again, due()) == [f"{again[0].notice} was told 2 times"]
 
@@ -147,18 +147,18 @@ def test_a_second_time_is_named() -> None:
     ],
     ids=lambda one: f"{one.notice.rule}-{one.notice.about}-{one.at:%d%H}",
 )
-def test_a_notice_without_its_reason_is_named(wrong: Told) -> None:
+def test_a_notice_without_a_reason_is_reported(wrong: Told) -> None:
     [problem] = rules.told_without_reason([*RIGHT, wrong], due(), RUNS)
     assert str(wrong.notice) in problem
 
 
-def test_an_earlier_stage_after_a_later_one_is_named_across_rules_and_channels() -> None:
+def test_an_earlier_stage_after_a_later_one_is_reported() -> None:
     [problem] = rules.earlier_stage_after_later([*RIGHT, told("late", "stalled", 71)])[:1]
     assert "after" in problem
     assert rules.earlier_stage_after_later([RIGHT[2], told("status", "in_transit", 62)])
 
 
-def test_a_notice_of_a_cancelled_order_is_named() -> None:
+def test_a_notice_about_a_cancelled_order_is_reported() -> None:
     history = {ORDER: [*WAY[:3], *seen((50 * HOUR, order("in_transit")), cancelled=True), *WAY[3:]]}
     assert len(rules.told_to_cancelled(RIGHT, history, RUNS)) == len(RIGHT) - 1
     assert {one.notice.rule for one in due(seen(*_times(WAY), cancelled=True))} == set()
@@ -168,12 +168,12 @@ def _times(history: list[Seen]) -> list[tuple[timedelta, dict[str, Any]]]:
     return [(one.at - START, one.order) for one in history]
 
 
-def test_another_customers_address_is_named() -> None:
+def test_a_wrong_recipient_is_reported() -> None:
     wrong = replace(RIGHT[0], to="bob@example.com")
     assert rules.told_to_others([wrong], HISTORY) == [f"{wrong.notice} was told to bob@example.com"]
 
 
-def test_a_fourth_message_in_a_day_is_named() -> None:
+def test_a_fourth_message_in_a_day_is_reported() -> None:
     same_day = [told("status", "delivered", 70, message=number) for number in range(4)]
     assert rules.too_many_a_day(same_day) == [
         f"ada@example.com had 4 messages on {START + 70 * HOUR:%F}"
@@ -181,7 +181,7 @@ def test_a_fourth_message_in_a_day_is_named() -> None:
     assert rules.too_many_a_day(same_day[:3]) == []
 
 
-def test_an_order_that_is_sent_in_parts_is_whole_with_its_last_part() -> None:
+def test_an_order_in_parts_is_complete_with_its_last_parcel() -> None:
     one_of_two = order("delivered")
     one_of_two["fulfillments"][0]["line_items"] = [{"id": 0}]
     parts = seen(
@@ -193,7 +193,7 @@ def test_an_order_that_is_sent_in_parts_is_whole_with_its_last_part() -> None:
     assert [span.begin for span in whole.spans] == [START + 9 * HOUR]
 
 
-def test_delays_exceptions_stages_and_tags_are_due_in_their_time() -> None:
+def test_delays_exceptions_stages_and_tags_are_due_on_time() -> None:
     trouble = seen(
         (0 * HOUR, order(shows="Cutting")),
         (130 * HOUR, order("in_transit")),
@@ -212,7 +212,7 @@ def test_delays_exceptions_stages_and_tags_are_due_in_their_time() -> None:
 LOST = seen((0 * HOUR, in_trouble("in_transit", "expired")))
 
 
-def test_a_reminder_that_comes_too_soon_too_often_or_not_at_all_is_named() -> None:
+def test_early_excess_and_missing_reminders_are_reported() -> None:
     first, second, third = (told("lost", "expired", hours) for hours in (1, 73, 150))
     only = [one for one in due(LOST) if one.notice.rule == "lost"]
     assert rules.not_told(only, [first, second], runs(0, 40, 73, 150)) == []
@@ -239,7 +239,7 @@ def written(
         (written("delivered", 30, order()), "it is no stage"),
     ],
 )
-def test_a_status_against_the_rules_is_named(wrong: Written, problem: str) -> None:
+def test_an_invalid_status_update_is_reported(wrong: Written, problem: str) -> None:
     tags = {ORDER: (MADE_TO_ORDER,)}
     right = written("cutting", 30, order())
     assert rules.written_against_the_rules([right], tags) == []
@@ -247,7 +247,7 @@ def test_a_status_against_the_rules_is_named(wrong: Written, problem: str) -> No
     assert "not made to order" in rules.written_against_the_rules([right], {ORDER: ()})[0]
 
 
-def test_a_stage_that_is_missing_and_an_order_that_is_not_handed_back_are_named() -> None:
+def test_a_missing_status_update_is_reported() -> None:
     tags = {ORDER: (MADE_TO_ORDER,)}
     by_hand = order("Sewing") | {"automatic_carrier_updates": False}
     for history in ([(0 * HOUR, order())], [(0 * HOUR, by_hand)]):

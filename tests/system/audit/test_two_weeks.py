@@ -166,7 +166,7 @@ def latest_parcels(weeks: Simulation) -> list[tuple[int, str]]:
     return [(one.fulfillment_id, one.status_key) for one in deliveries if one.fulfillment_id]
 
 
-def test_every_notice_and_status_of_two_weeks_is_right(
+def test_all_notices_and_statuses_of_two_weeks_are_correct(
     weeks: Simulation, start: datetime, pytestconfig: pytest.Config
 ) -> None:
     world, sandbox = weeks.world, weeks.world.sandbox

@@ -7,7 +7,7 @@ from prefect_tracktor.messages.replies import Cause
 
 
 @pytest.mark.parametrize("outcome", list(DeliveryOutcome))
-def test_only_what_is_deferred_is_tried_again(outcome: DeliveryOutcome) -> None:
+def test_only_deferred_messages_are_retried(outcome: DeliveryOutcome) -> None:
     tries: list[Delivery] = []
 
     def attempt() -> Delivery:

@@ -71,20 +71,20 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize(("text", "cause", "final"), AT_RCPT)
-def test_an_answer_to_rcpt(text: str, cause: Cause, final: bool) -> None:
+def test_a_reply_to_rcpt_has_a_cause_and_may_be_final(text: str, cause: Cause, final: bool) -> None:
     code, _, said = text.partition(" ")
     reply = Reply(int(code), said, to_recipient=True)
     assert (reply.cause, reply.is_final) == (cause, final)
 
 
 @pytest.mark.parametrize(("text", "cause"), ELSEWHERE)
-def test_an_answer_to_anything_else_gives_no_address_up(text: str, cause: Cause) -> None:
+def test_other_replies_have_a_cause_and_are_never_final(text: str, cause: Cause) -> None:
     code, _, said = text.partition(" ")
     reply = Reply(int(code), said)
     assert (reply.cause, reply.is_final) == (cause, False)
 
 
-def test_equal_answers_are_known_whatever_number_the_server_puts_in() -> None:
+def test_equal_refusals_have_the_same_kind_despite_varying_ids() -> None:
     first, second, other = (
         Reply(550, f"5.7.{detail} Not accepted {number} gsmtp")
         for detail, number in ((26, "x1-20"), (26, "y2-30"), (1, "x1-20"))
