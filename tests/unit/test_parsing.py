@@ -1,4 +1,4 @@
-"""Numbers, flags, texts and ids in the forms of databases and languages."""
+"""Parsing of numbers, flags, texts and ids in the formats of databases and languages."""
 
 from decimal import Decimal
 from typing import Any

@@ -1,4 +1,4 @@
-"""Personal data does not get through."""
+"""Masking of personal data and secrets."""
 
 import re
 
@@ -95,14 +95,14 @@ def test_an_address_is_redacted_in_any_context(
     assert "mail.example" not in redact(f"{before}{local}{at}mail.example{after}")
 
 
-@pytest.mark.parametrize("piece", ["a", "+1", '"a', "a%4", "0 ", "555-"])
-def test_redaction_takes_linear_time(piece: str) -> None:
+@pytest.mark.parametrize("part", ["a", "+1", '"a', "a%4", "0 ", "555-"])
+def test_redaction_takes_linear_time(part: str) -> None:
     # quadratic time would take minutes here
-    assert redact(piece * 100_000)
+    assert redact(part * 100_000)
 
 
 @pytest.mark.parametrize(
-    ("said", "public"),
+    ("text", "public"),
     [
         ("", ""),
         (
@@ -129,8 +129,8 @@ def test_redaction_takes_linear_time(piece: str) -> None:
         ("user unknown\r\nDATA\x00", "user unknown …"),
     ],
 )
-def test_only_known_words_of_a_server_are_shown(said: str, public: str) -> None:
-    assert public_words(said) == public
+def test_only_known_words_of_a_server_are_shown(text: str, public: str) -> None:
+    assert public_words(text) == public
 
 
 @given(st.text())
@@ -141,9 +141,9 @@ def test_shown_words_fit_one_line_without_long_numbers(text: str) -> None:
 
 
 def test_words_of_our_query_may_be_shown() -> None:
-    said = 'column "oder_id" does not exist, Ada'
-    assert public_words(said) == "column … does not exist, …"
-    assert public_words(said, ours="SELECT oder_id FROM plan") == "column oder_id does not exist, …"
+    text = 'column "oder_id" does not exist, Ada'
+    assert public_words(text) == "column … does not exist, …"
+    assert public_words(text, ours="SELECT oder_id FROM plan") == "column oder_id does not exist, …"
 
 
 def test_a_long_text_is_cut_before_the_search() -> None:

@@ -1,4 +1,4 @@
-"""Times in the forms of databases and languages; what is not surely a time is none."""
+"""Parsing of times in the formats of databases and programming languages."""
 
 import datetime as dt
 from typing import Any
@@ -113,7 +113,7 @@ def test_a_time_without_an_offset_is_in_the_accounts_zone(zone: str, clock: str,
     with naive_times_in(parse_zone(zone)):
         forms = [clock, {"date": clock}]
         assert [parse_time(form) for form in forms] == [expected, expected]
-        # what says its zone is of that zone
+        # a time with an offset keeps it
         assert parse_time("2026-11-02T10:00:00Z") == parse_time(1793613600) == TEN
     assert parse_time("2026-11-02 10:00:00") == TEN
 
@@ -128,7 +128,7 @@ def test_an_hour_that_occurs_twice_is_read_as_the_first(zone: ZoneInfo, seconds:
     with naive_times_in(zone):
         read = parse_time(local.replace(tzinfo=None).isoformat())
     assert read is not None
-    # an hour that comes twice is read as the first: news is rather older than younger
+    # the first of two equal hours: an order rather seems older than newer
     assert read == moment if not local.fold else read < moment
     assert read.utcoffset() == dt.timedelta()
 

@@ -1,4 +1,4 @@
-"""One message, one address, and no header but ours."""
+"""Email messages: addresses, headers, MIME parts."""
 
 import re
 from email import message_from_bytes, policy
@@ -19,7 +19,7 @@ HEADERS = [
     *("MIME-Version", "Content-Type"),
 ]
 
-# pieces, since text() leaves out halves of characters
+# pieces, since text() makes no half surrogate pairs
 wild = st.lists(
     st.one_of(
         st.sampled_from('\r\n\0\t\x0b\x1c\x85\u2028\u2029\ud800\udcff\udfff,;:<>@"\\=?_ ()[].'),
@@ -49,7 +49,7 @@ def composed(
 
 
 def received(message: EmailMessage) -> EmailMessage:
-    """The message as its receiver reads it."""
+    """Parse a message as its receiver does."""
     return message_from_bytes(message.as_bytes(), policy=policy.default)
 
 
@@ -61,7 +61,7 @@ def part(message: EmailMessage, kind: str) -> str:
 
 
 def names_of(head: bytes) -> list[str]:
-    """The headers' names; there must be no control characters among them."""
+    """Return the names of headers without control characters."""
     lines = head.decode("ascii").split("\r\n")
     assert not any(re.search(r"[^\t -~]", line) for line in lines)
     return [line.partition(":")[0] for line in lines if not line.startswith((" ", "\t"))]
@@ -94,8 +94,8 @@ def test_equal_keys_give_equal_message_ids() -> None:
 
 def test_replies_go_to_the_sender_unless_reply_to_is_set() -> None:
     assert received(composed())["Reply-To"] == "Your Shop <orders@shop.example>"
-    elsewhere = composed(reply_to=Address("", "help", "shop.example"))
-    assert received(elsewhere)["Reply-To"] == "help@shop.example"
+    with_reply_to = composed(reply_to=Address("", "help", "shop.example"))
+    assert received(with_reply_to)["Reply-To"] == "help@shop.example"
 
 
 def test_messages_are_marked_as_auto_generated() -> None:
@@ -146,7 +146,7 @@ def test_text_that_looks_encoded_is_not_decoded(text: str) -> None:
     assert read["Subject"] == text
     for header in ("From", "Reply-To"):
         [mailbox] = read[header].addresses
-        # Python reads a blank between the pieces of a long name, which there is not
+        # Python adds a space between the encoded pieces of a long name
         assert mailbox.display_name.replace(" ", "") == text.replace(" ", "")
         assert mailbox.addr_spec == "orders@shop.example"
 
@@ -164,7 +164,7 @@ def test_pieces_of_encoded_words_are_not_decoded(pieces: list[str]) -> None:
 def test_a_senders_name_cannot_add_a_header(name: str) -> None:
     try:
         sender = Address(name, "orders", "shop.example")
-    except ValueError:  # it knows line breaks
+    except ValueError:  # Address refuses line breaks
         return
     for reply_to in (None, Address(name, "help", "shop.example")):
         raw = composed(sender=sender, reply_to=reply_to).as_bytes()

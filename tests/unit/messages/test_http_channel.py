@@ -1,4 +1,4 @@
-"""What an `HttpChannel` writes, and refuses before anything is posted."""
+"""`HttpChannel`: body, headers, rehearsal, validation."""
 
 import json
 from datetime import UTC, datetime
@@ -21,18 +21,18 @@ def channel(body: str = "{}", **options: Any) -> HttpChannel:
     return HttpChannel.model_validate({"address": ADDRESS, "body": body} | options)
 
 
-def rendered(made: HttpChannel, **order: Any) -> bytes:
-    usual = {"order_id": 1001, "order_name": "#1001", "order_email": "ada@example.com"}
+def rendered(block: HttpChannel, **order: Any) -> bytes:
+    default = {"order_id": 1001, "order_name": "#1001", "order_email": "ada@example.com"}
     parcel = Fulfillment(fulfillment_id=7, shop_url="shop.example", tracking_number="AB1")
     condition = Condition("exception:expired", parcel, SINCE)
-    return made.render(Order.model_validate(usual | order), [parcel], [condition], key="k3y")
+    return block.render(Order.model_validate(default | order), [parcel], [condition], key="k3y")
 
 
 def test_a_mode_set_on_a_copy_selects_the_address() -> None:
-    made = channel(rehearsal_address="https://bin.example/x")
-    rehearsal = made.model_copy(update={"mode": "rehearsal"})
+    block = channel(rehearsal_address="https://bin.example/x")
+    rehearsal = block.model_copy(update={"mode": "rehearsal"})
     assert (rehearsal.target, rehearsal.is_live) == ("https://bin.example/x", False)
-    assert made.model_copy(update={"mode": "live"}).is_live
+    assert block.model_copy(update={"mode": "live"}).is_live
 
 
 def test_a_new_channel_is_in_dry_run() -> None:
@@ -75,9 +75,9 @@ def test_an_order_name_stays_inside_its_json_string(name: str, expression: str) 
 def test_no_text_can_change_the_json_structure(name: str) -> None:
     body = '{"a": "{{ order.order_name }}", "b": {{ order.order_name | tojson }}}'
     order = Order(order_id=1, order_name=name)
-    said = json.loads(channel(body).render(order, [], [Condition("stalled")], key="k"))
-    assert said.keys() == {"a", "b"}
-    assert said["b"] in (said["a"], None)
+    data = json.loads(channel(body).render(order, [], [Condition("stalled")], key="k"))
+    assert data.keys() == {"a", "b"}
+    assert data["b"] in (data["a"], None)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_no_text_can_change_the_json_structure(name: str) -> None:
 def test_no_filter_can_break_out_of_a_json_string(filtered: str) -> None:
     body = f'{{"name": "{{{{ order.order_name {filtered} }}}}"}}'
     try:
-        said = json.loads(rendered(channel(body), order_name='x", "to": "all\\'))
+        data = json.loads(rendered(channel(body), order_name='x", "to": "all\\'))
     except TemplateError:
         return
-    assert said.keys() == {"name"}
+    assert data.keys() == {"name"}
 
 
 def test_a_json_object_becomes_a_form() -> None:
@@ -98,8 +98,8 @@ def test_a_json_object_becomes_a_form() -> None:
         ' "n": 1, "t": true, "x": null}'
     )
     form = "application/x-www-form-urlencoded"
-    made = channel(body, content_type=form, recipient="{{ order.order_phone }}")
-    assert parse_qs(rendered(made, order_phone="+15550100").decode()) == {
+    block = channel(body, content_type=form, recipient="{{ order.order_phone }}")
+    assert parse_qs(rendered(block, order_phone="+15550100").decode()) == {
         "To": ["+15550100"],
         "Body": ["#1001 & more"],
         "n": ["1"],
@@ -130,16 +130,16 @@ def test_a_body_error_names_the_place_but_no_customer(body: str, problem: str) -
 
 
 def test_headers_contain_the_key_and_the_blocks_headers() -> None:
-    made = channel(headers={"Authorization": "Basic s3cret"})
-    assert made.headers_for("k") == {
+    block = channel(headers={"Authorization": "Basic s3cret"})
+    assert block.headers_for("k") == {
         "content-type": "application/json",
         "accept-encoding": "identity",
         "Idempotency-Key": "k",
         "Authorization": "Basic s3cret",
     }
     assert "Idempotency-Key" not in channel(idempotency_header="").headers_for("k")
-    assert "s3cret" not in repr(made)
-    assert "t0ken" not in repr(made)
+    assert "s3cret" not in repr(block)
+    assert "t0ken" not in repr(block)
 
 
 def test_a_rehearsal_at_another_host_gets_no_secret_headers() -> None:

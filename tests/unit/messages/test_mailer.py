@@ -1,4 +1,4 @@
-"""A mailer sends nothing by itself, and refuses what cannot be right before a run begins."""
+"""`Mailer`: mode, addresses, validation."""
 
 from typing import Any
 
@@ -91,11 +91,11 @@ def test_a_masked_password_is_refused() -> None:
 
 def test_replies_go_to_the_sender_unless_reply_to_is_set() -> None:
     assert mailer().reply_to_mailbox is None
-    answers = mailer(reply_to="Help <help@shop.example>").reply_to_mailbox
-    assert str(answers) == "Help <help@shop.example>"
+    reply_to = mailer(reply_to="Help <help@shop.example>").reply_to_mailbox
+    assert str(reply_to) == "Help <help@shop.example>"
     assert str(mailer().sender_mailbox) == USUAL["sender"]
 
 
 def test_an_empty_ledger_in_the_form_means_no_ledger() -> None:
-    """The older form stores an empty object, which would be another ledger than the shop's."""
+    """Prefect's older form stores `{}` for no choice, which would be a new ledger."""
     assert Mailer(host="smtp.example.com", sender="a@example.com", ledger={}).ledger is None

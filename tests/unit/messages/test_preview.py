@@ -1,4 +1,4 @@
-"""What may be shown of a message before it is sent, and to whom it gives nothing away."""
+"""Previews of messages without personal data."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""What customers read, and what templates cannot do."""
+"""Email templates: default messages, validation, limits, sandbox, links."""
 
 import pickle
 import time
@@ -17,7 +17,7 @@ from prefect_tracktor.models import Order
 SHOP = ShopInfo(name="Your Shop", url="shop.example")
 EMAIL = "ada@example.com"
 
-# pieces, since text() leaves out halves of characters
+# pieces, since text() makes no half surrogate pairs
 wild = st.lists(
     st.one_of(
         st.sampled_from("\r\n\0\t\x0b\x1c\x85\u2028\ud800\udfff'\"<>&{}%"), st.text(max_size=5)
@@ -237,7 +237,7 @@ class TestSubject:
 class TestValidation:
     @pytest.mark.parametrize("field", ["subject", "text", "html"])
     @pytest.mark.parametrize(
-        ("source", "complaint"),
+        ("source", "problem"),
         [
             ("one\n{% if %}", "{field}, line 2: Expected an expression"),
             ("one\n\n{{ order.order_name | shout }}", "{field}, line 3: No filter named 'shout'"),
@@ -246,13 +246,13 @@ class TestValidation:
         ],
     )
     def test_an_invalid_template_is_refused_with_the_place(
-        self, field: str, source: str, complaint: str
+        self, field: str, source: str, problem: str
     ) -> None:
         with pytest.raises(ValidationError) as refused:
             EmailTemplate.model_validate({field: source})
         [error] = refused.value.errors()
         assert error["loc"] == (field,)
-        assert complaint.format(field=field) in error["msg"]
+        assert problem.format(field=field) in error["msg"]
 
     def test_an_assigned_template_is_validated(self) -> None:
         template = EmailTemplate()
@@ -283,7 +283,7 @@ class TestValidation:
 
 class TestRendering:
     @pytest.mark.parametrize(
-        ("source", "complaint"),
+        ("source", "problem"),
         [
             ("\n{{ order.emial }}", "line 2: unknown name emial"),
             ("{{ fulfillments[0].carrier.nmae }}", "line 1: unknown name nmae"),
@@ -293,12 +293,10 @@ class TestRendering:
             ("{{ {}[order.customer_first_name] }}", "line 1: unknown name."),
         ],
     )
-    def test_an_error_names_line_and_order_but_no_customer(
-        self, source: str, complaint: str
-    ) -> None:
+    def test_an_error_names_line_and_order_but_no_customer(self, source: str, problem: str) -> None:
         with pytest.raises(TemplateError) as failed:
             rendered(text=source)
-        assert f"text fails for order 1001: {complaint}" in str(failed.value)
+        assert f"text fails for order 1001: {problem}" in str(failed.value)
         assert "example.com" not in str(failed.value)
         assert "Ada" not in str(failed.value)
         assert failed.value.__suppress_context__
@@ -378,17 +376,17 @@ class TestRendering:
         assert rendered(text="<{{ order.order_phone }}>").text == "<>"
 
 
-class _Marks:
-    """Unpickling one leaves a trace."""
+class _SetsFlag:
+    """Sets a flag when an instance is unpickled."""
 
     unpickled = False
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return setattr, (_Marks, "unpickled", True)
+        return setattr, (_SetsFlag, "unpickled", True)
 
 
 @pytest.mark.parametrize(
-    "reach",
+    "expression",
     [
         "order.parse_raw(order.order_name, proto='pickle', allow_pickle=True)",
         "order['parse_raw'](order.order_name, proto='pickle', allow_pickle=True)",
@@ -405,17 +403,17 @@ class _Marks:
         "range.__init__.__globals__",
     ],
 )
-def test_templates_can_only_read_data(reach: str) -> None:
-    code = pickle.dumps(_Marks(), protocol=0).decode("ascii")
+def test_templates_can_only_read_data(expression: str) -> None:
+    code = pickle.dumps(_SetsFlag(), protocol=0).decode("ascii")
     with pytest.raises(TemplateError, match="it uses something that templates may not use"):
-        rendered(order(order_name=code), text=f"{{{{ {reach} }}}}")
-    assert not _Marks.unpickled
+        rendered(order(order_name=code), text=f"{{{{ {expression} }}}}")
+    assert not _SetsFlag.unpickled
 
 
 def test_the_pickle_attack_works_outside_the_sandbox() -> None:
-    pickle.loads(pickle.dumps(_Marks(), protocol=0))  # noqa: S301  # our own bytes
-    assert _Marks.unpickled
-    _Marks.unpickled = False
+    pickle.loads(pickle.dumps(_SetsFlag(), protocol=0))  # noqa: S301  # our own bytes
+    assert _SetsFlag.unpickled
+    _SetsFlag.unpickled = False
 
 
 @pytest.mark.parametrize(
