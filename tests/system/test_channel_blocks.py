@@ -1,4 +1,4 @@
-"""The blocks of channels, saved and loaded: their secrets stay secret, and stay good."""
+"""Saved mailers: hidden secrets, and refresh tokens that the provider replaces."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -34,9 +34,9 @@ def test_a_saved_mailer_hides_its_oauth2_secrets() -> None:
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
-    """A provider that replaces the refresh token at each login."""
+    """Run a provider that replaces the refresh token at each login."""
     monkeypatch.setattr(module, "_PAUSES", (0,))
-    # of an endpoint that had the same port before
+    # tokens of an earlier endpoint at the same port
     monkeypatch.setattr(module, "_tokens", {})
     monkeypatch.setattr(module, "_renewed", {})
     with TokenEndpoint(refresh_token=FIRST).serving() as serving:
@@ -45,7 +45,7 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[TokenEndpoint]:
 
 @pytest.fixture(scope="module")
 def saved_ledger(prefect_api: None) -> NotificationLedger:
-    """A ledger that a saved mailer can refer to."""
+    """Save a ledger that a saved mailer can refer to."""
     ledger = NotificationLedger()
     ledger.save("rotating", overwrite=True)
     return ledger
@@ -53,7 +53,7 @@ def saved_ledger(prefect_api: None) -> NotificationLedger:
 
 @pytest.fixture
 def mailer(endpoint: TokenEndpoint, saved_ledger: NotificationLedger) -> Iterator[Mailer]:
-    """A saved mailer for a server that takes access tokens only."""
+    """Save a mailer for a server that accepts only access tokens."""
     with xoauth2_server(endpoint) as (port, _):
         oauth2 = endpoint.oauth2(refresh_token=FIRST)
         made = mailer_at(port, username=MAILBOX, oauth2=oauth2, ledger=saved_ledger)
@@ -70,7 +70,7 @@ def saved_token() -> str:
 
 
 def log_in_again(mailer: Mailer) -> None:
-    """As when the access token has expired."""
+    """Log in without the cached access token, as if it had expired."""
     module.forget_token(mailer.oauth2)
     mailer.verify()
 
@@ -79,7 +79,7 @@ def test_a_replaced_refresh_token_is_saved_and_nothing_else_changes(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     other: Any = loaded()
-    other.mode = Mode.DRY_RUN  # somebody stops the shop at this moment
+    other.mode = Mode.DRY_RUN  # a person changes the mode meanwhile
     other.save("rotating", overwrite=True)
     mailer.verify()
     assert saved_token() == endpoint.refresh_token != FIRST
@@ -98,8 +98,8 @@ def test_a_token_replaced_by_another_process_is_loaded_from_the_block(
     endpoint: TokenEndpoint, mailer: Mailer
 ) -> None:
     endpoint.refresh_token = "r3fresh-of-another"
-    theirs = endpoint.oauth2(refresh_token=endpoint.refresh_token)
-    mailer.model_copy(update={"oauth2": theirs}).save("rotating", overwrite=True)
+    replaced = endpoint.oauth2(refresh_token=endpoint.refresh_token)
+    mailer.model_copy(update={"oauth2": replaced}).save("rotating", overwrite=True)
     mailer.verify()
     assert saved_token() == endpoint.refresh_token
 
@@ -141,8 +141,8 @@ def test_a_token_that_cannot_be_saved_is_saved_by_the_next_login(
 def test_a_token_entered_by_a_person_is_not_overwritten(
     endpoint: TokenEndpoint, mailer: Mailer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mine = endpoint.oauth2(refresh_token="r3fresh-of-a-person")
-    mailer.model_copy(update={"oauth2": mine}).save("rotating", overwrite=True)
+    entered = endpoint.oauth2(refresh_token="r3fresh-of-a-person")
+    mailer.model_copy(update={"oauth2": entered}).save("rotating", overwrite=True)
     mailer.verify()
     assert saved_token() == "r3fresh-of-a-person"
     assert "has another oauth2.refresh_token by now" in caplog.text

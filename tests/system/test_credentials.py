@@ -1,4 +1,4 @@
-"""The credentials block: what it refuses, what it hides, and its way through Prefect's API."""
+"""`TracktorCredentials`: validation, secrets, clients, saving and loading."""
 
 import json
 from datetime import datetime
@@ -101,8 +101,8 @@ def test_an_error_names_wrong_credentials(tracktor: Sandbox) -> None:
 
 
 def test_an_error_names_a_wrong_base_url() -> None:
-    with Sandbox() as gone:
-        address = gone.base_url
+    with Sandbox() as stopped:
+        address = stopped.base_url
     lost = TracktorCredentials(
         uuid=UUID, api_key=KEY, base_url=address, limits=TransportLimits(max_attempts=1)
     )

@@ -1,4 +1,4 @@
-"""A shop's documents are its own; what may serve several shops is shared where it has none."""
+"""Saved blocks of a shop, and blocks that several shops share."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 @pytest.fixture
 def shared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A ledger and orders of all shops, and a ledger that Oslo has for itself."""
+    """Save a shared ledger, shared orders, and a ledger of the shop `oslo`."""
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-all-shops")
     NotificationLedger(url="sqlite:////data/all.sqlite3").save("of-all-shops", overwrite=True)
     OrderFile(path="all.csv").save("of-all-shops", overwrite=True)
@@ -56,7 +56,7 @@ def test_an_invalid_saved_block_is_named(validate: bool) -> None:
     EmailTemplate.model_construct(subject="{{ oder.order_name }}").save("edited", overwrite=True)
     with pytest.raises(InvalidInput, match="tracktor-email-template/edited has an invalid value"):
         find_block(EmailTemplate, "edited", validate=validate)
-    EmailTemplate.delete("edited")  # or whoever looks at all templates stumbles over it
+    EmailTemplate.delete("edited")  # or tests that load all templates fail
 
 
 def test_an_unreadable_response_does_not_mean_a_missing_block(
@@ -80,7 +80,7 @@ def test_a_saved_order_file_can_be_loaded_and_read() -> None:
     assert list(loaded.find_orders().order_ids) == [5001]
 
 
-FINDS_AND_REGISTERS = """
+LOAD_AND_REGISTER = """
 import runpy, sys
 from prefect.blocks.core import Block
 print(Block.load("tracktor-order-file/found").path)
@@ -92,12 +92,12 @@ runpy.run_module("prefect", run_name="__main__")
 def test_a_new_process_loads_and_registers_all_blocks() -> None:
     OrderFile(path="all.csv").save("found", overwrite=True)
     run = subprocess.run(
-        [sys.executable, "-c", FINDS_AND_REGISTERS],
+        [sys.executable, "-c", LOAD_AND_REGISTER],
         check=True,
         capture_output=True,
         text=True,
         env=os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())},
     )
-    # it has imported nothing of ours
+    # the process has imported nothing of this package
     assert run.stdout.startswith("all.csv\n")
     assert "Successfully registered 12 blocks" in run.stdout

@@ -1,4 +1,4 @@
-"""Logins with access tokens, at a server that takes no others."""
+"""OAuth 2.0: access tokens, and logins at a server that accepts only XOAUTH2."""
 
 import base64
 import time
@@ -31,7 +31,7 @@ def mailer_with(port: int, oauth2: OAuth2, **options: Any) -> Mailer:
 
 
 @pytest.mark.parametrize(
-    ("fields", "asked"),
+    ("fields", "requested"),
     [
         (
             {"scope": "https://outlook.office365.com/.default"},
@@ -48,7 +48,7 @@ def mailer_with(port: int, oauth2: OAuth2, **options: Any) -> Mailer:
     ],
 )
 def test_messages_are_sent_with_an_access_token(
-    endpoint: TokenEndpoint, fields: dict[str, str], asked: dict[str, str]
+    endpoint: TokenEndpoint, fields: dict[str, str], requested: dict[str, str]
 ) -> None:
     oauth2 = endpoint.oauth2(**fields)
     with (
@@ -57,7 +57,7 @@ def test_messages_are_sent_with_an_access_token(
     ):
         assert [send(session), send(session)] == [SENT, SENT]
     secret = {} if fields.get("client_secret") == "" else {"client_secret": "s3cret-s3"}
-    assert endpoint.asked == [{"client_id": "app"} | secret | asked]
+    assert endpoint.requested == [{"client_id": "app"} | secret | requested]
     assert server.logins == [True]
     assert len(server.recipients) == 2
 
@@ -72,7 +72,7 @@ def test_an_access_token_is_cached_until_shortly_before_it_expires(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 100)
     assert access_token(oauth2) != first
-    assert len(endpoint.asked) == 3
+    assert len(endpoint.requested) == 3
 
 
 @pytest.mark.parametrize("expires_in", [None, "3600", "soon", -1, float("nan"), float("inf")])
@@ -88,7 +88,7 @@ def test_a_revoked_access_token_is_replaced_once(endpoint: TokenEndpoint) -> Non
         endpoint.revoked.add(endpoint.issued[0])
         mailer_with(port, mailer_of()).verify()
         assert server.logins == [True, False, True]
-        assert server.answers_to_challenge == [b""]
+        assert server.challenge_responses == [b""]
         assert len(endpoint.issued) == 2
 
 
@@ -109,7 +109,7 @@ def test_no_login_is_sent_to_a_server_without_xoauth2(endpoint: TokenEndpoint) -
         port = server.server_address[1]
         with pytest.raises(MailServerError, match=r"offers no login with XOAUTH2.*Check host"):
             mailer_with(int(port), endpoint.oauth2()).verify()
-        assert server.heard["AUTH"] == 0
+        assert server.commands["AUTH"] == 0
 
 
 @pytest.mark.parametrize("command", ["AUTH", "MAIL"])
@@ -133,7 +133,7 @@ AADSTS = "AADSTS{}: something about customer ada@example.com. Trace ID: 0f"
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "shown", "remedy"),
+    ("status", "body", "shown", "remedy"),
     [
         (401, {"error": "invalid_client"}, "401 invalid_client", "oauth2.client_secret: it must"),
         (400, {"error": "invalid_grant"}, "400 invalid_grant", "oauth2.client_secret"),
@@ -178,12 +178,12 @@ AADSTS = "AADSTS{}: something about customer ada@example.com. Trace ID: 0f"
     ],
 )
 def test_a_refusal_of_the_token_endpoint_names_the_remedy(
-    status: int, said: Any, shown: str, remedy: str
+    status: int, body: Any, shown: str, remedy: str
 ) -> None:
-    with TokenEndpoint([(status, said)]).serving() as endpoint:
+    with TokenEndpoint([(status, body)]).serving() as endpoint:
         with pytest.raises(MailServerError) as failed:
             mailer_with(9, endpoint.oauth2()).verify()
-        assert len(endpoint.asked) == 1
+        assert len(endpoint.requested) == 1
     assert shown in str(failed.value)
     assert remedy in str(failed.value)
     assert "s3cret-s3" not in str(failed.value)
@@ -191,9 +191,9 @@ def test_a_refusal_of_the_token_endpoint_names_the_remedy(
 
 
 def test_an_expired_refresh_token_has_to_be_replaced() -> None:
-    said = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
+    body = {"error": "invalid_grant", "error_description": "Token has been expired or revoked."}
     with (
-        TokenEndpoint([(400, said)]).serving() as endpoint,
+        TokenEndpoint([(400, body)]).serving() as endpoint,
         pytest.raises(MailServerError, match=r"new oauth2\.refresh_token") as failed,
     ):
         access_token(endpoint.oauth2(refresh_token="r3fresh"))
@@ -204,7 +204,7 @@ def test_a_rate_limited_token_request_is_retried() -> None:
     with TokenEndpoint([(429, {})]).serving() as endpoint, xoauth2_server(endpoint) as (port, _):
         with MailSession(mailer_with(port, endpoint.oauth2()).server) as session:
             assert send(session) == SENT
-        assert len(endpoint.asked) == 2
+        assert len(endpoint.requested) == 2
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"])
@@ -219,13 +219,13 @@ def test_an_endless_token_response_times_out(
 
 
 def test_a_redirected_token_request_does_not_send_the_secret() -> None:
-    with TokenEndpoint().serving() as elsewhere:
-        moved = answer(307, headers=f"Location: {elsewhere.address}\r\n")
+    with TokenEndpoint().serving() as target:
+        moved = answer(307, headers=f"Location: {target.address}\r\n")
         with ScriptedServer([moved]) as server:
             oauth2 = OAuth2(token_endpoint=server.address, client_id="a", client_secret="b")
             with pytest.raises(MailServerError, match="307"):
                 access_token(oauth2)
-        assert not elsewhere.asked
+        assert not target.requested
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_redirected_token_request_does_not_send_the_secret() -> None:
 def test_invalid_oauth2_fields_are_refused_without_repeating_secrets(
     options: dict[str, Any], problem: str
 ) -> None:
-    usual = {
+    default = {
         "host": "smtp.example.com",
         "sender": f"Shop <{MAILBOX}>",
         "username": MAILBOX,
@@ -265,11 +265,11 @@ def test_invalid_oauth2_fields_are_refused_without_repeating_secrets(
         },
     }
     with pytest.raises(ValidationError, match=problem) as refused:
-        Mailer.model_validate(usual | options)
+        Mailer.model_validate(default | options)
     assert "s3cret-s3" not in str(refused.value)
 
 
 def test_a_masked_client_secret_is_not_sent(endpoint: TokenEndpoint) -> None:
     with pytest.raises(InvalidInput, match=r"oauth2\.client_secret is asterisks"):
         access_token(endpoint.oauth2(client_secret="********"))
-    assert not endpoint.asked
+    assert not endpoint.requested

@@ -1,4 +1,4 @@
-"""One session for many messages, with servers of all tempers."""
+"""SMTP sessions: the outcomes of messages at healthy and faulty servers."""
 
 import logging
 import ssl
@@ -32,7 +32,7 @@ ADA = "ada@example.com"
 SENT = Delivery(DeliveryOutcome.SENT)
 
 
-def letter(text: str = "Hello.\n") -> EmailMessage:
+def message_of(text: str = "Hello.\n") -> EmailMessage:
     message = EmailMessage()
     message["From"] = f"Shop <{SENDER}>"
     message["To"] = ADA
@@ -42,11 +42,11 @@ def letter(text: str = "Hello.\n") -> EmailMessage:
 
 
 def send(session: MailSession, recipient: str = ADA, *, text: str = "Hello.\n") -> Delivery:
-    return session.send(letter(text), sender=SENDER, recipient=recipient)
+    return session.send(message_of(text), sender=SENDER, recipient=recipient)
 
 
-def sent_through(server: ScriptedServer, *, timeout_seconds: float = 5) -> list[Delivery]:
-    """A message, and another one to see that the first one's fate stops nothing."""
+def send_two(server: ScriptedServer, *, timeout_seconds: float = 5) -> list[Delivery]:
+    """Send two messages: the second shows that the first one's outcome does not stop sending."""
     with MailSession(server.address, timeout_seconds=timeout_seconds) as session:
         return [send(session), send(session)]
 
@@ -55,8 +55,8 @@ class TestHealthyServer:
     def test_many_messages_share_one_connection(self) -> None:
         with scripted() as server, MailSession(server.address) as session:
             assert [send(session) for _ in range(20)] == [SENT] * 20
-            assert server.heard["CONNECT"] == 1
-            assert server.heard["RSET"] == 0
+            assert server.commands["CONNECT"] == 1
+            assert server.commands["RSET"] == 0
             assert len(server.contents) == 20
 
     def test_each_message_arrives_whole_with_its_envelope(
@@ -68,7 +68,7 @@ class TestHealthyServer:
         [received] = mail_server.messages
         assert (received.sender, received.recipients) == (SENDER, (ADA,))
         assert received.message["Subject"] == "Où est ton colis, 李?"
-        # base64 or quoted-printable: apprise, once imported, changes what Python's library takes
+        # base64 or quoted-printable: importing apprise changes the default of Python's library
         assert received.message.get_content().splitlines() == text.splitlines()
         assert received.raw.isascii()
 
@@ -83,8 +83,8 @@ class TestHealthyServer:
 
     def test_a_session_ends_with_quit(self) -> None:
         with scripted() as server:
-            assert sent_through(server) == [SENT, SENT]
-            assert server.heard["QUIT"] == 1
+            assert send_two(server) == [SENT, SENT]
+            assert server.commands["QUIT"] == 1
 
 
 class TestRecipient:
@@ -105,13 +105,13 @@ class TestRecipient:
     )
     def test_an_unknown_recipient_is_refused(self, reply: str) -> None:
         with scripted(RCPT=[reply]) as server:
-            refused, following = sent_through(server)
+            refused, following = send_two(server)
             assert refused.outcome is DeliveryOutcome.REFUSED
             assert refused.reason.startswith(reply[:3])
             assert "ada" not in refused.reason
             assert following == SENT
-            assert server.heard["RSET"] == 1
-            assert server.heard["CONNECT"] == 1
+            assert server.commands["RSET"] == 1
+            assert server.commands["CONNECT"] == 1
 
     @pytest.mark.parametrize(
         "reply",
@@ -134,7 +134,7 @@ class TestRecipient:
     )
     def test_a_refusal_for_another_reason_is_deferred(self, reply: str) -> None:
         with scripted(RCPT=[reply]) as server:
-            deferred, following = sent_through(server)
+            deferred, following = send_two(server)
         assert deferred.outcome is DeliveryOutcome.DEFERRED
         assert deferred.reason.startswith(reply[:3])
         assert following == SENT
@@ -143,7 +143,7 @@ class TestRecipient:
     def test_the_recipient_is_never_quoted(self) -> None:
         reply = "550 5.1.1 No Ada@Example.com here; Ada Lovelace is unknown, mail +49 30 1234567"
         with scripted(RCPT=[reply]) as server:
-            reason = sent_through(server)[0].reason
+            reason = send_two(server)[0].reason
         assert reason == "550 5.1.1 No … here; … is unknown, mail …"
 
     def test_a_non_ascii_recipient_is_sent_with_smtputf8(
@@ -159,7 +159,7 @@ class TestRecipient:
             assert delivery.outcome is DeliveryOutcome.DEFERRED
             assert "SMTPUTF8" in delivery.reason
             assert send(session) == SENT
-        assert server.heard["MAIL"] == 1
+        assert server.commands["MAIL"] == 1
 
     def test_a_recipient_with_misplaced_dots_is_accepted(
         self, mail_server: MailServer, server: SmtpServer
@@ -181,7 +181,7 @@ class TestRecipient:
             pytest.raises(InvalidInput, match="recipient"),
         ):
             send(session, recipient)
-        assert server.heard["MAIL"] == 0
+        assert server.commands["MAIL"] == 0
 
 
 class TestDeferral:
@@ -200,25 +200,25 @@ class TestDeferral:
     def test_a_rejected_message_is_deferred(self, script: dict[str, list[str]]) -> None:
         reply = next(iter(script.values()))[0]
         with scripted(**script) as server:
-            assert sent_through(server) == [Delivery(DeliveryOutcome.DEFERRED, reply), SENT]
+            assert send_two(server) == [Delivery(DeliveryOutcome.DEFERRED, reply), SENT]
 
     @pytest.mark.parametrize("command", ["MAIL", "RCPT", "DATA"])
-    @pytest.mark.parametrize("trouble", [HANG_UP, "421 4.7.0 Too many", "nonsense", "250" * 5000])
+    @pytest.mark.parametrize("fault", [HANG_UP, "421 4.7.0 Too many", "nonsense", "250" * 5000])
     def test_a_second_break_before_the_content_defers_the_message(
-        self, command: str, trouble: str
+        self, command: str, fault: str
     ) -> None:
-        with scripted(**{command: [trouble]}) as server:
-            assert sent_through(server) == [SENT, SENT]
-            assert server.heard["CONNECT"] == 2
-        with scripted(**{command: [trouble, trouble]}) as server:
-            deferred, following = sent_through(server)
+        with scripted(**{command: [fault]}) as server:
+            assert send_two(server) == [SENT, SENT]
+            assert server.commands["CONNECT"] == 2
+        with scripted(**{command: [fault, fault]}) as server:
+            deferred, following = send_two(server)
             assert deferred.outcome is DeliveryOutcome.DEFERRED
             assert following == SENT
             assert len(server.contents) == 1
 
     def test_silence_before_the_content_defers_the_message(self) -> None:
         with scripted(RCPT=[SILENCE, SILENCE]) as server:
-            deferred, following = sent_through(server, timeout_seconds=0.2)
+            deferred, following = send_two(server, timeout_seconds=0.2)
         assert deferred.outcome is DeliveryOutcome.DEFERRED
         assert following == SENT
 
@@ -229,12 +229,12 @@ class TestUnexpectedReply:
     )
     def test_an_extra_reply_is_not_read_as_the_next_messages_reply(self, more: str) -> None:
         with scripted(END=[f"250 queued\r\n{more}"] * 2) as server:
-            assert sent_through(server) == [SENT, SENT]
-            assert server.heard["."] == 2
+            assert send_two(server) == [SENT, SENT]
+            assert server.commands["."] == 2
 
-    @pytest.mark.parametrize("from_the_start", [True, False])
+    @pytest.mark.parametrize("implicit_tls", [True, False])
     def test_tls_records_are_not_read_as_replies(
-        self, certificate: Path, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+        self, certificate: Path, monkeypatch: pytest.MonkeyPatch, implicit_tls: bool
     ) -> None:
         made: list[Connection] = []
 
@@ -244,7 +244,7 @@ class TestUnexpectedReply:
                 super().__init__(*arguments, **options)
 
         monkeypatch.setattr(smtp, "Connection", Counted)
-        with running(certificate, from_the_start=from_the_start) as (server, kind):
+        with tls_server(certificate, implicit_tls=implicit_tls) as (server, kind):
             address = TestLogin().address(server, security=kind, verify_certificate=False)
             with MailSession(address) as session:
                 assert [send(session) for _ in range(3)] == [SENT] * 3
@@ -252,15 +252,15 @@ class TestUnexpectedReply:
 
     def test_an_unexpected_reply_to_data_stops_the_content(self) -> None:
         with scripted(DATA=["250 fine"]) as server:
-            assert sent_through(server) == [SENT, SENT]
-            assert server.heard["."] == 2
+            assert send_two(server) == [SENT, SENT]
+            assert server.commands["."] == 2
 
 
 class TestUncertainDelivery:
-    @pytest.mark.parametrize("trouble", [HANG_UP, SILENCE, "nonsense", "250" * 5000])
-    def test_a_missing_reply_to_the_content_is_uncertain(self, trouble: str) -> None:
-        with scripted(END=[trouble]) as server:
-            uncertain, following = sent_through(server, timeout_seconds=0.5)
+    @pytest.mark.parametrize("fault", [HANG_UP, SILENCE, "nonsense", "250" * 5000])
+    def test_a_missing_reply_to_the_content_is_uncertain(self, fault: str) -> None:
+        with scripted(END=[fault]) as server:
+            uncertain, following = send_two(server, timeout_seconds=0.5)
         assert uncertain.outcome is DeliveryOutcome.UNCERTAIN
         assert following == SENT
         assert len(server.contents) == 2
@@ -282,21 +282,19 @@ class TestUncertainDelivery:
 
 
 class TestEndlessReply:
-    """Each operation has its time as a whole; the server would go on for 20 seconds."""
+    """Each operation has a time limit; the server would go on for 20 seconds."""
 
-    @pytest.mark.parametrize("without_end", [DRIP, FLOOD])
+    @pytest.mark.parametrize("endless", [DRIP, FLOOD])
     @pytest.mark.parametrize("step", ["CONNECT", "EHLO", "AUTH"])
-    def test_an_endless_reply_while_connecting_is_an_error(
-        self, step: str, without_end: str
-    ) -> None:
+    def test_an_endless_reply_while_connecting_is_an_error(self, step: str, endless: str) -> None:
         began = time.monotonic()
-        with scripted(**{step: [without_end]}, HELO=[without_end]) as server:
+        with scripted(**{step: [endless]}, HELO=[endless]) as server:
             address = replace(server.address, username="shop", password="s3cret")
             with pytest.raises(MailServerError, match=r"timed out|longer than 65536 bytes"):
                 MailSession(address, timeout_seconds=0.5).__enter__()
             assert time.monotonic() - began < 10
 
-    @pytest.mark.parametrize("without_end", [DRIP, FLOOD])
+    @pytest.mark.parametrize("endless", [DRIP, FLOOD])
     @pytest.mark.parametrize(
         ("step", "outcome"),
         [
@@ -307,11 +305,11 @@ class TestEndlessReply:
         ],
     )
     def test_an_endless_reply_delays_a_message_by_the_timeout_only(
-        self, step: str, outcome: DeliveryOutcome, without_end: str
+        self, step: str, outcome: DeliveryOutcome, endless: str
     ) -> None:
         began = time.monotonic()
-        with scripted(**{step: [without_end] * (1 if step == "." else 2)}) as server:
-            first, following = sent_through(server, timeout_seconds=0.5)
+        with scripted(**{step: [endless] * (1 if step == "." else 2)}) as server:
+            first, following = send_two(server, timeout_seconds=0.5)
             assert time.monotonic() - began < 10
         assert first.outcome is outcome
         assert following == SENT
@@ -319,7 +317,7 @@ class TestEndlessReply:
     def test_an_endless_reply_to_quit_is_cut_off(self) -> None:
         began = time.monotonic()
         with scripted(QUIT=[DRIP]) as server:
-            assert sent_through(server, timeout_seconds=0.5) == [SENT, SENT]
+            assert send_two(server, timeout_seconds=0.5) == [SENT, SENT]
             assert time.monotonic() - began < 10
 
     def test_a_server_that_reads_nothing_times_out(self) -> None:
@@ -348,15 +346,15 @@ class TestRateLimit:
         self, command: str, reply: str, caplog: pytest.LogCaptureFixture
     ) -> None:
         with scripted(**{command: [reply, reply]}) as server:
-            assert sent_through(server) == [SENT, SENT]
+            assert send_two(server) == [SENT, SENT]
             assert len(server.contents) == 2 + 2 * (command == ".")
-        if not reply.startswith("421"):  # a new connection may be all it takes
+        if not reply.startswith("421"):  # a new connection may suffice
             assert caplog.text.count("fewer messages at a time") == 1
 
     def test_a_rate_limit_while_connecting_is_waited_out(self) -> None:
         busy = "421 4.7.0 Too many concurrent SMTP connections"
         with scripted(CONNECT=[busy, "220 x", busy, "220 x"], MAIL=["250 fine", HANG_UP]) as server:
-            assert sent_through(server) == [SENT, SENT]
+            assert send_two(server) == [SENT, SENT]
 
     def test_a_permanent_rate_limit_defers_the_messages(self) -> None:
         reply = "454 Throttling failure: Maximum sending rate exceeded."
@@ -387,7 +385,7 @@ def test_a_dropped_connection_loses_no_message(mail_server: MailServer, server: 
 
 class TestUnusableServer:
     @pytest.mark.parametrize(
-        ("script", "complaint"),
+        ("script", "problem"),
         [
             ({"CONNECT": ["554 5.7.1 Go away"]}, "connecting failed: 554 5.7.1 …"),
             ({"CONNECT": [HANG_UP]}, "connecting failed: Connection unexpectedly closed"),
@@ -397,15 +395,15 @@ class TestUnusableServer:
         ],
     )
     def test_connection_errors_occur_before_the_first_message(
-        self, script: dict[str, list[str]], complaint: str
+        self, script: dict[str, list[str]], problem: str
     ) -> None:
         with (
             scripted(**script) as server,
-            pytest.raises(MailServerError, match=complaint),
+            pytest.raises(MailServerError, match=problem),
             MailSession(server.address, timeout_seconds=0.2),
         ):
             pass
-        assert server.heard["MAIL"] == 0
+        assert server.commands["MAIL"] == 0
 
     def test_silence_during_the_tls_handshake_times_out(self) -> None:
         with scripted(CONNECT=[SILENCE]) as server:
@@ -427,13 +425,13 @@ class TestUnusableServer:
             assert send(session) == SENT
             with pytest.raises(MailServerError, match="connecting failed"):
                 send(session)
-            assert server.heard["CONNECT"] == 3
+            assert server.commands["CONNECT"] == 3
             assert send(session) == SENT
 
     def test_a_brief_outage_is_retried(self) -> None:
         with scripted(MAIL=[HANG_UP], CONNECT=["220 x", "421 busy"]) as server:
-            assert sent_through(server) == [SENT, SENT]
-            assert server.heard["CONNECT"] == 3
+            assert send_two(server) == [SENT, SENT]
+            assert server.commands["CONNECT"] == 3
 
     @pytest.mark.parametrize(
         "script",
@@ -479,14 +477,14 @@ class TestLogin:
             if isinstance(server, MailServer)
             else server.server_address[:2]
         )
-        usual = {"host": host, "port": port, "security": Security.NONE}
-        return SmtpServer(**usual | {"username": "shop", "password": "s3cret"} | values)
+        default = {"host": host, "port": port, "security": Security.NONE}
+        return SmtpServer(**default | {"username": "shop", "password": "s3cret"} | values)
 
     def test_each_connection_logs_in_again(self) -> None:
         with scripted(MAIL=[HANG_UP]) as server:
             with MailSession(self.address(server)) as session:
                 assert send(session) == SENT
-            assert server.heard["AUTH"] == 2
+            assert server.commands["AUTH"] == 2
 
     @pytest.mark.parametrize(
         ("reply", "password"),
@@ -500,7 +498,7 @@ class TestLogin:
             MailSession(self.address(server, password=password)).__enter__()
         assert password not in str(failed.value)
         assert "@" not in str(failed.value)
-        assert server.heard["MAIL"] == 0
+        assert server.commands["MAIL"] == 0
 
     @pytest.mark.parametrize(
         "repeat",
@@ -545,21 +543,21 @@ class TestLogin:
         with scripted(**script) as server, pytest.raises(MailServerError, match=remedy):
             MailSession(self.address(server)).__enter__()
 
-    @pytest.mark.parametrize("from_the_start", [True, False])
+    @pytest.mark.parametrize("implicit_tls", [True, False])
     def test_the_login_is_encrypted(
-        self, certificate: Path, monkeypatch: pytest.MonkeyPatch, from_the_start: bool
+        self, certificate: Path, monkeypatch: pytest.MonkeyPatch, implicit_tls: bool
     ) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        with running(certificate, from_the_start=from_the_start) as (server, kind):
+        with tls_server(certificate, implicit_tls=implicit_tls) as (server, kind):
             with MailSession(self.address(server, security=kind)) as session:
                 assert send(session) == SENT
             assert len(server.messages) == 1
 
-    @pytest.mark.parametrize("from_the_start", [True, False])
+    @pytest.mark.parametrize("implicit_tls", [True, False])
     def test_an_invalid_certificate_prevents_the_login(
-        self, certificate: Path, from_the_start: bool
+        self, certificate: Path, implicit_tls: bool
     ) -> None:
-        with running(certificate, from_the_start=from_the_start) as (server, kind):
+        with tls_server(certificate, implicit_tls=implicit_tls) as (server, kind):
             with pytest.raises(MailServerError, match="CERTIFICATE_VERIFY_FAILED"):
                 MailSession(self.address(server, security=kind)).__enter__()
             with MailSession(
@@ -573,10 +571,10 @@ class TestLogin:
             pytest.raises(MailServerError, match=r"STARTTLS failed.*Check security of"),
         ):
             MailSession(self.address(server, security=Security.STARTTLS)).__enter__()
-        assert server.heard["AUTH"] == 0
+        assert server.commands["AUTH"] == 0
 
     @pytest.mark.parametrize(
-        ("values", "warned"),
+        ("values", "warnings"),
         [
             ({"host": "mail.invalid"}, 1),
             (
@@ -594,21 +592,21 @@ class TestLogin:
         ],
     )
     def test_an_unencrypted_login_logs_a_warning(
-        self, values: dict[str, Any], warned: int, caplog: pytest.LogCaptureFixture
+        self, values: dict[str, Any], warnings: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         with scripted(CONNECT=["554 no"]) as server:
             session = MailSession(self.address(server, **values), timeout_seconds=2)
             with caplog.at_level(logging.WARNING), pytest.raises(MailServerError):
                 session.__enter__()
-        assert caplog.text.count("can be read on its way") == warned
+        assert caplog.text.count("can be read on its way") == warnings
 
 
 @contextmanager
-def running(certificate: Path, *, from_the_start: bool) -> Iterator[tuple[MailServer, Security]]:
+def tls_server(certificate: Path, *, implicit_tls: bool) -> Iterator[tuple[MailServer, Security]]:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     login = ("shop", "s3cret")
-    if from_the_start:
+    if implicit_tls:
         with MailServer(tls=context, login=login) as server:
             yield server, Security.TLS
     else:
