@@ -20,9 +20,10 @@ from pydantic import (
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.conditions import Condition
 from prefect_tracktor.errors import ChannelError, InvalidInput, TemplateError
+from prefect_tracktor.forms import one_of
 from prefect_tracktor.http.client import HttpClient
 from prefect_tracktor.messages.limited_jinja import check_template, failure, render_template
-from prefect_tracktor.messages.mailer import Mode, one_of
+from prefect_tracktor.messages.mailer import Mode
 from prefect_tracktor.messages.values import tracking_page_address, valid_unicode
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.text import public_error, refuse_masked
@@ -127,7 +128,10 @@ class HttpChannel(TracktorBlock):
     def _headers_can_be_sent(cls, headers: SecretDict) -> SecretDict:
         for name, value in headers.get_secret_value().items():
             if not _HEADER_NAME.fullmatch(name) or name.lower() in _RESERVED:
-                raise InvalidInput("headers: a name is invalid, or set by the channel itself")
+                raise InvalidInput(
+                    f"headers: remove {name[:40]!r}, which is no header's name, or which the"
+                    " channel sets"
+                )
             if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
                 raise InvalidInput(
                     f"headers: the value of {name} must be a text of ASCII characters in one line"

@@ -9,13 +9,13 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo, saved_name
 from prefect_tracktor.errors import InvalidInput
+from prefect_tracktor.forms import one_of
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
 from prefect_tracktor.messages.oauth2 import OAuth2
 from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
@@ -24,11 +24,6 @@ from prefect_tracktor.text import refuse_masked
 
 _PORT_OF_TLS = 465
 _CHECK_SECONDS = 10
-
-
-def one_of(kind: type[StrEnum]) -> WithJsonSchema:
-    """Show an enum in a form with the field's own title and description."""
-    return WithJsonSchema({"type": "string", "enum": [str(member) for member in kind]})
 
 
 def _can_be_host(name: str) -> bool:
