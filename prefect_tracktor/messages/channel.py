@@ -102,7 +102,7 @@ class MailChannel(Channel):
         self._secret = secret
 
     def check(self) -> None:
-        with MailSession(self._mailer.server):
+        with MailSession(self._mailer):
             pass
 
     def masked_recipient(self, order: Order) -> str:
@@ -143,9 +143,8 @@ class MailChannel(Channel):
 
     @contextmanager
     def session(self) -> Iterator[Send]:
-        sender, rate = self._mailer.sender_mailbox.addr_spec, self._mailer.messages_per_second
-        with MailSession(self._mailer.server, messages_per_second=rate) as session:
+        with MailSession(self._mailer) as session:
             yield lambda messages: [
-                session.send(email, sender=sender, recipient=recipient)
+                session.send(email, recipient=recipient)
                 for email, recipient in (message.content for message in messages)
             ]

@@ -13,14 +13,12 @@ from pydantic import (
     model_validator,
 )
 
-from prefect_tracktor.block import TracktorBlock, handbook, logo, saved_name
+from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import one_of
 from prefect_tracktor.messages.email import parse_mailbox, validated_address
 from prefect_tracktor.messages.oauth2 import OAuth2
-from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
 from prefect_tracktor.storage.ledger import NotificationLedger
-from prefect_tracktor.text import refuse_masked
 
 _PORT_OF_TLS = 465
 _CHECK_SECONDS = 10
@@ -61,6 +59,14 @@ class Mode(StrEnum):
     def label(self) -> str:
         """The mode in words."""
         return self.value.replace("_", " ")
+
+
+class Security(StrEnum):
+    """The encryption of the connection to a mail server."""
+
+    STARTTLS = "starttls"
+    TLS = "tls"
+    NONE = "none"
 
 
 class Mailer(TracktorBlock):
@@ -185,22 +191,6 @@ class Mailer(TracktorBlock):
         """The address for replies, if it is not the sender."""
         return parse_mailbox(self.reply_to, field="reply_to") if self.reply_to else None
 
-    @property
-    def server(self) -> SmtpServer:
-        """The server, and the login to it."""
-        password = self.password.get_secret_value()
-        refuse_masked(password, field="password")
-        return SmtpServer(
-            self.host,
-            self.port,
-            security=self.security,
-            username=self.username,
-            password=password,
-            oauth2=self.oauth2,
-            saved_as=saved_name(self),
-            verify_certificate=self.verify_certificate,
-        )
-
     def verify(self) -> None:
         """Connect and log in, without sending anything.
 
@@ -218,5 +208,7 @@ class Mailer(TracktorBlock):
             ...         sender="Your Shop <orders@your-shop.example>",
             ...     ).verify()
         """
-        with MailSession(self.server, timeout_seconds=_CHECK_SECONDS, backoff_seconds=0):
+        from prefect_tracktor.messages.smtp import MailSession
+
+        with MailSession(self, timeout_seconds=_CHECK_SECONDS, backoff_seconds=0):
             pass

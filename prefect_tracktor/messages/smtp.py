@@ -6,19 +6,19 @@ import smtplib
 import ssl
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from email.message import EmailMessage
-from enum import StrEnum
 from functools import cached_property
 from typing import Self
 
+from prefect_tracktor.block import saved_name
 from prefect_tracktor.errors import MailServerError
 from prefect_tracktor.messages.delivery import Backoff, Delivery, DeliveryOutcome
 from prefect_tracktor.messages.email import validated_address, wire_form
-from prefect_tracktor.messages.oauth2 import OAuth2, access_token, forget_token
+from prefect_tracktor.messages.mailer import Mailer, Security
+from prefect_tracktor.messages.oauth2 import access_token, forget_token
 from prefect_tracktor.messages.replies import Cause, Reply
 from prefect_tracktor.messages.smtp_connection import Connection
-from prefect_tracktor.text import redact
+from prefect_tracktor.text import redact, refuse_masked
 from prefect_tracktor.validation import is_loopback
 
 _logger = logging.getLogger(__name__)
@@ -53,44 +53,23 @@ _CHECK_SECURITY = "Check security of the Mailer block, and the server's certific
 _CHECK_TOKENS = "Check host and security of the Mailer block, or log in with a password."
 
 
-class Security(StrEnum):
-    """The encryption of the connection to a mail server."""
-
-    STARTTLS = "starttls"
-    TLS = "tls"
-    NONE = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class SmtpServer:
-    """A mail server, and the login to it."""
-
-    host: str
-    port: int
-    security: Security = Security.STARTTLS
-    username: str = ""
-    password: str = field(default="", repr=False)
-    oauth2: OAuth2 = field(default=OAuth2(), repr=False)
-    saved_as: str = ""
-    verify_certificate: bool = True
-
-
 class MailSession:
     """A connection to a mail server for many messages; it reconnects when it is lost."""
 
     def __init__(
         self,
-        server: SmtpServer,
+        mailer: Mailer,
         *,
         timeout_seconds: float = 30,
-        messages_per_second: float | None = None,
         backoff_seconds: float = 90,
     ) -> None:
-        self._server = server
+        self._mailer = mailer
+        self._password = mailer.password.get_secret_value()
+        refuse_masked(self._password, field="password")
+        self._sender = mailer.sender_mailbox.addr_spec
         self._timeout = timeout_seconds
-        self._backoff = Backoff(
-            f"The mail server {server.host}", backoff_seconds, messages_per_second
-        )
+        server = f"The mail server {mailer.host}"
+        self._backoff = Backoff(server, backoff_seconds, mailer.messages_per_second)
         self._smtp: Connection | None = None
 
     def __enter__(self) -> Self:
@@ -110,18 +89,17 @@ class MailSession:
                 self._smtp.quit()
         self._drop()
 
-    def send(self, message: EmailMessage, *, sender: str, recipient: str) -> Delivery:
-        sender = validated_address(sender, field="sender")
+    def send(self, message: EmailMessage, *, recipient: str) -> Delivery:
         recipient = validated_address(recipient, field="recipient")
-        return self._backoff.deliver(lambda: self._try(message, sender, recipient))
+        return self._backoff.deliver(lambda: self._try(message, recipient))
 
-    def _try(self, message: EmailMessage, sender: str, recipient: str) -> Delivery:
+    def _try(self, message: EmailMessage, recipient: str) -> Delivery:
         """Send over the present connection, or over a new one if it is broken."""
         while True:
             is_new = self._smtp is None
             smtp = self._smtp or self._reconnect()
             try:
-                return self._offer(smtp, message, sender, recipient)
+                return self._offer(smtp, message, recipient)
             except OSError as error:  # all errors of smtplib are
                 # nothing of the content was sent yet: a retry is safe
                 self._drop()
@@ -134,10 +112,8 @@ class MailSession:
         cause, kind = (reply.cause, reply.kind) if reply else (Cause.OTHER, "broken")
         return Delivery(DeliveryOutcome.DEFERRED, reason, cause=cause, kind=kind)
 
-    def _offer(
-        self, smtp: Connection, message: EmailMessage, sender: str, recipient: str
-    ) -> Delivery:
-        beyond_ascii = not (sender + recipient).isascii()
+    def _offer(self, smtp: Connection, message: EmailMessage, recipient: str) -> Delivery:
+        beyond_ascii = not recipient.isascii()
         if beyond_ascii and not smtp.has_extn("smtputf8"):
             return Delivery(
                 DeliveryOutcome.DEFERRED,
@@ -147,7 +123,7 @@ class MailSession:
             )
         content = _dot_stuffed(wire_form(message, utf8=beyond_ascii))
         options = ["SMTPUTF8", "BODY=8BITMIME"] if beyond_ascii else []
-        if refusal := _refusal(smtp.mail(sender, options)):
+        if refusal := _refusal(smtp.mail(self._sender, options)):
             if refusal.code in _PERMANENT and refusal.cause != Cause.RATE and not beyond_ascii:
                 raise self._sender_refused(smtp, refusal)
             return self._not_accepted(smtp, refusal)
@@ -221,7 +197,7 @@ class MailSession:
 
     def _connect(self) -> Connection:
         """Connect; if the server refuses the access token, try a new one."""
-        oauth2, saved_as = self._server.oauth2, self._server.saved_as
+        oauth2, saved_as = self._mailer.oauth2, saved_name(self._mailer)
         if not oauth2.is_set:
             return self._connect_once()
         try:
@@ -232,29 +208,29 @@ class MailSession:
 
     def _connect_once(self, token: str = "") -> Connection:
         step, remedy = "connecting", _CHECK_ADDRESS
-        server = self._server
-        tls = self._tls if server.security is Security.TLS else None
+        mailer = self._mailer
+        tls = self._tls if mailer.security is Security.TLS else None
         try:
-            smtp = Connection(server.host, server.port, timeout_seconds=self._timeout, tls=tls)
+            smtp = Connection(mailer.host, mailer.port, timeout_seconds=self._timeout, tls=tls)
             self._smtp = smtp
             smtp.ehlo_or_helo_if_needed()
-            if server.security is Security.STARTTLS:
+            if mailer.security is Security.STARTTLS:
                 step, remedy = "STARTTLS", _CHECK_SECURITY
                 smtp.starttls(context=self._tls)
                 smtp.ehlo_or_helo_if_needed()
             if token:
                 step, remedy = "the login with an access token", _NO_TOKENS
-                _log_in(smtp, server.username, token)
-            elif server.username:
+                _log_in(smtp, mailer.username, token)
+            elif mailer.username:
                 step, remedy = "the login", _CHECK_LOGIN
-                smtp.login(server.username, server.password)
+                smtp.login(mailer.username, self._password)
         except (OSError, ValueError) as error:  # ValueError: smtplib cannot encode or decode it
             self._drop()
             raise self._unusable(step, remedy, error) from None
         return smtp
 
     def _unusable(self, step: str, remedy: str, error: Exception) -> MailServerError:
-        has_token = self._server.oauth2.is_set
+        has_token = self._mailer.oauth2.is_set
         reply = _reply_in(error)
         cause = reply.cause if reply else Cause.OTHER
         if cause in (Cause.RATE, Cause.LIMIT):
@@ -272,14 +248,15 @@ class MailSession:
     @cached_property
     def _tls(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
-        if not self._server.verify_certificate:
+        if not self._mailer.verify_certificate:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
 
     def _warn_of_readable_password(self) -> None:
-        safe = self._server.security is not Security.NONE and self._server.verify_certificate
-        if self._server.username and not safe and not is_loopback(self._server.host):
+        mailer = self._mailer
+        safe = mailer.security is not Security.NONE and mailer.verify_certificate
+        if mailer.username and not safe and not is_loopback(mailer.host):
             _logger.warning(
                 "The password for the mail server can be read on its way: in the Mailer block, set"
                 " security to starttls or tls, and verify_certificate."

@@ -266,19 +266,18 @@ class DigestJob(Job[Order, Case, DigestReport]):
         if mailer is None or not self._to.mail_to:
             return
         recipients = [mailer.rehearsal_address] if self._is_rehearsal else self._to.mail_to
-        sender = mailer.sender_mailbox
         try:
-            with MailSession(mailer.server) as session:
+            with MailSession(mailer) as session:
                 for place, recipient in enumerate(recipients):
                     message = compose(
                         self._email,
-                        sender=sender,
+                        sender=mailer.sender_mailbox,
                         recipient=recipient,
                         reply_to=mailer.reply_to_mailbox,
                         message_key=f"{run} {self.key} {place}",
                         attachment=("digest.csv", self._csv),
                     )
-                    sent = session.send(message, sender=sender.addr_spec, recipient=recipient)
+                    sent = session.send(message, recipient=recipient)
                     reason = sent.reason and f"mail_to[{place}]: {sent.reason}"
                     yield replace(sent, reason=reason)
         except MailServerError as down:

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from prefect_tracktor.messages.smtp import Security, SmtpServer
+from prefect_tracktor import Mailer
 from prefect_tracktor.sandbox import MailServer
+from tests.support.mailers import mailer_of
 
 
 @pytest.fixture
@@ -22,9 +23,9 @@ def mail_server() -> Iterator[MailServer]:
 
 
 @pytest.fixture
-def server(mail_server: MailServer) -> SmtpServer:
-    """Return the address of the mail server."""
-    return SmtpServer(mail_server.host, mail_server.port, security=Security.NONE)
+def mailer(mail_server: MailServer) -> Mailer:
+    """Return a mailer for the mail server."""
+    return mailer_of(mail_server)
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,10 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
-from prefect_tracktor.messages.smtp import Security, SmtpServer
+from prefect_tracktor import Mailer
+from tests.support.mailers import mailer_at
 
 HANG_UP = "hang up"
 SILENCE = "silence"
@@ -49,9 +51,11 @@ class ScriptedServer(socketserver.ThreadingTCPServer):
         return reply() if callable(reply) else reply
 
     @property
-    def address(self) -> SmtpServer:
-        host, port = self.server_address[:2]
-        return SmtpServer(str(host), port, security=Security.NONE)
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def mailer(self, **options: Any) -> Mailer:
+        return mailer_at(self.port, **options)
 
 
 class _Session(socketserver.StreamRequestHandler):

@@ -53,7 +53,7 @@ def test_messages_are_sent_with_an_access_token(
     oauth2 = endpoint.oauth2(**fields)
     with (
         xoauth2_server(endpoint) as (port, server),
-        MailSession(mailer_with(port, oauth2).server) as session,
+        MailSession(mailer_with(port, oauth2)) as session,
     ):
         assert [send(session), send(session)] == [SENT, SENT]
     secret = {} if fields.get("client_secret") == "" else {"client_secret": "s3cret-s3"}
@@ -106,9 +106,8 @@ def test_a_refusal_of_a_new_token_names_the_remedy(
 
 def test_no_login_is_sent_to_a_server_without_xoauth2(endpoint: TokenEndpoint) -> None:
     with scripted() as server:
-        port = server.server_address[1]
         with pytest.raises(MailServerError, match=r"offers no login with XOAUTH2.*Check host"):
-            mailer_with(int(port), endpoint.oauth2()).verify()
+            mailer_with(server.port, endpoint.oauth2()).verify()
         assert server.commands["AUTH"] == 0
 
 
@@ -121,7 +120,7 @@ def test_a_login_echoed_by_the_server_is_hidden(endpoint: TokenEndpoint, command
     with (
         scripted(EHLO=["250-x\r\n250 AUTH XOAUTH2"] * 4, **script) as server,
         pytest.raises(MailServerError) as failed,
-        MailSession(mailer_with(int(server.server_address[1]), oauth2).server) as session,
+        MailSession(mailer_with(server.port, oauth2)) as session,
     ):
         send(session)
     assert "Unknown: …" in str(failed.value)
@@ -202,7 +201,7 @@ def test_an_expired_refresh_token_has_to_be_replaced() -> None:
 
 def test_a_rate_limited_token_request_is_retried() -> None:
     with TokenEndpoint([(429, {})]).serving() as endpoint, xoauth2_server(endpoint) as (port, _):
-        with MailSession(mailer_with(port, endpoint.oauth2()).server) as session:
+        with MailSession(mailer_with(port, endpoint.oauth2())) as session:
             assert send(session) == SENT
         assert len(endpoint.requested) == 2
 

@@ -12,7 +12,6 @@ from prefect_tracktor import NotificationLedger
 from prefect_tracktor.messages.smtp import MailSession
 from prefect_tracktor.storage.ledger import NoticeState
 from tests.integration.messages.scripted import HANG_UP, SILENCE, Reply, ScriptedServer, scripted
-from tests.support.mailers import mailer_at
 from tests.support.sending import Sent, key_of, send
 
 UNKNOWN = "550 5.1.1 User unknown"
@@ -34,7 +33,7 @@ def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
 def send_through(
     server: ScriptedServer, ledger: NotificationLedger, count: int = 30, **options: Any
 ) -> Sent:
-    return send(mailer_at(server.address.port), ledger, count, **options)
+    return send(server.mailer(), ledger, count, **options)
 
 
 def counts(sent: Sent) -> dict[str, int]:

@@ -5,17 +5,18 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from prefect_tracktor import Mailer
 from prefect_tracktor.errors import InvalidInput, MailServerError
 from prefect_tracktor.messages import smtp
 from prefect_tracktor.messages.delivery import Delivery, DeliveryOutcome
-from prefect_tracktor.messages.smtp import MailSession, Security, SmtpServer
+from prefect_tracktor.messages.mailer import Security
+from prefect_tracktor.messages.smtp import MailSession
 from prefect_tracktor.messages.smtp_connection import Connection
 from prefect_tracktor.sandbox import MailFaults, MailServer
 from tests.integration.messages.scripted import (
@@ -26,15 +27,15 @@ from tests.integration.messages.scripted import (
     ScriptedServer,
     scripted,
 )
+from tests.support.mailers import SENDER, mailer_at
 
-SENDER = "orders@shop.example"
 ADA = "ada@example.com"
 SENT = Delivery(DeliveryOutcome.SENT)
 
 
 def message_of(text: str = "Hello.\n") -> EmailMessage:
     message = EmailMessage()
-    message["From"] = f"Shop <{SENDER}>"
+    message["From"] = SENDER
     message["To"] = ADA
     message["Subject"] = "Où est ton colis, 李?"
     message.set_content(text)
@@ -42,31 +43,35 @@ def message_of(text: str = "Hello.\n") -> EmailMessage:
 
 
 def send(session: MailSession, recipient: str = ADA, *, text: str = "Hello.\n") -> Delivery:
-    return session.send(message_of(text), sender=SENDER, recipient=recipient)
+    return session.send(message_of(text), recipient=recipient)
+
+
+def mailer_with_login(server: MailServer | ScriptedServer, **options: Any) -> Mailer:
+    return mailer_at(server.port, **{"username": "shop", "password": "s3cret"} | options)
 
 
 def send_two(server: ScriptedServer, *, timeout_seconds: float = 5) -> list[Delivery]:
     """Send two messages: the second shows that the first one's outcome does not stop sending."""
-    with MailSession(server.address, timeout_seconds=timeout_seconds) as session:
+    with MailSession(server.mailer(), timeout_seconds=timeout_seconds) as session:
         return [send(session), send(session)]
 
 
 class TestHealthyServer:
     def test_many_messages_share_one_connection(self) -> None:
-        with scripted() as server, MailSession(server.address) as session:
+        with scripted() as server, MailSession(server.mailer()) as session:
             assert [send(session) for _ in range(20)] == [SENT] * 20
             assert server.commands["CONNECT"] == 1
             assert server.commands["RSET"] == 0
             assert len(server.contents) == 20
 
     def test_each_message_arrives_whole_with_its_envelope(
-        self, mail_server: MailServer, server: SmtpServer
+        self, mail_server: MailServer, mailer: Mailer
     ) -> None:
         text = ".\n..\nGrüße\nFrom here\n.\nRCPT TO:<eve@example.com>\n"
-        with MailSession(server) as session:
+        with MailSession(mailer) as session:
             assert send(session, text=text) == SENT
         [received] = mail_server.messages
-        assert (received.sender, received.recipients) == (SENDER, (ADA,))
+        assert (received.sender, received.recipients) == ("orders@sandbox-shop.example", (ADA,))
         assert received.message["Subject"] == "Où est ton colis, 李?"
         # base64 or quoted-printable: importing apprise changes the default of Python's library
         assert received.message.get_content().splitlines() == text.splitlines()
@@ -76,8 +81,8 @@ class TestHealthyServer:
         message = EmailMessage()
         message["Subject"] = "Hello"
         message.set_payload("a\n.\nb\r.\rMAIL FROM:<eve@example.com>")
-        with scripted() as server, MailSession(server.address) as session:
-            assert session.send(message, sender=SENDER, recipient=ADA) == SENT
+        with scripted() as server, MailSession(server.mailer()) as session:
+            assert session.send(message, recipient=ADA) == SENT
         [content] = server.contents
         assert content.endswith(b"a\r\n..\r\nb\r\n..\r\nMAIL FROM:<eve@example.com>\r\n")
 
@@ -147,14 +152,14 @@ class TestRecipient:
         assert reason == "550 5.1.1 No … here; … is unknown, mail …"
 
     def test_a_non_ascii_recipient_is_sent_with_smtputf8(
-        self, mail_server: MailServer, server: SmtpServer
+        self, mail_server: MailServer, mailer: Mailer
     ) -> None:
-        with MailSession(server) as session:
+        with MailSession(mailer) as session:
             assert send(session, "zoë@münchen.example") == SENT
         assert mail_server.messages[0].recipients == ("zoë@xn--mnchen-3ya.example",)
 
     def test_a_non_ascii_recipient_is_deferred_without_smtputf8(self) -> None:
-        with scripted() as server, MailSession(server.address) as session:
+        with scripted() as server, MailSession(server.mailer()) as session:
             delivery = send(session, "zoë@example.com")
             assert delivery.outcome is DeliveryOutcome.DEFERRED
             assert "SMTPUTF8" in delivery.reason
@@ -162,9 +167,9 @@ class TestRecipient:
         assert server.commands["MAIL"] == 1
 
     def test_a_recipient_with_misplaced_dots_is_accepted(
-        self, mail_server: MailServer, server: SmtpServer
+        self, mail_server: MailServer, mailer: Mailer
     ) -> None:
-        with MailSession(server) as session:
+        with MailSession(mailer) as session:
             assert send(session, "ada..lovelace.@docomo.example.com") == SENT
         [received] = mail_server.messages
         assert [r.replace('"', "") for r in received.recipients] == [
@@ -177,7 +182,7 @@ class TestRecipient:
     def test_anything_but_one_recipient_is_refused(self, recipient: str) -> None:
         with (
             scripted() as server,
-            MailSession(server.address) as session,
+            MailSession(server.mailer()) as session,
             pytest.raises(InvalidInput, match="recipient"),
         ):
             send(session, recipient)
@@ -245,8 +250,8 @@ class TestUnexpectedReply:
 
         monkeypatch.setattr(smtp, "Connection", Counted)
         with tls_server(certificate, implicit_tls=implicit_tls) as (server, kind):
-            address = TestLogin().address(server, security=kind, verify_certificate=False)
-            with MailSession(address) as session:
+            mailer = mailer_with_login(server, security=kind, verify_certificate=False)
+            with MailSession(mailer) as session:
                 assert [send(session) for _ in range(3)] == [SENT] * 3
         assert len(made) == 1
 
@@ -269,12 +274,12 @@ class TestUncertainDelivery:
     def test_a_break_around_the_content_is_uncertain(
         self,
         mail_server: MailServer,
-        server: SmtpServer,
+        mailer: Mailer,
         fault: str,
         kept: int,
     ) -> None:
         mail_server.faults = MailFaults.model_validate({fault: 2})
-        with MailSession(server) as session:
+        with MailSession(mailer) as session:
             outcomes = [send(session).outcome for _ in range(2)]
             assert outcomes == [DeliveryOutcome.SENT, DeliveryOutcome.UNCERTAIN]
             assert len(mail_server.messages) == kept
@@ -289,9 +294,9 @@ class TestEndlessReply:
     def test_an_endless_reply_while_connecting_is_an_error(self, step: str, endless: str) -> None:
         began = time.monotonic()
         with scripted(**{step: [endless]}, HELO=[endless]) as server:
-            address = replace(server.address, username="shop", password="s3cret")
+            mailer = server.mailer(username="shop", password="s3cret")
             with pytest.raises(MailServerError, match=r"timed out|longer than 65536 bytes"):
-                MailSession(address, timeout_seconds=0.5).__enter__()
+                MailSession(mailer, timeout_seconds=0.5).__enter__()
             assert time.monotonic() - began < 10
 
     @pytest.mark.parametrize("endless", [DRIP, FLOOD])
@@ -323,7 +328,7 @@ class TestEndlessReply:
     def test_a_server_that_reads_nothing_times_out(self) -> None:
         began = time.monotonic()
         with scripted(DATA=["354 go on, " + SILENCE]) as server:
-            with MailSession(server.address, timeout_seconds=0.5) as session:
+            with MailSession(server.mailer(), timeout_seconds=0.5) as session:
                 outcome = send(session, text="x" * 30_000_000).outcome
             assert time.monotonic() - began < 15
         assert outcome is DeliveryOutcome.UNCERTAIN
@@ -360,7 +365,7 @@ class TestRateLimit:
         reply = "454 Throttling failure: Maximum sending rate exceeded."
         with (
             scripted(RCPT=[lambda: reply]) as server,
-            MailSession(server.address, backoff_seconds=1.5) as session,
+            MailSession(server.mailer(), backoff_seconds=1.5) as session,
         ):
             began = time.monotonic()
             assert [send(session) for _ in range(3)] == [
@@ -369,15 +374,15 @@ class TestRateLimit:
             assert time.monotonic() - began < 15
 
     def test_a_session_keeps_to_messages_per_second(self) -> None:
-        with scripted() as server, MailSession(server.address, messages_per_second=4) as session:
+        with scripted() as server, MailSession(server.mailer(messages_per_second=4)) as session:
             began = time.monotonic()
             assert [send(session) for _ in range(5)] == [SENT] * 5
             assert time.monotonic() - began >= 0.95
 
 
-def test_a_dropped_connection_loses_no_message(mail_server: MailServer, server: SmtpServer) -> None:
+def test_a_dropped_connection_loses_no_message(mail_server: MailServer, mailer: Mailer) -> None:
     mail_server.faults = MailFaults(drop_every=3)
-    with MailSession(server) as session:
+    with MailSession(mailer) as session:
         assert {send(session, f"a{number}@example.com") for number in range(10)} == {SENT}
     addressed = [received.recipients for received in mail_server.messages]
     assert addressed == [(f"a{number}@example.com",) for number in range(10)]
@@ -400,27 +405,27 @@ class TestUnusableServer:
         with (
             scripted(**script) as server,
             pytest.raises(MailServerError, match=problem),
-            MailSession(server.address, timeout_seconds=0.2),
+            MailSession(server.mailer(), timeout_seconds=0.2),
         ):
             pass
         assert server.commands["MAIL"] == 0
 
     def test_silence_during_the_tls_handshake_times_out(self) -> None:
         with scripted(CONNECT=[SILENCE]) as server:
-            address = replace(server.address, security=Security.TLS)
+            mailer = server.mailer(security=Security.TLS)
             with pytest.raises(MailServerError, match=r"connecting failed: no answer within 0.2 s"):
-                MailSession(address, timeout_seconds=0.2).__enter__()
+                MailSession(mailer, timeout_seconds=0.2).__enter__()
 
     def test_a_refused_connection_names_the_fields_to_check(self) -> None:
         with scripted() as server:
-            address = server.address
+            mailer = server.mailer()
         with pytest.raises(MailServerError, match=r"refused.*Check host, port and security of"):
-            MailSession(address).__enter__()
+            MailSession(mailer).__enter__()
 
     def test_a_server_lost_during_the_run_is_an_error(self) -> None:
         with (
             scripted(MAIL=["250 fine", HANG_UP], CONNECT=["220 x", HANG_UP, HANG_UP]) as server,
-            MailSession(server.address) as session,
+            MailSession(server.mailer()) as session,
         ):
             assert send(session) == SENT
             with pytest.raises(MailServerError, match="connecting failed"):
@@ -442,7 +447,7 @@ class TestUnusableServer:
         ],
     )
     def test_a_refused_sender_is_an_error(self, script: dict[str, list[str]]) -> None:
-        with scripted(**script) as server, MailSession(server.address) as session:
+        with scripted(**script) as server, MailSession(server.mailer()) as session:
             with pytest.raises(MailServerError, match="refuses the sender: 55") as refused:
                 send(session)
             assert "@" not in str(refused.value)
@@ -463,7 +468,7 @@ class TestUnusableServer:
     def test_a_refusal_of_every_message_names_the_remedy(self, reply: str, remedy: str) -> None:
         with (
             scripted(MAIL=[reply]) as server,
-            MailSession(server.address) as session,
+            MailSession(server.mailer()) as session,
             pytest.raises(MailServerError, match=remedy) as refused,
         ):
             send(session)
@@ -471,18 +476,9 @@ class TestUnusableServer:
 
 
 class TestLogin:
-    def address(self, server: MailServer | ScriptedServer, **values: Any) -> SmtpServer:
-        host, port = (
-            (server.host, server.port)
-            if isinstance(server, MailServer)
-            else server.server_address[:2]
-        )
-        default = {"host": host, "port": port, "security": Security.NONE}
-        return SmtpServer(**default | {"username": "shop", "password": "s3cret"} | values)
-
     def test_each_connection_logs_in_again(self) -> None:
         with scripted(MAIL=[HANG_UP]) as server:
-            with MailSession(self.address(server)) as session:
+            with MailSession(mailer_with_login(server)) as session:
                 assert send(session) == SENT
             assert server.commands["AUTH"] == 2
 
@@ -495,7 +491,7 @@ class TestLogin:
             scripted(AUTH=[reply]) as server,
             pytest.raises(MailServerError, match=r"the login failed.*Check username") as failed,
         ):
-            MailSession(self.address(server, password=password)).__enter__()
+            MailSession(mailer_with_login(server, password=password)).__enter__()
         assert password not in str(failed.value)
         assert "@" not in str(failed.value)
         assert server.commands["MAIL"] == 0
@@ -518,7 +514,7 @@ class TestLogin:
                 **{command: [f"500 5.5.1 Unrecognized command: AUTH PLAIN {repeat}"]}
             ) as server,
             pytest.raises(MailServerError) as failed,
-            MailSession(self.address(server, password="s3cret-pass")) as session,
+            MailSession(mailer_with_login(server, password="s3cret-pass")) as session,
         ):
             send(session)
         assert "Unrecognized command: AUTH PLAIN …" in str(failed.value)
@@ -541,7 +537,7 @@ class TestLogin:
         self, script: dict[str, list[str]], remedy: str
     ) -> None:
         with scripted(**script) as server, pytest.raises(MailServerError, match=remedy):
-            MailSession(self.address(server)).__enter__()
+            MailSession(mailer_with_login(server)).__enter__()
 
     @pytest.mark.parametrize("implicit_tls", [True, False])
     def test_the_login_is_encrypted(
@@ -549,7 +545,7 @@ class TestLogin:
     ) -> None:
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         with tls_server(certificate, implicit_tls=implicit_tls) as (server, kind):
-            with MailSession(self.address(server, security=kind)) as session:
+            with MailSession(mailer_with_login(server, security=kind)) as session:
                 assert send(session) == SENT
             assert len(server.messages) == 1
 
@@ -559,9 +555,9 @@ class TestLogin:
     ) -> None:
         with tls_server(certificate, implicit_tls=implicit_tls) as (server, kind):
             with pytest.raises(MailServerError, match="CERTIFICATE_VERIFY_FAILED"):
-                MailSession(self.address(server, security=kind)).__enter__()
+                MailSession(mailer_with_login(server, security=kind)).__enter__()
             with MailSession(
-                self.address(server, security=kind, verify_certificate=False)
+                mailer_with_login(server, security=kind, verify_certificate=False)
             ) as session:
                 assert send(session) == SENT
 
@@ -570,7 +566,7 @@ class TestLogin:
             scripted() as server,
             pytest.raises(MailServerError, match=r"STARTTLS failed.*Check security of"),
         ):
-            MailSession(self.address(server, security=Security.STARTTLS)).__enter__()
+            MailSession(mailer_with_login(server, security=Security.STARTTLS)).__enter__()
         assert server.commands["AUTH"] == 0
 
     @pytest.mark.parametrize(
@@ -595,7 +591,7 @@ class TestLogin:
         self, values: dict[str, Any], warnings: int, caplog: pytest.LogCaptureFixture
     ) -> None:
         with scripted(CONNECT=["554 no"]) as server:
-            session = MailSession(self.address(server, **values), timeout_seconds=2)
+            session = MailSession(mailer_with_login(server, **values), timeout_seconds=2)
             with caplog.at_level(logging.WARNING), pytest.raises(MailServerError):
                 session.__enter__()
         assert caplog.text.count("can be read on its way") == warnings

@@ -314,7 +314,7 @@ def test_one_answer_for_everybody_ends_the_run_with_the_servers_words_and_what_h
         scripted(**{".": [lambda: refusal]}) as server,
         pytest.raises(IncompleteRun, match=r"550 5\.4\.5 Daily user.*reached a limit") as caught,
     ):
-        run(port=server.address.port)
+        run(port=server.port)
     assert len(server.contents) == 3
     assert len(caught.value.report.deferred) == len(right)
 
