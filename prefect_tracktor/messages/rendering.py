@@ -8,11 +8,10 @@ from operator import itemgetter
 from typing import Any
 from urllib.parse import quote
 
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.messages.limited_jinja import failure, render_template
 from prefect_tracktor.messages.template import Brand, EmailTemplate, RenderedEmail, ShopInfo
 from prefect_tracktor.messages.values import one_line, tracking_page_address, web_address
-from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, words_for
+from prefect_tracktor.messages.words import About, missing_words, no_words, words_for
 from prefect_tracktor.models import Fulfillment, Order, ShipmentStatus, status_key
 from prefect_tracktor.times import parse_zone
 
@@ -54,10 +53,7 @@ def render_email(
     about = _of_status(fulfillments) if about == "status" else about
     language = language or language_of(template, order, about)
     if missing_words(about, language, template.words):
-        raise InvalidInput(
-            f"language: there are no words in {language!r}: use {', '.join(LANGUAGES)}, or add"
-            " Words in it to the template"
-        )
+        raise no_words(language)
     sentences, labels = words_for(about, language, template.words)
     brand = template.brand
     context: dict[str, Any] = {

@@ -3,15 +3,30 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.forms import FORM
 from prefect_tracktor.messages.values import clean, one_line
-from prefect_tracktor.messages.words import LANGUAGES, About, missing_words, shipped
+from prefect_tracktor.messages.words import (
+    KINDS,
+    LANGUAGES,
+    About,
+    missing_words,
+    no_words,
+    shipped,
+)
 from prefect_tracktor.models import Fulfillment, Order
 from prefect_tracktor.times import ZoneName
 from prefect_tracktor.validation import checked_address
@@ -268,6 +283,12 @@ class EmailTemplate(TracktorBlock):
     def _template_is_valid(cls, source: str, info: ValidationInfo) -> str:
         _check(str(info.field_name), source, escape=info.field_name == "html")
         return source
+
+    @model_validator(mode="after")
+    def _language_has_words(self) -> Self:
+        if all(missing_words(about, self.language, self.words) for about in KINDS):
+            raise no_words(self.language)
+        return self
 
     def render(
         self,

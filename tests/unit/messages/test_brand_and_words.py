@@ -145,6 +145,14 @@ class TestLanguage:
             with pytest.raises(InvalidInput, match=rf"no words in '{language}': use en, de"):
                 make()
 
+    def test_a_shops_language_without_words_is_refused(self) -> None:
+        with pytest.raises(ValidationError, match="language: there are no words in 'it': use en"):
+            EmailTemplate(language="it")
+        template = EmailTemplate(language="de")
+        with pytest.raises(ValidationError, match="no words in 'it'"):
+            template.language = "it"
+        assert template.language == "de"
+
     def test_a_language_name_instead_of_a_code_is_refused(self) -> None:
         with pytest.raises(ValidationError, match="must be the code of a language, such as en"):
             EmailTemplate(language="German (Germany)")

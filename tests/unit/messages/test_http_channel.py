@@ -35,6 +35,15 @@ def test_a_mode_set_on_a_copy_selects_the_address() -> None:
     assert block.model_copy(update={"mode": "live"}).is_live
 
 
+def test_a_refused_assignment_changes_nothing() -> None:
+    block = channel(rehearsal_address="https://bin.example/x")
+    before = block.model_copy()
+    for field, value in {"rehearsal_address": ADDRESS, "idempotency_header": "a b"}.items():
+        with pytest.raises(ValidationError):
+            setattr(block, field, value)
+    assert block == before
+
+
 def test_a_new_channel_is_in_dry_run() -> None:
     assert channel().mode is Mode.DRY_RUN
 

@@ -71,6 +71,7 @@ def test_an_assigned_mode_is_validated() -> None:
     loaded = mailer(mode="live")
     with pytest.raises(ValidationError, match="rehearsal_address is empty"):
         loaded.mode = Mode.REHEARSAL
+    assert loaded.mode is Mode.LIVE
     loaded.rehearsal_address = "staff@shop.example"
     loaded.mode = "Rehearsal"  # type: ignore[assignment]  # as people write it
     assert loaded.mode is Mode.REHEARSAL
