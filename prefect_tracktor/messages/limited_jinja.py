@@ -125,34 +125,25 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Counting(NodeTransformer):
-    """Adds counting to loops, macros, and expressions that join values."""
+    """Adds counting to loops, and to expressions that join values; `call` counts macros."""
 
     def __init__(self, environment: LimitedEnvironment) -> None:
         self._environment = environment
 
     def visit_For(self, node: nodes.For) -> Any:  # noqa: N802  # Jinja's names
+        """Make each item cost a step, and each run of the body the length of its plain text."""
         self.generic_visit(node)
         node.iter = self._filter(node.iter, "_counted")
-        return self._counting(node)
-
-    def _repeated(self, node: Any) -> Any:
-        self.generic_visit(node)
-        return self._counting(node)
-
-    visit_Macro = visit_CallBlock = _repeated  # noqa: N815
+        length = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
+        cost = nodes.Const(length, lineno=node.lineno)
+        node.body.insert(0, nodes.ExprStmt(self._filter(cost, "_spent"), lineno=node.lineno))
+        return node
 
     def _joined(self, node: Any) -> Any:
         self.generic_visit(node)
         return node if getattr(node, "ctx", "load") != "load" else self._filter(node, "_bounded")
 
     visit_Concat = visit_List = visit_Tuple = visit_Dict = _joined  # noqa: N815
-
-    def _counting(self, node: Any) -> Any:
-        """Make each run of a body cost the length of its plain text."""
-        length = sum(len(text.data) for text in node.find_all(nodes.TemplateData))
-        cost = nodes.Const(length, lineno=node.lineno)
-        node.body.insert(0, nodes.ExprStmt(self._filter(cost, "_spent"), lineno=node.lineno))
-        return node
 
     def _filter(self, node: Any, name: str) -> nodes.Filter:
         counted = nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)

@@ -319,6 +319,12 @@ class TestRendering:
             "{% for i in range(999) %}{% for j in range(99999) if 0 %}{% endfor %}{% endfor %}x",
             "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n }}{% endmacro %}{{ f(60) }}",
             "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "{% macro f() %}" + "y" * 5000 + "{% endmacro %}"
+            "{% for i in range(99999) %}{% set x = f() %}{% endfor %}x",
+            "{% macro f() %}{{ caller() }}{% endmacro %}{% for i in range(99999) %}{% set x %}"
+            "{% call f() %}" + "y" * 5000 + "{% endcall %}{% endset %}{% endfor %}x",
+            "{% set r = range(99999) %}"
+            "{% for i in r %}{% for j in r if 0 %}{% endfor %}{% endfor %}x",
             "{% for i in range(9) recursive %}{{ loop(range(9)) if loop.depth < 50 }}{% endfor %}x",
             "{% set x %}{% for i in range(99999) %}" + "y" * 5000 + "{% endfor %}{% endset %}x",
             "{% set a = 'x' * 99 %}" + "{% set a = a ~ a %}" * 40 + "x",
