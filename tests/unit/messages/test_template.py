@@ -323,7 +323,7 @@ class TestRendering:
             "{% for i in range(99999) %}{% set x = f() %}{% endfor %}x",
             "{% macro f() %}{{ caller() }}{% endmacro %}{% for i in range(99999) %}{% set x %}"
             "{% call f() %}" + "y" * 5000 + "{% endcall %}{% endset %}{% endfor %}x",
-            "{% set r = range(99999) %}{% for i in r %}{% for j in r if 0 %}y{% endfor %}{% endfor %}x",
+            "{% set r = range(99999) %}{%for i in r%}{%for j in r if 0%}{%endfor%}{%endfor%}x",
             "{% for i in range(9) recursive %}{{ loop(range(9)) if loop.depth < 50 }}{% endfor %}x",
             "{% set x %}{% for i in range(99999) %}" + "y" * 5000 + "{% endfor %}{% endset %}x",
             "{% set a = 'x' * 99 %}" + "{% set a = a ~ a %}" * 40 + "x",
