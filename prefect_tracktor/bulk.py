@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from prefect_tracktor.client import AsyncTracktorClient
 from prefect_tracktor.errors import (
+    TEMPORARY,
     APIConnectionError,
     AuthenticationError,
     InvalidInput,
@@ -187,10 +188,11 @@ class _Sending(Generic[T]):
             self._group.cancel_scope.cancel()
         except TracktorError as error:
             self._failed[item_id] = Failure(item_id, str(error), error.retry_after)
-            self._failed_in_a_row += 1
-            if len(self._errors) < _PROBES:
-                self._errors.append(error)
-            return
+            if isinstance(error, TEMPORARY):
+                self._failed_in_a_row += 1
+                if len(self._errors) < _PROBES:
+                    self._errors.append(error)
+                return
         self._failed_in_a_row = 0
 
     def batch(self) -> Batch[T]:

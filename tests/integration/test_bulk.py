@@ -147,25 +147,50 @@ def test_a_tracktor_that_is_away_is_asked_by_a_few_calls_only(
     assert len(tracktor.calls) <= 4 * 3
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_orders_that_tracktor_itself_stumbles_over_do_not_end_the_rest(count: int) -> None:
-    class Stumbling(ScriptedServer):
-        def _converse(self, connection: socket.socket) -> None:
-            line = connection.recv(65536).decode().partition(".json")[0]
-            wanted = int(line.rpartition("/")[2])
-            reply = answer(500) if wanted <= count else answer(body=f'{{"order_id": {wanted}}}')
-            connection.sendall(reply)
+class Replies(ScriptedServer):
+    """Replies for each order id as `reply` says."""
 
-    with Stumbling([]) as server:
-        credentials = TracktorCredentials(
-            uuid="0" * 32, api_key=SecretStr("k3y"), base_url=server.address
-        )
-        with stamina.set_testing(True, attempts=2):
-            batch = send_all_from_anywhere(
-                credentials.get_async_client, calls_for(api.get_order, range(1, 21))
-            )
+    def __init__(self, reply: Callable[[int], bytes]) -> None:
+        super().__init__([])
+        self._reply = reply
+
+    def _converse(self, connection: socket.socket) -> None:
+        line = connection.recv(65536).decode().partition(".json")[0]
+        connection.sendall(self._reply(int(line.rpartition("/")[2])))
+
+
+def read_from(server: ScriptedServer, ids: range) -> Batch[Order]:
+    credentials = TracktorCredentials(
+        uuid="0" * 32, api_key=SecretStr("k3y"), base_url=server.address
+    )
+    with stamina.set_testing(True, attempts=2):
+        return send_all_from_anywhere(credentials.get_async_client, calls_for(api.get_order, ids))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_server_error_for_some_orders_does_not_end_the_rest(count: int) -> None:
+    def reply(order_id: int) -> bytes:
+        return answer(500) if order_id <= count else answer(body=f'{{"order_id": {order_id}}}')
+
+    with Replies(reply) as server:
+        batch = read_from(server, range(1, 21))
     assert [failure.id for failure in batch.failed] == list(range(1, count + 1))
     assert len(batch.found) == 20 - count
+    assert not batch.gave_up
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [answer(422), answer(body='{"order_id": 7000}'), answer(body='{"order_id": []}')],
+    ids=["refused", "about another order", "unreadable"],
+)
+def test_many_bad_responses_in_a_row_do_not_end_the_rest(bad: bytes) -> None:
+    def reply(order_id: int) -> bytes:
+        return bad if order_id <= 60 else answer(body=f'{{"order_id": {order_id}}}')
+
+    with Replies(reply) as server:
+        batch = read_from(server, range(1, 201))
+    assert [order.order_id for order in batch.found] == list(range(61, 201))
     assert not batch.gave_up
 
 
