@@ -260,13 +260,13 @@ def _statuses(order: Order, now: datetime, requested: Keys) -> Iterator[Conditio
         for key in dict.fromkeys(key for key in order.status_keys if key in requested):
             yield Condition(f"status:{key}", cancelled=order.is_cancelled)
         return
-    arrived = order.is_delivered and ShipmentStatus.DELIVERED in requested
-    unseen = [parcel for parcel in order.fulfillments if arrived and not parcel.is_delivered]
-    for parcel in (*parcels_in_status(order, requested), *unseen):
-        is_unseen = parcel in unseen
-        status = ShipmentStatus.DELIVERED if is_unseen else parcel.current_status
-        since = None if is_unseen else _past(parcel.reached_at, now)
-        yield Condition(f"status:{status}", parcel, since, cancelled=order.has_cancelled(parcel))
+    for parcel in parcels_in_status(order, requested):
+        name, since = f"status:{parcel.current_status}", _past(parcel.reached_at, now)
+        yield Condition(name, parcel, since, cancelled=order.has_cancelled(parcel))
+    if order.is_delivered and ShipmentStatus.DELIVERED in requested:
+        for parcel in order.fulfillments:
+            if not parcel.is_delivered:  # by the order's own statuses only
+                yield Condition("status:delivered", parcel, cancelled=order.has_cancelled(parcel))
 
 
 def _delays(

@@ -119,7 +119,7 @@ class NotificationRule(BaseModel):
                 "per: with per=order a rule has one condition: write one rule for each condition,"
                 " or set per to parcel"
             )
-        most = self.within_days or (3 if requested.statuses.keys else None)
+        most = self.within_days or (_NEWS.days if requested.statuses.keys else None)
         # a daily run sends each of them up to a day late
         reminders = (self.times - 1) * (self.repeat_after_days + 1)
         if most is not None and self.times > 1 and reminders > most:

@@ -138,15 +138,13 @@ def load_tracking(
         load_tracking([Order(order_id=1)], "duckdb", dataset="tracktor")
         ```
     """
-    with TrackingWarehouse(
+    warehouse = TrackingWarehouse(
         destination,
         dataset=dataset,
         include_personal_data=include_personal_data,
         thresholds=thresholds,
-    ) as warehouse:
-        warehouse.add(orders)
-        warehouse.finish()
-    return warehouse.counts
+    )
+    return warehouse.write_all(orders)
 
 
 def _import_dlt() -> Any:

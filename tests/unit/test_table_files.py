@@ -30,8 +30,8 @@ ROW = {
 }
 
 
-def write(address: str, *rows: dict[str, object], options: str = "") -> None:
-    with TableFiles({address: COLUMNS}, storage_options=options) as files:
+def write(address: str, *rows: dict[str, object]) -> None:
+    with TableFiles({address: COLUMNS}) as files:
         for row in rows:
             files.write(address, row)
         files.finish()
