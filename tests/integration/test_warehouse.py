@@ -78,7 +78,9 @@ def parcel(number: int, *statuses: str) -> dict[str, Any]:
     return {"fulfillment_id": number, "status": steps}
 
 
-def test_twice_is_the_same_as_once(warehouse: tuple[Any, Query], orders: list[Order]) -> None:
+def test_loading_twice_gives_the_same_rows_as_once(
+    warehouse: tuple[Any, Query], orders: list[Order]
+) -> None:
     destination, query = warehouse
     expected = dict.fromkeys(TABLES, 0)
     for name, _ in tracking_rows(orders):
@@ -89,7 +91,7 @@ def test_twice_is_the_same_as_once(warehouse: tuple[Any, Query], orders: list[Or
     assert expected["parcel_steps"] > expected["parcels"] > expected["orders"] == 20
 
 
-def test_what_an_order_has_no_more_goes_and_other_orders_stay(
+def test_reloading_an_order_deletes_its_old_parcels_and_keeps_other_orders(
     warehouse: tuple[Any, Query],
 ) -> None:
     destination, query = warehouse
@@ -115,7 +117,9 @@ def test_what_an_order_has_no_more_goes_and_other_orders_stay(
     assert counted(query) == {"orders": 3, "parcels": 2, "parcel_steps": 2}
 
 
-def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]) -> None:
+def test_a_warehouse_gets_typed_times_and_no_personal_data_by_default(
+    warehouse: tuple[Any, Query],
+) -> None:
     destination, query = warehouse
     bought = order(parcel(7, "delivered"), order_email="ada@shop.example")
     load_tracking([bought], destination)
@@ -127,19 +131,21 @@ def test_times_are_times_and_customers_stay_at_home(warehouse: tuple[Any, Query]
     assert query("SELECT customer_email FROM tracktor.orders") == [("ada@shop.example",)]
 
 
-def test_a_warehouse_that_is_away_is_named_without_its_password() -> None:
+def test_an_unreachable_warehouse_is_reported_without_its_password() -> None:
     away = dlt.destinations.postgres("postgresql://me:geheim@127.0.0.1:1/shop")
     with pytest.raises(TracktorError, match=r"could not be loaded .* check dlt's") as caught:
         load_tracking([order()], away)
     assert "geheim" not in f"{caught.value!r}{caught.value.__context__!r}"
 
 
-def test_what_is_missing_in_the_configuration_is_named() -> None:
+def test_missing_warehouse_configuration_is_named() -> None:
     with pytest.raises(TracktorError, match=r"could not be loaded .*missing: credentials"):
         load_tracking([order()], "postgres")
 
 
-def test_without_dlt_what_installs_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_dlt_is_reported_with_the_install_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "dlt", None)
     with pytest.raises(ImportError, match=r"pip install 'prefect-tracktor\[dlt\]'"):
         load_tracking([order()], "duckdb")
@@ -161,7 +167,7 @@ LOADS = textwrap.dedent("""
 """)
 
 
-def test_nothing_is_sent_to_the_makers_of_dlt_unless_it_is_switched_on(tmp_path: Path) -> None:
+def test_dlt_telemetry_is_off_unless_switched_on(tmp_path: Path) -> None:
     requests: set[str] = set()
 
     class Makers(BaseHTTPRequestHandler):

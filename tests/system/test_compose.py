@@ -122,7 +122,7 @@ def lines(chat: ChatServer) -> list[list[str]]:
 
 @IN_SYNC_CODE
 @pytest.mark.parametrize("host", CHANNELS)
-def test_the_team_reads_of_each_parcel_in_trouble_at(
+def test_the_pipeline_posts_each_parcel_with_an_exception(
     host: str, run: Run, chat: ChatServer, tracktor: Sandbox
 ) -> None:
     count = run(channel=CHANNELS[host](chat))
@@ -132,7 +132,7 @@ def test_the_team_reads_of_each_parcel_in_trouble_at(
 
 
 @IN_SYNC_CODE
-def test_each_line_says_what_is_wrong_who_carries_it_its_worth_and_where_to_look(
+def test_each_posted_line_has_status_carrier_value_and_link(
     run: Run, chat: ChatServer, tracktor: Sandbox, export: OrderFile
 ) -> None:
     run()
@@ -160,7 +160,7 @@ def test_each_line_says_what_is_wrong_who_carries_it_its_worth_and_where_to_look
 
 
 @IN_SYNC_CODE
-def test_nothing_of_a_customer_is_posted(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
+def test_the_pipeline_posts_no_personal_data(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
     run()
     posted = "".join(chat.texts)
     for order in map(tracktor.shop.order, tracktor.shop.order_ids):
@@ -168,7 +168,7 @@ def test_nothing_of_a_customer_is_posted(run: Run, chat: ChatServer, tracktor: S
         assert not [value for value in private - {None} if value in posted]
 
 
-def test_a_parcel_is_posted_once_and_without_news_nothing_is(
+def test_the_pipeline_posts_each_parcel_once_and_nothing_without_news(
     run: Run, chat: ChatServer, tracktor: Sandbox
 ) -> None:
     run()
@@ -189,7 +189,7 @@ def test_a_parcel_is_posted_once_and_without_news_nothing_is(
 
 
 @IN_SYNC_CODE
-def test_a_long_list_goes_out_in_several_messages(
+def test_the_pipeline_splits_a_long_list_into_several_messages(
     run: Run, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, tracktor: Sandbox
 ) -> None:
     monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
@@ -198,7 +198,7 @@ def test_a_long_list_goes_out_in_several_messages(
     assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
 
 
-def test_orders_that_cannot_be_read_are_said_and_read_the_next_time(
+def test_the_pipeline_reports_unreadable_orders_and_reads_them_next_time(
     run: Run,
     chat: ChatServer,
     tracktor: Sandbox,
@@ -215,7 +215,7 @@ def test_orders_that_cannot_be_read_are_said_and_read_the_next_time(
 
 
 @IN_SYNC_CODE
-def test_a_post_that_fails_once_is_repeated(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
+def test_the_pipeline_retries_a_failed_post(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
     chat.statuses = [503]
     run()
     assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
@@ -226,7 +226,7 @@ def test_a_post_that_fails_once_is_repeated(run: Run, chat: ChatServer, tracktor
     [("sync", SLACK), ("sync", "127.0.0.1"), ("async", "127.0.0.1")],
     indirect=["run"],
 )
-def test_a_chat_that_takes_nothing_fails_the_run_and_the_next_run_posts_it(
+def test_a_rejected_post_fails_the_run_and_the_next_run_posts_it(
     host: str,
     run: Run,
     chat: ChatServer,
@@ -242,7 +242,7 @@ def test_a_chat_that_takes_nothing_fails_the_run_and_the_next_run_posts_it(
     assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
 
 
-def test_when_only_the_first_message_was_taken_the_next_run_posts_the_rest(
+def test_the_next_run_posts_the_messages_that_were_rejected(
     run: Run, chat: ChatServer, monkeypatch: pytest.MonkeyPatch, tracktor: Sandbox
 ) -> None:
     monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
@@ -256,7 +256,7 @@ def test_when_only_the_first_message_was_taken_the_next_run_posts_the_rest(
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_served_as_the_handbook_shows_it_posts_when_it_is_run(
+def test_the_served_pipeline_posts_when_its_deployment_runs(
     tracktor: Sandbox, chat: ChatServer, tmp_path: Path
 ) -> None:
     make_blocks_of(tracktor, tmp_path)
@@ -273,7 +273,7 @@ def test_served_as_the_handbook_shows_it_posts_when_it_is_run(
 @pytest.mark.parametrize(
     "name", ["exceptions_digest.py", "exceptions_digest_async.py", "serve_digest.py"]
 )
-def test_the_handbook_shows_the_pipeline_as_it_is(name: str) -> None:
+def test_the_handbook_shows_the_code_of_the_pipeline(name: str) -> None:
     page = (EXAMPLES.parent / "how-to" / "compose.md").read_text(encoding="utf-8")
     code = (EXAMPLES / name).read_text(encoding="utf-8")
     assert f'```python title="{name}"\n{code}```' in page

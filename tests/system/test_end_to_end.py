@@ -58,7 +58,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield start
 
 
-def test_each_customer_hears_once_that_the_parcel_arrived(
+def test_each_customer_gets_one_email_about_a_delivery_although_the_receiver_is_killed(
     prefect_api: None, start: Start, tracktor: Sandbox, mail: MailServer, tmp_path: Path
 ) -> None:
     port = free_port()

@@ -113,7 +113,7 @@ def names(
 
 @pytest.mark.usefixtures("prefect_api")
 @pytest.mark.parametrize("example", examples(), ids=lambda example: example.name)
-def test_the_example_runs(
+def test_the_example_in_a_docstring_runs(
     request: pytest.FixtureRequest,
     example: doctest.DocTest,
     monkeypatch: pytest.MonkeyPatch,
@@ -171,7 +171,7 @@ def test_every_public_name_has_an_example(name: str) -> None:
         lambda names: ShopifyOrders(credentials=names["shopify_credentials"]),
     ],
 )
-def test_the_example_on_a_blocks_page_runs(
+def test_the_code_example_of_a_block_runs(
     make: Callable[[dict[str, Any]], Block],
     names: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,

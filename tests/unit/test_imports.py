@@ -47,7 +47,7 @@ def imported() -> dict[str, set[str]]:
     return {name: set(modules) for name, modules in map(json.loads, run.stdout.splitlines())}
 
 
-def test_the_packages_alone_import_no_prefect(imported: dict[str, set[str]]) -> None:
+def test_importing_the_packages_does_not_import_prefect(imported: dict[str, set[str]]) -> None:
     assert "prefect" not in imported["packages"]
 
 
@@ -56,21 +56,21 @@ def test_the_sandbox_starts_without_prefect(imported: dict[str, set[str]]) -> No
 
 
 @pytest.mark.parametrize(("name", "module"), FLOWS.items())
-def test_a_flow_is_imported_without_the_others(
+def test_importing_a_flow_does_not_import_other_flows(
     name: str, module: str, imported: dict[str, set[str]]
 ) -> None:
     of_flows = {name for name in imported[name] if name.startswith("prefect_tracktor.flows.")}
     assert of_flows == {f"prefect_tracktor.flows.{one}" for one in (module, "decorator")}
 
 
-def test_the_schema_of_a_run_form_is_made_when_it_is_asked_for(
+def test_importing_all_flows_makes_no_parameter_schema(
     imported: dict[str, set[str]],
 ) -> None:
     assert "prefect_tracktor.flows.watch" in imported["all"]
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
-def test_type_checkers_are_told_where_each_name_is_from(package: ModuleType) -> None:
+def test_the_imports_for_type_checkers_match_the_public_names(package: ModuleType) -> None:
     tree = ast.parse(Path(str(package.__file__)).read_text("utf-8"))
     told = {
         name.asname: getattr(import_module(str(found.module)), name.name)
@@ -83,13 +83,13 @@ def test_type_checkers_are_told_where_each_name_is_from(package: ModuleType) -> 
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
-def test_a_name_that_there_is_not_is_an_error(package: ModuleType) -> None:
+def test_an_unknown_public_name_raises_an_attribute_error(package: ModuleType) -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Mailr'"):
         _ = package.Mailr
     assert set(package.__all__) <= set(dir(package))
 
 
-def test_no_flow_has_the_name_of_a_module_beside_it_which_would_take_its_place() -> None:
+def test_no_flow_has_the_name_of_a_module_in_its_package() -> None:
     modules = {path.stem for path in Path(str(flows.__file__)).parent.glob("*.py")}
     assert not modules & set(flows.__all__)
     assert all(isinstance(getattr(flows, name), Flow) for name in flows.__all__ if name.islower())

@@ -53,7 +53,7 @@ def events_of(parcel: dict[str, Any]) -> list[str]:
     return [event.event for event in events_at_prefect(resource_id)]
 
 
-def test_each_parcel_in_trouble_is_announced_once(
+def test_each_parcel_with_an_exception_is_announced_once(
     usual: dict[str, Any], tracktor: Sandbox, troubled: list[dict[str, Any]]
 ) -> None:
     first = announce_exceptions(**usual)
@@ -69,7 +69,7 @@ def test_each_parcel_in_trouble_is_announced_once(
                 assert events_of(parcel).count(name) >= 1
 
 
-def test_the_first_run_may_remember_without_a_word_and_then_news_alone_is_announced(
+def test_after_a_record_only_run_only_new_exceptions_are_announced(
     usual: dict[str, Any], tracktor: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -95,7 +95,7 @@ def test_the_first_run_may_remember_without_a_word_and_then_news_alone_is_announ
     assert customer["customer_full_name"] not in event.model_dump_json()
 
 
-def test_a_dry_run_and_one_with_more_events_than_allowed_announce_and_remember_nothing(
+def test_a_dry_run_and_a_run_above_its_limit_announce_and_record_nothing(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delattr(CHANNEL, "send_events")
@@ -107,7 +107,7 @@ def test_a_dry_run_and_one_with_more_events_than_allowed_announce_and_remember_n
     assert announce_exceptions(**usual, dry_run=True).due == first.due
 
 
-def test_only_the_chosen_exceptions_are_announced(
+def test_only_the_requested_exceptions_are_announced(
     usual: dict[str, Any], troubled: list[dict[str, Any]]
 ) -> None:
     expired = frozenset({"exception:Tracking Expired"})
@@ -118,7 +118,7 @@ def test_only_the_chosen_exceptions_are_announced(
     assert 0 < len(report.announced) < len(troubled)
 
 
-def test_what_prefect_did_not_take_is_announced_by_the_next_run(
+def test_events_that_prefect_rejected_are_announced_by_the_next_run(
     usual: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def send_to_nobody(events: Any) -> Any:
@@ -140,7 +140,7 @@ def test_what_prefect_did_not_take_is_announced_by_the_next_run(
     assert announce_exceptions(**usual).announced == report.due
 
 
-def test_delays_are_announced_too_once(usual: dict[str, Any], tracktor: Sandbox) -> None:
+def test_delays_are_announced_once(usual: dict[str, Any], tracktor: Sandbox) -> None:
     late = frozenset({"stalled", "in_transit_too_long"})
     thresholds = Thresholds(stalled_days=0.5, in_transit_too_long_days=0.5)
     first = announce_exceptions(**usual, conditions=late, thresholds=thresholds)
@@ -163,7 +163,7 @@ def test_delays_are_announced_too_once(usual: dict[str, Any], tracktor: Sandbox)
         ({"max_events": -1}, "max_events"),
     ],
 )
-def test_what_cannot_be_right_is_refused(
+def test_invalid_parameters_of_announce_exceptions_are_refused_before_reading(
     usual: dict[str, Any], tracktor: Sandbox, options: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(InvalidInput, match=problem):

@@ -91,7 +91,7 @@ def posted_about(service: HttpService) -> list[int]:
     return [request.json["order_id"] for request in service.posted]
 
 
-def test_each_channel_tells_once_on_one_reading(
+def test_email_and_channel_send_each_notice_once_on_one_scan(
     notify: Notify,
     service: HttpService,
     mail: MailServer,
@@ -113,7 +113,7 @@ def test_each_channel_tells_once_on_one_reading(
     assert len(service.posted) == len(mail.messages) == len(customers)
 
 
-def test_what_a_service_may_have_is_posted_again_as_it_was_whatever_has_come_since(
+def test_an_unconfirmed_post_is_repeated_with_its_key_and_without_later_parcels(
     service: HttpService, ledger: NotificationLedger
 ) -> None:
     parcels = "{{ conditions | map(attribute='parcel.fulfillment_id') | list | tojson }}"
@@ -173,7 +173,7 @@ def test_a_dry_run_checks_the_mail_login_and_the_services_host(
     assert "wr0ng" not in said
 
 
-def test_what_each_channel_reads_again_is_counted(
+def test_orders_read_again_by_each_channel_are_counted(
     tracktor: Sandbox,
     credentials: TracktorCredentials,
     mailer: Mailer,
@@ -201,7 +201,7 @@ def test_what_each_channel_reads_again_is_counted(
     assert watched.calls > watched.parts["digest"].calls
 
 
-def test_a_channel_that_fails_defers_its_notices_stops_no_other_and_says_why(
+def test_a_failing_channel_defers_its_notices_and_stops_no_other_channel(
     notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
 ) -> None:
     service.status = 401
@@ -227,7 +227,7 @@ def test_a_channel_that_fails_defers_its_notices_stops_no_other_and_says_why(
     assert len(set(posted_about(service))) == len(mail.messages) == len(customers)
 
 
-def test_one_that_is_refused_alone_is_not_given_up_because_an_email_was_sent(
+def test_a_single_refused_post_is_deferred_although_an_email_was_sent(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     one, *_ = customers
@@ -240,7 +240,7 @@ def test_one_that_is_refused_alone_is_not_given_up_because_an_email_was_sent(
     assert notify(orders=[one]).sent == (one,)
 
 
-def test_one_that_is_refused_alone_is_given_up_where_the_channel_took_others(
+def test_a_single_refused_post_is_given_up_if_the_channel_accepted_others(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     first, *few, last = customers
@@ -259,7 +259,7 @@ def test_one_that_is_refused_alone_is_given_up_where_the_channel_took_others(
     assert notify(orders=[last]).sent == (last,)
 
 
-def test_only_a_live_channel_tells_the_service_and_remembers_it(
+def test_only_a_live_channel_posts_to_the_service_and_records_it(
     notify: Notify, service: HttpService, mail: MailServer, customers: dict[int, str]
 ) -> None:
     assert sorted(notify(dry_run=True).due) == sorted(customers)
@@ -276,7 +276,7 @@ def test_only_a_live_channel_tells_the_service_and_remembers_it(
     assert len(service.posted) == len(mail.messages) == len(customers)
 
 
-def test_orders_without_a_recipient_are_counted_and_not_posted(
+def test_orders_without_a_recipient_are_reported_and_not_posted(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     recipient = "{{ order.order_email if order.order_id % 2 else '' }}"
@@ -285,7 +285,7 @@ def test_orders_without_a_recipient_are_counted_and_not_posted(
     assert set(report.no_address) >= {order_id for order_id in customers if not order_id % 2}
 
 
-def test_a_service_that_is_no_customer_is_told_of_orders_without_an_address(
+def test_a_channel_without_a_recipient_gets_orders_without_an_email_address(
     notify: Notify, service: HttpService, customers: dict[int, str]
 ) -> None:
     report = notify(recipient="")
@@ -293,7 +293,7 @@ def test_a_service_that_is_no_customer_is_told_of_orders_without_an_address(
     assert len(report.affected) > len(customers)
 
 
-def test_a_recipient_gets_a_few_messages_a_day(
+def test_a_channels_recipient_gets_a_limited_number_of_messages_a_day(
     notify: Notify, service: HttpService, ledger: NotificationLedger
 ) -> None:
     with pytest.raises(IncompleteRun, match="has had 3 messages today"):
@@ -301,7 +301,7 @@ def test_a_recipient_gets_a_few_messages_a_day(
     assert len(service.posted) == ledger.messages_a_day
 
 
-def test_a_service_that_breaks_off_leaves_notices_uncertain(
+def test_a_gateway_timeout_of_the_service_leaves_notices_uncertain(
     notify: Notify, service: HttpService, customers: dict[int, str], ledger: NotificationLedger
 ) -> None:
     service.status = 504
@@ -331,7 +331,7 @@ def live(rule: NotificationRule) -> NotificationRule:
     return rule.model_copy(update={"channel": channel})
 
 
-def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
+def test_channel_rules_need_no_mailer_and_the_channels_mode_decides(
     tracktor: Sandbox,
     credentials: TracktorCredentials,
     service: HttpService,
@@ -354,7 +354,7 @@ def test_without_emails_no_mailer_is_needed_and_the_channel_is_the_switch(
     assert len(service.posted) == len(customers)
 
 
-def test_without_a_ledger_it_is_the_one_that_all_flows_use(
+def test_channel_rules_without_a_ledger_use_the_shared_one(
     credentials: TracktorCredentials,
     service: HttpService,
     customers: dict[int, str],
@@ -368,7 +368,7 @@ def test_without_a_ledger_it_is_the_one_that_all_flows_use(
     assert {told.key.order_id for told in ledger.told(customers)} == set(customers)
 
 
-def test_a_rule_that_sends_emails_is_named_where_there_is_no_mailer(
+def test_an_email_rule_without_a_mailer_is_refused_by_name(
     credentials: TracktorCredentials, sms: NotificationRule, tracktor: Sandbox
 ) -> None:
     rules = [sms, NotificationRule(name="mail", when=EXPIRED)]

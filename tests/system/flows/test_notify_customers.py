@@ -70,7 +70,7 @@ def subjects(mail: MailServer) -> list[str]:
     return [str(received.message["Subject"]) for received in mail.messages]
 
 
-def test_each_rule_tells_each_customer_once(
+def test_each_rule_sends_one_email_to_each_customer(
     tell: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered")), 2: order(2, expired(2))}
@@ -81,7 +81,7 @@ def test_each_rule_tells_each_customer_once(
     assert len(mail.messages) == 3
 
 
-def test_all_rules_are_checked_on_one_reading(tell: Flow, server: OrderServer) -> None:
+def test_all_rules_share_one_scan(tell: Flow, server: OrderServer) -> None:
     server.orders = {n: order(n, parcel(n, "delivered")) for n in range(1, 30)}
     report = tell(ARRIVED, LOST, rule("late", "stalled"), dry_run=True)
     assert report.calls == len(server.orders)
@@ -96,7 +96,7 @@ def test_a_rule_and_the_ready_made_flow_of_its_name_share_the_ledger(
     assert len(mail.messages) == 1
 
 
-def test_nothing_earlier_is_told_after_the_delivery_by_whatever_rule(
+def test_no_rule_sends_an_earlier_status_after_the_delivery(
     tell: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
@@ -106,7 +106,7 @@ def test_nothing_earlier_is_told_after_the_delivery_by_whatever_rule(
     assert len(mail.messages) == 1
 
 
-def test_a_reminder_waits_for_its_time_and_is_sent_no_more_often_than_asked(
+def test_a_reminder_waits_for_its_time_and_is_sent_at_most_times(
     tell: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, expired(1))}
@@ -119,7 +119,7 @@ def test_a_reminder_waits_for_its_time_and_is_sent_no_more_often_than_asked(
     assert tell(at_once, weekly).affected == ()
 
 
-def test_a_customer_with_many_due_notices_gets_some_of_them_today(
+def test_a_customer_gets_at_most_three_emails_a_day(
     tell: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     same = {"order_email": "ada@customer.example"}
@@ -130,7 +130,9 @@ def test_a_customer_with_many_due_notices_gets_some_of_them_today(
     assert written_to(mail) == ["ada@customer.example"] * 3
 
 
-def test_a_whole_order_is_told_once(tell: Flow, server: OrderServer, mail: MailServer) -> None:
+def test_an_order_rule_sends_one_email_when_all_parcels_have_arrived(
+    tell: Flow, server: OrderServer, mail: MailServer
+) -> None:
     whole = rule("all", "status:delivered", per="order")
     one = parcel(1, "delivered", line_items=[{"id": 1}])
     other = {"fulfillment_id": 99, "line_items": [{"id": 2}]}
@@ -143,7 +145,7 @@ def test_a_whole_order_is_told_once(tell: Flow, server: OrderServer, mail: MailS
 
 
 @pytest.mark.parametrize("lost", ["line_item_count", "line_items"])
-def test_a_whole_order_is_not_told_by_answers_that_do_not_tell_what_was_ordered(
+def test_an_order_rule_stops_if_responses_lack_the_ordered_items(
     tell: Flow, server: OrderServer, mail: MailServer, lost: str
 ) -> None:
     sent = parcel(1, "delivered", line_items=[{"id": 1}])
@@ -158,7 +160,7 @@ def test_a_whole_order_is_not_told_by_answers_that_do_not_tell_what_was_ordered(
     assert not mail.messages
 
 
-def test_a_status_of_the_shops_own_is_told_before_there_is_a_parcel(
+def test_a_custom_status_is_emailed_before_there_is_a_parcel(
     tell: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {1: order(1, statuses=["Sewing"])}
@@ -167,7 +169,7 @@ def test_a_status_of_the_shops_own_is_told_before_there_is_a_parcel(
     assert subjects(mail) == ["We are sewing"]
 
 
-def test_a_status_that_was_told_before_there_was_a_parcel_is_no_news_of_the_parcel(
+def test_a_status_emailed_before_there_is_a_parcel_is_not_repeated(
     tell: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     made = rule("made", "status:Sewing")
@@ -180,7 +182,7 @@ def test_a_status_that_was_told_before_there_was_a_parcel_is_no_news_of_the_parc
     assert tell(rule("made", "status:all")).sent == (1,)
 
 
-def test_an_order_that_is_read_again_keeps_what_its_source_knows(
+def test_a_rule_still_applies_after_an_order_is_read_again(
     tell: Flow, server: OrderServer, mail: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
@@ -197,7 +199,7 @@ def test_an_order_that_is_read_again_keeps_what_its_source_knows(
         (rule("vip", "status:delivered", tags=["VIP"]), "neither a list of ids nor events"),
     ],
 )
-def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
+def test_invalid_rules_are_refused_before_any_order_is_read(
     tell: Flow, server: OrderServer, about: NotificationRule, problem: str
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
@@ -206,7 +208,7 @@ def test_rules_that_cannot_be_right_are_refused_before_any_order_is_read(
     assert "orders/1" not in server.calls
 
 
-def test_a_file_without_tags_is_no_silent_miss_of_a_rule_by_tag(
+def test_a_rule_by_tag_gives_a_note_if_no_order_has_tags(
     tell: Flow, server: OrderServer, tmp_path: Path
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered"))}
@@ -221,7 +223,7 @@ def test_a_file_without_tags_is_no_silent_miss_of_a_rule_by_tag(
     assert not [note for note in report.notes if "tag" in note]
 
 
-def test_runs_at_the_same_time_tell_each_notice_once(
+def test_simultaneous_runs_send_each_notice_once(
     tell: Flow, server: OrderServer, mail: MailServer
 ) -> None:
     server.orders = {n: order(n, parcel(n, "delivered")) for n in range(1, 13)}
@@ -233,7 +235,7 @@ def test_runs_at_the_same_time_tell_each_notice_once(
     assert len(mail.messages) == 24
 
 
-def test_the_dry_run_shows_per_rule_who_would_be_told(
+def test_a_dry_run_of_rules_lists_due_orders_and_sends_nothing(
     tell: Flow, server: OrderServer, mail: MailServer, ledger: NotificationLedger
 ) -> None:
     server.orders = {1: order(1, parcel(1, "delivered")), 2: order(2, expired(2))}
@@ -243,7 +245,7 @@ def test_the_dry_run_shows_per_rule_who_would_be_told(
     assert ledger.told([1, 2]) == []
 
 
-def test_options_about_reading_are_the_flows(tell: Flow, server: OrderServer) -> None:
+def test_notify_customers_accepts_reading_options(tell: Flow, server: OrderServer) -> None:
     assert tell(ARRIVED, reading=ReadingOptions(allow_empty=True)).read == ()
 
 

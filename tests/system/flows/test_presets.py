@@ -79,7 +79,7 @@ def team(posted: Posted) -> None:
     ("name", "status", "is_right"),
     [("klaviyo", 202, klaviyo), ("segment", 200, segment), ("sms", 201, sms), ("team", 200, team)],
 )
-def test_a_channel_of_the_handbook_says_what_its_service_takes(
+def test_a_channel_of_the_handbook_posts_a_request_its_service_accepts(
     channels: dict[str, HttpChannel],
     name: str,
     status: int,
@@ -104,5 +104,5 @@ def test_a_channel_of_the_handbook_says_what_its_service_takes(
     is_right(service.posted[0])
 
 
-def test_the_handbook_shows_no_other_channel(channels: dict[str, HttpChannel]) -> None:
+def test_the_handbook_shows_only_tested_channels(channels: dict[str, HttpChannel]) -> None:
     assert channels.keys() == {"klaviyo", "segment", "sms", "team"}

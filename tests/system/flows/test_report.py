@@ -70,7 +70,7 @@ def attached(mail: MailServer) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_the_second_report_has_only_what_is_new_and_another_report_its_own_memory(
+def test_a_report_lists_only_new_orders_since_the_last_of_its_name(
     usual: dict[str, Any], tracktor: Sandbox
 ) -> None:
     state: Any = report_exceptions(**usual, return_state=True)
@@ -107,7 +107,7 @@ def check_table(state: Any, *, rows: int) -> None:
     assert len(lines) == rows
 
 
-def test_the_team_gets_a_line_for_each_order_and_an_email_with_a_file(
+def test_the_team_gets_a_chat_message_and_an_email_with_a_csv_file(
     usual: dict[str, Any],
     slack: TeamDigest,
     chat: ChatServer,
@@ -136,7 +136,7 @@ def test_the_team_gets_a_line_for_each_order_and_an_email_with_a_file(
     assert len(chat.posted) == len(mail.messages) == 1
 
 
-def test_how_carriers_did_is_sent_though_nothing_is_new(
+def test_carrier_figures_are_sent_although_nothing_is_new(
     usual: dict[str, Any], slack: TeamDigest, chat: ChatServer, credentials: TracktorCredentials
 ) -> None:
     with Sandbox(Shop(orders=60, expired=6, now=datetime.now(UTC))) as today:
@@ -150,7 +150,7 @@ def test_how_carriers_did_is_sent_though_nothing_is_new(
     assert "Median days" in text
 
 
-def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
+def test_a_rejected_digest_is_sent_by_the_next_run(
     usual: dict[str, Any], slack: TeamDigest, chat: ChatServer
 ) -> None:
     chat.statuses = [500]
@@ -161,7 +161,7 @@ def test_a_digest_that_is_not_taken_is_sent_by_the_next_run(
     assert len(chat.posted) == 1
 
 
-def test_the_team_hears_that_orders_are_missing_from_the_report(
+def test_the_digest_counts_orders_that_could_not_be_read(
     usual: dict[str, Any],
     tracktor: Sandbox,
     credentials: TracktorCredentials,
@@ -179,7 +179,7 @@ def test_the_team_hears_that_orders_are_missing_from_the_report(
     assert said in mail.messages[-1].raw.decode()
 
 
-def test_a_dry_run_and_a_rehearsal_tell_nobody_else_and_record_nothing(
+def test_a_dry_run_and_a_rehearsal_of_a_digest_record_nothing(
     usual: dict[str, Any],
     slack: TeamDigest,
     chat: ChatServer,
@@ -205,7 +205,7 @@ def test_a_dry_run_and_a_rehearsal_tell_nobody_else_and_record_nothing(
     assert list(ledger.history()) == []
 
 
-def test_a_report_is_no_message_to_customers(
+def test_reports_are_not_counted_as_emails_to_customers(
     usual: dict[str, Any], mailer: Mailer, ledger: NotificationLedger, tracktor: Sandbox
 ) -> None:
     account = usual["credentials"].account
@@ -221,7 +221,7 @@ def test_a_report_is_no_message_to_customers(
     assert ledger.standing(account).sent == sent
 
 
-def test_what_cannot_be_right_stops_before_anything_is_read(
+def test_an_unusable_digest_recipient_stops_the_run_before_reading(
     usual: dict[str, Any], tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     credentials.save("no-notification", overwrite=True)
@@ -242,6 +242,6 @@ def test_what_cannot_be_right_stops_before_anything_is_read(
 
 
 @pytest.mark.parametrize("wrong", [{"conditions": ["status:delivered"]}, {"mail_to": ["a@b, c@d"]}])
-def test_a_digest_about_statuses_or_to_a_list_is_refused(wrong: dict[str, Any]) -> None:
+def test_a_digest_about_statuses_or_with_an_address_list_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         TeamDigest.model_validate(wrong)
