@@ -1,4 +1,4 @@
-"""Reading many ids at once: every id has exactly one outcome."""
+"""Bulk reads: one outcome for each id."""
 
 import logging
 import socket
@@ -146,7 +146,7 @@ def test_a_bulk_read_sends_few_requests_while_tracktor_is_unreachable(
 
 
 class Replies(ScriptedServer):
-    """Replies for each order id as `reply` says."""
+    """A server whose response depends on the order id."""
 
     def __init__(self, reply: Callable[[int], bytes]) -> None:
         super().__init__([])
@@ -195,7 +195,7 @@ def test_many_bad_responses_in_a_row_do_not_stop_the_others(bad: bytes) -> None:
 def test_one_log_line_names_the_outage_and_the_longest_wait(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    # an account of its own: a line comes once a minute for each
+    # another account: a line is logged once a minute for each
     with Sandbox(uuid=str(uuid4()), faults=Faults(dropped=1.0)) as tracktor:
         credentials = TracktorCredentials(
             uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url

@@ -1,4 +1,4 @@
-"""Twenty per cent of all requests fail in every way: nothing is lost, and nothing done twice."""
+"""Faults in twenty per cent of all requests: nothing is lost or done twice."""
 
 from collections import Counter
 from contextlib import suppress
@@ -35,7 +35,7 @@ def test_no_webhook_is_created_twice_despite_faults(
     tracktor.faults = Faults.everything(rate=0.2, seed=6)
     with stamina.set_testing(True, attempts=20), credentials.get_client() as client:
         for number in range(80):
-            # where the answer is lost the error says so, and it is not tried again
+            # not retried if the response is lost
             with suppress(TracktorError):
                 client.create_webhook(topic="order/all", address=f"https://shop.example/{number}")
     made = Counter(webhook["address"] for webhook in tracktor.shop.webhooks)

@@ -1,4 +1,4 @@
-"""Blocks see for themselves whether they work, soon and without leaving a trace."""
+"""`verify` of each block: a quick check without side effects."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The tracking tables in DuckDB and PostgreSQL: run twice, same counts; nothing goes elsewhere."""
+"""The tracking tables in DuckDB and PostgreSQL."""
 
 import json
 import os
@@ -31,7 +31,7 @@ Query = Callable[[str], list[tuple[Any, ...]]]
 
 @pytest.fixture(params=["duckdb", "postgres"])
 def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Any, Query]]:
-    """An empty warehouse, as dlt's destination, and what answers queries about it."""
+    """An empty warehouse as a dlt destination, and a function that queries it."""
     if request.param == "duckdb":
         path = str(tmp_path / "warehouse.duckdb")
 
@@ -48,7 +48,7 @@ def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[
         with engine.connect() as database:
             return [tuple(row) for row in database.execute(text(statement))]
 
-    # a socket's folder, as libpq takes it in the place of a host; dlt insists on a password
+    # libpq accepts a socket's folder as a host; dlt requires a password
     socket = quote(str(url.query["host"]), safe="")
     place = f"postgresql://{url.username}:none@{socket}/{url.database}"
     yield dlt.destinations.postgres(place), query_postgresql
@@ -111,7 +111,7 @@ def test_reloading_an_order_deletes_its_old_parcels_and_keeps_other_orders(
         (7, "delivered"),
         (9, "in_transit"),
     ]
-    # even if an order has no parcel any more
+    # also when the order has no parcel left
     load_tracking([order(order_id=3)], destination)
     assert query("SELECT fulfillment_id FROM tracktor.parcels ORDER BY 1") == [(7,), (9,)]
     assert counted(query) == {"orders": 3, "parcels": 2, "parcel_steps": 2}
@@ -151,7 +151,7 @@ def test_a_missing_dlt_is_reported_with_the_install_command(
         load_tracking([order()], "duckdb")
 
 
-# the import takes most of the time: each load is in a fork of a process that has done it
+# in forks, as importing dlt takes most of the time
 LOADS = textwrap.dedent("""
     import json, os, sys
     from prefect_tracktor import Order
@@ -177,7 +177,7 @@ def test_dlt_telemetry_is_off_unless_switched_on(tmp_path: Path) -> None:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Makers) as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Many calls at once, for tests without a task."""
+"""Bulk calls without a task."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""The model pipeline of the handbook: this pack's tasks, own ones, and a chat."""
+"""The handbook's example pipeline: our tasks, custom tasks and a chat service."""
 
 import asyncio
 import csv
@@ -46,7 +46,7 @@ CHANNELS: dict[str, Callable[[ChatServer], Channel]] = {
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A small shop; some of its parcels are in trouble."""
+    """A small shop; some of its parcels have exceptions."""
     with Sandbox(Shop(orders=60, expired=6)) as sandbox:
         yield sandbox
 
@@ -72,9 +72,9 @@ def run(
     export: OrderFile,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Run:
-    """Run the pipeline in either version; options go to it."""
+    """Run the sync or the async pipeline with options."""
     monkeypatch.setattr(example.post, "retry_delay_seconds", 0)
-    for plugin in (NotifySlack, NotifyWorkflows):  # they leave seconds between two messages
+    for plugin in (NotifySlack, NotifyWorkflows):  # by default they wait seconds between messages
         monkeypatch.setattr(plugin, "request_rate_per_sec", 0)
     usual: dict[str, Any] = {
         "credentials": credentials,
@@ -95,12 +95,12 @@ def run(
     return run
 
 
-# where both versions use the same code: they differ in how they read, post and remember
+# for code that both versions share
 IN_SYNC_CODE = pytest.mark.parametrize("run", ["sync"], indirect=True)
 
 
-def in_trouble(tracktor: Sandbox) -> set[str]:
-    """The names of the orders that the team ought to hear of, as the shop itself knows them."""
+def orders_with_exceptions(tracktor: Sandbox) -> set[str]:
+    """The names of the orders with undelivered parcels in exception, from the shop."""
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
     return {
         order["order_name"]
@@ -111,7 +111,7 @@ def in_trouble(tracktor: Sandbox) -> set[str]:
 
 
 def lines(chat: ChatServer) -> list[list[str]]:
-    """Each parcel that was posted, in parts."""
+    """The parts of each posted line, one for each parcel."""
     return [
         line.removeprefix("- ").split(", ")
         for text in chat.texts
@@ -127,8 +127,8 @@ def test_the_pipeline_posts_each_parcel_with_an_exception(
 ) -> None:
     count = run(channel=CHANNELS[host](chat))
     assert {posted.host for posted in chat.posted} == {host}
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
-    assert count == len(lines(chat)) >= len(in_trouble(tracktor)) > 6
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
+    assert count == len(lines(chat)) >= len(orders_with_exceptions(tracktor)) > 6
 
 
 @IN_SYNC_CODE
@@ -195,7 +195,7 @@ def test_the_pipeline_splits_a_long_list_into_several_messages(
     monkeypatch.setattr(example, "LINES_A_MESSAGE", 4)
     count = run()
     assert len(chat.posted) == -(-count // 4) > 2
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
 def test_the_pipeline_reports_unreadable_orders_and_reads_them_next_time(
@@ -218,7 +218,7 @@ def test_the_pipeline_reports_unreadable_orders_and_reads_them_next_time(
 def test_the_pipeline_retries_a_failed_post(run: Run, chat: ChatServer, tracktor: Sandbox) -> None:
     chat.statuses = [503]
     run()
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_a_rejected_post_fails_the_run_and_the_next_run_posts_it(
     assert "t0ken" not in str(caught.value)
     assert caught.value.__cause__ is None
     run(channel=channel)
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
 def test_the_next_run_posts_the_messages_that_were_rejected(
@@ -251,7 +251,7 @@ def test_the_next_run_posts_the_messages_that_were_rejected(
         run()
     run()
     posted = [parts[0] for parts in lines(chat)]
-    assert set(posted) == in_trouble(tracktor)
+    assert set(posted) == orders_with_exceptions(tracktor)
     assert len(chat.posted) == -(-len(posted) // 4)
 
 
@@ -267,7 +267,7 @@ def test_the_served_pipeline_posts_when_its_deployment_runs(
     assert run.state is not None
     assert run.state.is_completed(), run.state.message
     assert run.parameters["channel"].keys() == {"$ref"}
-    assert {parts[0] for parts in lines(chat)} == in_trouble(tracktor)
+    assert {parts[0] for parts in lines(chat)} == orders_with_exceptions(tracktor)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The tasks in real flow runs against a real Prefect API and the sandbox."""
+"""The tasks in flow runs against a Prefect API and the sandbox."""
 
 import asyncio
 from typing import Any
@@ -54,7 +54,7 @@ async def task_runs_of(run_id: str) -> list[TaskRun]:
             runs = await client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run_id]))
             )
-            # the API records task runs a moment after they ended
+            # the API records task runs a moment after their end
             if runs and all(run.state and run.state.is_final() for run in runs):
                 return runs
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Prefect's own standard for blocks, and ours for their forms, for every block of the pack."""
+"""Prefect's standard for blocks, and ours for their forms."""
 
 import inspect
 import os
@@ -21,13 +21,13 @@ from tests.support.programs import PROJECT
 
 BLOCKS: list[type[Block]] = [getattr(collection, name) for name in collection.__all__]
 
-# Prefect's form takes descriptions for markdown, and links addresses
+# Prefect's form renders descriptions as markdown, and turns addresses into links
 SWALLOWED = re.compile(r"[`*<>]|\bhttps?://|\b_\w+_\b")
 ICON = re.compile(r"https://api\.iconify\.design/mdi/(?P<name>[a-z0-9-]+)\.svg\?[\w=&%]+")
 
 
 def fields(block: type[Block]) -> list[tuple[str, dict[str, Any]]]:
-    """The form's fields from top to bottom, those of nested objects after their own."""
+    """The form's fields, then those of nested objects."""
     schema = block.model_json_schema()
     shown = list(schema["properties"].items())
     for definition in schema.get("definitions", {}).values():
@@ -45,13 +45,13 @@ class TestBlocks(BlockStandardTestSuite):
         return request.param  # type: ignore[no-any-return]
 
     def test_has_a_valid_image(self, block: type[Block]) -> None:
-        """Instead of downloading it: it is an icon that there is, each block its own."""
+        """Instead of a download: the icon exists, and no other block has it."""
         assert (files("material") / f"templates/.icons/material/{icon(block)}.svg").is_file()
         assert [icon(other) for other in BLOCKS].count(icon(block)) == 1
 
 
 def icon(block: type[Block]) -> str:
-    found = ICON.fullmatch(str(block._logo_url))  # noqa: SLF001  # so Prefect has blocks declare it
+    found = ICON.fullmatch(str(block._logo_url))  # noqa: SLF001  # as Prefect declares it
     assert found is not None
     return found["name"]
 
@@ -123,10 +123,10 @@ def test_every_field_of_a_block_form_has_a_title_and_a_description(block: type[B
     definitions = block.model_json_schema().get("definitions", {})
     for name, field in fields(block):
         shown = field
-        if "$ref" in field:  # the form says what the object says of itself
+        if "$ref" in field:  # the form shows the object's own title
             shown = definitions[field["$ref"].rpartition("/")[2]]
         elif [*field.get("anyOf", [{}])[0], *field.get("anyOf", [])[1:]] == ["$ref", NONE]:
-            shown = field  # another block, or none
+            shown = field  # an optional block
         elif set(field) & {"allOf", "anyOf"}:
             pytest.fail(f"{name} makes people choose between types")
         assert shown["title"] != name
@@ -170,7 +170,7 @@ def test_every_block_has_a_different_documentation_link() -> None:
 
 
 def test_documentation_links_use_the_address_in_the_packages_metadata(tmp_path: Path) -> None:
-    """As of a wheel that was built with `Documentation` in pyproject.toml."""
+    """As in a wheel built with `Documentation` in pyproject.toml."""
     installed = tmp_path / "prefect_tracktor-9.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text(
@@ -178,15 +178,15 @@ def test_documentation_links_use_the_address_in_the_packages_metadata(tmp_path: 
         "Project-URL: Tracktor, https://apps.example\n"
         "Project-URL: Documentation, https://shop.example/handbook\n"
     )
-    asks = "import prefect_tracktor as p; print(p.HttpChannel._documentation_url)"
-    said = subprocess.run(
-        [sys.executable, "-c", asks],
+    code = "import prefect_tracktor as p; print(p.HttpChannel._documentation_url)"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
         env=os.environ | {"PYTHONPATH": f"{tmp_path}:{PROJECT}"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert said.stdout.strip() == "https://shop.example/handbook/how-to/channels.html"
+    assert result.stdout.strip() == "https://shop.example/handbook/how-to/channels.html"
 
 
 def test_handbook_links_use_the_published_address_or_tracktors_reference() -> None:

@@ -1,4 +1,4 @@
-"""Conditions of orders and parcels: which hold, since when, which is the most urgent."""
+"""Conditions of orders and parcels, their begin and urgency; thresholds."""
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import permutations
@@ -67,7 +67,7 @@ def found(
     return [condition.name for condition in conditions]
 
 
-def the_one(of: Order, name: str, thresholds: Thresholds | None = None) -> Condition:
+def find_one(of: Order, name: str, thresholds: Thresholds | None = None) -> Condition:
     conditions = conditions_of(of, thresholds or Thresholds(), NOW)
     [condition] = [condition for condition in conditions if condition.name == name]
     return condition
@@ -115,24 +115,24 @@ def test_all_conditions_are_found_most_urgent_first(of: Order, names: list[str])
 
 
 def test_a_condition_has_the_time_when_it_began() -> None:
-    assert the_one(order(MOVING), "stalled").since == NOW - timedelta(days=3)
+    assert find_one(order(MOVING), "stalled").since == NOW - timedelta(days=3)
     too_long = order(parcel(step("in_transit", 25), step("out_for_delivery", 1)))
-    assert the_one(too_long, "in_transit_too_long").since == NOW - timedelta(days=5)
+    assert find_one(too_long, "in_transit_too_long").since == NOW - timedelta(days=5)
     ready = order(parcel(step("order_ready", 4)))
-    assert the_one(ready, "label_only").since == NOW - timedelta(days=1)
+    assert find_one(ready, "label_only").since == NOW - timedelta(days=1)
     waiting = order(order_created_at=ago(8))
-    assert the_one(waiting, "not_shipped").since == NOW - timedelta(days=1)
-    assert the_one(waiting, "not_shipped").parcel is None
-    delivered = the_one(order(parcel(step("delivered", 3))), "status:delivered")
+    assert find_one(waiting, "not_shipped").since == NOW - timedelta(days=1)
+    assert find_one(waiting, "not_shipped").parcel is None
+    delivered = find_one(order(parcel(step("delivered", 3))), "status:delivered")
     assert delivered.since == NOW - timedelta(days=3)
     assert delivered.parcel is not None
 
 
 def test_only_a_tracking_step_dates_an_exception() -> None:
-    told = parcel(step("in_transit", 3), step("exception", 1), exception_status="exception")
-    silent = parcel(step("in_transit", 3), exception_status="exception")
-    assert the_one(order(told), "exception:exception").since == NOW - timedelta(days=1)
-    assert the_one(order(silent), "exception:exception").since is None
+    dated = parcel(step("in_transit", 3), step("exception", 1), exception_status="exception")
+    undated = parcel(step("in_transit", 3), exception_status="exception")
+    assert find_one(order(dated), "exception:exception").since == NOW - timedelta(days=1)
+    assert find_one(order(undated), "exception:exception").since is None
 
 
 def test_a_delay_ends_when_the_parcel_moves() -> None:
@@ -162,14 +162,14 @@ def test_a_parcel_with_an_unknown_time_has_no_delay(unknown: dict[str, Any]) -> 
 
 @pytest.mark.parametrize("days_ago", [None, -2])
 def test_a_status_with_a_missing_or_future_time_has_no_begin(days_ago: float | None) -> None:
-    assert the_one(order(parcel(step("delivered", days_ago))), "status:delivered").since is None
+    assert find_one(order(parcel(step("delivered", days_ago))), "status:delivered").since is None
 
 
 def test_a_delivery_known_only_from_the_order_has_no_begin() -> None:
     late = parcel(step("in_transit", 30))
     of = order(late, statuses=["delivered"])
     assert found(of) == ["status:delivered"]
-    assert the_one(of, "status:delivered").since is None
+    assert find_one(of, "status:delivered").since is None
 
 
 def test_a_status_set_by_hand_ends_the_carriers_delays() -> None:
@@ -368,7 +368,7 @@ def test_the_first_matching_override_wins_and_an_uncertain_one_only_lengthens(
     carrier: Any, facts: OrderFacts, days: float
 ) -> None:
     of = order(parcel(step("in_transit", 40), carrier=carrier)).with_facts(facts)
-    assert the_one(of, "stalled", OVERRIDES).since == NOW - timedelta(days=40 - days)
+    assert find_one(of, "stalled", OVERRIDES).since == NOW - timedelta(days=40 - days)
 
 
 def test_an_order_without_parcels_has_a_shipping_method_and_no_carrier() -> None:

@@ -1,4 +1,4 @@
-"""Errors that replace others: no secret in a message, and none in a traceback."""
+"""Errors that replace others keep secrets out of messages and tracebacks."""
 
 import traceback
 

@@ -1,4 +1,4 @@
-"""Figures of parcels: percentiles, carriers by period, what matters most first."""
+"""Statistics of parcels: percentiles, carriers by period, the digest's rows."""
 
 import math
 from collections import Counter
@@ -25,7 +25,7 @@ def order(order_id: int = 1, *parcels: dict[str, Any], **fields: Any) -> Order:
 
 
 def parcel(*steps: tuple[str, float], carrier: str = "UPS", **fields: Any) -> dict[str, Any]:
-    """A parcel with steps, each so many days before now."""
+    """A parcel with steps, as pairs of a status and days ago."""
     times = [{"key": key, "datetime": NOW - timedelta(days=ago)} for key, ago in steps]
     return {"carrier": carrier, "status": times, "shipment_status": steps[-1][0]} | fields
 

@@ -1,4 +1,4 @@
-"""A process imports what it uses: not Prefect for a name, not all flows for one."""
+"""Imports on first use: a process imports only the modules that it needs."""
 
 import ast
 import json
@@ -24,7 +24,7 @@ CODE = {
     **{name: f"from prefect_tracktor.flows import {name}" for name in FLOWS},
     "all": "from prefect_tracktor.flows import *\nassert 'parameters' not in vars(watch_shop)",
 }
-# in forks, since imports of Prefect take most of the time
+# in forks, as importing Prefect takes most of the time
 IMPORTS = textwrap.dedent("""
     import json, os, sys
 
@@ -41,7 +41,7 @@ IMPORTS = textwrap.dedent("""
 
 @pytest.fixture(scope="module")
 def imported() -> dict[str, set[str]]:
-    """The modules of a process that has run each line of code."""
+    """The imported modules after each line of code, by name."""
     command = [sys.executable, "-c", IMPORTS, json.dumps(CODE)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return {name: set(modules) for name, modules in map(json.loads, run.stdout.splitlines())}
@@ -72,14 +72,14 @@ def test_importing_all_flows_makes_no_parameter_schema(
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))
 def test_the_imports_for_type_checkers_match_the_public_names(package: ModuleType) -> None:
     tree = ast.parse(Path(str(package.__file__)).read_text("utf-8"))
-    told = {
+    imports = {
         name.asname: getattr(import_module(str(found.module)), name.name)
         for found in ast.walk(tree)
         if isinstance(found, ast.ImportFrom)
         for name in found.names
         if name.asname
     }
-    assert told == {name: getattr(package, name) for name in package.__all__}
+    assert imports == {name: getattr(package, name) for name in package.__all__}
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: str(package.__name__))

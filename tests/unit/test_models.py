@@ -1,4 +1,4 @@
-"""What Tracktor answers is read in every form that is known or left open."""
+"""Parsing of Tracktor's responses in every known or possible form."""
 
 import datetime as dt
 from decimal import Decimal
@@ -278,7 +278,7 @@ def test_an_undocumented_webhook_topic_is_kept_as_text() -> None:
 
 def test_models_are_immutable() -> None:
     with pytest.raises(ValidationError):
-        order().order_email = "bob@example.com"  # type: ignore[misc]  # that is the point
+        order().order_email = "bob@example.com"  # type: ignore[misc]  # it must fail
 
 
 json_values = st.recursive(
@@ -357,7 +357,7 @@ def test_all_times_of_a_random_order_are_aware(data: dict[str, Any]) -> None:
     assert all(moment.utcoffset() is not None for moment in moments if moment)
 
 
-# whatever JSON there is, with what forms of databases look like among it
+# any JSON, and values in database formats
 odd_values = st.recursive(
     st.none()
     | st.booleans()
@@ -556,12 +556,11 @@ MISPLACED: list[Any] = [SECRET, {SECRET: SECRET}, [SECRET], [[SECRET]], {"key": 
 @pytest.mark.parametrize("value", MISPLACED)
 @pytest.mark.parametrize("field", sorted(ORDER))
 def test_errors_and_reprs_of_an_order_hold_no_customer_data(field: str, value: object) -> None:
-    # whether or not it can be read in this place
     try:
-        said = repr(order(**{field: value})) if field not in {"order_name", "statuses"} else ""
+        text = repr(order(**{field: value})) if field not in {"order_name", "statuses"} else ""
     except ValidationError as error:
-        said = f"{error!s} {error!r}"
-    assert SECRET not in said
+        text = f"{error!s} {error!r}"
+    assert SECRET not in text
 
 
 @pytest.mark.parametrize("value", MISPLACED)
@@ -570,16 +569,16 @@ def test_errors_and_reprs_of_an_order_hold_no_customer_data(field: str, value: o
 )
 def test_errors_and_reprs_of_a_parcel_hold_no_customer_data(field: str, value: object) -> None:
     try:
-        said = repr(order(fulfillments=[FULFILLMENT | {field: value}]))
+        text = repr(order(fulfillments=[FULFILLMENT | {field: value}]))
     except ValidationError as error:
-        said = f"{error!s} {error!r}"
-    assert SECRET not in said
+        text = f"{error!s} {error!r}"
+    assert SECRET not in text
 
 
 def test_a_repr_shows_ids_and_statuses_and_no_customer_data() -> None:
-    said = f"{order()!r} {order()!s} {[order()]}"
-    assert "5001" in said
-    assert not any(str(ORDER[field]) in said for field in PERSONAL)
+    text = f"{order()!r} {order()!s} {[order()]}"
+    assert "5001" in text
+    assert not any(str(ORDER[field]) in text for field in PERSONAL)
 
 
 def test_a_cancelled_fulfillment_cancels_a_parcel_and_a_cancelled_alert_does_not() -> None:
@@ -614,7 +613,7 @@ def test_has_shipped_does_not_depend_on_the_manual_status(
     "value", [True, 0, 2, -1.5, float("nan"), 10**30, "²", [[]], [3], {"a": {"b": 1}}, [None, {}]]
 )
 def test_an_undocumented_field_of_any_type_raises_no_error(field: str, value: Any) -> None:
-    # `Fulfillment.status` is a documented one
+    # with a prefix, as `Fulfillment.status` is documented
     odd = Order.model_validate({"order_id": 1, field: value, "fulfillments": [FULFILLMENT]})
     parcel = Fulfillment.model_validate({"fulfillment_id": 7, f"order_{field}": value})
     assert odd.is_cancelled in {True, False}

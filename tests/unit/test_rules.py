@@ -1,4 +1,4 @@
-"""Rules: what is told, when, how often, and what is never told after what."""
+"""Notification rules: which notices are due, when, and what supersedes them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -49,24 +49,22 @@ def parcel(number: int, status: str, days_ago: float | None = 1, **fields: Any) 
 
 
 def order(*parcels: dict[str, Any], **fields: Any) -> Order:
-    """An order with these parcels."""
     return Order.model_validate({"order_id": 1, "fulfillments": list(parcels)} | fields)
 
 
 def rule(*when: str, **fields: Any) -> NotificationRule:
-    """A rule about these conditions."""
     return NotificationRule.model_validate({"name": "news", "when": list(when)} | fields)
 
 
-def told(
+def choices(
     order: Order, *rules: NotificationRule, now: datetime = NOW, **options: Any
 ) -> list[Notification | Skipped | Unreadable]:
-    """What the rules say of an order."""
+    """The notices and skips that the rules choose for an order."""
     return list(chooser(rules, now, **options)(order))
 
 
 def reasons(found: Sequence[Notification | Skipped | Unreadable]) -> list[tuple[int, str]]:
-    """What is told of which parcel, as the ledger remembers it."""
+    """The fulfillment id and the ledger's reason of each notice."""
     notifications = [one for one in found if isinstance(one, Notification)]
     return [(r.fulfillment_id, r.reason) for one in notifications for r in one.subjects]
 
@@ -74,7 +72,7 @@ def reasons(found: Sequence[Notification | Skipped | Unreadable]) -> list[tuple[
 def test_the_ledgers_reason_contains_the_rules_name() -> None:
     arrived = order(parcel(7, "delivered"))
     rules = [rule("status:delivered", name="arrived"), rule("status:delivered", name="thanks")]
-    assert reasons(told(arrived, *rules)) == [
+    assert reasons(choices(arrived, *rules)) == [
         (7, "arrived:status:delivered"),
         (7, "thanks:status:delivered"),
     ]
@@ -84,7 +82,7 @@ def test_the_ledgers_reason_contains_the_rules_name() -> None:
 def test_a_rule_named_like_its_condition_shares_the_ready_made_flows_reason(kind: str) -> None:
     shop = order(parcel(7, "in_transit", exception_status="expired"))
     name = {"status": "status:in_transit", "exception": "exception:expired"}[kind]
-    assert reasons(told(shop, rule(name, name=kind))) == [(7, name)]
+    assert reasons(choices(shop, rule(name, name=kind))) == [(7, name)]
 
 
 @pytest.mark.parametrize(
@@ -92,27 +90,27 @@ def test_a_rule_named_like_its_condition_shares_the_ready_made_flows_reason(kind
 )
 def test_a_notice_is_due_from_after_days_until_within_days(days_ago: float, due: bool) -> None:
     how_was_it = rule("status:delivered", after_days=3, within_days=3)
-    assert bool(told(order(parcel(7, "delivered", days_ago)), how_was_it)) is due
+    assert bool(choices(order(parcel(7, "delivered", days_ago)), how_was_it)) is due
 
 
 def test_an_old_status_gets_no_notice_and_an_old_exception_gets_one() -> None:
-    assert told(order(parcel(7, "delivered", 30)), rule("status:delivered")) == []
+    assert choices(order(parcel(7, "delivered", 30)), rule("status:delivered")) == []
     old = order(parcel(7, "in_transit", 300, exception_status="expired"))
-    assert reasons(told(old, rule("exception:expired"))) == [(7, "news:exception:expired")]
+    assert reasons(choices(old, rule("exception:expired"))) == [(7, "news:exception:expired")]
 
 
 def test_a_status_without_a_usable_time_is_skipped_as_undated() -> None:
     for days_ago in (None, -2):
-        found = told(order(parcel(7, "delivered", days_ago)), rule("status:delivered"))
+        found = choices(order(parcel(7, "delivered", days_ago)), rule("status:delivered"))
         assert found == [Skipped.UNDATED]
 
 
 def test_an_order_rule_gives_one_notice_when_all_parcels_have_arrived() -> None:
     whole = rule("status:delivered", per="order")
-    assert told(order(parcel(7, "delivered"), parcel(8, "in_transit")), whole) == []
+    assert choices(order(parcel(7, "delivered"), parcel(8, "in_transit")), whole) == []
     both = order(parcel(7, "delivered", 2), parcel(8, "delivered", 1))
-    assert reasons(told(both, whole)) == [(0, "news:status:delivered")]
-    [notification] = told(both, whole)
+    assert reasons(choices(both, whole)) == [(0, "news:status:delivered")]
+    [notification] = choices(both, whole)
     assert isinstance(notification, Notification)
     assert isinstance(notification.content, Content)
     assert notification.content.about == "all_delivered"
@@ -123,55 +121,55 @@ def test_an_order_rule_waits_for_a_partially_fulfilled_order() -> None:
     part = order(parcel(7, "delivered")).with_facts(
         OrderFacts(fulfillment_status="partially_fulfilled")
     )
-    assert told(part, rule("status:delivered", per="order")) == []
+    assert choices(part, rule("status:delivered", per="order")) == []
 
 
 def test_an_order_rule_counts_from_the_last_parcels_arrival() -> None:
     later = order(parcel(7, "delivered", 9), parcel(8, "delivered", 1))
-    assert told(later, rule("status:delivered", per="order", after_days=2, within_days=30)) == []
-    assert told(later, rule("status:delivered", per="order", after_days=1, within_days=30))
+    assert choices(later, rule("status:delivered", per="order", after_days=2, within_days=30)) == []
+    assert choices(later, rule("status:delivered", per="order", after_days=1, within_days=30))
 
 
 def test_an_order_rule_skips_deliveries_without_a_time() -> None:
     whole = rule("status:delivered", per="order")
-    assert told(order(parcel(7, "delivered", None)), whole) == [Skipped.UNDATED]
+    assert choices(order(parcel(7, "delivered", None)), whole) == [Skipped.UNDATED]
     unseen = order(parcel(7, "delivered", 400), parcel(8, "", None), statuses=["Delivered"] * 2)
-    assert reasons(told(unseen, whole)) == []
+    assert reasons(choices(unseen, whole)) == []
 
 
 def test_an_order_rule_waits_until_the_parcels_hold_all_items() -> None:
     one = parcel(7, "delivered", line_items=[{"name": "Shirt", "quantity": 1}])
     whole = rule("status:delivered", per="order")
-    assert told(order(one, line_item_count=3), whole) == []
-    assert told(order(one, line_item_count=1), whole)
+    assert choices(order(one, line_item_count=3), whole) == []
+    assert choices(order(one, line_item_count=1), whole)
     several = parcel(7, "delivered", line_items=[{"id": 1, "name": "Shirt", "quantity": 2}])
-    assert told(order(several, line_item_count=2), whole) == []
+    assert choices(order(several, line_item_count=2), whole) == []
     rest = parcel(8, "delivered", line_items=[{"id": 2, "name": "Mug", "quantity": 1}])
-    assert told(order(several, rest, line_item_count=2), whole)
+    assert choices(order(several, rest, line_item_count=2), whole)
 
 
 def test_an_order_rule_waits_for_the_items_of_a_cancelled_parcel() -> None:
     sent = parcel(7, "delivered", line_items=[{"id": 1}])
     taken_back = parcel(8, "in_transit", fulfillment_status="cancelled", line_items=[{"id": 2}])
     whole = rule("status:delivered", per="order")
-    assert told(order(sent, taken_back, line_item_count=2), whole) == []
+    assert choices(order(sent, taken_back, line_item_count=2), whole) == []
     again = parcel(9, "delivered", line_items=[{"id": 2}])
-    assert told(order(sent, taken_back, again, line_item_count=2), whole)
+    assert choices(order(sent, taken_back, again, line_item_count=2), whole)
 
 
 def test_a_fulfilled_order_is_whole_with_lines_that_are_never_shipped() -> None:
     with_a_gift_card = order(parcel(7, "delivered", line_items=[{"id": 1}]), line_item_count=2)
     whole = rule("status:delivered", per="order")
-    assert told(with_a_gift_card, whole) == []
+    assert choices(with_a_gift_card, whole) == []
     facts = OrderFacts(fulfillment_status="fulfilled")
-    assert reasons(told(with_a_gift_card.with_facts(facts), whole)) == [
+    assert reasons(choices(with_a_gift_card.with_facts(facts), whole)) == [
         (0, "news:status:delivered")
     ]
 
 
 def test_an_order_rules_notice_leaves_cancelled_parcels_out() -> None:
     gone = parcel(8, "in_transit", fulfillment_status="cancelled")
-    [notification] = told(
+    [notification] = choices(
         order(parcel(7, "delivered"), gone), rule("status:delivered", per="order")
     )
     assert isinstance(notification, Notification)
@@ -183,7 +181,7 @@ def test_a_messages_content_leaves_out_conditions_sent_before() -> None:
         parcel(7, "in_transit", exception_status="expired"),
         parcel(8, "in_transit", exception_status="undelivered"),
     )
-    [notification] = told(both, rule("exception:all"))
+    [notification] = choices(both, rule("exception:all"))
     assert isinstance(notification, Notification)
     content = notification.content_about({(8, "news:exception:undelivered")})
     assert [condition.name for condition in content.conditions] == ["exception:undelivered"]
@@ -191,7 +189,7 @@ def test_a_messages_content_leaves_out_conditions_sent_before() -> None:
 
 def test_a_custom_status_gives_a_notice_before_there_is_a_parcel() -> None:
     sewing = order(statuses=["Sewing"])
-    assert reasons(told(sewing, rule("status:sewing"))) == [(0, "news:status:sewing")]
+    assert reasons(choices(sewing, rule("status:sewing"))) == [(0, "news:status:sewing")]
 
 
 def test_cancelled_orders_are_skipped_unless_included() -> None:
@@ -199,20 +197,20 @@ def test_cancelled_orders_are_skipped_unless_included() -> None:
         OrderFacts(financial_status="refunded")
     )
     lost = rule("exception:expired")
-    assert told(gone, lost) == [Skipped.CANCELLED]
-    assert reasons(told(gone, lost, include_cancelled=True)) == [(7, "news:exception:expired")]
+    assert choices(gone, lost) == [Skipped.CANCELLED]
+    assert reasons(choices(gone, lost, include_cancelled=True)) == [(7, "news:exception:expired")]
 
 
 def test_a_rule_with_tags_applies_to_tagged_orders_only() -> None:
     arrived = order(parcel(7, "delivered"))
     vip = rule("status:delivered", tags=[" VIP "])
-    assert told(arrived, vip) == []
-    assert told(arrived.with_facts(OrderFacts(tags=frozenset({"vip", "gift"}))), vip)
+    assert choices(arrived, vip) == []
+    assert choices(arrived.with_facts(OrderFacts(tags=frozenset({"vip", "gift"}))), vip)
 
 
 def test_one_notification_covers_all_parcels_with_the_same_status() -> None:
     shop = order(parcel(7, "delivered"), parcel(8, "delivered"), parcel(9, "out_for_delivery"))
-    found = told(shop, rule("status:delivered", "status:out_for_delivery"))
+    found = choices(shop, rule("status:delivered", "status:out_for_delivery"))
     parcels = [[r.fulfillment_id for r in one.subjects] for one in found]  # type: ignore[union-attr]
     assert sorted(parcels) == [[7, 8], [9]]
     split = one_parcel_each(chooser([rule("status:delivered")], NOW))(shop)
@@ -221,7 +219,7 @@ def test_one_notification_covers_all_parcels_with_the_same_status() -> None:
 
 def test_a_contradiction_about_one_rules_condition_does_not_affect_other_rules() -> None:
     odd = order(parcel(7, "delivered"), parcel(8, "in_transit"), exception_statuses=["expired"])
-    found = told(odd, rule("exception:expired", name="lost"), rule("status:delivered"))
+    found = choices(odd, rule("exception:expired", name="lost"), rule("status:delivered"))
     assert any(isinstance(one, Unreadable) for one in found)
     assert reasons(found) == [(7, "news:status:delivered")]
 
@@ -229,8 +227,8 @@ def test_a_contradiction_about_one_rules_condition_does_not_affect_other_rules()
 def test_a_rule_about_delays_uses_the_thresholds() -> None:
     slow = order(parcel(7, "in_transit", 5, tracking_number="1Z"))
     late = rule("stalled")
-    assert told(slow, late, thresholds=Thresholds(stalled_days=7)) == []
-    assert told(slow, late, thresholds=Thresholds(stalled_days=4))
+    assert choices(slow, late, thresholds=Thresholds(stalled_days=7)) == []
+    assert choices(slow, late, thresholds=Thresholds(stalled_days=4))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +243,7 @@ def test_a_rule_about_delays_uses_the_thresholds() -> None:
         ("times", {"times": 0}),
         ("set within_days to more", {"when": ["status:delivered"], "times": 2}),
         ("set within_days to more", {"times": 3, "within_days": 10}),
-        # however the condition is written
+        # in any spelling of the condition
         ("per: an exception is about a parcel", {"when": [" Exception:Expired"], "per": "order"}),
         ("per: with per=order", {"when": ["Status: All"], "per": "order"}),
         ("set within_days to more", {"when": ["STATUS:delivered"], "times": 2}),
@@ -312,7 +310,7 @@ def test_a_notice_is_due_in_one_unbroken_period(
 ) -> None:
     news = rule("status:delivered", after_days=after, within_days=within)
     arrived = order(parcel(7, "delivered", days_ago))
-    due = [bool(told(arrived, news, now=NOW + timedelta(days=d))) for d in range(0, 80, 2)]
+    due = [bool(choices(arrived, news, now=NOW + timedelta(days=d))) for d in range(0, 80, 2)]
     assert "".join("x" if one else "." for one in due).strip(".").count(".") == 0
 
 

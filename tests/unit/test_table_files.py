@@ -1,4 +1,4 @@
-"""Tables in files: complete or not there, and no formula in a spreadsheet."""
+"""Table files: complete or absent, without formulas for spreadsheets."""
 
 import csv
 import json

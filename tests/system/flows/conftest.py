@@ -1,4 +1,4 @@
-"""A shop, a mail server and a ledger for a flow to run against."""
+"""Fixtures for flow runs: a shop, a mail server, a ledger."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,33 +16,32 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A small shop: six customers ought to be written to."""
+    """A small shop with six affected customers."""
     with Sandbox(Shop(orders=60, expired=6)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def mail() -> Iterator[MailServer]:
-    """An SMTP server that keeps what it receives."""
+    """An SMTP server that keeps all messages."""
     with MailServer() as server:
         yield server
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> NotificationLedger:
-    """An empty ledger."""
     return NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
 
 
 @pytest.fixture
 def mailer(mail: MailServer, ledger: NotificationLedger) -> Mailer:
-    """A mailer that writes to customers, and remembers in the ledger that it did."""
+    """A live mailer with the ledger."""
     return mailer_of(mail, ledger=ledger)
 
 
 @pytest.fixture
 def shopify(tracktor: Sandbox) -> ShopifyCredentials:
-    """The way into the sandbox's Shopify."""
+    """Credentials for the sandbox's Shopify."""
     return ShopifyCredentials.model_validate(
         {
             "shop": "your-store",
@@ -59,7 +58,7 @@ def run(
     credentials: TracktorCredentials,
     mailer: Mailer,
 ) -> Run:
-    """Run the flow over the whole shop; options go to it, to its mailer, or are about reading."""
+    """Run the flow for the whole shop, with options of the flow, its mailer or its reading."""
 
     def run(**options: Any) -> Any:
         usual = {
@@ -73,5 +72,5 @@ def run(
 
 
 def written_to(mail: MailServer) -> list[str]:
-    """Every envelope recipient, in sending order; one message has one."""
+    """The recipients of all messages, in sending order."""
     return [recipient for message in mail.messages for recipient in message.recipients]

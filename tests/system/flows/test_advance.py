@@ -1,4 +1,4 @@
-"""Orders move through the shop's own stages as they grow older, and only ever forward."""
+"""`advance_custom_statuses`: orders move through a shop's stages by age, only forward."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -27,7 +27,7 @@ STAGES = [StatusStage("Cutting", 10), StatusStage("Sewing", 40), StatusStage("Gr
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A shop whose orders are up to 120 days old today; some of them are in production."""
+    """A shop with orders of up to 120 days; some are in production."""
     shop = Shop(orders=400, expired=0, now=datetime.now(UTC))
     for order_id in in_production(shop):
         shop.set_status(order_id, status="Order ready", automatic_carrier_updates=False)
@@ -36,7 +36,7 @@ def tracktor() -> Iterator[Sandbox]:
 
 
 def in_production(shop: Shop) -> list[int]:
-    """The orders of which nothing was sent."""
+    """The orders without a parcel."""
     return [i for i in shop.order_ids if not shop.order(i)["fulfillments"]]
 
 
@@ -56,13 +56,13 @@ def stage_of(order: dict[str, Any]) -> str:
 def test_orders_get_the_stage_of_their_age_once(
     credentials: TracktorCredentials, tracktor: Sandbox
 ) -> None:
-    def on_its_way(order: dict[str, Any]) -> bool:
+    def in_transit(order: dict[str, Any]) -> bool:
         return bool(order["fulfillments"]) and order["automatic_carrier_updates"]
 
-    shown = {
+    before = {
         order_id: order["statuses"]
         for order_id in tracktor.shop.order_ids
-        if on_its_way(order := tracktor.shop.order(order_id)) or "delivered" in order["statuses"]
+        if in_transit(order := tracktor.shop.order(order_id)) or "delivered" in order["statuses"]
     }
     ids = in_production(tracktor.shop)
     report = advance(credentials, tracktor)
@@ -70,10 +70,10 @@ def test_orders_get_the_stage_of_their_age_once(
     orders = [tracktor.shop.order(order_id) for order_id in ids]
     assert [set(order["statuses"]) for order in orders] == [{stage_of(order)} for order in orders]
     assert len({stage_of(order) for order in orders}) == 4
-    # what the carrier updates, or delivered, is never touched
-    assert len(shown) > 20
-    assert not set(report.written) & set(shown)
-    assert all(tracktor.shop.order(order_id)["statuses"] == was for order_id, was in shown.items())
+    # orders that a carrier updates or delivered stay unchanged
+    assert len(before) > 20
+    assert not set(report.written) & set(before)
+    assert all(tracktor.shop.order(order_id)["statuses"] == was for order_id, was in before.items())
     tracktor.reset_calls()
     assert advance(credentials, tracktor).written == ()
     assert not [path for method, path in tracktor.calls if method == "POST"]
@@ -130,10 +130,10 @@ def test_a_shopify_source_must_include_unfulfilled_orders(
         advance(credentials, tracktor, orders=ShopifyOrders(credentials=shopify))
     assert not tracktor.calls
     being_made = ShopifyOrders(credentials=shopify, fulfillment="unfulfilled")
-    # and a dry run writes nothing
-    shown = {i: tracktor.shop.order(i)["statuses"] for i in in_production(tracktor.shop)}
+    # a dry run writes nothing
+    before = {i: tracktor.shop.order(i)["statuses"] for i in in_production(tracktor.shop)}
     assert advance(credentials, tracktor, orders=being_made, dry_run=True).planned
-    assert {i: tracktor.shop.order(i)["statuses"] for i in shown} == shown
+    assert {i: tracktor.shop.order(i)["statuses"] for i in before} == before
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def server() -> Iterator[OrderServer]:
 
 
 def ship(server: OrderServer) -> None:
-    """Fulfil every order; the status that was set by hand stays."""
+    """Fulfill every order; the manual status stays."""
     for number, entry in server.orders.items():
         entry["fulfillments"] = [parcel(number, "Cutting", is_automatic=False)]
 

@@ -1,4 +1,4 @@
-"""What Tracktor's answers lack or hold oddly is never taken for "nothing to do"."""
+"""Missing or unusual fields in responses never end in a silent miss."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -63,13 +63,13 @@ def expired(number: int, /, **fields: Any) -> Response:
     return order(number, parcel(number, exception_status="expired"), **fields)
 
 
-def without(answer: Response, *names: str) -> Response:
-    """The answer without a field; one of all parcels begins with `fulfillments.`."""
+def without(response: Response, *names: str) -> Response:
+    """The response without these fields; `fulfillments.` begins those of all parcels."""
     parcels = [
         {n: v for n, v in one.items() if f"fulfillments.{n}" not in names}
-        for one in answer["fulfillments"]
+        for one in response["fulfillments"]
     ]
-    left = answer | {"fulfillments": parcels}
+    left = response | {"fulfillments": parcels}
     return {name: value for name, value in left.items() if name not in names}
 
 
@@ -230,7 +230,7 @@ def test_a_field_that_some_responses_have_does_not_stop_the_flow(
 def test_a_shop_without_exceptions_may_omit_the_exception_field(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
-    # "only set when there is an issue"
+    # as documented: "only set when there is an issue"
     ids = odd.put(*(without(order(n), "fulfillments.exception_status") for n in (1, 2)))
     report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert (report.complete, report.notes) == (True, ())
@@ -245,9 +245,9 @@ def test_a_missing_field_that_is_not_needed_gives_one_note(
             odd.credentials, ids, **mailing, reading=ReadingOptions(chunk_size=1)
         )
     assert report.sent == (1, 2, 3)
-    said = "None of the 3 responses has order_phone and total_price"
-    assert [said in note for note in report.notes] == [True]
-    assert [record.getMessage().startswith(said) for record in caplog.records] == [True]
+    expected = "None of the 3 responses has order_phone and total_price"
+    assert [expected in note for note in report.notes] == [True]
+    assert [record.getMessage().startswith(expected) for record in caplog.records] == [True]
 
 
 ODD = {
@@ -261,16 +261,16 @@ ODD = {
 def test_unreadable_fields_that_are_not_needed_give_notes_only(
     odd: OddTracktor, mailing: dict[str, Any]
 ) -> None:
-    strange = parcel(1, exception_status="expired", **ODD)
-    ids = odd.put(order(1, strange, total_price="a lot", days_since_ordered="N/A"), expired(2))
+    unreadable = parcel(1, exception_status="expired", **ODD)
+    ids = odd.put(order(1, unreadable, total_price="a lot", days_since_ordered="N/A"), expired(2))
     report = email_expired_exceptions(odd.credentials, ids, **mailing)
     assert report.sent == (1, 2)
     for name in ("total_price", "days_since_ordered", "fulfillments.latest_status.datetime"):
         assert f"{name} could not be read in 1 of 2 orders." in report.notes
 
 
-def strange(**fields: Any) -> OddOrder:
-    """An order with a value of an expired parcel that cannot be read."""
+def unreadable(**fields: Any) -> OddOrder:
+    """An order whose expired parcel has an unreadable value."""
 
     def make(number: int) -> Response:
         return order(number, parcel(number, **{"exception_status": "expired"} | fields))
@@ -287,14 +287,14 @@ UNREADABLE: Table = {
     "the address is a list": OddOrder(
         lambda n: expired(n, order_email=[f"customer-{n}@example.com"]), "unreadable: cannot read"
     ),
-    "the status is a number": strange(shipment_status=4),
-    "the status is an object without a name": strange(shipment_status={"code": 4}),
-    "the latest status is a list": strange(latest_status=["delivered", "in_transit"]),
-    "the fulfillment status is an object": strange(fulfillment_status={"cancelled": True}),
-    "the exception is true": strange(exception_status=True),
-    "the parcel's id is too large": strange(fulfillment_id=2**70),
-    "the parcel has no id": strange(fulfillment_id=None),
-    "the parcel's order id is text": strange(order_id="of another"),
+    "the status is a number": unreadable(shipment_status=4),
+    "the status is an object without a name": unreadable(shipment_status={"code": 4}),
+    "the latest status is a list": unreadable(latest_status=["delivered", "in_transit"]),
+    "the fulfillment status is an object": unreadable(fulfillment_status={"cancelled": True}),
+    "the exception is true": unreadable(exception_status=True),
+    "the parcel's id is too large": unreadable(fulfillment_id=2**70),
+    "the parcel has no id": unreadable(fulfillment_id=None),
+    "the parcel's order id is text": unreadable(order_id="of another"),
 }
 
 
@@ -333,7 +333,7 @@ def test_times_without_an_offset_are_in_the_accounts_time_zone(
         step = {"key": "delivered", "label": "Delivered", "datetime": reached}
         return order(number, parcel(number, shipment_status="delivered", latest_status=step))
 
-    # with a change of clocks in between, three hours might be two or four
+    # far apart, as daylight saving may change in between
     ids = odd.put(arrived(1, 1), arrived(2, 5), arrived(3, 20))
     report = email_status_changes(
         odd.credentials_with(time_zone=zone), ids, **mailing, within_hours=3, dry_run=True

@@ -1,4 +1,4 @@
-"""What a run says when a parameter cannot be right: its state names the block and the field."""
+"""Invalid parameters of a run: its state names the block and the field."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
 def saved_wrong(name: str, **values: Any) -> str:
-    """Save a block as the UI does, which checks nothing."""
+    """Save a block without validation, as the UI does."""
     block = TracktorCredentials(uuid="0" * 32, api_key=SecretStr("k3y-secret"))
     document_id: Any = block.save(name, overwrite=True)
     with get_client(sync_client=True) as prefect:

@@ -1,4 +1,4 @@
-"""Runs that tell by email and through other channels, all on one reading."""
+"""Runs that send emails and HTTP posts on one scan."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -44,7 +44,7 @@ BODY = (
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A shop with six affected customers."""
     with Sandbox(Shop(orders=20, expired=6)) as sandbox:
         yield sandbox
 
@@ -59,7 +59,7 @@ def service() -> Iterator[HttpService]:
 def notify(
     tracktor: Sandbox, credentials: TracktorCredentials, mailer: Mailer, service: HttpService
 ) -> Notify:
-    """Tell of each expired tracking by email, and post it."""
+    """Send an email and a post for each expired tracking."""
 
     def notify(
         *, dry_run: bool = False, orders: list[int] | None = None, **channel: Any
@@ -123,22 +123,22 @@ def test_an_unconfirmed_post_is_repeated_with_its_key_and_without_later_parcels(
     )
     rules = [NotificationRule(name="news", when=["exception:all"], channel=channel)]
 
-    def tell(*parcels: dict[str, Any], answer: Instead | None = None) -> None:
+    def notify_about(*parcels: dict[str, Any], reply: Instead | None = None) -> None:
         server.orders = {
             1: order(1, *(one | {"order_id": 1, "order_name": "#1"} for one in parcels))
         }
-        service.every = {1: answer} if answer else {}
+        service.every = {1: reply} if reply else {}
         with suppress(IncompleteRun):
             notify_customers(server.credentials, [1], rules, ledger=ledger)
 
     with OrderServer() as server:
         failed = Instead(500, taken=True)
-        tell(expired(7), expired(8), answer=failed)
-        # one has moved on, another has come
-        tell(expired(7), parcel(8), expired(9), answer=failed)
-        tell(expired(7), parcel(8), expired(9), expired(10), answer=Instead(503))
+        notify_about(expired(7), expired(8), reply=failed)
+        # parcel 8 has moved on, parcel 9 is new
+        notify_about(expired(7), parcel(8), expired(9), reply=failed)
+        notify_about(expired(7), parcel(8), expired(9), expired(10), reply=Instead(503))
         for _ in range(2):
-            tell(expired(7), parcel(8), expired(9), expired(10))
+            notify_about(expired(7), parcel(8), expired(9), expired(10))
     posts = [(request.json["key"], request.json["parcels"]) for request in service.posted]
     assert [parcels for _, parcels in posts] == [
         [70_007, 70_008],
@@ -167,10 +167,10 @@ def test_a_dry_run_checks_the_mail_login_and_the_services_host(
     with MailServer(login=("shop", "right")) as mail:
         wrong = {"username": "shop", "password": "wr0ng", "mode": "dry_run", "ledger": ledger}
         report = notify_customers(credentials, ids, rules, mailer_of(mail, **wrong))
-    said = " ".join(report.notes)
-    assert "A run that sends would stop: the mail server cannot be used: the login failed" in said
-    assert "A run that sends would stop: http://127.0.0.1:9 does not answer" in said
-    assert "wr0ng" not in said
+    notes = " ".join(report.notes)
+    assert "A run that sends would stop: the mail server cannot be used: the login failed" in notes
+    assert "A run that sends would stop: http://127.0.0.1:9 does not answer" in notes
+    assert "wr0ng" not in notes
 
 
 def test_orders_read_again_by_each_channel_are_counted(
@@ -216,7 +216,7 @@ def test_a_failing_channel_defers_its_notices_and_stops_no_other_channel(
         notify(address="http://127.0.0.1:9/t0ken")
     assert "t0ken" not in str(failed.value)
 
-    # a body that the service never takes
+    # the service rejects every body
     service.status, service.answer = 400, {"message": "Invalid request"}
     with pytest.raises(IncompleteRun, match="Invalid request") as failed:
         notify()
@@ -251,7 +251,7 @@ def test_a_single_refused_post_is_given_up_if_the_channel_accepted_others(
     again = notify(orders=few[:1])
     assert again.refused == (few[0],)
     assert posted_about(service).count(few[0]) == 1
-    # one that refuses everybody is not believed for long
+    # after several refusals in a row, the service is at fault
     with pytest.raises(IncompleteRun, match="accepts no other message") as failed:
         notify(orders=[last])
     assert failed.value.report.deferred == (last,)
@@ -309,7 +309,9 @@ def test_a_gateway_timeout_of_the_service_leaves_notices_uncertain(
         notify()
     posted = posted_about(service)
     assert set(failed.value.report.uncertain) == set(posted)
-    assert {told.key.order_id for told in ledger.uncertain(older_than=timedelta(0))} == set(posted)
+    assert {notice.key.order_id for notice in ledger.uncertain(older_than=timedelta(0))} == set(
+        posted
+    )
     service.status = 200
     with pytest.raises(IncompleteRun):
         notify()
@@ -318,7 +320,7 @@ def test_a_gateway_timeout_of_the_service_leaves_notices_uncertain(
 
 @pytest.fixture
 def sms(service: HttpService) -> NotificationRule:
-    """The one rule of a shop that sends no emails."""
+    """The only rule of a shop that sends no emails."""
     channel = HttpChannel.model_validate(
         {"address": service.address, "body": BODY, "recipient": "{{ order.order_email }}"}
     )
@@ -346,7 +348,9 @@ def test_channel_rules_need_no_mailer_and_the_channels_mode_decides(
     assert sorted(dry.due) == sorted(customers)
     assert not service.posted
     assert sorted(notify_customers(**shop, rules=[live(sms)]).sent) == sorted(customers)
-    assert {told.key.order_id for told in ledger.told(tracktor.shop.order_ids)} == set(customers)
+    assert {notice.key.order_id for notice in ledger.told(tracktor.shop.order_ids)} == set(
+        customers
+    )
     options = WatchOptions(ledger=ledger)
     watched = watch_shop(credentials, ids, rules=[live(sms)], options=options)
     assert watched.customers
@@ -365,7 +369,7 @@ def test_channel_rules_without_a_ledger_use_the_shared_one(
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-sms")
     ledger.save("of-sms", overwrite=True)
     notify_customers(credentials, list(customers), [live(sms)])
-    assert {told.key.order_id for told in ledger.told(customers)} == set(customers)
+    assert {notice.key.order_id for notice in ledger.told(customers)} == set(customers)
 
 
 def test_an_email_rule_without_a_mailer_is_refused_by_name(

@@ -1,4 +1,4 @@
-"""The charts of exceptions: every parcel counted once, and none of its customer's data."""
+"""Charts of exceptions: each parcel counts once, without personal data."""
 
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -30,11 +30,11 @@ def order(*parcels: dict[str, Any]) -> Order:
     return Order.model_validate({"order_id": 1, "fulfillments": numbered})
 
 
-def in_trouble(exception: str = "expired", /, **fields: Any) -> dict[str, Any]:
+def with_exception(exception: str = "expired", /, **fields: Any) -> dict[str, Any]:
     return {"exception_status": exception, "shipment_status": "in_transit"} | fields
 
 
-def news(**ago: float) -> dict[str, Any]:
+def last_update(**ago: float) -> dict[str, Any]:
     return {
         "latest_status": {"key": "in_transit", "datetime": datetime.now(UTC) - timedelta(**ago)}
     }
@@ -49,19 +49,21 @@ def counts_of(*orders: Order) -> list[dict[str, int]]:
 
 
 def test_parcels_are_counted_by_the_dashboards_exception_label() -> None:
-    first = order(in_trouble("expired"), in_trouble("undelivered"), in_trouble("expired"))
-    by_exception, *_ = counts_of(first, order(in_trouble("brand new")))
+    first = order(
+        with_exception("expired"), with_exception("undelivered"), with_exception("expired")
+    )
+    by_exception, *_ = counts_of(first, order(with_exception("brand new")))
     assert by_exception == {"Tracking Expired": 2, "Failed Attempt": 1, "Brand new": 1}
 
 
 def test_parcels_are_counted_by_carrier_or_as_unknown() -> None:
     _, by_carrier, _ = counts_of(
         order(
-            in_trouble(carrier={"slug": "ups", "name": "UPS"}),
-            in_trouble(carrier={"name": "UPS"}),
-            in_trouble(carrier={"slug": "dpd"}),
-            in_trouble(shopify_carrier="Canada Post"),
-            in_trouble(),
+            with_exception(carrier={"slug": "ups", "name": "UPS"}),
+            with_exception(carrier={"name": "UPS"}),
+            with_exception(carrier={"slug": "dpd"}),
+            with_exception(shopify_carrier="Canada Post"),
+            with_exception(),
         )
     )
     assert by_carrier == {"UPS": 2, "dpd": 1, "Canada Post": 1, "Unknown": 1}
@@ -84,34 +86,36 @@ def test_parcels_are_counted_by_carrier_or_as_unknown() -> None:
 def test_the_age_of_an_exception_is_in_whole_days_since_the_last_update(
     ago: dict[str, float], bucket: str
 ) -> None:
-    *_, by_age = counts_of(order(in_trouble(**news(**ago))))
+    *_, by_age = counts_of(order(with_exception(**last_update(**ago))))
     assert by_age.pop(bucket) == 1
-    assert set(by_age.values()) == {0}, "the other ages are shown, with nothing in them"
+    assert set(by_age.values()) == {0}, "the other age groups are empty"
 
 
 def test_the_last_update_may_be_among_the_steps() -> None:
-    old, fresh = (news(days=days)["latest_status"] for days in (40, 5))
-    *_, by_age = counts_of(order(in_trouble(status=[old, fresh], latest_status=old)))
+    old, fresh = (last_update(days=days)["latest_status"] for days in (40, 5))
+    *_, by_age = counts_of(order(with_exception(status=[old, fresh], latest_status=old)))
     assert by_age["4 to 7 days"] == 1
 
 
 def test_the_age_of_a_parcel_without_a_time_is_unknown() -> None:
-    *_, by_age = counts_of(order(in_trouble(), in_trouble(latest_status={"key": "in_transit"})))
+    *_, by_age = counts_of(
+        order(with_exception(), with_exception(latest_status={"key": "in_transit"}))
+    )
     assert by_age["Unknown"] == 2
 
 
 def test_delivered_parcels_and_those_without_exception_are_not_counted() -> None:
-    fine: list[dict[str, Any]] = [
+    healthy: list[dict[str, Any]] = [
         {"shipment_status": "in_transit"},
-        in_trouble(shipment_status="delivered"),
-        in_trouble(latest_status={"key": "delivered"}),
-        in_trouble(""),
+        with_exception(shipment_status="delivered"),
+        with_exception(latest_status={"key": "delivered"}),
+        with_exception(""),
     ]
-    assert counts_of(order(*fine)) == []
+    assert counts_of(order(*healthy)) == []
 
 
 def test_a_chart_groups_the_smallest_carriers_beyond_ten() -> None:
-    parcels = [in_trouble(carrier=f"Carrier {n}") for n in range(12) for _ in range(20 - n)]
+    parcels = [with_exception(carrier=f"Carrier {n}") for n in range(12) for _ in range(20 - n)]
     _, by_carrier, _ = counts_of(order(*parcels))
     assert len(by_carrier) == 10
     assert next(iter(by_carrier.items())) == ("Carrier 0", 20)
@@ -125,7 +129,8 @@ PARCEL = st.fixed_dictionaries(
         "shipment_status": st.sampled_from(["in_transit", "delivered", "Sewing", None]),
         "carrier": st.one_of(st.none(), st.text(), st.sampled_from(["UPS", "2 others"])),
         "latest_status": st.one_of(
-            st.none(), st.builds(lambda days: news(days=days)["latest_status"], st.integers(-9, 99))
+            st.none(),
+            st.builds(lambda days: last_update(days=days)["latest_status"], st.integers(-9, 99)),
         ),
     }
 )
@@ -171,7 +176,7 @@ def charts_of(flow_run_id: Any) -> list[Artifact]:
 
 
 def expected_rows(tracktor: Sandbox) -> Counter[str]:
-    """The parcels in trouble by exception, found by looking at every order."""
+    """The number of undelivered parcels by exception, from the shop."""
     return Counter(
         str(parcel["exception_status"])
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)

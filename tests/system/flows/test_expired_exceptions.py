@@ -1,4 +1,4 @@
-"""The flow from orders to mailboxes: the right customers, once, and nothing in silence."""
+"""`email_expired_exceptions`: one email to each affected customer, and no silent miss."""
 
 import asyncio
 import json
@@ -46,14 +46,14 @@ from tests.system.flows.conftest import Run, written_to
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A shop with six affected customers."""
     with Sandbox(Shop(orders=30, expired=6)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def right(tracktor: Sandbox) -> list[str]:
-    """The customers who ought to be written to, found by looking at every order."""
+def customers(tracktor: Sandbox) -> list[str]:
+    """The addresses of the affected customers, from the shop."""
     return sorted(
         str(order["order_email"])
         for order in map(tracktor.shop.order, tracktor.shop.order_ids)
@@ -66,15 +66,15 @@ def right(tracktor: Sandbox) -> list[str]:
 
 
 def test_three_runs_send_exactly_one_email_to_each_affected_customer(
-    run: Run, mail: MailServer, right: list[str]
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
     first = run()
-    assert sorted(written_to(mail)) == right
-    assert len(first.sent) == len(right) == 6
+    assert sorted(written_to(mail)) == customers
+    assert len(first.sent) == len(customers) == 6
     assert len(first.read) == 30
     assert first.complete
     second, third = run(), run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
     assert second.already_told == third.already_told == first.sent
     assert second.sent == second.due == ()
 
@@ -82,15 +82,15 @@ def test_three_runs_send_exactly_one_email_to_each_affected_customer(
 def test_a_mailer_without_a_ledger_uses_the_shared_one(
     run: Run,
     mail: MailServer,
-    right: list[str],
+    customers: list[str],
     ledger: NotificationLedger,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("prefect_tracktor.saved_blocks.SHARED", "of-the-deployments")
     ledger.save("of-the-deployments", overwrite=True)
     run(ledger=ledger)
-    assert len(run(ledger=None).already_told) == len(right)
-    assert sorted(written_to(mail)) == right
+    assert len(run(ledger=None).already_told) == len(customers)
+    assert sorted(written_to(mail)) == customers
 
 
 def test_an_email_names_order_and_parcel_and_has_the_reply_to_address(
@@ -111,27 +111,27 @@ def test_an_email_names_order_and_parcel_and_has_the_reply_to_address(
     assert html is not None
     for parcel in order["fulfillments"]:
         expired = parcel["exception_status"] == "expired"
-        told = expired and parcel["shipment_status"] != "delivered"
-        assert (str(parcel["tracking_number"]) in text.get_content()) == told
+        is_named = expired and parcel["shipment_status"] != "delivered"
+        assert (str(parcel["tracking_number"]) in text.get_content()) == is_named
 
 
 def test_a_dry_run_lists_due_emails_and_sends_none(
-    run: Run, mail: MailServer, right: list[str]
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
     rehearsal = {"mode": "rehearsal", "rehearsal_address": "staff@shop.example"}
     for option in ({"dry_run": True}, {"dry_run": True} | rehearsal, {"mode": "dry_run"}):
         report = run(**option)
         assert report.dry_run
-        assert len(report.due) == len(right)
+        assert len(report.due) == len(customers)
         assert report.sent == ()
         assert not mail.messages
         mail.stop()
     mail.start()
-    assert len(run().sent) == len(right), "a dry run must not count as having told anybody"
+    assert len(run().sent) == len(customers), "a dry run records nothing"
 
 
 def test_only_a_mailer_in_live_mode_sends_to_customers(
-    run: Run, mail: MailServer, mailer: Mailer, right: list[str]
+    run: Run, mail: MailServer, mailer: Mailer, customers: list[str]
 ) -> None:
     staff = "staff@sandbox-shop.example"
     for mode in ("dry_run", "Live", "nonsense"):
@@ -139,12 +139,12 @@ def test_only_a_mailer_in_live_mode_sends_to_customers(
         assert not mail.messages, mode
     report = run(mailer=mailer.model_copy(update={"mode": "rehearsal", "rehearsal_address": staff}))
     assert set(written_to(mail)) == {staff}
-    assert len(report.rehearsed) == len(right)
+    assert len(report.rehearsed) == len(customers)
     assert report.sent == ()
     assert all(m.message["Subject"].startswith("[Rehearsal]") for m in mail.messages)
     mail.clear()
     run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
 def test_too_many_emails_stop_the_run_before_the_first(run: Run, mail: MailServer) -> None:
@@ -163,7 +163,7 @@ def test_each_exception_has_a_different_text(run: Run, mail: MailServer) -> None
 
 
 def test_a_template_error_for_one_order_fails_only_that_order(
-    run: Run, mail: MailServer, tracktor: Sandbox, right: list[str]
+    run: Run, mail: MailServer, tracktor: Sandbox, customers: list[str]
 ) -> None:
     first = next(iter(tracktor.shop.customers_to_write_to()))
     name = tracktor.shop.order(first)["order_name"]
@@ -171,7 +171,7 @@ def test_a_template_error_for_one_order_fails_only_that_order(
     with pytest.raises(IncompleteRun, match="subject") as incomplete:
         run(template=template)
     assert [failure.id for failure in incomplete.value.report.failed] == [first]
-    assert len(mail.messages) == len(right) - 1
+    assert len(mail.messages) == len(customers) - 1
 
 
 def test_a_template_error_for_every_order_stops_the_run(run: Run, mail: MailServer) -> None:
@@ -181,11 +181,11 @@ def test_a_template_error_for_every_order_stops_the_run(run: Run, mail: MailServ
 
 
 def test_orders_can_come_from_a_file(
-    run: Run, mail: MailServer, tracktor: Sandbox, right: list[str], tmp_path: Path
+    run: Run, mail: MailServer, tracktor: Sandbox, customers: list[str], tmp_path: Path
 ) -> None:
     tracktor.shop.write_orders_csv(tmp_path / "orders.csv")
     run(orders=OrderFile(path=str(tmp_path / "orders.csv")), chunk_size=7)
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
 def test_cancelled_orders_of_an_export_get_no_email(
@@ -219,11 +219,11 @@ def test_an_invalid_line_of_a_file_stops_the_run_before_the_first_email(
 
 
 def test_unknown_orders_are_reported_and_do_not_stop_the_run(
-    run: Run, tracktor: Sandbox, right: list[str]
+    run: Run, tracktor: Sandbox, customers: list[str]
 ) -> None:
     report = run(orders=[1, *tracktor.shop.order_ids, 2])
     assert report.missing == (1, 2)
-    assert len(report.sent) == len(right)
+    assert len(report.sent) == len(customers)
     assert report.complete
 
 
@@ -273,9 +273,9 @@ def test_an_unreachable_ledger_stops_the_run_before_reading(run: Run, tracktor: 
 
 
 def test_a_refused_address_is_given_up_and_a_deferred_one_is_retried(
-    run: Run, mail: MailServer, right: list[str]
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
-    refused, *others = right
+    refused, *others = customers
     mail.faults = MailFaults(
         refused=frozenset({refused}), deferred=frozenset(others[:2]), deferrals=99
     )
@@ -292,18 +292,18 @@ def test_a_refused_address_is_given_up_and_a_deferred_one_is_retried(
 
 
 def test_refused_addresses_are_retried_if_the_server_accepted_none(
-    run: Run, mail: MailServer, right: list[str]
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
-    mail.faults = MailFaults(refused=frozenset(right))
+    mail.faults = MailFaults(refused=frozenset(customers))
     with pytest.raises(IncompleteRun) as caught:
         run()
-    assert len(caught.value.report.deferred) == len(right)
+    assert len(caught.value.report.deferred) == len(customers)
     mail.faults = MailFaults()
-    assert len(run().sent) == len(right)
+    assert len(run().sent) == len(customers)
 
 
 def test_the_same_refusal_for_every_address_ends_the_run_with_a_remedy(
-    run: Run, right: list[str]
+    run: Run, customers: list[str]
 ) -> None:
     refusal = "550 5.4.5 Daily user sending limit exceeded."
     with (
@@ -312,7 +312,7 @@ def test_the_same_refusal_for_every_address_ends_the_run_with_a_remedy(
     ):
         run(port=server.address.port)
     assert len(server.contents) == 3
-    assert len(caught.value.report.deferred) == len(right)
+    assert len(caught.value.report.deferred) == len(customers)
 
 
 def test_text_that_looks_like_an_encoded_header_stays_in_the_subject(
@@ -328,7 +328,7 @@ def test_text_that_looks_like_an_encoded_header_stays_in_the_subject(
 
 
 def test_an_uncertain_email_is_reported_until_a_person_confirms_it(
-    run: Run, mail: MailServer, ledger: NotificationLedger, right: list[str]
+    run: Run, mail: MailServer, ledger: NotificationLedger, customers: list[str]
 ) -> None:
     from datetime import timedelta
 
@@ -343,23 +343,23 @@ def test_an_uncertain_email_is_reported_until_a_person_confirms_it(
     with pytest.raises(IncompleteRun) as again:
         run()
     assert sorted(again.value.report.uncertain) == sorted(uncertain)
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
     claims = [notice.key for notice in ledger.uncertain(older_than=timedelta(0))]
     assert ledger.confirm_uncertain(claims, older_than=timedelta(0)) >= 2
     assert run().complete
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
 def test_a_lost_smtp_connection_is_opened_again(
-    run: Run, mail: MailServer, right: list[str]
+    run: Run, mail: MailServer, customers: list[str]
 ) -> None:
     mail.faults = MailFaults(drop_every=2)
     run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
 def test_the_same_emails_are_sent_for_any_response_format(
-    run: Run, tracktor: Sandbox, mail: MailServer, right: list[str]
+    run: Run, tracktor: Sandbox, mail: MailServer, customers: list[str]
 ) -> None:
     tracktor.answers = ResponseFormat(
         wrapped=False,
@@ -369,16 +369,16 @@ def test_the_same_emails_are_sent_for_any_response_format(
         times_without_offset=True,
     )
     run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
 
 
 def test_the_same_emails_are_sent_despite_faults_of_every_kind(
-    run: Run, tracktor: Sandbox, mail: MailServer, right: list[str]
+    run: Run, tracktor: Sandbox, mail: MailServer, customers: list[str]
 ) -> None:
     tracktor.faults = Faults.everything(rate=0.4, seed=7)
     with stamina.set_testing(True, attempts=20):
         report = run()
-    assert sorted(written_to(mail)) == right
+    assert sorted(written_to(mail)) == customers
     assert len(report.read) == 30
     assert sum(tracktor.faults_met.values()) > 5
 

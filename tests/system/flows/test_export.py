@@ -1,4 +1,4 @@
-"""`export_tracking`: a shop in tables, with lineage, and no half files."""
+"""`export_tracking`: tables in files or a warehouse, with assets."""
 
 import csv
 import time
@@ -38,7 +38,7 @@ def read(folder: Path, table: str) -> list[dict[str, str]]:
 
 
 def events_of(asset: str, kind: str) -> list[dict[str, Any]]:
-    """The events about an asset; the client sends them a moment later."""
+    """The events about an asset, which the client sends a moment later."""
     found: list[dict[str, Any]] = []
     deadline = time.monotonic() + 60
     with get_client(sync_client=True) as client:

@@ -1,4 +1,4 @@
-"""Tracktor agrees with the shop's own records: what was planned is written, and nothing else."""
+"""`reconcile_manual_statuses`: Tracktor gets the shop's statuses, and no other change."""
 
 import csv
 import json
@@ -63,7 +63,7 @@ def reconcile(credentials: TracktorCredentials) -> Reconcile:
 
 
 def writes(tracktor: Sandbox) -> list[str]:
-    """The orders that were written, as the paths of the requests."""
+    """The paths of all write requests."""
     return [path for method, path in tracktor.calls if method == "POST"]
 
 
@@ -76,7 +76,7 @@ def moved(ids: list[int], status: str = "Sewing") -> list[DesiredStatus]:
 
 
 def carriers(tracktor: Sandbox) -> int:
-    """An order that the carrier updates, and that has not arrived."""
+    """An undelivered order that the carrier updates."""
     return next(
         order_id
         for order_id in tracktor.shop.order_ids[40:]
@@ -105,7 +105,7 @@ def test_only_differing_statuses_are_written_and_a_second_run_writes_none(
     assert [status for shown in statuses(tracktor, ids[:4]) for status in set(shown)] == [
         "Sewing"
     ] * 4
-    # the options, all orders, and each change three times: looked at again, written, read back
+    # the options, all orders, and for each change: read again, write, read back
     assert first.calls == len(tracktor.calls) == 1 + 43 + 3 * 4
     tracktor.reset_calls()
     second = reconcile(desired, chunk_size=15)
@@ -150,7 +150,7 @@ def test_the_plan_is_published_before_the_first_write_and_later_has_all_outcomes
     assert rows[str(on_its_way)]["Reason"] == "the carrier updates it"
     [outcome] = artifacts("reconcile-statuses")
     assert {row["Outcome"] for row in table(outcome)} >= {"Changed", "Left alone", "Not found"}
-    # no customer stands in the tables
+    # the tables hold no personal data
     shown = "".join(
         str(artifact.data)
         for key in ("reconcile-statuses", "reconcile-statuses-summary")

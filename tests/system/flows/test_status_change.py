@@ -1,4 +1,4 @@
-"""Customers hear once of each status that their parcel reaches, and never of one that is over."""
+"""`notify_status_change` and `email_status_changes`: one email for each current status."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -31,7 +31,7 @@ Notify = Callable[..., Any]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A smaller shop: six customers ought to be written to."""
+    """A shop with six affected customers."""
     with Sandbox(Shop(orders=30, expired=6)) as sandbox:
         yield sandbox
 
@@ -43,7 +43,7 @@ def usual(credentials: TracktorCredentials, mailer: Mailer) -> dict[str, Any]:
 
 @pytest.fixture
 def parcel(tracktor: Sandbox) -> dict[str, Any]:
-    """A parcel that has just been delivered, of a customer with an email address."""
+    """A parcel delivered just now, of a customer with an email address."""
     shop = tracktor.shop
     order = shop.order(next(iter(shop.customers_to_write_to())))
     fulfillment_id = order["fulfillments"][0]["fulfillment_id"]

@@ -1,4 +1,4 @@
-"""Rows of the tracking tables; without personal data by default."""
+"""Rows of the tracking tables."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
