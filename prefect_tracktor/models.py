@@ -217,9 +217,12 @@ def _kind_of_field(name: str) -> str:
     words = frozenset(status_key(_CAMEL.sub("_", name)).split("_"))
     if words & {"status", "statuses", "state"}:
         return "status"
-    if not _names_cancellation(words):
+    is_dated = bool(words & {"at", "date"})
+    is_reason = bool(words & _CANCELLATION_WORDS) and (is_dated or "reason" in words)
+    others = words - _CANCELLED_WORDS - _CANCELLATION_WORDS - _WORDS_BESIDE
+    if others or not (words & _CANCELLED_WORDS or is_reason):
         return ""
-    return "time" if words & {"at", "date"} else "flag"
+    return "time" if is_dated else "flag"
 
 
 def _all_say_cancelled(value: Any) -> bool:
@@ -227,12 +230,6 @@ def _all_say_cancelled(value: Any) -> bool:
     texts = texts if isinstance(texts, list | tuple) else [texts]
     given = [text for text in texts if text]
     return bool(given) and all(isinstance(text, str) and says_cancelled(text) for text in given)
-
-
-def _names_cancellation(words: frozenset[str]) -> bool:
-    found = words & (_CANCELLED_WORDS | _CANCELLATION_WORDS)
-    alone = found <= _CANCELLATION_WORDS and not words & {"reason", "at", "date"}
-    return bool(found) and not alone and words - found <= _WORDS_BESIDE
 
 
 def _is_yes(value: Any, *, dated: bool) -> bool:
@@ -580,8 +577,6 @@ def read_fact(name: str, value: Any) -> Any:
             with suppress(ValueError):
                 return parse_time(value)
             return None
-        case "cancelled":
-            return None if value is None else bool(value)
         case "tags":
             tags = value.split(",") if isinstance(value, str) else value
             tags = tags if isinstance(tags, list) else []

@@ -101,9 +101,11 @@ def _fits(wanted: str, names: Iterable[str | None]) -> bool | None:
 
 
 def _carriers(parcel: Fulfillment | None) -> list[str | None]:
-    carrier = parcel and parcel.carrier
+    if parcel is None:
+        return []
+    carrier = parcel.carrier
     names = [carrier.slug, carrier.name] if carrier else []
-    return [*names, parcel.shopify_carrier] if parcel else names
+    return [*names, parcel.shopify_carrier]
 
 
 class Thresholds(BaseModel):
