@@ -19,7 +19,7 @@ import duckdb
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from prefect_tracktor import Order, TracktorError
+from prefect_tracktor import InvalidInput, Order, TracktorError
 from prefect_tracktor.sandbox.shop import Shop
 from prefect_tracktor.tracking import TABLES, load_tracking, tracking_rows
 from tests.support.programs import PROJECT
@@ -136,6 +136,15 @@ def test_an_unreachable_warehouse_is_reported_without_its_password() -> None:
     with pytest.raises(TracktorError, match=r"could not be loaded .* check dlt's") as caught:
         load_tracking([order()], away)
     assert "geheim" not in f"{caught.value!r}{caught.value.__context__!r}"
+
+
+@pytest.mark.parametrize("destination", ["postgress", "postgresql://me:geheim@127.0.0.1:1/shop"])
+def test_an_unknown_destination_is_refused_before_an_order_is_read(destination: str) -> None:
+    orders = iter([order()])
+    with pytest.raises(InvalidInput, match=r"destination: dlt cannot use .* name of one") as caught:
+        load_tracking(orders, destination)
+    assert "geheim" not in f"{caught.value!r}{caught.value.__context__!r}"
+    assert next(orders)
 
 
 def test_missing_warehouse_configuration_is_named() -> None:
