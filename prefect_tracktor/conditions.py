@@ -270,9 +270,9 @@ def _statuses(order: Order, now: datetime, requested: Keys) -> Iterator[Conditio
 
 
 def _delays(
-    order: Order, thresholds: Thresholds, now: datetime, requested: Container[str]
+    order: Order, thresholds: Thresholds, now: datetime, requested: Collection[str]
 ) -> Iterator[Condition]:
-    for delay, parcel, started in _clocks(order):
+    for delay, parcel, started in _starts(order) if requested else ():
         begins = thresholds.begins(delay, started, order, parcel) if delay in requested else None
         if begins is not None and begins <= now:
             if parcel is not None:
@@ -280,7 +280,7 @@ def _delays(
             yield Condition(str(delay), parcel, begins)
 
 
-def _clocks(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]]:
+def _starts(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]]:
     """Yield the possible delays, with their parcel and the time from which the days count."""
     placed_at = order.order_created_at or order.facts.created_at
     if placed_at and _is_awaited(order):
@@ -289,10 +289,10 @@ def _clocks(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]
         # without the time of the present status, there may be later news
         known = parcel.reached_at and not parcel.unreadable_fields & _TIMES
         if known and not order.has_cancelled(parcel):
-            yield from ((delay, parcel, time) for delay, time in _clocks_of(parcel) if time)
+            yield from ((delay, parcel, time) for delay, time in _starts_of(parcel) if time)
 
 
-def _clocks_of(parcel: Fulfillment) -> Iterator[tuple[Delay, datetime | None]]:
+def _starts_of(parcel: Fulfillment) -> Iterator[tuple[Delay, datetime | None]]:
     if _is_moving(parcel):
         yield Delay.STALLED, parcel.last_news_at
         yield Delay.IN_TRANSIT_TOO_LONG, parcel.moved_at

@@ -317,7 +317,7 @@ def _fields(
     model: LenientModel, fields_of: Callable[[LenientModel], Iterable[str]]
 ) -> Iterator[str]:
     yield from fields_of(model)
-    for name, value in model:
+    for name, value in vars(model).items():
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, LenientModel):
                 yield from (f"{name}.{field}" for field in _fields(part, fields_of))
