@@ -36,7 +36,7 @@ _GATEWAY_ERRORS = {
     HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 }
-NOT_TRIED = "not tried: Tracktor did not answer the calls before it"
+NOT_TRIED = "not tried: the calls before it failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Batch(Generic[T]):
         missing: The ids that Tracktor does not know.
         failed: The ids whose call failed, and why.
         requests: How many requests it took, including retries.
-        gave_up: Whether the last ids were not tried, because Tracktor did not answer.
+        gave_up: Whether the last ids were not tried, because Tracktor is down.
 
     Example:
         >>> Batch(found=["an order"], missing=[7]).complete

@@ -286,7 +286,7 @@ def _starts(order: Order) -> Iterator[tuple[Delay, Fulfillment | None, datetime]
     if placed_at and _is_awaited(order):
         yield Delay.NOT_SHIPPED, None, placed_at
     for parcel in order.undelivered:
-        # without the time of the present status, there may be later news
+        # without the time of the present status, there may be a later update
         known = parcel.reached_at and not parcel.unreadable_fields & _TIMES
         if known and not order.has_cancelled(parcel):
             yield from ((delay, parcel, time) for delay, time in _starts_of(parcel) if time)
@@ -330,7 +330,7 @@ def parcels_in_exception(order: Order, requested: Container[str]) -> tuple[Fulfi
 
 
 def _is_open(order: Order) -> bool:
-    """Whether a part of the order is still to arrive, as far as is known."""
+    """Whether a part of the order may still arrive."""
     if order.is_delivered or order.is_cancelled:
         return False
     return not order.fulfillments or not all(map(order.has_cancelled, order.undelivered))

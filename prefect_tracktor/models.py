@@ -255,7 +255,7 @@ Count = Annotated[int | None, BeforeValidator(parse_whole_number)]
 Flag = Annotated[bool | None, BeforeValidator(parse_flag)]
 Price = Annotated[Decimal | None, BeforeValidator(parse_price)]
 Time = Annotated[dt.datetime | None, BeforeValidator(parse_time)]
-# left to right: a known status becomes its enum member, any other stays the string it is
+# left to right: a known status becomes its enum member, any other stays a string
 OpenShipmentStatus = Annotated[ShipmentStatus | str, Field(union_mode="left_to_right")]
 OpenExceptionStatus = Annotated[ExceptionStatus | str, Field(union_mode="left_to_right")]
 WebhookId = int | str
@@ -437,7 +437,7 @@ class Fulfillment(LenientModel):
 
     @property
     def has_shipped(self) -> bool:
-        """Whether the parcel was handed to a carrier, whatever its manual status."""
+        """Whether the parcel was handed to a carrier, with any manual status."""
         return self.was_handed_over or bool(self.carrier_statuses)
 
     @property
@@ -703,7 +703,7 @@ class Order(LenientModel):
 
     @property
     def names_all_items(self) -> bool:
-        """Whether the parcels hold as many lines as were ordered, as far as that is known."""
+        """Whether the parcels hold as many lines as were ordered, if that number is known."""
         # the items of a cancelled parcel are to be sent again
         parcels = [parcel for parcel in self.fulfillments if not parcel.is_cancelled]
         items = [item for parcel in parcels for item in parcel.line_items]

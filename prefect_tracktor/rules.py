@@ -63,7 +63,7 @@ class NotificationRule(BaseModel):
         after_days: How long the condition must have lasted.
         within_days: A notice that was due longer ago is not sent any more. Without it: 3 days for a
             status, and any time for an exception or a delay.
-        per: parcel: each parcel is news. order: once, when all parcels meet the rule.
+        per: parcel: a notice for each parcel. order: one notice, when all parcels meet the rule.
         template: The email's template; without it the words for the condition.
         channel: Where the notice is posted to. Without it: an email.
         times: How often to send the notice while the condition lasts.

@@ -22,8 +22,8 @@ from prefect_tracktor.sources.files import place_of
 
 Row = Mapping[str, Any]
 
-# the start of a formula, behind characters that a spreadsheet ignores; to some spreadsheets, a
-# semicolon, tab or line break within the text begins another cell
+# the start of a formula, after characters that spreadsheets ignore; in some of them, a semicolon,
+# tab or line break within the text begins another cell
 _FORMULA = re.compile(
     r"(^|[;\t\r\n])([\s\u0000-\u0020\u00ad\u200b-\u200f\ufeff\"]*)"
     r"(?=[=+\-@\uff1d\uff0b\uff0d\uff20])"

@@ -23,7 +23,7 @@ _TABLES_OF_PARTS = {name: table for name, table in TABLES.items() if name != "or
 
 
 class TrackingWarehouse(TrackingWriter):
-    """Writer of the tables into a dlt destination."""
+    """Writes the tables into a dlt destination."""
 
     def __init__(self, destination: Any, *, dataset: str = "tracktor", **options: Any) -> None:
         super().__init__(**options)

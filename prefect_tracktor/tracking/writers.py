@@ -1,4 +1,4 @@
-"""Writers of the tracking tables: into no place for dry runs, and into files."""
+"""Writers of the tracking tables: a counter for dry runs, and files."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, Self
@@ -13,7 +13,7 @@ FileFormat = Literal["csv", "jsonl"]
 
 
 class TrackingWriter:
-    """Writer that counts rows and writes none, for dry runs; others make them visible at once."""
+    """Counts rows without writing them, for dry runs; the base of the other writers."""
 
     def __init__(
         self, *, include_personal_data: bool = False, thresholds: Thresholds = DEFAULT_THRESHOLDS
@@ -51,7 +51,7 @@ class TrackingWriter:
 
 
 class TrackingFiles(TrackingWriter):
-    """Writer of the tables into files of a folder."""
+    """Writes the tables into files of a folder."""
 
     def __init__(
         self,
