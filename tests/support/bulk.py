@@ -1,4 +1,4 @@
-"""Bulk calls without a task."""
+"""Many calls at once, for tests without a task."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar

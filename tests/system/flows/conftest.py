@@ -1,4 +1,4 @@
-"""Fixtures for flow runs: a shop, a mail server, a ledger."""
+"""A shop, a mail server and a ledger for a flow to run against."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,32 +16,33 @@ Run = Callable[..., Any]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A small shop with six affected customers."""
+    """A small shop: six customers ought to be written to."""
     with Sandbox(Shop(orders=60, expired=6)) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def mail() -> Iterator[MailServer]:
-    """An SMTP server that keeps all messages."""
+    """An SMTP server that keeps what it receives."""
     with MailServer() as server:
         yield server
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> NotificationLedger:
+    """An empty ledger."""
     return NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
 
 
 @pytest.fixture
 def mailer(mail: MailServer, ledger: NotificationLedger) -> Mailer:
-    """A live mailer with the ledger."""
+    """A mailer that writes to customers, and remembers in the ledger that it did."""
     return mailer_of(mail, ledger=ledger)
 
 
 @pytest.fixture
 def shopify(tracktor: Sandbox) -> ShopifyCredentials:
-    """Credentials for the sandbox's Shopify."""
+    """The way into the sandbox's Shopify."""
     return ShopifyCredentials.model_validate(
         {
             "shop": "your-store",
@@ -58,7 +59,7 @@ def run(
     credentials: TracktorCredentials,
     mailer: Mailer,
 ) -> Run:
-    """Run the flow for the whole shop, with options of the flow, its mailer or its reading."""
+    """Run the flow over the whole shop; options go to it, to its mailer, or are about reading."""
 
     def run(**options: Any) -> Any:
         usual = {
@@ -72,5 +73,5 @@ def run(
 
 
 def written_to(mail: MailServer) -> list[str]:
-    """The recipients of all messages, in sending order."""
+    """Every envelope recipient, in sending order; one message has one."""
     return [recipient for message in mail.messages for recipient in message.recipients]
