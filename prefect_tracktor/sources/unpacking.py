@@ -62,6 +62,7 @@ _MAX_MEMBERS = 1000
 _MAX_IN_MEMORY = 10_000_000
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _ARCHIVES = {".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"}
+_SPREADSHEETS = {".xlsx", ".xls", ".xlsb", ".ods", ".numbers"}
 _HIDDEN = ("__MACOSX/", ".")
 
 
@@ -165,6 +166,12 @@ def _tables_among(
     tables = [file for file in files if any_suffix or _suffix(file) in FORMATS]
     if not tables and any(_suffix(file) in _ARCHIVES for file in files):
         raise InvalidInput(f"{name}: {_PACKED_TWICE}")
+    # leaving one out would leave out its orders
+    if unread := [file for file in files if _suffix(file) in _ARCHIVES | _SPREADSHEETS]:
+        raise InvalidInput(
+            f"{name}: the archive holds {_shown(unread[0])} beside CSV or JSON Lines; take it out,"
+            " or export it as CSV too"
+        )
     if not tables:
         found = ", ".join(sorted({_suffix(file) or "no suffix" for file in files})) or "nothing"
         raise InvalidInput(

@@ -77,6 +77,14 @@ def test_the_parts_of_an_export_are_read_in_their_order() -> None:
     assert ids_of(packed, "orders.zip") == [5003, 5005, 5004]
 
 
+@pytest.mark.parametrize("other", ["b.xlsx", "b.csv.gz", "b.zip", "part/b.ODS"])
+def test_an_archive_with_a_table_that_cannot_be_read_is_refused(other: str) -> None:
+    packed = zipped({"a.csv": EXPORT, other: b"x"})
+    message = refusals_of(packed, "orders.zip")
+    assert message.startswith("orders.zip: the archive holds ")
+    assert "b." in message
+
+
 def test_a_place_names_the_file_within_the_archive() -> None:
     packed = zipped({"a.csv": b"Id\nx\n"})
     assert refusals_of(packed, "orders.zip").startswith("orders.zip/a.csv, line 2, column Id: ")
