@@ -59,6 +59,8 @@ def test_each_kind_can_be_asked_for() -> None:
         ("Cancelled", "yes", False),
         ("Cancelled", "FALSE", True),
         ("Cancelled", "0", True),
+        ("Cancelled", "0.0", True),
+        ("Cancelled", "1.0", False),
         ("Cancelled at", "0000-00-00 00:00:00", True),
         ("Cancelled at", "-", True),
         ("Cancelled by", "Ada", True),
