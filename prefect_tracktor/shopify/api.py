@@ -25,6 +25,10 @@ T = TypeVar("T")
 READ_ORDERS = "read_orders"
 READ_ALL_ORDERS = "read_all_orders"
 
+# Shopify refills all points within twenty seconds
+_LONGEST_PAUSE = timedelta(minutes=1)
+_A_DAY_OF_SECONDS = 86_400
+
 # an order with as many parcels may have more, so it does not count as delivered; the number is low
 # because Shopify charges for the largest response that a query can have
 _PARCELS_READ = 10
@@ -230,7 +234,7 @@ def _query(
             raise _error(f"POST {path}", response.errors, response.pause)
         search = str(variables.get("search", ""))
         _refuse_ignored_filters(f"POST {path}", response.searches, search)
-        return Reply(read(response.data), response.pause)
+        return Reply(read(response.data), min(response.pause, _LONGEST_PAUSE))
 
     body = {"query": document, "variables": variables}
     return ApiCall("POST", path, read_reply, json=body, service=SHOPIFY)
@@ -309,7 +313,7 @@ class _Response(_Read):
         lacking = (self.cost or 0) - self.available
         if lacking <= 0 or self.restored_per_second <= 0:
             return timedelta(0)
-        return timedelta(seconds=lacking / self.restored_per_second)
+        return timedelta(seconds=min(lacking / self.restored_per_second, _A_DAY_OF_SECONDS))
 
 
 class _Scopes(_Read):

@@ -1,5 +1,6 @@
 """Queries fit Shopify's schema, as far as they use it."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -67,3 +68,17 @@ def test_a_query_asks_for_what_there_is(query: ApiCall[Any]) -> None:
 )
 def test_the_schema_tells_what_there_is_not(query: str) -> None:
     assert validate(SCHEMA, parse(query))
+
+
+@pytest.mark.parametrize("restore_rate", [1e-3, 1e-300])
+def test_shopify_cannot_make_the_next_query_wait_for_more_than_a_minute(
+    restore_rate: float,
+) -> None:
+    throttle = {"currentlyAvailable": 0, "restoreRate": restore_rate}
+    reply = api.granted_scopes("2026-10").read(
+        {
+            "data": {"currentAppInstallation": {"accessScopes": [{"handle": "read_orders"}]}},
+            "extensions": {"cost": {"requestedQueryCost": 500, "throttleStatus": throttle}},
+        }
+    )
+    assert reply.pause == timedelta(minutes=1)
