@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.variables import Variable
 from sqlalchemy import create_engine, make_url, text
 
 from prefect_tracktor import InvalidInput, NotificationLedger
@@ -259,3 +262,20 @@ def test_a_ledger_that_forgot_on_purpose_has_not_lost_notices(
         database.execute(ledger.tables[0].delete())
     with pytest.raises(LedgerReplaced, match="has lost notices"):
         memory.check(ledger.standing("shop"))
+
+
+@pytest.mark.usefixtures("prefect_api")
+@pytest.mark.parametrize("value", [True, 7, ["accept"], {"accept": True}, None, "accepted"])
+def test_only_the_word_accept_in_the_variable_accepts_another_ledger(
+    tmp_path: Path, value: Any
+) -> None:
+    ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+    memory = LedgerMemory.of("shop")
+    Variable.set(memory.variable, value, overwrite=True)
+    with pytest.raises(LedgerReplaced, match="is not the one"):
+        memory.check(ledger.standing("shop"))
+    with pytest.raises(LedgerReplaced, match="is not the one"):
+        memory.keep(ledger.standing("shop"))
+    Variable.set(memory.variable, "accept", overwrite=True)
+    assert memory.check(ledger.standing("shop"))
+    Variable.unset(memory.variable)
