@@ -308,7 +308,7 @@ class NotificationLedger(DatabaseBlock):
         with self.transaction() as database:
             now = now_in(database)
             completed = {"state": state.value, "run": run, "completed_at": now}
-            for batch in by_statement(sorted(keys)):
+            for batch in by_statement(sorted(set(keys))):
                 # an upsert: a claim that was cleared meanwhile must not lose a sent message
                 rows = [_new_row(key, state, run, now) for key in batch]
                 insert = insert_into(_notices, database).values(rows)
@@ -505,9 +505,14 @@ class NotificationLedger(DatabaseBlock):
             InvalidInput: `days` is less than 1, or not a whole number; nothing was deleted.
             LedgerInUse: A run is at work that may have read the ledger before; nothing was deleted.
         """
-        age = timedelta(days=min(checked_id(days, field="days"), _MAX_DAYS))
         with self._while_no_run_is_at_work() as database:
-            return _forget(database, _notices.c.completed_at <= now_in(database) - age)
+            return _forget(database, _is_older(database, days))
+
+    def count_older_than(self, days: int) -> int:
+        """Count the notices that `forget_older_than` would delete."""
+        with self.transaction() as database:
+            query = select(func.count()).where(_is_older(database, days), ~_is(NoticeState.CLAIMED))
+            return database.scalar(query) or 0
 
     @contextmanager
     def _while_no_run_is_at_work(self) -> Iterator[Connection]:
@@ -607,8 +612,9 @@ def _checked(order_ids: Iterable[int]) -> Iterator[int]:
 
 def _forget(database: Connection, condition: ColumnElement[bool]) -> int:
     """Delete completed notices, and keep count of the sent ones for `standing`."""
-    completed = condition & ~_is(NoticeState.CLAIMED)
-    batch = select(*_key_columns).where(completed).limit(_DELETE_BATCH_SIZE)
+    batch = (
+        select(*_key_columns).where(condition, ~_is(NoticeState.CLAIMED)).limit(_DELETE_BATCH_SIZE)
+    )
     deletion = delete(_notices).where(tuple_(*_key_columns).in_(batch))
     counts = (_is(NoticeState.SENT) & ~_is_digest).label("counts")
     total = 0
@@ -619,6 +625,11 @@ def _forget(database: Connection, condition: ColumnElement[bool]) -> int:
             more = {"sent": _forgotten.c.sent + count}
             database.execute(insert.on_conflict_do_update(index_elements=["shop"], set_=more))
     return total
+
+
+def _is_older(database: Connection, days: int) -> ColumnElement[bool]:
+    age = timedelta(days=min(checked_id(days, field="days"), _MAX_DAYS))
+    return _notices.c.completed_at <= now_in(database) - age
 
 
 def _is_live(now: datetime) -> ColumnElement[bool]:

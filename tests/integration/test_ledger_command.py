@@ -143,6 +143,31 @@ def test_a_message_that_is_not_uncertain_is_not_decided_about(
     assert ledger.claim([key(3), key(4)], run="next") == set()
 
 
+def test_nothing_is_recorded_if_one_order_id_of_several_is_wrong(
+    ledger: NotificationLedger, output: Said
+) -> None:
+    for order_id in (3, 4):
+        a_claim_of_a_killed_run(ledger, order_id)
+    for arguments, problem in [
+        (["--arrived", "3", "--not-arrived", "404"], "no message of the order 404 is uncertain"),
+        (["--arrived", "3", "--not-arrived", "#1001"], "--not-arrived 1 must be a positive whole"),
+        (["--arrived", "3", "4", "--not-arrived", "4"], "order 4 is given to both --arrived"),
+    ]:
+        assert main(["ledger", "uncertain", *arguments]) == 2
+        assert problem in output()
+        assert set(ledger.states([key(3), key(4)]).values()) == {NoticeState.CLAIMED}
+
+
+@pytest.mark.parametrize("days", ["1000000", "1000000000000"])
+def test_no_notice_is_older_than_a_very_long_time(
+    ledger: NotificationLedger, output: Said, days: str
+) -> None:
+    assert main(["ledger", "forget", "--older-than-days", days]) == 2
+    assert "0 notices would be deleted" in output()
+    assert main(["ledger", "forget", "--older-than-days", days, "--yes"]) == 0
+    assert len(list(ledger.history())) == 2
+
+
 def test_forgetting_is_shown_before_it_is_done(ledger: NotificationLedger, output: Said) -> None:
     ledger.claim([key(1, reason="status:delivered")], run="killed")
     assert main(["ledger", "forget", "1"]) == 2
@@ -183,6 +208,9 @@ def test_what_is_older_is_counted_before_it_is_deleted(
         (["forget", "--older-than-days", "0"], "--older-than-days must be a positive whole number"),
         (["forget", "--older-than-days", "0", "--yes"], "days must be a positive whole number"),
         (["forget", "1", "x", "--yes"], "order id 2 must be a positive whole number"),
+        (["history", "--limit", "0"], "--limit must be a positive whole number"),
+        (["history", "--limit", "-1"], "--limit must be a positive whole number"),
+        (["history", "--csv", "notices.csv", "--limit", "-1"], "--limit must be a positive"),
         (["history", "--csv", "notices.xlsx"], "must end in .csv, such as notices.xlsx.csv"),
         (["history", "--csv", "/no/such/folder/notices.csv"], "there is no such folder; create it"),
     ],

@@ -161,6 +161,11 @@ def test_a_message_that_went_out_is_recorded_even_if_its_claim_was_cleared(
     assert ledger.claim(keys(1), run="next") == set()
 
 
+def test_a_repeated_key_is_completed_once(ledger: NotificationLedger) -> None:
+    ledger.complete(keys(1) * 2, NoticeState.SENT, run="run")
+    assert ledger.states(keys(1)) == {keys(1)[0]: NoticeState.SENT}
+
+
 def test_thousands_of_keys_are_handled(ledger: NotificationLedger) -> None:
     assert ledger.claim(keys(1100), run="run") == set(keys(1100))
     assert len(ledger.states(iter(keys(3000)))) == 1100
