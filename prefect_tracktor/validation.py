@@ -1,6 +1,7 @@
 """Validation before anything is sent: ids, secrets, addresses; and pydantic's errors in words."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import SupportsIndex
 from urllib.parse import urlsplit
@@ -49,6 +50,11 @@ def checked_id(value: object, *, field: str) -> int:
     if number is None or not 0 < number <= LARGEST_ID:
         raise InvalidInput(f"{field} must be a positive whole number, not {form_of(value)}")
     return number
+
+
+def checked_ids(values: Iterable[object], *, field: str) -> list[int]:
+    """Validate ids; an error names the position of the wrong one."""
+    return [checked_id(value, field=f"{field}[{index}]") for index, value in enumerate(values)]
 
 
 def _whole_number(value: object) -> int | None:

@@ -14,7 +14,7 @@ from prefect_tracktor.sources.shopify import ShopifyOrders
 from prefect_tracktor.sources.status_query import StatusQuery
 from prefect_tracktor.sources.status_table import StatusFile, StatusTable
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus, desired_rows_of
-from prefect_tracktor.validation import checked_id
+from prefect_tracktor.validation import checked_id, checked_ids
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ __all__ = [
 
 def _order_ids(orders: object) -> object:
     """Parse one id or several, as numbers or text; leave blocks and options to pydantic."""
+    # pydantic would raise a bare TypeError
     if isinstance(orders, Mapping) and not all(isinstance(key, str) for key in orders):
         raise InvalidInput(
             "orders must be a list of Shopify order ids, or a block such as OrderFile"
@@ -46,7 +47,7 @@ def _order_ids(orders: object) -> object:
         orders, Iterable
     ):
         return orders
-    return [checked_id(entry, field=f"orders[{index}]") for index, entry in enumerate(orders)]
+    return checked_ids(orders, field="orders")
 
 
 # the type of the flows' parameter `orders`: Prefect shows a form for each alternative

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.cells import flag_of, order_id_of, status_of
-from prefect_tracktor.sources.table_file import Row, TableFile, Text
+from prefect_tracktor.sources.table_file import Row, TableFile, Text, Wanted
 from prefect_tracktor.statuses.desired import DesiredRow, DesiredStatus
 from prefect_tracktor.validation import problems_of
 
@@ -33,9 +33,16 @@ class StatusTable(TracktorBlock, ABC):
     status_column: Text = "status"
     automatic_column: Text = Field(default=AUTOMATIC_COLUMN, title="Carrier updates column")
 
+    @property
+    def _wanted(self) -> Wanted:
+        columns = [self.order_id_column, self.status_column]
+        if self.automatic_column == AUTOMATIC_COLUMN:
+            return Wanted(columns, optional=[AUTOMATIC_COLUMN])
+        return Wanted([*columns, self.automatic_column])
+
     @abstractmethod
     def _rows(self) -> Generator[Row, None, None]:
-        """Read the rows with these columns."""
+        """Read the rows."""
 
     def desired(self) -> Iterator[DesiredRow]:
         """Yield the desired statuses, each with the place of its row.
@@ -103,6 +110,4 @@ class StatusFile(StatusTable, TableFile):
     _documentation_url = handbook("how-to/manual-statuses.md#from-a-file")
 
     def _rows(self) -> Generator[Row, None, None]:
-        columns = [self.order_id_column, self.status_column]
-        named = [self.automatic_column] if self.automatic_column != AUTOMATIC_COLUMN else []
-        return self.rows([*columns, *named], [AUTOMATIC_COLUMN])
+        return self.rows(self._wanted)

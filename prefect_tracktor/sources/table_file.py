@@ -77,6 +77,15 @@ def _no_column(_column: str) -> bool:
     return False
 
 
+class Wanted(NamedTuple):
+    """The columns to read: by name, or if they have a state or a fact of the order."""
+
+    columns: Sequence[str]
+    optional: Sequence[str] = ()
+    is_state: Callable[[str], bool] = _no_column
+    is_fact: Callable[[str], bool] = _no_column
+
+
 class TableFile(TracktorBlock, ABC):
     """Base class of the blocks that read a table from a file.
 
@@ -111,17 +120,9 @@ class TableFile(TracktorBlock, ABC):
             raise ValueError('must be a JSON object such as {"key": "..."}, or empty')
         return SecretStr(text)
 
-    def rows(
-        self,
-        columns: Sequence[str],
-        optional: Sequence[str] = (),
-        *,
-        is_state: Callable[[str], bool] = _no_column,
-        is_fact: Callable[[str], bool] = _no_column,
-    ) -> Generator[Row, None, None]:
-        """Read these columns row by row, and those with a state or a fact of the order."""
+    def rows(self, wanted: Wanted) -> Generator[Row, None, None]:
+        """Read the wanted columns row by row."""
         block = type(self).__name__
-        wanted = _Wanted(columns, optional, is_state, is_fact)
         with opened(self.path, self.storage_options.get_secret_value(), block) as (name, stream):
             for table, content in tables_in(stream, name, any_suffix=self.format != "auto"):
                 read = _csv_rows if self._format_of(table) == "csv" else _json_rows
@@ -141,15 +142,6 @@ class TableFile(TracktorBlock, ABC):
         return FORMATS[suffix]
 
 
-class _Wanted(NamedTuple):
-    """The columns to read."""
-
-    columns: Sequence[str]
-    optional: Sequence[str]
-    is_state: Callable[[str], bool]
-    is_fact: Callable[[str], bool]
-
-
 class _Header(NamedTuple):
     """The column names of a table, and the line that they are on."""
 
@@ -158,7 +150,7 @@ class _Header(NamedTuple):
     line: int
     may_be_values: bool = False
 
-    def indices(self, wanted: _Wanted) -> dict[str, int]:
+    def indices(self, wanted: Wanted) -> dict[str, int]:
         """Find the columns; only one with a fact may be there twice: the first counts."""
         names = dict.fromkeys(map(str.strip, self.names))
         optional = [column for column in wanted.optional if self._positions(column)]
@@ -200,38 +192,33 @@ class _Header(NamedTuple):
 class _TruncationCheck:
     """Detects that the last row was cut off: it has no line end, and differs from the others."""
 
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, *, cells: int) -> None:
         self._lines = lines
+        self._cells = cells
         self._fewest = 0
-        self._shortest = 0
+        self._shortest_id = 0
         self._states: set[str] = set()
 
-    def check(
-        self, line: int, id_cell: object, *, cells: int, header: int, ends_in_id: bool, state: str
-    ) -> None:
-        """Compare a row without line end with those before it; refuse it if it seems cut off."""
-        length = len(id_cell) if isinstance(id_cell, str) and is_order_id(id_cell) else 0
-        if self._lines.is_unterminated:
-            difference = ""
-            if (
-                self._states
-                and state not in {"", *self._states}
-                and not any(map(str.isdigit, state))
-            ):
-                difference = "it ends in a state that no other line has"
-            elif cells < (self._fewest or header):
-                difference = "it has fewer cells than the others"
-            elif ends_in_id and 0 < length < self._shortest:
-                difference = "its id is shorter than all others"
-            if difference:
-                raise self._lines.refusal(line, _CUT_OFF.format(difference))
-        if state and len(self._states) < _MAX_STATES:
-            self._states.add(state)
+    def check(self, line: int, *, cells: int, last_id: str, last_state: str) -> None:
+        """Refuse a row that seems cut off; of its last cell, one of both is given, if any."""
+        length = len(last_id) if is_order_id(last_id) else 0
+        if self._lines.is_unterminated and (why := self._difference(cells, length, last_state)):
+            raise self._lines.refusal(line, _CUT_OFF.format(why))
+        if last_state and len(self._states) < _MAX_STATES:
+            self._states.add(last_state)
         self._fewest = min(self._fewest or cells, cells)
-        self._shortest = min(self._shortest or length, length or self._shortest)
+        self._shortest_id = min(self._shortest_id or length, length or self._shortest_id)
+
+    def _difference(self, cells: int, id_length: int, state: str) -> str:
+        is_new = state not in {"", *self._states} and not any(map(str.isdigit, state))
+        if self._states and is_new:
+            return "it ends in a state that no other line has"
+        if cells < (self._fewest or self._cells):
+            return "it has fewer cells than the others"
+        return "its id is shorter than all others" if 0 < id_length < self._shortest_id else ""
 
 
-def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
+def _csv_rows(lines: Lines, wanted: Wanted) -> Iterator[Row]:
     """Read the rows of a CSV file; a cell's place is its own line, which may not be its row's."""
     first, delimiter = _csv_start(lines, wanted.columns)
     records = _csv_records(first, lines, delimiter)
@@ -242,7 +229,8 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
         raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = _Header(header, lines, at, may_be_values=_may_be_values(header)).indices(wanted)
     states = {index for column, index in indices.items() if wanted.is_state(column)}
-    id_at, truncation = indices[wanted.columns[0]], _TruncationCheck(lines)
+    id_at = indices[wanted.columns[0]]
+    truncation = _TruncationCheck(lines, cells=len(header))
 
     def line_of(line: int, record: list[str], column: str) -> str:
         return lines.place(line + _line_breaks(record[: indices[column]]))
@@ -251,14 +239,12 @@ def _csv_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
         if any(map(str.strip, record[len(header) :])):
             problem = f"{len(record)} cells, but the header has {len(header)}; correct the line"
             raise lines.refusal(line, problem)
-        last = len(record) - 1
+        last, end = len(record) - 1, record[-1].strip()
         truncation.check(
             line,
-            _cell(record, id_at),
             cells=len(record),
-            header=len(header),
-            ends_in_id=last == id_at,
-            state=record[-1].strip() if last in states else "",
+            last_id=end if last == id_at else "",
+            last_state=end if last in states else "",
         )
         values: dict[str, object] = {name: _cell(record, index) for name, index in indices.items()}
         yield Row(values, partial(line_of, line, record))
@@ -321,25 +307,24 @@ def _line_breaks(cells: Sequence[str]) -> int:
     return text.count("\n") + text.count("\r") - text.count("\r\n")
 
 
-def _json_rows(lines: Lines, wanted: _Wanted) -> Iterator[Row]:
+def _json_rows(lines: Lines, wanted: Wanted) -> Iterator[Row]:
     """Read the objects of JSON Lines."""
-    truncation = _TruncationCheck(lines)
-    text: str | None = lines.first_not_blank(empty=_EMPTY, blank=_BLANK)
-    first = lines.number
-    while text is not None:
-        if text.strip():
-            row = _json_row(text, lines, wanted, is_first=lines.number == first)
-            bare = text.strip() == row.values[wanted.columns[0]]
-            id_cell = text.strip() if bare else None
-            truncation.check(lines.number, id_cell, cells=1, header=1, ends_in_id=bare, state="")
+    truncation = _TruncationCheck(lines, cells=1)
+    first = lines.first_not_blank(empty=_EMPTY, blank=_BLANK)
+    first_line = lines.number
+    for text in map(str.strip, chain([first], lines)):
+        if text:
+            row = _json_row(text, lines, wanted, is_first=lines.number == first_line)
+            is_bare_id = text == row.values[wanted.columns[0]]
+            last_id = text if is_bare_id else ""
+            truncation.check(lines.number, cells=1, last_id=last_id, last_state="")
             yield row
         else:
             lines.skip_blank()
         lines.begin_row()
-        text = next(lines, None)
 
 
-def _json_row(text: str, lines: Lines, wanted: _Wanted, *, is_first: bool) -> Row:
+def _json_row(text: str, lines: Lines, wanted: Wanted, *, is_first: bool) -> Row:
     line = lines.number
     try:
         # numbers as text: a float could lose digits

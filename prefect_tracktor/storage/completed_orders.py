@@ -19,7 +19,7 @@ from prefect_tracktor.storage.database import (
     insert_into,
     storable_id,
 )
-from prefect_tracktor.validation import checked_id
+from prefect_tracktor.validation import checked_ids
 
 _completed = Table(
     "tracktor_completed_orders",
@@ -103,8 +103,7 @@ class CompletedOrders(DatabaseBlock):
         all_orders = delete(_completed).where(_completed.c.shop == account)
         deletions = [all_orders]
         if order_ids is not None:
-            ids = [checked_id(entry, field=f"order_ids[{n}]") for n, entry in enumerate(order_ids)]
-            batches = by_statement(ids)
+            batches = by_statement(checked_ids(order_ids, field="order_ids"))
             deletions = [all_orders.where(_completed.c.order_id.in_(batch)) for batch in batches]
         with self.transaction() as database:
             return sum(database.execute(deletion).rowcount for deletion in deletions)

@@ -50,7 +50,7 @@ from prefect_tracktor.storage.database import (
     storable_id,
 )
 from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
-from prefect_tracktor.validation import checked_id
+from prefect_tracktor.validation import checked_id, checked_ids
 
 _ONE_HOUR = timedelta(hours=1)
 _HEARTBEAT_SECONDS = 3
@@ -445,7 +445,7 @@ class NotificationLedger(DatabaseBlock):
         """
         found: list[Notice] = []
         with self.transaction() as database:
-            for batch in by_statement(_checked(order_ids)):
+            for batch in by_statement(checked_ids(order_ids, field="order_ids")):
                 found += _read(database, select(_notices).where(_notices.c.order_id.in_(batch)))
         return sorted(found, key=lambda notice: (notice.claimed_at, notice.key))
 
@@ -485,7 +485,7 @@ class NotificationLedger(DatabaseBlock):
             >>> ledger.forget([15]), ledger.told([15])
             (1, [])
         """
-        ids = list(_checked(order_ids))
+        ids = checked_ids(order_ids, field="order_ids")
         with self._while_no_run_is_at_work() as database:
             return sum(
                 _forget(database, _notices.c.order_id.in_(batch)) for batch in by_statement(ids)
@@ -604,10 +604,6 @@ def _is(state: NoticeState) -> ColumnElement[bool]:
 
 def _of(account: str) -> ColumnElement[bool]:
     return _notices.c.shop == account
-
-
-def _checked(order_ids: Iterable[int]) -> Iterator[int]:
-    return (checked_id(entry, field=f"order_ids[{n}]") for n, entry in enumerate(order_ids))
 
 
 def _forget(database: Connection, condition: ColumnElement[bool]) -> int:

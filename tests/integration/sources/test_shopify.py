@@ -374,7 +374,6 @@ def test_no_order_comes_twice_though_pages_overlap() -> None:
     with ScriptedServer([SCOPES, *pages]) as server:
         reading = scripted(server).find_orders()
         assert list(islice(reading.order_ids, 4)) == [1, 2, 3, 4]
-        reading.close()
 
 
 def test_too_many_orders_of_one_second_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
