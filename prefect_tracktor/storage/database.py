@@ -31,7 +31,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import DatabaseError, InvalidInput, replaced_errors
@@ -314,9 +313,8 @@ def _create(table: Table, engine: Engine) -> None:
         on=_may_be_a_race, attempts=5, wait_initial=0.05, timeout=20
     ):
         with attempt, engine.begin() as connection:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in table.indexes:
-                connection.execute(CreateIndex(index, if_not_exists=True))
+            # an existing table needs no right to create one, which IF NOT EXISTS would
+            table.create(connection, checkfirst=True)
 
 
 def _may_be_a_race(error: Exception) -> bool:

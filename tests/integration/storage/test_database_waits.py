@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from prefect_tracktor import CompletedOrders, NotificationLedger
 from prefect_tracktor.errors import DatabaseError, LedgerError
@@ -117,6 +117,18 @@ def test_a_locked_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             completed.among("shop", [1])
         other.exec_driver_sql("ROLLBACK")
     assert completed.among("shop", [1]) == set()
+
+
+def test_a_user_without_the_right_to_create_tables_can_use_existing_ones(url: str) -> None:
+    NotificationLedger(url=f"{url}&application_name=owner").verify()
+    with psycopg.connect(url) as owner:
+        owner.execute("CREATE ROLE clerk LOGIN PASSWORD 'clerk'")
+        owner.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        owner.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO clerk")
+    clerk = make_url(url).set(username="clerk", password="clerk")
+    ledger = NotificationLedger(url=clerk.render_as_string(hide_password=False))
+    assert ledger.claim([KEY], run="first") == {KEY}
+    ledger.release([KEY], run="first")
 
 
 def test_where_it_is_kept_is_said_without_the_password() -> None:
