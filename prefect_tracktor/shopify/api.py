@@ -1,7 +1,7 @@
 """Calls of Shopify's API: requests and the parsing of their responses, without I/O."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from typing import Annotated, Any, Generic, Self, TypeVar
 
@@ -84,10 +84,7 @@ mutation AddTags($id: ID!, $tags: [String!]!) {
 """
 _WITHOUT_ADDRESSES = _ORDERS.replace("      shippingAddress { countryCodeV2 }\n", "")
 _THROTTLE = ("extensions", "cost", "throttleStatus")
-_FACTS = (
-    *("created_at", "financial_status", "fulfillment_status", "country", "shipping_method"),
-    *("tags", "locale"),
-)
+_FACTS = {fact.name for fact in fields(OrderFacts)} - {"cancelled"}
 
 
 class AddressesDenied(AuthenticationError):

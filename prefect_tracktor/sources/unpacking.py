@@ -37,7 +37,6 @@ _UNPACK = "unpack it, or pack it as .zip or .gz"
 _EXPORT = "export it as CSV"
 _OTHER_KINDS = {
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook (.xls)", _AS_CSV),
-    b"{\\rtf": ("a text document (.rtf)", _AS_CSV),
     b"%PDF": ("a PDF document", _EXPORT),
     b"PAR1": ("a Parquet file", _EXPORT),
     b"SQLite format 3": ("an SQLite database", f"{_EXPORT}, or use a StatusQuery for statuses"),
@@ -48,10 +47,7 @@ _OTHER_KINDS = {
 # members of office programs' zip archives
 _WORKBOOKS = {
     "xl/workbook.xml": "an Excel workbook (.xlsx)",
-    "xl/workbook.bin": "an Excel workbook (.xlsb)",
     "META-INF/manifest.xml": "an OpenDocument spreadsheet (.ods)",
-    "Index/Document.iwa": "a Numbers spreadsheet",
-    "word/document.xml": "a Word document",
 }
 _WEB_PAGE = re.compile(rb"<(!doctype html|html|head|body|title|script|meta|!--)")
 
@@ -144,13 +140,13 @@ def _members(
     stream: BinaryIO, file: PeekableStream, name: str, *, any_suffix: bool
 ) -> Iterator[tuple[str, PeekableStream]]:
     with tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY) as copy:
-        seekable = stream.seekable()
-        if not seekable:
+        packed_file = stream if stream.seekable() else copy
+        if packed_file is copy:
             shutil.copyfileobj(cast("BinaryIO", file), copy)
-        archive = zipfile.ZipFile(stream if seekable else copy)
+        archive = zipfile.ZipFile(packed_file)
         members = _tables_among(archive.infolist(), name, any_suffix=any_suffix)
         size = sum(member.file_size for member in members)
-        _refuse_bombs(size, (stream if seekable else copy).seek(0, io.SEEK_END), name)
+        _refuse_bombs(size, packed_file.seek(0, io.SEEK_END), name)
         for member in members:
             with archive.open(member) as packed:
                 yield f"{name}/{_shown(member)}", PeekableStream(packed)

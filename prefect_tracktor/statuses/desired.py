@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from functools import partial
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
     BeforeValidator,
@@ -117,8 +117,13 @@ def _desired_of(entry: object, place: str) -> DesiredStatus:
             f"{place} must be a DesiredStatus, such as DesiredStatus(1001, 'Sewing'); a pair of"
             f" order id and status; or a dictionary with {', '.join(_FIELDS)}"
         )
+    return checked_desired(place, **values)
+
+
+def checked_desired(place: str, **values: Any) -> DesiredStatus:
+    """Make a desired status; an error names its place in the source."""
     try:
-        return DesiredStatus(**values)  # type: ignore[arg-type]  # it checks them itself
+        return DesiredStatus(**values)
     except ValidationError as invalid:
         raise InvalidInput(f"{place}: {'; '.join(problems_of(invalid))}") from None
 
