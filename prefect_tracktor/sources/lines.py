@@ -14,8 +14,6 @@ from prefect_tracktor.sources.unpacking import PeekableStream, refusal
 # far more than the longest row of an export, and still little memory
 _MAX_ROW_LENGTH = 10_000_000
 _BLANK_CHARACTERS = " ,;|\t\r\n"
-# more than a spreadsheet has rows
-_MAX_BLANK_LINES = 2_000_000
 
 # encodings of text files; Python also has EBCDIC, and codecs that are not encodings
 _TEXT_ENCODINGS = re.compile(
@@ -56,7 +54,6 @@ class Lines(Iterator[str]):
         self._stream = stream
         self._name = name
         self._length_of_row = 0
-        self._blank = 0
 
     def __next__(self) -> str:
         try:
@@ -95,19 +92,11 @@ class Lines(Iterator[str]):
         """Start counting the characters of a row."""
         self._length_of_row = 0
 
-    def skip_blank(self) -> None:
-        """Count a blank row, and refuse a file with too many of them."""
-        self._blank += 1
-        if self._blank > _MAX_BLANK_LINES:
-            problem = f"more than {_MAX_BLANK_LINES:,} blank lines; export it again"
-            raise self.refusal(self.number, problem)
-
     def first_not_blank(self, *, empty: str, blank: str) -> str:
         """Return the first line that is not blank."""
         for line in self:
             if line.strip(_BLANK_CHARACTERS):
                 return line
-            self.skip_blank()
             self.begin_row()
         raise self.refusal(1, blank if self.number else empty)
 

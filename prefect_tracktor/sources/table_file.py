@@ -28,7 +28,6 @@ _DELIMITERS = ",;\t|"
 # Excel's line before the header
 _DELIMITER_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _JSON_START = re.compile(r'\s*(\{\s*("|\}|$)|\[\s*([\[{"\d\]]|$))')
-_MAX_COLUMNS = 10_000
 _MAX_STATES = 100
 _COLUMNS_SHOWN = 100
 _NAME_LENGTH_SHOWN = 40
@@ -225,8 +224,6 @@ def _csv_rows(lines: Lines, wanted: Wanted) -> Iterator[Row]:
     at, header = next(records, (1, []))
     if not header:
         raise lines.refusal(1, _BLANK)
-    if len(header) > _MAX_COLUMNS:
-        raise lines.refusal(at, f"{len(header):,} columns, which no export has; export it again")
     indices = _Header(header, lines, at, may_be_values=_may_be_values(header)).indices(wanted)
     states = {index for column, index in indices.items() if wanted.is_state(column)}
     id_at = indices[wanted.columns[0]]
@@ -278,8 +275,6 @@ def _csv_records(first: str, others: Lines, delimiter: str) -> Iterator[tuple[in
             raise others.refusal(line, problem) from None
         if any(map(str.strip, row)):
             yield line, row
-        else:
-            others.skip_blank()
 
 
 def _delimiter_of(header: str, columns: Sequence[str]) -> str:
@@ -319,8 +314,6 @@ def _json_rows(lines: Lines, wanted: Wanted) -> Iterator[Row]:
             last_id = text if is_bare_id else ""
             truncation.check(lines.number, cells=1, last_id=last_id, last_state="")
             yield row
-        else:
-            lines.skip_blank()
         lines.begin_row()
 
 
