@@ -47,7 +47,7 @@ def a_claim_of_a_killed_run(ledger: NotificationLedger, order_id: int) -> None:
         )
 
 
-def test_the_history_is_a_table_with_the_newest_first(
+def test_ledger_history_prints_a_table_with_the_newest_first(
     ledger: NotificationLedger, output: Said
 ) -> None:
     assert main(["ledger", "history"]) == 0
@@ -60,7 +60,7 @@ def test_the_history_is_a_table_with_the_newest_first(
     ]
 
 
-def test_fifty_are_listed_unless_more_are_asked_for(
+def test_ledger_history_lists_fifty_notices_by_default(
     ledger: NotificationLedger, output: Said
 ) -> None:
     ledger.claim([key(n) for n in range(3, 100)], run="third")
@@ -70,13 +70,15 @@ def test_fifty_are_listed_unless_more_are_asked_for(
     assert len(output().splitlines()) == 2 + 98
 
 
-def test_the_history_of_one_account(ledger: NotificationLedger, output: Said) -> None:
+def test_ledger_history_can_be_limited_to_one_account(
+    ledger: NotificationLedger, output: Said
+) -> None:
     ledger.claim([key(5, shop="oslo")], run="third")
     main(["ledger", "history", "--account", "oslo"])
     assert [line.split()[1] for line in output().splitlines()[2:]] == ["5"]
 
 
-def test_a_file_has_the_whole_history(
+def test_ledger_history_writes_all_notices_to_a_csv_file(
     ledger: NotificationLedger, output: Said, tmp_path: Path
 ) -> None:
     ledger.claim([key(n) for n in range(3, 1203)], run="third")
@@ -96,7 +98,7 @@ def test_a_file_has_the_whole_history(
     assert datetime.fromisoformat(first["completed_at"]).utcoffset() == timedelta(0)
 
 
-def test_a_custom_status_is_no_formula_in_a_spreadsheet(
+def test_formulas_in_a_reason_are_escaped_in_the_csv_file(
     ledger: NotificationLedger, tmp_path: Path
 ) -> None:
     ledger.claim([key(3, reason="=HYPERLINK(1)"), key(3, reason="status:x;=1+1")], run="third")
@@ -106,7 +108,7 @@ def test_a_custom_status_is_no_formula_in_a_spreadsheet(
     assert "status:x;'=1+1," in text
 
 
-def test_the_notices_of_orders(ledger: NotificationLedger, output: Said) -> None:
+def test_ledger_show_lists_the_notices_of_orders(ledger: NotificationLedger, output: Said) -> None:
     assert main(["ledger", "show", "1", "404"]) == 0
     _, _, row = output().splitlines()
     assert row.split()[:5] == ["shop", "1", "7", "exception:expired", "sent"]
@@ -116,7 +118,7 @@ def test_the_notices_of_orders(ledger: NotificationLedger, output: Said) -> None
     assert hint.endswith("not the order's number such as #1001.")
 
 
-def test_uncertain_messages_are_listed_and_decided_about(
+def test_ledger_uncertain_lists_messages_and_records_whether_they_arrived(
     ledger: NotificationLedger, output: Said
 ) -> None:
     for order_id in (3, 4, 5):
@@ -133,7 +135,7 @@ def test_uncertain_messages_are_listed_and_decided_about(
     }
 
 
-def test_a_message_that_is_not_uncertain_is_not_decided_about(
+def test_ledger_uncertain_rejects_an_order_without_an_uncertain_message(
     ledger: NotificationLedger, output: Said
 ) -> None:
     a_claim_of_a_killed_run(ledger, 3)
@@ -143,7 +145,7 @@ def test_a_message_that_is_not_uncertain_is_not_decided_about(
     assert ledger.claim([key(3), key(4)], run="next") == set()
 
 
-def test_nothing_is_recorded_if_one_order_id_of_several_is_wrong(
+def test_ledger_uncertain_records_nothing_if_one_order_id_is_wrong(
     ledger: NotificationLedger, output: Said
 ) -> None:
     for order_id in (3, 4):
@@ -159,7 +161,7 @@ def test_nothing_is_recorded_if_one_order_id_of_several_is_wrong(
 
 
 @pytest.mark.parametrize("days", ["1000000", "1000000000000"])
-def test_no_notice_is_older_than_a_very_long_time(
+def test_ledger_forget_accepts_a_very_high_age(
     ledger: NotificationLedger, output: Said, days: str
 ) -> None:
     assert main(["ledger", "forget", "--older-than-days", days]) == 2
@@ -168,7 +170,7 @@ def test_no_notice_is_older_than_a_very_long_time(
     assert len(list(ledger.history())) == 2
 
 
-def test_forgetting_is_shown_before_it_is_done(ledger: NotificationLedger, output: Said) -> None:
+def test_ledger_forget_deletes_only_with_yes(ledger: NotificationLedger, output: Said) -> None:
     ledger.claim([key(1, reason="status:delivered")], run="killed")
     assert main(["ledger", "forget", "1"]) == 2
     assert "1 notices would be deleted" in output()
@@ -180,7 +182,7 @@ def test_forgetting_is_shown_before_it_is_done(ledger: NotificationLedger, outpu
     assert [notice.key.reason for notice in ledger.told([1])] == ["status:delivered"]
 
 
-def test_what_is_older_is_counted_before_it_is_deleted(
+def test_ledger_forget_counts_old_notices_before_deleting_them(
     ledger: NotificationLedger, output: Said
 ) -> None:
     notices = ledger.tables[0]
@@ -215,7 +217,7 @@ def test_what_is_older_is_counted_before_it_is_deleted(
         (["history", "--csv", "/no/such/folder/notices.csv"], "there is no such folder; create it"),
     ],
 )
-def test_what_cannot_be_right_is_told_with_what_to_do(
+def test_invalid_arguments_of_the_ledger_command_are_rejected(
     arguments: list[str], problem: str, ledger: NotificationLedger, output: Said
 ) -> None:
     assert main(["ledger", *arguments]) == 2
@@ -224,7 +226,7 @@ def test_what_cannot_be_right_is_told_with_what_to_do(
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_nothing_is_forgotten_at_the_terminal_while_a_run_is_at_work(
+def test_ledger_forget_is_refused_while_a_run_is_at_work(
     ledger: NotificationLedger, output: Said
 ) -> None:
     with ledger.at_work("of 9 o'clock"):
@@ -232,7 +234,7 @@ def test_nothing_is_forgotten_at_the_terminal_while_a_run_is_at_work(
     assert "the run of 9 o'clock is at work with this ledger" in output()
 
 
-def test_a_machine_that_knows_no_ledger_is_told_how_to_name_one(
+def test_the_ledger_command_without_a_ledger_names_the_settings(
     output: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRACKTOR_LEDGER_URL", raising=False)
@@ -242,7 +244,7 @@ def test_a_machine_that_knows_no_ledger_is_told_how_to_name_one(
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_the_saved_block_is_used(output: Said, tmp_path: Path) -> None:
+def test_the_ledger_command_uses_the_saved_block(output: Said, tmp_path: Path) -> None:
     ledger = NotificationLedger(url=f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
     ledger.save("of-oslo", overwrite=True)
     assert main(["ledger", "show", "1", "--block", "of-oslo"]) == 0

@@ -67,9 +67,7 @@ def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def test_a_frozen_server_is_given_up_with_open_connections_and_with_new_ones(
-    short: None, url: str
-) -> None:
+def test_calls_to_a_frozen_postgresql_server_time_out(short: None, url: str) -> None:
     known = NotificationLedger(url=f"{url}&application_name=known")
     new = NotificationLedger(url=f"{url}&application_name=new")
     known.states([KEY])
@@ -83,7 +81,7 @@ def test_a_frozen_server_is_given_up_with_open_connections_and_with_new_ones(
     assert new.states([KEY]) == {}
 
 
-def test_a_server_that_freezes_within_a_transaction_is_given_up(short: None, url: str) -> None:
+def test_a_transaction_on_a_frozen_server_times_out(short: None, url: str) -> None:
     ledger = NotificationLedger(url=f"{url}&application_name=within")
 
     def look_twice() -> None:
@@ -96,7 +94,7 @@ def test_a_server_that_freezes_within_a_transaction_is_given_up(short: None, url
         look_twice()
 
 
-def test_a_locked_table_is_named(short: None, url: str) -> None:
+def test_a_lock_timeout_names_the_table(short: None, url: str) -> None:
     ledger = NotificationLedger(url=f"{url}&application_name=locked")
     ledger.states([KEY])
     with psycopg.connect(url) as other:
@@ -107,7 +105,7 @@ def test_a_locked_table_is_named(short: None, url: str) -> None:
     ledger.release([KEY], run="first")
 
 
-def test_a_locked_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_sqlite_file_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("prefect_tracktor.storage.database._SQLITE_LOCK_SECONDS", 1)
     completed = CompletedOrders(url=f"sqlite:///{tmp_path / 'completed.sqlite3'}")
     completed.verify()
@@ -119,7 +117,7 @@ def test_a_locked_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert completed.among("shop", [1]) == set()
 
 
-def test_a_user_without_the_right_to_create_tables_can_use_existing_ones(url: str) -> None:
+def test_a_user_without_create_rights_can_use_existing_tables(url: str) -> None:
     NotificationLedger(url=f"{url}&application_name=owner").verify()
     with psycopg.connect(url) as owner:
         owner.execute("CREATE ROLE clerk LOGIN PASSWORD 'clerk'")
@@ -131,7 +129,7 @@ def test_a_user_without_the_right_to_create_tables_can_use_existing_ones(url: st
     ledger.release([KEY], run="first")
 
 
-def test_where_it_is_kept_is_said_without_the_password() -> None:
+def test_the_place_of_a_ledger_hides_the_password() -> None:
     ledger = NotificationLedger(url="postgresql://me:s3cret@db.example/shop")
     assert ledger.place == "shop at db.example"
     assert not ledger.is_file

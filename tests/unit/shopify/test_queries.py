@@ -52,7 +52,7 @@ QUERIES = [
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_asks_for_what_there_is(query: ApiCall[Any]) -> None:
+def test_shopify_queries_are_valid_for_the_schema(query: ApiCall[Any]) -> None:
     assert query.json is not None
     assert validate(SCHEMA, parse(query.json["query"])) == []
 
@@ -66,12 +66,12 @@ def test_a_query_asks_for_what_there_is(query: ApiCall[Any]) -> None:
         "{ orders(first: 3, sortKey: TOTAL) { nodes { id } } }",
     ],
 )
-def test_the_schema_tells_what_there_is_not(query: str) -> None:
+def test_queries_for_unknown_fields_are_invalid_for_the_schema(query: str) -> None:
     assert validate(SCHEMA, parse(query))
 
 
 @pytest.mark.parametrize("restore_rate", [1e-3, 1e-300])
-def test_shopify_cannot_make_the_next_query_wait_for_more_than_a_minute(
+def test_the_pause_before_the_next_query_is_a_minute_at_most(
     restore_rate: float,
 ) -> None:
     throttle = {"currentlyAvailable": 0, "restoreRate": restore_rate}
