@@ -1,4 +1,4 @@
-"""The Shopify client: its token, its patience, and what it makes of answers."""
+"""Shopify client: access tokens, retries, throttling, parsing of responses."""
 
 import json
 import logging
@@ -37,15 +37,15 @@ def data(value: Any, **more: Any) -> bytes:
     return answer(body=json.dumps({"data": value} | more))
 
 
-def refused(code: str, message: str = "no", **more: Any) -> bytes:
+def error_response(code: str, message: str = "no", **more: Any) -> bytes:
     errors = [{"message": message, "extensions": {"code": code}}]
     return answer(body=json.dumps({"errors": errors, "data": None} | more))
 
 
 def client_of(server: ScriptedServer, **options: Any) -> ShopifyClient:
-    """By default with an access token; else with a client id and a client secret."""
-    way_in = {} if "client_id" in options else {"access_token": TOKEN}
-    fields = {"shop": "your-store", "base_url": server.address} | way_in | options
+    """Make a client with an access token, or with the client id and secret in `options`."""
+    login = {} if "client_id" in options else {"access_token": TOKEN}
+    fields = {"shop": "your-store", "base_url": server.address} | login | options
     return ShopifyCredentials.model_validate(fields).get_client()
 
 
@@ -93,12 +93,12 @@ def test_concurrent_threads_request_one_shopify_token(
 ) -> None:
     begin = threading.Barrier(8)
 
-    def ask(_number: int) -> None:
+    def verify(_number: int) -> None:
         begin.wait()
         shopify_credentials.verify()
 
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(ask, range(8)))
+        list(threads.map(verify, range(8)))
     assert tracktor.shopify.grants == 1
 
 
@@ -134,15 +134,15 @@ def test_a_rejected_shopify_token_is_renewed_once(
 
 FAILURES = {
     "dropped": DROP,
-    "cut off": answer(body='{"data": {"cur', length=500),
+    "truncated": answer(body='{"data": {"cur', length=500),
     "half JSON": answer(body='{"data": {"cur'),
     "HTML page": answer(body="<html>Something went wrong</html>"),
     "empty": answer(body=""),
     "502": answer(502, "<html>"),
     "503": answer(503),
     "429": answer(429),
-    "internal error": refused("INTERNAL_SERVER_ERROR"),
-    "throttled": refused("THROTTLED"),
+    "internal error": error_response("INTERNAL_SERVER_ERROR"),
+    "throttled": error_response("THROTTLED"),
 }
 
 
@@ -164,13 +164,17 @@ REFUSALS: dict[str, tuple[bytes, type[TracktorError], str]] = {
     "402": (answer(402), UnprocessableValue, "frozen"),
     "302": (answer(302, headers="Location: https://evil.example\r\n"), InvalidResponse, "shop of"),
     "denied": (
-        refused("ACCESS_DENIED", "no access"),
+        error_response("ACCESS_DENIED", "no access"),
         AuthenticationError,
         "no access.*Dev Dashboard",
     ),
-    "costly": (refused("MAX_COST_EXCEEDED"), TooCostly, "smaller page"),
-    "undefined": (refused("undefinedField", "no such field"), UnprocessableValue, "no such field"),
-    "words": (
+    "costly": (error_response("MAX_COST_EXCEEDED"), TooCostly, "smaller page"),
+    "undefined": (
+        error_response("undefinedField", "no such field"),
+        UnprocessableValue,
+        "no such field",
+    ),
+    "plain text": (
         answer(body='{"errors": "ask ada@example.com"}'),
         UnprocessableValue,
         r"query\. Check",
@@ -284,10 +288,10 @@ def test_denied_addresses_raise_another_error_than_denied_orders(
     with (
         ScriptedServer([answer(body=json.dumps({"errors": denied}))]) as server,
         client_of(server) as client,
-        pytest.raises(AuthenticationError) as refused,
+        pytest.raises(AuthenticationError) as caught,
     ):
         client.list_orders("")
-    assert type(refused.value) is kind
+    assert type(caught.value) is kind
 
 
 @pytest.mark.parametrize(
@@ -321,7 +325,7 @@ def test_a_throttled_query_waits_until_enough_points_are_restored() -> None:
     throttle = {"maximumAvailable": 1000, "currentlyAvailable": 5, "restoreRate": 100}
     cost = {"cost": {"requestedQueryCost": 25, "actualQueryCost": None, "throttleStatus": throttle}}
     with (
-        ScriptedServer([refused("THROTTLED", extensions=cost), data(SCOPES)]) as server,
+        ScriptedServer([error_response("THROTTLED", extensions=cost), data(SCOPES)]) as server,
         client_of(server) as client,
     ):
         client.granted_scopes()
@@ -333,7 +337,7 @@ def test_a_throttled_query_fails_at_once_if_the_wait_exceeds_the_budget() -> Non
     throttle = {"currentlyAvailable": 0, "restoreRate": 0.01}
     cost = {"cost": {"requestedQueryCost": 500, "throttleStatus": throttle}}
     with (
-        ScriptedServer([refused("THROTTLED", extensions=cost)]) as server,
+        ScriptedServer([error_response("THROTTLED", extensions=cost)]) as server,
         client_of(server) as client,
         pytest.raises(RateLimited, match="THROTTLED"),
     ):
@@ -385,7 +389,7 @@ def test_errors_and_logs_do_not_contain_the_access_token(
     ):
         client.granted_scopes()
     error = caught.value
-    seen = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
-    seen += "".join(str(vars(record)) for record in caplog.records)
-    assert TOKEN not in seen
+    shown = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
+    shown += "".join(str(vars(record)) for record in caplog.records)
+    assert TOKEN not in shown
     assert isinstance(error, AuthenticationError | ServerError | RateLimited | APIConnectionError)

@@ -1,4 +1,4 @@
-"""The Shopify credentials: what is accepted and refused, what is hidden, and their way on."""
+"""Shopify credentials: validation, hidden secrets, and `verify`."""
 
 import pickle
 import string
@@ -16,12 +16,12 @@ from prefect_tracktor.sandbox import Sandbox, ShopifyRules
 SECRET = "s3cret-to-hide"
 
 
-def shop_of(pasted: str) -> str:
-    return ShopifyCredentials(shop=pasted, access_token=SecretStr(SECRET)).shop
+def shop_of(given_shop: str) -> str:
+    return ShopifyCredentials(shop=given_shop, access_token=SecretStr(SECRET)).shop
 
 
 @pytest.mark.parametrize(
-    "pasted",
+    "given_shop",
     [
         "your-store.myshopify.com",
         "your-store",
@@ -33,12 +33,12 @@ def shop_of(pasted: str) -> str:
         "admin.shopify.com/store/your-store",
     ],
 )
-def test_a_handle_or_admin_address_becomes_the_shop_domain(pasted: str) -> None:
-    assert shop_of(pasted) == "your-store.myshopify.com"
+def test_a_handle_or_admin_address_becomes_the_shop_domain(given_shop: str) -> None:
+    assert shop_of(given_shop) == "your-store.myshopify.com"
 
 
 @pytest.mark.parametrize(
-    "pasted",
+    "given_shop",
     [
         "",
         "www.your-store.com",
@@ -56,18 +56,18 @@ def test_a_handle_or_admin_address_becomes_the_shop_domain(pasted: str) -> None:
         "https://admin.shopify.com/",
     ],
 )
-def test_a_host_outside_of_shopify_is_rejected_as_the_shop(pasted: str) -> None:
+def test_a_host_outside_of_shopify_is_rejected_as_the_shop(given_shop: str) -> None:
     with pytest.raises(ValidationError, match="such as your-store"):
-        shop_of(pasted)
+        shop_of(given_shop)
 
 
 PIECES = ("your-store", ".myshopify.com", "https://", "admin.shopify.com/store/", "evil.example")
 
 
 @given(st.lists(st.sampled_from(PIECES) | st.text(max_size=2), max_size=6).map("".join))
-def test_an_accepted_shop_is_always_a_myshopify_domain(pasted: str) -> None:
+def test_an_accepted_shop_is_always_a_myshopify_domain(given_shop: str) -> None:
     try:
-        shop = shop_of(pasted)
+        shop = shop_of(given_shop)
     except ValidationError:
         return
     handle, _, rest = shop.partition(".")

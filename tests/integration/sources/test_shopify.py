@@ -1,4 +1,4 @@
-"""Orders found in Shopify: all that meet the conditions, each once, and no others."""
+"""Orders found by a search in Shopify."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,15 +25,15 @@ from prefect_tracktor.sandbox.search import MalformedSearch, parse_search
 from prefect_tracktor.sources import FoundOrder, OrderSource, iter_orders, shopify
 from tests.support.scripted import ScriptedServer, answer
 
-EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
+ALL_SCOPES = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
 
 Orders = Callable[..., ShopifyOrders]
 
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    # the present by this test: a shop that is minutes old has an order less within 45 days
-    with Sandbox(Shop(orders=600, now=datetime.now(UTC)), shopify=EVERYTHING) as sandbox:
+    # the current time: in an older shop, fewer orders are within 45 days
+    with Sandbox(Shop(orders=600, now=datetime.now(UTC)), shopify=ALL_SCOPES) as sandbox:
         yield sandbox
 
 
@@ -66,7 +66,7 @@ def expected(
     ]
 
 
-def under_way(order: dict[str, Any]) -> bool:
+def is_undelivered(order: dict[str, Any]) -> bool:
     return any(parcel["shipment_status"] != "delivered" for parcel in order["fulfillments"])
 
 
@@ -84,7 +84,7 @@ def test_recent_orders_with_an_undelivered_parcel_are_found_by_default(
 ) -> None:
     ids = orders().find_orders()
     found = list(ids.order_ids)
-    assert found == expected(tracktor.shop, under_way, days=45)
+    assert found == expected(tracktor.shop, is_undelivered, days=45)
     assert len(found) > 100
     sent = expected(tracktor.shop, lambda order: bool(order["fulfillments"]), days=45)
     assert ids.note == f"left out: {len(sent) - len(found)} delivered"
@@ -133,11 +133,11 @@ def test_updated_within_days_narrows_created_within_days(tracktor: Sandbox, orde
 
     def changed(order: dict[str, Any]) -> bool:
         times = [parcel["latest_status"]["datetime"] for parcel in order["fulfillments"]]
-        return under_way(order) and max(map(datetime.fromisoformat, times)) >= since
+        return is_undelivered(order) and max(map(datetime.fromisoformat, times)) >= since
 
     found = list(orders(created_within_days=30, updated_within_days=10).find_orders().order_ids)
     assert found == expected(tracktor.shop, changed, days=30)
-    assert 0 < len(found) < len(expected(tracktor.shop, under_way, days=30))
+    assert 0 < len(found) < len(expected(tracktor.shop, is_undelivered, days=30))
 
 
 def test_cancelled_orders_are_left_out_unless_included(tracktor: Sandbox, orders: Orders) -> None:
@@ -277,7 +277,7 @@ def test_an_app_without_access_to_addresses_finds_orders_without_country(
 ) -> None:
     usual = list(orders().find_orders().order_ids)
     assert orders().find_orders().note == ""
-    tracktor.shopify.rules = EVERYTHING.model_copy(update={"addresses": False})
+    tracktor.shopify.rules = ALL_SCOPES.model_copy(update={"addresses": False})
     found = orders().find_orders()
     refused = len(tracktor.shopify.searches)
     facts = dict(found)
@@ -301,10 +301,10 @@ def test_shopify_pages_are_requested_only_when_needed(tracktor: Sandbox, orders:
 def test_results_beyond_the_search_limit_are_read_by_further_searches(
     tracktor: Sandbox, orders: Orders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tracktor.shopify.rules = EVERYTHING.model_copy(update={"results_at_most": 260})
+    tracktor.shopify.rules = ALL_SCOPES.model_copy(update={"results_at_most": 260})
     every = {"fulfillment": "any", "created_within_days": 0, "include_delivered": True}
     assert len(list(orders(**every).find_orders().order_ids)) == 260, (
-        "Shopify says nothing of the rest"
+        "Shopify omits the rest without an error"
     )
     monkeypatch.setattr(shopify, "RESULTS_A_SEARCH", 200)
     assert list(orders(**every).find_orders().order_ids) == list(tracktor.shop.order_ids)
@@ -313,7 +313,7 @@ def test_results_beyond_the_search_limit_are_read_by_further_searches(
 
 def test_a_page_that_is_too_costly_is_requested_smaller(tracktor: Sandbox, orders: Orders) -> None:
     usual = list(orders().find_orders().order_ids)
-    tracktor.shopify.rules = EVERYTHING.model_copy(
+    tracktor.shopify.rules = ALL_SCOPES.model_copy(
         update={"points_per_object": 1.0, "restored_per_second": 100_000}
     )
     assert list(orders().find_orders().order_ids) == usual

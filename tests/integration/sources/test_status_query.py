@@ -1,4 +1,4 @@
-"""Desired statuses from a database: a stream of rows that changes nothing and reveals no secret."""
+"""Desired statuses from a query of a database."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ PLAN = "SELECT order_id, status FROM production ORDER BY order_id"
 
 @pytest.fixture
 def erp_url(database_url: str) -> str:
-    """The address of a database of a shop's own, with a table of what is in production."""
+    """URL of a shop's database, with a table of the orders in production."""
     url = make_url(database_url)
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
@@ -80,9 +80,9 @@ def test_a_status_query_cannot_change_the_database(erp_url: str) -> None:
 
 
 def test_an_error_names_the_row_of_the_query(erp_url: str) -> None:
-    doubtful = "SELECT order_id, status, 'maybe' AS automatic_carrier_updates FROM production"
+    ambiguous = "SELECT order_id, status, 'maybe' AS automatic_carrier_updates FROM production"
     problem = "row 1 of the query, column automatic_carrier_updates: 'maybe' is neither"
-    assert problem in refusal(erp_url, doubtful)
+    assert problem in refusal(erp_url, ambiguous)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Orders about which nothing can change: recognized without doubt, remembered per account."""
+"""Completed orders: when they arrive, and how they are remembered."""
 
 import datetime as dt
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_delivered_status_is_recognized_by_key_or_label(status: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "doubtful",
+    "unclear",
     [
         order(),
         order(parcel(None)),
@@ -60,8 +60,8 @@ def test_a_delivered_status_is_recognized_by_key_or_label(status: str) -> None:
         order(parcel(line_items=[{"id": 1, "quantity": 2}]), line_item_count=2),
     ],
 )
-def test_an_order_with_a_doubtful_parcel_has_not_arrived(doubtful: Order) -> None:
-    assert arrived_at(doubtful) is None
+def test_an_order_with_an_unclear_parcel_has_not_arrived(unclear: Order) -> None:
+    assert arrived_at(unclear) is None
 
 
 def test_only_orders_that_arrived_long_ago_are_completed(completed: CompletedOrders) -> None:
@@ -73,8 +73,8 @@ def test_a_higher_after_days_reopens_completed_orders(
     completed: CompletedOrders, database_url: str
 ) -> None:
     completed.remember("shop", {1: ARRIVED})
-    patient = CompletedOrders(url=SecretStr(database_url), after_days=3650)
-    assert patient.among("shop", [1]) == set()
+    longer = CompletedOrders(url=SecretStr(database_url), after_days=3650)
+    assert longer.among("shop", [1]) == set()
 
 
 def test_completed_orders_are_kept_per_account(completed: CompletedOrders) -> None:
@@ -98,7 +98,7 @@ def test_forgetting_some_completed_orders_keeps_the_others(completed: CompletedO
     assert completed.forget("shop", [2, 77]) == 1
     assert completed.among("shop", [1, 2, 3]) == {1, 3}
     with pytest.raises(InvalidInput, match=r"order_ids\[1\]"):
-        completed.forget("shop", [1, "#1003"])  # type: ignore[list-item]  # a person may
+        completed.forget("shop", [1, "#1003"])  # type: ignore[list-item]
     assert completed.forget("shop") == 2
     assert completed.among("shop", [1, 2, 3]) == set()
 

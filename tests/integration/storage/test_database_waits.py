@@ -1,4 +1,4 @@
-"""Every wait for a database ends, and the error says on what it waited."""
+"""Timeouts and rights of databases, and the errors about them."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ from prefect_tracktor.storage import postgresql
 from prefect_tracktor.storage.ledger import NoticeKey
 
 KEY = NoticeKey("shop", 1, 7, "exception:expired")
-AN_END_SECONDS = 60
+MAX_SECONDS = 60
 
 
 @contextmanager
-def ends() -> Iterator[None]:
+def ends_in_time() -> Iterator[None]:
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < AN_END_SECONDS
+    assert time.monotonic() - began < MAX_SECONDS
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def frozen(url: str) -> Iterator[None]:
-    """The server with all its processes stands still, and its sockets stay open."""
+    """Stop all processes of the server; its sockets stay open."""
     with psycopg.connect(url) as connection:
         pids = [pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity")]
         pids.append(_parent(pids[0]))
@@ -56,9 +56,9 @@ def frozen(url: str) -> Iterator[None]:
             _signal(pid, signal.SIGCONT)
 
 
-def _signal(pid: int, what: signal.Signals) -> None:
+def _signal(pid: int, number: signal.Signals) -> None:
     try:
-        os.kill(pid, what)
+        os.kill(pid, number)
     except ProcessLookupError:
         return
 
@@ -71,7 +71,7 @@ def test_calls_to_a_frozen_postgresql_server_time_out(short: None, url: str) -> 
     known = NotificationLedger(url=f"{url}&application_name=known")
     new = NotificationLedger(url=f"{url}&application_name=new")
     known.states([KEY])
-    with frozen(url), ends(), ThreadPoolExecutor() as threads:
+    with frozen(url), ends_in_time(), ThreadPoolExecutor() as threads:
         claimed = threads.submit(known.claim, [KEY], run="first")
         states = threads.submit(new.states, [KEY])
         with pytest.raises(LedgerError, match=r"no answer|timeout"):
@@ -84,14 +84,14 @@ def test_calls_to_a_frozen_postgresql_server_time_out(short: None, url: str) -> 
 def test_a_transaction_on_a_frozen_server_times_out(short: None, url: str) -> None:
     ledger = NotificationLedger(url=f"{url}&application_name=within")
 
-    def look_twice() -> None:
+    def read_twice() -> None:
         with ledger.transaction() as database:
             database.exec_driver_sql("SELECT 1")
             with frozen(url):
                 database.exec_driver_sql("SELECT 1")
 
-    with ends(), pytest.raises(DatabaseError, match="no answer from the server within 3 s"):
-        look_twice()
+    with ends_in_time(), pytest.raises(DatabaseError, match="no answer from the server within 3 s"):
+        read_twice()
 
 
 def test_a_lock_timeout_names_the_table(short: None, url: str) -> None:
@@ -99,7 +99,7 @@ def test_a_lock_timeout_names_the_table(short: None, url: str) -> None:
     ledger.states([KEY])
     with psycopg.connect(url) as other:
         other.execute("LOCK TABLE tracktor_notifications IN ACCESS EXCLUSIVE MODE")
-        with ends(), pytest.raises(LedgerError, match="lock on tracktor_notifications"):
+        with ends_in_time(), pytest.raises(LedgerError, match="lock on tracktor_notifications"):
             ledger.claim([KEY], run="first")
     assert ledger.claim([KEY], run="first") == {KEY}
     ledger.release([KEY], run="first")
@@ -111,7 +111,7 @@ def test_a_locked_sqlite_file_is_reported(tmp_path: Path, monkeypatch: pytest.Mo
     completed.verify()
     with create_engine(completed.url.get_secret_value()).connect() as other:
         other.exec_driver_sql("BEGIN EXCLUSIVE")
-        with ends(), pytest.raises(DatabaseError, match="has held the file locked"):
+        with ends_in_time(), pytest.raises(DatabaseError, match="has held the file locked"):
             completed.among("shop", [1])
         other.exec_driver_sql("ROLLBACK")
     assert completed.among("shop", [1]) == set()

@@ -1,4 +1,4 @@
-"""The ledger in SQLite and in PostgreSQL: no key is won twice, nothing is lost."""
+"""Notification ledger in SQLite and PostgreSQL: claims, completion, uncertain notices."""
 
 import os
 import pickle
@@ -183,11 +183,11 @@ def test_concurrent_threads_never_claim_the_same_notice(ledger: NotificationLedg
         return [key for key in keys(60) for key in ledger.claim([key], run=run)]
 
     with ThreadPoolExecutor(4) as threads:
-        won = [key for share in threads.map(claim_all, "abcd") for key in share]
-    assert sorted(won) == keys(60)
+        claimed = [key for share in threads.map(claim_all, "abcd") for key in share]
+    assert sorted(claimed) == keys(60)
 
 
-# the import takes most of the time: one process for all tests, which forks for each claimer
+# one process for all tests, as the import takes most of the time; it forks for each claimer
 CLAIMERS = textwrap.dedent("""
     import os, sys
     from prefect_tracktor.storage.ledger import NoticeKey, NotificationLedger
@@ -230,7 +230,7 @@ def claims(
     """Claim `count` keys in a process for each run, which start together.
 
     Yields:
-        The process and a number that it won, and 0 at its end.
+        The process and the number of a claimed notice, or 0 at its end.
     """
     assert claimers.stdin is not None
     assert claimers.stdout is not None
@@ -293,12 +293,12 @@ def test_an_error_about_an_unreachable_ledger_hides_its_password() -> None:
     with pytest.raises(LedgerError, match="Without it nothing is sent") as caught:
         away.claim(keys(1), run="run")
     assert "geheim" not in f"{caught.value!r} {away!r}"
-    # a traceback would show it, with what the database said
+    # a traceback would show the context, with the error of the database
     assert caught.value.__context__ is None
 
 
 class TwoRuns(RuleBasedStateMachine):
-    """Whatever two runs and a person do, in whatever order, the ledger is as this model is."""
+    """Two runs and a person use a ledger in random order; its state equals that of this model."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -312,9 +312,9 @@ class TwoRuns(RuleBasedStateMachine):
 
     @rule(run=st.sampled_from("ab"))
     def claim(self, run: str) -> None:
-        won = bool(self.ledger.claim(keys(1), run=run))
-        assert won == (self.owner is None and not self.completed)
-        if won:
+        claimed = bool(self.ledger.claim(keys(1), run=run))
+        assert claimed == (self.owner is None and not self.completed)
+        if claimed:
             self.owner = run
 
     @rule(run=st.sampled_from("ab"))
@@ -357,8 +357,7 @@ def test_claims_of_a_run_at_work_cannot_be_cleared(ledger: NotificationLedger) -
 def test_the_age_of_a_claim_uses_the_database_clock(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a machine whose own clock is two hours ahead."""
-
+    # the clock of this machine
     class Ahead(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
@@ -385,7 +384,7 @@ def test_a_claim_from_the_future_counts_as_uncertain(ledger: NotificationLedger)
 
 
 @pytest.mark.parametrize(
-    "unfit",
+    "fields",
     [
         ("s" * 65, 1, 7, "a"),
         ("s", 2**63, 7, "a"),
@@ -396,7 +395,7 @@ def test_a_claim_from_the_future_counts_as_uncertain(ledger: NotificationLedger)
     ],
 )
 def test_a_notice_key_rejects_values_that_no_database_holds(
-    unfit: tuple[str, int, int, str],
+    fields: tuple[str, int, int, str],
 ) -> None:
     with pytest.raises(InvalidInput):
-        NoticeKey(*unfit)
+        NoticeKey(*fields)

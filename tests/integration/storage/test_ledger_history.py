@@ -1,4 +1,4 @@
-"""The ledger's history, and forgetting, in SQLite and in PostgreSQL."""
+"""Ledger history and deletion in SQLite and PostgreSQL, and the record of the ledger in use."""
 
 import threading
 import tracemalloc
@@ -36,7 +36,6 @@ def ledger(database_url: str) -> NotificationLedger:
 
 @pytest.fixture
 def short_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages of a hundred notices."""
     monkeypatch.setattr("prefect_tracktor.storage.ledger._PAGE_SIZE", 100)
 
 
@@ -56,7 +55,7 @@ def aged(ledger: NotificationLedger, order_ids: list[int], by: timedelta) -> Non
         )
 
 
-# ---- told
+# ---- notices of orders
 
 
 def test_notices_of_orders_are_listed_with_times_and_run(ledger: NotificationLedger) -> None:
@@ -64,14 +63,14 @@ def test_notices_of_orders_are_listed_with_times_and_run(ledger: NotificationLed
     sent(ledger, 1, 2, run="first")
     ledger.claim([key(1, "status:delivered")], run="killed")
     ledger.complete([key(1, "exception:pending")], NoticeState.REFUSED, run="third")
-    told = ledger.told([1, "404"])  # type: ignore[list-item]  # as a command line gives it
-    assert [(notice.key, notice.state.value, notice.run) for notice in told] == [
+    notices = ledger.told([1, "404"])  # type: ignore[list-item]
+    assert [(notice.key, notice.state.value, notice.run) for notice in notices] == [
         (key(1), "sent", "first"),
         (key(1, "status:delivered"), "claimed", "killed"),
         (key(1, "exception:pending"), "refused", "third"),
     ]
-    assert all(before <= notice.claimed_at <= datetime.now(UTC) for notice in told)
-    assert [notice.completed_at is None for notice in told] == [False, True, False]
+    assert all(before <= notice.claimed_at <= datetime.now(UTC) for notice in notices)
+    assert [notice.completed_at is None for notice in notices] == [False, True, False]
 
 
 def test_an_order_lists_the_notices_of_all_accounts(ledger: NotificationLedger) -> None:
@@ -115,7 +114,7 @@ def test_the_ledger_history_can_be_limited_to_one_account(ledger: NotificationLe
 def test_history_pages_split_notices_of_the_same_time_without_loss(
     ledger: NotificationLedger,
 ) -> None:
-    """All claims of a statement have the same time, and a page ends somewhere among them."""
+    # all claims of a statement have the same time
     sent(ledger, *range(1, 251))
     history = list(ledger.history())
     assert sorted(notice.key.order_id for notice in history) == list(range(1, 251))
@@ -146,7 +145,7 @@ def test_a_long_history_is_read_page_by_page(ledger: NotificationLedger) -> None
         tracemalloc.stop()
         return most
 
-    list(islice(ledger.history(), 1))  # what is imported and compiled once
+    list(islice(ledger.history(), 1))  # imports and compiles once
     assert peak(ledger.history()) < 2 * peak(islice(ledger.history(), 200))
 
 
@@ -198,7 +197,6 @@ def test_forget_ignores_a_killed_run(
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_run_that_starts_during_forget_waits_for_it(database_url: str) -> None:
-    """A run that starts meanwhile waits, so that it looks at what is left."""
     ledger = NotificationLedger(url=database_url)
     sent(ledger, 1)
     notices, runs = ledger.tables[0], ledger.tables[2].name

@@ -1,4 +1,4 @@
-"""Queries fit Shopify's schema, as far as they use it."""
+"""Shopify queries, checked against the part of the schema that they use."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Orders from a list or a source, and in chunks."""
+"""Orders from a list or a source, and chunks."""
 
 import re
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def test_an_object_with_find_orders_is_an_order_source() -> None:
 def test_an_invalid_order_id_is_rejected_before_the_first_is_yielded(
     entry: object,
 ) -> None:
-    orders: list[int] = [1001, 1002, entry]  # type: ignore[list-item]  # what callers get wrong
+    orders: list[int] = [1001, 1002, entry]  # type: ignore[list-item]
     with pytest.raises(InvalidInput, match=re.escape("orders[2] must be a positive whole number")):
         iter_orders(orders)
 

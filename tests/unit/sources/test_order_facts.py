@@ -1,4 +1,4 @@
-"""Facts of orders in exports."""
+"""Order facts in export files."""
 
 import json
 from datetime import UTC, datetime
@@ -27,9 +27,9 @@ def found(content: str, suffix: str = ".csv", **fields: Any) -> list[FoundOrder]
 
 
 def facts(content: str, suffix: str = ".csv") -> OrderFacts:
-    [(order_id, its_facts)] = found(content, suffix)
+    [(order_id, order_facts)] = found(content, suffix)
     assert order_id == 11
-    return its_facts
+    return order_facts
 
 
 def test_order_facts_are_read_from_a_shopify_export() -> None:

@@ -1,4 +1,4 @@
-"""Order files as shops, warehouses and spreadsheets write them."""
+"""Order files: columns, ids, encodings, errors."""
 
 import bz2
 import csv
@@ -33,7 +33,7 @@ the bell",5001
 
 
 def ids_of(content: str | bytes, *, suffix: str = ".csv", column: str = "Id") -> list[int]:
-    """The ids in a file of this content."""
+    """Read the ids of a file with this content."""
     data = content.encode() if isinstance(content, str) else content
     fsspec.filesystem("memory").pipe(f"/orders{suffix}", data)
     return list(OrderFile(path=f"memory://orders{suffix}", column=column).find_orders().order_ids)
@@ -70,11 +70,9 @@ def test_the_column_of_the_order_id_can_be_set() -> None:
     assert ids_of("Id,Order\n1,5001\n", column="Order") == [5001]
 
 
-@pytest.mark.parametrize(
-    "written", ["5001", " 5001 ", "'5001", "5001.0", "gid://shopify/Order/5001"]
-)
-def test_order_ids_are_read_in_the_formats_of_spreadsheets_and_shopify(written: str) -> None:
-    assert ids_of(f"Id\n{written}\n") == [5001]
+@pytest.mark.parametrize("text", ["5001", " 5001 ", "'5001", "5001.0", "gid://shopify/Order/5001"])
+def test_order_ids_are_read_in_the_formats_of_spreadsheets_and_shopify(text: str) -> None:
+    assert ids_of(f"Id\n{text}\n") == [5001]
 
 
 def test_blank_lines_and_missing_last_cells_are_accepted() -> None:
@@ -115,7 +113,7 @@ def test_the_largest_possible_order_id_is_read() -> None:
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        ("Id,Total\n5001,1\n,2\n", 3),  # no names, so no order that could go on
+        ("Id,Total\n5001,1\n,2\n", 3),  # no column of names
         ("Name,Id\n#1,5001\n#2,\n", 3),  # another order
         ("Name,Id\n#1,\n#1,5001\n", 2),  # the first line of an order
         ("Name,Id,Total\n#1,5001,1\n,,2\n,,3\n", 3),  # no name either
@@ -254,7 +252,7 @@ def test_a_compressed_file_is_read_and_a_truncated_one_is_rejected(
     data = compress(b"Id\n" + b"".join(b"%d\n" % n for n in range(1, 20_000)))
     assert len(ids_of(data, suffix=f".csv{suffix}")) == 19_999
     assert "damaged or cut off" in refusal_of(data[:-100], suffix=f".csv{suffix}")
-    # what reads a web address may have unpacked it already
+    # an HTTP client may have decompressed it already
     assert ids_of(b"Id\n5001\n", suffix=f".csv{suffix}") == [5001]
 
 
@@ -274,7 +272,7 @@ def test_the_path_of_an_order_file_may_be_a_url(tmp_path: Path) -> None:
 def test_storage_options_are_passed_to_the_storage(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text("Id\n5001\n")
     options = {"fo": "/", "target_protocol": "file", "path": str(tmp_path)}
-    # as programs give them, and as a form does
+    # from Python, and from a form
     for form in (options, json.dumps(options)):
         file = OrderFile.model_validate({"path": "dir://orders.csv", "storage_options": form})
         assert list(file.find_orders().order_ids) == [5001]
@@ -316,7 +314,7 @@ def test_an_order_file_is_read_only_as_needed() -> None:
 
 
 order_ids = st.integers(min_value=1, max_value=LARGEST_ID)
-# no NUL, and nothing that UTF-8 cannot write
+# no NUL characters and no surrogates
 texts = st.text(
     st.one_of(st.sampled_from("\r\n\"',; "), st.characters(codec="utf-8", exclude_characters="\0")),
     max_size=12,
@@ -354,5 +352,5 @@ def test_a_corrupt_file_yields_only_ids_that_it_contains(content: bytes, suffix:
     ids: list[int] = []
     with suppress(InvalidInput):
         ids = ids_of(content, suffix=suffix)
-    written = re.findall(rb"[0-9]+", content)
-    assert all(str(order_id).encode() in written for order_id in ids)
+    numbers = re.findall(rb"[0-9]+", content)
+    assert all(str(order_id).encode() in numbers for order_id in ids)

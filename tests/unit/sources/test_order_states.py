@@ -1,4 +1,4 @@
-"""Cancelled, refunded and unfulfilled orders in exports, and sources without any order."""
+"""Order states in exports, truncated files, and sources without orders."""
 
 import itertools
 import json
@@ -27,17 +27,17 @@ Name,Email,Financial Status,Fulfillment Status,Lineitem name,Cancelled at,Id
 """
 
 
-def reading(content: str, suffix: str = ".csv", **fields: bool) -> FoundOrders:
+def orders_in(content: str, suffix: str = ".csv", **fields: bool) -> FoundOrders:
     fsspec.filesystem("memory").pipe(f"/states{suffix}", content.encode())
     return OrderFile.model_validate({"path": f"memory://states{suffix}"} | fields).find_orders()
 
 
 def ids_of(content: str, suffix: str = ".csv", **fields: bool) -> list[int]:
-    return list(reading(content, suffix, **fields).order_ids)
+    return list(orders_in(content, suffix, **fields).order_ids)
 
 
 def test_cancelled_refunded_and_unfulfilled_orders_are_left_out_and_counted() -> None:
-    ids = reading(EXPORT)
+    ids = orders_in(EXPORT)
     assert list(ids.order_ids) == [11, 15]
     assert ids.left_out == {"cancelled": 1, "refunded": 1, "voided": 1, "unfulfilled": 1}
     assert ids.note == "left out: 1 cancelled, 1 refunded, 1 voided, 1 unfulfilled"
@@ -50,7 +50,7 @@ def test_cancelled_and_unfulfilled_orders_can_be_included() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "named"),
+    ("column", "value", "is_found"),
     [
         ("Cancelled at", "2026-10-03 09:00:00 -0400", False),
         ("Canceled At", "2026-10-03", False),
@@ -95,11 +95,11 @@ def test_cancelled_and_unfulfilled_orders_can_be_included() -> None:
     ],
 )
 def test_order_states_are_read_from_the_columns_of_other_exports(
-    column: str, value: str, named: bool
+    column: str, value: str, is_found: bool
 ) -> None:
-    assert ids_of(f"{column},Id\n{value},5001\n") == ([5001] if named else [])
+    assert ids_of(f"{column},Id\n{value},5001\n") == ([5001] if is_found else [])
     line = json.dumps({column: value, "id": 5001})
-    assert ids_of(line, ".jsonl") == ([5001] if named else [])
+    assert ids_of(line, ".jsonl") == ([5001] if is_found else [])
 
 
 def test_order_states_are_read_from_json_values() -> None:
@@ -142,10 +142,10 @@ def test_the_sequence_of_lines_does_not_change_the_orders_found(
 
 
 def test_a_file_without_any_order_gives_the_reason() -> None:
-    only_header = reading("Name,Id\n")
+    only_header = orders_in("Name,Id\n")
     assert list(only_header) == []
     assert only_header.why_none.startswith("states.csv: a header and no rows under it")
-    all_out = reading("Id,Cancelled at,Fulfillment Status\n1,2026-10-03,\n2,,unfulfilled\n")
+    all_out = orders_in("Id,Cancelled at,Fulfillment Status\n1,2026-10-03,\n2,,unfulfilled\n")
     assert list(all_out) == []
     assert all_out.why_none == (
         "states.csv: all orders in it are left out (1 cancelled, 1 unfulfilled); if they are"

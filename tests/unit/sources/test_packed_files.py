@@ -1,4 +1,4 @@
-"""Files as people get them: packed, in other encodings, or no tables at all."""
+"""Compressed files, archives, encodings, and files that are not tables."""
 
 import bz2
 import codecs
@@ -45,7 +45,7 @@ def ids_of(content: bytes, name: str = "orders.csv", path: str = "", **fields: A
 
 
 def refusals_of(content: bytes, name: str = "orders.csv", path: str = "", **fields: Any) -> str:
-    """What an `OrderFile` says at its first step; a `StatusFile` must say the same."""
+    """Return the error of `OrderFile.verify`; that of a `StatusFile` must be the same."""
     fsspec.filesystem("memory").pipe(f"/{name}", content)
     messages = set()
     fields["path"] = path or f"memory://{name}"
@@ -272,7 +272,7 @@ def test_encoding_separator_and_compression_are_detected_from_the_content(
 ) -> None:
     table = [("Name", "Id"), *((f"#{name}", str(order_id)) for order_id, name in rows)]
     text = "".join(delimiter.join(row) + line_end for row in table)
-    # the header must be enough: names in other scripts come after it
+    # the header is ASCII; names in other scripts follow
     assert ids_of(pack(text.encode(encoding))) == [order_id for order_id, _ in rows]
 
 
@@ -293,8 +293,8 @@ def test_a_file_truncated_within_a_character_is_rejected() -> None:
             ids_of(content)
 
 
-class Whole(Exception):
-    """What a storage raises that has errors of its own."""
+class StorageError(Exception):
+    """An error of a storage."""
 
 
 def test_a_storage_error_while_reading_is_reported_with_its_line(
@@ -303,14 +303,16 @@ def test_a_storage_error_while_reading_is_reported_with_its_line(
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell() > 100_000:
-                raise Whole("https://storage.example/?key=s3cret")
+                raise StorageError("https://storage.example/?key=s3cret")
             return super().read(size)
 
     content = b"Id\n" + b"".join(b"%d\n" % n for n in range(100_000, 200_000))
     storage = fsspec.filesystem("memory")
     storage.pipe("/orders.csv", content)
     monkeypatch.setattr(type(storage), "open", lambda *_args, **_options: Failing(content))
-    with pytest.raises(InvalidInput, match=r"^orders.csv, line \d+: the storage failed \(Whole\)"):
+    with pytest.raises(
+        InvalidInput, match=r"^orders.csv, line \d+: the storage failed \(StorageError\)"
+    ):
         list(OrderFile(path="memory://orders.csv").find_orders().order_ids)
 
 

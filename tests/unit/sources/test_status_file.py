@@ -1,4 +1,4 @@
-"""Desired statuses from files: every row with its place, nothing guessed."""
+"""Desired statuses from CSV and JSON Lines files."""
 
 import csv
 import io

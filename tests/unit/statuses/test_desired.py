@@ -1,4 +1,4 @@
-"""What a shop wants is checked as a whole, before anything is read or written."""
+"""Desired statuses: validation of rows and status options."""
 
 from typing import Any
 

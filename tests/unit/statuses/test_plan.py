@@ -1,4 +1,4 @@
-"""The planner: what it writes makes an order right, and what is protected stays untouched."""
+"""Status plan: reconciliation with desired statuses, and progression by stages."""
 
 import datetime as dt
 from random import Random
@@ -50,7 +50,7 @@ STAGES = [
 ]
 
 labels = st.sampled_from(list(OPTIONS))
-# as orders show them: keys, labels, in any letter case, and some that are not options any more
+# statuses of orders: keys and labels in any letter case, and some that are not options any more
 shown = st.one_of(
     labels,
     st.sampled_from([option.key for option in OPTIONS.values() if option.key]),
@@ -94,7 +94,7 @@ def parcel(shown: str | None = "order_ready", /, **fields: Any) -> dict[str, Any
 
 
 def applied(before: Order, update: DesiredStatus) -> Order:
-    """What Tracktor makes of an update; a built-in status is then shown by its key."""
+    """Return the order after an update; Tracktor shows a built-in status by its key."""
     fields = before.model_dump()
     if update.automatic_carrier_updates is not None:
         fields["automatic_carrier_updates"] = update.automatic_carrier_updates
@@ -346,7 +346,7 @@ def test_an_order_that_cannot_move_gives_the_reason(fields: dict[str, Any], reas
 
 
 def staged(stages: list[StatusStage], facts: OrderFacts) -> str | None:
-    """The status to which a day-old order with these facts is moved."""
+    """Return the status that a day-old order with these facts gets."""
     options = [StatusOption(label=stage.status, key=stage.status.lower()) for stage in stages]
     placed = NOW - dt.timedelta(days=1)
     order = Order(order_id=1, order_created_at=placed, statuses=("Order ready",))
@@ -445,8 +445,8 @@ CUTTING = order(
 def test_an_order_with_an_unshipped_item_is_not_returned_to_the_carrier(
     facts: OrderFacts,
 ) -> None:
-    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1, "quantity": 2}])
-    part = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    shipped_parcel = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1, "quantity": 2}])
+    part = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [shipped_parcel]})
     decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(part.with_facts(facts))
     assert isinstance(decision, Protected)
     assert decision.reason == "a part of it was shipped"
@@ -454,20 +454,22 @@ def test_an_order_with_an_unshipped_item_is_not_returned_to_the_carrier(
 
 def test_the_fulfillment_status_from_shopify_takes_precedence_over_parcels() -> None:
     decide = Progression(STAGES, list(OPTIONS.values()), now=NOW)
-    sent = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1}])
-    shipped = order(**CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [sent]})
+    shipped_parcel = parcel("Cutting", **SHIPPED[0], line_items=[{"id": 1}])
+    shipped = order(
+        **CUTTING.model_dump() | {"line_item_count": 2, "fulfillments": [shipped_parcel]}
+    )
     whole = decide(shipped.with_facts(OrderFacts(fulfillment_status="fulfilled")))
     assert isinstance(whole, Change)
     assert whole.update == DesiredStatus(7, automatic_carrier_updates=True)
-    part = order(**CUTTING.model_dump() | {"fulfillments": [sent]})
+    part = order(**CUTTING.model_dump() | {"fulfillments": [shipped_parcel]})
     left = decide(part.with_facts(OrderFacts(fulfillment_status="partially_fulfilled")))
     assert isinstance(left, Protected)
     assert left.reason == "a part of it was shipped"
 
 
 def test_an_order_just_fulfilled_in_shopify_gets_no_stage() -> None:
-    just_sent = CUTTING.with_facts(OrderFacts(fulfillment_status="fulfilled"))
-    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(just_sent)
+    just_fulfilled = CUTTING.with_facts(OrderFacts(fulfillment_status="fulfilled"))
+    decision = Progression(STAGES, list(OPTIONS.values()), now=NOW)(just_fulfilled)
     assert isinstance(decision, Protected)
     assert decision.reason == "Tracktor does not show it as shipped yet"
 
