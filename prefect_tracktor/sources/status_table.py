@@ -33,10 +33,10 @@ class StatusTable(TracktorBlock, ABC):
 
     @property
     def _wanted(self) -> Wanted:
-        columns = [self.order_id_column, self.status_column]
-        if self.automatic_column == AUTOMATIC_COLUMN:
-            return Wanted(columns, optional=[AUTOMATIC_COLUMN])
-        return Wanted([*columns, self.automatic_column])
+        columns, optional = [self.order_id_column, self.status_column], [self.automatic_column]
+        if self.automatic_column != AUTOMATIC_COLUMN:
+            columns, optional = columns + optional, []
+        return Wanted(columns, optional, is_state=self.status_column.__eq__)
 
     @abstractmethod
     def _rows(self) -> Generator[Row, None, None]:

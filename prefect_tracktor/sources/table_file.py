@@ -209,9 +209,12 @@ class _TruncationCheck:
         self._shortest_id = min(self._shortest_id or length, length or self._shortest_id)
 
     def _difference(self, cells: int, id_length: int, state: str) -> str:
-        is_new = state not in {"", *self._states} and not any(map(str.isdigit, state))
-        if self._states and is_new:
-            return "it ends in a state that no other line has"
+        # not a date in a column such as Cancelled at, of which a part is enough
+        if state and self._states and not state[0].isdigit():
+            if any(other.startswith(state) for other in self._states - {state}):
+                return "it ends in a part of another line's status"
+            if state not in self._states and not any(map(str.isdigit, state)):
+                return "it ends in a status that no other line has"
         if cells < (self._fewest or self._cells):
             return "it has fewer cells than the others"
         return "its id is shorter than all others" if 0 < id_length < self._shortest_id else ""

@@ -245,6 +245,9 @@ def test_a_truncated_order_state_is_rejected() -> None:
     for end in range(len("efunded")):
         with pytest.raises(InvalidInput, match="cut off"):
             ids_of(whole[: -2 - end])
+    with pytest.raises(InvalidInput, match="cut off"):
+        ids_of("Id,Fulfillment Status\n1001,fulfilled by us\n1002,fulfilled\n1003,fulfilled")
     assert ids_of("Id,Financial Status\n1001,paid\n1002,paid") == [1001, 1002]
     assert ids_of("Id,Financial Status\n1001,paid") == [1001]
+    assert ids_of("Id,Financial Status\n1001,paid\n1002,") == [1001, 1002]
     assert ids_of("Id,Cancelled at\n1001,\n1003,2026-10-01\n1002,2026-") == [1001]

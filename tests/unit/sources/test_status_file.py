@@ -61,6 +61,14 @@ def test_a_renamed_column_for_carrier_updates_is_required() -> None:
         read("order_id,status\n5001,\n", automatic_column="auto")
 
 
+@pytest.mark.parametrize(
+    "rows", ["1,Ready for pickup\n2,Ready", "1,Ready\n2,Ready to se", "1,Step 10\n2,Step 1"]
+)
+def test_a_status_file_that_may_end_within_a_status_is_rejected(rows: str) -> None:
+    assert "seems to be cut off (it ends in a" in refusal(f"order_id,STATUS\n{rows}")
+    assert len(desired(f"order_id,STATUS\n{rows}\n")) == 2
+
+
 def test_a_status_file_may_contain_json_lines() -> None:
     content = (
         '{"order_id": 5001, "status": "Sewing"}\n'
