@@ -17,7 +17,6 @@ from prefect_tracktor.storage.database import (
     UTCTime,
     by_statement,
     insert_into,
-    storable_id,
 )
 from prefect_tracktor.validation import checked_ids
 
@@ -66,7 +65,7 @@ class CompletedOrders(DatabaseBlock):
         """Return which of these orders are completed, so that they need not be read."""
         found: set[int] = set()
         with self.transaction() as database:
-            for batch in by_statement(filter(storable_id, order_ids)):
+            for batch in by_statement(order_ids):
                 query = select(_completed.c.order_id).where(
                     _completed.c.shop == account,
                     _completed.c.order_id.in_(batch),
@@ -81,7 +80,7 @@ class CompletedOrders(DatabaseBlock):
         rows = [
             {"shop": account, "order_id": order_id, "arrived_at": arrived}
             for order_id, arrived in arrivals.items()
-            if _EARLIEST <= arrived <= before and storable_id(order_id)
+            if _EARLIEST <= arrived <= before
         ]
         if not rows:
             return

@@ -34,7 +34,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from prefect_tracktor.block import TracktorBlock
 from prefect_tracktor.errors import DatabaseError, InvalidInput, replaced_errors
-from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.text import public_words, refuse_masked, shortened
 
 T = TypeVar("T")
@@ -151,11 +150,6 @@ def _check_file(path: str) -> None:
             "url has a relative path, which is another file in each directory: give the whole path"
             " with four slashes, such as sqlite:////srv/shop/tracktor.sqlite3"
         )
-
-
-def storable_id(value: int) -> bool:
-    """Whether an id fits into a column; Shopify's are far smaller."""
-    return -LARGEST_ID <= value <= LARGEST_ID
 
 
 def now_in(database: Connection) -> datetime:

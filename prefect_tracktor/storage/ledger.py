@@ -41,13 +41,13 @@ from sqlalchemy import (
 
 from prefect_tracktor.block import handbook, logo
 from prefect_tracktor.errors import InvalidInput, LedgerError, LedgerInUse
+from prefect_tracktor.parsing import LARGEST_ID
 from prefect_tracktor.storage.database import (
     DatabaseBlock,
     UTCTime,
     by_statement,
     insert_into,
     now_in,
-    storable_id,
 )
 from prefect_tracktor.storage.ledger_memory import LedgerMemory, LedgerStanding
 from prefect_tracktor.validation import checked_id, checked_ids
@@ -128,7 +128,7 @@ class NoticeKey:
 
     def __post_init__(self) -> None:
         for field in ("order_id", "fulfillment_id"):
-            if not storable_id(getattr(self, field)):
+            if abs(getattr(self, field)) > LARGEST_ID:
                 raise InvalidInput(f"{field} has more than 64 bits, which no id of Shopify's has")
         for field, length in (("shop", _SHOP_LENGTH), ("reason", _REASON_LENGTH)):
             _check_text(getattr(self, field), field=field, length=length)
