@@ -46,9 +46,6 @@ class ShopifyClient:
         )
         self._may_send_at = 0.0
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
-
     def __enter__(self) -> Self:
         return self
 

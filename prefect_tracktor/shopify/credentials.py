@@ -119,12 +119,7 @@ class ShopifyCredentials(TracktorBlock):
         return self
 
     def get_client(self) -> ShopifyClient:
-        """Return a new client for sync code; use it with `with`.
-
-        Example:
-            >>> ShopifyCredentials(shop="your-store", access_token="shpat_s3cret").get_client()
-            <ShopifyClient>
-        """
+        """Return a new client for sync code; use it with `with`."""
         address = (self.base_url or f"https://{self.shop}").rstrip("/")
         return ShopifyClient(
             f"{address}/admin/",

@@ -135,22 +135,6 @@ class ShopifyOrders(TracktorBlock):
             AuthenticationError: While reading: Shopify refuses the credentials, or the scope
                 `read_orders` is missing.
             TracktorError: While reading: any other error.
-
-        Example:
-            >>> from prefect_tracktor.sandbox import Sandbox, Shop
-            >>> with Sandbox(Shop(orders=100, now=datetime.now(UTC))) as tracktor:
-            ...     orders = ShopifyOrders(
-            ...         credentials=ShopifyCredentials(
-            ...             shop="sandbox-shop.myshopify.com",
-            ...             client_id=tracktor.shopify_client_id,
-            ...             client_secret=tracktor.shopify_client_secret,
-            ...             base_url=tracktor.shopify_url,
-            ...         ),
-            ...         created_within_days=30,
-            ...     )
-            ...     found = list(orders.find_orders())
-            >>> 0 < len(found) < 25
-            True
         """
         left_out: Counter[str] = Counter()
         hints: list[str] = []

@@ -437,11 +437,6 @@ class NotificationLedger(DatabaseBlock):
 
         Raises:
             InvalidInput: An id is invalid, such as an order's name.
-
-        Example:
-            >>> ledger.complete([NoticeKey("shop", 12, 7, "a")], NoticeState.SENT, run="first")
-            >>> [(notice.key.reason, notice.run) for notice in ledger.told([12, 13])]
-            [('a', 'first')]
         """
         found: list[Notice] = []
         with self.transaction() as database:
@@ -479,11 +474,6 @@ class NotificationLedger(DatabaseBlock):
         Raises:
             InvalidInput: An id is invalid, such as an order's name; nothing was deleted.
             LedgerInUse: A run is at work that may have read the ledger before; nothing was deleted.
-
-        Example:
-            >>> ledger.complete([NoticeKey("shop", 15, 7, "a")], NoticeState.SENT, run="first")
-            >>> ledger.forget([15]), ledger.told([15])
-            (1, [])
         """
         ids = checked_ids(order_ids, field="order_ids")
         with self._while_no_run_is_at_work() as database:
@@ -544,12 +534,6 @@ class NotificationLedger(DatabaseBlock):
         Args:
             keys: The claims; usually from `uncertain()`.
             older_than: A younger claim may be one that a run is working on, and stays.
-
-        Example:
-            >>> key = NoticeKey("shop", 5, 7, "exception:expired")
-            >>> _ = ledger.claim([key], run="killed")
-            >>> ledger.clear_uncertain([key], older_than=timedelta(0))
-            1
         """
         with self.transaction() as database:
             uncertain = _is_uncertain(now_in(database), older_than)
