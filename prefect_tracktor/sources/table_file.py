@@ -283,16 +283,14 @@ def _csv_records(first: str, others: Lines, delimiter: str) -> Iterator[tuple[in
 def _delimiter_of(header: str, columns: Sequence[str]) -> str:
     """Choose the delimiter that yields the most wanted columns, then the most columns."""
 
-    def cells(delimiter: str) -> list[str]:
+    def rank(delimiter: str) -> tuple[int, int]:
         try:
-            return next(csv.reader([header], delimiter=delimiter))
+            cells = next(csv.reader([header], delimiter=delimiter))
         except csv.Error:
-            return []
+            return 0, 0
+        return sum(bool(column_positions(column, cells)) for column in columns), len(cells)
 
-    def wanted(delimiter: str) -> int:
-        return sum(bool(column_positions(column, cells(delimiter))) for column in columns)
-
-    return max(_DELIMITERS, key=lambda mark: (wanted(mark), len(cells(mark))))
+    return max(_DELIMITERS, key=rank)
 
 
 def _cell(row: Sequence[str], index: int) -> str:
@@ -331,7 +329,7 @@ def _json_row(text: str, lines: Lines, wanted: Wanted, *, is_first: bool) -> Row
             parse_constant=str,
             object_pairs_hook=_unique_keys,
         )
-    except _DuplicateKeyError as duplicate:
+    except InvalidInput as duplicate:
         raise lines.refusal(line, str(duplicate)) from None
     except (ValueError, RecursionError):
         problem = "not JSON; JSON Lines holds one whole object on each line"
@@ -363,17 +361,13 @@ def _is_document(entry: object, columns: Sequence[str]) -> bool:
     )
 
 
-class _DuplicateKeyError(ValueError):
-    """An object has a key twice."""
-
-
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
         keys = [key for key, _ in pairs]
         duplicate = next(key for key in keys if keys.count(key) > 1)
         shown = shortened(duplicate, length=_NAME_LENGTH_SHOWN)
-        raise _DuplicateKeyError(f"the key {shown!r} is there twice; take one out")
+        raise InvalidInput(f"the key {shown!r} is there twice; take one out")
     return entries
 
 

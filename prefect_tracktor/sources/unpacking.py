@@ -54,7 +54,6 @@ _WEB_PAGE = re.compile(rb"<(!doctype html|html|head|body|title|script|meta|!--)"
 # compression makes a table ten or thirty times smaller, and a decompression bomb far more
 _PLAUSIBLE_BYTES = 100_000_000
 _PLAUSIBLE_RATIO = 200
-_MAX_MEMBERS = 1000
 _MAX_IN_MEMORY = 10_000_000
 _DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 _ARCHIVES = {".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar"}
@@ -165,8 +164,8 @@ def _tables_among(
     # leaving one out would leave out its orders
     if unread := [file for file in files if _suffix(file) in _ARCHIVES | _SPREADSHEETS]:
         raise InvalidInput(
-            f"{name}: the archive holds {_shown(unread[0])} beside CSV or JSON Lines; take it out,"
-            " or export it as CSV too"
+            f"{name}: the archive holds {_shown(unread[0])}, which cannot be read; take it out, or"
+            " replace it with its CSV export"
         )
     if not tables:
         found = ", ".join(sorted({_suffix(file) or "no suffix" for file in files})) or "nothing"
@@ -174,8 +173,6 @@ def _tables_among(
             f"{name}: no CSV file and no JSON Lines are in this archive (in it: {found}); pack the"
             " export itself"
         )
-    if len(tables) > _MAX_MEMBERS:
-        raise InvalidInput(f"{name}: {len(tables)} tables in one archive; pack the export alone")
     if any(table.flag_bits & 1 for table in tables):
         raise InvalidInput(f"{name}: protected with a password; unpack it, and pack it without one")
     return sorted(tables, key=_in_natural_order)

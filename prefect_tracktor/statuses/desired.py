@@ -135,10 +135,13 @@ def agreed(rows: Iterable[DesiredRow]) -> dict[int, DesiredRow]:
     for row in rows:
         order_id = row.desired.order_id
         first = by_order.setdefault(order_id, row)
-        if first.desired != row.desired:
+        differences = [
+            name for name in _FIELDS if getattr(first.desired, name) != getattr(row.desired, name)
+        ]
+        if differences:
             disagreements.append(
                 f"{first.place} and {row.place} disagree about order {order_id}:"
-                f" {' and '.join(_differences(first.desired, row.desired))}"
+                f" {' and '.join(differences)}"
             )
     if disagreements:
         raise InvalidInput(_listed(disagreements, "Take one row of each pair out."))
@@ -202,10 +205,6 @@ def _nearest(status: str, options: Sequence[StatusOption]) -> str:
     }
     nearest = get_close_matches(status.casefold(), names, n=1, cutoff=0.5)
     return f"; did you mean {names[nearest[0]]!r}?" if nearest else ""
-
-
-def _differences(first: DesiredStatus, second: DesiredStatus) -> list[str]:
-    return [name for name in _FIELDS if getattr(first, name) != getattr(second, name)]
 
 
 def _listed(problems: Sequence[str], remedy: str) -> str:
