@@ -16,10 +16,11 @@ from prefect_tracktor.block import TracktorBlock, handbook, logo
 from prefect_tracktor.errors import InvalidInput, replaced_errors
 from prefect_tracktor.sources.status_table import StatusTable
 from prefect_tracktor.sources.table_file import Row, Text, Wanted, column_positions
-from prefect_tracktor.storage.database import describe_error
+from prefect_tracktor.storage.database import describe_error, postgresql_engine
 from prefect_tracktor.text import refuse_masked
 
 _BATCH_SIZE = 1000
+_QUERY_SECONDS = 600
 
 
 class _Query(TracktorBlock, ABC):
@@ -120,8 +121,11 @@ class StatusQuery(StatusTable, _Query):
         )
 
     def _engine(self) -> Engine:
+        url = make_url(self.url.get_secret_value())
         try:
-            return create_engine(self.url.get_secret_value(), hide_parameters=True)
+            if url.drivername == "postgresql+psycopg":
+                return postgresql_engine(url, statement_seconds=_QUERY_SECONDS)
+            return create_engine(url, hide_parameters=True)
         except ModuleNotFoundError as missing:
             raise InvalidInput(
                 f"the url of the StatusQuery needs the package {missing.name}; install it where the"

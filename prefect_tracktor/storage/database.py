@@ -272,7 +272,7 @@ def _file_of(url: URL) -> tuple[int, int] | None:
 
 def _connect(url: URL) -> Engine:
     if url.drivername != "sqlite":
-        return _connect_postgresql(url)
+        return postgresql_engine(url)
     folder = Path(str(url.database)).parent
     if folder == PREFECT_HOME.value().absolute():
         folder.mkdir(parents=True, exist_ok=True)
@@ -287,14 +287,17 @@ def _connect(url: URL) -> Engine:
     return engine
 
 
-def _connect_postgresql(url: URL) -> Engine:
+def postgresql_engine(url: URL, **limits: float) -> Engine:
+    """Return an engine whose every wait has an end; for `limits`, see `postgresql.connect`."""
     from prefect_tracktor.storage.postgresql import connect
 
     engine = create_engine(
         url, hide_parameters=True, pool_pre_ping=True, pool_timeout=_POOL_SECONDS
     )
     event.listen(
-        engine, "do_connect", lambda _dialect, _record, args, options: connect(*args, **options)
+        engine,
+        "do_connect",
+        lambda _dialect, _record, args, options: connect(*args, **limits, **options),
     )
     return engine
 

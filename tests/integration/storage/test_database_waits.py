@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, make_url
 
-from prefect_tracktor import CompletedOrders, NotificationLedger
+from prefect_tracktor import CompletedOrders, InvalidInput, NotificationLedger, StatusQuery
 from prefect_tracktor.errors import DatabaseError, LedgerError
 from prefect_tracktor.storage import postgresql
 from prefect_tracktor.storage.ledger import NoticeKey
@@ -92,6 +92,26 @@ def test_a_transaction_on_a_frozen_server_times_out(short: None, url: str) -> No
 
     with ends_in_time(), pytest.raises(DatabaseError, match="no answer from the server within 3 s"):
         read_twice()
+
+
+def test_a_status_query_on_a_frozen_server_times_out(
+    short: None, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prefect_tracktor.sources.status_query._QUERY_SECONDS", 1, raising=False)
+    driver_url = make_url(url).set(drivername="postgresql+psycopg")
+    query = StatusQuery(
+        url=driver_url.render_as_string(hide_password=False),
+        query="SELECT number AS order_id, 'Sewing' AS status FROM generate_series(1, 9999) number",
+    )
+    rows = query.desired()
+    next(rows)
+    with frozen(url), ends_in_time(), pytest.raises(InvalidInput, match="no answer"):
+        list(rows)
+    with frozen(url), ends_in_time(), pytest.raises(InvalidInput, match="timeout"):
+        query.verify()
+    slow = query.model_copy(update={"query": "SELECT pg_sleep(60)"})
+    with ends_in_time(), pytest.raises(InvalidInput, match="QueryCanceled"):
+        slow.verify()
 
 
 def test_a_lock_timeout_names_the_table(short: None, url: str) -> None:
