@@ -183,8 +183,8 @@ def _keys(notices: Iterable[Notice], order_ids: Iterable[int], option: str) -> l
     keys = [notice.key for notice in notices if notice.key.order_id in wanted]
     if missing := wanted - {key.order_id for key in keys}:
         raise InvalidInput(
-            f"{option}: no message of the order {min(missing)} is uncertain; those that are younger"
-            " than an hour, or of a run at work, are left to it"
+            f"{option}: no message of the order {min(missing)} is uncertain; messages younger than"
+            " an hour, and those of a run at work, are not uncertain yet"
         )
     return keys
 

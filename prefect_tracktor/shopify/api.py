@@ -46,7 +46,7 @@ SHOPIFY = Service(
     check_credentials="Check the ShopifyCredentials block: its token, or its client id and secret,"
     " belong to one app that is installed on this shop.",
     check_id="Check shop and api_version of the ShopifyCredentials block.",
-    check_value="See what it said; a shop that is frozen or locked has to be opened by its owner.",
+    check_value="See its message; the owner has to reopen a shop that is frozen or locked.",
 )
 _GRANT = replace(
     SHOPIFY,
@@ -152,7 +152,7 @@ class OrderPage(_Read):
     @model_validator(mode="after")
     def _has_its_cursor(self) -> Self:
         if self.has_next_page and not self.end_cursor:
-            raise ValueError("there is a next page, and no cursor for it")
+            raise ValueError("a next page without a cursor")
         return self
 
     @property

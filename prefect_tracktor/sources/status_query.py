@@ -106,7 +106,7 @@ class StatusQuery(StatusTable, _Query):
                     text(self.query)
                 )
                 if not result.returns_rows:
-                    raise InvalidInput("the query of the StatusQuery gives no rows; use a SELECT")
+                    raise InvalidInput("the query of the StatusQuery returns no rows; use a SELECT")
                 indices = _indices(self._wanted, list(result.keys()))
                 for number, values in enumerate(result, start=1):
                     plain = {name: _plain(values[index]) for name, index in indices.items()}

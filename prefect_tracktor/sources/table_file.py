@@ -135,7 +135,7 @@ class TableFile(TracktorBlock, ABC):
         suffix = PurePosixPath(path.stem).suffix if path.suffix in _COMPRESSIONS else path.suffix
         if suffix not in FORMATS:
             raise InvalidInput(
-                f"{name}: the suffix {suffix!r} is neither that of CSV nor of JSON Lines; "
+                f"{name}: the suffix {suffix!r} is neither for CSV nor for JSON Lines; "
                 f"set `format` of the {type(self).__name__} to csv or jsonl"
             )
         return FORMATS[suffix]

@@ -214,7 +214,7 @@ def _refuse_other_kinds(head: bytes, name: str) -> None:
     elif _WEB_PAGE.match(text):
         found = (
             "a web page, not a table, perhaps a page to sign in",
-            "give an address that needs no signing in, or download the export itself",
+            "use an address that needs no login, or download the export itself",
         )
     elif text.startswith(b"<"):
         found = "XML, not a table", _EXPORT

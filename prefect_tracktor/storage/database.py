@@ -134,8 +134,8 @@ def database_url(text: str) -> URL:
         driver = _DRIVERS[url.drivername]
     except (ArgumentError, KeyError, ValueError):
         raise InvalidInput(
-            "url must be that of a PostgreSQL (postgresql:// with user, password, host and"
-            " database) or of a SQLite file (sqlite:////absolute/path.sqlite3)"
+            "url must be the URL of a PostgreSQL database (postgresql:// with user, password,"
+            " host and database) or of a SQLite file (sqlite:////absolute/path.sqlite3)"
         ) from None
     if driver == "sqlite":
         _check_file(url.database or "")

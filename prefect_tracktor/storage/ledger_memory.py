@@ -85,7 +85,7 @@ class LedgerMemory:
     # `Variable.set` reads the variable before and after
 
     def _create(self, standing: LedgerStanding, *, accepted: bool = False) -> bool:
-        """Create the variable; return whether nobody else did."""
+        """Create the variable; return `False` if it exists already."""
         new = VariableCreate(name=self.variable, value=self._value(standing, accepted=accepted))
         with _reported(), get_client(sync_client=True) as prefect:
             try:
