@@ -75,17 +75,24 @@ def iter_orders(orders: Sequence[int | FoundOrder] | OrderSource) -> FoundOrders
         found = orders.find_orders()
         if isinstance(found, FoundOrders):
             return found
-        return FoundOrders(found, why_none=lambda: f"the {type(orders).__name__} finds no order")
-    found = (
-        entry
-        if isinstance(entry, FoundOrder)
-        else FoundOrder(checked_id(entry, field=f"orders[{index}]"))
-        for index, entry in enumerate(orders)
-    )
+        name = type(orders).__name__
+        return FoundOrders(
+            _each_once(found, field=f"orders of the {name}"),
+            why_none=lambda: f"the {name} finds no order",
+        )
     return FoundOrders(
-        {order.order_id: order for order in found}.values(),
-        why_none=lambda: "the list `orders` is empty",
+        list(_each_once(orders, field="orders")), why_none=lambda: "the list `orders` is empty"
     )
+
+
+def _each_once(orders: Iterable[int | FoundOrder], *, field: str) -> Iterator[FoundOrder]:
+    seen: set[int] = set()
+    for index, entry in enumerate(orders):
+        order = entry if isinstance(entry, FoundOrder) else FoundOrder(entry)
+        order_id = checked_id(order.order_id, field=f"{field}[{index}]")
+        if order_id not in seen:
+            seen.add(order_id)
+            yield FoundOrder(order_id, order.facts)
 
 
 def chunked(entries: Iterable[T], size: int) -> Iterator[list[T]]:

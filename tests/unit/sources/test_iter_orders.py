@@ -35,6 +35,29 @@ def test_an_object_with_find_orders_is_an_order_source() -> None:
     assert list(iter_orders(Warehouse())) == [FoundOrder(7), (8, GERMAN)]
 
 
+class Repeating:
+    """A source that does not keep the promise of `find_orders`."""
+
+    def __init__(self, *orders: object) -> None:
+        self.orders = orders
+
+    def find_orders(self) -> Iterator[FoundOrder]:
+        return iter(self.orders)  # type: ignore[arg-type]
+
+
+def test_a_source_that_repeats_orders_yields_each_once() -> None:
+    source = Repeating(FoundOrder(7), FoundOrder(8, GERMAN), FoundOrder(7), 8, "9")
+    assert list(iter_orders(source)) == [FoundOrder(7), FoundOrder(8, GERMAN), FoundOrder(9)]
+
+
+@pytest.mark.parametrize("entry", [FoundOrder(0), FoundOrder(2**63), "#1001", None])
+def test_an_invalid_id_from_a_source_is_reported_with_its_position(entry: object) -> None:
+    orders = iter_orders(Repeating(FoundOrder(7), entry))
+    assert next(orders) == FoundOrder(7)
+    with pytest.raises(InvalidInput, match=r"orders of the Repeating\[1\] must be a positive"):
+        next(orders)
+
+
 @pytest.mark.parametrize("entry", [True, 0, -1, 2**63, 1.5, "#5001", None])
 def test_an_invalid_order_id_is_rejected_before_the_first_is_yielded(
     entry: object,
