@@ -41,13 +41,8 @@ def _order_ids(orders: object) -> object:
         raise InvalidInput(
             "orders must be a list of Shopify order ids, or a block such as OrderFile"
         )
-    if isinstance(orders, int | str):
-        orders = [orders]
-    if isinstance(orders, Mapping | bytes | bytearray | memoryview | BaseModel) or not isinstance(
-        orders, Iterable
-    ):
-        return orders
-    return checked_ids(orders, field="orders")
+    is_block = isinstance(orders, Mapping | BaseModel)
+    return orders if is_block else checked_ids(orders, field="orders")
 
 
 # the type of the flows' parameter `orders`: Prefect shows a form for each alternative

@@ -95,6 +95,22 @@ def test_an_invalid_order_id_is_reported_with_its_position(
     assert len(ledger.told([1])) == 1
 
 
+@pytest.mark.parametrize("one", [12, "12"])
+def test_one_order_id_is_accepted_instead_of_a_list(ledger: NotificationLedger, one: Any) -> None:
+    sent(ledger, 1, 2, 12)
+    assert [notice.key for notice in ledger.told(one)] == keys(12)
+    assert ledger.forget(one) == 1
+    assert [notice.key for notice in ledger.told([1, 2, 12])] == keys(1, 2)
+
+
+@pytest.mark.parametrize("unusable", [None, 1.5, {12: "Sewing"}, b"12", NotificationLedger])
+def test_order_ids_that_are_no_list_are_rejected(ledger: NotificationLedger, unusable: Any) -> None:
+    with pytest.raises(InvalidInput, match="order_ids must be a list of Shopify order ids, not"):
+        ledger.told(unusable)
+    with pytest.raises(InvalidInput, match="order_ids must be a list of Shopify order ids, not"):
+        ledger.forget(unusable)
+
+
 # ---- history
 
 
