@@ -6,7 +6,6 @@ from typing import Annotated, Protocol, TypeVar, runtime_checkable
 from prefect.utilities.collections import batched_iterable
 from pydantic import BaseModel, BeforeValidator
 
-from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.sources.event_orders import EventOrders
 from prefect_tracktor.sources.found_orders import FoundOrder, FoundOrders
 from prefect_tracktor.sources.order_file import OrderFile
@@ -36,13 +35,10 @@ __all__ = [
 
 def _order_ids(orders: object) -> object:
     """Parse one id or several, as numbers or text; leave blocks and options to pydantic."""
-    # pydantic would raise a bare TypeError
-    if isinstance(orders, Mapping) and not all(isinstance(key, str) for key in orders):
-        raise InvalidInput(
-            "orders must be a list of Shopify order ids, or a block such as OrderFile"
-        )
-    is_block = isinstance(orders, Mapping | BaseModel)
-    return orders if is_block else checked_ids(orders, field="orders")
+    # with other keys, pydantic would raise a bare TypeError
+    has_options = isinstance(orders, Mapping) and all(isinstance(key, str) for key in orders)
+    is_source = has_options or isinstance(orders, BaseModel)
+    return orders if is_source else checked_ids(orders, field="orders")
 
 
 # the type of the flows' parameter `orders`: Prefect shows a form for each alternative

@@ -7,10 +7,11 @@ from itertools import count, islice
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
 from prefect_tracktor.errors import InvalidInput
 from prefect_tracktor.models import OrderFacts
-from prefect_tracktor.sources import FoundOrder, OrderSource, chunked, iter_orders
+from prefect_tracktor.sources import FoundOrder, Orders, OrderSource, chunked, iter_orders
 
 GERMAN = OrderFacts(country="DE")
 
@@ -33,6 +34,12 @@ def test_a_list_may_contain_ids_and_found_orders() -> None:
 def test_an_object_with_find_orders_is_an_order_source() -> None:
     assert isinstance(Warehouse(), OrderSource)
     assert list(iter_orders(Warehouse())) == [FoundOrder(7), (8, GERMAN)]
+
+
+@pytest.mark.parametrize("orders", [{5001: "Sewing"}, None, b"5001"])
+def test_a_flow_parameter_that_is_no_order_list_is_rejected(orders: object) -> None:
+    with pytest.raises(ValidationError, match="orders must be a list of Shopify order ids, not"):
+        TypeAdapter(Orders).validate_python(orders)
 
 
 class Repeating:
