@@ -178,7 +178,8 @@ def granted_scopes(api_version: str) -> ApiCall[Reply[frozenset[str]]]:
     """Return the access scopes that the app has been granted on this shop."""
 
     def read(data: Any) -> frozenset[str]:
-        scopes = frozenset(scope["handle"] for scope in _Scopes.model_validate(data).granted)
+        granted = _at(data, "currentAppInstallation", "accessScopes")
+        scopes = frozenset(scope["handle"] for scope in granted)
         # the right to write includes the right to read
         if not scopes & {READ_ORDERS, "write_orders"}:
             raise AuthenticationError(
@@ -311,7 +312,3 @@ class _Response(_Read):
         if lacking <= 0 or self.restored_per_second <= 0:
             return timedelta(0)
         return timedelta(seconds=min(lacking / self.restored_per_second, _A_DAY_OF_SECONDS))
-
-
-class _Scopes(_Read):
-    granted: list[dict[str, str]] = _within("currentAppInstallation", "accessScopes")

@@ -4,7 +4,6 @@ import codecs
 import io
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from json import detect_encoding
 from typing import TextIO
 
@@ -23,8 +22,7 @@ _TEXT_ENCODINGS = re.compile(
 )
 
 
-@contextmanager
-def text_of(content: PeekableStream, name: str, encoding: str, block: str) -> Iterator[TextIO]:
+def text_of(content: PeekableStream, name: str, encoding: str, block: str) -> TextIO:
     """Decode a file: with the encoding that its first bytes show, or else with the given one."""
     detected = detect_encoding(content.head)
     found = "" if detected == "utf-8" else detected  # "utf-8" stands for all others, too
@@ -36,12 +34,11 @@ def text_of(content: PeekableStream, name: str, encoding: str, block: str) -> It
                 f"{name}, line 1: not {encoding}; set `encoding` of the {block} to utf-8-sig"
                 + ("" if is_ascii else f", or to {encoding}-le or {encoding}-be")
             )
-    with io.TextIOWrapper(
+    return io.TextIOWrapper(
         io.BufferedReader(content),
         encoding=found or encoding,
         newline="",  # required by the csv module
-    ) as text:
-        yield text
+    )
 
 
 class Lines(Iterator[str]):
