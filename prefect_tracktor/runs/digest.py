@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
-from typing import ClassVar
+from inspect import isawaitable
+from typing import Any, ClassVar
 from uuid import uuid4
 
 from prefect import runtime
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.core import Block
+from prefect.utilities.asyncutils import run_coro_as_sync
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from prefect_tracktor.conditions import (
@@ -145,6 +147,9 @@ class DigestJob(Job[Order, Case, DigestReport]):
         self._requested = requested_conditions(to.conditions)
         self.notes += probable_typos(self._requested)
         self._is_rehearsal = mailer is not None and mailer.mode == Mode.REHEARSAL
+        self._mail_to = {f"mail_to[{place}]": to for place, to in enumerate(to.mail_to)}
+        if mailer and self._is_rehearsal:
+            self._mail_to = {"the rehearsal address": mailer.rehearsal_address}
         self._block: NotificationBlock | None = None
         self._news: list[NoticeKey] = []
         self._read = 0
@@ -166,7 +171,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
         """Load the notification block, and test the login to the mail server."""
         self._block = _notification_block(self._to.notify) if self._to.notify else None
         try:
-            if self._mailer and self._to.mail_to:
+            if self._mailer and self._mail_to:
                 self._mailer.verify()
         except MailServerError as unusable:
             if not self.dry_run:
@@ -243,7 +248,9 @@ class DigestJob(Job[Order, Case, DigestReport]):
         text = "\n".join([self._lead, *self._within(_CHARACTERS_AT_MOST - len(self._lead))])
         try:
             with self._block.raise_on_failure():  # otherwise Prefect's blocks only log a failure
-                self._block.notify(text, subject=self._subject)  # type: ignore[unused-coroutine]
+                notified: Any = self._block.notify(text, subject=self._subject)
+                if isawaitable(notified):  # a block of the user's, written like Prefect's base
+                    run_coro_as_sync(notified)
         except Exception as error:  # noqa: BLE001  # each service has errors of its own
             # its text may repeat the address, which is a secret
             yield f"{self._to.notify} did not take it ({type(error).__name__})"
@@ -251,13 +258,12 @@ class DigestJob(Job[Order, Case, DigestReport]):
     def _mail(self, run: str) -> Iterator[str]:
         """Send the digest to each address, and yield errors."""
         mailer = self._mailer
-        if mailer is None or not self._to.mail_to:
+        if mailer is None or not self._mail_to:
             return
-        recipients = [mailer.rehearsal_address] if self._is_rehearsal else self._to.mail_to
         sender = mailer.sender_mailbox
         try:
             with MailSession(mailer.server) as session:
-                for place, recipient in enumerate(recipients):
+                for place, recipient in self._mail_to.items():
                     message = compose(
                         self._email,
                         sender=sender,
@@ -268,7 +274,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
                     )
                     sent = session.send(message, sender=sender.addr_spec, recipient=recipient)
                     if sent.outcome is not DeliveryOutcome.SENT:
-                        yield f"mail_to[{place}]: {sent.reason}"
+                        yield f"{place}: {sent.reason}"
         except MailServerError as down:
             yield str(down)
 
