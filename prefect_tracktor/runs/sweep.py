@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 from prefect import Flow, get_run_logger
 from prefect.blocks.core import Block
 from prefect.context import FlowRunContext
+from prefect.exceptions import ParameterTypeError
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
@@ -289,7 +290,8 @@ def _prepared(
     run = ShopRun(shop.name)
     given = {**common, **shop.parameters}
     if "dry_run" in given:
-        given["dry_run"] = any(_is_dry(values) for values in (common, shop.parameters))
+        of_shop = _is_dry(shop.parameters, f"parameters of {shop.name}")
+        given["dry_run"] = _is_dry(common, "parameters") or of_shop
     for parameter in parameters:
         try:
             run.parameters |= _value(parameter, given, shop.name)
@@ -298,11 +300,11 @@ def _prepared(
     return run
 
 
-def _is_dry(values: Mapping[str, Any]) -> bool:
+def _is_dry(values: Mapping[str, Any], where: str) -> bool:
     try:
         return _FLAG.validate_python(values.get("dry_run", False))
     except ValidationError:
-        raise InvalidInput("dry_run must be true or false; nothing was run") from None
+        raise InvalidInput(f"{where}: dry_run must be true or false; nothing was run") from None
 
 
 def _value(parameter: _Parameter, given: Mapping[str, Any], shop: str) -> dict[str, Any]:
@@ -332,8 +334,10 @@ def _with_block(value: object, blocks: Sequence[type[Block]]) -> object:
     return value
 
 
-def _reading(given: ReadingOptions | Mapping[str, Any], shop: str) -> dict[str, Any]:
+def _reading(given: object, shop: str) -> object:
     """Return the reading options, with the shop's completed orders unless others are given."""
+    if not isinstance(given, ReadingOptions | Mapping):
+        return given  # the shop's run reports it
     options = dict(given)
     completed = _Parameter("completed_orders", (CompletedOrders,), required=False)
     if isinstance(given, ReadingOptions) and given.completed_orders is None:
@@ -385,7 +389,7 @@ def _outcome(swept: Flow[..., Any], run: ShopRun) -> ShopOutcome:
     except IncompleteRun as incomplete:
         left = {"outcome": "incomplete", "reason": str(incomplete), "report": incomplete.report}
         return failed.model_copy(update=left)
-    except TracktorError as error:
+    except (TracktorError, ParameterTypeError) as error:
         return failed.model_copy(update={"reason": str(error)})
     except Exception as error:  # noqa: BLE001 - no error of one shop stops the others
         # the error's text may repeat a customer's data

@@ -29,7 +29,12 @@ BERLIN = SweptShop("berlin")
         (
             [SweptShop("berlin", {"dry_run": False})],
             {"common": {"dry_run": "tru"}},
-            "dry_run must be true or false",
+            "^parameters: dry_run must be true or false",
+        ),
+        (
+            [SweptShop("berlin", {"dry_run": "tru"})],
+            {},
+            "^parameters of berlin: dry_run must be true or false",
         ),
     ],
 )
