@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
-from inspect import isawaitable
+from inspect import iscoroutine
 from typing import Any, ClassVar
 from uuid import uuid4
 
@@ -170,15 +170,11 @@ class DigestJob(Job[Order, Case, DigestReport]):
     def prepare(self) -> None:
         """Load the notification block, and test the login to the mail server."""
         self._block = _notification_block(self._to.notify) if self._to.notify else None
-        try:
-            if self._mailer and self._mail_to:
+        if self._mailer and self._mail_to:
+            with self.noted_in_dry_run(MailServerError):
                 self._mailer.verify()
-        except MailServerError as unusable:
-            if not self.dry_run:
-                raise
-            self.notes.append(f"A run that sends would stop: {unusable}")
 
-    def choose(self, orders: Sequence[Order], *, read_at: float) -> None:  # noqa: ARG002
+    def choose(self, orders: Sequence[Order]) -> None:
         """Add a case for each order with conditions, new ones or those of an earlier report."""
         found = {order.order_id: self._conditions(order) for order in orders}
         keys = {
@@ -249,7 +245,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
         try:
             with self._block.raise_on_failure():  # otherwise Prefect's blocks only log a failure
                 notified: Any = self._block.notify(text, subject=self._subject)
-                if isawaitable(notified):  # a block of the user's, written like Prefect's base
+                if iscoroutine(notified):  # a block of the user's, written like Prefect's base
                     run_coro_as_sync(notified)
         except Exception as error:  # noqa: BLE001  # each service has errors of its own
             # its text may repeat the address, which is a secret

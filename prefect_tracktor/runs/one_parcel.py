@@ -130,8 +130,8 @@ def notify_of_one_parcel(
         sent_lately=lambda: ledger.count_since(credentials.account, kind="status", within=_BURST),
         needs=TO_NOTIFY_OF_ONE_STATUS,
     )
-    about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
-    return run_job(scan, job, about=about)
+    job.about = f"{parcel.status}, fulfillment {parcel.fulfillment_id}"
+    return run_job(scan, job)
 
 
 def _look_up(credentials: TracktorCredentials, parcel: OneParcel) -> tuple[MailReport, int | None]:

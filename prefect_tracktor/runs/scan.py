@@ -88,7 +88,6 @@ class Scan(Reading[Order]):
                 dry_run=dry_run,
             )
         return {
-            "dry_run": dry_run,
             "calls": self.calls + calls_for_it,
             "read": tuple(self.read),
             "left_out": dict(self.left_out),
