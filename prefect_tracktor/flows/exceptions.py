@@ -61,4 +61,4 @@ def announce_exceptions(
         max_events=max_events,
         include_cancelled=include_cancelled,
     )
-    return run_job(Scan(credentials, orders, reading), job, stats=ExceptionStats())
+    return run_job(Scan(credentials, orders, reading, stats=ExceptionStats()), job)

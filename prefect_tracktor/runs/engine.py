@@ -25,8 +25,7 @@ from prefect_tracktor.runs.needs import Needs
 from prefect_tracktor.runs.report import RunReport, sentences
 from prefect_tracktor.runs.showing import show_mode
 
-if TYPE_CHECKING:  # they import SQLAlchemy and the figures, which webhooks do not need
-    from prefect_tracktor.figures import ExceptionStats
+if TYPE_CHECKING:  # it imports SQLAlchemy, which webhooks do not need
     from prefect_tracktor.runs.reading import ReadingOptions
 
 T = TypeVar("T")
@@ -79,6 +78,9 @@ class Reading(ABC, Generic[T]):
 
     def remember_completed(self, *, unless: Iterable[int]) -> None:
         """Record what later runs need not read again."""
+
+    def publish(self, *, mode: str) -> None:
+        """Publish what is known of all that was read."""
 
 
 class Job(ABC, Generic[T, C, R]):
@@ -177,12 +179,10 @@ class Job(ABC, Generic[T, C, R]):
         """Publish further artifacts, besides the table and the summary."""
 
 
-def run_job(
-    reading: Reading[Any], job: Job[Any, Any, R], *, stats: "ExceptionStats | None" = None
-) -> R:
+def run_job(reading: Reading[Any], job: Job[Any, Any, R]) -> R:
     """Run one job, as `run_jobs` does."""
     first: Callable[[Sequence[RunReport]], Any] = itemgetter(0)
-    report: R = run_jobs(reading, [job], combine=first, stats=stats)
+    report: R = run_jobs(reading, [job], combine=first)
     return report
 
 
@@ -191,7 +191,6 @@ def run_jobs(
     jobs: Sequence[Job[Any, Any, Any]],
     *,
     combine: Callable[[Sequence[RunReport]], Combined],
-    stats: "ExceptionStats | None" = None,
 ) -> Combined:
     """Read once and run all jobs; the failure of one does not stop the others.
 
@@ -203,7 +202,7 @@ def run_jobs(
     with ExitStack() as active:
         run.prepare(active)
         try:
-            run.read(stats)
+            run.read()
             run.act()
         except BaseException as error:
             # artifacts show no state: the reports must say that the run failed
@@ -212,8 +211,7 @@ def run_jobs(
             raise
         finally:
             reports = run.report()
-            if stats:
-                stats.publish(mode=mode_label(*modes))
+            reading.publish(mode=mode_label(*modes))
     return run.conclude(reports, combine)
 
 
@@ -236,10 +234,8 @@ class _Run:
         texts = [f"{job.title}: {_error_text(job.error)}" for job in self._jobs if job.error]
         raise TracktorError(sentences(*texts), may_have_arrived=False)
 
-    def read(self, stats: "ExceptionStats | None") -> None:
+    def read(self) -> None:
         for batch in self._reading:
-            if stats:
-                stats.take(batch.found)
             for job in self._jobs:
                 self._attempt(job, partial(job.choose, batch.found))
 

@@ -39,8 +39,8 @@ def notify_by_rules(
 ) -> MailReport:
     """Read the orders once, and notify their customers through all channels of the rules."""
     jobs = customer_jobs(credentials, mailer, rules, **options)
-    scan = Scan(credentials, orders, reading, calls=calls)
-    return run_jobs(scan, jobs, combine=merged, stats=stats)
+    scan = Scan(credentials, orders, reading, calls=calls, stats=stats)
+    return run_jobs(scan, jobs, combine=merged)
 
 
 def customer_jobs(

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -187,7 +186,7 @@ def sweep(
     parameters = _parameters_of(swept)
     _check(shops, common, [parameter.name for parameter in parameters], flow_name)
     with blocks_loaded_once():
-        runs = [_prepared(shop, common, parameters) for shop in shops]
+        runs = [_prepared(swept, shop, common, parameters) for shop in shops]
     _refuse_the_same_account_twice(runs)
     if modes := {mode for run in runs for mode in run.modes}:
         title = f"Sweep of {len(shops)} shops, {flow_name}"
@@ -231,15 +230,11 @@ class ShopRun:
 def _modes_of(given: Mapping[str, Any]) -> set[str]:
     if given.get("dry_run"):
         return {Mode.DRY_RUN}
-    credentials, mailer = given.get("credentials"), given.get("mailer")
-    if not (isinstance(credentials, TracktorCredentials) and isinstance(mailer, Mailer | None)):
-        return set()  # the shop's run reports what is wrong with them
-    of_account = Mode.DRY_RUN if credentials.read_only else Mode.LIVE
+    of_account: str = Mode.DRY_RUN if given["credentials"].read_only else Mode.LIVE
+    mailer: Mailer | None = given.get("mailer")
     of_mailer = mailer.mode if mailer else of_account
-    modes: set[str] = set()
-    with suppress(ValidationError):  # the shop's run reports it
-        channels = channels_of(given.get("rules") or [])
-        modes = {channel.mode if channel else of_mailer for channel in channels}
+    channels = channels_of(given.get("rules") or [])
+    modes = {channel.mode if channel else of_mailer for channel in channels}
     if given.get("digest"):
         modes.add(of_mailer)
     if given.get("announce"):
@@ -284,9 +279,12 @@ def _check(
 
 
 def _prepared(
-    shop: SweptShop, common: Mapping[str, Any], parameters: Sequence[_Parameter]
+    swept: Flow[..., Any],
+    shop: SweptShop,
+    common: Mapping[str, Any],
+    parameters: Sequence[_Parameter],
 ) -> ShopRun:
-    """Load a shop's blocks; a missing one fails this shop alone."""
+    """Load a shop's blocks, and validate its parameters; a problem fails this shop alone."""
     run = ShopRun(shop.name)
     given = {**common, **shop.parameters}
     if "dry_run" in given:
@@ -296,6 +294,11 @@ def _prepared(
         try:
             run.parameters |= _value(parameter, given, shop.name)
         except InvalidInput as problem:
+            run.problems.append(str(problem))
+    if not run.problems:
+        try:
+            run.parameters = swept.validate_parameters(run.parameters)
+        except ParameterTypeError as problem:
             run.problems.append(str(problem))
     return run
 
@@ -323,21 +326,13 @@ def _value(parameter: _Parameter, given: Mapping[str, Any], shop: str) -> dict[s
         return {} if block is None else {name: block}
     if parameter.required and not named:
         raise InvalidInput(f"{name} is given neither for all shops nor for this one")
-    return {name: _with_block(value, kinds)} if named else {}
-
-
-def _with_block(value: object, blocks: Sequence[type[Block]]) -> object:
-    """Make a block from its fields; if they are invalid, the shop's run reports it."""
-    if len(blocks) == 1 and isinstance(value, Mapping):
-        with suppress(ValidationError):
-            return blocks[0].model_validate(value)
-    return value
+    return {name: value} if named else {}
 
 
 def _reading(given: object, shop: str) -> object:
     """Return the reading options, with the shop's completed orders unless others are given."""
     if not isinstance(given, ReadingOptions | Mapping):
-        return given  # the shop's run reports it
+        return given  # the flow refuses it
     options = dict(given)
     completed = _Parameter("completed_orders", (CompletedOrders,), required=False)
     if isinstance(given, ReadingOptions) and given.completed_orders is None:
@@ -348,9 +343,9 @@ def _reading(given: object, shop: str) -> object:
 def _refuse_the_same_account_twice(runs: Sequence[ShopRun]) -> None:
     accounts: dict[str, str] = {}
     for run in runs:
-        credentials = run.parameters.get("credentials")
-        if not isinstance(credentials, TracktorCredentials):
+        if run.problems:
             continue
+        credentials: TracktorCredentials = run.parameters["credentials"]
         first = accounts.setdefault(credentials.account, run.shop)
         if first != run.shop:
             raise InvalidInput(
@@ -389,7 +384,7 @@ def _outcome(swept: Flow[..., Any], run: ShopRun) -> ShopOutcome:
     except IncompleteRun as incomplete:
         left = {"outcome": "incomplete", "reason": str(incomplete), "report": incomplete.report}
         return failed.model_copy(update=left)
-    except (TracktorError, ParameterTypeError) as error:
+    except TracktorError as error:
         return failed.model_copy(update={"reason": str(error)})
     except Exception as error:  # noqa: BLE001 - no error of one shop stops the others
         # the error's text may repeat a customer's data

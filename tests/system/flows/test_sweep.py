@@ -194,8 +194,6 @@ def test_a_shops_parameters_win_and_wrong_ones_fail_its_run_alone(
     assert len(report.reports["berlin"].due) == 3
     assert found["paris"][:2] == ("failed", "live")
     assert "max_emails is 0" in found["paris"][2]
-    assert found["rome"][1] == "live"
-    assert found["oslo"][1] == found["bern"][1] == ""
     problems = {
         "rome": "max_emails: Input should be a valid integer",
         "oslo": "mailer.host: Field required",
@@ -203,7 +201,7 @@ def test_a_shops_parameters_win_and_wrong_ones_fail_its_run_alone(
         "graz": "reading: Input should be",
     }
     for shop, problem in problems.items():
-        assert found[shop][0] == "failed"
+        assert found[shop][:2] == ("failed", "")
         assert problem in found[shop][2]
 
 
