@@ -55,6 +55,8 @@ def announce_exceptions(
         credentials,
         ledger or shared_ledger(),
         conditions,
+        orders=orders,
+        reading=reading,
         thresholds=thresholds,
         dry_run=dry_run,
         record_only=record_only,

@@ -64,13 +64,23 @@ def watch_shop(
     ledger = ledger_of(mailer, options.ledger)
     common: dict[str, Any] = {"dry_run": dry_run, "thresholds": options.thresholds}
     notices = common | {"include_cancelled": options.include_cancelled}
-    calls, most, most_events = 0, options.max_emails, options.max_events
+    calls, most = 0, options.max_emails
     jobs: list[Job[Any, Any, Any]] = []
     if rules:
         calls = checked_rules(credentials, rules, orders=orders, reading=reading)
         jobs += customer_jobs(credentials, mailer, rules, ledger=ledger, max_emails=most, **notices)
     if announce:
-        jobs.append(event_job(credentials, ledger, announce, max_events=most_events, **notices))
+        jobs.append(
+            event_job(
+                credentials,
+                ledger,
+                announce,
+                orders=orders,
+                reading=reading,
+                max_events=options.max_events,
+                **notices,
+            )
+        )
     if digest:
         jobs.append(DigestJob(credentials, ledger, digest, mailer=mailer, **common))
     if export:

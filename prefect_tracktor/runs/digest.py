@@ -32,6 +32,7 @@ from prefect_tracktor.models import Order
 from prefect_tracktor.reporting.artifacts import publish_charts, publish_table
 from prefect_tracktor.reporting.markdown import Link, Row
 from prefect_tracktor.runs.cases import Case, Outcome
+from prefect_tracktor.runs.checks import refuse_completed
 from prefect_tracktor.runs.engine import Job
 from prefect_tracktor.runs.needs import TO_WATCH
 from prefect_tracktor.runs.report import Listed, RunReport
@@ -168,7 +169,14 @@ class DigestJob(Job[Order, Case, DigestReport]):
         return bool(self.planned or self._to.period_days)
 
     def prepare(self) -> None:
-        """Load the notification block, and test the login to the mail server."""
+        """Check the period, load the notification block, and log in to the mail server."""
+        if days := self._to.period_days:
+            refuse_completed(
+                self.reading.options,
+                2 * days,
+                about="the digest has figures of a period and of the one before",
+                lower="period_days of the digest",
+            )
         self._block = _notification_block(self._to.notify) if self._to.notify else None
         if self._mailer and self._mail_to:
             with self.noted_in_dry_run(MailServerError):
@@ -177,31 +185,25 @@ class DigestJob(Job[Order, Case, DigestReport]):
     def choose(self, orders: Sequence[Order]) -> None:
         """Add a case for each order with conditions, new ones or those of an earlier report."""
         found = {order.order_id: self._conditions(order) for order in orders}
-        keys = {
-            order_id: [self._key(order_id, condition) for condition in conditions]
-            for order_id, conditions in found.items()
-        }
-        reported = self._ledger.states(key for of_order in keys.values() for key in of_order)
+        reported = self._ledger.states(key for conditions in found.values() for key in conditions)
         for order in orders:
-            conditions, of_order = found[order.order_id], keys[order.order_id]
-            news = [key for key in of_order if key not in reported]
+            conditions = found[order.order_id]
+            news = [key for key in conditions if key not in reported]
             self._read += 1
-            self._digest.take(order, conditions, is_new=bool(news))
-            self._figures.take(order, conditions)
+            self._digest.take(order, conditions.values(), is_new=bool(news))
+            self._figures.take(order, conditions.values())
             self._news += news
-            if of_order:
+            if conditions:
                 outcome = Outcome.DUE if news else Outcome.ALREADY_TOLD
                 self._add(order, outcome, planned=bool(news))
 
-    def _conditions(self, order: Order) -> list[Condition]:
+    def _conditions(self, order: Order) -> dict[NoticeKey, Condition]:
         try:
             found = conditions_of(order, self._thresholds, self._now, requested=self._requested)
-            for condition in found:
-                self._key(order.order_id, condition)  # raises for a key that no ledger can hold
+            return {self._key(order.order_id, c): c for c in found if not c.cancelled}
         except (InvalidResponse, InvalidInput) as unreadable:
             self._add(order, Outcome.UNREADABLE, str(unreadable))
-            return []
-        return [condition for condition in found if not condition.cancelled]
+            return {}
 
     def _key(self, order_id: int, condition: Condition) -> NoticeKey:
         parcel = condition.parcel.fulfillment_id if condition.parcel else WHOLE_ORDER

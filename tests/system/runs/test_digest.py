@@ -6,8 +6,16 @@ import pytest
 from prefect.blocks.abstract import NotificationBlock
 from prefect.blocks.notifications import SlackWebhook
 
-from prefect_tracktor import Mailer, NotificationLedger, TracktorCredentials, TracktorError
-from prefect_tracktor.flows import TeamDigest, report_exceptions
+from prefect_tracktor import (
+    CompletedOrders,
+    InvalidInput,
+    Mailer,
+    NotificationLedger,
+    ReadingOptions,
+    TracktorCredentials,
+    TracktorError,
+)
+from prefect_tracktor.flows import TeamDigest, announce_exceptions, report_exceptions
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.chat import SLACK, ChatServer
 from tests.support.mailers import mailer_of
@@ -64,3 +72,18 @@ def test_a_rehearsal_emails_each_digest_to_the_rehearsal_address(
     assert report.rehearsed == report.new
     assert written_to(mail) == [STAFF]
     assert not chat.posted
+
+
+def test_a_digest_with_figures_of_deliveries_that_are_not_read_is_refused(
+    usual: dict[str, Any], tracktor: Sandbox
+) -> None:
+    reading = ReadingOptions(completed_orders=CompletedOrders(after_days=30))
+    tracktor.reset_calls()
+    with pytest.raises(InvalidInput, match=r"up to 60 days after a delivery.* lower period_days"):
+        report_exceptions(**usual, digest=TeamDigest(period_days=30), reading=reading)
+    assert not tracktor.calls
+
+
+def test_a_status_that_the_account_does_not_have_is_not_announced(usual: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match=r"delivred.*did you mean"):
+        announce_exceptions(**usual, conditions=frozenset({"status:delivred"}), dry_run=True)

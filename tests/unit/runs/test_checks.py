@@ -9,6 +9,7 @@ from prefect_tracktor import (
     CompletedOrders,
     EventOrders,
     InvalidInput,
+    NotificationLedger,
     NotificationRule,
     OrderFile,
     ReadingOptions,
@@ -17,8 +18,10 @@ from prefect_tracktor import (
     TracktorCredentials,
 )
 from prefect_tracktor.runs.checks import checked_rules, checked_statuses, within_days
+from prefect_tracktor.runs.notification_jobs import event_job
 from prefect_tracktor.runs.one_parcel import with_retries
 from prefect_tracktor.runs.report import MailReport
+from prefect_tracktor.thresholds import DEFAULT_THRESHOLDS
 
 ACCOUNT = TracktorCredentials(uuid="a" * 32, api_key="k")
 SHOPIFY = ShopifyOrders(
@@ -86,6 +89,31 @@ def test_a_rule_about_orders_that_are_not_read_is_refused(
     usual: dict[str, Any] = {"orders": [1], "reading": ReadingOptions()}
     with pytest.raises(InvalidInput, match=remedy):
         checked_rules(ACCOUNT, [about], **usual | options)
+
+
+@pytest.mark.parametrize(
+    ("condition", "orders", "remedy"),
+    [
+        ("status:delivered", SHOPIFY, "conditions: an event .* set include_delivered"),
+        ("not_shipped", SHOPIFY, "conditions: an event .* set fulfillment of the ShopifyOrders"),
+        ("not_shipped", OrderFile(path="x.csv"), "conditions: an event .* include_unfulfilled"),
+    ],
+)
+def test_an_event_about_orders_that_are_not_read_is_refused(
+    condition: str, orders: Any, remedy: str
+) -> None:
+    with pytest.raises(InvalidInput, match=remedy):
+        event_job(
+            ACCOUNT,
+            NotificationLedger(),
+            [condition],
+            orders=orders,
+            reading=ReadingOptions(),
+            thresholds=DEFAULT_THRESHOLDS,
+            dry_run=False,
+            max_events=1,
+            include_cancelled=False,
+        )
 
 
 @pytest.mark.parametrize("hours", [0, -1, float("inf"), float("nan")])
