@@ -1,4 +1,4 @@
-"""Prefect stores no field of the blocks that a flow is called with."""
+"""Parameters of flow runs as Prefect stores them."""
 
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from tests.support.mailers import mailer_of
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
 
-def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
+def test_prefect_stores_no_field_of_unsaved_blocks(
     credentials: TracktorCredentials, tracktor: Sandbox, ledger: NotificationLedger
 ) -> None:
     with MailServer() as mail:
@@ -27,13 +27,13 @@ def test_unsaved_blocks_leave_neither_the_uuid_nor_the_mail_servers_user(
                 dry_run=True,
             )
             assert report.read
-            kept = newest_run().parameters
-            assert kept["credentials"] == "<TracktorCredentials>"
-            assert kept["mailer"] == "<Mailer>"
-            assert kept["dry_run"] is True
-            assert len(kept["orders"]) == 20
-            assert credentials.uuid not in str(kept)
-            assert "shop@mail.example" not in str(kept)
+            stored = newest_run().parameters
+            assert stored["credentials"] == "<TracktorCredentials>"
+            assert stored["mailer"] == "<Mailer>"
+            assert stored["dry_run"] is True
+            assert len(stored["orders"]) == 20
+            assert credentials.uuid not in str(stored)
+            assert "shop@mail.example" not in str(stored)
 
 
 def test_no_flow_stores_its_report() -> None:
@@ -42,12 +42,12 @@ def test_no_flow_stores_its_report() -> None:
     assert [one.name for one in made if one.persist_result is not False] == []
 
 
-def test_saved_blocks_are_stored_as_references(credentials: TracktorCredentials) -> None:
+def test_prefect_stores_references_to_saved_blocks(credentials: TracktorCredentials) -> None:
     credentials.save("of-this-test", overwrite=True)
     saved = TracktorCredentials.load("of-this-test")
     assert isinstance(saved, TracktorCredentials)
     wanted = [WantedWebhook(topic="fulfillment/all", address="https://hooks.shop.example/t0ken")]
     sync_webhooks(saved, wanted, dry_run=True)
-    kept = newest_run().parameters
-    assert UUID(kept["credentials"]["$ref"]["block_document_id"]).version
-    assert credentials.uuid not in str(kept)
+    stored = newest_run().parameters
+    assert UUID(stored["credentials"]["$ref"]["block_document_id"]).version
+    assert credentials.uuid not in str(stored)
