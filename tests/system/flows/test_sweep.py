@@ -38,7 +38,7 @@ from prefect_tracktor.flows.sweep import SweepableFlow
 from prefect_tracktor.runs.sweep import sweep
 from prefect_tracktor.sandbox import API_KEY, Faults, MailServer, Sandbox, Shop
 from tests.support.mailers import mailer_of
-from tests.system.flows.test_what_runs_say import artifacts_of
+from tests.system.flows.test_run_names_and_artifacts import artifacts_of
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
 
