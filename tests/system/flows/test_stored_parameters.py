@@ -1,12 +1,27 @@
 """Parameters of flow runs as Prefect stores them."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
 from prefect import Flow
 
-from prefect_tracktor import NotificationLedger, TracktorCredentials, WantedWebhook, flows
-from prefect_tracktor.flows import email_expired_exceptions, sync_webhooks
+from prefect_tracktor import (
+    HttpChannel,
+    NotificationLedger,
+    NotificationRule,
+    TracktorCredentials,
+    WantedWebhook,
+    flows,
+)
+from prefect_tracktor.flows import (
+    SweptShop,
+    WatchOptions,
+    email_expired_exceptions,
+    sweep_shops,
+    sync_webhooks,
+    watch_shop,
+)
 from prefect_tracktor.sandbox import MailServer, Sandbox
 from tests.support.flow_runs import newest_run
 from tests.support.mailers import mailer_of
@@ -51,3 +66,25 @@ def test_prefect_stores_references_to_saved_blocks(credentials: TracktorCredenti
     stored = newest_run().parameters
     assert UUID(stored["credentials"]["$ref"]["block_document_id"]).version
     assert credentials.uuid not in str(stored)
+
+
+def test_prefect_stores_references_to_blocks_within_other_parameters(
+    credentials: TracktorCredentials, ledger: NotificationLedger
+) -> None:
+    fields = {"address": "https://hooks.example/t0ken", "body": '{"text": "a body"}'}
+    channel = HttpChannel.model_validate(fields)
+    unsaved = NotificationRule(name="late", when=["stalled"], channel=channel)
+    channel.save("of-this-test", overwrite=True)
+    saved = unsaved.model_copy(update={"channel": HttpChannel.load("of-this-test")})
+    ledger.save("of-this-test", overwrite=True)
+    options = WatchOptions(ledger=NotificationLedger.load("of-this-test"))
+    stored: Any = watch_shop.serialize_parameters({"rules": [unsaved, saved], "options": options})
+    assert stored["rules"][0]["channel"] == "<HttpChannel>"
+    assert stored["rules"][0]["when"] == ["stalled"]
+    for block in (stored["rules"][1]["channel"], stored["options"]["ledger"]):
+        assert UUID(block["$ref"]["block_document_id"]).version
+    assert "a body" not in str(stored)
+    shops = [SweptShop("berlin", {"credentials": credentials, "max_events": 5})]
+    stored = sweep_shops.serialize_parameters({"flow_name": "watch_shop", "shops": shops})
+    of_shop = {"credentials": "<TracktorCredentials>", "max_events": 5}
+    assert stored["shops"] == [{"name": "berlin", "parameters": of_shop}]

@@ -15,6 +15,7 @@ from prefect.client.schemas.sorting import ArtifactSort
 from prefect_tracktor import (
     AuthenticationError,
     IncompleteRun,
+    InvalidInput,
     NotFound,
     ServerError,
     TracktorClient,
@@ -230,6 +231,14 @@ def test_a_sync_is_incomplete_while_others_keep_adding_webhooks(
     monkeypatch.setattr(TracktorClient, "list_webhooks", busy)
     with pytest.raises(IncompleteRun, match=r"1 webhooks .*other runs kept changing webhooks"):
         sync_webhooks(credentials, WANTED[:1])
+
+
+def test_a_sync_without_desired_webhooks_is_refused(
+    credentials: TracktorCredentials, tracktor: Sandbox
+) -> None:
+    with pytest.raises(InvalidInput, match="wanted is empty"):
+        sync_webhooks(credentials, [], prune=True)
+    assert tracktor.calls == []
 
 
 def test_wrong_credentials_stop_a_sync(credentials: TracktorCredentials) -> None:
