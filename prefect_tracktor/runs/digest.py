@@ -260,7 +260,7 @@ class DigestJob(Job[Order, Case, DigestReport]):
                     run_coro_as_sync(notified)
         except Exception as error:  # noqa: BLE001  # each service has errors of its own
             # its text may repeat the address, which is a secret
-            reason = f"{self._to.notify} did not take it ({type(error).__name__})"
+            reason = f"{self._to.notify} did not accept it ({type(error).__name__})"
             yield Delivery(DeliveryOutcome.DEFERRED, reason)
         else:
             yield Delivery(DeliveryOutcome.SENT)

@@ -55,7 +55,7 @@ class _ErrorCount:
     uncertain: int = 0
 
     def reason_to_stop(self, delivery: Delivery) -> str:
-        """Count a delivery; return why no further message should be tried, such as "took none"."""
+        """Count a delivery; return why no further message should be tried, or an empty string."""
         if delivery.outcome is DeliveryOutcome.SENT:
             self.kind, self.equal, self.in_a_row, self.refusals = "", 0, 0, 0
             return ""
@@ -76,7 +76,7 @@ class _ErrorCount:
         errors = (
             f"gave {self.equal} messages in a row the same error"
             if self.equal >= _EQUAL_ERRORS
-            else f"took none of {self.in_a_row} messages in a row, with the last error"
+            else f"accepted none of {self.in_a_row} messages in a row, with the last error"
         )
         return self._text(errors, delivery, delivery.remedy)
 
@@ -96,7 +96,7 @@ class _ErrorCount:
         if self.equal < _EQUAL_ERRORS and self.uncertain < _UNCERTAIN_IN_ALL:
             return ""
         return self._text(
-            f"may or may not have taken {self.uncertain} messages",
+            f"may or may not have accepted {self.uncertain} messages",
             delivery,
             "If a mail filter, proxy or virus scanner stands between, have it let these messages"
             " pass.",
@@ -155,7 +155,7 @@ class Sending:
             yield from batch
             if why_stop:
                 self.advice = why_stop
-                reason = f"not tried: {self.channel.server} did not take the messages before it"
+                reason = f"not tried: {self.channel.server} did not accept the messages before it"
                 break
         for notice in waiting:
             notice.end(Outcome.DEFERRED, reason)
@@ -224,7 +224,7 @@ class Sending:
         notice.end(outcome, delivery.reason)
         if outcome is Outcome.DEFERRED and delivery.cause is not Cause.RECIPIENT:
             reason = delivery.reason.rstrip(".")
-            self.advice = f"{self.channel.server} said: {reason}. {delivery.remedy}"
+            self.advice = f"{self.channel.server} responded: {reason}. {delivery.remedy}"
         why_stop = self._errors.reason_to_stop(delivery)
         return why_stop and f"{self.channel.server} {why_stop}"
 

@@ -52,7 +52,7 @@ def test_a_digest_reaches_a_notification_block_with_a_coroutine(
 ) -> None:
     digest = TeamDigest(notify="async-chat/team")
     AsyncChat(is_down=True).save("team", overwrite=True)
-    with pytest.raises(TracktorError, match="async-chat/team did not take it"):
+    with pytest.raises(TracktorError, match="async-chat/team did not accept it"):
         report_exceptions(**usual, digest=digest)
     assert not list(ledger.history())
     AsyncChat().save("team", overwrite=True)
