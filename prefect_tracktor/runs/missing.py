@@ -66,16 +66,11 @@ def _is_new(name: str, *, most: bool, dry_run: bool) -> bool:
     """Whether the run before had another result, which a Prefect variable stores."""
     try:
         before = bool(Variable.get(name, default=None))
-        if most != before and not dry_run:
-            _remember(name, most=most)
+        if most and not before and not dry_run:
+            Variable.set(name, "most of the orders are unknown", overwrite=True)
+        if before and not most and not dry_run:
+            Variable.unset(name)
     except (httpx.HTTPError, PrefectException) as error:
         get_run_logger().warning("The variable %s cannot be used: %s", name, type(error).__name__)
         return True
     return most and not before
-
-
-def _remember(name: str, *, most: bool) -> None:
-    if most:
-        Variable.set(name, "most of the orders are unknown", overwrite=True)
-    else:
-        Variable.unset(name)

@@ -245,7 +245,7 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
         due = self._add(order.order_id, Outcome.DUE, columns=self._columns(order, news))
         due.keys, due.unconfirmed = tuple(sorted(news)), unconfirmed
         due.read_at = self.reading.begun
-        content = notification.content_about(_subjects_of(news))
+        content = notification.content_about(set(map(_subject_of, news)))
         due.facts, due.links = order.facts, _links(order, news)
         try:
             self._render(due, order, news, content)
@@ -385,19 +385,18 @@ class NotifyJob(Job[Order, NoticeCase, R], Generic[R]):
             if isinstance(notification, Notification)
             for subject in notification.subjects
         }
-        subject_of = {key: (key.fulfillment_id, unnumbered(key.reason)) for key in due.keys}
         news = {
-            key: still_true[subject][0]
-            for key, subject in subject_of.items()
-            if subject in still_true
+            key: still_true[_subject_of(key)][0]
+            for key in due.keys
+            if _subject_of(key) in still_true
         }
         if unreadable_reason and not news:
             due.end(Outcome.DEFERRED, unreadable_reason)
         elif _lacks_what_it_had(now, set(due.keys) - news.keys()):
             due.end(Outcome.DEFERRED, _not_read_again("the response lacks what it had before"))
         elif news:
-            _, notification = still_true[subject_of[min(news)]]
-            content = notification.content_about(_subjects_of(news))
+            _, notification = still_true[_subject_of(min(news))]
+            content = notification.content_about(set(map(_subject_of, news)))
             # the service recognizes an unconfirmed message by all of its keys
             keys = due.keys if due.unconfirmed else ()
             self._render_again(due, now, dict.fromkeys(keys, ()) | news, content)
@@ -475,8 +474,8 @@ def _parcels_of(news: _News) -> list[Fulfillment]:
     return list(by_id.values())
 
 
-def _subjects_of(keys: Iterable[NoticeKey]) -> set[tuple[int, str]]:
-    return {(key.fulfillment_id, unnumbered(key.reason)) for key in keys}
+def _subject_of(key: NoticeKey) -> tuple[int, str]:
+    return key.fulfillment_id, unnumbered(key.reason)
 
 
 def _links(order: Order, news: _News) -> dict[str, Cell]:

@@ -74,7 +74,7 @@ def test_prefect_stores_references_to_blocks_within_other_parameters(
     fields = {"address": "https://hooks.example/t0ken", "body": '{"text": "a body"}'}
     channel = HttpChannel.model_validate(fields)
     unsaved = NotificationRule(name="late", when=["stalled"], channel=channel)
-    channel.save("of-this-test", overwrite=True)
+    channel.model_copy().save("of-this-test", overwrite=True)
     saved = unsaved.model_copy(update={"channel": HttpChannel.load("of-this-test")})
     ledger.save("of-this-test", overwrite=True)
     options = WatchOptions(ledger=NotificationLedger.load("of-this-test"))
