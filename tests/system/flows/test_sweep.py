@@ -260,15 +260,6 @@ def test_a_sweep_uses_completed_orders_of_the_shop_or_the_shared_ones(
         assert completed[shop] in report.reports[shop].completed
 
 
-def test_an_unknown_parameter_is_refused_before_a_sweep_starts(
-    tracktors: dict[str, Sandbox],
-) -> None:
-    shops = [SweptShop("berlin"), SweptShop("rome", {"x": 1})]
-    with pytest.raises(InvalidInput, match=r"shops\[1\].parameters: .*no parameter 'x'"):
-        sweep_shops(EMAILS, shops)
-    assert not any(tracktor.calls for tracktor in tracktors.values())
-
-
 @pytest.mark.parametrize(
     ("common", "own"),
     [(1, {"berlin": False, "paris": "no"}), ("false", {"berlin": True, "paris": "yes"})],
