@@ -188,9 +188,8 @@ def sweep(
     with blocks_loaded_once():
         runs = [_prepared(swept, shop, common, parameters) for shop in shops]
     _refuse_the_same_account_twice(runs)
-    if modes := {mode for run in runs for mode in run.modes}:
-        title = f"Sweep of {len(shops)} shops, {flow_name}"
-        show_mode(title, *(mode for mode in Mode if mode in modes), about=flow_name)
+    if modes := [mode for mode in Mode if any(mode in run.modes for run in runs)]:
+        show_mode(f"Sweep of {len(shops)} shops, {flow_name}", *modes, about=flow_name)
     with Progress("tracktor-sweep", description="Shops", total=len(runs)) as progress:
         outcomes = []
         for outcome in _outcomes(swept, runs, shops_at_once):
