@@ -73,7 +73,7 @@ def test_a_run_without_orders_fails_unless_allowed(
 
 
 def test_a_reconciliation_without_rows_fails_unless_allowed(server: OrderServer) -> None:
-    with pytest.raises(InvalidInput, match="contains no order"):
+    with pytest.raises(InvalidInput, match=r"^desired contains no order"):
         reconcile_manual_statuses(server.credentials, [])
     assert reconcile_manual_statuses(
         server.credentials, [], reading=ReadingOptions(allow_empty=True)
