@@ -128,14 +128,12 @@ def test_an_order_with_an_invalid_id_does_not_stop_other_events(ledger: Notifica
     assert [failure.id for failure in report.failed] == [77]
 
 
-def test_completed_orders_ignore_ids_beyond_64_bits(database_url: str) -> None:
+def test_completed_orders_ignore_impossible_times(database_url: str) -> None:
     completed = CompletedOrders(url=database_url)
     long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     far_east = dt.timezone(dt.timedelta(hours=14))
-    completed.remember(
-        "shop", {2**70: long_ago, 1: long_ago, 2: dt.datetime.min.replace(tzinfo=far_east)}
-    )
-    assert completed.among("shop", [2**70, 1, 2]) == {1}
+    completed.remember("shop", {1: long_ago, 2: dt.datetime.min.replace(tzinfo=far_east)})
+    assert completed.among("shop", [1, 2]) == {1}
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
