@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
@@ -202,6 +203,24 @@ def test_a_wait_beyond_the_budget_is_said_at_once_instead(call: Call) -> None:
         call(server, "get_order", 7)
     assert caught.value.retry_after == timedelta(hours=1)
     assert len(server.requests) == 1
+
+
+def test_a_budget_of_zero_seconds_allows_no_retry(call: Call) -> None:
+    with ScriptedServer([answer(503), ORDER]) as server, pytest.raises(ServerError):
+        call(server, "get_order", 7, limits=TransportLimits(retry_budget_seconds=0))
+    assert len(server.requests) == 1
+
+
+def test_a_call_that_is_not_retried_logs_no_wait(caplog: pytest.LogCaptureFixture) -> None:
+    refusal = answer(429, headers="Retry-After: 3600\r\n")
+    with (
+        ScriptedServer([refusal]) as server,
+        # a new account: others may have logged a wait within the last minute
+        TracktorClient(uuid=uuid4().hex, api_key=KEY, base_url=server.address) as client,
+        pytest.raises(RateLimited),
+    ):
+        client.get_order(7)
+    assert "Waiting" not in caplog.text
 
 
 def test_a_silent_server_is_given_up_on(call: Call) -> None:
