@@ -84,7 +84,7 @@ def write_plan(plan: Path, order_ids: Sequence[int], moved: Sequence[int]) -> No
 
 def writes_so_far(sandbox: RunningSandbox) -> int:
     """How many orders were written, as the sandbox counts them."""
-    calls = httpx.get(f"{sandbox.about_url}/state", timeout=60).json()["calls"]
+    calls = httpx.get(sandbox.state_url, timeout=60).json()["calls"]
     return sum(count for call, count in calls.items() if call.startswith("POST"))
 
 

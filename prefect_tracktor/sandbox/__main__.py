@@ -24,6 +24,7 @@ from prefect_tracktor.sandbox import (
     Sandbox,
     Shop,
 )
+from prefect_tracktor.sandbox.server import STATE_PATH
 from prefect_tracktor.validation import checked_uuid
 
 _WRITTEN_BY_US = "# written by prefect-tracktor sandbox\n"
@@ -118,7 +119,6 @@ def serve(
         shop,
         faults=Faults.everything(fail_rate, **given | {"seed": options.seed}),
         answers=answers,
-        mail=mail,
         port=options.port,
         uuid=checked_uuid(options.uuid),
     )
@@ -197,7 +197,7 @@ def _running(tracktor: Sandbox, mail: MailServer) -> RunningSandbox:
         shopify_access_token=tracktor.shopify_access_token,
         smtp_host=mail.host,
         smtp_port=mail.port,
-        about_url=f"{tracktor.shopify_url}/_sandbox",
+        state_url=f"{tracktor.shopify_url}{STATE_PATH}",
         order_ids=tracktor.shop.order_ids,
     )
 
@@ -220,7 +220,7 @@ def _print_introduction(running: RunningSandbox, shop: Shop, options: Options) -
         "orders export": options.csv or "none (--csv FILE writes one)",
         "example order": example,
         "access token": f"{running.shopify_access_token} (instead of SHOPIFY_CLIENT_...)",
-        "state": f"{running.about_url}/state and {running.about_url}/messages",
+        "state": running.state_url,
     }.items():
         print(f"  {name:<15}{value}")
     if options.env_file:

@@ -23,13 +23,12 @@ class Fault(StrEnum):
     DROPPED = "dropped"
     TRUNCATED = "truncated"
     NOT_JSON = "not_json"
-    STALLED = "stalled"
     DUPLICATED = "duplicated"
     REORDERED = "reordered"
     LOST = "lost"
 
 
-REQUEST_FAULTS, DELIVERY_FAULTS = tuple(Fault)[:6], tuple(Fault)[6:]
+REQUEST_FAULTS, DELIVERY_FAULTS = tuple(Fault)[:5], tuple(Fault)[5:]
 
 
 class Faults(BaseModel):
@@ -50,8 +49,6 @@ class Faults(BaseModel):
         truncated: Probability of half a body. Half of these end the connection early; the others
             look complete.
         not_json: Probability of a 200 with a web page or with plain text.
-        stalled: Probability of half a body and then silence.
-        stall_seconds: How long the silence lasts, if the client waits.
         duplicated: Probability that a delivery is sent twice: half of the copies at once, and half
             later.
         reordered: Probability that a delivery is delayed, so that later ones arrive before it.
@@ -79,8 +76,6 @@ class Faults(BaseModel):
     dropped: float = Field(default=0.0, ge=0, le=1)
     truncated: float = Field(default=0.0, ge=0, le=1)
     not_json: float = Field(default=0.0, ge=0, le=1)
-    stalled: float = Field(default=0.0, ge=0, le=1)
-    stall_seconds: float = Field(default=30.0, gt=0)
     duplicated: float = Field(default=0.0, ge=0, le=1)
     reordered: float = Field(default=0.0, ge=0, le=1)
     lost: float = Field(default=0.0, ge=0, le=1)
@@ -97,15 +92,14 @@ class Faults(BaseModel):
 
     @classmethod
     def everything(cls, rate: float = 0.2, *, seed: int = 1, **further: Any) -> Self:
-        """Return all kinds of faults of requests, equally often, except `stalled`, which is slow.
+        """Return all kinds of faults of requests, equally often.
 
         Args:
             rate: The probability that a request has a fault.
             seed: Random seed.
             **further: Other fields of `Faults`.
         """
-        kinds = [kind for kind in REQUEST_FAULTS if kind is not Fault.STALLED]
-        shares = {str(kind): rate / len(kinds) for kind in kinds}
+        shares = {str(kind): rate / len(REQUEST_FAULTS) for kind in REQUEST_FAULTS}
         return cls.model_validate(shares | {"seed": seed} | further)
 
 

@@ -115,6 +115,9 @@ class Moving:
         shop: The shop whose parcels move.
         movement: The movement's settings.
 
+    Attributes:
+        steps_left: The number of steps that are still to come.
+
     Raises:
         ValueError: Fewer than `movement.parcels` parcels can move.
 
@@ -132,7 +135,7 @@ class Moving:
         self._shop = shop
         self._speed = movement.speed
         self._steps = movement.steps(shop)
-        self._steps_done = 0
+        self.steps_left = len(self._steps)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sandbox-movement", daemon=True)
 
@@ -141,20 +144,10 @@ class Moving:
         """Whether it has started, and has neither ended nor been stopped."""
         return self._thread.is_alive()
 
-    @property
-    def done(self) -> bool:
-        """Whether all steps are done."""
-        return self._steps_done == len(self._steps)
-
-    def progress(self) -> dict[str, int | bool]:
-        """Return the progress: `steps`, `steps_left` and `done`."""
-        steps = len(self._steps)
-        return {"steps": steps, "steps_left": steps - self._steps_done, "done": self.done}
-
     def wait(self, timeout_seconds: float | None = None) -> bool:
-        """Wait until it ends, is stopped or the timeout is over; return whether it is done."""
+        """Wait until it ends, is stopped or the timeout is over; return whether it is complete."""
         self._thread.join(timeout_seconds)
-        return self.done
+        return not self.steps_left
 
     def stop(self) -> None:
         """Stop before the next step; changes so far stay."""
@@ -180,7 +173,7 @@ class Moving:
                 exception_status=step.exception_status,
                 if_automatic=True,
             )
-            self._steps_done += 1
+            self.steps_left -= 1
 
 
 def _movable(shop: Shop) -> Iterator[dict[str, Any]]:

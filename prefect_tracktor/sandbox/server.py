@@ -16,9 +16,8 @@ from pydantic_core import from_json, to_json
 from prefect_tracktor.sandbox.background import BackgroundServer
 from prefect_tracktor.sandbox.deliveries import Deliveries, Delivery
 from prefect_tracktor.sandbox.faults import Fault, FaultInjector, Faults, InjectedFault
-from prefect_tracktor.sandbox.mail import MailServer
 from prefect_tracktor.sandbox.movement import Movement, Moving
-from prefect_tracktor.sandbox.replies import Refusal, reply
+from prefect_tracktor.sandbox.replies import Refusal
 from prefect_tracktor.sandbox.response_format import ResponseFormat
 from prefect_tracktor.sandbox.shop import ChangedOrder, RefusedValue, Shop, UnknownId
 from prefect_tracktor.sandbox.shopify import (
@@ -30,6 +29,7 @@ from prefect_tracktor.sandbox.shopify import (
 )
 
 BASE_PATH = "/apps/tracktor/api/admin"
+STATE_PATH = "/_sandbox/state"
 UUID = "00000000-0000-4000-8000-000000000001"
 API_KEY = "sandbox-key"
 
@@ -52,7 +52,6 @@ class Sandbox(BackgroundServer):
         faults: The injected faults; can be replaced at any time.
         answers: The format of the responses; can be replaced at any time.
         shopify: How the simulated part of Shopify behaves.
-        mail: A mail server whose messages can be read at `/_sandbox/messages`.
         uuid: The account's uuid; give several sandboxes different ones.
         port: The port; 0 takes a free one.
 
@@ -85,7 +84,6 @@ class Sandbox(BackgroundServer):
         faults: Faults | None = None,
         answers: ResponseFormat | None = None,
         shopify: ShopifyRules | None = None,
-        mail: MailServer | None = None,
         uuid: str = UUID,
         port: int = 0,
     ) -> None:
@@ -95,7 +93,6 @@ class Sandbox(BackgroundServer):
         self.shopify = Shopify(self.shop, shopify or ShopifyRules())
         self.answers = answers or ResponseFormat()
         self.port = port
-        self._mail = mail
         self._injector = FaultInjector(faults or Faults())
         self._calls: deque[tuple[str, str]] = deque(maxlen=_MAX_CALLS)
         self._faults_met: Counter[str] = Counter()
@@ -182,7 +179,7 @@ class Sandbox(BackgroundServer):
     async def _serving(self) -> AsyncIterator[None]:
         app = web.Application(middlewares=[self._with_faults])
         app.add_routes(self._routes())
-        # cancels the handler of a stalled response when its client disconnects
+        # cancels the handler of a late response when its client disconnects
         runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.05
         )
@@ -212,8 +209,7 @@ class Sandbox(BackgroundServer):
     def _routes(self) -> list[web.RouteDef]:
         account, number = f"{BASE_PATH}/{{account}}", r"{id:\d{1,19}}"
         return [
-            web.get("/_sandbox/messages", self._show_messages),
-            web.get("/_sandbox/state", self._show_state),
+            web.get(STATE_PATH, self._show_state),
             web.post("/admin/oauth/access_token", self.shopify.grant),
             web.post(
                 r"/admin/api/{version:\d{4}-\d{2}|unstable}/graphql.json", self.shopify.graphql
@@ -229,7 +225,7 @@ class Sandbox(BackgroundServer):
 
     @web.middleware
     async def _with_faults(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.path.startswith("/_sandbox/"):
+        if request.path == STATE_PATH:
             return await self._respond(request, handler)
         path = request.path.removeprefix(f"{BASE_PATH}/").partition("/")[2]
         self._calls.append((request.method, path))
@@ -253,12 +249,12 @@ class Sandbox(BackgroundServer):
         except Refusal as refusal:
             return refusal.response
         except web.HTTPException as error:
-            return reply({"errors": error.reason}, error.status)
+            return Refusal(error.status, error.reason).response
         except UnknownId as unknown:
-            return reply({"errors": str(unknown)}, HTTPStatus.NOT_FOUND)
+            return Refusal(HTTPStatus.NOT_FOUND, str(unknown)).response
         except RefusedValue as refused:
             errors = {refused.field: [refused.problem]}
-            return reply({"errors": errors}, HTTPStatus.UNPROCESSABLE_ENTITY)
+            return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, errors).response
 
     def _check_account(self, request: web.Request) -> None:
         if request.headers.get("x-api-key") != API_KEY:
@@ -273,27 +269,28 @@ class Sandbox(BackgroundServer):
     async def _update_order(self, request: web.Request) -> web.Response:
         changes = _fields(await request.read(), "order", _Update)
         self.shop.set_status(_id_in(request), **changes)
-        return (
-            web.Response() if self.answers.empty_after_writing else await self._get_order(request)
-        )
+        return await self._get_order(request)
 
     async def _get_fulfillment(self, request: web.Request) -> web.Response:
         revision = self.shop.revision(self.shop.order_id_of(_id_in(request)))
         return self._show("fulfillment", _id_in(request), revision)
 
     async def _list_status_options(self, _request: web.Request) -> web.Response:
-        return reply(self.answers.shaped("status_options", self.shop.status_options))
+        return self._reply("status_options", self.shop.status_options)
 
     async def _list_webhooks(self, _request: web.Request) -> web.Response:
-        return reply(self.answers.shaped("webhooks", self.shop.webhooks))
+        return self._reply("webhooks", self.shop.webhooks)
 
     async def _create_webhook(self, request: web.Request) -> web.Response:
         webhook = self.shop.create_webhook(**_fields(await request.read(), "webhook", _NewWebhook))
-        return reply(self.answers.shaped("webhook", webhook), HTTPStatus.CREATED)
+        return self._reply("webhook", webhook, HTTPStatus.CREATED)
 
     async def _delete_webhook(self, request: web.Request) -> web.Response:
         self.shop.delete_webhook(_id_in(request))
-        return web.Response() if self.answers.empty_after_writing else reply({})
+        return web.json_response({})
+
+    def _reply(self, name: str, value: Any, status: int = HTTPStatus.OK) -> web.Response:
+        return web.json_response(self.answers.shaped(name, value), status=status)
 
     def _show(self, name: str, subject_id: int, revision: int) -> web.Response:
         body = self._body(self.answers, name, subject_id, revision)
@@ -305,19 +302,6 @@ class Sandbox(BackgroundServer):
         read = self.shop.order if name == "order" else self.shop.fulfillment
         return to_json(response_format.shaped(name, read(subject_id)))
 
-    async def _show_messages(self, _request: web.Request) -> web.Response:
-        return reply(
-            [
-                {
-                    "sender": received.sender,
-                    "recipients": received.recipients,
-                    "subject": str(received.message["Subject"] or ""),
-                    "message_id": str(received.message["Message-ID"] or ""),
-                }
-                for received in (self._mail.messages if self._mail else [])
-            ]
-        )
-
     async def _show_state(self, _request: web.Request) -> web.Response:
         state = {
             "calls": Counter(f"{method} {path}" for method, path in self.calls),
@@ -325,12 +309,11 @@ class Sandbox(BackgroundServer):
             "status_changes": [change._asdict() for change in self.shop.status_changes],
             "webhooks": self.shop.webhooks,
             "deliveries": [delivery._asdict() for delivery in self.deliveries],
-            "deliveries_left": len(self._deliveries.running) if self._deliveries else 0,
-            "movement": self._moving and self._moving.progress(),
+            "steps_left": self._moving.steps_left if self._moving else 0,
             "arrivals": [event._asdict() for event in self.shop.arrivals],
             "exceptions": [event._asdict() for event in self.shop.exceptions],
         }
-        return reply(state)
+        return web.json_response(state)
 
 
 def _id_in(request: web.Request) -> int:
@@ -380,9 +363,9 @@ async def _faulty(
 ) -> web.StreamResponse:
     match injected.kind:
         case Fault.TOO_MANY_REQUESTS:
-            refused = reply({"errors": "too many requests"}, HTTPStatus.TOO_MANY_REQUESTS)
-            refused.headers["Retry-After"] = str(faults.retry_after_seconds)
-            return refused
+            refusal = Refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests").response
+            refusal.headers["Retry-After"] = str(faults.retry_after_seconds)
+            return refusal
         case Fault.SERVER_ERROR:
             return _server_error(injected)
         case Fault.NOT_JSON if injected.variant < 0.5:
@@ -395,11 +378,11 @@ async def _faulty(
                 body=half, status=response.status, content_type=response.content_type
             )
         case _:
-            return await _disconnect(request, response, injected, faults)
+            return await _disconnect(request, response, injected)
 
 
 async def _disconnect(
-    request: web.Request, whole: web.Response, injected: InjectedFault, faults: Faults
+    request: web.Request, whole: web.Response, injected: InjectedFault
 ) -> web.StreamResponse:
     """End the connection after half of the response, or before it."""
     response = web.StreamResponse(status=whole.status)
@@ -408,8 +391,6 @@ async def _disconnect(
         response.content_length = max(2, len(_body_of(whole)))
         await response.prepare(request)
         await response.write(_first_half(whole))
-    if injected.kind is Fault.STALLED:
-        await asyncio.sleep(faults.stall_seconds)
     if isinstance(request.transport, asyncio.WriteTransport):
         # close() sends the written bytes first; abort() resets the connection
         end = request.transport.abort if injected.kind is Fault.DROPPED else request.transport.close
@@ -432,7 +413,7 @@ def _server_error(injected: InjectedFault) -> web.Response:
     drawn = injected.variant * len(possible)
     status = possible[int(drawn)]
     if drawn % 1 < 0.5:
-        return reply({"errors": status.phrase}, status)
+        return Refusal(status, status.phrase).response
     return _page(status, f"{status.value} {status.phrase}")
 
 

@@ -40,20 +40,11 @@ def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into_and_rehear
             assert api.get(f"orders/{order_id}.json").json() == shop.order(order_id)
             api.post(f"orders/{order_id}.json", json={"order": {"status": "Sewing"}})
         message = EmailMessage()
-        message["Subject"], message["Message-ID"] = "Olá", "<1@sandbox-shop.example>"
+        message["Subject"] = "Olá"
         with smtplib.SMTP(tracktor.smtp_host, tracktor.smtp_port) as session:
             session.send_message(message, "shop@example.com", ["ada@example.com"])
-        messages = httpx.get(f"{tracktor.about_url}/messages").json()
-        state = httpx.get(f"{tracktor.about_url}/state").json()
+        state = httpx.get(tracktor.state_url).json()
         assert_variables_to_rehearse_with(env_file, tracktor, csv)
-    assert messages == [
-        {
-            "sender": "shop@example.com",
-            "recipients": ["ada@example.com"],
-            "subject": "Olá",
-            "message_id": "<1@sandbox-shop.example>",
-        }
-    ]
     assert state["calls"] == {f"GET orders/{order_id}.json": 1, f"POST orders/{order_id}.json": 1}
     assert [change["new"] for change in state["status_changes"]] == ["Sewing"]
     assert len(list(mailbox.iterdir())) == 1
@@ -119,8 +110,8 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
             moving.wait()
         # its movement started before ours, but may be slower
         for _ in range(1000):
-            state = httpx.get(f"{tracktor.about_url}/state").json()
-            if state["movement"]["done"]:
+            state = httpx.get(tracktor.state_url).json()
+            if not state["steps_left"]:
                 break
         still = next(i for i in tracktor.order_ids if not shop.revision(i))
         with httpx.Client(
@@ -129,8 +120,8 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         ) as api:
             api.post("webhooks.json", json={"topic": "order/all", "address": "http://127.0.0.1:9"})
             api.post(f"orders/{still}.json", json={"order": {"status": "Sewing"}})
-        deliveries = httpx.get(f"{tracktor.about_url}/state").json()["deliveries"]
-    assert state["movement"] == moving.progress()
+        deliveries = httpx.get(tracktor.state_url).json()["deliveries"]
+    assert state["steps_left"] == moving.steps_left == 0
     assert state["arrivals"] == [event._asdict() for event in shop.arrivals]
     assert state["exceptions"] == [event._asdict() for event in shop.exceptions]
     assert len(state["arrivals"]) + len(state["exceptions"]) == 5

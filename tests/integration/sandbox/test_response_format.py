@@ -62,18 +62,3 @@ def test_shapes_can_be_changed_while_it_runs(tracktor: Sandbox, api: httpx.Clien
     assert set(api.get(path).json()) == {"order"}
     tracktor.answers = ResponseFormat(wrapped=False, numbers_as_strings=True)
     assert api.get(path).json()["order_id"] == str(tracktor.shop.order_ids[0])
-
-
-def test_updates_and_deletions_may_be_answered_with_nothing(
-    tracktor: Sandbox, api: httpx.Client
-) -> None:
-    tracktor.answers = ResponseFormat(empty_after_writing=True, webhooks_with_url=True)
-    order_id = tracktor.shop.order_ids[0]
-    answer = api.post(f"orders/{order_id}.json", json={"order": {"status": "Sewing"}})
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert tracktor.shop.order(order_id)["statuses"][0] == "Sewing"
-    webhook = api.post(
-        "webhooks.json", json={"topic": "order/all", "address": "http://127.0.0.1:9/"}
-    ).json()["webhook"]
-    assert webhook["url"] == "http://127.0.0.1:9/"
-    assert api.delete(f"webhooks/{webhook['id']}.json").content == b""
