@@ -88,7 +88,7 @@ def serve(
     movement: Annotated[Movement | None, Parameter(name="*", group=_MOVEMENT)] = None,
     fail_rate: Annotated[float, Parameter(group=_FAULTS)] = 0.0,
     faults: Annotated[Faults | None, Parameter(name="*", group=_FAULTS)] = None,
-    answers: Annotated[ResponseFormat | None, Parameter(name="*", group=_FORMAT)] = None,
+    response_format: Annotated[ResponseFormat | None, Parameter(name="*", group=_FORMAT)] = None,
 ) -> None:
     """Start the sandbox, print its addresses and credentials, and serve until it is stopped.
 
@@ -98,7 +98,7 @@ def serve(
         movement: The movement, with `moving`.
         fail_rate: Probability that a request fails, over all kinds of faults.
         faults: The injected faults.
-        answers: The format of the responses.
+        response_format: The format of the responses.
     """
     shop = Shop(
         orders=options.orders,
@@ -118,7 +118,7 @@ def serve(
     tracktor = Sandbox(
         shop,
         faults=Faults.everything(fail_rate, **given | {"seed": options.seed}),
-        answers=answers,
+        response_format=response_format,
         port=options.port,
         uuid=checked_uuid(options.uuid),
     )

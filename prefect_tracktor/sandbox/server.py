@@ -50,7 +50,7 @@ class Sandbox(BackgroundServer):
     Args:
         shop: The shop whose data it serves; by default a shop of 1,000 orders.
         faults: The injected faults; can be replaced at any time.
-        answers: The format of the responses; can be replaced at any time.
+        response_format: The format of the responses; can be replaced at any time.
         shopify: How the simulated part of Shopify behaves.
         uuid: The account's uuid; give several sandboxes different ones.
         port: The port; 0 takes a free one.
@@ -58,7 +58,7 @@ class Sandbox(BackgroundServer):
     Attributes:
         shop: The shop whose data it serves.
         shopify: The simulated part of Shopify, for the same shop.
-        answers: The format of the responses.
+        response_format: The format of the responses.
 
     Example:
         >>> import httpx
@@ -82,7 +82,7 @@ class Sandbox(BackgroundServer):
         shop: Shop | None = None,
         *,
         faults: Faults | None = None,
-        answers: ResponseFormat | None = None,
+        response_format: ResponseFormat | None = None,
         shopify: ShopifyRules | None = None,
         uuid: str = UUID,
         port: int = 0,
@@ -91,7 +91,7 @@ class Sandbox(BackgroundServer):
         self.uuid = uuid
         self.shop = shop or Shop()
         self.shopify = Shopify(self.shop, shopify or ShopifyRules())
-        self.answers = answers or ResponseFormat()
+        self.response_format = response_format or ResponseFormat()
         self.port = port
         self._injector = FaultInjector(faults or Faults())
         self._calls: deque[tuple[str, str]] = deque(maxlen=_MAX_CALLS)
@@ -146,9 +146,9 @@ class Sandbox(BackgroundServer):
     def prepare(self) -> None:
         """Prepare the responses for the first 20,000 orders, for benchmarks."""
         for order_id in self.shop.order_ids[:_MAX_BODIES]:
-            self._body(self.answers, "order", order_id, self.shop.revision(order_id))
+            self._body(self.response_format, "order", order_id, self.shop.revision(order_id))
 
-    def settle(self) -> None:
+    def wait_for_deliveries(self) -> None:
         """Wait until no webhook delivery is unfinished."""
         if self._portal is not None and self._deliveries is not None:
             self._portal.call(self._deliveries.wait)
@@ -189,7 +189,7 @@ class Sandbox(BackgroundServer):
         def deliver(changed: ChangedOrder) -> None:
             if webhooks := self.shop.webhooks:
                 loop.call_soon_threadsafe(
-                    deliveries.post, changed, webhooks, self.answers, self._injector
+                    deliveries.post, changed, webhooks, self.response_format, self._injector
                 )
 
         try:
@@ -290,10 +290,10 @@ class Sandbox(BackgroundServer):
         return web.json_response({})
 
     def _reply(self, name: str, value: Any, status: int = HTTPStatus.OK) -> web.Response:
-        return web.json_response(self.answers.shaped(name, value), status=status)
+        return web.json_response(self.response_format.shaped(name, value), status=status)
 
     def _show(self, name: str, subject_id: int, revision: int) -> web.Response:
-        body = self._body(self.answers, name, subject_id, revision)
+        body = self._body(self.response_format, name, subject_id, revision)
         return web.Response(body=body, content_type="application/json")
 
     def _serialize(

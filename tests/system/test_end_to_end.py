@@ -105,6 +105,6 @@ def test_each_customer_hears_once_that_the_parcel_arrived(
     for attempt in waiting():
         with attempt:
             assert len(mail.messages) >= PARCELS
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert sorted(message.recipients[0] for message in mail.messages) == customers
     assert all("has been delivered" in message.message["Subject"] for message in mail.messages)

@@ -85,7 +85,7 @@ def move_all(tracktor: Sandbox, receiver: Receiver) -> None:
     """Deliver every step of every parcel to the receiver, as fast as possible."""
     tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
     assert tracktor.move(Movement(speed=float("inf"), exception_rate=0)).wait()
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
 
 
 def order_in_transit(tracktor: Sandbox) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def test_a_status_change_is_posted_to_the_webhooks_whose_topic_fits(
         api.post("webhooks.json", json={"webhook": {"topic": topic, "address": address}})
     order_id = order_in_transit(tracktor)["order_id"]
     order = api.post(f"orders/{order_id}.json", json={"status": "Delivered"}).json()["order"]
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert sorted(receiver.posts, key=str) == sorted(
         [
             ("/order/all", order),
@@ -121,7 +121,7 @@ def test_a_ready_order_is_pre_transit_and_a_custom_status_only_all(
     order_id = order_in_transit(tracktor)["order_id"]
     tracktor.shop.set_status(order_id, status="order_ready")
     tracktor.shop.set_status(order_id, status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert [path for path, _ in receiver.posts if "pre_transit" in path] == ["/order/pre_transit"]
     told = [body["shipment_status"] for path, body in receiver.posts if "fulfillment" in path]
     assert told == ["order_ready", "Sewing"]
@@ -132,7 +132,7 @@ def test_what_changes_nothing_is_not_posted(tracktor: Sandbox, receiver: Receive
     order_id = order_in_transit(tracktor)["order_id"]
     tracktor.shop.set_status(order_id, status="in_transit")
     tracktor.shop.set_status(order_id, automatic_carrier_updates=False)
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert receiver.posts == []
 
 
@@ -143,7 +143,7 @@ def test_a_parcel_moved_by_its_carrier_is_posted_alone(
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
     parcel = next(order for order in orders if len(order["fulfillments"]) > 1)["fulfillments"][1]
     moved = tracktor.shop.set_parcel(parcel["fulfillment_id"], shipment_status="out_for_delivery")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert receiver.posts == [("/", moved)]
 
 
@@ -151,7 +151,7 @@ def test_a_failed_delivery_is_tried_again(tracktor: Sandbox, receiver: Receiver)
     receiver.failures = 2
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert len(receiver.posts) == 1
 
 
@@ -159,7 +159,7 @@ def test_a_receiver_that_is_not_there_is_given_up(tracktor: Sandbox) -> None:
     tracktor.faults = Faults(patience_seconds=0.2)
     tracktor.shop.create_webhook(topic="order/all", address="http://127.0.0.1:9/")
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     [delivery] = tracktor.deliveries
     assert (delivery.status, delivery.is_accepted, delivery.attempts) == (None, False, 2)
 
@@ -173,7 +173,7 @@ def test_the_answer_does_not_wait_for_the_delivery(
     assert api.post(f"orders/{order_id}.json", json={"status": "Sewing"}).status_code == 200
     assert receiver.posts == []
     receiver.gate.set()
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert len(receiver.posts) == 1
 
 
@@ -183,7 +183,7 @@ def test_nothing_is_posted_to_other_machines(
     tracktor.shop.create_webhook(topic="order/all", address="https://shop.example/hook")
     with caplog.at_level(logging.WARNING):
         tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
     assert "only posts to this machine" in caplog.text
     assert tracktor.deliveries == []
 
@@ -192,7 +192,7 @@ def test_a_deleted_webhook_is_not_told(tracktor: Sandbox, receiver: Receiver) ->
     webhook = tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     tracktor.shop.delete_webhook(webhook["id"])
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-    tracktor.settle()
+    tracktor.wait_for_deliveries()
     assert receiver.posts == []
 
 
@@ -259,7 +259,7 @@ def test_the_same_seed_draws_the_same_trouble_and_it_can_be_replaced(
         before = len(tracktor.deliveries)
         for order_id in tracktor.shop.order_ids[:20]:
             tracktor.shop.set_status(order_id, status=status)
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
         met.append({d.order_id for d in tracktor.deliveries[before:] if d.fault})
     assert met[0] == met[1]
     assert 0 < len(met[0]) < 20
@@ -274,7 +274,7 @@ def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> 
         away.accept()[0].close()
     receiver = Receiver(port)
     with receiver.serving():
-        tracktor.settle()
+        tracktor.wait_for_deliveries()
     [delivery] = tracktor.deliveries
     assert delivery.is_accepted
     assert delivery.attempts > 1

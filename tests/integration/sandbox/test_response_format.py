@@ -60,5 +60,5 @@ def test_shaping_leaves_flags_alone() -> None:
 def test_shapes_can_be_changed_while_it_runs(tracktor: Sandbox, api: httpx.Client) -> None:
     path = f"orders/{tracktor.shop.order_ids[0]}.json"
     assert set(api.get(path).json()) == {"order"}
-    tracktor.answers = ResponseFormat(wrapped=False, numbers_as_strings=True)
+    tracktor.response_format = ResponseFormat(wrapped=False, numbers_as_strings=True)
     assert api.get(path).json()["order_id"] == str(tracktor.shop.order_ids[0])

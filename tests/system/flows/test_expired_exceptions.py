@@ -363,7 +363,7 @@ def test_a_connection_that_breaks_between_messages_is_made_anew(
 def test_the_api_may_answer_in_any_of_its_forms(
     run: Run, tracktor: Sandbox, mail: MailServer, right: list[str]
 ) -> None:
-    tracktor.answers = ResponseFormat(
+    tracktor.response_format = ResponseFormat(
         wrapped=False,
         status_as_object=True,
         numbers_as_strings=True,
