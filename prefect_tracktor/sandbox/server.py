@@ -157,12 +157,10 @@ class Sandbox(BackgroundServer):
         """Move the shop's parcels in the background, until they arrive or the sandbox stops.
 
         Args:
-            movement: Which parcels move and how fast, and their exceptions; by default all parcels
-                that can move.
+            movement: Which parcels move, and how fast; by default all that can.
 
         Returns:
-            The movement, to wait for it or to stop it. `shop.arrivals` and `shop.exceptions` list
-            what happened.
+            The movement, to wait for it or to stop it. `shop.arrivals` lists the deliveries.
 
         Raises:
             RuntimeError: The sandbox is not running, or another movement has not ended.
@@ -310,8 +308,7 @@ class Sandbox(BackgroundServer):
             "webhooks": self.shop.webhooks,
             "deliveries": [delivery._asdict() for delivery in self.deliveries],
             "steps_left": self._moving.steps_left if self._moving else 0,
-            "arrivals": [event._asdict() for event in self.shop.arrivals],
-            "exceptions": [event._asdict() for event in self.shop.exceptions],
+            "arrivals": [arrival._asdict() for arrival in self.shop.arrivals],
         }
         return web.json_response(state)
 

@@ -92,7 +92,7 @@ def test_each_customer_hears_once_that_the_parcel_arrived(
         with attempt:
             assert b"being served" in (tmp_path / "flows.log").read_bytes()
 
-    arriving = tracktor.move(Movement(speed=100_000, exception_rate=0))
+    arriving = tracktor.move(Movement(speed=100_000))
     for attempt in waiting():
         with attempt:
             assert tracktor.shop.arrivals

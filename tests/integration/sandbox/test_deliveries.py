@@ -84,7 +84,7 @@ def moving_shop() -> Iterator[Sandbox]:
 def move_all(tracktor: Sandbox, receiver: Receiver) -> None:
     """Deliver every step of every parcel to the receiver, as fast as possible."""
     tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
-    assert tracktor.move(Movement(speed=float("inf"), exception_rate=0)).wait()
+    assert tracktor.move(Movement(speed=float("inf"))).wait()
     tracktor.wait_for_deliveries()
 
 

@@ -99,14 +99,11 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         parcels=5,
         speed="inf",
         seed=3,
-        exception_rate=0.5,
-        recovery_rate=0,
         lost=1,
         patience_seconds=0.5,
     ) as tracktor:
         shop = Shop(orders=6, just_ready=6, seed=3)
-        movement = Movement(parcels=5, speed=math.inf, seed=3, exception_rate=0.5, recovery_rate=0)
-        with Moving(shop, movement) as moving:
+        with Moving(shop, Movement(parcels=5, speed=math.inf, seed=3)) as moving:
             moving.wait()
         # its movement started before ours, but may be slower
         for _ in range(1000):
@@ -122,10 +119,8 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
             api.post(f"orders/{still}.json", json={"order": {"status": "Sewing"}})
         deliveries = httpx.get(tracktor.state_url).json()["deliveries"]
     assert state["steps_left"] == moving.steps_left == 0
-    assert state["arrivals"] == [event._asdict() for event in shop.arrivals]
-    assert state["exceptions"] == [event._asdict() for event in shop.exceptions]
-    assert len(state["arrivals"]) + len(state["exceptions"]) == 5
-    assert state["exceptions"]
+    assert state["arrivals"] == [arrival._asdict() for arrival in shop.arrivals]
+    assert len(state["arrivals"]) == 5
     assert [(d["order_id"], d["fault"], d["attempts"]) for d in deliveries] == [(still, "lost", 0)]
 
 
