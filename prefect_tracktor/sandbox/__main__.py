@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.types import Port
+from cyclopts.validators import Number
+from pydantic import ValidationError
 
 from prefect_tracktor.sandbox import (
     UUID,
@@ -25,7 +28,7 @@ from prefect_tracktor.sandbox import (
     Shop,
 )
 from prefect_tracktor.sandbox.server import STATE_PATH
-from prefect_tracktor.validation import checked_uuid
+from prefect_tracktor.validation import checked_uuid, problems_of
 
 _WRITTEN_BY_US = "# written by prefect-tracktor sandbox\n"
 _MOVEMENT = Group("Parcels that move by themselves", sort_key=1)
@@ -68,8 +71,8 @@ class Options:
     just_ready: int = 0
     today: bool = False
     uuid: str = UUID
-    port: int = 0
-    smtp_port: int = 0
+    port: Port = 0
+    smtp_port: Port = 0
     mailbox: Path | None = None
     csv: Path | None = None
     prepared: bool = False
@@ -86,7 +89,7 @@ def serve(
     *,
     moving: Annotated[bool, Parameter(group=_MOVEMENT)] = False,
     movement: Annotated[Movement | None, Parameter(name="*", group=_MOVEMENT)] = None,
-    fail_rate: Annotated[float, Parameter(group=_FAULTS)] = 0.0,
+    fail_rate: Annotated[float, Parameter(group=_FAULTS, validator=Number(gte=0, lte=1))] = 0.0,
     faults: Annotated[Faults | None, Parameter(name="*", group=_FAULTS)] = None,
     response_format: Annotated[ResponseFormat | None, Parameter(name="*", group=_FORMAT)] = None,
 ) -> None:
@@ -157,7 +160,7 @@ def _enter(
     try:
         servers.enter_context(server)
     except OSError as error:
-        if not port:
+        if not port or error.filename:  # a folder for messages, which the command names
             raise
         raise ValueError(
             f"{option}: port {port} cannot be used ({error.strerror}); leave it out"
@@ -180,6 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:
         return 2  # cyclopts has printed the reason
+    except ValidationError as invalid:
+        print(*problems_of(invalid), sep="\n", file=sys.stderr)
+        return 2
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2

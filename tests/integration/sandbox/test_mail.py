@@ -68,6 +68,20 @@ def test_messages_are_written_to_files(tmp_path: Path) -> None:
         assert read["To"] == "zoe@example.com"
 
 
+def test_no_message_file_is_overwritten_by_a_later_message(tmp_path: Path) -> None:
+    for number in (1, 2):
+        with (
+            MailServer(keep_in=tmp_path) as server,
+            smtplib.SMTP(server.host, server.port) as session,
+        ):
+            session.send_message(letter(f"first.{number}@example.com"))
+            server.clear()
+            session.send_message(letter(f"second.{number}@example.com"))
+    kept = [file.read_text() for file in sorted(tmp_path.iterdir())]
+    order = ["first.1", "second.1", "first.2", "second.2"]
+    assert [name in text for name, text in zip(order, kept, strict=True)] == [True] * 4
+
+
 def test_recipients_are_refused_for_good() -> None:
     with running(MailFaults(refused=frozenset({"zoe@example.com"}))) as (server, session):
         with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:

@@ -130,7 +130,10 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         (["--speed", "2"], "add --moving: without it these options have no effect: speed"),
         (["--moving", "--parcels", "4"], "only 3 can move, not 4"),
         (["--lost", "0.6", "--reordered", "0.6"], "the probabilities add up to 1.2"),
+        (["--fail-rate", "-1"], "for --fail-rate. Must be >= 0"),
         (["--uuid", "my-shop"], "uuid must be 32 hexadecimal digits"),
+        (["--port", "70000"], "for --port. Must be <= 65535"),
+        (["--smtp-port", "-1"], "for --smtp-port. Must be >= 0"),
     ],
 )
 def test_impossible_options_are_told_and_nothing_serves(
@@ -140,6 +143,13 @@ def test_impossible_options_are_told_and_nothing_serves(
     printed = capsys.readouterr()
     assert error in printed.err
     assert "Serving" not in printed.out
+
+
+def test_a_fail_rate_beside_other_faults_must_leave_room_for_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--orders", "3", "--fail-rate", "1", "--dropped", "0.5"]) == 2
+    assert capsys.readouterr().err == "the probabilities add up to 1.3; they must not exceed 1\n"
 
 
 def test_without_the_extra_the_import_says_what_to_install(
