@@ -36,6 +36,7 @@ def main() -> int:
     environment = {name: value for name, value in os.environ.items() if "PREFECT_" not in name}
     settings = {
         "PREFECT_HOME": home,
+        "PREFECT_API_URL": "",  # before one in .env, prefect.toml or pyproject.toml
         # the demo prints the results itself, and one run is meant to fail
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         # the first start of Prefect's server creates its database, which takes long
@@ -124,8 +125,8 @@ def _reconcile_statuses(credentials: TracktorCredentials, tracktor: Sandbox) -> 
     tracktor.reset_calls()
 
     def run(title: str, *, dry_run: bool = False) -> None:
-        plan = StatusFile(path=str(PLAN))
-        _run(title, reconcile_manual_statuses, credentials, plan, dry_run=dry_run)
+        desired = StatusFile(path=str(PLAN))
+        _run(title, reconcile_manual_statuses, credentials, desired, dry_run=dry_run)
         print(f"  -> {_writes(tracktor)} orders written in Tracktor so far")
 
     _write_plan([*plan, *typos])
