@@ -359,8 +359,9 @@ class Shop:
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, EXPORT_COLUMNS, restval="", lineterminator="\n")
             writer.writeheader()
-            for index in range(len(self.order_ids)):
-                writer.writerows(export_rows(*self._factory.generate(index)))
+            for index, order_id in enumerate(self.order_ids):
+                order, items = self._factory.generate(index)
+                writer.writerows(export_rows(self._changed.get(order_id, order), items))
 
     def _step(self, status: str, field: str) -> dict[str, str]:
         """Find the status option for a label or key."""

@@ -263,6 +263,16 @@ def test_the_orders_export_has_a_row_per_line_item_and_each_id(tmp_path: Path) -
     assert repeated == {(0, True), (1, False)}
 
 
+def test_the_orders_export_has_the_present_state_of_changed_orders(tmp_path: Path) -> None:
+    shop = Shop(orders=1, just_ready=1)
+    order = shop.order(shop.order_ids[0])
+    shop.replace(order | {"order_email": "new@example.com", "fulfillments": [], "statuses": []})
+    shop.write_orders_csv(tmp_path / "orders_export.csv")
+    with (tmp_path / "orders_export.csv").open(encoding="utf-8", newline="") as file:
+        row = next(csv.DictReader(file))
+    assert (row["Email"], row["Fulfillment Status"]) == ("new@example.com", "unfulfilled")
+
+
 def test_an_order_can_be_replaced_and_says_what_its_parcels_say() -> None:
     shop = Shop(orders=2, just_ready=2)
     order = shop.order(shop.order_ids[0])
