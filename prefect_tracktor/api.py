@@ -272,7 +272,7 @@ def _is_field(name: str, model: type[BaseModel]) -> bool:
 
 
 def _unwrapped(body: Any, name: str) -> Any:
-    """Take the object out of `{"order": {...}}`, or as it is; envelopes are [inferred]."""
+    """Take the object out of `{"order": {...}}`; envelopes are [inferred]."""
     if isinstance(body, dict) and isinstance(body.get(name), dict | list):
         return body[name]
     return body

@@ -193,7 +193,7 @@ def _meaning(service: Service, status_code: int) -> tuple[type[TracktorError], s
         case _:
             return (
                 InvalidResponse,
-                f"{name} answered with a redirect or an unknown status",
+                f"{name} responded with a redirect or an unknown status",
                 f"Check {service.address}.",
             )
 

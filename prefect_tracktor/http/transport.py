@@ -156,7 +156,7 @@ def _error(
         return truncated(api_call, status, "its response was cut off")
     service = api_call.service
     slow = isinstance(error, TimeoutError | httpcore.TimeoutException)
-    problem = "did not answer in time" if slow else "could not be reached"
+    problem = "did not respond in time" if slow else "could not be reached"
     return APIConnectionError(
         f"{api_call.request_line}: {service.name} {problem} ({type(error).__name__}). Check the"
         f" network, proxy settings and {service.address}; if these are right, try again later.",
@@ -180,11 +180,12 @@ class Body:
         codings = [word for word in header.replace(",", " ").lower().split() if word != "identity"]
         if not codings:
             return None
-        if len(codings) > 1 or codings[0] not in _CODINGS:
-            if not self._is_error:
-                raise self._unreadable("is compressed otherwise than once with gzip or deflate")
-            self._limit = 0
-        return zlib.decompressobj(_GZIP_OR_ZLIB)
+        if len(codings) == 1 and codings[0] in _CODINGS:
+            return zlib.decompressobj(_GZIP_OR_ZLIB)
+        if not self._is_error:
+            raise self._unreadable("is compressed otherwise than once with gzip or deflate")
+        self._limit = 0  # the status is enough
+        return None
 
     def add(self, part: bytes) -> bool:
         """Take the next part; return whether to read on."""

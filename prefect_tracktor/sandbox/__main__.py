@@ -31,7 +31,7 @@ from prefect_tracktor.sandbox.server import STATE_PATH
 from prefect_tracktor.validation import checked_uuid, problems_of
 
 _WRITTEN_BY_US = "# written by prefect-tracktor sandbox\n"
-_MOVEMENT = Group("Parcels that move by themselves", sort_key=1)
+_MOVEMENT = Group("Moving parcels", sort_key=1)
 _FAULTS = Group("Injected faults", sort_key=2)
 _FORMAT = Group("Format of the responses", sort_key=3)
 
@@ -178,7 +178,7 @@ def _check_env_file(path: Path | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command, print what is wrong without a traceback, and return the exit status."""
+    """Run the command, print errors without a traceback, and return the exit status."""
     try:
         app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:

@@ -369,39 +369,28 @@ async def _faulty(
             return _page(HTTPStatus.OK, "Down for maintenance")
         case Fault.NOT_JSON:
             return web.Response(text="This is not JSON", content_type="application/json")
-        case Fault.TRUNCATED if injected.variant < 0.5:
-            half = _first_half(response)
-            return web.Response(
-                body=half, status=response.status, content_type=response.content_type
-            )
+        case Fault.TRUNCATED:
+            return await _first_half(request, response, closes=injected.variant >= 0.5)
         case _:
-            return await _disconnect(request, response, injected)
+            if request.transport is not None:
+                request.transport.abort()
+            return response
 
 
-async def _disconnect(
-    request: web.Request, whole: web.Response, injected: InjectedFault
+async def _first_half(
+    request: web.Request, whole: web.Response, *, closes: bool
 ) -> web.StreamResponse:
-    """End the connection after half of the response, or before it."""
+    """Send half of a body: as if it were whole, or with the end of the connection after it."""
+    body = whole.body if isinstance(whole.body, bytes) else b""
+    half = body[: len(body) // 2] or b"{"
     response = web.StreamResponse(status=whole.status)
-    if injected.kind is not Fault.DROPPED:
-        response.content_type = whole.content_type
-        response.content_length = max(2, len(_body_of(whole)))
-        await response.prepare(request)
-        await response.write(_first_half(whole))
-    if isinstance(request.transport, asyncio.WriteTransport):
-        # close() sends the written bytes first; abort() resets the connection
-        end = request.transport.abort if injected.kind is Fault.DROPPED else request.transport.close
-        end()
+    response.content_type = whole.content_type
+    response.content_length = max(2, len(body)) if closes else len(half)
+    await response.prepare(request)
+    await response.write(half)
+    if closes and request.transport is not None:
+        request.transport.close()  # after the written bytes are sent
     return response
-
-
-def _body_of(response: web.Response) -> bytes:
-    return response.body if isinstance(response.body, bytes) else b""
-
-
-def _first_half(response: web.Response) -> bytes:
-    body = _body_of(response)
-    return body[: len(body) // 2] or b"{"
 
 
 def _server_error(injected: InjectedFault) -> web.Response:
