@@ -27,7 +27,7 @@ def read_only(credentials: TracktorCredentials) -> TracktorCredentials:
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_no_client_sends_what_would_change_something(
+def test_read_only_credentials_send_no_writes(
     tracktor: Sandbox, read_only: TracktorCredentials, write: Callable[[Any], Any]
 ) -> None:
     with read_only.get_client() as client, pytest.raises(ReadOnlyAccount, match="turn off Read"):
@@ -42,7 +42,9 @@ def test_no_client_sends_what_would_change_something(
     assert not tracktor.calls
 
 
-def test_what_only_looks_is_sent(read_only: TracktorCredentials, tracktor: Sandbox) -> None:
+def test_read_only_credentials_allow_reads(
+    read_only: TracktorCredentials, tracktor: Sandbox
+) -> None:
     with read_only.get_client() as client:
         assert client.get_order(tracktor.shop.order_ids[0]).order_name == "#1001"
         assert client.list_webhooks() == []

@@ -78,7 +78,7 @@ def client_of(server: KeepAliveServer, at_once: int) -> AsyncTracktorClient:
 
 
 @pytest.mark.anyio
-async def test_connections_are_used_again_and_closed_with_the_client() -> None:
+async def test_connections_are_reused_and_closed_with_the_client() -> None:
     server = KeepAliveServer()
     async with server.running():
         async with client_of(server, 6) as client:
@@ -88,7 +88,7 @@ async def test_connections_are_used_again_and_closed_with_the_client() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_the_server_closed_is_not_used_again() -> None:
+async def test_a_connection_closed_by_the_server_is_not_reused() -> None:
     server = KeepAliveServer(requests_a_connection=1)
     async with server.running(), client_of(server, 1) as client:
         for _ in range(3):
@@ -110,7 +110,7 @@ async def test_a_cancelled_call_leaves_no_connection_open() -> None:
 
 
 @pytest.mark.anyio
-async def test_the_sync_client_works_where_an_event_loop_runs() -> None:
+async def test_the_sync_client_works_inside_a_running_event_loop() -> None:
     with (
         ScriptedServer([answer(body='{"order_id": 7}')]) as server,
         TracktorClient(**ACCOUNT, base_url=server.address) as client,
@@ -118,7 +118,7 @@ async def test_the_sync_client_works_where_an_event_loop_runs() -> None:
         assert client.get_order(7).order_id == 7
 
 
-def test_the_sync_client_works_in_a_process_that_was_forked_from_one_that_used_it() -> None:
+def test_the_sync_client_works_in_a_forked_process() -> None:
     with ScriptedServer([answer(body='{"order_id": 7}')]) as server:
         fields = ACCOUNT | {"base_url": server.address}
         process = processes.Process(target=read_after_a_fork, args=(fields,))
@@ -128,7 +128,7 @@ def test_the_sync_client_works_in_a_process_that_was_forked_from_one_that_used_i
     assert len(server.requests) == 2
 
 
-def test_errors_and_ends_of_async_code_reach_the_sync_caller() -> None:
+def test_exceptions_of_async_code_reach_the_sync_caller() -> None:
     ended: list[str] = []
 
     async def wait() -> None:
@@ -143,7 +143,9 @@ def test_errors_and_ends_of_async_code_reach_the_sync_caller() -> None:
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
-def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_the_client_uses_the_proxy_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     with ScriptedServer([answer(body='{"order_id": 7}')]) as proxy:
         monkeypatch.setenv(variable, proxy.address)
@@ -162,7 +164,7 @@ def orders(request: httpx.Request) -> httpx.Response:
     raise httpx.ConnectError("no such host")
 
 
-def test_a_mock_transport_stands_in_for_tracktor() -> None:
+def test_a_mock_transport_replaces_the_server() -> None:
     limits = TransportLimits(max_attempts=1)
     with TracktorClient(**ACCOUNT, limits=limits, transport=httpx.MockTransport(orders)) as client:
         assert client.get_order(7).order_id == 7

@@ -93,7 +93,7 @@ def order_in_transit(tracktor: Sandbox) -> dict[str, Any]:
     return next(order for order in orders if order["statuses"] == ["in_transit"])
 
 
-def test_a_status_change_is_posted_to_the_webhooks_whose_topic_fits(
+def test_a_status_change_is_delivered_to_webhooks_with_a_matching_topic(
     tracktor: Sandbox, api: httpx.Client, receiver: Receiver
 ) -> None:
     for topic in ("order/all", "order/delivered", "order/in_transit", "fulfillment/delivered"):
@@ -113,7 +113,7 @@ def test_a_status_change_is_posted_to_the_webhooks_whose_topic_fits(
     assert {delivery.status for delivery in tracktor.deliveries} == {204}
 
 
-def test_a_ready_order_is_pre_transit_and_a_custom_status_only_all(
+def test_order_ready_matches_pre_transit_and_custom_statuses_match_only_all(
     tracktor: Sandbox, receiver: Receiver
 ) -> None:
     for topic in ("order/pre_transit", "fulfillment/all"):
@@ -127,7 +127,9 @@ def test_a_ready_order_is_pre_transit_and_a_custom_status_only_all(
     assert told == ["order_ready", "Sewing"]
 
 
-def test_what_changes_nothing_is_not_posted(tracktor: Sandbox, receiver: Receiver) -> None:
+def test_an_update_without_a_status_change_is_not_delivered(
+    tracktor: Sandbox, receiver: Receiver
+) -> None:
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     order_id = order_in_transit(tracktor)["order_id"]
     tracktor.shop.set_status(order_id, status="in_transit")
@@ -136,7 +138,7 @@ def test_what_changes_nothing_is_not_posted(tracktor: Sandbox, receiver: Receive
     assert receiver.posts == []
 
 
-def test_a_parcel_moved_by_its_carrier_is_posted_alone(
+def test_a_carrier_update_delivers_only_the_moved_parcel(
     tracktor: Sandbox, receiver: Receiver
 ) -> None:
     tracktor.shop.create_webhook(topic="fulfillment/all", address=receiver.address)
@@ -147,7 +149,7 @@ def test_a_parcel_moved_by_its_carrier_is_posted_alone(
     assert receiver.posts == [("/", moved)]
 
 
-def test_a_failed_delivery_is_tried_again(tracktor: Sandbox, receiver: Receiver) -> None:
+def test_a_failed_delivery_is_retried(tracktor: Sandbox, receiver: Receiver) -> None:
     receiver.failures = 2
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
@@ -155,7 +157,9 @@ def test_a_failed_delivery_is_tried_again(tracktor: Sandbox, receiver: Receiver)
     assert len(receiver.posts) == 1
 
 
-def test_a_receiver_that_is_not_there_is_given_up(tracktor: Sandbox) -> None:
+def test_deliveries_to_an_unreachable_receiver_end_after_patience_seconds(
+    tracktor: Sandbox,
+) -> None:
     tracktor.faults = Faults(patience_seconds=0.2)
     tracktor.shop.create_webhook(topic="order/all", address="http://127.0.0.1:9/")
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
@@ -164,7 +168,7 @@ def test_a_receiver_that_is_not_there_is_given_up(tracktor: Sandbox) -> None:
     assert (delivery.status, delivery.is_accepted, delivery.attempts) == (None, False, 2)
 
 
-def test_the_answer_does_not_wait_for_the_delivery(
+def test_an_api_response_does_not_wait_for_webhook_deliveries(
     tracktor: Sandbox, api: httpx.Client, receiver: Receiver
 ) -> None:
     receiver.gate.clear()
@@ -177,7 +181,7 @@ def test_the_answer_does_not_wait_for_the_delivery(
     assert len(receiver.posts) == 1
 
 
-def test_nothing_is_posted_to_other_machines(
+def test_webhooks_on_other_machines_get_no_deliveries(
     tracktor: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracktor.shop.create_webhook(topic="order/all", address="https://shop.example/hook")
@@ -188,7 +192,7 @@ def test_nothing_is_posted_to_other_machines(
     assert tracktor.deliveries == []
 
 
-def test_a_deleted_webhook_is_not_told(tracktor: Sandbox, receiver: Receiver) -> None:
+def test_a_deleted_webhook_gets_no_deliveries(tracktor: Sandbox, receiver: Receiver) -> None:
     webhook = tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     tracktor.shop.delete_webhook(webhook["id"])
     tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
@@ -196,7 +200,7 @@ def test_a_deleted_webhook_is_not_told(tracktor: Sandbox, receiver: Receiver) ->
     assert receiver.posts == []
 
 
-def test_every_step_of_every_parcel_is_delivered_once_and_each_parcels_in_order(
+def test_every_step_is_delivered_once_and_in_order_for_each_parcel(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
     move_all(moving_shop, receiver)
@@ -209,7 +213,7 @@ def test_every_step_of_every_parcel_is_delivered_once_and_each_parcels_in_order(
     assert len(moving_shop.deliveries) == 300
 
 
-def test_a_lost_message_is_never_sent_and_recorded_as_lost(
+def test_a_lost_delivery_is_not_sent_and_is_recorded_as_lost(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
     moving_shop.faults = Faults(lost=0.2)
@@ -222,7 +226,7 @@ def test_a_lost_message_is_never_sent_and_recorded_as_lost(
     assert not told.keys() & {(d.fulfillment_id, d.status_key) for d in lost}
 
 
-def test_a_duplicated_message_is_sent_twice_and_both_are_recorded(
+def test_a_duplicated_delivery_is_sent_and_recorded_twice(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
     moving_shop.faults = Faults(duplicated=0.2, held_back_seconds=0.2)
@@ -235,7 +239,7 @@ def test_a_duplicated_message_is_sent_twice_and_both_are_recorded(
     assert len(moving_shop.deliveries) == 300 + len(copies)
 
 
-def test_a_reordered_message_is_overtaken_by_later_ones_about_the_same_parcel(
+def test_a_reordered_delivery_arrives_after_later_ones_for_the_same_parcel(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
     moving_shop.faults = Faults(reordered=0.2, held_back_seconds=2)
@@ -249,9 +253,7 @@ def test_a_reordered_message_is_overtaken_by_later_ones_about_the_same_parcel(
     assert set(superseded) < late
 
 
-def test_the_same_seed_draws_the_same_trouble_and_it_can_be_replaced(
-    tracktor: Sandbox, receiver: Receiver
-) -> None:
+def test_the_same_seed_loses_the_same_deliveries(tracktor: Sandbox, receiver: Receiver) -> None:
     tracktor.shop.create_webhook(topic="order/all", address=receiver.address)
     met = []
     for status in ("Sewing", "Cutting"):
@@ -265,7 +267,7 @@ def test_the_same_seed_draws_the_same_trouble_and_it_can_be_replaced(
     assert 0 < len(met[0]) < 20
 
 
-def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> None:
+def test_a_receiver_gets_missed_deliveries_when_it_is_back(tracktor: Sandbox) -> None:
     with socket.create_server(("127.0.0.1", 0)) as away:
         port = away.getsockname()[1]
         tracktor.shop.create_webhook(topic="order/all", address=f"http://127.0.0.1:{port}/")
@@ -281,7 +283,7 @@ def test_a_receiver_that_was_away_is_told_when_it_is_back(tracktor: Sandbox) -> 
     assert len(receiver.posts) == 1
 
 
-def test_impossible_delivery_faults_are_refused() -> None:
+def test_invalid_delivery_faults_are_refused() -> None:
     Faults(lost=0.6, dropped=0.6)  # one is for deliveries, the other for requests
     with pytest.raises(ValueError, match=r"add up to 1\.1"):
         Faults(lost=0.6, reordered=0.5)

@@ -32,7 +32,7 @@ def running(faults: MailFaults | None = None) -> Iterator[tuple[MailServer, smtp
             session.close()
 
 
-def test_a_message_is_kept_with_its_envelope() -> None:
+def test_the_mail_server_keeps_messages_with_their_envelope() -> None:
     with running() as (server, session):
         session.send_message(letter(), "bounces@sandbox-shop.example", ["zoe.1@example.com"])
         [received] = server.messages
@@ -42,7 +42,7 @@ def test_a_message_is_kept_with_its_envelope() -> None:
     assert received.message.get_content().splitlines() == ["Grüße", ".", "..dots"]
 
 
-def test_messages_outlive_the_server_until_they_are_cleared() -> None:
+def test_messages_stay_after_the_server_stops_until_cleared() -> None:
     with running() as (server, session):
         for number in range(3):
             session.send_message(letter(f"a{number}@example.com"))
@@ -51,13 +51,13 @@ def test_messages_outlive_the_server_until_they_are_cleared() -> None:
     assert server.messages == []
 
 
-def test_addresses_may_be_unicode() -> None:
+def test_recipient_addresses_may_have_unicode_characters() -> None:
     with running() as (server, session):
         session.send_message(letter("zoë@example.com"))
         assert server.messages[0].recipients == ("zoë@example.com",)
 
 
-def test_messages_are_written_to_files(tmp_path: Path) -> None:
+def test_messages_are_also_written_to_files(tmp_path: Path) -> None:
     with MailServer(keep_in=tmp_path / "mailbox") as server:
         with smtplib.SMTP(server.host, server.port) as session:
             session.send_message(letter())
@@ -82,7 +82,7 @@ def test_no_message_file_is_overwritten_by_a_later_message(tmp_path: Path) -> No
     assert [name in text for name, text in zip(order, kept, strict=True)] == [True] * 4
 
 
-def test_recipients_are_refused_for_good() -> None:
+def test_refused_recipients_are_always_refused() -> None:
     with running(MailFaults(refused=frozenset({"zoe@example.com"}))) as (server, session):
         with pytest.raises(smtplib.SMTPRecipientsRefused) as refused:
             session.send_message(letter("Zoe@Example.com"))
@@ -91,7 +91,7 @@ def test_recipients_are_refused_for_good() -> None:
         assert len(server.messages) == 1
 
 
-def test_recipients_are_deferred_as_often_as_told() -> None:
+def test_deferred_recipients_are_accepted_after_the_given_deferrals() -> None:
     faults = MailFaults(deferred=frozenset({"zoe@example.com"}), deferrals=2)
     with running(faults) as (server, session):
         for _ in range(2):
@@ -102,7 +102,7 @@ def test_recipients_are_deferred_as_often_as_told() -> None:
         assert len(server.messages) == 1
 
 
-def test_senders_are_refused() -> None:
+def test_every_sender_is_refused_with_sender_refused() -> None:
     with (
         running(MailFaults(sender_refused=True)) as (_, session),
         pytest.raises(smtplib.SMTPSenderRefused),
@@ -113,7 +113,7 @@ def test_senders_are_refused() -> None:
 @pytest.mark.parametrize(
     ("fault", "kept"), [("drop_every", 1), ("drop_in_data", 1), ("drop_after_data", 2)]
 )
-def test_the_connection_breaks_at_every_second_message(fault: str, kept: int) -> None:
+def test_the_connection_is_dropped_at_every_second_message(fault: str, kept: int) -> None:
     with running(MailFaults.model_validate({fault: 2})) as (server, session):
         session.send_message(letter())
         with pytest.raises((smtplib.SMTPServerDisconnected, ConnectionResetError)):
@@ -124,7 +124,7 @@ def test_the_connection_breaks_at_every_second_message(fault: str, kept: int) ->
         assert len(server.messages) == kept + 1
 
 
-def test_faults_can_be_replaced_while_it_runs() -> None:
+def test_mail_faults_can_change_while_the_server_runs() -> None:
     with running() as (server, session):
         server.faults = MailFaults(delay_seconds=30)
         assert session.sock is not None
@@ -137,7 +137,7 @@ def test_faults_can_be_replaced_while_it_runs() -> None:
         assert len(server.messages) == 1
 
 
-def test_senders_must_log_in_where_a_login_is_set() -> None:
+def test_senders_must_log_in_if_a_login_is_required() -> None:
     with (
         MailServer(login=("shop", "secret")) as server,
         smtplib.SMTP(server.host, server.port) as session,
@@ -151,7 +151,7 @@ def test_senders_must_log_in_where_a_login_is_set() -> None:
         assert len(server.messages) == 1
 
 
-def test_any_login_will_do_where_none_is_set() -> None:
+def test_any_login_is_accepted_if_none_is_required() -> None:
     with running() as (server, session):
         session.login("anybody", "anything")
         session.send_message(letter())
@@ -159,7 +159,7 @@ def test_any_login_will_do_where_none_is_set() -> None:
 
 
 @pytest.mark.parametrize("from_the_start", [True, False])
-def test_it_speaks_tls(certificate: Path, from_the_start: bool) -> None:
+def test_the_mail_server_supports_tls_and_starttls(certificate: Path, from_the_start: bool) -> None:
     server_side = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     server_side.load_cert_chain(certificate)
     client_side = ssl.create_default_context(cafile=str(certificate))

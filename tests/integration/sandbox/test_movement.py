@@ -43,7 +43,7 @@ def move(shop: Shop, movement: Movement) -> None:
 
 @given(movement=MOVEMENTS)
 @settings(max_examples=25)
-def test_the_same_arguments_give_the_same_story_at_any_speed(movement: Movement) -> None:
+def test_the_same_seed_gives_the_same_timeline_at_any_speed(movement: Movement) -> None:
     steps = movement.steps(ready_shop(20))
     assert steps == movement.steps(ready_shop(20))
     assert steps == movement.model_copy(update={"speed": AT_ONCE}).steps(ready_shop(20))
@@ -52,7 +52,9 @@ def test_the_same_arguments_give_the_same_story_at_any_speed(movement: Movement)
 
 @given(movement=MOVEMENTS, seed=st.integers(0, 50))
 @settings(max_examples=25)
-def test_every_parcel_is_delivered_and_skips_no_status(movement: Movement, seed: int) -> None:
+def test_every_moving_parcel_is_delivered_and_skips_no_status(
+    movement: Movement, seed: int
+) -> None:
     shop = Shop(orders=30, seed=seed)
     before = parcels_of(shop)
     for fulfillment_id, story in by_parcel(movement.steps(shop)).items():
@@ -62,18 +64,18 @@ def test_every_parcel_is_delivered_and_skips_no_status(movement: Movement, seed:
         assert all(a.after_hours < b.after_hours for a, b in pairwise(story))
 
 
-def test_a_parcels_story_does_not_depend_on_how_many_others_move() -> None:
+def test_a_parcels_timeline_does_not_depend_on_other_parcels() -> None:
     shop = ready_shop()
     few, all_ = (by_parcel(Movement(parcels=n).steps(shop)) for n in (5, 40))
     assert len(few) == 5
     assert few.items() < all_.items()
 
 
-def test_another_seed_gives_another_story() -> None:
+def test_another_seed_gives_another_timeline() -> None:
     assert Movement(seed=1).steps(ready_shop()) != Movement(seed=2).steps(ready_shop())
 
 
-def test_two_hundred_ready_parcels_all_arrive_once() -> None:
+def test_each_moving_parcel_arrives_once() -> None:
     shop = ready_shop(200)
     move(shop, Movement(parcels=200, speed=AT_ONCE))
     assert Counter(event.fulfillment_id for event in shop.arrivals) == dict.fromkeys(
@@ -83,7 +85,7 @@ def test_two_hundred_ready_parcels_all_arrive_once() -> None:
         assert arrival.order_email == shop.order(arrival.order_id)["order_email"]
 
 
-def test_in_a_shop_of_all_kinds_only_parcels_on_their_way_move() -> None:
+def test_only_parcels_under_way_move() -> None:
     shop, untouched = (Shop(orders=120, expired=10) for _ in range(2))
     move(shop, Movement(speed=AT_ONCE))
     after = parcels_of(shop)
@@ -100,7 +102,7 @@ def test_in_a_shop_of_all_kinds_only_parcels_on_their_way_move() -> None:
     assert shop.customers_to_write_to() == untouched.customers_to_write_to()
 
 
-def test_an_order_that_is_taken_over_by_hand_is_moved_no_further() -> None:
+def test_parcels_of_a_manual_order_stop_moving() -> None:
     shop = ready_shop(2)
     manual, automatic = shop.order_ids
     moving = Moving(shop, Movement(speed=AT_ONCE))
@@ -111,7 +113,7 @@ def test_an_order_that_is_taken_over_by_hand_is_moved_no_further() -> None:
     assert shop.order(automatic)["statuses"] == ["delivered"]
 
 
-def test_a_carriers_report_on_a_manual_order_has_no_effect() -> None:
+def test_carrier_updates_do_not_change_manual_orders() -> None:
     shop = ready_shop(1)
     [order_id] = shop.order_ids
     [fulfillment_id] = parcels_of(shop)
@@ -125,13 +127,13 @@ def test_a_carriers_report_on_a_manual_order_has_no_effect() -> None:
     assert shop.arrivals == []
 
 
-def test_what_cannot_move_is_told_before_anything_does() -> None:
+def test_a_movement_of_too_many_parcels_is_refused() -> None:
     with pytest.raises(ValueError, match="only 3 can move, not 4"):
         Moving(ready_shop(3), Movement(parcels=4))
 
 
 @pytest.mark.parametrize("fields", [{"speed": 0.5}, {"parcels": -1}, {"sped": 3600}])
-def test_impossible_movements_are_refused(fields: dict[str, Any]) -> None:
+def test_invalid_movement_settings_are_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(fields))):
         Movement.model_validate(fields)
 
@@ -143,14 +145,12 @@ def test_impossible_movements_are_refused(fields: dict[str, Any]) -> None:
         ({"just_ready": 2, "expired": 2}, r"between 0 and orders - just_ready \(1\), not 2"),
     ],
 )
-def test_a_shop_cannot_have_more_ready_orders_than_orders(
-    fields: dict[str, Any], error: str
-) -> None:
+def test_just_ready_and_expired_must_not_exceed_orders(fields: dict[str, Any], error: str) -> None:
     with pytest.raises(ValueError, match=error):
         Shop(orders=3, **fields)
 
 
-def test_ready_orders_leave_the_other_orders_as_they_were() -> None:
+def test_just_ready_orders_do_not_change_the_other_orders() -> None:
     plain, ready = Shop(orders=60, expired=5), Shop(orders=60, expired=5, just_ready=20)
     changed = [i for i in plain.order_ids if plain.order(i) != ready.order(i)]
     assert 15 < len(changed) <= 20

@@ -20,7 +20,7 @@ from prefect_tracktor.sandbox.__main__ import main
 from prefect_tracktor.sandbox.process import RunningSandbox
 
 
-def test_it_serves_the_shop_that_was_asked_for_and_can_be_looked_into_and_rehearsed_with(
+def test_the_sandbox_command_serves_the_requested_shop(
     tmp_path: Path,
 ) -> None:
     csv, mailbox, env_file = tmp_path / "orders.csv", tmp_path / "mailbox", tmp_path / "sandbox.env"
@@ -65,7 +65,7 @@ def assert_variables_to_rehearse_with(env_file: Path, tracktor: RunningSandbox, 
     assert sender == variables["TRACKTOR_SENDER"] == "Sandbox Shop <orders@sandbox-shop.example>"
 
 
-def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
+def test_the_sandbox_command_prints_its_settings_and_exits_cleanly() -> None:
     command = [sys.executable, "-m", "prefect_tracktor.sandbox", "--orders", "5"]
     with subprocess.Popen(  # this very package
         [*command, "--too-many-requests", "1"], stdout=subprocess.PIPE, text=True
@@ -85,13 +85,13 @@ def test_it_prints_what_to_use_and_ends_well_when_asked_to() -> None:
     assert process.returncode == 0
 
 
-def test_a_bad_option_is_told_and_nothing_starts(capfd: pytest.CaptureFixture[str]) -> None:
+def test_sandbox_process_fails_on_an_invalid_option(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError, match="did not start"), sandbox_process(orders=3, expired=4):
         pass
     assert "expired must be between 0 and orders (3), not 4" in capfd.readouterr().err
 
 
-def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -> None:
+def test_the_state_page_lists_arrivals_and_deliveries() -> None:
     with sandbox_process(
         orders=6,
         just_ready=6,
@@ -136,7 +136,7 @@ def test_a_shop_that_moves_tells_the_truth_and_what_became_of_the_deliveries() -
         (["--smtp-port", "-1"], "for --smtp-port. Must be >= 0"),
     ],
 )
-def test_impossible_options_are_told_and_nothing_serves(
+def test_invalid_sandbox_options_are_refused_before_serving(
     arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--orders", "3", "--just-ready", "3", *arguments]) == 2
@@ -145,14 +145,14 @@ def test_impossible_options_are_told_and_nothing_serves(
     assert "Serving" not in printed.out
 
 
-def test_a_fail_rate_beside_other_faults_must_leave_room_for_them(
+def test_fail_rate_and_other_faults_together_must_not_exceed_1(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["--orders", "3", "--fail-rate", "1", "--dropped", "0.5"]) == 2
     assert capsys.readouterr().err == "the probabilities add up to 1.3; they must not exceed 1\n"
 
 
-def test_without_the_extra_the_import_says_what_to_install(
+def test_importing_the_sandbox_without_its_extra_names_the_packages_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiosmtpd", None)
@@ -160,7 +160,7 @@ def test_without_the_extra_the_import_says_what_to_install(
         importlib.reload(prefect_tracktor.sandbox)
 
 
-def test_its_shopify_can_be_asked_for_what_happened_lately() -> None:
+def test_shopify_orders_finds_recent_orders_of_a_sandbox_with_todays_date() -> None:
     with sandbox_process(orders=60, today=True) as tracktor:
         credentials = ShopifyCredentials.model_validate(
             {

@@ -16,14 +16,16 @@ SHOP = Shop(orders=24, expired=4)
 
 @given(shape=SHAPES, order_id=st.sampled_from(SHOP.order_ids))
 @settings(deadline=None)
-def test_an_order_reads_the_same_in_every_shape(shape: ResponseFormat, order_id: int) -> None:
+def test_an_order_reads_the_same_in_every_response_format(
+    shape: ResponseFormat, order_id: int
+) -> None:
     order = SHOP.order(order_id)
     read = api.get_order(order_id).read
     assert read(shape.shaped("order", order)) == read(order)
 
 
 @given(shape=SHAPES)
-def test_the_status_options_read_the_same_in_every_shape(shape: ResponseFormat) -> None:
+def test_the_status_options_read_the_same_in_every_response_format(shape: ResponseFormat) -> None:
     read = api.get_status_options().read
     labels = [option.label for option in read(shape.shaped("status_options", SHOP.status_options))]
     assert labels == [option["label"] for option in SHOP.status_options]
@@ -44,12 +46,14 @@ def test_the_status_options_read_the_same_in_every_shape(shape: ResponseFormat) 
         ),
     ],
 )
-def test_a_shape_is_what_its_name_says(shape: dict[str, bool], expected: dict[str, Any]) -> None:
+def test_each_response_format_option_changes_the_response(
+    shape: dict[str, bool], expected: dict[str, Any]
+) -> None:
     fulfillment = {"id": 7, "status": [{"key": "a"}], "name": None}
     assert ResponseFormat(**shape).shaped("fulfillment", fulfillment) == expected
 
 
-def test_shaping_leaves_flags_alone() -> None:
+def test_numbers_as_strings_does_not_change_booleans() -> None:
     shape = ResponseFormat(wrapped=False, numbers_as_strings=True)
     assert shape.shaped("order", {"automatic": True, "price": 4.9}) == {
         "automatic": True,
@@ -57,7 +61,9 @@ def test_shaping_leaves_flags_alone() -> None:
     }
 
 
-def test_shapes_can_be_changed_while_it_runs(tracktor: Sandbox, api: httpx.Client) -> None:
+def test_the_response_format_can_change_while_the_sandbox_runs(
+    tracktor: Sandbox, api: httpx.Client
+) -> None:
     path = f"orders/{tracktor.shop.order_ids[0]}.json"
     assert set(api.get(path).json()) == {"order"}
     tracktor.response_format = ResponseFormat(wrapped=False, numbers_as_strings=True)

@@ -62,7 +62,7 @@ def sharing(credentials: TracktorCredentials, name: str, **further: Any) -> Trac
     return credentials.model_copy(update={"limits": limits})
 
 
-def test_processes_keep_to_a_shared_rate_together(new_limit: NewLimit) -> None:
+def test_processes_share_one_rate_limit(new_limit: NewLimit) -> None:
     burst, rate = 5, 10
     with ScriptedServer([answer(body='{"order": {"order_id": 7}}')]) as server:
         fields = FIELDS | {
@@ -86,7 +86,7 @@ def test_processes_keep_to_a_shared_rate_together(new_limit: NewLimit) -> None:
             assert count <= burst + rate * (end - start + 1)
 
 
-def test_a_limit_that_prefect_does_not_have_is_an_error_that_names_the_remedy(
+def test_the_error_for_a_missing_shared_limit_names_the_remedy(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     remedy = r"shared_limit: .*'nowhere'.*prefect gcl create nowhere --limit .* --slot-decay"
@@ -111,7 +111,7 @@ def test_a_limit_that_prefect_does_not_have_is_an_error_that_names_the_remedy(
     assert not tracktor.calls
 
 
-def test_a_limit_without_decay_cannot_hold_a_rate(
+def test_a_shared_limit_without_slot_decay_is_an_error(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = new_limit(limit=5, slot_decay_per_second=0)
@@ -123,7 +123,7 @@ def test_a_limit_without_decay_cannot_hold_a_rate(
     assert not tracktor.calls
 
 
-def test_nothing_is_sent_while_prefect_does_not_answer(
+def test_nothing_is_sent_while_prefect_is_unreachable(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = new_limit(limit=5, slot_decay_per_second=5)
@@ -142,7 +142,7 @@ def test_nothing_is_sent_while_prefect_does_not_answer(
     assert not tracktor.calls
 
 
-def test_a_prefect_that_answers_otherwise_than_expected_is_not_taken_for_leave(
+def test_nothing_is_sent_after_an_unexpected_response_from_prefect(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
     hasty = sharing(credentials, "tracktor-odd", max_attempts=1)
@@ -157,7 +157,7 @@ def test_a_prefect_that_answers_otherwise_than_expected_is_not_taken_for_leave(
     assert not tracktor.calls
 
 
-def test_a_limit_that_is_switched_off_in_prefect_holds_nobody_up(
+def test_an_inactive_shared_limit_does_not_delay_requests(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = new_limit(limit=1, slot_decay_per_second=0.001, active=False)
@@ -169,7 +169,7 @@ def test_a_limit_that_is_switched_off_in_prefect_holds_nobody_up(
 
 
 @pytest.mark.anyio
-async def test_waiting_for_a_permit_can_be_cancelled(
+async def test_a_wait_for_a_permit_can_be_cancelled(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = await anyio.to_thread.run_sync(lambda: new_limit(limit=1, slot_decay_per_second=0.001))
@@ -181,7 +181,7 @@ async def test_waiting_for_a_permit_can_be_cancelled(
     assert len(tracktor.calls) == 1
 
 
-def test_a_wait_that_was_given_up_does_not_keep_the_process_alive(
+def test_a_cancelled_wait_does_not_keep_the_process_alive(
     tracktor: Sandbox, new_limit: NewLimit
 ) -> None:
     fields = {
