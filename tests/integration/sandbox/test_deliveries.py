@@ -23,7 +23,7 @@ from prefect_tracktor.sandbox import (
 
 
 class Receiver:
-    """A web server that keeps the bodies posted to it, after a given number of failures."""
+    """A web server that keeps the posted bodies, after a given number of failed requests."""
 
     def __init__(self, port: int = 0) -> None:
         self.posts: list[tuple[str, Any]] = []
@@ -63,8 +63,8 @@ class Receiver:
             self.server.server_close()
             thread.join()
 
-    def told(self) -> Counter[tuple[int, str]]:
-        """How often each status of each parcel was delivered."""
+    def status_counts(self) -> Counter[tuple[int, str]]:
+        """Count the deliveries of each status of each parcel."""
         return Counter((body["fulfillment_id"], body["shipment_status"]) for _, body in self.posts)
 
 
@@ -123,8 +123,8 @@ def test_order_ready_matches_pre_transit_and_custom_statuses_match_only_all(
     tracktor.shop.set_status(order_id, status="Sewing")
     tracktor.wait_for_deliveries()
     assert [path for path, _ in receiver.posts if "pre_transit" in path] == ["/order/pre_transit"]
-    told = [body["shipment_status"] for path, body in receiver.posts if "fulfillment" in path]
-    assert told == ["order_ready", "Sewing"]
+    statuses = [body["shipment_status"] for path, body in receiver.posts if "fulfillment" in path]
+    assert statuses == ["order_ready", "Sewing"]
 
 
 def test_an_update_without_a_status_change_is_not_delivered(
@@ -204,11 +204,11 @@ def test_every_step_is_delivered_once_and_in_order_for_each_parcel(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
     move_all(moving_shop, receiver)
-    ways: dict[int, list[str]] = {}
+    timelines: dict[int, list[str]] = {}
     for _, body in receiver.posts:
-        ways.setdefault(body["fulfillment_id"], []).append(body["shipment_status"])
-    assert len(ways) == 100
-    assert set(map(tuple, ways.values())) == {("in_transit", "out_for_delivery", "delivered")}
+        timelines.setdefault(body["fulfillment_id"], []).append(body["shipment_status"])
+    assert len(timelines) == 100
+    assert set(map(tuple, timelines.values())) == {("in_transit", "out_for_delivery", "delivered")}
     assert all(delivery.is_accepted and not delivery.fault for delivery in moving_shop.deliveries)
     assert len(moving_shop.deliveries) == 300
 
@@ -221,9 +221,9 @@ def test_a_lost_delivery_is_not_sent_and_is_recorded_as_lost(
     lost = [d for d in moving_shop.deliveries if d.fault is Fault.LOST]
     assert 30 < len(lost) < 90
     assert {(delivery.status, delivery.attempts) for delivery in lost} == {(None, 0)}
-    told = receiver.told()
-    assert len(receiver.posts) == 300 - len(lost) == len(told)
-    assert not told.keys() & {(d.fulfillment_id, d.status_key) for d in lost}
+    received = receiver.status_counts()
+    assert len(receiver.posts) == 300 - len(lost) == len(received)
+    assert not received.keys() & {(d.fulfillment_id, d.status_key) for d in lost}
 
 
 def test_a_duplicated_delivery_is_sent_and_recorded_twice(
@@ -231,7 +231,7 @@ def test_a_duplicated_delivery_is_sent_and_recorded_twice(
 ) -> None:
     moving_shop.faults = Faults(duplicated=0.2, held_back_seconds=0.2)
     move_all(moving_shop, receiver)
-    twice = {message for message, n in receiver.told().items() if n == 2}
+    twice = {message for message, n in receiver.status_counts().items() if n == 2}
     copies = [d for d in moving_shop.deliveries if d.fault is Fault.DUPLICATED]
     assert 30 < len(copies) < 90
     assert twice == {(copy.fulfillment_id, copy.status_key) for copy in copies}
@@ -244,7 +244,7 @@ def test_a_reordered_delivery_arrives_after_later_ones_for_the_same_parcel(
 ) -> None:
     moving_shop.faults = Faults(reordered=0.2, held_back_seconds=2)
     move_all(moving_shop, receiver)
-    assert set(receiver.told().values()) == {1}
+    assert set(receiver.status_counts().values()) == {1}
     assert len(receiver.posts) == 300
     last = {body["fulfillment_id"]: body["shipment_status"] for _, body in receiver.posts}
     superseded = [parcel for parcel, status in last.items() if status != "delivered"]
@@ -272,7 +272,7 @@ def test_a_receiver_gets_missed_deliveries_when_it_is_back(tracktor: Sandbox) ->
         port = away.getsockname()[1]
         tracktor.shop.create_webhook(topic="order/all", address=f"http://127.0.0.1:{port}/")
         tracktor.shop.set_status(tracktor.shop.order_ids[0], status="Sewing")
-        # it accepts the connection, and closes it
+        # accepts the connection and closes it
         away.accept()[0].close()
     receiver = Receiver(port)
     with receiver.serving():

@@ -1,4 +1,4 @@
-"""Fault injection: each fault does what its name says, and depends on the seed."""
+"""Fault injection: the effect of each fault, and its dependence on the seed."""
 
 from collections import Counter
 from http import HTTPStatus
@@ -16,13 +16,13 @@ from prefect_tracktor.sandbox.faults import REQUEST_FAULTS, FaultInjector
 
 def outcome(api: httpx.Client, path: str = "status-options.json", **request: Any) -> str:
     try:
-        answer = api.request(request.pop("method", "GET"), path, **request)
+        response = api.request(request.pop("method", "GET"), path, **request)
     except httpx.TransportError as error:
         return type(error).__name__
-    return str(answer.status_code)
+    return str(response.status_code)
 
 
-def answer_or_none(api: httpx.Client) -> httpx.Response | None:
+def response_or_none(api: httpx.Client) -> httpx.Response | None:
     try:
         return api.get("status-options.json")
     except httpx.TransportError:
@@ -69,26 +69,26 @@ def test_invalid_faults_are_refused(fields: dict[str, float]) -> None:
 
 def test_a_429_has_a_retry_after_header(tracktor: Sandbox, api: httpx.Client) -> None:
     tracktor.faults = Faults(too_many_requests=1, retry_after_seconds=7)
-    answer = api.get("webhooks.json")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (429, "7")
+    response = api.get("webhooks.json")
+    assert (response.status_code, response.headers["Retry-After"]) == (429, "7")
 
 
 def test_server_errors_are_json_or_html_and_a_503_is_not_processed(
     tracktor: Sandbox, api: httpx.Client
 ) -> None:
     tracktor.faults = Faults(server_error=1)
-    seen, acted = set(), Counter[int]()
+    responses, processed = set(), Counter[int]()
     for _ in range(60):
         before = len(tracktor.shop.webhooks)
-        answer = api.post(
+        response = api.post(
             "webhooks.json", json={"topic": "order/all", "address": "http://127.0.0.1:9/"}
         )
-        seen.add((answer.status_code, answer.headers["Content-Type"].split(";")[0]))
-        acted[answer.status_code] += len(tracktor.shop.webhooks) - before
-    assert {status for status, _ in seen} == {500, 502, 503, 504}
-    assert {kind for _, kind in seen} == {"application/json", "text/html"}
-    assert acted[HTTPStatus.SERVICE_UNAVAILABLE] == 0
-    assert 0 < acted.total() < 60
+        responses.add((response.status_code, response.headers["Content-Type"].split(";")[0]))
+        processed[response.status_code] += len(tracktor.shop.webhooks) - before
+    assert {status for status, _ in responses} == {500, 502, 503, 504}
+    assert {kind for _, kind in responses} == {"application/json", "text/html"}
+    assert processed[HTTPStatus.SERVICE_UNAVAILABLE] == 0
+    assert 0 < processed.total() < 60
 
 
 def test_a_request_on_a_dropped_connection_may_have_been_processed(
@@ -97,10 +97,10 @@ def test_a_request_on_a_dropped_connection_may_have_been_processed(
     tracktor.faults = Faults(dropped=1)
     ids = list(tracktor.shop.order_ids[:20])
     for order_id in ids:
-        seen = outcome(
+        result = outcome(
             api, f"orders/{order_id}.json", method="POST", json={"order": {"status": "Sewing"}}
         )
-        assert seen in {"ReadError", "RemoteProtocolError"}
+        assert result in {"ReadError", "RemoteProtocolError"}
     assert 0 < sum(map(tracktor.shop.revision, ids)) < 20
     assert tracktor.faults_met == {"dropped": 20}
 
@@ -109,7 +109,7 @@ def test_truncated_bodies_end_early_or_look_complete(tracktor: Sandbox, api: htt
     tracktor.faults = Faults(truncated=1)
     outcomes = Counter(outcome(api) for _ in range(20))
     assert set(outcomes) == {"200", "RemoteProtocolError"}
-    complete = next(answer for answer in (answer_or_none(api) for _ in range(20)) if answer)
+    complete = next(response for response in (response_or_none(api) for _ in range(20)) if response)
     with pytest.raises(ValueError, match=r"Unterminated|Expecting"):
         complete.json()
 
@@ -118,11 +118,11 @@ def test_responses_that_are_not_json_have_status_200(tracktor: Sandbox, api: htt
     tracktor.faults = Faults(not_json=1)
     types = set()
     for _ in range(10):
-        answer = api.get("webhooks.json")
-        types.add(answer.headers["Content-Type"].split(";")[0])
-        assert answer.status_code == 200
+        response = api.get("webhooks.json")
+        types.add(response.headers["Content-Type"].split(";")[0])
+        assert response.status_code == 200
         with pytest.raises(ValueError, match="Expecting value"):
-            answer.json()
+            response.json()
     assert types == {"text/html", "application/json"}
 
 

@@ -1,4 +1,4 @@
-"""Simulated movement: the same for the same seed, and recorded by the shop."""
+"""Simulated movement: timelines from a seed, and their effect on the shop."""
 
 import math
 from collections import Counter, defaultdict
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from prefect_tracktor.sandbox import Movement, MovementStep, Moving, Sandbox, Shop
 
 AT_ONCE = math.inf
-WAY = ["in_transit", "out_for_delivery", "delivered"]
+STATUSES = ["in_transit", "out_for_delivery", "delivered"]
 
 MOVEMENTS = st.builds(Movement, seed=st.integers())
 
@@ -30,10 +30,10 @@ def parcels_of(shop: Shop) -> dict[int, dict[str, Any]]:
 
 
 def by_parcel(steps: list[MovementStep]) -> dict[int, list[MovementStep]]:
-    stories = defaultdict(list)
+    timelines = defaultdict(list)
     for step in steps:
-        stories[step.fulfillment_id].append(step)
-    return stories
+        timelines[step.fulfillment_id].append(step)
+    return timelines
 
 
 def move(shop: Shop, movement: Movement) -> None:
@@ -57,11 +57,11 @@ def test_every_moving_parcel_is_delivered_and_skips_no_status(
 ) -> None:
     shop = Shop(orders=30, seed=seed)
     before = parcels_of(shop)
-    for fulfillment_id, story in by_parcel(movement.steps(shop)).items():
-        reached = [step.shipment_status for step in story]
-        assert reached == WAY[len(WAY) - len(reached) :]
+    for fulfillment_id, timeline in by_parcel(movement.steps(shop)).items():
+        reached = [step.shipment_status for step in timeline]
+        assert reached == STATUSES[len(STATUSES) - len(reached) :]
         assert before[fulfillment_id]["shipment_status"] not in reached
-        assert all(a.after_hours < b.after_hours for a, b in pairwise(story))
+        assert all(a.after_hours < b.after_hours for a, b in pairwise(timeline))
 
 
 def test_a_parcels_timeline_does_not_depend_on_other_parcels() -> None:

@@ -24,11 +24,11 @@ def test_the_sandbox_command_serves_the_requested_shop(
     tmp_path: Path,
 ) -> None:
     csv, mailbox, env_file = tmp_path / "orders.csv", tmp_path / "mailbox", tmp_path / "sandbox.env"
-    asked_for: dict[str, Any] = {"orders": 12, "seed": 4, "expired": 2, "uuid": "c" * 32}
-    # that of another sandbox is replaced
+    options: dict[str, Any] = {"orders": 12, "seed": 4, "expired": 2, "uuid": "c" * 32}
+    # an env file that another sandbox wrote is replaced
     env_file.write_text("# written by prefect-tracktor sandbox\nTRACKTOR_BASE_URL=old\n")
     with sandbox_process(
-        **asked_for, bare=True, csv=csv, mailbox=mailbox, prepared=True, env_file=env_file
+        **options, bare=True, csv=csv, mailbox=mailbox, prepared=True, env_file=env_file
     ) as tracktor:
         shop = Shop(orders=12, seed=4, expired=2)
         assert tracktor.order_ids == shop.order_ids
@@ -54,7 +54,7 @@ def test_the_sandbox_command_serves_the_requested_shop(
 
 
 def assert_variables_to_rehearse_with(env_file: Path, tracktor: RunningSandbox, csv: Path) -> None:
-    """A shell and dotenv read the same values."""
+    """Check that a shell and dotenv read the same values."""
     variables = dotenv_values(env_file)
     command = ["bash", "-c", f'set -a; . {env_file}; printf "%s" "$TRACKTOR_SENDER"']
     sender = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -67,7 +67,7 @@ def assert_variables_to_rehearse_with(env_file: Path, tracktor: RunningSandbox, 
 
 def test_the_sandbox_command_prints_its_settings_and_exits_cleanly() -> None:
     command = [sys.executable, "-m", "prefect_tracktor.sandbox", "--orders", "5"]
-    with subprocess.Popen(  # this very package
+    with subprocess.Popen(  # this package
         [*command, "--too-many-requests", "1"], stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
@@ -78,9 +78,9 @@ def test_the_sandbox_command_prints_its_settings_and_exits_cleanly() -> None:
             printed[name] = value.strip()
             if line.startswith("Serving"):
                 url = f"{printed['TRACKTOR_BASE_URL']}/{printed['TRACKTOR_UUID']}/webhooks.json"
-                answer = httpx.get(url, headers={"x-api-key": printed["TRACKTOR_API_KEY"]})
+                response = httpx.get(url, headers={"x-api-key": printed["TRACKTOR_API_KEY"]})
                 process.terminate()
-    assert answer.status_code == 429
+    assert response.status_code == 429
     assert {"SMTP_PORT", "mailbox", "orders export", "example order"} < printed.keys()
     assert process.returncode == 0
 
@@ -105,7 +105,7 @@ def test_the_state_page_lists_arrivals_and_deliveries() -> None:
         shop = Shop(orders=6, just_ready=6, seed=3)
         with Moving(shop, Movement(parcels=5, speed=math.inf, seed=3)) as moving:
             moving.wait()
-        # its movement started before ours, but may be slower
+        # the movement in the process may take longer than ours
         for _ in range(1000):
             state = httpx.get(tracktor.state_url).json()
             if not state["steps_left"]:

@@ -10,29 +10,34 @@ from hypothesis import strategies as st
 from prefect_tracktor import api
 from prefect_tracktor.sandbox import ResponseFormat, Sandbox, Shop
 
-SHAPES = st.builds(ResponseFormat, **{name: st.booleans() for name in ResponseFormat.model_fields})
+FORMATS = st.builds(ResponseFormat, **{name: st.booleans() for name in ResponseFormat.model_fields})
 SHOP = Shop(orders=24, expired=4)
 
 
-@given(shape=SHAPES, order_id=st.sampled_from(SHOP.order_ids))
+@given(response_format=FORMATS, order_id=st.sampled_from(SHOP.order_ids))
 @settings(deadline=None)
 def test_an_order_reads_the_same_in_every_response_format(
-    shape: ResponseFormat, order_id: int
+    response_format: ResponseFormat, order_id: int
 ) -> None:
     order = SHOP.order(order_id)
     read = api.get_order(order_id).read
-    assert read(shape.shaped("order", order)) == read(order)
+    assert read(response_format.shaped("order", order)) == read(order)
 
 
-@given(shape=SHAPES)
-def test_the_status_options_read_the_same_in_every_response_format(shape: ResponseFormat) -> None:
+@given(response_format=FORMATS)
+def test_the_status_options_read_the_same_in_every_response_format(
+    response_format: ResponseFormat,
+) -> None:
     read = api.get_status_options().read
-    labels = [option.label for option in read(shape.shaped("status_options", SHOP.status_options))]
+    labels = [
+        option.label
+        for option in read(response_format.shaped("status_options", SHOP.status_options))
+    ]
     assert labels == [option["label"] for option in SHOP.status_options]
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
+    ("response_format", "expected"),
     [
         ({}, {"fulfillment": {"id": 7, "status": [{"key": "a"}], "name": None}}),
         ({"wrapped": False}, {"id": 7, "status": [{"key": "a"}], "name": None}),
@@ -47,15 +52,15 @@ def test_the_status_options_read_the_same_in_every_response_format(shape: Respon
     ],
 )
 def test_each_response_format_option_changes_the_response(
-    shape: dict[str, bool], expected: dict[str, Any]
+    response_format: dict[str, bool], expected: dict[str, Any]
 ) -> None:
     fulfillment = {"id": 7, "status": [{"key": "a"}], "name": None}
-    assert ResponseFormat(**shape).shaped("fulfillment", fulfillment) == expected
+    assert ResponseFormat(**response_format).shaped("fulfillment", fulfillment) == expected
 
 
 def test_numbers_as_strings_does_not_change_booleans() -> None:
-    shape = ResponseFormat(wrapped=False, numbers_as_strings=True)
-    assert shape.shaped("order", {"automatic": True, "price": 4.9}) == {
+    response_format = ResponseFormat(wrapped=False, numbers_as_strings=True)
+    assert response_format.shaped("order", {"automatic": True, "price": 4.9}) == {
         "automatic": True,
         "price": "4.9",
     }

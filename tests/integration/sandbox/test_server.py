@@ -13,8 +13,8 @@ def test_the_api_returns_the_orders_and_parcels_of_the_shop(
         order = tracktor.shop.order(order_id)
         assert api.get(f"orders/{order_id}.json").json() == {"order": order}
     for parcel in order["fulfillments"]:
-        answer = api.get(f"fulfillments/{parcel['fulfillment_id']}.json")
-        assert answer.json() == {"fulfillment": parcel}
+        response = api.get(f"fulfillments/{parcel['fulfillment_id']}.json")
+        assert response.json() == {"fulfillment": parcel}
 
 
 def test_the_api_lists_the_status_options(tracktor: Sandbox, api: httpx.Client) -> None:
@@ -69,13 +69,13 @@ def test_wrong_credentials_are_refused(
     tracktor: Sandbox, key: str | None, account: str | None, status: int
 ) -> None:
     order_id = tracktor.shop.order_ids[0]
-    answer = httpx.post(
+    response = httpx.post(
         f"{tracktor.base_url}/{account or tracktor.uuid}/orders/{order_id}.json",
         json={"order": {"status": "Sewing"}},
         headers={"x-api-key": key} if key else {},
     )
-    assert answer.status_code == status
-    assert isinstance(answer.json()["errors"], str)
+    assert response.status_code == status
+    assert isinstance(response.json()["errors"], str)
     assert tracktor.shop.status_changes == []
 
 
@@ -83,9 +83,9 @@ def test_wrong_credentials_are_refused(
     "path", ["orders/7.json", "fulfillments/7.json", "orders/x.json", "orders.json", "", "a/b/c"]
 )
 def test_unknown_ids_and_paths_get_a_404_as_json(api: httpx.Client, path: str) -> None:
-    answer = api.get(path)
-    assert answer.status_code == 404
-    assert isinstance(answer.json()["errors"], str)
+    response = api.get(path)
+    assert response.status_code == 404
+    assert isinstance(response.json()["errors"], str)
 
 
 def test_unsupported_methods_get_a_405(api: httpx.Client) -> None:
@@ -110,9 +110,9 @@ def test_an_invalid_update_gets_a_422_with_the_field_and_changes_nothing(
     tracktor: Sandbox, api: httpx.Client, body: object, field: str
 ) -> None:
     order_id = tracktor.shop.order_ids[0]
-    answer = api.post(f"orders/{order_id}.json", json=body)
-    assert answer.status_code == 422
-    assert list(answer.json()["errors"]) == [field]
+    response = api.post(f"orders/{order_id}.json", json=body)
+    assert response.status_code == 422
+    assert list(response.json()["errors"]) == [field]
     assert tracktor.shop.revision(order_id) == 0
 
 
@@ -127,9 +127,9 @@ def test_an_invalid_update_gets_a_422_with_the_field_and_changes_nothing(
 def test_an_invalid_webhook_gets_a_422_with_the_field(
     api: httpx.Client, body: dict[str, str], field: str
 ) -> None:
-    answer = api.post("webhooks.json", json={"webhook": body})
-    assert answer.status_code == 422
-    assert list(answer.json()["errors"]) == [field]
+    response = api.post("webhooks.json", json={"webhook": body})
+    assert response.status_code == 422
+    assert list(response.json()["errors"]) == [field]
     assert api.get("webhooks.json").json() == {"webhooks": []}
 
 

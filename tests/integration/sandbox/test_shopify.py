@@ -13,7 +13,7 @@ EVERYTHING = ShopifyRules(scopes=frozenset({"read_orders", "read_all_orders"}))
 
 
 class Api:
-    """A client with a token."""
+    """A client with an access token."""
 
     def __init__(self, tracktor: Sandbox) -> None:
         self.http = httpx.Client(base_url=tracktor.shopify_url, trust_env=False)
@@ -26,18 +26,18 @@ class Api:
             json=body,
         )
 
-    def ask(self, search: str = "", first: int = 25, after: str = "") -> httpx.Response:
+    def search(self, search: str = "", first: int = 25, after: str = "") -> httpx.Response:
         """Send the query that `ShopifyOrders` sends."""
         query = list_orders(search, first=first, after=after, api_version="2026-10")
         return self.send(query.json)
 
     def orders(self, search: str = "", **page: Any) -> Any:
-        return self.ask(search, **page).json()["data"]["orders"]
+        return self.search(search, **page).json()["data"]["orders"]
 
     def codes(self, search: str = "", **page: Any) -> list[str]:
-        answer = self.ask(search, **page)
-        assert answer.status_code == 200
-        return [error["extensions"]["code"] for error in answer.json()["errors"]]
+        response = self.search(search, **page)
+        assert response.status_code == 200
+        return [error["extensions"]["code"] for error in response.json()["errors"]]
 
 
 @pytest.fixture
@@ -99,18 +99,18 @@ def test_shopify_pages_end_at_the_limit_of_results(tracktor: Sandbox, api: Api) 
 
 
 def test_unsupported_graphql_queries_get_errors_with_status_200(api: Api) -> None:
-    for answer in (
+    for response in (
         api.send({"query": "{ products(first: 3) { nodes { id } } }"}),
-        api.ask(first=251),
-        api.ask(after="x"),
-        api.ask("(tag:vip"),
+        api.search(first=251),
+        api.search(after="x"),
+        api.search("(tag:vip"),
     ):
-        assert answer.status_code == 200
-        assert answer.json()["errors"]
+        assert response.status_code == 200
+        assert response.json()["errors"]
 
 
 def test_an_unknown_search_filter_gets_a_warning(api: Api) -> None:
-    [entry] = api.ask("colour:blue").json()["extensions"]["search"]
+    [entry] = api.search("colour:blue").json()["extensions"]["search"]
     assert entry["warnings"][0]["field"] == "colour"
 
 
@@ -118,7 +118,7 @@ def test_a_shopify_query_is_throttled_when_points_are_missing(tracktor: Sandbox,
     tracktor.shopify.rules = EVERYTHING.model_copy(
         update={"bucket_points": 17, "restored_per_second": 0.001}
     )
-    cost = api.ask().json()["extensions"]["cost"]
+    cost = api.search().json()["extensions"]["cost"]
     assert 0 < cost["actualQueryCost"] < cost["requestedQueryCost"] < 17
     assert cost["throttleStatus"]["currentlyAvailable"] < 17
     assert api.codes() == ["THROTTLED"]
@@ -146,12 +146,12 @@ def test_shopify_tokens_expire_and_can_be_revoked(tracktor: Sandbox, api: Api) -
     assert granted["scope"] == "read_all_orders,read_orders"
     assert granted["expires_in"] == 86_399
     api.token = granted["access_token"]
-    assert api.ask().status_code == 200
+    assert api.search().status_code == 200
     tracktor.shopify.revoke_tokens()
-    assert api.ask().status_code == 401
+    assert api.search().status_code == 401
     tracktor.shopify.rules = ShopifyRules(token_seconds=0)
     api.token = api.http.post("/admin/oauth/access_token", data=form).json()["access_token"]
-    assert api.ask().status_code == 401
+    assert api.search().status_code == 401
 
 
 @pytest.mark.parametrize(
@@ -186,14 +186,14 @@ def test_other_shopify_paths_and_methods_are_refused(
 def test_a_body_without_a_graphql_query_gets_a_400(api: Api) -> None:
     headers = {"x-shopify-access-token": api.token}
     for body in (b"", b"[]", b"{}"):
-        answer = api.http.post("/admin/api/2026-10/graphql.json", content=body, headers=headers)
-        assert answer.status_code == 400
+        response = api.http.post("/admin/api/2026-10/graphql.json", content=body, headers=headers)
+        assert response.status_code == 400
 
 
 def test_faults_apply_to_shopify_requests(tracktor: Sandbox, api: Api) -> None:
     tracktor.faults = Faults(too_many_requests=1)
-    answer = api.ask()
-    assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
+    response = api.search()
+    assert (response.status_code, response.headers["retry-after"]) == (429, "1")
     assert tracktor.faults_met[Fault.TOO_MANY_REQUESTS] == 1
 
 
@@ -203,7 +203,9 @@ def test_the_present_time_of_a_shop_is_june_2026_by_default() -> None:
 
 def test_an_order_with_an_unsent_line_is_partially_fulfilled(tracktor: Sandbox, api: Api) -> None:
     orders = map(tracktor.shop.order, tracktor.shop.order_ids)
-    order = next(one for one in orders if one["fulfillments"] and one["line_item_count"] > 1)
+    order = next(
+        order for order in orders if order["fulfillments"] and order["line_item_count"] > 1
+    )
 
     def state() -> str:
         [node] = api.orders(f"id:{order['order_id']}")["nodes"]

@@ -1,4 +1,4 @@
-"""Simulated shop: the same for the same seed, and with every case that flows must distinguish."""
+"""Simulated shop: orders from a seed, and the state that updates change."""
 
 import csv
 from collections import Counter, defaultdict
@@ -105,7 +105,7 @@ def test_a_shop_of_a_million_orders_generates_orders_on_request() -> None:
 
 def test_the_shop_has_an_order_for_every_scenario(orders: list[dict[str, Any]]) -> None:
     parcels = [parcel for order in orders for parcel in order["fulfillments"]]
-    # cancelled orders occur only in a sandbox that moves
+    # no scenario has this exception
     usual = set(ExceptionStatus) - {ExceptionStatus.CANCELLED}
     assert {p["exception_status"] for p in parcels} == {None, *usual}
     assert {p["shipment_status"] for p in parcels} > set(ShipmentStatus)
