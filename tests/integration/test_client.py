@@ -1,4 +1,4 @@
-"""Both clients against a server that answers to a script: what is repeated, and what is said."""
+"""Both clients against a server with scripted responses: retries, limits, errors."""
 
 import gzip
 import logging
@@ -33,7 +33,7 @@ from prefect_tracktor.http.limits import TransportLimits
 from tests.support.scripted import DROP, DrippingServer, ScriptedServer, answer
 
 UUID = "0123abcd-0000-4000-8000-00000000000f"
-KEY = "k3y-that-nobody-may-see"
+KEY = "k3y-that-is-a-secret"
 HOOK = "https://shop.example/hook"
 ORDER = answer(body='{"order": {"order_id": 7, "order_email": "ada@example.com"}}')
 CUT_OFF = answer(body='{"order": {"order_id": 7, "order_email": "ada@exa', length=500)
@@ -69,7 +69,7 @@ def call(request: pytest.FixtureRequest) -> Call:
 
 @pytest.fixture
 def _without_pauses() -> Iterator[None]:
-    """Repeat at once, up to eight times."""
+    """Retry at once, up to eight times."""
     with stamina.set_testing(True, attempts=8, cap=True):
         yield
 
@@ -95,7 +95,7 @@ def test_call_sends_any_other_request(call: Call) -> None:
         assert call(server, "call", "GET", "orders/7/notes.json") == {"notes": []}
 
 
-TROUBLE = {
+TEMPORARY_FAILURES = {
     "dropped": DROP,
     "garbage": GARBAGE,
     "cut off": CUT_OFF,
@@ -110,27 +110,27 @@ TROUBLE = {
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE.keys())
-def test_a_read_is_retried_after_temporary_errors(call: Call, trouble: bytes) -> None:
-    with ScriptedServer([trouble, trouble, ORDER]) as server:
+@pytest.mark.parametrize("failure", TEMPORARY_FAILURES.values(), ids=TEMPORARY_FAILURES.keys())
+def test_a_read_is_retried_after_temporary_errors(call: Call, failure: bytes) -> None:
+    with ScriptedServer([failure, failure, ORDER]) as server:
         assert call(server, "get_order", 7).order_id == 7
     assert len(server.requests) == 3
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", [DROP, CUT_OFF, HTML, answer(500), answer(429)])
-def test_a_status_update_is_retried_after_temporary_errors(call: Call, trouble: bytes) -> None:
-    with ScriptedServer([trouble, answer()]) as server:
+@pytest.mark.parametrize("failure", [DROP, CUT_OFF, HTML, answer(500), answer(429)])
+def test_a_status_update_is_retried_after_temporary_errors(call: Call, failure: bytes) -> None:
+    with ScriptedServer([failure, answer()]) as server:
         call(server, "update_order", 7, status="Sewing")
     assert len(server.requests) == 2
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", [DROP, GARBAGE, CUT_OFF, HTML, answer(500), answer(502)])
+@pytest.mark.parametrize("failure", [DROP, GARBAGE, CUT_OFF, HTML, answer(500), answer(502)])
 def test_a_webhook_creation_is_not_retried_if_it_may_have_succeeded(
-    call: Call, trouble: bytes
+    call: Call, failure: bytes
 ) -> None:
-    with ScriptedServer([trouble]) as server, pytest.raises(TracktorError):
+    with ScriptedServer([failure]) as server, pytest.raises(TracktorError):
         call(server, "create_webhook", topic="order/all", address=HOOK)
     assert len(server.requests) == 1
 
@@ -187,7 +187,7 @@ def test_a_retry_waits_for_retry_after(call: Call, form: str) -> None:
     if form == "seconds":
         value, at_least = "1", 1.0
     else:
-        # the date has whole seconds: what is left of the second may be lost
+        # a date has whole seconds, so the wait may be up to a second shorter
         value, at_least = (
             format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True),
             0.9,
@@ -324,7 +324,7 @@ def test_a_response_that_cannot_be_decompressed_is_retried(call: Call, reply: by
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "server_said"),
     [
         (answer(422, '{"error": "invalid status", "x": "' + "x" * 60_000_000), "invalid status"),
         (encoded(zipped(b'["' + b"x" * 60_000_000), "gzip", 422), ""),
@@ -334,30 +334,34 @@ def test_a_response_that_cannot_be_decompressed_is_retried(call: Call, reply: by
     ],
     ids=["large", "bomb", "not compressed", "gzip twice", "br"],
 )
-def test_an_error_status_is_recognized_with_any_body(call: Call, reply: bytes, said: str) -> None:
+def test_an_error_status_is_recognized_with_any_body(
+    call: Call, reply: bytes, server_said: str
+) -> None:
     started = time.monotonic()
     with (
         ScriptedServer([reply]) as server,
         pytest.raises(UnprocessableValue, match="422") as caught,
     ):
         call(server, "get_order", 7)
-    assert caught.value.server_said == said
+    assert caught.value.server_said == server_said
     assert time.monotonic() - started < 10
 
 
 @pytest.mark.usefixtures("_without_pauses")
-@pytest.mark.parametrize("trouble", [*TROUBLE.values(), answer(401), answer(404), answer(422)])
+@pytest.mark.parametrize(
+    "failure", [*TEMPORARY_FAILURES.values(), answer(401), answer(404), answer(422)]
+)
 def test_errors_and_logs_hold_no_key_and_no_customer_data(
-    call: Call, trouble: bytes, caplog: pytest.LogCaptureFixture
+    call: Call, failure: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    with ScriptedServer([trouble]) as server, pytest.raises(TracktorError) as caught:
+    with ScriptedServer([failure]) as server, pytest.raises(TracktorError) as caught:
         call(server, "get_order", 7)
     error = caught.value
-    seen = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
-    seen += "".join(str(vars(record)) for record in caplog.records)
+    visible = f"{error!r} {error} {error.__cause__!r} {error.__context__!r} {caplog.text}"
+    visible += "".join(str(vars(record)) for record in caplog.records)
     for private in (KEY, "ada@", "Ada"):
-        assert private not in seen
+        assert private not in visible
     assert UUID not in f"{error!r} {error}"
     assert "orders/7.json" in str(error)
 
@@ -414,7 +418,7 @@ def test_all_clients_of_an_account_share_the_rate_limit() -> None:
     begin = time.monotonic()
     with ScriptedServer([ORDER]) as server, ThreadPoolExecutor(8) as threads:
         list(threads.map(read, range(11)))
-    # five start at once, and as many in each further second; a busy machine only makes them later
+    # five start at once, and five in each further second, or later on a busy machine
     for number, request in enumerate(server.requests):
         assert request.at - begin >= number // 5
 

@@ -1,4 +1,4 @@
-"""What is sent, and how answers are read: no server needed."""
+"""API calls: requests, and how responses are parsed."""
 
 import json
 import logging
@@ -29,7 +29,7 @@ from prefect_tracktor.validation import checked_address
 
 HOOK = "https://shop.example/hook"
 
-PERSONAL = [
+PERSONAL_DATA = [
     "Ada Lovelace",
     "Maria Green",
     "Will Page",
@@ -46,12 +46,12 @@ PERSONAL = [
 ]
 
 
-class LikeNumpys:
+class NumpyLikeInteger:
     def __index__(self) -> int:
         return 7
 
 
-def answered(body: Any, status: int = 200) -> Response:
+def json_response(body: Any, status: int = 200) -> Response:
     return Response(status, {}, json.dumps(body).encode())
 
 
@@ -110,7 +110,7 @@ def test_invalid_webhook_ids_are_refused(value: Any) -> None:
         api.delete_webhook(value)
 
 
-@pytest.mark.parametrize("value", [7, "7", " 7 ", 7.0, LikeNumpys()])
+@pytest.mark.parametrize("value", [7, "7", " 7 ", 7.0, NumpyLikeInteger()])
 def test_whole_numbers_of_any_type_are_order_ids(value: Any) -> None:
     assert api.get_order(value).path == "orders/7.json"
 
@@ -185,17 +185,21 @@ def test_any_call_treats_a_post_as_not_idempotent() -> None:
 
 @pytest.mark.parametrize("body", [{"order": {"order_id": 7}}, {"order_id": "7"}])
 def test_an_order_is_parsed_with_or_without_an_envelope(body: Any) -> None:
-    assert parse_response(api.get_order(7), answered(body)).order_id == 7
+    assert parse_response(api.get_order(7), json_response(body)).order_id == 7
 
 
 def test_a_response_about_another_order_is_refused() -> None:
     with pytest.raises(InvalidResponse, match="about another id"):
-        parse_response(api.get_order(7), answered({"order_id": 8, "order_email": "a@example.com"}))
+        parse_response(
+            api.get_order(7), json_response({"order_id": 8, "order_email": "a@example.com"})
+        )
 
 
 def test_a_response_about_another_fulfillment_is_refused() -> None:
     with pytest.raises(InvalidResponse, match="about another id"):
-        parse_response(api.get_fulfillment(7), answered({"fulfillment": {"fulfillment_id": 8}}))
+        parse_response(
+            api.get_fulfillment(7), json_response({"fulfillment": {"fulfillment_id": 8}})
+        )
 
 
 @pytest.mark.parametrize("body", [b"", b"   ", b'{"success": true}', b'{"order": {"order_id": 7}}'])
@@ -219,7 +223,7 @@ def test_an_update_accepts_any_successful_response(body: bytes) -> None:
     ],
 )
 def test_status_options_are_parsed_in_any_shape(body: Any) -> None:
-    options = parse_response(api.get_status_options(), answered(body))
+    options = parse_response(api.get_status_options(), json_response(body))
     assert [option.label for option in options] == ["Cutting", "Sewing"]
 
 
@@ -233,18 +237,18 @@ def test_status_options_are_parsed_in_any_shape(body: Any) -> None:
     ],
 )
 def test_webhooks_are_parsed_in_any_shape(body: Any) -> None:
-    [webhook] = parse_response(api.list_webhooks(), answered(body))
+    [webhook] = parse_response(api.list_webhooks(), json_response(body))
     assert (webhook.id, webhook.topic, webhook.address) == (3, "order/all", HOOK)
 
 
 def test_a_webhook_with_an_undocumented_topic_is_parsed() -> None:
     body = [{"id": 3, "topic": "order/ordered", "address": HOOK}]
-    assert parse_response(api.list_webhooks(), answered(body))[0].topic == "order/ordered"
+    assert parse_response(api.list_webhooks(), json_response(body))[0].topic == "order/ordered"
 
 
 def test_the_response_for_a_created_webhook_needs_only_an_id() -> None:
     api_call = api.create_webhook(topic="order/all", address=HOOK)
-    webhook = parse_response(api_call, answered({"webhook": {"id": 9}}))
+    webhook = parse_response(api_call, json_response({"webhook": {"id": 9}}))
     assert (webhook.id, webhook.topic, webhook.address) == (9, "order/all", HOOK)
 
 
@@ -267,7 +271,7 @@ def test_the_response_for_a_created_webhook_needs_only_an_id() -> None:
 )
 def test_each_http_status_raises_its_error(status: int, kind: type[TracktorError]) -> None:
     with pytest.raises(kind, match=rf"GET orders/7\.json.*{status}") as caught:
-        parse_response(api.get_order(7), answered({"error": "no such luck"}, status))
+        parse_response(api.get_order(7), json_response({"error": "no such luck"}, status))
     assert "It said: 'no such …'" in str(caught.value)
     assert caught.value.status_code == status
 
@@ -281,7 +285,7 @@ def test_a_successful_response_without_json_is_a_server_error(body: bytes) -> No
 @pytest.mark.parametrize("body", [[], "text", 5, {"order": []}, {"order": {"order_id": "x"}}, None])
 def test_json_of_an_unexpected_form_is_an_invalid_response(body: Any) -> None:
     with pytest.raises(InvalidResponse, match=r"GET orders/7\.json"):
-        parse_response(api.get_order(7), answered(body))
+        parse_response(api.get_order(7), json_response(body))
 
 
 @given(
@@ -302,15 +306,15 @@ def test_errors_for_random_json_are_tracktor_errors_without_customer_data(body: 
     ]
     for api_call in calls:
         try:
-            parse_response(api_call, answered({"order": body, "order_email": secret}))
+            parse_response(api_call, json_response({"order": body, "order_email": secret}))
         except TracktorError as error:
             assert secret not in repr(error)
 
 
 def test_the_servers_text_is_only_in_server_said() -> None:
-    said = {"errors": {"email": ["unknown: ada@example.com, Ada Lovelace, +49 30 1234567, s3cret"]}}
+    text = {"errors": {"email": ["unknown: ada@example.com, Ada Lovelace, +49 30 1234567, s3cret"]}}
     with pytest.raises(UnprocessableValue) as caught:
-        parse_response(api.get_order(7), answered(said, 422), secrets=("s3cret",))
+        parse_response(api.get_order(7), json_response(text, 422), secrets=("s3cret",))
     error = caught.value
     assert "It said: 'email: unknown: …'" in str(error)
     assert error.server_said == "email: unknown: [e-mail], Ada Lovelace, [phone], [hidden]"
@@ -322,25 +326,25 @@ def test_the_servers_text_is_logged_at_debug_level_only(
 ) -> None:
     caplog.set_level(logging.DEBUG, "prefect_tracktor")
     with pytest.raises(UnprocessableValue):
-        parse_response(api.get_order(7), answered({"error": "ask Ada Lovelace"}, 422))
+        parse_response(api.get_order(7), json_response({"error": "ask Ada Lovelace"}, 422))
     assert [(entry.levelname, "Ada" in entry.getMessage()) for entry in caplog.records] == [
         ("DEBUG", True)
     ]
 
 
 @pytest.mark.parametrize("field", ["error", "errors", "message", "detail", "error_description"])
-@given(words=st.lists(st.sampled_from(PERSONAL), min_size=1))
+@given(words=st.lists(st.sampled_from(PERSONAL_DATA), min_size=1))
 def test_error_messages_hold_no_personal_data_from_the_server(field: str, words: list[str]) -> None:
-    said = "Error for " + " ".join(words)
+    text = "Error for " + " ".join(words)
     with pytest.raises(TracktorError) as caught:
-        parse_response(api.get_order(7), answered({field: said}, 400))
+        parse_response(api.get_order(7), json_response({field: text}, 400))
     for word in " ".join(words).split():
         assert word.strip(",") not in str(caught.value)
 
 
 def test_a_long_text_of_the_server_is_shortened() -> None:
     with pytest.raises(ServerError) as caught:
-        parse_response(api.get_order(7), answered({"message": "invalid " * 5000}, 500))
+        parse_response(api.get_order(7), json_response({"message": "invalid " * 5000}, 500))
     assert len(str(caught.value)) < 400
     assert len(caught.value.server_said) < 400
 
@@ -355,7 +359,7 @@ def test_only_the_beginning_of_a_large_error_body_is_parsed() -> None:
 
 def test_other_fields_of_an_error_body_are_not_quoted() -> None:
     with pytest.raises(ServerError) as caught:
-        parse_response(api.get_order(7), answered({"customer": "Ada Lovelace"}, 500))
+        parse_response(api.get_order(7), json_response({"customer": "Ada Lovelace"}, 500))
     assert "Ada" not in str(caught.value)
 
 
@@ -416,32 +420,32 @@ def test_only_a_429_or_503_means_that_the_request_had_no_effect(status: int, act
     assert caught.value.may_have_arrived is acted
 
 
-NO_NEEDS: list[Any] = [
+INVALID_NEEDS: list[Any] = [
     "fulfillments", b"fulfillments", None, 5, {"fulfillments": 1}, {"fulfilments"},
     {"order_id", "fulfillments.shipment_state"}, {"order_name.first"}, [["order_id"]], [None],
     iter(["fulfillments"]),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("needs", NO_NEEDS)
+@pytest.mark.parametrize("needs", INVALID_NEEDS)
 def test_needs_must_be_names_of_fields(needs: Any) -> None:
-    # a text would be looked at letter by letter, and nothing be needed
+    # the letters of a text are names of no field
     with pytest.raises(InvalidInput, match="needs"):
         api.get_order(1, needs=needs)
 
 
 def test_needs_may_name_nested_fields() -> None:
     parcel = {"fulfillment_id": 7, "latest_status": {"datetime": "soon"}}
-    answer = {"order_id": 1, "fulfillments": [parcel]}
-    assert api.get_order(1).read(answer).order_id == 1
+    body = {"order_id": 1, "fulfillments": [parcel]}
+    assert api.get_order(1).read(body).order_id == 1
     for needs in (["fulfillments.latest_status.datetime"], {"fulfillments.latest_status.datetime"}):
         with pytest.raises(ValueError, match="datetime"):
-            api.get_order(1, needs=needs).read(answer)
+            api.get_order(1, needs=needs).read(body)
 
 
-@pytest.mark.parametrize("webhook_id", [" 3 ", 3.0, LikeNumpys()])
+@pytest.mark.parametrize("webhook_id", [" 3 ", 3.0, NumpyLikeInteger()])
 def test_a_webhook_id_is_normalized_in_the_path(webhook_id: Any) -> None:
-    expected = 7 if isinstance(webhook_id, LikeNumpys) else 3
+    expected = 7 if isinstance(webhook_id, NumpyLikeInteger) else 3
     assert api.delete_webhook(webhook_id).path == f"webhooks/{expected}.json"
 
 

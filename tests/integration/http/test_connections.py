@@ -1,4 +1,4 @@
-"""Connections: kept alive, never more than are allowed, and none left open by a call that ended."""
+"""Connections of clients: reuse, limits, closing."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ ORDER = b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"order_id":7}'
 
 
 class KeepAliveServer:
-    """Answers each request on a connection after a moment, and counts both."""
+    """A server that counts its requests and connections."""
 
     def __init__(self, *, requests_a_connection: int = 1000) -> None:
         self.requests = self.connections = self.open = 0
@@ -43,7 +43,7 @@ class KeepAliveServer:
                     await stream.receive()
                     self.requests += 1
                     if self.silent:
-                        await stream.receive()  # until the client hangs up
+                        await stream.receive()  # until the client disconnects
                     await anyio.sleep(0.01)
                     await stream.send(ORDER)
         except (anyio.EndOfStream, anyio.BrokenResourceError):
@@ -173,3 +173,9 @@ def test_a_mock_transport_replaces_the_server() -> None:
         with pytest.raises(APIConnectionError, match="ConnectError") as caught:
             client.get_order(9)
     assert not caught.value.may_have_arrived
+
+
+@pytest.mark.anyio
+async def test_a_mock_transport_replaces_the_server_of_an_async_client() -> None:
+    async with AsyncTracktorClient(**ACCOUNT, transport=httpx.MockTransport(orders)) as client:
+        assert (await client.get_order(7)).order_id == 7

@@ -1,4 +1,4 @@
-"""A rate that many processes share through Prefect; where it cannot be asked, nothing is sent."""
+"""Rate limits that processes share through Prefect."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -38,7 +38,7 @@ NewLimit = Callable[..., str]
 
 @pytest.fixture
 def new_limit() -> NewLimit:
-    """Make a global concurrency limit; gives its name."""
+    """Create a global concurrency limit and return its name."""
 
     def new_limit(**fields: Any) -> str:
         name = f"tracktor-{uuid4().hex}"
@@ -79,8 +79,7 @@ def test_processes_share_one_rate_limit(new_limit: NewLimit) -> None:
             process.join()
     arrivals = [request.at for request in server.requests]
     assert len(arrivals) == 28
-    # in whatever window: a burst, and the rate; the second is for the time that permits and
-    # requests are on their way
+    # in any window: a burst, and the rate; plus a second, as permits and requests take time
     for first, start in enumerate(arrivals):
         for count, end in enumerate(arrivals[first:], start=1):
             assert count <= burst + rate * (end - start + 1)
@@ -127,15 +126,15 @@ def test_nothing_is_sent_while_prefect_is_unreachable(
     tracktor: Sandbox, credentials: TracktorCredentials, new_limit: NewLimit
 ) -> None:
     name = new_limit(limit=5, slot_decay_per_second=5)
-    hasty = sharing(credentials, name, max_attempts=1)
+    without_retries = sharing(credentials, name, max_attempts=1)
     with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):
         with (
-            hasty.get_client() as client,
+            without_retries.get_client() as client,
             pytest.raises(APIConnectionError, match=r"nothing was sent.*Check PREFECT_API_URL"),
         ):
             client.get_status_options()
         batch = send_all_from_anywhere(
-            hasty.get_async_client, calls_for(api.get_order, tracktor.shop.order_ids[:2])
+            without_retries.get_async_client, calls_for(api.get_order, tracktor.shop.order_ids[:2])
         )
     assert len(batch.failed) == 2
     assert "nothing was sent" in batch.failed[0].reason
@@ -145,11 +144,11 @@ def test_nothing_is_sent_while_prefect_is_unreachable(
 def test_nothing_is_sent_after_an_unexpected_response_from_prefect(
     tracktor: Sandbox, credentials: TracktorCredentials
 ) -> None:
-    hasty = sharing(credentials, "tracktor-odd", max_attempts=1)
+    without_retries = sharing(credentials, "tracktor-odd", max_attempts=1)
     with (
         ScriptedServer([answer(401), answer(500), answer(body='{"limit": "many"}')]) as prefect,
         temporary_settings({PREFECT_API_URL: f"{prefect.address}/api"}),
-        hasty.get_client() as client,
+        without_retries.get_client() as client,
     ):
         for _ in range(3):
             with pytest.raises(APIConnectionError, match="nothing was sent"):
