@@ -11,6 +11,7 @@ import httpx
 
 from prefect_tracktor.http import blocking
 from prefect_tracktor.http.call import Response
+from prefect_tracktor.http.proxies import proxy_errors
 
 _SECONDS_TO_CONNECT = 10
 _LONGEST_RESPONSE = 64 * 1024
@@ -37,7 +38,8 @@ class HttpClient:
         # what a response about one customer sets is not sent along with the next request
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
         timeout = httpx.Timeout(None, connect=_SECONDS_TO_CONNECT)
-        self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
+        with proxy_errors():
+            self._client = httpx.AsyncClient(timeout=timeout, cookies=no_cookies)
         self._seconds = seconds
 
     def __enter__(self) -> Self:

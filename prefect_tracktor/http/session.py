@@ -16,13 +16,8 @@ import httpx
 from prefect_tracktor.errors import TEMPORARY, NotFound, TracktorError
 from prefect_tracktor.http.call import ApiCall, parse_response
 from prefect_tracktor.http.limits import TransportLimits
-from prefect_tracktor.http.transport import (
-    Connections,
-    HttpxTransport,
-    Transport,
-    exchange,
-    proxy_for,
-)
+from prefect_tracktor.http.proxies import proxy_for
+from prefect_tracktor.http.transport import Connections, HttpxTransport, Transport, exchange
 
 T = TypeVar("T")
 Logger = logging.Logger | logging.LoggerAdapter[Any]

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import lru_cache
 from typing import Any, cast
-from urllib.request import getproxies, proxy_bypass
 
 import anyio
 import httpcore
@@ -44,11 +43,11 @@ class Connections:
     # httpcore's pool only makes the connections. If it kept them, it would compare each with all
     # others at every request: with 32 of them, six times the work of the request itself.
 
-    def __init__(self, origin: httpcore.Origin, *, proxy: str | None = None) -> None:
+    def __init__(self, origin: httpcore.Origin, *, proxy: httpx.Proxy | None) -> None:
         self._origin = origin
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=_tls_context(),
-            proxy=_proxy(proxy) if proxy else None,
+            proxy=_httpcore_proxy(proxy) if proxy else None,
             keepalive_expiry=_KEPT_ALIVE_SECONDS,
         )
         self._idle: list[httpcore.AsyncConnectionInterface] = []
@@ -225,15 +224,7 @@ def _tls_context() -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def proxy_for(url: httpx.URL) -> str | None:
-    """Return the proxy that the environment sets for an address."""
-    proxies = getproxies()
-    proxy = proxies.get(url.scheme) or proxies.get("all")
-    return None if proxy is None or proxy_bypass(url.host) else proxy
-
-
-def _proxy(address: str) -> httpcore.Proxy:
-    proxy = httpx.Proxy(address)
+def _httpcore_proxy(proxy: httpx.Proxy) -> httpcore.Proxy:
     return httpcore.Proxy(
         url=httpcore.URL(
             scheme=proxy.url.raw_scheme,

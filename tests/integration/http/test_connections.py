@@ -1,7 +1,8 @@
 """Connections of clients: reuse, limits, closing."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,11 +14,13 @@ from anyio.abc import SocketAttribute, SocketStream
 from prefect_tracktor import (
     APIConnectionError,
     AsyncTracktorClient,
+    InvalidInput,
     NotFound,
     TracktorClient,
     TransportLimits,
 )
 from prefect_tracktor.http import blocking
+from prefect_tracktor.http.client import HttpClient
 from tests.support.paced import processes, read_after_a_fork
 from tests.support.scripted import ScriptedServer, answer
 
@@ -143,15 +146,36 @@ def test_exceptions_of_async_code_reach_the_sync_caller() -> None:
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
 def test_the_client_uses_the_proxy_of_the_environment(
-    monkeypatch: pytest.MonkeyPatch, variable: str
+    monkeypatch: pytest.MonkeyPatch, variable: str, scheme: str
 ) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     with ScriptedServer([answer(body='{"order_id": 7}')]) as proxy:
-        monkeypatch.setenv(variable, proxy.address)
+        monkeypatch.setenv(variable, scheme + proxy.address.removeprefix("http://"))
         with TracktorClient(**ACCOUNT, base_url="http://127.0.0.1:9") as client:
             assert client.get_order(7).order_id == 7
     assert proxy.requests[0].line.startswith("GET http://127.0.0.1:9/")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["ftp://ada:s3cret@proxy.example", "http://ada:s3cret@[::1", "socks5://ada:s3cret@127.0.0.1:9"],
+    ids=["scheme", "malformed", "socks"],
+)
+@pytest.mark.parametrize(
+    "connect",
+    [lambda: TracktorClient(**ACCOUNT), lambda: HttpClient(seconds=1)],
+    ids=["TracktorClient", "HttpClient"],
+)
+def test_an_unusable_proxy_is_an_error_that_names_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, address: str, connect: Callable[[], object]
+) -> None:
+    monkeypatch.setenv("all_proxy", address)
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    with pytest.raises(InvalidInput, match=r"HTTPS_PROXY .* http://proxy") as caught:
+        connect()
+    assert "s3cret" not in str(caught.value)
 
 
 def orders(request: httpx.Request) -> httpx.Response:
