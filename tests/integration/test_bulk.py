@@ -150,7 +150,7 @@ def test_a_tracktor_that_is_away_is_asked_by_a_few_calls_only(
 @pytest.mark.parametrize("count", [1, 4])
 def test_orders_that_tracktor_itself_stumbles_over_do_not_end_the_rest(count: int) -> None:
     class Stumbling(ScriptedServer):
-        def serve_connection(self, connection: socket.socket) -> None:
+        def _converse(self, connection: socket.socket) -> None:
             line = connection.recv(65536).decode().partition(".json")[0]
             wanted = int(line.rpartition("/")[2])
             reply = answer(500) if wanted <= count else answer(body=f'{{"order_id": {wanted}}}')

@@ -305,17 +305,6 @@ def test_what_the_sandbox_cannot_use_is_named(
     assert "cannot be used" in words
 
 
-def test_a_mailbox_that_is_a_file_is_named_and_not_the_port(
-    project: Path, said: Callable[[], str]
-) -> None:
-    (project / "a_file").touch()
-    port = str(free_port())
-    assert status_of(["sandbox", "--orders", "3", "--mailbox", "a_file", "--smtp-port", port]) == 2
-    words = said()
-    assert "a_file cannot be used (File exists)" in words
-    assert "--smtp-port" not in words
-
-
 def test_a_folder_that_the_preview_cannot_write_to_is_named(
     prefect_api: None, project: Path, said: Callable[[], str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Token endpoint, and an SMTP server that accepts only XOAUTH2 logins with its tokens."""
+"""A token endpoint, and an SMTP server that takes no login but XOAUTH2 with its tokens."""
 
 import base64
 import json
@@ -20,22 +20,22 @@ CHALLENGE = b'{"status":"400","schemes":"Bearer"}'
 
 
 class TokenEndpoint:
-    """Issue tokens, or give scripted responses.
+    """Issues tokens one after another, or gives the answers that it was told to.
 
-    Each refresh token is accepted once and replaced by another one.
+    With a refresh token it takes each once, and gives another one in its place.
     """
 
     def __init__(
         self,
-        responses: Sequence[tuple[int, Any]] = (),
+        answers: Sequence[tuple[int, Any]] = (),
         *,
         expires_in: Any = 3600,
         refresh_token: str = "",
     ) -> None:
         self.refresh_token = refresh_token
         self._one_at_a_time = threading.Lock()
-        self.responses = list(responses)
-        self.requests: list[dict[str, str]] = []
+        self.answers = list(answers)
+        self.asked: list[dict[str, str]] = []
         self.issued: list[str] = []
         self.revoked: set[str] = set()
         self._expires_in = expires_in
@@ -54,11 +54,11 @@ class TokenEndpoint:
             return self._respond(form)
 
     def _respond(self, form: dict[str, str]) -> tuple[int, Any]:
-        self.requests.append(form)
-        if self.responses:
-            return self.responses.pop(0)
+        self.asked.append(form)
+        if self.answers:
+            return self.answers.pop(0)
         if self.refresh_token:
-            # each is accepted once
+            # each is good once
             if form.get("refresh_token") != self.refresh_token:
                 return 400, {"error": "invalid_grant"}
             self.refresh_token = f"r3fresh-{len(self.issued) + 1}"
@@ -94,7 +94,7 @@ class TokenEndpoint:
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Log nothing."""
+                """Say nothing."""
 
         return Handler
 
@@ -133,7 +133,7 @@ class _Handler:
 
 @contextmanager
 def xoauth2_server(endpoint: TokenEndpoint) -> Iterator[tuple[int, _Handler]]:
-    """Run the SMTP server; yield its port and its handler, which records logins and recipients."""
+    """Its port, and what it saw."""
     handler = _Handler(endpoint)
     controller = Controller(
         handler,

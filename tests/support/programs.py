@@ -1,4 +1,4 @@
-"""Programs in other processes, such as a Prefect server, and waiting for their effects."""
+"""Programs in processes of their own, Prefect's server first, and waiting for what they do."""
 
 import os
 import random
@@ -24,9 +24,14 @@ _SETTINGS = {
 
 @contextmanager
 def prefect_server(folder: Path, settings: dict[str, str]) -> Iterator[str]:
-    """Run a Prefect server until the block ends; yield the address of its API.
+    """Run a server until the block ends.
 
-    Its log, and its database unless the settings name another, are in the folder.
+    Args:
+        folder: Where it keeps its database, unless a setting says otherwise, and its log.
+        settings: Environment variables of Prefect's.
+
+    Yields:
+        The address of its API.
     """
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
@@ -40,7 +45,7 @@ def prefect_server(folder: Path, settings: dict[str, str]) -> Iterator[str]:
                 assert process.poll() is None, log.read_text()
                 httpx.get(f"{url}/health").raise_for_status()
         yield url
-        process.kill()  # a graceful stop takes longer
+        process.kill()  # nobody misses what it would tidy up
 
 
 @contextmanager
@@ -52,15 +57,18 @@ def running(
     python: str = sys.executable,
     cwd: Path = PROJECT,
 ) -> Iterator[Popen[bytes]]:
-    """Run a Python program until the block ends, which begins once the log contains `says`.
+    """Run a program of Python's, from when it says something until it is told to end.
 
     Args:
-        *arguments: The arguments of Python, such as `-m flows serve`.
-        log: The file for the program's output.
-        says: A text in the output of a program that is ready.
-        environment: All environment variables of the program.
-        python: The Python interpreter.
-        cwd: The working directory.
+        *arguments: What Python is to run, such as `-m flows serve`.
+        log: Where it is kept what the program says.
+        says: What it says once it is ready.
+        environment: All its environment variables.
+        python: Which Python.
+        cwd: Its directory.
+
+    Yields:
+        The process.
     """
     command = [python, *arguments]
     with (
@@ -71,14 +79,14 @@ def running(
             env=environment,
             stdout=written,
             stderr=STDOUT,
-            # its own group, as in a shell, so that a test can send it Ctrl+C
+            # its own group, as in a shell: what Ctrl+C does there can be done to it
             process_group=0,
         ) as process,
     ):
         try:
             for attempt in waiting():
                 with attempt:
-                    _check_output(says, log, process)
+                    _look_for(says, log, process)
             yield process
         except BaseException:
             sys.stdout.write(log.read_text())
@@ -87,11 +95,11 @@ def running(
             _end(process)
 
 
-def _check_output(says: str, log: Path, process: Popen[bytes]) -> None:
+def _look_for(says: str, log: Path, process: Popen[bytes]) -> None:
     ended = process.poll()
     said = says in log.read_text()
     if ended is not None and not said:
-        raise RuntimeError(f"the program ended with status {ended} before its output had {says!r}")
+        raise RuntimeError(f"it ended with {ended} and never said: {says}")
     assert said
 
 
@@ -100,12 +108,12 @@ def _end(process: Popen[bytes]) -> None:
     try:
         process.wait(30)
     except TimeoutExpired:
-        # a thread of Prefect's worker may keep the process alive
+        # Prefect's worker may leave a thread behind that keeps it from ending
         process.kill()
 
 
 def free_port() -> int:
-    """Return a free port, outside of the range that the system assigns."""
+    """A port of this machine that nothing listens on, and that the system gives to nobody."""
     while True:
         port = random.SystemRandom().randint(15_000, 32_000)
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -113,7 +121,14 @@ def free_port() -> int:
 
 
 def waiting(error: type[Exception] | Callable[[Exception], bool] = AssertionError) -> Any:
-    """Return attempts, each a context, that retry on an error for up to four minutes."""
+    """Try again until it is so, however busy the machine is.
+
+    Args:
+        error: Upon what it is tried again.
+
+    Returns:
+        The attempts, each a context.
+    """
     return stamina.retry_context(
         on=error, attempts=None, timeout=240, wait_initial=0.1, wait_max=0.3, wait_jitter=0
     )

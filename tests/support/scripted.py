@@ -67,9 +67,9 @@ class ScriptedServer:
             connection, _ = self._listener.accept()
             with connection:
                 if not self._closing.is_set():
-                    self.serve_connection(connection)
+                    self._converse(connection)
 
-    def serve_connection(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket) -> None:
         request = _read(connection)
         if request is None:
             return
@@ -95,7 +95,7 @@ class DrippingServer(ScriptedServer):
         self._stopping.set()
         super().__exit__(*error)  # type: ignore[arg-type]
 
-    def serve_connection(self, connection: socket.socket) -> None:
+    def _converse(self, connection: socket.socket) -> None:
         connection.recv(65536)
         connection.sendall(self._beginning)
         while not self._stopping.wait(0.02):

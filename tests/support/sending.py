@@ -1,4 +1,4 @@
-"""Messages to made-up customers, sent as in a flow run but without one."""
+"""Messages to made-up customers, sent as a flow run sends them, without a run."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ ACCOUNT = "shop"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The notices with their outcomes, in the order of sending, and the advice of the run."""
+    """What became of the notices, in the order in which they ended, and what the run advises."""
 
     notices: list[NoticeCase]
     advice: str
@@ -37,7 +37,7 @@ def send(
     run: str = "run",
     name: str = "c",
 ) -> Sent:
-    """Send to `count` customers, each about one parcel."""
+    """Write to `count` customers, each about one parcel."""
     channel = MailChannel(mailer, b"key")
     notices = [_notice(channel, number, name) for number in range(first, first + count)]
     sending = Sending(channel, ledger, run, ACCOUNT, renew=lambda _notice: None)
@@ -46,7 +46,7 @@ def send(
 
 
 def key_of(number: int) -> NoticeKey:
-    """Return the ledger's key for the parcel of a customer."""
+    """What the ledger remembers of a customer's parcel."""
     return NoticeKey(ACCOUNT, number, number, "exception:expired")
 
 

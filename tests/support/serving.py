@@ -1,4 +1,4 @@
-"""Processes that serve deployments, and the blocks of these deployments."""
+"""Processes that serve deployments, and the blocks that these refer to."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.programs import running
 
 
 def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
-    """Save the blocks that the examples of the handbook load."""
+    """Save the blocks that the handbook takes for granted."""
     tracktor.shop.write_orders_csv(folder / "orders.csv")
     settings = {
         "TRACKTOR_UUID": tracktor.uuid,
@@ -31,7 +31,7 @@ def make_blocks_of(tracktor: Sandbox, folder: Path) -> None:
 
 @contextmanager
 def served(*arguments: str, folder: Path) -> Iterator[Popen[bytes]]:
-    """Run a program that serves deployments, such as a handbook script, until the block ends."""
+    """Run a program that serves, such as a script of the handbook's, while the block runs."""
     settings = {
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
         "PREFECT_HOME": str(folder / "home"),

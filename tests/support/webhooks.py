@@ -1,4 +1,4 @@
-"""Webhook queue, running receivers, and the events stored by Prefect."""
+"""A queue, a receiver that really listens, and Prefect's own record of events."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -26,7 +26,7 @@ Listening = Callable[..., AbstractContextManager[str]]
 
 @pytest.fixture
 def tracktor() -> Iterator[Sandbox]:
-    """A sandbox with a small shop."""
+    """A small shop."""
     with Sandbox(Shop(orders=40, expired=6)) as sandbox:
         yield sandbox
 
@@ -48,7 +48,7 @@ def no_prefect() -> Iterator[None]:
 
 @pytest.fixture
 def listening(credentials: TracktorCredentials, queue: WebhookQueue) -> Listening:
-    """A function that runs a receiver and yields its address without the token."""
+    """Start a receiver; gives its address without the token."""
 
     @contextmanager
     def listening(**options: Any) -> Iterator[str]:
@@ -65,14 +65,14 @@ def listening(credentials: TracktorCredentials, queue: WebhookQueue) -> Listenin
 
 
 def eventually() -> Any:
-    """Return attempts that retry a failed assertion for 30 seconds."""
+    """Attempts at an assertion about another process, until it holds."""
     return stamina.retry_context(
         on=AssertionError, attempts=None, timeout=30, wait_initial=0.05, wait_max=0.2
     )
 
 
 def events_at_prefect(resource_id: str) -> list[ReceivedEvent]:
-    """Return all events that Prefect has stored for a resource, oldest first."""
+    """Every event that Prefect has of a resource, in the order in which they occurred."""
     ours = EventFilter(
         event=EventNameFilter(prefix=["tracktor."]),
         occurred=EventOccurredFilter.model_validate(

@@ -57,7 +57,7 @@ def test_messages_are_sent_with_a_token_in_place_of_a_password(
     ):
         assert [send(session), send(session)] == [SENT, SENT]
     secret = {} if fields.get("client_secret") == "" else {"client_secret": "s3cret-s3"}
-    assert endpoint.requests == [{"client_id": "app"} | secret | asked]
+    assert endpoint.asked == [{"client_id": "app"} | secret | asked]
     assert server.logins == [True]
     assert len(server.recipients) == 2
 
@@ -72,7 +72,7 @@ def test_a_token_is_kept_for_further_sessions_until_shortly_before_it_expires(
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3600 - 100)
     assert access_token(oauth2) != first
-    assert len(endpoint.requests) == 3
+    assert len(endpoint.asked) == 3
 
 
 @pytest.mark.parametrize("expires_in", [None, "3600", "soon", -1, float("nan"), float("inf")])
@@ -185,7 +185,7 @@ def test_an_endpoint_that_refuses_is_told_in_the_providers_terms(
     with TokenEndpoint([(status, said)]).serving() as endpoint:
         with pytest.raises(MailServerError) as failed:
             mailer_with(9, endpoint.oauth2()).verify()
-        assert len(endpoint.requests) == 1
+        assert len(endpoint.asked) == 1
     assert shown in str(failed.value)
     assert remedy in str(failed.value)
     assert "s3cret-s3" not in str(failed.value)
@@ -206,7 +206,7 @@ def test_an_endpoint_that_asks_for_patience_gets_it() -> None:
     with TokenEndpoint([(429, {})]).serving() as endpoint, xoauth2_server(endpoint) as (port, _):
         with MailSession(mailer_with(port, endpoint.oauth2()).server) as session:
             assert send(session) == SENT
-        assert len(endpoint.requests) == 2
+        assert len(endpoint.asked) == 2
 
 
 @pytest.mark.parametrize("beginning", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"])
@@ -227,7 +227,7 @@ def test_a_redirect_is_not_followed_with_the_secret() -> None:
             oauth2 = OAuth2(token_endpoint=server.address, client_id="a", client_secret="b")
             with pytest.raises(MailServerError, match="307"):
                 access_token(oauth2)
-        assert not elsewhere.requests
+        assert not elsewhere.asked
 
 
 @pytest.mark.parametrize(
@@ -274,4 +274,4 @@ def test_what_cannot_be_right_is_refused_without_repeating_it(
 def test_asterisks_in_place_of_a_secret_are_not_sent(endpoint: TokenEndpoint) -> None:
     with pytest.raises(InvalidInput, match=r"oauth2\.client_secret is asterisks"):
         access_token(endpoint.oauth2(client_secret="********"))
-    assert not endpoint.requests
+    assert not endpoint.asked

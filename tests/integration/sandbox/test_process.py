@@ -14,10 +14,11 @@ import pytest
 from dotenv import dotenv_values
 
 import prefect_tracktor.sandbox
-from prefect_tracktor import ShopifyCredentials, ShopifyOrders
+from prefect_tracktor import ShopifyCredentials, ShopifyOrders, cli
 from prefect_tracktor.sandbox import Movement, Moving, Shop, sandbox_process
 from prefect_tracktor.sandbox.__main__ import main
 from prefect_tracktor.sandbox.process import RunningSandbox
+from tests.support.programs import free_port
 
 
 def test_the_sandbox_command_serves_the_requested_shop(
@@ -150,6 +151,17 @@ def test_fail_rate_and_other_faults_together_must_not_exceed_1(
 ) -> None:
     assert main(["--orders", "3", "--fail-rate", "1", "--dropped", "0.5"]) == 2
     assert capsys.readouterr().err == "the probabilities add up to 1.3; they must not exceed 1\n"
+
+
+def test_the_error_for_an_unusable_mailbox_does_not_name_the_port(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a_file").touch()
+    mailbox, port = str(tmp_path / "a_file"), str(free_port())
+    assert cli.main(["sandbox", "--mailbox", mailbox, "--smtp-port", port]) == 2
+    printed = capsys.readouterr().err
+    assert f"{mailbox} cannot be used (File exists)" in printed
+    assert "--smtp-port" not in printed
 
 
 def test_importing_the_sandbox_without_its_extra_names_the_packages_to_install(
