@@ -56,7 +56,7 @@ def run_flows() -> int:
     """Run the flows and print what happened."""
     with (
         Sandbox(Shop(orders=1000)) as tracktor,
-        MailServer(keep_in=MAILBOX) as mail,
+        MailServer(folder=MAILBOX) as mail,
     ):
         credentials = TracktorCredentials(
             uuid=tracktor.uuid, api_key=tracktor.api_key, base_url=tracktor.base_url

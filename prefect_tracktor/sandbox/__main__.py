@@ -117,7 +117,7 @@ def serve(
     if moving:
         movement.steps(shop)  # fails before anything starts, if too few parcels can move
     given = faults.model_dump(exclude_unset=True) if faults else {}
-    mail = MailServer(port=options.smtp_port, keep_in=options.mailbox)
+    mail = MailServer(port=options.smtp_port, folder=options.mailbox)
     tracktor = Sandbox(
         shop,
         faults=Faults.everything(fail_rate, **given | {"seed": options.seed}),

@@ -53,7 +53,7 @@ class Faults(BaseModel):
             later.
         reordered: Probability that a delivery is delayed, so that later ones arrive before it.
         lost: Probability that a delivery is not sent at all.
-        held_back_seconds: The longest delay of a duplicated or reordered delivery; the shortest of
+        max_delay_seconds: The longest delay of a duplicated or reordered delivery; the shortest of
             a reordered one is half of it.
         patience_seconds: How long an unaccepted delivery is retried, after pauses that grow from
             0.1 to 2 seconds.
@@ -79,7 +79,7 @@ class Faults(BaseModel):
     duplicated: float = Field(default=0.0, ge=0, le=1)
     reordered: float = Field(default=0.0, ge=0, le=1)
     lost: float = Field(default=0.0, ge=0, le=1)
-    held_back_seconds: float = Field(default=0.5, ge=0)
+    max_delay_seconds: float = Field(default=0.5, ge=0)
     patience_seconds: float = Field(default=10.0, ge=0)
 
     @model_validator(mode="after")
@@ -133,9 +133,9 @@ class FaultInjector:
         drawn, late = self._deliveries.random(), self._deliveries.random()
         kind, delay = self._kind(DELIVERY_FAULTS, drawn), 0.0
         if kind is Fault.REORDERED:
-            delay = self.faults.held_back_seconds * (1 + late) / 2
+            delay = self.faults.max_delay_seconds * (1 + late) / 2
         elif kind is Fault.DUPLICATED and late < 0.5:
-            delay = self.faults.held_back_seconds * late * 2
+            delay = self.faults.max_delay_seconds * late * 2
         return InjectedFault(kind, delay_seconds=delay)
 
     def _kind(self, kinds: Sequence[Fault], drawn: float) -> Fault | None:

@@ -119,7 +119,7 @@ class Moving:
         self._thread = threading.Thread(target=self._run, name="sandbox-movement", daemon=True)
 
     @property
-    def under_way(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has started, and has neither ended nor been stopped."""
         return self._thread.is_alive()
 

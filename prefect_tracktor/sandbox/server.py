@@ -168,7 +168,7 @@ class Sandbox(BackgroundServer):
         """
         if self._portal is None:
             raise RuntimeError("the sandbox is not running: start it before its parcels move")
-        if self._moving is not None and self._moving.under_way:
+        if self._moving is not None and self._moving.is_running:
             raise RuntimeError("the parcels already move: wait until they end, or stop them first")
         self._moving = Moving(self.shop, movement or Movement())
         return self._running.enter_context(self._moving)

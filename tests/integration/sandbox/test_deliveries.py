@@ -229,7 +229,7 @@ def test_a_lost_delivery_is_not_sent_and_is_recorded_as_lost(
 def test_a_duplicated_delivery_is_sent_and_recorded_twice(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
-    moving_shop.faults = Faults(duplicated=0.2, held_back_seconds=0.2)
+    moving_shop.faults = Faults(duplicated=0.2, max_delay_seconds=0.2)
     move_all(moving_shop, receiver)
     twice = {message for message, n in receiver.status_counts().items() if n == 2}
     copies = [d for d in moving_shop.deliveries if d.fault is Fault.DUPLICATED]
@@ -242,7 +242,7 @@ def test_a_duplicated_delivery_is_sent_and_recorded_twice(
 def test_a_reordered_delivery_arrives_after_later_ones_for_the_same_parcel(
     moving_shop: Sandbox, receiver: Receiver
 ) -> None:
-    moving_shop.faults = Faults(reordered=0.2, held_back_seconds=2)
+    moving_shop.faults = Faults(reordered=0.2, max_delay_seconds=2)
     move_all(moving_shop, receiver)
     assert set(receiver.status_counts().values()) == {1}
     assert len(receiver.posts) == 300

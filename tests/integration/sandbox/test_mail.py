@@ -58,7 +58,7 @@ def test_recipient_addresses_may_have_unicode_characters() -> None:
 
 
 def test_messages_are_also_written_to_files(tmp_path: Path) -> None:
-    with MailServer(keep_in=tmp_path / "mailbox") as server:
+    with MailServer(folder=tmp_path / "mailbox") as server:
         with smtplib.SMTP(server.host, server.port) as session:
             session.send_message(make_message())
             session.send_message(make_message())
@@ -71,7 +71,7 @@ def test_messages_are_also_written_to_files(tmp_path: Path) -> None:
 def test_no_message_file_is_overwritten_by_a_later_message(tmp_path: Path) -> None:
     for number in (1, 2):
         with (
-            MailServer(keep_in=tmp_path) as server,
+            MailServer(folder=tmp_path) as server,
             smtplib.SMTP(server.host, server.port) as session,
         ):
             session.send_message(make_message(f"first.{number}@example.com"))

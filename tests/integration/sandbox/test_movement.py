@@ -161,10 +161,10 @@ def test_just_ready_orders_do_not_change_the_other_orders() -> None:
 def test_stopping_the_sandbox_stops_the_movement() -> None:
     with Sandbox(ready_shop(3)) as tracktor:
         moving = tracktor.move(Movement(speed=1))
-        before = moving.under_way
+        before = moving.is_running
         with pytest.raises(RuntimeError, match="already move"):
             tracktor.move()
-    assert (before, moving.under_way) == (True, False)
+    assert (before, moving.is_running) == (True, False)
     assert moving.steps_left == 9
     with pytest.raises(RuntimeError, match="start it"):
         tracktor.move()
