@@ -123,6 +123,7 @@ def test_an_order_gives_what_the_receiver_gives(order: dict[str, Any]) -> None:
 
 @given(body=st.dictionaries(fields | texts, anything, max_size=6) | anything)
 @example(body={"order_id": 1.0})
+@example(body={"order_id": 9_000_000_000_000_000.0})
 @example(body={"order_id": {"$numberLong": "7"}})
 def test_anything_gives_valid_json_and_a_valid_event(body: Any) -> None:
     event = Event.model_validate(rendered(body))
